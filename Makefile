@@ -1,0 +1,82 @@
+# Needs only make and Python 3.11 or newer, with venv and pip. `make help` lists what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+CONFORMANCE ?= tests/conformance
+CODE = $(wildcard trove_async tests examples benchmarks)
+PYTEST = $(BIN)/python -m pytest
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
+INSTALL_HELP = { echo "The installation failed (above). Check the network, and any proxy or index in pip's settings, then run make again." >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types imports unit conformance capabilities clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev ## create .venv with the library and every tool
+
+demo: $(VENV)/.demo ## run the examples against memory and local files
+	@echo "== demo: python -m examples.demo"
+	@$(BIN)/python -m examples.demo
+
+test: lint types imports ## all checks and tests, as CI runs them
+	@echo "== tests: pytest on $(WORKERS) processes"
+	@$(PYTEST) -n $(WORKERS) --trove-capabilities=build tests
+	@echo "== capabilities: docs/capabilities.md is what the tests saw"
+	@$(BIN)/python -m tests.capabilities --check
+
+lint: $(VENV)/.dev ## check style (ruff)
+	@echo "== lint: ruff check, ruff format --check"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check . || { echo "Run 'make format' to mend the layout." >&2; exit 1; }
+
+format: $(VENV)/.dev ## lay out the code and mend what ruff can
+	@echo "== format: ruff format, ruff check --fix"
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+
+types: $(VENV)/.dev ## check types (mypy --strict)
+	@echo "== types: mypy --strict $(CODE)"
+	@$(BIN)/mypy $(CODE)
+
+imports: $(VENV)/.dev ## check the arrows between the rooms (import-linter)
+	@echo "== imports: lint-imports"
+	@$(BIN)/lint-imports
+
+unit: $(VENV)/.dev ## run the tests, without the conformance suite
+	@echo "== unit: pytest, without $(CONFORMANCE)"
+	@$(PYTEST) -n $(WORKERS) --ignore=$(CONFORMANCE) tests
+
+conformance: $(VENV)/.dev ## run the conformance suite; the table goes to build/
+	@echo "== conformance: pytest $(CONFORMANCE)"
+	@$(PYTEST) -n $(WORKERS) --trove-capabilities=build $(CONFORMANCE)
+
+capabilities: conformance ## write docs/capabilities.md anew
+	@echo "== capabilities: writing docs/capabilities.md"
+	@$(BIN)/python -m tests.capabilities --write
+
+clean: ## remove .venv, build products and caches
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment that was left half made has no stamp, and is made again.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "== setup: creating $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo "Python's venv module is missing: apt-get install python3-venv (or your system's like)" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "== setup: installing the library into $(VENV)"
+	@$(PIP_INSTALL) -e '.[local,checksums,web]' || $(INSTALL_HELP)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "== setup: installing the library and its tools into $(VENV) (a minute or so the first time)"
+	@$(PIP_INSTALL) -e '.[dev]' || $(INSTALL_HELP)
+	@touch $(VENV)/.demo $@

@@ -1,0 +1,404 @@
+"""What is put: bytes, a path, a file, or an iterable of chunks, as one thing.
+
+A driver gets a `Body` and either takes `Body.buffer`, if all of it is in memory, or iterates
+over it. Length and checksum are checked on the way, so that a driver that stores nothing
+when the iteration raises stores nothing that is wrong.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import stat
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
+
+import aiofiles
+import aiofiles.threadpool.binary
+import anyio.to_thread
+
+from trove_async.checksums import Checksum, Hasher, new_hasher, verify
+from trove_async.errors import BodySizeError, BodyTypeError
+
+__all__ = ["AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
+
+Chunk = bytes | bytearray | memoryview
+"""What bodies consist of; any other object with the buffer protocol is accepted from users."""
+
+Progress = Callable[[int, int | None], object]
+"""Called with the bytes taken so far and the size, None if unknown; it must not block."""
+
+READ_SIZE: Final = 1024 * 1024
+_GATHER_SIZE: Final = 256 * 1024
+_GATHER_SECONDS: Final = 0.02
+_HASH_ON_LOOP: Final = 1024 * 1024
+
+
+@runtime_checkable
+class AsyncReadable(Protocol):
+    """An object with an async ``read(n)`` that returns ``b""`` at the end."""
+
+    async def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, ``b""`` at the end."""
+
+
+BodyLike = Chunk | str | os.PathLike[str] | BinaryIO | Iterable[Chunk] | AsyncIterable[Chunk] | AsyncReadable
+"""What ``put`` accepts. (``str`` is here for the error that it gets: say ``.encode()``.)"""
+
+
+def as_chunk(value: object) -> Chunk:
+    """Return a buffer as flat bytes without copying it; refuse all else."""
+    if isinstance(value, bytes):
+        return value
+    try:
+        view = memoryview(value)  # type: ignore[arg-type]
+    except TypeError:
+        hint = "; call .encode() on it" if isinstance(value, str) else ""
+        raise BodyTypeError(f"a chunk of the body is a {type(value).__name__}, not bytes-like{hint}") from None
+    if not view.contiguous:
+        return view.tobytes()
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
+class _Source(ABC):
+    """Where the chunks come from."""
+
+    size: int | None = None
+    replayable: bool = False
+
+    async def prepare(self) -> None:
+        """Find out size and replayable, as far as that takes I/O."""
+
+    @abstractmethod
+    async def read(self) -> Chunk:
+        """Return the next chunk, empty at the end."""
+
+    async def rewind(self) -> None:
+        """Start again; called only if replayable."""
+
+    async def aclose(self) -> None:
+        """Let go of what the source itself has opened or begun."""
+
+
+class _BufferSource(_Source):
+    replayable = True
+
+    def __init__(self, data: Chunk) -> None:
+        self.data = data
+        self.size = len(data)
+        self._done = False
+
+    async def read(self) -> Chunk:
+        if self._done:
+            return b""
+        self._done = True
+        return self.data
+
+    async def rewind(self) -> None:
+        self._done = False
+
+
+class _PathSource(_Source):
+    """A file that we open and close; aiofiles reads it off the loop."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
+
+    async def prepare(self) -> None:
+        # Unbuffered: our reads are large, and closing must not wait for a lock that a stalled read holds.
+        self._file = await aiofiles.open(self.path, "rb", buffering=0)
+        status = await anyio.to_thread.run_sync(os.fstat, self._file.fileno())
+        if stat.S_ISDIR(status.st_mode):  # pragma: no cover - open() refuses directories first
+            raise IsADirectoryError(self.path)
+        if stat.S_ISREG(status.st_mode):
+            self.size = status.st_size
+            self.replayable = True
+
+    async def read(self) -> Chunk:
+        assert self._file is not None
+        return await self._file.read(READ_SIZE) or b""
+
+    async def rewind(self) -> None:
+        assert self._file is not None
+        await self._file.seek(0)
+
+    async def aclose(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            await file.close()
+
+
+class _FileSource(_Source):
+    """A binary file of the user's: read in a thread, from where it stands, and left open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._start = 0
+
+    async def prepare(self) -> None:
+        await anyio.to_thread.run_sync(self._inspect)
+
+    def _inspect(self) -> None:
+        try:
+            self.replayable = self._file.seekable()
+            if self.replayable:
+                self._start = self._file.tell()
+                self.size = max(0, self._file.seek(0, io.SEEK_END) - self._start)
+                self._file.seek(self._start)
+        except (AttributeError, OSError):
+            self.replayable, self.size = False, None
+
+    async def read(self) -> Chunk:
+        return await anyio.to_thread.run_sync(self._read)
+
+    def _read(self) -> Chunk:
+        return as_chunk(self._file.read(READ_SIZE) or b"")
+
+    async def rewind(self) -> None:
+        await anyio.to_thread.run_sync(self._file.seek, self._start)
+
+
+class _IterableSource(_Source):
+    """A plain iterable: pulled in a thread, many small chunks at a time."""
+
+    def __init__(self, iterable: Iterable[object]) -> None:
+        self._iterable = iterable
+        self._iterator: Iterator[object] = iter(iterable)
+        # A list can be iterated again, a generator is its own iterator and cannot.
+        self.replayable = not isinstance(iterable, Iterator)
+        self._failure: BaseException | None = None
+
+    async def read(self) -> Chunk:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return await anyio.to_thread.run_sync(self._gather)
+
+    def _gather(self) -> Chunk:
+        chunks: list[Chunk] = []
+        size = 0
+        patience = time.monotonic() + _GATHER_SECONDS
+        try:
+            for value in self._iterator:
+                chunk = as_chunk(value)
+                if not len(chunk):
+                    continue
+                chunks.append(chunk)
+                size += len(chunk)
+                if size >= _GATHER_SIZE or time.monotonic() > patience:
+                    break
+        except BaseException as error:
+            if not chunks:
+                raise
+            self._failure = error  # what came before it is handed out first
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def rewind(self) -> None:
+        self._iterator = iter(self._iterable)
+
+
+class _AsyncIterableSource(_Source):
+    def __init__(self, iterable: AsyncIterable[object]) -> None:
+        self._iterator: AsyncIterator[object] = aiter(iterable)
+
+    async def read(self) -> Chunk:
+        async for value in self._iterator:
+            chunk = as_chunk(value)
+            if len(chunk):
+                return chunk
+        return b""
+
+    async def aclose(self) -> None:
+        # An async generator that is left half-way holds what it has open until it is collected.
+        if inspect.isasyncgen(self._iterator):
+            await self._iterator.aclose()
+
+
+class _AsyncReadSource(_Source):
+    def __init__(self, file: AsyncReadable) -> None:
+        self._file = file
+
+    async def read(self) -> Chunk:
+        return as_chunk(await self._file.read(READ_SIZE))
+
+
+def _source_of(data: object) -> _Source:
+    if isinstance(data, str):
+        raise BodyTypeError("the body is a str: call .encode() on it, or wrap it in Path() if it names a file")
+    if isinstance(data, bytes | bytearray | memoryview):
+        return _BufferSource(as_chunk(data))
+    if isinstance(data, os.PathLike):
+        path = os.fspath(data)
+        return _PathSource(os.fsdecode(path))
+    if isinstance(data, io.TextIOBase):
+        raise BodyTypeError("the body is a text file; open it in binary mode")
+    read = getattr(data, "read", None)
+    if callable(read):
+        if inspect.iscoroutinefunction(read):
+            return _AsyncReadSource(data)  # type: ignore[arg-type]
+        if not isinstance(data, AsyncIterable):
+            return _FileSource(data)  # type: ignore[arg-type]
+    if isinstance(data, AsyncIterable):
+        return _AsyncIterableSource(data)
+    try:
+        return _BufferSource(as_chunk(data))
+    except BodyTypeError:
+        pass
+    if isinstance(data, Iterable) and not isinstance(data, dict | set | frozenset):
+        return _IterableSource(data)
+    raise BodyTypeError(
+        f"the body is a {type(data).__name__}; give bytes, a Path, a binary file, "
+        "an (async) iterable of bytes, or an object with async read()"
+    )
+
+
+class Body:
+    """A body on its way into a store.
+
+    ``async for chunk in body`` yields chunks that are not empty; a chunk is valid until the next one
+    is asked for. `rewind` starts over, which only a replayable body allows.
+
+    Attributes:
+        size: bytes; None if unknown before the end.
+        replayable: True if it can be iterated more than once.
+        checksum: what is to be computed on the way, and compared; None for nothing.
+        taken: bytes that the current iteration has handed out.
+    """
+
+    __slots__ = ("_hasher", "_on_progress", "_source", "checksum", "size", "taken")
+
+    def __init__(
+        self,
+        data: object,
+        *,
+        size: int | None = None,
+        checksum: Checksum | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self._source = data if isinstance(data, _Source) else _source_of(data)
+        self._on_progress = on_progress
+        self._hasher: Hasher | None = None
+        self.checksum = checksum
+        self.size = self._source.size if size is None else size
+        self.taken = 0
+        if size is not None and self._source.size is not None:
+            self._check_declared(size)
+
+    def _check_declared(self, size: int) -> None:
+        if self._source.size is not None and self._source.size != size:
+            raise BodySizeError(f"the body has {self._source.size} bytes, declared were {size}")
+
+    @property
+    def replayable(self) -> bool:
+        """Tell whether `rewind` can start it again."""
+        return self._source.replayable
+
+    @property
+    def buffer(self) -> Chunk | None:
+        """All of the body, if it is in memory; else None.
+
+        A driver that takes it calls `finish_buffer` before it commits.
+        """
+        source = self._source
+        return source.data if type(source) is _BufferSource else None
+
+    @property
+    def path(self) -> Path | None:
+        """The file that the body is, if it is one; else None."""
+        source = self._source
+        return Path(source.path) if isinstance(source, _PathSource) else None
+
+    async def prepare(self) -> None:
+        """Open what must be opened to know the size; the portable type has done it for a driver.
+
+        Raises:
+            OSError: the file cannot be opened; the error of the operating system, as it is.
+            BodySizeError: the size is not the declared one.
+        """
+        await self._source.prepare()
+        if self.size is None:
+            self.size = self._source.size
+        else:
+            self._check_declared(self.size)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def rewind(self) -> None:
+        """Start again from the first byte.
+
+        Raises:
+            BodyTypeError: the body can be read only once.
+        """
+        if not self.replayable:
+            raise BodyTypeError("the body can be read only once")
+        await self._source.rewind()
+        self.taken = 0
+        self._hasher = None
+
+    async def __anext__(self) -> Chunk:
+        chunk = await self._source.read()
+        count = len(chunk)
+        if not count:
+            self._finish()
+            raise StopAsyncIteration
+        self.taken += count
+        if self.size is not None and self.taken > self.size:
+            raise BodySizeError(f"the body is longer than the {self.size} bytes that were declared")
+        if self.checksum is not None:
+            await self._hash(chunk)
+        if self._on_progress is not None:
+            self._on_progress(self.taken, self.size)
+        return chunk
+
+    async def _hash(self, chunk: Chunk) -> None:
+        assert self.checksum is not None
+        if self._hasher is None:
+            self._hasher = new_hasher(self.checksum.algorithm)
+        if len(chunk) > _HASH_ON_LOOP:
+            await anyio.to_thread.run_sync(self._hasher.update, chunk)
+        else:
+            self._hasher.update(chunk)
+
+    def _finish(self) -> None:
+        if self.size is not None and self.taken != self.size:
+            raise BodySizeError(f"the body ended after {self.taken} bytes, declared were {self.size}")
+        if self.checksum is not None and self.checksum.value is not None:
+            verify(self.checksum.algorithm, self.checksum.value, self.digest, "the body")
+
+    async def finish_buffer(self) -> None:
+        """Check `buffer` as an iteration would, and report it as progress."""
+        source = self._source
+        assert isinstance(source, _BufferSource)
+        if self.checksum is not None and self._hasher is None:
+            await self._hash(source.data)
+        self.taken = len(source.data)
+        self._finish()
+        if self._on_progress is not None:
+            self._on_progress(self.taken, self.size)
+
+    @property
+    def digest(self) -> str:
+        """The checksum of what was handed out, in lower-case hex; needs `checksum`."""
+        assert self.checksum is not None
+        if self._hasher is None:
+            self._hasher = new_hasher(self.checksum.algorithm)
+        return self._hasher.hexdigest()
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """What `ObjectInfo.checksums` holds of the body once it is read."""
+        return {} if self.checksum is None else {self.checksum.algorithm: self.digest}
+
+    async def read_all(self) -> bytes:
+        """Return all of it; for bodies that are known to be small."""
+        return b"".join([bytes(chunk) async for chunk in self])
+
+    async def aclose(self) -> None:
+        """Close what the body has opened; the user's own files stay open."""
+        await self._source.aclose()

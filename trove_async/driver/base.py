@@ -1,0 +1,233 @@
+"""The contract between the library and a backend: what a driver promises.
+
+`Trove` is what users hold; a driver is what a backend implements. The portable type has validated
+names, options and conditions, has opened the body, and adds operation, bucket, key and driver to every
+error. What is left to a driver is to do it, under these rules:
+
+- **A put is atomic.** Readers see the whole old object or the whole new one. If the body raises, or the
+  call is cancelled or fails before its commit was sent, the old object stays, and no upload, temporary,
+  connection or task is left. If the commit was sent, the object is old or new, and whole. After a
+  cancellation no commit is begun.
+- **A cancellation is never swallowed and never becomes another error.** Clean-up after it goes
+  through `trove_async.cancellation.finish`, and is over when the call returns.
+- **Errors** are those of `trove_async.errors`, with the backend's own as ``__cause__``. A driver
+  maps its backend's codes in one table. What the body raises passes unchanged.
+- **Conditions are never ignored.** A driver declares those that it honours, under races, in
+  `Features.conditions`; calls with others never reach it.
+- **Memory is bounded** whatever the size of an object.
+- **Listings** are in the order of the keys' UTF-8 bytes; a put that has returned is listed.
+- **ETags** are opaque, without quotes, and agree between put, head, get and list.
+- One driver serves any number of tasks of one event loop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from trove_async.body import Body
+from trove_async.driver.capabilities import CAPABILITIES, Features
+from trove_async.driver.options import (
+    BucketOptions,
+    CopyOptions,
+    DeleteOptions,
+    GetOptions,
+    HeadOptions,
+    ListOptions,
+    OpenOptions,
+    PutOptions,
+)
+from trove_async.errors import UnsupportedError
+from trove_async.listing import Item, ListPage, ObjectIterator
+from trove_async.reader import ObjectReader
+from trove_async.types import BucketInfo, ObjectInfo
+
+if TYPE_CHECKING:
+    from trove_async.dsn import DSN
+
+__all__ = ["Driver", "capabilities_of", "unwrap"]
+
+D = TypeVar("D")
+
+
+class Driver(ABC):
+    """A backend. Subclass it, implement what is abstract, and any of the capabilities."""
+
+    default_bucket: str | None = None
+    """The bucket that the DSN names, where it names one."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The driver's name, such as ``local``; it stands in errors and logs."""
+
+    @property
+    def features(self) -> Features:
+        """What this server has. The default: all that the driver implements, and no conditions."""
+        return Features(protocols=capabilities_of(self))
+
+    @abstractmethod
+    async def open(self, dsn: DSN, options: OpenOptions) -> None:
+        """Get ready; connect to nothing that need not be. Called once, before all else.
+
+        Raises:
+            InvalidDSNError: a part or parameter is wrong or unknown; see `Settings`.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of everything; idempotent and final. Operations under way fail, or finish first."""
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Prove that the backend can be reached and accepts the credentials, or raise why not."""
+
+    @abstractmethod
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        """Store an object in place of any that there is: content, metadata, tags, all of it.
+
+        Raises:
+            BucketNotFoundError: and nothing of the body was lost that could be read again.
+            ObjectAlreadyExistsError: ``if_none_match="*"`` and there is an object.
+            PreconditionFailedError: another condition does not hold; ``if_match`` on a missing object too.
+        """
+
+    @abstractmethod
+    async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
+        """Open an object; of a range, with the size of the whole object in ``info``.
+
+        Raises:
+            BucketNotFoundError, ObjectNotFoundError, VersionNotFoundError: it does not exist.
+            RangeNotSatisfiableError: the range starts at or past the end.
+            NotModifiedError: ``if_none_match`` or ``if_modified_since`` says so.
+            PreconditionFailedError: ``if_match`` or ``if_unmodified_since`` does not hold.
+        """
+
+    @abstractmethod
+    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+        """Describe an object; errors as of `get`."""
+
+    @abstractmethod
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
+        """Delete an object, or one version of it; a missing one is success.
+
+        Raises:
+            BucketNotFoundError: the bucket is missing, which is no success.
+            PreconditionFailedError: ``if_match`` names another object, or there is none.
+        """
+
+    @abstractmethod
+    async def copy(
+        self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
+    ) -> ObjectInfo:
+        """Copy an object within the backend, atomically as a put; onto itself too.
+
+        Raises:
+            ObjectNotFoundError: names the source.
+            BucketNotFoundError: names the bucket that is missing.
+            PreconditionFailedError: a condition on source or destination does not hold.
+        """
+
+    @abstractmethod
+    async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
+        """Return one page of a listing; the one listing primitive."""
+
+    def list(self, bucket: str, options: ListOptions) -> ObjectIterator[Item]:
+        """Return an iterator over all pages; made of `list_page`."""
+
+        async def fetch(cursor: str | None) -> ListPage:
+            page_options = ListOptions(
+                prefix=options.prefix,
+                delimiter=options.delimiter,
+                start_after=options.start_after,
+                page_size=options.page_size,
+                cursor=options.cursor if cursor is None else cursor,
+            )
+            return await self.list_page(bucket, page_options)
+
+        return ObjectIterator(
+            fetch,
+            bucket=bucket,
+            prefix=options.prefix,
+            delimiter=options.delimiter,
+            start_after=options.start_after,
+        )
+
+    @abstractmethod
+    async def create_bucket(self, name: str, options: BucketOptions) -> None:
+        """Make a bucket.
+
+        Raises:
+            BucketAlreadyExistsError: there is one. A service that answers success is asked first.
+            InvalidBucketNameError: the backend cannot have a bucket of that name; before any I/O.
+        """
+
+    @abstractmethod
+    async def delete_bucket(self, name: str) -> None:
+        """Delete an empty bucket.
+
+        Raises:
+            BucketNotFoundError: there is none.
+            BucketNotEmptyError: it holds objects or versions; all of them are still there.
+        """
+
+    @abstractmethod
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Return the buckets, in the order of their names."""
+
+    def check_key(self, key: str) -> None:
+        """Refuse a key that the backend cannot hold; no I/O. The default holds every valid key.
+
+        Raises:
+            InvalidKeyError: says why, and what would do.
+        """
+
+    def check_bucket(self, bucket: str) -> None:
+        """Refuse a bucket name that the backend cannot hold; no I/O.
+
+        Raises:
+            InvalidBucketNameError: says why, and what would do.
+        """
+
+    def unwrap(self) -> Driver | None:
+        """Return the driver that this one is a layer around; None if it is none."""
+        return None
+
+
+def capabilities_of(driver: Driver) -> frozenset[type]:
+    """Return the capabilities that a driver implements."""
+    return _capabilities_of_class(type(driver))
+
+
+def _capabilities_of_class(cls: type[Any], _known: dict[type, frozenset[type]] = {}) -> frozenset[type]:  # noqa: B006 - a cache
+    found = _known.get(cls)
+    if found is None:
+        found = frozenset(p for p in CAPABILITIES if all(hasattr(cls, method) for method in methods_of(p)))
+        _known[cls] = found
+    return found
+
+
+def methods_of(protocol: type) -> frozenset[str]:
+    """Return the names of the methods that a capability consists of."""
+    return frozenset(
+        name
+        for base in protocol.__mro__
+        if getattr(base, "_is_protocol", False)
+        for name, value in vars(base).items()
+        if callable(value) and not name.startswith("_")
+    )
+
+
+def unwrap(driver: Driver, kind: type[D]) -> D:
+    """Walk down through layers to the driver of a class, for what only that one has.
+
+    Raises:
+        UnsupportedError: there is none of that class.
+    """
+    at: Driver | None = driver
+    while at is not None:
+        if isinstance(at, kind):
+            return at
+        at = at.unwrap()
+    raise UnsupportedError(f"there is no {kind.__name__} beneath {driver!r}", driver=driver.name)

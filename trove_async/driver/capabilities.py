@@ -1,0 +1,292 @@
+"""What a driver may be able to do beyond the core, and how it says so.
+
+Each capability is a Protocol: a driver implements its methods, nothing need be declared twice.
+``isinstance(driver, MultipartDriver)`` tells what the driver's code can do, ``driver.features`` what
+the server that it is connected to has; ``Trove.supports`` asks both. Resolve a capability once,
+when a store is opened: ``isinstance`` against a Protocol takes microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, runtime_checkable
+
+from trove_async.body import Body
+from trove_async.driver.options import (
+    CompleteOptions,
+    CopyOptions,
+    PresignOptions,
+    PutOptions,
+    WatchOptions,
+)
+from trove_async.keys import MAX_KEY_BYTES
+from trove_async.reader import ObjectReader
+from trove_async.types import (
+    DeleteResult,
+    LifecycleRule,
+    ObjectEvent,
+    ObjectInfo,
+    ObjectRef,
+    PartInfo,
+    UploadInfo,
+    VersionInfo,
+    VersioningStatus,
+)
+
+__all__ = [
+    "CAPABILITIES",
+    "BulkDeleteDriver",
+    "Condition",
+    "Features",
+    "LifecycleDriver",
+    "LifecycleSweepDriver",
+    "Limits",
+    "MultipartDriver",
+    "NotificationDriver",
+    "PresignDriver",
+    "PresignMethod",
+    "RangeDriver",
+    "ServerCopyDriver",
+    "TaggingDriver",
+    "VersioningDriver",
+]
+
+Condition = Literal["put_if_none_match", "put_if_match", "get", "delete", "copy", "complete"]
+"""A kind of condition: ``get`` means all of `HeadOptions`, ``copy`` and ``complete`` those on the destination."""
+
+PresignMethod = Literal["GET", "PUT", "HEAD", "DELETE", "POST"]
+
+
+@runtime_checkable
+class MultipartDriver(Protocol):
+    """Uploads in parts, which survive the process that began them."""
+
+    async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
+        """Begin an upload and return its id. Nothing is listed or readable before it is completed."""
+
+    async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
+        """Store a part, number 1 to `Limits.max_parts`, in any order; the same number again replaces it.
+
+        Raises:
+            UploadNotFoundError: no such upload is open.
+        """
+
+    async def complete_multipart(
+        self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
+    ) -> ObjectInfo:
+        """Make the object of the parts, in the given order, which is ascending; parts not given are dropped.
+
+        Atomic, as a put. The upload stays open when it fails.
+
+        Raises:
+            InvalidPartError: a part is missing, has another ETag, or is smaller than
+                `Limits.min_part_size` and not the last.
+            UploadNotFoundError: no such upload is open.
+            PreconditionFailedError: a condition does not hold.
+        """
+
+    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """Give an upload up and free its parts; one that is not open is success."""
+
+    async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
+        """Return the parts that are stored, in the order of their numbers."""
+
+    async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
+        """Return the open uploads, in the order of their keys, then of their begin."""
+
+
+@runtime_checkable
+class PresignDriver(Protocol):
+    """URLs that carry their own permission, for clients that talk to the backend directly."""
+
+    async def presign_get(self, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL that reads the object. Neither bucket nor object need exist."""
+
+    async def presign_put(self, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL that writes the object."""
+
+    async def presign_head(self, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL that describes the object; where `Features.presign_methods` has HEAD."""
+
+    async def presign_delete(self, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL that deletes the object; where `Features.presign_methods` has DELETE."""
+
+
+@runtime_checkable
+class VersioningDriver(Protocol):
+    """Versions of objects, and markers where they were deleted."""
+
+    async def set_versioning(self, bucket: str, enabled: bool) -> None:
+        """Keep versions from now on, or stop to; versions that there are stay."""
+
+    async def get_versioning(self, bucket: str) -> VersioningStatus:
+        """Tell what the bucket does."""
+
+    async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
+        """Return versions and delete markers of a key, newest first; empty if it never existed."""
+
+    async def get_version(self, bucket: str, key: str, version_id: str) -> ObjectReader:
+        """Read a version.
+
+        Raises:
+            VersionNotFoundError: there is none, or it is a delete marker.
+        """
+
+    async def delete_version(self, bucket: str, key: str, version_id: str) -> None:
+        """Delete a version for good; the next newest becomes the latest. A missing one is success."""
+
+    async def restore_version(self, bucket: str, key: str, version_id: str) -> ObjectInfo:
+        """Make a copy of a version the latest.
+
+        Raises:
+            VersionNotFoundError: there is none, or it is a delete marker.
+        """
+
+
+@runtime_checkable
+class NotificationDriver(Protocol):
+    """News of changes."""
+
+    def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
+        """Yield changes, in order for each key; an async generator.
+
+        It calls ``options.on_ready()`` once subscribed, and holds no cancel scope or task group
+        across a yield. Asking for the next event acknowledges the last.
+
+        Raises:
+            BucketNotFoundError: before it is ready.
+            WatchOverflowError: the consumer was too slow, and events are lost.
+        """
+
+
+@runtime_checkable
+class LifecycleDriver(Protocol):
+    """Rules for what becomes of objects with age."""
+
+    async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
+        """Replace the bucket's rules, which the portable type has checked."""
+
+    async def get_lifecycle(self, bucket: str) -> Sequence[LifecycleRule]:
+        """Return the rules; empty if there are none."""
+
+    async def delete_lifecycle(self, bucket: str) -> None:
+        """Remove all rules."""
+
+
+@runtime_checkable
+class LifecycleSweepDriver(LifecycleDriver, Protocol):
+    """A driver whose rules are carried out by the library's sweeper, not by a service."""
+
+    async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
+        """Move an object to another storage class: nothing else of it changes, neither ETag nor time.
+
+        Raises:
+            PreconditionFailedError: the object has another ETag.
+        """
+
+    async def list_noncurrent(self, bucket: str, prefix: str = "") -> Sequence[VersionInfo]:
+        """Return the versions that are not the latest, newest first for each key; ``last_modified`` of
+        each is the time at which it was replaced. Empty where no versions are kept.
+        """
+
+
+@runtime_checkable
+class RangeDriver(Protocol):
+    """Reads of a part of an object."""
+
+    async def get_range(self, bucket: str, key: str, offset: int, length: int) -> ObjectReader:
+        """Read ``length`` bytes from ``offset``; to the end with -1."""
+
+
+@runtime_checkable
+class ServerCopyDriver(Protocol):
+    """Copies that do not pass through this process, or not through its memory."""
+
+    async def server_copy(self, src: ObjectRef, dst: ObjectRef, options: CopyOptions | None = None) -> ObjectInfo:
+        """Copy an object. As `Driver.copy`, which uses it."""
+
+
+@runtime_checkable
+class TaggingDriver(Protocol):
+    """Tags: up to 10 pairs of text that can be changed while the object stays as it is."""
+
+    async def get_tags(self, bucket: str, key: str) -> dict[str, str]:
+        """Return the object's tags."""
+
+    async def set_tags(self, bucket: str, key: str, tags: dict[str, str]) -> None:
+        """Replace the object's tags; its ETag stays."""
+
+    async def delete_tags(self, bucket: str, key: str) -> None:
+        """Remove the object's tags."""
+
+
+@runtime_checkable
+class BulkDeleteDriver(Protocol):
+    """Many deletions in one call."""
+
+    async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
+        """Delete up to `Limits.max_bulk_delete` objects and return a result for each, in their order.
+
+        A missing object is success. It raises only if nothing could be tried.
+        """
+
+
+CAPABILITIES: Final[tuple[type, ...]] = (
+    MultipartDriver,
+    PresignDriver,
+    VersioningDriver,
+    NotificationDriver,
+    LifecycleDriver,
+    LifecycleSweepDriver,
+    RangeDriver,
+    ServerCopyDriver,
+    TaggingDriver,
+    BulkDeleteDriver,
+)
+"""Every capability that there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the backend allows; sizes in bytes, None for no limit known.
+
+    Attributes:
+        max_key_size: of a key's UTF-8.
+        min_part_size: of every part of an upload but the last.
+        max_part_size, max_parts: of an upload.
+        max_put_size: of an object that is put in one request.
+        max_metadata_size: of all keys and values together.
+        max_bulk_delete: keys in one `BulkDeleteDriver.delete_many`.
+        max_presign_seconds: of a signed URL.
+    """
+
+    max_key_size: int = MAX_KEY_BYTES
+    min_part_size: int = 1
+    max_part_size: int | None = None
+    max_parts: int = 10_000
+    max_put_size: int | None = None
+    max_metadata_size: int = 64 * 1024
+    max_bulk_delete: int = 1000
+    max_presign_seconds: int = 7 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """What the server that a driver is connected to has; known after `Driver.open`.
+
+    Attributes:
+        protocols: the capabilities; a subset of those that the driver implements.
+        conditions: the kinds of condition that are honoured. A call with another is refused before I/O.
+        presign_methods: what `PresignDriver` signs.
+        watch_resume: whether ``watch(resume_token=…)`` works.
+        native: the names of the capabilities that the backend itself has; the library provides the others.
+        limits: what the backend allows.
+    """
+
+    protocols: frozenset[type] = frozenset()
+    conditions: frozenset[Condition] = frozenset()
+    presign_methods: frozenset[PresignMethod] = frozenset()
+    watch_resume: bool = False
+    native: frozenset[str] = frozenset()
+    limits: Limits = Limits()

@@ -1,0 +1,49 @@
+"""How conditions are decided, for drivers that decide them themselves (RFC 9110, section 13.2.2)."""
+
+from __future__ import annotations
+
+from trove_async.driver.options import HeadOptions
+from trove_async.errors import NotModifiedError, ObjectAlreadyExistsError, PreconditionFailedError
+from trove_async.types import ObjectInfo
+
+__all__ = ["check_read", "check_write"]
+
+
+def check_read(info: ObjectInfo, options: HeadOptions) -> None:
+    """Decide the conditions of a get or head about the object that there is.
+
+    Raises:
+        PreconditionFailedError: ``if_match`` or ``if_unmodified_since`` does not hold.
+        NotModifiedError: ``if_none_match`` or ``if_modified_since`` says that the caller has it.
+    """
+    # HTTP dates have whole seconds: an object is as old as the second in which it was stored.
+    modified = info.last_modified and info.last_modified.replace(microsecond=0)
+    if options.if_match is not None:
+        if options.if_match not in ("*", info.etag):
+            raise PreconditionFailedError(f"the object's ETag is {info.etag!r}, not {options.if_match!r}")
+    elif options.if_unmodified_since is not None and modified is not None and modified > options.if_unmodified_since:
+        raise PreconditionFailedError(f"the object was modified at {modified}")
+    if options.if_none_match is not None:
+        if options.if_none_match in ("*", info.etag):
+            raise NotModifiedError(f"the object's ETag is still {info.etag!r}")
+    elif options.if_modified_since is not None and modified is not None and modified <= options.if_modified_since:
+        raise NotModifiedError(f"the object was not modified since {options.if_modified_since}")
+
+
+def check_write(current_etag: str | None, if_match: str | None, if_none_match: str | None) -> None:
+    """Decide the conditions of a write about the object that there is now, None for none.
+
+    Call it where no other write can come between the decision and the commit.
+
+    Raises:
+        ObjectAlreadyExistsError: ``if_none_match="*"`` and there is one.
+        PreconditionFailedError: another condition does not hold.
+    """
+    if if_match is not None and (current_etag is None or if_match not in ("*", current_etag)):
+        there = "there is no object" if current_etag is None else f"the object's ETag is {current_etag!r}"
+        raise PreconditionFailedError(f"if_match is {if_match!r} and {there}")
+    if if_none_match is not None and current_etag is not None:
+        if if_none_match == "*":
+            raise ObjectAlreadyExistsError("the object exists already, and the write was to create it only")
+        if if_none_match == current_etag:
+            raise PreconditionFailedError(f"the object's ETag is {current_etag!r}, as if_none_match forbids")

@@ -1,0 +1,219 @@
+"""What each operation is asked for: one frozen dataclass per operation.
+
+Users give keyword arguments to `Trove`; drivers get these, validated. A field that is new has a
+default, so that it breaks no driver: a driver that cannot honour it says so through
+`Driver.features`, and the portable type refuses the call before the driver sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from trove_async.cancellation import CLEANUP_TIMEOUT
+from trove_async.checksums import Checksum
+from trove_async.ranges import ByteRange
+from trove_async.types import EMPTY, EventType
+
+__all__ = [
+    "BucketOptions",
+    "CompleteOptions",
+    "CopyOptions",
+    "DeleteOptions",
+    "GetOptions",
+    "HeadOptions",
+    "ListOptions",
+    "OpenOptions",
+    "PresignOptions",
+    "PutOptions",
+    "WatchOptions",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOptions:
+    """How a driver is opened.
+
+    Attributes:
+        settings: keyword arguments of `trove_async.open` that are the driver's own; with the DSN's
+            parameters they make up its `Settings`.
+        cleanup_timeout: seconds that clean-up after a failure or cancellation may take.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    cleanup_timeout: float = CLEANUP_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutOptions:
+    """How an object is written.
+
+    Attributes:
+        content_type: always set: the user's, or what the key's extension stands for.
+        metadata: keys in lower case.
+        tags, storage_class, cache_control, content_disposition, content_encoding, content_language:
+            stored with the object; None and empty for none.
+        if_match: replace only the object of this ETag.
+        if_none_match: ``"*"``: create, never replace. An ETag: replace any object but that one.
+        checksum: computed over the body, stored, and sent where the backend verifies it;
+            the `Body` compares it with the expected value.
+    """
+
+    content_type: str = "application/octet-stream"
+    metadata: Mapping[str, str] = EMPTY
+    tags: Mapping[str, str] = EMPTY
+    storage_class: str | None = None
+    cache_control: str | None = None
+    content_disposition: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
+    if_match: str | None = None
+    if_none_match: str | None = None
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadOptions:
+    """Of which version, and under which conditions, an object is described.
+
+    Attributes:
+        version_id: None for the latest.
+        if_match: one ETag, or ``"*"`` for any object.
+        if_none_match: one ETag, or ``"*"``; raises `NotModifiedError` where it matches.
+        if_modified_since, if_unmodified_since: aware; compared in whole seconds, as RFC 9110 does.
+            Each counts only where the ETag condition of the same sense is absent (RFC 9110, 13.2.2).
+    """
+
+    version_id: str | None = None
+    if_match: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: datetime | None = None
+    if_unmodified_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetOptions(HeadOptions):
+    """How an object is read: what `HeadOptions` has, and the range (None for all of it)."""
+
+    range: ByteRange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteOptions:
+    """Which version is deleted, and under which condition.
+
+    Attributes:
+        version_id: delete this version for good; None deletes the object, which leaves a
+            delete marker where the bucket keeps versions.
+        if_match: delete only the object of this ETag.
+    """
+
+    version_id: str | None = None
+    if_match: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """How an object is copied.
+
+    Attributes:
+        replace: None keeps content type, headers, metadata, tags, storage class and
+            checksums of the source; otherwise all of them come from here, as at a put (its conditions and
+            checksum are not used).
+        source_version_id: copy this version of the source.
+        source_if_match: copy only the source of this ETag.
+        if_match, if_none_match: conditions on the destination, as at a put.
+    """
+
+    replace: PutOptions | None = None
+    source_version_id: str | None = None
+    source_if_match: str | None = None
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions:
+    """Which page of which listing.
+
+    Attributes:
+        prefix: keys begin with it; a string, not a path.
+        delimiter: keys that have it behind the prefix are grouped up to its first occurrence.
+        start_after: only keys that sort after it. Groups are made of what is left, so a group may
+            sort before it.
+        page_size: how many items are wanted; a backend may return fewer or, never, more.
+        cursor: the driver's own, from `ListPage.cursor`; None for the first page.
+    """
+
+    prefix: str = ""
+    delimiter: str | None = None
+    start_after: str | None = None
+    page_size: int = 1000
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketOptions:
+    """How a bucket is made.
+
+    Attributes:
+        region: where; None for the driver's default. Ignored by backends that have no regions.
+    """
+
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompleteOptions:
+    """Under which conditions a multipart upload becomes an object; as at a put."""
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresignOptions:
+    """What a signed URL allows.
+
+    Attributes:
+        expires: seconds from now.
+        version_id: read this version.
+        content_type: at a put: the request must carry it, and the object gets it.
+        content_length: at a put: the body must have this many bytes.
+        response_content_type, response_content_disposition: at a get: what the answer says instead of
+            what is stored.
+    """
+
+    expires: int = 3600
+    version_id: str | None = None
+    content_type: str | None = None
+    content_length: int | None = None
+    response_content_type: str | None = None
+    response_content_disposition: str | None = None
+
+
+def _no_one_waits() -> None:
+    """Do nothing: nobody waits for the subscription."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchOptions:
+    """Which events, and how.
+
+    Attributes:
+        prefix: of keys whose prefix this is.
+        events: of these types.
+        buffer_size: how many events wait for the consumer before `WatchOverflowError`.
+        poll_interval: seconds between listings, where the driver polls.
+        resume_token: go on after the event that carried it, where ``features.watch_resume``.
+        on_ready: the driver calls it once, when every later change will be seen.
+    """
+
+    prefix: str = ""
+    events: frozenset[EventType] = frozenset(EventType)
+    buffer_size: int = 10_000
+    poll_interval: float = 5.0
+    resume_token: str | None = None
+    on_ready: Callable[[], object] = _no_one_waits

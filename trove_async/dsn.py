@@ -1,0 +1,215 @@
+"""Data source names: ``scheme://user:password@host:port/path?name=value``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote
+
+from trove_async.errors import InvalidDSNError
+
+__all__ = ["DSN", "Settings", "parse_dsn", "redact"]
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
+_SECRET_NAME = re.compile(
+    r"secret|password|passphrase|token|signature|^sig$|^key$|_key$|credential|account_key|^sas$", re.I
+)
+_HIDDEN = "***"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DSN:
+    """The parts of a data source name, with percent-escapes undone.
+
+    Its `str` and `repr` hide the password and every parameter whose name says that it is secret.
+
+    Attributes:
+        scheme: names the driver, in lower case.
+        user, password, host, port, path: None or empty where absent. The path keeps its first slash.
+        params: the query's names and values.
+    """
+
+    scheme: str
+    user: str | None = None
+    password: str | None = None
+    host: str = ""
+    port: int | None = None
+    path: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        text = f"{self.scheme}://"
+        if self.user is not None:
+            text += quote(self.user, safe="")
+            text += f":{_HIDDEN}@" if self.password is not None else "@"
+        text += f"[{self.host}]" if ":" in self.host else self.host
+        if self.port is not None:
+            text += f":{self.port}"
+        text += quote(self.path, safe="/")
+        if self.params:
+            shown = {name: _HIDDEN if _SECRET_NAME.search(name) else value for name, value in self.params.items()}
+            text += "?" + "&".join(
+                f"{name}={value if value == _HIDDEN else quote(redact(value), safe='/:*')}"
+                for name, value in shown.items()
+            )
+        return text
+
+    def __repr__(self) -> str:
+        return f"DSN({str(self)!r})"
+
+
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#@:]*):[^\s/?#]*@")
+_QUERY = re.compile(r"(?P<name>[\w.-]+)=(?P<value>[^&\s]+)")
+
+
+def redact(text: str) -> str:
+    """Return text in which passwords of URLs and values of secret parameters are hidden."""
+    text = _USERINFO.sub(lambda m: f"{m['scheme']}{m['user']}:{_HIDDEN}@", text)
+    return _QUERY.sub(lambda m: f"{m['name']}={_HIDDEN}" if _SECRET_NAME.search(m["name"]) else m[0], text)
+
+
+def parse_dsn(dsn: str) -> DSN:
+    """Take a DSN apart.
+
+    A user or password that contains one of ``/?#@:`` must be percent-encoded, as in any URL (RFC 3986).
+
+    Raises:
+        InvalidDSNError: it has no scheme, a port that is no number, a parameter without
+            a value, twice the same parameter, a fragment, or a broken percent-escape.
+    """
+    if not isinstance(dsn, str):
+        raise InvalidDSNError(f"a DSN is a str such as 'local:///srv/data', not {type(dsn).__name__}")
+    scheme, separator, rest = dsn.partition("://")
+    if not separator:
+        raise InvalidDSNError("the DSN has no scheme; write for example 'local:///srv/data' or 'memory://'")
+    scheme = scheme.lower()
+    if not _SCHEME.match(scheme):
+        raise InvalidDSNError(f"{scheme!r} is no scheme: it has letters, digits, '+', '.' and '-'")
+    if "#" in rest:
+        raise InvalidDSNError("the DSN contains '#'; write it as %23")
+    if "\0" in rest or any(c < " " for c in rest):
+        raise InvalidDSNError("the DSN contains a control character")
+    location, _, query = rest.partition("?")
+    authority, slash, path = location.partition("/")
+    userinfo, at, hostport = authority.rpartition("@")
+    user = password = None
+    if at:
+        raw_user, colon, raw_password = userinfo.partition(":")
+        user = _unquote(raw_user, "user")
+        password = _unquote(raw_password, "password") if colon else None
+    host, port = _split_host(hostport)
+    return DSN(scheme, user, password, host, port, _unquote(slash + path, "path"), _parse_params(query))
+
+
+def _split_host(hostport: str) -> tuple[str, int | None]:
+    if hostport.startswith("["):
+        host, bracket, rest = hostport[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise InvalidDSNError("the host's brackets are not closed")
+        port = rest[1:]
+    else:
+        host, _, port = hostport.partition(":")
+    if not port:
+        return _unquote(host, "host"), None
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InvalidDSNError("the port is not a number from 1 to 65535; percent-encode ':' and '@' in a password")
+    return _unquote(host, "host"), int(port)
+
+
+def _parse_params(query: str) -> dict[str, str]:
+    params: dict[str, str] = {}
+    if not query:
+        return params
+    for item in query.split("&"):
+        name, equals, _ = item.partition("=")
+        if not equals or not name:
+            raise InvalidDSNError(f"the parameter {name!r} has no value; write name=value")
+        if name in params:
+            raise InvalidDSNError(f"the parameter {name!r} is given twice")
+        # "+" stays a plus sign: keys in base64 contain it, and a DSN is no HTML form.
+        params[name] = _unquote(item[len(name) + 1 :], name)
+    return params
+
+
+def _unquote(text: str, part: str) -> str:
+    if re.search(r"%(?![0-9A-Fa-f]{2})", text):
+        raise InvalidDSNError(f"the {part} of the DSN has a '%' that begins no escape; write it as %25")
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidDSNError(f"the {part} of the DSN is not UTF-8 once its escapes are undone") from None
+
+
+class Settings:
+    """A driver's settings: the DSN's parameters and keyword arguments, each taken once and checked.
+
+    A driver takes what it knows and calls `finish`, which refuses what is left over.
+    """
+
+    def __init__(self, dsn: DSN, overrides: Mapping[str, Any]) -> None:
+        both = sorted(set(dsn.params) & set(overrides))
+        if both:
+            raise InvalidDSNError(f"{both[0]!r} is given in the DSN and as an argument; give it once")
+        self._scheme = dsn.scheme
+        self._left: dict[str, Any] = {**dsn.params, **overrides}
+        self._known: list[str] = []
+
+    def take(self, name: str, default: Any = None) -> Any:
+        """Return a setting as it was given, text if it comes from the DSN."""
+        self._known.append(name)
+        return self._left.pop(name, default)
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        """Return a setting that is text."""
+        value = self.take(name, default)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise InvalidDSNError(f"{name} must be text that is not empty")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return a setting that is 1 or 0 (also true, false, yes, no, on, off)."""
+        value = self.take(name, default)
+        if isinstance(value, bool):
+            return value
+        word = str(value).lower()
+        if word in ("1", "true", "yes", "on"):
+            return True
+        if word in ("0", "false", "no", "off"):
+            return False
+        raise InvalidDSNError(f"{name} must be 1 or 0, not {value!r}")
+
+    def integer(self, name: str, default: int, *, minimum: int = 0, maximum: int | None = None) -> int:
+        """Return a setting that is a whole number within bounds."""
+        value = self.take(name, default)
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise InvalidDSNError(f"{name} must be a whole number, not {value!r}") from None
+        if number < minimum or (maximum is not None and number > maximum):
+            upper = "" if maximum is None else f" and at most {maximum}"
+            raise InvalidDSNError(f"{name} must be at least {minimum}{upper}, not {number}")
+        return number
+
+    def seconds(self, name: str, default: float) -> float:
+        """Return a setting that is a time in seconds, more than 0."""
+        value = self.take(name, default)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise InvalidDSNError(f"{name} must be a number of seconds, not {value!r}") from None
+        if not 0 < number < float("inf"):
+            raise InvalidDSNError(f"{name} must be more than 0 seconds, not {value!r}")
+        return number
+
+    def finish(self) -> None:
+        """Refuse what no `take` has asked for.
+
+        Raises:
+            InvalidDSNError: names the unknown parameter and those that there are.
+        """
+        if self._left:
+            unknown = sorted(self._left)[0]
+            known = ", ".join(sorted(self._known)) or "none"
+            raise InvalidDSNError(f"{self._scheme} has no parameter {unknown!r}; it has: {known}")

@@ -1,0 +1,460 @@
+"""Every error that the library raises, in one tree.
+
+::
+
+    TroveError
+    ├── InvalidArgumentError (ValueError)     the call is wrong; nothing was sent
+    │   ├── InvalidKeyError
+    │   ├── InvalidBucketNameError
+    │   ├── InvalidDSNError
+    │   ├── InvalidMetadataError
+    │   ├── InvalidTagsError
+    │   ├── InvalidRangeError
+    │   ├── InvalidCursorError
+    │   ├── InvalidPartError
+    │   └── InvalidLifecycleError
+    ├── BodyTypeError (TypeError)             not something that can be stored
+    ├── NotFoundError (FileNotFoundError)
+    │   ├── BucketNotFoundError
+    │   ├── ObjectNotFoundError
+    │   ├── VersionNotFoundError
+    │   ├── UploadNotFoundError
+    │   ├── LifecycleNotFoundError
+    │   └── RootNotFoundError
+    ├── BucketAlreadyExistsError (FileExistsError)
+    ├── BucketNotEmptyError
+    ├── PreconditionFailedError
+    │   ├── ObjectAlreadyExistsError (FileExistsError)
+    │   └── ObjectChangedError                the object was replaced while it was read
+    ├── NotModifiedError
+    ├── RangeNotSatisfiableError
+    ├── BodySizeError                         the body is longer or shorter than declared
+    ├── ChecksumError
+    ├── AccessDeniedError (PermissionError)
+    │   └── UnauthenticatedError
+    ├── StorageFullError (OSError)
+    ├── UnsupportedError (NotImplementedError)
+    ├── MissingDependencyError (ImportError)
+    ├── LifetimeError (RuntimeError)
+    │   ├── ClosedError
+    │   ├── WrongLoopError
+    │   └── ForkedError
+    ├── TransientError                        worth another try
+    │   ├── ThrottledError
+    │   ├── UnavailableError (ConnectionError)
+    │   └── OperationTimeoutError (TimeoutError)
+    ├── WatchOverflowError
+    ├── DriverRegistrationError (ValueError)
+    ├── BackendError                          the backend failed in a way that has no class of its own
+    └── BulkError                             some items of a bulk operation failed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trove_async.types import DeleteResult
+
+__all__ = [
+    "AccessDeniedError",
+    "BackendError",
+    "BodySizeError",
+    "BodyTypeError",
+    "BucketAlreadyExistsError",
+    "BucketNotEmptyError",
+    "BucketNotFoundError",
+    "BulkError",
+    "ChecksumError",
+    "ClosedError",
+    "DriverRegistrationError",
+    "ForkedError",
+    "InvalidArgumentError",
+    "InvalidBucketNameError",
+    "InvalidCursorError",
+    "InvalidDSNError",
+    "InvalidKeyError",
+    "InvalidLifecycleError",
+    "InvalidMetadataError",
+    "InvalidPartError",
+    "InvalidRangeError",
+    "InvalidTagsError",
+    "LifecycleNotFoundError",
+    "LifetimeError",
+    "MissingDependencyError",
+    "NotFoundError",
+    "NotModifiedError",
+    "ObjectAlreadyExistsError",
+    "ObjectChangedError",
+    "ObjectNotFoundError",
+    "OperationTimeoutError",
+    "PreconditionFailedError",
+    "RangeNotSatisfiableError",
+    "RootNotFoundError",
+    "StorageFullError",
+    "ThrottledError",
+    "TransientError",
+    "TroveError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnsupportedError",
+    "UploadNotFoundError",
+    "VersionNotFoundError",
+    "WatchOverflowError",
+    "WrongLoopError",
+]
+
+
+class TroveError(Exception):
+    """Root of the tree; catch it to catch all that the library raises.
+
+    Attributes:
+        message: what went wrong and what to do, on one line, without secrets.
+        operation: the name of the call, such as ``put``.
+        bucket, key: what the call was about, where it was about one.
+        driver: the driver's name, such as ``local``.
+        status: the service's status code, where there is one.
+        request_id: the service's id of the request, for its support.
+        retryable: True if the same call may succeed later.
+        retry_after: seconds to wait before that, where the service said so.
+        ambiguous: True if it could not be found out whether a write took place.
+            The object is then old or new, and whole.
+    """
+
+    retryable: bool = False
+    default_message: ClassVar[str] = "the operation failed"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        operation: str | None = None,
+        bucket: str | None = None,
+        key: str | None = None,
+        driver: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        ambiguous: bool = False,
+    ) -> None:
+        self.message = " ".join((message or self.default_message).splitlines())
+        super().__init__(self.message)
+        self.operation = operation
+        self.bucket = bucket
+        self.key = key
+        self.driver = driver
+        self.status = status
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.ambiguous = ambiguous
+        if retryable is not None:
+            self.retryable = retryable
+
+    def locate(
+        self, operation: str, bucket: str | None = None, key: str | None = None, driver: str | None = None
+    ) -> None:
+        """Fill in where the error happened; what is known already stays."""
+        self.operation = self.operation or operation
+        self.bucket = bucket if self.bucket is None else self.bucket
+        self.key = key if self.key is None else self.key
+        self.driver = self.driver or driver
+
+    def __str__(self) -> str:
+        where = self.operation or ""
+        if self.bucket is not None:
+            target = self.bucket if self.key is None else f"{self.bucket}/{self.key}"
+            where = f"{where} {target!r}".lstrip()
+        text = f"{where}: {self.message}" if where else self.message
+        notes = [
+            f"{name} {value}"
+            for name, value in (("driver", self.driver), ("status", self.status), ("request", self.request_id))
+            if value is not None
+        ]
+        return f"{text} ({', '.join(notes)})" if notes else text
+
+
+class InvalidArgumentError(TroveError, ValueError):
+    """The call is wrong in itself; nothing was sent and nothing changed."""
+
+    default_message = "an argument is invalid"
+
+
+class InvalidKeyError(InvalidArgumentError):
+    """The key is empty, too long, not text, or one that the backend cannot hold."""
+
+    default_message = "the key is invalid"
+
+
+class InvalidBucketNameError(InvalidArgumentError):
+    """The bucket's name is empty or one that the backend cannot hold."""
+
+    default_message = "the bucket name is invalid"
+
+
+class InvalidDSNError(InvalidArgumentError):
+    """The DSN cannot be understood; the message names the part, never a secret."""
+
+    default_message = "the DSN is invalid"
+
+
+class InvalidMetadataError(InvalidArgumentError):
+    """Metadata or a content header is malformed or too large."""
+
+    default_message = "the metadata is invalid"
+
+
+class InvalidTagsError(InvalidArgumentError):
+    """Tags are malformed, too long, or too many."""
+
+    default_message = "the tags are invalid"
+
+
+class InvalidRangeError(InvalidArgumentError):
+    """A range has a negative offset or length."""
+
+    default_message = "the range is invalid"
+
+
+class InvalidCursorError(InvalidArgumentError):
+    """A listing cursor is malformed, or belongs to another listing."""
+
+    default_message = "the cursor is invalid"
+
+
+class InvalidPartError(InvalidArgumentError):
+    """A part is missing, too small, out of order, or not the one that was uploaded."""
+
+    default_message = "a part of the upload is invalid"
+
+
+class InvalidLifecycleError(InvalidArgumentError):
+    """A lifecycle rule contradicts itself or another rule."""
+
+    default_message = "the lifecycle rules are invalid"
+
+
+class BodyTypeError(TroveError, TypeError):
+    """The body, or a chunk of it, is of a type that cannot be stored."""
+
+    default_message = "the body is of a type that cannot be stored"
+
+
+class NotFoundError(TroveError, FileNotFoundError):
+    """Something that the call names does not exist."""
+
+    default_message = "not found"
+
+
+class BucketNotFoundError(NotFoundError):
+    """The bucket does not exist."""
+
+    default_message = "the bucket does not exist"
+
+
+class ObjectNotFoundError(NotFoundError):
+    """The bucket exists, the object does not."""
+
+    default_message = "the object does not exist"
+
+
+class VersionNotFoundError(NotFoundError):
+    """The object has no such version."""
+
+    default_message = "the object has no such version"
+
+
+class UploadNotFoundError(NotFoundError):
+    """No multipart upload of that id is open: unknown, completed, aborted or expired."""
+
+    default_message = "no such multipart upload is open"
+
+
+class LifecycleNotFoundError(NotFoundError):
+    """The bucket has no lifecycle rules."""
+
+    default_message = "the bucket has no lifecycle rules"
+
+
+class RootNotFoundError(NotFoundError):
+    """The folder that a file-system DSN names is missing or not a folder."""
+
+    default_message = "the root folder does not exist"
+
+
+class BucketAlreadyExistsError(TroveError, FileExistsError):
+    """A bucket of that name exists already."""
+
+    default_message = "the bucket exists already"
+
+
+class BucketNotEmptyError(TroveError):
+    """The bucket still holds objects or versions; nothing was deleted."""
+
+    default_message = "the bucket is not empty; delete its objects and versions first"
+
+
+class PreconditionFailedError(TroveError):
+    """A condition of the call (``if_match`` and its kin) did not hold; nothing changed."""
+
+    default_message = "a condition did not hold"
+
+
+class ObjectAlreadyExistsError(PreconditionFailedError, FileExistsError):
+    """A create-only write (``if_none_match="*"``) found an object; it is unchanged."""
+
+    default_message = "the object exists already"
+
+
+class ObjectChangedError(PreconditionFailedError):
+    """The object was replaced or deleted while it was being read; read it again from the start."""
+
+    default_message = "the object changed while it was being read; read it again from the start"
+
+
+class NotModifiedError(TroveError):
+    """The object is the one that the caller has (``if_none_match``, ``if_modified_since``)."""
+
+    default_message = "the object was not modified"
+
+
+class RangeNotSatisfiableError(TroveError):
+    """The range starts at or past the end of the object."""
+
+    default_message = "the range starts at or past the end of the object"
+
+
+class BodySizeError(TroveError):
+    """The body is longer or shorter than its declared size; nothing was stored."""
+
+    default_message = "the body does not have its declared size"
+
+
+class ChecksumError(TroveError):
+    """The bytes are not those that the checksum was made of."""
+
+    default_message = "the checksum does not match"
+
+
+class AccessDeniedError(TroveError, PermissionError):
+    """The credentials do not allow the operation."""
+
+    default_message = "access denied"
+
+
+class UnauthenticatedError(AccessDeniedError):
+    """The credentials are missing, unknown, wrong or expired."""
+
+    default_message = "the credentials are missing or wrong"
+
+
+class StorageFullError(TroveError, OSError):
+    """The backend has no room left; nothing was stored."""
+
+    default_message = "the storage is full"
+
+
+class UnsupportedError(TroveError, NotImplementedError):
+    """The driver, or this server, cannot do it; nothing was sent."""
+
+    default_message = "this driver does not support the operation"
+
+
+class MissingDependencyError(TroveError, ImportError):
+    """A package that an optional feature needs is not installed; the message names the extra."""
+
+    default_message = "a package is missing"
+
+
+class LifetimeError(TroveError, RuntimeError):
+    """An object of the library is used where or when it must not be."""
+
+    default_message = "the store cannot be used here"
+
+
+class ClosedError(LifetimeError):
+    """The store, reader or writer was closed."""
+
+    default_message = "it is closed"
+
+
+class WrongLoopError(LifetimeError):
+    """The store belongs to another event loop; open one for each loop."""
+
+    default_message = "the store was opened on another event loop; open one store for each loop"
+
+
+class ForkedError(LifetimeError):
+    """The process was forked after the store was opened; open the store in the child."""
+
+    default_message = "the process was forked after the store was opened; open a store in the child process"
+
+
+class TransientError(TroveError):
+    """The backend failed in passing: the same call may succeed later."""
+
+    retryable = True
+    default_message = "the backend failed in passing; try again"
+
+
+class ThrottledError(TransientError):
+    """The backend asks for fewer requests."""
+
+    default_message = "the backend asks for fewer requests; try again later"
+
+
+class UnavailableError(TransientError, ConnectionError):
+    """The backend cannot be reached, or the connection broke."""
+
+    default_message = "the backend cannot be reached"
+
+
+class OperationTimeoutError(TransientError, TimeoutError):
+    """Nothing moved for as long as the timeout allows."""
+
+    default_message = "the backend did not answer in time"
+
+
+class WatchOverflowError(TroveError):
+    """Events came faster than they were taken and some are lost; list the bucket again."""
+
+    default_message = "events came faster than they were taken and some are lost; list the bucket again"
+
+
+class DriverRegistrationError(TroveError, ValueError):
+    """A scheme is registered twice, or no driver is registered for it."""
+
+    default_message = "the driver cannot be registered"
+
+
+class BackendError(TroveError):
+    """The backend failed in a way that has no class of its own; see ``__cause__``."""
+
+    default_message = "the backend failed"
+
+
+class BulkError(TroveError):
+    """Some items of a bulk operation failed; all of them were tried.
+
+    Attributes:
+        failed: a ``DeleteResult`` with its error for each item that failed.
+        deleted_count: how many items were deleted.
+    """
+
+    default_message = "some items failed"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        failed: Sequence[DeleteResult] = (),
+        deleted_count: int = 0,
+        operation: str | None = None,
+        bucket: str | None = None,
+        driver: str | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, bucket=bucket, driver=driver)
+        self.failed = tuple(failed)
+        self.deleted_count = deleted_count

@@ -1,0 +1,213 @@
+"""The rules for names: bucket names, object keys, metadata keys, tags.
+
+Each function returns what it was given, in its normal form, or raises a subclass of
+`InvalidArgumentError` that says what is wrong. None of them does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from mimetypes import MimeTypes
+from posixpath import splitext
+from typing import Final
+
+from trove_async.errors import (
+    InvalidBucketNameError,
+    InvalidKeyError,
+    InvalidMetadataError,
+    InvalidTagsError,
+)
+from trove_async.types import EMPTY, FrozenDict
+
+__all__ = [
+    "DEFAULT_CONTENT_TYPE",
+    "MAX_KEY_BYTES",
+    "check_bucket",
+    "check_content_type",
+    "check_header",
+    "check_key",
+    "check_metadata",
+    "check_prefix",
+    "check_tags",
+    "content_type_of",
+    "successor",
+]
+
+MAX_KEY_BYTES: Final = 1024
+MAX_BUCKET_BYTES: Final = 255
+MAX_METADATA_BYTES: Final = 64 * 1024
+DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
+
+# Only Python's own table, not the machine's: the same key has the same type everywhere.
+_types = MimeTypes(filenames=())
+_content_types: dict[str, str] = {}
+
+
+def check_key(key: str) -> None:
+    """Check that a key is text of 1 to 1,024 bytes of UTF-8 without NUL.
+
+    Raises:
+        InvalidKeyError: it is not; the message says how.
+    """
+    # ASCII of a fitting length is nearly every key; for it this costs one pass in C.
+    if type(key) is str and 0 < len(key) <= MAX_KEY_BYTES and key.isascii() and "\0" not in key:
+        return
+    _check_key_slowly(key)
+
+
+def _check_key_slowly(key: object) -> None:
+    if not isinstance(key, str):
+        raise InvalidKeyError(f"a key is a str, not {type(key).__name__}")
+    if not key:
+        raise InvalidKeyError("the key is empty; give 1 to 1024 bytes of UTF-8", key=key)
+    if "\0" in key:
+        raise InvalidKeyError("the key contains NUL", key=key)
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidKeyError(
+            f"the key is not valid Unicode: lone surrogate at position {error.start}", key=ascii(key)
+        ) from None
+    if size > MAX_KEY_BYTES:
+        raise InvalidKeyError(f"the key is {size} bytes of UTF-8, more than {MAX_KEY_BYTES}", key=key[:64] + "…")
+
+
+def check_prefix(prefix: str) -> None:
+    """Check that a prefix is text that a key could begin with; the empty prefix is one."""
+    if prefix != "":
+        check_key(prefix)
+
+
+def check_bucket(bucket: str) -> None:
+    """Check what holds for bucket names on every backend; a driver may ask for more.
+
+    Raises:
+        InvalidBucketNameError: the name is empty, ``.``, ``..``, begins with ``.trove``,
+            is longer than 255 bytes, or contains ``/``, ``\\`` or a control character.
+    """
+    if not isinstance(bucket, str):
+        raise InvalidBucketNameError(f"a bucket name is a str, not {type(bucket).__name__}")
+    if not bucket:
+        raise InvalidBucketNameError("the bucket name is empty", bucket=bucket)
+    if bucket in (".", "..") or bucket.startswith(".trove"):
+        raise InvalidBucketNameError(f"{bucket!r} is reserved and cannot name a bucket", bucket=bucket)
+    if "/" in bucket or "\\" in bucket or not bucket.isprintable():
+        raise InvalidBucketNameError(
+            f"{bucket!r} contains a slash, a backslash or a character that cannot be printed", bucket=ascii(bucket)
+        )
+    if len(bucket.encode()) > MAX_BUCKET_BYTES:
+        raise InvalidBucketNameError(f"the bucket name is longer than {MAX_BUCKET_BYTES} bytes", bucket=bucket[:64])
+
+
+def content_type_of(key: str) -> str:
+    """Return the media type that a key's extension stands for, else ``application/octet-stream``."""
+    extension = splitext(key)[1]
+    found = _content_types.get(extension)
+    if found is None:
+        found = _types.guess_type("a" + extension)[0] or DEFAULT_CONTENT_TYPE
+        # ".tar.gz" and ".gz" have an encoding too; the bytes are what the encoding made of them.
+        if _types.guess_type("a" + extension)[1] is not None:
+            found = DEFAULT_CONTENT_TYPE
+        if len(_content_types) < 1024:
+            _content_types[extension] = found
+    return found
+
+
+def check_header(name: str, value: str) -> None:
+    """Check that a value can stand in an HTTP header: printable ASCII and spaces, no line break."""
+    if not isinstance(value, str):
+        raise InvalidMetadataError(f"{name} is a str, not {type(value).__name__}")
+    if not value or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise InvalidMetadataError(
+            f"{name} {value!r} cannot stand in a header: use printable ASCII without spaces at the ends"
+        )
+
+
+def check_content_type(value: str) -> None:
+    """Check that a media type has the shape ``type/subtype`` of RFC 9110, section 8.3.1."""
+    check_header("content_type", value)
+    essence = value.partition(";")[0].strip()
+    kind, slash, subtype = essence.partition("/")
+    if not (kind and slash and subtype) or any(c in '()<>@,:\\"/[]?= ' for c in kind + subtype):
+        raise InvalidMetadataError(f"content_type {value!r} is no media type; give one such as 'text/plain'")
+
+
+def check_metadata(metadata: Mapping[str, str] | None) -> FrozenDict:
+    """Return metadata with its keys in lower case.
+
+    Keys are 1 to 128 characters of ASCII letters, digits, ``-``, ``_`` and ``.``; values are
+    any text without control characters. Together at most 64 KiB; services allow less.
+
+    Raises:
+        InvalidMetadataError: they are not, or two keys differ in case alone.
+    """
+    if not metadata:
+        return EMPTY
+    result: dict[str, str] = {}
+    size = 0
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidMetadataError(f"metadata maps str to str; {key!r} does not")
+        name = key.lower()
+        if not name or len(name) > 128 or not name.isascii() or not all(c.isalnum() or c in "-_." for c in name):
+            raise InvalidMetadataError(
+                f"metadata key {key!r} is not 1 to 128 ASCII letters, digits, hyphens, underscores or dots"
+            )
+        if name in result:
+            raise InvalidMetadataError(f"metadata keys are case-insensitive and {name!r} is given twice")
+        _check_text(f"the value of metadata key {key!r}", value)
+        size += len(name) + len(value.encode())
+        result[name] = value
+    if size > MAX_METADATA_BYTES:
+        raise InvalidMetadataError(f"the metadata is {size} bytes, more than {MAX_METADATA_BYTES}")
+    return FrozenDict(result)
+
+
+def check_tags(tags: Mapping[str, str] | None) -> FrozenDict:
+    """Return tags, checked.
+
+    At most 10, with keys of 1 to 128 and values of 0 to 256 characters, as on S3
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
+
+    Raises:
+        InvalidTagsError: there are more, or one is malformed.
+    """
+    if not tags:
+        return EMPTY
+    if len(tags) > 10:
+        raise InvalidTagsError(f"an object has at most 10 tags, not {len(tags)}")
+    for key, value in tags.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidTagsError(f"tags map str to str; {key!r} does not")
+        if not 1 <= len(key) <= 128:
+            raise InvalidTagsError(f"a tag's key has 1 to 128 characters, not {len(key)}")
+        if len(value) > 256:
+            raise InvalidTagsError(f"a tag's value has at most 256 characters; that of {key!r} has {len(value)}")
+        try:
+            _check_text(f"tag {key!r}", key + value)
+        except InvalidMetadataError as error:
+            raise InvalidTagsError(error.message) from None
+    return FrozenDict(tags)
+
+
+def _check_text(what: str, value: str) -> None:
+    if any(c < " " or c == "\x7f" for c in value):
+        raise InvalidMetadataError(f"{what} contains a control character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidMetadataError(f"{what} is not valid Unicode") from None
+
+
+def successor(prefix: str) -> str | None:
+    """Return the smallest text that sorts after all text that begins with ``prefix``.
+
+    None if there is none. Text sorts by code point, which is the order of its UTF-8 bytes.
+    """
+    while prefix:
+        last = ord(prefix[-1])
+        if last < 0x10FFFF:
+            following = 0xE000 if last == 0xD7FF else last + 1
+            return prefix[:-1] + chr(following)
+        prefix = prefix[:-1]
+    return None

@@ -1,0 +1,102 @@
+"""Byte ranges: what users ask for, and what that is of an object of a known size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from trove_async.errors import InvalidRangeError, RangeNotSatisfiableError
+
+__all__ = ["ByteRange", "RangeLike", "coalesce"]
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A part of an object.
+
+    Attributes:
+        offset: where it begins, from 0; negative for the last ``-offset`` bytes.
+        length: bytes; None for all to the end. Past the end is cut off.
+    """
+
+    offset: int = 0
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.offset, int) or not (self.length is None or isinstance(self.length, int)):
+            raise InvalidRangeError("a range has an int as offset and an int or None as length")
+        if self.length is not None and self.length < 0:
+            raise InvalidRangeError(f"the length of a range is {self.length}; it must be 0 or more")
+        if self.offset < 0 and self.length is not None:
+            raise InvalidRangeError("a range of the last bytes has no length: give (-n, None)")
+
+    @classmethod
+    def of(cls, value: RangeLike) -> ByteRange:
+        """Return the range that ``(offset, length)`` stands for; a ByteRange is itself.
+
+        Raises:
+            InvalidRangeError: negative, or not a pair of numbers.
+        """
+        if isinstance(value, ByteRange):
+            return value
+        try:
+            offset, length = value
+        except (TypeError, ValueError):
+            raise InvalidRangeError(f"a range is (offset, length), not {value!r}") from None
+        return cls(offset, length)
+
+    @classmethod
+    def suffix(cls, length: int) -> ByteRange:
+        """Return the range of the last ``length`` bytes; of all if the object is shorter."""
+        if length < 0:
+            raise InvalidRangeError(f"the length of a suffix is {length}; it must be 0 or more")
+        return cls(-length, None) if length else cls(0, 0)
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether the range asks for nothing, which is answered without reading."""
+        return self.length == 0
+
+    def resolve(self, size: int) -> tuple[int, int]:
+        """Return ``(start, stop)`` within an object of ``size`` bytes.
+
+        Raises:
+            RangeNotSatisfiableError: it begins at or past the end, unless it is empty.
+        """
+        if self.length == 0:
+            start = min(self.offset, size)
+            return start, start
+        if self.offset < 0:
+            if size == 0:
+                raise RangeNotSatisfiableError(f"the last {-self.offset} bytes of an empty object")
+            return max(0, size + self.offset), size
+        if self.offset >= size:
+            raise RangeNotSatisfiableError(f"the range starts at {self.offset}, the object has {size} bytes")
+        return self.offset, size if self.length is None else min(size, self.offset + self.length)
+
+
+RangeLike = ByteRange | tuple[int, int | None]
+"""What is accepted as a range: a `ByteRange` or ``(offset, length)``."""
+
+
+def coalesce(ranges: Iterable[ByteRange], gap: int) -> Sequence[tuple[ByteRange, list[int]]]:
+    """Join ranges that lie within ``gap`` bytes of each other.
+
+    Empty ranges are left out; ranges of the last bytes are not joined. Returns each range to fetch with
+    the positions, in the given order, of those that it answers.
+    """
+    ordered = sorted((r.offset, position, r) for position, r in enumerate(ranges) if not r.empty)
+    joined: list[tuple[ByteRange, list[int]]] = []
+    for offset, position, wanted in ordered:
+        if joined and offset >= 0 and joined[-1][0].offset >= 0:
+            last, positions = joined[-1]
+            end = None if last.length is None else last.offset + last.length
+            if end is None or offset <= end + gap:
+                new_end = None if wanted.length is None or end is None else max(end, offset + wanted.length)
+                joined[-1] = (
+                    ByteRange(last.offset, None if new_end is None else new_end - last.offset),
+                    [*positions, position],
+                )
+                continue
+        joined.append((wanted, [position]))
+    return joined

@@ -1,0 +1,398 @@
+"""Reading an object: `ObjectReader` for users, `ByteStream` for the drivers that feed it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Final, Self, final
+
+from trove_async.checksums import Hasher, new_hasher, verify
+from trove_async.errors import (
+    BackendError,
+    ClosedError,
+    NotFoundError,
+    ObjectChangedError,
+    PreconditionFailedError,
+    TransientError,
+    TroveError,
+)
+from trove_async.types import ObjectInfo
+
+__all__ = ["ByteStream", "ObjectReader", "OpeningReader", "caller_location"]
+
+CHUNK_SIZE: Final = 1024 * 1024
+_RESUMES: Final = 3
+_PACKAGE: Final = os.path.dirname(__file__) + os.sep
+
+
+def caller_location() -> str:
+    """Return ``file:line`` of the innermost caller that is not of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+class ByteStream(ABC):
+    """The bytes of one object on their way from a backend; what a driver hands to `ObjectReader`.
+
+    A stream stands at a position of the object and ends where the range that was asked for ends.
+    """
+
+    @abstractmethod
+    async def read(self, size: int) -> bytes:
+        """Return the next 1 to ``size`` bytes; ``b""`` at the end.
+
+        A network stream returns what has arrived rather than wait for ``size`` bytes.
+
+        Raises:
+            TransientError: the connection broke; `seek` to the position reached goes on.
+        """
+
+    @abstractmethod
+    async def seek(self, offset: int) -> None:
+        """Go on at ``offset`` of the object, from the very object that was opened.
+
+        Raises:
+            PreconditionFailedError: the object was replaced meanwhile.
+            ObjectNotFoundError: the object was deleted meanwhile.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Let go of file or connection at once, without waiting; idempotent, never raises.
+
+        A `seek` may follow, here as after `aclose`, and opens anew.
+
+        No `read` or `seek` is under way when it is called: both end, cancelled or not, only when
+        nothing of theirs runs any more.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of file or connection in good order, so that a connection can be used again."""
+        self.abort()
+
+
+@final
+class ObjectReader:
+    """An object that is being read.
+
+    Use it in ``async with``, or read it to its end: then what it holds is given back. So it is on
+    any exception, on `aclose`, and, with a `ResourceWarning`, when it is collected.
+
+    ``async for chunk in reader`` yields chunks of up to 1 MiB. Positions are those of the range that
+    was asked for: 0 is its first byte.
+
+    Attributes:
+        info: the object; its size is that of the whole object, whatever range is read.
+        start, stop: where in the object the range begins and ends.
+    """
+
+    __slots__ = (
+        "__weakref__", "_buffer", "_closed", "_closed_because", "_hasher", "_live", "_on_release", "_opened_at",
+        "_position", "_stream", "info", "start", "stop",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        info: ObjectInfo,
+        source: ByteStream | bytes,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> None:
+        """Make a reader; for drivers.
+
+        Args:
+            info: of the object.
+            source: a stream that stands at ``start``; or the bytes of the range, all of them.
+            start: the offset in the object of the range's first byte.
+            stop: the offset after its last byte; None for the end of the object.
+        """
+        self.info = info
+        self.start = start
+        self.stop = info.size if stop is None else stop
+        self._position = 0
+        self._closed = False
+        self._closed_because = "the reader is closed"
+        self._on_release: Callable[[ObjectReader], object] | None = None
+        self._hasher: Hasher | None = None
+        self._stream: ByteStream | None
+        self._buffer: bytes | None
+        if isinstance(source, ByteStream):
+            self._stream, self._buffer = source, None
+            self._live = True
+            self._opened_at = caller_location()
+            if info.checksums and start == 0 and self.stop == info.size:
+                self._hasher = new_hasher(next(iter(info.checksums)))
+        else:
+            self._stream, self._buffer = None, source
+            self._live = False
+            self._opened_at = ""
+            if info.checksums and len(source) == info.size:
+                algorithm, expected = next(iter(info.checksums.items()))
+                hasher = new_hasher(algorithm)
+                hasher.update(source)
+                verify(algorithm, expected, hasher.hexdigest(), f"object {info.key!r}")
+
+    @property
+    def size(self) -> int:
+        """Bytes that the reader reads in all, which are fewer than ``info.size`` for a range."""
+        return self.stop - self.start
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether it was closed, by its user or by a failure."""
+        return self._closed
+
+    @property
+    def buffered(self) -> bool:
+        """True if all of it is in memory, so that reading takes no I/O and nothing need be closed."""
+        return self._buffer is not None
+
+    def wrap(self, wrapper: Callable[[ByteStream], ByteStream]) -> None:
+        """Put another stream around the reader's; for layers, before the first read."""
+        if self._stream is not None:
+            self._stream = wrapper(self._stream)
+
+    def on_release(self, callback: Callable[[ObjectReader], object]) -> None:
+        """Have ``callback(reader)`` called when the reader lets go of its stream."""
+        self._on_release = callback
+
+    def tell(self) -> int:
+        """Return the position within the range."""
+        return self._position
+
+    async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position within the range; beyond its end is allowed and reads ``b""``.
+
+        Raises:
+            ValueError: the position would be negative.
+            ObjectChangedError: the object was replaced, and the bytes asked for are gone.
+        """
+        self._check_open()
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"cannot seek to {base + offset}, before the beginning")
+        if base + offset != self._position:
+            self._hasher = None  # only what is read from end to end can be checked
+            self._position = base + offset
+            if self._stream is not None and self._position < self.size:
+                await self._guard(self._stream.seek(self.start + self._position))
+        return self._position
+
+    async def read(self, size: int = -1) -> bytes:
+        """Read ``size`` bytes, fewer only at the end; all that is left with -1.
+
+        Raises:
+            ObjectChangedError: the connection broke, and the object was replaced before it was resumed.
+            ChecksumError: all was read and is not what was stored.
+            TransientError: the connection broke and could not be resumed.
+        """
+        self._check_open()
+        left = max(0, self.size - self._position)
+        wanted = left if size < 0 or size > left else size
+        if self._buffer is not None:
+            first = self._position
+            self._position += wanted
+            if first == 0 and wanted == len(self._buffer):
+                return self._buffer
+            return self._buffer[first : first + wanted]
+        if wanted == 0:
+            if left == 0:
+                await self._release()
+            return b""
+        chunk = await self._read_some(wanted)
+        if len(chunk) == wanted:
+            return chunk
+        chunks = [chunk]
+        missing = wanted - len(chunk)
+        while missing:
+            chunks.append(await self._read_some(missing))
+            missing -= len(chunks[-1])
+        return b"".join(chunks)
+
+    async def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Fill a buffer as far as there are bytes; return how many there were."""
+        view = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(view):
+            chunk = await self.read(min(len(view) - filled, CHUNK_SIZE))
+            if not chunk:
+                break
+            view[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        return filled
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._check_open()
+        left = self.size - self._position
+        if left <= 0:
+            await self._release()
+            raise StopAsyncIteration
+        if self._buffer is not None:
+            return await self.read(min(left, CHUNK_SIZE))
+        return await self._read_some(min(left, CHUNK_SIZE))
+
+    async def _read_some(self, size: int) -> bytes:
+        """Read 1 to ``size`` bytes from the stream, through broken connections."""
+        stream = self._stream
+        if stream is None:
+            raise ClosedError("the reader was closed", key=self.info.key)
+        failures = 0
+        chunk = b""
+        while not chunk:
+            try:
+                if failures:
+                    await stream.seek(self.start + self._position)
+                chunk = await stream.read(size)
+                if not chunk:
+                    raise TransientError(
+                        f"the body ended after {self._position} of {self.size} bytes", key=self.info.key
+                    )
+            except TransientError:
+                failures += 1
+                if failures > _RESUMES:
+                    self._let_go()
+                    raise
+            except (PreconditionFailedError, NotFoundError) as error:
+                self._let_go()
+                raise ObjectChangedError(key=self.info.key) from error
+            except BaseException:
+                self._let_go()
+                raise
+        if len(chunk) > size:
+            self._let_go()
+            raise BackendError(f"the backend sent more than the {self.size} bytes of the range", key=self.info.key)
+        self._position += len(chunk)
+        if self._hasher is not None:
+            self._hasher.update(chunk)
+        if self._position == self.size:
+            await self._complete()
+        return chunk
+
+    async def _complete(self) -> None:
+        if self._hasher is not None:
+            algorithm, expected = next(iter(self.info.checksums.items()))
+            try:
+                verify(algorithm, expected, self._hasher.hexdigest(), f"object {self.info.key!r}")
+            except TroveError:
+                self._let_go()
+                raise
+            self._hasher = None
+        await self._release()
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except (PreconditionFailedError, NotFoundError) as error:
+            self._let_go()
+            raise ObjectChangedError(key=self.info.key) from error
+        except BaseException:
+            self._let_go()
+            raise
+        self._live = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(self._closed_because, key=self.info.key)
+
+    async def _release(self) -> None:
+        """Give back what the stream holds, at the end of the body; a `seek` opens it again."""
+        if self._live and self._stream is not None:
+            self._live = False
+            await self._guard_close(self._stream)
+
+    async def _guard_close(self, stream: ByteStream) -> None:
+        try:
+            await stream.aclose()
+        except BaseException:
+            stream.abort()
+            raise
+        finally:
+            self._tell_release()
+
+    def _let_go(self, because: str = "the reader is closed, because a read failed; open another") -> None:
+        """Give back what the stream holds, at once and for good."""
+        stream, self._stream = self._stream, None
+        self._buffer = None
+        self._closed = True
+        self._closed_because = because
+        if stream is not None and self._live:
+            self._live = False
+            stream.abort()
+            self._tell_release()
+
+    def _tell_release(self) -> None:
+        if self._on_release is not None:
+            self._on_release(self)
+
+    def abort(self, because: str = "the reader is closed") -> None:
+        """Close it at once, without waiting; reading it then raises `ClosedError`."""
+        if not self._closed:
+            self._let_go(because)
+
+    async def aclose(self) -> None:
+        """Close it and give back what it holds; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        stream, self._stream, self._buffer = self._stream, None, None
+        if stream is not None and self._live:
+            self._live = False
+            await self._guard_close(stream)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.aclose()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        if getattr(self, "_live", False) and self._stream is not None:
+            warnings.warn(
+                f"unclosed {self!r}, opened at {self._opened_at}; use 'async with', or read it to its end",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            self._let_go()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"at {self._position} of {self.size}"
+        return f"<ObjectReader {self.info.key!r} {state}>"
+
+
+class OpeningReader:
+    """What ``get`` returns: await it for the reader, or enter it with ``async with``."""
+
+    __slots__ = ("_open", "_reader")
+
+    def __init__(self, open_reader: Callable[[], Awaitable[ObjectReader]]) -> None:
+        self._open = open_reader
+        self._reader: ObjectReader | None = None
+
+    def __await__(self) -> Generator[object, None, ObjectReader]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> ObjectReader:
+        self._reader = await self._open()
+        return self._reader
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._reader is not None:
+            await self._reader.__aexit__(kind, error, traceback)

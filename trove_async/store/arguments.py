@@ -1,0 +1,307 @@
+"""From keyword arguments to options: checked, normalised, with the defaults filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TypedDict
+
+from trove_async.body import Progress
+from trove_async.checksums import Checksum
+from trove_async.driver.capabilities import Limits
+from trove_async.driver.options import GetOptions, HeadOptions, PresignOptions, PutOptions
+from trove_async.errors import InvalidArgumentError, InvalidLifecycleError, InvalidMetadataError, InvalidPartError
+from trove_async.keys import (
+    check_content_type,
+    check_header,
+    check_metadata,
+    check_prefix,
+    check_tags,
+    content_type_of,
+)
+from trove_async.ranges import ByteRange, RangeLike
+from trove_async.types import LifecycleRule, PartInfo
+
+__all__ = [
+    "CopyArguments",
+    "GetArguments",
+    "HeadArguments",
+    "ObjectArguments",
+    "PresignArguments",
+    "PutArguments",
+    "check_lifecycle",
+    "check_parts",
+    "get_options",
+    "head_options",
+    "plain_etag",
+    "presign_options",
+    "put_options",
+]
+
+
+class ObjectArguments(TypedDict, total=False):
+    """What is stored with an object: see `PutOptions`."""
+
+    content_type: str | None
+    metadata: Mapping[str, str] | None
+    tags: Mapping[str, str] | None
+    storage_class: str | None
+    cache_control: str | None
+    content_disposition: str | None
+    content_encoding: str | None
+    content_language: str | None
+
+
+class PutArguments(ObjectArguments, total=False):
+    """Keyword arguments of ``put`` and ``writer``."""
+
+    if_match: str | None
+    if_none_match: str | None
+    checksum: Checksum | str | None
+    size: int | None
+    on_progress: Progress | None
+
+
+class HeadArguments(TypedDict, total=False):
+    """Keyword arguments of ``head``: see `HeadOptions`."""
+
+    version_id: str | None
+    if_match: str | None
+    if_none_match: str | None
+    if_modified_since: datetime | None
+    if_unmodified_since: datetime | None
+
+
+class GetArguments(HeadArguments, total=False):
+    """Keyword arguments of ``get``."""
+
+    range: RangeLike | None
+
+
+class CopyArguments(ObjectArguments, total=False):
+    """Keyword arguments of ``copy``."""
+
+    replace: bool
+    source_version_id: str | None
+    source_if_match: str | None
+    if_match: str | None
+    if_none_match: str | None
+
+
+class PresignArguments(TypedDict, total=False):
+    """Keyword arguments of the ``presign_…`` methods: see `PresignOptions`."""
+
+    expires: float | timedelta
+    version_id: str | None
+    content_type: str | None
+    content_length: int | None
+    response_content_type: str | None
+    response_content_disposition: str | None
+
+
+@lru_cache(256)
+def _default_put_options(content_type: str) -> PutOptions:
+    return PutOptions(content_type=content_type)
+
+
+_HEAD = HeadOptions()
+_GET = GetOptions()
+
+
+def plain_etag(etag: str | None) -> str | None:
+    """Return an ETag as we write them, without the quotes and the weakness that headers give it."""
+    if etag is None:
+        return None
+    if not isinstance(etag, str):
+        raise InvalidArgumentError(f"an ETag is a str, not {type(etag).__name__}")
+    plain = etag.strip().removeprefix("W/").strip('"')
+    if not plain or "," in plain or '"' in plain:
+        raise InvalidArgumentError(f"{etag!r} is no single ETag")
+    return plain
+
+
+def put_options(
+    key: str,
+    *,
+    content_type: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    storage_class: str | None = None,
+    cache_control: str | None = None,
+    content_disposition: str | None = None,
+    content_encoding: str | None = None,
+    content_language: str | None = None,
+    if_match: str | None = None,
+    if_none_match: str | None = None,
+    checksum: Checksum | str | None = None,
+    limits: Limits,
+) -> PutOptions:
+    """Return the options of a put."""
+    headers = {
+        "storage_class": storage_class,
+        "cache_control": cache_control,
+        "content_disposition": content_disposition,
+        "content_encoding": content_encoding,
+        "content_language": content_language,
+    }
+    for name, value in headers.items():
+        if value is not None:
+            check_header(name, value)
+    if content_type is None:
+        content_type = content_type_of(key)
+    else:
+        check_content_type(content_type)
+    if if_match is not None and if_none_match is not None:
+        raise InvalidArgumentError("give if_match or if_none_match, not both")
+    checked = check_metadata(metadata)
+    size = sum(len(name) + len(value.encode()) for name, value in checked.items())
+    if size > limits.max_metadata_size:
+        raise InvalidMetadataError(
+            f"the metadata is {size} bytes, and this backend holds at most {limits.max_metadata_size}"
+        )
+    return PutOptions(
+        content_type=content_type,
+        metadata=checked,
+        tags=check_tags(tags),
+        if_match=plain_etag(if_match),
+        if_none_match=plain_etag(if_none_match),
+        checksum=None if checksum is None else Checksum.of(checksum),
+        **headers,
+    )
+
+
+def default_put_options(key: str) -> PutOptions:
+    """Return the options of a put for which only the key is known; shared."""
+    return _default_put_options(content_type_of(key))
+
+
+def _aware(name: str, value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise InvalidArgumentError(f"{name} has no time zone; give an aware datetime, such as datetime.now(UTC)")
+    return value.astimezone(UTC)
+
+
+def head_options(
+    *,
+    version_id: str | None = None,
+    if_match: str | None = None,
+    if_none_match: str | None = None,
+    if_modified_since: datetime | None = None,
+    if_unmodified_since: datetime | None = None,
+) -> HeadOptions:
+    """Return the options of a head."""
+    return HeadOptions(
+        version_id=version_id,
+        if_match=plain_etag(if_match),
+        if_none_match=plain_etag(if_none_match),
+        if_modified_since=_aware("if_modified_since", if_modified_since),
+        if_unmodified_since=_aware("if_unmodified_since", if_unmodified_since),
+    )
+
+
+def get_options(
+    *,
+    range: RangeLike | None = None,
+    version_id: str | None = None,
+    if_match: str | None = None,
+    if_none_match: str | None = None,
+    if_modified_since: datetime | None = None,
+    if_unmodified_since: datetime | None = None,
+) -> GetOptions:
+    """Return the options of a get."""
+    return GetOptions(
+        range=None if range is None else ByteRange.of(range),
+        version_id=version_id,
+        if_match=plain_etag(if_match),
+        if_none_match=plain_etag(if_none_match),
+        if_modified_since=_aware("if_modified_since", if_modified_since),
+        if_unmodified_since=_aware("if_unmodified_since", if_unmodified_since),
+    )
+
+
+def presign_options(
+    limits: Limits,
+    *,
+    expires: float | timedelta = 3600,
+    version_id: str | None = None,
+    content_type: str | None = None,
+    content_length: int | None = None,
+    response_content_type: str | None = None,
+    response_content_disposition: str | None = None,
+) -> PresignOptions:
+    """Return the options of a signed URL."""
+    if isinstance(expires, timedelta):
+        expires = expires.total_seconds()
+    if not isinstance(expires, int | float) or not 1 <= expires <= limits.max_presign_seconds:
+        raise InvalidArgumentError(f"expires must be 1 to {limits.max_presign_seconds} seconds, not {expires!r}")
+    if content_type is not None:
+        check_content_type(content_type)
+    if content_length is not None and (not isinstance(content_length, int) or content_length < 0):
+        raise InvalidArgumentError(f"content_length must be 0 or more, not {content_length!r}")
+    if response_content_type is not None:
+        check_content_type(response_content_type)
+    if response_content_disposition is not None:
+        check_header("response_content_disposition", response_content_disposition)
+    return PresignOptions(
+        expires=int(expires),
+        version_id=version_id,
+        content_type=content_type,
+        content_length=content_length,
+        response_content_type=response_content_type,
+        response_content_disposition=response_content_disposition,
+    )
+
+
+def check_parts(parts: Sequence[PartInfo]) -> tuple[PartInfo, ...]:
+    """Return the parts of an upload, which must be there and ascend."""
+    checked = tuple(parts)
+    if not checked:
+        raise InvalidPartError("an upload cannot be completed with no parts; put an empty object instead")
+    for before, after in zip(checked, checked[1:], strict=False):
+        if after.number <= before.number:
+            raise InvalidPartError(f"the parts must ascend: {after.number} comes after {before.number}")
+    return checked
+
+
+def check_lifecycle(rules: Sequence[LifecycleRule]) -> tuple[LifecycleRule, ...]:
+    """Return lifecycle rules, each of which must say what to do, and none twice.
+
+    Raises:
+        InvalidLifecycleError: names the rule and what is wrong with it.
+    """
+    checked = tuple(rules)
+    ids: set[str] = set()
+    for rule in checked:
+        if not isinstance(rule, LifecycleRule):
+            raise InvalidLifecycleError(f"a rule is a LifecycleRule, not {type(rule).__name__}")
+        if not rule.id or len(rule.id) > 255 or not rule.id.isprintable():
+            raise InvalidLifecycleError(f"the id of a rule has 1 to 255 printable characters, not {rule.id!r}")
+        if rule.id in ids:
+            raise InvalidLifecycleError(f"two rules have the id {rule.id!r}")
+        ids.add(rule.id)
+        check_prefix(rule.prefix)
+        days = {
+            "expiration_days": rule.expiration_days,
+            "transition_days": rule.transition_days,
+            "noncurrent_expiration_days": rule.noncurrent_expiration_days,
+            "abort_incomplete_days": rule.abort_incomplete_days,
+        }
+        for name, value in days.items():
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InvalidLifecycleError(f"rule {rule.id!r}: {name} must be 1 or more, not {value!r}")
+        if all(value is None for value in days.values()):
+            raise InvalidLifecycleError(f"rule {rule.id!r} says nothing to do; set one of {', '.join(days)}")
+        if (rule.transition_days is None) != (rule.transition_storage is None):
+            raise InvalidLifecycleError(f"rule {rule.id!r}: give both transition_days and transition_storage")
+        if rule.transition_storage is not None:
+            check_header("transition_storage", rule.transition_storage)
+        if (
+            rule.expiration_days is not None
+            and rule.transition_days is not None
+            and rule.expiration_days <= rule.transition_days
+        ):
+            raise InvalidLifecycleError(f"rule {rule.id!r} expires objects before it moves them")
+    return checked

@@ -1,0 +1,363 @@
+"""The verbs that only some stores have; elsewhere they raise `UnsupportedError` before any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Unpack, cast
+
+from trove_async.body import BodyLike, Progress
+from trove_async.checksums import Checksum
+from trove_async.driver.capabilities import (
+    LifecycleDriver,
+    LifecycleSweepDriver,
+    MultipartDriver,
+    NotificationDriver,
+    PresignDriver,
+    PresignMethod,
+    RangeDriver,
+    ServerCopyDriver,
+    TaggingDriver,
+    VersioningDriver,
+)
+from trove_async.driver.options import CompleteOptions, CopyOptions, WatchOptions
+from trove_async.errors import InvalidArgumentError, InvalidPartError, UnsupportedError
+from trove_async.keys import check_prefix, check_tags
+from trove_async.ranges import ByteRange
+from trove_async.reader import ObjectReader
+from trove_async.store.arguments import (
+    PresignArguments,
+    ObjectArguments,
+    check_lifecycle,
+    check_parts,
+    plain_etag,
+    presign_options,
+    put_options,
+)
+from trove_async.store.objects import ObjectVerbs
+from trove_async.store.sweep import apply_lifecycle
+from trove_async.store.watch import Watch
+from trove_async.types import (
+    EventType,
+    LifecycleReport,
+    LifecycleRule,
+    ObjectInfo,
+    ObjectRef,
+    PartInfo,
+    UploadInfo,
+    VersionInfo,
+    VersioningStatus,
+)
+
+__all__ = ["CapabilityVerbs"]
+
+
+class CapabilityVerbs(ObjectVerbs):
+    """Multipart, presign, versions, watch, lifecycle, ranges, server copy and tags."""
+
+    # Multipart
+
+    async def initiate_multipart(
+        self, bucket: str, key: str, *, checksum: Checksum | str | None = None, **stored: Unpack[ObjectArguments]
+    ) -> str:
+        """Begin an upload in parts and return its id, with which any process can go on.
+
+        The keyword arguments are those of ``put`` that describe the object.
+        """
+        driver = self._capable(MultipartDriver, "initiate_multipart", bucket, key)
+        options = put_options(key, checksum=checksum, limits=self._features.limits, **stored)
+        return await self._run("initiate_multipart", bucket, key, driver.initiate_multipart(bucket, key, options))
+
+    async def upload_part(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        data: BodyLike,
+        *,
+        size: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> PartInfo:
+        """Store a part; in any order and in parallel. The same number again replaces the part.
+
+        Args:
+            bucket, key, upload_id: the upload.
+            number: from 1 to ``features.limits.max_parts``.
+            data: as of ``put``; all parts but the last have ``features.limits.min_part_size`` bytes or more.
+            size, on_progress: as of ``put``.
+
+        Raises:
+            UploadNotFoundError: no such upload is open.
+        """
+        driver = self._capable(MultipartDriver, "upload_part", bucket, key)
+        limits = self._features.limits
+        if not isinstance(number, int) or not 1 <= number <= limits.max_parts:
+            raise InvalidPartError(f"a part's number is 1 to {limits.max_parts}, not {number!r}")
+        body = self._body(data, None, size, on_progress)
+        try:
+            await self._run("upload_part", bucket, key, body.prepare())
+            if body.size is not None and limits.max_part_size is not None and body.size > limits.max_part_size:
+                raise InvalidPartError(f"the part has {body.size} bytes, more than {limits.max_part_size}")
+            return await self._run("upload_part", bucket, key, driver.upload_part(bucket, key, upload_id, number, body))
+        finally:
+            await self._close_body(body)
+
+    async def complete_multipart(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartInfo],
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> ObjectInfo:
+        """Make the object of the parts given, atomically as a put; others are dropped.
+
+        When it fails, the upload is still open, to be completed otherwise or aborted.
+
+        Raises:
+            InvalidPartError: there are none, they do not ascend, or one is missing, too small or another.
+            UploadNotFoundError: no such upload is open.
+            PreconditionFailedError, ObjectAlreadyExistsError: a condition does not hold.
+        """
+        driver = self._capable(MultipartDriver, "complete_multipart", bucket, key)
+        if if_match is not None and if_none_match is not None:
+            raise InvalidArgumentError("give if_match or if_none_match, not both", operation="complete_multipart")
+        for value in (if_match, if_none_match):
+            self._require_condition("complete", "complete_multipart", value)
+        checked = check_parts(parts)
+        options = CompleteOptions(if_match=plain_etag(if_match), if_none_match=plain_etag(if_none_match))
+        work = driver.complete_multipart(bucket, key, upload_id, checked, options)
+        return await self._run("complete_multipart", bucket, key, work)
+
+    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """Give an upload up and free its parts; one that is not open is success."""
+        driver = self._capable(MultipartDriver, "abort_multipart", bucket, key)
+        await self._run("abort_multipart", bucket, key, driver.abort_multipart(bucket, key, upload_id))
+
+    async def list_parts(self, bucket: str, key: str, upload_id: str) -> list[PartInfo]:
+        """Return the parts that are stored, in the order of their numbers.
+
+        Raises:
+            UploadNotFoundError: no such upload is open.
+        """
+        driver = self._capable(MultipartDriver, "list_parts", bucket, key)
+        return [*await self._run("list_parts", bucket, key, driver.list_parts(bucket, key, upload_id))]
+
+    async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[UploadInfo]:
+        """Return the open uploads, in the order of their keys, then of their begin."""
+        driver = self._capable(MultipartDriver, "list_multipart_uploads", bucket)
+        check_prefix(prefix)
+        work = driver.list_multipart_uploads(bucket, prefix)
+        return [*await self._run("list_multipart_uploads", bucket, None, work)]
+
+    # Presign
+
+    async def presign_get(self, bucket: str, key: str, **options: Unpack[PresignArguments]) -> str:
+        """Return a URL that reads the object, for ``expires`` seconds (default 3,600).
+
+        Other arguments: ``version_id``, ``response_content_type``, ``response_content_disposition``.
+        """
+        return await self._presign("GET", bucket, key, options)
+
+    async def presign_put(self, bucket: str, key: str, **options: Unpack[PresignArguments]) -> str:
+        """Return a URL that writes the object, for ``expires`` seconds (default 3,600).
+
+        With ``content_type`` and ``content_length`` the request must have just these.
+        """
+        return await self._presign("PUT", bucket, key, options)
+
+    async def presign_head(self, bucket: str, key: str, **options: Unpack[PresignArguments]) -> str:
+        """Return a URL that describes the object; where ``features.presign_methods`` has HEAD."""
+        return await self._presign("HEAD", bucket, key, options)
+
+    async def presign_delete(self, bucket: str, key: str, **options: Unpack[PresignArguments]) -> str:
+        """Return a URL that deletes the object; where ``features.presign_methods`` has DELETE."""
+        return await self._presign("DELETE", bucket, key, options)
+
+    async def _presign(self, method: PresignMethod, bucket: str, key: str, arguments: PresignArguments) -> str:
+        operation = f"presign_{method.lower()}"
+        driver = self._capable(PresignDriver, operation, bucket, key)
+        if method not in self._features.presign_methods:
+            raise UnsupportedError(f"this store cannot sign {method}", operation=operation, driver=self._name)
+        options = presign_options(self._features.limits, **arguments)
+        return cast(str, await self._run(operation, bucket, key, getattr(driver, operation)(bucket, key, options)))
+
+    # Versioning
+
+    async def set_versioning(self, bucket: str, enabled: bool) -> None:
+        """Keep versions of the bucket's objects from now on, or stop to; those that there are stay."""
+        driver = self._capable(VersioningDriver, "set_versioning", bucket)
+        await self._run("set_versioning", bucket, None, driver.set_versioning(bucket, enabled))
+
+    async def get_versioning(self, bucket: str) -> VersioningStatus:
+        """Tell whether the bucket keeps versions."""
+        driver = self._capable(VersioningDriver, "get_versioning", bucket)
+        return await self._run("get_versioning", bucket, None, driver.get_versioning(bucket))
+
+    async def list_versions(self, bucket: str, key: str) -> list[VersionInfo]:
+        """Return versions and delete markers of a key, newest first."""
+        driver = self._capable(VersioningDriver, "list_versions", bucket, key)
+        return [*await self._run("list_versions", bucket, key, driver.list_versions(bucket, key))]
+
+    async def get_version(self, bucket: str, key: str, version_id: str) -> ObjectReader:
+        """Open a version; as ``get(version_id=…)``.
+
+        Raises:
+            VersionNotFoundError: there is none, or it is a delete marker.
+        """
+        driver = self._capable(VersioningDriver, "get_version", bucket, key)
+        return self._adopt(await self._run("get_version", bucket, key, driver.get_version(bucket, key, version_id)))
+
+    async def delete_version(self, bucket: str, key: str, version_id: str) -> None:
+        """Delete a version for good; the next newest becomes the latest. A missing one is success."""
+        driver = self._capable(VersioningDriver, "delete_version", bucket, key)
+        await self._run("delete_version", bucket, key, driver.delete_version(bucket, key, version_id))
+
+    async def restore_version(self, bucket: str, key: str, version_id: str) -> ObjectInfo:
+        """Make a copy of a version the latest.
+
+        Raises:
+            VersionNotFoundError: there is none, or it is a delete marker.
+        """
+        driver = self._capable(VersioningDriver, "restore_version", bucket, key)
+        return await self._run("restore_version", bucket, key, driver.restore_version(bucket, key, version_id))
+
+    # Notifications
+
+    def watch(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        events: Iterable[EventType | str] | None = None,
+        buffer_size: int = 10_000,
+        poll_interval: float = 5.0,
+        resume_token: str | None = None,
+    ) -> Watch:
+        """Watch a bucket: ``async with t.watch(…) as events: async for event in events``.
+
+        Args:
+            bucket: an existing bucket.
+            prefix: only keys that begin with it.
+            events: only these types; default all.
+            buffer_size: how many events may wait for you before `WatchOverflowError`.
+            poll_interval: seconds between looks, where the driver has to poll.
+            resume_token: go on after the event that carried it, where ``features.watch_resume``.
+
+        Raises (when entered or at the first step):
+            BucketNotFoundError: the bucket does not exist.
+        """
+        driver = self._capable(NotificationDriver, "watch", bucket)
+        check_prefix(prefix)
+        if not isinstance(buffer_size, int) or buffer_size < 1:
+            raise InvalidArgumentError("buffer_size must be 1 or more", operation="watch")
+        if not poll_interval > 0:
+            raise InvalidArgumentError("poll_interval must be more than 0 seconds", operation="watch")
+        if resume_token is not None and not self._features.watch_resume:
+            raise UnsupportedError("this store cannot resume a watch", operation="watch", driver=self._name)
+        try:
+            wanted = frozenset(EventType) if events is None else frozenset(EventType(e) for e in events)
+        except ValueError as error:
+            raise InvalidArgumentError(f"{error}; there are {', '.join(EventType)}", operation="watch") from None
+
+        def subscribe(on_ready: Any) -> Any:
+            self._check_usable()
+            return driver.watch(
+                bucket,
+                WatchOptions(
+                    prefix=prefix,
+                    events=wanted,
+                    buffer_size=buffer_size,
+                    poll_interval=poll_interval,
+                    resume_token=resume_token,
+                    on_ready=on_ready,
+                ),
+            )
+
+        return Watch(
+            subscribe,
+            locate=lambda error: error.locate("watch", bucket, driver=self._name),
+            cleanup_timeout=self._cleanup_timeout,
+        )
+
+    # Lifecycle
+
+    async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
+        """Replace the bucket's lifecycle rules.
+
+        Raises:
+            InvalidLifecycleError: a rule contradicts itself; before any I/O.
+        """
+        driver = self._capable(LifecycleDriver, "set_lifecycle", bucket)
+        await self._run("set_lifecycle", bucket, None, driver.set_lifecycle(bucket, check_lifecycle(rules)))
+
+    async def get_lifecycle(self, bucket: str) -> list[LifecycleRule]:
+        """Return the bucket's lifecycle rules; empty if there are none."""
+        driver = self._capable(LifecycleDriver, "get_lifecycle", bucket)
+        return [*await self._run("get_lifecycle", bucket, None, driver.get_lifecycle(bucket))]
+
+    async def delete_lifecycle(self, bucket: str) -> None:
+        """Remove the bucket's lifecycle rules."""
+        driver = self._capable(LifecycleDriver, "delete_lifecycle", bucket)
+        await self._run("delete_lifecycle", bucket, None, driver.delete_lifecycle(bucket))
+
+    async def apply_lifecycle(self, bucket: str, *, now: datetime | None = None) -> LifecycleReport:
+        """Carry out the rules of a bucket, where no service does; call it once a day or so.
+
+        Args:
+            bucket: an existing bucket.
+            now: the time to take as the present, aware; default the present.
+
+        Raises:
+            UnsupportedError: the service carries the rules out itself, or there are none to have.
+        """
+        driver = self._capable(LifecycleSweepDriver, "apply_lifecycle", bucket)
+        work = apply_lifecycle(driver, self._capabilities, bucket, now)
+        return await self._run("apply_lifecycle", bucket, None, work)
+
+    # Ranges and server-side copy
+
+    async def get_range(self, bucket: str, key: str, offset: int, length: int = -1) -> ObjectReader:
+        """Open a range: ``length`` bytes from ``offset``, to the end with -1.
+
+        Raises:
+            RangeNotSatisfiableError: it starts at or past the end.
+        """
+        driver = self._capable(RangeDriver, "get_range", bucket, key)
+        if offset < 0 or length < -1:
+            ByteRange(max(0, offset), -1)  # raises; a suffix is for get()
+        return self._adopt(await self._run("get_range", bucket, key, driver.get_range(bucket, key, offset, length)))
+
+    async def server_copy(self, src: ObjectRef, dst: ObjectRef) -> ObjectInfo:
+        """Copy an object without its bytes passing through this process."""
+        driver = self._capable(ServerCopyDriver, "server_copy", src.bucket, src.key)
+        self._check_names("server_copy", dst.bucket, dst.key)
+        options = CopyOptions(source_version_id=src.version_id)
+        return await self._run("server_copy", src.bucket, src.key, driver.server_copy(src, dst, options))
+
+    # Tags
+
+    async def get_tags(self, bucket: str, key: str) -> dict[str, str]:
+        """Return an object's tags."""
+        driver = self._capable(TaggingDriver, "get_tags", bucket, key)
+        return await self._run("get_tags", bucket, key, driver.get_tags(bucket, key))
+
+    async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
+        """Replace an object's tags; the object and its ETag stay as they are."""
+        driver = self._capable(TaggingDriver, "set_tags", bucket, key)
+        await self._run("set_tags", bucket, key, driver.set_tags(bucket, key, dict(check_tags(tags))))
+
+    async def delete_tags(self, bucket: str, key: str) -> None:
+        """Remove an object's tags."""
+        driver = self._capable(TaggingDriver, "delete_tags", bucket, key)
+        await self._run("delete_tags", bucket, key, driver.delete_tags(bucket, key))
+
+    def _capable(self, capability: type[Any], operation: str, bucket: str, key: str | None = None) -> Any:
+        """Return the driver, which has the capability; or refuse."""
+        self._check_usable()
+        self._require(capability, operation)
+        self._check_names(operation, bucket, key)
+        return self._driver

@@ -1,0 +1,148 @@
+"""From open to close: which loop and process a store belongs to, and what it must close."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import weakref
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from trove_async.cancellation import finish
+from trove_async.driver.base import Driver, capabilities_of
+from trove_async.driver.capabilities import Features
+from trove_async.errors import ClosedError, ForkedError, LifetimeError, TroveError, UnsupportedError, WrongLoopError
+from trove_async.keys import check_bucket, check_key
+from trove_async.reader import ObjectReader, caller_location
+
+__all__ = ["Lifetime"]
+
+R = TypeVar("R")
+
+_open_stores: weakref.WeakSet[Lifetime] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for store in list(_open_stores):
+        store._refusal = ForkedError
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+class Lifetime:
+    """What every call on a store goes through: is it open, is it ours, is the name valid."""
+
+    def __init__(self, driver: Driver, *, cleanup_timeout: float) -> None:
+        self._driver = driver
+        self._name = driver.name
+        self._features: Features = driver.features
+        self._capabilities = capabilities_of(driver) & self._features.protocols
+        self._cleanup_timeout = cleanup_timeout
+        self._loop: AbstractEventLoop = get_running_loop()
+        self._refusal: type[LifetimeError] | None = None
+        self._readers: weakref.WeakSet[ObjectReader] = weakref.WeakSet()
+        self._opened_at = caller_location()
+        # Most drivers hold any valid key; those that do not pay for a second check.
+        self._check_driver_key = driver.check_key if type(driver).check_key is not Driver.check_key else None
+        _open_stores.add(self)
+
+    @property
+    def driver(self) -> Driver:
+        """The driver, in its layers; `trove_async.unwrap` finds what is beneath."""
+        return self._driver
+
+    @property
+    def features(self) -> Features:
+        """What this server has."""
+        return self._features
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether the store was closed, or cannot be used for another reason."""
+        return self._refusal is not None
+
+    def supports(self, what: type | str) -> bool:
+        """Tell whether a capability (a Protocol) or a condition (its name) is there, in driver and server."""
+        return what in self._capabilities or what in self._features.conditions
+
+    def _require(self, capability: type, operation: str) -> None:
+        if capability not in self._capabilities:
+            raise UnsupportedError(
+                f"this store has no {capability.__name__.removesuffix('Driver').lower()} support",
+                operation=operation,
+                driver=self._name,
+            )
+
+    def _check_usable(self) -> None:
+        if self._refusal is not None or get_running_loop() is not self._loop:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        if self._refusal is ClosedError:
+            raise ClosedError(f"the store was closed; it had been opened at {self._opened_at}", driver=self._name)
+        if self._refusal is not None:
+            raise self._refusal(driver=self._name)
+        raise WrongLoopError(driver=self._name)
+
+    def _check(self, operation: str, bucket: str, key: str | None = None) -> None:
+        """Check that the store is usable and the names are valid; no I/O."""
+        if self._refusal is not None or get_running_loop() is not self._loop:
+            self._refuse()
+        self._check_names(operation, bucket, key)
+
+    def _check_names(self, operation: str, bucket: str, key: str | None = None) -> None:
+        try:
+            check_bucket(bucket)
+            if key is not None:
+                check_key(key)
+                if self._check_driver_key is not None:
+                    self._check_driver_key(key)
+        except TroveError as error:
+            error.locate(operation, driver=self._name)
+            raise
+
+    async def _run(self, operation: str, bucket: str | None, key: str | None, work: Awaitable[R]) -> R:
+        """Await a driver's work; an error of the tree is told where it happened."""
+        try:
+            return await work
+        except TroveError as error:
+            error.locate(operation, bucket, key, self._name)
+            raise
+
+    def _adopt(self, reader: ObjectReader) -> ObjectReader:
+        """Remember a reader that holds something, so that closing the store closes it."""
+        if not reader.buffered:
+            self._readers.add(reader)
+            reader.on_release(self._readers.discard)
+        return reader
+
+    async def aclose(self) -> None:
+        """Close the store and all that was opened through it; idempotent.
+
+        Readers that are open fail from now on, and so does every other use. It completes also
+        when the calling task is cancelled meanwhile.
+        """
+        if self._refusal is not None:
+            return
+        if get_running_loop() is not self._loop:
+            raise WrongLoopError(driver=self._name)
+        self._refusal = ClosedError
+        _open_stores.discard(self)
+        for reader in list(self._readers):
+            reader.abort("the store that it was opened through was closed")
+        await finish(self._driver.close(), timeout=self._cleanup_timeout, leftover=f"the {self._name} driver")
+
+    def __del__(self) -> None:
+        if getattr(self, "_refusal", ClosedError) is None:
+            warnings.warn(
+                f"unclosed {self!r}, opened at {self._opened_at}; use 'async with', or call aclose()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    def __repr__(self) -> str:
+        state = "" if self._refusal is None else " closed"
+        return f"<{type(self).__name__} {self._name}{state}>"

@@ -1,0 +1,186 @@
+"""`Trove`: an open store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from trove_async.cancellation import CLEANUP_TIMEOUT, finish
+from trove_async.driver.base import Driver
+from trove_async.driver.options import BucketOptions, OpenOptions
+from trove_async.driver.registry import lookup
+from trove_async.dsn import parse_dsn
+from trove_async.errors import (
+    BucketAlreadyExistsError,
+    DriverRegistrationError,
+    InvalidArgumentError,
+    InvalidBucketNameError,
+    InvalidDSNError,
+    TroveError,
+)
+from trove_async.store.bucket import Bucket
+from trove_async.store.capabilities import CapabilityVerbs
+from trove_async.types import BucketInfo
+
+__all__ = ["OpeningTrove", "Trove", "open"]
+
+Layer = Callable[[Driver], Driver]
+
+
+class Trove(CapabilityVerbs):
+    """An open store: what `trove_async.open` gives. Any number of tasks of its loop may use it."""
+
+    async def ping(self) -> None:
+        """Prove that the backend can be reached and accepts the credentials, or raise why not."""
+        self._check_usable()
+        await self._run("ping", None, None, self._driver.ping())
+
+    def bucket(self, name: str | None = None) -> Bucket:
+        """Return a bucket, whose methods are those of the store without their first argument.
+
+        No I/O: the bucket need not exist. Without a name it is the one that the DSN names.
+        """
+        chosen = self._driver.default_bucket if name is None else name
+        if chosen is None:
+            raise InvalidBucketNameError("the DSN names no bucket; give a name", operation="bucket")
+        self._check("bucket", chosen)
+        return Bucket(self, chosen)
+
+    async def create_bucket(self, name: str, *, region: str | None = None, exist_ok: bool = False) -> Bucket:
+        """Make a bucket and return it.
+
+        Args:
+            name: 1 to 255 bytes without slash; services allow less.
+            region: where, on services that have regions.
+            exist_ok: True: one that exists is as good.
+
+        Raises:
+            BucketAlreadyExistsError: there is one, and ``exist_ok`` is False.
+        """
+        self._check("create_bucket", name)
+        try:
+            self._driver.check_bucket(name)
+            await self._run("create_bucket", name, None, self._driver.create_bucket(name, BucketOptions(region=region)))
+        except BucketAlreadyExistsError:
+            if not exist_ok:
+                raise
+        return Bucket(self, name)
+
+    async def delete_bucket(self, name: str) -> None:
+        """Delete an empty bucket.
+
+        Raises:
+            BucketNotFoundError: there is none.
+            BucketNotEmptyError: it holds objects or versions; nothing was deleted.
+        """
+        self._check("delete_bucket", name)
+        await self._run("delete_bucket", name, None, self._driver.delete_bucket(name))
+
+    async def list_buckets(self) -> list[BucketInfo]:
+        """Return the buckets, in the order of their names."""
+        self._check_usable()
+        return [*await self._run("list_buckets", None, None, self._driver.list_buckets())]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class OpeningTrove:
+    """What `open` returns: await it for the store, or enter it with ``async with``."""
+
+    def __init__(
+        self,
+        target: str | Driver,
+        layers: Iterable[Layer],
+        cleanup_timeout: float,
+        settings: dict[str, Any],
+    ) -> None:
+        self._target = target
+        self._layers = tuple(layers)
+        self._cleanup_timeout = cleanup_timeout
+        self._settings = settings
+        self._trove: Trove | None = None
+
+    async def _open(self) -> Trove:
+        try:
+            driver = await self._open_driver()
+        except TroveError as error:
+            error.locate("open")
+            raise
+        wrapped = driver
+        try:
+            for layer in self._layers:
+                wrapped = layer(wrapped)
+            return Trove(wrapped, cleanup_timeout=self._cleanup_timeout)
+        except BaseException:
+            await finish(driver.close(), timeout=self._cleanup_timeout, leftover=f"the {driver.name} driver")
+            raise
+
+    async def _open_driver(self) -> Driver:
+        target = self._target
+        if isinstance(target, Driver):
+            if self._settings:
+                raise InvalidArgumentError(
+                    f"{sorted(self._settings)[0]!r} is no argument of open() with a driver that is open already"
+                )
+            return target
+        if isinstance(target, os.PathLike):
+            raise InvalidDSNError("a path is no DSN; write f'local://{path}' with an absolute path")
+        dsn = parse_dsn(target)
+        try:
+            factory = lookup(dsn.scheme)
+        except DriverRegistrationError as error:
+            raise InvalidDSNError(error.message) from None
+        driver = factory()
+        options = OpenOptions(settings=self._settings, cleanup_timeout=self._cleanup_timeout)
+        try:
+            await driver.open(dsn, options)
+        except BaseException:
+            await finish(driver.close(), timeout=self._cleanup_timeout, leftover=f"the {driver.name} driver")
+            raise
+        return driver
+
+    def __await__(self) -> Generator[object, None, Trove]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Trove:
+        self._trove = await self._open()
+        return self._trove
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._trove is not None:
+            await self._trove.aclose()
+
+
+def open(
+    dsn: str | Driver,
+    *,
+    layers: Iterable[Layer] = (),
+    cleanup_timeout: float = CLEANUP_TIMEOUT,
+    **settings: Any,
+) -> OpeningTrove:
+    """Open a store: ``async with trove_async.open(dsn) as t``; or ``t = await trove_async.open(dsn)`` and ``aclose()``.
+
+    Args:
+        dsn: ``memory://``, ``local:///srv/data``, …; see ``docs/dsn.md``. Or a driver that is open.
+        layers: put around the driver, the first innermost.
+        cleanup_timeout: seconds that clean-up after a failure or cancellation may take.
+        **settings: the driver's parameters, as in the DSN's query but with values of any type.
+
+    Raises (when awaited or entered):
+        InvalidDSNError: a part of the DSN is wrong or unknown; no secret is in the message.
+        MissingDependencyError: the driver's package is not installed; names the extra.
+        NotFoundError, AccessDeniedError: what the DSN names is missing or closed to us.
+    """
+    if not cleanup_timeout > 0:
+        raise InvalidArgumentError("cleanup_timeout must be more than 0 seconds", operation="open")
+    return OpeningTrove(dsn, layers, cleanup_timeout, settings)

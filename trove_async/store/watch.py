@@ -1,0 +1,118 @@
+"""Watching a bucket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from types import TracebackType
+from typing import Self
+
+from trove_async.cancellation import finish
+from trove_async.errors import ClosedError, TroveError
+from trove_async.types import ObjectEvent
+
+__all__ = ["Watch"]
+
+Subscribe = Callable[[Callable[[], object]], AsyncGenerator[ObjectEvent, None]]
+
+
+class Watch:
+    """What ``watch`` returns: an async context manager and an async iterator of events.
+
+    Entering it returns once the subscription stands: every later change is seen. Without
+    ``async with``, the first step of ``async for`` subscribes, and `aclose` ends it. A step that is
+    cancelled, by a timeout say, loses no event; the next step gets it.
+    """
+
+    def __init__(self, subscribe: Subscribe, *, locate: Callable[[TroveError], None], cleanup_timeout: float) -> None:
+        self._subscribe = subscribe
+        self._locate = locate
+        self._cleanup_timeout = cleanup_timeout
+        self._events: AsyncGenerator[ObjectEvent, None] | None = None
+        self._step: asyncio.Task[ObjectEvent] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def _start(self) -> None:
+        if self._closed or self._events is not None:
+            raise ClosedError("a watch can be entered once; make another", operation="watch")
+        ready = asyncio.Event()
+        self._events = self._subscribe(ready.set)
+        self._step = asyncio.ensure_future(_next(self._events))
+        waiting = asyncio.ensure_future(ready.wait())
+        try:
+            await asyncio.wait({waiting, self._step}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self._step.done() and not ready.is_set():
+            await self._take()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ObjectEvent:
+        if self._closed:
+            raise StopAsyncIteration
+        if self._events is None:
+            await self._start()
+        assert self._events is not None
+        if self._step is None:
+            # A task of its own: a step that is cancelled must not end the driver's generator.
+            self._step = asyncio.ensure_future(_next(self._events))
+        return await self._take()
+
+    async def _take(self) -> ObjectEvent:
+        assert self._step is not None
+        try:
+            event = await asyncio.shield(self._step)
+        except asyncio.CancelledError:
+            if self._step.done():
+                self._step = None
+            raise
+        except TroveError as error:
+            self._closed = True
+            self._step = None
+            self._locate(error)
+            raise
+        except BaseException:
+            self._closed = True
+            self._step = None
+            raise
+        self._step = None
+        return event
+
+    async def aclose(self) -> None:
+        """End the subscription and all that serves it; idempotent."""
+        self._closed = True
+        events, self._events = self._events, None
+        step, self._step = self._step, None
+        if events is not None:
+            await finish(_close(events, step), timeout=self._cleanup_timeout, leftover="a watch")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def _next(events: AsyncGenerator[ObjectEvent, None]) -> ObjectEvent:
+    try:
+        return await anext(events)
+    except StopAsyncIteration:
+        raise ClosedError("the watch has ended", operation="watch") from None
+
+
+async def _close(events: AsyncGenerator[ObjectEvent, None], step: asyncio.Task[ObjectEvent] | None) -> None:
+    if step is not None:
+        step.cancel()
+        await asyncio.wait({step})
+        if not step.cancelled():
+            step.exception()
+    await events.aclose()

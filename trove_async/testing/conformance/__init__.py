@@ -1,0 +1,8 @@
+"""The conformance suite: what every driver must show, as pytest classes over one `Harness`.
+
+Run it with ``pytest --trove-driver=module:harness``; see ``docs/drivers.md``.
+"""
+
+from trove_async.testing.conformance.harness import Harness, HTTPClient, HTTPResponse
+
+__all__ = ["HTTPClient", "HTTPResponse", "Harness"]

@@ -1,0 +1,97 @@
+"""`Harness`: what the suite has to know of a backend, and all that a driver's author has to write."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from trove_async.driver import Driver
+
+__all__ = ["HTTPClient", "HTTPResponse", "Harness"]
+
+
+class HTTPResponse(Protocol):
+    """An answer, as `httpx.Response` is one."""
+
+    @property
+    def status_code(self) -> int:
+        """The status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; names are case-insensitive."""
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+
+
+class HTTPClient(Protocol):
+    """A bare HTTP client, as `httpx.AsyncClient` is one: it knows nothing of the backend's API."""
+
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> HTTPResponse:
+        """Send a request and read the whole answer."""
+
+
+class Harness(ABC):
+    """A backend under test. One instance serves the whole run of the suite.
+
+    Attributes:
+        name: the backend's column in the capability table.
+        xfails: check id (``"C2"``) to the reason why the backend cannot meet it; shown in the table.
+            A check that is named here and passes nevertheless fails the run.
+        part_size: bytes of a part in the suite's uploads; at least ``limits.min_part_size``.
+        outlives_process: True if another process sees what this one stored.
+    """
+
+    name: str
+    xfails: Mapping[str, str] = {}
+    part_size: int = 64 * 1024
+    outlives_process: bool = True
+
+    async def start(self) -> None:
+        """Get the backend ready; called once, on the loop of the first test."""
+
+    async def stop(self) -> None:
+        """Take it down; called once, at the end."""
+
+    @abstractmethod
+    async def driver(self) -> Driver:
+        """Return a new driver that is open; every one of them sees the same data. The caller closes it."""
+
+    def dsn(self) -> str | None:
+        """Return a DSN with which `trove_async.open`, here or in another process, sees the same data.
+
+        None if there is none; checks that need one are then left out.
+        """
+        return None
+
+    def bad_dsns(self) -> Sequence[str]:
+        """Return DSNs whose credentials are wrong; empty where there are no credentials."""
+        return ()
+
+    def dead_dsns(self) -> Sequence[str]:
+        """Return DSNs of a server that does not answer, or of a root that does not exist."""
+        return ()
+
+    def bucket_name(self, number: int) -> str:
+        """Return a valid bucket name, another for each number."""
+        return f"conformance-{number}"
+
+    @asynccontextmanager
+    async def http(self, driver: Driver) -> AsyncIterator[HTTPClient]:
+        """Yield a client for signed URLs of a driver; needed where `PresignDriver` is declared."""
+        raise NotImplementedError("the driver declares presign: the harness needs http()")
+        yield
+
+    async def residue(self) -> Sequence[str]:
+        """Return a description of each thing that a clean store must not hold.
+
+        Temporaries, parts of no upload, open handles, connections in use: whatever the backend lets
+        one see. The suite asks after each check of atomicity and cancellation, when nothing is under way.
+        """
+        return ()
