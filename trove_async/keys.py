@@ -79,7 +79,7 @@ def check_prefix(prefix: str) -> None:
 
 
 def check_bucket(bucket: str) -> None:
-    """Check what holds for bucket names on every backend; a driver may ask for more.
+    r"""Check what holds for bucket names on every backend; a driver may ask for more.
 
     Raises:
         InvalidBucketNameError: the name is empty, ``.``, ``..``, begins with ``.trove``,

@@ -8,7 +8,6 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from heapq import merge
 from typing import Any, Generic, Self, TypeVar, final
 
 from trove_async.errors import BackendError, InvalidCursorError
@@ -210,4 +209,4 @@ def _merged(page: ListPage) -> Sequence[Any]:
     if not page.objects:
         return page.prefixes
     # Text compares by code point, which is the order of its UTF-8 bytes.
-    return list(merge(page.objects, page.prefixes, key=_name))
+    return sorted([*page.objects, *page.prefixes], key=_name)

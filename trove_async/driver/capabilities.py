@@ -186,8 +186,9 @@ class LifecycleSweepDriver(LifecycleDriver, Protocol):
         """
 
     async def list_noncurrent(self, bucket: str, prefix: str = "") -> Sequence[VersionInfo]:
-        """Return the versions that are not the latest, newest first for each key; ``last_modified`` of
-        each is the time at which it was replaced. Empty where no versions are kept.
+        """Return the versions that are not the latest, newest first for each key.
+
+        The ``last_modified`` of each is the time at which it was replaced. Empty where no versions are kept.
         """
 
 

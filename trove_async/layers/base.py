@@ -100,6 +100,7 @@ class LayerDriver(Driver):
     drops: ClassVar[Mapping[type, str]] = {}
 
     def __new__(cls, inner: Driver, *args: Any, **kwargs: Any) -> Self:
+        """Make an instance of the class that has what ``inner`` has, and the layer keeps."""
         keeps = capabilities_of(inner) - frozenset(cls.drops)
         return cast(Self, object.__new__(_composed(cls, keeps)))
 

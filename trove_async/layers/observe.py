@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any, Literal, TypeVar
 
 from trove_async.driver.base import Driver
-from trove_async.driver.options import GetOptions, WatchOptions
+from trove_async.driver.options import WatchOptions
 from trove_async.layers.base import LayerDriver, Operation
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import ObjectEvent
@@ -149,7 +149,7 @@ class _ObserveDriver(LayerDriver):
         )
         try:
             self._hook(seen)
-        except Exception:
+        except Exception:  # noqa: BLE001 - observers must not change what they observe
             _log.exception("the hook of Observe failed on %s", operation.name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypedDict
 
 from trove_async.body import Progress
@@ -260,7 +261,7 @@ def check_parts(parts: Sequence[PartInfo]) -> tuple[PartInfo, ...]:
     checked = tuple(parts)
     if not checked:
         raise InvalidPartError("an upload cannot be completed with no parts; put an empty object instead")
-    for before, after in zip(checked, checked[1:], strict=False):
+    for before, after in pairwise(checked):
         if after.number <= before.number:
             raise InvalidPartError(f"the parts must ascend: {after.number} comes after {before.number}")
     return checked

@@ -146,7 +146,7 @@ class Bucket:
         found: ObjectIterator[ObjectInfo] | ObjectIterator[Item] = self._trove.list(
             self.name,
             prefix,
-            delimiter=delimiter,  # type: ignore[arg-type]
+            delimiter=delimiter,
             max_keys=max_keys,
             page_size=page_size,
             cursor=cursor,

@@ -26,8 +26,8 @@ from trove_async.keys import check_prefix, check_tags
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import (
-    PresignArguments,
     ObjectArguments,
+    PresignArguments,
     check_lifecycle,
     check_parts,
     plain_etag,
