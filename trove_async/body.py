@@ -7,6 +7,7 @@ when the iteration raises stores nothing that is wrong.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 import os
@@ -21,6 +22,7 @@ import aiofiles
 import aiofiles.threadpool.binary
 import anyio.to_thread
 
+from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.checksums import Checksum, Hasher, new_hasher, verify
 from trove_async.errors import BodySizeError, BodyTypeError
 
@@ -110,14 +112,24 @@ class _PathSource(_Source):
         self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
 
     async def prepare(self) -> None:
-        # Unbuffered: our reads are large, and closing must not wait for a lock that a stalled read holds.
-        self._file = await aiofiles.open(self.path, "rb", buffering=0)
+        opening = asyncio.ensure_future(self._open())
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread opens the file all the same; once it has, `aclose` closes it.
+            await finish(asyncio.wait({opening}), timeout=CLEANUP_TIMEOUT, leftover=f"the opening of {self.path}")
+            raise
+        assert self._file is not None
         status = await anyio.to_thread.run_sync(os.fstat, self._file.fileno())
         if stat.S_ISDIR(status.st_mode):  # pragma: no cover - open() refuses directories first
             raise IsADirectoryError(self.path)
         if stat.S_ISREG(status.st_mode):
             self.size = status.st_size
             self.replayable = True
+
+    async def _open(self) -> None:
+        # Unbuffered: our reads are large, and closing must not wait for a lock that a stalled read holds.
+        self._file = await aiofiles.open(self.path, "rb", buffering=0)
 
     async def read(self) -> Chunk:
         assert self._file is not None
@@ -200,6 +212,7 @@ class _IterableSource(_Source):
 
     async def rewind(self) -> None:
         self._iterator = iter(self._iterable)
+        self._failure = None
 
 
 class _AsyncIterableSource(_Source):

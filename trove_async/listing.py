@@ -63,7 +63,7 @@ class _Position:
                 raise ValueError
             if not all(x is None or isinstance(x, str) for x in optional):
                 raise ValueError
-        except (ValueError, TypeError, AttributeError, binascii.Error):
+        except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
             raise InvalidCursorError("this is no cursor of a listing; take it from ObjectIterator.cursor") from None
         return position
 
@@ -191,10 +191,11 @@ class ObjectIterator(Generic[T]):
             self._exhausted = page.cursor is None
             items = _merged(page)
             if self._resuming and self._after is not None:
-                # The cursor stands in the middle of this page: what was taken of it is not taken again.
+                # The cursor stands in the middle of a page. What was taken of it is not taken again, and may
+                # fill several pages by now: they are smaller this time, or there are more items.
                 after = self._after
                 items = [item for item in items if item.key > after]
-            self._resuming = False
+            self._resuming = self._resuming and not items
             self._items.extend(items)
         return True
 

@@ -93,7 +93,7 @@ class ObjectReader:
     """
 
     __slots__ = (
-        "__weakref__", "_buffer", "_closed", "_closed_because", "_hasher", "_live", "_on_release", "_opened_at",
+        "__weakref__", "_buffer", "_closed", "_closed_because", "_hasher", "_live", "_opened_at",
         "_position", "_stream", "info", "start", "stop",
     )  # fmt: skip
 
@@ -119,7 +119,6 @@ class ObjectReader:
         self._position = 0
         self._closed = False
         self._closed_because = "the reader is closed"
-        self._on_release: Callable[[ObjectReader], object] | None = None
         self._hasher: Hasher | None = None
         self._stream: ByteStream | None
         self._buffer: bytes | None
@@ -158,10 +157,6 @@ class ObjectReader:
         """Put another stream around the reader's; for layers, before the first read."""
         if self._stream is not None:
             self._stream = wrapper(self._stream)
-
-    def on_release(self, callback: Callable[[ObjectReader], object]) -> None:
-        """Have ``callback(reader)`` called when the reader lets go of its stream."""
-        self._on_release = callback
 
     def tell(self) -> int:
         """Return the position within the range."""
@@ -316,8 +311,6 @@ class ObjectReader:
         except BaseException:
             stream.abort()
             raise
-        finally:
-            self._tell_release()
 
     def _let_go(self, because: str = "the reader is closed, because a read failed; open another") -> None:
         """Give back what the stream holds, at once and for good."""
@@ -328,11 +321,6 @@ class ObjectReader:
         if stream is not None and self._live:
             self._live = False
             stream.abort()
-            self._tell_release()
-
-    def _tell_release(self) -> None:
-        if self._on_release is not None:
-            self._on_release(self)
 
     def abort(self, because: str = "the reader is closed") -> None:
         """Close it at once, without waiting; reading it then raises `ClosedError`."""

@@ -125,6 +125,8 @@ class ObjectWriter:
                 self._task.exception()  # it is retrieved, so that asyncio does not report it again
             return
         if self._closed:
+            if self._task.done() and not self._task.cancelled():
+                self._task.result()  # what a write has raised is raised again, or nothing would tell of it
             return
         try:
             await self._flush()

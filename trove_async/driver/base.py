@@ -203,7 +203,10 @@ def capabilities_of(driver: Driver) -> frozenset[type]:
 def _capabilities_of_class(cls: type[Any], _known: dict[type, frozenset[type]] = {}) -> frozenset[type]:  # noqa: B006 - a cache
     found = _known.get(cls)
     if found is None:
-        found = frozenset(p for p in CAPABILITIES if all(hasattr(cls, method) for method in methods_of(p)))
+        # A layer hides a method by None, as `isinstance` against a Protocol understands it.
+        found = frozenset(
+            p for p in CAPABILITIES if all(getattr(cls, method, None) is not None for method in methods_of(p))
+        )
         _known[cls] = found
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from trove_async.driver.options import HeadOptions
 from trove_async.errors import NotModifiedError, ObjectAlreadyExistsError, PreconditionFailedError
 from trove_async.types import ObjectInfo
@@ -16,18 +18,23 @@ def check_read(info: ObjectInfo, options: HeadOptions) -> None:
         PreconditionFailedError: ``if_match`` or ``if_unmodified_since`` does not hold.
         NotModifiedError: ``if_none_match`` or ``if_modified_since`` says that the caller has it.
     """
-    # HTTP dates have whole seconds: an object is as old as the second in which it was stored.
-    modified = info.last_modified and info.last_modified.replace(microsecond=0)
     if options.if_match is not None:
         if options.if_match not in ("*", info.etag):
             raise PreconditionFailedError(f"the object's ETag is {info.etag!r}, not {options.if_match!r}")
-    elif options.if_unmodified_since is not None and modified is not None and modified > options.if_unmodified_since:
-        raise PreconditionFailedError(f"the object was modified at {modified}")
+    elif options.if_unmodified_since is not None and _modified_after(info, options.if_unmodified_since):
+        raise PreconditionFailedError(f"the object was modified at {info.last_modified}")
     if options.if_none_match is not None:
         if options.if_none_match in ("*", info.etag):
             raise NotModifiedError(f"the object's ETag is still {info.etag!r}")
-    elif options.if_modified_since is not None and modified is not None and modified <= options.if_modified_since:
+    elif options.if_modified_since is not None and _modified_after(info, options.if_modified_since) is False:
         raise NotModifiedError(f"the object was not modified since {options.if_modified_since}")
+
+
+def _modified_after(info: ObjectInfo, moment: datetime) -> bool | None:
+    """Compare as HTTP does: an object is as old as the second in which it was stored. None if that is unknown."""
+    if info.last_modified is None:
+        return None
+    return info.last_modified.replace(microsecond=0) > moment
 
 
 def check_write(current_etag: str | None, if_match: str | None, if_none_match: str | None) -> None:

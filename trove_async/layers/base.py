@@ -357,23 +357,14 @@ def _composed(layer: type[LayerDriver], keeps: frozenset[type]) -> type[LayerDri
     """Return the class of a layer around a driver of these capabilities.
 
     A layer may override a capability's method; around a driver that lacks the capability the method
-    is taken out of its class again, since a layer invents nothing.
+    is taken out of its class again, since a layer invents nothing. None is what `isinstance` against
+    a Protocol takes for a method that is not there.
     """
     mixins = [mixin for protocol, mixin in _MIXINS.items() if protocol in keeps]
     names = set().union(*(methods_of(protocol) for protocol in _MIXINS))
     lacking = names.difference(*(methods_of(protocol) for protocol in keeps)) if keeps else names
-    hidden = {name: _Absent(name) for name in lacking if hasattr(layer, name)}
+    hidden = {name: None for name in lacking if hasattr(layer, name)}
     return type(layer.__name__, (layer, *mixins), {"__module__": layer.__module__, **hidden})
-
-
-class _Absent:
-    """Stands where a method would be that this instance must not have."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: object, owner: type) -> Any:
-        raise AttributeError(f"{owner.__name__!r} has no {self._name!r} here: what it wraps has none")
 
 
 def _plain(cls: type) -> type:

@@ -114,8 +114,7 @@ class Lifetime:
     def _adopt(self, reader: ObjectReader) -> ObjectReader:
         """Remember a reader that holds something, so that closing the store closes it."""
         if not reader.buffered:
-            self._readers.add(reader)
-            reader.on_release(self._readers.discard)
+            self._readers.add(reader)  # for as long as it lives: a reader at its end may seek, and hold something again
         return reader
 
     async def aclose(self) -> None:

@@ -1,1 +1,93 @@
-"""The pytest plugin of the library."""
+"""The pytest plugin of the library: the conformance suite's options and report, and `throwaway_store`.
+
+It is loaded at every start of pytest where the library is installed, so all that it needs is imported late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from trove_async.testing.conformance.session import Harnesses
+    from trove_async.testing.conformance.table import Table
+
+# The checks are plain modules, whose asserts are as telling as those of test files.
+pytest.register_assert_rewrite("trove_async.testing.conformance")
+
+_SUITE = Path(__file__).parent / "conformance" / "suite.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("trove_async", "conformance of trove_async drivers")
+    group.addoption(
+        "--trove-driver",
+        action="append",
+        default=[],
+        metavar="MODULE:HARNESS",
+        help="run the conformance suite on this Harness (may be given again); without paths, nothing else is run",
+    )
+    group.addoption(
+        "--trove-capabilities",
+        metavar="DIR",
+        help="write what the suite saw to capabilities.json and capabilities.md in this folder",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marks, and collect the suite if a driver is named."""
+    config.addinivalue_line("markers", "trove_requires(*what): a check of capabilities or conditions")
+    config.addinivalue_line("markers", "trove_heavy: a check that runs plainly and through one stack of layers")
+    if config.pluginmanager.has_plugin("asyncio"):
+        config.pluginmanager.import_plugin("trove_async.testing.fixtures")
+    if config.getoption("trove_driver"):
+        from trove_async.testing.conformance.session import load_harness
+
+        for spec in config.getoption("trove_driver"):
+            load_harness(spec)  # a name that is wrong ends the run here
+        if config.args_source is not pytest.Config.ArgsSource.ARGS:
+            config.args.clear()
+        if str(_SUITE) not in config.args:  # the processes of xdist are told of it
+            config.args.append(str(_SUITE))
+    if not hasattr(config, "workerinput"):  # the processes of xdist report to the one that controls them
+        config.pluginmanager.register(_Report(config), "trove-capabilities")
+
+
+@pytest.fixture(scope="session")
+def trove_harnesses() -> Iterator[Harnesses]:
+    """Start the harnesses of the conformance suite, and stop them at the end."""
+    from trove_async.testing.conformance.session import Harnesses
+
+    harnesses = Harnesses()
+    yield harnesses
+    harnesses.stop()
+
+
+class _Report:
+    """Prints and writes the capability table; xdist hands over what it is made of in the properties of each test."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._folder: str | None = config.getoption("trove_capabilities")
+        self._reports: list[pytest.TestReport] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if any(name == "trove_check" for name, _ in report.user_properties):
+            self._reports.append(report)
+
+    def _table(self) -> Table:
+        from trove_async.testing.conformance.table import Table
+
+        return Table.of_reports(self._reports)
+
+    def pytest_sessionfinish(self) -> None:
+        if self._folder is not None and self._reports:
+            self._table().write(Path(self._folder))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._reports:
+            terminalreporter.section("capabilities")
+            terminalreporter.write(self._table().markdown())

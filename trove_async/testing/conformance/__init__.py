@@ -1,6 +1,7 @@
 """The conformance suite: what every driver must show, as pytest classes over one `Harness`.
 
-Run it with ``pytest --trove-driver=module:harness``; see ``docs/drivers.md``.
+Run it with ``pytest --trove-driver=module:harness``; see ``docs/drivers.md``. `ConformanceSuite` is in
+`trove_async.testing.conformance.suite`, which needs the extra ``testing``.
 """
 
 from trove_async.testing.conformance.harness import Harness, HTTPClient, HTTPResponse

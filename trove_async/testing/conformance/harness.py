@@ -42,16 +42,25 @@ class Harness(ABC):
 
     Attributes:
         name: the backend's column in the capability table.
-        xfails: check id (``"C2"``) to the reason why the backend cannot meet it; shown in the table.
-            A check that is named here and passes nevertheless fails the run.
+        xfails: check id (``"C2"``, all tests of it) or a test's name (``"test_c02_create_only_race"``) to the reason
+            why the backend cannot meet it; shown in the table. One that is named here and passes nevertheless
+            fails the run.
         part_size: bytes of a part in the suite's uploads; at least ``limits.min_part_size``.
         outlives_process: True if another process sees what this one stored.
+        stores_in_process: True if this process holds the objects, so that its memory says nothing of bounds.
+        bulk_objects: how many objects the check of a listing's memory stores; 100,000 where storing is cheap.
+        transfer_memory: bytes of memory that one put may take whatever its size: part size times (concurrency + 1).
+        storage_class: one that is not the default; None if the backend has no classes.
     """
 
     name: str
     xfails: Mapping[str, str] = {}
     part_size: int = 64 * 1024
     outlives_process: bool = True
+    stores_in_process: bool = False
+    bulk_objects: int = 100_000
+    transfer_memory: int = 64 * 1024 * 1024
+    storage_class: str | None = "STANDARD_IA"
 
     async def start(self) -> None:
         """Get the backend ready; called once, on the loop of the first test."""

@@ -1,0 +1,327 @@
+"""The conformance suite itself: it fails drivers that are broken, and tells what it saw."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trove_async
+from tests import capabilities
+from tests.drivers.memory_harness import MemoryHarness
+from trove_async.body import Body
+from trove_async.driver import (
+    DeleteOptions,
+    Driver,
+    Features,
+    GetOptions,
+    HeadOptions,
+    ListOptions,
+    PutOptions,
+    RangeDriver,
+    TaggingDriver,
+)
+from trove_async.errors import NotFoundError, ObjectNotFoundError, RangeNotSatisfiableError
+from trove_async.layers import LayerDriver
+from trove_async.listing import ListPage
+from trove_async.reader import ObjectReader
+from trove_async.testing import assert_same_object, random_bytes, read_all, sample_object
+from trove_async.testing.conformance.table import ROWS, Column, Table, check_id, declared_cells
+from trove_async.types import ObjectInfo
+
+ROOT = Path(__file__).parents[1]
+
+
+class IgnoresCreateOnly(LayerDriver):
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        return await super().put(bucket, key, body, replace(options, if_none_match=None))
+
+
+class ListsBackwards(LayerDriver):
+    async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
+        page = await super().list_page(bucket, options)
+        return replace(page, objects=page.objects[::-1])
+
+
+class StoresBeforeTheEnd(LayerDriver):
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        stored = b""
+        async for chunk in body:
+            stored += bytes(chunk)
+            await super().put(bucket, key, Body(stored), options)
+        return await super().put(bucket, key, Body(stored), options)
+
+
+class DeclaresWhatItLacks(LayerDriver):
+    drops = {TaggingDriver: "it forgets to say so"}
+
+    @property
+    def features(self) -> Features:
+        return self.inner.features
+
+
+class DeclaresNoTags(LayerDriver):
+    @property
+    def features(self) -> Features:
+        features = super().features
+        return replace(features, protocols=features.protocols - {TaggingDriver})
+
+
+class DeclaresNoConditions(LayerDriver):
+    @property
+    def features(self) -> Features:
+        return replace(super().features, conditions=frozenset())
+
+
+class DeclaresRangesThatFail(LayerDriver):
+    async def get_range(self, bucket: str, key: str, offset: int, length: int) -> ObjectReader:
+        inner: Any = self.inner
+        assert isinstance(inner, RangeDriver)
+        return await inner.get_range(bucket, key, offset + 1, length)
+
+
+class SwallowsCancellation(LayerDriver):
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass
+        return await super().put(bucket, key, body, options)
+
+
+class LeavesATask(LayerDriver):
+    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+        self.task = asyncio.ensure_future(asyncio.sleep(3600))
+        return await super().head(bucket, key, options)
+
+
+class RaisesTheWrongError(LayerDriver):
+    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+        try:
+            return await super().head(bucket, key, options)
+        except ObjectNotFoundError as error:
+            raise NotFoundError(error.message) from None
+
+
+class PutsAnotherETag(LayerDriver):
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        return replace(await super().put(bucket, key, body, options), etag="another")
+
+
+class ClampsTheStart(LayerDriver):
+    async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
+        try:
+            return await super().get(bucket, key, options)
+        except RangeNotSatisfiableError:
+            return ObjectReader(await super().head(bucket, key, HeadOptions()), b"", start=0, stop=0)
+
+
+class ForgetsDeletes(LayerDriver):
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
+        if options.if_match is None:
+            await super().delete(bucket, key, options)
+
+
+class BrokenHarness(MemoryHarness):
+    """The memory driver in a layer that breaks it."""
+
+    def __init__(self, layer: Callable[[Driver], Driver]) -> None:
+        super().__init__()
+        self._layer = layer
+        self.name = getattr(layer, "__name__", "memory")
+
+    async def driver(self) -> Driver:
+        return self._layer(await super().driver())
+
+
+class LitteringHarness(MemoryHarness):
+    name = "Littering"
+
+    async def residue(self) -> Sequence[str]:
+        return ["a temporary"]
+
+
+class ExpectingHarness(MemoryHarness):
+    """It expects failures: of a check that does fail, and of one that does not."""
+
+    name = "Expecting"
+    xfails = {"test_n04_delete_missing": "it has too many buckets", "N3": "it never fails"}
+
+    async def driver(self) -> Driver:
+        return RaisesNothing(await super().driver())
+
+
+class RaisesNothing(LayerDriver):
+    async def delete_bucket(self, name: str) -> None:
+        try:
+            await super().delete_bucket(name)
+        except NotFoundError:
+            return
+
+
+BREAKS: dict[type[LayerDriver], str] = {
+    IgnoresCreateOnly: "C1",
+    ListsBackwards: "T3",
+    StoresBeforeTheEnd: "P19",
+    DeclaresWhatItLacks: "B1",
+    DeclaresNoTags: "B1",
+    DeclaresNoConditions: "B1",
+    DeclaresRangesThatFail: "R1",
+    SwallowsCancellation: "X9",
+    LeavesATask: "P15",
+    RaisesTheWrongError: "P15",
+    PutsAnotherETag: "P18",
+    ClampsTheStart: "R6",
+    ForgetsDeletes: "C10",
+}
+"""Each way to be broken, with the check that is to fail for it."""
+
+# What --trove-driver names: one attribute of this module for each.
+globals().update({f"broken_{layer.__name__}": BrokenHarness(layer) for layer in BREAKS})
+
+Seen = dict[str, dict[str, dict[str, str]]]
+
+
+def run_suite(folder: Path, harnesses: Sequence[str], checks: Sequence[str], *options: str) -> tuple[Seen, str]:
+    """Run checks by a pytest of its own; return what it wrote of each driver, and what it printed."""
+    names = [f"test_{check[0].lower()}{int(check[1:]):02d}_" for check in checks]
+    command = [
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--trove-capabilities={folder}"),
+        *(f"--trove-driver={name}" for name in harnesses),
+        *("-k", f"plain and ({' or '.join(names)})", *options),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return json.loads((folder / "capabilities.json").read_text(encoding="utf-8")), done.stdout
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    harnesses = [f"{__name__}:broken_{layer.__name__}" for layer in BREAKS]
+    harnesses += [f"{__name__}:LitteringHarness", "tests.drivers.memory_harness:harness"]
+    return run_suite(tmp_path_factory.mktemp("broken"), harnesses, ["N1", "N2", *set(BREAKS.values())])[0]
+
+
+@pytest.mark.parametrize("layer", BREAKS)
+def test_a_broken_driver_fails(seen: Seen, layer: type[LayerDriver]) -> None:
+    check = BREAKS[layer]
+    assert seen["memory"]["checks"][check] == "passed"
+    assert seen[layer.__name__]["checks"][check] == "failed"
+    assert seen[layer.__name__]["checks"]["N1"] == "passed"
+
+
+def test_what_is_left_behind_fails(seen: Seen) -> None:
+    assert seen["Littering"]["checks"]["N1"] == "failed"
+
+
+def test_the_table_shows_what_failed(seen: Seen) -> None:
+    assert seen["DeclaresRangesThatFail"]["capabilities"]["range"] == "failed"
+    assert seen["memory"]["capabilities"]["range"] == "N"
+    assert seen["memory"]["capabilities"]["conditional delete"] == "N"
+    assert seen["memory"]["capabilities"]["lifecycle"] == "not run"
+    assert seen["DeclaresNoConditions"]["capabilities"]["conditional put"] == "–"
+
+
+def test_expected_failures_under_xdist(tmp_path: Path) -> None:
+    seen, printed = run_suite(tmp_path, [f"{__name__}:ExpectingHarness"], ["N1", "N3", "N4"], "-n", "2")
+    assert seen["Expecting"]["checks"] == {"N1": "passed", "N3": "failed", "N4": "xfailed"}
+    assert seen["Expecting"]["cannot"] == {"N4": "it has too many buckets"}
+    assert "[XPASS(strict)] it never fails" in printed
+    assert "1 failed, 1 passed, 1 xfailed" in printed
+    assert "| multipart |" in printed
+    assert "- [1] Expecting, check N4: it has too many buckets" in printed
+    assert (tmp_path / "capabilities.md").read_text(encoding="utf-8") in printed
+
+
+def test_a_driver_that_is_not_there() -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--trove-driver=tests.capabilities:harness"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--trove-driver=tests.capabilities:harness: module" in done.stderr
+
+
+def full_column() -> Column:
+    column = Column({row.title: "L" for row in ROWS})
+    for check in ("U1", "W1", "Z1", "E1", "Q1", "R1", "Y1", "M18", "D3", "C1", "C6", "C9", "C10", "C8"):
+        column.note(check, "passed")
+    return column
+
+
+def test_table_orders_drivers_and_numbers_notes() -> None:
+    local = full_column()
+    local.note("U3", "xfailed")
+    local.reasons["U3"] = "parts are final"
+    table = Table({"zebra": full_column(), "sftp": full_column(), "local": local, "memory": full_column()})
+    text = table.markdown()
+    assert text.splitlines()[0] == "|  | memory | local | sftp | zebra |"
+    assert "| multipart | L | L [1] | L | L |\n" in text
+    assert "- [1] local, check U3: parts are final\n" in text
+    assert text == Table(dict(reversed(table.columns.items()))).markdown()
+
+
+def test_a_cell_needs_every_check() -> None:
+    column = full_column()
+    column.note("R5", "failed")
+    column.note("R5", "passed")
+    column.declared["tags"] = "–"
+    cells = {row.title: column.cell(row) for row in ROWS}
+    assert (cells["range"], cells["tags"], cells["multipart"]) == ("failed", "–", "L")
+
+
+def test_declared_cells() -> None:
+    features = Features(
+        protocols=frozenset({RangeDriver, TaggingDriver}),
+        conditions=frozenset({"put_if_none_match"}),
+        native=frozenset({"range"}),
+    )
+    cells = declared_cells(features, frozenset({RangeDriver}))
+    assert (cells["range"], cells["tags"], cells["conditional put"]) == ("N", "–", "L (create-only)")
+
+
+def test_check_id() -> None:
+    assert check_id("test_p04_overwrite_replaces_metadata") == "P4"
+    with pytest.raises(ValueError, match="begins with its id"):
+        check_id("test_overwrite")
+
+
+def test_capabilities_page(tmp_path: Path) -> None:
+    build, page = tmp_path / "build", tmp_path / "docs" / "capabilities.md"
+    with pytest.raises(capabilities.StaleError, match="make conformance"):
+        capabilities.check(build, page)
+    Table({"memory": full_column()}).write(build)
+    with pytest.raises(capabilities.StaleError, match="make capabilities"):
+        capabilities.check(build, page)
+    capabilities.write(build, page)
+    capabilities.check(build, page)
+    page.write_text(page.read_text(encoding="utf-8") + "by hand\n", encoding="utf-8")
+    with pytest.raises(capabilities.StaleError, match="make capabilities"):
+        capabilities.check(build, page)
+    failing = full_column()
+    failing.note("R1", "failed")
+    Table({"memory": failing}).write(build)
+    with pytest.raises(capabilities.StaleError, match="memory: range failed"):
+        capabilities.write(build, page)
+
+
+@pytest.mark.asyncio
+async def test_throwaway_store(throwaway_store: trove_async.Trove) -> None:
+    key, data = sample_object()
+    info = await throwaway_store.put("bucket", key, data)
+    assert await read_all(await throwaway_store.get("bucket", key)) == data
+    assert_same_object(info, await throwaway_store.head("bucket", key))
+
+
+def test_helpers() -> None:
+    assert random_bytes(10) == random_bytes(10) != random_bytes(10, seed=1)
+    info = ObjectInfo("key", 1, "etag", metadata={"a": "1"})
+    assert_same_object(info, ObjectInfo("key", 1, "etag"))
+    for other in (replace(info, size=2), replace(info, etag="x"), replace(info, metadata={"a": "2"})):
+        with pytest.raises(AssertionError, match="in one and"):
+            assert_same_object(info, other)

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import array
+import asyncio
+import hashlib
+import io
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trove_async.body import Body, Chunk
+from trove_async.checksums import Checksum
+from trove_async.errors import BodySizeError, BodyTypeError, ChecksumError
+
+pytestmark = pytest.mark.asyncio
+
+DATA = bytes(range(256)) * 8
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+async def chunks_of(body: Body) -> list[bytes]:
+    return [bytes(chunk) async for chunk in body]
+
+
+async def read(data: object, **options: object) -> bytes:
+    body = Body(data, **options)  # type: ignore[arg-type]
+    try:
+        await body.prepare()
+        return await body.read_all()
+    finally:
+        await body.aclose()
+
+
+def generate(*chunks: bytes) -> Iterator[bytes]:
+    yield from chunks
+
+
+async def generate_async(*chunks: object) -> AsyncIterator[object]:
+    for chunk in chunks:
+        await asyncio.sleep(0)
+        yield chunk
+
+
+class AsyncFile:
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    async def read(self, size: int) -> bytes:
+        return self._file.read(min(size, 100))
+
+
+class Unseekable(io.RawIOBase):
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        return self._file.readinto(memoryview(buffer)[:300])  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "data.bin"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DATA,
+        lambda: bytearray(DATA),
+        lambda: memoryview(DATA),
+        lambda: memoryview(bytes(reversed(DATA)))[::-1],
+        lambda: memoryview(DATA).cast("I"),
+        lambda: array.array("I", DATA),
+        lambda: io.BytesIO(DATA),
+        lambda: Unseekable(DATA),
+        lambda: io.BufferedReader(Unseekable(DATA)),
+        lambda: [DATA[:100], b"", bytearray(DATA[100:200]), memoryview(DATA)[200:]],
+        lambda: (DATA[:1], DATA[1:]),
+        lambda: generate(DATA[:700], DATA[700:]),
+        lambda: map(bytes, [DATA[:5], DATA[5:]]),
+        lambda: generate_async(DATA[:10], b"", memoryview(DATA)[10:]),
+        lambda: AsyncFile(DATA),
+    ],
+)
+async def test_every_kind_of_body_gives_its_bytes(make: object) -> None:
+    assert callable(make)
+    assert await read(make()) == DATA
+    assert await read(make(), size=len(DATA), checksum=Checksum("sha256", SHA256)) == DATA
+
+
+async def test_a_path_and_its_files_are_read(path: Path) -> None:
+    assert await read(path) == DATA
+    with path.open("rb") as file:
+        assert await read(file) == DATA
+    with path.open("rb", buffering=0) as raw:
+        assert await read(raw) == DATA
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "replayable"),
+    [
+        (lambda: DATA, len(DATA), True),
+        (lambda: memoryview(array.array("I", DATA)), len(DATA), True),
+        (lambda: io.BytesIO(DATA), len(DATA), True),
+        (lambda: Unseekable(DATA), None, False),
+        (lambda: [DATA], None, True),
+        (lambda: generate(DATA), None, False),
+        (lambda: generate_async(DATA), None, False),
+        (lambda: AsyncFile(DATA), None, False),
+    ],
+)
+async def test_size_and_replayable_are_known_after_prepare(make: object, size: int | None, replayable: bool) -> None:
+    assert callable(make)
+    body = Body(make())
+    await body.prepare()
+    assert (body.size, body.replayable) == (size, replayable)
+    await body.aclose()
+
+
+async def test_what_is_replayable_can_be_read_again(path: Path) -> None:
+    for data in (DATA, [DATA[:9], DATA[9:]], io.BytesIO(DATA), path):
+        body = Body(data, checksum=Checksum("sha256"))
+        await body.prepare()
+        assert await body.read_all() == DATA
+        await body.rewind()
+        assert body.taken == 0
+        assert await body.read_all() == DATA
+        assert body.checksums == {"sha256": SHA256}
+        await body.aclose()
+    with pytest.raises(BodyTypeError, match="only once"):
+        await Body(generate(DATA)).rewind()
+
+
+@pytest.mark.parametrize("data", ["text", {"a": b"b"}, {b"set"}, 7, None, object(), io.StringIO("text"), True])
+async def test_what_cannot_be_stored_is_refused_at_once(data: object) -> None:
+    with pytest.raises(TypeError) as caught:
+        Body(data)
+    assert isinstance(caught.value, BodyTypeError)
+
+
+async def test_a_str_is_told_to_be_encoded_and_a_text_file_to_be_opened_in_binary_mode(path: Path) -> None:
+    with pytest.raises(BodyTypeError, match=r"\.encode\(\)"):
+        Body("text")
+    with path.open("r", encoding="latin-1") as file, pytest.raises(BodyTypeError, match="binary mode"):
+        Body(file)
+    with pytest.raises(BodyTypeError, match=r"\.encode\(\)"):
+        await read(["text"])
+    with pytest.raises(BodyTypeError, match="int"):
+        await read(generate_async(b"a", 1))
+
+
+async def test_a_buffer_is_not_copied() -> None:
+    data = bytearray(DATA)
+    body = Body(data)
+    assert isinstance(body.buffer, memoryview)
+    assert body.buffer.obj is data
+    assert Body(DATA).buffer is DATA
+    assert Body([DATA]).buffer is None
+
+
+class Spy:
+    """Sync sources that note the thread in which they are used."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def chunks(self) -> Iterator[bytes]:
+        for _ in range(3):
+            self.threads.add(threading.get_ident())
+            yield DATA
+
+    def file(self) -> BinaryIO:
+        spy = self
+
+        class File(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                spy.threads.add(threading.get_ident())
+                return super().read(size)
+
+            def seek(self, offset: int, whence: int = 0) -> int:
+                spy.threads.add(threading.get_ident())
+                return super().seek(offset, whence)
+
+        return File(DATA)
+
+
+@pytest.mark.parametrize("kind", ["chunks", "file"])
+async def test_sync_sources_are_used_off_the_loop(kind: str) -> None:
+    spy = Spy()
+    assert await read(getattr(spy, kind)())
+    assert spy.threads
+    assert threading.get_ident() not in spy.threads
+
+
+async def test_many_small_chunks_are_gathered() -> None:
+    data = bytes(300_000)
+    body = Body(data[i : i + 1] for i in range(len(data)))
+    chunks = await chunks_of(body)
+    assert b"".join(chunks) == data
+    # Bytes are gathered for a bounded time; a slow machine makes more of it than the two of a fast one.
+    assert len(chunks) < len(data) / 100
+
+
+@pytest.mark.parametrize("make", [lambda: DATA, lambda: [DATA], lambda: io.BytesIO(DATA), lambda: generate_async(DATA)])
+@pytest.mark.parametrize("declared", [0, len(DATA) - 1, len(DATA) + 1])
+async def test_another_length_than_declared_is_an_error(make: object, declared: int) -> None:
+    assert callable(make)
+    with pytest.raises(BodySizeError, match=str(declared)):
+        await read(make(), size=declared)
+
+
+async def test_a_body_that_is_too_long_never_hands_out_the_excess() -> None:
+    body = Body([DATA, b"x"], size=len(DATA))
+    taken = b""
+    with pytest.raises(BodySizeError):
+        async for chunk in body:
+            taken += bytes(chunk)
+    assert len(taken) <= len(DATA)
+
+
+@pytest.mark.parametrize("make", [lambda: DATA, lambda: [DATA[:9], DATA[9:]], lambda: generate_async(DATA)])
+async def test_another_checksum_than_declared_is_an_error(make: object) -> None:
+    assert callable(make)
+    with pytest.raises(ChecksumError, match="sha256 of the body"):
+        await read(make(), checksum=Checksum("sha256", "00" * 32))
+
+
+async def test_a_checksum_of_large_chunks_and_of_a_buffer_is_the_same() -> None:
+    large = bytes(3 * 1024 * 1024)
+    expected = hashlib.sha256(large).hexdigest()
+    for data in (large, [large]):
+        body = Body(data, checksum=Checksum("sha256"))
+        await body.read_all()
+        assert body.digest == expected
+    body = Body(large, checksum=Checksum("sha256", expected))
+    await body.finish_buffer()
+    assert body.checksums == {"sha256": expected}
+
+
+async def test_finish_buffer_checks_and_reports_as_an_iteration_does() -> None:
+    seen: list[tuple[int, int | None]] = []
+    body = Body(DATA, checksum=Checksum("md5"), on_progress=lambda taken, size: seen.append((taken, size)))
+    await body.finish_buffer()
+    assert seen == [(len(DATA), len(DATA))]
+    assert body.taken == len(DATA)
+    with pytest.raises(ChecksumError):
+        await Body(DATA, checksum=Checksum("md5", "00" * 16)).finish_buffer()
+
+
+async def test_progress_grows_to_the_size() -> None:
+    seen: list[tuple[int, int | None]] = []
+    await read([bytes(300_000), bytes(300_000)], on_progress=lambda taken, size: seen.append((taken, size)))
+    assert seen == sorted(seen)
+    assert seen[-1] == (600_000, None)
+    seen.clear()
+    await read([DATA], size=len(DATA), on_progress=lambda taken, size: seen.append((taken, size)))
+    assert seen == [(len(DATA), len(DATA))]
+
+
+class SourceError(Exception):
+    pass
+
+
+async def test_an_error_of_the_source_passes_unchanged_after_what_came_before_it() -> None:
+    error = SourceError("broken")
+
+    def broken() -> Iterator[bytes]:
+        yield b"one"
+        yield b"two"
+        raise error
+
+    async def broken_async() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+        raise error
+
+    for source in (broken(), broken_async()):
+        taken = b""
+        with pytest.raises(SourceError) as caught:
+            async for chunk in Body(source):
+                taken += bytes(chunk)
+        assert taken == b"onetwo"
+        assert caught.value is error
+
+
+async def test_a_body_that_is_rewound_has_forgotten_the_error_of_the_first_time() -> None:
+    class FailsOnce:
+        def __init__(self) -> None:
+            self.failed = False
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"one"
+            if not self.failed:
+                self.failed = True
+                raise SourceError
+            yield b"two"
+
+    body = Body(FailsOnce())
+    assert await anext(body) == b"one"
+    await body.rewind()
+    assert await body.read_all() == b"onetwo"
+
+
+async def test_the_users_file_is_read_from_where_it_stands_and_stays_open(path: Path) -> None:
+    with path.open("rb") as file:
+        file.seek(100)
+        body = Body(file)
+        await body.prepare()
+        assert body.size == len(DATA) - 100
+        assert await body.read_all() == DATA[100:]
+        await body.rewind()
+        assert await body.read_all() == DATA[100:]
+        await body.aclose()
+        assert not file.closed
+
+
+async def test_a_path_that_is_missing_or_a_folder_raises_what_the_system_says(tmp_path: Path) -> None:
+    for path, error in ((tmp_path / "missing", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        body = Body(path)
+        with pytest.raises(error):
+            await body.prepare()
+        await body.aclose()
+
+
+async def test_a_path_knows_its_size_and_is_named(path: Path) -> None:
+    body = Body(path)
+    assert body.path == path
+    await body.prepare()
+    assert body.size == len(DATA)
+    await body.aclose()
+    await body.aclose()
+    with pytest.raises(BodySizeError):
+        await read(path, size=1)
+
+
+async def test_no_file_stays_open_when_the_opening_of_a_path_is_cancelled(path: Path) -> None:
+    # A file that is lost would be a ResourceWarning, which is an error in this suite.
+    for turns in range(6):
+        body = Body(path)
+        task = asyncio.create_task(body.prepare())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        await body.aclose()
+    await asyncio.get_running_loop().run_in_executor(None, int)  # the executor is done with what came before
+
+
+async def test_an_async_generator_is_closed_when_the_body_is_given_up() -> None:
+    closed = []
+
+    async def source() -> AsyncIterator[bytes]:
+        try:
+            yield b"one"
+            yield b"two"
+        finally:
+            closed.append(True)
+
+    body = Body(source())
+    await anext(body)
+    assert not closed
+    await body.aclose()
+    assert closed == [True]
+
+
+async def test_an_async_iterator_of_the_users_that_is_no_generator_is_left_alone() -> None:
+    class Chunks:
+        def __init__(self) -> None:
+            self.left = [b"one", b"two"]
+
+        def __aiter__(self) -> Chunks:
+            return self
+
+        async def __anext__(self) -> Chunk:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+    chunks = Chunks()
+    body = Body(chunks)
+    await anext(body)
+    await body.aclose()
+    assert chunks.left == [b"two"]
+
+
+@given(st.lists(st.binary(max_size=20), max_size=20))
+async def test_no_chunk_is_empty_and_together_they_are_the_whole(chunks: list[bytes]) -> None:
+    for source in (chunks, generate(*chunks), generate_async(*chunks)):
+        taken = await chunks_of(Body(source))
+        assert all(taken)
+        assert b"".join(taken) == b"".join(chunks)

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import string
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trove_async.dsn import DSN, Settings, parse_dsn, redact
+from trove_async.errors import InvalidDSNError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("memory://", DSN("memory")),
+        ("memory://name", DSN("memory", host="name")),
+        ("LOCAL:///srv/data", DSN("local", path="/srv/data")),
+        ("local:///a%20b?fsync=0", DSN("local", path="/a b", params={"fsync": "0"})),
+        ("s3://k:s@eu-1/b", DSN("s3", "k", "s", "eu-1", None, "/b")),
+        ("s3://k:@eu-1", DSN("s3", "k", "", "eu-1")),
+        ("sftp://u@h:2222/root/", DSN("sftp", "u", None, "h", 2222, "/root/")),
+        ("sftp://[::1]:22/x", DSN("sftp", host="::1", port=22, path="/x")),
+        ("sftp://[::1]/x", DSN("sftp", host="::1", path="/x")),
+        ("x://u%40d:p%2F%3A%3F%23@h/", DSN("x", "u@d", "p/:?#", "h", None, "/")),
+        ("x://?a=b%26c&d=1%3D2&e=", DSN("x", params={"a": "b&c", "d": "1=2", "e": ""})),
+        ("x://?k=ab+c/d==", DSN("x", params={"k": "ab+c/d=="})),
+    ],
+)
+def test_parts_come_out_with_their_escapes_undone(text: str, expected: DSN) -> None:
+    assert parse_dsn(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "scheme"),
+        ("/srv/data", "scheme"),
+        ("local:/srv/data", "scheme"),
+        ("://x", "scheme"),
+        ("1x://", "scheme"),
+        ("a b://", "scheme"),
+        ("x://h:port", "port"),
+        ("x://h:0", "port"),
+        ("x://h:65536", "port"),
+        ("x://h:١", "port"),
+        ("x://u:p:q", "port"),
+        ("x://[::1/p", "bracket"),
+        ("x://[::1]p", "bracket"),
+        ("x://h#f", "#"),
+        ("x://h/a\nb", "control"),
+        ("x://h/\0", "control"),
+        ("x://%zz@h", "user"),
+        ("x://u:%z@h", "password"),
+        ("x://%f/", "host"),
+        ("x://h/%", "path"),
+        ("x://h/%ff", "path"),
+        ("x://h?a", "'a'"),
+        ("x://h?=1", "parameter"),
+        ("x://h?a=1&a=2", "'a'"),
+        ("x://h?name=%", "name"),
+        ("x://h?a=1&", "parameter"),
+    ],
+)
+def test_the_error_names_the_part_that_is_wrong(text: str, part: str) -> None:
+    with pytest.raises(InvalidDSNError) as caught:
+        parse_dsn(text)
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, b"memory://", 1])
+def test_a_dsn_is_text(value: object) -> None:
+    with pytest.raises(InvalidDSNError, match=type(value).__name__):
+        parse_dsn(value)  # type: ignore[arg-type]
+
+
+secrets = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=6, max_size=30).filter(
+    lambda text: len(set(text)) > 4
+)
+secret_names = st.sampled_from(
+    ["secret", "secret_key", "password", "token", "session_token", "key", "account_key", "sas", "sig", "passphrase"]
+)
+
+
+def assert_hidden(secret: str, *texts: str) -> None:
+    for text in texts:
+        assert secret not in text
+        assert quote(secret, safe="") not in text
+        assert quote(secret, safe="/:*") not in text
+
+
+@given(secrets, secrets, secret_names)
+def test_secrets_are_shown_neither_by_str_nor_by_repr(password: str, token: str, name: str) -> None:
+    dsn = parse_dsn(f"s3://user:{quote(password, safe='')}@host:99/bucket?region=x&{name}={quote(token, safe='')}")
+    assert (dsn.password, dsn.params[name]) == (password, token)
+    assert_hidden(password, str(dsn), repr(dsn))
+    assert_hidden(token, str(dsn), repr(dsn))
+    assert "user" in str(dsn)
+    assert "region=x" in str(dsn)
+
+
+@given(secrets, secret_names, st.sampled_from(["x", "%zz", "a=1&a=2", "=", "b=%"]))
+def test_secrets_are_not_in_errors(secret: str, name: str, broken: str) -> None:
+    quoted = quote(secret, safe="")
+    for text in (f"s3://user:{quoted}@host/?{name}={quoted}&{broken}", f"s3://user:{quoted}@host:port/"):
+        with pytest.raises(InvalidDSNError) as caught:
+            parse_dsn(text)
+        assert_hidden(secret, str(caught.value), repr(caught.value))
+
+
+@given(secrets, secret_names)
+def test_redact_hides_what_urls_in_any_text_give_away(secret: str, name: str) -> None:
+    quoted = quote(secret, safe="")
+    text = redact(f"failed: https://user:{quoted}@host/path?x=1&{name}={quoted}&y=2 (again)")
+    assert_hidden(secret, text)
+    assert text.startswith("failed: https://user:***@host/path?x=1&")
+    assert text.endswith("&y=2 (again)")
+
+
+@given(st.text(string.ascii_letters + string.digits + " .,/", max_size=60))
+def test_redact_leaves_text_without_secrets_as_it_is(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_a_secret_within_a_parameter_is_hidden_too() -> None:
+    dsn = parse_dsn("s3://?endpoint=https%3A%2F%2Fme%3Asesame%40host%2F")
+    assert "sesame" not in str(dsn) + repr(dsn)
+
+
+def settings(query: str = "", **overrides: object) -> Settings:
+    return Settings(parse_dsn(f"x://?{query}"), overrides)
+
+
+def test_settings_come_from_the_dsn_or_from_arguments() -> None:
+    both = settings("fsync=0&root=/srv&n=3&idle=1.5", cache=True, ratio=2)
+    assert both.flag("fsync", True) is False
+    assert both.flag("cache", False) is True
+    assert both.flag("absent", True) is True
+    assert both.text("root") == "/srv"
+    assert both.text("none") is None
+    assert both.integer("n", 1) == 3
+    assert both.integer("absent_number", 7) == 7
+    assert both.seconds("idle", 1) == 1.5
+    assert both.take("ratio") == 2
+    both.finish()
+
+
+@pytest.mark.parametrize("word", ["1", "true", "YES", "on"])
+def test_words_for_yes(word: str) -> None:
+    assert settings(f"x={word}").flag("x", False) is True
+
+
+@pytest.mark.parametrize("word", ["0", "False", "no", "OFF"])
+def test_words_for_no(word: str) -> None:
+    assert settings(f"x={word}").flag("x", True) is False
+
+
+def test_a_setting_that_is_wrong_is_named() -> None:
+    for query, take in [
+        ("x=2", lambda s: s.flag("x", True)),
+        ("x=", lambda s: s.text("x")),
+        ("x=a", lambda s: s.integer("x", 1)),
+        ("x=-1", lambda s: s.integer("x", 1)),
+        ("x=11", lambda s: s.integer("x", 1, maximum=10)),
+        ("x=a", lambda s: s.seconds("x", 1)),
+        ("x=0", lambda s: s.seconds("x", 1)),
+        ("x=inf", lambda s: s.seconds("x", 1)),
+        ("x=nan", lambda s: s.seconds("x", 1)),
+    ]:
+        with pytest.raises(InvalidDSNError, match="^x must"):
+            take(settings(query))
+
+
+def test_what_nobody_asked_for_is_refused_with_what_there_is() -> None:
+    left = settings("unknown=1&root=/")
+    left.text("root")
+    left.flag("fsync", True)
+    with pytest.raises(InvalidDSNError, match=r"x has no parameter 'unknown'; it has: fsync, root"):
+        left.finish()
+
+
+def test_a_setting_is_given_once() -> None:
+    with pytest.raises(InvalidDSNError, match="'root' is given in the DSN and as an argument"):
+        settings("root=/a", root="/b")

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from trove_async.body import Chunk
+from trove_async.errors import BodyTypeError, ClosedError, UnavailableError
+from trove_async.types import ObjectInfo
+from trove_async.writer import ObjectWriter
+
+pytestmark = pytest.mark.asyncio
+
+LARGE = bytes(300_000)
+
+
+class Store:
+    """What a writer puts into: keeps what was committed, and how it ended."""
+
+    def __init__(self) -> None:
+        self.committed: bytes | None = None
+        self.ended = False
+        self.chunks: list[int] = []
+
+    async def put(self, chunks: AsyncIterator[Chunk]) -> ObjectInfo:
+        data = b""
+        try:
+            async for chunk in chunks:
+                self.chunks.append(len(chunk))
+                data += bytes(chunk)
+            self.committed = data
+            return ObjectInfo("k", len(data), "e")
+        finally:
+            self.ended = True
+
+
+Put = Callable[[AsyncIterator[Chunk]], Awaitable[ObjectInfo]]
+
+
+def make(put: Put) -> ObjectWriter:
+    return ObjectWriter(put, cleanup_timeout=5, what="the writer of b/k")
+
+
+async def test_a_clean_exit_commits_what_was_written() -> None:
+    store = Store()
+    async with make(store.put) as writer:
+        assert await writer.write(b"hello ") == 6
+        assert await writer.write(bytearray(b"wor")) == 3
+        assert await writer.write(memoryview(b"xld")[1:]) == 2
+        assert await writer.write(b"") == 0
+        assert writer.tell() == 11
+        assert writer.info is None
+        assert store.committed is None
+    assert store.committed == b"hello world"
+    assert writer.info == ObjectInfo("k", 11, "e")
+
+
+async def test_nothing_written_is_an_empty_object() -> None:
+    store = Store()
+    async with make(store.put):
+        pass
+    assert store.committed == b""
+
+
+async def test_small_writes_are_gathered_and_a_buffer_can_be_used_again() -> None:
+    store = Store()
+    buffer = bytearray(1000)
+    async with make(store.put) as writer:
+        for number in range(1000):
+            buffer[:] = bytes([number % 256]) * 1000
+            await writer.write(buffer)
+    assert store.committed == b"".join(bytes([number % 256]) * 1000 for number in range(1000))
+    assert len(store.chunks) <= 4
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+async def test_any_other_exit_aborts(error: type[BaseException]) -> None:
+    store = Store()
+
+    async def use() -> None:
+        async with make(store.put) as writer:
+            await writer.write(LARGE)
+            raise error
+
+    with pytest.raises(error):
+        await asyncio.create_task(use())
+    assert store.committed is None
+    assert store.ended
+
+
+async def test_abort_gives_up_and_leaving_the_block_then_is_quiet() -> None:
+    store = Store()
+    async with make(store.put) as writer:
+        await writer.write(LARGE)
+        await writer.abort()
+        await writer.abort()
+        with pytest.raises(ClosedError):
+            await writer.write(b"x")
+    assert (store.committed, store.ended, writer.info) == (None, True, None)
+
+
+async def refuse(chunks: AsyncIterator[Chunk]) -> ObjectInfo:
+    async for _ in chunks:
+        break
+    raise UnavailableError("no")
+
+
+async def test_what_the_backend_says_is_raised_by_write() -> None:
+    with pytest.raises(UnavailableError):
+        async with make(refuse) as writer:
+            for _ in range(10):
+                await writer.write(LARGE)
+            raise AssertionError("the writes were taken")
+
+
+async def test_what_the_backend_says_is_raised_on_leaving_if_no_write_could() -> None:
+    with pytest.raises(UnavailableError):
+        async with make(refuse) as writer:
+            await writer.write(b"small")
+
+
+async def test_leaving_raises_it_too_when_the_error_of_write_was_caught() -> None:
+    with pytest.raises(UnavailableError, match="no"):
+        async with make(refuse) as writer:
+            with pytest.raises(UnavailableError):
+                for _ in range(10):
+                    await writer.write(LARGE)
+
+
+async def test_write_waits_while_the_backend_is_behind() -> None:
+    taking = asyncio.Event()
+    taken = 0
+
+    async def slow(chunks: AsyncIterator[Chunk]) -> ObjectInfo:
+        nonlocal taken
+        async for chunk in chunks:
+            taken += len(chunk)
+            await taking.wait()
+        return ObjectInfo("k", taken, "e")
+
+    async with make(slow) as writer:
+        writing = asyncio.ensure_future(write_much(writer))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not writing.done()
+        assert writer.tell() - taken <= 2 * len(LARGE)
+        taking.set()
+        await writing
+    assert taken == 10 * len(LARGE)
+
+
+async def write_much(writer: ObjectWriter) -> None:
+    for _ in range(10):
+        await writer.write(LARGE)
+
+
+async def test_a_cancellation_while_committing_is_raised_once_the_put_has_ended() -> None:
+    committing = asyncio.Event()
+    ended = []
+
+    async def put(chunks: AsyncIterator[Chunk]) -> ObjectInfo:
+        try:
+            async for _ in chunks:
+                pass
+            committing.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+        raise AssertionError
+
+    async def use() -> None:
+        async with make(put) as writer:
+            await writer.write(b"x")
+
+    task = asyncio.create_task(use())
+    await committing.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == [True]
+
+
+async def test_it_is_used_once_and_within_its_block() -> None:
+    store = Store()
+    writer = make(store.put)
+    with pytest.raises(ClosedError):
+        await writer.write(b"x")
+    async with writer:
+        pass
+    with pytest.raises(ClosedError):
+        await writer.write(b"x")
+    with pytest.raises(ClosedError):
+        await writer.__aenter__()
+
+
+async def test_a_str_is_told_to_be_encoded() -> None:
+    store = Store()
+    with pytest.raises(BodyTypeError, match=r"\.encode\(\)"):
+        async with make(store.put) as writer:
+            await writer.write("text")  # type: ignore[arg-type]
+    assert store.committed is None

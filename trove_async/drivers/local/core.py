@@ -1,0 +1,383 @@
+"""What a local store does that every store does: its life, its threads, and the verbs for objects and buckets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Final, TypeVar
+
+from trove_async.body import Body, Chunk
+from trove_async.cancellation import CLEANUP_TIMEOUT, finish
+from trove_async.driver import (
+    BucketOptions,
+    CopyOptions,
+    DeleteOptions,
+    Driver,
+    Features,
+    GetOptions,
+    HeadOptions,
+    Limits,
+    ListOptions,
+    NotificationDriver,
+    OpenOptions,
+    PresignDriver,
+    PutOptions,
+    capabilities_of,
+    check_read,
+    check_write,
+)
+from trove_async.drivers.local.errors import translated
+from trove_async.drivers.local.filesystem import LocalFileSystem
+from trove_async.drivers.local.opening import LocalSettings, presign_key
+from trove_async.drivers.local.stream import FileStream
+from trove_async.drivers.local.workers import Checkpoint, Workers
+from trove_async.dsn import DSN
+from trove_async.errors import ClosedError, PreconditionFailedError, TroveError
+from trove_async.listing import ListPage
+from trove_async.ranges import ByteRange
+from trove_async.reader import ObjectReader
+from trove_async.signing import URLSigner
+from trove_async.tree import OpenObject, Temporary, Tree, run_sync
+from trove_async.tree.attributes import Attributes
+from trove_async.types import (
+    EMPTY,
+    BucketInfo,
+    DeleteResult,
+    ObjectInfo,
+    ObjectRef,
+)
+
+__all__ = ["LocalCore"]
+
+R = TypeVar("R")
+
+_SMALL: Final = 256 * 1024
+"""Bytes up to which an object is read or written in one hop, by the pool of the fast operations."""
+_WRITE_SIZE: Final = 1024 * 1024
+
+
+class LocalCore(Driver):
+    """The core verbs; `LocalDriver` adds the capabilities."""
+
+    def __init__(self) -> None:
+        self._tree: Tree
+        self._fs: LocalFileSystem
+        self._quick: Workers | None = None
+        self._slow: Workers | None = None
+        self._durable = True
+        self._swept = 0
+        self.cleanup_timeout = CLEANUP_TIMEOUT
+        self._features = Features()
+        self.url_signer: URLSigner | None = None
+
+    @property
+    def name(self) -> str:
+        """``local``."""
+        return "local"
+
+    @property
+    def features(self) -> Features:
+        """What this root has."""
+        return self._features
+
+    # Life
+
+    async def open(self, dsn: DSN, options: OpenOptions) -> None:
+        """Open a root, which must be a directory that can be written to."""
+        settings = LocalSettings.of(dsn, options)
+        self._durable = settings.fsync
+        timeout = options.cleanup_timeout
+        self.cleanup_timeout = timeout
+        self._quick = Workers("trove-local", usual=1, maximum=64, cleanup_timeout=timeout)
+        self._slow = Workers("trove-local-slow", usual=4, maximum=64, cleanup_timeout=timeout)
+        self._fs = LocalFileSystem(settings.root, durable=settings.fsync)
+        self._tree = Tree(self._fs, settings.root, min_part_size=settings.min_part_size)
+        self._swept = await self._call(lambda: self._open_root(settings))
+        self._features = self._find_features(settings)
+
+    def _open_root(self, settings: LocalSettings) -> int:
+        settings.check_root()
+        swept = self._fs.open_root()
+        if settings.presign_url is not None:
+            self.url_signer = URLSigner(presign_key(self._tree.layout, settings), settings.presign_url)
+        return swept
+
+    def _find_features(self, settings: LocalSettings) -> Features:
+        protocols = capabilities_of(self)
+        if self.url_signer is None:
+            protocols -= {PresignDriver}
+        if find_spec("watchfiles") is None:
+            protocols -= {NotificationDriver}
+        return Features(
+            protocols=protocols,
+            conditions=frozenset({"put_if_none_match", "put_if_match", "get", "delete", "copy", "complete"}),
+            presign_methods=frozenset() if self.url_signer is None else frozenset({"GET", "PUT", "HEAD", "DELETE"}),
+            native=frozenset({"watch", "range", "server_copy", "bulk_delete", "conditional_put"}),
+            limits=Limits(min_part_size=settings.min_part_size),
+        )
+
+    async def close(self) -> None:
+        """Finish what is under way, remove our temporaries, and end the threads."""
+        quick, slow = self._quick, self._slow
+        self._quick = self._slow = None
+        if slow is not None:
+            await slow.aclose()
+        if quick is not None:
+            if hasattr(self, "_fs"):
+                await quick.run(lambda checkpoint: self._fs.close_root())
+            await quick.aclose()
+
+    async def ping(self) -> None:
+        """Write and remove a file, as every put does."""
+        await self._run(lambda _: self._tree.prove_writable())
+
+    # Hops
+
+    def _pool(self, slow: bool) -> Workers:
+        pool = self._slow if slow else self._quick
+        if pool is None:
+            raise ClosedError("the store is closed")
+        return pool
+
+    async def _run(
+        self,
+        work: Callable[[Checkpoint], Coroutine[Any, Any, R]],
+        *,
+        slow: bool = False,
+        discard: Callable[[R], object] | None = None,
+    ) -> R:
+        """Carry out an algorithm of the tree in one hop."""
+        try:
+            return await self._pool(slow).run(lambda checkpoint: run_sync(work(checkpoint)), discard=discard)
+        except OSError as error:
+            if isinstance(error, TroveError):
+                raise
+            raise translated(error) from error
+
+    async def _call(self, function: Callable[[], R]) -> R:
+        """Call a plain function in one hop."""
+        try:
+            return await self._pool(False).run(lambda checkpoint: function())
+        except OSError as error:
+            if isinstance(error, TroveError):
+                raise
+            raise translated(error) from error
+
+    # Objects
+
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        """Store an object; a small one in one hop."""
+        data = body.buffer
+        if data is not None and len(data) <= _SMALL:
+            await body.finish_buffer()
+            return await self._run(partial(self._put_whole, bucket, key, data, body, options), slow=self._durable)
+        return await self._stream_to(
+            body,
+            partial(self._begin_put, bucket, key, options),
+            lambda temporary, checkpoint: self._commit(bucket, key, temporary, body, options, checkpoint),
+        )
+
+    async def _put_whole(
+        self, bucket: str, key: str, data: Chunk, body: Body, options: PutOptions, checkpoint: Checkpoint
+    ) -> ObjectInfo:
+        temporary = await self._tree.create_temporary()
+        try:
+            await self._fs.write(temporary.handle, data)
+            return await self._commit(bucket, key, temporary, body, options, checkpoint)
+        finally:
+            await self._tree.discard(temporary)
+
+    async def _commit(
+        self, bucket: str, key: str, temporary: Temporary, body: Body, options: PutOptions, checkpoint: Checkpoint
+    ) -> ObjectInfo:
+        checksums = body.checksums if body.checksum is not None else EMPTY
+        return await self._tree.objects.commit(
+            bucket,
+            key,
+            temporary,
+            Attributes.of(key, options, checksums),
+            checkpoint,
+            if_match=options.if_match,
+            if_none_match=options.if_none_match,
+        )
+
+    async def _begin_put(self, bucket: str, key: str, options: PutOptions) -> None:
+        """Refuse what the commit would refuse too, before the body is read."""
+        await self._tree.buckets.require(bucket)
+        if options.if_match is not None or options.if_none_match is not None:
+            current = await self._tree.objects.find(bucket, key)
+            check_write(None if current is None else current.etag, options.if_match, options.if_none_match)
+
+    async def _stream_to(
+        self,
+        body: Body,
+        begin: Callable[[], Coroutine[Any, Any, object]],
+        commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]],
+    ) -> R:
+        """Write a body to a temporary, chunk by chunk, and commit it; whatever happens, no temporary stays."""
+
+        async def start(checkpoint: Checkpoint) -> Temporary:
+            await begin()
+            return await self._tree.create_temporary()
+
+        temporary = await self._run(start, slow=True, discard=lambda t: run_sync(self._tree.discard(t)))
+        try:
+            buffer = body.buffer
+            if buffer is not None:
+                await body.finish_buffer()
+                view = memoryview(buffer)
+                for at in range(0, len(view), 8 * _WRITE_SIZE):
+                    await self._write(temporary, view[at : at + 8 * _WRITE_SIZE])
+            else:
+                await self._write_chunks(temporary, body)
+            return await self._run(lambda checkpoint: commit(temporary, checkpoint), slow=True)
+        finally:
+            await finish(
+                self._run(lambda _: self._tree.discard(temporary), slow=True),
+                timeout=self.cleanup_timeout,
+                leftover=f"the temporary file {temporary.path}",
+            )
+
+    async def _write_chunks(self, temporary: Temporary, body: Body) -> None:
+        pending: list[Chunk] = []
+        size = 0
+        async for chunk in body:
+            if size + len(chunk) < _WRITE_SIZE:
+                # It is valid until the next is asked for, so that what is kept is a copy.
+                pending.append(bytes(chunk))
+                size += len(chunk)
+                continue
+            if pending:
+                await self._write(temporary, b"".join(pending))
+                pending, size = [], 0
+            await self._write(temporary, chunk)
+        if pending:
+            await self._write(temporary, b"".join(pending))
+
+    async def _write(self, temporary: Temporary, data: Chunk) -> None:
+        await self._run(lambda _: self._fs.write(temporary.handle, data), slow=True)
+
+    async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
+        """Open an object; a small one is read and closed in the same hop."""
+        opened, start, stop, data = await self._run(lambda _: self._open(bucket, key, options), discard=_close_unread)
+        if data is not None:
+            return ObjectReader(opened.info, data, start=start, stop=stop)
+
+        async def reopen() -> int:
+            again = await self._run(
+                lambda _: self._tree.objects.open(bucket, key, options.version_id), discard=lambda o: os.close(o.handle)
+            )
+            if again.info.etag != opened.info.etag:
+                os.close(again.handle)
+                raise PreconditionFailedError(f"the object's ETag is {again.info.etag!r} now")
+            return again.handle
+
+        stream = FileStream(opened.handle, start, stop, read_at=self._read_at, reopen=reopen)
+        return ObjectReader(opened.info, stream, start=start, stop=stop)
+
+    async def _open(self, bucket: str, key: str, options: GetOptions) -> tuple[OpenObject, int, int, bytes | None]:
+        opened = await self._tree.objects.open(bucket, key, options.version_id)
+        close = True
+        try:
+            check_read(opened.info, options)
+            size = opened.info.size
+            start, stop = (0, size) if options.range is None else options.range.resolve(size)
+            if stop - start > _SMALL:
+                close = False
+                return opened, start, stop, None
+            data = await self._fs.read(opened.handle, start, stop - start) if stop > start else b""
+            return opened, start, stop, data
+        finally:
+            if close:
+                await self._fs.close(opened.handle)
+
+    async def _read_at(self, handle: int, position: int, size: int) -> bytes:
+        return await self._run(lambda _: self._fs.read(handle, position, size), slow=size > _SMALL)
+
+    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+        """Describe an object."""
+
+        async def head(checkpoint: Checkpoint) -> ObjectInfo:
+            opened = await self._tree.objects.open(bucket, key, options.version_id)
+            await self._fs.close(opened.handle)
+            return opened.info
+
+        info = await self._run(head)
+        check_read(info, options)
+        return info
+
+    async def find(self, bucket: str, key: str) -> ObjectInfo | None:
+        """Return what a listing says of an object; None if there is none."""
+        return await self._run(lambda _: self._tree.objects.find(bucket, key))
+
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
+        """Delete an object or a version."""
+        await self._run(partial(self._delete, bucket, key, options), slow=self._durable)
+
+    async def _delete(self, bucket: str, key: str, options: DeleteOptions, checkpoint: Checkpoint) -> None:
+        objects, if_match = self._tree.objects, options.if_match
+        if options.version_id is None:
+            await objects.delete(bucket, key, checkpoint, if_match=if_match)
+        else:
+            await objects.delete_version(bucket, key, options.version_id, checkpoint, if_match=if_match)
+
+    async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
+        """Delete objects in one hop."""
+        return await self._run(partial(self._delete_all, bucket, keys), slow=True)
+
+    async def _delete_all(self, bucket: str, keys: Sequence[str], checkpoint: Checkpoint) -> list[DeleteResult]:
+        await self._tree.buckets.require(bucket)
+        results: list[DeleteResult] = []
+        for key in keys:
+            failure: TroveError | None = None
+            try:
+                await self._tree.objects.delete(bucket, key, checkpoint)
+            except TroveError as error:
+                failure = error
+            except OSError as error:
+                failure = translated(error)
+                failure.__cause__ = error
+            results.append(DeleteResult(key, failure))
+        return results
+
+    async def copy(
+        self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
+    ) -> ObjectInfo:
+        """Copy an object within the kernel; where the file system can, its blocks are shared."""
+        return await self._run(partial(self._tree.copy, src_bucket, src_key, dst_bucket, dst_key, options), slow=True)
+
+    async def server_copy(self, src: ObjectRef, dst: ObjectRef, options: CopyOptions | None = None) -> ObjectInfo:
+        """Copy an object; as `copy`."""
+        chosen = options or CopyOptions(source_version_id=src.version_id)
+        return await self.copy(src.bucket, src.key, dst.bucket, dst.key, chosen)
+
+    async def get_range(self, bucket: str, key: str, offset: int, length: int) -> ObjectReader:
+        """Open a range."""
+        wanted = ByteRange(offset, None if length < 0 else length)
+        return await self.get(bucket, key, GetOptions(range=wanted))
+
+    async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
+        """Return a page of a listing."""
+        return await self._run(lambda _: self._tree.listing.page(bucket, options), slow=True)
+
+    # Buckets
+
+    async def create_bucket(self, name: str, options: BucketOptions) -> None:
+        """Make a directory."""
+        await self._run(lambda _: self._tree.buckets.create(name), slow=self._durable)
+
+    async def delete_bucket(self, name: str) -> None:
+        """Remove an empty directory, with the empty ones in it."""
+        await self._run(lambda _: self._tree.buckets.delete(name), slow=True)
+
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Return the directories of the root."""
+        return await self._run(lambda _: self._tree.buckets.list())
+
+
+def _close_unread(result: tuple[OpenObject, int, int, bytes | None]) -> None:
+    opened, _, _, data = result
+    if data is None:
+        os.close(opened.handle)

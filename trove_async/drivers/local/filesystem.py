@@ -1,0 +1,381 @@
+"""The local file system, as a tree needs it. Nothing here waits for the event loop: see `run_sync`."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from itertools import count
+from types import TracebackType
+from typing import Final
+
+from trove_async.body import Chunk
+from trove_async.tree import DirEntry, FileSystem
+from trove_async.tree.layout import STRIPES, Layout
+
+__all__ = ["LocalFileSystem"]
+
+_ATTRIBUTE: Final = "user.trove"
+_FICLONE: Final = 0x40049409
+"""The ioctl that makes a file share another's blocks (Linux, ``FICLONE`` in ``linux/fs.h``)."""
+_COPY_STEP: Final = 64 * 1024 * 1024
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR})
+_NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_DOES_NOT_FIT: Final = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EDQUOT, *_NO_ATTRIBUTES})
+
+
+class LocalFileSystem(FileSystem):
+    """A directory of this machine.
+
+    Args:
+        root: an absolute path.
+        durable: False to leave it to the system when to write to the disk.
+    """
+
+    def __init__(self, root: str, *, durable: bool) -> None:
+        self._layout = Layout(root)
+        self._durable = durable
+        self._numbers = count()
+        self._scratch: str | None = None
+        self._scratch_lock: int | None = None
+        self._has_attributes = True
+        self._stripes: list[_Stripe | None] = [None] * STRIPES
+        self._stripes_lock = threading.Lock()
+
+    # Life
+
+    def open_root(self) -> int:
+        """Make our own directory, remove temporaries of processes that are gone, and take a folder for ours.
+
+        Returns how many such folders were removed.
+        """
+        for path in (self._layout.ours, self._layout.locks, self._layout.tmp):
+            with suppress(FileExistsError):
+                os.mkdir(path, 0o700 if path == self._layout.ours else 0o777)
+        swept = self.sweep_temporaries()
+        self._take_scratch()
+        self._has_attributes = self._probe_attributes()
+        return swept
+
+    def _take_scratch(self) -> None:
+        while True:
+            path = f"{self._layout.tmp}/{os.getpid()}-{secrets.token_hex(4)}"
+            os.mkdir(path)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # A sweeper may have seen it between the two, and removed it: then it is not where it was.
+            with suppress(FileNotFoundError):
+                if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                    self._scratch, self._scratch_lock = path, descriptor
+                    return
+            os.close(descriptor)
+
+    def sweep_temporaries(self) -> int:
+        """Remove the folders of temporaries that no living process has locked; return how many."""
+        swept = 0
+        for name in os.listdir(self._layout.tmp):
+            path = f"{self._layout.tmp}/{name}"
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_folder(path)
+                swept += 1
+            except BlockingIOError:
+                pass  # its process lives
+            finally:
+                os.close(descriptor)
+        return swept
+
+    def _probe_attributes(self) -> bool:
+        path = self.temporary()
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            os.setxattr(descriptor, _ATTRIBUTE, b"?")
+        except (OSError, AttributeError):  # no such function on some systems
+            return False
+        finally:
+            os.close(descriptor)
+            os.unlink(path)
+        return True
+
+    def close_root(self) -> None:
+        """Remove our folder of temporaries and let go of the locks."""
+        if self._scratch is not None:
+            _remove_folder(self._scratch)
+            self._scratch = None
+        self.forget_locks()
+
+    def forget_locks(self) -> None:
+        """Close the files of the locks; in a forked child this leaves the parent's locks alone."""
+        if self._scratch_lock is not None:
+            os.close(self._scratch_lock)
+            self._scratch_lock = None
+        for number, stripe in enumerate(self._stripes):
+            if stripe is not None:
+                os.close(stripe.descriptor)
+                self._stripes[number] = None
+
+    # What a tree needs
+
+    @property
+    def has_attributes(self) -> bool:
+        """Tell whether the file system has extended attributes of users."""
+        return self._has_attributes
+
+    async def lstat(self, path: str) -> os.stat_result | None:
+        """Return the status of a file, None if there is none."""
+        try:
+            return os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    async def open(self, path: str) -> int | None:
+        """Open a regular file; None if there is none. A FIFO is none, and is not waited for."""
+        try:
+            descriptor = os.open(path, _READ)
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            raise
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    async def create(self, path: str) -> int:
+        """Make a new file."""
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+
+    async def fstat(self, handle: int) -> os.stat_result:
+        """Return the status of an open file."""
+        return os.fstat(handle)
+
+    async def close(self, handle: int) -> None:
+        """Close a file."""
+        os.close(handle)
+
+    async def read(self, handle: int, offset: int, size: int) -> bytes:
+        """Read from a place."""
+        return os.pread(handle, size, offset)
+
+    async def write(self, handle: int, data: Chunk) -> None:
+        """Append all of it."""
+        written = os.write(handle, data)
+        if written < len(data):
+            view = memoryview(data)
+            while written < len(data):
+                written += os.write(handle, view[written:])
+
+    async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
+        """Share the blocks of the source, where the file system can; else copy them in the kernel."""
+        size = os.fstat(source).st_size
+        if os.fstat(target).st_size == 0 and size:
+            try:
+                fcntl.ioctl(target, _FICLONE, source)
+            except OSError:
+                pass  # most file systems cannot
+            else:
+                os.lseek(target, 0, os.SEEK_END)
+                return
+        done = 0
+        while done < size:
+            checkpoint()
+            copied = _copy_step(source, target, done, min(_COPY_STEP, size - done))
+            if not copied:
+                return
+            done += copied
+
+    async def get_attribute(self, handle: int) -> bytes | None:
+        """Return our extended attribute."""
+        try:
+            return os.getxattr(handle, _ATTRIBUTE)
+        except OSError as error:
+            if error.errno == errno.ENODATA or error.errno in _NO_ATTRIBUTES:
+                return None
+            raise
+
+    async def set_attribute(self, handle: int, value: bytes) -> bool:
+        """Set our extended attribute; False if it is too large."""
+        try:
+            os.setxattr(handle, _ATTRIBUTE, value)
+        except OSError as error:
+            if error.errno in _DOES_NOT_FIT:
+                return False
+            raise
+        return True
+
+    async def set_time(self, handle: int, mtime_ns: int) -> None:
+        """Set access and modification time."""
+        os.utime(handle, ns=(mtime_ns, mtime_ns))
+
+    async def sync(self, handle: int) -> None:
+        """Flush a file to the disk, in a store that is durable."""
+        if self._durable:
+            os.fsync(handle)
+
+    async def sync_directory(self, path: str) -> None:
+        """Flush a directory to the disk, in a store that is durable."""
+        if self._durable:
+            with suppress(FileNotFoundError):  # it was removed, and with it what was to be flushed
+                _sync_path(path)
+
+    async def read_file(self, path: str) -> bytes | None:
+        """Return the content of a small file."""
+        try:
+            with open(path, "rb") as file:  # noqa: ASYNC230 - it runs in a worker thread
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    async def write_file(self, path: str, content: bytes) -> None:
+        """Replace a small file, atomically."""
+        temporary = self.temporary()
+        handle = await self.create(temporary)
+        try:
+            await self.write(handle, content)
+            await self.sync(handle)
+        finally:
+            os.close(handle)
+        try:
+            try:
+                os.rename(temporary, path)
+            except FileNotFoundError:
+                self._make_directories(os.path.dirname(path))
+                os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        await self.sync_directory(os.path.dirname(path))
+
+    def _make_directories(self, path: str) -> None:
+        if not os.path.isdir(path):
+            self._make_directories(os.path.dirname(path))
+            with suppress(FileExistsError):
+                os.mkdir(path)
+            if self._durable:
+                _sync_path(os.path.dirname(path))
+
+    async def scan(self, path: str) -> AsyncIterator[DirEntry]:
+        """Yield the entries of a directory."""
+        try:
+            entries = os.scandir(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with entries:
+            for entry in entries:
+                yield DirEntry(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
+
+    async def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        os.mkdir(path)
+        await self.sync_directory(os.path.dirname(path))
+
+    async def rmdir(self, path: str) -> bool:
+        """Remove an empty directory."""
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
+                return False
+            raise
+        return True
+
+    async def unlink(self, path: str) -> bool:
+        """Remove a file."""
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    async def rename(self, source: str, target: str) -> None:
+        """Rename a file over another."""
+        os.rename(source, target)
+
+    async def link(self, source: str, target: str) -> None:
+        """Give a file a second name."""
+        os.link(source, target, follow_symlinks=False)
+
+    def temporary(self) -> str:
+        """Return a path in this store's own folder of temporaries."""
+        return f"{self._scratch}/{next(self._numbers)}"
+
+    def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
+        """Hold a stripe's lock, against this process's threads and against other processes."""
+        found = self._stripes[stripe]
+        if found is None:
+            with self._stripes_lock:
+                found = self._stripes[stripe]
+                if found is None:
+                    path = f"{self._layout.locks}/{stripe:03}"
+                    flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+                    found = self._stripes[stripe] = _Stripe(os.open(path, flags, 0o666))
+        return found
+
+
+class _Stripe(AbstractAsyncContextManager[None]):
+    """A lock file, which a killed process frees, and a lock for the threads of this process."""
+
+    __slots__ = ("_threads", "descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._threads = threading.Lock()
+
+    async def __aenter__(self) -> None:
+        self._threads.acquire()
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+
+def _copy_step(source: int, target: int, offset: int, size: int) -> int:
+    try:
+        return os.copy_file_range(source, target, size, offset_src=offset)
+    except (OSError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EXDEV, errno.EINVAL, *_NO_ATTRIBUTES):
+            raise
+        data = os.pread(source, min(size, 1024 * 1024), offset)
+        written = 0
+        while written < len(data):
+            written += os.write(target, memoryview(data)[written:])
+        return written
+
+
+def _sync_path(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_folder(path: str) -> None:
+    """Remove a folder of temporaries: files, and folders of files."""
+    with suppress(FileNotFoundError):
+        for entry in list(os.scandir(path)):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_folder(entry.path)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+        os.rmdir(path)

@@ -1,0 +1,109 @@
+"""What a local DSN says, and what its root must be."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+
+from trove_async.driver import OpenOptions
+from trove_async.dsn import DSN, Settings
+from trove_async.errors import AccessDeniedError, InvalidDSNError, RootNotFoundError
+from trove_async.tree.layout import Layout
+
+__all__ = ["LocalSettings", "presign_key"]
+
+MIN_PART_SIZE = 5 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    """The parameters of ``local://``.
+
+    Attributes:
+        root: an absolute path.
+        fsync: whether a put returns only when the object would survive a power cut.
+        create: whether to make the root if it is missing.
+        min_part_size: bytes of every part of an upload but the last; the default is that of S3, so
+            that what works here works there.
+        presign_url: where the app that serves signed URLs can be reached; None for no signed URLs.
+        presign_key: signs them; None for the one in ``.trove/presign.key``.
+    """
+
+    root: str
+    fsync: bool
+    create: bool
+    min_part_size: int
+    presign_url: str | None
+    presign_key: bytes | None
+
+    @classmethod
+    def of(cls, dsn: DSN, options: OpenOptions) -> LocalSettings:
+        """Read a DSN.
+
+        Raises:
+            InvalidDSNError: it names a host, a user or an unknown parameter, or no absolute path.
+        """
+        if dsn.host or dsn.port is not None or dsn.user is not None:
+            raise InvalidDSNError(
+                f"a {dsn.scheme} DSN has three slashes and an absolute path, such as {dsn.scheme}:///srv/data"
+            )
+        if not dsn.path.startswith("/"):
+            raise InvalidDSNError(f"the DSN names no directory; write for example {dsn.scheme}:///srv/data")
+        settings = Settings(dsn, options.settings)
+        key = settings.take("presign_key")
+        result = cls(
+            root=os.path.abspath(dsn.path),
+            fsync=settings.flag("fsync", True),
+            create=settings.flag("create", False),
+            min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1),
+            presign_url=settings.text("presign_url"),
+            presign_key=key.encode() if isinstance(key, str) else key,
+        )
+        settings.finish()
+        return result
+
+    def check_root(self) -> None:
+        """Check that the root is a directory that can be written to; make it if that was asked for.
+
+        Raises:
+            RootNotFoundError: it is missing or not a directory.
+            AccessDeniedError: it is read-only.
+        """
+        if self.create:
+            os.makedirs(self.root, exist_ok=True)
+        try:
+            status = os.stat(self.root)
+        except FileNotFoundError:
+            raise RootNotFoundError(
+                f"the root {self.root!r} does not exist; make the directory, or add ?create=1 to the DSN"
+            ) from None
+        except NotADirectoryError:
+            raise RootNotFoundError(f"a part of the path {self.root!r} is not a directory") from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise RootNotFoundError(f"the root {self.root!r} is not a directory")
+        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+            raise AccessDeniedError(f"the root {self.root!r} cannot be written to; check its owner, mode and mount")
+
+
+def presign_key(layout: Layout, settings: LocalSettings) -> bytes:
+    """Return the key that signs URLs: the one given, or the root's own, made when it is first needed."""
+    if settings.presign_key is not None:
+        return settings.presign_key
+    path = f"{layout.ours}/presign.key"
+    draft = f"{path}.{secrets.token_hex(4)}"
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, secrets.token_bytes(32))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(draft, path)  # whoever is first makes the key; the others use it
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(draft)
+    with open(path, "rb") as file:
+        return file.read()

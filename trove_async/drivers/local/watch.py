@@ -1,0 +1,203 @@
+"""Watching a bucket's directory, for changes by this process, by others and by people.
+
+The system's notifications (inotify, by way of watchfiles) only wake: they name paths, may come twice or joined,
+and miss what happens in a new directory before it is watched. What has changed is decided against the ETags that
+were last seen, so that every event is true, in order for each key, and told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from trove_async.cancellation import finish
+from trove_async.driver import ListOptions, WatchOptions
+from trove_async.errors import BackendError, BucketNotFoundError, MissingDependencyError, WatchOverflowError
+from trove_async.tree.names import CONTINUED, decode
+from trove_async.types import EventType, ObjectEvent, ObjectInfo
+
+if TYPE_CHECKING:
+    from trove_async.drivers.local.core import LocalCore
+
+__all__ = ["watch"]
+
+_DEBOUNCE_MS: Final = 100
+_STEP_MS: Final = 20
+_LOOK_AGAIN: Final = 0.25
+"""Seconds after which a new directory is looked into again: by then it is being watched itself."""
+
+
+class _Notifier:
+    """A thread that waits for the system's notifications and hands their paths to the loop."""
+
+    def __init__(self, directory: str, capacity: int) -> None:
+        self._directory = directory
+        self._capacity = capacity
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._ended = asyncio.Event()
+        self._paths: dict[str, None] = {}
+        self._failure: Exception | None = None
+        self.ready = asyncio.Event()
+        self.news = asyncio.Event()
+        threading.Thread(target=self._work, name="trove-local-watch", daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            from watchfiles._rust_notify import RustNotify
+
+            with RustNotify([self._directory], False, False, 0, True, True) as watcher:
+                self._tell(self.ready.set)
+                while not self._stop.is_set():
+                    changes = watcher.watch(_DEBOUNCE_MS, _STEP_MS, 0, self._stop)
+                    if isinstance(changes, set):
+                        self._tell(lambda found=tuple(path for _, path in changes): self._take(found))
+        except ImportError as error:
+            failure: Exception = MissingDependencyError("watch needs: pip install 'trove-async[local]'")
+            failure.__cause__ = error
+            self._tell(lambda: self._fail(failure))
+        except Exception as error:  # noqa: BLE001 - it is raised to the consumer
+            cause = error
+            self._tell(lambda: self._fail(_failed(cause)))
+        finally:
+            self._tell(self._ended.set)
+
+    def _tell(self, callback: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)  # type: ignore[arg-type]
+        except RuntimeError:
+            self._stop.set()  # the loop was closed: nobody listens any more
+
+    def _take(self, paths: tuple[str, ...]) -> None:
+        self._paths.update(dict.fromkeys(paths))
+        if len(self._paths) > self._capacity:
+            self._fail(WatchOverflowError(f"more than {self._capacity} changes waited and some are lost; list again"))
+        self.news.set()
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        self.ready.set()
+        self.news.set()
+
+    def take(self) -> list[str]:
+        """Return the paths that were named since the last call, each once."""
+        self.news.clear()
+        if self._failure is not None:
+            raise self._failure
+        paths, self._paths = list(self._paths), {}
+        return paths
+
+    async def aclose(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        await self._ended.wait()
+
+
+def _failed(error: Exception) -> Exception:
+    failure = BackendError(f"the directory cannot be watched: {error}; see fs.inotify.max_user_watches")
+    failure.__cause__ = error
+    return failure
+
+
+async def watch(
+    driver: LocalCore, directory: str, bucket: str, options: WatchOptions
+) -> AsyncGenerator[ObjectEvent, None]:
+    """Yield the changes of a bucket whose directory is ``directory``."""
+    base = os.path.realpath(directory)  # noqa: ASYNC240 - once, before anything waits
+    notifier = _Notifier(base, options.buffer_size)
+    try:
+        await notifier.ready.wait()
+        notifier.take()
+        seen = _Seen(driver, bucket, options.prefix)
+        await seen.look_below("")
+        options.on_ready()
+        again: list[str] = []
+        while True:
+            prefixes: list[str] = []
+            try:
+                # What is waited for is within this step, so that no scope is open at the yield below.
+                async with asyncio.timeout(_LOOK_AGAIN if again else None):
+                    await notifier.news.wait()
+            except TimeoutError:
+                prefixes, again = again, []
+            changes: list[ObjectEvent] = []
+            for path in notifier.take():
+                if path == base and not os.path.isdir(base):  # noqa: ASYNC240 - one system call
+                    raise BucketNotFoundError(f"the bucket {bucket!r} was deleted", bucket=bucket)
+                key = _key_of(path[len(base) + 1 :])
+                if key is not None:
+                    changes += await seen.look_at(key)
+                    if not key.endswith("/"):
+                        key += "/"
+                    if seen.holds_below(key) or os.path.isdir(path):  # noqa: ASYNC240 - one system call
+                        prefixes.append(key)
+                        again.append(key)
+            for prefix in prefixes:
+                changes += await seen.look_below(prefix)
+            for event in changes:
+                if event.type in options.events:
+                    yield event
+    finally:
+        await finish(notifier.aclose(), timeout=driver.cleanup_timeout, leftover="the thread of a watch")
+
+
+class _Seen:
+    """The ETags that were last seen, and what they say has changed."""
+
+    def __init__(self, driver: LocalCore, bucket: str, prefix: str) -> None:
+        self._driver = driver
+        self._bucket = bucket
+        self._prefix = prefix
+        self._etags: dict[str, str] = {}
+
+    def holds_below(self, prefix: str) -> bool:
+        """Tell whether there was an object whose key begins so."""
+        return any(key.startswith(prefix) for key in self._etags)
+
+    async def look_at(self, key: str) -> list[ObjectEvent]:
+        """Return what has changed about one key."""
+        if not key.startswith(self._prefix):
+            return []
+        return self._compare(key, await self._driver.find(self._bucket, key))
+
+    async def look_below(self, prefix: str) -> list[ObjectEvent]:
+        """Return what has changed about all keys that begin with ``prefix``."""
+        if not (prefix.startswith(self._prefix) or self._prefix.startswith(prefix)):
+            return []
+        wanted = max(prefix, self._prefix, key=len)
+        found: dict[str, ObjectInfo] = {}
+        async for item in self._driver.list(self._bucket, ListOptions(prefix=wanted)):
+            if isinstance(item, ObjectInfo):
+                found[item.key] = item
+        gone = [key for key in self._etags if key.startswith(wanted) and key not in found]
+        return [event for key in (*gone, *found) for event in self._compare(key, found.get(key))]
+
+    def _compare(self, key: str, info: ObjectInfo | None) -> list[ObjectEvent]:
+        before = self._etags.get(key)
+        if info is None:
+            if before is None:
+                return []
+            del self._etags[key]
+            return [ObjectEvent(EventType.DELETED, self._bucket, key, time=datetime.now(UTC))]
+        if info.etag == before:
+            return []
+        self._etags[key] = info.etag
+        kind = EventType.CREATED if before is None else EventType.UPDATED
+        return [ObjectEvent(kind, self._bucket, key, size=info.size, etag=info.etag, time=info.last_modified)]
+
+
+def _key_of(path: str) -> str | None:
+    """Return the key that a path within the bucket stands for; None if it stands for none."""
+    key = ""
+    separator = ""
+    for name in path.split("/"):
+        entry = decode(name)
+        if entry is None:
+            return None
+        key += separator + entry.text
+        separator = "" if entry.mark == CONTINUED else "/"
+    return key

@@ -1,0 +1,431 @@
+"""The driver: the contract's verbs, on the data in `store`."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Final
+
+from trove_async.body import Body
+from trove_async.driver.base import Driver, capabilities_of
+from trove_async.driver.capabilities import Condition, Features, Limits, PresignDriver, PresignMethod
+from trove_async.driver.conditions import check_read
+from trove_async.driver.options import (
+    BucketOptions,
+    CompleteOptions,
+    CopyOptions,
+    DeleteOptions,
+    GetOptions,
+    HeadOptions,
+    ListOptions,
+    OpenOptions,
+    PresignOptions,
+    PutOptions,
+    WatchOptions,
+)
+from trove_async.drivers.memory.entry import Entry
+from trove_async.drivers.memory.multipart import Part
+from trove_async.drivers.memory.store import Bucket, Store, named_store
+from trove_async.drivers.memory.watch import Subscription
+from trove_async.dsn import DSN, Settings
+from trove_async.errors import (
+    ClosedError,
+    InvalidArgumentError,
+    InvalidDSNError,
+    PreconditionFailedError,
+    UnsupportedError,
+)
+from trove_async.listing import ListPage
+from trove_async.ranges import ByteRange
+from trove_async.reader import ObjectReader
+from trove_async.signing import URLSigner
+from trove_async.types import (
+    EMPTY,
+    BucketInfo,
+    DeleteResult,
+    LifecycleRule,
+    ObjectEvent,
+    ObjectInfo,
+    ObjectRef,
+    PartInfo,
+    UploadInfo,
+    VersionInfo,
+    VersioningStatus,
+)
+
+__all__ = ["MemoryDriver"]
+
+MIN_PART_SIZE: Final = 5 * 1024 * 1024
+"""Bytes of a part that is not the last; that of S3, so that what works here works there."""
+
+_CONDITIONS: Final[frozenset[Condition]] = frozenset(
+    ("put_if_none_match", "put_if_match", "get", "delete", "copy", "complete")
+)
+_PRESIGN_METHODS: Final[frozenset[PresignMethod]] = frozenset(("GET", "PUT", "HEAD", "DELETE"))
+_NATIVE: Final = frozenset(
+    (
+        "range",
+        "server_copy",
+        "bulk_delete",
+        "conditional_put",
+        "conditional_get",
+        "conditional_copy",
+        "conditional_delete",
+    )
+)
+
+
+class MemoryDriver(Driver):
+    """Keeps objects in this process's memory.
+
+    ``memory://`` is private to the instance and goes when it is closed. ``memory://NAME`` is one store for all
+    instances of that name, from any thread's loop, and stays as long as the process.
+
+    Settings:
+        min_part_size: bytes of each part of an upload but the last; default 5 MiB.
+        presign_url: where the app of `trove_async.web` is mounted. Without it no URLs are signed.
+        presign_key: text that signs the URLs; default random for each store.
+
+    Bytes are copied once on put, unless they are ``bytes`` already, and shared on get.
+    """
+
+    def __init__(self) -> None:
+        self._store: Store | None = None
+        self._features = Features()
+        self._min_part_size = MIN_PART_SIZE
+        self._signer: URLSigner | None = None
+        self._subscriptions: set[Subscription] = set()
+
+    @property
+    def name(self) -> str:
+        """The driver's name, ``memory``."""
+        return "memory"
+
+    @property
+    def features(self) -> Features:
+        """All capabilities and conditions; presign where there is a ``presign_url``."""
+        return self._features
+
+    @property
+    def url_signer(self) -> URLSigner | None:
+        """What signs URLs; None without ``presign_url``."""
+        return self._signer
+
+    async def open(self, dsn: DSN, options: OpenOptions) -> None:
+        """Open a private store, or the process's one of the DSN's name."""
+        for part, value in (("user", dsn.user), ("password", dsn.password), ("port", dsn.port), ("path", dsn.path)):
+            if value not in (None, ""):
+                raise InvalidDSNError(f"memory has no {part}; write memory:// or memory://NAME")
+        settings = Settings(dsn, options.settings)
+        min_part_size = settings.integer("min_part_size", MIN_PART_SIZE, minimum=1)
+        presign_url = settings.text("presign_url")
+        presign_key = settings.text("presign_key")
+        settings.finish()
+        store = named_store(dsn.host) if dsn.host else Store()
+        self._signer = _signer(presign_url, presign_key, store.signing_key)
+        self._min_part_size = min_part_size
+        self._features = Features(
+            protocols=capabilities_of(self) - (frozenset() if self._signer else {PresignDriver}),
+            conditions=_CONDITIONS,
+            presign_methods=_PRESIGN_METHODS if self._signer else frozenset(),
+            native=_NATIVE,
+            limits=Limits(min_part_size=min_part_size),
+        )
+        self._store = store
+
+    async def close(self) -> None:
+        """Let go of the store, which frees a private one, and end the watches."""
+        self._store = None
+        for subscription in self._subscriptions:
+            subscription.fail(ClosedError("the store was closed"))
+
+    async def ping(self) -> None:
+        """Do nothing, if the driver is open."""
+        self._open_store()
+
+    def _open_store(self) -> Store:
+        if self._store is None:
+            raise ClosedError("the memory driver is not open", driver=self.name)
+        return self._store
+
+    def _bucket(self, name: str, key: str | None = None) -> Bucket:
+        return self._open_store().bucket(name, key)
+
+    # Buckets
+
+    async def create_bucket(self, name: str, options: BucketOptions) -> None:
+        """Make a bucket; the region means nothing here."""
+        self._open_store().create_bucket(name)
+
+    async def delete_bucket(self, name: str) -> None:
+        """Delete a bucket without objects and versions; its open uploads go with it."""
+        self._open_store().delete_bucket(name)
+
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Return the buckets, in the order of their names."""
+        return self._open_store().buckets()
+
+    # Objects
+
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        """Store an object; conditions are decided before the body is read, and again when it is stored."""
+        target = self._bucket(bucket, key)
+        if_match, if_none_match = options.if_match, options.if_none_match
+        if if_match is not None or if_none_match is not None:
+            target.check_write(key, if_match, if_none_match)
+        data = await _bytes_of(body)
+        self._open_store()  # it may have been closed meanwhile, and then nothing is stored any more
+        checksums: Mapping[str, str] = EMPTY if body.checksum is None else body.checksums
+        return target.write(key, data, options, checksums, if_match=if_match, if_none_match=if_none_match)
+
+    async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
+        """Open an object; the reader keeps its bytes, whatever becomes of the object."""
+        entry = self._bucket(bucket, key).entries.find(key, options.version_id)
+        check_read(entry.info, options)
+        return _reader(entry, options.range)
+
+    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+        """Describe an object."""
+        info = self._bucket(bucket, key).entries.find(key, options.version_id).info
+        check_read(info, options)
+        return info
+
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
+        """Delete an object, or one version of it."""
+        self._bucket(bucket, key).delete(key, options.version_id, options.if_match)
+
+    async def copy(
+        self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
+    ) -> ObjectInfo:
+        """Copy an object; the bytes are shared, since they never change."""
+        source = self._bucket(src_bucket, src_key).entries.find(src_key, options.source_version_id)
+        target = self._bucket(dst_bucket, dst_key)
+        if options.source_if_match not in (None, "*", source.info.etag):
+            raise PreconditionFailedError(
+                f"the source's ETag is {source.info.etag!r}, not {options.source_if_match!r}",
+                bucket=src_bucket,
+                key=src_key,
+            )
+        return _copy(source, target, dst_key, options)
+
+    async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
+        """Return one page of a listing; each page but the first lets other tasks run."""
+        if options.cursor is not None:
+            await asyncio.sleep(0)
+        return self._bucket(bucket).list_page(options)
+
+    async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
+        """Delete objects, one by one in one go; each call lets other tasks run."""
+        await asyncio.sleep(0)
+        target = self._bucket(bucket)
+        for key in keys:
+            target.delete(key, None, None)
+        return [DeleteResult(key) for key in keys]
+
+    async def get_range(self, bucket: str, key: str, offset: int, length: int) -> ObjectReader:
+        """Open a range."""
+        wanted = ByteRange(offset, None if length == -1 else length)
+        return await self.get(bucket, key, GetOptions(range=wanted))
+
+    async def server_copy(self, src: ObjectRef, dst: ObjectRef, options: CopyOptions | None = None) -> ObjectInfo:
+        """Copy an object, as `copy`."""
+        options = options or CopyOptions(source_version_id=src.version_id)
+        return await self.copy(src.bucket, src.key, dst.bucket, dst.key, options)
+
+    # Multipart
+
+    async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
+        """Open an upload and return its id."""
+        return self._bucket(bucket, key).begin_upload(key, options)
+
+    async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
+        """Store a part, if the upload is open before its bytes are read and still is behind them."""
+        target = self._bucket(bucket, key)
+        target.upload(key, upload_id)
+        data = await _bytes_of(body)
+        self._open_store()
+        return target.write_part(key, upload_id, number, data)
+
+    async def complete_multipart(
+        self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
+    ) -> ObjectInfo:
+        """Make the object of the parts."""
+        target = self._bucket(bucket, key)
+        upload = target.upload(key, upload_id)
+        chosen = upload.chosen(parts, self._min_part_size)
+        target.check_write(key, options.if_match, options.if_none_match)
+        body = Body(await _joined(chosen), checksum=upload.options.checksum)
+        data = await _bytes_of(body)
+        self._open_store()
+        checksums: Mapping[str, str] = EMPTY if body.checksum is None else body.checksums
+        return target.complete_upload(upload, data, checksums, options.if_match, options.if_none_match)
+
+    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """Give an upload up."""
+        self._bucket(bucket, key).abort_upload(key, upload_id)
+
+    async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
+        """Return the parts of an upload."""
+        return self._bucket(bucket, key).upload(key, upload_id).part_infos()
+
+    async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
+        """Return the open uploads."""
+        return self._bucket(bucket).upload_infos(prefix)
+
+    # Presign
+
+    async def presign_get(self, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL that reads the object."""
+        return self._sign("GET", bucket, key, options)
+
+    async def presign_put(self, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL that writes the object."""
+        return self._sign("PUT", bucket, key, options)
+
+    async def presign_head(self, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL that describes the object."""
+        return self._sign("HEAD", bucket, key, options)
+
+    async def presign_delete(self, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL that deletes the object."""
+        return self._sign("DELETE", bucket, key, options)
+
+    def _sign(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
+        self._open_store()
+        if self._signer is None:
+            raise UnsupportedError("the memory driver signs URLs only with presign_url=", driver=self.name)
+        return self._signer.sign(method, bucket, key, options)
+
+    # Versions
+
+    async def set_versioning(self, bucket: str, enabled: bool) -> None:
+        """Keep versions from now on, or stop to."""
+        self._bucket(bucket).set_versioning(enabled)
+
+    async def get_versioning(self, bucket: str) -> VersioningStatus:
+        """Tell what the bucket does."""
+        return self._bucket(bucket).entries.status
+
+    async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
+        """Return versions and delete markers of a key, newest first."""
+        return self._bucket(bucket, key).entries.versions(key)
+
+    async def get_version(self, bucket: str, key: str, version_id: str) -> ObjectReader:
+        """Open a version."""
+        return _reader(self._bucket(bucket, key).entries.find(key, version_id), None)
+
+    async def delete_version(self, bucket: str, key: str, version_id: str) -> None:
+        """Delete a version for good."""
+        self._bucket(bucket, key).delete(key, version_id, None)
+
+    async def restore_version(self, bucket: str, key: str, version_id: str) -> ObjectInfo:
+        """Make a copy of a version the latest."""
+        target = self._bucket(bucket, key)
+        return _copy(target.entries.find(key, version_id), target, key, CopyOptions())
+
+    # Events
+
+    async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
+        """Yield the changes that any instance makes, each of them, in their order."""
+        target = self._bucket(bucket)
+        subscription = Subscription(options)
+        target.subscribe(subscription)
+        self._subscriptions.add(subscription)
+        try:
+            options.on_ready()
+            while True:
+                yield await subscription.next()
+        finally:
+            self._subscriptions.discard(subscription)
+            target.unsubscribe(subscription)
+
+    # Lifecycle
+
+    async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
+        """Replace the bucket's rules."""
+        self._bucket(bucket).rules = tuple(rules)
+
+    async def get_lifecycle(self, bucket: str) -> Sequence[LifecycleRule]:
+        """Return the rules."""
+        return self._bucket(bucket).rules
+
+    async def delete_lifecycle(self, bucket: str) -> None:
+        """Remove all rules."""
+        self._bucket(bucket).rules = ()
+
+    async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
+        """Change an object's storage class and nothing else."""
+        self._bucket(bucket, key).transition(key, storage_class, if_match)
+
+    async def list_noncurrent(self, bucket: str, prefix: str = "") -> Sequence[VersionInfo]:
+        """Return the versions that are not the latest, with the times at which they were replaced."""
+        return self._bucket(bucket).noncurrent(prefix)
+
+    # Tags
+
+    async def get_tags(self, bucket: str, key: str) -> dict[str, str]:
+        """Return the object's tags."""
+        return dict(self._bucket(bucket, key).entries.find(key, None).tags)
+
+    async def set_tags(self, bucket: str, key: str, tags: dict[str, str]) -> None:
+        """Replace the object's tags."""
+        self._bucket(bucket, key).entries.find(key, None).tag(tags)
+
+    async def delete_tags(self, bucket: str, key: str) -> None:
+        """Remove the object's tags."""
+        self._bucket(bucket, key).entries.find(key, None).tag(EMPTY)
+
+
+def _signer(presign_url: str | None, presign_key: str | None, store_key: bytes) -> URLSigner | None:
+    if presign_url is None:
+        if presign_key is not None:
+            raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
+        return None
+    try:
+        return URLSigner(store_key if presign_key is None else presign_key.encode(), presign_url)
+    except InvalidArgumentError as error:
+        raise InvalidDSNError(error.message) from None
+
+
+async def _bytes_of(body: Body) -> bytes:
+    """Return all of a body, checked, as bytes that nobody can change."""
+    data = body.buffer
+    if data is None:
+        return await _collected(body)
+    await body.finish_buffer()
+    return data if type(data) is bytes else bytes(data)
+
+
+async def _collected(body: Body) -> bytes:
+    # BytesIO hands out what it has written to without a copy of it all at the end.
+    buffer = io.BytesIO()
+    async for chunk in body:
+        buffer.write(chunk)
+    return buffer.getvalue()
+
+
+async def _joined(parts: Sequence[Part]) -> bytes:
+    if len(parts) == 1:
+        return parts[0].data
+    buffer = io.BytesIO()
+    for part in parts:
+        buffer.write(part.data)
+        await asyncio.sleep(0)  # a large object is not copied in one go
+    return buffer.getvalue()
+
+
+def _reader(entry: Entry, wanted: ByteRange | None) -> ObjectReader:
+    if wanted is None:
+        return ObjectReader(entry.info, entry.data)
+    start, stop = wanted.resolve(entry.info.size)
+    return ObjectReader(entry.info, entry.data[start:stop], start=start, stop=stop)
+
+
+def _copy(source: Entry, target: Bucket, key: str, options: CopyOptions) -> ObjectInfo:
+    described, checksums = source.as_put(), source.info.checksums
+    if options.replace is not None:
+        described, checksums = options.replace, EMPTY
+    return target.write(
+        key, source.data, described, checksums, if_match=options.if_match, if_none_match=options.if_none_match
+    )

@@ -1,0 +1,127 @@
+"""What a store holds of an object: its description, its bytes and its tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from trove_async.driver.options import PutOptions
+from trove_async.keys import DEFAULT_CONTENT_TYPE
+from trove_async.types import EMPTY, FrozenDict, ObjectInfo, VersionInfo
+
+__all__ = ["NULL_VERSION", "DeleteMarker", "Entry", "Stamp", "Version", "describe"]
+
+NULL_VERSION: Final = "null"
+"""The version id of what is stored while a bucket keeps no versions; its ``ObjectInfo.version_id`` is None."""
+
+
+class Stamp(NamedTuple):
+    """What sets a write apart: its ETag, its time, and the id of the version if it makes one."""
+
+    etag: str
+    time: datetime
+    version_id: str
+
+
+class Entry:
+    """An object, or one version of it. Bytes never change; description and tags are replaced as a whole.
+
+    Attributes:
+        info: what put, head and get return; shared by all of them.
+        listed: the same without metadata, which listings do not show.
+        data: all of the bytes.
+        tags: the object's tags.
+    """
+
+    __slots__ = ("data", "info", "listed", "tags")
+
+    def __init__(self, info: ObjectInfo, data: bytes, tags: Mapping[str, str]) -> None:
+        self.data = data
+        self.tags = _frozen(tags)
+        self._describe(info)
+
+    def _describe(self, info: ObjectInfo) -> None:
+        self.info = info
+        self.listed = replace(info, metadata=EMPTY) if info.metadata else info
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Replace the tags."""
+        self.tags = _frozen(tags)
+
+    def as_put(self) -> PutOptions:
+        """Return the options of a put that would describe such an object."""
+        info = self.info
+        return PutOptions(
+            content_type=info.content_type or DEFAULT_CONTENT_TYPE,
+            metadata=info.metadata,
+            tags=self.tags,
+            storage_class=info.storage_class,
+            cache_control=info.cache_control,
+            content_disposition=info.content_disposition,
+            content_encoding=info.content_encoding,
+            content_language=info.content_language,
+        )
+
+    def move_to(self, storage_class: str) -> None:
+        """Change the storage class and nothing else."""
+        self._describe(replace(self.info, storage_class=storage_class))
+
+    @property
+    def version_id(self) -> str:
+        """The id under which the version is found."""
+        return self.info.version_id or NULL_VERSION
+
+    @property
+    def time(self) -> datetime:
+        """When the version was made."""
+        assert self.info.last_modified is not None
+        return self.info.last_modified
+
+    def version_info(self, is_latest: bool) -> VersionInfo:
+        """Describe the entry as a version."""
+        info = self.info
+        return VersionInfo(self.version_id, info.key, info.size, info.last_modified, is_latest, etag=info.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteMarker:
+    """The version that says that an object was deleted."""
+
+    key: str
+    version_id: str
+    time: datetime
+
+    def version_info(self, is_latest: bool) -> VersionInfo:
+        """Describe the marker as a version."""
+        return VersionInfo(self.version_id, self.key, 0, self.time, is_latest, is_delete_marker=True)
+
+
+Version = Entry | DeleteMarker
+
+
+def describe(
+    key: str, size: int, stamp: Stamp, options: PutOptions, checksums: Mapping[str, str], version_id: str | None
+) -> ObjectInfo:
+    """Return the description of an object that is written with these options."""
+    return ObjectInfo(
+        key,
+        size,
+        stamp.etag,
+        stamp.time,
+        options.content_type,
+        _frozen(options.metadata),
+        version_id,
+        options.storage_class,
+        options.cache_control,
+        options.content_disposition,
+        options.content_encoding,
+        options.content_language,
+        _frozen(checksums),
+    )
+
+
+def _frozen(mapping: Mapping[str, str]) -> FrozenDict:
+    """Return a mapping that no caller can change."""
+    return mapping if type(mapping) is FrozenDict else FrozenDict(mapping)

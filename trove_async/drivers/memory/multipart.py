@@ -1,0 +1,65 @@
+"""The multipart uploads that are open in a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from trove_async.driver.options import PutOptions
+from trove_async.errors import InvalidPartError
+from trove_async.types import PartInfo, UploadInfo
+
+__all__ = ["Part", "Upload"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that was uploaded."""
+
+    info: PartInfo
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that is open: what the object will be like, and the parts so far."""
+
+    id: str
+    key: str
+    options: PutOptions
+    initiated_at: datetime
+    parts: dict[int, Part] = field(default_factory=dict)
+
+    @property
+    def info(self) -> UploadInfo:
+        """Describe the upload."""
+        return UploadInfo(self.id, self.key, self.initiated_at)
+
+    def part_infos(self) -> list[PartInfo]:
+        """Describe the parts, in the order of their numbers."""
+        return [self.parts[number].info for number in sorted(self.parts)]
+
+    def chosen(self, wanted: Sequence[PartInfo], min_part_size: int) -> list[Part]:
+        """Return the parts of which the object is made.
+
+        Raises:
+            InvalidPartError: one is missing, has another ETag, or is too small and not the last.
+        """
+        found = [self._part(info) for info in wanted]
+        for part in found[:-1]:
+            if part.info.size < min_part_size:
+                raise InvalidPartError(
+                    f"part {part.info.number} has {part.info.size} bytes; all but the last have {min_part_size} or more"
+                )
+        return found
+
+    def _part(self, wanted: PartInfo) -> Part:
+        part = self.parts.get(wanted.number)
+        if part is None:
+            raise InvalidPartError(f"part {wanted.number} was not uploaded")
+        if part.info.etag != wanted.etag:
+            raise InvalidPartError(
+                f"part {wanted.number} has the ETag {part.info.etag!r}, not {wanted.etag!r}: it was uploaded again"
+            )
+        return part

@@ -1,0 +1,66 @@
+"""The subscriptions to a bucket's events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from trove_async.driver.options import WatchOptions
+from trove_async.errors import TroveError, WatchOverflowError
+from trove_async.types import ObjectEvent
+
+__all__ = ["Subscription"]
+
+
+class Subscription:
+    """The events that wait for one consumer, who may be on another loop than those who write."""
+
+    def __init__(self, options: WatchOptions) -> None:
+        self._prefix = options.prefix
+        self._types = options.events
+        self._capacity = options.buffer_size
+        self._events: deque[ObjectEvent] = deque()
+        self._failure: TroveError | None = None
+        self._loop = asyncio.get_running_loop()
+        self._wanted = asyncio.Event()
+        self._waiting = False
+
+    def publish(self, event: ObjectEvent) -> None:
+        """Hand an event over if it is asked for; one that finds no room ends the subscription."""
+        if self._failure is not None or event.type not in self._types or not event.key.startswith(self._prefix):
+            return
+        if len(self._events) >= self._capacity:
+            # The caller lists again, so what is left in the buffer would only be told twice.
+            self.fail(WatchOverflowError(f"more than {self._capacity} events waited and some are lost; list again"))
+            return
+        self._events.append(event)
+        self._wake()
+
+    def fail(self, error: TroveError) -> None:
+        """End the subscription at once: what waits is dropped, and the consumer gets the error."""
+        self._events.clear()
+        self._failure = error
+        self._wake()
+
+    def _wake(self) -> None:
+        # A loop that was closed has no consumer any more.
+        if self._waiting and not self._loop.is_closed():
+            self._waiting = False
+            self._loop.call_soon_threadsafe(self._wanted.set)
+
+    async def next(self) -> ObjectEvent:
+        """Return the next event, once there is one.
+
+        Raises:
+            WatchOverflowError: the consumer was too slow.
+            ClosedError: the driver was closed.
+            BucketNotFoundError: the bucket was deleted.
+        """
+        while not self._events:
+            if self._failure is not None:
+                raise self._failure
+            self._wanted.clear()
+            self._waiting = True
+            if not self._events and self._failure is None:
+                await self._wanted.wait()
+        return self._events.popleft()

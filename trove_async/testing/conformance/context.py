@@ -1,0 +1,149 @@
+"""`Context`: what a check is given, and what is put right after it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+
+import trove_async
+from trove_async.driver import Driver, LifecycleSweepDriver, MultipartDriver, VersioningDriver
+from trove_async.store import Trove
+from trove_async.testing.conformance.harness import Harness
+from trove_async.testing.conformance.stacks import Layer
+from trove_async.types import VersioningStatus
+
+__all__ = ["Context", "heavy", "leftover_tasks", "requires"]
+
+
+def requires(*what: type | str) -> pytest.MarkDecorator:
+    """Mark a check as being about capabilities (Protocols) or conditions (their names).
+
+    It runs where the store declares all of them, and is skipped with that reason elsewhere; that
+    what is not declared does not work either is for the checks B1 and B3 to show.
+    """
+    # with_args, since calling a mark with one class would decorate that class.
+    return pytest.mark.trove_requires.with_args(*what)
+
+
+heavy = pytest.mark.trove_heavy
+"""Marks a check that takes long: it runs plainly and through one stack of all layers."""
+
+
+class Context:
+    """An open store with a bucket of its own, and what else a check needs.
+
+    Attributes:
+        harness: the backend.
+        layers: around each driver, the innermost first; empty for none.
+        store: an open `Trove`; `aclose` closes it.
+        bucket: the name of a new and empty bucket.
+        missing_bucket: the name of a bucket that does not exist.
+    """
+
+    def __init__(self, harness: Harness, layers: Sequence[Layer], store: Trove, exits: AsyncExitStack) -> None:
+        self.harness = harness
+        self.layers = tuple(layers)
+        self.store = store
+        self.bucket = ""
+        self.missing_bucket = self.bucket_name()
+        self._exits = exits
+        self._buckets: list[str] = []
+
+    @classmethod
+    async def open(cls, harness: Harness, layers: Sequence[Layer] = ()) -> Context:
+        """Open a store and make a bucket in it."""
+        exits = AsyncExitStack()
+        try:
+            store = await exits.enter_async_context(trove_async.open(await harness.driver(), layers=layers))
+            context = cls(harness, layers, store, exits)
+            context.bucket = await context.new_bucket()
+        except BaseException:
+            await exits.aclose()
+            raise
+        return context
+
+    @property
+    def part_size(self) -> int:
+        """Bytes of a part in the suite's uploads."""
+        return self.harness.part_size
+
+    def bucket_name(self) -> str:
+        """Return a valid name of no bucket; drawn by lot, so that runs on one server do not meet."""
+        return self.harness.bucket_name(secrets.randbelow(10**9))
+
+    async def new_bucket(self) -> str:
+        """Make another bucket, which is emptied and deleted after the check, and return its name."""
+        name = self.bucket_name()
+        await self.store.create_bucket(name)
+        self._buckets.append(name)
+        return name
+
+    async def reopen(self, *layers: Layer) -> Trove:
+        """Open another store over another driver that sees the same data; closed after the check.
+
+        It has the context's layers, and around them those that are given.
+        """
+        return await self.wrap(await self.harness.driver(), *layers)
+
+    async def wrap(self, driver: Driver, *layers: Layer) -> Trove:
+        """Open a store over an open driver, with the context's layers and then those given; closed after the check."""
+        store = trove_async.open(driver, layers=[*self.layers, *layers])
+        return await self._exits.enter_async_context(store)
+
+    async def residue(self) -> Sequence[str]:
+        """Return what the backend holds and a clean store must not; see `Harness.residue`."""
+        return await self.harness.residue()
+
+    async def assert_clean(self) -> None:
+        """Fail if anything is left behind by operations that are over."""
+        left = await self.residue()
+        assert not left, f"left behind: {', '.join(left)}"
+
+    async def aclose(self) -> None:
+        """Empty and delete the buckets, and close the stores; idempotent."""
+        try:
+            buckets, self._buckets = self._buckets, []
+            if buckets:
+                store = await self.wrap(await self.harness.driver())
+                for bucket in buckets:
+                    await _remove_bucket(store, bucket)
+        finally:
+            await self._exits.aclose()
+
+
+async def _remove_bucket(store: Trove, bucket: str) -> None:
+    """Delete a bucket with all that it holds; one that the check has deleted is fine."""
+    if bucket not in [found.name for found in await store.list_buckets()]:
+        return
+    if store.supports(MultipartDriver):
+        for upload in await store.list_multipart_uploads(bucket):
+            await store.abort_multipart(bucket, upload.key, upload.upload_id)
+    await store.delete_many(bucket, [found.key async for found in store.list(bucket)])
+    if store.supports(VersioningDriver) and await store.get_versioning(bucket) != VersioningStatus.UNVERSIONED:
+        await _remove_versions(store, bucket)
+    await store.delete_bucket(bucket)
+
+
+async def _remove_versions(store: Trove, bucket: str) -> None:
+    # After the deletion above each key's latest version is a delete marker, and what it hides is not current.
+    if store.supports(LifecycleSweepDriver):
+        driver = store.driver
+        assert isinstance(driver, LifecycleSweepDriver)
+        for key in sorted({version.key for version in await driver.list_noncurrent(bucket)}):
+            for version in await store.list_versions(bucket, key):
+                await store.delete_version(bucket, key, version.version_id)
+
+
+async def leftover_tasks(before: set[asyncio.Task[object]]) -> list[str]:
+    """Return the tasks that a check has left running; one that is about to end gets the turns of the loop for it."""
+    left: set[asyncio.Task[object]] = set()
+    for _ in range(10):
+        left = asyncio.all_tasks() - before - {asyncio.current_task()}
+        if not left:
+            break
+        await asyncio.sleep(0)
+    return sorted(map(repr, left))

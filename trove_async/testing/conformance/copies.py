@@ -1,0 +1,223 @@
+"""Y: copying and moving.
+
+Y9, the copy of an object too large for one request, is for the drivers whose service has such a limit;
+their own tests shrink it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from trove_async.driver import ServerCopyDriver
+from trove_async.errors import (
+    BucketNotFoundError,
+    InvalidArgumentError,
+    ObjectAlreadyExistsError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    UnavailableError,
+)
+from trove_async.layers import Operation
+from trove_async.testing.conformance.context import Context, requires
+from trove_async.testing.conformance.interception import Intercept
+from trove_async.types import ObjectInfo, ObjectRef
+
+__all__ = ["CopyChecks"]
+
+
+def _described(info: ObjectInfo) -> tuple[object, ...]:
+    return (
+        info.size,
+        info.content_type,
+        dict(info.metadata),
+        info.cache_control,
+        info.content_disposition,
+        info.content_encoding,
+        info.content_language,
+    )
+
+
+async def _put_described(ctx: Context, key: str, data: bytes) -> ObjectInfo:
+    """Store an object with everything that may be said of one; return what `head` says."""
+    await ctx.store.put(
+        ctx.bucket,
+        key,
+        data,
+        content_type="text/x-source; charset=utf-8",
+        metadata={"colour": "blå", "shape": "round"},
+        cache_control="max-age=60",
+        content_disposition='attachment; filename="a.txt"',
+        content_encoding="identity",
+        content_language="nb",
+    )
+    return await ctx.store.head(ctx.bucket, key)
+
+
+class CopyChecks:
+    """A copy is whole and apart from its source; a move leaves one of the two, never none."""
+
+    async def test_y01_content_and_metadata_are_kept(self, ctx: Context) -> None:
+        """The copy is what the source is, and what copy returns is what head says."""
+        source = await _put_described(ctx, "source", b"data")
+        info = await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target/copy.html")
+        head = await ctx.store.head(ctx.bucket, "target/copy.html")
+        assert _described(head) == _described(source)
+        assert (info.key, info.size, info.etag) == ("target/copy.html", 4, head.etag)
+        assert await ctx.store.read(ctx.bucket, "target/copy.html") == b"data"
+        assert await ctx.store.head(ctx.bucket, "source") == source
+
+    async def test_y01_large_object(self, ctx: Context) -> None:
+        """An object of several parts is copied whole."""
+        data = bytes(range(256)) * (ctx.part_size * 3 // 256) + b"tail"
+        await ctx.store.put(ctx.bucket, "source", data)
+        await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target")
+        assert await ctx.store.read(ctx.bucket, "target") == data
+
+    async def test_y02_target_is_replaced(self, ctx: Context) -> None:
+        """Content and metadata of what was there are gone."""
+        await ctx.store.put(ctx.bucket, "target", b"a longer old one", metadata={"old": "yes"}, content_type="a/old")
+        source = await _put_described(ctx, "source", b"new")
+        await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target")
+        assert _described(await ctx.store.head(ctx.bucket, "target")) == _described(source)
+        assert await ctx.store.read(ctx.bucket, "target") == b"new"
+
+    async def test_y03_missing_source_is_named(self, ctx: Context) -> None:
+        """The error names the source, or the bucket that is missing, and the target stays."""
+        await ctx.store.put(ctx.bucket, "target", b"old")
+        with pytest.raises(ObjectNotFoundError) as caught:
+            await ctx.store.copy(ctx.bucket, "missing", ctx.bucket, "target")
+        assert (caught.value.bucket, caught.value.key) == (ctx.bucket, "missing")
+        assert await ctx.store.read(ctx.bucket, "target") == b"old"
+        for source, target in ((ctx.missing_bucket, ctx.bucket), (ctx.bucket, ctx.missing_bucket)):
+            with pytest.raises(BucketNotFoundError) as missing:
+                await ctx.store.copy(source, "target", target, "other")
+            assert missing.value.bucket == ctx.missing_bucket
+        assert [found.key for found in await ctx.store.list(ctx.bucket).all()] == ["target"]
+
+    async def test_y04_copy_onto_itself(self, ctx: Context) -> None:
+        """It keeps the object; with ``replace`` it changes what is said of it."""
+        source = await _put_described(ctx, "key", b"data")
+        await ctx.store.copy(ctx.bucket, "key", ctx.bucket, "key")
+        assert _described(await ctx.store.head(ctx.bucket, "key")) == _described(source)
+        assert await ctx.store.read(ctx.bucket, "key") == b"data"
+        await ctx.store.copy(
+            ctx.bucket, "key", ctx.bucket, "key", replace=True, metadata={"new": "1"}, content_type="a/b"
+        )
+        head = await ctx.store.head(ctx.bucket, "key")
+        assert (dict(head.metadata), head.content_type, head.cache_control) == ({"new": "1"}, "a/b", None)
+        assert await ctx.store.read(ctx.bucket, "key") == b"data"
+
+    async def test_y05_copies_are_apart(self, ctx: Context) -> None:
+        """What becomes of one does not become of the other."""
+        for key in ("a", "b"):
+            await ctx.store.put(ctx.bucket, "a", b"first", metadata={"v": "1"})
+            await ctx.store.copy(ctx.bucket, "a", ctx.bucket, "b")
+            other = "b" if key == "a" else "a"
+            await ctx.store.put(ctx.bucket, key, b"second", metadata={"v": "2"})
+            assert await ctx.store.read(ctx.bucket, other) == b"first"
+            assert (await ctx.store.head(ctx.bucket, other)).metadata == {"v": "1"}
+            await ctx.store.delete(ctx.bucket, key)
+            assert await ctx.store.read(ctx.bucket, other) == b"first"
+            await ctx.store.delete(ctx.bucket, other)
+
+    @requires("copy")
+    async def test_y06_create_only(self, ctx: Context) -> None:
+        """``if_none_match`` makes a copy that replaces nothing, under races too."""
+        await ctx.store.put(ctx.bucket, "source", b"new")
+        await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target", if_none_match="*")
+        await ctx.store.put(ctx.bucket, "target", b"old")
+        with pytest.raises(ObjectAlreadyExistsError) as caught:
+            await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target", if_none_match="*")
+        assert caught.value.key == "target"
+        assert await ctx.store.read(ctx.bucket, "target") == b"old"
+        race = (ctx.store.copy(ctx.bucket, "source", ctx.bucket, "raced", if_none_match="*") for _ in range(10))
+        results = await asyncio.gather(*race, return_exceptions=True)
+        assert sorted(type(result).__name__ for result in results) == ["ObjectAlreadyExistsError"] * 9 + ["ObjectInfo"]
+
+    async def test_y07_special_names(self, ctx: Context) -> None:
+        """Names that services put into a header come through as source and as target."""
+        names = ["a b", "a+b", "☺", "%2F", "a//b", "a?b#c", "'\"&<>", "a\\b", "trailing/", "é,;=", "/leading"]
+        for name in names:
+            await ctx.store.put(ctx.bucket, name, name.encode())
+            await ctx.store.copy(ctx.bucket, name, ctx.bucket, f"copy of {name}")
+            await ctx.store.copy(ctx.bucket, f"copy of {name}", ctx.bucket, f"{name}@")
+            assert await ctx.store.read(ctx.bucket, f"{name}@") == name.encode()
+
+    async def test_y08_across_buckets(self, ctx: Context) -> None:
+        """From one bucket to another, both under the same key."""
+        other = await ctx.new_bucket()
+        source = await _put_described(ctx, "key", b"data")
+        await ctx.store.copy(ctx.bucket, "key", other, "key")
+        assert _described(await ctx.store.head(other, "key")) == _described(source)
+        assert await ctx.store.read(other, "key") == b"data"
+        await ctx.store.put(other, "key", b"changed")
+        assert await ctx.store.read(ctx.bucket, "key") == b"data"
+
+    @requires(ServerCopyDriver)
+    async def test_y08_server_copy(self, ctx: Context) -> None:
+        """The capability does what copy does."""
+        other = await ctx.new_bucket()
+        source = await _put_described(ctx, "key", b"data")
+        info = await ctx.store.server_copy(ObjectRef(ctx.bucket, "key"), ObjectRef(other, "copy"))
+        head = await ctx.store.head(other, "copy")
+        assert (_described(head), info.etag) == (_described(source), head.etag)
+        with pytest.raises(ObjectNotFoundError) as caught:
+            await ctx.store.server_copy(ObjectRef(ctx.bucket, "missing"), ObjectRef(other, "copy"))
+        assert caught.value.key == "missing"
+
+    async def test_y10_replaced_metadata(self, ctx: Context) -> None:
+        """With ``replace`` nothing of what was said of the source is left; without, arguments are refused."""
+        await _put_described(ctx, "source", b"data")
+        await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "a.html", replace=True, metadata={"only": "this"})
+        head = await ctx.store.head(ctx.bucket, "a.html")
+        assert _described(head) == (4, "text/html", {"only": "this"}, None, None, None, None)
+        with pytest.raises(InvalidArgumentError):
+            await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "b", metadata={"only": "this"})
+        assert not await ctx.store.exists(ctx.bucket, "b")
+
+    async def test_y11_move_removes_the_source(self, ctx: Context) -> None:
+        """Then the target is what the source was; onto itself a move changes nothing."""
+        source = await _put_described(ctx, "source", b"data")
+        other = await ctx.new_bucket()
+        await ctx.store.move(ctx.bucket, "source", other, "target")
+        assert not await ctx.store.exists(ctx.bucket, "source")
+        assert _described(await ctx.store.head(other, "target")) == _described(source)
+        assert await ctx.store.read(other, "target") == b"data"
+        await ctx.store.move(other, "target", other, "target")
+        assert await ctx.store.read(other, "target") == b"data"
+
+    async def test_y11_failed_move_keeps_the_source(self, ctx: Context) -> None:
+        """Whichever step of it fails."""
+        await ctx.store.put(ctx.bucket, "source", b"data")
+        with pytest.raises(BucketNotFoundError):
+            await ctx.store.move(ctx.bucket, "source", ctx.missing_bucket, "target")
+        with pytest.raises(ObjectNotFoundError):
+            await ctx.store.move(ctx.bucket, "missing", ctx.bucket, "target")
+        for failing in ("copy", "delete"):
+
+            async def refuse(operation: Operation, name: str = failing) -> None:
+                if operation.name == name:
+                    raise UnavailableError("it is refused")
+
+            store = await ctx.reopen(Intercept(refuse))
+            with pytest.raises(UnavailableError):
+                await store.move(ctx.bucket, "source", ctx.bucket, "target")
+            assert await ctx.store.read(ctx.bucket, "source") == b"data"
+            assert await ctx.store.exists(ctx.bucket, "target") is (failing == "delete")
+
+    @requires("delete")
+    async def test_y11_source_that_was_replaced_is_kept(self, ctx: Context) -> None:
+        """What was written to the source during a move is not deleted with it."""
+        await ctx.store.put(ctx.bucket, "source", b"first")
+
+        async def replace_source(operation: Operation) -> None:
+            if operation.name == "delete":
+                await ctx.store.put(ctx.bucket, "source", b"second")
+
+        store = await ctx.reopen(Intercept(replace_source))
+        with pytest.raises(PreconditionFailedError):
+            await store.move(ctx.bucket, "source", ctx.bucket, "target")
+        assert await ctx.store.read(ctx.bucket, "source") == b"second"
+        assert await ctx.store.read(ctx.bucket, "target") == b"first"

@@ -1,0 +1,32 @@
+"""The layers that the suite runs through: each alone, and all of them in two orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from trove_async.driver import Driver
+from trove_async.layers import Limit, log_operations
+
+__all__ = ["ALL_LAYERS", "LAYERS", "PLAIN", "STACKS", "Layer"]
+
+Layer = Callable[[Driver], Driver]
+
+LAYERS: Final[Mapping[str, Layer]] = {
+    "limit": Limit(8),
+    "observe": log_operations(),
+}
+"""Every layer that is shipped, by name; one that is added here joins all stacks."""
+
+PLAIN: Final = "plain"
+ALL_LAYERS: Final = "+".join(LAYERS)
+
+
+def _stacks() -> dict[str, tuple[Layer, ...]]:
+    names = [*LAYERS]
+    orders = [[], *([name] for name in names), names, names[::-1]]
+    return {"+".join(order) or PLAIN: tuple(LAYERS[name] for name in order) for order in orders}
+
+
+STACKS: Final[Mapping[str, tuple[Layer, ...]]] = _stacks()
+"""Name to layers, the innermost first: plain, each layer alone, all of them, all of them the other way round."""

@@ -1,0 +1,173 @@
+"""`ConformanceSuite`: every check, as one class of pytest tests.
+
+A driver's author runs it without writing a test::
+
+    pytest --trove-driver=mypackage.tests:harness
+
+or gives it a place among other tests, where ``TestMine::test_p01_…[mine-plain]`` are their ids::
+
+    class TestMine(ConformanceSuite):
+        harness = harness
+
+**How a check is written.** A module of checks holds one class without a base, such as `PutGetChecks`;
+each check is a coroutine whose name carries its id and which takes `Context` as ``ctx``::
+
+    from trove_async.testing.conformance.context import Context, heavy, requires
+
+    class ConditionChecks:
+        @requires("put_if_none_match")  # conditions by name, capabilities as Protocols: requires(MultipartDriver)
+        @heavy  # runs plainly and through one stack of layers instead of all
+        async def test_c01_create_only(self, ctx: Context) -> None:
+            await ctx.store.put(ctx.bucket, "key", b"1", if_none_match="*")
+
+- ``ctx.store`` is an open `Trove` (in layers, if the run is through layers), ``ctx.bucket`` the name of a
+  new bucket, ``ctx.missing_bucket`` that of none, ``ctx.harness`` the `Harness`, ``ctx.part_size`` its part size.
+- ``await ctx.new_bucket()`` makes one more; ``await ctx.reopen()`` opens a second store over a second driver;
+  ``await ctx.reopen(layer)`` with a layer around it, and ``await ctx.wrap(driver)`` over a driver of the check's own.
+  All of these are emptied, deleted and closed after the check.
+- After each check the suite asserts that ``harness.residue()`` is empty and that no task is left;
+  ``await ctx.assert_clean()`` asserts the first in between.
+- ``pytest.skip(reason)`` for what does not apply to a backend, such as a DSN that it has not.
+- Objects and bodies: `trove_async.testing.helpers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import ClassVar, NamedTuple
+
+import pytest
+import pytest_asyncio
+
+from trove_async.driver import capabilities_of
+from trove_async.testing.conformance.buckets import BucketChecks
+from trove_async.testing.conformance.bulk_listing import BulkListChecks
+from trove_async.testing.conformance.cancellation import CancellationChecks
+from trove_async.testing.conformance.capabilities import CapabilityChecks
+from trove_async.testing.conformance.conditions import ConditionChecks
+from trove_async.testing.conformance.context import Context, leftover_tasks
+from trove_async.testing.conformance.copies import CopyChecks
+from trove_async.testing.conformance.deletes import DeleteChecks
+from trove_async.testing.conformance.events import EventChecks
+from trove_async.testing.conformance.faults import FaultChecks
+from trove_async.testing.conformance.harness import Harness
+from trove_async.testing.conformance.keys import KeyChecks
+from trove_async.testing.conformance.lifecycle_rules import LifecycleRuleChecks
+from trove_async.testing.conformance.lifetime import LifetimeChecks
+from trove_async.testing.conformance.listing import ListChecks
+from trove_async.testing.conformance.metadata import MetadataChecks
+from trove_async.testing.conformance.multipart import MultipartChecks
+from trove_async.testing.conformance.presign import PresignChecks
+from trove_async.testing.conformance.putget import PutGetChecks
+from trove_async.testing.conformance.ranges import RangeChecks
+from trove_async.testing.conformance.session import Harnesses, load_harness
+from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN, STACKS
+from trove_async.testing.conformance.table import check_id, declared_cells
+from trove_async.testing.conformance.versions import VersionChecks
+
+__all__ = ["ConformanceSuite"]
+
+
+class Variant(NamedTuple):
+    """What a check is run on: a backend, and a stack of layers by its name."""
+
+    harness: Harness
+    stack: str
+
+
+@pytest.mark.asyncio
+class ConformanceSuite(
+    LifetimeChecks,
+    BucketChecks,
+    PutGetChecks,
+    MetadataChecks,
+    RangeChecks,
+    ConditionChecks,
+    DeleteChecks,
+    KeyChecks,
+    ListChecks,
+    BulkListChecks,
+    CopyChecks,
+    MultipartChecks,
+    CancellationChecks,
+    FaultChecks,
+    PresignChecks,
+    VersionChecks,
+    EventChecks,
+    LifecycleRuleChecks,
+    CapabilityChecks,
+):
+    """Every check. Subclass it as ``TestSomething`` and set `harness`.
+
+    Attributes:
+        harness: the backend under test; None for those that ``--trove-driver`` names.
+    """
+
+    harness: ClassVar[Harness | None] = None
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each check plainly and through every stack of layers."""
+        name = metafunc.function.__name__
+        heavy = metafunc.definition.get_closest_marker("trove_heavy") is not None
+        harnesses = [self.harness] if self.harness else map(load_harness, metafunc.config.getoption("trove_driver"))
+        variants = [
+            pytest.param(Variant(harness, stack), id=f"{harness.name}-{stack}", marks=_expected(harness, name))
+            for harness in harnesses
+            for stack in ((PLAIN, ALL_LAYERS) if heavy else STACKS)
+        ]
+        metafunc.parametrize("ctx", variants, indirect=True)
+
+    @pytest_asyncio.fixture(loop_scope="function")
+    async def ctx(self, request: pytest.FixtureRequest, trove_harnesses: Harnesses) -> AsyncIterator[Context]:
+        """Give a check its context, and see to it that nothing is left when it is over."""
+        harness, stack = request.param
+        _record(request.node, harness)
+        await trove_harnesses.start(harness)
+        before = asyncio.all_tasks()
+        context = await Context.open(harness, STACKS[stack])
+        try:
+            if stack == PLAIN:
+                _record_cells(request.node, context)
+            _skip_undeclared(request.node, context)
+            yield context
+            await context.assert_clean()
+        finally:
+            await context.aclose()
+        left = await leftover_tasks(before)
+        assert not left, f"tasks that are left running: {left}"
+
+
+class TestConformance(ConformanceSuite):
+    """The suite on each harness that ``--trove-driver`` names."""
+
+
+def _reason(harness: Harness, name: str) -> str | None:
+    return harness.xfails.get(check_id(name)) or harness.xfails.get(name)
+
+
+def _expected(harness: Harness, name: str) -> list[pytest.MarkDecorator]:
+    reason = _reason(harness, name)
+    return [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
+
+
+def _record(node: pytest.Item, harness: Harness) -> None:
+    """Put into the test's properties, which xdist hands on, what the capability table is made of."""
+    name = node.function.__name__  # type: ignore[attr-defined]
+    node.user_properties += [("trove_driver", harness.name), ("trove_check", check_id(name))]
+    if reason := _reason(harness, name):
+        node.user_properties.append(("trove_xfail", reason))
+
+
+def _record_cells(node: pytest.Item, context: Context) -> None:
+    cells = declared_cells(context.store.features, capabilities_of(context.store.driver))
+    node.user_properties.append(("trove_cells", json.dumps(cells)))
+
+
+def _skip_undeclared(node: pytest.Item, context: Context) -> None:
+    for mark in node.iter_markers("trove_requires"):
+        for what in mark.args:
+            if not context.store.supports(what):
+                name = what if isinstance(what, str) else what.__name__
+                pytest.skip(f"{context.harness.name} does not declare {name}")

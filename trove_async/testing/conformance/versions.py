@@ -1,0 +1,178 @@
+"""Z: versions of objects, and the markers where they were deleted."""
+
+from __future__ import annotations
+
+import pytest
+
+from trove_async.driver import ServerCopyDriver, VersioningDriver
+from trove_async.errors import BucketNotEmptyError, BucketNotFoundError, ObjectNotFoundError, VersionNotFoundError
+from trove_async.testing.conformance.context import Context, requires
+from trove_async.testing.helpers import read_all
+from trove_async.types import ObjectInfo, VersioningStatus
+
+__all__ = ["VersionChecks"]
+
+
+async def _put_versions(ctx: Context, *contents: bytes, key: str = "key") -> list[ObjectInfo]:
+    """Keep versions in the bucket and store some; return them oldest first."""
+    await ctx.store.set_versioning(ctx.bucket, True)
+    return [await ctx.store.put(ctx.bucket, key, content, metadata={"v": content.hex()}) for content in contents]
+
+
+async def _ids(ctx: Context, key: str = "key") -> list[str]:
+    return [version.version_id for version in await ctx.store.list_versions(ctx.bucket, key)]
+
+
+def _id(info: ObjectInfo) -> str:
+    assert info.version_id is not None, f"the put of {info.key!r} gave no version id"
+    return info.version_id
+
+
+class VersionChecks:
+    """What was replaced or deleted can be read, restored, and deleted for good."""
+
+    @requires(VersioningDriver)
+    async def test_z01_versioning_is_set_for_each_bucket(self, ctx: Context) -> None:
+        """A new bucket keeps none; whoever stops keeping them keeps those that there are."""
+        assert await ctx.store.get_versioning(ctx.bucket) == VersioningStatus.UNVERSIONED
+        one, two = await _put_versions(ctx, b"1", b"2")
+        assert await ctx.store.get_versioning(ctx.bucket) == VersioningStatus.ENABLED
+        await ctx.store.set_versioning(ctx.bucket, False)
+        assert await ctx.store.get_versioning(ctx.bucket) == VersioningStatus.SUSPENDED
+        await ctx.store.put(ctx.bucket, "key", b"3")
+        await ctx.store.put(ctx.bucket, "key", b"4")
+        assert (await _ids(ctx))[1:] == [two.version_id, one.version_id]
+        assert await ctx.store.read(ctx.bucket, "key") == b"4"
+        with pytest.raises(BucketNotFoundError):
+            await ctx.store.get_versioning(ctx.missing_bucket)
+        with pytest.raises(BucketNotFoundError):
+            await ctx.store.set_versioning(ctx.missing_bucket, True)
+
+    @requires(VersioningDriver)
+    async def test_z01_versions_newest_first(self, ctx: Context) -> None:
+        """Each with what it is, and one of them the latest."""
+        infos = await _put_versions(ctx, b"1", b"22", b"333")
+        await ctx.store.put(ctx.bucket, "key/other", b"x")
+        versions = await ctx.store.list_versions(ctx.bucket, "key")
+        assert [version.version_id for version in versions] == [info.version_id for info in reversed(infos)]
+        assert [version.size for version in versions] == [3, 2, 1]
+        assert [version.etag for version in versions] == [info.etag for info in reversed(infos)]
+        assert [version.is_latest for version in versions] == [True, False, False]
+        assert not any(version.is_delete_marker for version in versions)
+        assert {version.key for version in versions} == {"key"}
+        assert await ctx.store.list_versions(ctx.bucket, "never") == []
+
+    @requires(VersioningDriver)
+    async def test_z01_versions_are_read(self, ctx: Context) -> None:
+        """With content and metadata, by `get_version` and wherever an id is taken."""
+        contents = [b"1", b"22", b"333"]
+        infos = await _put_versions(ctx, *contents)
+        for info, content in zip(infos, contents, strict=True):
+            reader = await ctx.store.get_version(ctx.bucket, "key", _id(info))
+            assert (reader.info.version_id, reader.info.etag) == (info.version_id, info.etag)
+            assert await read_all(reader) == content
+            assert await ctx.store.read(ctx.bucket, "key", version_id=info.version_id) == content
+            head = await ctx.store.head(ctx.bucket, "key", version_id=info.version_id)
+            assert dict(head.metadata) == {"v": content.hex()}
+        for unknown in ("never", "../x", "0" * 64):
+            with pytest.raises(VersionNotFoundError):
+                await ctx.store.get_version(ctx.bucket, "key", unknown)
+            with pytest.raises(VersionNotFoundError):
+                await ctx.store.head(ctx.bucket, "key", version_id=unknown)
+
+    @requires(VersioningDriver)
+    async def test_z01_versions_are_deleted_for_good(self, ctx: Context) -> None:
+        """One in the middle spares the others; without the latest the next newest is it."""
+        one, two, three = map(_id, await _put_versions(ctx, b"1", b"2", b"3"))
+        await ctx.store.delete_version(ctx.bucket, "key", two)
+        await ctx.store.delete_version(ctx.bucket, "key", two)
+        assert await _ids(ctx) == [three, one]
+        with pytest.raises(VersionNotFoundError):
+            await ctx.store.get_version(ctx.bucket, "key", two)
+        assert await ctx.store.read(ctx.bucket, "key") == b"3"
+        await ctx.store.delete(ctx.bucket, "key", version_id=three)
+        assert await ctx.store.read(ctx.bucket, "key") == b"1"
+        [left] = await ctx.store.list_versions(ctx.bucket, "key")
+        assert (left.version_id, left.is_latest) == (one, True)
+        await ctx.store.delete_version(ctx.bucket, "key", one)
+        assert await _ids(ctx) == []
+        with pytest.raises(ObjectNotFoundError):
+            await ctx.store.read(ctx.bucket, "key")
+        assert await ctx.store.list(ctx.bucket).all() == []
+        await ctx.assert_clean()
+
+    @requires(VersioningDriver)
+    async def test_z02_delete_leaves_a_marker(self, ctx: Context) -> None:
+        """The object is gone for everyone who does not ask for a version, and comes back with the marker's end."""
+        [one] = map(_id, await _put_versions(ctx, b"1"))
+        await ctx.store.delete(ctx.bucket, "key")
+        with pytest.raises(ObjectNotFoundError):
+            await ctx.store.read(ctx.bucket, "key")
+        assert not await ctx.store.exists(ctx.bucket, "key")
+        assert await ctx.store.list(ctx.bucket).all() == []
+        marker, version = await ctx.store.list_versions(ctx.bucket, "key")
+        assert (marker.is_delete_marker, marker.is_latest, marker.size, marker.etag) == (True, True, 0, None)
+        assert (version.version_id, version.is_delete_marker, version.is_latest) == (one, False, False)
+        with pytest.raises(VersionNotFoundError):
+            await ctx.store.get_version(ctx.bucket, "key", marker.version_id)
+        with pytest.raises(VersionNotFoundError):
+            await ctx.store.restore_version(ctx.bucket, "key", marker.version_id)
+        with pytest.raises(BucketNotEmptyError):
+            await ctx.store.delete_bucket(ctx.bucket)
+        assert await ctx.store.read(ctx.bucket, "key", version_id=one) == b"1"
+        await ctx.store.delete_version(ctx.bucket, "key", marker.version_id)
+        assert await ctx.store.read(ctx.bucket, "key") == b"1"
+        assert [found.key for found in await ctx.store.list(ctx.bucket).all()] == ["key"]
+
+    @requires(VersioningDriver)
+    async def test_z02_bulk_delete_leaves_markers(self, ctx: Context) -> None:
+        """`delete_many` deletes as delete does."""
+        await _put_versions(ctx, b"1", key="a")
+        await _put_versions(ctx, b"2", key="b")
+        assert await ctx.store.delete_many(ctx.bucket, ["a", "b"]) == 2
+        for key in ("a", "b"):
+            markers = [version.is_delete_marker for version in await ctx.store.list_versions(ctx.bucket, key)]
+            assert markers == [True, False]
+
+    @requires(VersioningDriver)
+    async def test_z03_restored_version_is_the_latest(self, ctx: Context) -> None:
+        """Restoring makes a new version with the old one's content and metadata; nothing is lost by it."""
+        one, two = map(_id, await _put_versions(ctx, b"1", b"22"))
+        restored = await ctx.store.restore_version(ctx.bucket, "key", one)
+        head = await ctx.store.head(ctx.bucket, "key")
+        assert (restored.etag, restored.version_id) == (head.etag, head.version_id)
+        assert dict(head.metadata) == {"v": b"1".hex()}
+        assert await ctx.store.read(ctx.bucket, "key") == b"1"
+        assert await _ids(ctx) == [restored.version_id, two, one]
+        await ctx.store.delete(ctx.bucket, "key")
+        await ctx.store.restore_version(ctx.bucket, "key", one)
+        assert await ctx.store.read(ctx.bucket, "key") == b"1"
+        with pytest.raises(VersionNotFoundError):
+            await ctx.store.restore_version(ctx.bucket, "key", "never")
+
+    @requires(VersioningDriver)
+    async def test_z04_put_gives_a_version_id(self, ctx: Context) -> None:
+        """Put, head, get and the listing of versions agree on it; each put has another."""
+        plain = await ctx.store.put(ctx.bucket, "before", b"x")
+        one, two = await _put_versions(ctx, b"same", b"same")
+        assert None not in (one.version_id, two.version_id)
+        assert one.version_id != two.version_id
+        head = await ctx.store.head(ctx.bucket, "key")
+        async with ctx.store.get(ctx.bucket, "key") as reader:
+            assert reader.info.version_id == head.version_id == two.version_id
+        copied = await ctx.store.copy(ctx.bucket, "key", ctx.bucket, "copy")
+        assert await _ids(ctx, "copy") == [copied.version_id]
+        assert plain.version_id in (None, "null")
+        assert await _ids(ctx, "before") == ["null"]
+        await ctx.store.put(ctx.bucket, "before", b"y")
+        assert await ctx.store.read(ctx.bucket, "before", version_id="null") == b"x"
+
+    @requires(VersioningDriver, ServerCopyDriver)
+    async def test_z04_version_is_copied(self, ctx: Context) -> None:
+        """A copy can be of any version of its source."""
+        one, _ = await _put_versions(ctx, b"1", b"2")
+        await ctx.store.copy(ctx.bucket, "key", ctx.bucket, "copy", source_version_id=one.version_id)
+        assert await ctx.store.read(ctx.bucket, "copy") == b"1"
+        with pytest.raises(VersionNotFoundError):
+            await ctx.store.copy(ctx.bucket, "key", ctx.bucket, "copy", source_version_id="never")
+        assert await ctx.store.read(ctx.bucket, "copy") == b"1"

@@ -1,0 +1,287 @@
+"""`MockDriver`: a driver whose answers a test gives, for tests of code that uses a store.
+
+::
+
+    mock = MockDriver(put=ObjectInfo("a.txt", 5, "1"), head=ObjectNotFoundError())
+    async with trove_async.open(mock) as t:
+        await code_under_test(t)
+    assert mock.calls_to("put")[0].body == b"hello"
+
+For code that needs a store which works, ``memory://`` is the better double; a mock is for the answers that a
+working store does not give.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Self, cast, get_args
+
+from trove_async.body import Body
+from trove_async.driver import (
+    CAPABILITIES,
+    BucketOptions,
+    Condition,
+    CopyOptions,
+    DeleteOptions,
+    Driver,
+    Features,
+    GetOptions,
+    HeadOptions,
+    ListOptions,
+    OpenOptions,
+    PresignMethod,
+    PutOptions,
+    WatchOptions,
+    capabilities_of,
+    methods_of,
+)
+from trove_async.listing import ListPage
+from trove_async.ranges import ByteRange
+from trove_async.reader import ObjectReader
+from trove_async.types import BucketInfo, ObjectEvent, ObjectInfo
+
+if TYPE_CHECKING:
+    from trove_async.dsn import DSN
+
+__all__ = ["Call", "MockDriver", "UnexpectedCallError"]
+
+_CORE: Final = frozenset(Driver.__abstractmethods__) - {"name"}
+_CHECKS: Final = frozenset({"check_bucket", "check_key"})
+_METHODS: Final = _CORE | _CHECKS | frozenset().union(*(methods_of(capability) for capability in CAPABILITIES))
+
+
+class UnexpectedCallError(AssertionError):
+    """A method was called for which the test has given no answer.
+
+    It is no `TroveError`, so that the code under test does not handle it as a failure of the backend.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a driver's method.
+
+    Attributes:
+        name: of the method.
+        arguments: by their names in the contract, such as ``bucket``, ``key`` and ``options``.
+        body: what was put, where the mock has read it: for answers that are neither callable nor an error.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    body: bytes | None = None
+
+
+class MockDriver(Driver):
+    """A driver that answers what the test says, and records what it was asked.
+
+    An answer for each method that may be called is given by the method's name:
+
+    - a function is called with the method's arguments, and awaited if it is async;
+    - an exception, or a class of exceptions, is raised;
+    - any other value is returned. The body of a put or part is then read to its end first, so that its size
+      and checksum are checked, and is found in `Call.body`. ``bytes`` for ``get``, ``get_range`` and ``get_version``
+      are served as an object, in the range that was asked for; for ``watch`` an iterable of events
+      is sent, and then silence.
+
+    A method without an answer raises `UnexpectedCallError`; only ``open`` and ``close`` need none. The driver is open
+    from the start: hand it to `trove_async.open`, or register ``lambda: mock`` for a scheme.
+
+    Attributes:
+        calls: every call so far, in order; ``check_key`` and ``check_bucket`` are not among them.
+    """
+
+    def __new__(cls, *, capabilities: Iterable[type] = (), **answers: Any) -> Self:
+        """Make an instance of the class that has just the capabilities that were asked for."""
+        complete = {capability for capability in CAPABILITIES if methods_of(capability) <= answers.keys()}
+        return cast(Self, object.__new__(_composed(cls, frozenset(capabilities) | complete)))
+
+    def __init__(
+        self,
+        *,
+        name: str = "mock",
+        capabilities: Iterable[type] = (),
+        features: Features | None = None,
+        default_bucket: str | None = None,
+        **answers: Any,
+    ) -> None:
+        """Make a driver.
+
+        Args:
+            name: the driver's name, as in errors.
+            capabilities: those to have besides the ones of which every method has an answer.
+            features: default: these capabilities, every condition, and every presign method.
+            default_bucket: as if the DSN named it.
+            **answers: by the names of the methods of `Driver` and the capabilities.
+
+        Raises:
+            TypeError: a name is no method's, or that of a capability that the driver does not have.
+        """
+        for unknown in answers.keys() - _METHODS:
+            raise TypeError(f"{unknown!r} is no method of Driver or a capability; list is made of list_page")
+        for missing in sorted(name for name in answers if not hasattr(self, name)):
+            raise TypeError(
+                f"{missing!r} belongs to a capability that the mock has not: name it in capabilities=, "
+                "or give an answer for each of its methods"
+            )
+        self.calls: list[Call] = []
+        self.default_bucket = default_bucket
+        self._name = name
+        self._answers = {"open": None, "close": None, "check_key": None, "check_bucket": None, **answers}
+        self._features = features or Features(
+            protocols=capabilities_of(self),
+            conditions=frozenset(get_args(Condition)),
+            presign_methods=frozenset(get_args(PresignMethod)),
+        )
+
+    def calls_to(self, name: str) -> list[Call]:
+        """Return the calls of one method, in order."""
+        return [call for call in self.calls if call.name == name]
+
+    @property
+    def name(self) -> str:
+        """The name that was given."""
+        return self._name
+
+    @property
+    def features(self) -> Features:
+        """What was given, or all that the mock has."""
+        return self._features
+
+    def check_key(self, key: str) -> None:
+        """Answer as the test says; by default every key will do."""
+        self._produce("check_key", key)
+
+    def check_bucket(self, bucket: str) -> None:
+        """Answer as the test says; by default every name will do."""
+        self._produce("check_bucket", bucket)
+
+    async def open(self, dsn: DSN, options: OpenOptions) -> None:
+        """Answer as the test says; by default it succeeds."""
+        await self._answer("open", dsn=dsn, options=options)
+
+    async def close(self) -> None:
+        """Answer as the test says; by default it succeeds."""
+        await self._answer("close")
+
+    async def ping(self) -> None:
+        """Answer as the test says."""
+        await self._answer("ping")
+
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        """Answer as the test says."""
+        return cast(ObjectInfo, await self._answer("put", bucket=bucket, key=key, body=body, options=options))
+
+    async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
+        """Answer as the test says."""
+        return cast(ObjectReader, await self._answer("get", bucket=bucket, key=key, options=options))
+
+    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+        """Answer as the test says."""
+        return cast(ObjectInfo, await self._answer("head", bucket=bucket, key=key, options=options))
+
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
+        """Answer as the test says."""
+        await self._answer("delete", bucket=bucket, key=key, options=options)
+
+    async def copy(
+        self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
+    ) -> ObjectInfo:
+        """Answer as the test says."""
+        answer = await self._answer(
+            "copy", src_bucket=src_bucket, src_key=src_key, dst_bucket=dst_bucket, dst_key=dst_key, options=options
+        )
+        return cast(ObjectInfo, answer)
+
+    async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
+        """Answer as the test says."""
+        return cast(ListPage, await self._answer("list_page", bucket=bucket, options=options))
+
+    async def create_bucket(self, name: str, options: BucketOptions) -> None:
+        """Answer as the test says."""
+        await self._answer("create_bucket", name=name, options=options)
+
+    async def delete_bucket(self, name: str) -> None:
+        """Answer as the test says."""
+        await self._answer("delete_bucket", name=name)
+
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Answer as the test says."""
+        return cast("Sequence[BucketInfo]", await self._answer("list_buckets"))
+
+    async def _answer(self, method: str, /, **arguments: Any) -> Any:
+        at = len(self.calls)
+        self.calls.append(Call(method, arguments))
+        answer = self._answers.get(method)
+        body = arguments.get("body")
+        if isinstance(body, Body) and method in self._answers and not callable(answer) and not _is_error(answer):
+            self.calls[at] = Call(method, arguments, await body.read_all())
+        result = self._produce(method, *arguments.values())
+        if inspect.isawaitable(result):
+            result = await result
+        if isinstance(result, bytes):
+            return _serve(result, arguments)
+        return result
+
+    def _produce(self, method: str, *arguments: Any) -> Any:
+        if method not in self._answers:
+            shown = ", ".join(repr(argument) for argument in arguments if isinstance(argument, str))
+            raise UnexpectedCallError(f"{method}({shown}) was called; say MockDriver({method}=…) if it may be")
+        answer = self._answers[method]
+        if _is_error(answer):
+            raise answer
+        return answer(*arguments) if callable(answer) else answer
+
+    async def _watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
+        self.calls.append(Call("watch", {"bucket": bucket, "options": options}))
+        events = self._produce("watch", bucket, options)
+        if hasattr(events, "__aiter__"):
+            async for event in events:
+                yield event
+            return
+        options.on_ready()
+        for event in events:
+            yield event
+        await asyncio.Event().wait()
+
+
+def _is_error(answer: object) -> bool:
+    return isinstance(answer, BaseException) or (isinstance(answer, type) and issubclass(answer, BaseException))
+
+
+def _serve(data: bytes, arguments: Mapping[str, Any]) -> ObjectReader:
+    wanted = ByteRange()
+    if "offset" in arguments:
+        length = arguments["length"]
+        wanted = ByteRange(arguments["offset"], None if length < 0 else length)
+    elif isinstance(options := arguments.get("options"), GetOptions) and options.range is not None:
+        wanted = options.range
+    # An empty object has no first byte for a range to begin with, and is read all the same.
+    start, stop = wanted.resolve(len(data)) if wanted != ByteRange() else (0, len(data))
+    info = ObjectInfo(arguments["key"], len(data), etag="mock")
+    return ObjectReader(info, data[start:stop], start=start, stop=stop)
+
+
+def _answering(method: str) -> Callable[..., Any]:
+    """Return a method that answers as the test says, with the signature that the contract gives it."""
+    owner = next(capability for capability in CAPABILITIES if method in methods_of(capability))
+    signature = inspect.signature(getattr(owner, method))
+
+    async def answering(self: MockDriver, *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *arguments = bound.arguments.items()
+        return await self._answer(method, **dict(arguments))
+
+    return answering
+
+
+@cache
+def _composed(mock: type[MockDriver], capabilities: frozenset[type]) -> type[MockDriver]:
+    names = frozenset().union(*(methods_of(capability) for capability in capabilities))
+    methods = {name: mock._watch if name == "watch" else _answering(name) for name in sorted(names)}
+    return type(mock.__name__, (mock,), {"__module__": mock.__module__, "__doc__": mock.__doc__, **methods})

@@ -1,0 +1,147 @@
+"""What is stored with an object beside its bytes, and how it is written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from trove_async.driver.options import PutOptions
+from trove_async.keys import content_type_of
+from trove_async.tree.filesystem import Stat
+from trove_async.types import EMPTY, FrozenDict, ObjectInfo
+
+__all__ = ["NONE", "STUB", "Attributes", "etag_of", "info_of", "listed", "time_of"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a put says of an object. None and empty are what a file placed by hand has.
+
+    ``version_id`` is that of the file, where the bucket keeps versions.
+    """
+
+    content_type: str | None = None
+    metadata: Mapping[str, str] = EMPTY
+    tags: Mapping[str, str] = EMPTY
+    storage_class: str | None = None
+    cache_control: str | None = None
+    content_disposition: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
+    checksums: Mapping[str, str] = EMPTY
+    version_id: str | None = None
+
+    @classmethod
+    def of(cls, key: str, options: PutOptions, checksums: Mapping[str, str] = EMPTY) -> Attributes:
+        """Return the attributes that options ask for; the default content type is left out."""
+        content_type = None if options.content_type == content_type_of(key) else options.content_type
+        attributes = cls(
+            content_type=content_type,
+            metadata=options.metadata,
+            tags=options.tags,
+            storage_class=options.storage_class,
+            cache_control=options.cache_control,
+            content_disposition=options.content_disposition,
+            content_encoding=options.content_encoding,
+            content_language=options.content_language,
+            checksums=FrozenDict(checksums) if checksums else EMPTY,
+        )
+        return attributes.normal()
+
+    def normal(self) -> Attributes:
+        """Return `NONE` itself if there is nothing to write down."""
+        return NONE if self == NONE else self
+
+    def for_key(self, source: str, key: str) -> Attributes:
+        """Return the attributes for a copy under another key, with the content type that the source has."""
+        content_type = self.content_type or content_type_of(source)
+        return replace(self, content_type=None if content_type == content_type_of(key) else content_type)
+
+    def encode(self, status: Stat, key: str | None = None) -> bytes:
+        """Write them down, for a file of just this size and time; with the key where the name does not say it."""
+        fields: dict[str, Any] = {"": [status.st_size, status.st_mtime_ns]}
+        if key is not None:
+            fields["key"] = key
+        for short, name in _FIELDS.items():
+            value = getattr(self, name)
+            if value:
+                fields[short] = value
+        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes, status: Stat) -> Attributes:
+        """Read them; none if they are of another generation of the file, which was edited by hand since."""
+        if raw == STUB:
+            return NONE
+        try:
+            fields = json.loads(raw)
+            if fields.pop("") != [status.st_size, status.st_mtime_ns]:
+                return NONE
+            values = {_FIELDS[short]: value for short, value in fields.items() if short in _FIELDS}
+            for name in ("metadata", "tags", "checksums"):
+                if name in values:
+                    values[name] = FrozenDict(values[name])
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return NONE  # not written by us
+
+
+_FIELDS: Final = {
+    "t": "content_type",
+    "m": "metadata",
+    "g": "tags",
+    "c": "storage_class",
+    "cc": "cache_control",
+    "cd": "content_disposition",
+    "ce": "content_encoding",
+    "cl": "content_language",
+    "k": "checksums",
+    "v": "version_id",
+}
+
+NONE: Final = Attributes()
+STUB: Final = b"sidecar"
+"""The attribute of a file whose attributes are in a sidecar."""
+
+
+def etag_of(status: Stat) -> str:
+    """Return the ETag of a file: its generation.
+
+    No two files that exist have the same inode, and every write of ours has a time of its own to the
+    nanosecond; an edit by hand changes the time too.
+    """
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+
+
+def time_of(mtime_ns: int) -> datetime:
+    """Return a file's time, exact to the microsecond, which floating point would not be."""
+    return _EPOCH + timedelta(microseconds=mtime_ns // 1000)
+
+
+def listed(key: str, status: Stat) -> ObjectInfo:
+    """Return what a listing says of an object."""
+    return ObjectInfo(key, status.st_size, etag_of(status), time_of(status.st_mtime_ns))
+
+
+def info_of(key: str, status: Stat, a: Attributes) -> ObjectInfo:
+    """Return what is known of an object."""
+    return ObjectInfo(
+        key,
+        status.st_size,
+        etag_of(status),
+        time_of(status.st_mtime_ns),
+        a.content_type or content_type_of(key),
+        a.metadata,
+        a.version_id,
+        a.storage_class,
+        a.cache_control,
+        a.content_disposition,
+        a.content_encoding,
+        a.content_language,
+        a.checksums,
+    )

@@ -1,0 +1,72 @@
+"""Finding the file of a key, and the place for a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from trove_async.tree.filesystem import FileSystem, Stat, is_dir, is_file
+from trove_async.tree.layout import Layout
+from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, path_of
+
+__all__ = ["Lookup"]
+
+R = TypeVar("R")
+
+
+class Lookup:
+    """Finds files. Every directory on the way is looked at, so that no symbolic link leads out of the root."""
+
+    def __init__(self, fs: FileSystem, layout: Layout) -> None:
+        self._fs = fs
+        self._layout = layout
+
+    async def open(self, bucket: str, key: str) -> tuple[str, int] | None:
+        """Return the path of an object and a handle for it; None if there is none."""
+        return await self._walk(self._layout.bucket(bucket), path_of(key), 0, self._fs.open)
+
+    async def find(self, bucket: str, key: str) -> tuple[str, Stat] | None:
+        """Return the path of an object and its status; None if there is none."""
+        return await self._walk(self._layout.bucket(bucket), path_of(key), 0, self._file_status)
+
+    async def _file_status(self, path: str) -> Stat | None:
+        status = await self._fs.lstat(path)
+        return status if is_file(status) else None
+
+    async def _walk(
+        self, parent: str, names: list[str], at: int, probe: Callable[[str], Awaitable[R | None]]
+    ) -> tuple[str, R] | None:
+        path = f"{parent}/{names[at]}"
+        if at == len(names) - 1:
+            found = await probe(path)
+            if found is None:
+                path += FILE
+                found = await probe(path)
+            return None if found is None else (path, found)
+        variants = (path,) if path.endswith(CONTINUED) else (path, path + DIRECTORY)
+        for variant in variants:
+            if is_dir(await self._fs.lstat(variant)):
+                below = await self._walk(variant, names, at + 1, probe)
+                if below is not None:
+                    return below
+        return None
+
+    async def place(self, bucket: str, key: str) -> str:
+        """Return the path for an object that has none yet; the directories on the way may be missing."""
+        names = path_of(key)
+        path = self._layout.bucket(bucket)
+        missing = False
+        for name in names[:-1]:
+            path = f"{path}/{name}"
+            if missing:
+                continue
+            status = await self._fs.lstat(path)
+            if status is None:
+                missing = True
+            elif not is_dir(status):
+                path += DIRECTORY
+                missing = await self._fs.lstat(path) is None
+        path = f"{path}/{names[-1]}"
+        if not missing and is_dir(await self._fs.lstat(path)):
+            path += FILE
+        return path

@@ -1,0 +1,343 @@
+"""Committing and removing objects, one key at a time, under that key's lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from trove_async.driver.conditions import check_write
+from trove_async.errors import (
+    BackendError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    VersionNotFoundError,
+)
+from trove_async.tree.attributes import NONE, Attributes, etag_of, info_of, listed
+from trove_async.tree.buckets import Buckets, BucketSettings
+from trove_async.tree.filesystem import FileSystem, Stat
+from trove_async.tree.layout import Layout
+from trove_async.tree.lookup import Lookup
+from trove_async.tree.records import Records
+from trove_async.tree.versions import NULL, StoredVersion, Versions, new_version_id
+from trove_async.types import ObjectInfo, VersionInfo, VersioningStatus
+
+__all__ = ["Objects", "OpenObject", "Temporary"]
+
+Checkpoint = Callable[[], None]
+_TRIES = 100
+
+
+@dataclass(slots=True)
+class Temporary:
+    """A file that is being written, and is no object yet."""
+
+    path: str
+    handle: int
+    committed: bool = False
+
+
+@dataclass(slots=True)
+class OpenObject:
+    """An object that is open for reading."""
+
+    path: str
+    handle: int
+    status: Stat
+    attributes: Attributes
+    info: ObjectInfo
+
+
+class _Clock:
+    """Gives every write a time of its own, which its ETag is made of."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> int:
+        with self._lock:
+            self._last = max(self._last + 1, time.time_ns())
+            return self._last
+
+
+class Objects:
+    """The objects of a tree."""
+
+    def __init__(self, fs: FileSystem, layout: Layout, buckets: Buckets) -> None:
+        self._fs = fs
+        self._layout = layout
+        self._buckets = buckets
+        self._lookup = Lookup(fs, layout)
+        self._records = Records(fs, layout)
+        self._versions = Versions(fs, layout)
+        self.now = _Clock()
+
+    # Reading
+
+    async def open(self, bucket: str, key: str, version_id: str | None = None) -> OpenObject:
+        """Open an object, or a version of it.
+
+        Raises:
+            ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError: it does not exist.
+        """
+        found = await self._lookup.open(bucket, key)
+        if found is not None:
+            opened = await self._opened(bucket, key, *found)
+            if version_id is None or version_id == (opened.attributes.version_id or NULL):
+                return opened
+            await self._fs.close(opened.handle)
+        if version_id is None:
+            await self._buckets.require(bucket)
+            raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
+        for version in await self._versions.stored(bucket, key):
+            if version.version_id == version_id and not version.is_delete_marker:
+                handle = await self._fs.open(version.path)
+                if handle is not None:
+                    return await self._opened(bucket, key, version.path, handle)
+        await self._buckets.require(bucket)
+        raise VersionNotFoundError(f"the object {key!r} has no version {version_id!r}", bucket=bucket, key=key)
+
+    async def _opened(self, bucket: str, key: str, path: str, handle: int) -> OpenObject:
+        try:
+            status = await self._fs.fstat(handle)
+            attributes = await self._records.read(bucket, key, handle, status)
+        except BaseException:
+            await self._fs.close(handle)
+            raise
+        return OpenObject(path, handle, status, attributes, info_of(key, status, attributes))
+
+    async def find(self, bucket: str, key: str) -> ObjectInfo | None:
+        """Return what a listing says of an object; None if there is none."""
+        found = await self._lookup.find(bucket, key)
+        return None if found is None else listed(key, found[1])
+
+    # Writing
+
+    async def commit(
+        self,
+        bucket: str,
+        key: str,
+        temporary: Temporary,
+        attributes: Attributes,
+        checkpoint: Checkpoint,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        before: Callable[[], Awaitable[None]] | None = None,
+    ) -> ObjectInfo:
+        """Make an object of a temporary, which is durable and in place, or still a temporary, when this returns.
+
+        The rename is the one commit. All that the object consists of is written before it.
+
+        Args:
+            bucket, key: the object.
+            temporary: written whole; its handle stays open.
+            attributes: of the object, without a version.
+            checkpoint: called right before the rename; raises to stop it.
+            if_match, if_none_match: decided under the lock under which the rename happens.
+            before: awaited under the lock before the rename, if it is given; it may raise too.
+        """
+        settings = await self._buckets.settings(bucket)
+        now = self.now()
+        if settings.versioning is VersioningStatus.ENABLED:
+            attributes = replace(attributes, version_id=new_version_id(now))
+        await self._fs.set_time(temporary.handle, now)
+        status = await self._fs.fstat(temporary.handle)
+        attached = await self._records.attach(temporary.handle, status, attributes)
+        await self._fs.sync(temporary.handle)
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            current = await self._lookup.find(bucket, key)
+            check_write(None if current is None else etag_of(current[1]), if_match, if_none_match)
+            if before is not None:
+                await before()
+            checkpoint()
+            kept = await self._keep_current(bucket, key, settings, current, checkpoint)
+            if not attached:
+                await self._records.write_sidecar(bucket, key, status, attributes)
+            await self._put_in_place(bucket, key, temporary.path, None if current is None else current[0])
+            temporary.committed = True
+            if current is not None and not kept and not self._fs.has_attributes:
+                await self._records.drop(bucket, key, current[1])
+        return info_of(key, status, attributes)
+
+    async def _keep_current(
+        self,
+        bucket: str,
+        key: str,
+        settings: BucketSettings,
+        current: tuple[str, Stat] | None,
+        checkpoint: Checkpoint,
+    ) -> bool:
+        """Keep the latest version before it is replaced or deleted, as far as the bucket keeps versions."""
+        if settings.versioning is VersioningStatus.UNVERSIONED:
+            return False
+        version_id = None if current is None else await self._version_of(bucket, key, current[0])
+        if settings.versioning is VersioningStatus.SUSPENDED:
+            # What comes now is the null version, and there is only one.
+            await self._versions.drop_null(bucket, key)
+            if version_id == NULL:
+                version_id = None
+        if current is None or version_id is None:
+            return False
+        await self._versions.keep(bucket, key, current[0], version_id)
+        checkpoint()
+        return True
+
+    async def _version_of(self, bucket: str, key: str, path: str) -> str:
+        handle = await self._fs.open(path)
+        if handle is None:
+            return NULL
+        try:
+            status = await self._fs.fstat(handle)
+            return (await self._records.read(bucket, key, handle, status)).version_id or NULL
+        finally:
+            await self._fs.close(handle)
+
+    async def _put_in_place(self, bucket: str, key: str, source: str, target: str | None) -> None:
+        """Rename a file to where the key's file is, or is to be."""
+        for _ in range(_TRIES):
+            path = target or await self._lookup.place(bucket, key)
+            try:
+                await self._fs.rename(source, path)
+            except FileNotFoundError:
+                await self._make_parents(bucket, path)
+            except (IsADirectoryError, NotADirectoryError):
+                pass  # another key has taken the name meanwhile; there is another place
+            else:
+                await self._fs.sync_directory(path.rpartition("/")[0])
+                return
+            target = None
+        raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
+
+    async def _make_parents(self, bucket: str, path: str) -> None:
+        base = self._layout.bucket(bucket)
+        await self._buckets.require(bucket)
+        at = base
+        for name in path[len(base) + 1 :].split("/")[:-1]:
+            at = f"{at}/{name}"
+            try:
+                await self._fs.mkdir(at)
+            except FileExistsError:
+                continue  # made by another, or a file: the rename will tell
+            except (FileNotFoundError, NotADirectoryError):
+                return  # removed again by another; try from the start
+
+    # Deleting
+
+    async def delete(self, bucket: str, key: str, checkpoint: Checkpoint, *, if_match: str | None = None) -> None:
+        """Delete an object; a delete marker is left where the bucket keeps versions."""
+        settings = await self._buckets.settings(bucket)
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            current = await self._lookup.find(bucket, key)
+            if current is None:
+                await self._buckets.require(bucket)
+            if if_match is not None:
+                check_write(None if current is None else etag_of(current[1]), if_match, None)
+            checkpoint()
+            kept = await self._keep_current(bucket, key, settings, current, checkpoint)
+            if current is not None:
+                await self._remove(bucket, key, current, keep_record=kept)
+            if settings.versioning is not VersioningStatus.UNVERSIONED:
+                enabled = settings.versioning is VersioningStatus.ENABLED
+                now = self.now()
+                await self._versions.mark_deleted(bucket, key, new_version_id(now) if enabled else NULL, now)
+
+    async def _remove(self, bucket: str, key: str, current: tuple[str, Stat], *, keep_record: bool = False) -> None:
+        path, status = current
+        await self._fs.unlink(path)
+        parent = path.rpartition("/")[0]
+        await self._fs.sync_directory(parent)
+        if not keep_record and not self._fs.has_attributes:
+            await self._records.drop(bucket, key, status)
+        base = self._layout.bucket(bucket)
+        while parent != base and await self._fs.rmdir(parent):
+            parent = parent.rpartition("/")[0]
+
+    async def delete_version(
+        self, bucket: str, key: str, version_id: str, checkpoint: Checkpoint, *, if_match: str | None = None
+    ) -> None:
+        """Delete one version for good; if it was the latest, the next newest takes its place."""
+        await self._buckets.require(bucket)
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            current = await self._lookup.find(bucket, key)
+            stored = await self._versions.stored(bucket, key)
+            latest_id = None if current is None else await self._version_of(bucket, key, current[0])
+            stored = [v for v in stored if v.version_id != latest_id]  # left by a commit that was cut short
+            checkpoint()
+            if current is not None and latest_id == version_id:
+                if if_match is not None:
+                    check_write(etag_of(current[1]), if_match, None)
+                await self._replace_latest(bucket, key, current, stored[0] if stored else None)
+            else:
+                doomed = next((v for v in stored if v.version_id == version_id), None)
+                if if_match is not None and (doomed is None or etag_of(doomed.status) != if_match):
+                    raise PreconditionFailedError(f"version {version_id!r} is missing or has another ETag")
+                if doomed is None:
+                    return
+                if current is None and stored[0] is doomed and doomed.is_delete_marker and len(stored) > 1:
+                    await self._revive(bucket, key, stored[1])
+                await self._fs.unlink(doomed.path)
+            await self._versions.tidy(bucket, key)
+
+    async def _replace_latest(
+        self, bucket: str, key: str, current: tuple[str, Stat], following: StoredVersion | None
+    ) -> None:
+        if following is None or following.is_delete_marker:
+            await self._remove(bucket, key, current)
+        else:
+            await self._put_in_place(bucket, key, following.path, current[0])
+
+    async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
+        if not version.is_delete_marker:
+            await self._put_in_place(bucket, key, version.path, None)
+
+    async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
+        """Return the versions and markers of a key, newest first."""
+        await self._buckets.require(bucket)
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            found = await self._lookup.find(bucket, key)
+            stored = await self._versions.stored(bucket, key)
+            if found is None:
+                return [v.info(key, is_latest=n == 0 and v.is_delete_marker) for n, v in enumerate(stored)]
+            latest_id = await self._version_of(bucket, key, found[0])
+            latest = StoredVersion(latest_id, found[0], found[1], False).info(key, is_latest=True)
+        return [latest, *(v.info(key, is_latest=False) for v in stored if v.version_id != latest_id)]
+
+    async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
+        """Return the versions that are not the latest; each with the time at which it was replaced."""
+        await self._buckets.require(bucket)
+        found: list[VersionInfo] = []
+        async for key in self._versions.keys(bucket):
+            if key.startswith(prefix):
+                newer: VersionInfo | None = None
+                for version in await self.list_versions(bucket, key):
+                    if newer is not None and not version.is_delete_marker:
+                        found.append(replace(version, last_modified=newer.last_modified))
+                    newer = version
+        return sorted(found, key=lambda version: version.key)
+
+    # Changing what is stored with an object
+
+    async def change_attributes(
+        self,
+        bucket: str,
+        key: str,
+        change: Callable[[Attributes], Attributes],
+        checkpoint: Checkpoint,
+        *,
+        if_match: str | None = None,
+    ) -> None:
+        """Replace an object's attributes, atomically; its bytes, ETag and time stay."""
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            opened = await self.open(bucket, key)
+            try:
+                if if_match is not None:
+                    check_write(opened.info.etag, if_match, None)
+                checkpoint()
+                attributes = change(opened.attributes)
+                if attributes != opened.attributes or attributes is not NONE:
+                    await self._records.rewrite(bucket, key, opened.handle, opened.status, attributes)
+            finally:
+                await self._fs.close(opened.handle)

@@ -1,0 +1,66 @@
+"""Storing attributes with a file: in its extended attribute, or in a sidecar where that does not do."""
+
+from __future__ import annotations
+
+import errno
+
+from trove_async.tree.attributes import NONE, STUB, Attributes
+from trove_async.tree.filesystem import FileSystem, Stat
+from trove_async.tree.layout import Layout
+
+__all__ = ["Records"]
+
+
+class Records:
+    """Reads and writes attributes.
+
+    A sidecar is named for the generation of its file and written before the file is renamed into place: the
+    file that is there selects its own, and no other. A sidecar that no file selects is swept.
+    """
+
+    def __init__(self, fs: FileSystem, layout: Layout) -> None:
+        self._fs = fs
+        self._layout = layout
+
+    async def attach(self, handle: int, status: Stat, attributes: Attributes) -> bool:
+        """Store attributes in a file that is not in place yet; False if they need a sidecar."""
+        if attributes is NONE:
+            return True
+        if not self._fs.has_attributes:
+            return False
+        if await self._fs.set_attribute(handle, attributes.encode(status)):
+            return True
+        if not await self._fs.set_attribute(handle, STUB):
+            raise OSError(errno.ENOSPC, "the file system holds no extended attribute of even a few bytes")
+        return False
+
+    async def write_sidecar(self, bucket: str, key: str, status: Stat, attributes: Attributes) -> None:
+        """Store attributes that do not fit into the file; under the key's lock, before the file is renamed."""
+        await self._fs.write_file(self._sidecar(bucket, key, status), attributes.encode(status, key))
+
+    async def read(self, bucket: str, key: str, handle: int, status: Stat) -> Attributes:
+        """Return the attributes of an open file; none if it was put or edited by hand."""
+        if self._fs.has_attributes:
+            raw = await self._fs.get_attribute(handle)
+            if raw is None:
+                return NONE
+            if raw != STUB:
+                return Attributes.decode(raw, status)
+        raw = await self._fs.read_file(self._sidecar(bucket, key, status))
+        return NONE if raw is None else Attributes.decode(raw, status)
+
+    async def rewrite(self, bucket: str, key: str, handle: int, status: Stat, attributes: Attributes) -> None:
+        """Replace the attributes of a file that is in place, atomically; its ETag stays."""
+        if self._fs.has_attributes and await self._fs.set_attribute(handle, attributes.encode(status)):
+            await self.drop(bucket, key, status)
+            return
+        await self.write_sidecar(bucket, key, status, attributes)
+        if self._fs.has_attributes:
+            await self._fs.set_attribute(handle, STUB)
+
+    async def drop(self, bucket: str, key: str, status: Stat) -> None:
+        """Remove the sidecar of a file that is gone."""
+        await self._fs.unlink(self._sidecar(bucket, key, status))
+
+    def _sidecar(self, bucket: str, key: str, status: Stat) -> str:
+        return self._layout.sidecar(bucket, key, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,212 @@
+"""Multipart uploads: a directory for each, with a manifest and a file for each part."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any, Final
+
+from trove_async.checksums import Checksum, new_hasher, verify
+from trove_async.driver.options import CompleteOptions, PutOptions
+from trove_async.errors import InvalidPartError, UploadNotFoundError
+from trove_async.tree.attributes import Attributes, etag_of
+from trove_async.tree.buckets import Buckets, make_directories, remove_all
+from trove_async.tree.filesystem import FileSystem, Stat
+from trove_async.tree.layout import Layout
+from trove_async.tree.objects import Objects, Temporary
+from trove_async.types import FrozenDict, ObjectInfo, PartInfo, UploadInfo
+
+__all__ = ["Uploads"]
+
+Checkpoint = Callable[[], None]
+_ID: Final = re.compile(r"[0-9a-f]{32}\Z")
+_MANIFEST: Final = "manifest"
+_READ_SIZE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    path: str
+    key: str
+    initiated_at: datetime
+    options: PutOptions
+
+
+class Uploads:
+    """The open uploads of a tree."""
+
+    def __init__(
+        self, fs: FileSystem, layout: Layout, buckets: Buckets, objects: Objects, *, min_part_size: int
+    ) -> None:
+        self._fs = fs
+        self._layout = layout
+        self._buckets = buckets
+        self._objects = objects
+        self._min_part_size = min_part_size
+
+    async def initiate(self, bucket: str, key: str, options: PutOptions) -> str:
+        """Begin an upload and return its id."""
+        await self._buckets.require(bucket)
+        upload_id = token_hex(16)
+        manifest = {"key": key, "initiated_at": datetime.now(UTC).isoformat(), "options": asdict(options)}
+        # The directory appears with its manifest in it, so that one without is a rest and can be swept.
+        draft = self._fs.temporary()
+        await self._fs.mkdir(draft)
+        await self._fs.write_file(f"{draft}/{_MANIFEST}", json.dumps(manifest).encode())
+        await make_directories(self._fs, self._layout.uploads(bucket))
+        await self._fs.rename(draft, self._layout.upload(bucket, upload_id))
+        await self._fs.sync_directory(self._layout.uploads(bucket))
+        return upload_id
+
+    async def require(self, bucket: str, key: str, upload_id: str) -> _Upload:
+        """Return an open upload.
+
+        Raises:
+            UploadNotFoundError: there is none of that id for that key.
+        """
+        upload = await self._load(bucket, upload_id) if _ID.match(upload_id) else None
+        if upload is None or upload.key != key:
+            await self._buckets.require(bucket)
+            raise UploadNotFoundError(f"no upload {upload_id!r} of {key!r} is open", bucket=bucket, key=key)
+        return upload
+
+    async def _load(self, bucket: str, upload_id: str) -> _Upload | None:
+        path = self._layout.upload(bucket, upload_id)
+        raw = await self._fs.read_file(f"{path}/{_MANIFEST}")
+        if raw is None:
+            return None
+        manifest: dict[str, Any] = json.loads(raw)
+        options = manifest["options"]
+        if options["checksum"] is not None:
+            options["checksum"] = Checksum(**options["checksum"])
+        for name in ("metadata", "tags"):
+            options[name] = FrozenDict(options[name])
+        initiated_at = datetime.fromisoformat(manifest["initiated_at"])
+        return _Upload(path, manifest["key"], initiated_at, PutOptions(**options))
+
+    async def store_part(
+        self, bucket: str, key: str, upload_id: str, number: int, temporary: Temporary, checkpoint: Checkpoint
+    ) -> PartInfo:
+        """Make a part of a temporary."""
+        upload = await self.require(bucket, key, upload_id)
+        await self._fs.set_time(temporary.handle, self._objects.now())
+        await self._fs.sync(temporary.handle)
+        status = await self._fs.fstat(temporary.handle)
+        checkpoint()
+        try:
+            await self._fs.rename(temporary.path, f"{upload.path}/{number:05}")
+        except FileNotFoundError:
+            raise UploadNotFoundError(f"the upload {upload_id!r} was aborted meanwhile", key=key) from None
+        temporary.committed = True
+        await self._fs.sync_directory(upload.path)
+        return PartInfo(number, etag_of(status), status.st_size)
+
+    async def parts(self, bucket: str, key: str, upload_id: str) -> list[PartInfo]:
+        """Return the parts that are stored."""
+        upload = await self.require(bucket, key, upload_id)
+        return [PartInfo(number, etag_of(status), status.st_size) for number, status in await self._stored(upload)]
+
+    async def _stored(self, upload: _Upload) -> list[tuple[int, Stat]]:
+        found: list[tuple[int, Stat]] = []
+        async for entry in self._fs.scan(upload.path):
+            if entry.name != _MANIFEST:
+                status = await self._fs.lstat(f"{upload.path}/{entry.name}")
+                if status is not None:
+                    found.append((int(entry.name), status))
+        return sorted(found, key=lambda part: part[0])
+
+    async def complete(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartInfo],
+        options: CompleteOptions,
+        temporary: Temporary,
+        checkpoint: Checkpoint,
+    ) -> ObjectInfo:
+        """Join the parts in a temporary and make the object of it."""
+        upload = await self.require(bucket, key, upload_id)
+        await self._check_parts(upload, parts)
+        for part in parts:
+            await self._append(upload, part, temporary, checkpoint)
+        checksums = await self._checksums(upload, temporary)
+
+        async def still_open() -> None:
+            # Two completions, or one and an abort: who comes first under the key's lock is right.
+            await self.require(bucket, key, upload_id)
+
+        info = await self._objects.commit(
+            bucket,
+            key,
+            temporary,
+            Attributes.of(key, upload.options, checksums),
+            checkpoint,
+            if_match=options.if_match,
+            if_none_match=options.if_none_match,
+            before=still_open,
+        )
+        await remove_all(self._fs, upload.path)
+        return info
+
+    async def _check_parts(self, upload: _Upload, parts: Sequence[PartInfo]) -> None:
+        stored = dict(await self._stored(upload))
+        for part in parts:
+            status = stored.get(part.number)
+            if status is None:
+                raise InvalidPartError(f"part {part.number} was not uploaded")
+            if etag_of(status) != part.etag:
+                raise InvalidPartError(f"part {part.number} was uploaded again since: its ETag is {etag_of(status)!r}")
+            if status.st_size < self._min_part_size and part is not parts[-1]:
+                raise InvalidPartError(
+                    f"part {part.number} has {status.st_size} bytes; all but the last need {self._min_part_size}"
+                )
+
+    async def _append(self, upload: _Upload, part: PartInfo, temporary: Temporary, checkpoint: Checkpoint) -> None:
+        handle = await self._fs.open(f"{upload.path}/{part.number:05}")
+        if handle is None:
+            raise UploadNotFoundError("the upload was aborted meanwhile", key=upload.key)
+        try:
+            await self._fs.copy_data(handle, temporary.handle, checkpoint)
+        finally:
+            await self._fs.close(handle)
+
+    async def _checksums(self, upload: _Upload, temporary: Temporary) -> dict[str, str]:
+        wanted = upload.options.checksum
+        if wanted is None:
+            return {}
+        hasher = new_hasher(wanted.algorithm)
+        offset = 0
+        while chunk := await self._fs.read(temporary.handle, offset, _READ_SIZE):
+            hasher.update(chunk)
+            offset += len(chunk)
+        digest = hasher.hexdigest()
+        if wanted.value is not None:
+            verify(wanted.algorithm, wanted.value, digest, "the parts together")
+        return {wanted.algorithm: digest}
+
+    async def abort(self, bucket: str, key: str, upload_id: str) -> None:
+        """Give an upload up; one that is not open is success."""
+        await self._buckets.require(bucket)
+        if not _ID.match(upload_id):
+            return
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            upload = await self._load(bucket, upload_id)
+            if upload is not None and upload.key == key:
+                # Without its manifest it is no upload any more, whatever becomes of the rest.
+                await self._fs.unlink(f"{upload.path}/{_MANIFEST}")
+                await remove_all(self._fs, upload.path)
+
+    async def list(self, bucket: str, prefix: str) -> Sequence[UploadInfo]:
+        """Return the open uploads."""
+        await self._buckets.require(bucket)
+        found: list[UploadInfo] = []
+        async for entry in self._fs.scan(self._layout.uploads(bucket)):
+            upload = await self._load(bucket, entry.name) if _ID.match(entry.name) else None
+            if upload is not None and upload.key.startswith(prefix):
+                found.append(UploadInfo(entry.name, upload.key, upload.initiated_at))
+        return sorted(found, key=lambda info: (info.key, info.initiated_at))

@@ -1,0 +1,129 @@
+"""The versions of an object that are not the latest, and the markers of its deletions.
+
+They lie in one directory for each key: a file for each version, named by its id, ``ID.deleted`` for a
+delete marker, and ``key``, which says whose they are. Time decides what is newer. The object itself, at its
+place in the bucket, is the latest version; if there is none, it is deleted, whatever lies here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Final
+
+from trove_async.tree.attributes import etag_of, time_of
+from trove_async.tree.filesystem import FileSystem, Stat
+from trove_async.tree.layout import Layout
+from trove_async.types import VersionInfo
+
+__all__ = ["NULL", "StoredVersion", "Versions", "new_version_id"]
+
+NULL: Final = "null"
+"""The id of the version that was stored while no versions were kept."""
+
+_DELETED: Final = ".deleted"
+_KEY: Final = "key"
+
+
+def new_version_id(mtime_ns: int) -> str:
+    """Return an id that sorts by time."""
+    return f"{mtime_ns:016x}{token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version or marker that lies in the directory of versions."""
+
+    version_id: str
+    path: str
+    status: Stat
+    is_delete_marker: bool
+
+    def info(self, key: str, *, is_latest: bool) -> VersionInfo:
+        """Return what users see of it."""
+        return VersionInfo(
+            self.version_id,
+            key,
+            0 if self.is_delete_marker else self.status.st_size,
+            time_of(self.status.st_mtime_ns),
+            is_latest,
+            self.is_delete_marker,
+            None if self.is_delete_marker else etag_of(self.status),
+        )
+
+
+class Versions:
+    """The directories of versions."""
+
+    def __init__(self, fs: FileSystem, layout: Layout) -> None:
+        self._fs = fs
+        self._layout = layout
+
+    async def stored(self, bucket: str, key: str) -> list[StoredVersion]:
+        """Return what is stored of a key, newest first."""
+        directory = self._layout.versions(bucket, key)
+        found: list[StoredVersion] = []
+        async for entry in self._fs.scan(directory):
+            if entry.name == _KEY:
+                continue
+            path = f"{directory}/{entry.name}"
+            status = await self._fs.lstat(path)
+            if status is not None:
+                marker = entry.name.endswith(_DELETED)
+                found.append(StoredVersion(entry.name.removesuffix(_DELETED), path, status, marker))
+        return sorted(found, key=lambda version: version.status.st_mtime_ns, reverse=True)
+
+    async def keys(self, bucket: str) -> AsyncIterator[str]:
+        """Yield the keys that have something stored."""
+        base = self._layout.all_versions(bucket)
+        async for group in self._fs.scan(base):
+            async for entry in self._fs.scan(f"{base}/{group.name}"):
+                raw = await self._fs.read_file(f"{base}/{group.name}/{entry.name}/{_KEY}")
+                if raw is not None:
+                    yield raw.decode()
+
+    async def keep(self, bucket: str, key: str, path: str, version_id: str) -> None:
+        """Keep the file at ``path``, which is about to be replaced, by giving it a second name."""
+        directory = await self._directory(bucket, key)
+        target = f"{directory}/{version_id}"
+        try:
+            await self._fs.link(path, target)
+        except FileExistsError:
+            # Left by a commit that was cut short: the same file; or the null version of old, which goes.
+            await self._fs.unlink(target)
+            await self._fs.link(path, target)
+        await self._fs.sync_directory(directory)
+
+    async def mark_deleted(self, bucket: str, key: str, version_id: str, mtime_ns: int) -> None:
+        """Store a delete marker."""
+        directory = await self._directory(bucket, key)
+        path = f"{directory}/{version_id}{_DELETED}"
+        await self._fs.unlink(path)
+        handle = await self._fs.create(path)
+        try:
+            await self._fs.set_time(handle, mtime_ns)
+            await self._fs.sync(handle)
+        finally:
+            await self._fs.close(handle)
+        await self._fs.sync_directory(directory)
+
+    async def drop_null(self, bucket: str, key: str) -> None:
+        """Remove the null version, or null marker, which a newer one has replaced."""
+        directory = self._layout.versions(bucket, key)
+        await self._fs.unlink(f"{directory}/{NULL}")
+        await self._fs.unlink(f"{directory}/{NULL}{_DELETED}")
+
+    async def tidy(self, bucket: str, key: str) -> None:
+        """Remove the directory of a key that has nothing stored any more."""
+        if not await self.stored(bucket, key):
+            directory = self._layout.versions(bucket, key)
+            await self._fs.unlink(f"{directory}/{_KEY}")
+            await self._fs.rmdir(directory)
+
+    async def _directory(self, bucket: str, key: str) -> str:
+        directory = self._layout.versions(bucket, key)
+        path = f"{directory}/{_KEY}"
+        if await self._fs.lstat(path) is None:
+            await self._fs.write_file(path, key.encode())
+        return directory

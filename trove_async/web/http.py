@@ -1,0 +1,277 @@
+"""What RFC 9110 says about objects: ranges, conditions, headers, statuses. No I/O and no framework.
+
+Requests' headers are mappings with names in lower case; answers' headers are pairs of name and value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Final
+from urllib.parse import quote
+
+from trove_async.errors import (
+    AccessDeniedError,
+    BodySizeError,
+    BucketAlreadyExistsError,
+    BucketNotEmptyError,
+    ChecksumError,
+    InvalidArgumentError,
+    LifetimeError,
+    NotFoundError,
+    OperationTimeoutError,
+    PreconditionFailedError,
+    RangeNotSatisfiableError,
+    StorageFullError,
+    TransientError,
+    TroveError,
+    UnsupportedError,
+)
+from trove_async.ranges import ByteRange
+from trove_async.store.arguments import ObjectArguments
+from trove_async.types import ObjectInfo
+
+__all__ = [
+    "METADATA_PREFIX",
+    "VERSION_HEADER",
+    "Headers",
+    "content_length",
+    "error_body",
+    "error_status",
+    "evaluate",
+    "is_conditional",
+    "not_modified_headers",
+    "object_headers",
+    "parse_range",
+    "range_applies",
+    "stored_headers",
+    "write_conditions",
+]
+
+Headers = Mapping[str, str]
+
+METADATA_PREFIX: Final = "X-Trove-Meta-"
+"""Begins the names of the headers that carry metadata; their values are percent-encoded UTF-8."""
+
+VERSION_HEADER: Final = "X-Trove-Version-Id"
+"""Carries the version id of what was read or written."""
+
+_RANGE = re.compile(r"bytes\s*=\s*(\d{0,64})\s*-\s*(\d{0,64})\s*\Z", re.IGNORECASE | re.ASCII)
+_ETAG = re.compile(r'\s*(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|\Z)')
+_TOKEN = re.compile(r"[A-Za-z0-9._-]+\Z")
+_CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range")
+_STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
+    (PreconditionFailedError, 412),
+    (RangeNotSatisfiableError, 416),
+    (AccessDeniedError, 403),
+    (NotFoundError, 404),
+    (BucketAlreadyExistsError, 409),
+    (BucketNotEmptyError, 409),
+    (InvalidArgumentError, 400),
+    (BodySizeError, 400),
+    (ChecksumError, 400),
+    (StorageFullError, 507),
+    (UnsupportedError, 501),
+    (OperationTimeoutError, 504),
+    (TransientError, 503),
+    (LifetimeError, 503),
+)
+
+
+def parse_range(headers: Headers) -> ByteRange | None:
+    """Return the range that a request asks for; None for all of the object.
+
+    A Range that is malformed, of another unit, or of several ranges is ignored, as section 14.2 allows.
+    """
+    match = _RANGE.match(headers.get("range", "").strip())
+    if match is None:
+        return None
+    first, last = match.groups()
+    if first and last:
+        length = int(last) - int(first) + 1
+        return ByteRange(int(first), length) if length > 0 else None
+    if first:
+        return ByteRange(int(first))
+    return ByteRange.suffix(int(last)) if last and int(last) else None
+
+
+def is_conditional(headers: Headers) -> bool:
+    """Tell whether the answer depends on what the object is now."""
+    return any(name in headers for name in _CONDITIONS)
+
+
+def evaluate(headers: Headers, info: ObjectInfo) -> int | None:
+    """Decide the conditions of a read, in the order of section 13.2.2.
+
+    Returns:
+        412, 304, or None if the request is to be answered.
+    """
+    modified = _whole_seconds(info.last_modified)
+    if "if-match" in headers:
+        if not _matches(headers["if-match"], info.etag, weakly=False):
+            return 412
+    elif (since := _date(headers.get("if-unmodified-since"))) and modified and modified > since:
+        return 412
+    if "if-none-match" in headers:
+        if _matches(headers["if-none-match"], info.etag, weakly=True):
+            return 304
+    elif (since := _date(headers.get("if-modified-since"))) and modified and modified <= since:
+        return 304
+    return None
+
+
+def range_applies(headers: Headers, info: ObjectInfo) -> bool:
+    """Tell whether If-Range, if there is one, lets the range stand (section 13.1.5)."""
+    value = headers.get("if-range")
+    if value is None:
+        return True
+    date = _date(value)
+    if date is not None:
+        return date == _whole_seconds(info.last_modified)
+    return "," not in value and value.strip() != "*" and _matches(value, info.etag, weakly=False)
+
+
+def write_conditions(headers: Headers) -> tuple[str | None, str | None]:
+    """Return ``if_match`` and ``if_none_match`` of a write; no condition is ignored.
+
+    Raises:
+        InvalidArgumentError: a condition names several ETags, or none.
+        PreconditionFailedError: If-Match has a weak ETag, which matches nothing.
+        UnsupportedError: a condition is one on dates, which no store decides under races.
+    """
+    if "if-unmodified-since" in headers:
+        raise UnsupportedError("If-Unmodified-Since is not honoured for writes; use If-Match")
+    weak, if_match = _single_etag(headers, "if-match")
+    if weak:
+        raise PreconditionFailedError("a weak ETag never matches in If-Match")
+    return if_match, _single_etag(headers, "if-none-match")[1]
+
+
+def _single_etag(headers: Headers, name: str) -> tuple[bool, str | None]:
+    value = headers.get(name)
+    if value is None:
+        return False, None
+    if value.strip() == "*":
+        return False, "*"
+    etags = _etags(value)
+    if len(etags) != 1:
+        raise InvalidArgumentError(f"{name} of a write is '*' or one quoted ETag")
+    return etags[0]
+
+
+def _etags(value: str) -> list[tuple[bool, str]]:
+    """Return the ETags of a list, each with whether it is weak; empty if the list is malformed."""
+    found: list[tuple[bool, str]] = []
+    position = 0
+    while position < len(value):
+        match = _ETAG.match(value, position)
+        if match is None:
+            return []
+        found.append((match["weak"] is not None, match["tag"]))
+        position = match.end()
+    return found
+
+
+def _matches(value: str, etag: str, *, weakly: bool) -> bool:
+    if value.strip() == "*":
+        return True
+    return any(tag == etag and (weakly or not weak) for weak, tag in _etags(value))
+
+
+def _date(value: str | None) -> datetime | None:
+    """Return the moment that a header names; None if it names none, and is to be ignored."""
+    if value is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _whole_seconds(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(microsecond=0)
+
+
+def object_headers(
+    info: ObjectInfo, *, content_type: str | None = None, content_disposition: str | None = None
+) -> list[tuple[str, str]]:
+    """Return the headers that describe an object, but for its length.
+
+    Args:
+        info: of the object.
+        content_type, content_disposition: said instead of what is stored.
+
+    A value that cannot stand in a header is left out, whatever backend it came from.
+    """
+    found: list[tuple[str, str | None]] = [
+        ("Content-Type", content_type or info.content_type),
+        ("Content-Disposition", content_disposition or info.content_disposition),
+        ("Content-Encoding", info.content_encoding),
+        ("Content-Language", info.content_language),
+        ("Cache-Control", info.cache_control),
+        ("ETag", f'"{info.etag}"' if _ETAG.match(f'"{info.etag}"') else None),
+        ("Last-Modified", _http_date(info.last_modified)),
+        (VERSION_HEADER, info.version_id),
+        ("Accept-Ranges", "bytes"),
+        # What is served was uploaded by someone: no browser shall guess that it is a page.
+        ("X-Content-Type-Options", "nosniff"),
+        *(
+            (METADATA_PREFIX + name, quote(value, safe=""))
+            for name, value in info.metadata.items()
+            if _TOKEN.match(name)
+        ),
+    ]
+    return [(name, value) for name, value in found if value and value.isascii() and value.isprintable()]
+
+
+def not_modified_headers(info: ObjectInfo) -> list[tuple[str, str]]:
+    """Return the headers of a 304, which says only what a cache needs (section 15.4.5)."""
+    wanted = ("ETag", "Last-Modified", "Cache-Control")
+    return [(name, value) for name, value in object_headers(info) if name in wanted]
+
+
+def _http_date(moment: datetime | None) -> str | None:
+    return None if moment is None else format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+def stored_headers(headers: Headers) -> ObjectArguments:
+    """Return the headers of an upload that are stored with the object, as arguments of ``put``."""
+    return ObjectArguments(
+        content_type=headers.get("content-type") or None,
+        cache_control=headers.get("cache-control") or None,
+        content_disposition=headers.get("content-disposition") or None,
+        content_encoding=headers.get("content-encoding") or None,
+        content_language=headers.get("content-language") or None,
+    )
+
+
+def content_length(headers: Headers) -> int | None:
+    """Return the length of a request's body; None if it says none.
+
+    Raises:
+        InvalidArgumentError: it is no number.
+    """
+    value = headers.get("content-length")
+    if value is None:
+        return None
+    if not value.isascii() or not value.isdigit() or len(value) > 20:
+        raise InvalidArgumentError("Content-Length is no number")
+    return int(value)
+
+
+def error_status(error: TroveError) -> int:
+    """Return the status that an error is answered with."""
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
+def error_body(error: TroveError) -> bytes:
+    """Return the JSON that says what went wrong: ``code`` and ``message``.
+
+    What is the server's own fault is said in general terms: its details are for the log.
+    """
+    message = error.message if error_status(error) < 500 else error.default_message
+    return json.dumps({"code": type(error).__name__.removesuffix("Error"), "message": message}).encode()
