@@ -108,6 +108,7 @@ for _scheme, _path in _BUILTIN.items():
     register(_scheme, _path)
 
 __all__ = [
+    "DSN",
     "AccessDeniedError",
     "AsyncReadable",
     "BackendError",
@@ -128,7 +129,6 @@ __all__ = [
     "ChecksumError",
     "CleanupWarning",
     "ClosedError",
-    "DSN",
     "DeleteResult",
     "Driver",
     "DriverRegistrationError",

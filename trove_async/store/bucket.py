@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Unpack, overload
@@ -81,6 +82,12 @@ class Bucket:
     ) -> list[bytes]:
         """Return the bytes of several ranges of one object."""
         return await self._trove.read_ranges(self.name, key, ranges, coalesce_gap=coalesce_gap)
+
+    async def download(
+        self, key: str, path: str | os.PathLike[str], *, version_id: str | None = None, if_match: str | None = None
+    ) -> ObjectInfo:
+        """Save an object as a file."""
+        return await self._trove.download(self.name, key, path, version_id=version_id, if_match=if_match)
 
     async def head(self, key: str, **options: Unpack[HeadArguments]) -> ObjectInfo:
         """Describe an object."""

@@ -21,9 +21,8 @@ from trove_async.driver.capabilities import (
     VersioningDriver,
 )
 from trove_async.driver.options import CompleteOptions, CopyOptions, WatchOptions
-from trove_async.errors import InvalidArgumentError, InvalidPartError, UnsupportedError
+from trove_async.errors import InvalidArgumentError, InvalidPartError, InvalidRangeError, UnsupportedError
 from trove_async.keys import check_prefix, check_tags
-from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import (
     ObjectArguments,
@@ -65,7 +64,8 @@ class CapabilityVerbs(ObjectVerbs):
         The keyword arguments are those of ``put`` that describe the object.
         """
         driver = self._capable(MultipartDriver, "initiate_multipart", bucket, key)
-        options = put_options(key, checksum=checksum, limits=self._features.limits, **stored)
+        with self._locating("initiate_multipart", bucket, key):
+            options = put_options(key, checksum=checksum, limits=self._features.limits, **stored)
         return await self._run("initiate_multipart", bucket, key, driver.initiate_multipart(bucket, key, options))
 
     async def upload_part(
@@ -92,13 +92,15 @@ class CapabilityVerbs(ObjectVerbs):
         """
         driver = self._capable(MultipartDriver, "upload_part", bucket, key)
         limits = self._features.limits
-        if not isinstance(number, int) or not 1 <= number <= limits.max_parts:
-            raise InvalidPartError(f"a part's number is 1 to {limits.max_parts}, not {number!r}")
-        body = self._body(data, None, size, on_progress)
+        with self._locating("upload_part", bucket, key):
+            if not isinstance(number, int) or not 1 <= number <= limits.max_parts:
+                raise InvalidPartError(f"a part's number is 1 to {limits.max_parts}, not {number!r}")
+            body = self._body(data, None, size, on_progress)
         try:
             await self._run("upload_part", bucket, key, body.prepare())
             if body.size is not None and limits.max_part_size is not None and body.size > limits.max_part_size:
-                raise InvalidPartError(f"the part has {body.size} bytes, more than {limits.max_part_size}")
+                message = f"the part has {body.size} bytes, more than {limits.max_part_size}"
+                raise InvalidPartError(message, operation="upload_part", bucket=bucket, key=key, driver=self._name)
             return await self._run("upload_part", bucket, key, driver.upload_part(bucket, key, upload_id, number, body))
         finally:
             await self._close_body(body)
@@ -123,12 +125,13 @@ class CapabilityVerbs(ObjectVerbs):
             PreconditionFailedError, ObjectAlreadyExistsError: a condition does not hold.
         """
         driver = self._capable(MultipartDriver, "complete_multipart", bucket, key)
-        if if_match is not None and if_none_match is not None:
-            raise InvalidArgumentError("give if_match or if_none_match, not both", operation="complete_multipart")
-        for value in (if_match, if_none_match):
-            self._require_condition("complete", "complete_multipart", value)
-        checked = check_parts(parts)
-        options = CompleteOptions(if_match=plain_etag(if_match), if_none_match=plain_etag(if_none_match))
+        with self._locating("complete_multipart", bucket, key):
+            if if_match is not None and if_none_match is not None:
+                raise InvalidArgumentError("give if_match or if_none_match, not both")
+            for value in (if_match, if_none_match):
+                self._require_condition("complete", "complete_multipart", value)
+            checked = check_parts(parts)
+            options = CompleteOptions(if_match=plain_etag(if_match), if_none_match=plain_etag(if_none_match))
         work = driver.complete_multipart(bucket, key, upload_id, checked, options)
         return await self._run("complete_multipart", bucket, key, work)
 
@@ -149,7 +152,8 @@ class CapabilityVerbs(ObjectVerbs):
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[UploadInfo]:
         """Return the open uploads, in the order of their keys, then of their begin."""
         driver = self._capable(MultipartDriver, "list_multipart_uploads", bucket)
-        check_prefix(prefix)
+        with self._locating("list_multipart_uploads", bucket):
+            check_prefix(prefix)
         work = driver.list_multipart_uploads(bucket, prefix)
         return [*await self._run("list_multipart_uploads", bucket, None, work)]
 
@@ -182,7 +186,8 @@ class CapabilityVerbs(ObjectVerbs):
         driver = self._capable(PresignDriver, operation, bucket, key)
         if method not in self._features.presign_methods:
             raise UnsupportedError(f"this store cannot sign {method}", operation=operation, driver=self._name)
-        options = presign_options(self._features.limits, **arguments)
+        with self._locating(operation, bucket, key):
+            options = presign_options(self._features.limits, **arguments)
         return cast(str, await self._run(operation, bucket, key, getattr(driver, operation)(bucket, key, options)))
 
     # Versioning
@@ -251,17 +256,18 @@ class CapabilityVerbs(ObjectVerbs):
             BucketNotFoundError: the bucket does not exist.
         """
         driver = self._capable(NotificationDriver, "watch", bucket)
-        check_prefix(prefix)
-        if not isinstance(buffer_size, int) or buffer_size < 1:
-            raise InvalidArgumentError("buffer_size must be 1 or more", operation="watch")
-        if not poll_interval > 0:
-            raise InvalidArgumentError("poll_interval must be more than 0 seconds", operation="watch")
-        if resume_token is not None and not self._features.watch_resume:
-            raise UnsupportedError("this store cannot resume a watch", operation="watch", driver=self._name)
-        try:
-            wanted = frozenset(EventType) if events is None else frozenset(EventType(e) for e in events)
-        except ValueError as error:
-            raise InvalidArgumentError(f"{error}; there are {', '.join(EventType)}", operation="watch") from None
+        with self._locating("watch", bucket):
+            check_prefix(prefix)
+            if not isinstance(buffer_size, int) or buffer_size < 1:
+                raise InvalidArgumentError("buffer_size must be 1 or more")
+            if not poll_interval > 0:
+                raise InvalidArgumentError("poll_interval must be more than 0 seconds")
+            if resume_token is not None and not self._features.watch_resume:
+                raise UnsupportedError("this store cannot resume a watch")
+            try:
+                wanted = frozenset(EventType) if events is None else frozenset(EventType(e) for e in events)
+            except ValueError as error:
+                raise InvalidArgumentError(f"{error}; there are {', '.join(EventType)}") from None
 
         def subscribe(on_ready: Any) -> Any:
             self._check_usable()
@@ -292,7 +298,9 @@ class CapabilityVerbs(ObjectVerbs):
             InvalidLifecycleError: a rule contradicts itself; before any I/O.
         """
         driver = self._capable(LifecycleDriver, "set_lifecycle", bucket)
-        await self._run("set_lifecycle", bucket, None, driver.set_lifecycle(bucket, check_lifecycle(rules)))
+        with self._locating("set_lifecycle", bucket):
+            checked = check_lifecycle(rules)
+        await self._run("set_lifecycle", bucket, None, driver.set_lifecycle(bucket, checked))
 
     async def get_lifecycle(self, bucket: str) -> list[LifecycleRule]:
         """Return the bucket's lifecycle rules; empty if there are none."""
@@ -328,7 +336,8 @@ class CapabilityVerbs(ObjectVerbs):
         """
         driver = self._capable(RangeDriver, "get_range", bucket, key)
         if offset < 0 or length < -1:
-            ByteRange(max(0, offset), -1)  # raises; a suffix is for get()
+            message = f"get_range needs an offset of 0 or more and a length of -1 or more, not {offset} and {length}"
+            raise InvalidRangeError(message, operation="get_range", bucket=bucket, key=key, driver=self._name)
         return self._adopt(await self._run("get_range", bucket, key, driver.get_range(bucket, key, offset, length)))
 
     async def server_copy(self, src: ObjectRef, dst: ObjectRef) -> ObjectInfo:
@@ -348,7 +357,9 @@ class CapabilityVerbs(ObjectVerbs):
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; the object and its ETag stay as they are."""
         driver = self._capable(TaggingDriver, "set_tags", bucket, key)
-        await self._run("set_tags", bucket, key, driver.set_tags(bucket, key, dict(check_tags(tags))))
+        with self._locating("set_tags", bucket, key):
+            checked = dict(check_tags(tags))
+        await self._run("set_tags", bucket, key, driver.set_tags(bucket, key, checked))
 
     async def delete_tags(self, bucket: str, key: str) -> None:
         """Remove an object's tags."""

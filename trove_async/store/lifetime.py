@@ -31,6 +31,23 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
+class _Locating:
+    __slots__ = ("_bucket", "_driver", "_key", "_operation")
+
+    def __init__(self, operation: str, bucket: str | None, key: str | None, driver: str) -> None:
+        self._operation = operation
+        self._bucket = bucket
+        self._key = key
+        self._driver = driver
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, TroveError):
+            error.locate(self._operation, self._bucket, self._key, self._driver)
+
+
 class Lifetime:
     """What every call on a store goes through: is it open, is it ours, is the name valid."""
 
@@ -102,6 +119,10 @@ class Lifetime:
         except TroveError as error:
             error.locate(operation, driver=self._name)
             raise
+
+    def _locating(self, operation: str, bucket: str | None = None, key: str | None = None) -> _Locating:
+        """Return a block in which an error of the tree is told where it happened: that of the arguments."""
+        return _Locating(operation, bucket, key, self._name)
 
     async def _run(self, operation: str, bucket: str | None, key: str | None, work: Awaitable[R]) -> R:
         """Await a driver's work; an error of the tree is told where it happened."""

@@ -1,9 +1,8 @@
-"""The verbs for objects that every store has."""
+"""The verbs that write, delete and list objects; with those that read, what every store has."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Unpack, overload
 
@@ -12,30 +11,23 @@ import anyio
 from trove_async.body import Body, BodyLike, Progress
 from trove_async.cancellation import finish
 from trove_async.checksums import Checksum
-from trove_async.driver.capabilities import BulkDeleteDriver, Condition
+from trove_async.driver.capabilities import BulkDeleteDriver
 from trove_async.driver.options import CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListOptions, PutOptions
 from trove_async.errors import (
     InvalidArgumentError,
     NotFoundError,
-    ObjectChangedError,
-    PreconditionFailedError,
     TroveError,
-    UnsupportedError,
 )
 from trove_async.keys import check_key, check_prefix
 from trove_async.listing import Item, ListPage, ObjectIterator
-from trove_async.ranges import ByteRange, RangeLike, coalesce
-from trove_async.reader import ObjectReader, OpeningReader
 from trove_async.store.arguments import (
     PutArguments,
     default_put_options,
-    get_options,
-    head_options,
     plain_etag,
     put_options,
 )
 from trove_async.store.bulk import BulkDelete
-from trove_async.store.lifetime import Lifetime
+from trove_async.store.reads import ReadVerbs
 from trove_async.types import DeleteResult, ObjectInfo
 from trove_async.writer import ObjectWriter
 
@@ -50,26 +42,12 @@ _RANGE_REQUESTS = 10
 _DELETE_REQUESTS = 16
 
 
-class ObjectVerbs(Lifetime):
-    """Put, get, head, delete, copy, move and list."""
-
-    def _require_condition(self, condition: Condition, operation: str, value: object) -> None:
-        if value is not None and condition not in self._features.conditions:
-            raise UnsupportedError(
-                f"this store cannot honour the condition {condition!r}, and would not ignore it",
-                operation=operation,
-                driver=self._name,
-            )
+class ObjectVerbs(ReadVerbs):
+    """Put, delete, copy, move and list."""
 
     def _require_write_conditions(self, operation: str, options: PutOptions) -> None:
         self._require_condition("put_if_match", operation, options.if_match)
         self._require_condition("put_if_none_match", operation, options.if_none_match)
-
-    def _require_read_conditions(self, operation: str, options: HeadOptions) -> None:
-        for value in (
-            options.if_match, options.if_none_match, options.if_modified_since, options.if_unmodified_since
-        ):  # fmt: skip
-            self._require_condition("get", operation, value)
 
     async def put(
         self,
@@ -127,23 +105,25 @@ class ObjectVerbs(Lifetime):
         if described == _NOTHING:
             options = default_put_options(key)
         else:
-            options = put_options(
-                key,
-                content_type=content_type,
-                metadata=metadata,
-                tags=tags,
-                storage_class=storage_class,
-                cache_control=cache_control,
-                content_disposition=content_disposition,
-                content_encoding=content_encoding,
-                content_language=content_language,
-                if_match=if_match,
-                if_none_match=if_none_match,
-                checksum=checksum,
-                limits=self._features.limits,
-            )
-            self._require_write_conditions("put", options)
-        body = self._body(data, options.checksum, size, on_progress)
+            with self._locating("put", bucket, key):
+                options = put_options(
+                    key,
+                    content_type=content_type,
+                    metadata=metadata,
+                    tags=tags,
+                    storage_class=storage_class,
+                    cache_control=cache_control,
+                    content_disposition=content_disposition,
+                    content_encoding=content_encoding,
+                    content_language=content_language,
+                    if_match=if_match,
+                    if_none_match=if_none_match,
+                    checksum=checksum,
+                    limits=self._features.limits,
+                )
+                self._require_write_conditions("put", options)
+        with self._locating("put", bucket, key):
+            body = self._body(data, options.checksum, size, on_progress)
         if body.buffer is not None:
             return await self._run("put", bucket, key, self._driver.put(bucket, key, body, options))
         try:
@@ -160,196 +140,6 @@ class ObjectVerbs(Lifetime):
     async def _close_body(self, body: Body) -> None:
         await finish(body.aclose(), timeout=self._cleanup_timeout, leftover="the source of a body")
 
-    def get(
-        self,
-        bucket: str,
-        key: str,
-        *,
-        range: RangeLike | None = None,
-        version_id: str | None = None,
-        if_match: str | None = None,
-        if_none_match: str | None = None,
-        if_modified_since: datetime | None = None,
-        if_unmodified_since: datetime | None = None,
-    ) -> OpeningReader:
-        """Open an object: ``async with t.get(…) as reader``, or ``reader = await t.get(…)``.
-
-        Args:
-            bucket, key: which object.
-            range: ``(offset, length)``, length None to the end; offset ``-n`` with length None for the last n bytes.
-                What lies past the end is cut off.
-            version_id: a version other than the latest.
-            if_match: only the object of this ETag.
-            if_none_match: only if the ETag is another.
-            if_modified_since, if_unmodified_since: aware; compared in whole seconds.
-
-        Raises (when awaited or entered):
-            ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError: it does not exist.
-            RangeNotSatisfiableError: the range starts at or past the end.
-            NotModifiedError, PreconditionFailedError: a condition says so.
-        """
-
-        async def opening() -> ObjectReader:
-            self._check("get", bucket, key)
-            options = (
-                _GET
-                if (range, version_id, if_match, if_none_match, if_modified_since, if_unmodified_since) == (None,) * 6
-                else get_options(
-                    range=range,
-                    version_id=version_id,
-                    if_match=if_match,
-                    if_none_match=if_none_match,
-                    if_modified_since=if_modified_since,
-                    if_unmodified_since=if_unmodified_since,
-                )
-            )
-            return await self._open_reader(bucket, key, options)
-
-        return OpeningReader(opening)
-
-    async def _open_reader(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-        if options is not _GET:
-            self._require_read_conditions("get", options)
-            if options.range is not None and options.range.empty:
-                # Nothing is read, so that only existence and conditions are asked about.
-                head = HeadOptions(
-                    version_id=options.version_id,
-                    if_match=options.if_match,
-                    if_none_match=options.if_none_match,
-                    if_modified_since=options.if_modified_since,
-                    if_unmodified_since=options.if_unmodified_since,
-                )
-                info = await self._run("get", bucket, key, self._driver.head(bucket, key, head))
-                start, stop = options.range.resolve(info.size)
-                return ObjectReader(info, b"", start=start, stop=stop)
-        reader = await self._run("get", bucket, key, self._driver.get(bucket, key, options))
-        return self._adopt(reader)
-
-    async def read(
-        self,
-        bucket: str,
-        key: str,
-        range: RangeLike | None = None,
-        *,
-        version_id: str | None = None,
-        if_match: str | None = None,
-        if_none_match: str | None = None,
-    ) -> bytes:
-        """Return an object's bytes, or those of a range; a range of length 0 is ``b""`` without a request.
-
-        Arguments and errors are those of `get`.
-        """
-        self._check("read", bucket, key)
-        if range is None and (version_id, if_match, if_none_match) == (None, None, None):
-            options = _GET
-        else:
-            options = get_options(range=range, version_id=version_id, if_match=if_match, if_none_match=if_none_match)
-            if options.range is not None and options.range.empty:
-                return b""
-        reader = await self._open_reader(bucket, key, options)
-        if reader.buffered:
-            return await reader.read()
-        async with reader:
-            return await self._run("read", bucket, key, reader.read())
-
-    async def read_ranges(
-        self, bucket: str, key: str, ranges: Sequence[RangeLike], *, coalesce_gap: int = 1024 * 1024
-    ) -> list[bytes]:
-        """Return the bytes of several ranges of one object, in their order.
-
-        Ranges that lie within ``coalesce_gap`` bytes of each other are fetched together, the
-        others in parallel; all are of the same object, also when it is replaced meanwhile.
-
-        Raises:
-            RangeNotSatisfiableError: a range starts at or past the end.
-            ObjectChangedError: the object was replaced between two fetches.
-        """
-        self._check("read_ranges", bucket, key)
-        if coalesce_gap < 0:
-            raise InvalidArgumentError("coalesce_gap must be 0 or more")
-        wanted = [ByteRange.of(r) for r in ranges]
-        results = [b""] * len(wanted)
-        fetches = coalesce(wanted, coalesce_gap)
-        if not fetches:
-            return results
-        etag = await self._fetch(bucket, key, fetches[0], wanted, results, None)
-        pinned = etag if "get" in self._features.conditions else None
-        limiter = anyio.CapacityLimiter(_RANGE_REQUESTS)
-        failures: list[Exception] = []
-
-        async def fetch(item: tuple[ByteRange, list[int]]) -> None:
-            async with limiter:
-                if failures:
-                    return
-                try:
-                    if await self._fetch(bucket, key, item, wanted, results, pinned) != etag:
-                        raise ObjectChangedError(operation="read_ranges", bucket=bucket, key=key)
-                except PreconditionFailedError as error:
-                    failures.append(error)
-                except Exception as error:  # noqa: BLE001 - raised below, alone and not in a group
-                    failures.append(error)
-
-        async with anyio.create_task_group() as group:
-            for item in fetches[1:]:
-                group.start_soon(fetch, item)
-        if failures:
-            if type(failures[0]) is PreconditionFailedError:
-                raise ObjectChangedError(operation="read_ranges", bucket=bucket, key=key) from failures[0]
-            raise failures[0]
-        return results
-
-    async def _fetch(
-        self,
-        bucket: str,
-        key: str,
-        item: tuple[ByteRange, list[int]],
-        wanted: Sequence[ByteRange],
-        results: list[bytes],
-        if_match: str | None,
-    ) -> str:
-        joined, positions = item
-        async with await self._open_reader(bucket, key, GetOptions(range=joined, if_match=if_match)) as reader:
-            data = await self._run("read_ranges", bucket, key, reader.read())
-        for position in positions:
-            start, stop = wanted[position].resolve(reader.info.size)
-            results[position] = data[start - reader.start : stop - reader.start]
-        return reader.info.etag
-
-    async def head(
-        self,
-        bucket: str,
-        key: str,
-        *,
-        version_id: str | None = None,
-        if_match: str | None = None,
-        if_none_match: str | None = None,
-        if_modified_since: datetime | None = None,
-        if_unmodified_since: datetime | None = None,
-    ) -> ObjectInfo:
-        """Describe an object; arguments and errors are those of `get`."""
-        self._check("head", bucket, key)
-        if (version_id, if_match, if_none_match, if_modified_since, if_unmodified_since) == (None,) * 5:
-            options = _HEAD
-        else:
-            options = head_options(
-                version_id=version_id,
-                if_match=if_match,
-                if_none_match=if_none_match,
-                if_modified_since=if_modified_since,
-                if_unmodified_since=if_unmodified_since,
-            )
-            self._require_read_conditions("head", options)
-        return await self._run("head", bucket, key, self._driver.head(bucket, key, options))
-
-    async def exists(self, bucket: str, key: str) -> bool:
-        """Tell whether an object exists; False where the bucket does not."""
-        self._check("exists", bucket, key)
-        try:
-            await self._run("exists", bucket, key, self._driver.head(bucket, key, _HEAD))
-        except NotFoundError:
-            return False
-        return True
-
     async def delete(
         self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
     ) -> None:
@@ -363,11 +153,10 @@ class ObjectVerbs(Lifetime):
             PreconditionFailedError: ``if_match`` names another object, or there is none.
         """
         self._check("delete", bucket, key)
-        options = (
-            _DELETE
-            if version_id is None and if_match is None
-            else DeleteOptions(version_id=version_id, if_match=plain_etag(if_match))
-        )
+        options = _DELETE
+        if version_id is not None or if_match is not None:
+            with self._locating("delete", bucket, key):
+                options = DeleteOptions(version_id=version_id, if_match=plain_etag(if_match))
         self._require_condition("delete", "delete", if_match)
         await self._run("delete", bucket, key, self._driver.delete(bucket, key, options))
 
@@ -388,7 +177,9 @@ class ObjectVerbs(Lifetime):
         """
         self._check("delete_many", bucket)
         if isinstance(keys, str):
-            raise InvalidArgumentError("keys is one str; give a list of keys", operation="delete_many")
+            raise InvalidArgumentError(
+                "keys is one str; give a list of keys", operation="delete_many", bucket=bucket, driver=self._name
+            )
         return BulkDelete(
             partial(self._delete_chunk, bucket),
             keys,
@@ -477,38 +268,38 @@ class ObjectVerbs(Lifetime):
         """
         self._check("copy", src_bucket, src_key)
         self._check_names("copy", dst_bucket, dst_key)
-        described = put_options(
-            dst_key,
-            content_type=content_type,
-            metadata=metadata,
-            tags=tags,
-            storage_class=storage_class,
-            cache_control=cache_control,
-            content_disposition=content_disposition,
-            content_encoding=content_encoding,
-            content_language=content_language,
-            if_match=if_match,
-            if_none_match=if_none_match,
-            limits=self._features.limits,
-        )
-        if not replace and described != put_options(
-            dst_key, if_match=if_match, if_none_match=if_none_match, limits=self._features.limits
-        ):
-            raise InvalidArgumentError(
-                "content type, metadata and the like replace all that the source has: say so with replace=True",
-                operation="copy",
+        with self._locating("copy", dst_bucket, dst_key):
+            described = put_options(
+                dst_key,
+                content_type=content_type,
+                metadata=metadata,
+                tags=tags,
+                storage_class=storage_class,
+                cache_control=cache_control,
+                content_disposition=content_disposition,
+                content_encoding=content_encoding,
+                content_language=content_language,
+                if_match=if_match,
+                if_none_match=if_none_match,
+                limits=self._features.limits,
             )
-        options = _COPY
-        if replace or any((source_version_id, source_if_match, if_match, if_none_match)):
-            options = CopyOptions(
-                replace=described if replace else None,
-                source_version_id=source_version_id,
-                source_if_match=plain_etag(source_if_match),
-                if_match=described.if_match,
-                if_none_match=described.if_none_match,
-            )
-            for value in (source_if_match, if_match, if_none_match):
-                self._require_condition("copy", "copy", value)
+            if not replace and described != put_options(
+                dst_key, if_match=if_match, if_none_match=if_none_match, limits=self._features.limits
+            ):
+                raise InvalidArgumentError(
+                    "content type, metadata and the like replace all that the source has: say so with replace=True"
+                )
+            options = _COPY
+            if replace or any((source_version_id, source_if_match, if_match, if_none_match)):
+                options = CopyOptions(
+                    replace=described if replace else None,
+                    source_version_id=source_version_id,
+                    source_if_match=plain_etag(source_if_match),
+                    if_match=described.if_match,
+                    if_none_match=described.if_none_match,
+                )
+                for value in (source_if_match, if_match, if_none_match):
+                    self._require_condition("copy", "copy", value)
         try:
             return await self._driver.copy(src_bucket, src_key, dst_bucket, dst_key, options)
         except NotFoundError as error:
@@ -595,15 +386,16 @@ class ObjectVerbs(Lifetime):
             BucketNotFoundError: at the first step.
         """
         self._check("list", bucket)
-        check_prefix(prefix)
-        if start_after is not None:
-            check_prefix(start_after)
-        if delimiter is not None:
-            check_key(delimiter)
-        if max_keys is not None and (not isinstance(max_keys, int) or max_keys < 0):
-            raise InvalidArgumentError(f"max_keys must be 0 or more, not {max_keys!r}", operation="list")
-        if not isinstance(page_size, int) or not 1 <= page_size <= 1000:
-            raise InvalidArgumentError(f"page_size must be 1 to 1000, not {page_size!r}", operation="list")
+        with self._locating("list", bucket):
+            check_prefix(prefix)
+            if start_after is not None:
+                check_prefix(start_after)
+            if delimiter is not None:
+                check_key(delimiter)
+            if max_keys is not None and (not isinstance(max_keys, int) or max_keys < 0):
+                raise InvalidArgumentError(f"max_keys must be 0 or more, not {max_keys!r}")
+            if not isinstance(page_size, int) or not 1 <= page_size <= 1000:
+                raise InvalidArgumentError(f"page_size must be 1 to 1000, not {page_size!r}")
 
         async def fetch(page: str | None) -> ListPage:
             self._check_usable()
@@ -616,15 +408,16 @@ class ObjectVerbs(Lifetime):
             )
             return await self._run("list", bucket, None, self._driver.list_page(bucket, options))
 
-        iterator: ObjectIterator[Item] = ObjectIterator(
-            fetch,
-            bucket=bucket,
-            prefix=prefix,
-            delimiter=delimiter,
-            max_keys=max_keys,
-            cursor=cursor,
-            start_after=start_after,
-        )
+        with self._locating("list", bucket):
+            iterator: ObjectIterator[Item] = ObjectIterator(
+                fetch,
+                bucket=bucket,
+                prefix=prefix,
+                delimiter=delimiter,
+                max_keys=max_keys,
+                cursor=cursor,
+                start_after=start_after,
+            )
         return iterator
 
     def writer(self, bucket: str, key: str, **options: Unpack[PutArguments]) -> ObjectWriter:

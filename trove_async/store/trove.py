@@ -60,8 +60,9 @@ class Trove(CapabilityVerbs):
             BucketAlreadyExistsError: there is one, and ``exist_ok`` is False.
         """
         self._check("create_bucket", name)
-        try:
+        with self._locating("create_bucket", name):
             self._driver.check_bucket(name)
+        try:
             await self._run("create_bucket", name, None, self._driver.create_bucket(name, BucketOptions(region=region)))
         except BucketAlreadyExistsError:
             if not exist_ok:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,7 @@ class Watch:
         self._events: AsyncGenerator[ObjectEvent, None] | None = None
         self._step: asyncio.Task[ObjectEvent] | None = None
         self._closed = False
+        self._loop = asyncio.get_running_loop()
 
     async def __aenter__(self) -> Self:
         try:
@@ -95,6 +97,14 @@ class Watch:
         step, self._step = self._step, None
         if events is not None:
             await finish(_close(events, step), timeout=self._cleanup_timeout, leftover="a watch")
+
+    def __del__(self) -> None:
+        if getattr(self, "_step", None) is not None and not self._closed:
+            warnings.warn(
+                "unclosed Watch; use 'async with', or call aclose()", ResourceWarning, stacklevel=2, source=self
+            )
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._step.cancel)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

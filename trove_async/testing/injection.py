@@ -51,7 +51,7 @@ class Outcome(Generic[R]):
         cancelled: the call raised `asyncio.CancelledError`.
         result: what the call returned; None if it raised.
         error: what the call raised that is no `asyncio.CancelledError`.
-        left_running: the tasks that were not there before the call and are not over after it.
+        left_running: the tasks that were not there before the call and were not over when it ended.
     """
 
     point: int
@@ -165,11 +165,20 @@ async def cancel_at(operation: Callable[[], Awaitable[R]], point: int, delivery:
     before = asyncio.all_tasks()
     injector = _Injector(point, delivery)
 
+    left: set[asyncio.Task[Any]] = set()
+
+    async def call() -> R:
+        try:
+            return await operation()
+        finally:
+            # Looked at before the loop has another turn, in which a task that is left behind could end.
+            left.update(asyncio.all_tasks() - before - {injector.task})
+
     async def run() -> R | _Cancelled:
         if delivery is not Delivery.SCOPE:
-            return await operation()
+            return await call()
         with anyio.CancelScope() as injector.scope:
-            return await operation()
+            return await call()
         return _Cancelled()
 
     factory = loop.get_task_factory()
@@ -192,7 +201,7 @@ async def cancel_at(operation: Callable[[], Awaitable[R]], point: int, delivery:
         cancelled=cancelled,
         result=None if isinstance(result, _Cancelled) else result,
         error=error,
-        left_running=frozenset(asyncio.all_tasks() - before),
+        left_running=frozenset(left),
     )
 
 

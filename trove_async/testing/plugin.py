@@ -32,6 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the conformance suite on this Harness (may be given again); without paths, nothing else is run",
     )
     group.addoption(
+        "--trove-stack",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run the suite only through this stack of layers, such as plain (may be given again; default: all)",
+    )
+    group.addoption(
         "--trove-capabilities",
         metavar="DIR",
         help="write what the suite saw to capabilities.json and capabilities.md in this folder",
@@ -44,11 +51,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "trove_heavy: a check that runs plainly and through one stack of layers")
     if config.pluginmanager.has_plugin("asyncio"):
         config.pluginmanager.import_plugin("trove_async.testing.fixtures")
-    if config.getoption("trove_driver"):
-        from trove_async.testing.conformance.session import load_harness
+    drivers, stacks = config.getoption("trove_driver"), config.getoption("trove_stack")
+    if drivers or stacks:
+        from trove_async.testing.conformance.session import check_stacks, load_harness
 
-        for spec in config.getoption("trove_driver"):
-            load_harness(spec)  # a name that is wrong ends the run here
+        check_stacks(stacks)  # names that are wrong end the run here
+        for driver in drivers:
+            load_harness(driver)
+    if drivers:
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args.clear()
         if str(_SUITE) not in config.args:  # the processes of xdist are told of it

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
@@ -223,41 +224,40 @@ class LocalCore(Driver):
             return await self._tree.create_temporary()
 
         temporary = await self._run(start, slow=True, discard=lambda t: run_sync(self._tree.discard(t)))
+        # A write that was given up, because it hangs, must not go on after its file was closed.
+        busy = threading.Lock()
+
+        async def end(checkpoint: Checkpoint) -> R:
+            with busy:
+                return await commit(temporary, checkpoint)
+
+        async def discard(checkpoint: Checkpoint) -> None:
+            with busy:
+                await self._tree.discard(temporary)
+
+        async def write(data: Chunk) -> None:
+            async def write_held(checkpoint: Checkpoint) -> None:
+                with busy:
+                    await self._fs.write(temporary.handle, data)
+
+            await self._run(write_held, slow=True)
+
         try:
             buffer = body.buffer
             if buffer is not None:
                 await body.finish_buffer()
                 view = memoryview(buffer)
                 for at in range(0, len(view), 8 * _WRITE_SIZE):
-                    await self._write(temporary, view[at : at + 8 * _WRITE_SIZE])
+                    await write(view[at : at + 8 * _WRITE_SIZE])
             else:
-                await self._write_chunks(temporary, body)
-            return await self._run(lambda checkpoint: commit(temporary, checkpoint), slow=True)
+                await _write_chunks(body, write)
+            return await self._run(end, slow=True)
         finally:
             await finish(
-                self._run(lambda _: self._tree.discard(temporary), slow=True),
+                self._run(discard, slow=True),
                 timeout=self.cleanup_timeout,
                 leftover=f"the temporary file {temporary.path}",
             )
-
-    async def _write_chunks(self, temporary: Temporary, body: Body) -> None:
-        pending: list[Chunk] = []
-        size = 0
-        async for chunk in body:
-            if size + len(chunk) < _WRITE_SIZE:
-                # It is valid until the next is asked for, so that what is kept is a copy.
-                pending.append(bytes(chunk))
-                size += len(chunk)
-                continue
-            if pending:
-                await self._write(temporary, b"".join(pending))
-                pending, size = [], 0
-            await self._write(temporary, chunk)
-        if pending:
-            await self._write(temporary, b"".join(pending))
-
-    async def _write(self, temporary: Temporary, data: Chunk) -> None:
-        await self._run(lambda _: self._fs.write(temporary.handle, data), slow=True)
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object; a small one is read and closed in the same hop."""
@@ -381,3 +381,21 @@ def _close_unread(result: tuple[OpenObject, int, int, bytes | None]) -> None:
     opened, _, _, data = result
     if data is None:
         os.close(opened.handle)
+
+
+async def _write_chunks(body: Body, write: Callable[[Chunk], Awaitable[None]]) -> None:
+    """Write a body in pieces of about a megabyte, however small its chunks are."""
+    pending: list[Chunk] = []
+    size = 0
+    async for chunk in body:
+        if size + len(chunk) < _WRITE_SIZE:
+            # It is valid until the next is asked for, so that what is kept is a copy.
+            pending.append(bytes(chunk))
+            size += len(chunk)
+            continue
+        if pending:
+            await write(b"".join(pending))
+            pending, size = [], 0
+        await write(chunk)
+    if pending:
+        await write(b"".join(pending))

@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from itertools import count
@@ -30,6 +31,19 @@ _NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 _DOES_NOT_FIT: Final = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EDQUOT, *_NO_ATTRIBUTES})
 
 
+_open: weakref.WeakSet[LocalFileSystem] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    # A child that is forked inherits the lock files; as long as it had them open, a parent that is
+    # killed would seem to hold its locks.
+    for fs in list(_open):
+        fs.forget_locks()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
 class LocalFileSystem(FileSystem):
     """A directory of this machine.
 
@@ -47,6 +61,7 @@ class LocalFileSystem(FileSystem):
         self._has_attributes = True
         self._stripes: list[_Stripe | None] = [None] * STRIPES
         self._stripes_lock = threading.Lock()
+        _open.add(self)
 
     # Life
 
@@ -57,7 +72,7 @@ class LocalFileSystem(FileSystem):
         """
         for path in (self._layout.ours, self._layout.locks, self._layout.tmp):
             with suppress(FileExistsError):
-                os.mkdir(path, 0o700 if path == self._layout.ours else 0o777)
+                os.mkdir(path)
         swept = self.sweep_temporaries()
         self._take_scratch()
         self._has_attributes = self._probe_attributes()
@@ -115,7 +130,7 @@ class LocalFileSystem(FileSystem):
         self.forget_locks()
 
     def forget_locks(self) -> None:
-        """Close the files of the locks; in a forked child this leaves the parent's locks alone."""
+        """Close the files of the locks; in a forked child, which shares them, the parent still holds its locks."""
         if self._scratch_lock is not None:
             os.close(self._scratch_lock)
             self._scratch_lock = None
@@ -123,6 +138,9 @@ class LocalFileSystem(FileSystem):
             if stripe is not None:
                 os.close(stripe.descriptor)
                 self._stripes[number] = None
+
+    def __del__(self) -> None:
+        self.forget_locks()
 
     # What a tree needs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 from trove_async.driver.options import WatchOptions
 from trove_async.errors import TroveError, WatchOverflowError
@@ -30,23 +31,25 @@ class Subscription:
         if self._failure is not None or event.type not in self._types or not event.key.startswith(self._prefix):
             return
         if len(self._events) >= self._capacity:
-            # The caller lists again, so what is left in the buffer would only be told twice.
             self.fail(WatchOverflowError(f"more than {self._capacity} events waited and some are lost; list again"))
             return
         self._events.append(event)
         self._wake()
 
     def fail(self, error: TroveError) -> None:
-        """End the subscription at once: what waits is dropped, and the consumer gets the error."""
-        self._events.clear()
+        """End the subscription at once: the consumer gets the error, and nothing that still waits.
+
+        Whatever ended it, the consumer has to list again, and would learn of what waits a second time.
+        """
         self._failure = error
         self._wake()
 
     def _wake(self) -> None:
-        # A loop that was closed has no consumer any more.
-        if self._waiting and not self._loop.is_closed():
+        if self._waiting:
             self._waiting = False
-            self._loop.call_soon_threadsafe(self._wanted.set)
+            # RuntimeError: the consumer's loop was closed, and nobody waits there any more.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wanted.set)
 
     async def next(self) -> ObjectEvent:
         """Return the next event, once there is one.
@@ -56,11 +59,12 @@ class Subscription:
             ClosedError: the driver was closed.
             BucketNotFoundError: the bucket was deleted.
         """
-        while not self._events:
-            if self._failure is not None:
-                raise self._failure
+        while self._failure is None:
+            if self._events:
+                return self._events.popleft()
             self._wanted.clear()
             self._waiting = True
+            # Looked at again behind the flag, since another thread may have published in between.
             if not self._events and self._failure is None:
                 await self._wanted.wait()
-        return self._events.popleft()
+        raise self._failure

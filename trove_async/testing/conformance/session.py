@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 
 import pytest
 
 from trove_async.testing.conformance.harness import Harness
+from trove_async.testing.conformance.stacks import STACKS
 
-__all__ = ["Harnesses", "load_harness"]
+__all__ = ["Harnesses", "check_stacks", "load_harness"]
 
 
 @cache
@@ -31,6 +33,17 @@ def load_harness(spec: str) -> Harness:
     if not isinstance(harness, Harness):
         raise pytest.UsageError(f"--trove-driver={spec}: a {type(harness).__name__} is no Harness")
     return harness
+
+
+def check_stacks(names: Sequence[str]) -> None:
+    """Refuse names of no stack of layers.
+
+    Raises:
+        pytest.UsageError: names those that there are.
+    """
+    for name in names:
+        if name not in STACKS:
+            raise pytest.UsageError(f"--trove-stack={name}: there are {', '.join(STACKS)}")
 
 
 class Harnesses:

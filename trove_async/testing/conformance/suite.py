@@ -3,6 +3,7 @@
 A driver's author runs it without writing a test::
 
     pytest --trove-driver=mypackage.tests:harness
+    pytest --trove-driver=mypackage.tests:harness --trove-stack=plain -k "test_p01 or test_c02"  # while at work on it
 
 or gives it a place among other tests, where ``TestMine::test_p01_…[mine-plain]`` are their ids::
 
@@ -111,11 +112,13 @@ class ConformanceSuite(
         """Run each check plainly and through every stack of layers."""
         name = metafunc.function.__name__
         heavy = metafunc.definition.get_closest_marker("trove_heavy") is not None
+        chosen = metafunc.config.getoption("trove_stack") or STACKS
         harnesses = [self.harness] if self.harness else map(load_harness, metafunc.config.getoption("trove_driver"))
         variants = [
             pytest.param(Variant(harness, stack), id=f"{harness.name}-{stack}", marks=_expected(harness, name))
             for harness in harnesses
-            for stack in ((PLAIN, ALL_LAYERS) if heavy else STACKS)
+            for stack in STACKS
+            if stack in chosen and (not heavy or stack in (PLAIN, ALL_LAYERS))
         ]
         metafunc.parametrize("ctx", variants, indirect=True)
 

@@ -1,0 +1,265 @@
+"""The verbs that read objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+
+import anyio
+
+from trove_async.driver.capabilities import Condition
+from trove_async.driver.options import GetOptions, HeadOptions
+from trove_async.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    ObjectChangedError,
+    PreconditionFailedError,
+    UnsupportedError,
+)
+from trove_async.ranges import ByteRange, RangeLike, coalesce
+from trove_async.reader import ObjectReader, OpeningReader
+from trove_async.store.arguments import get_options, head_options
+from trove_async.store.download import save
+from trove_async.store.lifetime import Lifetime
+from trove_async.types import ObjectInfo
+
+__all__ = ["ReadVerbs"]
+
+_GET = GetOptions()
+_HEAD = HeadOptions()
+_RANGE_REQUESTS = 10
+
+
+class ReadVerbs(Lifetime):
+    """Get, read, head and exists."""
+
+    def _require_condition(self, condition: Condition, operation: str, value: object) -> None:
+        if value is not None and condition not in self._features.conditions:
+            raise UnsupportedError(
+                f"this store cannot honour the condition {condition!r}, and would not ignore it",
+                operation=operation,
+                driver=self._name,
+            )
+
+    def _require_read_conditions(self, operation: str, options: HeadOptions) -> None:
+        for value in (
+            options.if_match, options.if_none_match, options.if_modified_since, options.if_unmodified_since
+        ):  # fmt: skip
+            self._require_condition("get", operation, value)
+
+    def get(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        range: RangeLike | None = None,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        if_modified_since: datetime | None = None,
+        if_unmodified_since: datetime | None = None,
+    ) -> OpeningReader:
+        """Open an object: ``async with t.get(…) as reader``, or ``reader = await t.get(…)``.
+
+        Args:
+            bucket, key: which object.
+            range: ``(offset, length)``, length None to the end; offset ``-n`` with length None for the last n bytes.
+                What lies past the end is cut off.
+            version_id: a version other than the latest.
+            if_match: only the object of this ETag.
+            if_none_match: only if the ETag is another.
+            if_modified_since, if_unmodified_since: aware; compared in whole seconds.
+
+        Raises (when awaited or entered):
+            ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError: it does not exist.
+            RangeNotSatisfiableError: the range starts at or past the end.
+            NotModifiedError, PreconditionFailedError: a condition says so.
+        """
+
+        async def opening() -> ObjectReader:
+            self._check("get", bucket, key)
+            options = _GET
+            if (range, version_id, if_match, if_none_match, if_modified_since, if_unmodified_since) != (None,) * 6:
+                with self._locating("get", bucket, key):
+                    options = get_options(
+                        range=range,
+                        version_id=version_id,
+                        if_match=if_match,
+                        if_none_match=if_none_match,
+                        if_modified_since=if_modified_since,
+                        if_unmodified_since=if_unmodified_since,
+                    )
+            return await self._open_reader("get", bucket, key, options)
+
+        return OpeningReader(opening)
+
+    async def _open_reader(self, operation: str, bucket: str, key: str, options: GetOptions) -> ObjectReader:
+        if options is not _GET:
+            self._require_read_conditions(operation, options)
+            if options.range is not None and options.range.empty:
+                # Nothing is read, so that only existence and conditions are asked about.
+                head = HeadOptions(
+                    version_id=options.version_id,
+                    if_match=options.if_match,
+                    if_none_match=options.if_none_match,
+                    if_modified_since=options.if_modified_since,
+                    if_unmodified_since=options.if_unmodified_since,
+                )
+                info = await self._run(operation, bucket, key, self._driver.head(bucket, key, head))
+                start, stop = options.range.resolve(info.size)
+                return ObjectReader(info, b"", start=start, stop=stop)
+        reader = await self._run(operation, bucket, key, self._driver.get(bucket, key, options))
+        return self._adopt(reader)
+
+    async def read(
+        self,
+        bucket: str,
+        key: str,
+        range: RangeLike | None = None,
+        *,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> bytes:
+        """Return an object's bytes, or those of a range; a range of length 0 is ``b""`` without a request.
+
+        Arguments and errors are those of `get`.
+        """
+        self._check("read", bucket, key)
+        if range is None and (version_id, if_match, if_none_match) == (None, None, None):
+            options = _GET
+        else:
+            with self._locating("read", bucket, key):
+                options = get_options(
+                    range=range, version_id=version_id, if_match=if_match, if_none_match=if_none_match
+                )
+            if options.range is not None and options.range.empty:
+                return b""
+        reader = await self._open_reader("read", bucket, key, options)
+        if reader.buffered:
+            return await reader.read()
+        async with reader:
+            return await self._run("read", bucket, key, reader.read())
+
+    async def read_ranges(
+        self, bucket: str, key: str, ranges: Sequence[RangeLike], *, coalesce_gap: int = 1024 * 1024
+    ) -> list[bytes]:
+        """Return the bytes of several ranges of one object, in their order.
+
+        Ranges that lie within ``coalesce_gap`` bytes of each other are fetched together, the
+        others in parallel; all are of the same object, also when it is replaced meanwhile.
+
+        Raises:
+            RangeNotSatisfiableError: a range starts at or past the end.
+            ObjectChangedError: the object was replaced between two fetches.
+        """
+        self._check("read_ranges", bucket, key)
+        with self._locating("read_ranges", bucket, key):
+            if coalesce_gap < 0:
+                raise InvalidArgumentError("coalesce_gap must be 0 or more")
+            wanted = [ByteRange.of(r) for r in ranges]
+        results = [b""] * len(wanted)
+        fetches = coalesce(wanted, coalesce_gap)
+        if not fetches:
+            return results
+        etag = await self._fetch(bucket, key, fetches[0], wanted, results, None)
+        pinned = etag if "get" in self._features.conditions else None
+        limiter = anyio.CapacityLimiter(_RANGE_REQUESTS)
+        failures: list[Exception] = []
+
+        async def fetch(item: tuple[ByteRange, list[int]]) -> None:
+            async with limiter:
+                if failures:
+                    return
+                try:
+                    if await self._fetch(bucket, key, item, wanted, results, pinned) != etag:
+                        raise ObjectChangedError(operation="read_ranges", bucket=bucket, key=key)
+                except PreconditionFailedError as error:
+                    failures.append(error)
+                except Exception as error:  # noqa: BLE001 - raised below, alone and not in a group
+                    failures.append(error)
+
+        async with anyio.create_task_group() as group:
+            for item in fetches[1:]:
+                group.start_soon(fetch, item)
+        if failures:
+            if type(failures[0]) is PreconditionFailedError:
+                raise ObjectChangedError(operation="read_ranges", bucket=bucket, key=key) from failures[0]
+            raise failures[0]
+        return results
+
+    async def _fetch(
+        self,
+        bucket: str,
+        key: str,
+        item: tuple[ByteRange, list[int]],
+        wanted: Sequence[ByteRange],
+        results: list[bytes],
+        if_match: str | None,
+    ) -> str:
+        joined, positions = item
+        options = GetOptions(range=joined, if_match=if_match)
+        async with await self._open_reader("read_ranges", bucket, key, options) as reader:
+            data = await self._run("read_ranges", bucket, key, reader.read())
+        for position in positions:
+            with self._locating("read_ranges", bucket, key):
+                start, stop = wanted[position].resolve(reader.info.size)
+            results[position] = data[start - reader.start : stop - reader.start]
+        return reader.info.etag
+
+    async def download(
+        self,
+        bucket: str,
+        key: str,
+        path: str | os.PathLike[str],
+        *,
+        version_id: str | None = None,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        """Save an object as a file, atomically: the file appears, or is replaced, when all of it is there.
+
+        Raises:
+            OSError: the file cannot be written.
+            ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as of `get`;
+                a file that was there is untouched.
+        """
+        async with self.get(bucket, key, version_id=version_id, if_match=if_match) as reader:
+            await self._run("download", bucket, key, save(reader, os.fspath(path), self._cleanup_timeout))
+            return reader.info
+
+    async def head(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        if_modified_since: datetime | None = None,
+        if_unmodified_since: datetime | None = None,
+    ) -> ObjectInfo:
+        """Describe an object; arguments and errors are those of `get`."""
+        self._check("head", bucket, key)
+        if (version_id, if_match, if_none_match, if_modified_since, if_unmodified_since) == (None,) * 5:
+            options = _HEAD
+        else:
+            with self._locating("head", bucket, key):
+                options = head_options(
+                    version_id=version_id,
+                    if_match=if_match,
+                    if_none_match=if_none_match,
+                    if_modified_since=if_modified_since,
+                    if_unmodified_since=if_unmodified_since,
+                )
+            self._require_read_conditions("head", options)
+        return await self._run("head", bucket, key, self._driver.head(bucket, key, options))
+
+    async def exists(self, bucket: str, key: str) -> bool:
+        """Tell whether an object exists; False where the bucket does not."""
+        self._check("exists", bucket, key)
+        try:
+            await self._run("exists", bucket, key, self._driver.head(bucket, key, _HEAD))
+        except NotFoundError:
+            return False
+        return True
