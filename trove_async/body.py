@@ -7,22 +7,22 @@ when the iteration raises stores nothing that is wrong.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import io
 import os
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, Self, runtime_checkable
+from threading import Event
+from typing import Any, BinaryIO, Final, Protocol, Self, TypeVar, runtime_checkable
 
 import aiofiles
 import aiofiles.threadpool.binary
 import anyio.to_thread
 
-from trove_async.cancellation import CLEANUP_TIMEOUT, finish
+from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.checksums import Checksum, Hasher, new_hasher, verify
 from trove_async.errors import BodySizeError, BodyTypeError
 
@@ -33,6 +33,8 @@ Chunk = bytes | bytearray | memoryview
 
 Progress = Callable[[int, int | None], object]
 """Called with the bytes taken so far and the size, None if unknown; it must not block."""
+
+R = TypeVar("R")
 
 READ_SIZE: Final = 1024 * 1024
 _GATHER_SIZE: Final = 256 * 1024
@@ -71,6 +73,16 @@ class _Source(ABC):
 
     size: int | None = None
     replayable: bool = False
+    cleanup_timeout: float = CLEANUP_TIMEOUT
+
+    async def in_thread(self, function: Callable[[], R], on_cancel: Callable[[], object] | None = None) -> R:
+        """Call a function in a thread; a cancellation waits for it to come back."""
+        return await self.held(anyio.to_thread.run_sync(function), on_cancel)
+
+    async def held(self, work: Coroutine[Any, Any, R], on_cancel: Callable[[], object] | None = None) -> R:
+        """Await work that runs in a thread; a cancellation waits for it to come back."""
+        leftover = "a thread that reads the source of a body"
+        return await to_the_end(work, timeout=self.cleanup_timeout, leftover=leftover, on_cancel=on_cancel)
 
     async def prepare(self) -> None:
         """Find out size and replayable, as far as that takes I/O."""
@@ -112,17 +124,10 @@ class _PathSource(_Source):
         self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
 
     async def prepare(self) -> None:
-        opening = asyncio.ensure_future(self._open())
-        try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The thread opens the file all the same; once it has, `aclose` closes it.
-            await finish(asyncio.wait({opening}), timeout=CLEANUP_TIMEOUT, leftover=f"the opening of {self.path}")
-            raise
+        await self.held(self._open())
         assert self._file is not None
-        status = await anyio.to_thread.run_sync(os.fstat, self._file.fileno())
-        if stat.S_ISDIR(status.st_mode):  # pragma: no cover - open() refuses directories first
-            raise IsADirectoryError(self.path)
+        descriptor = self._file.fileno()
+        status = await self.in_thread(lambda: os.fstat(descriptor))
         if stat.S_ISREG(status.st_mode):
             self.size = status.st_size
             self.replayable = True
@@ -133,11 +138,11 @@ class _PathSource(_Source):
 
     async def read(self) -> Chunk:
         assert self._file is not None
-        return await self._file.read(READ_SIZE) or b""
+        return await self.held(self._file.read(READ_SIZE)) or b""
 
     async def rewind(self) -> None:
         assert self._file is not None
-        await self._file.seek(0)
+        await self.held(self._file.seek(0))
 
     async def aclose(self) -> None:
         if self._file is not None:
@@ -153,7 +158,7 @@ class _FileSource(_Source):
         self._start = 0
 
     async def prepare(self) -> None:
-        await anyio.to_thread.run_sync(self._inspect)
+        await self.in_thread(self._inspect)
 
     def _inspect(self) -> None:
         try:
@@ -166,13 +171,13 @@ class _FileSource(_Source):
             self.replayable, self.size = False, None
 
     async def read(self) -> Chunk:
-        return await anyio.to_thread.run_sync(self._read)
+        return await self.in_thread(self._read)
 
     def _read(self) -> Chunk:
         return as_chunk(self._file.read(READ_SIZE) or b"")
 
     async def rewind(self) -> None:
-        await anyio.to_thread.run_sync(self._file.seek, self._start)
+        await self.in_thread(lambda: self._file.seek(self._start))
 
 
 class _IterableSource(_Source):
@@ -184,12 +189,13 @@ class _IterableSource(_Source):
         # A list can be iterated again, a generator is its own iterator and cannot.
         self.replayable = not isinstance(iterable, Iterator)
         self._failure: BaseException | None = None
+        self._stopped = Event()  # the caller has gone: pull no more
 
     async def read(self) -> Chunk:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
-        return await anyio.to_thread.run_sync(self._gather)
+        return await self.in_thread(self._gather, self._stopped.set)
 
     def _gather(self) -> Chunk:
         chunks: list[Chunk] = []
@@ -202,7 +208,7 @@ class _IterableSource(_Source):
                     continue
                 chunks.append(chunk)
                 size += len(chunk)
-                if size >= _GATHER_SIZE or time.monotonic() > patience:
+                if size >= _GATHER_SIZE or time.monotonic() > patience or self._stopped.is_set():
                     break
         except BaseException as error:
             if not chunks:
@@ -292,8 +298,10 @@ class Body:
         size: int | None = None,
         checksum: Checksum | None = None,
         on_progress: Progress | None = None,
+        cleanup_timeout: float = CLEANUP_TIMEOUT,
     ) -> None:
-        self._source = data if isinstance(data, _Source) else _source_of(data)
+        self._source = _source_of(data)
+        self._source.cleanup_timeout = cleanup_timeout
         self._on_progress = on_progress
         self._hasher: Hasher | None = None
         self.checksum = checksum

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
-__all__ = ["CLEANUP_TIMEOUT", "CleanupWarning", "finish"]
+__all__ = ["CLEANUP_TIMEOUT", "CleanupWarning", "finish", "to_the_end"]
 
 CLEANUP_TIMEOUT: Final = 10.0
 """Seconds that clean-up after a failure or cancellation may take, unless the store was opened with another."""
+
+R = TypeVar("R")
 
 _log = logging.getLogger("trove_async")
 
@@ -53,3 +55,37 @@ async def finish(work: Coroutine[Any, Any, object], *, timeout: float, leftover:
         _log.warning("clean-up failed: %s", leftover, exc_info=failure)
     if cancelled is not None:
         raise cancelled
+
+
+async def to_the_end(
+    work: Coroutine[Any, Any, R],
+    *,
+    timeout: float,
+    leftover: str,
+    on_cancel: Callable[[], object] | None = None,
+) -> R:
+    """Await what runs in a thread, and when cancelled wait for it to be over before raising that.
+
+    A thread cannot be stopped, and whoever cancelled a call expects that it leaves things alone afterwards.
+
+    Args:
+        work: what is awaited, as a task of its own.
+        timeout: seconds to wait for it after a cancellation, before it is left to itself with a warning.
+        leftover: what then goes on, for the warning.
+        on_cancel: called at the cancellation, to have the thread come back soon.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if on_cancel is not None:
+            on_cancel()
+        if not task.done():
+            await finish(_over(task), timeout=timeout, leftover=leftover)
+        if task.done() and not task.cancelled():
+            task.exception()  # it is retrieved: the cancellation is what the caller is told
+        raise
+
+
+async def _over(task: asyncio.Future[Any]) -> None:
+    await asyncio.wait({task})

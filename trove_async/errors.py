@@ -158,8 +158,10 @@ class TroveError(Exception):
     ) -> None:
         """Fill in where the error happened; what is known already stays."""
         self.operation = self.operation or operation
-        self.bucket = bucket if self.bucket is None else self.bucket
-        self.key = key if self.key is None else self.key
+        # Bucket and key belong together: an error about another bucket is not about this key.
+        if self.bucket in (None, bucket):
+            self.bucket = bucket
+            self.key = key if self.key is None else self.key
         self.driver = self.driver or driver
 
     def __str__(self) -> str:

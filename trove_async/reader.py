@@ -8,7 +8,9 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Final, Self, final
+from typing import Final, Self, TypeVar, final
+
+import anyio.to_thread
 
 from trove_async.checksums import Hasher, new_hasher, verify
 from trove_async.errors import (
@@ -18,11 +20,12 @@ from trove_async.errors import (
     ObjectChangedError,
     PreconditionFailedError,
     TransientError,
-    TroveError,
 )
 from trove_async.types import ObjectInfo
 
 __all__ = ["ByteStream", "ObjectReader", "OpeningReader", "caller_location"]
+
+R = TypeVar("R")
 
 CHUNK_SIZE: Final = 1024 * 1024
 _RESUMES: Final = 3
@@ -93,7 +96,7 @@ class ObjectReader:
     """
 
     __slots__ = (
-        "__weakref__", "_buffer", "_closed", "_closed_because", "_hasher", "_live", "_opened_at",
+        "__weakref__", "_buffer", "_busy", "_closed", "_closed_because", "_hasher", "_live", "_opened_at",
         "_position", "_stream", "info", "start", "stop",
     )  # fmt: skip
 
@@ -119,6 +122,7 @@ class ObjectReader:
         self._position = 0
         self._closed = False
         self._closed_because = "the reader is closed"
+        self._busy = False
         self._hasher: Hasher | None = None
         self._stream: ByteStream | None
         self._buffer: bytes | None
@@ -126,17 +130,12 @@ class ObjectReader:
             self._stream, self._buffer = source, None
             self._live = True
             self._opened_at = caller_location()
-            if info.checksums and start == 0 and self.stop == info.size:
-                self._hasher = new_hasher(next(iter(info.checksums)))
         else:
             self._stream, self._buffer = None, source
             self._live = False
             self._opened_at = ""
-            if info.checksums and len(source) == info.size:
-                algorithm, expected = next(iter(info.checksums.items()))
-                hasher = new_hasher(algorithm)
-                hasher.update(source)
-                verify(algorithm, expected, hasher.hexdigest(), f"object {info.key!r}")
+        if info.checksums and start == 0 and self.stop == info.size:
+            self._hasher = new_hasher(next(iter(info.checksums)))
 
     @property
     def size(self) -> int:
@@ -194,9 +193,11 @@ class ObjectReader:
         if self._buffer is not None:
             first = self._position
             self._position += wanted
-            if first == 0 and wanted == len(self._buffer):
-                return self._buffer
-            return self._buffer[first : first + wanted]
+            whole = first == 0 and wanted == len(self._buffer)
+            chunk = self._buffer if whole else self._buffer[first : first + wanted]
+            if self._hasher is not None:
+                await self._check(chunk)
+            return chunk
         if wanted == 0:
             if left == 0:
                 await self._release()
@@ -246,8 +247,8 @@ class ObjectReader:
         while not chunk:
             try:
                 if failures:
-                    await stream.seek(self.start + self._position)
-                chunk = await stream.read(size)
+                    await self._use(stream.seek(self.start + self._position))
+                chunk = await self._use(stream.read(size))
                 if not chunk:
                     raise TransientError(
                         f"the body ended after {self._position} of {self.size} bytes", key=self.info.key
@@ -268,25 +269,44 @@ class ObjectReader:
             raise BackendError(f"the backend sent more than the {self.size} bytes of the range", key=self.info.key)
         self._position += len(chunk)
         if self._hasher is not None:
-            self._hasher.update(chunk)
+            await self._check(chunk)
         if self._position == self.size:
-            await self._complete()
+            await self._release()
         return chunk
 
-    async def _complete(self) -> None:
-        if self._hasher is not None:
-            algorithm, expected = next(iter(self.info.checksums.items()))
-            try:
+    async def _check(self, chunk: bytes) -> None:
+        """Take a chunk into the checksum, and compare it at the end of the object."""
+        assert self._hasher is not None
+        try:
+            if len(chunk) > CHUNK_SIZE:
+                await anyio.to_thread.run_sync(self._hasher.update, chunk)
+            else:
+                self._hasher.update(chunk)
+            if self._position == self.size:
+                algorithm, expected = next(iter(self.info.checksums.items()))
                 verify(algorithm, expected, self._hasher.hexdigest(), f"object {self.info.key!r}")
-            except TroveError:
-                self._let_go()
-                raise
-            self._hasher = None
-        await self._release()
+                self._hasher = None
+        except BaseException:
+            self._let_go()
+            raise
+
+    async def _use(self, work: Awaitable[R]) -> R:
+        """Await something of the stream, which is not let go of while that is under way."""
+        self._busy = True
+        try:
+            result = await work
+        except Exception as error:
+            if self._closed:
+                raise ClosedError(self._closed_because, key=self.info.key) from error
+            raise
+        finally:
+            self._busy = False
+        self._check_open()
+        return result
 
     async def _guard(self, work: Awaitable[None]) -> None:
         try:
-            await work
+            await self._use(work)
         except (PreconditionFailedError, NotFoundError) as error:
             self._let_go()
             raise ObjectChangedError(key=self.info.key) from error
@@ -316,19 +336,26 @@ class ObjectReader:
         """Give back what the stream holds, at once and for good."""
         stream, self._stream = self._stream, None
         self._buffer = None
-        self._closed = True
-        self._closed_because = because
+        if not self._closed:
+            self._closed, self._closed_because = True, because
         if stream is not None and self._live:
             self._live = False
             stream.abort()
 
     def abort(self, because: str = "the reader is closed") -> None:
-        """Close it at once, without waiting; reading it then raises `ClosedError`."""
-        if not self._closed:
+        """Close it at once, without waiting; reading it then raises `ClosedError`.
+
+        So does a read that is under way in another task, when it comes back.
+        """
+        if self._busy:
+            self._closed, self._closed_because = True, because
+        elif not self._closed:
             self._let_go(because)
 
     async def aclose(self) -> None:
         """Close it and give back what it holds; idempotent."""
+        if self._busy:
+            self.abort()
         if self._closed:
             return
         self._closed = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import FrozenDict, ObjectInfo

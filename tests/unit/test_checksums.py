@@ -57,7 +57,9 @@ def test_a_checksum_is_written_as_algorithm_and_value() -> None:
     assert Checksum.of(given_checksum) is given_checksum
 
 
-@pytest.mark.parametrize("value", ["", "sha", "SHA256", "sha256:", "sha256:abc", "md5:" + "g" * 32, "crc32:0x123456", 5, None])
+@pytest.mark.parametrize(
+    "value", ["", "sha", "SHA256", "sha256:", "sha256:abc", "md5:" + "g" * 32, "crc32:0x123456", 5, None]
+)
 def test_what_is_no_checksum_is_refused(value: object) -> None:
     with pytest.raises(InvalidArgumentError):
         Checksum.of(value)  # type: ignore[arg-type]

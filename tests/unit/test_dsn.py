@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -156,20 +157,23 @@ def test_words_for_no(word: str) -> None:
     assert settings(f"x={word}").flag("x", True) is False
 
 
-def test_a_setting_that_is_wrong_is_named() -> None:
-    for query, take in [
-        ("x=2", lambda s: s.flag("x", True)),
-        ("x=", lambda s: s.text("x")),
-        ("x=a", lambda s: s.integer("x", 1)),
-        ("x=-1", lambda s: s.integer("x", 1)),
-        ("x=11", lambda s: s.integer("x", 1, maximum=10)),
-        ("x=a", lambda s: s.seconds("x", 1)),
-        ("x=0", lambda s: s.seconds("x", 1)),
-        ("x=inf", lambda s: s.seconds("x", 1)),
-        ("x=nan", lambda s: s.seconds("x", 1)),
-    ]:
-        with pytest.raises(InvalidDSNError, match="^x must"):
-            take(settings(query))
+WRONG: list[tuple[str, Callable[[Settings], object]]] = [
+    ("x=2", lambda s: s.flag("x", True)),
+    ("x=", lambda s: s.text("x")),
+    ("x=a", lambda s: s.integer("x", 1)),
+    ("x=-1", lambda s: s.integer("x", 1)),
+    ("x=11", lambda s: s.integer("x", 1, maximum=10)),
+    ("x=a", lambda s: s.seconds("x", 1)),
+    ("x=0", lambda s: s.seconds("x", 1)),
+    ("x=inf", lambda s: s.seconds("x", 1)),
+    ("x=nan", lambda s: s.seconds("x", 1)),
+]
+
+
+@pytest.mark.parametrize(("query", "take"), WRONG)
+def test_a_setting_that_is_wrong_is_named(query: str, take: Callable[[Settings], object]) -> None:
+    with pytest.raises(InvalidDSNError, match=r"^x must"):
+        take(settings(query))
 
 
 def test_what_nobody_asked_for_is_refused_with_what_there_is() -> None:

@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import re
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from trove_async.errors import BulkError, ObjectNotFoundError, TroveError, Unava
 from trove_async.types import DeleteResult
 
 ALL = [getattr(errors, name) for name in errors.__all__]
-CONTEXT: dict[str, object] = {
+CONTEXT: dict[str, Any] = {
     "operation": "put",
     "bucket": "assets",
     "key": "a/b.txt",
@@ -31,7 +32,9 @@ def drawn_tree() -> dict[str, tuple[str, set[str]]]:
     tree: dict[str, tuple[str, set[str]]] = {}
     ancestors: list[str] = []
     for line in errors.__doc__.splitlines():
-        found = re.match(r"    (?P<indent>[│├└─ ]*)(?P<name>[A-Z]\w+Error)(?: \((?P<mixins>[\w, ]+)\))?(?:\s{2,}|$)", line)
+        found = re.match(
+            r"    (?P<indent>[│├└─ ]*)(?P<name>[A-Z]\w+Error)(?: \((?P<mixins>[\w, ]+)\))?(?:\s{2,}|$)", line
+        )
         if not found:
             continue
         depth = len(found["indent"]) // 4

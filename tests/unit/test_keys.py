@@ -110,7 +110,9 @@ def test_media_types(value: str) -> None:
     check_content_type(value)
 
 
-@pytest.mark.parametrize("value", ["", "text", "text/", "/plain", "te xt/plain", "text/plain\n", "tëxt/plain", "a/b/c", " a/b"])
+@pytest.mark.parametrize(
+    "value", ["", "text", "text/", "/plain", "te xt/plain", "text/plain\n", "tëxt/plain", "a/b/c", " a/b"]
+)
 def test_what_is_no_media_type_is_refused(value: str) -> None:
     with pytest.raises(InvalidMetadataError):
         check_content_type(value)

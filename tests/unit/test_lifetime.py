@@ -44,7 +44,9 @@ USES: list[Callable[[Trove], Awaitable[object]]] = [
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_use_after_close_is_refused_and_says_where_it_was_opened(use: Callable[[Trove], Awaitable[object]]) -> None:
+async def test_use_after_close_is_refused_and_says_where_it_was_opened(
+    use: Callable[[Trove], Awaitable[object]],
+) -> None:
     mock = MockDriver()
     async with trove_async.open(mock) as t:
         pass
@@ -169,7 +171,7 @@ async def test_a_forked_child_is_refused_and_closes_nothing_of_the_parents() -> 
 
 async def test_a_store_that_is_lost_says_where_it_was_opened() -> None:
     t = await trove_async.open(MockDriver())
-    with pytest.warns(ResourceWarning, match=r"unclosed <Trove mock>, opened at .*test_lifetime\.py:\d+"):
+    with pytest.warns(ResourceWarning, match=r"unclosed <Trove mock>, opened at .*test_lifetime\.py:\d+"):  # noqa: PT031
         del t
         gc.collect()
 
@@ -221,7 +223,9 @@ async def test_settings_reach_the_driver(monkeypatch: pytest.MonkeyPatch) -> Non
         (["memory"], {}, InvalidDSNError),
     ],
 )
-async def test_what_cannot_be_opened(arguments: list[object], settings: dict[str, object], error: type[Exception]) -> None:
+async def test_what_cannot_be_opened(
+    arguments: list[object], settings: dict[str, object], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         await trove_async.open(*arguments, **settings)  # type: ignore[arg-type]
 

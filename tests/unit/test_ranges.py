@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,7 +80,7 @@ def test_joined_ranges_answer_each_range_once_and_lie_apart(wanted: list[ByteRan
             if outer.length is not None:
                 assert inner.length is not None
                 assert inner.offset + inner.length <= outer.offset + outer.length
-    for (first, _), (second, _) in zip(joined, joined[1:], strict=False):
+    for (first, _), (second, _) in pairwise(joined):
         assert first.length is not None
         assert second.offset > first.offset + first.length + gap
 

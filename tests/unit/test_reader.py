@@ -184,7 +184,7 @@ async def test_a_whole_read_is_checked_against_the_checksum() -> None:
         await reader.read()
     assert stream.aborted == 1
     with pytest.raises(ChecksumError):
-        ObjectReader(info_of(DATA, md5=bad), DATA)
+        await ObjectReader(info_of(DATA, md5=bad), DATA).read()
 
 
 async def test_what_is_not_read_from_end_to_end_cannot_be_checked() -> None:
@@ -235,7 +235,7 @@ async def test_after_closing_every_use_is_refused(use: object) -> None:
 async def test_a_reader_that_is_lost_says_where_it_was_opened() -> None:
     reader, stream = scripted(DATA)
     line = "doubles.py:"  # the caller of ObjectReader, outside of the package
-    with pytest.warns(ResourceWarning, match="unclosed.*opened at.*" + line):
+    with pytest.warns(ResourceWarning, match="unclosed.*opened at.*" + line):  # noqa: PT031
         del reader
         gc.collect()
     assert stream.aborted == 1

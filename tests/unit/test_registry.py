@@ -100,6 +100,6 @@ def test_two_packages_with_one_scheme_are_told(tmp_path: Path, monkeypatch: pyte
 
 def test_a_package_cannot_take_a_scheme_of_the_librarys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, "plugin_greedy", "memory = plugin_greedy:make")
-    assert lookup("memory").__name__ == "MemoryDriver"  # type: ignore[attr-defined]
+    assert lookup("memory").__name__ == "MemoryDriver"
     with pytest.raises(DriverRegistrationError, match="memory"):
         schemes()

@@ -43,6 +43,8 @@ OBJECT_VERBS: dict[str, Callable[[Trove, str, str], Awaitable[object]]] = {
     "get": lambda t, b, k: t.get(b, k),
     "read": lambda t, b, k: t.read(b, k),
     "read_ranges": lambda t, b, k: t.read_ranges(b, k, [(0, 1)]),
+    "download": lambda t, b, k: t.download(b, k, "never-written"),
+    "download": lambda t, b, k: t.download(b, k, "no-such-folder/file"),
     "head": lambda t, b, k: t.head(b, k),
     "exists": lambda t, b, k: t.exists(b, k),
     "delete": lambda t, b, k: t.delete(b, k),

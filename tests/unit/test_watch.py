@@ -181,6 +181,21 @@ async def test_entering_that_is_cancelled_ends_the_subscription() -> None:
     assert source.ended == 1
 
 
+async def test_closing_ends_the_loop_of_another_task() -> None:
+    source = Source()
+    async with source.store() as t:
+        watch = await t.watch("b").__aenter__()
+
+        async def consume() -> list[ObjectEvent]:
+            return [seen async for seen in watch]
+
+        consumer = asyncio.create_task(consume())
+        await turns()
+        await watch.aclose()
+        assert await consumer == []
+    assert source.ended == 1
+
+
 async def test_a_watch_is_entered_once() -> None:
     source = Source()
     async with source.store() as t, t.watch("b") as events:

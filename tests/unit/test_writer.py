@@ -42,6 +42,11 @@ def make(put: Put) -> ObjectWriter:
     return ObjectWriter(put, cleanup_timeout=5, what="the writer of b/k")
 
 
+async def use(put: Put, work: Callable[[ObjectWriter], Awaitable[object]]) -> None:
+    async with make(put) as writer:
+        await work(writer)
+
+
 async def test_a_clean_exit_commits_what_was_written() -> None:
     store = Store()
     async with make(store.put) as writer:
@@ -78,13 +83,12 @@ async def test_small_writes_are_gathered_and_a_buffer_can_be_used_again() -> Non
 async def test_any_other_exit_aborts(error: type[BaseException]) -> None:
     store = Store()
 
-    async def use() -> None:
-        async with make(store.put) as writer:
-            await writer.write(LARGE)
-            raise error
+    async def fail(writer: ObjectWriter) -> None:
+        await writer.write(LARGE)
+        raise error
 
     with pytest.raises(error):
-        await asyncio.create_task(use())
+        await asyncio.create_task(use(store.put, fail))
     assert store.committed is None
     assert store.ended
 
@@ -106,26 +110,37 @@ async def refuse(chunks: AsyncIterator[Chunk]) -> ObjectInfo:
     raise UnavailableError("no")
 
 
+async def write_much(writer: ObjectWriter) -> None:
+    for _ in range(10):
+        await writer.write(LARGE)
+
+
 async def test_what_the_backend_says_is_raised_by_write() -> None:
+    taken = []
+
+    async def write(writer: ObjectWriter) -> None:
+        await write_much(writer)
+        taken.append(True)
+
     with pytest.raises(UnavailableError):
-        async with make(refuse) as writer:
-            for _ in range(10):
-                await writer.write(LARGE)
-            raise AssertionError("the writes were taken")
+        await use(refuse, write)
+    assert taken == []
 
 
 async def test_what_the_backend_says_is_raised_on_leaving_if_no_write_could() -> None:
     with pytest.raises(UnavailableError):
-        async with make(refuse) as writer:
-            await writer.write(b"small")
+        await use(refuse, lambda writer: writer.write(b"small"))
 
 
 async def test_leaving_raises_it_too_when_the_error_of_write_was_caught() -> None:
+    async def careless(writer: ObjectWriter) -> None:
+        with pytest.raises(UnavailableError):
+            await write_much(writer)
+        with pytest.raises(ClosedError):
+            await writer.write(b"more")
+
     with pytest.raises(UnavailableError, match="no"):
-        async with make(refuse) as writer:
-            with pytest.raises(UnavailableError):
-                for _ in range(10):
-                    await writer.write(LARGE)
+        await use(refuse, careless)
 
 
 async def test_write_waits_while_the_backend_is_behind() -> None:
@@ -150,11 +165,6 @@ async def test_write_waits_while_the_backend_is_behind() -> None:
     assert taken == 10 * len(LARGE)
 
 
-async def write_much(writer: ObjectWriter) -> None:
-    for _ in range(10):
-        await writer.write(LARGE)
-
-
 async def test_a_cancellation_while_committing_is_raised_once_the_put_has_ended() -> None:
     committing = asyncio.Event()
     ended = []
@@ -170,11 +180,7 @@ async def test_a_cancellation_while_committing_is_raised_once_the_put_has_ended(
             ended.append(True)
         raise AssertionError
 
-    async def use() -> None:
-        async with make(put) as writer:
-            await writer.write(b"x")
-
-    task = asyncio.create_task(use())
+    task = asyncio.create_task(use(put, lambda writer: writer.write(b"x")))
     await committing.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -198,6 +204,5 @@ async def test_it_is_used_once_and_within_its_block() -> None:
 async def test_a_str_is_told_to_be_encoded() -> None:
     store = Store()
     with pytest.raises(BodyTypeError, match=r"\.encode\(\)"):
-        async with make(store.put) as writer:
-            await writer.write("text")  # type: ignore[arg-type]
+        await use(store.put, lambda writer: writer.write("text"))  # type: ignore[arg-type]
     assert store.committed is None

@@ -150,7 +150,7 @@ class LayerDriver(Driver):
         return self.inner
 
     def __repr__(self) -> str:
-        return f"<{_plain(type(self)).__name__} around {self.inner!r}>"
+        return f"<{type(self).__name__} around {self.inner!r}>"
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Open the inner driver."""
@@ -364,8 +364,5 @@ def _composed(layer: type[LayerDriver], keeps: frozenset[type]) -> type[LayerDri
     names = set().union(*(methods_of(protocol) for protocol in _MIXINS))
     lacking = names.difference(*(methods_of(protocol) for protocol in keeps)) if keeps else names
     hidden = {name: None for name in lacking if hasattr(layer, name)}
-    return type(layer.__name__, (layer, *mixins), {"__module__": layer.__module__, **hidden})
-
-
-def _plain(cls: type) -> type:
-    return cls.__bases__[0]
+    bases = tuple(mixins) if layer is LayerDriver and mixins else (layer, *mixins)
+    return type(layer.__name__, bases, {"__module__": layer.__module__, **hidden})

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
+from trove_async.body import Body, Chunk
 from trove_async.driver.base import Driver
-from trove_async.driver.options import GetOptions
+from trove_async.driver.options import PutOptions
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.base import LayerDriver, Operation
 from trove_async.reader import ByteStream, ObjectReader
+from trove_async.types import ObjectInfo, PartInfo
 
 __all__ = ["Limit"]
 
@@ -22,8 +26,9 @@ R = TypeVar("R")
 class Limit:
     """Let at most ``concurrency`` operations be at work in the backend at once; the others wait in order.
 
-    A reader counts while it fetches, not while its user holds it, so that a task may write what it
-    reads through the same limit and never wait for itself.
+    A reader counts while it fetches, not while its user holds it. A put counts while the backend works, not
+    while it waits for a body that is made as it goes. So a task may write what it reads through the same
+    limit and never wait for itself.
     """
 
     concurrency: int
@@ -44,12 +49,71 @@ class _LimitDriver(LayerDriver):
 
     async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
         async with self._slots:
-            return await call()
+            result = await call()
+        if isinstance(result, ObjectReader):
+            result.wrap(lambda stream: _LimitedStream(stream, self._slots))
+        return result
 
-    async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-        reader = await super().get(bucket, key, options)
-        reader.wrap(lambda stream: _LimitedStream(stream, self._slots))
-        return reader
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        async with _Slot(self._slots) as slot:
+            return await self.inner.put(bucket, key, slot.lend_to(body), options)
+
+    async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
+        inner: Any = self.inner  # the class has this method only where the inner driver has it
+        async with _Slot(self._slots) as slot:
+            part: PartInfo = await inner.upload_part(bucket, key, upload_id, number, slot.lend_to(body))
+        return part
+
+
+class _Slot:
+    """One of the operations at work; it steps back while it waits for its body."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._held = False
+
+    async def __aenter__(self) -> Self:
+        await self._slots.acquire()
+        self._held = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # A cancellation may come while the slot is lent: then it is not ours to give back.
+        if self._held:
+            self._held = False
+            self._slots.release()
+
+    def lend_to(self, body: Body) -> Body:
+        """Return a body during whose making the slot is free."""
+        # What can be replayed is there already: it is in memory or in a file.
+        if body.replayable:
+            return body
+        return Body(_Lent(body, self), size=body.size, checksum=body.checksum)
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        await self.__aexit__(None, None, None)
+        try:
+            yield
+        finally:
+            await self.__aenter__()
+
+
+class _Lent:
+    """The chunks of a body, each of which is waited for without a slot."""
+
+    def __init__(self, body: Body, slot: _Slot) -> None:
+        self._body = body
+        self._slot = slot
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        async with self._slot.lent():
+            return await anext(self._body)
 
 
 class _LimitedStream(ByteStream):

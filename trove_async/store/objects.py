@@ -14,6 +14,7 @@ from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import BulkDeleteDriver
 from trove_async.driver.options import CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListOptions, PutOptions
 from trove_async.errors import (
+    BucketNotFoundError,
     InvalidArgumentError,
     NotFoundError,
     TroveError,
@@ -135,7 +136,7 @@ class ObjectVerbs(ReadVerbs):
     def _body(self, data: BodyLike, checksum: Checksum | None, size: int | None, on_progress: Progress | None) -> Body:
         if size is not None and (not isinstance(size, int) or size < 0):
             raise InvalidArgumentError(f"size must be 0 or more, not {size!r}")
-        return Body(data, size=size, checksum=checksum, on_progress=on_progress)
+        return Body(data, size=size, checksum=checksum, on_progress=on_progress, cleanup_timeout=self._cleanup_timeout)
 
     async def _close_body(self, body: Body) -> None:
         await finish(body.aclose(), timeout=self._cleanup_timeout, leftover="the source of a body")
@@ -226,6 +227,9 @@ class ObjectVerbs(ReadVerbs):
         async with anyio.create_task_group() as group:
             for position, key in enumerate(keys):
                 group.start_soon(delete, position, key)
+        missing = results[0].error
+        if isinstance(missing, BucketNotFoundError):
+            raise missing
         return [results[position] for position in range(len(keys))]
 
     async def copy(

@@ -224,7 +224,10 @@ class ReadVerbs(Lifetime):
             ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as of `get`;
                 a file that was there is untouched.
         """
-        async with self.get(bucket, key, version_id=version_id, if_match=if_match) as reader:
+        self._check("download", bucket, key)
+        with self._locating("download", bucket, key):
+            options = get_options(version_id=version_id, if_match=if_match)
+        async with await self._open_reader("download", bucket, key, options) as reader:
             await self._run("download", bucket, key, save(reader, os.fspath(path), self._cleanup_timeout))
             return reader.info
 

@@ -53,8 +53,8 @@ class Watch:
             await asyncio.wait({waiting, self._step}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
-        if self._step.done() and not ready.is_set():
-            await self._take()
+        if not ready.is_set() and (self._step.cancelled() or self._step.exception() is not None):
+            await self._take()  # raises why there is no subscription
 
     def __aiter__(self) -> Self:
         return self
@@ -71,12 +71,16 @@ class Watch:
         return await self._take()
 
     async def _take(self) -> ObjectEvent:
-        assert self._step is not None
+        step = self._step
+        assert step is not None
         try:
-            event = await asyncio.shield(self._step)
+            event = await asyncio.shield(step)
         except asyncio.CancelledError:
-            if self._step.done():
-                self._step = None
+            if not step.cancelled():
+                raise  # the step goes on, or is done, and the next call gets its event
+            self._step = None
+            if self._closed and not _cancelling():
+                raise StopAsyncIteration from None  # `aclose`, in another task, has ended the step
             raise
         except TroveError as error:
             self._closed = True
@@ -99,17 +103,21 @@ class Watch:
             await finish(_close(events, step), timeout=self._cleanup_timeout, leftover="a watch")
 
     def __del__(self) -> None:
-        if getattr(self, "_step", None) is not None and not self._closed:
-            warnings.warn(
-                "unclosed Watch; use 'async with', or call aclose()", ResourceWarning, stacklevel=2, source=self
-            )
-            if not self._loop.is_closed():
+        if getattr(self, "_events", None) is not None:
+            text = "unclosed Watch; use 'async with', or call aclose()"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+            if self._step is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._step.cancel)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _next(events: AsyncGenerator[ObjectEvent, None]) -> ObjectEvent:

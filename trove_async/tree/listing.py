@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from heapq import nsmallest
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Final
 
 from trove_async.driver.options import ListOptions
 from trove_async.keys import successor
@@ -27,27 +26,26 @@ from trove_async.tree.buckets import Buckets
 from trove_async.tree.filesystem import FileSystem, is_dir, is_file
 from trove_async.tree.layout import Layout
 from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, decode, path_of
+from trove_async.tree.remembered import Name, RememberedNames
 from trove_async.types import ObjectInfo, Prefix
 
 __all__ = ["Listing"]
 
-_REMEMBERED_NAMES: Final = 250_000
-_REMEMBERED_DIRECTORIES: Final = 1_000
 _SETTLED_NS: Final = 50_000_000
 """A directory that changed later than this before it was read may change again within the same tick of its clock."""
 
 
-class _Name(NamedTuple):
-    """A name in a directory, which sorts as the keys that it stands for."""
+class _Start:
+    """The key from which a walk goes on; it moves ahead while the walk is under way."""
 
-    text: str  # what it adds to a key; with a slash at the end for a directory
-    path: str
-    is_dir: bool
+    __slots__ = ("key",)
 
+    def __init__(self, key: str) -> None:
+        self.key = key
 
-class _Remembered(NamedTuple):
-    mtime_ns: int
-    names: list[_Name]
+    def is_before(self, name: str) -> bool:
+        """Tell whether a directory of that name holds keys that are still to come."""
+        return name >= self.key or self.key.startswith(name)
 
 
 class Listing:
@@ -57,34 +55,32 @@ class Listing:
         self._fs = fs
         self._layout = layout
         self._buckets = buckets
-        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
-        self._left_in_the_middle: OrderedDict[str, None] = OrderedDict()
+        self._remembered = RememberedNames()
 
     async def page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return a page. Its cursor is the smallest key that the next page may hold."""
         await self._buckets.require(bucket)
         prefix = options.prefix
-        lower = max(prefix, options.cursor or "", "" if options.start_after is None else options.start_after + "\0")
+        start = _Start(max(prefix, options.cursor or "", f"{options.start_after}\0" if options.start_after else ""))
         above, directories = await self._below(bucket, prefix)
         objects: list[ObjectInfo] = []
         prefixes: list[Prefix] = []
-        while True:
-            following: str | None = None
-            async with aclosing(self._walk(directories, above, lower, prefix, options.page_size + 1)) as walk:
-                async for key, path in walk:
-                    if len(objects) + len(prefixes) == options.page_size:
-                        return ListPage(objects, prefixes, key)
-                    group = _group(key, prefix, options.delimiter)
-                    if group is not None:
-                        prefixes.append(Prefix(group))
-                        following = successor(group)
-                        break
+        async with aclosing(self._walk(directories, above, start, options)) as walk:
+            async for key, path in walk:
+                if len(objects) + len(prefixes) == options.page_size:
+                    return ListPage(objects, prefixes, key)
+                group = _group(key, prefix, options.delimiter)
+                if group is None:
                     status = await self._fs.lstat(path)
                     if status is not None and is_file(status):
                         objects.append(listed(key, status))
-            if following is None:
-                return ListPage(objects, prefixes, None)
-            lower = following
+                    continue
+                prefixes.append(Prefix(group))
+                following = successor(group)
+                if following is None:
+                    break
+                start.key = following
+        return ListPage(objects, prefixes, None)
 
     async def _below(self, bucket: str, prefix: str) -> tuple[str, list[str]]:
         """Return the part of the prefix that is a path, and the directories that it leads to."""
@@ -99,88 +95,114 @@ class Listing:
         return path + "/", directories
 
     async def _walk(
-        self, directories: list[str], above: str, lower: str, prefix: str, limit: int
+        self, directories: list[str], above: str, start: _Start, options: ListOptions
     ) -> AsyncGenerator[tuple[str, str], None]:
-        """Yield keys that begin with ``prefix``, from ``lower`` on and in order, with their paths.
+        """Yield keys that begin with the prefix, from ``start`` on and in order, with their paths.
 
         The directories all stand for ``above``: there are two where a file stood in the first one's way.
         """
+        limit = options.page_size + 1
         while True:
-            names = await self._names(directories, above, lower, prefix, limit)
-            for text, same in groupby(names, key=lambda name: name.text):
+            names = await self._names(directories, above, start.key, options.prefix, limit)
+            for text, same in groupby(names, key=_text):
                 entries = list(same)
+                key = above + text
                 if not entries[0].is_dir:
-                    yield above + text, entries[0].path
-                    continue
-                paths = [entry.path for entry in entries]
-                async for below in self._walk(paths, above + text, lower, prefix, limit):
-                    yield below
+                    if key >= start.key:
+                        yield key, entries[0].path
+                elif start.is_before(key):
+                    paths = [entry.path for entry in entries]
+                    if start.key <= key and _group(key, options.prefix, options.delimiter) is not None:
+                        # All of it is one group, of which no more is asked than whether it is there.
+                        if await self._holds_object(paths):
+                            yield key, ""
+                            continue
+                    async for below in self._walk(paths, key, start, options):
+                        yield below
             if len(names) < limit:
                 return
             last = names[-1]
             following = successor(above + last.text) if last.is_dir else above + last.text + "\0"
             if following is None:
                 return
-            lower = max(lower, following)
+            start.key = max(start.key, following)
 
-    async def _names(self, directories: list[str], above: str, lower: str, prefix: str, limit: int) -> list[_Name]:
+    async def _holds_object(self, directories: list[str]) -> bool:
+        """Tell whether an object lies right in one of the directories; it may yet lie deeper if none does."""
+        for directory in directories:
+            async with aclosing(self._read(directory)) as names:
+                async for name in names:
+                    if not name.is_dir:
+                        return True
+        return False
+
+    async def _names(self, directories: list[str], above: str, lower: str, prefix: str, limit: int) -> list[Name]:
         """Return the first ``limit`` names, and those of the same text as the last, that lead to what is wanted."""
-        found: list[_Name] = []
+        found: list[Name] = []
         for directory in directories:
             wanted = _Wanted(above, lower, prefix, limit + 1)  # one more, to see whether the last has a twin
             remembered = await self._recall(directory)
             if remembered is not None:
                 found += wanted.slice_of(remembered)
                 continue
-            async for name in self._read(directory, ""):
+            async for name in self._read(directory):
                 wanted.offer(name)
             names = wanted.first()
             if len(names) >= limit:
-                self._left_in_the_middle[directory] = None
-                if len(self._left_in_the_middle) > _REMEMBERED_DIRECTORIES:
-                    self._left_in_the_middle.popitem(last=False)
+                self._remembered.want(directory)
             found += names
         if len(directories) > 1:
             found.sort()
         return _cut(found, limit)
 
-    async def _read(self, directory: str, start: str) -> AsyncIterator[_Name]:
-        """Yield the names in a directory; those of continued components as if they stood in it."""
+    async def _read(
+        self, directory: str, start: str = "", chain: tuple[str, ...] = (), continued: list[str] | None = None
+    ) -> AsyncGenerator[Name, None]:
+        """Yield the names in a directory; those of continued components as if they stood in it.
+
+        Args:
+            directory: its path.
+            start, chain: where it is itself a continued component: its text so far, and the names that are that text.
+            continued: gets the directories of continued components that were met.
+        """
         async for entry in self._fs.scan(directory):
             decoded = decode(entry.name)
             if decoded is None:
                 continue
             path = f"{directory}/{entry.name}"
-            if entry.is_dir:
-                if decoded.mark == CONTINUED:
-                    async for name in self._read(path, start + decoded.text):
+            text = start + decoded.text
+            if decoded.mark == CONTINUED:
+                if entry.is_dir:
+                    if continued is not None:
+                        continued.append(path)
+                    async for name in self._read(path, text, (*chain, entry.name), continued):
                         yield name
-                elif decoded.mark != FILE:
-                    yield _Name(f"{start}{decoded.text}/", path, True)
-            elif entry.is_file and decoded.mark in ("", FILE):
-                yield _Name(start + decoded.text, path, False)
+            elif chain and path_of(text) != [*chain, entry.name.removesuffix(decoded.mark)]:
+                continue  # cut in another place than we cut: no key leads here
+            elif entry.is_dir:
+                if decoded.mark != FILE:
+                    yield Name(text + "/", path, True)
+            elif entry.is_file and decoded.mark != DIRECTORY:
+                yield Name(text, path, False)
 
-    async def _recall(self, directory: str) -> list[_Name] | None:
+    async def _recall(self, directory: str) -> list[Name] | None:
         """Return the sorted names of a directory that pages come back to; None if it is to be read anew."""
-        if directory not in self._left_in_the_middle and directory not in self._remembered:
+        if not self._remembered.wants(directory):
             return None
         status = await self._fs.lstat(directory)
         if status is None:
             return None
-        known = self._remembered.get(directory)
-        if known is not None and known.mtime_ns == status.st_mtime_ns:
-            self._remembered.move_to_end(directory)
-            return known.names
-        self._remembered.pop(directory, None)
+        known = self._remembered.get(directory, status.st_mtime_ns)
+        if known is not None:
+            return known
         if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
             return None
-        names = sorted([name async for name in self._read(directory, "")])
+        continued: list[str] = []
+        names = sorted([name async for name in self._read(directory, continued=continued)])
         after = await self._fs.lstat(directory)
-        if after is None or after.st_mtime_ns != status.st_mtime_ns or len(names) > _REMEMBERED_NAMES:
-            return None
-        self._remembered[directory] = _Remembered(status.st_mtime_ns, names)
-        while sum(len(r.names) for r in self._remembered.values()) > _REMEMBERED_NAMES:
-            self._remembered.popitem(last=False)
+        # What changes in the directories of continued components does not show in the time of this one.
+        if after is not None and after.st_mtime_ns == status.st_mtime_ns and not continued:
+            self._remembered.keep(directory, status.st_mtime_ns, names)
         return names
 
 
@@ -192,10 +214,10 @@ class _Wanted:
         self._lower = lower
         self._prefix = prefix
         self._limit = limit
-        self._names: list[_Name] = []
-        self._bound: _Name | None = None  # what sorts after it is not among the first
+        self._names: list[Name] = []
+        self._bound: Name | None = None  # what sorts after it is not among the first
 
-    def _leads(self, name: _Name) -> bool:
+    def _leads(self, name: Name) -> bool:
         key = self._above + name.text
         if name.is_dir:
             return (key >= self._lower or self._lower.startswith(key)) and (
@@ -203,7 +225,7 @@ class _Wanted:
             )
         return key >= self._lower and key.startswith(self._prefix)
 
-    def offer(self, name: _Name) -> None:
+    def offer(self, name: Name) -> None:
         """Take a name of a directory that is read in any order."""
         if (self._bound is None or name < self._bound) and self._leads(name):
             self._names.append(name)
@@ -211,16 +233,16 @@ class _Wanted:
                 self._names = nsmallest(self._limit, self._names)
                 self._bound = self._names[-1]
 
-    def first(self) -> list[_Name]:
+    def first(self) -> list[Name]:
         """Return the first of those that were offered."""
         return nsmallest(self._limit, self._names)
 
-    def _is_past(self, name: _Name) -> bool:
+    def _is_past(self, name: Name) -> bool:
         """Tell whether neither this name nor any after it begins with the prefix."""
         key = self._above + name.text
         return key > self._prefix and not key.startswith(self._prefix)
 
-    def slice_of(self, names: list[_Name]) -> list[_Name]:
+    def slice_of(self, names: list[Name]) -> list[Name]:
         """Return the first of sorted names."""
         at = 0
         if self._lower.startswith(self._above):
@@ -228,7 +250,7 @@ class _Wanted:
             # The directory that the lower bound lies in sorts before it.
             start = rest[: rest.index("/") + 1] if "/" in rest else rest
             at = bisect_left(names, start, key=_text)
-        chosen: list[_Name] = []
+        chosen: list[Name] = []
         while at < len(names) and len(chosen) < self._limit:
             name = names[at]
             at += 1
@@ -239,11 +261,11 @@ class _Wanted:
         return chosen
 
 
-def _text(name: _Name) -> str:
+def _text(name: Name) -> str:
     return name.text
 
 
-def _cut(names: list[_Name], limit: int) -> list[_Name]:
+def _cut(names: list[Name], limit: int) -> list[Name]:
     """Return the first ``limit`` names, and those of the same text as the last of them."""
     end = limit
     while limit <= end < len(names) and names[end].text == names[limit - 1].text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 
 from trove_async.body import Body
@@ -131,8 +132,10 @@ class LocalDriver(LocalCore):
     async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
         """Yield changes, also those of other processes and of people."""
         await self._run(lambda _: self._tree.buckets.require(bucket))
-        async for event in watch(self, self._tree.layout.bucket(bucket), bucket, options):
-            yield event
+        # Closed with this generator: one that is merely dropped ends later, in a task of its own.
+        async with aclosing(watch(self, self._tree.layout.bucket(bucket), bucket, options)) as events:
+            async for event in events:
+                yield event
 
     # Lifecycle
 

@@ -69,9 +69,10 @@ class _Job:
             self.error = error
 
     def drop(self) -> None:
-        """Free what an operation has returned for which nobody waits any more."""
-        if self.discard is not None and self.error is None and self.result is not None:
-            self.discard(self.result)
+        """Free what an operation has returned for which nobody waits any more; once."""
+        discard, self.discard = self.discard, None
+        if discard is not None and self.error is None and self.result is not None:
+            discard(self.result)
 
 
 class _Exchange:

@@ -1,0 +1,150 @@
+"""The public surface: what there is, what it costs to import, and what type checkers make of it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import assert_type
+
+import pytest
+
+import trove_async
+from trove_async import (
+    Bucket,
+    Item,
+    ObjectInfo,
+    ObjectIterator,
+    ObjectReader,
+    ObjectWriter,
+    Prefix,
+    Trove,
+    VersionInfo,
+)
+
+PACKAGE = Path(trove_async.__file__).parent
+MODULES = sorted(found.name for found in pkgutil.walk_packages([str(PACKAGE)], "trove_async."))
+FOREIGN = [
+    "aiobotocore", "botocore", "boto3", "gcloud", "google", "azure", "asyncssh", "watchfiles", "uvicorn", "starlette",
+    "httpx", "pytest", "hypothesis",
+]  # fmt: skip
+
+
+def test_every_public_name_exists_once_and_in_order() -> None:
+    def order(name: str) -> tuple[int, str]:
+        """Constants first, then classes, then the rest: the order that ruff keeps."""
+        return 0 if name.isupper() else 1 if name[0].isupper() else 2, name
+
+    names = trove_async.__all__
+    assert sorted(names, key=order) == names
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert getattr(trove_async, name) is not None
+
+
+def test_nothing_is_public_by_accident() -> None:
+    def is_ours(name: str, value: object) -> bool:
+        return not name.startswith("_") and not isinstance(value, ModuleType)
+
+    found = {name for name, value in vars(trove_async).items() if is_ours(name, value)}
+    assert found | {"__version__"} == set(trove_async.__all__)
+
+
+def imported_with(*modules: str) -> set[str]:
+    script = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_importing_the_package_imports_nothing_that_a_driver_or_a_test_needs() -> None:
+    assert imported_with("trove_async").isdisjoint(FOREIGN)
+
+
+def test_no_driver_is_imported_before_it_is_asked_for() -> None:
+    script = "import sys, trove_async; print(*(m for m in sys.modules if m.startswith('trove_async.drivers.')))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("module", ["trove_async.testing.mock", "trove_async.testing.faults"])
+def test_doubles_need_no_test_framework(module: str) -> None:
+    assert imported_with(module).isdisjoint(FOREIGN)
+
+
+def documented() -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
+    for name in MODULES:
+        module = importlib.import_module(name)
+        found.append((name, module))
+        for attribute in getattr(module, "__all__", []):
+            value = getattr(module, attribute)
+            if getattr(value, "__module__", None) == name and (inspect.isclass(value) or inspect.isfunction(value)):
+                found.append((f"{name}.{attribute}", value))
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), documented(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_public_module_class_and_function_is_documented(name: str, value: object) -> None:
+    text = inspect.getdoc(value) or ""
+    assert text.strip(), f"{name} has no docstring"
+    if inspect.isclass(value):
+        own = {
+            method: member
+            for method, member in vars(value).items()
+            if inspect.isfunction(member) and member.__module__ == value.__module__
+        }
+        public = {method: member for method, member in own.items() if not method.startswith(("_", "test_"))}
+        undocumented = [method for method, member in public.items() if not inspect.getdoc(member)]
+        inherited = {method for base in value.__mro__[1:] for method in vars(base)}
+        assert [method for method in undocumented if method not in inherited] == []
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_is_longer_than_600_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
+
+
+def test_bucket_and_store_describe_their_verbs_alike() -> None:
+    for name, method in inspect.getmembers(Bucket, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        of_store = list(inspect.signature(getattr(Trove, name)).parameters)
+        of_bucket = list(inspect.signature(method).parameters)
+        if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(method).parameters.values()):
+            of_bucket = of_bucket[:-1]
+            of_store = of_store[: len(of_bucket) + 1]
+        expected = [p for p in of_store if p not in ("bucket", "src_bucket", "dst_bucket")]
+        assert [p for p in of_bucket if p != "dst_bucket"] == expected, name
+
+
+async def types_as_checked(t: Trove, bucket: Bucket, delimiter: str | None) -> None:
+    """Say what a type checker makes of the API; this is checked by mypy, and never run."""
+    assert_type(t.list("b"), ObjectIterator[ObjectInfo])
+    assert_type(t.list("b", "p", delimiter="/"), ObjectIterator[Item])
+    assert_type(bucket.list("p"), ObjectIterator[ObjectInfo])
+    assert_type(bucket.list("p", delimiter="/"), ObjectIterator[Item])
+    assert_type(await t.list("b").all(), list[ObjectInfo])
+    async for info in t.list("b"):
+        assert_type(info, ObjectInfo)
+    async for item in t.list("b", delimiter="/"):
+        assert_type(item, ObjectInfo | Prefix)
+    async for page in t.list("b").pages():
+        assert_type(page, list[ObjectInfo])
+    assert_type(await t.put("b", "k", b""), ObjectInfo)
+    assert_type(await t.get("b", "k"), ObjectReader)
+    async with t.get("b", "k") as reader:
+        assert_type(reader, ObjectReader)
+        assert_type(await reader.read(), bytes)
+    async with t.writer("b", "k", content_type="text/plain") as writer:
+        assert_type(writer, ObjectWriter)
+    assert_type(await t.read("b", "k"), bytes)
+    assert_type(await t.read_ranges("b", "k", [(0, 1), (5, None)]), list[bytes])
+    assert_type(await t.delete_many("b", ["k"]), int)
+    assert_type(await t.list_versions("b", "k"), list[VersionInfo])
+    assert_type(t.bucket("b"), Bucket)
+    async with trove_async.open("memory://") as opened:
+        assert_type(opened, Trove)

@@ -1,0 +1,67 @@
+"""Saving objects as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import trove_async
+from trove_async.errors import ObjectNotFoundError, PreconditionFailedError, UnavailableError
+from trove_async.testing.faults import Fault, Faults
+from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
+
+pytestmark = pytest.mark.asyncio
+LARGE = bytes(range(256)) * 8192
+
+
+async def test_a_file_appears_whole_and_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    async with trove_async.open("memory://") as t:
+        await t.create_bucket("b")
+        info = await t.put("b", "k", LARGE)
+        assert (await t.download("b", "k", target)).etag == info.etag
+        assert target.read_bytes() == LARGE
+        await t.put("b", "k", b"")
+        await t.bucket("b").download("k", target)
+    assert target.read_bytes() == b""
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+async def test_a_download_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    broken = Faults([Fault("get", reset_after=100_000, error=UnavailableError(), times=100)])
+    async with trove_async.open("memory://", layers=[broken]) as t:
+        await t.create_bucket("b")
+        await t.put("b", "k", LARGE)
+        with pytest.raises(ObjectNotFoundError):
+            await t.download("b", "missing", target)
+        with pytest.raises(PreconditionFailedError):
+            await t.download("b", "k", target, if_match="other")
+        with pytest.raises(UnavailableError):
+            await t.download("b", "k", target)
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("delivery", list(Delivery))
+async def test_a_download_that_is_cancelled_anywhere_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, delivery: Delivery
+) -> None:
+    target = tmp_path / "file"
+
+    async def prepare() -> None:
+        target.write_bytes(b"old")
+
+    async def check(outcome: Outcome[object]) -> None:
+        assert outcome.error is None
+        assert not outcome.left_running
+        assert target.read_bytes() in (b"old", LARGE)
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+    async with trove_async.open("memory://") as t:
+        await t.create_bucket("b")
+        await t.put("b", "k", LARGE)
+        points = await cancel_everywhere(lambda: t.download("b", "k", target), delivery, prepare=prepare, check=check)
+    assert points > 5

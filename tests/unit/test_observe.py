@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+import trove_async
+from tests.unit.doubles import ScriptedStream, info_of
+from trove_async.driver import Driver
+from trove_async.errors import ObjectNotFoundError, UnavailableError
+from trove_async.layers import Limit, Observation, Observe, log_operations
+from trove_async.reader import ObjectReader
+from trove_async.testing.mock import MockDriver
+from trove_async.types import EventType, ObjectEvent, ObjectInfo
+
+pytestmark = pytest.mark.asyncio
+
+DATA = bytes(1000)
+INFO = ObjectInfo("k", 1, "e")
+
+
+def summary(seen: list[Observation]) -> list[tuple[str, str | None, str | None, int, str]]:
+    return [(s.operation, s.bucket, s.key, s.bytes, s.outcome) for s in seen]
+
+
+def streaming(*script: int | BaseException | asyncio.Event) -> MockDriver:
+    return MockDriver(get=lambda *_: ObjectReader(info_of(DATA), ScriptedStream(DATA, list(script))))
+
+
+async def test_operations_are_told_with_their_bytes_and_durations() -> None:
+    seen: list[Observation] = []
+    mock = MockDriver(put=INFO, head=INFO, get=b"hello", list_buckets=[])
+    async with trove_async.open(mock, layers=[Observe(seen.append)]) as t:
+        await t.put("b", "k", [b"abc", b"de"])
+        await t.put("b", "k", b"abc")
+        await t.head("b", "k")
+        await t.read("b", "k", (1, 2))
+        await t.list_buckets()
+    assert summary(seen) == [
+        ("put", "b", "k", 5, "ok"),
+        ("put", "b", "k", 3, "ok"),
+        ("head", "b", "k", 0, "ok"),
+        ("get", "b", "k", 2, "ok"),
+        ("list_buckets", None, None, 0, "ok"),
+    ]
+    assert {s.driver for s in seen} == {"mock"}
+    assert all(s.duration >= 0 and s.error is None for s in seen)
+
+
+async def test_an_error_is_told_and_raised() -> None:
+    seen: list[Observation] = []
+    error = ObjectNotFoundError("no")
+    async with trove_async.open(MockDriver(head=error), layers=[Observe(seen.append)]) as t:
+        with pytest.raises(ObjectNotFoundError):
+            await t.head("b", "k")
+    assert summary(seen) == [("head", "b", "k", 0, "error")]
+    assert seen[0].error is error
+
+
+async def test_a_cancellation_is_told_apart_from_an_error() -> None:
+    seen: list[Observation] = []
+    began = asyncio.Event()
+
+    async def hang(*_: object) -> ObjectInfo:
+        began.set()
+        await asyncio.Event().wait()
+        return INFO
+
+    async with trove_async.open(MockDriver(head=hang), layers=[Observe(seen.append)]) as t:
+        task = asyncio.create_task(t.head("b", "k"))
+        await began.wait()
+        task.cancel()
+        await asyncio.wait({task})
+    assert summary(seen) == [("head", "b", "k", 0, "cancelled")]
+    assert isinstance(seen[0].error, asyncio.CancelledError)
+
+
+async def test_the_bytes_of_a_put_that_fails_are_those_that_were_taken() -> None:
+    seen: list[Observation] = []
+
+    async def put(bucket: str, key: str, body: trove_async.Body, options: object) -> ObjectInfo:
+        await anext(body)
+        raise UnavailableError
+
+    async def source() -> AsyncIterator[bytes]:
+        yield b"abc"
+        yield b"de"
+
+    async with trove_async.open(MockDriver(put=put), layers=[Observe(seen.append)]) as t:
+        with pytest.raises(UnavailableError):
+            await t.put("b", "k", source())
+    assert summary(seen) == [("put", "b", "k", 3, "error")]
+
+
+async def test_a_get_is_over_when_its_reader_is() -> None:
+    seen: list[Observation] = []
+    async with trove_async.open(streaming(), layers=[Observe(seen.append)]) as t:
+        async with t.get("b", "k") as reader:
+            await reader.read(300)
+            assert seen == []
+        assert summary(seen) == [("get", "b", "k", 300, "ok")]
+        await t.read("b", "k")
+    assert summary(seen)[1:] == [("get", "b", "k", 1000, "ok")]
+
+
+async def test_a_read_that_was_resumed_is_no_error() -> None:
+    seen: list[Observation] = []
+    async with trove_async.open(streaming(100, UnavailableError()), layers=[Observe(seen.append)]) as t:
+        await t.read("b", "k")
+    assert summary(seen) == [("get", "b", "k", 1000, "ok")]
+
+
+async def test_a_read_that_fails_or_is_cancelled_is_told_as_that() -> None:
+    seen: list[Observation] = []
+    async with trove_async.open(streaming(100, OSError("broken")), layers=[Observe(seen.append)]) as t:
+        with pytest.raises(OSError, match="broken"):
+            await t.read("b", "k")
+    assert summary(seen) == [("get", "b", "k", 100, "error")]
+    seen.clear()
+    async with trove_async.open(streaming(100, asyncio.Event()), layers=[Observe(seen.append)]) as t:
+        task = asyncio.create_task(t.read("b", "k"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+    assert summary(seen) == [("get", "b", "k", 100, "cancelled")]
+
+
+async def test_a_watch_is_told_when_it_ends() -> None:
+    seen: list[Observation] = []
+    mock = MockDriver(watch=[ObjectEvent(EventType.CREATED, "b", "k")])
+    async with trove_async.open(mock, layers=[Observe(seen.append)]) as t, t.watch("b") as events:
+        await anext(events)
+        assert seen == []
+    assert summary(seen) == [("watch", "b", None, 0, "ok")]
+
+
+async def test_a_hook_that_fails_changes_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: Observation) -> None:
+        raise ZeroDivisionError
+
+    async with trove_async.open(MockDriver(head=INFO), layers=[Observe(broken)]) as t:
+        with caplog.at_level(logging.ERROR, "trove_async"):
+            assert await t.head("b", "k") == INFO
+    [record] = caplog.records
+    assert "head" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def test_operations_are_logged_with_their_fields(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("unit-test")
+    mock = MockDriver(put=INFO, head=ObjectNotFoundError("no such thing"))
+    with caplog.at_level(logging.INFO, "unit-test"):
+        async with trove_async.open(mock, layers=[log_operations(logger, logging.INFO)]) as t:
+            await t.put("b", "a/k", b"hello")
+            with pytest.raises(ObjectNotFoundError):
+                await t.head("b", "k")
+    put, head = caplog.records
+    assert (put.levelno, head.levelno) == (logging.INFO, logging.WARNING)
+    assert put.getMessage().startswith("mock put 'b/a/k' ok, 5 bytes in ")
+    assert "no such thing" in head.getMessage()
+    fields = put.__dict__["trove"]
+    assert isinstance(fields, Observation)
+    assert (fields.operation, fields.key, fields.bytes, fields.outcome) == ("put", "a/k", 5, "ok")
+
+
+async def test_what_is_not_logged_costs_no_formatting(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "trove_async"):
+        async with trove_async.open(MockDriver(head=INFO), layers=[log_operations()]) as t:
+            await t.head("b", "k")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_it_sees_the_same_through_another_layer(turned: bool) -> None:
+    seen: list[Observation] = []
+    layers: list[Callable[[Driver], Driver]] = [Observe(seen.append), Limit(1)]
+    async with trove_async.open(streaming(100), layers=layers[::-1] if turned else layers) as t:
+        await t.read("b", "k")
+    assert summary(seen) == [("get", "b", "k", 1000, "ok")]
+
+
+async def test_a_body_that_is_made_as_it_goes_is_counted_through_the_limit() -> None:
+    async def source() -> AsyncIterator[bytes]:
+        yield b"abc"
+        yield b"de"
+
+    for turned in (False, True):
+        seen: list[Observation] = []
+        layers: list[Callable[[Driver], Driver]] = [Observe(seen.append), Limit(1)]
+        async with trove_async.open(MockDriver(put=INFO), layers=layers[::-1] if turned else layers) as t:
+            await t.put("b", "k", source(), checksum="md5")
+        assert summary(seen) == [("put", "b", "k", 5, "ok")]
