@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import warnings
@@ -253,11 +254,13 @@ class ObjectReader:
                     raise TransientError(
                         f"the body ended after {self._position} of {self.size} bytes", key=self.info.key
                     )
-            except TransientError:
+            except TransientError as error:
                 failures += 1
                 if failures > _RESUMES:
                     self._let_go()
                     raise
+                if error.retry_after:
+                    await self._guard(asyncio.sleep(error.retry_after))
             except (PreconditionFailedError, NotFoundError) as error:
                 self._let_go()
                 raise ObjectChangedError(key=self.info.key) from error

@@ -257,6 +257,7 @@ class Limits:
         min_part_size: of every part of an upload but the last.
         max_part_size, max_parts: of an upload.
         max_put_size: of an object that is put in one request.
+        max_copy_size: of an object that is copied in one request.
         max_metadata_size: of all keys and values together.
         max_bulk_delete: keys in one `BulkDeleteDriver.delete_many`.
         max_presign_seconds: of a signed URL.
@@ -267,6 +268,7 @@ class Limits:
     max_part_size: int | None = None
     max_parts: int = 10_000
     max_put_size: int | None = None
+    max_copy_size: int | None = None
     max_metadata_size: int = 64 * 1024
     max_bulk_delete: int = 1000
     max_presign_seconds: int = 7 * 24 * 3600

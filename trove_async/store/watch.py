@@ -82,14 +82,12 @@ class Watch:
             if self._closed and not _cancelling():
                 raise StopAsyncIteration from None  # `aclose`, in another task, has ended the step
             raise
-        except TroveError as error:
+        except BaseException as error:
+            # The driver's generator has ended with the error, and there is nothing left to close.
             self._closed = True
-            self._step = None
-            self._locate(error)
-            raise
-        except BaseException:
-            self._closed = True
-            self._step = None
+            self._step = self._events = None
+            if isinstance(error, TroveError):
+                self._locate(error)
             raise
         self._step = None
         return event

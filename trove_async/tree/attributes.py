@@ -120,7 +120,10 @@ def etag_of(status: Stat) -> str:
 
 def time_of(mtime_ns: int) -> datetime:
     """Return a file's time, exact to the microsecond, which floating point would not be."""
-    return _EPOCH + timedelta(microseconds=mtime_ns // 1000)
+    try:
+        return _EPOCH + timedelta(microseconds=mtime_ns // 1000)
+    except OverflowError:  # a file may be set to any year by hand
+        return datetime.max.replace(tzinfo=UTC) if mtime_ns > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def listed(key: str, status: Stat) -> ObjectInfo:

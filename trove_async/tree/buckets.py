@@ -102,8 +102,11 @@ class Buckets:
     async def create(self, bucket: str) -> None:
         """Make a bucket."""
         async with self._fs.lock(self._layout.stripe(bucket, "")):
+            path = self._layout.bucket(bucket)
+            if await self._fs.lstat(path) is None:
+                await self._forget(bucket)  # a deletion of one of that name may have been cut short
             try:
-                await self._fs.mkdir(self._layout.bucket(bucket))
+                await self._fs.mkdir(path)
             except FileExistsError:
                 raise BucketAlreadyExistsError(f"the bucket {bucket!r} exists already", bucket=bucket) from None
             await self._store(bucket, BucketSettings(created_at=datetime.now(UTC).isoformat()))
@@ -116,13 +119,16 @@ class Buckets:
                 raise BucketNotEmptyError(f"the bucket {bucket!r} holds versions", bucket=bucket)
             if not await self._remove_directories(self._layout.bucket(bucket)):
                 raise BucketNotEmptyError(f"the bucket {bucket!r} is not empty", bucket=bucket)
-            await self._fs.unlink(self._layout.settings(bucket))
-            for path in (
-                self._layout.uploads(bucket),
-                self._layout.metadata(bucket),
-                self._layout.all_versions(bucket),
-            ):
-                await remove_all(self._fs, path)
+            await self._forget(bucket)
+
+    async def _forget(self, bucket: str) -> None:
+        await self._fs.unlink(self._layout.settings(bucket))
+        for path in (
+            self._layout.uploads(bucket),
+            self._layout.metadata(bucket),
+            self._layout.all_versions(bucket),
+        ):
+            await remove_all(self._fs, path)
 
     async def _holds_files(self, path: str) -> bool:
         async for entry in self._fs.scan(path):

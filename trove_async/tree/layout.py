@@ -18,7 +18,7 @@ class Layout:
     ::
 
         ROOT/BUCKET/…                        the objects
-        ROOT/.trove/buckets/BUCKET.json      the bucket's settings
+        ROOT/.trove/buckets/BUCKET           the bucket's settings, in JSON
         ROOT/.trove/locks/NNN                one file for each stripe of keys
         ROOT/.trove/tmp/PROCESS/…            what a living process is writing
         ROOT/.trove/meta/BUCKET/HH/HASH…     metadata that no attribute holds
@@ -40,7 +40,7 @@ class Layout:
 
     def settings(self, bucket: str) -> str:
         """Return the file of a bucket's settings."""
-        return f"{self.ours}/buckets/{bucket}.json"
+        return f"{self.ours}/buckets/{bucket}"
 
     def metadata(self, bucket: str) -> str:
         """Return the directory of a bucket's sidecars."""

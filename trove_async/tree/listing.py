@@ -26,7 +26,7 @@ from trove_async.tree.buckets import Buckets
 from trove_async.tree.filesystem import FileSystem, is_dir, is_file
 from trove_async.tree.layout import Layout
 from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, decode, path_of
-from trove_async.tree.remembered import Name, RememberedNames
+from trove_async.tree.remembered import MAX_NAMES, Name, RememberedNames
 from trove_async.types import ObjectInfo, Prefix
 
 __all__ = ["Listing"]
@@ -43,9 +43,9 @@ class _Start:
     def __init__(self, key: str) -> None:
         self.key = key
 
-    def is_before(self, name: str) -> bool:
-        """Tell whether a directory of that name holds keys that are still to come."""
-        return name >= self.key or self.key.startswith(name)
+    def enters(self, directory: str) -> bool:
+        """Tell whether keys that begin so, with a slash at the end, may still come."""
+        return directory >= self.key or self.key.startswith(directory)
 
 
 class Listing:
@@ -110,15 +110,16 @@ class Listing:
                 if not entries[0].is_dir:
                     if key >= start.key:
                         yield key, entries[0].path
-                elif start.is_before(key):
+                elif start.enters(key):
                     paths = [entry.path for entry in entries]
-                    if start.key <= key and _group(key, options.prefix, options.delimiter) is not None:
-                        # All of it is one group, of which no more is asked than whether it is there.
-                        if await self._holds_object(paths):
-                            yield key, ""
-                            continue
-                    async for below in self._walk(paths, key, start, options):
-                        yield below
+                    # Where all of it is one group, no more is asked than whether it is there.
+                    whole = start.key <= key and _group(key, options.prefix, options.delimiter) is not None
+                    if whole and await self._holds_object(paths):
+                        yield key, ""
+                        continue
+                    async with aclosing(self._walk(paths, key, start, options)) as walk:
+                        async for below in walk:
+                            yield below
             if len(names) < limit:
                 return
             last = names[-1]
@@ -198,10 +199,15 @@ class Listing:
         if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
             return None
         continued: list[str] = []
-        names = sorted([name async for name in self._read(directory, continued=continued)])
+        names: list[Name] = []
+        async for name in self._read(directory, continued=continued):
+            names.append(name)
+            # What changes in the directories of continued components does not show in the time of this one.
+            if continued or len(names) > MAX_NAMES:
+                return None
+        names.sort()
         after = await self._fs.lstat(directory)
-        # What changes in the directories of continued components does not show in the time of this one.
-        if after is not None and after.st_mtime_ns == status.st_mtime_ns and not continued:
+        if not continued and after is not None and after.st_mtime_ns == status.st_mtime_ns:
             self._remembered.keep(directory, status.st_mtime_ns, names)
         return names
 

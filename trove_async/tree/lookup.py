@@ -23,15 +23,19 @@ class Lookup:
 
     async def open(self, bucket: str, key: str) -> tuple[str, int] | None:
         """Return the path of an object and a handle for it; None if there is none."""
-        return await self._walk(self._layout.bucket(bucket), path_of(key), 0, self._fs.open)
+        return await self._find(bucket, key, self._fs.open)
 
     async def find(self, bucket: str, key: str) -> tuple[str, Stat] | None:
         """Return the path of an object and its status; None if there is none."""
-        return await self._walk(self._layout.bucket(bucket), path_of(key), 0, self._file_status)
+        return await self._find(bucket, key, self._file_status)
 
     async def _file_status(self, path: str) -> Stat | None:
         status = await self._fs.lstat(path)
         return status if is_file(status) else None
+
+    async def _find(self, bucket: str, key: str, probe: Callable[[str], Awaitable[R | None]]) -> tuple[str, R] | None:
+        base = self._layout.bucket(bucket)
+        return await self._walk(base, path_of(key), 0, probe) if is_dir(await self._fs.lstat(base)) else None
 
     async def _walk(
         self, parent: str, names: list[str], at: int, probe: Callable[[str], Awaitable[R | None]]

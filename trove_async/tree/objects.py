@@ -82,30 +82,61 @@ class Objects:
         Raises:
             ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError: it does not exist.
         """
-        found = await self._lookup.open(bucket, key)
-        if found is not None:
+        if version_id is None:
+            opened = await self._open_latest(bucket, key)
+        else:
+            opened = await self._open_version(bucket, key, version_id)
+            if opened is None:
+                # Between the two places that were looked at, it may have gone from one to the other.
+                async with self._fs.lock(self._layout.stripe(bucket, key)):
+                    opened = await self._open_version(bucket, key, version_id)
+        if opened is not None:
+            return opened
+        await self._buckets.require(bucket)
+        if version_id is None:
+            raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
+        raise VersionNotFoundError(f"the object {key!r} has no version {version_id!r}", bucket=bucket, key=key)
+
+    async def _open_latest(self, bucket: str, key: str) -> OpenObject | None:
+        for _ in range(_TRIES):
+            found = await self._lookup.open(bucket, key)
+            if found is None:
+                return None
             opened = await self._opened(bucket, key, *found)
-            if version_id is None or version_id == (opened.attributes.version_id or NULL):
+            if opened is not None:
+                return opened
+        raise BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
+
+    async def _open_version(self, bucket: str, key: str, version_id: str) -> OpenObject | None:
+        opened = await self._open_latest(bucket, key)
+        if opened is not None:
+            if version_id == (opened.attributes.version_id or NULL):
                 return opened
             await self._fs.close(opened.handle)
-        if version_id is None:
-            await self._buckets.require(bucket)
-            raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
         for version in await self._versions.stored(bucket, key):
             if version.version_id == version_id and not version.is_delete_marker:
                 handle = await self._fs.open(version.path)
-                if handle is not None:
-                    return await self._opened(bucket, key, version.path, handle)
-        await self._buckets.require(bucket)
-        raise VersionNotFoundError(f"the object {key!r} has no version {version_id!r}", bucket=bucket, key=key)
+                return None if handle is None else await self._opened(bucket, key, version.path, handle)
+        return None
 
-    async def _opened(self, bucket: str, key: str, path: str, handle: int) -> OpenObject:
+    async def _opened(self, bucket: str, key: str, path: str, handle: int) -> OpenObject | None:
+        """Return what was opened; None if it was replaced before its sidecar could be read."""
+        attributes: Attributes | None = None
+        current = False
         try:
             status = await self._fs.fstat(handle)
             attributes = await self._records.read(bucket, key, handle, status)
+            if attributes is None:
+                now_there = await self._fs.lstat(path)
+                current = now_there is not None and etag_of(now_there) == etag_of(status)
         except BaseException:
             await self._fs.close(handle)
             raise
+        if attributes is None:
+            if not current:
+                await self._fs.close(handle)
+                return None
+            attributes = NONE
         return OpenObject(path, handle, status, attributes, info_of(key, status, attributes))
 
     async def find(self, bucket: str, key: str) -> ObjectInfo | None:
@@ -126,6 +157,7 @@ class Objects:
         if_match: str | None = None,
         if_none_match: str | None = None,
         before: Callable[[], Awaitable[None]] | None = None,
+        after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
         """Make an object of a temporary, which is durable and in place, or still a temporary, when this returns.
 
@@ -138,6 +170,7 @@ class Objects:
             checkpoint: called right before the rename; raises to stop it.
             if_match, if_none_match: decided under the lock under which the rename happens.
             before: awaited under the lock before the rename, if it is given; it may raise too.
+            after: awaited under the lock after the rename, if it is given.
         """
         settings = await self._buckets.settings(bucket)
         now = self.now()
@@ -154,12 +187,16 @@ class Objects:
                 await before()
             checkpoint()
             kept = await self._keep_current(bucket, key, settings, current, checkpoint)
-            if not attached:
-                await self._records.write_sidecar(bucket, key, status, attributes)
-            await self._put_in_place(bucket, key, temporary.path, None if current is None else current[0])
+            target = None if current is None else current[0]
+            if attached:
+                await self._put_in_place(bucket, key, temporary.path, target)
+            else:
+                await self._put_in_place_with_sidecar(bucket, key, temporary.path, target, status, attributes)
             temporary.committed = True
-            if current is not None and not kept and not self._fs.has_attributes:
+            if current is not None and not kept:
                 await self._records.drop(bucket, key, current[1])
+            if after is not None:
+                await after()
         return info_of(key, status, attributes)
 
     async def _keep_current(
@@ -176,7 +213,7 @@ class Objects:
         version_id = None if current is None else await self._version_of(bucket, key, current[0])
         if settings.versioning is VersioningStatus.SUSPENDED:
             # What comes now is the null version, and there is only one.
-            await self._versions.drop_null(bucket, key)
+            await self._drop_null(bucket, key)
             if version_id == NULL:
                 version_id = None
         if current is None or version_id is None:
@@ -191,13 +228,36 @@ class Objects:
             return NULL
         try:
             status = await self._fs.fstat(handle)
-            return (await self._records.read(bucket, key, handle, status)).version_id or NULL
+            attributes = await self._records.read(bucket, key, handle, status)
+            return NULL if attributes is None else attributes.version_id or NULL
         finally:
             await self._fs.close(handle)
+
+    async def _drop_null(self, bucket: str, key: str) -> None:
+        for version in await self._versions.stored(bucket, key):
+            if version.version_id == NULL:
+                await self._drop_version(bucket, key, version)
+
+    async def _drop_version(self, bucket: str, key: str, version: StoredVersion) -> None:
+        await self._fs.unlink(version.path)
+        if not version.is_delete_marker:
+            await self._records.drop(bucket, key, version.status)
+
+    async def _put_in_place_with_sidecar(
+        self, bucket: str, key: str, source: str, target: str | None, status: Stat, attributes: Attributes
+    ) -> None:
+        await self._records.write_sidecar(bucket, key, status, attributes)
+        try:
+            await self._put_in_place(bucket, key, source, target)
+        except BaseException:
+            await self._records.drop(bucket, key, status)
+            raise
 
     async def _put_in_place(self, bucket: str, key: str, source: str, target: str | None) -> None:
         """Rename a file to where the key's file is, or is to be."""
         for _ in range(_TRIES):
+            if target is None:
+                await self._buckets.require(bucket)
             path = target or await self._lookup.place(bucket, key)
             try:
                 await self._fs.rename(source, path)
@@ -213,7 +273,6 @@ class Objects:
 
     async def _make_parents(self, bucket: str, path: str) -> None:
         base = self._layout.bucket(bucket)
-        await self._buckets.require(bucket)
         at = base
         for name in path[len(base) + 1 :].split("/")[:-1]:
             at = f"{at}/{name}"
@@ -249,7 +308,7 @@ class Objects:
         await self._fs.unlink(path)
         parent = path.rpartition("/")[0]
         await self._fs.sync_directory(parent)
-        if not keep_record and not self._fs.has_attributes:
+        if not keep_record:
             await self._records.drop(bucket, key, status)
         base = self._layout.bucket(bucket)
         while parent != base and await self._fs.rmdir(parent):
@@ -264,11 +323,15 @@ class Objects:
             current = await self._lookup.find(bucket, key)
             stored = await self._versions.stored(bucket, key)
             latest_id = None if current is None else await self._version_of(bucket, key, current[0])
-            stored = [v for v in stored if v.version_id != latest_id]  # left by a commit that was cut short
+            # A commit that was cut short has left the latest a second name.
+            twins = [v for v in stored if v.version_id == latest_id]
+            stored = [v for v in stored if v.version_id != latest_id]
             checkpoint()
             if current is not None and latest_id == version_id:
                 if if_match is not None:
                     check_write(etag_of(current[1]), if_match, None)
+                for twin in twins:
+                    await self._fs.unlink(twin.path)
                 await self._replace_latest(bucket, key, current, stored[0] if stored else None)
             else:
                 doomed = next((v for v in stored if v.version_id == version_id), None)
@@ -278,7 +341,7 @@ class Objects:
                     return
                 if current is None and stored[0] is doomed and doomed.is_delete_marker and len(stored) > 1:
                     await self._revive(bucket, key, stored[1])
-                await self._fs.unlink(doomed.path)
+                await self._drop_version(bucket, key, doomed)
             await self._versions.tidy(bucket, key)
 
     async def _replace_latest(
@@ -288,6 +351,7 @@ class Objects:
             await self._remove(bucket, key, current)
         else:
             await self._put_in_place(bucket, key, following.path, current[0])
+            await self._records.drop(bucket, key, current[1])
 
     async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
         if not version.is_delete_marker:

@@ -30,37 +30,55 @@ class Records:
             return False
         if await self._fs.set_attribute(handle, attributes.encode(status)):
             return True
+        await self._point_to_sidecar(handle)
+        return False
+
+    async def _point_to_sidecar(self, handle: int) -> None:
         if not await self._fs.set_attribute(handle, STUB):
             raise OSError(errno.ENOSPC, "the file system holds no extended attribute of even a few bytes")
-        return False
 
     async def write_sidecar(self, bucket: str, key: str, status: Stat, attributes: Attributes) -> None:
         """Store attributes that do not fit into the file; under the key's lock, before the file is renamed."""
         await self._fs.write_file(self._sidecar(bucket, key, status), attributes.encode(status, key))
 
-    async def read(self, bucket: str, key: str, handle: int, status: Stat) -> Attributes:
-        """Return the attributes of an open file; none if it was put or edited by hand."""
+    async def read(self, bucket: str, key: str, handle: int, status: Stat) -> Attributes | None:
+        """Return the attributes of an open file; `NONE` if it was put or edited by hand.
+
+        None: there is no sidecar where one should be, or may be. The file was replaced since it was opened,
+        and its sidecar removed; or it never had one.
+        """
         if self._fs.has_attributes:
             raw = await self._fs.get_attribute(handle)
             if raw is None:
                 return NONE
             if raw != STUB:
                 return Attributes.decode(raw, status)
-        raw = await self._fs.read_file(self._sidecar(bucket, key, status))
-        return NONE if raw is None else Attributes.decode(raw, status)
+        sidecar = await self._fs.read_file(self._sidecar(bucket, key, status))
+        if sidecar is not None:
+            return Attributes.decode(sidecar, status)
+        if self._fs.has_attributes:
+            # `rewrite` may have moved them into the file since.
+            raw = await self._fs.get_attribute(handle)
+            if raw is not None and raw != STUB:
+                return Attributes.decode(raw, status)
+        return None
 
     async def rewrite(self, bucket: str, key: str, handle: int, status: Stat, attributes: Attributes) -> None:
         """Replace the attributes of a file that is in place, atomically; its ETag stays."""
         if self._fs.has_attributes and await self._fs.set_attribute(handle, attributes.encode(status)):
+            await self._fs.sync(handle)
             await self.drop(bucket, key, status)
             return
         await self.write_sidecar(bucket, key, status, attributes)
         if self._fs.has_attributes:
-            await self._fs.set_attribute(handle, STUB)
+            await self._point_to_sidecar(handle)
+            await self._fs.sync(handle)
 
     async def drop(self, bucket: str, key: str, status: Stat) -> None:
-        """Remove the sidecar of a file that is gone."""
-        await self._fs.unlink(self._sidecar(bucket, key, status))
+        """Remove the sidecar of a file that is gone, if it has one."""
+        # Where files have attributes few buckets have sidecars, and to see that is cheaper than to hash a key.
+        if not self._fs.has_attributes or await self._fs.lstat(self._layout.metadata(bucket)) is not None:
+            await self._fs.unlink(self._sidecar(bucket, key, status))
 
     def _sidecar(self, bucket: str, key: str, status: Stat) -> str:
         return self._layout.sidecar(bucket, key, status.st_size, status.st_mtime_ns)

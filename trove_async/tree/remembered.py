@@ -6,9 +6,10 @@ import threading
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-__all__ = ["Name", "RememberedNames"]
+__all__ = ["MAX_NAMES", "Name", "RememberedNames"]
 
-_NAMES: Final = 250_000
+MAX_NAMES: Final = 250_000
+"""How many names are remembered of all directories together."""
 _DIRECTORIES: Final = 1_000
 
 
@@ -58,14 +59,12 @@ class RememberedNames:
             return None
 
     def keep(self, directory: str, mtime_ns: int, names: list[Name]) -> None:
-        """Remember names, unless they are too many, in place of those that were not asked for of late."""
-        if len(names) > _NAMES:
-            return
+        """Remember up to `MAX_NAMES` names, in place of those that were not asked for of late."""
         with self._lock:
             self._forget(directory)
             self._directories[directory] = _Directory(mtime_ns, names)
             self._size += len(names)
-            while self._size > _NAMES:
+            while self._size > MAX_NAMES:
                 self._forget(next(iter(self._directories)))
 
     def _forget(self, directory: str) -> None:

@@ -55,12 +55,25 @@ class Uploads:
         manifest = {"key": key, "initiated_at": datetime.now(UTC).isoformat(), "options": asdict(options)}
         # The directory appears with its manifest in it, so that one without is a rest and can be swept.
         draft = self._fs.temporary()
-        await self._fs.mkdir(draft)
-        await self._fs.write_file(f"{draft}/{_MANIFEST}", json.dumps(manifest).encode())
-        await make_directories(self._fs, self._layout.uploads(bucket))
-        await self._fs.rename(draft, self._layout.upload(bucket, upload_id))
+        try:
+            await self._fs.mkdir(draft)
+            await self._fs.write_file(f"{draft}/{_MANIFEST}", json.dumps(manifest).encode())
+            await make_directories(self._fs, self._layout.uploads(bucket))
+            await self._fs.rename(draft, self._layout.upload(bucket, upload_id))
+        except BaseException:
+            await remove_all(self._fs, draft)
+            raise
         await self._fs.sync_directory(self._layout.uploads(bucket))
         return upload_id
+
+    async def forget(self, bucket: str, upload_id: str) -> None:
+        """Remove an upload whose id nobody was told."""
+        await self._remove(self._layout.upload(bucket, upload_id))
+
+    async def _remove(self, path: str) -> None:
+        # Without its manifest it is no upload any more, whatever becomes of the rest.
+        await self._fs.unlink(f"{path}/{_MANIFEST}")
+        await remove_all(self._fs, path)
 
     async def require(self, bucket: str, key: str, upload_id: str) -> _Upload:
         """Return an open upload.
@@ -92,17 +105,16 @@ class Uploads:
         self, bucket: str, key: str, upload_id: str, number: int, temporary: Temporary, checkpoint: Checkpoint
     ) -> PartInfo:
         """Make a part of a temporary."""
-        upload = await self.require(bucket, key, upload_id)
         await self._fs.set_time(temporary.handle, self._objects.now())
         await self._fs.sync(temporary.handle)
         status = await self._fs.fstat(temporary.handle)
-        checkpoint()
-        try:
+        # Under the lock no one completes or aborts it, so that no part is left where no upload is.
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            upload = await self.require(bucket, key, upload_id)
+            checkpoint()
             await self._fs.rename(temporary.path, f"{upload.path}/{number:05}")
-        except FileNotFoundError:
-            raise UploadNotFoundError(f"the upload {upload_id!r} was aborted meanwhile", key=key) from None
-        temporary.committed = True
-        await self._fs.sync_directory(upload.path)
+            temporary.committed = True
+            await self._fs.sync_directory(upload.path)
         return PartInfo(number, etag_of(status), status.st_size)
 
     async def parts(self, bucket: str, key: str, upload_id: str) -> list[PartInfo]:
@@ -149,6 +161,7 @@ class Uploads:
             if_match=options.if_match,
             if_none_match=options.if_none_match,
             before=still_open,
+            after=lambda: self._fs.unlink(f"{upload.path}/{_MANIFEST}"),
         )
         await remove_all(self._fs, upload.path)
         return info
@@ -197,9 +210,7 @@ class Uploads:
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             upload = await self._load(bucket, upload_id)
             if upload is not None and upload.key == key:
-                # Without its manifest it is no upload any more, whatever becomes of the rest.
-                await self._fs.unlink(f"{upload.path}/{_MANIFEST}")
-                await remove_all(self._fs, upload.path)
+                await self._remove(upload.path)
 
     async def list(self, bucket: str, prefix: str) -> Sequence[UploadInfo]:
         """Return the open uploads."""

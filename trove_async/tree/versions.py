@@ -108,12 +108,6 @@ class Versions:
             await self._fs.close(handle)
         await self._fs.sync_directory(directory)
 
-    async def drop_null(self, bucket: str, key: str) -> None:
-        """Remove the null version, or null marker, which a newer one has replaced."""
-        directory = self._layout.versions(bucket, key)
-        await self._fs.unlink(f"{directory}/{NULL}")
-        await self._fs.unlink(f"{directory}/{NULL}{_DELETED}")
-
     async def tidy(self, bucket: str, key: str) -> None:
         """Remove the directory of a key that has nothing stored any more."""
         if not await self.stored(bucket, key):

@@ -123,12 +123,14 @@ class LocalCore(Driver):
         """Finish what is under way, remove our temporaries, and end the threads."""
         quick, slow = self._quick, self._slow
         self._quick = self._slow = None
-        if slow is not None:
-            await slow.aclose()
-        if quick is not None:
-            if hasattr(self, "_fs"):
-                await quick.run(lambda checkpoint: self._fs.close_root())
-            await quick.aclose()
+        try:
+            if slow is not None:
+                await slow.aclose()
+        finally:
+            if quick is not None:
+                if hasattr(self, "_fs"):
+                    await quick.run(lambda checkpoint: self._fs.close_root())
+                await quick.aclose()
 
     async def ping(self) -> None:
         """Write and remove a file, as every put does."""

@@ -13,7 +13,7 @@ from trove_async.drivers.local.watch import watch
 from trove_async.drivers.local.workers import Checkpoint
 from trove_async.errors import UnsupportedError
 from trove_async.reader import ObjectReader
-from trove_async.tree import Temporary
+from trove_async.tree import Temporary, run_sync
 from trove_async.tree.sweep import SweepReport
 from trove_async.types import (
     EMPTY,
@@ -40,7 +40,12 @@ class LocalDriver(LocalCore):
 
     async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
         """Begin an upload."""
-        return await self._run(lambda _: self._tree.uploads.initiate(bucket, key, options), slow=self._durable)
+        uploads = self._tree.uploads
+        return await self._run(
+            lambda _: uploads.initiate(bucket, key, options),
+            slow=self._durable,
+            discard=lambda upload_id: run_sync(uploads.forget(bucket, upload_id)),
+        )
 
     async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
         """Store a part."""

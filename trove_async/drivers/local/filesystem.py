@@ -82,9 +82,12 @@ class LocalFileSystem(FileSystem):
         while True:
             path = f"{self._layout.tmp}/{os.getpid()}-{secrets.token_hex(4)}"
             os.mkdir(path)
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Until it is locked, a sweeper may remove it: then it is not where it was.
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # A sweeper may have seen it between the two, and removed it: then it is not where it was.
             with suppress(FileNotFoundError):
                 if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                     self._scratch, self._scratch_lock = path, descriptor
@@ -115,8 +118,11 @@ class LocalFileSystem(FileSystem):
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             os.setxattr(descriptor, _ATTRIBUTE, b"?")
-        except (OSError, AttributeError):  # no such function on some systems
+        except AttributeError:  # no such function on some systems
             return False
+        except OSError as error:
+            # A disk that is full has attributes all the same, and those that are there must be found.
+            return error.errno not in _NO_ATTRIBUTES
         finally:
             os.close(descriptor)
             os.unlink(path)
@@ -257,20 +263,20 @@ class LocalFileSystem(FileSystem):
     async def write_file(self, path: str, content: bytes) -> None:
         """Replace a small file, atomically."""
         temporary = self.temporary()
-        handle = await self.create(temporary)
         try:
-            await self.write(handle, content)
-            await self.sync(handle)
-        finally:
-            os.close(handle)
-        try:
+            handle = await self.create(temporary)
+            try:
+                await self.write(handle, content)
+                await self.sync(handle)
+            finally:
+                os.close(handle)
             try:
                 os.rename(temporary, path)
             except FileNotFoundError:
                 self._make_directories(os.path.dirname(path))
                 os.rename(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            await self.unlink(temporary)
             raise
         await self.sync_directory(os.path.dirname(path))
 

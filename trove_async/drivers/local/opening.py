@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from trove_async.driver import OpenOptions
@@ -36,7 +37,7 @@ class LocalSettings:
     create: bool
     min_part_size: int
     presign_url: str | None
-    presign_key: bytes | None
+    presign_key: str | None
 
     @classmethod
     def of(cls, dsn: DSN, options: OpenOptions) -> LocalSettings:
@@ -51,17 +52,20 @@ class LocalSettings:
             )
         if not dsn.path.startswith("/"):
             raise InvalidDSNError(f"the DSN names no directory; write for example {dsn.scheme}:///srv/data")
+        if "\0" in dsn.path:
+            raise InvalidDSNError("the path of the DSN contains NUL, which no directory's name does")
         settings = Settings(dsn, options.settings)
-        key = settings.take("presign_key")
         result = cls(
             root=os.path.abspath(dsn.path),
             fsync=settings.flag("fsync", True),
             create=settings.flag("create", False),
             min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1),
             presign_url=settings.text("presign_url"),
-            presign_key=key.encode() if isinstance(key, str) else key,
+            presign_key=settings.text("presign_key"),
         )
         settings.finish()
+        if result.presign_key is not None and result.presign_url is None:
+            raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
         return result
 
     def check_root(self) -> None:
@@ -72,7 +76,8 @@ class LocalSettings:
             AccessDeniedError: it is read-only.
         """
         if self.create:
-            os.makedirs(self.root, exist_ok=True)
+            with suppress(FileExistsError, NotADirectoryError):  # what is wrong is said below
+                os.makedirs(self.root, exist_ok=True)
         try:
             status = os.stat(self.root)
         except FileNotFoundError:
@@ -90,20 +95,23 @@ class LocalSettings:
 def presign_key(layout: Layout, settings: LocalSettings) -> bytes:
     """Return the key that signs URLs: the one given, or the root's own, made when it is first needed."""
     if settings.presign_key is not None:
-        return settings.presign_key
+        return settings.presign_key.encode()
     path = f"{layout.ours}/presign.key"
+    if not os.path.exists(path):
+        _make_presign_key(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _make_presign_key(path: str) -> None:
     draft = f"{path}.{secrets.token_hex(4)}"
     descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, secrets.token_bytes(32))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
-        os.link(draft, path)  # whoever is first makes the key; the others use it
-    except FileExistsError:
-        pass
+        with open(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(descriptor)
+        with suppress(FileExistsError):
+            os.link(draft, path)  # whoever is first makes the key; the others use it
     finally:
         os.unlink(draft)
-    with open(path, "rb") as file:
-        return file.read()

@@ -1,8 +1,4 @@
-"""Y: copying and moving.
-
-Y9, the copy of an object too large for one request, is for the drivers whose service has such a limit;
-their own tests shrink it.
-"""
+"""Y: copying and moving."""
 
 from __future__ import annotations
 
@@ -22,6 +18,7 @@ from trove_async.errors import (
 from trove_async.layers import Operation
 from trove_async.testing.conformance.context import Context, requires
 from trove_async.testing.conformance.interception import Intercept
+from trove_async.testing.helpers import random_bytes
 from trove_async.types import ObjectInfo, ObjectRef
 
 __all__ = ["CopyChecks"]
@@ -166,6 +163,19 @@ class CopyChecks:
         with pytest.raises(ObjectNotFoundError) as caught:
             await ctx.store.server_copy(ObjectRef(ctx.bucket, "missing"), ObjectRef(other, "copy"))
         assert caught.value.key == "missing"
+
+    async def test_y09_larger_than_one_request_copies(self, ctx: Context) -> None:
+        """An object beyond ``limits.max_copy_size`` is copied whole, with all that is said of it."""
+        limit = ctx.store.features.limits.max_copy_size
+        if limit is None:
+            pytest.skip(f"{ctx.harness.name} copies an object of any size in one request")
+        if limit > ctx.part_size * 16:
+            pytest.skip(f"the harness of {ctx.harness.name} does not shrink limits.max_copy_size")
+        source = await _put_described(ctx, "source", random_bytes(limit * 2 + 1))
+        await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "copy")
+        assert _described(await ctx.store.head(ctx.bucket, "copy")) == _described(source)
+        assert await ctx.store.read(ctx.bucket, "copy") == await ctx.store.read(ctx.bucket, "source")
+        await ctx.assert_clean()
 
     async def test_y10_replaced_metadata(self, ctx: Context) -> None:
         """With ``replace`` nothing of what was said of the source is left; without, arguments are refused."""

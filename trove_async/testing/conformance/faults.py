@@ -1,7 +1,7 @@
 """V: many at once, and what happens when reading goes wrong.
 
-V5, V8, V9, V10 and V12 (throttling answers, errors inside answers of success, blind repetition, expired
-tokens, the circuit breaker) need a server or a layer of their own, and are checked where those are.
+V8, V10 and V12 (errors inside answers of success, expired tokens, the circuit breaker) are about what is
+beneath or around a driver, and are checked where that is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from trove_async.errors import (
     ClosedError,
     ObjectChangedError,
     ObjectNotFoundError,
+    ThrottledError,
     TransientError,
     UnavailableError,
 )
@@ -25,6 +26,7 @@ from trove_async.layers import Limit, Operation
 from trove_async.reader import ByteStream
 from trove_async.testing.conformance.context import Context, heavy
 from trove_async.testing.conformance.interception import Intercept, Read, Streams
+from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.helpers import random_bytes
 
 __all__ = ["FaultChecks"]
@@ -137,6 +139,40 @@ class FaultChecks:
         await asyncio.gather(*(store.delete(ctx.bucket, f"key-{n}") for n in range(20)))
         assert most == 3
 
+    async def test_v05_throttling_is_passed_on(self, ctx: Context) -> None:
+        """A backend that asks for fewer requests is believed: the caller is told for how long, at once."""
+        await ctx.store.put(ctx.bucket, "key", b"old")
+        asked: list[str] = []
+
+        async def throttle(operation: Operation) -> None:
+            asked.append(operation.name)
+            raise ThrottledError("slow down", status=503, retry_after=7.5)
+
+        store = await ctx.reopen(Intercept(throttle))
+        with pytest.raises(ThrottledError) as caught:
+            await store.put(ctx.bucket, "key", b"new")
+        error = caught.value
+        assert (error.retryable, error.retry_after, error.status) == (True, 7.5, 503)
+        assert (error.operation, error.bucket, error.key) == ("put", ctx.bucket, "key")
+        assert asked == ["put"]
+        assert await ctx.store.read(ctx.bucket, "key") == b"old"
+
+    async def test_v05_a_resumed_reader_waits_as_long_as_it_is_asked_to(self, ctx: Context) -> None:
+        """A body that breaks with a time to wait is resumed after that time, not before."""
+        data = random_bytes(ctx.part_size * 3)
+        await ctx.store.put(ctx.bucket, "key", data)
+        loop = asyncio.get_running_loop()
+        broke: list[float] = []
+
+        async def slow_down() -> bytes:
+            broke.append(loop.time())
+            raise ThrottledError("slow down", retry_after=0.05)
+
+        store = await ctx.reopen(Streams(_fail_after(5000, slow_down)))
+        assert await store.read(ctx.bucket, "key") == data
+        assert len(broke) == 1
+        assert loop.time() - broke[0] >= 0.05  # the least that a wait of that length can take
+
     @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
     async def test_v06_reset_body_is_resumed(self, ctx: Context, share: float) -> None:
         """A connection that breaks anywhere costs the reader nothing but another request."""
@@ -198,6 +234,26 @@ class FaultChecks:
         with pytest.raises(TransientError, match=f"5000 of {len(data)} bytes"):
             await store.read(ctx.bucket, "key")
         assert streams.open == 0
+
+    async def test_v09_a_write_whose_answer_is_lost_is_not_sent_again(self, ctx: Context) -> None:
+        """Nobody knows whether it took place: the caller is told so, and the library does not try it again."""
+        sent: list[str] = []
+        lost = Faults([Fault(name, error=UnavailableError(), when="after") for name in ("put", "copy", "delete")])
+
+        async def note(operation: Operation) -> None:
+            sent.append(operation.name)
+
+        store = await ctx.reopen(Intercept(note), lost)
+        with pytest.raises(UnavailableError) as caught:
+            await store.put(ctx.bucket, "key", b"data")
+        assert caught.value.ambiguous
+        with pytest.raises(UnavailableError):
+            await store.copy(ctx.bucket, "key", ctx.bucket, "copy")
+        with pytest.raises(UnavailableError):
+            await store.delete(ctx.bucket, "key")
+        assert sent == ["put", "copy", "delete"]
+        assert not await ctx.store.exists(ctx.bucket, "key")
+        assert await ctx.store.read(ctx.bucket, "copy") == b"data"
 
     async def test_v11_corrupt_body_is_detected(self, ctx: Context) -> None:
         """Bytes that are not those that the stored checksum was made of raise at the end of a whole read."""

@@ -1,0 +1,56 @@
+"""The examples do what they say, each in a process of its own, as a reader would run them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_python(*arguments: str, cwd: Path = ROOT) -> str:
+    """Run Python with warnings as errors and return what it prints; fail if the process fails."""
+    command = [sys.executable, "-W", "error", *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_quickstart() -> None:
+    memory, local = run_python("-m", "examples.quickstart").removeprefix("-- memory\n").split("-- local\n")
+    assert memory == local
+    assert "refused: someone was faster" in memory
+
+
+def test_demo() -> None:
+    printed = run_python("-m", "examples.demo", "--files", "200", "--stream-mib", "4")
+    assert re.search(r"^  200 files, ", printed, re.MULTILINE)
+    assert "the SHA-256 digests agree" in printed
+    assert "object.created: 'from/another/process.txt', 5 bytes" in printed
+    assert "with a Range header 206" in printed
+    assert printed.count("of 100 create-only writers of one key one has won") == 2
+    assert "left out" not in printed
+    assert printed.splitlines()[-1].startswith("All of it was as it should be")
+
+
+def test_demo_runs_from_any_directory(tmp_path: Path) -> None:
+    demo = str(ROOT / "examples" / "demo.py")
+    printed = run_python(demo, "--files", "10", "--stream-mib", "1", cwd=tmp_path)
+    assert "All of it was as it should be" in printed
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.timeout(600)
+def test_custom_driver_passes_the_conformance_suite() -> None:
+    """By the command that docs/drivers.md gives; in a process of its own, so that its column is in no table of ours."""
+    printed = run_python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "--trove-driver=examples.custom_driver:harness"
+    )
+    assert re.search(r"^\d{4} passed, \d+ skipped in ", printed, re.MULTILINE)
+    for cell in ("range | N", "conditional put | N", "multipart | –"):
+        assert f"| {cell} |" in printed
