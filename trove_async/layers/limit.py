@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -72,18 +71,23 @@ class _Slot:
         self._slots = slots
         self._held = False
 
-    async def __aenter__(self) -> Self:
+    async def take(self) -> None:
         await self._slots.acquire()
         self._held = True
+
+    def give_back(self) -> None:
+        if self._held:
+            self._held = False
+            self._slots.release()
+
+    async def __aenter__(self) -> Self:
+        await self.take()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A cancellation may come while the slot is lent: then it is not ours to give back.
-        if self._held:
-            self._held = False
-            self._slots.release()
+        self.give_back()
 
     def lend_to(self, body: Body) -> Body:
         """Return a body during whose making the slot is free."""
@@ -91,14 +95,6 @@ class _Slot:
         if body.replayable:
             return body
         return Body(_Lent(body, self), size=body.size, checksum=body.checksum)
-
-    @asynccontextmanager
-    async def lent(self) -> AsyncIterator[None]:
-        await self.__aexit__(None, None, None)
-        try:
-            yield
-        finally:
-            await self.__aenter__()
 
 
 class _Lent:
@@ -112,8 +108,15 @@ class _Lent:
         return self
 
     async def __anext__(self) -> Chunk:
-        async with self._slot.lent():
-            return await anext(self._body)
+        self._slot.give_back()
+        try:
+            chunk = await anext(self._body)
+        except StopAsyncIteration:
+            await self._slot.take()  # now the driver commits
+            raise
+        # After any other error nothing is done but clean-up, which must not wait in a queue.
+        await self._slot.take()
+        return chunk
 
 
 class _LimitedStream(ByteStream):

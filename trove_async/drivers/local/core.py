@@ -33,6 +33,7 @@ from trove_async.drivers.local.errors import translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.drivers.local.opening import LocalSettings, presign_key
 from trove_async.drivers.local.stream import FileStream
+from trove_async.drivers.local.watch import Notifier
 from trove_async.drivers.local.workers import Checkpoint, Workers
 from trove_async.dsn import DSN
 from trove_async.errors import ClosedError, PreconditionFailedError, TroveError
@@ -71,6 +72,7 @@ class LocalCore(Driver):
         self._swept = 0
         self.cleanup_timeout = CLEANUP_TIMEOUT
         self._features = Features()
+        self.notifiers: set[Notifier] = set()
         self.url_signer: URLSigner | None = None
 
     @property
@@ -121,6 +123,8 @@ class LocalCore(Driver):
 
     async def close(self) -> None:
         """Finish what is under way, remove our temporaries, and end the threads."""
+        for notifier in self.notifiers:
+            notifier.fail(ClosedError("the store was closed", driver=self.name))
         quick, slow = self._quick, self._slow
         self._quick = self._slow = None
         try:

@@ -23,7 +23,7 @@ from trove_async.types import EventType, ObjectEvent, ObjectInfo
 if TYPE_CHECKING:
     from trove_async.drivers.local.core import LocalCore
 
-__all__ = ["watch"]
+__all__ = ["Notifier", "watch"]
 
 _DEBOUNCE_MS: Final = 100
 _STEP_MS: Final = 20
@@ -31,7 +31,7 @@ _LOOK_AGAIN: Final = 0.25
 """Seconds after which a new directory is looked into again: by then it is being watched itself."""
 
 
-class _Notifier:
+class Notifier:
     """A thread that waits for the system's notifications and hands their paths to the loop."""
 
     def __init__(self, directory: str, capacity: int) -> None:
@@ -59,10 +59,10 @@ class _Notifier:
         except ImportError as error:
             failure: Exception = MissingDependencyError("watch needs: pip install 'trove-async[local]'")
             failure.__cause__ = error
-            self._tell(lambda: self._fail(failure))
+            self._tell(lambda: self.fail(failure))
         except Exception as error:  # noqa: BLE001 - it is raised to the consumer
             cause = error
-            self._tell(lambda: self._fail(_failed(cause)))
+            self._tell(lambda: self.fail(_failed(cause)))
         finally:
             self._tell(self._ended.set)
 
@@ -75,10 +75,11 @@ class _Notifier:
     def _take(self, paths: tuple[str, ...]) -> None:
         self._paths.update(dict.fromkeys(paths))
         if len(self._paths) > self._capacity:
-            self._fail(WatchOverflowError(f"more than {self._capacity} changes waited and some are lost; list again"))
+            self.fail(WatchOverflowError(f"more than {self._capacity} changes waited and some are lost; list again"))
         self.news.set()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """End the watch with an error."""
         self._failure = self._failure or error
         self.ready.set()
         self.news.set()
@@ -108,7 +109,8 @@ async def watch(
 ) -> AsyncGenerator[ObjectEvent, None]:
     """Yield the changes of a bucket whose directory is ``directory``."""
     base = os.path.realpath(directory)  # noqa: ASYNC240 - once, before anything waits
-    notifier = _Notifier(base, options.buffer_size)
+    notifier = Notifier(base, options.buffer_size)
+    driver.notifiers.add(notifier)
     try:
         await notifier.ready.wait()
         notifier.take()
@@ -142,6 +144,7 @@ async def watch(
                 if event.type in options.events:
                     yield event
     finally:
+        driver.notifiers.discard(notifier)
         await finish(notifier.aclose(), timeout=driver.cleanup_timeout, leftover="the thread of a watch")
 
 
