@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
+import examples.custom_driver  # noqa: F401 - docs/drivers.md opens its DSNs
 import trove_async
 from tests import readme
 from trove_async import errors
+from trove_async.driver import registry
 from trove_async.drivers import BUILTIN
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +59,7 @@ class Session:
         error = None
         with contextlib.redirect_stdout(printed):
             try:
-                self._execute(example)
+                self._runner.run(self._execute(example))
             except Exception as raised:
                 if example.exc_msg is None:
                     raise
@@ -69,13 +71,13 @@ class Session:
             f"{self._page.name}:{example.lineno}: {example.source}expected:\n{want}got:\n{got}"
         )
 
-    def _execute(self, example: doctest.Example) -> None:
-        # A single statement shows its value; blocks hold several.
+    async def _execute(self, example: doctest.Example) -> None:
+        # A single statement shows its value. On the loop it is also where it awaits nothing: `t.list()` belongs to one.
         mode = "single" if example.want or example.exc_msg else "exec"
         tree = compile(example.source, f"{self._page.name}:{example.lineno}", mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         result = eval(tree, self._names)
         if inspect.iscoroutine(result):
-            self._runner.run(result)
+            await result
 
 
 @pages
@@ -83,6 +85,7 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """In an empty directory; what a page opens it closes, since warnings are errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "displayhook", sys.__displayhook__)
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))  # what a page registers is gone after it
     with asyncio.Runner() as runner:
         session = Session(page, runner)
         for example in examples_of(page):

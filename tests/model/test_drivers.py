@@ -10,7 +10,16 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 import trove_async
 from tests.model.reference import NULL, ReferenceBucket, Stored, name_of
@@ -38,13 +47,13 @@ PART_SIZE = 8
 
 # Names that are a folder and a file at once, look like a driver's own escapes, or mean something to a file system.
 KEYS = [
-    "a", "a/", "a/b", "a//b", "a/b/c", "a%D", "a%F", "a.", "aa", "/", "//", ".", "..", "../a", "%41", "A",
+    "a", "a/", "a/b", "b/a", "c/a", "a//b", "a/b/c", "a%D", "a%F", "a.", "aa", "/", "//", ".", "..", "../a", "%41", "A",
     ".trove", "a\\b", "a\nb", "ä", "a\u0308", "🗝/ключ", "\U0010ffff", "-" * 250,
 ]  # fmt: skip
 PREFIXES = ["", "a", "a/", "a//", ".", "/", "%", "ä", "🗝", "\U0010ffff", "no"]
 
-buckets = st.sampled_from(["one", "two"])
-keys = st.sampled_from(KEYS)
+buckets = st.sampled_from(["one", "one", "two"])
+keys = Bundle("keys")
 bodies = st.binary(max_size=3 * PART_SIZE)
 tag_sets = st.dictionaries(st.sampled_from(["team", "Stage", "ä"]), st.text("ab ü", max_size=3), max_size=3)
 metadata = st.dictionaries(st.sampled_from(["author", "x-1"]), st.text("ab ü", max_size=3), max_size=2)
@@ -106,6 +115,9 @@ class StoreMachine(RuleBasedStateMachine):
         listed = await self.trove.list(name).all()
         objects = expected.objects()
         assert [info.key for info in listed] == list(objects)
+        for delimiter in ("/", "a"):
+            grouped = self.listing(name, "", delimiter, page_size=2)
+            assert [name_of(item) async for item in grouped] == expected.listing("", delimiter, None)
         for info in listed:
             await self.compare_object(name, info, objects[info.key])
         assert await self.trove.get_versioning(name) is expected.status
@@ -139,7 +151,7 @@ class StoreMachine(RuleBasedStateMachine):
             if stored.data is not None:
                 assert await self.trove.read(bucket, key, version_id=stored.version_id) == stored.data
 
-    # Helpers
+    # Bookkeeping
 
     def bucket(self, name: str) -> ReferenceBucket | None:
         self.touched.add(name)
@@ -179,9 +191,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     # Buckets
 
-    @initialize()
-    def begin_with_a_bucket(self) -> None:
+    @initialize(target=keys, chosen=st.lists(st.sampled_from(KEYS), min_size=2, max_size=8, unique=True))
+    def choose_keys(self, chosen: Sequence[str]) -> MultipleResults[str]:
+        # A few keys for each run, so that its operations meet.
+        return multiple(*chosen)
+
+    @initialize(versions=st.sampled_from([None, None, True, False]))
+    def begin_with_a_bucket(self, versions: bool | None) -> None:
         self.create_bucket("one")
+        if versions is not None:
+            self.set_versioning("one", True)
+            self.set_versioning("one", versions)
 
     @rule(name=buckets)
     def create_bucket(self, name: str) -> None:
@@ -216,6 +236,12 @@ class StoreMachine(RuleBasedStateMachine):
             self.fails(work, BucketNotFoundError)
             return
         self.note(bucket, key, self.run(work), self.described(data, content_type, meta, tags))
+
+    @rule(name=buckets, chosen=st.lists(keys, min_size=3, max_size=12))
+    def put_many(self, name: str, chosen: Sequence[str]) -> None:
+        """Fill a bucket, and give a key several versions: most of what can go wrong needs some of both."""
+        for number, key in enumerate(chosen):
+            self.put(name, key, b"%d" % number, None, {}, {})
 
     @rule(name=buckets, key=keys, data=bodies, condition=st.sampled_from(["create", "match", "stale", "other"]))
     def put_on_condition(self, name: str, key: str, data: bytes, condition: str) -> None:
@@ -290,9 +316,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.trove.delete(name, key, if_match=current.etag))
         self.note_deletion(name, bucket, key)
 
-    @rule(name=buckets, chosen=st.lists(keys, unique=True, max_size=6))
-    def delete_many(self, name: str, chosen: list[str]) -> None:
+    @rule(name=buckets, chosen=st.lists(keys, max_size=6))
+    def delete_many(self, name: str, chosen: Sequence[str]) -> None:
         bucket = self.bucket(name)
+        chosen = [*dict.fromkeys(chosen)]
 
         async def delete() -> int:
             return await self.trove.delete_many(name, chosen)
@@ -532,7 +559,7 @@ class LocalMachine(StoreMachine):
             self.root.cleanup()
 
 
-BOUNDS = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+BOUNDS = settings(max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TestMemory = MemoryMachine.TestCase
 TestMemory.settings = BOUNDS
 TestLocal = LocalMachine.TestCase

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Final
 
 from trove_async.driver.options import ListOptions
-from trove_async.keys import successor
+from trove_async.keys import MAX_KEY_BYTES, successor
 from trove_async.listing import ListPage
 from trove_async.tree.attributes import listed
 from trove_async.tree.buckets import Buckets
@@ -71,6 +71,8 @@ class Listing:
                     return ListPage(objects, prefixes, key)
                 group = _group(key, prefix, options.delimiter)
                 if group is None:
+                    if len(key) * 4 > MAX_KEY_BYTES and len(key.encode()) > MAX_KEY_BYTES:
+                        continue  # a path that was made by hand, and is longer than a key may be
                     status = await self._fs.lstat(path)
                     if status is not None and is_file(status):
                         objects.append(listed(key, status))
@@ -128,12 +130,12 @@ class Listing:
                 return
             start.key = max(start.key, following)
 
-    async def _holds_object(self, directories: list[str]) -> bool:
-        """Tell whether an object lies right in one of the directories; it may yet lie deeper if none does."""
+    async def _holds_object(self, directories: list[str], depth: int = 8) -> bool:
+        """Tell whether an object lies in one of the directories; so deep at most, since each level holds one open."""
         for directory in directories:
             async with aclosing(self._read(directory)) as names:
                 async for name in names:
-                    if not name.is_dir:
+                    if not name.is_dir or (depth and await self._holds_object([name.path], depth - 1)):
                         return True
         return False
 

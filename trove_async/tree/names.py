@@ -83,7 +83,7 @@ def decode(name: str) -> Entry | None:
     if not _is_text(escaped):
         return None
     text = _ESCAPE.sub(lambda m: chr(int(m[1], 16)), escaped)
-    if not text or "/" in text or _names_of(text) != [escaped]:
+    if not text or "/" in text or "\0" in text or _names_of(text) != [escaped]:
         return None
     return Entry(text, mark)
 

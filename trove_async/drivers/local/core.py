@@ -54,10 +54,13 @@ from trove_async.types import (
 __all__ = ["LocalCore"]
 
 R = TypeVar("R")
+R2 = TypeVar("R2")
 
 _SMALL: Final = 256 * 1024
 """Bytes up to which an object is read or written in one hop, by the pool of the fast operations."""
 _WRITE_SIZE: Final = 1024 * 1024
+_STEP_SIZE: Final = 8 * 1024 * 1024
+"""Bytes that a large buffer is written by, between looks at whether its caller is still there."""
 
 
 class LocalCore(Driver):
@@ -175,26 +178,12 @@ class LocalCore(Driver):
     # Objects
 
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        """Store an object; a small one in one hop."""
-        data = body.buffer
-        if data is not None and len(data) <= _SMALL:
-            await body.finish_buffer()
-            return await self._run(partial(self._put_whole, bucket, key, data, body, options), slow=self._durable)
-        return await self._stream_to(
+        """Store an object; one that is in memory in one hop."""
+        return await self._store(
             body,
             partial(self._begin_put, bucket, key, options),
             lambda temporary, checkpoint: self._commit(bucket, key, temporary, body, options, checkpoint),
         )
-
-    async def _put_whole(
-        self, bucket: str, key: str, data: Chunk, body: Body, options: PutOptions, checkpoint: Checkpoint
-    ) -> ObjectInfo:
-        temporary = await self._tree.create_temporary()
-        try:
-            await self._fs.write(temporary.handle, data)
-            return await self._commit(bucket, key, temporary, body, options, checkpoint)
-        finally:
-            await self._tree.discard(temporary)
 
     async def _commit(
         self, bucket: str, key: str, temporary: Temporary, body: Body, options: PutOptions, checkpoint: Checkpoint
@@ -217,14 +206,45 @@ class LocalCore(Driver):
             current = await self._tree.objects.find(bucket, key)
             check_write(None if current is None else current.etag, options.if_match, options.if_none_match)
 
-    async def _stream_to(
+    async def _store(
         self,
         body: Body,
         begin: Callable[[], Coroutine[Any, Any, object]],
         commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]],
     ) -> R:
-        """Write a body to a temporary, chunk by chunk, and commit it; whatever happens, no temporary stays."""
+        """Write a body to a temporary and commit it; whatever happens, no temporary stays.
 
+        ``begin`` is what can be refused before a body that is made as it goes is read.
+        """
+        buffer = body.buffer
+        if buffer is None:
+            return await self._store_stream(body, begin, commit)
+        await body.finish_buffer()
+        slow = self._durable or len(buffer) > _SMALL
+        return await self._run(partial(self._store_buffer, buffer, commit), slow=slow)
+
+    async def _store_buffer(
+        self, buffer: Chunk, commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]], checkpoint: Checkpoint
+    ) -> R:
+        temporary = await self._tree.create_temporary()
+        try:
+            if len(buffer) <= _WRITE_SIZE:
+                await self._fs.write(temporary.handle, buffer)
+            else:
+                view = memoryview(buffer)
+                for at in range(0, len(view), _STEP_SIZE):
+                    checkpoint()
+                    await self._fs.write(temporary.handle, view[at : at + _STEP_SIZE])
+            return await commit(temporary, checkpoint)
+        finally:
+            await self._tree.discard(temporary)
+
+    async def _store_stream(
+        self,
+        body: Body,
+        begin: Callable[[], Coroutine[Any, Any, object]],
+        commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]],
+    ) -> R:
         async def start(checkpoint: Checkpoint) -> Temporary:
             await begin()
             return await self._tree.create_temporary()
@@ -233,34 +253,19 @@ class LocalCore(Driver):
         # A write that was given up, because it hangs, must not go on after its file was closed.
         busy = threading.Lock()
 
-        async def end(checkpoint: Checkpoint) -> R:
-            with busy:
-                return await commit(temporary, checkpoint)
-
-        async def discard(checkpoint: Checkpoint) -> None:
-            with busy:
-                await self._tree.discard(temporary)
-
-        async def write(data: Chunk) -> None:
-            async def write_held(checkpoint: Checkpoint) -> None:
+        async def held(work: Callable[[Checkpoint], Coroutine[Any, Any, R2]]) -> R2:
+            async def run(checkpoint: Checkpoint) -> R2:
                 with busy:
-                    await self._fs.write(temporary.handle, data)
+                    return await work(checkpoint)
 
-            await self._run(write_held, slow=True)
+            return await self._run(run, slow=True)
 
         try:
-            buffer = body.buffer
-            if buffer is not None:
-                await body.finish_buffer()
-                view = memoryview(buffer)
-                for at in range(0, len(view), 8 * _WRITE_SIZE):
-                    await write(view[at : at + 8 * _WRITE_SIZE])
-            else:
-                await _write_chunks(body, write)
-            return await self._run(end, slow=True)
+            await _write_chunks(body, lambda data: held(lambda _: self._fs.write(temporary.handle, data)))
+            return await held(lambda checkpoint: commit(temporary, checkpoint))
         finally:
             await finish(
-                self._run(discard, slow=True),
+                held(lambda _: self._tree.discard(temporary)),
                 timeout=self.cleanup_timeout,
                 leftover=f"the temporary file {temporary.path}",
             )

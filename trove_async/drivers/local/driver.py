@@ -53,7 +53,7 @@ class LocalDriver(LocalCore):
         async def store(temporary: Temporary, checkpoint: Checkpoint) -> PartInfo:
             return await self._tree.uploads.store_part(bucket, key, upload_id, number, temporary, checkpoint)
 
-        return await self._stream_to(body, lambda: self._tree.uploads.require(bucket, key, upload_id), store)
+        return await self._store(body, lambda: self._tree.uploads.require(bucket, key, upload_id), store)
 
     async def complete_multipart(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions

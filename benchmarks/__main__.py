@@ -1,0 +1,123 @@
+"""``python -m benchmarks``: measure, and write ``results.md``, ``results.json`` and ``results.png``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.clients import BACKENDS, PEERS, make_client
+from benchmarks.measure import Result
+from benchmarks.report import Measurements, chart, table, write_json
+from benchmarks.workloads import WORKLOADS, run_workload
+
+_PACKAGES = {"trove": "trove-async"}
+_TIMEOUT = 300
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--backend", default=",".join(BACKENDS), help="which, separated by commas (default: all)")
+    parser.add_argument("--vs", default=",".join(PEERS), help="peers, separated by commas (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default: 5)")
+    parser.add_argument(
+        "--only", default="", help="workloads by name or size, such as '4 KiB' or 'put 1 MiB', separated by commas"
+    )
+    parser.add_argument("--fsync", action="store_true", help="sync every put to the disk, where the client can")
+    parser.add_argument("--directory", type=Path, help="where local files are made (default: a temporary directory)")
+    parser.add_argument("--output", type=Path, default=Path("build/benchmark"), help="(default: build/benchmark)")
+    parser.add_argument("--one", nargs=4, metavar=("CLIENT", "BACKEND", "WORKLOAD", "ROOT"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+async def _measure_one(name: str, backend: str, workload: str, root: Path, fsync: bool) -> Result:
+    client = make_client(name, backend, root, fsync)
+    assert client is not None
+    await client.open()
+    try:
+        return await run_workload(client, WORKLOADS[workload])
+    finally:
+        await client.close()
+
+
+def _in_a_process(name: str, backend: str, workload: str, directory: Path | None, fsync: bool) -> Result | None:
+    """Measure in a process of its own, so that all clients have the same conditions."""
+    root = Path(tempfile.mkdtemp(prefix="trove-bench-", dir=directory))
+    command = [sys.executable, "-m", "benchmarks", "--one", name, backend, workload, str(root)]
+    try:
+        done = subprocess.run(
+            command + ["--fsync"] * fsync, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        print(f"  {name}: gave up after {_TIMEOUT} s")
+        return None
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    *notes, last = done.stdout.strip().splitlines() or [""]
+    for note in notes:
+        print(f"  {name}: {note.strip()}")
+    return Result(**json.loads(last)) if done.returncode == 0 else None
+
+
+def _run(arguments: argparse.Namespace) -> Measurements:
+    clients = ["trove", *filter(None, arguments.vs.split(","))]
+    wanted = [
+        w
+        for w in WORKLOADS
+        if not arguments.only or any(w.endswith(f" {part}") or part == w for part in arguments.only.split(","))
+    ]
+    measurements: Measurements = {}
+    for backend in arguments.backend.split(","):
+        for workload in wanted:
+            if backend == "memory" and WORKLOADS[workload].kind.endswith("stream"):
+                continue  # a gigabyte in memory measures the allocator
+            # Rounds are interleaved, so that a machine that slows down slows all clients alike.
+            for number in range(arguments.rounds):
+                for client in clients:
+                    if make_client(client, backend, Path(), arguments.fsync) is None:
+                        continue
+                    result = _in_a_process(client, backend, workload, arguments.directory, arguments.fsync)
+                    if result is not None:
+                        measurements.setdefault((backend, workload, client), []).append(result)
+                print(f"{backend}: {workload}: round {number + 1} of {arguments.rounds}", flush=True)
+    return measurements
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    arguments = _arguments()
+    if arguments.one:
+        client, backend, workload, root = arguments.one
+        result = asyncio.run(_measure_one(client, backend, workload, Path(root), arguments.fsync))
+        print(json.dumps(asdict(result)))
+        return
+    measurements = _run(arguments)
+    conditions: dict[str, object] = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpus": os.cpu_count(),
+        "rounds": arguments.rounds,
+        "fsync": arguments.fsync,
+        "versions": {c: version(_PACKAGES.get(c, c)) for c in ["trove", *filter(None, arguments.vs.split(","))]},
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    text = table(measurements)
+    heading = "\n".join(f"- {name}: {value}" for name, value in conditions.items())
+    (arguments.output / "results.md").write_text(f"# Benchmark\n\n{heading}\n\n{text}\n")
+    write_json(measurements, arguments.output / "results.json", conditions)
+    chart(measurements, arguments.output / "results.png")
+    print(text)
+    print(f"written to {arguments.output}/results.md, results.json and results.png")
+
+
+if __name__ == "__main__":
+    main()

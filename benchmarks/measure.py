@@ -1,0 +1,125 @@
+"""Measuring: time, CPU, memory, and how long the event loop stood still."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+__all__ = ["Meter", "Result"]
+
+_TICK: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run of a workload has shown.
+
+    Attributes:
+        operations_per_second: how many operations; objects for a listing.
+        bytes_per_second: of objects; 0 for a listing.
+        p50, p99: seconds that an operation took.
+        cpu: seconds of all threads, user and system, for each operation.
+        memory: bytes by which the process has grown at its peak.
+        stall: seconds of the longest time in which the event loop did not come around.
+        failures: operations that raised, or gave the wrong answer.
+    """
+
+    operations_per_second: float
+    bytes_per_second: float
+    p50: float
+    p99: float
+    cpu: float
+    memory: int
+    stall: float
+    failures: int
+
+
+class Meter:
+    """Measures what happens within ``async with``."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._failures = 0
+        self._stall = 0.0
+        self._last_tick = 0.0
+        self._began = self._ended = 0.0
+        self._cpu = 0.0
+        self._memory = 0
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        _reset_peak()
+        self._memory = _peak()
+        self._ticker = asyncio.create_task(self._tick())
+        await asyncio.sleep(0)
+        self._cpu = time.process_time()
+        self._began = time.perf_counter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended = time.perf_counter()
+        self._note_stall()  # the ticker may not have come around at all
+        self._cpu = time.process_time() - self._cpu
+        self._memory = max(0, _peak() - self._memory)
+        assert self._ticker is not None
+        self._ticker.cancel()
+        await asyncio.wait({self._ticker})
+
+    async def _tick(self) -> None:
+        while True:
+            self._last_tick = time.perf_counter()
+            await asyncio.sleep(_TICK)
+            self._note_stall()
+
+    def _note_stall(self) -> None:
+        self._stall = max(self._stall, time.perf_counter() - self._last_tick - _TICK)
+
+    async def time(self, operation: Callable[[], Awaitable[Any]]) -> None:
+        """Run an operation; one that fails is counted."""
+        began = time.perf_counter()
+        try:
+            await operation()
+        except Exception as error:  # noqa: BLE001 - whatever a client raises is a failure of that client
+            self._failures += 1
+            if self._failures == 1:
+                print(f"  failed: {type(error).__name__}: {error}")
+        self._times.append(time.perf_counter() - began)
+
+    def result(self, operations: int, size: int) -> Result:
+        """Return what was measured."""
+        elapsed = self._ended - self._began
+        times = sorted(self._times)
+        return Result(
+            operations_per_second=operations / elapsed,
+            bytes_per_second=size / elapsed,
+            p50=times[len(times) // 2],
+            p99=times[min(len(times) - 1, len(times) * 99 // 100)],
+            cpu=self._cpu / operations,
+            memory=self._memory,
+            stall=self._stall,
+            failures=self._failures,
+        )
+
+
+def _peak() -> int:
+    """Return the peak of the process's resident memory, in bytes."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _reset_peak() -> None:
+    """Have the peak begin anew, where the system can (Linux, proc(5): clear_refs)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

@@ -1,0 +1,353 @@
+"""The threads of the local driver: results, cancellation, and operations that are stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+import trove_async as trove
+from trove_async.cancellation import CleanupWarning
+from trove_async.drivers.local import LocalDriver
+from trove_async.drivers.local.workers import Cancelled, Checkpoint, Workers
+from trove_async.errors import ClosedError, ObjectNotFoundError
+
+pytestmark = pytest.mark.asyncio
+
+NAME = "test-workers"
+BOUND = 30.0
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == NAME]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for other threads."""
+    async with asyncio.timeout(BOUND):
+        while not condition():  # noqa: ASYNC110 - what threads do is no event of the loop
+            await asyncio.sleep(0.001)
+
+
+@pytest_asyncio.fixture
+async def workers() -> AsyncIterator[Workers]:
+    workers = Workers(NAME, usual=1, maximum=8, cleanup_timeout=BOUND)
+    yield workers
+    await workers.aclose()
+    await until(lambda: not threads())
+
+
+class Gate:
+    """An operation that waits to be let through."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, checkpoint: Checkpoint) -> str:
+        self.entered.set()
+        assert self.opened.wait(BOUND)
+        return "through"
+
+
+async def test_results_and_errors_go_to_their_callers(workers: Workers) -> None:
+    def divide(number: int) -> Callable[[Checkpoint], float]:
+        return lambda checkpoint: 1 / number
+
+    results = await asyncio.gather(*(workers.run(divide(n)) for n in range(-50, 51)), return_exceptions=True)
+    assert isinstance(results.pop(50), ZeroDivisionError)
+    assert results == [1 / n for n in range(-50, 51) if n]
+
+
+async def test_an_error_that_is_no_exception_reaches_the_caller(workers: Workers) -> None:
+    def leave(checkpoint: Checkpoint) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        await workers.run(leave)
+    assert await workers.run(lambda checkpoint: "next") == "next"
+
+
+async def test_nothing_runs_on_the_thread_of_the_loop(workers: Workers) -> None:
+    assert await workers.run(lambda checkpoint: threading.current_thread().name) == NAME
+
+
+async def test_cancelled_before_it_began_it_never_runs() -> None:
+    workers = Workers(NAME, usual=1, maximum=1, cleanup_timeout=BOUND)
+    gate = Gate()
+    ran: list[str] = []
+    first = asyncio.ensure_future(workers.run(gate))
+    await until(gate.entered.is_set)
+    second = asyncio.ensure_future(workers.run(lambda checkpoint: ran.append("second")))
+    await asyncio.sleep(0)
+    second.cancel()
+    # It does not wait for the operation that is under way, which is not its own.
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert not first.done()
+    gate.opened.set()
+    assert await first == "through"
+    await workers.aclose()
+    assert ran == []
+
+
+async def test_cancelled_while_it_runs_it_stops_at_its_checkpoint(workers: Workers) -> None:
+    gate = Gate()
+    ended: list[str] = []
+
+    def operation(checkpoint: Checkpoint) -> None:
+        gate(checkpoint)
+        try:
+            checkpoint()
+        except Cancelled:
+            ended.append("stopped")
+            raise
+        ended.append("committed")
+
+    call = asyncio.ensure_future(workers.run(operation))
+    await until(gate.entered.is_set)
+    call.cancel()
+    await asyncio.sleep(0.01)
+    assert not call.done()
+    gate.opened.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert ended == ["stopped"]
+
+
+async def test_what_a_cancelled_operation_returns_is_discarded_once(workers: Workers) -> None:
+    gate = Gate()
+    discarded: list[str] = []
+    call = asyncio.ensure_future(workers.run(gate, discard=discarded.append))
+    await until(gate.entered.is_set)
+    call.cancel()
+    await asyncio.sleep(0)
+    gate.opened.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert discarded == ["through"]
+
+
+async def test_cancelled_when_the_result_is_there_it_is_discarded_once() -> None:
+    """Two results come at once, and whoever gets the first cancels the caller of the second."""
+    workers = Workers(NAME, usual=1, maximum=1, cleanup_timeout=BOUND)
+    discarded: list[str] = []
+    both_are_there = threading.Event()
+    second: asyncio.Task[str] | None = None
+
+    async def first() -> None:
+        await workers.run(lambda checkpoint: None)
+        assert second is not None
+        second.cancel()
+
+    calls = [asyncio.ensure_future(first())]
+    second = asyncio.ensure_future(workers.run(lambda checkpoint: "result", discard=discarded.append))
+    calls.append(asyncio.ensure_future(workers.run(lambda checkpoint: both_are_there.set())))
+    await asyncio.sleep(0)
+    assert both_are_there.wait(BOUND)  # the loop stands still meanwhile, so that nothing is delivered
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await asyncio.gather(*calls)
+    assert discarded == ["result"]
+    await workers.aclose()
+
+
+async def test_cancelled_in_the_moment_between_it_is_discarded_once(workers: Workers) -> None:
+    """The future is cancelled at once, the caller learns of it a step later, and the result may come in between."""
+    for _ in range(50):
+        discarded: list[int] = []
+        call = asyncio.ensure_future(workers.run(lambda checkpoint: 1, discard=discarded.append))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait({call})
+        await workers.run(lambda checkpoint: None)
+        assert discarded in ([], [1])
+
+
+@contextmanager
+def counted_wakeups() -> Iterator[list[int]]:
+    loop: Any = asyncio.get_running_loop()
+    original = loop.call_soon_threadsafe
+    count = [0]
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        count[0] += 1
+        return original(*args, **kwargs)
+
+    loop.call_soon_threadsafe = counting
+    try:
+        yield count
+    finally:
+        loop.call_soon_threadsafe = original
+
+
+async def test_one_wake_up_serves_many_results(workers: Workers) -> None:
+    with counted_wakeups() as count:
+        await asyncio.gather(*(workers.run(lambda checkpoint: None) for _ in range(2000)))
+    assert count[0] <= 200
+
+
+async def test_a_stuck_operation_holds_up_nobody_and_its_thread_goes_again(workers: Workers) -> None:
+    gates = [Gate() for _ in range(4)]
+    stuck = [asyncio.ensure_future(workers.run(gate)) for gate in gates]
+    results = await asyncio.gather(*(workers.run(lambda checkpoint, n=n: n) for n in range(99)))  # type: ignore[misc]
+    assert results == list(range(99))
+    assert not any(call.done() for call in stuck)
+    for gate in gates:
+        gate.opened.set()
+    assert await asyncio.gather(*stuck) == ["through"] * 4
+    for _ in range(20):
+        await workers.run(lambda checkpoint: None)
+    await until(lambda: len(threads()) <= 2)
+
+
+async def test_threads_are_bounded() -> None:
+    workers = Workers(NAME, usual=1, maximum=3, cleanup_timeout=BOUND)
+    gates = [Gate() for _ in range(10)]
+    calls = [asyncio.ensure_future(workers.run(gate)) for gate in gates]
+    await until(lambda: sum(gate.entered.is_set() for gate in gates) == 3)
+    for _ in range(20):
+        await asyncio.sleep(0.002)
+    assert len(threads()) == 3
+    assert sum(gate.entered.is_set() for gate in gates) == 3
+    for gate in gates:
+        gate.opened.set()
+    await asyncio.gather(*calls)
+    await workers.aclose()
+    await until(lambda: not threads())
+
+
+async def test_close_waits_for_what_is_under_way_and_ends_the_threads() -> None:
+    workers = Workers(NAME, usual=2, maximum=8, cleanup_timeout=BOUND)
+    gate = Gate()
+    call = asyncio.ensure_future(workers.run(gate))
+    await until(gate.entered.is_set)
+    closing = asyncio.ensure_future(workers.aclose())
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    with pytest.raises(ClosedError):
+        await workers.run(lambda checkpoint: None)
+    gate.opened.set()
+    await closing
+    assert await call == "through"
+    await workers.aclose()
+    await until(lambda: not threads())
+
+
+async def test_a_pool_that_is_dropped_ends_its_threads() -> None:
+    workers = Workers(NAME, usual=1, maximum=8, cleanup_timeout=BOUND)
+    await workers.run(lambda checkpoint: None)
+    assert threads()
+    await asyncio.sleep(0.01)
+    del workers
+    gc.collect()
+    await until(lambda: not threads())
+
+
+async def test_a_cancelled_call_waits_no_longer_than_the_cleanup_timeout() -> None:
+    workers = Workers(NAME, usual=1, maximum=8, cleanup_timeout=0.05)
+    gate = Gate()
+    discarded: list[str] = []
+    call = asyncio.ensure_future(workers.run(gate, discard=discarded.append))
+    await until(gate.entered.is_set)
+    call.cancel()
+    with pytest.warns(CleanupWarning, match=NAME), pytest.raises(asyncio.CancelledError):
+        await call
+    assert await workers.run(lambda checkpoint: "served") == "served"
+    gate.opened.set()
+    await workers.aclose()
+    assert discarded == ["through"]
+    await until(lambda: not threads())
+
+
+# A FIFO that nobody writes to: a file operation that never ends
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
+    async with trove.open(f"local://{tmp_path}?fsync=0") as t:
+        await t.create_bucket("b")
+        yield t
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "b/fifo"
+    return path
+
+
+def release(fifo: Path, content: bytes = b"") -> None:
+    """Write to a FIFO that is being opened for reading."""
+    with open(fifo, "wb") as file:
+        file.write(content)
+
+
+async def test_a_fifo_is_no_object(store: trove.Trove, fifo: Path) -> None:
+    os.mkfifo(fifo)
+    async with asyncio.timeout(BOUND):
+        with pytest.raises(ObjectNotFoundError):
+            await store.get("b", "fifo")
+        with pytest.raises(ObjectNotFoundError):
+            await store.head("b", "fifo")
+        with pytest.raises(ObjectNotFoundError):
+            await store.copy("b", "fifo", "b", "copy")
+        assert not await store.exists("b", "fifo")
+        assert await store.list("b").all() == []
+        await store.delete("b", "fifo")
+    assert fifo.is_fifo()
+
+
+async def test_an_operation_that_is_stuck_on_a_fifo_lets_99_reads_finish(store: trove.Trove, fifo: Path) -> None:
+    os.mkfifo(fifo)
+    await store.put("b", "k", b"data")
+    driver = trove.unwrap(store.driver, LocalDriver)
+    pools = [driver._pool(slow=False), driver._pool(slow=True)]
+    stuck = [
+        asyncio.ensure_future(pool.run(lambda checkpoint: os.close(os.open(fifo, os.O_RDONLY)))) for pool in pools
+    ]
+    async with asyncio.timeout(BOUND):
+        assert await asyncio.gather(*(store.read("b", "k") for _ in range(99))) == [b"data"] * 99
+        assert [info.key async for info in store.list("b")] == ["k"]
+        assert not any(call.done() for call in stuck)
+        await asyncio.to_thread(release, fifo)
+        await asyncio.gather(*stuck)
+
+
+async def test_a_put_of_a_fifo_lets_99_reads_finish(store: trove.Trove, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    os.mkfifo(source)
+    await store.put("b", "k", b"data")
+    putting = asyncio.ensure_future(store.put("b", "from-fifo", source))
+    async with asyncio.timeout(BOUND):
+        assert await asyncio.gather(*(store.read("b", "k") for _ in range(99))) == [b"data"] * 99
+        assert not putting.done()
+        await asyncio.to_thread(release, source, b"from afar")
+        assert (await putting).size == 9
+    assert await store.read("b", "from-fifo") == b"from afar"
+
+
+async def test_a_stuck_call_of_a_store_is_given_up_when_cancelled(tmp_path: Path, fifo: Path) -> None:
+    async with trove.open(f"local://{tmp_path}?fsync=0", cleanup_timeout=0.05) as store:
+        await store.create_bucket("b")
+        os.mkfifo(fifo)
+        driver = trove.unwrap(store.driver, LocalDriver)
+        entered = threading.Event()
+
+        def stall(checkpoint: Checkpoint) -> None:
+            entered.set()
+            os.close(os.open(fifo, os.O_RDONLY))
+
+        call = asyncio.ensure_future(driver._pool(slow=False).run(stall))
+        await until(entered.is_set)
+        call.cancel()
+        with pytest.warns(CleanupWarning, match="trove-local"), pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.to_thread(release, fifo)

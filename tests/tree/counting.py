@@ -1,0 +1,78 @@
+"""A local file system that counts what a tree asks of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trove_async.driver import ListOptions
+from trove_async.drivers.local.filesystem import LocalFileSystem
+from trove_async.listing import ListPage
+from trove_async.tree import DirEntry, Tree, run_sync
+
+
+class CountingFileSystem(LocalFileSystem):
+    """Counts directory entries that were read, directories that were begun, and files that were looked at."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root, durable=False)
+        self.entries = 0
+        self.scans = 0
+        self.stats = 0
+
+    async def lstat(self, path: str) -> os.stat_result | None:
+        self.stats += 1
+        return await super().lstat(path)
+
+    async def scan(self, path: str) -> AsyncIterator[DirEntry]:
+        self.scans += 1
+        async for entry in super().scan(path):
+            self.entries += 1
+            yield entry
+
+    def forget_counts(self) -> None:
+        self.entries = self.scans = self.stats = 0
+
+
+class CountedTree:
+    """A tree over a root, without a driver and its threads: every call returns when it is done."""
+
+    def __init__(self, root: Path) -> None:
+        self.fs = CountingFileSystem(str(root))
+        self.fs.open_root()
+        self.tree = Tree(self.fs, str(root), min_part_size=1)
+
+    def page(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str | None = None,
+        cursor: str | None = None,
+        page_size: int = 1000,
+    ) -> ListPage:
+        options = ListOptions(prefix=prefix, delimiter=delimiter, cursor=cursor, page_size=page_size)
+        self.fs.forget_counts()
+        return run_sync(self.tree.listing.page(bucket, options))
+
+    def keys(self, bucket: str, *, prefix: str = "", page_size: int = 1000) -> list[str]:
+        """Return all keys, a page at a time."""
+        keys: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = self.page(bucket, prefix=prefix, cursor=cursor, page_size=page_size)
+            keys += [info.key for info in page.objects]
+            cursor = page.cursor
+            if cursor is None:
+                return keys
+
+
+@contextmanager
+def counted_tree(root: Path) -> Iterator[CountedTree]:
+    tree = CountedTree(root)
+    try:
+        yield tree
+    finally:
+        tree.fs.close_root()

@@ -1,0 +1,117 @@
+"""Keys are file names and back, whatever is in them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trove_async.keys import MAX_KEY_BYTES
+from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, Entry, decode, path_of
+
+# Characters and runs that the escaping is about, among all others that a key may hold.
+_PIECES = st.one_of(
+    st.sampled_from(["/", "//", ".", "..", "%", "%E", "%D", "%F", "%C", "%2F", "\x01", "\x7f", "\n", "a", " ", "~"]),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8),
+    st.builds(lambda c, n: c * n, st.sampled_from("xé☃\U0001f600.%\x1f"), st.integers(50, 400)),
+)
+KEYS = st.lists(_PIECES, min_size=1, max_size=20).map("".join).filter(lambda k: len(k.encode()) <= MAX_KEY_BYTES)
+
+
+def key_of(names: list[str]) -> str:
+    key = ""
+    for at, name in enumerate(names):
+        entry = decode(name)
+        assert entry is not None, name
+        key += entry.text
+        if entry.mark == CONTINUED:
+            assert at < len(names) - 1, "a key cannot end in a continued component"
+        elif at < len(names) - 1:
+            key += "/"
+    return key
+
+
+@given(KEYS)
+@settings(max_examples=400, deadline=None)
+def test_a_path_stands_for_its_key_alone(key: str) -> None:
+    names = path_of(key)
+    assert key_of(names) == key
+    for name in names:
+        assert name not in ("", ".", "..")
+        assert "/" not in name
+        assert not any(c < " " or c == "\x7f" for c in name)
+        # A mark may yet be added, and 255 bytes is what file systems allow.
+        assert len(name.encode()) + len(DIRECTORY) <= 255
+
+
+@given(KEYS)
+@settings(max_examples=200, deadline=None)
+def test_marks_change_nothing_about_what_a_name_says(key: str) -> None:
+    *above, last = path_of(key)
+    assert decode(last + FILE) == Entry(_text(last), FILE)
+    for name in above:
+        if not name.endswith(CONTINUED):
+            assert decode(name + DIRECTORY) == Entry(_text(name), DIRECTORY)
+
+
+def _text(name: str) -> str:
+    entry = decode(name)
+    assert entry is not None
+    assert entry.mark == ""
+    return entry.text
+
+
+@given(KEYS, KEYS)
+@settings(max_examples=200, deadline=None)
+def test_different_keys_have_different_paths(one: str, other: str) -> None:
+    assert (path_of(one) == path_of(other)) == (one == other)
+
+
+@given(st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=20) | st.binary(min_size=1, max_size=20))
+@settings(max_examples=400, deadline=None)
+def test_a_name_stands_for_a_key_only_if_the_key_gives_that_name(name: str | bytes) -> None:
+    text = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+    entry = decode(text)
+    if entry is not None and entry.mark != CONTINUED:
+        assert path_of(entry.text) == [text.removesuffix(entry.mark) if entry.mark else text]
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("photos/a.jpg", "photos/a.jpg"),
+        ("Größe/naïve ☃.txt", "Größe/naïve ☃.txt"),
+        ("../../etc/passwd", "%2E%2E/%2E%2E/etc/passwd"),
+        (".", "%2E"),
+        ("a/./b", "a/%2E/b"),
+        (".hidden/...", ".hidden/..."),
+        ("/", "%E/%E"),
+        ("a//b/", "a/%E/b/%E"),
+        ("100%", "100%25"),
+        ("a%2Fb", "a%252Fb"),
+        ("a%D", "a%25D"),
+        ("tab\tnewline\n", "tab%09newline%0A"),
+        ("x" * 240, "x" * 240),
+        ("x" * 241, "x" * 240 + "%C/x"),
+        ("x" * 240 + "./y", "x" * 240 + "%C/%2E/y"),
+        ("x" * 239 + "%", "x" * 239 + "%C/%25"),
+        ("é" * 121, "é" * 120 + "%C/é"),
+    ],
+)
+def test_what_paths_look_like(key: str, path: str) -> None:
+    assert "/".join(path_of(key)) == path
+    assert key_of(path_of(key)) == key
+
+
+@pytest.mark.parametrize(
+    "name", ["%", "a%", "a%2", "a%2f", "a%41", "%00", "a%2Fb", "%C", "a\n", "\udcff", "x" * 241, "%2E%2E%2E", "a%X"]
+)
+def test_names_that_no_key_gives(name: str) -> None:
+    assert decode(name) is None
+
+
+def test_longest_names() -> None:
+    for character in ("a", "\x01", "%", "é", "☃", "\U0001f600", "/"):
+        key = character * (MAX_KEY_BYTES // len(character.encode()))
+        assert key_of(path_of(key)) == key
+        assert max(len(name.encode()) for name in path_of(key)) + len(FILE) <= 255

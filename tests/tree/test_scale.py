@@ -1,0 +1,162 @@
+"""What a page of a listing costs in a bucket of 100,000 objects; counted, not timed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tree.counting import CountedTree, counted_tree
+
+OBJECTS = 100_000
+PAGE = 1000
+MEMORY = 2 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """Hold ``flat``, one directory of 100,000 objects, and ``deep``, 100 × 100 directories of ten; placed by hand."""
+    memory = "/dev/shm"  # where there is one, 200,000 files come and go in a moment
+    root = Path(tempfile.mkdtemp(prefix="trove-scale-", dir=memory if os.access(memory, os.W_OK) else None))
+    _place(root / "flat", (f"k{number:06}" for number in range(OBJECTS)))
+    for one in range(100):
+        for two in range(100):
+            _place(root / f"deep/a{one:02}/b{two:02}", (f"c{three}" for three in range(10)))
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root)
+
+
+def _place(folder: Path, names: Iterator[str]) -> None:
+    os.makedirs(folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    for name in names:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=descriptor))
+    os.close(descriptor)
+    _settle(folder)
+
+
+def _settle(folder: Path) -> None:
+    """Give a directory a time at which no clock can take two changes for one."""
+    os.utime(folder, (1_600_000_000, 1_600_000_000))
+
+
+@pytest.fixture
+def tree(root: Path) -> Iterator[CountedTree]:
+    with counted_tree(root) as tree:
+        yield tree
+
+
+@pytest.mark.parametrize(
+    ("cursor", "first", "following"),
+    [(None, "k000000", "k001000"), ("k050000", "k050000", "k051000"), ("k099000", "k099000", None)],
+    ids=["first", "middle", "last"],
+)
+def test_a_cold_page_of_a_flat_bucket(tree: CountedTree, cursor: str | None, first: str, following: str | None) -> None:
+    tracemalloc.start()
+    page = tree.page("flat", cursor=cursor)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    at = int(first[1:])
+    assert [info.key for info in page.objects] == [f"k{number:06}" for number in range(at, at + PAGE)]
+    assert page.cursor == following
+    assert tree.fs.entries <= OBJECTS
+    assert tree.fs.scans == 1
+    assert tree.fs.stats <= PAGE + 5
+    assert peak <= MEMORY
+
+
+@pytest.mark.parametrize(
+    ("cursor", "first", "following"),
+    [(None, "a00/b00/c0", "a01/b00/c0"), ("a99/b00/c0", "a99/b00/c0", None)],
+    ids=["first", "last"],
+)
+def test_a_cold_page_of_a_deep_bucket_reads_what_lies_on_its_way(
+    tree: CountedTree, cursor: str | None, first: str, following: str | None
+) -> None:
+    page = tree.page("deep", cursor=cursor)
+    branch = first[:4]
+    assert [info.key for info in page.objects] == [f"{branch}b{two:02}/c{n}" for two in range(100) for n in range(10)]
+    assert page.cursor == following
+    # The root, one branch whole, and the first leaf of the next, to know that there is more.
+    assert tree.fs.entries <= 100 + 100 + 1000 + 100 + 10
+    assert tree.fs.stats <= PAGE + 5
+
+
+def test_a_prefix_leads_straight_to_its_directory(tree: CountedTree) -> None:
+    page = tree.page("deep", prefix="a50/b5")
+    assert len(page.objects) == 100
+    assert tree.fs.entries <= 100 + 100
+    assert tree.fs.stats <= 100 + 10
+
+
+def test_groups_are_told_by_a_look_into_each(tree: CountedTree) -> None:
+    page = tree.page("deep", delimiter="/")
+    assert [prefix.prefix for prefix in page.prefixes] == [f"a{one:02}/" for one in range(100)]
+    assert page.objects == []
+    assert tree.fs.entries <= 100 + 2 * 100
+    assert tree.page("deep", prefix="a07/", delimiter="/").prefixes[-1].prefix == "a07/b99/"
+    assert tree.fs.entries <= 100 + 100
+    page = tree.page("flat", delimiter="0", page_size=10)
+    assert [prefix.prefix for prefix in page.prefixes] == ["k0"]
+    assert tree.fs.entries <= 2 * OBJECTS
+
+
+def test_a_walk_through_a_flat_bucket_reads_the_directory_three_times_at_most(tree: CountedTree) -> None:
+    entries = stats = 0
+    keys: list[str] = []
+    cursor: str | None = None
+    while cursor is not None or not keys:
+        page = tree.page("flat", cursor=cursor)
+        keys += [info.key for info in page.objects]
+        entries += tree.fs.entries
+        stats += tree.fs.stats
+        cursor = page.cursor
+    assert keys == [f"k{number:06}" for number in range(OBJECTS)]
+    assert entries <= 3 * OBJECTS
+    assert stats <= OBJECTS + 5 * (OBJECTS // PAGE)
+
+
+def test_a_page_from_memory_is_as_small(tree: CountedTree) -> None:
+    cursor = tree.page("flat").cursor
+    cursor = tree.page("flat", cursor=cursor).cursor
+    tracemalloc.start()
+    page = tree.page("flat", cursor=cursor)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert page.objects[0].key == "k002000"
+    assert tree.fs.entries == 0
+    assert tree.fs.stats <= PAGE + 5
+    assert peak <= MEMORY
+
+
+def test_what_changes_ahead_of_the_cursor_is_seen(tree: CountedTree, root: Path) -> None:
+    cursor = tree.page("flat").cursor
+    cursor = tree.page("flat", cursor=cursor).cursor
+    assert cursor == "k002000"
+    new, gone = root / "flat/k002000-new", root / "flat/k002001"
+    try:
+        new.touch()
+        gone.unlink()
+        _settle_anew(root / "flat", 1)
+        keys = [info.key for info in tree.page("flat", cursor=cursor).objects]
+        assert keys[:3] == ["k002000", "k002000-new", "k002002"]
+        # And again, right after a change, while the directory's time may still stand for two states of it.
+        new.unlink()
+        gone.touch()
+        keys = [info.key for info in tree.page("flat", cursor=cursor).objects]
+        assert keys[:3] == ["k002000", "k002001", "k002002"]
+    finally:
+        new.unlink(missing_ok=True)
+        gone.touch()
+        _settle(root / "flat")
+
+
+def _settle_anew(folder: Path, seconds: int) -> None:
+    os.utime(folder, (1_600_000_000 + seconds, 1_600_000_000 + seconds))
