@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 CONFORMANCE ?= tests/conformance
+BENCH ?=
 CODE = $(wildcard trove_async tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
 INSTALL_HELP = { echo "The installation failed (above). Check the network, and any proxy or index in pip's settings, then run make again." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types imports unit conformance capabilities clean
+.PHONY: help setup demo test lint format types imports unit conformance capabilities bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +59,10 @@ capabilities: conformance ## write docs/capabilities.md anew
 	@echo "== capabilities: writing docs/capabilities.md"
 	@$(BIN)/python -m tests.capabilities --write
 
+bench: $(VENV)/.bench ## measure against the peers; the tables and the picture go to build/benchmark (a quarter of an hour)
+	@echo "== bench: python -m benchmarks $(BENCH)"
+	@$(BIN)/python -m benchmarks $(BENCH)
+
 clean: ## remove .venv, build products and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -75,6 +80,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "== setup: installing the library into $(VENV)"
 	@$(PIP_INSTALL) -e '.[local,checksums,web]' || $(INSTALL_HELP)
 	@touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "== setup: installing the library and its peers into $(VENV)"
+	@$(PIP_INSTALL) -e '.[bench]' || $(INSTALL_HELP)
+	@touch $(VENV)/.demo $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "== setup: installing the library and its tools into $(VENV) (a minute or so the first time)"

@@ -222,7 +222,7 @@ class FsspecClient(Client):
     _numbers = count()
 
     async def open(self) -> None:
-        import fsspec  # type: ignore[import-untyped]
+        import fsspec
 
         self._fs: Any = fsspec.filesystem("memory" if self.backend == "memory" else "file")
         self._base = "/bench" if self.backend == "memory" else str(self.root)

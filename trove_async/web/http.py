@@ -1,16 +1,17 @@
 """What RFC 9110 says about objects: ranges, conditions, headers, statuses. No I/O and no framework.
 
-Requests' headers are mappings with names in lower case; answers' headers are pairs of name and value.
+Requests' headers are mappings with names in lower case, made by `join_headers`; answers' headers are pairs of
+name and value.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from trove_async.errors import (
@@ -37,21 +38,29 @@ from trove_async.types import ObjectInfo
 __all__ = [
     "METADATA_PREFIX",
     "VERSION_HEADER",
+    "ContentTooLargeError",
+    "Disposition",
     "Headers",
+    "check_headers",
+    "content_disposition",
     "content_length",
+    "described_headers",
     "error_body",
     "error_status",
     "evaluate",
     "is_conditional",
+    "join_headers",
     "not_modified_headers",
     "object_headers",
     "parse_range",
     "range_applies",
-    "stored_headers",
     "write_conditions",
 ]
 
 Headers = Mapping[str, str]
+
+Disposition = Literal["inline", "attachment"]
+"""What a browser is to do with an answer: show it, or save it as a file."""
 
 METADATA_PREFIX: Final = "X-Trove-Meta-"
 """Begins the names of the headers that carry metadata; their values are percent-encoded UTF-8."""
@@ -61,8 +70,20 @@ VERSION_HEADER: Final = "X-Trove-Version-Id"
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,64})\s*-\s*(\d{0,64})\s*\Z", re.IGNORECASE | re.ASCII)
 _ETAG = re.compile(r'\s*(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|\Z)')
-_TOKEN = re.compile(r"[A-Za-z0-9._-]+\Z")
+_METADATA_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+_PLAIN_FILENAME = re.compile(r"[A-Za-z0-9 !#$&'()+,.;=@^_`{}~-]+\Z")
+_ATTR_CHAR: Final = "!#$&+-.^_`|~"  # with letters and digits, what RFC 8187 leaves as it is
 _CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range")
+
+
+class ContentTooLargeError(BodySizeError):
+    """The body of a request is longer than is accepted; nothing was stored."""
+
+    default_message = "the body is longer than is accepted"
+
+
 _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
     (PreconditionFailedError, 412),
     (RangeNotSatisfiableError, 416),
@@ -71,6 +92,7 @@ _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
     (BucketAlreadyExistsError, 409),
     (BucketNotEmptyError, 409),
     (InvalidArgumentError, 400),
+    (ContentTooLargeError, 413),
     (BodySizeError, 400),
     (ChecksumError, 400),
     (StorageFullError, 507),
@@ -79,6 +101,15 @@ _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
     (TransientError, 503),
     (LifetimeError, 503),
 )
+
+
+def join_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return a request's headers; the values of one that comes several times are joined (section 5.3)."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        lower, stripped = name.lower(), value.strip()
+        found[lower] = f"{found[lower]}, {stripped}" if lower in found else stripped
+    return found
 
 
 def parse_range(headers: Headers) -> ByteRange | None:
@@ -222,7 +253,7 @@ def object_headers(
         *(
             (METADATA_PREFIX + name, quote(value, safe=""))
             for name, value in info.metadata.items()
-            if _TOKEN.match(name)
+            if _METADATA_NAME.match(name)
         ),
     ]
     return [(name, value) for name, value in found if value and value.isascii() and value.isprintable()]
@@ -238,15 +269,45 @@ def _http_date(moment: datetime | None) -> str | None:
     return None if moment is None else format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-def stored_headers(headers: Headers) -> ObjectArguments:
-    """Return the headers of an upload that are stored with the object, as arguments of ``put``."""
+def described_headers(headers: Headers) -> ObjectArguments:
+    """Return what the headers of an upload say about its bytes, as arguments of ``put``."""
     return ObjectArguments(
         content_type=headers.get("content-type") or None,
-        cache_control=headers.get("cache-control") or None,
-        content_disposition=headers.get("content-disposition") or None,
         content_encoding=headers.get("content-encoding") or None,
         content_language=headers.get("content-language") or None,
     )
+
+
+def content_disposition(disposition: Disposition, filename: str) -> str:
+    """Return a Content-Disposition (RFC 6266) that names a file, whatever its name consists of.
+
+    A name that is not plain comes twice: encoded as RFC 8187 has it, and with ``_`` for what is not plain, for old
+    clients. Slashes, and what cannot be printed, such as line breaks and marks that turn the direction of text
+    around, are ``_`` in both.
+
+    Raises:
+        ValueError: the disposition is neither ``inline`` nor ``attachment``.
+    """
+    if disposition not in ("inline", "attachment"):
+        raise ValueError(f"disposition is 'inline' or 'attachment', not {disposition!r}")
+    name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in filename)
+    if name.strip(" .") == "":
+        name = "_"
+    if _PLAIN_FILENAME.match(name):
+        return f'{disposition}; filename="{name}"'
+    plain = "".join(c if _PLAIN_FILENAME.match(c) else "_" for c in name)
+    return f"{disposition}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHAR)}"
+
+
+def check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    """Check that names and values can stand in an answer, and bring no header of their own (section 5.5).
+
+    Raises:
+        ValueError: one cannot.
+    """
+    for name, value in headers:
+        if not _HEADER_NAME.match(name) or not _HEADER_VALUE.match(value):
+            raise ValueError(f"{name!r}: {value!r} cannot stand in a header")
 
 
 def content_length(headers: Headers) -> int | None:
