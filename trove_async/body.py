@@ -14,7 +14,6 @@ import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from pathlib import Path
 from threading import Event
 from typing import Any, BinaryIO, Final, Protocol, Self, TypeVar, runtime_checkable
 
@@ -36,6 +35,7 @@ Progress = Callable[[int, int | None], object]
 
 R = TypeVar("R")
 
+_SMALL_FILE: Final = 256 * 1024
 READ_SIZE: Final = 1024 * 1024
 _GATHER_SIZE: Final = 256 * 1024
 _GATHER_SECONDS: Final = 0.02
@@ -84,8 +84,9 @@ class _Source(ABC):
         leftover = "a thread that reads the source of a body"
         return await to_the_end(work, timeout=self.cleanup_timeout, leftover=leftover, on_cancel=on_cancel)
 
-    async def prepare(self) -> None:
-        """Find out size and replayable, as far as that takes I/O."""
+    async def prepare(self) -> _Source:
+        """Find out size and replayable, as far as that takes I/O; return what to read from."""
+        return self
 
     @abstractmethod
     async def read(self) -> Chunk:
@@ -123,7 +124,11 @@ class _PathSource(_Source):
         self.path = path
         self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> _Source:
+        # A small file is read whole at once: a thread hop costs more than its bytes.
+        data = await self.in_thread(self._read_small)
+        if data is not None:
+            return _BufferSource(data)
         await self.held(self._open())
         assert self._file is not None
         descriptor = self._file.fileno()
@@ -131,6 +136,15 @@ class _PathSource(_Source):
         if stat.S_ISREG(status.st_mode):
             self.size = status.st_size
             self.replayable = True
+        return self
+
+    def _read_small(self) -> bytes | None:
+        status = os.stat(self.path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _SMALL_FILE:
+            return None
+        with open(self.path, "rb") as file:
+            data = file.read(_SMALL_FILE + 1)
+        return data if len(data) <= _SMALL_FILE else None
 
     async def _open(self) -> None:
         # Unbuffered: our reads are large, and closing must not wait for a lock that a stalled read holds.
@@ -157,8 +171,9 @@ class _FileSource(_Source):
         self._file = file
         self._start = 0
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> _Source:
         await self.in_thread(self._inspect)
+        return self
 
     def _inspect(self) -> None:
         try:
@@ -328,12 +343,6 @@ class Body:
         source = self._source
         return source.data if type(source) is _BufferSource else None
 
-    @property
-    def path(self) -> Path | None:
-        """The file that the body is, if it is one; else None."""
-        source = self._source
-        return Path(source.path) if isinstance(source, _PathSource) else None
-
     async def prepare(self) -> None:
         """Open what must be opened to know the size; the portable type has done it for a driver.
 
@@ -341,7 +350,7 @@ class Body:
             OSError: the file cannot be opened; the error of the operating system, as it is.
             BodySizeError: the size is not the declared one.
         """
-        await self._source.prepare()
+        self._source = await self._source.prepare()
         if self.size is None:
             self.size = self._source.size
         else:

@@ -19,7 +19,6 @@
     │   ├── ObjectNotFoundError
     │   ├── VersionNotFoundError
     │   ├── UploadNotFoundError
-    │   ├── LifecycleNotFoundError
     │   └── RootNotFoundError
     ├── BucketAlreadyExistsError (FileExistsError)
     ├── BucketNotEmptyError
@@ -81,7 +80,6 @@ __all__ = [
     "InvalidPartError",
     "InvalidRangeError",
     "InvalidTagsError",
-    "LifecycleNotFoundError",
     "LifetimeError",
     "MissingDependencyError",
     "NotFoundError",
@@ -272,12 +270,6 @@ class UploadNotFoundError(NotFoundError):
     """No multipart upload of that id is open: unknown, completed, aborted or expired."""
 
     default_message = "no such multipart upload is open"
-
-
-class LifecycleNotFoundError(NotFoundError):
-    """The bucket has no lifecycle rules."""
-
-    default_message = "the bucket has no lifecycle rules"
 
 
 class RootNotFoundError(NotFoundError):

@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 
 import trove_async as trove
-from tests.drivers.local_harness import residue_of
+from tests.drivers.local_residue import residue_of
 from tests.drivers.local_victim import BUCKET, DELETED, PART_SIZE, SOURCE, VERSIONED, number_of
 from trove_async.drivers.local import LocalDriver
 from trove_async.types import ObjectInfo

@@ -310,9 +310,7 @@ async def test_an_operation_that_is_stuck_on_a_fifo_lets_99_reads_finish(store: 
     await store.put("b", "k", b"data")
     driver = trove.unwrap(store.driver, LocalDriver)
     pools = [driver._pool(slow=False), driver._pool(slow=True)]
-    stuck = [
-        asyncio.ensure_future(pool.run(lambda checkpoint: os.close(os.open(fifo, os.O_RDONLY)))) for pool in pools
-    ]
+    stuck = [asyncio.ensure_future(pool.run(lambda checkpoint: os.close(os.open(fifo, os.O_RDONLY)))) for pool in pools]
     async with asyncio.timeout(BOUND):
         assert await asyncio.gather(*(store.read("b", "k") for _ in range(99))) == [b"data"] * 99
         assert [info.key async for info in store.list("b")] == ["k"]

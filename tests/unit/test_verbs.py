@@ -11,7 +11,15 @@ import pytest
 
 import trove_async
 from trove_async import Bucket, ObjectRef, PartInfo, Trove
-from trove_async.driver import CAPABILITIES, DeleteOptions, Features, HeadOptions, Limits
+from trove_async.driver import (
+    CAPABILITIES,
+    DeleteOptions,
+    Features,
+    HeadOptions,
+    Limits,
+    TaggingDriver,
+    VersioningDriver,
+)
 from trove_async.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -319,7 +327,7 @@ async def test_the_content_type_comes_from_the_key_unless_it_is_given() -> None:
 
 
 async def test_options_reach_the_driver_in_their_normal_form() -> None:
-    mock = MockDriver(put=INFO, head=INFO, delete=None)
+    mock = MockDriver(capabilities=[TaggingDriver, VersioningDriver], put=INFO, head=INFO, delete=None)
     berlin = timezone(timedelta(hours=2))
     async with trove_async.open(mock) as t:
         await t.put("b", "k", b"", if_match='W/"e"', tags={"a": "b"}, storage_class="COLD", checksum="md5")

@@ -12,7 +12,7 @@ import pytest
 
 import trove_async
 from trove_async import ListPage, PartInfo
-from trove_async.driver import CAPABILITIES, CopyOptions, Features, GetOptions, HeadOptions, Limits
+from trove_async.driver import CAPABILITIES, CopyOptions, Features, GetOptions, HeadOptions, Limits, VersioningDriver
 from trove_async.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -143,7 +143,7 @@ async def test_at_most_ten_ranges_are_read_at_once() -> None:
 
 
 async def test_a_copy_keeps_what_the_source_has_unless_all_of_it_is_replaced() -> None:
-    mock = MockDriver(copy=INFO)
+    mock = MockDriver(capabilities=[VersioningDriver], copy=INFO)
     async with trove_async.open(mock) as t:
         await t.copy("b", "k", "b", "l.json")
         await t.copy("b", "k", "b", "l.json", replace=True, metadata={"A": "1"})
@@ -357,3 +357,19 @@ async def test_the_range_that_is_not_there_is_what_the_driver_is_asked_for() -> 
         assert (await reader.read(), reader.start, reader.stop) == (b"ell", 1, 4)
         reader = await t.get_range("b", "k", 2)
         assert await reader.read() == b"llo"
+
+
+async def test_what_needs_a_capability_that_is_not_there_is_refused_and_never_dropped() -> None:
+    mock = MockDriver(put=INFO, head=INFO, get=b"", copy=INFO, delete=None)
+    async with trove_async.open(mock) as t:
+        for call in (
+            lambda: t.put("b", "k", b"", tags={"a": "b"}),
+            lambda: t.copy("b", "k", "b", "l", replace=True, tags={"a": "b"}),
+            lambda: t.copy("b", "k", "b", "l", source_version_id="v"),
+            lambda: t.head("b", "k", version_id="v"),
+            lambda: t.read("b", "k", version_id="v"),
+            lambda: t.delete("b", "k", version_id="v"),
+        ):
+            with pytest.raises(UnsupportedError):
+                await call()
+        assert mock.calls == []

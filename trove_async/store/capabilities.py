@@ -66,6 +66,7 @@ class CapabilityVerbs(ObjectVerbs):
         driver = self._capable(MultipartDriver, "initiate_multipart", bucket, key)
         with self._locating("initiate_multipart", bucket, key):
             options = put_options(key, checksum=checksum, limits=self._features.limits, **stored)
+        self._require_write_support("initiate_multipart", options)
         return await self._run("initiate_multipart", bucket, key, driver.initiate_multipart(bucket, key, options))
 
     async def upload_part(

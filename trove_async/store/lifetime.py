@@ -92,6 +92,11 @@ class Lifetime:
                 driver=self._name,
             )
 
+    def _require_for(self, value: object, capability: type, operation: str) -> None:
+        """Refuse an argument that only a capability can honour; it is never dropped silently."""
+        if value:
+            self._require(capability, operation)
+
     def _check_usable(self) -> None:
         if self._refusal is not None or get_running_loop() is not self._loop:
             self._refuse()
@@ -112,13 +117,17 @@ class Lifetime:
     def _check_names(self, operation: str, bucket: str, key: str | None = None) -> None:
         try:
             check_bucket(bucket)
-            if key is not None:
-                check_key(key)
-                if self._check_driver_key is not None:
-                    self._check_driver_key(key)
         except TroveError as error:
             error.locate(operation, driver=self._name)
             raise
+        if key is not None:
+            try:
+                check_key(key)
+                if self._check_driver_key is not None:
+                    self._check_driver_key(key)
+            except TroveError as error:
+                error.locate(operation, bucket, driver=self._name)
+                raise
 
     def _locating(self, operation: str, bucket: str | None = None, key: str | None = None) -> _Locating:
         """Return a block in which an error of the tree is told where it happened: that of the arguments."""

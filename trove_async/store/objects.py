@@ -11,7 +11,7 @@ import anyio
 from trove_async.body import Body, BodyLike, Progress
 from trove_async.cancellation import finish
 from trove_async.checksums import Checksum
-from trove_async.driver.capabilities import BulkDeleteDriver
+from trove_async.driver.capabilities import BulkDeleteDriver, TaggingDriver, VersioningDriver
 from trove_async.driver.options import CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListOptions, PutOptions
 from trove_async.errors import (
     BucketNotFoundError,
@@ -46,7 +46,9 @@ _DELETE_REQUESTS = 16
 class ObjectVerbs(ReadVerbs):
     """Put, delete, copy, move and list."""
 
-    def _require_write_conditions(self, operation: str, options: PutOptions) -> None:
+    def _require_write_support(self, operation: str, options: PutOptions) -> None:
+        """Refuse what the store cannot honour; nothing is dropped silently."""
+        self._require_for(options.tags, TaggingDriver, operation)
         self._require_condition("put_if_match", operation, options.if_match)
         self._require_condition("put_if_none_match", operation, options.if_none_match)
 
@@ -122,7 +124,7 @@ class ObjectVerbs(ReadVerbs):
                     checksum=checksum,
                     limits=self._features.limits,
                 )
-                self._require_write_conditions("put", options)
+                self._require_write_support("put", options)
         with self._locating("put", bucket, key):
             body = self._body(data, options.checksum, size, on_progress)
         if body.buffer is not None:
@@ -159,6 +161,7 @@ class ObjectVerbs(ReadVerbs):
             with self._locating("delete", bucket, key):
                 options = DeleteOptions(version_id=version_id, if_match=plain_etag(if_match))
         self._require_condition("delete", "delete", if_match)
+        self._require_for(version_id, VersioningDriver, "delete")
         await self._run("delete", bucket, key, self._driver.delete(bucket, key, options))
 
     def delete_many(
@@ -304,6 +307,8 @@ class ObjectVerbs(ReadVerbs):
                 )
                 for value in (source_if_match, if_match, if_none_match):
                     self._require_condition("copy", "copy", value)
+                self._require_for(described.tags, TaggingDriver, "copy")
+                self._require_for(source_version_id, VersioningDriver, "copy")
         try:
             return await self._driver.copy(src_bucket, src_key, dst_bucket, dst_key, options)
         except NotFoundError as error:

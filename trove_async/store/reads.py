@@ -8,7 +8,7 @@ from datetime import datetime
 
 import anyio
 
-from trove_async.driver.capabilities import Condition
+from trove_async.driver.capabilities import Condition, VersioningDriver
 from trove_async.driver.options import GetOptions, HeadOptions
 from trove_async.errors import (
     InvalidArgumentError,
@@ -42,7 +42,9 @@ class ReadVerbs(Lifetime):
                 driver=self._name,
             )
 
-    def _require_read_conditions(self, operation: str, options: HeadOptions) -> None:
+    def _require_read_support(self, operation: str, options: HeadOptions) -> None:
+        """Refuse what the store cannot honour; nothing is dropped silently."""
+        self._require_for(options.version_id, VersioningDriver, operation)
         for value in (
             options.if_match, options.if_none_match, options.if_modified_since, options.if_unmodified_since
         ):  # fmt: skip
@@ -96,7 +98,7 @@ class ReadVerbs(Lifetime):
 
     async def _open_reader(self, operation: str, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         if options is not _GET:
-            self._require_read_conditions(operation, options)
+            self._require_read_support(operation, options)
             if options.range is not None and options.range.empty:
                 # Nothing is read, so that only existence and conditions are asked about.
                 head = HeadOptions(
@@ -255,7 +257,7 @@ class ReadVerbs(Lifetime):
                     if_modified_since=if_modified_since,
                     if_unmodified_since=if_unmodified_since,
                 )
-            self._require_read_conditions("head", options)
+            self._require_read_support("head", options)
         return await self._run("head", bucket, key, self._driver.head(bucket, key, options))
 
     async def exists(self, bucket: str, key: str) -> bool:

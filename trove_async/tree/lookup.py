@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from trove_async.errors import BackendError
 from trove_async.tree.filesystem import FileSystem, Stat, is_dir, is_file
 from trove_async.tree.layout import Layout
 from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, path_of
@@ -56,7 +57,11 @@ class Lookup:
         return None
 
     async def place(self, bucket: str, key: str) -> str:
-        """Return the path for an object that has none yet; the directories on the way may be missing."""
+        """Return the path for an object that has none yet; the directories on the way may be missing.
+
+        Raises:
+            BackendError: a name of ours was taken by hand: ``a%D`` by a file, or ``a%F`` by a directory.
+        """
         names = path_of(key)
         path = self._layout.bucket(bucket)
         missing = False
@@ -69,8 +74,17 @@ class Lookup:
                 missing = True
             elif not is_dir(status):
                 path += DIRECTORY
-                missing = await self._fs.lstat(path) is None
+                status = await self._fs.lstat(path)
+                missing = status is None
+                if not missing and not is_dir(status):
+                    raise _in_the_way(path, key)
         path = f"{path}/{names[-1]}"
         if not missing and is_dir(await self._fs.lstat(path)):
             path += FILE
+            if is_dir(await self._fs.lstat(path)):
+                raise _in_the_way(path, key)
         return path
+
+
+def _in_the_way(path: str, key: str) -> BackendError:
+    return BackendError(f"{path!r} is in the way of {key!r}; it was not made by this library: move it away")

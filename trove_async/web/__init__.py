@@ -1,9 +1,13 @@
-"""HTTP for any store, without a framework: an ASGI app for signed URLs, and the semantics it is made of.
+"""HTTP for any store: objects served and received, changes as events, and signed URLs.
 
-`signed_urls` makes the app. `trove_async.web.objects` answers requests for objects whatever server or
-framework they came through; `trove_async.web.http` holds the rules of RFC 9110.
+`trove_async.web.starlette` is for Starlette and FastAPI, `trove_async.web.aiohttp` for aiohttp; only they import a
+framework. `signed_urls` makes an ASGI app that needs none. All of them are thin: `trove_async.web.objects` and
+`trove_async.web.events` answer requests whatever they came through, and `trove_async.web.http` holds the
+rules of RFC 9110.
 """
 
-from trove_async.web.asgi import ASGIApp, SignedURLApp, signed_urls
+from trove_async.web.asgi import ASGIApp
+from trove_async.web.http import ContentTooLargeError
+from trove_async.web.signed import SignedURLApp, signed_urls
 
-__all__ = ["ASGIApp", "SignedURLApp", "signed_urls"]
+__all__ = ["ASGIApp", "ContentTooLargeError", "SignedURLApp", "signed_urls"]

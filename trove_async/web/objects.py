@@ -1,32 +1,42 @@
 """Requests for objects and their answers, for every server and framework alike.
 
-An adapter hands over the request's headers (names in lower case) and its body, and sends the `Answer`.
+An adapter hands over the request's headers (as `join_headers` makes them) and its body, and sends the `Answer`.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Final
+from types import TracebackType
+from typing import Final, Protocol, Self, Unpack
 
 from trove_async.errors import (
     InvalidArgumentError,
     PreconditionFailedError,
     RangeNotSatisfiableError,
+    TransientError,
     TroveError,
     UnavailableError,
     UnsupportedError,
 )
+from trove_async.keys import check_content_type
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.store import Trove
+from trove_async.store.arguments import PutArguments
 from trove_async.types import ObjectInfo, ObjectRef
 from trove_async.web.http import (
     VERSION_HEADER,
+    ContentTooLargeError,
+    Disposition,
     Headers,
+    check_headers,
+    content_disposition,
     content_length,
+    described_headers,
     error_body,
     error_status,
     evaluate,
@@ -35,14 +45,37 @@ from trove_async.web.http import (
     object_headers,
     parse_range,
     range_applies,
-    stored_headers,
     write_conditions,
 )
 
-__all__ = ["Answer", "Overrides", "delete_object", "error_answer", "get_object", "head_object", "put_object"]
+__all__ = [
+    "Answer",
+    "Overrides",
+    "Stream",
+    "delete_object",
+    "error_answer",
+    "get_object",
+    "head_object",
+    "put_object",
+    "read_object",
+    "receive_object",
+]
 
 _ATTEMPTS: Final = 3
+_RETRY_AFTER: Final = 1
 _log = logging.getLogger("trove_async.web")
+
+
+class Stream(Protocol):
+    """A body that comes in chunks. It holds something, which it gives back when its block is left."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +85,88 @@ class Answer:
     Attributes:
         status: of the answer.
         headers: in the order in which they are sent; Content-Length is among them where it is due.
-        body: what follows; a reader is to be read to its end, or closed.
+        body: what follows. A stream is open, and its block is to be entered before anything else is awaited.
     """
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes | ObjectReader = b""
+    body: bytes | Stream = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What an answer says instead of what is stored; None for what is stored."""
+    """What an answer says instead of what is stored; None for what is stored.
+
+    Attributes:
+        content_type, content_disposition: of the object.
+        headers: sent with the object, instead of those of the same name; not with errors.
+    """
 
     content_type: str | None = None
     content_disposition: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        key: str,
+        *,
+        content_type: str | None = None,
+        disposition: Disposition | None = None,
+        filename: str | None = None,
+    ) -> Self:
+        """Return what an application says about the object that it serves.
+
+        Args:
+            key: of the object; what follows its last slash is the filename, if there is none.
+            content_type: a media type.
+            disposition: default ``attachment`` with a filename, else what is stored.
+            filename: what the file is to be called; any text.
+
+        Raises:
+            ValueError: one of them cannot be said.
+        """
+        if content_type is not None:
+            check_content_type(content_type)
+        if disposition is None and filename is None:
+            return cls(content_type)
+        name = key.rpartition("/")[2] if filename is None else filename
+        return cls(content_type, content_disposition(disposition or "attachment", name))
 
     def describe(self, info: ObjectInfo) -> list[tuple[str, str]]:
         """Return the headers that describe an object."""
-        return object_headers(info, content_type=self.content_type, content_disposition=self.content_disposition)
+        return self._replaced(
+            object_headers(info, content_type=self.content_type, content_disposition=self.content_disposition)
+        )
+
+    def describe_unmodified(self, info: ObjectInfo) -> list[tuple[str, str]]:
+        """Return the headers of a 304."""
+        return self._replaced(not_modified_headers(info))
+
+    def _replaced(self, described: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        if not self.headers:
+            return described
+        check_headers(self.headers)
+        names = {name.lower() for name, _ in self.headers}
+        return [*((name, value) for name, value in described if name.lower() not in names), *self.headers]
 
 
 _AS_STORED: Final = Overrides()
+
+
+async def read_object(
+    store: Trove, ref: ObjectRef, method: str, headers: Headers, overrides: Overrides = _AS_STORED
+) -> Answer:
+    """Answer a request that reads an object, whatever becomes of it: errors are answers too.
+
+    Ranges and conditions are for GET, the latter for HEAD as well; any other method gets the whole object.
+    """
+    try:
+        if method == "HEAD":
+            return await head_object(store, ref, headers, overrides)
+        return await get_object(store, ref, headers if method == "GET" else {}, overrides)
+    except TroveError as error:
+        return error_answer(error)
 
 
 async def get_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: Overrides = _AS_STORED) -> Answer:
@@ -90,7 +184,7 @@ async def get_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: 
         info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
         status = evaluate(headers, info)
         if status is not None:
-            return _refusal(status, info)
+            return _refusal(status, info, overrides)
         chosen = wanted if range_applies(headers, info) else None
         answer = await _open(store, ref, chosen, overrides)
         if not isinstance(answer.body, ObjectReader) or answer.body.info.etag == info.etag:
@@ -104,7 +198,7 @@ async def head_object(store: Trove, ref: ObjectRef, headers: Headers, overrides:
     info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
     status = evaluate(headers, info)
     if status is not None:
-        return _refusal(status, info)
+        return _refusal(status, info, overrides)
     return Answer(200, [*overrides.describe(info), ("Content-Length", str(info.size))])
 
 
@@ -114,41 +208,96 @@ async def _open(store: Trove, ref: ObjectRef, wanted: ByteRange | None, override
     except RangeNotSatisfiableError as error:
         info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
         return error_answer(error, ("Content-Range", f"bytes */{info.size}"))
-    headers = [*overrides.describe(reader.info), ("Content-Length", str(reader.size))]
+    try:
+        headers = [*overrides.describe(reader.info), ("Content-Length", str(reader.size))]
+    except BaseException:
+        reader.abort()
+        raise
     if wanted is None:
         return Answer(200, headers, reader)
     headers.append(("Content-Range", f"bytes {reader.start}-{reader.stop - 1}/{reader.info.size}"))
     return Answer(206, headers, reader)
 
 
-def _refusal(status: int, info: ObjectInfo) -> Answer:
+def _refusal(status: int, info: ObjectInfo, overrides: Overrides) -> Answer:
     if status == 304:
-        return Answer(304, not_modified_headers(info))
+        return Answer(304, overrides.describe_unmodified(info))
     return error_answer(PreconditionFailedError("a condition of the request does not hold"))
 
 
 async def put_object(store: Trove, ref: ObjectRef, headers: Headers, body: AsyncIterable[bytes]) -> Answer:
-    """Answer a PUT: the body is streamed into the store, with the content headers that came with it.
-
-    If-Match and If-None-Match are honoured. If the body raises, nothing is stored and the error passes.
+    """Answer a PUT, as `receive_object` carries it out; how the object is to be served comes with it too.
 
     Raises:
-        TroveError: as of `Trove.put`; see `error_answer`.
+        TroveError: as of `receive_object`; see `error_answer`.
+    """
+    info = await receive_object(
+        store,
+        ref,
+        headers,
+        body,
+        cache_control=headers.get("cache-control") or None,
+        content_disposition=headers.get("content-disposition") or None,
+    )
+    described = [(name, value) for name, value in object_headers(info) if name in ("ETag", VERSION_HEADER)]
+    return Answer(200, [*described, ("Content-Length", "0")])
+
+
+async def receive_object(
+    store: Trove,
+    ref: ObjectRef,
+    headers: Headers,
+    body: AsyncIterable[bytes],
+    *,
+    max_size: int | None = None,
+    **arguments: Unpack[PutArguments],
+) -> ObjectInfo:
+    """Stream a request's body into the store. If the body raises, nothing is stored and the error passes.
+
+    Args:
+        store, ref: where it goes.
+        headers: of the request. If-Match and If-None-Match are honoured, Content-Length is the declared
+            size, and Content-Type, Content-Encoding and Content-Language are stored.
+        body: of the request; read no faster than it is stored.
+        max_size: bytes; a body that is longer stores nothing.
+        arguments: of `Trove.put`; they go before what the headers say.
+
+    Raises:
+        ContentTooLargeError: it is longer than ``max_size``; unread, if it says so itself.
+        InvalidArgumentError: the headers make no sense.
+        TroveError: as of `Trove.put`.
     """
     if "content-range" in headers:
         raise InvalidArgumentError("Content-Range: a PUT replaces the whole object (RFC 9110, section 14.5)")
     if_match, if_none_match = write_conditions(headers)
-    info = await store.put(
-        ref.bucket,
-        ref.key,
-        body,
-        if_match=if_match,
-        if_none_match=if_none_match,
-        size=content_length(headers),
-        **stored_headers(headers),
-    )
-    described = [(name, value) for name, value in object_headers(info) if name in ("ETag", VERSION_HEADER)]
-    return Answer(200, [*described, ("Content-Length", "0")])
+    said: PutArguments = {
+        **described_headers(headers),
+        "if_match": if_match,
+        "if_none_match": if_none_match,
+        "size": content_length(headers),
+        **arguments,
+    }
+    size = said.get("size")
+    if max_size is not None:
+        if size is not None and size > max_size:
+            raise ContentTooLargeError(f"the body is {size} bytes; at most {max_size} are accepted")
+        body = _at_most(max_size, body)
+    return await store.put(ref.bucket, ref.key, body, **said)
+
+
+async def _at_most(max_size: int, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    chunks = aiter(body)
+    taken = 0
+    try:
+        async for chunk in chunks:
+            taken += len(chunk)
+            if taken > max_size:
+                raise ContentTooLargeError(f"the body is longer than the {max_size} bytes that are accepted")
+            yield chunk
+    finally:
+        # An async generator that is left half-way holds what it has until it is collected.
+        if inspect.isasyncgen(chunks):
+            await chunks.aclose()
 
 
 async def delete_object(store: Trove, ref: ObjectRef, headers: Headers) -> Answer:
@@ -167,6 +316,8 @@ async def delete_object(store: Trove, ref: ObjectRef, headers: Headers) -> Answe
 def error_answer(error: TroveError, *headers: tuple[str, str], status: int | None = None) -> Answer:
     """Return the answer for an error: JSON with a code and a message. What is the server's fault is logged.
 
+    What passes by itself says when to try again (section 10.2.3).
+
     Args:
         error: what went wrong.
         headers: sent besides.
@@ -179,4 +330,6 @@ def error_answer(error: TroveError, *headers: tuple[str, str], status: int | Non
     found = [*headers, ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     if error.retry_after is not None:
         found.append(("Retry-After", str(ceil(error.retry_after))))
+    elif isinstance(error, TransientError):
+        found.append(("Retry-After", str(_RETRY_AFTER)))
     return Answer(status, found, body)

@@ -1,0 +1,59 @@
+"""What a local store must not leave behind, found without the help of its own sweeper."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def residue_of(root: Path) -> list[str]:
+    """Return what a root holds that no object, version, open upload or living process needs."""
+    ours = root / ".trove"
+    return [*_temporaries(ours / "tmp"), *_ended_uploads(ours / "uploads"), *_orphans(root)]
+
+
+def _temporaries(folder: Path) -> Iterator[str]:
+    for process in _entries(folder):
+        for path in _entries(process):
+            yield f"the temporary {path}"
+        if not _is_locked(process):
+            yield f"the folder of temporaries {process} of no living store"
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _ended_uploads(folder: Path) -> Iterator[str]:
+    for bucket in _entries(folder):
+        for upload in _entries(bucket):
+            if not (upload / "manifest").exists():
+                yield f"the upload {upload} without a manifest"
+
+
+def _orphans(root: Path) -> Iterator[str]:
+    ours = root / ".trove"
+    for bucket in _entries(ours / "meta"):
+        files = [*_files(root / bucket.name), *_files(ours / "versions" / bucket.name)]
+        generations = {f"{status.st_size:x}-{status.st_mtime_ns:x}" for status in map(os.lstat, files)}
+        for sidecar in _files(bucket):
+            if sidecar.rpartition(".")[2] not in generations:
+                yield f"the sidecar {sidecar} of no object"
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _files(folder: Path) -> list[str]:
+    # Paths of objects may be longer than a Path method would be happy with; strings do.
+    return [f"{at}/{name}" for at, _, names in os.walk(folder) for name in names]

@@ -1,0 +1,349 @@
+"""Where objects lie on the disk, and what is made of files that people put there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import trove_async as trove
+from tests.drivers.local_residue import residue_of
+from trove_async.errors import (
+    BackendError,
+    BucketNotEmptyError,
+    BucketNotFoundError,
+    InvalidKeyError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+)
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
+    root = tmp_path / "root"
+    root.mkdir()
+    async with trove.open(f"local://{root}?fsync=0&min_part_size=1") as t:
+        await t.create_bucket("b")
+        yield t
+        assert residue_of(root) == []
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    return tmp_path / "root/b"
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+async def keys(store: trove.Trove) -> list[str]:
+    return [info.key async for info in store.list("b")]
+
+
+# Keys in each other's way
+
+
+async def test_an_object_lies_where_a_person_looks_for_it(store: trove.Trove, bucket: Path) -> None:
+    await store.put("b", "photos/2024/a.jpg", b"data")
+    assert (bucket / "photos/2024/a.jpg").read_bytes() == b"data"
+    await store.delete("b", "photos/2024/a.jpg")
+    assert list(bucket.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (["a", "a/b"], ["a", "a%D/b"]),
+        (["a/b", "a"], ["a%F", "a/b"]),
+        (["a/", "a"], ["a%F", "a/%E"]),
+        (["a", "a/"], ["a", "a%D/%E"]),
+        (["a", "a/b", "a/b/c"], ["a", "a%D/b", "a%D/b%D/c"]),
+        (["a/b/c", "a/b", "a"], ["a%F", "a/b%F", "a/b/c"]),
+        (["a%D", "a%F", "a/b", "a"], ["a%25D", "a%25F", "a%F", "a/b"]),
+    ],
+)
+async def test_no_file_moves_because_of_another_key(
+    store: trove.Trove, bucket: Path, order: list[str], expected: list[str]
+) -> None:
+    for key in order:
+        await store.put("b", key, key.encode(), metadata={"key": key})
+    assert files(bucket) == sorted(expected)
+    assert await keys(store) == sorted(order)
+    for key in order:
+        async with store.get("b", key) as reader:
+            assert await reader.read() == key.encode()
+            assert reader.info.metadata == {"key": key}
+        await store.put("b", key, b"again")
+    assert files(bucket) == sorted(expected)
+    for at, key in enumerate(order):
+        await store.delete("b", key)
+        assert await keys(store) == sorted(order[at + 1 :])
+    assert list(bucket.iterdir()) == []
+
+
+async def test_two_directories_may_stand_for_one(store: trove.Trove, bucket: Path) -> None:
+    await store.put("b", "a", b"")
+    await store.put("b", "a/1", b"1")
+    await store.delete("b", "a")
+    await store.put("b", "a/2", b"2")
+    assert files(bucket) == ["a%D/1", "a/2"]
+    assert await keys(store) == ["a/1", "a/2"]
+    assert [await store.read("b", key) for key in ("a/1", "a/2")] == [b"1", b"2"]
+    assert [info.key async for info in store.list("b", prefix="a/", page_size=1)] == ["a/1", "a/2"]
+    groups = await store.list("b", delimiter="/").all()
+    assert groups == [trove.Prefix("a/")]
+    await store.put("b", "a", b"")
+    assert files(bucket) == ["a%D/1", "a%F", "a/2"]
+    assert await keys(store) == ["a", "a/1", "a/2"]
+
+
+async def test_a_path_that_is_too_long_for_the_system_is_refused(tmp_path: Path) -> None:
+    """The longest key is some 3,100 bytes of path; a root may leave less of the 4,096 that Linux allows."""
+    root = tmp_path
+    while len(str(root)) < 3_300:
+        root = root / ("d" * 200)
+    async with trove.open(f"local://{root}?fsync=0&create=1") as store:
+        await store.create_bucket("b")
+        await store.put("b", "fits", b"data")
+        for key in ("/".join("d" for _ in range(512)), "x" * 1024):
+            with pytest.raises(InvalidKeyError, match="too long"):
+                await store.put("b", key, b"data")
+            with pytest.raises(InvalidKeyError, match="too long"):
+                await store.read("b", key)
+        assert [info.key async for info in store.list("b")] == ["fits"]
+    assert residue_of(root) == []
+
+
+async def test_bucket_names_of_any_length(store: trove.Trove) -> None:
+    name = "n" * 255
+    await store.create_bucket(name)
+    await store.set_versioning(name, True)
+    await store.put(name, "k", b"1")
+    await store.put(name, "k", b"2")
+    assert len(await store.list_versions(name, "k")) == 2
+    assert [found.name for found in await store.list_buckets()] == ["b", name]
+
+
+async def test_files_have_the_mode_that_the_umask_leaves(store: trove.Trove, bucket: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        await store.put("b", "folder/k", b"data")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((bucket / "folder/k").stat().st_mode) == 0o640
+    assert stat.S_IMODE((bucket / "folder").stat().st_mode) == 0o750
+
+
+async def test_the_key_of_signed_urls_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    dsn = f"local://{tmp_path}?presign_url=http://objects.test/"
+    path = tmp_path / ".trove/presign.key"
+    async with trove.open(dsn) as store:
+        await store.create_bucket("b")
+        content = path.read_bytes()
+        assert len(content) == 32
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert await store.presign_get("b", "k")
+    async with trove.open(dsn):
+        assert path.read_bytes() == content
+    assert [name for name in os.listdir(tmp_path / ".trove") if "presign" in name] == ["presign.key"]
+
+
+# Files that were placed by hand
+
+
+async def test_a_file_placed_by_hand_is_an_object_with_defaults(store: trove.Trove, bucket: Path) -> None:
+    (bucket / "photos").mkdir()
+    (bucket / "photos/a.png").write_bytes(b"image")
+    (listed,) = await store.list("b").all()
+    info = await store.head("b", "photos/a.png")
+    assert (info.size, info.content_type, info.metadata, info.version_id) == (5, "image/png", {}, None)
+    assert (listed.key, listed.size, listed.etag) == (info.key, info.size, info.etag)
+    assert listed.last_modified == info.last_modified
+    assert await store.get_tags("b", "photos/a.png") == {}
+    await store.put("b", "photos/a.png", b"new", if_match=info.etag)
+    await store.set_tags("b", "photos/a.png", {"a": "b"})
+    await store.delete("b", "photos/a.png")
+    assert list(bucket.iterdir()) == []
+
+
+async def test_a_file_that_is_edited_is_another_object(store: trove.Trove, bucket: Path) -> None:
+    info = await store.put("b", "k", b"data", metadata={"a": "b"}, content_type="text/plain", tags={"t": "v"})
+    with open(bucket / "k", "ab") as file:
+        file.write(b" and more")
+    edited = await store.head("b", "k")
+    assert edited.etag != info.etag
+    assert (edited.size, edited.metadata, edited.content_type) == (13, {}, "application/octet-stream")
+    assert await store.get_tags("b", "k") == {}
+    with pytest.raises(PreconditionFailedError):
+        await store.put("b", "k", b"", if_match=info.etag)
+    # Of the same size too.
+    (bucket / "k").write_bytes(b"same in size!")
+    assert (await store.head("b", "k")).etag not in (info.etag, edited.etag)
+
+
+async def test_a_copy_with_its_attributes_keeps_the_metadata(store: trove.Trove, bucket: Path, tmp_path: Path) -> None:
+    info = await store.put("b", "k", b"data", metadata={"a": "b"}, tags={"t": "v"})
+    subprocess.run(["cp", "-a", bucket, tmp_path / "backup"], check=True)
+    await store.delete("b", "k")
+    subprocess.run(["cp", "-a", tmp_path / "backup/k", bucket / "k"], check=True)
+    restored = await store.head("b", "k")
+    assert restored.metadata == {"a": "b"}
+    assert restored.last_modified == info.last_modified
+    assert await store.get_tags("b", "k") == {"t": "v"}
+
+
+async def test_directories_made_by_hand(store: trove.Trove, bucket: Path) -> None:
+    (bucket.parent / "by-hand/empty/deeper").mkdir(parents=True)
+    assert [found.name for found in await store.list_buckets()] == ["b", "by-hand"]
+    assert await store.list("by-hand").all() == []
+    await store.put("by-hand", "k", b"")
+    with pytest.raises(BucketNotEmptyError):
+        await store.delete_bucket("by-hand")
+    assert (bucket.parent / "by-hand/empty/deeper").is_dir()
+    await store.delete("by-hand", "k")
+    await store.delete_bucket("by-hand")
+    assert not (bucket.parent / "by-hand").exists()
+
+
+async def test_files_that_stand_for_no_key_are_left_alone(store: trove.Trove, bucket: Path) -> None:
+    for name in ("a%2f", "new\nline", "%"):
+        (bucket / name).touch()
+    with open(os.fsencode(bucket) + b"/\xff", "wb"):
+        pass
+    await store.put("b", "a", b"")
+    await store.put("b", "a/b", b"")
+    assert await keys(store) == ["a", "a/b"]
+    await store.delete_many("b", ["a", "a/b"])
+    assert await keys(store) == []
+    with pytest.raises(BucketNotEmptyError):
+        await store.delete_bucket("b")
+    assert len(list(bucket.iterdir())) == 4
+
+
+async def test_what_was_made_by_hand_under_a_name_of_ours_is_named(store: trove.Trove, bucket: Path) -> None:
+    (bucket / "file").touch()
+    (bucket / "file%D").touch()
+    with pytest.raises(BackendError, match="file%D' is in the way"):
+        await store.put("b", "file/below", b"data")
+    (bucket / "folder/x").mkdir(parents=True)
+    (bucket / "folder%F").mkdir()
+    with pytest.raises(BackendError, match="folder%F' is in the way"):
+        await store.put("b", "folder", b"data")
+    assert await keys(store) == ["file"]
+
+
+# Symbolic links lead nowhere
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "secret").write_bytes(b"secret")
+    return folder
+
+
+def unharmed(outside: Path) -> bool:
+    return files(outside) == ["secret"] and (outside / "secret").read_bytes() == b"secret"
+
+
+async def test_a_link_to_a_file_is_no_object(store: trove.Trove, bucket: Path, outside: Path) -> None:
+    (bucket / "link").symlink_to(outside / "secret")
+    with pytest.raises(ObjectNotFoundError):
+        await store.read("b", "link")
+    with pytest.raises(ObjectNotFoundError):
+        await store.head("b", "link")
+    with pytest.raises(ObjectNotFoundError):
+        await store.copy("b", "link", "b", "copy")
+    assert await keys(store) == []
+    await store.delete("b", "link")
+    assert (bucket / "link").is_symlink()
+    await store.put("b", "link", b"data")  # takes the link's place, and does not write through it
+    assert await store.read("b", "link") == b"data"
+    assert unharmed(outside)
+
+
+async def test_a_link_to_a_directory_is_not_entered(store: trove.Trove, bucket: Path, outside: Path) -> None:
+    (bucket / "link").symlink_to(outside)
+    with pytest.raises(ObjectNotFoundError):
+        await store.read("b", "link/secret")
+    with pytest.raises(ObjectNotFoundError):
+        await store.copy("b", "link/secret", "b", "copy")
+    await store.delete("b", "link/secret")
+    assert await keys(store) == []
+    assert await store.list("b", prefix="link/").all() == []
+    assert await store.list("b", delimiter="/").all() == []
+    await store.put("b", "link/secret", b"mine")
+    await store.put("b", "source", b"copied")
+    await store.copy("b", "source", "b", "link/new")
+    upload = await store.initiate_multipart("b", "link/parts")
+    part = await store.upload_part("b", "link/parts", upload, 1, b"part")
+    await store.complete_multipart("b", "link/parts", upload, [part])
+    assert unharmed(outside)
+    assert await store.read("b", "link/secret") == b"mine"
+    assert await keys(store) == ["link/new", "link/parts", "link/secret", "source"]
+    with pytest.raises(BucketNotEmptyError):
+        await store.delete_bucket("b")
+    assert unharmed(outside)
+
+
+async def test_a_link_is_no_bucket(store: trove.Trove, bucket: Path, outside: Path) -> None:
+    (bucket.parent / "link").symlink_to(outside)
+    (outside / "folder").mkdir()
+    await store.put("b", "k", b"data")
+    with pytest.raises(BucketNotFoundError):
+        await store.read("link", "secret")
+    with pytest.raises(BucketNotFoundError):
+        await store.head("link", "secret")
+    with pytest.raises(BucketNotFoundError):
+        await store.list("link").all()
+    for key in ("new", "secret", "folder/new"):
+        with pytest.raises(BucketNotFoundError):
+            await store.put("link", key, b"data")
+        with pytest.raises(BucketNotFoundError):
+            await store.delete("link", key)
+        with pytest.raises(BucketNotFoundError):
+            await store.copy("b", "k", "link", key)
+    with pytest.raises(BucketNotFoundError):
+        await store.delete_bucket("link")
+    with pytest.raises(BucketNotFoundError):
+        await store.initiate_multipart("link", "k")
+    with pytest.raises(BucketNotFoundError):
+        await store.set_versioning("link", True)
+    assert [found.name for found in await store.list_buckets()] == ["b"]
+    assert unharmed(outside)
+
+
+async def test_a_directory_that_becomes_a_link_hides_its_objects(
+    store: trove.Trove, bucket: Path, outside: Path
+) -> None:
+    await store.put("b", "folder/secret", b"mine")
+    shutil.move(bucket / "folder", outside.parent / "moved")
+    (bucket / "folder").symlink_to(outside)
+    with pytest.raises(ObjectNotFoundError):
+        await store.read("b", "folder/secret")
+    await store.put("b", "folder/secret", b"new")
+    assert await store.read("b", "folder/secret") == b"new"
+    assert unharmed(outside)
+
+
+async def test_a_bucket_of_a_name_that_was_there_before_is_empty(store: trove.Trove, bucket: Path) -> None:
+    """Also when its deletion was cut short after the directory was gone."""
+    await store.set_versioning("b", True)
+    await store.put("b", "k", b"1")
+    await store.put("b", "k", b"2", metadata={"a": "x" * 20_000})
+    await store.initiate_multipart("b", "k")
+    shutil.rmtree(bucket)
+    await store.create_bucket("b")
+    assert await store.list_versions("b", "k") == []
+    assert await store.list_multipart_uploads("b") == []
+    assert (await store.put("b", "k", b"3")).version_id is None

@@ -1,0 +1,216 @@
+"""Objects for aiohttp's server: responses that serve them, and uploads that are streamed into a store.
+
+::
+
+    app = web.Application(middlewares=[error_middleware])
+
+    async def download(request: web.Request) -> web.StreamResponse:
+        return ObjectResponse(store, "files", request.match_info["key"])
+
+    async def upload(request: web.Request) -> web.StreamResponse:
+        info = await receive(request, store, "files", request.match_info["key"], max_size=10**9)
+        return web.json_response({"etag": info.etag})
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final, Unpack
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from trove_async.errors import TroveError
+from trove_async.store import Trove
+from trove_async.store.arguments import PutArguments
+from trove_async.types import EventType, ObjectInfo, ObjectRef
+from trove_async.web.events import KEEP_ALIVE, read_events
+from trove_async.web.http import Disposition, join_headers
+from trove_async.web.objects import Answer, Overrides, Stream, error_answer, read_object, receive_object
+from trove_async.web.streaming import transmit
+
+__all__ = ["EventStreamResponse", "ObjectResponse", "error_middleware", "error_response", "receive"]
+
+_DECODED: Final = ("gzip", "deflate", "br", "zstd")
+_LOOK_SECONDS: Final = 0.5
+_log = logging.getLogger("trove_async.web")
+
+
+class _AnswerResponse(web.StreamResponse):
+    """A response that opens what it sends when it is sent, so that one that never is holds nothing."""
+
+    @abstractmethod
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        """Return what is to be sent."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send all of it."""
+        if self.prepared:
+            return await super().prepare(request)
+        answer = await self._answer(request)
+        self.set_status(answer.status)
+        self.headers.clear()
+        self.headers.extend(answer.headers)
+        if isinstance(answer.body, bytes):
+            writer = await super().prepare(request)
+            await self.write_eof(b"" if request.method == "HEAD" else answer.body)
+            return writer
+        async with answer.body as body:
+            writer = await super().prepare(request)
+            await self._transmit(body, request)
+        await self.write_eof()
+        return writer
+
+    async def _transmit(self, body: Stream, request: web.BaseRequest) -> None:
+        try:
+            whole = await transmit(aiter(body), self.write, _gone(request))
+        except TroveError as error:
+            # aiohttp takes those that are a ConnectionError for a client that went away, and says nothing.
+            _log.error("an answer was cut off: %s", error, exc_info=error)
+            whole = False
+        if not whole:
+            raise ConnectionResetError("the answer was not sent as a whole")  # so that aiohttp closes the connection
+
+
+async def _gone(request: web.BaseRequest) -> None:
+    # aiohttp has no event for it: it cancels handlers or, as is the default, tells them nothing.
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+class ObjectResponse(_AnswerResponse):
+    """Serves an object, as ``web.FileResponse`` serves a file: streamed, with ranges, conditions and HEAD.
+
+    The object is opened when the response is sent, and closed when it has been, also when the client goes away
+    meanwhile. Errors of the store are answered as `error_response` does it.
+    """
+
+    def __init__(
+        self,
+        store: Trove,
+        bucket: str,
+        key: str,
+        *,
+        version_id: str | None = None,
+        content_type: str | None = None,
+        disposition: Disposition | None = None,
+        filename: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make a response.
+
+        Args:
+            store, bucket, key, version_id: which object.
+            content_type: default what is stored.
+            disposition: ``inline`` or ``attachment``; default ``attachment`` with a filename, else what is stored.
+            filename: what the file is to be called, any text; default the last part of the key.
+            headers: sent with the object, instead of those of the same name; not with errors.
+
+        Raises:
+            ValueError: an argument cannot stand in a header.
+        """
+        super().__init__(headers=headers)
+        self._store = store
+        self._ref = ObjectRef(bucket, key, version_id)
+        self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        overrides = replace(self._overrides, headers=tuple(self.headers.items()))
+        return await read_object(self._store, self._ref, request.method, _headers(request), overrides)
+
+
+class EventStreamResponse(_AnswerResponse):
+    """Sends a bucket's changes as server-sent events, until the client goes away; see `EventStream`.
+
+    The bucket is watched from when the response is sent, and no longer when it has been.
+    """
+
+    def __init__(
+        self,
+        store: Trove,
+        bucket: str,
+        *,
+        prefix: str = "",
+        events: Iterable[EventType | str] | None = None,
+        keep_alive: float = KEEP_ALIVE,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make a response.
+
+        Args:
+            store, bucket, prefix, events: as of `Trove.watch`.
+            keep_alive: seconds of silence after which a comment is sent.
+            headers: sent besides; not with errors.
+        """
+        super().__init__(headers=headers)
+        self._read = partial(read_events, store, bucket, prefix=prefix, events=events, keep_alive=keep_alive)
+
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        return await self._read(request.method, headers=tuple(self.headers.items()))
+
+
+async def receive(
+    request: web.BaseRequest,
+    store: Trove,
+    bucket: str,
+    key: str,
+    *,
+    max_size: int | None = None,
+    **arguments: Unpack[PutArguments],
+) -> ObjectInfo:
+    """Stream a request's body into the store; it is never in memory as a whole, and ``client_max_size`` is no limit.
+
+    If-Match and If-None-Match are honoured, and Content-Type and Content-Language are stored. Whatever is
+    raised, nothing is stored and the old object stays.
+
+    aiohttp decodes bodies that come with a Content-Encoding, and it is what was decoded that is stored and counted.
+
+    Args:
+        request: whose body nobody has read.
+        store, bucket, key: where it goes.
+        max_size: bytes; default any number.
+        arguments: of `Trove.put`; they go before what the request says.
+
+    Raises:
+        ConnectionResetError: aiohttp's; the client went away before all of it came.
+        ContentTooLargeError: the body is longer than ``max_size``.
+        TroveError: as of `Trove.put`; see `error_middleware`.
+    """
+    headers = _headers(request)
+    if headers.get("content-encoding", "").lower() in _DECODED:
+        # Both speak of what came over the wire.
+        del headers["content-encoding"]
+        headers.pop("content-length", None)
+    ref = ObjectRef(bucket, key)
+    return await receive_object(store, ref, headers, request.content.iter_any(), max_size=max_size, **arguments)
+
+
+def _headers(request: web.BaseRequest) -> dict[str, str]:
+    return join_headers(request.headers.items())
+
+
+def error_response(error: TroveError) -> web.Response:
+    """Return the response for an error: JSON with ``code`` and ``message``; see `trove_async.web.http.error_status`."""
+    answer = error_answer(error)
+    assert isinstance(answer.body, bytes)
+    return web.Response(body=answer.body, status=answer.status, headers=dict(answer.headers))
+
+
+@web.middleware
+async def error_middleware(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer the errors of a store that a handler raises; clients that go away while they upload are no errors."""
+    try:
+        return await handler(request)
+    except TroveError as error:
+        return error_response(error)
+    except ConnectionResetError:
+        if request.transport is not None:
+            raise
+        return web.Response(status=499)  # nginx's word for it, for what logs statuses

@@ -1,0 +1,126 @@
+"""The ASGI app that serves signed URLs."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+from trove_async.errors import AccessDeniedError, InvalidArgumentError, TroveError, UnsupportedError
+from trove_async.signing import SignedRequest, URLSigner, find_signer
+from trove_async.store import Trove
+from trove_async.types import ObjectRef
+from trove_async.web.asgi import ClientGoneError, Receive, Scope, Send, body_of, headers_of, respond
+from trove_async.web.http import Headers, content_length
+from trove_async.web.objects import (
+    Answer,
+    Overrides,
+    delete_object,
+    error_answer,
+    get_object,
+    head_object,
+    put_object,
+)
+
+__all__ = ["SignedURLApp", "signed_urls"]
+
+_METHODS: Final = ("GET", "HEAD", "PUT", "DELETE")
+
+
+def signed_urls(store: Trove, *, signer: URLSigner | None = None) -> SignedURLApp:
+    """Return an ASGI app that serves the URLs that a store signs; mount it at the store's ``presign_url``.
+
+    Args:
+        store: an open store. Reads and writes go through it, layers and all; the app does not close it.
+        signer: what verifies; default the one of the store's driver.
+
+    Raises:
+        UnsupportedError: the store signs no URLs, or its backend serves them itself.
+    """
+    found = signer or find_signer(store.driver)
+    if found is None:
+        raise UnsupportedError(
+            "the store signs no URLs that could be served here; open it with presign_url=", driver=store.driver.name
+        )
+    return SignedURLApp(store, found)
+
+
+class SignedURLApp:
+    """Serves GET, HEAD, PUT and DELETE of URLs that are signed for just that; see `signed_urls`.
+
+    Errors are JSON with ``code`` and ``message``. A client that goes away while it uploads leaves
+    nothing behind; one that goes away while it downloads frees what the download holds.
+    """
+
+    def __init__(self, store: Trove, signer: URLSigner) -> None:
+        self._store = store
+        self._signer = signer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; or the lifespan, in which there is nothing to do."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            try:
+                answer = await self._answer(scope, receive)
+            except ClientGoneError:
+                return
+            await respond(answer, scope["method"], receive, send)
+        else:
+            raise ValueError(f"signed URLs are served over HTTP, not {scope['type']!r}")
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        method = scope["method"]
+        if method not in _METHODS:
+            error = UnsupportedError(f"the method {method} is not allowed")
+            return error_answer(error, ("Allow", ", ".join(_METHODS)), status=405)
+        headers = headers_of(scope)
+        try:
+            request = self._signer.verify(method, _url(scope))
+            return await self._carry_out(request, headers, receive)
+        except TroveError as error:
+            return error_answer(error)
+
+    async def _carry_out(self, request: SignedRequest, headers: Headers, receive: Receive) -> Answer:
+        ref = ObjectRef(request.bucket, request.key, request.version_id)
+        overrides = Overrides(request.response_content_type, request.response_content_disposition)
+        match request.method:
+            case "GET":
+                return await get_object(self._store, ref, headers, overrides)
+            case "HEAD":
+                return await head_object(self._store, ref, headers, overrides)
+            case "DELETE":
+                return await delete_object(self._store, ref, headers)
+            case _:
+                refusal = _refuse_unbound(request, headers)
+                return refusal or await put_object(self._store, ref, headers, body_of(receive))
+
+
+def _refuse_unbound(request: SignedRequest, headers: Headers) -> Answer | None:
+    """Return the refusal of an upload that says no length where one is signed; None if it keeps to what is signed.
+
+    Raises:
+        AccessDeniedError: it has another content type or length.
+    """
+    if request.content_type is not None and headers.get("content-type") != request.content_type:
+        raise AccessDeniedError(f"the URL is signed for the content type {request.content_type!r}; send just that")
+    if request.content_length is None:
+        return None
+    length = content_length(headers)
+    if length is None:
+        error = InvalidArgumentError(f"the URL is signed for a body of {request.content_length} bytes; say so")
+        return error_answer(error, status=411)
+    if length != request.content_length:
+        raise AccessDeniedError(f"the URL is signed for a body of {request.content_length} bytes, not {length}")
+    return None
+
+
+def _url(scope: Scope) -> str:
+    return f"{quote(scope['path'], safe='/')}?{scope['query_string'].decode('latin-1')}"
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
