@@ -19,7 +19,7 @@ help: ## list the targets
 
 setup: $(VENV)/.dev ## create .venv with the library and every tool
 
-demo: $(VENV)/.demo ## run the examples against memory and local files
+demo: $(VENV)/.demo ## copy a real tree into a local store, and show what the library does
 	@echo "== demo: python -m examples.demo"
 	@$(BIN)/python -m examples.demo
 
@@ -58,6 +58,7 @@ conformance: $(VENV)/.dev ## run the conformance suite; the table goes to build/
 capabilities: conformance ## write docs/capabilities.md anew
 	@echo "== capabilities: writing docs/capabilities.md"
 	@$(BIN)/python -m tests.capabilities --write
+	@$(BIN)/python -m tests.readme
 
 bench: $(VENV)/.bench ## measure against the peers; the tables and the picture go to build/benchmark (a quarter of an hour)
 	@echo "== bench: python -m benchmarks $(BENCH)"
