@@ -15,6 +15,7 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import trove_async as trove
 from trove_async.errors import ObjectNotFoundError
@@ -92,10 +93,8 @@ class Writer:
 
     async def replace_metadata(self, bucket: str, key: str, number: str) -> bool:
         """Tags are kept where the metadata is, and change in place."""
-        try:
+        with suppress(ObjectNotFoundError):
             await self._store.set_tags(bucket, key, {"t": "x" * self._random.choice([1, 200])})
-        except ObjectNotFoundError:
-            pass
         return False
 
     async def copy(self, bucket: str, key: str, number: str) -> bool:
@@ -106,7 +105,7 @@ class Writer:
     async def upload(self, bucket: str, key: str, number: str) -> bool:
         data = content(number, 4 * PART_SIZE)
         upload_id = await self._store.initiate_multipart(bucket, key, metadata=self._metadata(number))
-        parts = []
+        parts: list[trove.PartInfo] = []
         for at in range(0, len(data), 2 * PART_SIZE):
             part = data[at : at + 2 * PART_SIZE]
             parts.append(await self._store.upload_part(bucket, key, upload_id, len(parts) + 1, part))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -117,9 +117,9 @@ async def test_a_path_that_is_too_long_for_the_system_is_refused(tmp_path: Path)
         for key in ("/".join("d" for _ in range(512)), "x" * 1024):
             with pytest.raises(InvalidKeyError, match="too long"):
                 await store.put("b", key, b"data")
-            with pytest.raises(InvalidKeyError, match="too long"):
-                await store.read("b", key)
+            assert not await store.exists("b", key)
         assert [info.key async for info in store.list("b")] == ["fits"]
+        assert os.listdir(root / "b") == ["fits"]  # nor a part of the way
     assert residue_of(root) == []
 
 
@@ -190,11 +190,16 @@ async def test_a_file_that_is_edited_is_another_object(store: trove.Trove, bucke
     assert (await store.head("b", "k")).etag not in (info.etag, edited.etag)
 
 
+async def copy_whole(source: Path, target: Path) -> None:
+    process = await asyncio.create_subprocess_exec("cp", "-a", source, target)
+    assert await process.wait() == 0
+
+
 async def test_a_copy_with_its_attributes_keeps_the_metadata(store: trove.Trove, bucket: Path, tmp_path: Path) -> None:
     info = await store.put("b", "k", b"data", metadata={"a": "b"}, tags={"t": "v"})
-    subprocess.run(["cp", "-a", bucket, tmp_path / "backup"], check=True)
+    await copy_whole(bucket, tmp_path / "backup")
     await store.delete("b", "k")
-    subprocess.run(["cp", "-a", tmp_path / "backup/k", bucket / "k"], check=True)
+    await copy_whole(tmp_path / "backup/k", bucket / "k")
     restored = await store.head("b", "k")
     assert restored.metadata == {"a": "b"}
     assert restored.last_modified == info.last_modified

@@ -280,8 +280,7 @@ async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Path:
-    path = tmp_path / "b/fifo"
-    return path
+    return tmp_path / "b/fifo"
 
 
 def release(fifo: Path, content: bytes = b"") -> None:

@@ -62,7 +62,10 @@ def groups(keys: set[str], prefix: str, delimiter: str | None) -> list[str]:
 SMALL = st.text("ab/-%.", min_size=1, max_size=6)
 
 
-@given(st.sets(SMALL, max_size=12), SMALL | st.just(""), st.sampled_from([None, "/", "-", "a/", "b"]), st.integers(1, 4))
+DELIMITERS = st.sampled_from([None, "/", "-", "a/", "b"])
+
+
+@given(st.sets(SMALL, max_size=12), SMALL | st.just(""), DELIMITERS, st.integers(1, 4))
 @settings(max_examples=150, deadline=None)
 def test_pages_together_are_the_listing(keys: set[str], prefix: str, delimiter: str | None, page_size: int) -> None:
     with tempfile.TemporaryDirectory() as root, counted_tree(Path(root)) as tree:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from trove_async.web import SignedURLApp
+from trove_async.web import ASGIApp
 
 BASE = "http://files.test/signed"
 DATA = bytes(range(100))
@@ -60,6 +60,11 @@ class Sent:
     def body(self) -> bytes:
         return b"".join(message["body"] for message in self.messages[1:])
 
+    @property
+    def whole(self) -> bool:
+        """Tell whether the answer came to its end."""
+        return not self.messages[-1].get("more_body", False)
+
     def header(self, name: str) -> str | None:
         return next((value.decode() for found, value in self.messages[0]["headers"] if found.decode() == name), None)
 
@@ -68,7 +73,7 @@ class Sent:
 
 
 async def call(
-    app: SignedURLApp,
+    app: ASGIApp,
     method: str,
     url: str,
     headers: dict[str, str] | None = None,

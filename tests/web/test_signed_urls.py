@@ -11,10 +11,11 @@ import pytest
 
 import trove_async as trove
 from tests.web.asgi import BASE, DATA, Sent, call, scope_of
+from tests.web.streams import Endless, streaming
 from trove_async.driver import GetOptions
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.layers import LayerDriver
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.reader import ObjectReader
 from trove_async.web import signed_urls
 
 pytestmark = pytest.mark.asyncio
@@ -342,41 +343,6 @@ async def test_a_header_that_was_stored_by_other_means_cannot_be_injected() -> N
 
 
 # Downloads and their ends
-
-
-class Endless(ByteStream):
-    """A body that comes bit by bit and notes whether it was let go of."""
-
-    def __init__(self, *, stalls: bool = False, breaks: bool = False) -> None:
-        self.stalls = stalls
-        self.breaks = breaks
-        self.reads = 0
-        self.ended = False
-        self.stalled = asyncio.Event()
-
-    async def read(self, size: int) -> bytes:
-        self.reads += 1
-        if self.breaks and self.reads > 1:
-            raise trove.BackendError("broken")
-        if self.stalls and self.reads > 1:
-            self.stalled.set()
-            await asyncio.Event().wait()
-        await asyncio.sleep(0)
-        return b"x"
-
-    async def seek(self, offset: int) -> None:
-        raise AssertionError("nothing broke that could be resumed")
-
-    def abort(self) -> None:
-        self.ended = True
-
-
-def streaming(stream: ByteStream) -> type[LayerDriver]:
-    class Streaming(LayerDriver):
-        async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-            return ObjectReader(trove.ObjectInfo(key, 1_000_000, "etag"), stream)
-
-    return Streaming
 
 
 @pytest.mark.parametrize("stalls", [False, True])

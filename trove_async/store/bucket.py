@@ -84,10 +84,18 @@ class Bucket:
         return await self._trove.read_ranges(self.name, key, ranges, coalesce_gap=coalesce_gap)
 
     async def download(
-        self, key: str, path: str | os.PathLike[str], *, version_id: str | None = None, if_match: str | None = None
+        self,
+        key: str,
+        path: str | os.PathLike[str],
+        *,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        on_progress: Progress | None = None,
     ) -> ObjectInfo:
         """Save an object as a file."""
-        return await self._trove.download(self.name, key, path, version_id=version_id, if_match=if_match)
+        return await self._trove.download(
+            self.name, key, path, version_id=version_id, if_match=if_match, on_progress=on_progress
+        )
 
     async def head(self, key: str, **options: Unpack[HeadArguments]) -> ObjectInfo:
         """Describe an object."""

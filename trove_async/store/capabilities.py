@@ -33,6 +33,7 @@ from trove_async.store.arguments import (
     presign_options,
     put_options,
 )
+from trove_async.store.lifetime import NO_KEY
 from trove_async.store.objects import ObjectVerbs
 from trove_async.store.sweep import apply_lifecycle
 from trove_async.store.watch import Watch
@@ -367,7 +368,7 @@ class CapabilityVerbs(ObjectVerbs):
         driver = self._capable(TaggingDriver, "delete_tags", bucket, key)
         await self._run("delete_tags", bucket, key, driver.delete_tags(bucket, key))
 
-    def _capable(self, capability: type[Any], operation: str, bucket: str, key: str | None = None) -> Any:
+    def _capable(self, capability: type[Any], operation: str, bucket: str, key: str = NO_KEY) -> Any:
         """Return the driver, which has the capability; or refuse."""
         self._check_usable()
         self._require(capability, operation)

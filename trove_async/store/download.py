@@ -12,19 +12,22 @@ import aiofiles
 import aiofiles.threadpool.binary
 import anyio.to_thread
 
+from trove_async.body import Progress
 from trove_async.cancellation import finish, to_the_end
 from trove_async.reader import ObjectReader
 
 __all__ = ["save"]
 
 
-async def save(reader: ObjectReader, path: str, cleanup_timeout: float) -> None:
+async def save(reader: ObjectReader, path: str, cleanup_timeout: float, on_progress: Progress | None = None) -> None:
     """Write all that a reader reads to a file of its own, and rename it to ``path`` at the end."""
     draft = _Draft(f"{path}.{token_hex(4)}.part", cleanup_timeout)
     try:
         await draft.step(draft.open())
         async for chunk in reader:
             await draft.step(draft.write(chunk))
+            if on_progress is not None:
+                on_progress(reader.tell(), reader.size)
         await draft.step(draft.publish(path))
     finally:
         await finish(draft.discard(), timeout=cleanup_timeout, leftover=f"the file {draft.path!r}")

@@ -7,7 +7,7 @@ import warnings
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Final, TypeVar, cast
 
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, capabilities_of
@@ -16,9 +16,12 @@ from trove_async.errors import ClosedError, ForkedError, LifetimeError, TroveErr
 from trove_async.keys import check_bucket, check_key
 from trove_async.reader import ObjectReader, caller_location
 
-__all__ = ["Lifetime"]
+__all__ = ["NO_KEY", "Lifetime"]
 
 R = TypeVar("R")
+
+NO_KEY: Final = cast("str", object())
+"""That a call is about no key; None is what a user may give by mistake, and is refused as a key."""
 
 _open_stores: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 
@@ -108,19 +111,19 @@ class Lifetime:
             raise self._refusal(driver=self._name)
         raise WrongLoopError(driver=self._name)
 
-    def _check(self, operation: str, bucket: str, key: str | None = None) -> None:
+    def _check(self, operation: str, bucket: str, key: str = NO_KEY) -> None:
         """Check that the store is usable and the names are valid; no I/O."""
         if self._refusal is not None or get_running_loop() is not self._loop:
             self._refuse()
         self._check_names(operation, bucket, key)
 
-    def _check_names(self, operation: str, bucket: str, key: str | None = None) -> None:
+    def _check_names(self, operation: str, bucket: str, key: str = NO_KEY) -> None:
         try:
             check_bucket(bucket)
         except TroveError as error:
             error.locate(operation, driver=self._name)
             raise
-        if key is not None:
+        if key is not NO_KEY:
             try:
                 check_key(key)
                 if self._check_driver_key is not None:

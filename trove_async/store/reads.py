@@ -8,6 +8,7 @@ from datetime import datetime
 
 import anyio
 
+from trove_async.body import Progress
 from trove_async.driver.capabilities import Condition, VersioningDriver
 from trove_async.driver.options import GetOptions, HeadOptions
 from trove_async.errors import (
@@ -218,8 +219,15 @@ class ReadVerbs(Lifetime):
         *,
         version_id: str | None = None,
         if_match: str | None = None,
+        on_progress: Progress | None = None,
     ) -> ObjectInfo:
         """Save an object as a file, atomically: the file appears, or is replaced, when all of it is there.
+
+        Args:
+            bucket, key: which object.
+            path: the file; its directory exists.
+            version_id, if_match: as of `get`.
+            on_progress: called with the bytes written so far and the size.
 
         Raises:
             OSError: the file cannot be written.
@@ -230,7 +238,7 @@ class ReadVerbs(Lifetime):
         with self._locating("download", bucket, key):
             options = get_options(version_id=version_id, if_match=if_match)
         async with await self._open_reader("download", bucket, key, options) as reader:
-            await self._run("download", bucket, key, save(reader, os.fspath(path), self._cleanup_timeout))
+            await self._run("download", bucket, key, save(reader, os.fspath(path), self._cleanup_timeout, on_progress))
             return reader.info
 
     async def head(

@@ -109,7 +109,11 @@ class Buckets:
                 await self._fs.mkdir(path)
             except FileExistsError:
                 raise BucketAlreadyExistsError(f"the bucket {bucket!r} exists already", bucket=bucket) from None
-            await self._store(bucket, BucketSettings(created_at=datetime.now(UTC).isoformat()))
+            try:
+                await self._store(bucket, BucketSettings(created_at=datetime.now(UTC).isoformat()))
+            except BaseException:
+                await self._fs.rmdir(path)
+                raise
 
     async def delete(self, bucket: str) -> None:
         """Delete an empty bucket, and what is left of uploads to it."""

@@ -189,10 +189,13 @@ class Objects:
             kept = await self._keep_current(bucket, key, settings, current, checkpoint)
             target = None if current is None else current[0]
             if attached:
-                await self._put_in_place(bucket, key, temporary.path, target)
+                directory = await self._put_in_place(bucket, key, temporary.path, target)
             else:
-                await self._put_in_place_with_sidecar(bucket, key, temporary.path, target, status, attributes)
+                directory = await self._put_in_place_with_sidecar(
+                    bucket, key, temporary.path, target, status, attributes
+                )
             temporary.committed = True
+            await self._fs.sync_directory(directory)
             if current is not None and not kept:
                 await self._records.drop(bucket, key, current[1])
             if after is not None:
@@ -245,33 +248,38 @@ class Objects:
 
     async def _put_in_place_with_sidecar(
         self, bucket: str, key: str, source: str, target: str | None, status: Stat, attributes: Attributes
-    ) -> None:
+    ) -> str:
         await self._records.write_sidecar(bucket, key, status, attributes)
         try:
-            await self._put_in_place(bucket, key, source, target)
+            return await self._put_in_place(bucket, key, source, target)
         except BaseException:
             await self._records.drop(bucket, key, status)
             raise
 
-    async def _put_in_place(self, bucket: str, key: str, source: str, target: str | None) -> None:
-        """Rename a file to where the key's file is, or is to be."""
-        for _ in range(_TRIES):
-            if target is None:
-                await self._buckets.require(bucket)
-            path = target or await self._lookup.place(bucket, key)
-            try:
-                await self._fs.rename(source, path)
-            except FileNotFoundError:
-                await self._make_parents(bucket, path)
-            except (IsADirectoryError, NotADirectoryError):
-                pass  # another key has taken the name meanwhile; there is another place
-            else:
-                await self._fs.sync_directory(path.rpartition("/")[0])
-                return
-            target = None
-        raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
+    async def _put_in_place(self, bucket: str, key: str, source: str, target: str | None) -> str:
+        """Rename a file to where the key's file is, or is to be; return its directory, which is to be synced."""
+        made: list[str] = []
+        try:
+            for _ in range(_TRIES):
+                if target is None:
+                    await self._buckets.require(bucket)
+                path = target or await self._lookup.place(bucket, key)
+                try:
+                    await self._fs.rename(source, path)
+                except FileNotFoundError:
+                    await self._make_parents(bucket, path, made)
+                except (IsADirectoryError, NotADirectoryError):
+                    pass  # another key has taken the name meanwhile; there is another place
+                else:
+                    return path.rpartition("/")[0]
+                target = None
+            raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
+        except BaseException:
+            for directory in reversed(made):
+                await self._fs.rmdir(directory)
+            raise
 
-    async def _make_parents(self, bucket: str, path: str) -> None:
+    async def _make_parents(self, bucket: str, path: str, made: list[str]) -> None:
         base = self._layout.bucket(bucket)
         at = base
         for name in path[len(base) + 1 :].split("/")[:-1]:
@@ -282,6 +290,7 @@ class Objects:
                 continue  # made by another, or a file: the rename will tell
             except (FileNotFoundError, NotADirectoryError):
                 return  # removed again by another; try from the start
+            made.append(at)
 
     # Deleting
 
@@ -350,12 +359,14 @@ class Objects:
         if following is None or following.is_delete_marker:
             await self._remove(bucket, key, current)
         else:
-            await self._put_in_place(bucket, key, following.path, current[0])
+            directory = await self._put_in_place(bucket, key, following.path, current[0])
+            await self._fs.sync_directory(directory)
             await self._records.drop(bucket, key, current[1])
 
     async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
         if not version.is_delete_marker:
-            await self._put_in_place(bucket, key, version.path, None)
+            directory = await self._put_in_place(bucket, key, version.path, None)
+            await self._fs.sync_directory(directory)
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return the versions and markers of a key, newest first."""

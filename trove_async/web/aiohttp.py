@@ -25,7 +25,7 @@ from typing import Final, Unpack
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from trove_async.errors import TroveError
+from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
 from trove_async.types import EventType, ObjectInfo, ObjectRef
@@ -168,7 +168,7 @@ async def receive(
     If-Match and If-None-Match are honoured, and Content-Type and Content-Language are stored. Whatever is
     raised, nothing is stored and the old object stays.
 
-    aiohttp decodes bodies that come with a Content-Encoding, and it is what was decoded that is stored and counted.
+    aiohttp decodes bodies that come with a Content-Encoding; what it has decoded is what is stored and counted.
 
     Args:
         request: whose body nobody has read.
@@ -179,6 +179,7 @@ async def receive(
     Raises:
         ConnectionResetError: aiohttp's; the client went away before all of it came.
         ContentTooLargeError: the body is longer than ``max_size``.
+        InvalidArgumentError: chunks or encoding of the body are malformed.
         TroveError: as of `Trove.put`; see `error_middleware`.
     """
     headers = _headers(request)
@@ -187,7 +188,10 @@ async def receive(
         del headers["content-encoding"]
         headers.pop("content-length", None)
     ref = ObjectRef(bucket, key)
-    return await receive_object(store, ref, headers, request.content.iter_any(), max_size=max_size, **arguments)
+    try:
+        return await receive_object(store, ref, headers, request.content.iter_any(), max_size=max_size, **arguments)
+    except web.RequestPayloadError as error:
+        raise InvalidArgumentError("the body is not encoded as the request says") from error
 
 
 def _headers(request: web.BaseRequest) -> dict[str, str]:

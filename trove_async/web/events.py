@@ -120,12 +120,10 @@ class EventStream:
             return _encode("watch.failed", error_body(error))
 
     async def _next(self) -> bytes:
-        silence = asyncio.timeout(self._keep_alive)
         try:
-            async with silence:
+            async with asyncio.timeout(self._keep_alive):
                 return encode_event(await anext(self._watch))
         except TimeoutError as error:
-            # The store's own timeouts are of this class too.
-            if isinstance(error, TroveError) or not silence.expired():
+            if isinstance(error, TroveError):  # it is the store that timed out
                 raise
             return b": keep-alive\n\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -36,7 +37,7 @@ from trove_async.drivers.local.stream import FileStream
 from trove_async.drivers.local.watch import Notifier
 from trove_async.drivers.local.workers import Checkpoint, Workers
 from trove_async.dsn import DSN
-from trove_async.errors import ClosedError, PreconditionFailedError, TroveError
+from trove_async.errors import ClosedError, PreconditionFailedError, RootNotFoundError, TroveError
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
@@ -164,7 +165,7 @@ class LocalCore(Driver):
         except OSError as error:
             if isinstance(error, TroveError):
                 raise
-            raise translated(error) from error
+            raise self._translated(error) from error
 
     async def _call(self, function: Callable[[], R]) -> R:
         """Call a plain function in one hop."""
@@ -173,7 +174,12 @@ class LocalCore(Driver):
         except OSError as error:
             if isinstance(error, TroveError):
                 raise
-            raise translated(error) from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: OSError) -> TroveError:
+        if error.errno == errno.ENOENT and not os.path.isdir(self._tree.layout.tmp):
+            return RootNotFoundError("the root, or .trove in it, was removed while the store was open")
+        return translated(error)
 
     # Objects
 
@@ -260,12 +266,18 @@ class LocalCore(Driver):
 
             return await self._run(run, slow=True)
 
+        async def discard() -> None:
+            if self._slow is not None:
+                await held(lambda _: self._tree.discard(temporary))
+            elif busy.acquire(blocking=False):  # the store was closed meanwhile
+                run_sync(self._tree.discard(temporary))
+
         try:
             await _write_chunks(body, lambda data: held(lambda _: self._fs.write(temporary.handle, data)))
             return await held(lambda checkpoint: commit(temporary, checkpoint))
         finally:
             await finish(
-                held(lambda _: self._tree.discard(temporary)),
+                discard(),
                 timeout=self.cleanup_timeout,
                 leftover=f"the temporary file {temporary.path}",
             )

@@ -131,7 +131,8 @@ class LocalFileSystem(FileSystem):
     def close_root(self) -> None:
         """Remove our folder of temporaries and let go of the locks."""
         if self._scratch is not None:
-            _remove_folder(self._scratch)
+            with suppress(OSError):  # what cannot be removed is swept when the root is opened again
+                _remove_folder(self._scratch)
             self._scratch = None
         self.forget_locks()
 

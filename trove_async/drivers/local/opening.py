@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from trove_async.driver import OpenOptions
 from trove_async.dsn import DSN, Settings
-from trove_async.errors import AccessDeniedError, InvalidDSNError, RootNotFoundError
+from trove_async.errors import AccessDeniedError, InvalidArgumentError, InvalidDSNError, RootNotFoundError
+from trove_async.signing import URLSigner
 from trove_async.tree.layout import Layout
 
 __all__ = ["LocalSettings", "presign_key"]
@@ -64,9 +65,19 @@ class LocalSettings:
             presign_key=settings.text("presign_key"),
         )
         settings.finish()
-        if result.presign_key is not None and result.presign_url is None:
-            raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
+        result._check_presign()
         return result
+
+    def _check_presign(self) -> None:
+        if self.presign_url is None:
+            if self.presign_key is not None:
+                raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
+            return
+        key = secrets.token_bytes(32) if self.presign_key is None else self.presign_key.encode()
+        try:
+            URLSigner(key, self.presign_url)
+        except InvalidArgumentError as error:
+            raise InvalidDSNError(error.message) from None
 
     def check_root(self) -> None:
         """Check that the root is a directory that can be written to; make it if that was asked for.

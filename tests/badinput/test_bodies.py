@@ -1,0 +1,262 @@
+"""Bodies that are none, that end too soon or too late, or whose source fails; ranges and times out of bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trove_async as trove
+from trove_async.errors import (
+    BodySizeError,
+    BodyTypeError,
+    ChecksumError,
+    InvalidArgumentError,
+    InvalidPartError,
+    InvalidRangeError,
+    ObjectNotFoundError,
+    RangeNotSatisfiableError,
+    TroveError,
+    UploadNotFoundError,
+    VersionNotFoundError,
+)
+
+pytestmark = pytest.mark.asyncio
+
+LARGE = 400_000
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("text", r"\.encode\(\)"),
+        (None, "NoneType"),
+        (7, "int"),
+        ({"a": "b"}, "dict"),
+        ({b"a"}, "set"),
+        (io.StringIO("text"), "binary mode"),
+        ([b"fine", "text"], r"str, not bytes-like; call \.encode\(\)"),
+        ([7], "int, not bytes-like"),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+async def test_a_body_that_is_none(store: trove.Trove, body: Any, said: str) -> None:
+    with pytest.raises(BodyTypeError, match=said) as raised:
+        await store.put("b", "kept", body)
+    assert isinstance(raised.value, TypeError)
+
+
+async def test_chunks_that_are_not_bytes(store: trove.Trove) -> None:
+    async def chunks() -> AsyncIterator[Any]:
+        yield b"x" * LARGE
+        yield "text"
+
+    class Reader:
+        async def read(self, size: int) -> Any:
+            return "text"
+
+    for body in (chunks(), Reader()):
+        with pytest.raises(BodyTypeError, match="str, not bytes-like"):
+            await store.put("b", "kept", body)
+
+
+def _iterable(size: int) -> Iterator[bytes]:
+    while size:
+        yield b"x" * min(size, 100_000)
+        size -= min(size, 100_000)
+
+
+async def _async_iterable(size: int) -> AsyncIterator[bytes]:
+    for chunk in _iterable(size):
+        yield chunk
+
+
+BODIES: dict[str, Callable[[int], Any]] = {
+    "bytes": lambda size: b"x" * size,
+    "file": lambda size: io.BytesIO(b"x" * size),
+    "iterable": _iterable,
+    "async iterable": _async_iterable,
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("size", [10, LARGE])
+async def test_another_length_than_was_declared(store: trove.Trove, kind: str, size: int) -> None:
+    for declared in (size - 1, size + 1, 0):
+        with pytest.raises(BodySizeError, match=str(declared)):
+            await store.put("b", "kept", BODIES[kind](size), size=declared)
+        with pytest.raises(BodySizeError):
+            await store.put("b", "new", BODIES[kind](size), size=declared)
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, "10"])
+async def test_a_length_that_is_none(store: trove.Trove, size: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="size must be 0 or more"):
+        await store.put("b", "kept", b"data", size=size)
+
+
+async def test_a_path_of_another_length_or_of_no_file(store: trove.Trove, tmp_path: Path) -> None:
+    path = tmp_path / "body"
+    path.write_bytes(b"data")
+    with pytest.raises(BodySizeError):
+        await store.put("b", "kept", path, size=5)
+    with pytest.raises(FileNotFoundError) as raised:
+        await store.put("b", "kept", tmp_path / "missing")
+    # It is the source that is missing, and no object: the system's own error says which.
+    assert not isinstance(raised.value, TroveError)
+    assert raised.value.filename == str(tmp_path / "missing")
+    with pytest.raises(IsADirectoryError):
+        await store.put("b", "kept", tmp_path)
+
+
+class MineError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("before", [0, 10, LARGE])
+async def test_what_a_source_raises_passes_unchanged(store: trove.Trove, before: int) -> None:
+    error = MineError("mine")
+
+    def iterable() -> Iterator[bytes]:
+        yield from _iterable(before)
+        raise error
+
+    async def async_iterable() -> AsyncIterator[bytes]:
+        yield b"x" * before
+        raise error
+
+    class File(io.RawIOBase):
+        left = before
+
+        def read(self, size: int = -1, /) -> bytes:
+            if not self.left:
+                raise error
+            self.left, data = 0, b"x" * self.left
+            return data
+
+    for body in (iterable(), async_iterable(), File()):
+        with pytest.raises(MineError) as raised:
+            await store.put("b", "kept", body)
+        assert raised.value is error
+        upload = await store.initiate_multipart("b", "kept")
+    for open_upload in await store.list_multipart_uploads("b"):
+        upload = open_upload.upload_id
+        with pytest.raises(MineError):
+            await store.upload_part("b", "kept", upload, 1, iterable())
+        assert await store.list_parts("b", "kept", upload) == []
+        await store.abort_multipart("b", "kept", upload)
+
+
+async def test_a_source_that_cancels_itself(store: trove.Trove) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x" * LARGE
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await store.put("b", "kept", chunks())
+
+
+async def test_another_checksum_than_was_declared(store: trove.Trove) -> None:
+    for body in (b"data", [b"x" * LARGE], b"x" * LARGE):
+        with pytest.raises(ChecksumError, match="sha256"):
+            await store.put("b", "kept", body, checksum="sha256:" + "0" * 64)
+    for checksum in ("sha257", "sha256:", "sha256:xyz", "", 7):
+        with pytest.raises(InvalidArgumentError):
+            await store.put("b", "kept", b"data", checksum=checksum)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [
+        ((4, None), RangeNotSatisfiableError),
+        ((100, 1), RangeNotSatisfiableError),
+        ((0, -1), InvalidRangeError),
+        ((-1, 1), InvalidRangeError),
+        (("0", "1"), InvalidRangeError),
+        ((0, 1.5), InvalidRangeError),
+        ((1,), InvalidRangeError),
+        ("bytes=0-1", InvalidRangeError),
+        (5, InvalidRangeError),
+    ],
+    ids=str,
+)
+async def test_ranges_out_of_bounds(store: trove.Trove, wanted: Any, error: type[TroveError]) -> None:
+    with pytest.raises(error):
+        await store.read("b", "kept", wanted)
+    with pytest.raises(error):
+        await store.get("b", "kept", range=wanted)
+
+
+async def test_ranges_on_the_edge(store: trove.Trove) -> None:
+    assert await store.read("b", "kept", (3, None)) == b"t"
+    assert await store.read("b", "kept", (1, 100)) == b"ept"
+    assert await store.read("b", "kept", (-100, None)) == b"kept"
+    assert await store.read("b", "kept", (100, 0)) == b""
+
+
+@pytest.mark.parametrize("expires", [0, -1, 0.5, 7 * 24 * 3600 + 1, "60", None, timedelta(days=8)], ids=str)
+async def test_expiries_out_of_bounds(store: trove.Trove, expires: Any) -> None:
+    for sign in (store.presign_get, store.presign_put):
+        with pytest.raises(InvalidArgumentError, match="expires must be 1 to 604800"):
+            await sign("b", "kept", expires=expires)
+
+
+async def test_conditions_that_are_none(store: trove.Trove) -> None:
+    etag = (await store.head("b", "kept")).etag
+    with pytest.raises(InvalidArgumentError, match="not both"):
+        await store.put("b", "kept", b"new", if_match=etag, if_none_match="*")
+    for value in ("", '""', '"a", "b"', 7):
+        with pytest.raises(InvalidArgumentError, match="ETag"):
+            await store.put("b", "kept", b"new", if_match=value)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="time zone"):
+        await store.get("b", "kept", if_modified_since=datetime(2024, 1, 1))  # noqa: DTZ001 - that is the point
+
+
+async def test_listings_that_are_none(store: trove.Trove) -> None:
+    with pytest.raises(InvalidArgumentError, match="max_keys"):
+        await store.list("b", max_keys=-1).all()
+    with pytest.raises(InvalidArgumentError, match="page_size"):
+        await store.list("b", page_size=0).all()
+    with pytest.raises(InvalidArgumentError):
+        await store.list("b", cursor="not one of ours").all()
+    with pytest.raises(InvalidArgumentError):
+        await store.list("b", delimiter="").all()
+
+
+async def test_parts_that_are_none(store: trove.Trove) -> None:
+    upload = await store.initiate_multipart("b", "kept")
+    for number in (0, -1, 10_001, "1"):
+        with pytest.raises(InvalidPartError, match="a part's number is 1 to 10000"):
+            await store.upload_part("b", "kept", upload, number, b"part")  # type: ignore[arg-type]
+    one = await store.upload_part("b", "kept", upload, 1, b"part")
+    two = await store.upload_part("b", "kept", upload, 2, b"part")
+    other = trove.PartInfo(3, one.etag, 4)
+    for parts, said in (
+        ([], "no parts"),
+        ([two, one], "ascend"),
+        ([one, one], "ascend"),
+        ([one, other], "part 3 was not uploaded"),
+        ([trove.PartInfo(1, two.etag, 4)], "part 1 .*uploaded again"),
+    ):
+        with pytest.raises(InvalidPartError, match=said):
+            await store.complete_multipart("b", "kept", upload, parts)
+    assert [part.number for part in await store.list_parts("b", "kept", upload)] == [1, 2]
+    with pytest.raises(UploadNotFoundError):
+        await store.complete_multipart("b", "other", upload, [one])
+    await store.abort_multipart("b", "kept", upload)
+
+
+async def test_what_is_not_there(store: trove.Trove) -> None:
+    with pytest.raises(ObjectNotFoundError, match="missing"):
+        await store.read("b", "missing")
+    with pytest.raises(ObjectNotFoundError, match="missing"):
+        await store.copy("b", "missing", "b", "kept")
+    with pytest.raises(VersionNotFoundError, match="no-such"):
+        await store.read("b", "kept", version_id="no-such")
+    with pytest.raises(UploadNotFoundError, match="no-such"):
+        await store.upload_part("b", "kept", "no-such", 1, b"part")

@@ -1,0 +1,101 @@
+"""Roots that are missing, closed, full, or no directories: each has its error, and is left as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import trove_async as trove
+from tests.badinput.mounted import CHECKS
+from trove_async.errors import BackendError, BucketNotFoundError, RootNotFoundError
+
+pytestmark = pytest.mark.asyncio
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+async def test_a_file_system_that_refuses(tmp_path: Path, check: str) -> None:
+    """Run in a mount namespace: root's own, or one that this user may make."""
+    namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+    process = await asyncio.create_subprocess_exec(
+        *namespace, sys.executable, "-m", "tests.badinput.mounted", check, tmp_path,
+        cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(60):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    said = out.decode()
+    if "unshare: " in said or "permission denied" in said:
+        pytest.fail(
+            "this test mounts a small tmpfs in a namespace of its own: run it as root, or allow it to users "
+            f"(sysctl kernel.unprivileged_userns_clone=1)\n{said}"
+        )
+    assert process.returncode == 0, said
+
+
+async def test_a_root_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RootNotFoundError, match=r"does not exist; make the directory, or add \?create=1") as raised:
+        await trove.open(f"local://{tmp_path}/missing/root")
+    assert isinstance(raised.value, FileNotFoundError)
+    assert list(tmp_path.iterdir()) == []
+    async with trove.open(f"local://{tmp_path}/missing/root?create=1") as store:
+        await store.ping()
+    async with trove.open(f"local://{tmp_path}/missing/root", create=True) as store:
+        assert await store.list_buckets() == []
+
+
+@pytest.mark.parametrize("create", [0, 1])
+@pytest.mark.parametrize("below", ["", "/below", "/below/it"])
+async def test_a_root_that_is_no_directory(tmp_path: Path, below: str, create: int) -> None:
+    (tmp_path / "file").write_bytes(b"data")
+    with pytest.raises(RootNotFoundError, match="is not a directory"):
+        await trove.open(f"local://{tmp_path}/file{below}?create={create}")
+    assert (tmp_path / "file").read_bytes() == b"data"
+
+
+async def test_a_root_whose_name_is_too_long(tmp_path: Path) -> None:
+    for create in (0, 1):
+        with pytest.raises(trove.TroveError, match="too long"):
+            await trove.open(f"local://{tmp_path}/{'x' * 300}?create={create}")
+
+
+async def test_a_root_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    async with trove.open(f"local://{tmp_path}/link/../link/") as store:
+        await store.create_bucket("b")
+        await store.put("b", "k", b"data")
+    assert (tmp_path / "real/b/k").read_bytes() == b"data"
+
+
+async def test_a_root_that_is_removed_while_it_is_open(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    store = await trove.open(f"local://{root}?create=1")
+    await store.create_bucket("b")
+    await store.put("b", "k", b"data")
+    shutil.rmtree(root)
+    with pytest.raises(RootNotFoundError, match="was removed while the store was open"):
+        await store.put("b", "k", b"data")
+    with pytest.raises(RootNotFoundError):
+        await store.ping()
+    with pytest.raises(BucketNotFoundError):
+        await store.read("b", "k")
+    await store.aclose()
+    assert not root.exists()
+
+
+async def test_a_place_of_ours_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / ".trove").write_bytes(b"not ours")
+    with pytest.raises(BackendError):
+        await trove.open(f"local://{tmp_path}")
+    assert (tmp_path / ".trove").read_bytes() == b"not ours"

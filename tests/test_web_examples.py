@@ -1,0 +1,239 @@
+"""The examples of web applications, over real sockets, with clients that go away; and the example of a layer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+import trove_async as trove
+from examples import aiohttp_app, fastapi_app
+from examples.custom_layer import READS, ReadOnly
+from tests.test_examples import run_python
+from tests.web.serving import (
+    SECONDS,
+    aiohttp_serving,
+    held,
+    request,
+    temporaries,
+    until,
+    until_no_more_than,
+    uvicorn_serving,
+)
+from trove_async.driver import methods_of
+from trove_async.driver.capabilities import CAPABILITIES
+from trove_async.testing.helpers import random_bytes
+
+MIB = 1024 * 1024
+
+
+@dataclass
+class Service:
+    port: int
+    store: trove.Trove
+    root: Path
+    client: httpx.AsyncClient
+
+
+@asynccontextmanager
+async def serving(framework: str, dsn: str) -> AsyncIterator[tuple[int, trove.Trove]]:
+    if framework == "fastapi":
+        asgi_app = fastapi_app.create_app(dsn)
+        async with uvicorn_serving(asgi_app) as port:
+            yield port, asgi_app.state.store
+    else:
+        app = aiohttp_app.create_app(dsn)
+        async with aiohttp_serving(app) as port:
+            yield port, app[aiohttp_app.STORE]
+
+
+@pytest_asyncio.fixture(params=["fastapi", "aiohttp"])
+async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Service]:
+    async with (
+        serving(request.param, f"local://{tmp_path}?fsync=0") as (port, store),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client,
+    ):
+        yield Service(port, store, tmp_path, client)
+
+
+async def pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 64 * 1024):
+        yield data[start : start + 64 * 1024]
+
+
+@pytest.mark.asyncio
+async def test_what_was_streamed_in_comes_out_whole_and_in_ranges(service: Service) -> None:
+    data = random_bytes(8 * MIB)
+    stored = await service.client.put("/files/big.bin", content=pieces(data))
+    assert (stored.status_code, stored.json()["size"]) == (201, len(data))
+    digest = hashlib.sha256()
+    async with service.client.stream("GET", "/files/big.bin") as answer:
+        assert answer.headers["content-length"] == str(len(data))
+        assert answer.headers["etag"] == f'"{stored.json()["etag"]}"'
+        assert answer.headers["content-disposition"] == 'attachment; filename="big.bin"'
+        async for chunk in answer.aiter_raw():
+            digest.update(chunk)
+    assert digest.digest() == hashlib.sha256(data).digest()
+    for asked, expected in (
+        (f"bytes=0-{MIB - 1}", data[:MIB]),
+        (f"bytes={7 * MIB}-", data[7 * MIB :]),
+        ("bytes=-100", data[-100:]),
+    ):
+        part = await service.client.get("/files/big.bin", headers={"Range": asked})
+        assert (part.status_code, part.content == expected) == (206, True)
+    several = await service.client.get("/files/big.bin", headers={"Range": "bytes=0-1,5-6"})
+    assert (several.status_code, len(several.content)) == (200, len(data))
+
+
+@pytest.mark.asyncio
+async def test_conditions_head_and_refusals(service: Service) -> None:
+    client, data = service.client, b"some content"
+    created = await client.put("/files/a/b.txt", content=data, headers={"If-None-Match": "*"})
+    etag = f'"{created.json()["etag"]}"'
+
+    async def get(**headers: str) -> httpx.Response:
+        return await client.get("/files/a/b.txt", headers={n.replace("_", "-"): v for n, v in headers.items()})
+
+    whole = await get()
+    head = await client.head("/files/a/b.txt")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(data)))
+    assert head.headers["last-modified"] == whole.headers["last-modified"]
+    assert (await get(if_none_match=etag)).status_code == 304
+    assert (await get(if_modified_since=whole.headers["last-modified"])).status_code == 304
+    assert (await get(if_match='"other"')).status_code == 412
+    assert (await get(range="bytes=0-3", if_range='"other"')).content == data
+    assert (await get(range="bytes=0-3", if_range=etag)).content == data[:4]
+    past = await get(range="bytes=100-")
+    assert (past.status_code, past.headers["content-range"]) == (416, f"bytes */{len(data)}")
+    assert (await client.put("/files/a/b.txt", content=b"new", headers={"If-None-Match": "*"})).status_code == 412
+    missing = await client.get("/files/missing")
+    assert (missing.status_code, missing.json()["code"]) == (404, "ObjectNotFound")
+    assert (await client.delete("/files/a/b.txt")).status_code == 204
+    assert not await service.store.exists("files", "a/b.txt")
+
+
+@pytest.mark.asyncio
+async def test_a_listing_goes_on_from_its_cursor(service: Service) -> None:
+    for number in range(7):
+        await service.store.put("files", f"a/{number}", b"x")
+    await service.store.put("files", "b", b"x")
+    keys: list[str] = []
+    sizes: list[int] = []
+    asked = {"prefix": "a/", "limit": "3"}
+    while True:
+        page = (await service.client.get("/files", params=asked)).json()
+        keys += [found["key"] for found in page["objects"]]
+        sizes.append(len(page["objects"]))
+        if page["cursor"] is None:
+            break
+        asked["cursor"] = page["cursor"]
+    assert keys == [f"a/{number}" for number in range(7)]
+    assert sizes[:2] == [3, 3]
+    assert (await service.client.get("/files", params={"cursor": "nonsense"})).status_code == 400
+    assert (await service.client.get("/files", params={"limit": "0"})).status_code in (400, 422)
+
+
+@pytest.mark.asyncio
+async def test_a_put_is_seen_as_an_event_until_the_client_goes_away(service: Service) -> None:
+    await service.client.put("/files/warm-up", content=b"x")
+    before = held(service.root)
+    for _ in range(2):
+        answer, writer = await request(service.port, "GET", "/events?prefix=new/")
+        async with asyncio.timeout(SECONDS):
+            head = (await answer.readuntil(b"\r\n\r\n")).lower()
+            assert b" 200 ok" in head
+            assert b"content-type: text/event-stream" in head
+            await answer.readuntil(b": subscribed\n\n")
+            stored = await service.client.put("/files/new/photo", content=b"12345")
+            await answer.readuntil(b"data: ")
+            event = json.loads(await answer.readline())
+        assert (event["key"], event["size"], event["etag"]) == ("new/photo", 5, stored.json()["etag"])
+        writer.transport.abort()
+    await until_no_more_than(before, service.root)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("framing", ["Content-Length: 8000000\r\n", "Transfer-Encoding: chunked\r\n"])
+async def test_an_upload_that_is_cut_off_leaves_nothing(service: Service, framing: str) -> None:
+    await service.client.put("/files/k", content=b"old")
+    await service.client.aclose()
+    before = held(service.root)
+    for _ in range(5):
+        _, writer = await request(service.port, "PUT", "/files/k", framing)
+        chunk = bytes(100_000)
+        for _ in range(20):
+            writer.write(b"186a0\r\n%s\r\n" % chunk if "chunked" in framing else chunk)
+        await writer.drain()
+        await until(lambda: temporaries(service.root), bool)  # the body is on its way to the disk
+        writer.transport.abort()
+        await until_no_more_than(before, service.root)
+        assert temporaries(service.root) == []
+    assert await service.store.read("files", "k") == b"old"
+    assert [info.key async for info in service.store.list("files")] == ["k"]
+
+
+@pytest.mark.asyncio
+async def test_downloads_that_are_cut_off_leave_nothing(service: Service) -> None:
+    await service.store.put("files", "big", bytes(32 * MIB))
+    await service.client.get("/files/big", headers={"Range": "bytes=0-1"})
+    await service.client.aclose()
+    before = held(service.root)
+
+    async def cut_off() -> None:
+        answer, writer = await request(service.port, "GET", "/files/big")
+        async with asyncio.timeout(SECONDS):
+            await answer.readexactly(100_000)
+        assert any(name.endswith("/files/big") for name in held(service.root).files)
+        writer.transport.abort()
+
+    for _ in range(5):
+        await asyncio.gather(*(cut_off() for _ in range(10)))
+    await until_no_more_than(before, service.root)
+
+
+# The layer
+
+
+def test_custom_layer() -> None:
+    printed = run_python("-m", "examples.custom_layer")
+    assert printed.startswith("b'all is well' ['2024.txt']\n")
+    assert "delete is not reading" in printed
+
+
+def test_the_custom_layer_knows_the_operations_by_their_names() -> None:
+    operations = {*trove.Driver.__abstractmethods__, *set().union(*map(methods_of, CAPABILITIES)), "ping"}
+    assert READS - operations == set()
+
+
+@pytest.mark.asyncio
+async def test_the_custom_layer_refuses_what_is_not_reading_and_reads_no_body() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        raise AssertionError("the body is read")
+        yield b""
+
+    async with trove.open("memory://?presign_url=https://files.test", layers=[ReadOnly]) as t:
+        beneath = trove.unwrap(t.driver, ReadOnly).inner
+        await beneath.create_bucket("b", trove.driver.BucketOptions())
+        assert t.supports(trove.PresignDriver)
+        assert await t.list("b").all() == []
+        await t.presign_get("b", "k")
+        for refused in (
+            t.put("b", "k", body()),
+            t.delete("b", "k"),
+            t.delete_many("b", ["k"]),
+            t.copy("b", "k", "b", "l"),
+            t.create_bucket("c"),
+            t.set_tags("b", "k", {}),
+            t.presign_put("b", "k"),
+            t.initiate_multipart("b", "k"),
+        ):
+            with pytest.raises(trove.AccessDeniedError, match="for reading only"):
+                await refused

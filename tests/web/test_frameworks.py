@@ -1,0 +1,267 @@
+"""What the responses and uploads of every framework do alike."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from starlette.responses import Response
+
+import trove_async as trove
+from tests.web.sites import FRAMEWORKS, site
+from trove_async.layers import LayerDriver, Operation
+from trove_async.testing.faults import Fault, Faults
+from trove_async.web import ContentTooLargeError
+from trove_async.web import aiohttp as for_aiohttp
+from trove_async.web import starlette as for_starlette
+from trove_async.web.objects import receive_object
+
+pytestmark = pytest.mark.asyncio
+
+frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
+responses = pytest.mark.parametrize("response", [for_starlette.ObjectResponse, for_aiohttp.ObjectResponse])
+DATA = bytes(range(100))
+
+
+# Serving
+
+
+@frameworks
+async def test_an_object_is_served_with_what_is_stored_with_it(framework: str, store: trove.Trove) -> None:
+    info = await store.put(
+        "b", "a.png", DATA, cache_control="max-age=60", content_disposition="inline", content_encoding="identity"
+    )
+    async with site(framework, store) as client:
+        answer = await client.get("/o/a.png")
+        head = await client.head("/o/a.png")
+    assert (answer.status_code, answer.content) == (200, DATA)
+    assert (head.status_code, head.content) == (200, b"")
+    expected = {
+        "content-length": "100",
+        "content-type": "image/png",
+        "cache-control": "max-age=60",
+        "content-disposition": "inline",
+        "content-encoding": "identity",
+        "etag": f'"{info.etag}"',
+        "accept-ranges": "bytes",
+        "x-content-type-options": "nosniff",
+    }
+    assert expected.items() <= dict(answer.headers).items()
+    assert expected.items() <= dict(head.headers).items()
+
+
+@frameworks
+async def test_what_the_application_says_goes_before_what_is_stored(framework: str, store: trove.Trove) -> None:
+    info = await store.put("b", "k", DATA, content_type="text/html", cache_control="max-age=60")
+    respond = {
+        "content_type": "text/plain",
+        "disposition": "attachment",
+        "headers": {"cache-control": "no-store", "X-Mine": "1"},
+    }
+    async with site(framework, store, respond) as client:
+        for headers, status in (({}, 200), ({"Range": "bytes=0-1"}, 206), ({"If-None-Match": f'"{info.etag}"'}, 304)):
+            answer = await client.get("/o/k", headers=headers)
+            assert answer.status_code == status
+            assert answer.headers.get_list("cache-control") == ["no-store"]
+            assert answer.headers["x-mine"] == "1"
+            if status != 304:
+                assert answer.headers["content-type"] == "text/plain"
+                assert answer.headers["content-disposition"] == 'attachment; filename="k"'
+        for path, headers, status in (("/o/missing", {}, 404), ("/o/k", {"If-Match": '"other"'}, 412)):
+            refused = await client.get(path, headers=headers)
+            assert refused.status_code == status
+            assert "cache-control" not in refused.headers
+            assert refused.headers["content-type"] == "application/json"
+
+
+@frameworks
+async def test_ranges_and_conditions_are_for_get(framework: str, store: trove.Trove) -> None:
+    await store.put("b", "k", DATA)
+    async with site(framework, store) as client:
+        answer = await client.post("/o/k", headers={"Range": "bytes=0-1", "If-Match": '"other"'})
+    assert (answer.status_code, answer.content) == (200, DATA)
+
+
+@frameworks
+async def test_a_version_is_served(framework: str, store: trove.Trove) -> None:
+    await store.set_versioning("b", True)
+    old = await store.put("b", "k", b"old")
+    await store.put("b", "k", b"new")
+    async with site(framework, store, {"version_id": old.version_id}) as client:
+        assert (await client.get("/o/k")).content == b"old"
+
+
+@frameworks
+async def test_keys_and_filenames_in_any_script(framework: str, store: trove.Trove) -> None:
+    await store.put("b", "ü/☃ 100%.txt", DATA)
+    async with site(framework, store, {"disposition": "inline"}) as client:
+        answer = await client.get("/o/%C3%BC/%E2%98%83%20100%25.txt")
+    assert answer.content == DATA
+    expected = "inline; filename=\"_ 100_.txt\"; filename*=UTF-8''%E2%98%83%20100%25.txt"
+    assert answer.headers["content-disposition"] == expected
+
+
+@responses
+@pytest.mark.parametrize(
+    "arguments",
+    [{"content_type": "text/plain\r\nX-Evil: 1"}, {"content_type": "nonsense"}, {"disposition": "inline\r\nX-Evil: 1"}],
+    ids=str,
+)
+async def test_what_cannot_stand_in_a_header_is_refused(
+    response: Callable[..., object], arguments: dict[str, Any], store: trove.Trove
+) -> None:
+    with pytest.raises(ValueError, match=r"cannot stand in a header|is no media type|'inline' or 'attachment'"):
+        response(store, "b", "k", **arguments)
+
+
+class Opened(LayerDriver):
+    """Notes what is done."""
+
+    async def around(self, operation: Operation, call: Callable[[], Any]) -> Any:
+        self.seen = [*getattr(self, "seen", []), operation.name]
+        return await call()
+
+
+@responses
+async def test_a_response_that_is_never_sent_opens_nothing(
+    response: Callable[..., Response | web.StreamResponse],
+) -> None:
+    async with trove.open("memory://", layers=[Opened]) as store:
+        response(store, "b", "k")
+        assert not hasattr(trove.unwrap(store.driver, Opened), "seen")
+
+
+@frameworks
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (trove.ThrottledError(retry_after=1.5), 503, "2"),
+        (trove.UnavailableError(), 503, "1"),
+        (trove.AccessDeniedError(), 403, None),
+        (trove.StorageFullError(), 507, None),
+        (trove.BackendError("secret"), 500, None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_errors_are_answered_alike_when_reading_and_when_writing(
+    framework: str, error: trove.TroveError, status: int, retry_after: str | None
+) -> None:
+    faults = Faults([Fault("get", error=error), Fault("put", error=error)])
+    async with trove.open("memory://", layers=[faults]) as store, site(framework, store) as client:
+        await store.create_bucket("b")
+        for answer in (await client.get("/o/k"), await client.put("/o/k", content=DATA)):
+            assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
+            assert answer.json()["code"] == type(error).__name__.removesuffix("Error")
+            assert "secret" not in answer.text
+
+
+# Receiving
+
+
+@frameworks
+async def test_what_describes_the_bytes_is_stored_and_how_to_serve_them_is_not(
+    framework: str, store: trove.Trove
+) -> None:
+    headers = {
+        "Content-Type": "image/png",
+        "Content-Language": "de",
+        "Cache-Control": "no-cache",  # browsers send it when a page is loaded anew
+        "Content-Disposition": "attachment",
+    }
+    async with site(framework, store) as client:
+        assert (await client.put("/o/k", content=DATA, headers=headers)).json() == {"size": 100}
+    info = await store.head("b", "k")
+    assert (info.content_type, info.content_language) == ("image/png", "de")
+    assert (info.cache_control, info.content_disposition) == (None, None)
+    assert await store.read("b", "k") == DATA
+
+
+@frameworks
+async def test_arguments_of_put_go_before_what_the_request_says(framework: str, store: trove.Trove) -> None:
+    accept = {"content_type": "text/plain", "metadata": {"by": "me"}, "checksum": "sha256", "if_none_match": "*"}
+    async with site(framework, store, accept=accept) as client:
+        assert (await client.put("/o/k", content=DATA, headers={"Content-Type": "text/html"})).status_code == 200
+        assert (await client.put("/o/k", content=b"new")).status_code == 412
+    info = await store.head("b", "k")
+    assert (info.content_type, dict(info.metadata), list(info.checksums)) == ("text/plain", {"by": "me"}, ["sha256"])
+
+
+@frameworks
+async def test_conditions_of_an_upload(framework: str, store: trove.Trove) -> None:
+    async with site(framework, store) as client:
+        assert (await client.put("/o/k", content=b"1", headers={"If-Match": "*"})).status_code == 412
+        assert (await client.put("/o/k", content=b"1", headers={"If-None-Match": "*"})).status_code == 200
+        exists = await client.put("/o/k", content=b"2", headers={"If-None-Match": "*"})
+        assert (exists.status_code, exists.json()["code"]) == (412, "ObjectAlreadyExists")
+        etag = (await store.head("b", "k")).etag
+        assert (await client.put("/o/k", content=b"3", headers={"If-Match": f'"{etag}"'})).status_code == 200
+        assert (await client.put("/o/k", content=b"4", headers={"If-Match": f'"{etag}"'})).status_code == 412
+    assert await store.read("b", "k") == b"3"
+
+
+@frameworks
+async def test_an_upload_that_says_that_it_is_too_long_is_refused_unread(framework: str, store: trove.Trove) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield DATA
+
+    async with site(framework, store, accept={"max_size": 99}) as client:
+        answer = await client.put("/o/k", content=body(), headers={"Content-Length": "100"})
+        assert (answer.status_code, answer.json()["code"]) == (413, "ContentTooLarge")
+        assert not await store.exists("b", "k")
+        assert (await client.put("/o/k", content=DATA[:99])).status_code == 200
+
+
+@frameworks
+async def test_an_upload_that_turns_out_too_long_stores_nothing(framework: str, store: trove.Trove) -> None:
+    async def body(size: int) -> AsyncIterator[bytes]:
+        for _ in range(size):
+            yield b"x"
+
+    await store.put("b", "k", b"old")
+    async with site(framework, store, accept={"max_size": 9}) as client:
+        assert (await client.put("/o/k", content=body(10))).status_code == 413
+        assert await store.read("b", "k") == b"old"
+        assert (await client.put("/o/k", content=body(9))).status_code == 200
+        assert await store.read("b", "k") == b"x" * 9
+
+
+async def test_the_source_of_a_body_that_is_not_taken_to_its_end_is_closed(store: trove.Trove) -> None:
+    closed: list[bool] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            for _ in range(10):
+                yield b"x"
+        finally:
+            closed.append(True)
+
+    with pytest.raises(ContentTooLargeError):
+        await receive_object(store, trove.ObjectRef("b", "k"), {}, body(), max_size=9)
+    assert closed == [True]
+
+
+@frameworks
+async def test_an_upload_that_makes_no_sense_is_refused(framework: str, store: trove.Trove) -> None:
+    async with site(framework, store) as client:
+        for headers in ({"Content-Range": "bytes 0-1/2"}, {"Content-Type": "nonsense"}, {"If-Match": '"a", "b"'}):
+            assert (await client.put("/o/k", content=b"ab", headers=headers)).status_code == 400
+    assert not await store.exists("b", "k")
+
+
+# Architecture
+
+
+async def test_only_the_modules_for_a_framework_import_it() -> None:
+    loaded = "print(*{m.partition('.')[0] for m in sys.modules} & {'starlette', 'fastapi', 'aiohttp', 'uvicorn'})"
+
+    def imported_with(module: str) -> set[str]:
+        command = [sys.executable, "-c", f"import sys, {module}; {loaded}"]
+        return {*subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()}
+
+    assert imported_with("trove_async.web, trove_async.web.events, trove_async.web.objects") == set()
+    assert imported_with("trove_async.web.starlette") == {"starlette"}
+    assert imported_with("trove_async.web.aiohttp") == {"aiohttp"}

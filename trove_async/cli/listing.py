@@ -1,0 +1,83 @@
+"""``ls``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trove_async.cli.command import Literally, Names, command
+from trove_async.cli.output import Output, object_fields
+from trove_async.cli.patterns import expand, is_pattern
+from trove_async.cli.session import Place, Session
+from trove_async.errors import NotFoundError, ObjectNotFoundError, TroveError
+from trove_async.listing import Item
+from trove_async.types import BucketInfo, ObjectInfo
+
+__all__ = ["ls", "register"]
+
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="All that is below, level by level.")]
+Long = Annotated[bool, typer.Option("--long", "-l", help="Time and size before each name.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "ls")(ls)
+
+
+async def ls(
+    session: Session, names: Names = [], recursive: Recursive = False, long: Long = False, literal: Literally = False
+) -> None:
+    """List buckets, or what is in a bucket or below a prefix.
+
+    Without a name, the buckets. * and ? stand for text within a level, ** for any.
+    """
+    printer = _Printer(session.output, long)
+    if not names:
+        await _list_buckets(session, session.store_dsn(None), printer)
+    for name in names:
+        try:
+            place = await session.place(name)
+            if not place.bucket:
+                printer.buckets(await place.store.list_buckets())
+            elif not literal and is_pattern(place.key):
+                await _list_pattern(place, recursive, printer)
+            else:
+                await _list_place(place, name, recursive, printer)
+        except (TroveError, OSError) as error:
+            session.fail(error)
+
+
+async def _list_buckets(session: Session, dsn: str, printer: _Printer) -> None:
+    store = await session.open(dsn)
+    printer.buckets(await store.list_buckets())
+
+
+async def _list_pattern(place: Place, recursive: bool, printer: _Printer) -> None:
+    found = False
+    async for item in expand(place.store, place.bucket, place.key, prefixes=True):
+        found = True
+        if recursive and not isinstance(item, ObjectInfo):
+            async for info in place.store.list(place.bucket, item.key):
+                printer.item(place.bucket, info)
+        else:
+            printer.item(place.bucket, item)
+    if not found:
+        raise ObjectNotFoundError("nothing matches", operation="ls", bucket=place.bucket, key=place.key)
+
+
+async def _list_place(place: Place, name: str, recursive: bool, printer: _Printer) -> None:
+    """Print the object of that name, and what is below it as a folder."""
+    store, bucket, key = place
+    folder = key if not key or key.endswith("/") else key + "/"
+    found = not key  # an empty bucket is there
+    if key and not key.endswith("/"):
+        async for info in store.list(bucket, key, max_keys=1):  # it sorts before all that it is a prefix of
+            if info.key == key:
+                printer.item(bucket, info)
+                found = True
+    async for item in _below(place, folder, recursive):
+        printer.item(bucket, item)
+        found = True
+    if not found:
+        raise ObjectNotFoundError("no object, and nothing below it", operation="ls", bucket=bucket, key=key)

@@ -1,0 +1,95 @@
+"""Patterns of keys: ``*`` and ``?`` within one component, ``**`` across them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+from trove_async.listing import Item
+from trove_async.store import Trove
+from trove_async.types import ObjectInfo, Prefix
+
+__all__ = ["expand", "fixed_part", "is_pattern", "matcher"]
+
+_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]+")
+
+
+def is_pattern(key: str) -> bool:
+    """Tell whether a key is a pattern."""
+    return "*" in key or "?" in key
+
+
+def fixed_part(pattern: str) -> str:
+    """Return the components before the first that has a wildcard, with the slash behind them."""
+    start = min(i for i in (pattern.find("*"), pattern.find("?")) if i >= 0)
+    return pattern[: pattern.rfind("/", 0, start) + 1]
+
+
+def matcher(pattern: str) -> re.Pattern[str]:
+    """Return the expression that matches the whole of each key that a pattern stands for.
+
+    ``*`` is any text without a slash, ``?`` one character but a slash, ``**`` any text; ``**/`` at the
+    start of a component also stands for nothing, so that ``a/**/b`` matches ``a/b``.
+    """
+    expression, previous = "", "/"
+    for token in _TOKEN.findall(pattern):
+        if token == "**/":
+            expression += "(?:.*/)?" if previous.endswith("/") else ".*/"
+        elif token == "**":
+            expression += ".*"
+        elif token == "*":
+            expression += "[^/]*"
+        elif token == "?":
+            expression += "[^/]"
+        else:
+            expression += re.escape(token)
+        previous = token
+    return re.compile(expression, re.DOTALL)
+
+
+async def expand(store: Trove, bucket: str, pattern: str, *, prefixes: bool) -> AsyncIterator[Item]:
+    """Yield what a pattern stands for.
+
+    Only the levels that the pattern reaches are listed; with ``**``, all that lies below its fixed part.
+
+    Args:
+        store, bucket: where.
+        pattern: has a wildcard.
+        prefixes: where the pattern is that of a folder, yield it as a `Prefix`.
+    """
+    base = fixed_part(pattern)
+    if "**" in pattern:
+        matches = matcher(pattern).fullmatch
+        async for info in store.list(bucket, _literal_start(pattern)):
+            if matches(info.key):
+                yield info
+        return
+    components = pattern[len(base) :].split("/")
+    async for item in _descend(store, bucket, base, components):
+        if prefixes or isinstance(item, ObjectInfo):
+            yield item
+
+
+async def _descend(store: Trove, bucket: str, base: str, components: list[str]) -> AsyncIterator[Item]:
+    """Yield what the components stand for below ``base``, level by level."""
+    component, *below = components
+    folders = below == [""]  # a slash at the end
+    if folders:
+        below = []
+    matches = matcher(component).fullmatch
+    async for item in store.list(bucket, base + _literal_start(component), delimiter="/"):
+        name = item.key[len(base) :]
+        if isinstance(item, Prefix):
+            if not matches(name.removesuffix("/")):
+                continue
+            if not below:
+                yield item
+                continue
+            async for found in _descend(store, bucket, item.prefix, below):
+                yield found
+        elif not below and not folders and matches(name):
+            yield item
+
+
+def _literal_start(pattern: str) -> str:
+    return re.split(r"[*?]", pattern, maxsplit=1)[0]

@@ -1,0 +1,112 @@
+"""Running a command: one event loop, signals that end it in good order, errors that become one line and a code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Awaitable, Callable
+
+from trove_async.cli.errors import ExitCode, code_of, line_of
+from trove_async.cli.session import Session, Settings
+
+__all__ = ["Work", "execute"]
+
+Work = Callable[[Session], Awaitable[None]]
+
+_CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+
+
+def execute(work: Work, settings: Settings) -> int:
+    """Run a command to its end and return its exit code.
+
+    SIGINT and SIGTERM cancel it: what is half done is cleaned up, which the library bounds in time, and
+    the process ends with 130 or 143.
+    """
+    session = Session(settings)
+    _tell_in_one_line(session)
+    try:
+        code = asyncio.run(_supervised(work, session))
+        session.output.flush()
+    except BrokenPipeError:
+        return _give_up_output()
+    except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is becomes a line and a code
+        failure = _single(error)
+        if settings.debug:
+            traceback.print_exception(failure)
+        session.output.error(line_of(failure))
+        return code_of(failure)
+    return code
+
+
+async def _supervised(work: Work, session: Session) -> ExitCode:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    received: list[signal.Signals] = []
+
+    def interrupt(number: signal.Signals) -> None:
+        # Once: a second signal does not cut the clean-up short, which takes 10 seconds at most.
+        if not received:
+            received.append(number)
+            task.cancel()
+
+    for number in _CODES:
+        loop.add_signal_handler(number, interrupt, number)
+    try:
+        async with session:
+            await work(session)
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        session.output.note("interrupted")
+        return _CODES[received[0]]
+    finally:
+        for number in _CODES:
+            loop.remove_signal_handler(number)
+    return session.exit_code
+
+
+def _single(error: Exception) -> Exception:
+    """Return the first error of a group, which a command with several tasks may raise."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _give_up_output() -> int:
+    """End quietly, as programs do whose reader has gone; Python would complain when it flushes at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    return ExitCode.BROKEN_PIPE
+
+
+class _OneLine(logging.Formatter):
+    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
+        return ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).strip()
+
+
+def _tell_in_one_line(session: Session) -> None:
+    """Make warnings and the library's log lines look like the command's own."""
+    if session.settings.debug:
+        return
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            session.output.error(self.format(record))
+
+    handler = Handler(logging.WARNING)
+    handler.setFormatter(_OneLine())
+    logging.getLogger("trove_async").handlers = [handler]
+
+    def show(message: Warning | str, *_where: object, **_more: object) -> None:
+        session.output.error(f"warning: {message}")
+
+    warnings.showwarning = show

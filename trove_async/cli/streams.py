@@ -1,0 +1,80 @@
+"""Standard input and output as streams of bytes, which a cancellation does not wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Final, TypeVar
+
+__all__ = ["StandardInput", "ask", "is_terminal", "write_bytes"]
+
+R = TypeVar("R")
+
+_CHUNK: Final = 1024 * 1024
+_STDIN: Final = 0
+_STDOUT: Final = 1
+
+
+async def _in_daemon(function: Callable[[], R]) -> R:
+    """Call what may block for ever in a thread that the process does not wait for at its end.
+
+    A pipe's other side decides when a read or write returns, and Ctrl-C must not depend on it.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[R] = loop.create_future()
+
+    def settle(result: R | None, error: BaseException | None) -> None:
+        if future.done():  # cancelled; nobody waits any more
+            return
+        if error is None:
+            future.set_result(result)  # type: ignore[arg-type]
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        try:
+            outcome: tuple[R | None, BaseException | None] = (function(), None)
+        except OSError as error:
+            outcome = (None, error)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, daemon=True, name="trove-stream").start()
+    return await future
+
+
+class StandardInput:
+    """The bytes of standard input, as a body: an async iterable that can be read once."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await _in_daemon(lambda: os.read(_STDIN, _CHUNK)):
+            yield chunk
+
+
+async def write_bytes(data: bytes) -> None:
+    """Write all of it to standard output.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
+    sys.stdout.flush()
+    left = memoryview(data)
+    while left:
+        written = await _in_daemon(lambda left=left: os.write(_STDOUT, left))  # type: ignore[misc]
+        left = left[written:]
+
+
+def is_terminal() -> bool:
+    """Tell whether someone can be asked: standard input and error are a terminal."""
+    return os.isatty(_STDIN) and sys.stderr.isatty()
+
+
+async def ask(question: str) -> bool:
+    """Ask a question that is answered with y or n; anything but a y is a no."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    answer = await _in_daemon(lambda: os.read(_STDIN, 1024))
+    return answer.decode(errors="replace").strip().lower() in ("y", "yes")

@@ -1,0 +1,32 @@
+"""Large work over any stores: many copies at once, between files and stores, that can be interrupted and run again.
+
+An end of a copy is a `LocalFile` or a `StoredObject`. `Transfer` carries out many `Job`s, a bounded number at
+a time; `files_below` and `objects_below` find what a tree consists of.
+"""
+
+from trove_async.transfers.copying import copy, remove
+from trove_async.transfers.ends import Description, End, LocalFile, StoredObject, describe
+from trove_async.transfers.parallel import for_each
+from trove_async.transfers.transfer import Job, Outcome, Result, Tally, Transfer
+from trove_async.transfers.trees import Found, files_below, objects_below
+from trove_async.transfers.unchanged import is_unchanged
+
+__all__ = [
+    "Description",
+    "End",
+    "Found",
+    "Job",
+    "LocalFile",
+    "Outcome",
+    "Result",
+    "StoredObject",
+    "Tally",
+    "Transfer",
+    "copy",
+    "describe",
+    "files_below",
+    "for_each",
+    "is_unchanged",
+    "objects_below",
+    "remove",
+]

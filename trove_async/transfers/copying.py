@@ -1,0 +1,196 @@
+"""One copy, between any two ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio.to_thread
+
+from trove_async.body import Progress
+from trove_async.driver import TaggingDriver
+from trove_async.errors import InvalidArgumentError, ObjectChangedError, ObjectNotFoundError
+from trove_async.store import Trove
+from trove_async.transfers.ends import (
+    MTIME,
+    Description,
+    End,
+    LocalFile,
+    StoredObject,
+    describe,
+    description_of,
+    mtime_text,
+)
+
+__all__ = ["copy", "remove"]
+
+
+async def copy(
+    source: End,
+    target: End,
+    *,
+    described: Description | None = None,
+    record: bool = True,
+    checksum: str | None = None,
+    on_progress: Progress | None = None,
+) -> None:
+    """Copy an object or file, atomically: the target is the old one or the new one, whole.
+
+    Objects keep their content type, metadata, content headers and tags. A file's modification time becomes the metadata
+    ``mtime`` of the object, and the time of the file that is made of it.
+
+    Args:
+        source, target: at least one of them is an object. Directories on the way to a file are made.
+        described: what the source is known to be; only that is copied, where the store can tell.
+        record: of a copy between objects: write down the source's time with the target, if it has no ``mtime``.
+        checksum: an algorithm: an object that is written keeps a checksum of its bytes.
+        on_progress: called with the bytes copied so far and the size; not for a copy within a store.
+
+    Raises:
+        NotFoundError, FileNotFoundError: the source, or the bucket that it should go to, does not exist.
+        PreconditionFailedError: the source is not the one that was described any more.
+        TroveError, OSError: reading or writing failed; the message names the end.
+    """
+    if isinstance(source, LocalFile):
+        if isinstance(target, LocalFile):
+            raise InvalidArgumentError("both ends are files of this machine; one has to be an object")
+        await _upload(source, target, checksum, on_progress)
+    elif isinstance(target, LocalFile):
+        await _download(source, target, described, on_progress)
+    elif source.store is target.store:
+        await _copy_within(source, target, described, record)
+    else:
+        await _copy_across(source, target, described, record, checksum, on_progress)
+
+
+async def remove(end: End, described: Description) -> None:
+    """Remove the source of a move, unless it has become another since it was described.
+
+    Raises:
+        ObjectChangedError, PreconditionFailedError: it has; both ends exist.
+    """
+    if isinstance(end, LocalFile):
+        if await describe(end) != described:
+            raise ObjectChangedError(f"the file {end.path!r} changed while it was moved; it is copied and still there")
+        await anyio.to_thread.run_sync(os.unlink, end.path)
+    else:
+        pinned = _etag_for(end.store, "delete", described)
+        await end.store.delete(end.bucket, end.key, if_match=pinned)
+
+
+def _etag_for(store: Trove, condition: str, described: Description | None) -> str | None:
+    """Return the ETag to insist on, where the store can honour that."""
+    if described is None or described.info is None or not store.supports(condition):
+        return None
+    return described.info.etag
+
+
+async def _upload(source: LocalFile, target: StoredObject, checksum: str | None, on_progress: Progress | None) -> None:
+    # Looked at before it is read: a file that changes meanwhile has another time, and is copied again next time.
+    here = await describe(source)
+    if here is None or here.mtime is None:
+        raise FileNotFoundError(f"{source.path!r} does not exist")
+    await target.store.put(
+        target.bucket,
+        target.key,
+        Path(source.path),
+        metadata={MTIME: mtime_text(here.mtime)},
+        checksum=checksum,
+        on_progress=on_progress,
+    )
+
+
+async def _download(
+    source: StoredObject, target: LocalFile, described: Description | None, on_progress: Progress | None
+) -> None:
+    store, path = source.store, target.path
+    await anyio.to_thread.run_sync(_make_parents, path)
+    pinned = _etag_for(store, "get", described)
+    info = await store.download(source.bucket, source.key, path, if_match=pinned, on_progress=on_progress)
+    mtime = description_of(info).mtime
+    if mtime is not None:
+        await anyio.to_thread.run_sync(_set_mtime, path, mtime)
+
+
+def _make_parents(path: str) -> None:
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+
+
+def _set_mtime(path: str, mtime: int) -> None:
+    os.utime(path, ns=(mtime, mtime))
+
+
+def _metadata_of(described: Description, record: bool) -> Mapping[str, str]:
+    """Return the metadata of a copy of an object."""
+    assert described.info is not None
+    if not record or described.recorded or described.mtime is None:
+        return described.info.metadata
+    return {**described.info.metadata, MTIME: mtime_text(described.mtime)}
+
+
+async def _copy_within(source: StoredObject, target: StoredObject, described: Description | None, record: bool) -> None:
+    store = source.store
+    if record and described is None:
+        described = await _described(source)
+    pinned = _etag_for(store, "copy", described)
+    where = (source.bucket, source.key, target.bucket, target.key)
+    if not record or described is None or described.info is None or described.recorded:
+        await store.copy(*where, source_if_match=pinned)
+        return
+    info = described.info
+    await store.copy(
+        *where,
+        replace=True,
+        source_if_match=pinned,
+        content_type=info.content_type,
+        metadata=_metadata_of(described, record),
+        tags=await _tags_of(source),
+        storage_class=info.storage_class,
+        cache_control=info.cache_control,
+        content_disposition=info.content_disposition,
+        content_encoding=info.content_encoding,
+        content_language=info.content_language,
+    )
+
+
+async def _copy_across(
+    source: StoredObject,
+    target: StoredObject,
+    described: Description | None,
+    record: bool,
+    checksum: str | None,
+    on_progress: Progress | None,
+) -> None:
+    tags = await _tags_of(source)
+    pinned = _etag_for(source.store, "get", described)
+    async with source.store.get(source.bucket, source.key, if_match=pinned) as reader:
+        info = reader.info
+        await target.store.put(
+            target.bucket,
+            target.key,
+            reader,
+            size=reader.size,
+            content_type=info.content_type,
+            metadata=_metadata_of(description_of(info), record),
+            tags=tags,
+            cache_control=info.cache_control,
+            content_disposition=info.content_disposition,
+            content_encoding=info.content_encoding,
+            content_language=info.content_language,
+            checksum=checksum,
+            on_progress=on_progress,
+        )
+
+
+async def _described(source: StoredObject) -> Description:
+    described = await describe(source)
+    if described is None:
+        raise ObjectNotFoundError(operation="copy", bucket=source.bucket, key=source.key)
+    return described
+
+
+async def _tags_of(source: StoredObject) -> Mapping[str, str] | None:
+    if not source.store.supports(TaggingDriver):
+        return None
+    return await source.store.get_tags(source.bucket, source.key) or None

@@ -1,0 +1,152 @@
+"""The two ends of a copy: a file of this machine, or an object of a store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import aiofiles
+import anyio.to_thread
+
+from trove_async.errors import ObjectNotFoundError
+from trove_async.store import Trove
+from trove_async.types import ObjectInfo
+
+__all__ = [
+    "MTIME",
+    "Description",
+    "End",
+    "LocalFile",
+    "StoredObject",
+    "describe",
+    "description_of",
+    "mtime_text",
+    "sha256_of",
+]
+
+MTIME: Final = "mtime"
+"""The metadata in which an object keeps the time of the file that it was made of, as rclone does
+(https://rclone.org/s3/#modification-times): seconds since 1970 with nine decimals."""
+
+_MTIME_TEXT = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?\Z", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CHUNK: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of this machine, by its path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object: its store, which is open, its bucket and its key."""
+
+    store: Trove
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"
+
+
+End = LocalFile | StoredObject
+"""What is copied, or what it becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What tells whether an end has changed.
+
+    Attributes:
+        size: bytes.
+        mtime: nanoseconds since 1970: of a file its own; of an object the one that it keeps in its
+            metadata, else when it was stored.
+        recorded: whether ``mtime`` is that of a file, and not the time at which an object happened to be stored.
+        info: of an object, all that is known of it.
+    """
+
+    size: int
+    mtime: int | None
+    recorded: bool
+    info: ObjectInfo | None = None
+
+
+async def describe(end: End) -> Description | None:
+    """Describe an end; None if it does not exist.
+
+    Raises:
+        OSError: it is a directory or another thing that is no file, or cannot be looked at.
+        TroveError: the store says why not; that the bucket is missing, too.
+    """
+    if isinstance(end, LocalFile):
+        return await anyio.to_thread.run_sync(_describe_file, end.path)
+    try:
+        info = await end.store.head(end.bucket, end.key)
+    except ObjectNotFoundError:
+        return None
+    return description_of(info)
+
+
+def description_of(info: ObjectInfo) -> Description:
+    """Describe an object of which all is known."""
+    recorded = _parse_mtime(info.metadata.get(MTIME, ""))
+    return Description(info.size, _stored_at(info) if recorded is None else recorded, recorded is not None, info)
+
+
+def _describe_file(path: str) -> Description | None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(f"{path!r} is a directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path!r} is not a regular file")
+    return Description(status.st_size, status.st_mtime_ns, recorded=True)
+
+
+def mtime_text(nanoseconds: int) -> str:
+    """Return a time as it stands in the metadata."""
+    seconds, fraction = divmod(abs(nanoseconds), 10**9)
+    return f"{'-' if nanoseconds < 0 else ''}{seconds}.{fraction:09}"
+
+
+def _parse_mtime(text: str) -> int | None:
+    found = _MTIME_TEXT.match(text)
+    if found is None:
+        return None
+    value = int(found[2]) * 10**9 + int((found[3] or "").ljust(9, "0"))
+    return -value if found[1] else value
+
+
+def _stored_at(info: ObjectInfo) -> int | None:
+    if info.last_modified is None:
+        return None
+    return (info.last_modified - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+async def sha256_of(end: End, description: Description) -> str:
+    """Return the SHA-256 of an end's bytes: the one that an object keeps, else computed from all of them."""
+    if description.info is not None and (stored := description.info.checksums.get("sha256")) is not None:
+        return stored
+    hasher = hashlib.sha256()
+    if isinstance(end, LocalFile):
+        async with aiofiles.open(end.path, "rb") as file:
+            while chunk := await file.read(_CHUNK):
+                await anyio.to_thread.run_sync(hasher.update, chunk)
+    else:
+        async with end.store.get(end.bucket, end.key) as reader:
+            async for chunk in reader:
+                await anyio.to_thread.run_sync(hasher.update, chunk)
+    return hasher.hexdigest()

@@ -1,0 +1,171 @@
+"""Many copies at once, which may be interrupted at any moment and run again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from trove_async.errors import InvalidArgumentError, TroveError
+from trove_async.transfers.copying import copy, remove
+from trove_async.transfers.ends import Description, End, describe
+from trove_async.transfers.parallel import for_each
+from trove_async.transfers.unchanged import is_unchanged
+
+__all__ = ["Job", "Outcome", "Result", "Tally", "Transfer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One copy that is to be made; ``size`` is how many bytes it is expected to be."""
+
+    source: End
+    target: End
+    size: int
+
+
+class Outcome(StrEnum):
+    """What became of a job."""
+
+    COPIED = "copied"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A job that is over; ``error`` says why it failed."""
+
+    job: Job
+    outcome: Outcome
+    error: TroveError | OSError | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far the work is; read it at any time.
+
+    Attributes:
+        jobs, size: found so far, and the bytes of those that are not skipped; they grow until all are found.
+        moved: bytes that were copied, also of copies under way.
+        copied, unchanged, failed: jobs that are over.
+    """
+
+    jobs: int = 0
+    size: int = 0
+    moved: int = 0
+    copied: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        """Return how many jobs are over."""
+        return self.copied + self.unchanged + self.failed
+
+
+@dataclass
+class Transfer:
+    """How copies are made.
+
+    Attributes:
+        workers: copies at once.
+        skip_unchanged: leave out what was copied before and is the same still; see `is_unchanged`.
+        by_checksum: compare by SHA-256, and store it with objects that are written.
+        record: of copies between objects, write down the source's time with the target.
+        move: remove each source once its copy is made, or was there.
+        tally: how far it is.
+    """
+
+    workers: int = 8
+    skip_unchanged: bool = True
+    by_checksum: bool = False
+    record: bool = True
+    move: bool = False
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise InvalidArgumentError(f"workers must be 1 or more, not {self.workers}")
+
+    async def run(self, jobs: AsyncIterable[Job], on_result: Callable[[Result], object]) -> None:
+        """Carry out all jobs; one that fails keeps none of the others from being tried.
+
+        When this is cancelled, copies under way leave their targets as they were, and no other is begun.
+
+        Args:
+            jobs: found while others are carried out already.
+            on_result: called with each job that is over.
+
+        Raises:
+            Exception: what ``jobs`` raises, once the jobs before it are done.
+        """
+
+        async def counted() -> AsyncIterator[Job]:
+            async for job in jobs:
+                self.tally.jobs += 1
+                self.tally.size += job.size
+                yield job
+
+        async def work(job: Job) -> None:
+            try:
+                result = Result(job, await self._carry_out(job))
+            except (TroveError, OSError) as error:
+                result = Result(job, Outcome.FAILED, error)
+            self._count(result)
+            on_result(result)
+
+        await for_each(counted(), work, workers=self.workers)
+
+    async def _carry_out(self, job: Job) -> Outcome:
+        described = await _described(job.source) if self.move else None
+        if self.skip_unchanged and await is_unchanged(
+            job.source, job.target, by_checksum=self.by_checksum, described=described
+        ):
+            outcome = Outcome.UNCHANGED
+        else:
+            await self._copy(job, described)
+            outcome = Outcome.COPIED
+        if described is not None:
+            await remove(job.source, described)
+        return outcome
+
+    async def _copy(self, job: Job, described: Description | None) -> None:
+        moved = 0
+
+        def on_progress(done: int, _size: int | None = None) -> None:
+            nonlocal moved
+            self.tally.moved += done - moved  # a body that is sent again begins again
+            moved = done
+
+        try:
+            await copy(
+                job.source,
+                job.target,
+                described=described,
+                record=self.record,
+                checksum="sha256" if self.by_checksum else None,
+                on_progress=on_progress,
+            )
+        except BaseException:
+            on_progress(0)
+            raise
+        on_progress(job.size)
+
+    def _count(self, result: Result) -> None:
+        match result.outcome:
+            case Outcome.COPIED:
+                self.tally.copied += 1
+            case Outcome.UNCHANGED:
+                self.tally.unchanged += 1
+                self.tally.size -= result.job.size
+            case Outcome.FAILED:
+                self.tally.failed += 1
+                self.tally.size -= result.job.size
+
+
+async def _described(source: End) -> Description:
+    described = await describe(source)
+    if described is None:
+        raise FileNotFoundError(f"{str(source)!r} does not exist")
+    return described

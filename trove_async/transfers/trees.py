@@ -1,0 +1,107 @@
+"""What a tree consists of: the files below a directory, the objects below a prefix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import anyio.to_thread
+
+from trove_async.store import Trove
+from trove_async.transfers.ends import End, LocalFile, StoredObject
+
+__all__ = ["Found", "files_below", "objects_below"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A member of a tree.
+
+    Attributes:
+        name: its path within the tree, with slashes.
+        end: where it is.
+        size: bytes, when it was found.
+    """
+
+    name: str
+    end: End
+    size: int
+
+
+OnError = Callable[[str, OSError], object]
+
+
+async def files_below(
+    root: str, *, on_skip: Callable[[str], object] | None = None, on_error: OnError | None = None
+) -> AsyncIterator[Found]:
+    """Yield the regular files below a directory, in the order of their names as keys.
+
+    Symbolic links are not followed: a link to a directory above would never end, and one to the outside would take
+    along what nobody asked for. A directory is read when it is reached, so memory holds one directory a level.
+
+    Args:
+        root: the directory; itself it may be a link.
+        on_skip: called with the path of each link, device, pipe or socket, which are left out.
+        on_error: called with the path and error of each directory that cannot be read, and the rest goes on;
+            None to raise it.
+    """
+    pending: list[Iterator[_Entry]] = [iter([_Entry("", root, "directory", 0)])]
+    while pending:
+        entry = next(pending[-1], None)
+        if entry is None:
+            pending.pop()
+        elif entry.kind == "file":
+            yield Found(entry.name, LocalFile(entry.path), entry.size)
+        elif entry.kind == "directory":
+            try:
+                pending.append(iter(await anyio.to_thread.run_sync(partial(_entries, entry.name, entry.path))))
+            except OSError as error:
+                if on_error is None:
+                    raise
+                on_error(entry.path, error)
+        elif on_skip is not None:
+            on_skip(entry.path)
+
+
+async def objects_below(store: Trove, bucket: str, prefix: str) -> AsyncIterator[Found]:
+    """Yield the objects whose keys begin with a prefix, in their order; names are what follows it.
+
+    Args:
+        store, bucket: where.
+        prefix: ends in a slash; empty for the whole bucket.
+    """
+    async for info in store.list(bucket, prefix):
+        yield Found(info.key[len(prefix) :], StoredObject(store, bucket, info.key), info.size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    path: str
+    kind: str
+    size: int
+
+    @property
+    def sort_key(self) -> str:
+        # The order of keys: "a.txt" comes before "a/b", since "." sorts before "/".
+        return self.name + "/" if self.kind == "directory" else self.name
+
+
+def _entries(above: str, path: str) -> list[_Entry]:
+    with os.scandir(path) as scan:
+        found = [_entry(above, entry) for entry in scan]
+    return sorted(found, key=lambda entry: entry.sort_key)
+
+
+def _entry(above: str, entry: os.DirEntry[str]) -> _Entry:
+    name = f"{above}/{entry.name}" if above else entry.name
+    if entry.is_dir(follow_symlinks=False):
+        return _Entry(name, entry.path, "directory", 0)
+    if not entry.is_file(follow_symlinks=False):
+        return _Entry(name, entry.path, "other", 0)
+    try:
+        return _Entry(name, entry.path, "file", entry.stat(follow_symlinks=False).st_size)
+    except FileNotFoundError:  # removed meanwhile; whoever reads it says so
+        return _Entry(name, entry.path, "file", 0)

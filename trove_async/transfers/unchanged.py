@@ -1,0 +1,38 @@
+"""Whether a copy was made already: the rule by which work that was interrupted goes on."""
+
+from __future__ import annotations
+
+from trove_async.transfers.ends import Description, End, describe, sha256_of
+
+__all__ = ["is_unchanged"]
+
+
+async def is_unchanged(
+    source: End, target: End, *, by_checksum: bool = False, described: Description | None = None
+) -> bool:
+    """Tell whether the target is a copy of the source as it is now.
+
+    It is if both have the same size, and
+
+    - the target has the source's modification time, to the nanosecond: copies record it in an object's metadata and
+      set it on a file. An object without that record is of someone else's making, and counts as changed. Clocks
+      are never compared, so that those of two machines need not agree; or
+    - with ``by_checksum``, both have the same SHA-256. What no checksum is stored of is read whole.
+
+    Args:
+        source, target: the ends; the target need not exist.
+        by_checksum: compare the bytes, not the times.
+        described: the source's description, where it is known.
+
+    Raises:
+        OSError, TroveError: one of the ends cannot be looked at.
+    """
+    there = await describe(target)
+    if there is None:
+        return False
+    here = described or await describe(source)
+    if here is None or here.size != there.size:
+        return False
+    if by_checksum:
+        return await sha256_of(source, here) == await sha256_of(target, there)
+    return there.recorded and here.mtime is not None and here.mtime == there.mtime
