@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from mimetypes import MimeTypes
-from posixpath import splitext
 from typing import Final
 
 from trove_async.errors import (
@@ -101,7 +100,8 @@ def check_bucket(bucket: str) -> None:
 
 def content_type_of(key: str) -> str:
     """Return the media type that a key's extension stands for, else ``application/octet-stream``."""
-    extension = splitext(key)[1]
+    dot = key.rfind(".")
+    extension = key[dot:] if dot > key.rfind("/") + 1 else ""
     found = _content_types.get(extension)
     if found is None:
         found = _types.guess_type("a" + extension)[0] or DEFAULT_CONTENT_TYPE

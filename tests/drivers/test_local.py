@@ -136,6 +136,35 @@ async def test_closing_while_a_thread_reads_hands_out_no_other_file(
     assert objects_open(tmp_path) == []
 
 
+async def test_closing_while_a_reader_opens_its_file_again(
+    store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put("b", "k", LARGE)
+    other = await trove.open(f"local://{tmp_path}?fsync=0")
+    reader = await other.get("b", "k")
+    await reader.read()
+    assert objects_open(tmp_path) == []
+    opened, go_on = threading.Event(), threading.Event()
+    original = LocalFileSystem.open
+
+    async def open_slowly(self: LocalFileSystem, path: str) -> int | None:
+        handle = await original(self, path)
+        opened.set()
+        assert go_on.wait(30)
+        return handle
+
+    monkeypatch.setattr(LocalFileSystem, "open", open_slowly)
+    seeking = asyncio.ensure_future(reader.seek(0))
+    await asyncio.to_thread(opened.wait, 30)
+    closing = asyncio.ensure_future(other.aclose())
+    await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    with pytest.raises(ClosedError):
+        await seeking
+    assert objects_open(tmp_path) == []
+
+
 @pytest.mark.parametrize("change", ["overwrite", "delete"])
 async def test_an_open_reader_reads_what_it_has_opened(store: trove.Trove, change: str) -> None:
     await store.put("b", "k", LARGE)

@@ -20,6 +20,7 @@ from trove_async.drivers.local import LocalDriver
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.dsn import parse_dsn
 from trove_async.errors import StorageFullError
+from trove_async.tree import Temporary
 
 pytestmark = pytest.mark.asyncio
 
@@ -242,10 +243,10 @@ async def test_a_put_that_fails_leaves_no_sidecar(
     await store.put("b", "k", b"old", metadata=LARGE)
     before = sidecars(tmp_path)
 
-    async def rename(self: LocalFileSystem, source: str, target: str) -> None:
+    async def publish(self: LocalFileSystem, temporary: Temporary, path: str, *, replace: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(LocalFileSystem, "rename", rename)
+    monkeypatch.setattr(LocalFileSystem, "publish", publish)
     for key in ("k", "new/deep/key"):
         with pytest.raises(StorageFullError):
             await store.put("b", key, b"new", metadata=LARGEST)

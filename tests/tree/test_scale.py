@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.tree.counting import CountedTree, counted_tree
+from tests.tree.counting import CountedTree, CountingFileSystem, counted_tree
+from trove_async.tree import DirEntry
 
 OBJECTS = 100_000
 PAGE = 1000
@@ -155,6 +157,48 @@ def test_what_changes_ahead_of_the_cursor_is_seen(tree: CountedTree, root: Path)
     finally:
         new.unlink(missing_ok=True)
         gone.touch()
+        _settle(root / "flat")
+
+
+def test_what_changes_within_a_tick_of_the_clock_is_seen(tree: CountedTree, root: Path) -> None:
+    """As long as a directory's time may stand for a later state of it too, its names are not remembered."""
+    now = (time.time_ns() + 10**10,) * 2
+    os.utime(root / "flat", ns=now)
+    new = root / "flat/k002000-new"
+    try:
+        cursor = tree.page("flat").cursor
+        cursor = tree.page("flat", cursor=cursor).cursor
+        new.touch()
+        os.utime(root / "flat", ns=now)
+        assert tree.page("flat", cursor=cursor).objects[1].key == "k002000-new"
+    finally:
+        new.unlink(missing_ok=True)
+        _settle(root / "flat")
+
+
+def test_what_changes_while_a_directory_is_read_is_seen_by_the_next_page(
+    tree: CountedTree, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = root / "flat/k003000-new"
+    original = CountingFileSystem.scan
+
+    async def scan(self: CountingFileSystem, path: str) -> AsyncIterator[DirEntry]:
+        # The system may or may not show what is added while it reads a directory; here it does not.
+        entries = [entry async for entry in original(self, path)]
+        new.touch()
+        for entry in entries:
+            yield entry
+
+    try:
+        cursor = tree.page("flat").cursor
+        with monkeypatch.context() as patch:
+            patch.setattr(CountingFileSystem, "scan", scan)
+            cursor = tree.page("flat", cursor=cursor).cursor
+        assert cursor == "k002000"
+        cursor = tree.page("flat", cursor=cursor).cursor
+        assert tree.page("flat", cursor=cursor).objects[1].key == "k003000-new"
+    finally:
+        new.unlink(missing_ok=True)
         _settle(root / "flat")
 
 

@@ -40,7 +40,9 @@ class Attributes:
     def of(cls, key: str, options: PutOptions, checksums: Mapping[str, str] = EMPTY) -> Attributes:
         """Return the attributes that options ask for; the default content type is left out."""
         content_type = None if options.content_type == content_type_of(key) else options.content_type
-        attributes = cls(
+        if content_type is None and not checksums and _says_nothing(options):
+            return NONE
+        return cls(
             content_type=content_type,
             metadata=options.metadata,
             tags=options.tags,
@@ -51,7 +53,6 @@ class Attributes:
             content_language=options.content_language,
             checksums=FrozenDict(checksums) if checksums else EMPTY,
         )
-        return attributes.normal()
 
     def normal(self) -> Attributes:
         """Return `NONE` itself if there is nothing to write down."""
@@ -107,6 +108,18 @@ _FIELDS: Final = {
 NONE: Final = Attributes()
 STUB: Final = b"sidecar"
 """The attribute of a file whose attributes are in a sidecar."""
+
+
+def _says_nothing(options: PutOptions) -> bool:
+    return not (
+        options.metadata
+        or options.tags
+        or options.storage_class
+        or options.cache_control
+        or options.content_disposition
+        or options.content_encoding
+        or options.content_language
+    )
 
 
 def etag_of(status: Stat) -> str:

@@ -10,11 +10,12 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from trove_async.body import Chunk
 
-__all__ = ["DirEntry", "FileSystem", "Stat", "is_dir", "is_file", "run_sync"]
+__all__ = ["DirEntry", "FileSystem", "Stat", "Temporary", "is_dir", "is_file", "run_sync"]
 
 R = TypeVar("R")
 
@@ -45,6 +46,21 @@ class DirEntry(NamedTuple):
     name: str
     is_dir: bool
     is_file: bool
+
+
+@dataclass(slots=True)
+class Temporary:
+    """A file that is being written, and is no object yet.
+
+    Attributes:
+        handle: for writing and reading.
+        path: None if it has no name, and goes by itself when it is closed.
+        committed: True once it has its place.
+    """
+
+    handle: int
+    path: str | None = None
+    committed: bool = False
 
 
 def is_file(status: Stat | None) -> bool:
@@ -82,6 +98,29 @@ class FileSystem(ABC):
         Raises:
             FileExistsError: there is one.
         """
+
+    @abstractmethod
+    async def create_temporary(self) -> Temporary:
+        """Make a file that has no place yet, open for writing and reading."""
+
+    @abstractmethod
+    async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
+        """Give a temporary its place, atomically.
+
+        Args:
+            temporary: is `Temporary.committed` afterwards.
+            path: its directory is there.
+            replace: whether a file is there already. If not, and one is there after all, it may be replaced or not.
+
+        Raises:
+            FileExistsError: something is there that ``replace`` denies.
+            FileNotFoundError: the directory is missing.
+            IsADirectoryError: the path is that of a directory.
+        """
+
+    @abstractmethod
+    async def discard(self, temporary: Temporary) -> None:
+        """Close a temporary, and remove it unless it was committed."""
 
     @abstractmethod
     async def read(self, handle: int, offset: int, size: int) -> bytes:

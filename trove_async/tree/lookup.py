@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from trove_async.errors import BackendError
+from trove_async.errors import BackendError, BucketNotFoundError
 from trove_async.tree.filesystem import FileSystem, Stat, is_dir, is_file
 from trove_async.tree.layout import Layout
 from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, path_of
@@ -56,14 +56,39 @@ class Lookup:
                     return below
         return None
 
-    async def place(self, bucket: str, key: str) -> str:
-        """Return the path for an object that has none yet; the directories on the way may be missing.
+    async def locate(self, bucket: str, key: str) -> tuple[str, Stat | None]:
+        """Return the path that a write goes to, and the status of the file that is there, None for none.
+
+        The directories on the way may be missing.
 
         Raises:
+            BucketNotFoundError: the bucket does not exist.
             BackendError: a name of ours was taken by hand: ``a%D`` by a file, or ``a%F`` by a directory.
         """
+        base = self._layout.bucket(bucket)
+        if not is_dir(await self._fs.lstat(base)):
+            raise BucketNotFoundError(f"the bucket {bucket!r} does not exist", bucket=bucket)
         names = path_of(key)
-        path = self._layout.bucket(bucket)
+        if len(names) > 1:
+            found = await self._walk(base, names, 0, self._file_status)
+            return found or (await self._place(base, names, key), None)
+        # Most keys of busy buckets are of one name: for them this asks no more than it must.
+        path = f"{base}/{names[0]}"
+        plain = await self._fs.lstat(path)
+        if is_file(plain):
+            return path, plain
+        marked = await self._fs.lstat(path + FILE)
+        if is_file(marked):
+            return path + FILE, marked
+        if is_dir(plain):
+            if is_dir(marked):
+                raise _in_the_way(path + FILE, key)
+            return path + FILE, None
+        return path, None
+
+    async def _place(self, base: str, names: list[str], key: str) -> str:
+        """Return the path for an object that has none yet."""
+        path = base
         missing = False
         for name in names[:-1]:
             path = f"{path}/{name}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as with_changes
+from functools import partial
 
 from trove_async.driver.conditions import check_write
 from trove_async.errors import (
@@ -16,7 +18,7 @@ from trove_async.errors import (
 )
 from trove_async.tree.attributes import NONE, Attributes, etag_of, info_of, listed
 from trove_async.tree.buckets import Buckets, BucketSettings
-from trove_async.tree.filesystem import FileSystem, Stat
+from trove_async.tree.filesystem import FileSystem, Stat, Temporary
 from trove_async.tree.layout import Layout
 from trove_async.tree.lookup import Lookup
 from trove_async.tree.records import Records
@@ -27,15 +29,6 @@ __all__ = ["Objects", "OpenObject", "Temporary"]
 
 Checkpoint = Callable[[], None]
 _TRIES = 100
-
-
-@dataclass(slots=True)
-class Temporary:
-    """A file that is being written, and is no object yet."""
-
-    path: str
-    handle: int
-    committed: bool = False
 
 
 @dataclass(slots=True)
@@ -175,29 +168,32 @@ class Objects:
         settings = await self._buckets.settings(bucket)
         now = self.now()
         if settings.versioning is VersioningStatus.ENABLED:
-            attributes = replace(attributes, version_id=new_version_id(now))
+            attributes = with_changes(attributes, version_id=new_version_id(now))
         await self._fs.set_time(temporary.handle, now)
         status = await self._fs.fstat(temporary.handle)
         attached = await self._records.attach(temporary.handle, status, attributes)
         await self._fs.sync(temporary.handle)
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            current = await self._lookup.find(bucket, key)
-            check_write(None if current is None else etag_of(current[1]), if_match, if_none_match)
+            path, current = await self._lookup.locate(bucket, key)
+            check_write(None if current is None else etag_of(current), if_match, if_none_match)
             if before is not None:
                 await before()
             checkpoint()
-            kept = await self._keep_current(bucket, key, settings, current, checkpoint)
-            target = None if current is None else current[0]
-            if attached:
-                directory = await self._put_in_place(bucket, key, temporary.path, target)
-            else:
-                directory = await self._put_in_place_with_sidecar(
-                    bucket, key, temporary.path, target, status, attributes
+            found = None if current is None else (path, current)
+            kept = await self._keep_current(bucket, key, settings, found, checkpoint)
+            if not attached:
+                await self._records.write_sidecar(bucket, key, status, attributes)
+            try:
+                directory = await self._put_in_place(
+                    bucket, key, partial(self._fs.publish, temporary), path, replace=current is not None
                 )
-            temporary.committed = True
+            except BaseException:
+                if not attached:
+                    await self._records.drop(bucket, key, status)
+                raise
             await self._fs.sync_directory(directory)
             if current is not None and not kept:
-                await self._records.drop(bucket, key, current[1])
+                await self._records.drop(bucket, key, current)
             if after is not None:
                 await after()
         return info_of(key, status, attributes)
@@ -246,33 +242,34 @@ class Objects:
         if not version.is_delete_marker:
             await self._records.drop(bucket, key, version.status)
 
-    async def _put_in_place_with_sidecar(
-        self, bucket: str, key: str, source: str, target: str | None, status: Stat, attributes: Attributes
+    async def _put_in_place(
+        self, bucket: str, key: str, publish: Callable[..., Awaitable[None]], path: str, *, replace: bool
     ) -> str:
-        await self._records.write_sidecar(bucket, key, status, attributes)
-        try:
-            return await self._put_in_place(bucket, key, source, target)
-        except BaseException:
-            await self._records.drop(bucket, key, status)
-            raise
+        """Give a file the key's place; return its directory, which is to be synced.
 
-    async def _put_in_place(self, bucket: str, key: str, source: str, target: str | None) -> str:
-        """Rename a file to where the key's file is, or is to be; return its directory, which is to be synced."""
+        Args:
+            bucket, key: the object.
+            publish: gives the file a path, as `FileSystem.publish` does.
+            path: where the key's file is, or is to be.
+            replace: whether there is one.
+        """
         made: list[str] = []
         try:
             for _ in range(_TRIES):
-                if target is None:
-                    await self._buckets.require(bucket)
-                path = target or await self._lookup.place(bucket, key)
                 try:
-                    await self._fs.rename(source, path)
+                    await publish(path, replace=replace)
                 except FileNotFoundError:
+                    await self._buckets.require(bucket)
                     await self._make_parents(bucket, path, made)
+                except FileExistsError:
+                    replace = True  # what is there is no object: a link, say, that was put there by hand
+                    continue
                 except (IsADirectoryError, NotADirectoryError):
                     pass  # another key has taken the name meanwhile; there is another place
                 else:
                     return path.rpartition("/")[0]
-                target = None
+                path, current = await self._lookup.locate(bucket, key)
+                replace = current is not None
             raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
         except BaseException:
             for directory in reversed(made):
@@ -359,14 +356,22 @@ class Objects:
         if following is None or following.is_delete_marker:
             await self._remove(bucket, key, current)
         else:
-            directory = await self._put_in_place(bucket, key, following.path, current[0])
-            await self._fs.sync_directory(directory)
+            await self._bring_back(bucket, key, following, current[0], replace=True)
             await self._records.drop(bucket, key, current[1])
 
     async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
         if not version.is_delete_marker:
-            directory = await self._put_in_place(bucket, key, version.path, None)
-            await self._fs.sync_directory(directory)
+            path, _ = await self._lookup.locate(bucket, key)
+            await self._bring_back(bucket, key, version, path, replace=False)
+
+    async def _bring_back(self, bucket: str, key: str, version: StoredVersion, path: str, *, replace: bool) -> None:
+        """Make a stored version the latest again."""
+
+        async def publish(path: str, *, replace: bool) -> None:
+            await self._fs.rename(version.path, path)
+
+        directory = await self._put_in_place(bucket, key, publish, path, replace=replace)
+        await self._fs.sync_directory(directory)
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return the versions and markers of a key, newest first."""
@@ -389,7 +394,7 @@ class Objects:
                 newer: VersionInfo | None = None
                 for version in await self.list_versions(bucket, key):
                     if newer is not None and not version.is_delete_marker:
-                        found.append(replace(version, last_modified=newer.last_modified))
+                        found.append(with_changes(version, last_modified=newer.last_modified))
                     newer = version
         return sorted(found, key=lambda version: version.key)
 

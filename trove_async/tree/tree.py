@@ -13,7 +13,7 @@ from trove_async.tree.buckets import Buckets
 from trove_async.tree.filesystem import FileSystem
 from trove_async.tree.layout import Layout
 from trove_async.tree.listing import Listing
-from trove_async.tree.objects import Objects, OpenObject, Temporary
+from trove_async.tree.objects import Objects, OpenObject
 from trove_async.tree.sweep import Sweeper
 from trove_async.tree.uploads import Uploads
 from trove_async.types import ObjectInfo
@@ -38,17 +38,6 @@ class Tree:
         self.uploads = Uploads(fs, self.layout, self.buckets, self.objects, min_part_size=min_part_size)
         self.listing = Listing(fs, self.layout, self.buckets)
         self.sweeper = Sweeper(fs, self.layout, self.buckets)
-
-    async def create_temporary(self) -> Temporary:
-        """Make a file to write an object into."""
-        path = self.fs.temporary()
-        return Temporary(path, await self.fs.create(path))
-
-    async def discard(self, temporary: Temporary) -> None:
-        """Close a temporary, and remove it if it was not committed."""
-        await self.fs.close(temporary.handle)
-        if not temporary.committed:
-            await self.fs.unlink(temporary.path)
 
     async def copy(
         self,
@@ -86,7 +75,7 @@ class Tree:
             attributes = replace(source.attributes.for_key(src_key, dst_key), version_id=None)
         else:
             attributes = Attributes.of(dst_key, options.replace, source.attributes.checksums)
-        temporary = await self.create_temporary()
+        temporary = await self.fs.create_temporary()
         try:
             await self.fs.copy_data(source.handle, temporary.handle, checkpoint)
             return await self.objects.commit(
@@ -99,7 +88,7 @@ class Tree:
                 if_none_match=options.if_none_match,
             )
         finally:
-            await self.discard(temporary)
+            await self.fs.discard(temporary)
 
     async def restore(self, bucket: str, key: str, version_id: str, checkpoint: Checkpoint) -> ObjectInfo:
         """Make a copy of a version the latest."""
@@ -121,4 +110,4 @@ class Tree:
 
     async def prove_writable(self) -> None:
         """Write and remove a file."""
-        await self.discard(await self.create_temporary())
+        await self.fs.discard(await self.fs.create_temporary())

@@ -15,9 +15,9 @@ from trove_async.driver.options import CompleteOptions, PutOptions
 from trove_async.errors import InvalidPartError, UploadNotFoundError
 from trove_async.tree.attributes import Attributes, etag_of
 from trove_async.tree.buckets import Buckets, make_directories, remove_all
-from trove_async.tree.filesystem import FileSystem, Stat
+from trove_async.tree.filesystem import FileSystem, Stat, Temporary
 from trove_async.tree.layout import Layout
-from trove_async.tree.objects import Objects, Temporary
+from trove_async.tree.objects import Objects
 from trove_async.types import FrozenDict, ObjectInfo, PartInfo, UploadInfo
 
 __all__ = ["Uploads"]
@@ -112,8 +112,7 @@ class Uploads:
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             upload = await self.require(bucket, key, upload_id)
             checkpoint()
-            await self._fs.rename(temporary.path, f"{upload.path}/{number:05}")
-            temporary.committed = True
+            await self._fs.publish(temporary, f"{upload.path}/{number:05}", replace=True)
             await self._fs.sync_directory(upload.path)
         return PartInfo(number, etag_of(status), status.st_size)
 

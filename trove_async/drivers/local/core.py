@@ -232,7 +232,7 @@ class LocalCore(Driver):
     async def _store_buffer(
         self, buffer: Chunk, commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]], checkpoint: Checkpoint
     ) -> R:
-        temporary = await self._tree.create_temporary()
+        temporary = await self._fs.create_temporary()
         try:
             if len(buffer) <= _WRITE_SIZE:
                 await self._fs.write(temporary.handle, buffer)
@@ -243,7 +243,7 @@ class LocalCore(Driver):
                     await self._fs.write(temporary.handle, view[at : at + _STEP_SIZE])
             return await commit(temporary, checkpoint)
         finally:
-            await self._tree.discard(temporary)
+            await self._fs.discard(temporary)
 
     async def _store_stream(
         self,
@@ -253,9 +253,9 @@ class LocalCore(Driver):
     ) -> R:
         async def start(checkpoint: Checkpoint) -> Temporary:
             await begin()
-            return await self._tree.create_temporary()
+            return await self._fs.create_temporary()
 
-        temporary = await self._run(start, slow=True, discard=lambda t: run_sync(self._tree.discard(t)))
+        temporary = await self._run(start, slow=True, discard=lambda t: run_sync(self._fs.discard(t)))
         # A write that was given up, because it hangs, must not go on after its file was closed.
         busy = threading.Lock()
 
@@ -268,9 +268,9 @@ class LocalCore(Driver):
 
         async def discard() -> None:
             if self._slow is not None:
-                await held(lambda _: self._tree.discard(temporary))
+                await held(lambda _: self._fs.discard(temporary))
             elif busy.acquire(blocking=False):  # the store was closed meanwhile
-                run_sync(self._tree.discard(temporary))
+                run_sync(self._fs.discard(temporary))
 
         try:
             await _write_chunks(body, lambda data: held(lambda _: self._fs.write(temporary.handle, data)))
@@ -279,7 +279,7 @@ class LocalCore(Driver):
             await finish(
                 discard(),
                 timeout=self.cleanup_timeout,
-                leftover=f"the temporary file {temporary.path}",
+                leftover=f"the temporary file {temporary.path or 'of a put'}",
             )
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:

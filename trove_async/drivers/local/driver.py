@@ -61,11 +61,11 @@ class LocalDriver(LocalCore):
         """Join the parts in the kernel and commit them."""
 
         async def complete(checkpoint: Checkpoint) -> ObjectInfo:
-            temporary = await self._tree.create_temporary()
+            temporary = await self._fs.create_temporary()
             try:
                 return await self._tree.uploads.complete(bucket, key, upload_id, parts, options, temporary, checkpoint)
             finally:
-                await self._tree.discard(temporary)
+                await self._fs.discard(temporary)
 
         return await self._run(complete, slow=True)
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final
 
 from trove_async.body import Chunk
-from trove_async.tree import DirEntry, FileSystem
+from trove_async.tree import DirEntry, FileSystem, Temporary
 from trove_async.tree.layout import STRIPES, Layout
 
 __all__ = ["LocalFileSystem"]
@@ -26,6 +26,7 @@ _FICLONE: Final = 0x40049409
 """The ioctl that makes a file share another's blocks (Linux, ``FICLONE`` in ``linux/fs.h``)."""
 _COPY_STEP: Final = 64 * 1024 * 1024
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NAMELESS: Final = getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_CLOEXEC
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR})
 _NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _DOES_NOT_FIT: Final = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EDQUOT, *_NO_ATTRIBUTES})
@@ -59,6 +60,7 @@ class LocalFileSystem(FileSystem):
         self._scratch: str | None = None
         self._scratch_lock: int | None = None
         self._has_attributes = True
+        self._has_nameless = False
         self._stripes: list[_Stripe | None] = [None] * STRIPES
         self._stripes_lock = threading.Lock()
         _open.add(self)
@@ -76,6 +78,7 @@ class LocalFileSystem(FileSystem):
         swept = self.sweep_temporaries()
         self._take_scratch()
         self._has_attributes = self._probe_attributes()
+        self._has_nameless = self._probe_nameless()
         return swept
 
     def _take_scratch(self) -> None:
@@ -128,6 +131,26 @@ class LocalFileSystem(FileSystem):
             os.unlink(path)
         return True
 
+    def _probe_nameless(self) -> bool:
+        """Tell whether a file can be made without a name here, and be given one."""
+        path = self.temporary()
+        try:
+            descriptor = os.open(self._scratch or "", _NAMELESS, 0o600)
+        except OSError:
+            return False
+        try:
+            self._link_nameless(descriptor, path)
+            os.unlink(path)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _link_nameless(self, handle: int, path: str) -> None:
+        # With a directory's descriptor given, the call is one that follows the link in /proc: see open(2), O_TMPFILE.
+        os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=self._scratch_lock, follow_symlinks=True)
+
     def close_root(self) -> None:
         """Remove our folder of temporaries and let go of the locks."""
         if self._scratch is not None:
@@ -179,6 +202,31 @@ class LocalFileSystem(FileSystem):
     async def create(self, path: str) -> int:
         """Make a new file."""
         return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+
+    async def create_temporary(self) -> Temporary:
+        """Make a file without a name, where the file system can; it takes no directory to make and to tidy."""
+        if self._has_nameless:
+            return Temporary(os.open(self._scratch or "", _NAMELESS, 0o666))
+        path = self.temporary()
+        return Temporary(await self.create(path), path)
+
+    async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
+        """Link a file that has no name to its place; rename one that has, or that replaces another."""
+        if temporary.path is None and not replace:
+            self._link_nameless(temporary.handle, path)
+        else:
+            if temporary.path is None:
+                name = self.temporary()
+                self._link_nameless(temporary.handle, name)
+                temporary.path = name
+            os.rename(temporary.path, path)
+        temporary.committed = True
+
+    async def discard(self, temporary: Temporary) -> None:
+        """Close a temporary, and remove its name if it still has one."""
+        os.close(temporary.handle)
+        if temporary.path is not None and not temporary.committed:
+            await self.unlink(temporary.path)
 
     async def fstat(self, handle: int) -> os.stat_result:
         """Return the status of an open file."""
