@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,8 @@ from benchmarks.workloads import WORKLOADS, run_workload
 
 _PACKAGES = {"trove": "trove-async"}
 _TIMEOUT = 300
+_SETTLE = 6
+"""Seconds after many files were removed: meanwhile ext4 goes around inodes that were freed just now."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -49,9 +52,8 @@ async def _measure_one(name: str, backend: str, workload: str, root: Path, fsync
         await client.close()
 
 
-def _in_a_process(name: str, backend: str, workload: str, directory: Path | None, fsync: bool) -> Result | None:
+def _in_a_process(name: str, backend: str, workload: str, root: Path, fsync: bool) -> Result | None:
     """Measure in a process of its own, so that all clients have the same conditions."""
-    root = Path(tempfile.mkdtemp(prefix="trove-bench-", dir=directory))
     command = [sys.executable, "-m", "benchmarks", "--one", name, backend, workload, str(root)]
     try:
         done = subprocess.run(
@@ -61,7 +63,8 @@ def _in_a_process(name: str, backend: str, workload: str, directory: Path | None
         print(f"  {name}: gave up after {_TIMEOUT} s")
         return None
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        if WORKLOADS[workload].kind.endswith("stream"):
+            shutil.rmtree(root, ignore_errors=True)  # a gigabyte each
     *notes, last = done.stdout.strip().splitlines() or [""]
     for note in notes:
         print(f"  {name}: {note.strip()}")
@@ -80,16 +83,32 @@ def _run(arguments: argparse.Namespace) -> Measurements:
         for workload in wanted:
             if backend == "memory" and WORKLOADS[workload].kind.endswith("stream"):
                 continue  # a gigabyte in memory measures the allocator
-            # Rounds are interleaved, so that a machine that slows down slows all clients alike.
-            for number in range(arguments.rounds):
-                for client in clients:
-                    if make_client(client, backend, Path(), arguments.fsync) is None:
-                        continue
-                    result = _in_a_process(client, backend, workload, arguments.directory, arguments.fsync)
-                    if result is not None:
-                        measurements.setdefault((backend, workload, client), []).append(result)
-                print(f"{backend}: {workload}: round {number + 1} of {arguments.rounds}", flush=True)
+            with tempfile.TemporaryDirectory(prefix="trove-bench-", dir=arguments.directory) as directory:
+                _run_rounds(arguments, clients, backend, workload, Path(directory), measurements)
+            if backend == "local":
+                time.sleep(_SETTLE)
     return measurements
+
+
+def _run_rounds(
+    arguments: argparse.Namespace,
+    clients: list[str],
+    backend: str,
+    workload: str,
+    directory: Path,
+    measurements: Measurements,
+) -> None:
+    """Measure one workload; rounds are interleaved, so that a machine that slows down slows all clients alike."""
+    for number in range(arguments.rounds):
+        for client in clients:
+            if make_client(client, backend, Path(), arguments.fsync) is None:
+                continue
+            root = directory / f"{client}-{number}"
+            root.mkdir()
+            result = _in_a_process(client, backend, workload, root, arguments.fsync)
+            if result is not None:
+                measurements.setdefault((backend, workload, client), []).append(result)
+        print(f"{backend}: {workload}: round {number + 1} of {arguments.rounds}", flush=True)
 
 
 def main() -> None:
