@@ -58,7 +58,12 @@ async def list_files(request: web.Request) -> web.StreamResponse:
         raise web.HTTPBadRequest(text="limit is 1 to 1000")
     listing = request.app[STORE].list(BUCKET, query.get("prefix", ""), max_keys=int(limit), cursor=query.get("cursor"))
     objects = [
-        {"key": info.key, "size": info.size, "etag": info.etag, "last_modified": str(info.last_modified)}
+        {
+            "key": info.key,
+            "size": info.size,
+            "etag": info.etag,
+            "last_modified": info.last_modified and info.last_modified.isoformat(),
+        }
         async for info in listing
     ]
     return web.json_response({"objects": objects, "cursor": listing.cursor})

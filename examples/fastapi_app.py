@@ -51,9 +51,10 @@ async def download(key: str, store: Store) -> Response:
     return ObjectResponse(store, BUCKET, key, disposition="attachment")
 
 
-@routes.delete("/files/{key:path}", status_code=204)
-async def delete(key: str, store: Store) -> None:
+@routes.delete("/files/{key:path}")
+async def delete(key: str, store: Store) -> Response:
     await store.delete(BUCKET, key)
+    return Response(status_code=204)
 
 
 @routes.get("/files")

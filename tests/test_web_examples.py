@@ -23,7 +23,6 @@ from tests.web.serving import (
     aiohttp_serving,
     held,
     request,
-    temporaries,
     until,
     until_no_more_than,
     uvicorn_serving,
@@ -146,8 +145,7 @@ async def test_a_put_is_seen_as_an_event_until_the_client_goes_away(service: Ser
     await service.client.put("/files/warm-up", content=b"x")
     before = held(service.root)
     for _ in range(2):
-        answer, writer = await request(service.port, "GET", "/events?prefix=new/")
-        async with asyncio.timeout(SECONDS):
+        async with request(service.port, "GET", "/events?prefix=new/") as (answer, _), asyncio.timeout(SECONDS):
             head = (await answer.readuntil(b"\r\n\r\n")).lower()
             assert b" 200 ok" in head
             assert b"content-type: text/event-stream" in head
@@ -156,7 +154,6 @@ async def test_a_put_is_seen_as_an_event_until_the_client_goes_away(service: Ser
             await answer.readuntil(b"data: ")
             event = json.loads(await answer.readline())
         assert (event["key"], event["size"], event["etag"]) == ("new/photo", 5, stored.json()["etag"])
-        writer.transport.abort()
     await until_no_more_than(before, service.root)
 
 
@@ -166,16 +163,15 @@ async def test_an_upload_that_is_cut_off_leaves_nothing(service: Service, framin
     await service.client.put("/files/k", content=b"old")
     await service.client.aclose()
     before = held(service.root)
+    chunk = bytes(100_000)
     for _ in range(5):
-        _, writer = await request(service.port, "PUT", "/files/k", framing)
-        chunk = bytes(100_000)
-        for _ in range(20):
-            writer.write(b"186a0\r\n%s\r\n" % chunk if "chunked" in framing else chunk)
-        await writer.drain()
-        await until(lambda: temporaries(service.root), bool)  # the body is on its way to the disk
-        writer.transport.abort()
+        async with request(service.port, "PUT", "/files/k", framing) as (_, writer):
+            for _ in range(20):
+                writer.write(b"186a0\r\n%s\r\n" % chunk if "chunked" in framing else chunk)
+            await writer.drain()
+            await until(lambda: held(service.root).files, bool)  # the body is on its way to the disk
         await until_no_more_than(before, service.root)
-        assert temporaries(service.root) == []
+    assert [path for path in (service.root / ".trove" / "tmp").rglob("*") if path.is_file()] == []
     assert await service.store.read("files", "k") == b"old"
     assert [info.key async for info in service.store.list("files")] == ["k"]
 
@@ -188,11 +184,9 @@ async def test_downloads_that_are_cut_off_leave_nothing(service: Service) -> Non
     before = held(service.root)
 
     async def cut_off() -> None:
-        answer, writer = await request(service.port, "GET", "/files/big")
-        async with asyncio.timeout(SECONDS):
+        async with request(service.port, "GET", "/files/big") as (answer, _), asyncio.timeout(SECONDS):
             await answer.readexactly(100_000)
-        assert any(name.endswith("/files/big") for name in held(service.root).files)
-        writer.transport.abort()
+            assert any(name.endswith("/files/big") for name in held(service.root).files)
 
     for _ in range(5):
         await asyncio.gather(*(cut_off() for _ in range(10)))

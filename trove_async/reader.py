@@ -308,6 +308,7 @@ class ObjectReader:
         return result
 
     async def _guard(self, work: Awaitable[None]) -> None:
+        self._live = True  # from now on the stream may hold something again, whatever becomes of the work
         try:
             await self._use(work)
         except (PreconditionFailedError, NotFoundError) as error:
@@ -316,7 +317,6 @@ class ObjectReader:
         except BaseException:
             self._let_go()
             raise
-        self._live = True
 
     def _check_open(self) -> None:
         if self._closed:

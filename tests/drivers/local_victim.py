@@ -1,8 +1,9 @@
 """A process that writes to a local store until it is killed, and one that starts such processes quickly.
 
-``python -m tests.drivers.local_victim`` imports everything once and stays single-threaded; each line on its
-stdin, ``DSN SEED``, makes it fork a writer. It prints ``pid PID`` then, and ``dead`` when the writer is gone;
-the writer prints ``begin KEY N`` before and ``done KEY N`` after each operation. All of it is on one pipe, in order.
+``python -m tests.drivers.local_victim`` imports everything once and stays single-threaded; with the argument
+``named`` its writers give temporaries names, as they must where files cannot be without. Each line on its stdin,
+``DSN SEED``, makes it fork a writer. It prints ``pid PID`` then, and ``dead`` when the writer is gone; the
+writer prints ``begin KEY N`` before and ``done KEY N`` after each operation. All of it is on one pipe, in order.
 
 Every object says what it is: its sequence number is in its content, under a digest, and in its metadata.
 """
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import trove_async as trove
+from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.errors import ObjectNotFoundError
 
 BUCKET = "plain"
@@ -133,6 +135,8 @@ async def write(dsn: str, seed: int) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["named"]:
+        LocalFileSystem._probe_nameless = lambda self: False  # type: ignore[method-assign]
     for line in sys.stdin:
         dsn, seed = line.split()
         child = os.fork()

@@ -31,9 +31,9 @@ LARGE = {"a": "x" * 10_000, "b": "☃" * 5_000}
 LARGEST = {"a": "x" * 60_000}
 
 
-@pytest.fixture(params=["attributes", "attributes of 4 KiB", "no attributes"])
+@pytest.fixture(params=["attributes", "attributes of 4 KiB", "no attributes", "no nameless files"])
 def attributes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make files hold attributes as they do here, up to 4 KiB as on ext4, and not at all."""
+    """Make files hold attributes as they do here, up to 4 KiB as on ext4, and not at all; and be named always."""
     kind: str = request.param
     original = LocalFileSystem.set_attribute
 
@@ -41,8 +41,10 @@ def attributes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         assert kind != "no attributes"
         return len(value) <= LIMIT and await original(self, handle, value)
 
-    if kind != "attributes":
+    if "attributes " in kind or kind == "no attributes":
         monkeypatch.setattr(LocalFileSystem, "set_attribute", set_attribute)
+    if kind == "no nameless files":
+        monkeypatch.setattr(LocalFileSystem, "_probe_nameless", lambda self: False)
     if kind == "no attributes":
         monkeypatch.setattr(LocalFileSystem, "_probe_attributes", lambda self: False)
     return kind

@@ -28,7 +28,8 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 async def uvicorn_serving(app: Any) -> AsyncIterator[int]:
     """Serve an ASGI app, its lifespan included, and yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", ws="none"))
+        config = uvicorn.Config(app, log_level="error", lifespan="on", ws="none", timeout_graceful_shutdown=SECONDS)
+        server = uvicorn.Server(config)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         try:
             async with asyncio.timeout(SECONDS):
@@ -52,12 +53,16 @@ async def aiohttp_serving(app: web.Application, **options: Any) -> AsyncIterator
         await runner.cleanup()
 
 
-async def request(port: int, method: str, path: str, headers: str = "") -> Connection:
-    """Send the head of a request and return the connection; ``headers`` are whole lines."""
+@asynccontextmanager
+async def request(port: int, method: str, path: str, headers: str = "") -> AsyncIterator[Connection]:
+    """Send the head of a request and yield the connection, which is cut off in the end; ``headers`` are whole lines."""
     answer, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
-    await writer.drain()
-    return answer, writer
+    try:
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+        await writer.drain()
+        yield answer, writer
+    finally:
+        writer.transport.abort()
 
 
 @dataclass(frozen=True)
@@ -77,11 +82,6 @@ def held(root: Path) -> Held:
     # The store keeps the locks that it has used open until it is closed.
     ours = [name for name in files if name.startswith(f"{root}/") and "/.trove/locks/" not in name]
     return Held(ours, len(asyncio.all_tasks()))
-
-
-def temporaries(root: Path) -> list[Path]:
-    """Return what puts to a local store that are under way, or were, have left."""
-    return [path for path in (root / ".trove" / "tmp").rglob("*") if path.is_file() and path.stat().st_size]
 
 
 async def until(look: Callable[[], T], satisfied: Callable[[T], object]) -> None:

@@ -39,9 +39,8 @@ async def test_a_client_that_goes_away_ends_its_download(
     stream = Endless(stalls=stalls)
     async with serving(stream, handler_cancellation=handler_cancellation) as port:
         before = len(asyncio.all_tasks())
-        answer, writer = await request(port, "GET", "/o/k")
-        await answer.readuntil(b"\r\n\r\n")
-        writer.transport.abort()
+        async with request(port, "GET", "/o/k") as (answer, _):
+            await answer.readuntil(b"\r\n\r\n")
         await until(lambda: len(asyncio.all_tasks()), lambda tasks: tasks <= before)
     assert stream.ended
     assert caplog.messages == []
@@ -63,12 +62,8 @@ async def test_a_download_that_breaks_is_cut_off_and_logged(
             raise error
 
     stream = Breaking()
-    async with serving(stream) as port:
-        answer, writer = await request(port, "GET", "/o/k")
-        async with asyncio.timeout(SECONDS):
-            received = await answer.read()
-        writer.close()
-        await writer.wait_closed()
+    async with serving(stream) as port, request(port, "GET", "/o/k") as (answer, _), asyncio.timeout(SECONDS):
+        received = await answer.read()
     assert b"Content-Length: 1000000" in received
     assert received.endswith(b"\r\n\r\nx")
     assert stream.ended
@@ -82,11 +77,10 @@ async def test_an_upload_that_is_cut_off_is_no_error_of_the_server(
     await store.put("b", "k", b"old")
     async with aiohttp_serving(aiohttp_site(store, {}, {})) as port:
         before = len(asyncio.all_tasks())
-        for framing in ("Content-Length: 100\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(f"PUT /o/k HTTP/1.1\r\nHost: x\r\n{framing}".encode())
-            await until(lambda: len(asyncio.all_tasks()), lambda tasks: tasks > before)
-            writer.transport.abort()
+        for framing, body in (("Content-Length: 100", b"abc"), ("Transfer-Encoding: chunked", b"3\r\nabc\r\n")):
+            async with request(port, "PUT", "/o/k", f"{framing}\r\n") as (_, writer):
+                writer.write(body)
+                await until(lambda: len(asyncio.all_tasks()), lambda tasks: tasks > before)
             await until(lambda: len(asyncio.all_tasks()), lambda tasks: tasks <= before)
     assert await store.read("b", "k") == b"old"
     assert caplog.messages == []

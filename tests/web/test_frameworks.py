@@ -33,7 +33,13 @@ DATA = bytes(range(100))
 @frameworks
 async def test_an_object_is_served_with_what_is_stored_with_it(framework: str, store: trove.Trove) -> None:
     info = await store.put(
-        "b", "a.png", DATA, cache_control="max-age=60", content_disposition="inline", content_encoding="identity"
+        "b",
+        "a.png",
+        DATA,
+        cache_control="max-age=60",
+        content_disposition="inline",
+        content_encoding="identity",
+        metadata={"owner": "an internal id"},
     )
     async with site(framework, store) as client:
         answer = await client.get("/o/a.png")
@@ -52,6 +58,7 @@ async def test_an_object_is_served_with_what_is_stored_with_it(framework: str, s
     }
     assert expected.items() <= dict(answer.headers).items()
     assert expected.items() <= dict(head.headers).items()
+    assert "internal" not in str(answer.headers) + str(head.headers)
 
 
 @frameworks

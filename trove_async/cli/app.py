@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import typer
 
 import trove_async
-from trove_async.cli import buckets, conformance, lifecycle, listing, objects, presign, tags, trees, versions, watching
+from trove_async.cli import (
+    buckets,
+    conformance,
+    lifecycle,
+    listing,
+    objects,
+    presign,
+    removal,
+    tags,
+    trees,
+    versions,
+    watching,
+)
 from trove_async.cli.command import global_options
 from trove_async.cli.errors import ExitCode
 from trove_async.cli.output import Output
@@ -17,14 +29,14 @@ __all__ = ["run"]
 
 _HELP: Final = """Objects in any store.
 
-A NAME is a DSN that goes on to bucket and key (local:///srv/data/bucket/key), or bucket/key of the store that --store or
-TROVE_DSN names. For cp and mv, a name that begins with /, ./, ../ or ~ is a file of this machine.
+A NAME is a DSN that goes on to bucket and key (local:///srv/data/bucket/key), or bucket/key of the store that
+--store or TROVE_DSN names. For cp and mv, a name that begins with /, ./, ../ or ~ is a file of this machine.
 """
 
 # Without Rich's markup: its boxes take several lines, and errors here take one.
 _app = typer.Typer(name="trove", rich_markup_mode=None, pretty_exceptions_enable=False)
 global_options(_app, _HELP, trove_async.__version__)
-for room in (listing, objects, trees, buckets, presign, watching, tags, versions, lifecycle, conformance):
+for room in (listing, trees, removal, objects, buckets, presign, watching, tags, versions, lifecycle, conformance):
     room.register(_app)
 
 _ParseError: Final = typer.BadParameter.mro()[1]
@@ -43,8 +55,11 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if not isinstance(error, _ParseError):
             raise
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "trove"
-        Output().error(f"{' '.join(error.format_message().split())} (see {path} --help)")
+        Output().error(_in_one_line(error))
         return ExitCode.USAGE
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _in_one_line(error: Any) -> str:
+    path = error.ctx.command_path if error.ctx is not None else "trove"
+    return f"{' '.join(error.format_message().split())} (see {path} --help)"

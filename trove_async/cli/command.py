@@ -14,7 +14,7 @@ from trove_async.cli.completion import complete_name
 from trove_async.cli.running import execute
 from trove_async.cli.session import Session, Settings
 
-__all__ = ["STORE_VARIABLE", "Jobs", "Literally", "Name", "Names", "VersionID", "command", "global_options"]
+__all__ = ["STORE_VARIABLE", "AnyNames", "Jobs", "Literally", "Name", "Names", "VersionID", "command", "global_options"]
 
 P = ParamSpec("P")
 
@@ -51,7 +51,8 @@ _COMMON: Final = (
 """The options of every command; they may also stand before its name."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_name, show_default=False)]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", autocompletion=complete_name, show_default=False)]
+Names = Annotated[list[str], typer.Argument(metavar="NAME", autocompletion=complete_name, show_default=False)]
+AnyNames = Annotated[list[str] | None, typer.Argument(metavar="NAME", autocompletion=complete_name, show_default=False)]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1000, help="How many at once.")]
 Literally = Annotated[bool, typer.Option("--literal", help="Take * and ? in names as they are.")]
 VersionID = Annotated[str | None, typer.Option("--version-id", help="Another version than the latest.")]
@@ -59,9 +60,7 @@ VersionID = Annotated[str | None, typer.Option("--version-id", help="Another ver
 
 def command(
     app: typer.Typer, name: str
-) -> Callable[
-    [Callable[Concatenate[Session, P], Awaitable[None]]], Callable[Concatenate[Session, P], Awaitable[None]]
-]:
+) -> Callable[[Callable[Concatenate[Session, P], Awaitable[None]]], Callable[Concatenate[Session, P], Awaitable[None]]]:
     """Register an async function as a command; its docstring is the help.
 
     Its first parameter is the `Session`, the others are arguments and options as Typer knows them; those of

@@ -10,7 +10,6 @@ import trove_async
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import StoreName, parse_name
 from trove_async.errors import TroveError
-from trove_async.listing import Item
 
 __all__ = ["complete_name"]
 
@@ -39,5 +38,4 @@ async def _complete(dsn: str, incomplete: str) -> list[str]:
     async with trove_async.open(dsn) as store:
         if not slash:
             return [f"{found.name}/" for found in await store.list_buckets() if found.name.startswith(bucket)]
-        item: Item
         return [f"{bucket}/{item.key}" async for item in store.list(bucket, prefix, delimiter="/", max_keys=_MOST)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from trove_async.cli.command import Literally, Names, command
+from trove_async.cli.command import AnyNames, Literally, command
 from trove_async.cli.output import Output, object_fields
 from trove_async.cli.patterns import expand, is_pattern
 from trove_async.cli.session import Place, Session
-from trove_async.errors import NotFoundError, ObjectNotFoundError, TroveError
+from trove_async.errors import ObjectNotFoundError, TroveError
 from trove_async.listing import Item
 from trove_async.types import BucketInfo, ObjectInfo
 
@@ -26,16 +28,20 @@ def register(app: typer.Typer) -> None:
 
 
 async def ls(
-    session: Session, names: Names = [], recursive: Recursive = False, long: Long = False, literal: Literally = False
+    session: Session,
+    names: AnyNames = None,
+    recursive: Recursive = False,
+    long: Long = False,
+    literal: Literally = False,
 ) -> None:
-    """List buckets, or what is in a bucket or below a prefix.
+    """List buckets, objects and folders.
 
     Without a name, the buckets. * and ? stand for text within a level, ** for any.
     """
     printer = _Printer(session.output, long)
     if not names:
         await _list_buckets(session, session.store_dsn(None), printer)
-    for name in names:
+    for name in names or ():
         try:
             place = await session.place(name)
             if not place.bucket:
@@ -43,7 +49,7 @@ async def ls(
             elif not literal and is_pattern(place.key):
                 await _list_pattern(place, recursive, printer)
             else:
-                await _list_place(place, name, recursive, printer)
+                await _list_place(place, recursive, printer)
         except (TroveError, OSError) as error:
             session.fail(error)
 
@@ -66,7 +72,7 @@ async def _list_pattern(place: Place, recursive: bool, printer: _Printer) -> Non
         raise ObjectNotFoundError("nothing matches", operation="ls", bucket=place.bucket, key=place.key)
 
 
-async def _list_place(place: Place, name: str, recursive: bool, printer: _Printer) -> None:
+async def _list_place(place: Place, recursive: bool, printer: _Printer) -> None:
     """Print the object of that name, and what is below it as a folder."""
     store, bucket, key = place
     folder = key if not key or key.endswith("/") else key + "/"
@@ -81,3 +87,37 @@ async def _list_place(place: Place, name: str, recursive: bool, printer: _Printe
         found = True
     if not found:
         raise ObjectNotFoundError("no object, and nothing below it", operation="ls", bucket=bucket, key=key)
+
+
+async def _below(place: Place, folder: str, recursive: bool) -> AsyncIterator[Item]:
+    if recursive:
+        async for info in place.store.list(place.bucket, folder):
+            yield info
+    else:
+        async for item in place.store.list(place.bucket, folder, delimiter="/"):
+            yield item
+
+
+class _Printer:
+    def __init__(self, output: Output, long: bool) -> None:
+        self._output = output
+        self._long = long
+
+    def buckets(self, buckets: Iterable[BucketInfo]) -> None:
+        for bucket in buckets:
+            values = {"type": "bucket", "name": bucket.name, "created_at": bucket.created_at}
+            self._output.record(values, self._line(bucket.created_at, None, bucket.name))
+
+    def item(self, bucket: str, item: Item) -> None:
+        name = f"{bucket}/{item.key}"
+        if isinstance(item, ObjectInfo):
+            self._output.record(object_fields(bucket, item), self._line(item.last_modified, item.size, name))
+        else:
+            values = {"type": "prefix", "bucket": bucket, "prefix": item.prefix}
+            self._output.record(values, self._line(None, None, name))
+
+    def _line(self, time: datetime | None, size: int | None, name: str) -> str:
+        if not self._long:
+            return name
+        shown = "-" if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
+        return f"{shown:20}  {'-' if size is None else size:>14}  {name}"

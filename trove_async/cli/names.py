@@ -129,8 +129,8 @@ def _split_local(dsn: DSN, is_root: IsRoot) -> tuple[str, str]:
     if len(roots) > 1:
         # Not the innermost: then whoever may store an object named "x/.trove/y" could make "x" a store of its own.
         raise UsageError(
-            f"both {roots[0]!r} and {roots[-1]!r} have .trove: say which is the store with --store {dsn.scheme}://PATH, "
-            "and name the object as bucket/key"
+            f"both {roots[0]!r} and {roots[-1]!r} have .trove: say which one is the store with --store "
+            f"{dsn.scheme}://PATH, and name the object as bucket/key"
         )
     root = roots[0]
     return quote(root), path[len(root) :].lstrip("/")

@@ -31,12 +31,13 @@ class Output:
         self.quiet = quiet
         self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
-    def record(self, values: Mapping[str, Any], text: str | None) -> None:
-        """Print one result: its values as JSON, or its text; None for what people need not read."""
+    def record(self, values: Mapping[str, Any], *lines: str) -> None:
+        """Print one result: its values as JSON, or as lines; none where people need not be told."""
         if self.json:
             print(json.dumps({name: plain(value) for name, value in values.items()}, ensure_ascii=False))
-        elif text is not None:
-            print("\n".join(map(printable, text.split("\n"))))
+        else:
+            for line in lines:
+                print(printable(line))
 
     def flush(self) -> None:
         """Send off what was printed."""
@@ -55,7 +56,8 @@ class Output:
     def shows_progress(self) -> bool:
         """Tell whether anyone would see a progress bar."""
         # Not `console.is_terminal`, which environment variables can make true.
-        return not self.quiet and sys.stderr.isatty()
+        seen = not self.quiet and sys.stderr.isatty()
+        return seen and not (self.json and sys.stdout.isatty())  # results would run into the bar
 
 
 def object_fields(bucket: str, info: ObjectInfo) -> dict[str, Any]:

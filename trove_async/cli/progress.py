@@ -46,6 +46,9 @@ def _bytes_progress(output: Output) -> Progress:
         console=output.console,
         disable=not output.shows_progress,
         transient=True,
+        # Else Rich would send the results, on standard output, to standard error.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 
@@ -58,10 +61,13 @@ async def tally_bar(output: Output, tally: Tally) -> AsyncIterator[None]:
             return
         task = bar.add_task("", total=None)
 
+        def show() -> None:
+            text = f"{tally.done:,} of {tally.jobs:,}"
+            bar.update(task, description=text, completed=tally.moved, total=tally.size)
+
         async def follow() -> None:
             while True:
-                text = f"{tally.done:,} of {tally.jobs:,}"
-                bar.update(task, description=text, completed=tally.moved, total=tally.size)
+                show()
                 await asyncio.sleep(_REFRESH)
 
         following = asyncio.create_task(follow())
@@ -70,6 +76,7 @@ async def tally_bar(output: Output, tally: Tally) -> AsyncIterator[None]:
         finally:
             following.cancel()
             await asyncio.wait({following})
+            show()
 
 
 @asynccontextmanager
@@ -107,5 +114,8 @@ async def count_bar(output: Output, description: str) -> AsyncIterator[CountBar]
         console=output.console,
         disable=not output.shows_progress,
         transient=True,
+        # Else Rich would send the results, on standard output, to standard error.
+        redirect_stdout=False,
+        redirect_stderr=False,
     ) as bar:
         yield CountBar(bar, description)

@@ -9,7 +9,9 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from trove_async.cli.errors import ExitCode, code_of, line_of
 from trove_async.cli.session import Session, Settings
@@ -18,19 +20,23 @@ __all__ = ["Work", "execute"]
 
 Work = Callable[[Session], Awaitable[None]]
 
-_CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+_CODES: Final = {
+    signal.SIGHUP: ExitCode.HUNG_UP,
+    signal.SIGINT: ExitCode.INTERRUPTED,
+    signal.SIGTERM: ExitCode.TERMINATED,
+}
 
 
 def execute(work: Work, settings: Settings) -> int:
     """Run a command to its end and return its exit code.
 
-    SIGINT and SIGTERM cancel it: what is half done is cleaned up, which the library bounds in time, and
-    the process ends with 130 or 143.
+    SIGINT, SIGTERM and SIGHUP cancel it: what is half done is cleaned up, which the library bounds in time, and
+    the code is 130, 143 or 129. One that the process was started to ignore stays ignored, as `nohup` wants it.
     """
     session = Session(settings)
-    _tell_in_one_line(session)
     try:
-        code = asyncio.run(_supervised(work, session))
+        with _in_one_line(session):
+            code = asyncio.run(_supervised(work, session))
         session.output.flush()
     except BrokenPipeError:
         return _give_up_output()
@@ -55,7 +61,8 @@ async def _supervised(work: Work, session: Session) -> ExitCode:
             received.append(number)
             task.cancel()
 
-    for number in _CODES:
+    handled = [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in handled:
         loop.add_signal_handler(number, interrupt, number)
     try:
         async with session:
@@ -66,7 +73,7 @@ async def _supervised(work: Work, session: Session) -> ExitCode:
         session.output.note("interrupted")
         return _CODES[received[0]]
     finally:
-        for number in _CODES:
+        for number in handled:
             loop.remove_signal_handler(number)
     return session.exit_code
 
@@ -93,20 +100,31 @@ class _OneLine(logging.Formatter):
         return super().format(record).strip()
 
 
-def _tell_in_one_line(session: Session) -> None:
-    """Make warnings and the library's log lines look like the command's own."""
+class _Lines(logging.Handler):
+    """Prints what the library logs like the command's own errors."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(logging.WARNING)
+        self._session = session
+        self.setFormatter(_OneLine())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._session.output.error(self.format(record))
+
+
+@contextmanager
+def _in_one_line(session: Session) -> Iterator[None]:
+    """Have the library's warnings and log lines told as the command's own; with --debug they are left as they are."""
     if session.settings.debug:
+        yield
         return
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            session.output.error(self.format(record))
-
-    handler = Handler(logging.WARNING)
-    handler.setFormatter(_OneLine())
-    logging.getLogger("trove_async").handlers = [handler]
-
-    def show(message: Warning | str, *_where: object, **_more: object) -> None:
-        session.output.error(f"warning: {message}")
-
-    warnings.showwarning = show
+    handler = _Lines(session)
+    logger = logging.getLogger("trove_async")
+    logger.addHandler(handler)
+    shown = warnings.showwarning
+    warnings.showwarning = lambda message, *_where, **_more: session.output.error(f"warning: {message}")
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        logger.removeHandler(handler)

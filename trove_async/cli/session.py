@@ -58,10 +58,20 @@ class Session:
         """Return what the failures so far stand for."""
         return combined(self._failures)
 
-    def fail(self, error: BaseException) -> None:
-        """Tell of an error and go on; the exit code will say so too."""
+    def fail(self, error: BaseException, about: str | None = None) -> None:
+        """Tell of an error and go on; the exit code will say so too.
+
+        Args:
+            error: what went wrong.
+            about: what it is about, where that is not in the message.
+
+        Raises:
+            BrokenPipeError: this is the error: whoever read the results has gone, and there is nothing to go on for.
+        """
+        if isinstance(error, BrokenPipeError):
+            raise error
         self._failures.append(code_of(error))
-        self.output.error(line_of(error))
+        self.output.error(line_of(error) if about is None else f"{about}: {line_of(error)}")
 
     def parse(self, name: str) -> Name:
         """Return what a name stands for; `parse_name` says how."""

@@ -228,13 +228,18 @@ def _whole_seconds(moment: datetime | None) -> datetime | None:
 
 
 def object_headers(
-    info: ObjectInfo, *, content_type: str | None = None, content_disposition: str | None = None
+    info: ObjectInfo,
+    *,
+    content_type: str | None = None,
+    content_disposition: str | None = None,
+    metadata: bool = True,
 ) -> list[tuple[str, str]]:
     """Return the headers that describe an object, but for its length.
 
     Args:
         info: of the object.
         content_type, content_disposition: said instead of what is stored.
+        metadata: whether its metadata are said.
 
     A value that cannot stand in a header is left out, whatever backend it came from.
     """
@@ -253,7 +258,7 @@ def object_headers(
         *(
             (METADATA_PREFIX + name, quote(value, safe=""))
             for name, value in info.metadata.items()
-            if _METADATA_NAME.match(name)
+            if metadata and _METADATA_NAME.match(name)
         ),
     ]
     return [(name, value) for name, value in found if value and value.isascii() and value.isprintable()]

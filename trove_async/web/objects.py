@@ -99,11 +99,13 @@ class Overrides:
 
     Attributes:
         content_type, content_disposition: of the object.
+        metadata: whether the object's own is sent.
         headers: sent with the object, instead of those of the same name; not with errors.
     """
 
     content_type: str | None = None
     content_disposition: str | None = None
+    metadata: bool = True
     headers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -115,7 +117,7 @@ class Overrides:
         disposition: Disposition | None = None,
         filename: str | None = None,
     ) -> Self:
-        """Return what an application says about the object that it serves.
+        """Return what an application says about the object that it serves; metadata, which may be its own, is not sent.
 
         Args:
             key: of the object; what follows its last slash is the filename, if there is none.
@@ -129,14 +131,19 @@ class Overrides:
         if content_type is not None:
             check_content_type(content_type)
         if disposition is None and filename is None:
-            return cls(content_type)
+            return cls(content_type, metadata=False)
         name = key.rpartition("/")[2] if filename is None else filename
-        return cls(content_type, content_disposition(disposition or "attachment", name))
+        return cls(content_type, content_disposition(disposition or "attachment", name), metadata=False)
 
     def describe(self, info: ObjectInfo) -> list[tuple[str, str]]:
         """Return the headers that describe an object."""
         return self._replaced(
-            object_headers(info, content_type=self.content_type, content_disposition=self.content_disposition)
+            object_headers(
+                info,
+                content_type=self.content_type,
+                content_disposition=self.content_disposition,
+                metadata=self.metadata,
+            )
         )
 
     def describe_unmodified(self, info: ObjectInfo) -> list[tuple[str, str]]:

@@ -1,0 +1,84 @@
+"""`Shell`: runs the command as a process, as people and scripts do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COMMAND = [sys.executable, "-m", "trove_async.cli"]
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that is over."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+
+class Shell:
+    """A folder, and a store in it that ``TROVE_DSN`` names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "store"
+        self.root.mkdir()
+        self.dsn = f"local://{self.root}?fsync=0"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TROVE_")},
+            "TROVE_DSN": self.dsn,
+        }
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a run; its output comes through pipes unless ``options`` say otherwise."""
+        settings: dict[str, Any] = {
+            "cwd": self.folder,
+            "env": self.environment,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            # A process that is started in the background may have been told to ignore SIGINT.
+            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        }
+        return subprocess.Popen([*COMMAND, *arguments], **settings | options)
+
+    def run(self, *arguments: str, stdin: bytes = b"", **environment: str | None) -> Done:
+        """Run to the end; ``environment`` changes variables, None removes one."""
+        variables = {**self.environment, **environment}
+        env = {name: value for name, value in variables.items() if value is not None}
+        with self.start(*arguments, stdin=subprocess.PIPE, env=env) as process:
+            out, err = process.communicate(stdin, timeout=PATIENCE)
+        return Done(process.returncode, out, err.decode())
+
+    def ok(self, *arguments: str, stdin: bytes = b"") -> Done:
+        """Run to the end, which has to be a good one."""
+        done = self.run(*arguments, stdin=stdin)
+        assert done.code == 0, f"{arguments} ended with {done.code}: {done.err}"
+        return done
+
+    def write(self, path: str, data: bytes) -> Path:
+        """Write a file in the folder."""
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        return target

@@ -1,0 +1,149 @@
+"""Ctrl-C and its like, at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.shell import PATIENCE, Shell
+from tests.drivers.local_harness import residue_of
+
+COUNT = 300
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def tree(shell: Shell) -> Path:
+    random_bytes = random.Random(1).randbytes
+    for number in range(COUNT):
+        shell.write(f"tree/{number % 5}/{number}", random_bytes(4096 if number % 10 else 2 * 1024 * 1024))
+    return shell.folder / "tree"
+
+
+def interrupted(shell: Shell, arguments: list[str], after: int, number: signal.Signals) -> int:
+    """Send a signal once so many copies were told of; return how many were told of in all."""
+    with shell.start(*arguments, "--json", "-q") as process:
+        assert process.stdout is not None
+        told = 0
+        for _ in process.stdout:
+            told += 1
+            if told == after:
+                process.send_signal(number)
+        process.wait(PATIENCE)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + number
+    return told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_upload_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree: Path, number: signal.Signals) -> None:
+    trove("mb", "b")
+    whole = digests(tree)
+    command = ["cp", "-r", "./tree", "b/t", "-j", "4"]
+    after = random.Random().randint(1, COUNT // 2)
+    interrupted(shell, command, after, number)
+    there = digests(shell.root / "b")
+    assert after <= len(there) < COUNT, f"interrupted after {after}"
+    assert there == {f"t/{name}": whole[name] for name in whole if f"t/{name}" in there}
+    assert residue_of(shell.root) == []
+    again = trove(*command, "--json")
+    assert again.code == 0
+    outcomes = [record["outcome"] for record in again.records]
+    assert outcomes.count("unchanged") == len(there)
+    assert digests(shell.root / "b") == {f"t/{name}": digest for name, digest in whole.items()}
+
+
+def test_a_download_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree: Path) -> None:
+    trove("mb", "b")
+    trove("cp", "-r", "./tree", "b/t")
+    whole = digests(tree)
+    command = ["cp", "-r", "b/t", "./back", "-j", "4"]
+    interrupted(shell, command, random.Random().randint(1, COUNT // 2), signal.SIGINT)
+    there = digests(shell.folder / "back")
+    assert there == {name: whole[name] for name in there}
+    assert len(there) < COUNT
+    again = trove(*command, "--json")
+    assert (again.code, len(again.records)) == (0, COUNT)
+    assert digests(shell.folder / "back") == whole
+
+
+def test_a_put_that_waits_for_its_input_can_be_interrupted(shell: Shell, trove: Run) -> None:
+    trove("mb", "b")
+    reading, writing = os.pipe()
+    with shell.start("put", "-", "b/k", stdin=reading) as process:
+        os.close(reading)
+        os.write(writing, b"some of it")
+        while not (found := list((shell.root / ".trove" / "tmp").glob("*/*"))) and process.poll() is None:
+            pass  # until the temporary shows that the body is being read
+        assert found
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    os.close(writing)
+    assert (process.returncode, err) == (130, b"trove: interrupted\n")
+    assert trove("ls", "b").lines == []
+    assert residue_of(shell.root) == []
+
+
+def test_a_cat_that_nobody_reads_can_be_interrupted(shell: Shell, trove: Run) -> None:
+    trove("mb", "b")
+    trove("put", "-", "b/k", stdin=bytes(4 * 1024 * 1024))
+    with shell.start("cat", "b/k") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"\0"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+
+
+def test_a_watch_tells_events_as_they_come_and_ends_at_once(shell: Shell, trove: Run) -> None:
+    trove("mb", "b")
+    with shell.start("watch", "b/in/", "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"trove: watching b/in/\n"
+        trove("put", "-", "b/out", stdin=b"1")
+        trove("put", "-", "b/in/k", stdin=b"12345")
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (130, b"", b"trove: interrupted\n")
+    assert b'"type": "object.created"' in line
+    assert b'"key": "in/k", "size": 5' in line
+
+
+def test_a_watch_can_end_by_itself(shell: Shell, trove: Run) -> None:
+    trove("mb", "b")
+    trove("put", "-", "b/k", stdin=b"1")
+    with shell.start("watch", "b", "--count", "1", "--event", "deleted") as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        trove("put", "-", "b/other", stdin=b"1")
+        trove("rm", "b/k")
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert out.endswith(b"  deleted  b/k\n")
+
+
+def test_a_signal_that_is_ignored_stays_so(shell: Shell, trove: Run) -> None:
+    trove("mb", "b")
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    with shell.start("watch", "b", "--count", "1", preexec_fn=ignore) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(signal.SIGHUP)
+        trove("put", "-", "b/k", stdin=b"1")
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0

@@ -1,0 +1,114 @@
+"""What is different on a terminal, and where a reader goes away."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.shell import PATIENCE, Shell
+
+CURSOR_UP_OR_CLEAR = b"\x1b["
+
+
+def on_terminal(shell: Shell, *arguments: str, answer: bytes = b"", stdout: int | None = None) -> tuple[int, bytes]:
+    """Run on a terminal of its own; return the code and all that was shown on it."""
+    ours, theirs = pty.openpty()
+    output = theirs if stdout is None else stdout
+    environment = {**shell.environment, "TERM": "xterm", "COLUMNS": "100"}
+    with shell.start(*arguments, stdin=theirs, stdout=output, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        answered = not answer
+        while select.select([ours], [], [], PATIENCE)[0]:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not answered and shown.endswith(b"[y/N] "):
+                answered = True
+                os.write(ours, answer)
+        code = process.wait(PATIENCE)
+    os.close(ours)
+    return code, shown
+
+
+@pytest.fixture
+def tree(shell: Shell, trove: Run) -> Path:
+    for number in range(20):
+        shell.write(f"tree/{number}", bytes(100_000))
+    trove("mb", "b")
+    return shell.folder / "tree"
+
+
+def test_progress_shows_on_a_terminal_and_results_stay_clean(shell: Shell, tree: Path) -> None:
+    reading, writing = os.pipe()
+    code, shown = on_terminal(shell, "cp", "-r", "./tree", "b/t", "--json", stdout=writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as results:
+        lines = results.read().splitlines()
+    assert code == 0
+    assert CURSOR_UP_OR_CLEAR in shown
+    assert b"of 20" in shown
+    assert b"trove: 20 copied, 0 unchanged" in shown
+    assert len(lines) == 20
+    assert all(line.startswith(b"{") and line.endswith(b"}") for line in lines)
+
+
+def test_quiet_shows_nothing_on_a_terminal(shell: Shell, tree: Path) -> None:
+    assert on_terminal(shell, "cp", "-r", "--quiet", "./tree", "b/t") == (0, b"")
+
+
+def test_no_progress_without_a_terminal(shell: Shell, tree: Path) -> None:
+    done = shell.run("cp", "-r", "./tree", "b/t", FORCE_COLOR="1")
+    assert (done.code, done.out, done.err) == (0, b"", "trove: 20 copied, 0 unchanged\n")
+
+
+@pytest.mark.parametrize(("answer", "left"), [(b"n\n", 2), (b"\n", 2), (b"\x04", 2), (b"y\n", 0)])
+def test_rm_asks_on_a_terminal(shell: Shell, trove: Run, answer: bytes, left: int) -> None:
+    trove("mb", "b")
+    for key in ("b/t/1", "b/t/2"):
+        trove("put", "-", key)
+    code, shown = on_terminal(shell, "rm", "-r", "b/t", answer=answer)
+    assert (code, b"remove all of 'b/t'? [y/N]" in shown) == (0, True)
+    assert len(trove("ls", "-r", "b").lines) == left
+
+
+@pytest.mark.parametrize("arguments", [["cat", "b/big"], ["ls", "-r", "b"]])
+def test_a_reader_that_goes_away_is_no_error(shell: Shell, trove: Run, tree: Path, arguments: list[str]) -> None:
+    trove("put", "-", "b/big", stdin=bytes(1024 * 1024))
+    for number in range(3):
+        trove("cp", "-r", "./tree", f"b/{'x' * 250}/{number}")
+    reading, writing = os.pipe()
+    with shell.start(*arguments, stdout=writing) as process:
+        os.close(writing)
+        os.close(reading)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (141, b"")
+
+
+def test_output_that_has_no_room_is_an_error(shell: Shell, trove: Run) -> None:
+    trove("mb", "b")
+    trove("put", "-", "b/k", stdin=b"1")
+    for arguments in (["cat", "b/k"], ["ls", "b"]):
+        with open("/dev/full", "wb") as full, shell.start(*arguments, stdout=full) as process:
+            _, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, err.count(b"\n")) == (1, 1)
+        assert err.startswith(b"trove: ")
+
+
+def test_a_pipeline(shell: Shell, trove: Run) -> None:
+    trove("mb", "b")
+    body = bytes(range(256)) * 20_000
+    trove("put", "-", "b/k", stdin=body)
+    with shell.start("cat", "b/k") as source:
+        with shell.start("put", "-", "b/copy", stdin=source.stdout) as sink:
+            assert source.stdout is not None
+            source.stdout.close()
+            assert sink.wait(PATIENCE) == 0
+        assert source.wait(PATIENCE) == 0
+    assert trove("cat", "b/copy").out == body

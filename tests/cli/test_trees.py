@@ -1,0 +1,271 @@
+"""``cp`` and ``mv``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.shell import Shell
+
+NAMES = ["a.txt", "a/b.txt", "größe/日本.txt", "x/y/z"]
+
+
+def content(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest() * 100
+
+
+@pytest.fixture
+def tree(shell: Shell) -> Path:
+    for name in NAMES:
+        shell.write(f"tree/{name}", content(name))
+    return shell.folder / "tree"
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_tree_goes_to_a_store_and_to_another_and_back(shell: Shell, tree: Path) -> None:
+    other = shell.folder / "other"
+    other.mkdir()
+    shell.ok("mb", "b")
+    shell.ok("mb", "c", "--store", f"local://{other}")
+    up = shell.ok("cp", "-r", "./tree", "b/t", "--json")
+    assert sorted((r["target"], r["outcome"], r["size"]) for r in up.records) == sorted(
+        (f"b/t/{name}", "copied", 3200) for name in NAMES
+    )
+    shell.ok("cp", "-r", "b/t", f"local://{other}/c/u")
+    shell.ok("cp", "-r", f"local://{other}/c/u", "./back")
+    assert files(shell.folder / "back") == {name: content(name) for name in NAMES}
+    for name in NAMES:
+        assert (shell.folder / "back" / name).stat().st_mtime_ns == (tree / name).stat().st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("./tree", "b/t", "b/t/a.txt"),
+        ("./tree/", "b/t", "b/t/a.txt"),
+        ("./tree", "b/t/", "b/t/tree/a.txt"),
+        ("./tree/", "b/t/", "b/t/tree/a.txt"),
+        ("./tree", "b", "b/a.txt"),
+        ("./tree", "b/", "b/tree/a.txt"),
+    ],
+)
+def test_a_slash_behind_the_target_makes_it_a_folder(
+    trove: Run, tree: Path, source: str, target: str, expected: str
+) -> None:
+    trove("mb", "b")
+    for _ in range(2):  # what is there already changes nothing
+        assert trove("cp", "-r", source, target).code == 0
+        assert expected in trove("ls", "-r", "b").lines
+        assert len(trove("ls", "-r", "b").lines) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("b/new", "b/new"), ("b/x/", "b/x/a.txt"), ("b", "b/a.txt"), ("b/", "b/a.txt")],
+)
+def test_where_one_file_goes(trove: Run, tree: Path, target: str, expected: str) -> None:
+    trove("mb", "b")
+    assert trove("cp", "./tree/a.txt", target).code == 0
+    assert trove("ls", "-r", "b").lines == [expected]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"), [("./new", "new"), ("./made/", "made/a.txt"), ("./there", "there/a.txt"), (".", "a.txt")]
+)
+def test_where_one_object_goes(shell: Shell, trove: Run, tree: Path, target: str, expected: str) -> None:
+    trove("mb", "b")
+    trove("cp", "./tree/a.txt", "b/k/a.txt")
+    (shell.folder / "there").mkdir()
+    assert trove("cp", "b/k/a.txt", target).code == 0
+    assert (shell.folder / expected).read_bytes() == content("a.txt")
+
+
+def test_several_sources_go_into_a_folder(shell: Shell, trove: Run, tree: Path) -> None:
+    trove("mb", "b")
+    assert trove("cp", "./tree/a.txt", "./tree/a/b.txt", "b/x").code == 2
+    assert trove("cp", "./tree/a.txt", "./tree/a/b.txt", "b/x/").code == 0
+    assert trove("cp", "-r", "./tree/a", "./tree/x", "b").code == 2
+    assert trove("cp", "-r", "./tree/a", "./tree/x", "b/y/").code == 0
+    assert trove("ls", "-r", "b").lines == ["b/x/a.txt", "b/x/b.txt", "b/y/a/b.txt", "b/y/x/y/z"]
+    assert trove("cp", "./tree/a.txt", "b/x/a.txt", "b/z/").code == 2  # both would become a.txt
+
+
+def test_patterns_keep_the_names_behind_their_fixed_part(shell: Shell, trove: Run, tree: Path) -> None:
+    trove("mb", "b")
+    trove("cp", "-r", "./tree", "b/t")
+    assert trove("cp", "b/t/**/*.txt", "./out/").code == 0
+    assert sorted(files(shell.folder / "out")) == ["a.txt", "a/b.txt", "größe/日本.txt"]
+    assert trove("cp", "b/t/*", "./flat").code == 0
+    assert sorted(files(shell.folder / "flat")) == ["a.txt"]
+    assert trove("cp", "-r", "b/t/?", "./deep").code == 0
+    assert sorted(files(shell.folder / "deep")) == ["a/b.txt", "x/y/z"]
+    assert trove("cp", "b/none*", "./deep").code == 3
+
+
+def outcomes(done: list[dict[str, str]]) -> dict[str, str]:
+    return {record["target"].rpartition("b/t/")[2]: record["outcome"] for record in done}
+
+
+def test_only_what_changed_is_copied_again(shell: Shell, trove: Run, tree: Path) -> None:
+    trove("mb", "b")
+    trove("cp", "-r", "./tree", "b/t")
+    assert set(outcomes(trove("cp", "-r", "./tree", "b/t", "--json").records).values()) == {"unchanged"}
+    # The same size, another time; another size, the same time; an object that someone else has stored.
+    (tree / "a.txt").write_bytes(bytes(3200))
+    status = (tree / "a" / "b.txt").stat()
+    (tree / "a" / "b.txt").write_bytes(b"short")
+    os.utime(tree / "a" / "b.txt", ns=(status.st_mtime_ns, status.st_mtime_ns))
+    shell.write("theirs", bytes(3200))
+    trove("put", "theirs", "b/t/x/y/z")
+    again = outcomes(trove("cp", "-r", "./tree", "b/t", "--json").records)
+    assert again == {"a.txt": "copied", "a/b.txt": "copied", "größe/日本.txt": "unchanged", "x/y/z": "copied"}
+    assert trove("cat", "b/t/x/y/z").out == content("x/y/z")
+
+
+def test_by_checksum_times_mean_nothing(shell: Shell, trove: Run, tree: Path) -> None:
+    trove("mb", "b")
+    trove("cp", "-r", "./tree", "b/t")
+    status = (tree / "a.txt").stat()
+    (tree / "a.txt").write_bytes(bytes(3200))
+    os.utime(tree / "a.txt", ns=(status.st_mtime_ns, status.st_mtime_ns))
+    (tree / "x" / "y" / "z").touch()
+    assert outcomes(trove("cp", "-r", "./tree", "b/t", "--json").records)["a.txt"] == "unchanged"
+    again = outcomes(trove("cp", "-r", "./tree", "b/t", "--checksum", "--json").records)
+    assert again == {"a.txt": "copied", "a/b.txt": "unchanged", "größe/日本.txt": "unchanged", "x/y/z": "unchanged"}
+    (info,) = trove("stat", "b/t/a.txt", "--json").records
+    assert info["checksums"] == {"sha256": hashlib.sha256(bytes(3200)).hexdigest()}
+
+
+def test_objects_keep_what_is_stored_with_them(shell: Shell, trove: Run) -> None:
+    shell.write("f", b"12345")
+    trove("mb", "b", "c")
+    trove(
+        "put", "f", "b/t/k", "--content-type", "x/y", "--metadata", "a=1", "--tag", "t=v", "--cache-control", "no-store"
+    )
+    for command in (["cp", "b/t/k", "c/one"], ["cp", "-r", "b/t", "c/two"], ["cp", "-r", "c/two", "c/three"]):
+        assert trove(*command).code == 0
+    for key in ("one", "two/k", "three/k"):
+        (info,) = trove("stat", f"c/{key}", "--json").records
+        assert (info["content_type"], info["metadata"]["a"], info["cache_control"]) == ("x/y", "1", "no-store"), key
+        assert trove("tag", "ls", f"c/{key}").lines == ["t=v"]
+    assert "0 copied, 1 unchanged" in trove("cp", "-r", "b/t", "c/two").err
+    (one,) = trove("stat", "c/one", "--json").records
+    assert one["metadata"] == {"a": "1"}  # one object is copied as it is
+
+
+@pytest.mark.parametrize("key", ["../up", "a/../../up", "/etc/x", "a//b", "./a"])
+def test_no_key_leads_out_of_the_folder(shell: Shell, trove: Run, key: str) -> None:
+    shell.write("f", b"")
+    trove("mb", "b")
+    trove("put", "f", f"b/t/{key}")
+    trove("put", "f", "b/t/good")
+    done = trove("cp", "-r", "b/t", "./out/into")
+    assert (done.code, done.err.count("is not the name of a file below")) == (1, 1)
+    assert sorted(files(shell.folder / "out")) == ["into/good"]
+
+
+def test_folder_markers_are_no_files(shell: Shell, trove: Run) -> None:
+    shell.write("f", b"")
+    trove("mb", "b")
+    trove("put", "f", "b/t/f")
+    store_marker(shell, "t/sub/")
+    done = trove("cp", "-r", "b/t", "./out")
+    assert (done.code, "stands for a folder" in done.err) == (0, True)
+    assert sorted(files(shell.folder / "out")) == ["f"]
+    assert trove("cp", "-r", "b/t", "b/u").code == 0
+    assert trove("ls", "-r", "b/u/").lines == ["b/u/f", "b/u/sub/"]
+
+
+def store_marker(shell: Shell, key: str) -> None:
+    import asyncio
+
+    import trove_async
+
+    async def put() -> None:
+        async with trove_async.open(shell.dsn) as store:
+            await store.put("b", key, b"")
+
+    asyncio.run(put())
+
+
+def test_links_and_pipes_are_left_out(shell: Shell, trove: Run, tree: Path) -> None:
+    (tree / "loop").symlink_to(tree)
+    (tree / "link").symlink_to(tree / "a.txt")
+    os.mkfifo(tree / "pipe")
+    trove("mb", "b")
+    done = trove("cp", "-r", "./tree", "b/t")
+    assert (done.code, done.err.count("skipped")) == (0, 3)
+    assert len(trove("ls", "-r", "b").lines) == len(NAMES)
+    assert trove("cp", "./tree/link", "b/linked").code == 0  # named, it is followed
+    assert trove("cat", "b/linked").out == content("a.txt")
+
+
+def test_a_name_that_is_no_key_fails_alone(shell: Shell, trove: Run, tree: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tree) + b"/\xff")).write_bytes(b"")
+    trove("mb", "b")
+    done = trove("cp", "-r", "./tree", "b/t")
+    assert done.code == 2
+    assert "\\udcff" in done.err
+    assert len(trove("ls", "-r", "b").lines) == len(NAMES)
+
+
+def test_a_copy_into_itself_is_refused(trove: Run, tree: Path) -> None:
+    trove("mb", "b", "c")
+    trove("cp", "-r", "./tree", "b/t")
+    before = trove("ls", "-r", "b").lines
+    for source, target in [
+        ("b/t", "b/t/x"), ("b/t", "b/t"), ("b/t", "b/"), ("b", "b/x"), ("b/t/", "b/t/"), ("b/**", "b/x/"),
+    ]:  # fmt: skip
+        if (source, target) == ("b/t", "b/"):
+            continue
+        assert trove("cp", "-r", source, target).code == 2, (source, target)
+    assert trove("cp", "b/t/a.txt", "b/t/a.txt").code == 2
+    assert trove("ls", "-r", "b").lines == before
+    assert trove("cp", "-r", "b/t", "b/t2").code == 0
+    assert trove("cp", "-r", "b", "c/b").code == 0
+
+
+def test_a_missing_bucket_is_told_of_once(trove: Run, tree: Path) -> None:
+    done = trove("cp", "-r", "./tree", "missing/t")
+    assert (done.code, done.err.count("\n")) == (3, 1)
+
+
+def test_moves_leave_nothing_behind(shell: Shell, trove: Run, tree: Path) -> None:
+    trove("mb", "b", "c")
+    assert trove("mv", "-r", "./tree", "b/t").code == 0
+    assert not tree.exists()
+    assert trove("mv", "-r", "b/t", "c/u").code == 0
+    assert trove("ls", "-r", "b").lines == []
+    assert trove("mv", "c/u/a.txt", "c/renamed").code == 0
+    assert trove("mv", "-r", "c/u", "./back").code == 0
+    assert trove("ls", "-r", "c").lines == ["c/renamed"]
+    assert files(shell.folder / "back") == {name: content(name) for name in NAMES if name != "a.txt"}
+    assert trove("mv", "c/renamed", "c/renamed").code == 2
+    assert trove("cat", "c/renamed").out == content("a.txt")
+
+
+def test_a_move_that_was_interrupted_after_its_copy_goes_on(trove: Run, tree: Path) -> None:
+    trove("mb", "b")
+    trove("cp", "-r", "./tree", "b/t")
+    moved = trove("mv", "-r", "./tree", "b/t", "--json")
+    assert set(outcomes(moved.records).values()) == {"unchanged"}
+    assert not tree.exists()
+    assert len(trove("ls", "-r", "b").lines) == len(NAMES)
+
+
+def test_a_dry_run_does_nothing(trove: Run, tree: Path) -> None:
+    trove("mb", "b")
+    trove("cp", "./tree/a.txt", "b/t/a.txt")
+    shown = trove("cp", "-r", "./tree", "b/t", "--dry-run")
+    assert shown.lines[0] == "unchanged: ./tree/a.txt -> b/t/a.txt"
+    assert shown.lines[1] == "would copy: ./tree/a/b.txt -> b/t/a/b.txt"
+    assert trove("mv", "-r", "./tree", "b/t", "-n").code == 0
+    assert trove("ls", "-r", "b").lines == ["b/t/a.txt"]
+    assert len(files(tree)) == len(NAMES)

@@ -1,0 +1,88 @@
+"""Where copies go: what a target's name makes of the names of the sources."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from trove_async.cli.errors import UsageError
+from trove_async.cli.names import FilePath, Name
+from trove_async.store import Trove
+from trove_async.transfers import End, LocalFile, StoredObject
+
+__all__ = ["Destination", "MarkerError", "UnsafeNameError"]
+
+
+class UnsafeNameError(OSError):
+    """A key cannot become a path below the target's directory."""
+
+
+class MarkerError(Exception):
+    """The key stands for a folder, which the target has no need of."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The target of a copy.
+
+    A name that ends in a slash is a folder, into which sources go under their own names; so is a bucket, and a
+    directory that exists, for what is no tree. Any other name is what the one source is called from now on; then
+    a tree's members go right below it, whether it exists or not.
+
+    Attributes:
+        store: that of an object; None for a file of this machine.
+        bucket: empty for a file.
+        path: the key or path, without the slash at its end.
+        folder: it was given with a slash at its end.
+        container: it is a folder, or a bucket, or a directory that exists.
+    """
+
+    store: Trove | None
+    bucket: str
+    path: str
+    folder: bool
+    container: bool
+
+    @classmethod
+    def of(cls, name: Name, store: Trove | None) -> Destination:
+        """Make one of a name; ``store`` is that of a name in a store, open."""
+        if isinstance(name, FilePath):
+            path = name.path.rstrip("/") or "/"
+            return cls(None, "", path, name.folder, name.folder or os.path.isdir(path))
+        if not name.bucket:
+            raise UsageError("the target names no bucket; write bucket/key")
+        return cls(store, name.bucket, name.key.removesuffix("/"), name.folder, name.folder or not name.key)
+
+    def single(self, base_name: str) -> End:
+        """Return where one object or file goes whose last component is ``base_name``."""
+        return self._end(base_name) if self.container else self._end("")
+
+    def member(self, tree: str, name: str) -> End:
+        """Return where the member ``name`` of the tree ``tree`` goes.
+
+        Raises:
+            MarkerError: it stands for the folder itself, or for one that a directory would be.
+            UnsafeNameError: the name would lead out of the directory, or is no file's.
+        """
+        if not name or (self.store is None and name.endswith("/")):
+            raise MarkerError
+        return self._end(f"{tree}/{name}" if self.folder and tree else name)
+
+    def holds(self, end: StoredObject, tree: str) -> bool:
+        """Tell whether what is copied of a tree would land within that tree, which would never end."""
+        if self.store is not end.store or self.bucket != end.bucket:
+            return False
+        below = self._key(tree) if self.folder and tree else self.path
+        return f"{below}/".startswith(end.key) if below else not end.key
+
+    def _end(self, name: str) -> End:
+        if self.store is not None:
+            return StoredObject(self.store, self.bucket, self._key(name))
+        if not name:
+            return LocalFile(self.path)
+        if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+            raise UnsafeNameError(f"{name!r} is not the name of a file below {self.path!r}; copy it by its own name")
+        return LocalFile(os.path.join(self.path, name))
+
+    def _key(self, name: str) -> str:
+        return "/".join(part for part in (self.path, name) if part)

@@ -1,0 +1,56 @@
+"""``presign``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from trove_async.cli.command import Name, VersionID, command
+from trove_async.cli.session import Session
+from trove_async.cli.values import parse_duration
+
+__all__ = ["Method", "presign", "register"]
+
+
+class Method(StrEnum):
+    """What a signed URL is good for."""
+
+    GET = "get"
+    PUT = "put"
+    HEAD = "head"
+    DELETE = "delete"
+
+
+MethodArgument = Annotated[Method, typer.Argument(case_sensitive=False, show_default=False)]
+Expires = Annotated[str, typer.Option(metavar="TIME", help="How long it is good for: seconds, or 15m, 2h, 7d.")]
+ContentType = Annotated[str | None, typer.Option(show_default=False, help="What a put has to say.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "presign")(presign)
+
+
+async def presign(
+    session: Session,
+    method: MethodArgument,
+    name: Name,
+    expires: Expires = "1h",
+    content_type: ContentType = None,
+    version_id: VersionID = None,
+) -> None:
+    """Sign a URL for an object.
+
+    Whoever has it can do the one thing with the object that it was signed for.
+    """
+    store, bucket, key = await session.object(name)
+    sign = {
+        Method.GET: store.presign_get,
+        Method.PUT: store.presign_put,
+        Method.HEAD: store.presign_head,
+        Method.DELETE: store.presign_delete,
+    }[method]
+    url = await sign(bucket, key, expires=parse_duration(expires), content_type=content_type, version_id=version_id)
+    session.output.record({"type": "url", "method": method.value.upper(), "url": url}, url)

@@ -1,0 +1,139 @@
+"""``rm``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from trove_async.cli.command import Literally, Names, command
+from trove_async.cli.errors import UsageError
+from trove_async.cli.patterns import expand, is_pattern
+from trove_async.cli.progress import count_bar
+from trove_async.cli.session import Place, Session
+from trove_async.cli.streams import ask, is_terminal
+from trove_async.errors import ObjectNotFoundError, TroveError
+from trove_async.types import ObjectInfo
+
+__all__ = ["register", "rm"]
+
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="All that is below a name, too.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed for -r and patterns without a terminal.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="What does not exist is no error.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "rm")(rm)
+
+
+async def rm(
+    session: Session,
+    names: Names,
+    recursive: Recursive = False,
+    yes: Yes = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    literal: Literally = False,
+) -> None:
+    """Remove objects.
+
+    -r and patterns ask first. In a bucket that keeps versions, what is removed is hidden by a delete marker.
+    """
+    selections = [await _selection(session, name, recursive, literal) for name in names]
+    if not (yes or dry_run or await _confirmed(selections)):
+        session.output.note("nothing was removed")
+        return
+    async with count_bar(session.output, "removed") as bar:
+        for selection in selections:
+            try:
+                async for key in _removed(session, selection, force, dry_run):
+                    bar.advance()
+                    name = f"{selection.place.bucket}/{key}"
+                    values = {"type": "removal", "name": name, "outcome": "would remove" if dry_run else "removed"}
+                    session.output.record(values, *([f"would remove: {name}"] if dry_run else []))
+            except (TroveError, OSError) as error:
+                session.fail(error)
+
+
+async def _removed(session: Session, selection: _Selection, force: bool, dry_run: bool) -> AsyncIterator[str]:
+    """Remove what was selected and yield the keys; those that could not be removed are told of."""
+    store, bucket, _ = selection.place
+    keys = selection.keys(force)
+    if dry_run:
+        async for key in keys:
+            yield key
+        return
+    async for result in store.delete_many(bucket, keys, raise_errors=False):
+        if result.error is None:
+            yield result.key
+        else:
+            session.fail(result.error)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """What one name stands for; ``many`` if that may be any number of objects."""
+
+    name: str
+    place: Place
+    recursive: bool
+    pattern: bool
+
+    @property
+    def many(self) -> bool:
+        return self.recursive or self.pattern
+
+    async def keys(self, force: bool) -> AsyncIterator[str]:
+        """Yield the keys to remove.
+
+        Raises:
+            ObjectNotFoundError: there is none, and not ``force``.
+        """
+        found = False
+        async for key in self._found():
+            found = True
+            yield key
+        if not found and not force and self.place.key:
+            raise ObjectNotFoundError(operation="rm", bucket=self.place.bucket, key=self.place.key)
+
+    async def _found(self) -> AsyncIterator[str]:
+        store, bucket, key = self.place
+        if self.pattern:
+            async for item in expand(store, bucket, key, prefixes=self.recursive):
+                if isinstance(item, ObjectInfo):
+                    yield item.key
+                else:
+                    async for info in store.list(bucket, item.prefix):
+                        yield info.key
+            return
+        if key:
+            async for info in store.list(bucket, key, max_keys=1):  # it sorts before all that it is a prefix of
+                if info.key == key:
+                    yield key
+        if self.recursive:
+            below = key if not key or key.endswith("/") else f"{key}/"
+            async for info in store.list(bucket, below):
+                if info.key != key:
+                    yield info.key
+
+
+async def _selection(session: Session, name: str, recursive: bool, literal: bool) -> _Selection:
+    place = await session.place(name)
+    if not place.bucket or not (place.key or recursive):
+        raise UsageError(f"{name!r} names no object; rm -r removes all that is in a bucket, rb the bucket")
+    return _Selection(name, place, recursive, not literal and is_pattern(place.key))
+
+
+async def _confirmed(selections: Sequence[_Selection]) -> bool:
+    many = [selection.name for selection in selections if selection.many]
+    if not many:
+        return True
+    if not is_terminal():
+        raise UsageError(
+            "rm asks before it removes with -r or a pattern, and there is no terminal to ask on: add --yes"
+        )
+    return await ask(f"remove all of {', '.join(map(repr, many))}?")

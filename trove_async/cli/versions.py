@@ -1,0 +1,90 @@
+"""``versions``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from trove_async.cli.command import Name, command
+from trove_async.cli.objects import write_object
+from trove_async.cli.output import object_fields
+from trove_async.cli.session import Session
+from trove_async.errors import VersionNotFoundError
+from trove_async.types import VersioningStatus
+
+__all__ = ["get", "ls", "off", "on", "register", "restore", "rm", "status"]
+
+Version = Annotated[str, typer.Argument(metavar="VERSION", show_default=False)]
+OutputFile = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Save it as this file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Versions of an object; whether a bucket keeps them.")
+    for name, function in (("ls", ls), ("get", get), ("rm", rm), ("restore", restore)):
+        command(group, name)(function)
+    for name, switch in (("on", on), ("off", off), ("status", status)):
+        command(group, name)(switch)
+    app.add_typer(group, name="versions")
+
+
+async def ls(session: Session, name: Name) -> None:
+    """List an object's versions and delete markers, newest first."""
+    store, bucket, key = await session.object(name)
+    versions = await store.list_versions(bucket, key)
+    if not versions:
+        raise VersionNotFoundError("the object has no versions", operation="list_versions", bucket=bucket, key=key)
+    for version in versions:
+        time = "-" if version.last_modified is None else f"{version.last_modified:%Y-%m-%dT%H:%M:%SZ}"
+        marks = " latest" * version.is_latest + " deleted" * version.is_delete_marker
+        line = f"{version.version_id}  {time:20}  {version.size:>14}{' ' + marks if marks else ''}"
+        session.output.record({"type": "version", "bucket": bucket} | asdict(version), line)
+
+
+async def get(session: Session, name: Name, version: Version, output: OutputFile = None) -> None:
+    """Write a version to standard output, or save it as a file."""
+    store, bucket, key = await session.object(name)
+    if output is not None:
+        await store.download(bucket, key, output, version_id=version)
+        return
+    async with await store.get_version(bucket, key, version) as reader:
+        await write_object(reader)
+
+
+async def rm(session: Session, name: Name, version: Version) -> None:
+    """Remove a version for good."""
+    store, bucket, key = await session.object(name)
+    if all(found.version_id != version for found in await store.list_versions(bucket, key)):
+        raise VersionNotFoundError(operation="delete_version", bucket=bucket, key=key)
+    await store.delete_version(bucket, key, version)
+
+
+async def restore(session: Session, name: Name, version: Version) -> None:
+    """Make a copy of a version the latest."""
+    store, bucket, key = await session.object(name)
+    info = await store.restore_version(bucket, key, version)
+    session.output.record(object_fields(bucket, info))
+
+
+async def on(session: Session, name: Name) -> None:
+    """Keep the versions of a bucket from now on."""
+    await _switch(session, name, True)
+
+
+async def off(session: Session, name: Name) -> None:
+    """Keep no more versions of a bucket; those that there are stay."""
+    await _switch(session, name, False)
+
+
+async def _switch(session: Session, name: str, enabled: bool) -> None:
+    store, bucket = await session.bucket(name)
+    await store.set_versioning(bucket, enabled)
+
+
+async def status(session: Session, name: Name) -> None:
+    """Tell whether a bucket keeps versions: unversioned, enabled or suspended."""
+    store, bucket = await session.bucket(name)
+    found: VersioningStatus = await store.get_versioning(bucket)
+    session.output.record({"type": "versioning", "bucket": bucket, "status": found.value}, found.value)

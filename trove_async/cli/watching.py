@@ -1,0 +1,80 @@
+"""``watch``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from trove_async.cli.command import Name, command
+from trove_async.cli.errors import UsageError
+from trove_async.cli.output import plain
+from trove_async.cli.session import Session
+from trove_async.types import EventType, ObjectEvent
+
+__all__ = ["register", "watch"]
+
+Events = Annotated[
+    list[str] | None,
+    typer.Option("--event", metavar="TYPE", show_default=False, help="Only created, updated or deleted; repeatable."),
+]
+Count = Annotated[int | None, typer.Option("--count", "-c", min=1, show_default=False, help="End after so many.")]
+Poll = Annotated[float, typer.Option("--poll-interval", min=0.01, help="Seconds between looks, where it has to look.")]
+Resume = Annotated[
+    str | None, typer.Option("--resume-token", show_default=False, help="Go on after the event that had it.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "watch")(watch)
+
+
+async def watch(
+    session: Session,
+    name: Name,
+    event: Events = None,
+    count: Count = None,
+    poll_interval: Poll = 5.0,
+    resume_token: Resume = None,
+) -> None:
+    """Print changes as they happen.
+
+    NAME is a bucket, or goes on to what keys begin with. Ctrl-C ends it.
+    """
+    store, bucket, prefix = await session.place(name)
+    if not bucket:
+        raise UsageError(f"{name!r} names no bucket")
+    watching = store.watch(
+        bucket,
+        prefix=prefix,
+        events=[_type(text) for text in event] if event else None,
+        poll_interval=poll_interval,
+        resume_token=resume_token,
+    )
+    seen = 0
+    async with watching as events:
+        session.output.note(f"watching {bucket}/{prefix}")
+        async for found in events:
+            session.output.record(_values(found), _line(found))
+            session.output.flush()
+            seen += 1
+            if seen == count:
+                return
+
+
+def _type(text: str) -> EventType:
+    try:
+        return EventType(text if "." in text else f"object.{text}")
+    except ValueError:
+        raise UsageError(f"{text!r} is no type of event; there are created, updated and deleted") from None
+
+
+def _values(event: ObjectEvent) -> dict[str, Any]:
+    return asdict(event) | {"type": event.type.value}
+
+
+def _line(event: ObjectEvent) -> str:
+    size = "" if event.size is None else f"  {event.size}"
+    return f"{plain(event.time) or '-'}  {event.type.value.removeprefix('object.')}  {event.bucket}/{event.key}{size}"
