@@ -30,6 +30,7 @@ PACKAGE = Path(trove_async.__file__).parent
 MODULES = sorted(found.name for found in pkgutil.walk_packages([str(PACKAGE)], "trove_async."))
 FOREIGN = [
     "aiobotocore", "botocore", "boto3", "gcloud", "google", "azure", "asyncssh", "watchfiles", "uvicorn", "starlette",
+    "fastapi", "aiohttp",
     "httpx", "pytest", "hypothesis",
 ]  # fmt: skip
 

@@ -28,6 +28,7 @@
     ├── NotModifiedError
     ├── RangeNotSatisfiableError
     ├── BodySizeError                         the body is longer or shorter than declared
+    │   └── ContentTooLargeError              the body is longer than is accepted
     ├── ChecksumError
     ├── AccessDeniedError (PermissionError)
     │   └── UnauthenticatedError
@@ -68,6 +69,7 @@ __all__ = [
     "BulkError",
     "ChecksumError",
     "ClosedError",
+    "ContentTooLargeError",
     "DriverRegistrationError",
     "ForkedError",
     "InvalidArgumentError",
@@ -324,6 +326,12 @@ class BodySizeError(TroveError):
     """The body is longer or shorter than its declared size; nothing was stored."""
 
     default_message = "the body does not have its declared size"
+
+
+class ContentTooLargeError(BodySizeError):
+    """The body of a request is longer than the server accepts; nothing was stored."""
+
+    default_message = "the body is longer than is accepted"
 
 
 class ChecksumError(TroveError):

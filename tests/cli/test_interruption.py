@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.shell import PATIENCE, Shell
-from tests.drivers.local_harness import residue_of
+from tests.drivers.local_residue import residue_of
 
 COUNT = 300
 

@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 import trove_async as trove
 from tests.web.sites import FRAMEWORKS, site
+from trove_async.errors import ContentTooLargeError
 from trove_async.layers import LayerDriver, Operation
 from trove_async.testing.faults import Fault, Faults
-from trove_async.web import ContentTooLargeError
 from trove_async.web import aiohttp as for_aiohttp
 from trove_async.web import starlette as for_starlette
 from trove_async.web.objects import receive_object

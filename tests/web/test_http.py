@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trove_async import errors
-from trove_async.web import ContentTooLargeError
+from trove_async.errors import ContentTooLargeError
 from trove_async.web.http import check_headers, content_disposition, error_status, join_headers
 
 

@@ -39,15 +39,16 @@ global_options(_app, _HELP, trove_async.__version__)
 for room in (listing, trees, removal, objects, buckets, presign, watching, tags, versions, lifecycle, conformance):
     room.register(_app)
 
+_command: Final = typer.main.get_command(_app)
+
 _ParseError: Final = typer.BadParameter.mro()[1]
 """What Typer raises for a command line that it cannot read; it does not export the class."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    command = typer.main.get_command(_app)
     try:
-        code = command.main(args=[*arguments], prog_name="trove", standalone_mode=False)
+        code = _command.main(args=[*arguments], prog_name="trove", standalone_mode=False)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except typer.Abort:

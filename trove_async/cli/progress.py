@@ -104,7 +104,7 @@ class CountBar:
 
 
 @asynccontextmanager
-async def count_bar(output: Output, description: str) -> AsyncIterator[CountBar]:
+async def count_bar(output: Output, description: str, *, hidden: bool = False) -> AsyncIterator[CountBar]:
     """Show how many things are done, at which rate and for how long."""
     with Progress(
         SpinnerColumn(),
@@ -112,7 +112,7 @@ async def count_bar(output: Output, description: str) -> AsyncIterator[CountBar]
         _RateColumn(),
         TimeElapsedColumn(),
         console=output.console,
-        disable=not output.shows_progress,
+        disable=hidden or not output.shows_progress,
         transient=True,
         # Else Rich would send the results, on standard output, to standard error.
         redirect_stdout=False,

@@ -47,7 +47,7 @@ async def rm(
     if not (yes or dry_run or await _confirmed(selections)):
         session.output.note("nothing was removed")
         return
-    async with count_bar(session.output, "removed") as bar:
+    async with count_bar(session.output, "removed", hidden=dry_run) as bar:
         for selection in selections:
             try:
                 async for key in _removed(session, selection, force, dry_run):

@@ -7,7 +7,6 @@ rules of RFC 9110.
 """
 
 from trove_async.web.asgi import ASGIApp
-from trove_async.web.http import ContentTooLargeError
 from trove_async.web.signed import SignedURLApp, signed_urls
 
-__all__ = ["ASGIApp", "ContentTooLargeError", "SignedURLApp", "signed_urls"]
+__all__ = ["ASGIApp", "SignedURLApp", "signed_urls"]

@@ -20,6 +20,7 @@ from trove_async.errors import (
     BucketAlreadyExistsError,
     BucketNotEmptyError,
     ChecksumError,
+    ContentTooLargeError,
     InvalidArgumentError,
     LifetimeError,
     NotFoundError,
@@ -38,7 +39,6 @@ from trove_async.types import ObjectInfo
 __all__ = [
     "METADATA_PREFIX",
     "VERSION_HEADER",
-    "ContentTooLargeError",
     "Disposition",
     "Headers",
     "check_headers",
@@ -76,12 +76,6 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 _PLAIN_FILENAME = re.compile(r"[A-Za-z0-9 !#$&'()+,.;=@^_`{}~-]+\Z")
 _ATTR_CHAR: Final = "!#$&+-.^_`|~"  # with letters and digits, what RFC 8187 leaves as it is
 _CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range")
-
-
-class ContentTooLargeError(BodySizeError):
-    """The body of a request is longer than is accepted; nothing was stored."""
-
-    default_message = "the body is longer than is accepted"
 
 
 _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (

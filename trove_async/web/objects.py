@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self, Unpack
 
 from trove_async.errors import (
+    ContentTooLargeError,
     InvalidArgumentError,
     PreconditionFailedError,
     RangeNotSatisfiableError,
@@ -30,7 +31,6 @@ from trove_async.store.arguments import PutArguments
 from trove_async.types import ObjectInfo, ObjectRef
 from trove_async.web.http import (
     VERSION_HEADER,
-    ContentTooLargeError,
     Disposition,
     Headers,
     check_headers,
