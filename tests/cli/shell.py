@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 COMMAND = [sys.executable, "-m", "trove_async.cli"]
@@ -36,6 +39,24 @@ class Done:
         return [json.loads(line) for line in self.lines]
 
 
+class Process(subprocess.Popen[bytes]):
+    """A run under way, which is killed where a test fails meanwhile."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.kill()
+        super().__exit__(kind, error, traceback)
+
+
+def until(condition: Callable[[], object], process: Process) -> None:
+    """Wait until something is so, while a process runs."""
+    while not condition():
+        assert process.poll() is None, "the process ended first"
+        time.sleep(0.01)
+
+
 class Shell:
     """A folder, and a store in it that ``TROVE_DSN`` names."""
 
@@ -49,7 +70,7 @@ class Shell:
             "TROVE_DSN": self.dsn,
         }
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, **options: Any) -> Process:
         """Start a run; its output comes through pipes unless ``options`` say otherwise."""
         settings: dict[str, Any] = {
             "cwd": self.folder,
@@ -60,7 +81,7 @@ class Shell:
             # A process that is started in the background may have been told to ignore SIGINT.
             "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         }
-        return subprocess.Popen([*COMMAND, *arguments], **settings | options)
+        return Process([*COMMAND, *arguments], **settings | options)
 
     def run(self, *arguments: str, stdin: bytes = b"", **environment: str | None) -> Done:
         """Run to the end; ``environment`` changes variables, None removes one."""

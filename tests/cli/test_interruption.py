@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
 import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run
-from tests.cli.shell import PATIENCE, Shell
+from tests.cli.shell import PATIENCE, Shell, until
 from tests.drivers.local_residue import residue_of
 
 COUNT = 300
@@ -81,18 +87,27 @@ def test_a_download_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree:
     assert digests(shell.folder / "back") == whole
 
 
+def _wait_until_read(pipe: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the process has taken all that is in the pipe: then it waits for more."""
+    while struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]:
+        assert process.poll() is None, "the process ended first"
+        time.sleep(0.01)
+
+
+def waiting_in(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def test_a_put_that_waits_for_its_input_can_be_interrupted(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     reading, writing = os.pipe()
     with shell.start("put", "-", "b/k", stdin=reading) as process:
-        os.close(reading)
-        os.write(writing, b"some of it")
-        while not (found := list((shell.root / ".trove" / "tmp").glob("*/*"))) and process.poll() is None:
-            pass  # until the temporary shows that the body is being read
-        assert found
+        os.write(writing, bytes(50_000))
+        until(lambda: waiting_in(reading) == 0, process)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE)
     os.close(writing)
+    os.close(reading)
     assert (process.returncode, err) == (130, b"trove: interrupted\n")
     assert trove("ls", "b").lines == []
     assert residue_of(shell.root) == []

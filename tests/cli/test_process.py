@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.cli.shell import PATIENCE, Shell
+from tests.cli.shell import PATIENCE, Shell, until
 from trove_async.cli.conformance import conformance
 from trove_async.cli.session import Session, Settings
 from trove_async.errors import MissingDependencyError
@@ -61,8 +61,7 @@ def test_no_check_is_no_conformance(shell: Shell) -> None:
 
 def test_an_interrupted_suite_removes_its_buckets(shell: Shell, trove: Run) -> None:
     with shell.start("conformance", shell.dsn, "--stack", "plain") as process:
-        while not list(shell.root.glob("trove-conformance-*")) and process.poll() is None:
-            pass  # until a check has made its bucket
+        until(lambda: any(shell.root.glob("trove-conformance-*")), process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 130

@@ -223,8 +223,6 @@ def test_a_copy_into_itself_is_refused(trove: Run, tree: Path) -> None:
     for source, target in [
         ("b/t", "b/t/x"), ("b/t", "b/t"), ("b/t", "b/"), ("b", "b/x"), ("b/t/", "b/t/"), ("b/**", "b/x/"),
     ]:  # fmt: skip
-        if (source, target) == ("b/t", "b/"):
-            continue
         assert trove("cp", "-r", source, target).code == 2, (source, target)
     assert trove("cp", "b/t/a.txt", "b/t/a.txt").code == 2
     assert trove("ls", "-r", "b").lines == before

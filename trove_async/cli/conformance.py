@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
@@ -29,6 +30,7 @@ __all__ = ["conformance", "register"]
 
 _NEEDED: Final = ("pytest", "pytest_asyncio", "hypothesis", "httpx")
 _PATIENCE: Final = 30.0
+_REQUESTS: Final = 10
 
 StoreDSN = Annotated[str | None, typer.Argument(metavar="DSN", show_default=False)]
 Keyword = Annotated[str | None, typer.Option("-k", metavar="EXPRESSION", help="Only checks that match, as in pytest.")]
@@ -85,17 +87,18 @@ async def _run(session: Session, folder: Path, dsn: str, prefix: str, chosen: Se
         return await process.wait()
     finally:
         if process.returncode is None:
-            process.send_signal(signal.SIGINT)
             await finish(_end(process), timeout=2 * _PATIENCE, leftover="pytest")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Wait for the checks to clean up, and then no longer."""
-    try:
-        await asyncio.wait_for(process.wait(), _PATIENCE)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    """Have pytest end its run, and clean up after the check that is under way."""
+    for _ in range(_REQUESTS):
+        with suppress(TimeoutError, ProcessLookupError):  # a check of cancellation may take the first for its own
+            process.send_signal(signal.SIGINT)
+            await asyncio.wait_for(process.wait(), _PATIENCE / _REQUESTS)
+            return
+    process.kill()
+    await process.wait()
 
 
 async def _remove_buckets(session: Session, store: Trove, prefix: str) -> None:

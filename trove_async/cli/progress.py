@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -36,15 +36,10 @@ class _RateColumn(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
 
 
-def _bytes_progress(output: Output) -> Progress:
+def _bar(output: Output, *columns: ProgressColumn) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        *columns,
         console=output.console,
-        disable=not output.shows_progress,
         transient=True,
         # Else Rich would send the results, on standard output, to standard error.
         redirect_stdout=False,
@@ -52,13 +47,21 @@ def _bytes_progress(output: Output) -> Progress:
     )
 
 
+def _bytes_columns() -> Iterable[ProgressColumn]:
+    yield TextColumn("{task.description}")
+    yield BarColumn()
+    yield DownloadColumn(binary_units=True)
+    yield TransferSpeedColumn()
+    yield TimeRemainingColumn()
+
+
 @asynccontextmanager
 async def tally_bar(output: Output, tally: Tally) -> AsyncIterator[None]:
     """Show how far a `Transfer` is: objects and bytes, the rate, and the time that is left."""
-    with _bytes_progress(output) as bar:
-        if bar.disable:
-            yield
-            return
+    if not output.shows_progress:
+        yield
+        return
+    with _bar(output, *_bytes_columns()) as bar:
         task = bar.add_task("", total=None)
 
         def show() -> None:
@@ -80,42 +83,23 @@ async def tally_bar(output: Output, tally: Tally) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def bytes_bar(output: Output, description: str) -> AsyncIterator[OnProgress]:
-    """Show how far one object is; yields the callback that is told so."""
-    with _bytes_progress(output) as bar:
+async def bytes_bar(output: Output, description: str) -> AsyncIterator[OnProgress | None]:
+    """Show how far one object is; yields the callback that has to be told so, None if nobody would see it."""
+    if not output.shows_progress:
+        yield None
+        return
+    with _bar(output, *_bytes_columns()) as bar:
         task = bar.add_task(description, total=None)
-
-        def on_progress(done: int, size: int | None) -> None:
-            bar.update(task, completed=done, total=size)
-
-        yield on_progress
-
-
-class CountBar:
-    """A count that grows, of things whose number is not known."""
-
-    def __init__(self, bar: Progress, description: str) -> None:
-        self._bar = bar
-        self._task = bar.add_task(description, total=None)
-
-    def advance(self) -> None:
-        """Count one more."""
-        self._bar.advance(self._task)
+        yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
 @asynccontextmanager
-async def count_bar(output: Output, description: str, *, hidden: bool = False) -> AsyncIterator[CountBar]:
-    """Show how many things are done, at which rate and for how long."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description} {task.completed:,}"),
-        _RateColumn(),
-        TimeElapsedColumn(),
-        console=output.console,
-        disable=hidden or not output.shows_progress,
-        transient=True,
-        # Else Rich would send the results, on standard output, to standard error.
-        redirect_stdout=False,
-        redirect_stderr=False,
-    ) as bar:
-        yield CountBar(bar, description)
+async def count_bar(output: Output, description: str) -> AsyncIterator[Callable[[], object]]:
+    """Show how many things are done, at which rate and for how long; yields what has to be called for each."""
+    if not output.shows_progress:
+        yield lambda: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,}"), _RateColumn(), TimeElapsedColumn())
+    with _bar(output, *columns) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda: bar.advance(task)

@@ -47,27 +47,37 @@ async def rm(
     if not (yes or dry_run or await _confirmed(selections)):
         session.output.note("nothing was removed")
         return
-    async with count_bar(session.output, "removed", hidden=dry_run) as bar:
+    if dry_run:
+        await _show(session, selections, force)
+        return
+    async with count_bar(session.output, "removed") as removed:
         for selection in selections:
             try:
-                async for key in _removed(session, selection, force, dry_run):
-                    bar.advance()
-                    name = f"{selection.place.bucket}/{key}"
-                    values = {"type": "removal", "name": name, "outcome": "would remove" if dry_run else "removed"}
-                    session.output.record(values, *([f"would remove: {name}"] if dry_run else []))
+                async for key in _removed(session, selection, force):
+                    removed()
+                    session.output.record(_values(selection, key, "removed"))
             except (TroveError, OSError) as error:
                 session.fail(error)
 
 
-async def _removed(session: Session, selection: _Selection, force: bool, dry_run: bool) -> AsyncIterator[str]:
+async def _show(session: Session, selections: Sequence[_Selection], force: bool) -> None:
+    for selection in selections:
+        try:
+            async for key in selection.keys(force):
+                values = _values(selection, key, "would remove")
+                session.output.record(values, f"would remove: {values['name']}")
+        except (TroveError, OSError) as error:
+            session.fail(error)
+
+
+def _values(selection: _Selection, key: str, outcome: str) -> dict[str, str]:
+    return {"type": "removal", "name": f"{selection.place.bucket}/{key}", "outcome": outcome}
+
+
+async def _removed(session: Session, selection: _Selection, force: bool) -> AsyncIterator[str]:
     """Remove what was selected and yield the keys; those that could not be removed are told of."""
     store, bucket, _ = selection.place
-    keys = selection.keys(force)
-    if dry_run:
-        async for key in keys:
-            yield key
-        return
-    async for result in store.delete_many(bucket, keys, raise_errors=False):
+    async for result in store.delete_many(bucket, selection.keys(force), raise_errors=False):
         if result.error is None:
             yield result.key
         else:

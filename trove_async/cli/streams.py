@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 __all__ = ["StandardInput", "ask", "is_terminal", "write_bytes"]
@@ -39,7 +40,7 @@ async def _in_daemon(function: Callable[[], R]) -> R:
             outcome: tuple[R | None, BaseException | None] = (function(), None)
         except OSError as error:
             outcome = (None, error)
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed: whoever asked was cancelled
             loop.call_soon_threadsafe(settle, *outcome)
 
     threading.Thread(target=run, daemon=True, name="trove-stream").start()
