@@ -39,20 +39,22 @@ def tree(shell: Shell) -> Path:
     return shell.folder / "tree"
 
 
-def interrupted(shell: Shell, arguments: list[str], after: int, number: signal.Signals) -> int:
-    """Send a signal once so many copies were told of; return how many were told of in all."""
-    with shell.start(*arguments, "--json", "-q") as process:
-        assert process.stdout is not None
-        told = 0
-        for _ in process.stdout:
-            told += 1
-            if told == after:
+def interrupted(shell: Shell, arguments: list[str], number: signal.Signals) -> int:
+    """Send a signal once a random number of copies was told of, and return that number.
+
+    The pipe is small: the command cannot be through before the signal comes, however late this process has its turn.
+    """
+    after = random.Random().randint(1, COUNT // 2)
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with shell.start(*arguments, "--json", "-q", stdout=writing) as process, os.fdopen(reading, "rb") as told:
+        os.close(writing)
+        for position, _ in enumerate(told, 1):
+            if position == after:
                 process.send_signal(number)
-        process.wait(PATIENCE)
-        assert process.stderr is not None
-        assert process.stderr.read() == b""
-    assert process.returncode == 128 + number
-    return told
+        _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (128 + number, b"")
+    return after
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -60,8 +62,7 @@ def test_an_upload_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree: 
     trove("mb", "b")
     whole = digests(tree)
     command = ["cp", "-r", "./tree", "b/t", "-j", "4"]
-    after = random.Random().randint(1, COUNT // 2)
-    interrupted(shell, command, after, number)
+    after = interrupted(shell, command, number)
     there = digests(shell.root / "b")
     assert after <= len(there) < COUNT, f"interrupted after {after}"
     assert there == {f"t/{name}": whole[name] for name in whole if f"t/{name}" in there}
@@ -78,7 +79,7 @@ def test_a_download_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree:
     trove("cp", "-r", "./tree", "b/t")
     whole = digests(tree)
     command = ["cp", "-r", "b/t", "./back", "-j", "4"]
-    interrupted(shell, command, random.Random().randint(1, COUNT // 2), signal.SIGINT)
+    interrupted(shell, command, signal.SIGINT)
     there = digests(shell.folder / "back")
     assert there == {name: whole[name] for name in there}
     assert len(there) < COUNT

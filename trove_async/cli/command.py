@@ -11,14 +11,13 @@ from typing import Annotated, Any, Concatenate, Final, ParamSpec
 import typer
 
 from trove_async.cli.completion import complete_name
+from trove_async.cli.names import STORE_VARIABLE
 from trove_async.cli.running import execute
 from trove_async.cli.session import Session, Settings
 
-__all__ = ["STORE_VARIABLE", "AnyNames", "Jobs", "Literally", "Name", "Names", "VersionID", "command", "global_options"]
+__all__ = ["AnyNames", "Jobs", "Literally", "Name", "Names", "VersionID", "command", "global_options"]
 
 P = ParamSpec("P")
-
-STORE_VARIABLE: Final = "TROVE_DSN"
 
 _COMMON: Final = (
     inspect.Parameter(

@@ -8,7 +8,7 @@ from typing import Final
 
 import trove_async
 from trove_async.cli.errors import UsageError
-from trove_async.cli.names import StoreName, parse_name
+from trove_async.cli.names import STORE_VARIABLE, StoreName, parse_name
 from trove_async.errors import TroveError
 
 __all__ = ["complete_name"]
@@ -23,7 +23,7 @@ def complete_name(incomplete: str) -> list[str]:
     Nothing, if there are none, or the store does not answer soon: a shell that waits is worse than one that does
     not complete.
     """
-    store = os.environ.get("TROVE_DSN")
+    store = os.environ.get(STORE_VARIABLE)
     try:
         name = parse_name(incomplete or "?", store=store, is_root=lambda _: False)
         if not store or not isinstance(name, StoreName):

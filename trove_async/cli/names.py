@@ -17,7 +17,10 @@ from urllib.parse import quote
 from trove_async.cli.errors import UsageError
 from trove_async.dsn import DSN, parse_dsn
 
-__all__ = ["FilePath", "Name", "StoreName", "is_dsn", "is_store_root", "parse_name"]
+__all__ = ["STORE_VARIABLE", "FilePath", "Name", "StoreName", "is_dsn", "is_store_root", "parse_name"]
+
+STORE_VARIABLE: Final = "TROVE_DSN"
+"""The environment variable that names the store of ``bucket/key``."""
 
 IsRoot = Callable[[str], bool]
 
