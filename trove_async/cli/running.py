@@ -45,6 +45,10 @@ def execute(work: Work, settings: Settings) -> int:
         if settings.debug:
             traceback.print_exception(failure)
         session.output.error(line_of(failure))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _give_up_output()
         return code_of(failure)
     return code
 
