@@ -11,7 +11,7 @@ from typing import Final, TypeVar, cast
 
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, capabilities_of
-from trove_async.driver.capabilities import Features
+from trove_async.driver.capabilities import Condition, Features
 from trove_async.errors import ClosedError, ForkedError, LifetimeError, TroveError, UnsupportedError, WrongLoopError
 from trove_async.keys import check_bucket, check_key
 from trove_async.reader import ObjectReader, caller_location
@@ -91,6 +91,14 @@ class Lifetime:
         if capability not in self._capabilities:
             raise UnsupportedError(
                 f"this store has no {capability.__name__.removesuffix('Driver').lower()} support",
+                operation=operation,
+                driver=self._name,
+            )
+
+    def _require_condition(self, condition: Condition, operation: str, value: object) -> None:
+        if value is not None and condition not in self._features.conditions:
+            raise UnsupportedError(
+                f"this store cannot honour the condition {condition!r}, and would not ignore it",
                 operation=operation,
                 driver=self._name,
             )

@@ -9,14 +9,13 @@ from datetime import datetime
 import anyio
 
 from trove_async.body import Progress
-from trove_async.driver.capabilities import Condition, VersioningDriver
+from trove_async.driver.capabilities import VersioningDriver
 from trove_async.driver.options import GetOptions, HeadOptions
 from trove_async.errors import (
     InvalidArgumentError,
     NotFoundError,
     ObjectChangedError,
     PreconditionFailedError,
-    UnsupportedError,
 )
 from trove_async.ranges import ByteRange, RangeLike, coalesce
 from trove_async.reader import ObjectReader, OpeningReader
@@ -34,14 +33,6 @@ _RANGE_REQUESTS = 10
 
 class ReadVerbs(Lifetime):
     """Get, read, head and exists."""
-
-    def _require_condition(self, condition: Condition, operation: str, value: object) -> None:
-        if value is not None and condition not in self._features.conditions:
-            raise UnsupportedError(
-                f"this store cannot honour the condition {condition!r}, and would not ignore it",
-                operation=operation,
-                driver=self._name,
-            )
 
     def _require_read_support(self, operation: str, options: HeadOptions) -> None:
         """Refuse what the store cannot honour; nothing is dropped silently."""
