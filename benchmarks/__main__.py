@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,8 @@ from benchmarks.workloads import WORKLOADS, run_workload
 _PACKAGES = {"trove": "trove-async"}
 _TIMEOUT = 300
 _SETTLE = 6
-"""Seconds after many files were removed: meanwhile ext4 goes around inodes that were freed just now."""
+"""Seconds after many files were removed. ext4 goes around inodes that were freed in the last minute, which
+all clients meet alike; to wait for its end after every workload would take longer than to measure."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -33,28 +35,43 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--vs", default=",".join(PEERS), help="peers, separated by commas (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default: 5)")
     parser.add_argument(
-        "--only", default="", help="workloads by name or size, such as '4 KiB' or 'put 1 MiB', separated by commas"
+        "--only",
+        default="",
+        help="workloads by name, size or kind, such as 'put 1 MiB', '4 KiB' or 'list', separated by commas",
     )
+    parser.add_argument("--scale", type=float, default=1.0, help="of the work, such as 0.01 for a trial (default: 1)")
     parser.add_argument("--fsync", action="store_true", help="sync every put to the disk, where the client can")
     parser.add_argument("--directory", type=Path, help="where local files are made (default: a temporary directory)")
     parser.add_argument("--output", type=Path, default=Path("build/benchmark"), help="(default: build/benchmark)")
     parser.add_argument("--one", nargs=4, metavar=("CLIENT", "BACKEND", "WORKLOAD", "ROOT"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    _check(parser, "--backend", arguments.backend, BACKENDS)
+    _check(parser, "--vs", arguments.vs, PEERS)
+    kinds = {workload.kind for workload in WORKLOADS.values()}
+    sizes = {name.removeprefix(f"{workload.kind} ") for name, workload in WORKLOADS.items()}
+    _check(parser, "--only", arguments.only, (*WORKLOADS, *kinds, *sizes))
+    return arguments
 
 
-async def _measure_one(name: str, backend: str, workload: str, root: Path, fsync: bool) -> Result:
+def _check(parser: argparse.ArgumentParser, option: str, given: str, known: Iterable[str]) -> None:
+    unknown = [name for name in filter(None, given.split(",")) if name not in known]
+    if unknown:
+        parser.error(f"{option}: unknown: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+
+
+async def _measure_one(name: str, backend: str, workload: str, root: Path, fsync: bool, scale: float) -> Result:
     client = make_client(name, backend, root, fsync)
     assert client is not None
     await client.open()
     try:
-        return await run_workload(client, WORKLOADS[workload])
+        return await run_workload(client, WORKLOADS[workload].scaled(scale))
     finally:
         await client.close()
 
 
-def _in_a_process(name: str, backend: str, workload: str, root: Path, fsync: bool) -> Result | None:
+def _in_a_process(name: str, backend: str, workload: str, root: Path, fsync: bool, scale: float) -> Result | None:
     """Measure in a process of its own, so that all clients have the same conditions."""
-    command = [sys.executable, "-m", "benchmarks", "--one", name, backend, workload, str(root)]
+    command = [sys.executable, "-m", "benchmarks", "--one", name, backend, workload, str(root), "--scale", str(scale)]
     try:
         done = subprocess.run(
             command + ["--fsync"] * fsync, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT, check=False
@@ -66,17 +83,18 @@ def _in_a_process(name: str, backend: str, workload: str, root: Path, fsync: boo
         if WORKLOADS[workload].kind.endswith("stream"):
             shutil.rmtree(root, ignore_errors=True)  # a gigabyte each
     *notes, last = done.stdout.strip().splitlines() or [""]
-    for note in notes:
+    measured = last.startswith("{")
+    for note in notes if measured else [*notes, last]:
         print(f"  {name}: {note.strip()}")
-    return Result(**json.loads(last)) if done.returncode == 0 else None
+    if done.returncode:  # a library may crash when its process ends, and what was measured holds
+        print(f"  {name}: ended with {done.returncode}, {'after' if measured else 'and not'} having measured")
+    return Result(**json.loads(last)) if measured else None
 
 
 def _run(arguments: argparse.Namespace) -> Measurements:
     clients = ["trove", *filter(None, arguments.vs.split(","))]
     wanted = [
-        w
-        for w in WORKLOADS
-        if not arguments.only or any(w.endswith(f" {part}") or part == w for part in arguments.only.split(","))
+        w for w in WORKLOADS if not arguments.only or any(_is_meant(w, part) for part in arguments.only.split(","))
     ]
     measurements: Measurements = {}
     for backend in arguments.backend.split(","):
@@ -86,8 +104,12 @@ def _run(arguments: argparse.Namespace) -> Measurements:
             with tempfile.TemporaryDirectory(prefix="trove-bench-", dir=arguments.directory) as directory:
                 _run_rounds(arguments, clients, backend, workload, Path(directory), measurements)
             if backend == "local":
-                time.sleep(_SETTLE)
+                time.sleep(_SETTLE * min(1.0, arguments.scale))
     return measurements
+
+
+def _is_meant(workload: str, part: str) -> bool:
+    return part in (workload, WORKLOADS[workload].kind) or workload.endswith(f" {part}")
 
 
 def _run_rounds(
@@ -105,7 +127,7 @@ def _run_rounds(
                 continue
             root = directory / f"{client}-{number}"
             root.mkdir()
-            result = _in_a_process(client, backend, workload, root, arguments.fsync)
+            result = _in_a_process(client, backend, workload, root, arguments.fsync, arguments.scale)
             if result is not None:
                 measurements.setdefault((backend, workload, client), []).append(result)
         print(f"{backend}: {workload}: round {number + 1} of {arguments.rounds}", flush=True)
@@ -116,7 +138,7 @@ def main() -> None:
     arguments = _arguments()
     if arguments.one:
         client, backend, workload, root = arguments.one
-        result = asyncio.run(_measure_one(client, backend, workload, Path(root), arguments.fsync))
+        result = asyncio.run(_measure_one(client, backend, workload, Path(root), arguments.fsync, arguments.scale))
         print(json.dumps(asdict(result)))
         return
     measurements = _run(arguments)
@@ -126,6 +148,7 @@ def main() -> None:
         "cpus": os.cpu_count(),
         "rounds": arguments.rounds,
         "fsync": arguments.fsync,
+        "scale": arguments.scale,
         "versions": {c: version(_PACKAGES.get(c, c)) for c in ["trove", *filter(None, arguments.vs.split(","))]},
     }
     arguments.output.mkdir(parents=True, exist_ok=True)

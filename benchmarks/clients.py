@@ -165,8 +165,8 @@ class OpendalClient(Client):
 
     async def list(self) -> int:
         total = 0
-        async for _ in await self._operator.scan(""):
-            total += 1
+        async for entry in await self._operator.scan(""):
+            total += not entry.path.endswith("/")  # the directory itself is listed as well
         return total
 
 

@@ -19,6 +19,7 @@ Measurements = dict[tuple[str, str, str], list[Result]]
 def medians(results: list[Result]) -> Result:
     """Return the median of each figure; of failures the sum, of the stall the worst."""
     values = {field.name: median(getattr(r, field.name) for r in results) for field in fields(Result)}
+    values["stall"] = max(r.stall for r in results)
     values["failures"] = sum(r.failures for r in results)
     return Result(**values)
 
@@ -35,16 +36,18 @@ def table(measurements: Measurements) -> str:
             "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for workload in dict.fromkeys(key[1] for key in measurements if key[0] == backend):
-            ours = medians(measurements[backend, workload, "trove"])
+            ours = measurements.get((backend, workload, "trove"))
             for (b, w, client), results in measurements.items():
                 if (b, w) == (backend, workload):
-                    lines.append(_row(workload, client, medians(results), ours))
+                    lines.append(_row(workload, client, medians(results), medians(ours) if ours else None))
         lines.append("")
     return "\n".join(lines)
 
 
-def _row(workload: str, client: str, result: Result, ours: Result) -> str:
-    ratio = "" if client == "trove" else f"{ours.operations_per_second / result.operations_per_second:.1f} x"
+def _row(workload: str, client: str, result: Result, ours: Result | None) -> str:
+    ratio = ""
+    if ours is not None and client != "trove":
+        ratio = f"{ours.operations_per_second / result.operations_per_second:.1f} x"
     return (
         f"| {workload} | {client} | {result.operations_per_second:,.5g} | {result.bytes_per_second / 1e6:,.0f} "
         f"| {result.p50 * 1e3:.2f} | {result.p99 * 1e3:.2f} | {result.cpu * 1e6:,.4g} "

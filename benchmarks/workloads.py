@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,12 @@ class Workload:
     size: int
     operations: int
 
+    def scaled(self, scale: float) -> Workload:
+        """Return the same with so much of the work: of its operations, or of the bytes of a stream."""
+        if self.kind.endswith("stream"):
+            return replace(self, size=max(1, round(self.size * scale / MIB)) * MIB)
+        return replace(self, operations=max(1, round(self.operations * scale)))
+
 
 def _workloads() -> dict[str, Workload]:
     found: list[Workload] = []
@@ -64,7 +70,7 @@ async def run_workload(client: Client, workload: Workload) -> Result:
         return await _once(workload, lambda: _expect(client.get_stream("stream"), workload.size))
     if kind == "list":
         await _fill(client, workload)
-        return await _once(workload, lambda: _expect(client.list(), workload.operations))
+        return await _once(replace(workload, size=0), lambda: _expect(client.list(), workload.operations))
     data = os.urandom(workload.size)
     keys = [f"key-{number:06}" for number in range(workload.operations)]
     if kind == "put":
@@ -99,7 +105,8 @@ async def _fill(client: Client, workload: Workload) -> None:
         return
     data = b"x" * workload.size
     for start in range(0, workload.operations, TASKS):
-        await asyncio.gather(*(client.put(f"key-{n:06}", data) for n in range(start, start + TASKS)))
+        end = min(start + TASKS, workload.operations)
+        await asyncio.gather(*(client.put(f"key-{n:06}", data) for n in range(start, end)))
 
 
 def _make_files(base: Path, workload: Workload) -> None:

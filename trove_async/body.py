@@ -262,6 +262,8 @@ class _AsyncReadSource(_Source):
 
 
 def _source_of(data: object) -> _Source:
+    if type(data) is bytes:
+        return _BufferSource(data)
     if isinstance(data, str):
         raise BodyTypeError("the body is a str: call .encode() on it, or wrap it in Path() if it names a file")
     if isinstance(data, bytes | bytearray | memoryview):
@@ -315,14 +317,14 @@ class Body:
         on_progress: Progress | None = None,
         cleanup_timeout: float = CLEANUP_TIMEOUT,
     ) -> None:
-        self._source = _source_of(data)
-        self._source.cleanup_timeout = cleanup_timeout
+        self._source = source = _source_of(data)
+        source.cleanup_timeout = cleanup_timeout
         self._on_progress = on_progress
         self._hasher: Hasher | None = None
         self.checksum = checksum
-        self.size = self._source.size if size is None else size
+        self.size = source.size if size is None else size
         self.taken = 0
-        if size is not None and self._source.size is not None:
+        if size is not None and source.size is not None:
             self._check_declared(size)
 
     def _check_declared(self, size: int) -> None:

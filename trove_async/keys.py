@@ -40,6 +40,8 @@ DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 # Only Python's own table, not the machine's: the same key has the same type everywhere.
 _types = MimeTypes(filenames=())
 _content_types: dict[str, str] = {}
+# A service has few buckets, and names one in every call.
+_valid_buckets: set[str] = set()
 
 
 def check_key(key: str) -> None:
@@ -84,6 +86,11 @@ def check_bucket(bucket: str) -> None:
         InvalidBucketNameError: the name is empty, ``.``, ``..``, begins with ``.trove``,
             is longer than 255 bytes, or contains ``/``, ``\\`` or a control character.
     """
+    if type(bucket) is not str or bucket not in _valid_buckets:
+        _check_bucket_slowly(bucket)
+
+
+def _check_bucket_slowly(bucket: str) -> None:
     if not isinstance(bucket, str):
         raise InvalidBucketNameError(f"a bucket name is a str, not {type(bucket).__name__}")
     if not bucket:
@@ -96,6 +103,8 @@ def check_bucket(bucket: str) -> None:
         )
     if len(bucket.encode()) > MAX_BUCKET_BYTES:
         raise InvalidBucketNameError(f"the bucket name is longer than {MAX_BUCKET_BYTES} bytes", bucket=bucket[:64])
+    if len(_valid_buckets) < 1024:
+        _valid_buckets.add(bucket)
 
 
 def content_type_of(key: str) -> str:

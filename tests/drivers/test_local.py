@@ -147,11 +147,11 @@ async def test_closing_while_a_reader_opens_its_file_again(
     opened, go_on = threading.Event(), threading.Event()
     original = LocalFileSystem.open
 
-    async def open_slowly(self: LocalFileSystem, path: str) -> int | None:
-        handle = await original(self, path)
+    async def open_slowly(self: LocalFileSystem, path: str) -> tuple[int, os.stat_result] | None:
+        found = await original(self, path)
         opened.set()
         assert go_on.wait(30)
-        return handle
+        return found
 
     monkeypatch.setattr(LocalFileSystem, "open", open_slowly)
     seeking = asyncio.ensure_future(reader.seek(0))

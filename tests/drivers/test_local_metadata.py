@@ -220,17 +220,17 @@ async def test_the_sidecar_that_goes_while_it_is_looked_for(tmp_path: Path, monk
     async with trove.open(f"local://{tmp_path}?fsync=0") as store:
         await store.create_bucket("b")
         await store.put("b", "k", b"old", metadata={"n": "old"})
-        original = LocalFileSystem.fstat
+        original = LocalFileSystem.open
         opened, replaced = threading.Event(), threading.Event()
 
-        async def fstat(self: LocalFileSystem, handle: int) -> os.stat_result:
-            status = await original(self, handle)
+        async def open_slowly(self: LocalFileSystem, path: str) -> tuple[int, os.stat_result] | None:
+            found = await original(self, path)
             if not opened.is_set():
                 opened.set()
                 assert replaced.wait(30)
-            return status
+            return found
 
-        monkeypatch.setattr(LocalFileSystem, "fstat", fstat)
+        monkeypatch.setattr(LocalFileSystem, "open", open_slowly)
         reading = asyncio.ensure_future(store.get("b", "k"))
         await asyncio.to_thread(opened.wait, 30)
         await store.put("b", "k", b"new", metadata={"n": "new"})

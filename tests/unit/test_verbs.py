@@ -205,6 +205,7 @@ def with_options(**cases: Callable[[Trove], Awaitable[object]]) -> list[Any]:
         set_lifecycle__nothing=lambda t: t.set_lifecycle("b", [LifecycleRule("r")]),
         set_lifecycle__twice=lambda t: t.set_lifecycle("b", [RULE, RULE]),
         set_lifecycle__days=lambda t: t.set_lifecycle("b", [LifecycleRule("r", expiration_days=0)]),
+        set_lifecycle__days_of_another_type=lambda t: t.set_lifecycle("b", [LifecycleRule("r", expiration_days=True)]),
         set_lifecycle__half=lambda t: t.set_lifecycle("b", [LifecycleRule("r", transition_days=1)]),
         set_lifecycle__order=lambda t: t.set_lifecycle(
             "b", [LifecycleRule("r", expiration_days=1, transition_days=2, transition_storage="COLD")]

@@ -291,7 +291,7 @@ def check_lifecycle(rules: Sequence[LifecycleRule]) -> tuple[LifecycleRule, ...]
             "abort_incomplete_days": rule.abort_incomplete_days,
         }
         for name, value in days.items():
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (type(value) is not int or value < 1):
                 raise InvalidLifecycleError(f"rule {rule.id!r}: {name} must be 1 or more, not {value!r}")
         if all(value is None for value in days.values()):
             raise InvalidLifecycleError(f"rule {rule.id!r} says nothing to do; set one of {', '.join(days)}")

@@ -125,15 +125,18 @@ class ObjectVerbs(ReadVerbs):
                     limits=self._features.limits,
                 )
                 self._require_write_support("put", options)
-        with self._locating("put", bucket, key):
-            body = self._body(data, options.checksum, size, on_progress)
-        if body.buffer is not None:
-            return await self._run("put", bucket, key, self._driver.put(bucket, key, body, options))
         try:
-            await self._run("put", bucket, key, body.prepare())
-            return await self._run("put", bucket, key, self._driver.put(bucket, key, body, options))
-        finally:
-            await self._close_body(body)
+            body = self._body(data, options.checksum, size, on_progress)
+            if body.buffer is not None:
+                return await self._driver.put(bucket, key, body, options)
+            try:
+                await body.prepare()
+                return await self._driver.put(bucket, key, body, options)
+            finally:
+                await self._close_body(body)
+        except TroveError as error:
+            error.locate("put", bucket, key, self._name)
+            raise
 
     def _body(self, data: BodyLike, checksum: Checksum | None, size: int | None, on_progress: Progress | None) -> Body:
         if size is not None and (not isinstance(size, int) or size < 0):

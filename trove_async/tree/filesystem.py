@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -84,12 +84,12 @@ class FileSystem(ABC):
         """Return the status of a file, None if there is none. Links are not followed."""
 
     @abstractmethod
-    async def open(self, path: str) -> int | None:
-        """Open a regular file for reading; None if there is none. Links are not followed."""
+    async def exists(self, path: str) -> bool:
+        """Tell whether there is anything of that name; for names that mostly are not there."""
 
     @abstractmethod
-    async def fstat(self, handle: int) -> Stat:
-        """Return the status of an open file."""
+    async def open(self, path: str) -> tuple[int, Stat] | None:
+        """Open a regular file for reading: its handle and status; None if there is none. Links are not followed."""
 
     @abstractmethod
     async def create(self, path: str) -> int:
@@ -100,8 +100,8 @@ class FileSystem(ABC):
         """
 
     @abstractmethod
-    async def create_temporary(self) -> Temporary:
-        """Make a file that has no place yet, open for writing and reading."""
+    async def create_temporary(self, content: Chunk = b"") -> Temporary:
+        """Make a file that has no place yet, with some content, open for writing more and for reading."""
 
     @abstractmethod
     async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
@@ -127,8 +127,8 @@ class FileSystem(ABC):
         """Return up to ``size`` bytes, fewer only at the end of the file."""
 
     @abstractmethod
-    async def write(self, handle: int, data: Chunk) -> None:
-        """Append all of ``data``."""
+    async def write(self, handle: int, chunks: Sequence[Chunk]) -> None:
+        """Append all of some chunks, a thousand at most."""
 
     @abstractmethod
     async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
@@ -138,8 +138,8 @@ class FileSystem(ABC):
         """
 
     @abstractmethod
-    async def set_time(self, handle: int, mtime_ns: int) -> None:
-        """Set the time of an open file."""
+    async def set_time(self, handle: int, mtime_ns: int) -> Stat:
+        """Set the time of an open file, and return its status."""
 
     @abstractmethod
     async def sync(self, handle: int) -> None:

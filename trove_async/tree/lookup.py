@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from trove_async.errors import BackendError, BucketNotFoundError
 from trove_async.tree.filesystem import FileSystem, Stat, is_dir, is_file
@@ -22,13 +22,13 @@ class Lookup:
         self._fs = fs
         self._layout = layout
 
-    async def open(self, bucket: str, key: str) -> tuple[str, int] | None:
-        """Return the path of an object and a handle for it; None if there is none."""
-        return await self._find(bucket, key, self._fs.open)
+    def open(self, bucket: str, key: str) -> Coroutine[Any, Any, tuple[str, tuple[int, Stat]] | None]:
+        """Return the path of an object, and a handle for it with its status; None if there is none."""
+        return self._find(bucket, key, self._fs.open)
 
-    async def find(self, bucket: str, key: str) -> tuple[str, Stat] | None:
+    def find(self, bucket: str, key: str) -> Coroutine[Any, Any, tuple[str, Stat] | None]:
         """Return the path of an object and its status; None if there is none."""
-        return await self._find(bucket, key, self._file_status)
+        return self._find(bucket, key, self._file_status)
 
     async def _file_status(self, path: str) -> Stat | None:
         status = await self._fs.lstat(path)
@@ -36,7 +36,19 @@ class Lookup:
 
     async def _find(self, bucket: str, key: str, probe: Callable[[str], Awaitable[R | None]]) -> tuple[str, R] | None:
         base = self._layout.bucket(bucket)
-        return await self._walk(base, path_of(key), 0, probe) if is_dir(await self._fs.lstat(base)) else None
+        if not is_dir(await self._fs.lstat(base)):
+            return None
+        names = path_of(key)
+        if len(names) > 1:
+            return await self._walk(base, names, 0, probe)
+        path = f"{base}/{names[0]}"
+        found = await probe(path)
+        return await self._marked(path, probe) if found is None else (path, found)
+
+    async def _marked(self, path: str, probe: Callable[[str], Awaitable[R | None]]) -> tuple[str, R] | None:
+        path += FILE
+        found = await probe(path) if await self._fs.exists(path) else None
+        return None if found is None else (path, found)
 
     async def _walk(
         self, parent: str, names: list[str], at: int, probe: Callable[[str], Awaitable[R | None]]
@@ -44,10 +56,7 @@ class Lookup:
         path = f"{parent}/{names[at]}"
         if at == len(names) - 1:
             found = await probe(path)
-            if found is None:
-                path += FILE
-                found = await probe(path)
-            return None if found is None else (path, found)
+            return await self._marked(path, probe) if found is None else (path, found)
         variants = (path,) if path.endswith(CONTINUED) else (path, path + DIRECTORY)
         for variant in variants:
             if is_dir(await self._fs.lstat(variant)):
@@ -77,7 +86,7 @@ class Lookup:
         plain = await self._fs.lstat(path)
         if is_file(plain):
             return path, plain
-        marked = await self._fs.lstat(path + FILE)
+        marked = await self._fs.lstat(path + FILE) if await self._fs.exists(path + FILE) else None
         if is_file(marked):
             return path + FILE, marked
         if is_dir(plain):

@@ -95,7 +95,8 @@ class Objects:
             found = await self._lookup.open(bucket, key)
             if found is None:
                 return None
-            opened = await self._opened(bucket, key, *found)
+            path, (handle, status) = found
+            opened = await self._opened(bucket, key, path, handle, status)
             if opened is not None:
                 return opened
         raise BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
@@ -108,16 +109,15 @@ class Objects:
             await self._fs.close(opened.handle)
         for version in await self._versions.stored(bucket, key):
             if version.version_id == version_id and not version.is_delete_marker:
-                handle = await self._fs.open(version.path)
-                return None if handle is None else await self._opened(bucket, key, version.path, handle)
+                found = await self._fs.open(version.path)
+                return None if found is None else await self._opened(bucket, key, version.path, *found)
         return None
 
-    async def _opened(self, bucket: str, key: str, path: str, handle: int) -> OpenObject | None:
+    async def _opened(self, bucket: str, key: str, path: str, handle: int, status: Stat) -> OpenObject | None:
         """Return what was opened; None if it was replaced before its sidecar could be read."""
         attributes: Attributes | None = None
         current = False
         try:
-            status = await self._fs.fstat(handle)
             attributes = await self._records.read(bucket, key, handle, status)
             if attributes is None:
                 now_there = await self._fs.lstat(path)
@@ -169,9 +169,8 @@ class Objects:
         now = self.now()
         if settings.versioning is VersioningStatus.ENABLED:
             attributes = with_changes(attributes, version_id=new_version_id(now))
-        await self._fs.set_time(temporary.handle, now)
-        status = await self._fs.fstat(temporary.handle)
-        attached = await self._records.attach(temporary.handle, status, attributes)
+        status = await self._fs.set_time(temporary.handle, now)
+        attached = attributes is NONE or await self._records.attach(temporary.handle, status, attributes)
         await self._fs.sync(temporary.handle)
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             path, current = await self._lookup.locate(bucket, key)
@@ -179,19 +178,21 @@ class Objects:
             if before is not None:
                 await before()
             checkpoint()
-            found = None if current is None else (path, current)
-            kept = await self._keep_current(bucket, key, settings, found, checkpoint)
+            kept = False
+            if settings.versioning is not VersioningStatus.UNVERSIONED:
+                found = None if current is None else (path, current)
+                kept = await self._keep_current(bucket, key, settings, found, checkpoint)
             if not attached:
                 await self._records.write_sidecar(bucket, key, status, attributes)
             try:
-                directory = await self._put_in_place(
+                path = await self._put_in_place(
                     bucket, key, partial(self._fs.publish, temporary), path, replace=current is not None
                 )
             except BaseException:
                 if not attached:
                     await self._records.drop(bucket, key, status)
                 raise
-            await self._fs.sync_directory(directory)
+            await self._fs.sync_directory(path.rpartition("/")[0])
             if current is not None and not kept:
                 await self._records.drop(bucket, key, current)
             if after is not None:
@@ -222,11 +223,11 @@ class Objects:
         return True
 
     async def _version_of(self, bucket: str, key: str, path: str) -> str:
-        handle = await self._fs.open(path)
-        if handle is None:
+        opened = await self._fs.open(path)
+        if opened is None:
             return NULL
+        handle, status = opened
         try:
-            status = await self._fs.fstat(handle)
             attributes = await self._records.read(bucket, key, handle, status)
             return NULL if attributes is None else attributes.version_id or NULL
         finally:
@@ -245,7 +246,7 @@ class Objects:
     async def _put_in_place(
         self, bucket: str, key: str, publish: Callable[..., Awaitable[None]], path: str, *, replace: bool
     ) -> str:
-        """Give a file the key's place; return its directory, which is to be synced.
+        """Give a file the key's place; return it. Its directory is to be synced.
 
         Args:
             bucket, key: the object.
@@ -267,7 +268,7 @@ class Objects:
                 except (IsADirectoryError, NotADirectoryError):
                     pass  # another key has taken the name meanwhile; there is another place
                 else:
-                    return path.rpartition("/")[0]
+                    return path
                 path, current = await self._lookup.locate(bucket, key)
                 replace = current is not None
             raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
@@ -370,8 +371,8 @@ class Objects:
         async def publish(path: str, *, replace: bool) -> None:
             await self._fs.rename(version.path, path)
 
-        directory = await self._put_in_place(bucket, key, publish, path, replace=replace)
-        await self._fs.sync_directory(directory)
+        path = await self._put_in_place(bucket, key, publish, path, replace=replace)
+        await self._fs.sync_directory(path.rpartition("/")[0])
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return the versions and markers of a key, newest first."""

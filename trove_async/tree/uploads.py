@@ -105,9 +105,8 @@ class Uploads:
         self, bucket: str, key: str, upload_id: str, number: int, temporary: Temporary, checkpoint: Checkpoint
     ) -> PartInfo:
         """Make a part of a temporary."""
-        await self._fs.set_time(temporary.handle, self._objects.now())
+        status = await self._fs.set_time(temporary.handle, self._objects.now())
         await self._fs.sync(temporary.handle)
-        status = await self._fs.fstat(temporary.handle)
         # Under the lock no one completes or aborts it, so that no part is left where no upload is.
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             upload = await self.require(bucket, key, upload_id)
@@ -179,9 +178,10 @@ class Uploads:
                 )
 
     async def _append(self, upload: _Upload, part: PartInfo, temporary: Temporary, checkpoint: Checkpoint) -> None:
-        handle = await self._fs.open(f"{upload.path}/{part.number:05}")
-        if handle is None:
+        opened = await self._fs.open(f"{upload.path}/{part.number:05}")
+        if opened is None:
             raise UploadNotFoundError("the upload was aborted meanwhile", key=upload.key)
+        handle, _ = opened
         try:
             await self._fs.copy_data(handle, temporary.handle, checkpoint)
         finally:

@@ -59,7 +59,10 @@ R2 = TypeVar("R2")
 
 _SMALL: Final = 256 * 1024
 """Bytes up to which an object is read or written in one hop, by the pool of the fast operations."""
-_WRITE_SIZE: Final = 1024 * 1024
+_WRITE_SIZE: Final = 4 * 1024 * 1024
+"""Bytes of a body that is made as it goes which are written in one hop."""
+_JOINED: Final = 64 * 1024
+"""Bytes of a chunk below which it is joined to its neighbours rather than kept as it is."""
 _STEP_SIZE: Final = 8 * 1024 * 1024
 """Bytes that a large buffer is written by, between looks at whether its caller is still there."""
 
@@ -188,14 +191,14 @@ class LocalCore(Driver):
         return await self._store(
             body,
             partial(self._begin_put, bucket, key, options),
-            lambda temporary, checkpoint: self._commit(bucket, key, temporary, body, options, checkpoint),
+            partial(self._commit, bucket, key, body, options),
         )
 
-    async def _commit(
-        self, bucket: str, key: str, temporary: Temporary, body: Body, options: PutOptions, checkpoint: Checkpoint
-    ) -> ObjectInfo:
+    def _commit(
+        self, bucket: str, key: str, body: Body, options: PutOptions, temporary: Temporary, checkpoint: Checkpoint
+    ) -> Coroutine[Any, Any, ObjectInfo]:
         checksums = body.checksums if body.checksum is not None else EMPTY
-        return await self._tree.objects.commit(
+        return self._tree.objects.commit(
             bucket,
             key,
             temporary,
@@ -232,15 +235,14 @@ class LocalCore(Driver):
     async def _store_buffer(
         self, buffer: Chunk, commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]], checkpoint: Checkpoint
     ) -> R:
-        temporary = await self._fs.create_temporary()
+        small = len(buffer) <= _STEP_SIZE
+        temporary = await self._fs.create_temporary(buffer if small else b"")
         try:
-            if len(buffer) <= _WRITE_SIZE:
-                await self._fs.write(temporary.handle, buffer)
-            else:
+            if not small:
                 view = memoryview(buffer)
                 for at in range(0, len(view), _STEP_SIZE):
                     checkpoint()
-                    await self._fs.write(temporary.handle, view[at : at + _STEP_SIZE])
+                    await self._fs.write(temporary.handle, (view[at : at + _STEP_SIZE],))
             return await commit(temporary, checkpoint)
         finally:
             await self._fs.discard(temporary)
@@ -273,7 +275,7 @@ class LocalCore(Driver):
                 run_sync(self._fs.discard(temporary))
 
         try:
-            await _write_chunks(body, lambda data: held(lambda _: self._fs.write(temporary.handle, data)))
+            await _write_chunks(body, lambda chunks: held(lambda _: self._fs.write(temporary.handle, chunks)))
             return await held(lambda checkpoint: commit(temporary, checkpoint))
         finally:
             await finish(
@@ -406,19 +408,24 @@ def _close_unread(result: tuple[OpenObject, int, int, bytes | None]) -> None:
         os.close(opened.handle)
 
 
-async def _write_chunks(body: Body, write: Callable[[Chunk], Awaitable[None]]) -> None:
-    """Write a body in pieces of about a megabyte, however small its chunks are."""
-    pending: list[Chunk] = []
+async def _write_chunks(body: Body, write: Callable[[Sequence[Chunk]], Awaitable[None]]) -> None:
+    """Write a body in pieces of a few megabytes, however small its chunks are."""
+    pending: list[bytes | bytearray] = []
     size = 0
     async for chunk in body:
-        if size + len(chunk) < _WRITE_SIZE:
-            # It is valid until the next is asked for, so that what is kept is a copy.
-            pending.append(bytes(chunk))
-            size += len(chunk)
-            continue
-        if pending:
-            await write(b"".join(pending))
+        size += len(chunk)
+        if len(chunk) < _JOINED:
+            if not pending or type(pending[-1]) is bytes:
+                pending.append(bytearray())
+            pending[-1] += chunk
+        elif type(chunk) is bytes:
+            pending.append(chunk)
+        else:
+            # It may change when the next is asked for, so that it is written now rather than copied.
+            await write((*pending, chunk))
             pending, size = [], 0
-        await write(chunk)
+        if size >= _WRITE_SIZE:
+            await write(pending)
+            pending, size = [], 0
     if pending:
-        await write(b"".join(pending))
+        await write(pending)

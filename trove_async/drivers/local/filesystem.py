@@ -9,7 +9,7 @@ import secrets
 import stat
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from itertools import count
 from types import TracebackType
@@ -186,7 +186,11 @@ class LocalFileSystem(FileSystem):
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    async def open(self, path: str) -> int | None:
+    async def exists(self, path: str) -> bool:
+        """Tell whether there is anything of that name."""
+        return os.access(path, os.F_OK, follow_symlinks=False)
+
+    async def open(self, path: str) -> tuple[int, os.stat_result] | None:
         """Open a regular file; None if there is none. A FIFO is none, and is not waited for."""
         try:
             descriptor = os.open(path, _READ)
@@ -194,8 +198,9 @@ class LocalFileSystem(FileSystem):
             if error.errno in _MISSING:
                 return None
             raise
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            return descriptor, status
         os.close(descriptor)
         return None
 
@@ -203,12 +208,19 @@ class LocalFileSystem(FileSystem):
         """Make a new file."""
         return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
 
-    async def create_temporary(self) -> Temporary:
+    async def create_temporary(self, content: Chunk = b"") -> Temporary:
         """Make a file without a name, where the file system can; it takes no directory to make and to tidy."""
         if self._has_nameless:
-            return Temporary(os.open(self._scratch or "", _NAMELESS, 0o666))
-        path = self.temporary()
-        return Temporary(await self.create(path), path)
+            temporary = Temporary(os.open(self._scratch or "", _NAMELESS, 0o666))
+        else:
+            path = self.temporary()
+            temporary = Temporary(await self.create(path), path)
+        try:
+            _write_all(temporary.handle, content)
+        except BaseException:
+            await self.discard(temporary)
+            raise
+        return temporary
 
     async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
         """Link a file that has no name to its place; rename one that has, or that replaces another."""
@@ -228,10 +240,6 @@ class LocalFileSystem(FileSystem):
         if temporary.path is not None and not temporary.committed:
             await self.unlink(temporary.path)
 
-    async def fstat(self, handle: int) -> os.stat_result:
-        """Return the status of an open file."""
-        return os.fstat(handle)
-
     async def close(self, handle: int) -> None:
         """Close a file."""
         os.close(handle)
@@ -240,13 +248,13 @@ class LocalFileSystem(FileSystem):
         """Read from a place."""
         return os.pread(handle, size, offset)
 
-    async def write(self, handle: int, data: Chunk) -> None:
-        """Append all of it."""
-        written = os.write(handle, data)
-        if written < len(data):
-            view = memoryview(data)
-            while written < len(data):
-                written += os.write(handle, view[written:])
+    async def write(self, handle: int, chunks: Sequence[Chunk]) -> None:
+        """Append all of them, at one go as far as the system takes them."""
+        written = os.writev(handle, chunks)
+        for chunk in chunks:
+            if written < len(chunk):
+                _write_all(handle, memoryview(chunk)[written:])
+            written = max(0, written - len(chunk))
 
     async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
         """Share the blocks of the source, where the file system can; else copy them in the kernel."""
@@ -286,9 +294,10 @@ class LocalFileSystem(FileSystem):
             raise
         return True
 
-    async def set_time(self, handle: int, mtime_ns: int) -> None:
+    async def set_time(self, handle: int, mtime_ns: int) -> os.stat_result:
         """Set access and modification time."""
         os.utime(handle, ns=(mtime_ns, mtime_ns))
+        return os.fstat(handle)
 
     async def sync(self, handle: int) -> None:
         """Flush a file to the disk, in a store that is durable."""
@@ -315,7 +324,7 @@ class LocalFileSystem(FileSystem):
         try:
             handle = await self.create(temporary)
             try:
-                await self.write(handle, content)
+                _write_all(handle, content)
                 await self.sync(handle)
             finally:
                 os.close(handle)
@@ -419,6 +428,14 @@ class _Stripe(AbstractAsyncContextManager[None]):
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         finally:
             self._threads.release()
+
+
+def _write_all(handle: int, data: Chunk) -> None:
+    written = os.write(handle, data) if data else 0
+    if written < len(data):
+        view = memoryview(data)
+        while written < len(data):
+            written += os.write(handle, view[written:])
 
 
 def _copy_step(source: int, target: int, offset: int, size: int) -> int:

@@ -4,8 +4,8 @@ Handing one operation to a thread and back costs more than most file operations 
 is waking the loop. So the workers take operations one at a time from one queue, and wake the loop once for
 all the results that are ready: at once when the queue is empty, else when many are ready; and the
 loop looks by itself every millisecond while anything is under way, so that no result waits for an operation
-that is slow. When the operations under way are stuck while others wait, another worker is started; it goes
-again when the stuck one comes back. A slow file holds up nobody.
+that is slow. When an operation is slow while others wait, another worker is started in the place of the one that
+is held up, which goes when it comes back. A slow file holds up nobody for more than a few milliseconds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ Checkpoint = Callable[[], None]
 """An operation calls it before it commits; it raises `Cancelled` if the caller has gone."""
 
 _LOOK_EVERY: Final = 0.001
+_PATIENCE: Final = 0.01
 _ENOUGH: Final = 48
 
 
@@ -75,30 +76,41 @@ class _Job:
             discard(self.result)
 
 
+class _Worker:
+    """What the loop knows of a thread."""
+
+    __slots__ = ("busy", "replaced", "seen", "since", "taken")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.taken = 0  # how many jobs, so that the loop sees whether it is still the same one
+        self.seen = 0
+        self.since = 0.0
+        self.replaced = False
+
+
 class _Exchange:
     """What the loop and the threads share. The threads know nothing else, so that a pool can be collected."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[], None], usual: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[], None]) -> None:
         self.loop = loop
         self.deliver = deliver
-        self.usual = usual
         self.queue: SimpleQueue[_Job | None] = SimpleQueue()
         self.done: deque[_Job] = deque()
         self.woken = False
-        self.threads = 0
-        self.lock = threading.Lock()
+        self.workers: set[_Worker] = set()
 
-    def work(self) -> None:
-        """Take jobs until told to end, or until a thread too many finds nothing to do."""
+    def work(self, worker: _Worker) -> None:
+        """Take jobs until told to end, or until another worker has taken this one's place."""
         queue, done = self.queue, self.done
-        while True:
-            if self.threads > self.usual and queue.empty() and self._retire():
-                return
+        while not worker.replaced:
             job = queue.get()
             if job is None:
-                self.threads -= 1
-                return
+                break
+            worker.taken += 1
+            worker.busy = True
             job.run()
+            worker.busy = False
             done.append(job)
             del job
             # The flag is cleared before the results are taken, so that none is ever left without a wake-up.
@@ -107,14 +119,8 @@ class _Exchange:
                 try:
                     self.loop.call_soon_threadsafe(self.deliver)
                 except RuntimeError:
-                    return  # the loop was closed before the store
-
-    def _retire(self) -> bool:
-        with self.lock:
-            if self.threads <= self.usual:
-                return False
-            self.threads -= 1
-            return True
+                    break  # the loop was closed before the store
+        self.workers.discard(worker)
 
 
 class Workers:
@@ -122,13 +128,14 @@ class Workers:
 
     Args:
         name: of the threads.
-        usual: how many threads there are while nothing is stuck.
+        usual: how many threads there are while nothing is slow.
         maximum: how many there may be at most.
         cleanup_timeout: seconds that a cancelled call waits for its operation.
     """
 
     def __init__(self, name: str, *, usual: int, maximum: int, cleanup_timeout: float) -> None:
         self._name = name
+        self._usual = usual
         self._maximum = maximum
         self._cleanup_timeout = cleanup_timeout
         self._loop = asyncio.get_running_loop()
@@ -138,10 +145,8 @@ class Workers:
             if (pool := myself()) is not None:
                 pool._deliver()
 
-        self._exchange = _Exchange(self._loop, deliver, usual)
+        self._exchange = _Exchange(self._loop, deliver)
         self._under_way = 0
-        self._delivered = 0
-        self._seen = 0
         self._looking: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -164,8 +169,8 @@ class Workers:
         exchange.queue.put(job)
         if self._looking is None:
             self._looking = self._loop.call_later(_LOOK_EVERY, self._look)
-            if exchange.threads < exchange.usual:
-                self._start_thread()
+        if len(exchange.workers) < self._usual and len(exchange.workers) < self._under_way:
+            self._start_worker()
         try:
             return await job.future  # type: ignore[no-any-return]
         except asyncio.CancelledError:
@@ -177,11 +182,11 @@ class Workers:
                 job.drop()
             raise
 
-    def _start_thread(self) -> None:
-        with self._exchange.lock:
-            self._exchange.threads += 1
+    def _start_worker(self) -> None:
+        worker = _Worker()
+        self._exchange.workers.add(worker)
         # Daemons: a file operation that never returns must not keep the process from ending.
-        threading.Thread(target=self._exchange.work, name=self._name, daemon=True).start()
+        threading.Thread(target=self._exchange.work, args=(worker,), name=self._name, daemon=True).start()
 
     def _deliver(self) -> None:
         """Hand the results that are ready to those who wait for them."""
@@ -191,7 +196,6 @@ class Workers:
         while done:
             job = done.popleft()
             self._under_way -= 1
-            self._delivered += 1
             job.finished = True
             future = job.future
             if job.cancelled or future.cancelled():
@@ -206,16 +210,26 @@ class Workers:
             self._idle.set()
 
     def _look(self) -> None:
-        """Every millisecond: deliver what is ready, and see whether those who wait need another thread."""
+        """Every millisecond: deliver what is ready, and put another worker in the place of one that is held up."""
         self._deliver()
         if not self._under_way:
             self._looking = None
             return
-        exchange = self._exchange
-        if self._seen == self._delivered and not exchange.queue.empty() and exchange.threads < self._maximum:
-            self._start_thread()
-        self._seen = self._delivered
+        if not self._exchange.queue.empty():
+            self._replace_slow()
         self._looking = self._loop.call_later(_LOOK_EVERY, self._look)
+
+    def _replace_slow(self) -> None:
+        now = self._loop.time()
+        workers = self._exchange.workers
+        for worker in list(workers):
+            if worker.replaced or not worker.busy:
+                continue
+            if worker.seen != worker.taken:
+                worker.seen, worker.since = worker.taken, now
+            elif now - worker.since > _PATIENCE and len(workers) < self._maximum:
+                worker.replaced = True
+                self._start_worker()
 
     async def aclose(self) -> None:
         """Refuse new operations, wait for those that there are, and end the threads; idempotent."""
@@ -224,7 +238,7 @@ class Workers:
         self._end_threads()
 
     def _end_threads(self) -> None:
-        for _ in range(self._exchange.threads):
+        for _ in range(len(self._exchange.workers)):
             self._exchange.queue.put(None)
 
     def __del__(self) -> None:

@@ -59,7 +59,7 @@ __all__ = ["MemoryDriver"]
 MIN_PART_SIZE: Final = 5 * 1024 * 1024
 """Bytes of a part that is not the last; that of S3, so that what works here works there."""
 
-_TURN: Final = 4
+_TURN: Final = 2
 """Operations after which other tasks get a turn of the loop: few, since all busy tasks have theirs in one turn."""
 
 _CONDITIONS: Final[frozenset[Condition]] = frozenset(

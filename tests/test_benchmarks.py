@@ -1,0 +1,157 @@
+"""The benchmark runs, small, by its command; and what it counts and shows is so."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.clients import Client
+from benchmarks.measure import Result
+from benchmarks.report import table
+from benchmarks.workloads import WORKLOADS, Workload, run_workload
+
+ROOT = Path(__file__).parents[1]
+ROUNDS = 2
+SMALL = ("put 4 KiB", "get 4 KiB")
+LARGE = ("put stream", "get stream", "list")
+"""Kinds, of which there is one workload each."""
+# The peers of the extra `bench` need not be here: aiofiles is, and has no memory.
+CLIENTS = {"memory": ("trove",), "local": ("trove", "aiofiles")}
+
+
+@dataclass(frozen=True)
+class Run:
+    printed: str
+    output: Path
+    left: list[Path]
+
+    @property
+    def written(self) -> dict[str, Any]:
+        written: dict[str, Any] = json.loads((self.output / "results.json").read_text())
+        return written
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run it as docs/benchmark.md says, with a hundredth of the work."""
+    directory, output = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("benchmark") / "new"
+    command = [sys.executable, "-m", "benchmarks", "--backend", ",".join(CLIENTS), "--vs", "aiofiles"]
+    command += ["--only", ",".join((*SMALL, *LARGE)), "--rounds", str(ROUNDS), "--scale", "0.01"]
+    command += ["--directory", str(directory), "--output", str(output)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(done.stdout, output, [*directory.iterdir()])
+
+
+def expected() -> set[tuple[str, str, str]]:
+    """Return what is to be measured, by backend, workload and client."""
+    names = [*SMALL, *(name for name, workload in WORKLOADS.items() if workload.kind in LARGE)]
+    return {
+        (backend, name, client)
+        for backend, clients in CLIENTS.items()
+        for name in names
+        for client in clients
+        if backend != "memory" or not WORKLOADS[name].kind.endswith("stream")
+    }
+
+
+def test_json_has_all_that_was_asked_for(run: Run) -> None:
+    rows = run.written["measurements"]
+    assert sorted((row["backend"], row["workload"], row["client"]) for row in rows) == sorted(expected())
+    for row in rows:
+        assert len(row["rounds"]) == ROUNDS, row
+        for found in row["rounds"]:
+            assert found.keys() == {field.name for field in fields(Result)}
+            assert found["failures"] == 0, row
+            assert 0 < found["p50"] <= found["p99"], row
+            assert 0 < found["operations_per_second"] < math.inf, row
+
+
+def test_json_has_the_conditions(run: Run) -> None:
+    conditions = run.written["conditions"]
+    assert (conditions["rounds"], conditions["fsync"], conditions["scale"]) == (ROUNDS, False, 0.01)
+    assert conditions["versions"].keys() == {"trove", "aiofiles"}
+
+
+def test_table_has_all_that_was_asked_for(run: Run) -> None:
+    text = (run.output / "results.md").read_text()
+    shown = set()
+    for section in text.split("\n## ")[1:]:
+        backend, _, rows = section.partition("\n")
+        for row in rows.strip().splitlines()[2:]:
+            workload, client, *_, failures, _ratio = (cell.strip() for cell in row.strip("|").split("|"))
+            assert failures == "0", row
+            shown.add((backend, workload, client))
+    assert shown == expected()
+    assert "\n- scale: 0.01\n" in text
+    assert all(line in run.printed for line in text.splitlines() if line.startswith("|"))
+
+
+def test_picture_is_a_png(run: Run) -> None:
+    data = (run.output / "results.png").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", data[16:24])
+    assert min(width, height) > 100
+
+
+def test_leaves_no_files_but_the_results(run: Run) -> None:
+    assert run.left == []
+    assert {path.name for path in run.output.iterdir()} == {"results.md", "results.json", "results.png"}
+
+
+class FaultyClient(Client):
+    """Gives the wrong answers: too few bytes, too few objects; of three puts one is refused."""
+
+    puts = 0
+
+    async def put(self, key: str, data: bytes) -> None:
+        self.puts += 1
+        if self.puts % 3 == 0:
+            raise OSError("refused")
+
+    async def get(self, key: str) -> bytes:
+        return b"short"
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        pass
+
+    async def get_stream(self, key: str) -> int:
+        return 5
+
+    async def list(self) -> int:
+        return 5
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("kind", "operations", "failures"), [("put", 9, 3), ("get", 9, 9), ("get stream", 1, 1), ("list", 9, 1)]
+)
+async def test_counts_failures_and_wrong_answers(kind: str, operations: int, failures: int, tmp_path: Path) -> None:
+    client = FaultyClient("local", tmp_path, fsync=False)
+    result = await run_workload(client, Workload("faulty", kind, 100, operations))
+    assert result.failures == failures
+
+
+def result(operations_per_second: float, *, stall: float = 0.0, failures: int = 0) -> Result:
+    return Result(operations_per_second, 0.0, 0.001, 0.002, 0.0001, 0, stall, failures)
+
+
+def test_table_shows_medians_the_worst_stall_every_failure_and_the_ratio() -> None:
+    shown = table(
+        {
+            ("local", "put", "trove"): [result(300), result(100), result(200)],
+            ("local", "put", "peer"): [result(100, stall=0.5, failures=1), result(100, failures=2), result(7)],
+        }
+    )
+    ours, theirs = ([cell.strip() for cell in row.split("|")[1:-1]] for row in shown.splitlines() if "| put |" in row)
+    assert (ours[1], ours[2], ours[9], ours[10]) == ("trove", "200", "0", "")
+    assert (theirs[1], theirs[2], theirs[8], theirs[9], theirs[10]) == ("peer", "100", "500.0", "3", "2.0 x")
