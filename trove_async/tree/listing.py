@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from heapq import nsmallest
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Final
 
 from trove_async.driver.options import ListOptions
@@ -33,6 +33,9 @@ __all__ = ["Listing"]
 
 _SETTLED_NS: Final = 50_000_000
 """A directory that changed later than this before it was read may change again within the same tick of its clock."""
+
+_RUN: Final = 2048
+"""Names that are sorted at one go."""
 
 
 class _Start:
@@ -207,7 +210,7 @@ class Listing:
             # What changes in the directories of continued components does not show in the time of this one.
             if continued or len(names) > MAX_NAMES:
                 return None
-        names.sort()
+        names = _sorted(names)
         after = await self._fs.lstat(directory)
         if not continued and after is not None and after.st_mtime_ns == status.st_mtime_ns:
             self._remembered.keep(directory, status.st_mtime_ns, names)
@@ -271,6 +274,16 @@ class _Wanted:
 
 def _text(name: Name) -> str:
     return name.text
+
+
+def _sorted(names: list[Name]) -> list[Name]:
+    """Sort by merging ever longer runs: one sort of very many names would keep all other threads waiting."""
+    runs = [sorted(names[at : at + _RUN]) for at in range(0, len(names), _RUN)] or [[]]
+    nothing: list[Name] = []
+    while len(runs) > 1:
+        pairs = zip_longest(runs[::2], runs[1::2], fillvalue=nothing)
+        runs = [sorted(left + right) for left, right in pairs]
+    return runs[0]
 
 
 def _cut(names: list[Name], limit: int) -> list[Name]:
