@@ -6,13 +6,18 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 CONFORMANCE ?= tests/conformance
 BENCH ?=
+# Real servers that the tests talk to, on 127.0.0.1; `python -m tests.servers` starts them by hand.
+SERVERS = ceph moto
+BENCH_SERVERS = ceph nginx rclone
 CODE = $(wildcard trove_async tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
+WITH_SERVERS = trap '$(BIN)/python -m tests.servers down $(SERVERS)' EXIT; trap 'exit 130' INT TERM; \
+	echo "== servers: starting $(SERVERS)"; $(BIN)/python -m tests.servers up $(SERVERS) >/dev/null &&
 INSTALL_HELP = { echo "The installation failed (above). Check the network, and any proxy or index in pip's settings, then run make again." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types imports unit conformance capabilities bench clean
+.PHONY: help setup demo servers test lint format types imports unit conformance capabilities bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,9 +28,13 @@ demo: $(VENV)/.demo ## copy a real tree into a local store, and show what the li
 	@echo "== demo: python -m examples.demo"
 	@$(BIN)/python -m examples.demo
 
-test: lint types imports ## all checks and tests, as CI runs them
-	@echo "== tests: pytest on $(WORKERS) processes"
-	@$(PYTEST) -n $(WORKERS) --trove-capabilities=build tests
+servers: $(VENV)/.dev ## install the servers that the tests need (Debian packages, PyPI)
+	@echo "== servers: installing $(SERVERS)"
+	@$(BIN)/python -m tests.servers install $(SERVERS)
+
+test: lint types imports servers ## all checks and tests, as CI runs them
+	@$(WITH_SERVERS) echo "== tests: pytest on $(WORKERS) processes" && \
+		$(PYTEST) -n $(WORKERS) --dist worksteal --trove-capabilities=build tests
 	@echo "== capabilities: docs/capabilities.md is what the tests saw"
 	@$(BIN)/python -m tests.capabilities --check
 
@@ -47,13 +56,12 @@ imports: $(VENV)/.dev ## check the arrows between the rooms (import-linter)
 	@echo "== imports: lint-imports"
 	@$(BIN)/lint-imports
 
-unit: $(VENV)/.dev ## run the tests, without the conformance suite
-	@echo "== unit: pytest, without $(CONFORMANCE)"
-	@$(PYTEST) -n $(WORKERS) --ignore=$(CONFORMANCE) tests
+unit: servers ## run the tests, without the conformance suite
+	@$(WITH_SERVERS) echo "== unit: pytest, without $(CONFORMANCE)" && $(PYTEST) -n $(WORKERS) --ignore=$(CONFORMANCE) tests
 
-conformance: $(VENV)/.dev ## run the conformance suite; the table goes to build/
-	@echo "== conformance: pytest $(CONFORMANCE)"
-	@$(PYTEST) -n $(WORKERS) --trove-capabilities=build $(CONFORMANCE)
+conformance: servers ## run the conformance suite; the table goes to build/
+	@$(WITH_SERVERS) echo "== conformance: pytest $(CONFORMANCE)" && \
+		$(PYTEST) -n $(WORKERS) --dist worksteal --trove-capabilities=build $(CONFORMANCE)
 
 capabilities: conformance ## write docs/capabilities.md anew
 	@echo "== capabilities: writing docs/capabilities.md"
@@ -61,10 +69,13 @@ capabilities: conformance ## write docs/capabilities.md anew
 	@$(BIN)/python -m tests.readme
 
 bench: $(VENV)/.bench ## measure against the peers; the tables and the picture go to build/benchmark (a quarter of an hour)
+	@echo "== servers: installing $(BENCH_SERVERS)"
+	@$(BIN)/python -m tests.servers install $(BENCH_SERVERS)
 	@echo "== bench: python -m benchmarks $(BENCH)"
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 clean: ## remove .venv, build products and caches
+	@$(PYTHON) -m tests.servers down
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

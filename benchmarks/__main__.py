@@ -7,20 +7,21 @@ import asyncio
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.clients import BACKENDS, PEERS, make_client
+from benchmarks.client import Place
 from benchmarks.measure import Result
+from benchmarks.places import places
+from benchmarks.registry import BACKENDS, PEERS, S3_SERVERS, has_client, make_client, workloads_on
 from benchmarks.report import Measurements, chart, table, write_json
 from benchmarks.workloads import WORKLOADS, run_workload
+from tests.servers import ServerError, running
 
 _PACKAGES = {"trove": "trove-async"}
 _TIMEOUT = 300
@@ -43,7 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fsync", action="store_true", help="sync every put to the disk, where the client can")
     parser.add_argument("--directory", type=Path, help="where local files are made (default: a temporary directory)")
     parser.add_argument("--output", type=Path, default=Path("build/benchmark"), help="(default: build/benchmark)")
-    parser.add_argument("--one", nargs=4, metavar=("CLIENT", "BACKEND", "WORKLOAD", "ROOT"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("CLIENT", "WORKLOAD", "PLACE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     _check(parser, "--backend", arguments.backend, BACKENDS)
     _check(parser, "--vs", arguments.vs, PEERS)
@@ -59,29 +60,33 @@ def _check(parser: argparse.ArgumentParser, option: str, given: str, known: Iter
         parser.error(f"{option}: unknown: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
 
 
-async def _measure_one(name: str, backend: str, workload: str, root: Path, fsync: bool, scale: float) -> Result:
-    client = make_client(name, backend, root, fsync)
-    assert client is not None
+def _start_servers(backends: str) -> None:
+    """Start what S3 is measured on, ahead of all else: what is missing is told at once."""
+    for backend in backends.split(","):
+        if backend in S3_SERVERS:
+            try:
+                running(S3_SERVERS[backend])
+            except ServerError as error:
+                raise SystemExit(f"--backend {backend}: {error}") from None
+
+
+async def _measure_one(name: str, workload: str, place: Place, scale: float) -> Result:
+    client = make_client(name, place)
     await client.open()
     try:
-        return await run_workload(client, WORKLOADS[workload].scaled(scale))
+        return await run_workload(client, workloads_on(place.backend)[workload].scaled(scale))
     finally:
         await client.close()
 
 
-def _in_a_process(name: str, backend: str, workload: str, root: Path, fsync: bool, scale: float) -> Result | None:
+def _in_a_process(name: str, workload: str, place: Place, scale: float) -> Result | None:
     """Measure in a process of its own, so that all clients have the same conditions."""
-    command = [sys.executable, "-m", "benchmarks", "--one", name, backend, workload, str(root), "--scale", str(scale)]
+    command = [sys.executable, "-m", "benchmarks", "--one", name, workload, place.dump(), "--scale", str(scale)]
     try:
-        done = subprocess.run(
-            command + ["--fsync"] * fsync, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT, check=False
-        )
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
         print(f"  {name}: gave up after {_TIMEOUT} s")
         return None
-    finally:
-        if WORKLOADS[workload].kind.endswith("stream"):
-            shutil.rmtree(root, ignore_errors=True)  # a gigabyte each
     *notes, last = done.stdout.strip().splitlines() or [""]
     measured = last.startswith("{")
     for note in notes if measured else [*notes, last]:
@@ -92,19 +97,13 @@ def _in_a_process(name: str, backend: str, workload: str, root: Path, fsync: boo
 
 
 def _run(arguments: argparse.Namespace) -> Measurements:
-    clients = ["trove", *filter(None, arguments.vs.split(","))]
-    wanted = [
-        w for w in WORKLOADS if not arguments.only or any(_is_meant(w, part) for part in arguments.only.split(","))
-    ]
     measurements: Measurements = {}
     for backend in arguments.backend.split(","):
-        for workload in wanted:
-            if backend == "memory" and WORKLOADS[workload].kind.endswith("stream"):
-                continue  # a gigabyte in memory measures the allocator
-            with tempfile.TemporaryDirectory(prefix="trove-bench-", dir=arguments.directory) as directory:
-                _run_rounds(arguments, clients, backend, workload, Path(directory), measurements)
-            if backend == "local":
-                time.sleep(_SETTLE * min(1.0, arguments.scale))
+        for name in workloads_on(backend):
+            if not arguments.only or any(_is_meant(name, part) for part in arguments.only.split(",")):
+                _run_rounds(arguments, backend, name, measurements)
+                if backend == "local":
+                    time.sleep(_SETTLE * min(1.0, arguments.scale))
     return measurements
 
 
@@ -112,35 +111,34 @@ def _is_meant(workload: str, part: str) -> bool:
     return part in (workload, WORKLOADS[workload].kind) or workload.endswith(f" {part}")
 
 
-def _run_rounds(
-    arguments: argparse.Namespace,
-    clients: list[str],
-    backend: str,
-    workload: str,
-    directory: Path,
-    measurements: Measurements,
-) -> None:
+def _run_rounds(arguments: argparse.Namespace, backend: str, name: str, measurements: Measurements) -> None:
     """Measure one workload; rounds are interleaved, so that a machine that slows down slows all clients alike."""
-    for number in range(arguments.rounds):
-        for client in clients:
-            if make_client(client, backend, Path(), arguments.fsync) is None:
-                continue
-            root = directory / f"{client}-{number}"
-            root.mkdir()
-            result = _in_a_process(client, backend, workload, root, arguments.fsync, arguments.scale)
-            if result is not None:
-                measurements.setdefault((backend, workload, client), []).append(result)
-        print(f"{backend}: {workload}: round {number + 1} of {arguments.rounds}", flush=True)
+    fsync, scale = arguments.fsync, arguments.scale
+    workload = workloads_on(backend)[name].scaled(scale)
+    clients = [client for client in _clients(arguments) if has_client(client, backend, fsync=fsync)]
+    with places(backend, workload, fsync=fsync, directory=arguments.directory) as place_for:
+        for number in range(arguments.rounds):
+            for client in clients:
+                with place_for(f"{client}-{number}") as place:
+                    result = _in_a_process(client, name, place, scale)
+                if result is not None:
+                    measurements.setdefault((backend, name, client), []).append(result)
+            print(f"{backend}: {name}: round {number + 1} of {arguments.rounds}", flush=True)
+
+
+def _clients(arguments: argparse.Namespace) -> list[str]:
+    return ["trove", *filter(None, arguments.vs.split(","))]
 
 
 def main() -> None:
     """Measure what the command line asks for."""
     arguments = _arguments()
     if arguments.one:
-        client, backend, workload, root = arguments.one
-        result = asyncio.run(_measure_one(client, backend, workload, Path(root), arguments.fsync, arguments.scale))
+        client, workload, place = arguments.one
+        result = asyncio.run(_measure_one(client, workload, Place.load(place), arguments.scale))
         print(json.dumps(asdict(result)))
         return
+    _start_servers(arguments.backend)
     measurements = _run(arguments)
     conditions: dict[str, object] = {
         "python": platform.python_version(),
@@ -149,7 +147,7 @@ def main() -> None:
         "rounds": arguments.rounds,
         "fsync": arguments.fsync,
         "scale": arguments.scale,
-        "versions": {c: version(_PACKAGES.get(c, c)) for c in ["trove", *filter(None, arguments.vs.split(","))]},
+        "versions": {c: version(_PACKAGES.get(c, c)) for c in _clients(arguments)},
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
     text = table(measurements)

@@ -1,4 +1,4 @@
-"""The clients that are compared, each behind the same few calls.
+"""The clients that are compared on memory and on local files, each behind the same few calls.
 
 What one of them can do atomically the others do too: a put through aiofiles or fsspec writes a temporary and renames
 it, as every store here does by itself. Nothing is synced to the disk unless the run says so.
@@ -8,85 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import os
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import trove_async
+from benchmarks.client import Client
 
-__all__ = ["BACKENDS", "PEERS", "Client", "make_client"]
-
-BACKENDS = ("memory", "local")
-PEERS = ("obstore", "opendal", "aiofiles", "fsspec")
-
-
-class Client(ABC):
-    """One library on one backend."""
-
-    def __init__(self, backend: str, root: Path, fsync: bool) -> None:
-        self.backend = backend
-        self.root = root
-        self.fsync = fsync
-
-    async def open(self) -> None:
-        """Get ready."""
-
-    async def close(self) -> None:
-        """Let go."""
-
-    @abstractmethod
-    async def put(self, key: str, data: bytes) -> None:
-        """Store an object, atomically."""
-
-    @abstractmethod
-    async def get(self, key: str) -> bytes:
-        """Read an object."""
-
-    @abstractmethod
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        """Store an object that comes in chunks."""
-
-    @abstractmethod
-    async def get_stream(self, key: str) -> int:
-        """Read an object in chunks; return how many bytes they had."""
-
-    @abstractmethod
-    async def list(self) -> int:
-        """List everything, with sizes; return how many objects there are."""
+__all__ = ["AiofilesClient", "FsspecClient", "ObstoreClient", "OpendalClient", "TroveClient"]
 
 
 class TroveClient(Client):
     """This library."""
 
+    bucket = "bench"
+
     async def open(self) -> None:
-        dsn = "memory://" if self.backend == "memory" else f"local://{self.root}?fsync={int(self.fsync)}"
+        place = self.place
+        dsn = "memory://" if place.backend == "memory" else f"local://{place.root}?fsync={int(place.fsync)}"
         self._trove = await trove_async.open(dsn)
-        await self._trove.create_bucket("bench", exist_ok=True)
+        await self._trove.create_bucket(self.bucket, exist_ok=True)
 
     async def close(self) -> None:
         await self._trove.aclose()
 
     async def put(self, key: str, data: bytes) -> None:
-        await self._trove.put("bench", key, data)
+        await self._trove.put(self.bucket, key, data)
 
     async def get(self, key: str) -> bytes:
-        return await self._trove.read("bench", key)
+        return await self._trove.read(self.bucket, key)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        await self._trove.put("bench", key, chunks)
+        await self._trove.put(self.bucket, key, chunks)
 
     async def get_stream(self, key: str) -> int:
         total = 0
-        async with self._trove.get("bench", key) as reader:
+        async with self._trove.get(self.bucket, key) as reader:
             async for chunk in reader:
                 total += len(chunk)
         return total
 
     async def list(self) -> int:
         total = 0
-        async for item in self._trove.list("bench"):
+        async for item in self._trove.list(self.bucket):
             total += item.size >= 0
         return total
 
@@ -97,7 +61,7 @@ class ObstoreClient(Client):
     async def open(self) -> None:
         from obstore.store import LocalStore, MemoryStore
 
-        self._store: Any = MemoryStore() if self.backend == "memory" else LocalStore(self.root)
+        self._store: Any = MemoryStore() if self.place.backend == "memory" else LocalStore(self.place.root)
 
     async def put(self, key: str, data: bytes) -> None:
         import obstore
@@ -139,10 +103,10 @@ class OpendalClient(Client):
     async def open(self) -> None:
         import opendal
 
-        if self.backend == "memory":
+        if self.place.backend == "memory":
             self._operator: Any = opendal.AsyncOperator("memory")
         else:
-            data, temporary = self.root / "data", self.root / "tmp"
+            data, temporary = self.place.root / "data", self.place.root / "tmp"
             self._operator = opendal.AsyncOperator("fs", root=str(data), atomic_write_dir=str(temporary))
 
     async def put(self, key: str, data: bytes) -> None:
@@ -184,34 +148,34 @@ class AiofilesClient(Client):
     async def get(self, key: str) -> bytes:
         import aiofiles
 
-        async with aiofiles.open(self.root / key, "rb") as file:
+        async with aiofiles.open(self.place.root / key, "rb") as file:
             return await file.read()
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         import aiofiles
         import aiofiles.os
 
-        temporary = self.root / f".{next(self._numbers)}"
+        temporary = self.place.root / f".{next(self._numbers)}"
         async with aiofiles.open(temporary, "wb") as file:
             async for chunk in chunks:
                 await file.write(chunk)
-            if self.fsync:
+            if self.place.fsync:
                 await file.flush()
                 await asyncio.to_thread(os.fsync, file.fileno())
-        await aiofiles.os.replace(temporary, self.root / key)
+        await aiofiles.os.replace(temporary, self.place.root / key)
 
     async def get_stream(self, key: str) -> int:
         import aiofiles
 
         total = 0
-        async with aiofiles.open(self.root / key, "rb") as file:
+        async with aiofiles.open(self.place.root / key, "rb") as file:
             while chunk := await file.read(1024 * 1024):
                 total += len(chunk)
         return total
 
     async def list(self) -> int:
         def sizes() -> list[int]:
-            return [entry.stat().st_size for entry in os.scandir(self.root)]
+            return [entry.stat().st_size for entry in os.scandir(self.place.root)]
 
         return len(await asyncio.to_thread(sizes))
 
@@ -224,13 +188,13 @@ class FsspecClient(Client):
     async def open(self) -> None:
         import fsspec
 
-        self._fs: Any = fsspec.filesystem("memory" if self.backend == "memory" else "file")
-        self._base = "/bench" if self.backend == "memory" else str(self.root)
+        self._fs: Any = fsspec.filesystem("memory" if self.place.backend == "memory" else "file")
+        self._base = "/bench" if self.place.backend == "memory" else str(self.place.root)
         self._fs.makedirs(self._base, exist_ok=True)
 
     async def put(self, key: str, data: bytes) -> None:
         def write() -> None:
-            if self.backend == "memory":
+            if self.place.backend == "memory":
                 self._fs.pipe_file(f"{self._base}/{key}", data)
                 return
             temporary = f"{self._base}/.{next(self._numbers)}"
@@ -264,19 +228,3 @@ class FsspecClient(Client):
     async def list(self) -> int:
         found = await asyncio.to_thread(self._fs.ls, self._base, detail=True)
         return len([item["size"] for item in found])
-
-
-_CLIENTS: dict[str, Callable[[str, Path, bool], Client]] = {
-    "trove": TroveClient,
-    "obstore": ObstoreClient,
-    "opendal": OpendalClient,
-    "aiofiles": AiofilesClient,
-    "fsspec": FsspecClient,
-}
-
-
-def make_client(name: str, backend: str, root: Path, fsync: bool) -> Client | None:
-    """Return a client, or None where it has no such backend or cannot sync to the disk."""
-    if (name == "aiofiles" and backend == "memory") or (fsync and name not in ("trove", "aiofiles")):
-        return None
-    return _CLIENTS[name](backend, root, fsync)

@@ -14,7 +14,10 @@ from typing import Any, Final, Self
 
 __all__ = ["Meter", "Result"]
 
-_TICK: Final = 0.001
+_TICK: Final = 0.005
+"""Seconds between two looks at the event loop. Each costs some 40 µs where the loop has nothing else to do: with a look
+every millisecond that was a third of what an operation on a server takes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,12 @@ class Meter:
         self._began = self._ended = 0.0
         self._cpu = 0.0
         self._memory = 0
-        self._ticker: asyncio.Task[None] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         _reset_peak()
         self._memory = _peak()
-        self._ticker = asyncio.create_task(self._tick())
-        await asyncio.sleep(0)
+        self._tick()
         self._cpu = time.process_time()
         self._began = time.perf_counter()
         return self
@@ -72,13 +74,12 @@ class Meter:
         self._memory = max(0, _peak() - self._memory)
         assert self._ticker is not None
         self._ticker.cancel()
-        await asyncio.wait({self._ticker})
 
-    async def _tick(self) -> None:
-        while True:
-            self._last_tick = time.perf_counter()
-            await asyncio.sleep(_TICK)
+    def _tick(self) -> None:
+        if self._last_tick:
             self._note_stall()
+        self._last_tick = time.perf_counter()
+        self._ticker = asyncio.get_running_loop().call_later(_TICK, self._tick)
 
     def _note_stall(self) -> None:
         self._stall = max(self._stall, time.perf_counter() - self._last_tick - _TICK)

@@ -7,8 +7,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import median
 
-from benchmarks.clients import PEERS
 from benchmarks.measure import Result
+from benchmarks.registry import PEERS
 
 __all__ = ["Measurements", "chart", "medians", "table", "write_json"]
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from benchmarks.clients import Client
+from benchmarks.client import Client
 from benchmarks.measure import Meter, Result
 
-__all__ = ["WORKLOADS", "Workload", "run_workload"]
+__all__ = ["STREAM", "WORKLOADS", "Workload", "in_parallel", "random_bytes", "random_chunks", "run_workload"]
 
 TASKS: Final = 100
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
+
+STREAM: Final = "stream"
+"""The key of the object that is a stream."""
+
+Operation = Callable[[], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +43,24 @@ class Workload:
     size: int
     operations: int
 
+    @property
+    def reads(self) -> bool:
+        """Whether it reads what was stored before."""
+        return not self.kind.startswith("put")
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is one large object."""
+        return self.kind.endswith("stream")
+
+    @property
+    def keys(self) -> list[str]:
+        """Those of its objects."""
+        return [f"key-{number:06}" for number in range(self.operations)]
+
     def scaled(self, scale: float) -> Workload:
         """Return the same with so much of the work: of its operations, or of the bytes of a stream."""
-        if self.kind.endswith("stream"):
+        if self.streams:
             return replace(self, size=max(1, round(self.size * scale / MIB)) * MIB)
         return replace(self, operations=max(1, round(self.operations * scale)))
 
@@ -61,27 +83,70 @@ WORKLOADS: Final = _workloads()
 
 
 async def run_workload(client: Client, workload: Workload) -> Result:
-    """Measure one workload on a client that is open."""
-    kind = workload.kind
-    if kind == "put stream":
-        return await _once(workload, lambda: client.put_stream("stream", _chunks(workload.size)))
-    if kind == "get stream":
-        await client.put_stream("stream", _chunks(workload.size))
-        return await _once(workload, lambda: _expect(client.get_stream("stream"), workload.size))
-    if kind == "list":
-        await _fill(client, workload)
-        return await _once(replace(workload, size=0), lambda: _expect(client.list(), workload.operations))
-    data = os.urandom(workload.size)
-    keys = [f"key-{number:06}" for number in range(workload.operations)]
-    if kind == "put":
-        return await _concurrently(workload, [lambda key=key: client.put(key, data) for key in keys])  # type: ignore[misc]
-    await _concurrently(workload, [lambda key=key: client.put(key, data) for key in keys])  # type: ignore[misc]
+    """Measure one workload on a client that is open.
 
+    What it reads is stored before by the same client; in S3 it is there, and the connections are made before.
+    """
+    in_s3 = client.place.bucket is not None
+    if workload.reads and not in_s3:
+        await _prepare(client, workload)
+    if workload.kind == "put stream":
+        return await _once(workload, lambda: client.put_stream(STREAM, random_chunks(workload.size)))
+    if workload.kind == "get stream":
+        return await _once(workload, lambda: _expect(client.get_stream(STREAM), workload.size))
+    if workload.kind == "list":
+        return await _once(replace(workload, size=0), lambda: _expect(client.list(), workload.operations))
+    operations = _puts(client, workload) if workload.kind == "put" else _gets(client, workload)
+    if in_s3:
+        await in_parallel([partial(_attempt, operation) for operation in operations[:TASKS]])
+    return await _concurrently(workload, operations)
+
+
+def _puts(client: Client, workload: Workload) -> list[Operation]:
+    data = random_bytes(workload.size)
+    return [partial(client.put, key, data) for key in workload.keys]
+
+
+def _gets(client: Client, workload: Workload) -> list[Operation]:
     async def get(key: str) -> None:
         if len(await client.get(key)) != workload.size:
             raise ValueError(f"{key} came back with another size")
 
-    return await _concurrently(workload, [lambda key=key: get(key) for key in keys])  # type: ignore[misc]
+    return [partial(get, key) for key in workload.keys]
+
+
+async def _attempt(operation: Operation) -> None:
+    with suppress(Exception):  # what is missing or refused is counted where it is measured
+        await operation()
+
+
+async def _prepare(client: Client, workload: Workload) -> None:
+    """Store what the workload reads; the files of a listing directly, which is the same for all clients and quicker."""
+    if workload.streams:
+        await client.put_stream(STREAM, random_chunks(workload.size))
+    elif workload.kind == "list" and client.place.backend == "local":
+        folder = {"TroveClient": "bench", "OpendalClient": "data"}.get(type(client).__name__, "")
+        await asyncio.to_thread(_make_files, client.place.root / folder, workload)
+    else:
+        await in_parallel([partial(_attempt, put) for put in _puts(client, workload)])
+
+
+def _make_files(base: Path, workload: Workload) -> None:
+    base.mkdir(parents=True, exist_ok=True)
+    for key in workload.keys:
+        (base / key).write_bytes(b"x" * workload.size)
+
+
+def random_bytes(size: int) -> bytes:
+    """Return that many, which nothing can compress."""
+    return os.urandom(size)
+
+
+async def random_chunks(size: int) -> AsyncIterator[bytes]:
+    """Yield whole MiB; each has memory of its own, so that what a client keeps of them shows."""
+    chunk = bytearray(os.urandom(MIB))
+    for _ in range(size // MIB):
+        yield bytes(chunk)
 
 
 async def _expect(work: Awaitable[int], expected: int) -> None:
@@ -90,46 +155,24 @@ async def _expect(work: Awaitable[int], expected: int) -> None:
         raise ValueError(f"{found} instead of {expected}")
 
 
-async def _chunks(size: int) -> AsyncIterator[bytes]:
-    chunk = os.urandom(MIB)
-    for _ in range(size // MIB):
-        yield chunk
+async def in_parallel(operations: Sequence[Operation]) -> None:
+    """Run operations by 100 tasks that take one after another."""
+    waiting = iter(operations)
+
+    async def work() -> None:
+        for operation in waiting:
+            await operation()
+
+    await asyncio.gather(*(work() for _ in range(TASKS)))
 
 
-async def _fill(client: Client, workload: Workload) -> None:
-    """Make the objects of a listing; for files directly, which is the same for all clients and quicker."""
-    if client.backend == "local":
-        folder = {"TroveClient": "bench", "OpendalClient": "data"}.get(type(client).__name__, "")
-        base = client.root / folder
-        await asyncio.to_thread(_make_files, base, workload)
-        return
-    data = b"x" * workload.size
-    for start in range(0, workload.operations, TASKS):
-        end = min(start + TASKS, workload.operations)
-        await asyncio.gather(*(client.put(f"key-{n:06}", data) for n in range(start, end)))
-
-
-def _make_files(base: Path, workload: Workload) -> None:
-    base.mkdir(parents=True, exist_ok=True)
-    for number in range(workload.operations):
-        (base / f"key-{number:06}").write_bytes(b"x" * workload.size)
-
-
-async def _once(workload: Workload, operation: Callable[[], Awaitable[None]]) -> Result:
+async def _once(workload: Workload, operation: Operation) -> Result:
     async with Meter() as meter:
         await meter.time(operation)
     return meter.result(workload.operations, workload.size * workload.operations)
 
 
-async def _concurrently(workload: Workload, operations: list[Callable[[], Awaitable[None]]]) -> Result:
-    """Run operations by 100 tasks that take one after another."""
-    waiting = iter(operations)
-
+async def _concurrently(workload: Workload, operations: Sequence[Operation]) -> Result:
     async with Meter() as meter:
-
-        async def work() -> None:
-            for operation in waiting:
-                await meter.time(operation)
-
-        await asyncio.gather(*(work() for _ in range(TASKS)))
+        await in_parallel([partial(meter.time, operation) for operation in operations])
     return meter.result(workload.operations, workload.size * workload.operations)

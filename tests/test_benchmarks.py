@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import struct
@@ -14,9 +15,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.clients import Client
+import trove_async
+from benchmarks.client import Client, Place
 from benchmarks.measure import Result
+from benchmarks.places import places
+from benchmarks.registry import workloads_on
 from benchmarks.report import table
+from benchmarks.s3_clients import AiohttpClient
 from benchmarks.workloads import WORKLOADS, Workload, run_workload
 
 ROOT = Path(__file__).parents[1]
@@ -24,8 +29,13 @@ ROUNDS = 2
 SMALL = ("put 4 KiB", "get 4 KiB")
 LARGE = ("put stream", "get stream", "list")
 """Kinds, of which there is one workload each."""
-# The peers of the extra `bench` need not be here: aiofiles is, and has no memory.
-CLIENTS = {"memory": ("trove",), "local": ("trove", "aiofiles")}
+# The peers of the extra `bench` need not be here, and these are. aiofiles has no memory.
+CLIENTS = {
+    "memory": ("trove",),
+    "local": ("trove", "aiofiles"),
+    "s3-ceph": ("trove", "aiobotocore", "aiohttp"),
+}
+PEERS = ("aiofiles", "aiobotocore", "aiohttp")
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run it as docs/benchmark.md says, with a hundredth of the work."""
     directory, output = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("benchmark") / "new"
-    command = [sys.executable, "-m", "benchmarks", "--backend", ",".join(CLIENTS), "--vs", "aiofiles"]
+    command = [sys.executable, "-m", "benchmarks", "--backend", ",".join(CLIENTS), "--vs", ",".join(PEERS)]
     command += ["--only", ",".join((*SMALL, *LARGE)), "--rounds", str(ROUNDS), "--scale", "0.01"]
     command += ["--directory", str(directory), "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
@@ -60,7 +70,7 @@ def expected() -> set[tuple[str, str, str]]:
         for backend, clients in CLIENTS.items()
         for name in names
         for client in clients
-        if backend != "memory" or not WORKLOADS[name].kind.endswith("stream")
+        if name in workloads_on(backend)
     }
 
 
@@ -79,7 +89,7 @@ def test_json_has_all_that_was_asked_for(run: Run) -> None:
 def test_json_has_the_conditions(run: Run) -> None:
     conditions = run.written["conditions"]
     assert (conditions["rounds"], conditions["fsync"], conditions["scale"]) == (ROUNDS, False, 0.01)
-    assert conditions["versions"].keys() == {"trove", "aiofiles"}
+    assert conditions["versions"].keys() == {"trove", *PEERS}
 
 
 def test_table_has_all_that_was_asked_for(run: Run) -> None:
@@ -106,6 +116,33 @@ def test_picture_is_a_png(run: Run) -> None:
 def test_leaves_no_files_but_the_results(run: Run) -> None:
     assert run.left == []
     assert {path.name for path in run.output.iterdir()} == {"results.md", "results.json", "results.png"}
+
+
+@pytest.mark.asyncio
+async def test_buckets_hold_what_is_read_and_are_removed() -> None:
+    workload = Workload("get", "get", 100, 3)
+
+    def use() -> Place:
+        with places("s3-ceph", workload, fsync=False, directory=None) as place_for, place_for("one") as place:
+            assert asyncio.run(_listed(place)) == [(key, 100) for key in workload.keys]
+            return place
+
+    place = await asyncio.to_thread(use)
+    bucket = place.bucket
+    assert bucket is not None
+    dsn = f"s3://{bucket.access_key}:{bucket.secret_key}@{bucket.region}/"
+    async with trove_async.open(dsn, endpoint=bucket.endpoint) as store:
+        with pytest.raises(trove_async.BucketNotFoundError):
+            await store.list(bucket.name).all()
+
+
+async def _listed(place: Place) -> list[tuple[str, int]]:
+    client = AiohttpClient(place)
+    await client.open()
+    try:
+        return [entry async for entry in client.entries()]
+    finally:
+        await client.close()
 
 
 class FaultyClient(Client):
@@ -136,7 +173,7 @@ class FaultyClient(Client):
     ("kind", "operations", "failures"), [("put", 9, 3), ("get", 9, 9), ("get stream", 1, 1), ("list", 9, 1)]
 )
 async def test_counts_failures_and_wrong_answers(kind: str, operations: int, failures: int, tmp_path: Path) -> None:
-    client = FaultyClient("local", tmp_path, fsync=False)
+    client = FaultyClient(Place("local", tmp_path))
     result = await run_workload(client, Workload("faulty", kind, 100, operations))
     assert result.failures == failures
 

@@ -136,7 +136,7 @@ def test_dsn_page_names_every_parameter(scheme: str, tmp_path: Path) -> None:
     assert section, f"docs/dsn.md has no section on {scheme}"
 
     async def known() -> list[str]:
-        path = "" if scheme == "memory" else str(tmp_path)
+        path = str(tmp_path) if scheme in ("local", "file") else ""
         with pytest.raises(trove_async.InvalidDSNError) as refused:
             await trove_async.open(f"{scheme}://{path}", no_such_parameter=1)
         return refused.value.message.partition("it has: ")[2].split(", ")

@@ -57,6 +57,12 @@ class ByteRange:
         """Tell whether the range asks for nothing, which is answered without reading."""
         return self.length == 0
 
+    def header(self) -> str:
+        """Return the range as the header ``Range`` has it (RFC 9110, section 14.2); not of one that is empty."""
+        if self.offset < 0:
+            return f"bytes={self.offset}"
+        return f"bytes={self.offset}-{'' if self.length is None else self.offset + self.length - 1}"
+
     def resolve(self, size: int) -> tuple[int, int]:
         """Return ``(start, stop)`` within an object of ``size`` bytes.
 

@@ -62,6 +62,7 @@ OBJECT_VERBS: dict[str, Callable[[Trove, str, str], Awaitable[object]]] = {
     "presign_put": lambda t, b, k: t.presign_put(b, k),
     "presign_head": lambda t, b, k: t.presign_head(b, k),
     "presign_delete": lambda t, b, k: t.presign_delete(b, k),
+    "presign_post": lambda t, b, k: t.presign_post(b, k, max_size=1),
     "list_versions": lambda t, b, k: t.list_versions(b, k),
     "get_version": lambda t, b, k: t.get_version(b, k, "v"),
     "delete_version": lambda t, b, k: t.delete_version(b, k, "v"),

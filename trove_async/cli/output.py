@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from trove_async.cli.errors import printable
+from trove_async.dsn import redact
 from trove_async.types import ObjectInfo
 
 __all__ = ["Output", "object_fields", "plain"]
@@ -49,8 +50,8 @@ class Output:
             self.error(text)
 
     def error(self, text: str) -> None:
-        """Print one line on standard error; above the progress bar, if there is one."""
-        self.console.print(f"trove: {printable(text)}")
+        """Print one line on standard error, above the progress bar if there is one; no secret of a DSN is in it."""
+        self.console.print(f"trove: {printable(redact(text))}")
 
     @property
     def shows_progress(self) -> bool:

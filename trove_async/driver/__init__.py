@@ -32,6 +32,7 @@ from trove_async.driver.options import (
     ListOptions,
     OpenOptions,
     PresignOptions,
+    PresignPostOptions,
     PutOptions,
     WatchOptions,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "PresignDriver",
     "PresignMethod",
     "PresignOptions",
+    "PresignPostOptions",
     "PutOptions",
     "RangeDriver",
     "ServerCopyDriver",

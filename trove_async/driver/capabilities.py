@@ -17,6 +17,7 @@ from trove_async.driver.options import (
     CompleteOptions,
     CopyOptions,
     PresignOptions,
+    PresignPostOptions,
     PutOptions,
     WatchOptions,
 )
@@ -29,6 +30,7 @@ from trove_async.types import (
     ObjectInfo,
     ObjectRef,
     PartInfo,
+    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
@@ -111,6 +113,9 @@ class PresignDriver(Protocol):
 
     async def presign_delete(self, bucket: str, key: str, options: PresignOptions) -> str:
         """Return a URL that deletes the object; where `Features.presign_methods` has DELETE."""
+
+    async def presign_post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
+        """Return a form that a browser may post to store the object; where `Features.presign_methods` has POST."""
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ __all__ = [
     "ListOptions",
     "OpenOptions",
     "PresignOptions",
+    "PresignPostOptions",
     "PutOptions",
     "WatchOptions",
 ]
@@ -192,6 +193,22 @@ class PresignOptions:
     content_length: int | None = None
     response_content_type: str | None = None
     response_content_disposition: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresignPostOptions:
+    """What a signed form allows.
+
+    Attributes:
+        expires: seconds from now.
+        min_size, max_size: bytes that the file may have.
+        content_type: the form must carry it, and the object gets it; None for what the client says.
+    """
+
+    max_size: int
+    min_size: int = 0
+    expires: int = 3600
+    content_type: str | None = None
 
 
 def _no_one_waits() -> None:

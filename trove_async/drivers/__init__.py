@@ -8,5 +8,6 @@ BUILTIN: Final = {
     "memory": "trove_async.drivers.memory:MemoryDriver",
     "local": "trove_async.drivers.local:LocalDriver",
     "file": "trove_async.drivers.local:LocalDriver",
+    "s3": "trove_async.drivers.s3.driver:S3Driver",
 }
 """Scheme to ``module:Class``."""

@@ -45,6 +45,7 @@ from trove_async.driver.options import (
     ListOptions,
     OpenOptions,
     PresignOptions,
+    PresignPostOptions,
     PutOptions,
     WatchOptions,
 )
@@ -58,6 +59,7 @@ from trove_async.types import (
     ObjectInfo,
     ObjectRef,
     PartInfo,
+    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
@@ -259,6 +261,9 @@ class _Presign(_Mixin):
         return await self._around(
             "presign_delete", bucket, key, lambda: self.inner.presign_delete(bucket, key, options)
         )
+
+    async def presign_post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
+        return await self._around("presign_post", bucket, key, lambda: self.inner.presign_post(bucket, key, options))
 
 
 class _Versioning(_Mixin):

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from trove_async.body import Progress
 from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import Limits
-from trove_async.driver.options import GetOptions, HeadOptions, PresignOptions, PutOptions
+from trove_async.driver.options import GetOptions, HeadOptions, PresignOptions, PresignPostOptions, PutOptions
 from trove_async.errors import InvalidArgumentError, InvalidLifecycleError, InvalidMetadataError, InvalidPartError
 from trove_async.keys import (
     check_content_type,
@@ -99,6 +99,15 @@ class PresignArguments(TypedDict, total=False):
     content_length: int | None
     response_content_type: str | None
     response_content_disposition: str | None
+
+
+class PresignPostArguments(TypedDict):
+    """Keyword arguments of ``presign_post``: see `PresignPostOptions`."""
+
+    max_size: int
+    min_size: NotRequired[int]
+    expires: NotRequired[float | timedelta]
+    content_type: NotRequired[str | None]
 
 
 @lru_cache(256)
@@ -234,10 +243,6 @@ def presign_options(
     response_content_disposition: str | None = None,
 ) -> PresignOptions:
     """Return the options of a signed URL."""
-    if isinstance(expires, timedelta):
-        expires = expires.total_seconds()
-    if not isinstance(expires, int | float) or not 1 <= expires <= limits.max_presign_seconds:
-        raise InvalidArgumentError(f"expires must be 1 to {limits.max_presign_seconds} seconds, not {expires!r}")
     if content_type is not None:
         check_content_type(content_type)
     if content_length is not None and (not isinstance(content_length, int) or content_length < 0):
@@ -247,13 +252,39 @@ def presign_options(
     if response_content_disposition is not None:
         check_header("response_content_disposition", response_content_disposition)
     return PresignOptions(
-        expires=int(expires),
+        expires=_expires(expires, limits),
         version_id=version_id,
         content_type=content_type,
         content_length=content_length,
         response_content_type=response_content_type,
         response_content_disposition=response_content_disposition,
     )
+
+
+def presign_post_options(
+    limits: Limits,
+    *,
+    max_size: int,
+    min_size: int = 0,
+    expires: float | timedelta = 3600,
+    content_type: str | None = None,
+) -> PresignPostOptions:
+    """Return the options of a signed form."""
+    if type(max_size) is not int or type(min_size) is not int or not 0 <= min_size <= max_size:
+        raise InvalidArgumentError(f"0 <= min_size <= max_size must hold, not {min_size!r} and {max_size!r}")
+    if content_type is not None:
+        check_content_type(content_type)
+    return PresignPostOptions(
+        max_size=max_size, min_size=min_size, expires=_expires(expires, limits), content_type=content_type
+    )
+
+
+def _expires(expires: float | timedelta, limits: Limits) -> int:
+    if isinstance(expires, timedelta):
+        expires = expires.total_seconds()
+    if not isinstance(expires, int | float) or not 1 <= expires <= limits.max_presign_seconds:
+        raise InvalidArgumentError(f"expires must be 1 to {limits.max_presign_seconds} seconds, not {expires!r}")
+    return int(expires)
 
 
 def check_parts(parts: Sequence[PartInfo]) -> tuple[PartInfo, ...]:

@@ -17,6 +17,7 @@ from trove_async.store.arguments import (
     HeadArguments,
     ObjectArguments,
     PresignArguments,
+    PresignPostArguments,
     PutArguments,
 )
 from trove_async.store.bulk import BulkDelete
@@ -27,6 +28,7 @@ from trove_async.types import (
     LifecycleRule,
     ObjectInfo,
     PartInfo,
+    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
@@ -229,6 +231,10 @@ class Bucket:
     async def presign_delete(self, key: str, **options: Unpack[PresignArguments]) -> str:
         """Return a URL that deletes an object."""
         return await self._trove.presign_delete(self.name, key, **options)
+
+    async def presign_post(self, key: str, **options: Unpack[PresignPostArguments]) -> PresignedPost:
+        """Return a form with which a browser stores an object."""
+        return await self._trove.presign_post(self.name, key, **options)
 
     async def set_versioning(self, enabled: bool) -> None:
         """Keep versions from now on, or stop to."""

@@ -27,10 +27,12 @@ from trove_async.reader import ObjectReader
 from trove_async.store.arguments import (
     ObjectArguments,
     PresignArguments,
+    PresignPostArguments,
     check_lifecycle,
     check_parts,
     plain_etag,
     presign_options,
+    presign_post_options,
     put_options,
 )
 from trove_async.store.lifetime import NO_KEY
@@ -44,6 +46,7 @@ from trove_async.types import (
     ObjectInfo,
     ObjectRef,
     PartInfo,
+    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
@@ -183,11 +186,29 @@ class CapabilityVerbs(ObjectVerbs):
         """Return a URL that deletes the object; where ``features.presign_methods`` has DELETE."""
         return await self._presign("DELETE", bucket, key, options)
 
-    async def _presign(self, method: PresignMethod, bucket: str, key: str, arguments: PresignArguments) -> str:
+    async def presign_post(self, bucket: str, key: str, **options: Unpack[PresignPostArguments]) -> PresignedPost:
+        """Return a form with which a browser stores an object; where ``features.presign_methods`` has POST.
+
+        Args:
+            bucket, key: where the file goes.
+            options: ``max_size`` and ``min_size`` (default 0) in bytes, ``expires`` in seconds (default
+                3,600), ``content_type``, which the form must then carry.
+        """
+        driver = self._signing("POST", bucket, key)
+        with self._locating("presign_post", bucket, key):
+            chosen = presign_post_options(self._features.limits, **options)
+        return await self._run("presign_post", bucket, key, driver.presign_post(bucket, key, chosen))
+
+    def _signing(self, method: PresignMethod, bucket: str, key: str) -> PresignDriver:
         operation = f"presign_{method.lower()}"
-        driver = self._capable(PresignDriver, operation, bucket, key)
+        driver: PresignDriver = self._capable(PresignDriver, operation, bucket, key)
         if method not in self._features.presign_methods:
             raise UnsupportedError(f"this store cannot sign {method}", operation=operation, driver=self._name)
+        return driver
+
+    async def _presign(self, method: PresignMethod, bucket: str, key: str, arguments: PresignArguments) -> str:
+        operation = f"presign_{method.lower()}"
+        driver = self._signing(method, bucket, key)
         with self._locating(operation, bucket, key):
             options = presign_options(self._features.limits, **arguments)
         return cast(str, await self._run(operation, bucket, key, getattr(driver, operation)(bucket, key, options)))

@@ -7,7 +7,15 @@ from contextlib import aclosing
 from functools import partial
 
 from trove_async.body import Body
-from trove_async.driver import CompleteOptions, GetOptions, PresignMethod, PresignOptions, PutOptions, WatchOptions
+from trove_async.driver import (
+    CompleteOptions,
+    GetOptions,
+    PresignMethod,
+    PresignOptions,
+    PresignPostOptions,
+    PutOptions,
+    WatchOptions,
+)
 from trove_async.drivers.local.core import LocalCore
 from trove_async.drivers.local.watch import watch
 from trove_async.drivers.local.workers import Checkpoint
@@ -22,6 +30,7 @@ from trove_async.types import (
     ObjectEvent,
     ObjectInfo,
     PartInfo,
+    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
@@ -98,6 +107,10 @@ class LocalDriver(LocalCore):
     async def presign_delete(self, bucket: str, key: str, options: PresignOptions) -> str:
         """Sign a DELETE."""
         return self._sign("DELETE", bucket, key, options)
+
+    async def presign_post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
+        """Refuse: there is no such form here."""
+        raise UnsupportedError("local files have no forms: presign a PUT", driver=self.name)
 
     def _sign(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
         if self.url_signer is None:

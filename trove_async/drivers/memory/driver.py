@@ -21,6 +21,7 @@ from trove_async.driver.options import (
     ListOptions,
     OpenOptions,
     PresignOptions,
+    PresignPostOptions,
     PutOptions,
     WatchOptions,
 )
@@ -49,6 +50,7 @@ from trove_async.types import (
     ObjectInfo,
     ObjectRef,
     PartInfo,
+    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
@@ -307,6 +309,10 @@ class MemoryDriver(Driver):
     async def presign_delete(self, bucket: str, key: str, options: PresignOptions) -> str:
         """Return a URL that deletes the object."""
         return self._sign("DELETE", bucket, key, options)
+
+    async def presign_post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
+        """Refuse: there is no such form here."""
+        raise UnsupportedError("the memory driver has no forms: presign a PUT", driver=self.name)
 
     def _sign(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
         self._open_store()

@@ -12,6 +12,7 @@ from typing import Final
 
 from trove_async.body import BodyLike
 from trove_async.driver import MultipartDriver
+from trove_async.errors import InvalidPartError, NotFoundError
 from trove_async.store import Trove
 from trove_async.testing.conformance.context import Context
 from trove_async.testing.conformance.interception import Streams
@@ -98,14 +99,31 @@ class CancelledOperation(ABC):
         if outcome.error is not None:
             raise AssertionError(f"the cancellation became {outcome.error!r}") from outcome.error
         assert not outcome.left_running, f"tasks outlive the call: {outcome.left_running}"
-        state = await snapshot(self.store, self.bucket)
-        for key in {*self.old, *self.new, *state}:
-            assert state.get(key) in (self.old.get(key), self.new.get(key)), f"{key!r} is neither old nor new"
+        state = await self._settled()
         if not outcome.cancelled:
             assert state == self.new, "the call returned its result and did not do it"
         await self.check_more(outcome, state)
         await self.check_uploads(state)
         await self.ctx.assert_clean()
+
+    async def _settled(self) -> State:
+        """Return the state of the bucket, in which each object is old or new.
+
+        What a service was sent before the cancellation it may carry out a moment later, between two looks even.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.ctx.harness.settle_seconds
+        while True:
+            try:
+                state = await snapshot(self.store, self.bucket)
+                for key in {*self.old, *self.new, *state}:
+                    assert state.get(key) in (self.old.get(key), self.new.get(key)), f"{key!r} is neither old nor new"
+            except (AssertionError, NotFoundError):
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(0.01)
+            else:
+                return state
 
     async def check_more(self, outcome: Outcome[object], state: State) -> None:
         """Look at what holds for this operation alone."""
@@ -293,12 +311,26 @@ class _UploadPart(CancelledOperation):
         return await self.store.upload_part(self.bucket, "key", self.upload, 1, chunks())
 
     async def check_more(self, outcome: Outcome[object], state: State) -> None:
-        [part] = await self.store.list_parts(self.bucket, "key", self.upload)
+        part = await self._completed()
         assert outcome.cancelled or outcome.result == part
-        await self.store.complete_multipart(self.bucket, "key", self.upload, [part])
         content = await self.store.read(self.bucket, "key")
         assert content == (b"o" * self.ctx.part_size if part == self.parts[0] else self.data)
         await self.store.delete(self.bucket, "key")
+
+    async def _completed(self) -> PartInfo:
+        """Complete the upload with the part that there is, which may be replaced between the two requests."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.ctx.harness.settle_seconds
+        while True:
+            [part] = await self.store.list_parts(self.bucket, "key", self.upload)
+            try:
+                await self.store.complete_multipart(self.bucket, "key", self.upload, [part])
+            except InvalidPartError:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(0.01)
+            else:
+                return part
 
 
 class _CompleteMultipart(CancelledOperation):

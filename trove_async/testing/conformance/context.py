@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 import trove_async
-from trove_async.driver import Driver, LifecycleSweepDriver, MultipartDriver, VersioningDriver
+from trove_async.driver import Driver, MultipartDriver, VersioningDriver
 from trove_async.store import Trove
 from trove_async.testing.conformance.harness import Harness
 from trove_async.testing.conformance.stacks import Layer
@@ -110,32 +110,23 @@ class Context:
             if buckets:
                 store = await self.wrap(await self.harness.driver())
                 for bucket in buckets:
-                    await _remove_bucket(store, bucket)
+                    await self._remove_bucket(store, bucket)
         finally:
             await self._exits.aclose()
 
-
-async def _remove_bucket(store: Trove, bucket: str) -> None:
-    """Delete a bucket with all that it holds; one that the check has deleted is fine."""
-    if bucket not in [found.name for found in await store.list_buckets()]:
-        return
-    if store.supports(MultipartDriver):
-        for upload in await store.list_multipart_uploads(bucket):
-            await store.abort_multipart(bucket, upload.key, upload.upload_id)
-    await store.delete_many(bucket, [found.key async for found in store.list(bucket)])
-    if store.supports(VersioningDriver) and await store.get_versioning(bucket) != VersioningStatus.UNVERSIONED:
-        await _remove_versions(store, bucket)
-    await store.delete_bucket(bucket)
-
-
-async def _remove_versions(store: Trove, bucket: str) -> None:
-    # After the deletion above each key's latest version is a delete marker, and what it hides is not current.
-    if store.supports(LifecycleSweepDriver):
-        driver = store.driver
-        assert isinstance(driver, LifecycleSweepDriver)
-        for key in sorted({version.key for version in await driver.list_noncurrent(bucket)}):
-            for version in await store.list_versions(bucket, key):
-                await store.delete_version(bucket, key, version.version_id)
+    async def _remove_bucket(self, store: Trove, bucket: str) -> None:
+        """Delete a bucket with all that it holds; one that the check has deleted is fine."""
+        if bucket not in [found.name for found in await store.list_buckets()]:
+            return
+        if store.supports(MultipartDriver):
+            for upload in await store.list_multipart_uploads(bucket):
+                await store.abort_multipart(bucket, upload.key, upload.upload_id)
+        await store.delete_many(bucket, [found.key async for found in store.list(bucket)])
+        if store.supports(VersioningDriver) and await store.get_versioning(bucket) != VersioningStatus.UNVERSIONED:
+            for key in await self.harness.versioned_keys(store, bucket):
+                for version in await store.list_versions(bucket, key):
+                    await store.delete_version(bucket, key, version.version_id)
+        await store.delete_bucket(bucket)
 
 
 async def leftover_tasks(before: set[asyncio.Task[object]]) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from trove_async.driver import Driver
+from trove_async.driver import Driver, LifecycleSweepDriver
+from trove_async.store import Trove
+from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN, STACKS
 
 __all__ = ["HTTPClient", "HTTPResponse", "Harness"]
 
@@ -50,6 +52,11 @@ class Harness(ABC):
         stores_in_process: True if this process holds the objects, so that its memory says nothing of bounds.
         bulk_objects: how many objects the check of a listing's memory stores; 100,000 where storing is cheap.
         transfer_memory: bytes of memory that one put may take whatever its size: part size times (concurrency + 1).
+        settle_seconds: how long a service may take at most to carry out what was sent before a cancellation. Until then
+            the checks of cancellation look again when they find what must not stay.
+        stacks: the names of the stacks of layers that the checks are run through. Where each request takes its
+            time, plainly and through all layers shows nearly as much.
+        heavy_stacks: those of them that the checks are run through which take long.
         storage_class: one that is not the default; None if the backend has no classes.
     """
 
@@ -61,6 +68,9 @@ class Harness(ABC):
     bulk_objects: int = 100_000
     transfer_memory: int = 64 * 1024 * 1024
     storage_class: str | None = "STANDARD_IA"
+    settle_seconds: float = 0.0
+    stacks: Sequence[str] = tuple(STACKS)
+    heavy_stacks: Sequence[str] = (PLAIN, ALL_LAYERS)
 
     async def start(self) -> None:
         """Get the backend ready; called once, on the loop of the first test."""
@@ -96,6 +106,17 @@ class Harness(ABC):
         """Yield a client for signed URLs of a driver; needed where `PresignDriver` is declared."""
         raise NotImplementedError("the driver declares presign: the harness needs http()")
         yield
+
+    async def versioned_keys(self, store: Trove, bucket: str) -> Sequence[str]:
+        """Return the keys that have versions or markers; asked before a bucket of the suite's is deleted.
+
+        The default knows stores whose lifecycle is the library's; needed where `VersioningDriver` is declared besides.
+        """
+        driver = store.driver
+        if not isinstance(driver, LifecycleSweepDriver):
+            raise NotImplementedError("the driver declares versioning: the harness needs versioned_keys()")
+        # The objects are deleted, so that all that is left of a key but its delete marker is not current.
+        return sorted({version.key for version in await driver.list_noncurrent(bucket)})
 
     async def residue(self) -> Sequence[str]:
         """Return a description of each thing that a clean store must not hold.

@@ -223,7 +223,6 @@ class KeyChecks:
         """Keys that would be paths elsewhere stay keys, and never leave their bucket."""
         neighbour = await ctx.new_bucket()
         await ctx.store.put(neighbour, "x", b"neighbour")
-        buckets = [bucket.name for bucket in await ctx.store.list_buckets()]
         keys = [*LITERAL_PATHS, f"../{neighbour}/x", f"../{neighbour}/new", f"/{neighbour}/x", f"a/../../{neighbour}/x"]
         refused = [key for key in keys if _refused(ctx.store, key)]
         held = [key for key in keys if key not in refused]
@@ -231,7 +230,7 @@ class KeyChecks:
             await ctx.store.put(ctx.bucket, key, _content(key))
         assert [found.key for found in await ctx.store.list(neighbour).all()] == ["x"]
         assert await ctx.store.read(neighbour, "x") == b"neighbour"
-        assert {*buckets} <= {bucket.name for bucket in await ctx.store.list_buckets()}
+        assert {ctx.bucket, neighbour} <= {bucket.name for bucket in await ctx.store.list_buckets()}
         await _round_trip(ctx, held)
         for key in refused:
             await _refused_before_io(ctx, key)

@@ -49,6 +49,9 @@ class PresignChecks:
             if method not in ctx.store.features.presign_methods:
                 with pytest.raises(UnsupportedError):
                     await getattr(ctx.store, f"presign_{method.lower()}")(ctx.bucket, "key")
+        if "POST" not in ctx.store.features.presign_methods:
+            with pytest.raises(UnsupportedError):
+                await ctx.store.presign_post(ctx.bucket, "key", max_size=1)
 
     @requires(PresignDriver)
     async def test_w01_object_need_not_exist(self, ctx: Context) -> None:

@@ -195,6 +195,8 @@ async def conditional_complete(driver: Any, bucket: str) -> None:
         part = await driver.upload_part(bucket, "key", upload, 1, Body(DATA))
         with pytest.raises(ObjectAlreadyExistsError):
             await driver.complete_multipart(bucket, "key", upload, [part], CompleteOptions(if_none_match="*"))
+        with pytest.raises(PreconditionFailedError):
+            await driver.complete_multipart(bucket, "key", upload, [part], CompleteOptions(if_match=STALE))
     finally:
         await driver.abort_multipart(bucket, "key", upload)
 
@@ -237,6 +239,7 @@ CAPABILITY_CALLS: Final[dict[type, dict[str, Call]]] = {
         "presign_put": lambda t, b: t.presign_put(b, "key"),
         "presign_head": lambda t, b: t.presign_head(b, "key"),
         "presign_delete": lambda t, b: t.presign_delete(b, "key"),
+        "presign_post": lambda t, b: t.presign_post(b, "key", max_size=1),
     },
     VersioningDriver: {
         "set_versioning": lambda t, b: t.set_versioning(b, True),

@@ -64,7 +64,7 @@ from trove_async.testing.conformance.presign import PresignChecks
 from trove_async.testing.conformance.putget import PutGetChecks
 from trove_async.testing.conformance.ranges import RangeChecks
 from trove_async.testing.conformance.session import Harnesses, load_harness
-from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN, STACKS
+from trove_async.testing.conformance.stacks import PLAIN, STACKS
 from trove_async.testing.conformance.table import check_id, declared_cells
 from trove_async.testing.conformance.versions import VersionChecks
 
@@ -118,7 +118,7 @@ class ConformanceSuite(
             pytest.param(Variant(harness, stack), id=f"{harness.name}-{stack}", marks=_expected(harness, name))
             for harness in harnesses
             for stack in STACKS
-            if stack in chosen and (not heavy or stack in (PLAIN, ALL_LAYERS))
+            if stack in chosen and stack in harness.stacks and (not heavy or stack in harness.heavy_stacks)
         ]
         metafunc.parametrize("ctx", variants, indirect=True)
 

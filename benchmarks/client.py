@@ -1,0 +1,99 @@
+"""What every client that is compared can do, and where it does it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["CONNECTIONS", "PART_CONCURRENCY", "PART_SIZE", "Bucket", "Client", "Place"]
+
+CONNECTIONS = 100
+"""How many each client may open to a server."""
+
+PART_SIZE = 8 * 1024 * 1024
+"""Bytes of each part in which a stream is stored in S3."""
+
+PART_CONCURRENCY = 8
+"""How many parts of a stream may be under way at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of a server that speaks S3.
+
+    Attributes:
+        server: its name in `tests.servers`.
+        endpoint, region, access_key, secret_key: how to reach it, path-style and over http.
+        name: of the bucket.
+    """
+
+    server: str
+    endpoint: str
+    region: str
+    access_key: str
+    secret_key: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a measurement is made.
+
+    Attributes:
+        backend: ``memory``, ``local`` or ``s3-…``.
+        root: the directory for local files.
+        fsync: whether each put is synced to the disk.
+        bucket: in S3; None elsewhere.
+    """
+
+    backend: str
+    root: Path = Path()
+    fsync: bool = False
+    bucket: Bucket | None = None
+
+    def dump(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def load(cls, text: str) -> Place:
+        """Read what `dump` has returned."""
+        fields = json.loads(text)
+        bucket = fields["bucket"] and Bucket(**fields["bucket"])
+        return cls(fields["backend"], Path(fields["root"]), fields["fsync"], bucket)
+
+
+class Client(ABC):
+    """One library on one backend."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    async def open(self) -> None:
+        """Get ready."""
+
+    async def close(self) -> None:
+        """Let go."""
+
+    @abstractmethod
+    async def put(self, key: str, data: bytes) -> None:
+        """Store an object, atomically."""
+
+    @abstractmethod
+    async def get(self, key: str) -> bytes:
+        """Read an object."""
+
+    @abstractmethod
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """Store an object that comes in chunks."""
+
+    @abstractmethod
+    async def get_stream(self, key: str) -> int:
+        """Read an object in chunks; return how many bytes they had."""
+
+    @abstractmethod
+    async def list(self) -> int:
+        """List everything, with sizes; return how many objects there are."""

@@ -1,0 +1,125 @@
+"""Where the rounds of a workload are run: directories and buckets, made before and removed afterwards.
+
+What a workload reads from S3 is stored once, by a client of the benchmark's own, for all clients and rounds; what it
+writes goes into a bucket that is new for every measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+from benchmarks.client import Bucket, Place
+from benchmarks.registry import S3_SERVERS
+from benchmarks.s3_clients import AiohttpClient
+from benchmarks.workloads import STREAM, Workload, in_parallel, random_bytes, random_chunks
+from tests.servers import running
+
+__all__ = ["Places", "places"]
+
+Places = Callable[[str], AbstractContextManager[Place]]
+"""Gives the place of one measurement, by a name that is its own."""
+
+_DELETED: Final = 1000  # keys in one request, as S3 has it
+
+
+@contextmanager
+def places(backend: str, workload: Workload, *, fsync: bool, directory: Path | None) -> Iterator[Places]:
+    """Make ready for the rounds of one workload; what they have left is removed at the end."""
+    if backend not in S3_SERVERS:
+        with tempfile.TemporaryDirectory(prefix="trove-bench-", dir=directory) as root:
+            yield lambda name: _folder(backend, workload, Path(root) / name, fsync)
+    elif workload.reads:
+        with _bucket(backend) as bucket:
+            asyncio.run(_fill(bucket, workload))
+            yield lambda _: nullcontext(Place(backend, bucket=bucket))
+    else:
+        yield lambda _: _place(backend)
+
+
+@contextmanager
+def _folder(backend: str, workload: Workload, root: Path, fsync: bool) -> Iterator[Place]:
+    root.mkdir()
+    try:
+        yield Place(backend, root, fsync)
+    finally:
+        if workload.streams:
+            shutil.rmtree(root, ignore_errors=True)  # a gigabyte each
+
+
+@contextmanager
+def _place(backend: str) -> Iterator[Place]:
+    with _bucket(backend) as bucket:
+        yield Place(backend, bucket=bucket)
+
+
+@contextmanager
+def _bucket(backend: str) -> Iterator[Bucket]:
+    """Make a bucket; remove it with all that is in it."""
+    server = S3_SERVERS[backend]
+    handle: Any = running(server)
+    bucket = Bucket(
+        server,
+        endpoint=handle.endpoint,
+        # nginx has none, and looks at none.
+        region=getattr(handle, "region", "us-east-1"),
+        access_key=getattr(handle, "access_key", "trove-access"),
+        secret_key=getattr(handle, "secret_key", "trove-secret"),
+        name=f"trove-bench-{uuid.uuid4().hex[:12]}",
+    )
+    if server != "nginx":
+        asyncio.run(_make(bucket))
+    try:
+        yield bucket
+    finally:
+        asyncio.run(_remove(bucket))
+
+
+@asynccontextmanager
+async def _client(bucket: Bucket) -> AsyncIterator[AiohttpClient]:
+    client = AiohttpClient(Place("", bucket=bucket))
+    await client.open()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _make(bucket: Bucket) -> None:
+    async with _client(bucket) as client:
+        await client.fetch("PUT", f"/{bucket.name}")
+
+
+async def _fill(bucket: Bucket, workload: Workload) -> None:
+    """Store what the workload reads."""
+    async with _client(bucket) as client:
+        if not workload.streams:
+            data = random_bytes(workload.size)
+            await in_parallel([lambda key=key: client.put(key, data) for key in workload.keys])  # type: ignore[misc]
+        elif bucket.server == "nginx":
+            await client.put_in_one(STREAM, random_chunks(workload.size))
+        else:
+            await client.put_stream(STREAM, random_chunks(workload.size))
+
+
+async def _remove(bucket: Bucket) -> None:
+    async with _client(bucket) as client:
+        if bucket.server == "nginx":
+            await client.fetch("DELETE", f"/{bucket.name}/")  # a folder, with what is in it
+            return
+        keys = [key async for key, _ in client.entries()]
+        for start in range(0, len(keys), _DELETED):
+            listed = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys[start : start + _DELETED])
+            document = f"<Delete>{listed}<Quiet>true</Quiet></Delete>".encode()
+            digest = base64.b64encode(hashlib.md5(document, usedforsecurity=False).digest()).decode()
+            await client.fetch("POST", f"/{bucket.name}", "delete=", document, **{"content-md5": digest})
+        await client.fetch("DELETE", f"/{bucket.name}")

@@ -1,0 +1,71 @@
+"""Which backends there are, and which clients each of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from benchmarks import clients, s3_clients
+from benchmarks.client import Client, Place
+from benchmarks.workloads import WORKLOADS, Workload
+
+__all__ = ["BACKENDS", "PEERS", "S3_SERVERS", "has_client", "make_client", "workloads_on"]
+
+S3_SERVERS: Final[dict[str, Literal["ceph", "rclone", "nginx"]]] = {
+    "s3-ceph": "ceph",
+    "s3-rclone": "rclone",
+    "s3-nginx": "nginx",
+}
+"""Backends in S3, and the servers of `tests.servers` that they are measured on."""
+
+BACKENDS: Final = ("memory", "local", *S3_SERVERS)
+
+_CLIENTS: Final[dict[str, Callable[[Place], Client]]] = {
+    "trove": clients.TroveClient,
+    "obstore": clients.ObstoreClient,
+    "opendal": clients.OpendalClient,
+    "aiofiles": clients.AiofilesClient,
+    "fsspec": clients.FsspecClient,
+}
+
+_S3_CLIENTS: Final[dict[str, Callable[[Place], Client]]] = {
+    "trove": s3_clients.TroveS3Client,
+    "obstore": s3_clients.ObstoreS3Client,
+    "s3fs": s3_clients.S3fsClient,
+    "aiobotocore": s3_clients.AiobotocoreClient,
+    "aiohttp": s3_clients.AiohttpClient,
+}
+
+_FEW: Final = 1000
+_S3_SHARE: Final = 0.4
+"""Of more operations than a few: the slowest client on the slowest server does some four hundred a second."""
+
+PEERS: Final = tuple(name for name in {**_CLIENTS, **_S3_CLIENTS} if name != "trove")
+
+
+def has_client(name: str, backend: str, *, fsync: bool) -> bool:
+    """Tell whether a client has the backend, and can sync to the disk if it is to."""
+    if backend in S3_SERVERS:
+        return name in _S3_CLIENTS
+    if (name == "aiofiles" and backend == "memory") or (fsync and name not in ("trove", "aiofiles")):
+        return False
+    return name in _CLIENTS
+
+
+def workloads_on(backend: str) -> dict[str, Workload]:
+    """Return, by name, the workloads that say something about the backend; in S3 small objects are fewer."""
+    if backend == "memory":
+        return {name: w for name, w in WORKLOADS.items() if not w.streams}  # a gigabyte there measures the allocator
+    if backend == "local":
+        return dict(WORKLOADS)
+    lacking = {"s3-nginx": ("put stream", "list"), "s3-rclone": ("list",)}.get(backend, ())
+    return {
+        name: w.scaled(_S3_SHARE) if w.operations > _FEW and w.kind != "list" else w
+        for name, w in WORKLOADS.items()
+        if w.kind not in lacking
+    }
+
+
+def make_client(name: str, place: Place) -> Client:
+    """Return a client, which is yet to be opened."""
+    return (_S3_CLIENTS if place.bucket is not None else _CLIENTS)[name](place)

@@ -1,0 +1,102 @@
+"""What the S3 driver does beyond what the conformance suite asks of every driver, on the servers that have it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+import trove_async as trove
+from tests.s3.harness import ceph, moto
+from trove_async.drivers.s3.pages import parse_page
+
+pytestmark = pytest.mark.asyncio
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[tuple[trove.Trove, str]]:
+    bucket = f"driver-{secrets.token_hex(6)}"
+    async with trove.open(dsn) as store:
+        await store.create_bucket(bucket)
+        try:
+            yield store, bucket
+        finally:
+            if await store.get_versioning(bucket) == trove.VersioningStatus.UNVERSIONED:
+                await store.delete_many(bucket, [found.key async for found in store.list(bucket)])
+            else:
+                for key in await ceph.versioned_keys(store, bucket):
+                    for version in await store.list_versions(bucket, key):
+                        await store.delete_version(bucket, key, version.version_id)
+            await store.delete_bucket(bucket)
+
+
+async def test_ceph_refuses_conditions_where_it_would_ignore_them() -> None:
+    async with opened(ceph.dsn()) as (store, bucket):
+        await store.put(bucket, "key", b"first", if_none_match="*")
+        await store.set_versioning(bucket, True)
+        with pytest.raises(trove.UnsupportedError, match="keep versions"):
+            await store.put(bucket, "key", b"second", if_none_match="*")
+        with pytest.raises(trove.UnsupportedError, match="keep versions"):
+            await store.put(bucket, "key", b"second", if_match=(await store.head(bucket, "key")).etag)
+        assert await store.read(bucket, "key") == b"first"
+
+
+async def test_conditions_that_s3_has_not_are_refused_before_a_byte() -> None:
+    async with opened(ceph.dsn()) as (store, bucket):
+        info = await store.put(bucket, "key", b"first")
+        for condition in ({"if_match": "*"}, {"if_none_match": info.etag}):
+            with pytest.raises(trove.UnsupportedError, match="S3 has no condition"):
+                await store.put(bucket, "key", b"second", **condition)  # type: ignore[arg-type]
+        assert await store.read(bucket, "key") == b"first"
+
+
+async def test_ceph_refuses_names_of_metadata_that_it_would_change() -> None:
+    async with opened(ceph.dsn()) as (store, bucket):
+        with pytest.raises(trove.InvalidMetadataError, match="underscores"):
+            await store.put(bucket, "key", b"", metadata={"under_score": "1"})
+        assert not await store.exists(bucket, "key")
+
+
+async def test_form_stores_what_its_policy_allows() -> None:
+    async with opened(ceph.dsn()) as (store, bucket), httpx.AsyncClient() as browser:
+        form = await store.presign_post(bucket, "posted.txt", max_size=10, min_size=2, content_type="text/plain")
+
+        async def post(content: bytes, **changed: str) -> int:
+            answer = await browser.post(form.url, data={**form.fields, **changed}, files={"file": content})
+            return answer.status_code
+
+        assert await post(b"x" * 11) == 400
+        assert await post(b"x") == 400
+        assert await post(b"hello", key="another.txt") == 403
+        assert await post(b"hello", **{"Content-Type": "text/html"}) == 403
+        assert await store.list(bucket).all() == []
+        assert await post(b"hello") in (200, 204)
+        assert (await store.head(bucket, "posted.txt")).content_type == "text/plain"
+        assert await store.read(bucket, "posted.txt") == b"hello"
+
+
+async def test_watching_through_a_queue_that_is_set_up() -> None:
+    endpoint = moto.dsn().partition("endpoint=")[2].partition("&")[0]
+    dsn = f"{moto.dsn()}&watch=sqs&queue=events-{{bucket}}&watch_setup=1&queue_endpoint={endpoint}"
+    async with opened(dsn) as (store, bucket):
+        assert "watch" in store.features.native
+        async with store.watch(bucket, prefix="in/") as events:
+            await store.put(bucket, "out/1", b"1")
+            await store.put(bucket, "in/a b+ü", b"1")
+            async with asyncio.timeout(60):
+                event = await anext(events)
+        assert (event.type, event.key) == (trove.EventType.CREATED, "in/a b+ü")
+
+
+async def test_page_with_a_prefix_that_xml_cannot_hold() -> None:
+    token = "\ufffe\uffff"
+    page = parse_page(
+        "<ListBucketResult><EncodingType>url</EncodingType><Prefix>\uffff\x01</Prefix><IsTruncated>true</IsTruncated>"
+        f"<NextContinuationToken>{token}</NextContinuationToken><Contents><Key>%EF%BF%BF%01</Key><Size>1</Size>"
+        "</Contents></ListBucketResult>".encode()
+    )
+    assert (page.cursor, [found.key for found in page.objects]) == (token, ["\uffff\x01"])

@@ -1,0 +1,280 @@
+"""Listings: only the pages that are asked for, bounded work between two turns of the loop, and keys of any text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from urllib.parse import parse_qs, quote, urlsplit
+from xml.sax.saxutils import escape
+
+import pytest
+import pytest_asyncio
+
+import trove_async as trove
+from tests.s3.stores import ServerName, address, busy, opened, scratch
+from trove_async.testing.answers import Answer, AnsweringProxy, s3_error
+
+pytestmark = pytest.mark.asyncio
+
+PAGE = 1000
+KEYS = 20_000
+
+ODD_KEYS = sorted(
+    [
+        "plain",
+        "a b",
+        "a+b",
+        "a%2Bb",
+        "a%20b",
+        "100%",
+        "a&b",
+        "a&amp;b",
+        "<Error>",
+        "]]>",
+        "\"quotes'",
+        "ü/ö/☃",
+        "日本語",
+        "🦊/🦊",
+        "e\u0301",
+        "\u00e9",
+        "a?b#c",
+        "a\\b",
+        "x=1;y=2,z",
+        "~tilde",
+        "trailing ",
+        "trailing/",
+        "@:!$*()",
+        "k" * 900,
+    ],
+    key=str.encode,
+)
+
+
+@pytest.fixture(params=["ceph", "moto"])
+def server(request: pytest.FixtureRequest) -> ServerName:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest_asyncio.fixture
+async def bucket(server: ServerName) -> AsyncIterator[str]:
+    async with scratch(server) as name:
+        yield name
+
+
+@pytest_asyncio.fixture
+async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
+    async with AnsweringProxy(*address(server)) as proxy:
+        yield proxy
+
+
+async def fill(store: trove.Trove, bucket: str, keys: list[str]) -> None:
+    todo = iter(keys)
+
+    async def work() -> None:
+        for key in todo:
+            await store.put(bucket, key, b"")
+
+    await asyncio.gather(*(work() for _ in range(20)))
+
+
+# Many keys
+
+
+def entry(key: str) -> str:
+    return (
+        f"<Contents><Key>{quote(key)}</Key><LastModified>2026-01-02T03:04:05.678Z</LastModified>"
+        f'<ETag>"{len(key):032x}"</ETag><Size>7</Size><StorageClass>STANDARD</StorageClass></Contents>'
+    )
+
+
+def page(keys: list[str], token: str | None) -> Answer:
+    more = "" if token is None else f"<NextContinuationToken>{escape(token)}</NextContinuationToken>"
+    document = (
+        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<EncodingType>url</EncodingType><IsTruncated>{str(token is not None).lower()}</IsTruncated>{more}"
+        f"{''.join(map(entry, keys))}</ListBucketResult>"
+    )
+    return Answer(200, {"Content-Type": "application/xml"}, document.encode())
+
+
+MANY = [f"folder {number // 100:03}/key+{number:05}" for number in range(KEYS)]
+
+
+def token(number: int) -> str:
+    """Return what has to be escaped, as tokens may have to be: they are the service's own."""
+    return f"at/{number:03}+=&"
+
+
+def serve_many(service: AnsweringProxy) -> None:
+    pages = [MANY[start : start + PAGE] for start in range(0, KEYS, PAGE)]
+    for number, keys in reversed(list(enumerate(pages))):
+        following = token(number + 1) if number + 1 < len(pages) else None
+        asked = "list-type=2" if number == 0 else f"continuation-token={quote(token(number), safe='')}&"
+        service.answer(page(keys, following), method="GET", path=asked, times=None)
+
+
+async def test_twenty_thousand_keys_come_in_twenty_requests(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
+    serve_many(service)
+    async with opened(server, service.url()) as store:
+        assert [found.key async for found in store.list(bucket)] == MANY
+    assert service.count() == KEYS // PAGE
+
+
+async def test_other_tasks_run_between_pages(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+    serve_many(service)
+    taken = 0
+    at_turns: list[int] = []
+
+    async def other() -> None:
+        while taken < KEYS:
+            at_turns.append(taken)
+            await asyncio.sleep(0)
+
+    async with opened(server, service.url()) as store:
+        turning = asyncio.create_task(other())
+        async for _ in store.list(bucket):
+            taken += 1
+        await turning
+    steps = [later - earlier for earlier, later in pairwise(at_turns)]
+    assert max(steps) <= PAGE
+
+
+async def test_no_page_is_asked_for_before_it_is_needed(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
+    serve_many(service)
+    async with opened(server, service.url()) as store:
+        listing = store.list(bucket)
+        assert service.count() == 0
+        for number in range(1, 2 * PAGE + 2):
+            await listing.next()
+            assert service.count() == -(-number // PAGE)
+        assert busy(store) == 0  # it holds no connection
+        cursor = listing.cursor
+        rest = [found.key async for found in store.list(bucket, cursor=cursor, max_keys=PAGE)]
+        assert rest == MANY[2 * PAGE + 1 : 3 * PAGE + 1]
+
+
+async def test_a_page_that_breaks_is_asked_for_again(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+    whole = page(MANY[:PAGE], None)
+    service.answer(Answer(200, whole.headers, whole.body[:100_000], content_length=len(whole.body)), method="GET")
+    service.answer(s3_error(200, "InternalError"), method="GET")
+    service.answer(whole, method="GET")
+    async with opened(server, service.url()) as store:
+        assert [found.key async for found in store.list(bucket)] == MANY[:PAGE]
+        assert busy(store) == 0
+    assert service.count() == 3
+
+
+async def test_a_service_that_repeats_a_page_is_found_out(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
+    service.answer(page(["a"], "again"), method="GET", times=None)
+    async with opened(server, service.url()) as store:
+        with pytest.raises(trove.BackendError, match="again"):
+            await store.list(bucket).all()
+    assert service.count() == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html><body>Welcome</body></html>",
+        b"<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",
+        b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+        b"<ListBucketResult><Contents>",
+        b'<!DOCTYPE a [<!ENTITY b "c">]><ListBucketResult/>',
+    ],
+)
+async def test_an_answer_that_is_no_page(server: ServerName, bucket: str, service: AnsweringProxy, body: bytes) -> None:
+    service.answer(Answer(200, {"Content-Type": "application/xml"}, body), method="GET", times=None)
+    async with opened(server, service.url()) as store:
+        with pytest.raises(trove.BackendError):
+            await store.list(bucket).all()
+        assert busy(store) == 0
+    assert service.count() == 1
+
+
+# Real pages
+
+
+async def test_real_pages_join_without_a_seam(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+    keys = sorted((f"k+{number:04}/ü {number % 7}" for number in range(1_100)), key=str.encode)
+    async with opened(server) as direct, opened(server, service.url()) as store:
+        await fill(direct, bucket, keys)
+        found = [(item.key, item.size) async for item in store.list(bucket)]
+        assert found == [(key, 0) for key in keys]
+        assert service.count() == 2
+        service.requests.clear()
+        assert [item.key async for item in store.list(bucket, page_size=300)] == keys
+        assert service.count() == 4
+        assert parse_qs(urlsplit(service.requests[0].target).query)["max-keys"] == ["300"]
+
+
+# Odd keys
+
+
+@pytest_asyncio.fixture
+async def odd(server: ServerName, bucket: str) -> AsyncIterator[tuple[trove.Trove, str]]:
+    async with opened(server) as store:
+        await fill(store, bucket, ODD_KEYS)
+        yield store, bucket
+
+
+async def test_keys_come_back_as_they_were_given(odd: tuple[trove.Trove, str]) -> None:
+    store, bucket = odd
+    assert [found.key async for found in store.list(bucket)] == ODD_KEYS
+    assert [found.key async for found in store.list(bucket, page_size=1)] == ODD_KEYS
+    for key in ODD_KEYS:
+        assert (await store.head(bucket, key)).key == key
+
+
+async def test_prefixes_and_delimiters_of_any_text(odd: tuple[trove.Trove, str]) -> None:
+    store, bucket = odd
+    for prefix in ("a", "a+", "a%", "a&", "<", "🦊/", "ü/ö", "日", " ", "e"):
+        expected = [key for key in ODD_KEYS if key.startswith(prefix)]
+        assert [found.key async for found in store.list(bucket, prefix=prefix)] == expected
+    groups = [found.key async for found in store.list(bucket, delimiter="/") if isinstance(found, trove.Prefix)]
+    assert groups == sorted(["trailing/", "ü/", "🦊/"], key=str.encode)
+    groups = [found.key async for found in store.list(bucket, prefix="a", delimiter="&") if "&" in found.key]
+    assert groups == ["a&"]
+
+
+async def test_listing_after_any_key(odd: tuple[trove.Trove, str]) -> None:
+    store, bucket = odd
+    for number, key in enumerate(ODD_KEYS):
+        found = [item.key async for item in store.list(bucket, start_after=key)]
+        assert found == ODD_KEYS[number + 1 :]
+
+
+async def test_a_cursor_behind_any_key(odd: tuple[trove.Trove, str]) -> None:
+    store, bucket = odd
+    listing = store.list(bucket, page_size=5)
+    seen = []
+    async for item in listing:
+        seen.append(item.key)
+        cursor = listing.cursor
+        if cursor is not None:
+            rest = [found.key async for found in store.list(bucket, cursor=cursor, page_size=7)]
+            assert seen + rest == ODD_KEYS
+    assert seen == ODD_KEYS
+
+
+async def test_a_service_that_does_not_encode_keys(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+    document = (
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a+b%20&amp;&lt;ü</Key><Size>1</Size>"
+        "</Contents></ListBucketResult>"
+    )
+    service.answer(Answer(200, {"Content-Type": "application/xml"}, document.encode()), method="GET")
+    async with opened(server, service.url()) as store:
+        assert [found.key async for found in store.list(bucket)] == ["a+b%20&<ü"]
+
+
+async def test_what_is_deleted_in_bulk_by_any_key(odd: tuple[trove.Trove, str]) -> None:
+    store, bucket = odd
+    await store.delete_many(bucket, ODD_KEYS[::2])
+    assert [found.key async for found in store.list(bucket)] == ODD_KEYS[1::2]

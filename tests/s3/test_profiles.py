@@ -1,0 +1,181 @@
+"""The profiles, how they are chosen, and the names that each of them takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from trove_async.drivers.s3.names import check_bucket, check_key, check_new_bucket, dns_compatible
+from trove_async.drivers.s3.profiles import (
+    CHECKSUMS,
+    CONDITIONS,
+    PROFILES,
+    Profile,
+    adapt,
+    parse_conditions,
+    profile_for,
+    region_of,
+)
+from trove_async.errors import InvalidBucketNameError, InvalidDSNError, InvalidKeyError
+
+AWS, CEPH, MINIO, MOTO = (PROFILES[name] for name in ("aws", "ceph", "minio", "moto"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        (None, "aws"),
+        ("https://s3.eu-west-1.amazonaws.com", "aws"),
+        ("https://s3.cn-north-1.amazonaws.com.cn", "aws"),
+        ("https://bucket.vpce-1a2b-5c6d.s3.us-east-1.vpce.amazonaws.com", "aws"),
+        ("https://S3.EU-WEST-1.AMAZONAWS.COM", "aws"),
+        ("https://0123abcd.r2.cloudflarestorage.com", "r2"),
+        ("https://0123abcd.eu.r2.cloudflarestorage.com", "r2"),
+        ("https://s3.us-west-004.backblazeb2.com", "b2"),
+        ("https://storage.googleapis.com", "gcs"),
+        ("https://evil-amazonaws.com", "generic"),
+        ("https://amazonaws.com.example.org", "generic"),
+        ("http://localhost:9000", "generic"),
+        ("http://[::1]:9000", "generic"),
+    ],
+)
+def test_the_endpoint_chooses_the_profile(endpoint: str | None, name: str) -> None:
+    assert profile_for(endpoint, None).name == name
+    assert profile_for(endpoint, "ceph").name == "ceph"
+
+
+def test_an_unknown_profile_is_told_those_that_there_are() -> None:
+    with pytest.raises(InvalidDSNError, match="no profile 'cepf'; there are aws, ceph, minio"):
+        profile_for(None, "cepf")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region"),
+    [
+        ("https://s3.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("https://s3.dualstack.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("https://s3-fips.us-east-2.amazonaws.com", "us-east-2"),
+        ("https://bucket.vpce-1a2b-5c6d.s3.us-east-1.vpce.amazonaws.com", "us-east-1"),
+        ("https://s3.us-west-004.backblazeb2.com", "us-west-004"),
+        ("https://s3.amazonaws.com", None),
+        ("https://s3.eu-west-1.example.com", None),
+    ],
+)
+def test_the_region_that_an_endpoint_names(endpoint: str, region: str | None) -> None:
+    assert region_of(endpoint) == region
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: str(profile.name))
+def test_every_profile_holds_together(profile: Profile) -> None:
+    assert profile.conditions <= CONDITIONS
+    assert "get" in profile.conditions
+    assert profile.checksum in CHECKSUMS
+    assert profile.min_part_size <= profile.max_part_size <= profile.max_put_size + profile.max_part_size
+    assert PROFILES[profile.name] is profile
+
+
+def test_an_unknown_server_is_not_trusted_with_conditions_on_writes() -> None:
+    assert PROFILES["generic"].conditions == {"get"}
+
+
+def test_what_the_user_knows_better() -> None:
+    adapted = adapt(CEPH, conditions=parse_conditions("get,delete"), checksum="md5")
+    assert adapted.conditions == {"get", "delete"}
+    assert adapted.checksum == "md5"
+    assert not adapted.quotes_etags
+    assert adapt(CEPH, conditions=None, checksum=None) == CEPH
+    assert adapt(CEPH, conditions=frozenset(), checksum=None).conditions == frozenset()
+
+
+def test_conditions_as_text() -> None:
+    assert parse_conditions("all") == CONDITIONS
+    assert parse_conditions("none") == frozenset()
+    assert parse_conditions("put_if_match, copy") == {"put_if_match", "copy"}
+    for wrong in ("put", "", "get,,copy", "all,get"):
+        with pytest.raises(InvalidDSNError, match="put_if_none_match"):
+            parse_conditions(wrong)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["abc", "a" * 63, "a.b-c", "0bucket9", "my.bucket.example", "1.2.3", "arn-alias-s3alias", "xn--old", "300.1.2.3.4"],
+)
+def test_bucket_names_that_do(name: str) -> None:
+    for profile in PROFILES.values():
+        check_bucket(name, profile)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ab", "a" * 64, "-abc", "abc-", ".abc", "abc.", "a..b", "Abc", "a_b", "192.168.5.4", "bücket", "a b", "abc\n"],
+)
+def test_bucket_names_that_amazon_refuses(name: str) -> None:
+    with pytest.raises(InvalidBucketNameError) as raised:
+        check_bucket(name, AWS)
+    assert raised.value.bucket == name
+
+
+@pytest.mark.parametrize("name", ["a_b", "UPPER", "a" * 255, "Mixed.Case_1"])
+@pytest.mark.parametrize("profile", ["ceph", "generic"])
+def test_bucket_names_that_others_take(name: str, profile: str) -> None:
+    check_bucket(name, PROFILES[profile])
+    with pytest.raises(InvalidBucketNameError):
+        check_bucket(name, MINIO)
+
+
+@pytest.mark.parametrize("name", ["ab", "a" * 256, "a/b", "a b", "_ab", "192.168.5.4", "é" * 5])
+def test_bucket_names_that_nobody_takes(name: str) -> None:
+    for profile in PROFILES.values():
+        with pytest.raises(InvalidBucketNameError):
+            check_bucket(name, profile)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("data--use1-az4--x-s3", "directory bucket"),
+        ("point.mrap", "multi-region"),
+        ("t--table-s3", "table bucket"),
+    ],
+)
+def test_what_is_not_spoken_to_as_a_bucket(name: str, said: str) -> None:
+    with pytest.raises(InvalidBucketNameError, match=said):
+        check_bucket(name, AWS)
+
+
+@pytest.mark.parametrize("name", ["xn--bucket", "sthree-x", "amzn-s3-demo-x", "alias-s3alias", "alias--ol-s3", "a_b"])
+def test_names_that_a_new_bucket_cannot_have(name: str) -> None:
+    with pytest.raises(InvalidBucketNameError):
+        check_new_bucket(name, AWS)
+
+
+def test_what_amazon_reserves_is_free_elsewhere() -> None:
+    check_new_bucket("sthree-x", CEPH)
+    check_new_bucket("plain", AWS)
+
+
+@pytest.mark.parametrize("key", ["a", "a//b", "/a/", "../a", ".", "é\u2028", "a" * 1024, "\U0001f600", "\x7f"])
+def test_keys_that_do(key: str) -> None:
+    check_key(key, AWS)
+    check_key(key, CEPH)
+
+
+def test_control_characters_are_refused_where_a_listing_would_break() -> None:
+    check_key("a\x01b\n", AWS)
+    for profile in (CEPH, MOTO):
+        with pytest.raises(InvalidKeyError, match=r"U\+0001"):
+            check_key("a\x01b", profile)
+
+
+@pytest.mark.parametrize("key", ["a/../b", ".", "a/.", "a//b", "/a"])
+def test_keys_that_are_paths_for_the_service(key: str) -> None:
+    with pytest.raises(InvalidKeyError, match="'minio'"):
+        check_key(key, MINIO)
+    check_key("a/.b/..c/", MINIO)
+
+
+@pytest.mark.parametrize(
+    ("name", "compatible"),
+    [("bucket", True), ("a-b-9", True), ("a.b", False), ("a_b", False), ("Abc", False), ("-ab", False), ("ab", False)],
+)
+def test_names_that_can_stand_in_a_host(name: str, compatible: bool) -> None:
+    assert dns_compatible(name) is compatible

@@ -1,0 +1,377 @@
+"""Puts in parts and copies in parts, on real servers: how many parts, of what size, and what is left when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import pytest_asyncio
+
+import trove_async as trove
+from tests.s3.stores import PART, ServerName, address, busy, opened, pattern, scratch
+from trove_async.driver import OpenOptions
+from trove_async.drivers.s3 import uploads
+from trove_async.drivers.s3.profiles import PROFILES, Profile
+from trove_async.drivers.s3.settings import S3Settings
+from trove_async.drivers.s3.uploads import part_size_at, part_size_for
+from trove_async.dsn import parse_dsn
+from trove_async.testing.answers import AnsweringProxy, SeenRequest, s3_error
+from trove_async.testing.proxy import ConnectionFault, FaultProxy
+
+pytestmark = pytest.mark.asyncio
+
+MIB = 1024 * 1024
+TIB = 1024**4
+
+
+@pytest.fixture(params=["ceph", "moto"])
+def server(request: pytest.FixtureRequest) -> ServerName:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest_asyncio.fixture
+async def bucket(server: ServerName) -> AsyncIterator[str]:
+    async with scratch(server) as name:
+        yield name
+
+
+@pytest_asyncio.fixture
+async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
+    async with AnsweringProxy(*address(server)) as proxy:
+        yield proxy
+
+
+async def stream(data: bytes, size: int = 50_000) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def part_number(request: SeenRequest) -> int | None:
+    found = parse_qs(urlsplit(request.target).query).get("partNumber")
+    return None if found is None else int(found[0])
+
+
+def parts(service: AnsweringProxy) -> list[int]:
+    """Return the sizes of the parts that were sent, in the order of their numbers."""
+    sent = {number: request.body_size for request in service.requests if (number := part_number(request)) is not None}
+    return [sent[number] for number in sorted(sent)]
+
+
+# The sizes of parts
+
+
+def settings(dsn: str = "s3://us-east-1/") -> S3Settings:
+    return S3Settings.of(parse_dsn(dsn), OpenOptions())
+
+
+async def test_parts_of_unknown_length_grow_until_ten_thousand_hold_the_largest_object() -> None:
+    chosen = settings()
+    sizes = [part_size_at(number, chosen, chosen.dialect()) for number in range(1, 10_001)]
+    assert sizes[:1000] == [8 * MIB] * 1000
+    assert sizes == sorted(sizes)
+    assert sum(sizes) >= 5 * TIB
+    assert max(sizes) <= chosen.dialect().max_part_size
+    # What is held in memory grows with what was sent, and no faster.
+    assert all(size <= max(8 * MIB, sent // 500) for size, sent in zip(sizes[1:], accumulate(sizes), strict=False))
+    with pytest.raises(trove.InvalidArgumentError, match="part_size"):
+        part_size_at(10_001, chosen, chosen.dialect())
+
+
+async def test_equal_parts_do_not_grow() -> None:
+    chosen = settings("s3:///?endpoint=https://x.r2.cloudflarestorage.com")
+    profile = chosen.dialect()
+    assert profile.equal_parts
+    assert {part_size_at(number, chosen, profile) for number in (1, 1001, 9_999, 10_000)} == {8 * MIB}
+    with pytest.raises(trove.InvalidArgumentError, match="part_size"):
+        part_size_at(10_001, chosen, profile)
+
+
+@pytest.mark.parametrize("size", [0, 1, 8 * MIB, 80_000 * MIB, 80_000 * MIB + 1, 5 * TIB])
+async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -> None:
+    chosen = settings()
+    profile = chosen.dialect()
+    part_size = part_size_for(size, chosen, profile)
+    assert part_size >= chosen.part_size
+    assert -(-size // part_size) <= profile.max_parts
+    assert part_size == chosen.part_size or -(-size // (part_size - MIB)) > profile.max_parts
+
+
+async def test_a_length_that_no_parts_hold() -> None:
+    chosen = settings()
+    profile: Profile = replace(chosen.dialect(), max_parts=10, max_part_size=8 * MIB)
+    assert part_size_for(80 * MIB, chosen, profile) == 8 * MIB
+    with pytest.raises(trove.InvalidArgumentError, match=str(80 * MIB)):
+        part_size_for(80 * MIB + 1, chosen, profile)
+
+
+# Puts
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (0, []),
+        (1, []),
+        (PART - 1, []),
+        (PART, []),
+        (PART + 1, [PART, 1]),
+        (2 * PART, [PART, PART]),
+        (5 * PART + 77, [PART] * 5 + [77]),
+    ],
+)
+async def test_how_many_requests_a_put_is(
+    server: ServerName, bucket: str, service: AnsweringProxy, size: int, expected: list[int], known: bool
+) -> None:
+    data = pattern(size)
+    async with opened(server, service.url()) as store:
+        info = await store.put(bucket, "key", stream(data), size=size if known else None)
+        assert info.size == size
+        assert parts(service) == expected
+        assert service.count() == (len(expected) + 2 if expected else 1)
+        assert (await store.head(bucket, "key")).etag == info.etag
+        assert await store.read(bucket, "key") == data
+
+
+async def test_chunks_that_fit_no_part(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+    data = pattern(7 * PART + 5)
+    async with opened(server, service.url()) as store:
+        for size in (1_000, PART + 1, 3 * PART, len(data)):
+            service.requests.clear()
+            await store.put(bucket, "key", stream(data, size))
+            assert parts(service) == [PART] * 7 + [5]
+            assert await store.read(bucket, "key") == data
+
+
+async def test_parts_that_grow(
+    server: ServerName, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_EVEN", 2)
+    data = pattern(12 * PART)
+    async with opened(server, service.url()) as store:
+        await store.put(bucket, "key", stream(data))
+        assert parts(service) == [PART, PART, 2 * PART, 2 * PART, 4 * PART, 2 * PART]
+        assert await store.read(bucket, "key") == data
+
+
+async def test_equal_parts_that_are_not_enough(
+    server: ServerName, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_EVEN", 2)
+    monkeypatch.setitem(PROFILES, server, replace(PROFILES[server], equal_parts=True, max_parts=5))
+    async with opened(server, service.url()) as store:
+        await store.put(bucket, "key", stream(bytes(5 * PART)))
+        assert parts(service) == [PART] * 5
+        service.requests.clear()
+        with pytest.raises(trove.InvalidArgumentError, match="part_size"):
+            await store.put(bucket, "key", stream(bytes(5 * PART + 1)))
+        assert len(parts(service)) <= 5
+        assert busy(store) == 0
+        assert (await store.head(bucket, "key")).size == 5 * PART
+
+
+async def test_a_known_length_whose_parts_have_to_be_larger(
+    server: ServerName, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROFILES, server, replace(PROFILES[server], max_parts=3))
+    data = pattern(3 * MIB + 500_000)
+    async with opened(server, service.url()) as store:
+        await store.put(bucket, "key", stream(data), size=len(data))
+        assert parts(service) == [2 * MIB, MIB + 500_000]
+        assert await store.read(bucket, "key") == data
+
+
+async def test_the_source_is_read_no_further_than_parts_can_be_sent(server: ServerName, bucket: str) -> None:
+    pulled = 0
+    async with FaultProxy(*address(server)) as network, opened(server, network.url(), part_concurrency=3) as store:
+
+        async def source() -> AsyncIterator[bytes]:
+            nonlocal pulled
+            for number in range(1000):
+                if number == 2:  # the upload has been begun
+                    network.inject_open(ConnectionFault(stall_up_after=0))
+                    network.inject(ConnectionFault(stall_up_after=0), times=None)
+                pulled += 1
+                yield bytes(PART)
+
+        putting = asyncio.create_task(store.put(bucket, "key", source()))
+        await network.until(lambda proxy: len([strike for strike in proxy.strikes if strike.kind == "stall"]) >= 3)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        # Three are being sent, and one is ready and one ahead of it.
+        assert pulled <= 5
+        network.clear()
+        putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+
+
+class BrokenError(Exception):
+    pass
+
+
+async def failing(data: bytes, after: int) -> AsyncIterator[bytes]:
+    async for chunk in stream(data[:after]):
+        yield chunk
+    raise BrokenError
+
+
+@pytest.mark.parametrize("after", [0, 1, PART, PART + 1, 3 * PART, 6 * PART])
+async def test_a_source_that_raises_leaves_the_old_object(server: ServerName, bucket: str, after: int) -> None:
+    async with opened(server) as store:
+        await store.put(bucket, "key", b"old")
+        with pytest.raises(BrokenError):
+            await store.put(bucket, "key", failing(bytes(6 * PART), after))
+        assert busy(store) == 0
+        assert await store.list_multipart_uploads(bucket) == []
+        assert await store.read(bucket, "key") == b"old"
+
+
+@pytest.mark.parametrize("declared", [4 * PART - 1, 4 * PART + 1])
+async def test_a_length_that_was_not_the_declared_one(server: ServerName, bucket: str, declared: int) -> None:
+    async with opened(server) as store:
+        with pytest.raises(trove.BodySizeError):
+            await store.put(bucket, "key", stream(bytes(4 * PART)), size=declared)
+        assert busy(store) == 0
+        assert await store.list_multipart_uploads(bucket) == []
+        assert not await store.exists(bucket, "key")
+
+
+async def test_a_part_that_is_refused_ends_the_put(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+    service.answer(s3_error(403, "AccessDenied", request_id="id-1"), method="PUT", path="partNumber=3&", times=None)
+    async with opened(server, service.url(), part_concurrency=2) as store:
+        with pytest.raises(trove.AccessDeniedError) as caught:
+            await store.put(bucket, "key", stream(bytes(100 * PART)))
+        assert caught.value.request_id == "id-1"
+        assert len(parts(service)) <= 5
+        assert await store.list_multipart_uploads(bucket) == []
+        assert not await store.exists(bucket, "key")
+
+
+async def test_an_upload_that_cannot_be_begun(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+    service.answer(s3_error(403, "AccessDenied"), method="POST", path="uploads", times=None)
+    async with opened(server, service.url()) as store:
+        with pytest.raises(trove.AccessDeniedError):
+            await store.put(bucket, "key", stream(bytes(4 * PART)))
+        assert service.count() == 1
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize("server", ["ceph"])
+async def test_a_condition_that_would_be_ignored_is_refused_before_anything_is_sent(
+    bucket: str, service: AnsweringProxy, known: bool
+) -> None:
+    async with opened("ceph", service.url()) as store:
+        size = 2 * PART if known else None
+        with pytest.raises(trove.UnsupportedError, match="part_size"):
+            await store.put(bucket, "key", stream(bytes(2 * PART)), size=size, if_none_match="*")
+        assert service.count() == 0
+
+
+async def test_a_condition_of_a_small_body_of_unknown_length(server: ServerName, bucket: str) -> None:
+    async with opened(server) as store:
+        await store.put(bucket, "key", stream(b"data"), if_none_match="*")
+        with pytest.raises(trove.ObjectAlreadyExistsError):
+            await store.put(bucket, "key", stream(b"other"), if_none_match="*")
+        assert await store.read(bucket, "key") == b"data"
+
+
+# Copies
+
+DESCRIPTION: dict[str, Any] = {
+    "content_type": "text/x-told",
+    "metadata": {"a": "b", "greeting": "grüße  zwei"},
+    "tags": {"color": "deep blue", "a+b": "c=d/e"},
+    "cache_control": "no-cache",
+    "content_disposition": 'attachment; filename="x.txt"',
+    "content_language": "de",
+}
+
+
+def described(info: trove.ObjectInfo) -> tuple[object, ...]:
+    return (
+        info.size,
+        info.content_type,
+        dict(info.metadata),
+        info.cache_control,
+        info.content_disposition,
+        info.content_language,
+    )
+
+
+@pytest.mark.parametrize("size", [3 * PART, 4 * PART + 5])
+async def test_a_copy_above_the_limit_is_made_in_parts(
+    server: ServerName, bucket: str, service: AnsweringProxy, size: int
+) -> None:
+    data = pattern(size)
+    async with opened(server, service.url(), max_copy_size=PART) as store:
+        source = await store.put(bucket, "a b+ü", data, **DESCRIPTION)
+        service.requests.clear()
+        info = await store.copy(bucket, "a b+ü", bucket, "copy")
+        ranges = [request.header("x-amz-copy-source-range") for request in service.requests if part_number(request)]
+        expected = [f"bytes={start}-{min(start + PART, size) - 1}" for start in range(0, size, PART)]
+        assert sorted(map(str, ranges)) == sorted(expected)
+        found = await store.head(bucket, "copy")
+        assert described(found) == described(source) == described(info)
+        assert found.etag == info.etag
+        assert await store.get_tags(bucket, "copy") == DESCRIPTION["tags"]
+        assert await store.read(bucket, "copy") == data
+
+
+async def test_a_copy_at_the_limit_is_one_request(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+    async with opened(server, service.url(), max_copy_size=PART) as store:
+        await store.put(bucket, "key", bytes(PART), **DESCRIPTION)
+        service.requests.clear()
+        await store.copy(bucket, "key", bucket, "copy")
+        assert service.count("PUT", "/copy") == 1
+        assert service.count("POST") == 0
+        assert await store.get_tags(bucket, "copy") == DESCRIPTION["tags"]
+
+
+@pytest.mark.parametrize("limit", [PART, 8 * PART], ids=["parts", "whole"])
+async def test_a_copy_onto_itself_keeps_what_it_is(server: ServerName, bucket: str, limit: int) -> None:
+    data = pattern(3 * PART)
+    async with opened(server, max_copy_size=limit) as store:
+        source = await store.put(bucket, "key", data, **DESCRIPTION)
+        await store.copy(bucket, "key", bucket, "key")
+        assert described(await store.head(bucket, "key")) == described(source)
+        assert await store.get_tags(bucket, "key") == DESCRIPTION["tags"]
+        assert await store.read(bucket, "key") == data
+
+
+async def test_a_copy_in_parts_with_another_description(server: ServerName, bucket: str) -> None:
+    async with opened(server, max_copy_size=PART) as store:
+        await store.put(bucket, "key", bytes(3 * PART), **DESCRIPTION)
+        await store.copy(bucket, "key", bucket, "copy", replace=True, content_type="x/y", metadata={"n": "m"})
+        found = await store.head(bucket, "copy")
+        assert (found.content_type, dict(found.metadata)) == ("x/y", {"n": "m"})
+
+
+async def test_a_copy_in_parts_that_fails_leaves_nothing(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
+    service.answer(s3_error(403, "AccessDenied"), method="PUT", path="partNumber=2&", times=None)
+    async with opened(server, max_copy_size=PART) as direct, opened(server, service.url(), max_copy_size=PART) as store:
+        await direct.put(bucket, "key", bytes(5 * PART))
+        await direct.put(bucket, "copy", b"old")
+        with pytest.raises(trove.AccessDeniedError):
+            await store.copy(bucket, "key", bucket, "copy")
+        assert await direct.list_multipart_uploads(bucket) == []
+        assert await direct.read(bucket, "copy") == b"old"
+
+
+async def test_a_part_of_a_copy_that_answers_200_and_an_error(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
+    data = pattern(3 * PART)
+    service.answer(s3_error(200, "InternalError"), method="PUT", path="partNumber=2&", skip=1)
+    async with opened(server, service.url(), max_copy_size=PART) as store:
+        await store.put(bucket, "key", data)
+        await store.copy(bucket, "key", bucket, "copy")
+        assert service.count("PUT", "/copy?partNumber=2&") == 2
+        assert await store.read(bucket, "copy") == data

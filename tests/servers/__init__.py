@@ -1,0 +1,38 @@
+"""Real servers for the tests and the benchmarks: started once, shared by all processes, and never left behind.
+
+`running("ceph")` returns a handle that says how to reach the server. When it is up (`python -m tests.servers up ceph`)
+that one is used; otherwise it is started, and stops when the last process that uses it has ended.
+"""
+
+from typing import Any, Literal, overload
+
+from tests.servers.azurite import Azurite
+from tests.servers.ceph import Ceph
+from tests.servers.control import use
+from tests.servers.errors import ServerError
+from tests.servers.moto import Moto
+from tests.servers.nginx import Nginx
+from tests.servers.rclone import Rclone
+from tests.servers.sshd import Sshd
+
+__all__ = ["Azurite", "Ceph", "Moto", "Nginx", "Rclone", "ServerError", "Sshd", "running"]
+
+
+@overload
+def running(name: Literal["azurite"]) -> Azurite: ...
+@overload
+def running(name: Literal["ceph"]) -> Ceph: ...
+@overload
+def running(name: Literal["moto"]) -> Moto: ...
+@overload
+def running(name: Literal["nginx"]) -> Nginx: ...
+@overload
+def running(name: Literal["rclone"]) -> Rclone: ...
+@overload
+def running(name: Literal["sshd"]) -> Sshd: ...
+def running(name: str) -> Any:
+    """Return how to reach a server, which runs at least until this process ends.
+
+    Raises `ServerError`, which says how to mend it, when the server can't be had.
+    """
+    return use(name)

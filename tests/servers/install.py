@@ -1,0 +1,202 @@
+"""What servers are installed from: Debian packages, PyPI packages in their own environments, and npm packages."""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.errors import ServerError
+from tests.servers.place import root
+
+_LOCKS = Path(__file__).parent
+# Debian keeps daemons in folders that a plain user's PATH does not name.
+_SYSTEM_PATH = "/usr/sbin:/sbin:/usr/local/sbin"
+_INSTALL_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Debian:
+    """Programs, each with the Debian package that has it."""
+
+    programs: dict[str, str]
+
+    def missing(self) -> list[str]:
+        """Name the packages of programs that are not there."""
+        return sorted({package for program, package in self.programs.items() if which(program) is None})
+
+    def install(self) -> None:
+        """Install what is missing with apt-get, as root or by sudo without a password."""
+        packages = self.missing()
+        if not packages:
+            return
+        if not _is_debian():
+            raise ServerError(
+                f"{', '.join(sorted(self.programs))} must be on the PATH. They can be installed for you on Debian "
+                "only; install them by the means of your system."
+            )
+        install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+        prefix = _become_root(install)
+        _run([*prefix, "apt-get", "update", "--quiet"])
+        # The packages' own services are none of our business: invoke-rc.d starts nothing in this runlevel.
+        settings = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+        _run([*prefix, *settings, *install[:2], "-o", "DPkg::Lock::Timeout=300", *install[2:]])
+        if still := self.missing():
+            raise ServerError(f"apt-get installed {', '.join(still)}, but the programs are not on the PATH.")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment of its own, with exactly the packages of `requirements-NAME.txt`."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return root() / "installed" / self.name
+
+    def program(self, name: str) -> str:
+        """Return the path of one of its programs."""
+        return str(self.folder / "bin" / name)
+
+    def missing(self) -> list[str]:
+        """Name the file of requirements unless exactly that is installed."""
+        return [] if _has_stamp(self.folder, self._stamp()) else [self._requirements.name]
+
+    def install(self) -> None:
+        """Make the environment anew unless it is up to date."""
+        with _installing(self.folder):
+            if not self.missing():
+                return
+            _run([sys.executable, "-m", "venv", "--clear", str(self.folder)])
+            pip = [self.program("python"), "-m", "pip", "--no-input", "--disable-pip-version-check", "--quiet"]
+            _run([*pip, "install", "--progress-bar", "off", "--no-deps", "-r", str(self._requirements)])
+            _run([*pip, "check"])
+            _write_stamp(self.folder, self._stamp())
+
+    @property
+    def _requirements(self) -> Path:
+        return _LOCKS / f"requirements-{self.name}.txt"
+
+    def _stamp(self) -> str:
+        return _digest(sys.version.encode(), sys.base_prefix.encode(), self._requirements.read_bytes())
+
+
+@dataclass(frozen=True)
+class Node:
+    """npm packages of their own, as the folder `npm/NAME` beside this file locks them."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return root() / "installed" / self.name
+
+    def module(self, path: str) -> str:
+        """Return the path of a file among the installed packages."""
+        return str(self.folder / "node_modules" / path)
+
+    def missing(self) -> list[str]:
+        """Name the lock file unless exactly that is installed."""
+        return [] if _has_stamp(self.folder, self._stamp()) else [f"npm/{self.name}/package-lock.json"]
+
+    def install(self) -> None:
+        """Install the packages anew unless they are up to date. No package's script is run."""
+        with _installing(self.folder):
+            if not self.missing():
+                return
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            for file in self._locks:
+                shutil.copy(file, self.folder)
+            quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+            _run(["npm", "ci", "--omit=dev", "--ignore-scripts", *quiet], cwd=self.folder)
+            _write_stamp(self.folder, self._stamp())
+
+    @property
+    def _locks(self) -> list[Path]:
+        return [_LOCKS / "npm" / self.name / file for file in ("package.json", "package-lock.json")]
+
+    def _stamp(self) -> str:
+        return _digest(*(file.read_bytes() for file in self._locks))
+
+
+Need = Debian | Environment | Node
+
+
+def which(program: str) -> str | None:
+    """Find a program on the PATH or among the system's daemons."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
+
+
+def require_linux() -> None:
+    """Raise `ServerError` on any other system."""
+    if sys.platform != "linux":
+        raise ServerError(
+            f"The test servers are started on Linux only (Debian is what is tried), not on {sys.platform}."
+        )
+
+
+def _is_debian() -> bool:
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return False
+    return "debian" in {release.get("ID", ""), *release.get("ID_LIKE", "").split()} and which("apt-get") is not None
+
+
+def _become_root(wanted: Sequence[str]) -> list[str]:
+    if os.geteuid() == 0:
+        return []
+    if which("sudo") and not subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode:
+        return ["sudo", "-n"]
+    raise ServerError(f"Neither root nor able to use sudo without a password. Run as root: {' '.join(wanted)}")
+
+
+def _run(command: Sequence[str], cwd: Path | None = None) -> None:
+    try:
+        result = subprocess.run(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_INSTALL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ServerError(f"{' '.join(command)} did not end within {_INSTALL_SECONDS:.0f} s.") from None
+    if result.returncode:
+        output = result.stdout.decode(errors="replace")[-4000:]
+        raise ServerError(f"{' '.join(command)} ended with exit code {result.returncode}:\n{output}")
+
+
+@contextmanager
+def _installing(folder: Path) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _has_stamp(folder: Path, stamp: str) -> bool:
+    try:
+        return (folder / ".installed").read_text(encoding="ascii") == stamp
+    except FileNotFoundError:
+        return False
+
+
+def _write_stamp(folder: Path, stamp: str) -> None:
+    (folder / ".installed").write_text(stamp, encoding="ascii")

@@ -1,0 +1,58 @@
+"""nginx with PUT, GET and DELETE of files (Debian package): so cheap that a benchmark sees the client alone."""
+
+from dataclasses import dataclass
+
+from tests.servers.install import Debian
+from tests.servers.launch import HOST, Launch, answers
+from tests.servers.server import Server
+
+# https://nginx.org/en/docs/http/ngx_http_dav_module.html. Paths are relative to the folder given with -p.
+_CONFIGURATION = """\
+# One process is all that a client can keep busy, and it leaves no worker behind when it is killed.
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000;
+    client_max_body_size 0;
+    client_body_buffer_size 1m;
+    client_body_temp_path body;
+    proxy_temp_path temporary;
+    fastcgi_temp_path temporary;
+    uwsgi_temp_path temporary;
+    scgi_temp_path temporary;
+    # Clients of S3 want an ETag from a PUT as well. A GET keeps the one that it has by itself.
+    map $request_method $etag {{ PUT '"00000000000000000000000000000000"'; default $sent_http_etag; }}
+    server {{
+        listen {host}:{port};
+        root data;
+        dav_methods PUT DELETE;
+        create_full_put_path on;
+        add_header ETag $etag always;
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """Where nginx keeps the files of any path; it looks at no Authorization and no query."""
+
+    endpoint: str
+
+
+def _start(launch: Launch) -> Nginx:
+    port = launch.port()
+    (launch.folder / "data").mkdir()
+    launch.write("nginx.conf", _CONFIGURATION.format(host=HOST, port=port))
+    server = launch.spawn("nginx", ["nginx", "-p", str(launch.folder), "-e", "stderr", "-c", "nginx.conf"])
+    launch.wait(server, lambda: answers(port), "an answer")
+    return Nginx(endpoint=f"http://{HOST}:{port}")
+
+
+SERVER = Server(name="nginx", handle=Nginx, needs=(Debian({"nginx": "nginx-light"}),), start=_start)

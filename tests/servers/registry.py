@@ -1,0 +1,18 @@
+"""The servers by name. A new one is a module, a line here and an overload of `tests.servers.running`."""
+
+from tests.servers import azurite, ceph, moto, nginx, rclone, sshd
+from tests.servers.errors import ServerError
+from tests.servers.server import Server
+
+SERVERS: dict[str, Server] = {
+    server.name: server
+    for server in (azurite.SERVER, ceph.SERVER, moto.SERVER, nginx.SERVER, rclone.SERVER, sshd.SERVER)
+}
+
+
+def find(name: str) -> Server:
+    """Return the server of this name. Raises `ServerError` that lists the names when there is none."""
+    try:
+        return SERVERS[name]
+    except KeyError:
+        raise ServerError(f"There is no server {name!r}; there are {', '.join(SERVERS)}.") from None

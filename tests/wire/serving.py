@@ -1,0 +1,182 @@
+"""A small HTTP server that a test scripts byte by byte, and a transport that is looked after."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from trove_async.testing.proxy import FaultProxy
+from trove_async.wire.transport import Origin, Response, Transport
+
+
+@dataclass
+class Request:
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    head: bytes
+
+
+class Peer:
+    """One connection, as the server has it."""
+
+    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.server = server
+        self.reader = reader
+        self.writer = writer
+
+    async def head(self) -> Request:
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        line, *lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")
+        method, target, _ = line.split(" ")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        request = Request(method, target, headers, b"", head)
+        self.server.requests.append(request)
+        return request
+
+    async def request(self) -> Request:
+        request = await self.head()
+        request.body = await self.reader.readexactly(int(request.headers.get("content-length", 0)))
+        return request
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    def reset(self) -> None:
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    async def gone(self) -> None:
+        """Wait until the client has left."""
+        while await self.reader.read(1 << 20):
+            pass
+
+
+Script = Callable[[Peer], Awaitable[object]]
+
+
+class Server:
+    """What was seen of all connections."""
+
+    def __init__(self, scheme: str, port: int) -> None:
+        self.origin = Origin(scheme, "127.0.0.1", port)
+        self.port = port
+        self.accepted = 0
+        self.open = 0
+        self.requests: list[Request] = []
+
+    async def all_gone(self) -> None:
+        while self.open:  # noqa: ASYNC110 - the end of a connection tells nobody; the test has a timeout
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    """Run a script for each connection, which is closed at its end; no socket may be left of what was done inside."""
+    before = sockets()
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        server.accepted += 1
+        server.open += 1
+        try:
+            await script(Peer(server, reader, writer))
+            writer.close()
+            await writer.wait_closed()
+        except (OSError, EOFError, asyncio.CancelledError):
+            pass
+        finally:
+            server.open -= 1
+            writer.transport.abort()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    server = Server("https" if tls else "http", listener.sockets[0].getsockname()[1])
+    try:
+        yield server
+    finally:
+        listener.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks)
+    for _ in range(1000):
+        if sockets() <= before:
+            break
+        await asyncio.sleep(0.001)
+    assert sockets() <= before
+
+
+def answering(*answers: bytes) -> Script:
+    """Answer every request with the next of the answers, and with the last from then on."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            place = min(len(peer.server.requests), len(answers)) - 1
+            await peer.send(answers[place])
+
+    return script
+
+
+def ok(body: bytes = b"", *headers: str) -> bytes:
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def not_of_servers(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    """Leave out the tasks of the servers that run in the loop of the test."""
+    theirs = ("/trove_async/testing/", "/tests/", "/selector_events.py")
+    return [task for task in tasks if not any(part in _file(task) for part in theirs)]
+
+
+def _file(task: asyncio.Task[Any]) -> str:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code.co_filename if code is not None else ""
+
+
+def sockets() -> int:
+    """How many sockets the process has open."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+        except OSError:
+            continue
+    return count
+
+
+@asynccontextmanager
+async def transporting(**options: Any) -> AsyncIterator[Transport]:
+    """A transport that leaves neither task nor socket behind."""
+    tasks = asyncio.all_tasks()
+    transport = Transport(**options)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+    assert transport.open_connections == transport.idle_connections == 0
+    assert not not_of_servers(asyncio.all_tasks() - tasks)
+    gc.collect()
+
+
+@asynccontextmanager
+async def proxied(server: Server) -> AsyncIterator[tuple[FaultProxy, Origin]]:
+    async with FaultProxy("127.0.0.1", server.port) as proxy:
+        yield proxy, Origin(server.origin.scheme, proxy.host, proxy.port)
+
+
+async def get(transport: Transport, origin: Origin, target: str = "/", **options: Any) -> Response:
+    return await transport.send(origin, "GET", target, (), **options)

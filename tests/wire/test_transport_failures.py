@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.wire.serving import Peer, answering, get, ok, proxied, serving, transporting
+from trove_async.errors import BackendError, InvalidArgumentError, OperationTimeoutError, UnavailableError
+from trove_async.testing.proxy import ConnectionFault
+from trove_async.wire.protocol import Connection
+from trove_async.wire.tls import tls_context
+from trove_async.wire.transport import Origin, Transport
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(10)]
+
+MIB = 1 << 20
+BODY = bytes(16 * MIB)
+REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\nConnection: close\r\n\r\ndenied"
+
+
+# Timeouts
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_no_answer_within_the_idle_timeout(answer: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer)
+        await peer.gone()
+
+    async with serving(script) as server, transporting(idle_timeout=0.05) as transport:
+        with pytest.raises(OperationTimeoutError, match="answered nothing") as caught:
+            await get(transport, server.origin)
+        assert caught.value.ambiguous
+        assert transport.open_connections == 0
+        await server.all_gone()
+
+
+async def test_an_idle_timeout_of_a_request_is_its_own() -> None:
+    hold = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ok())
+        await peer.request()
+        await hold.wait()
+        await peer.send(ok())
+        await peer.gone()
+
+    async with serving(script) as server, transporting(idle_timeout=30) as transport:
+        await get(transport, server.origin)
+        with pytest.raises(OperationTimeoutError, match=r"for 0.05 s"):
+            await get(transport, server.origin, idle_timeout=0.05)
+
+
+async def test_a_body_that_stops_runs_into_the_idle_timeout_and_one_that_is_not_read_does_not() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ok(bytes(100_000))[:-1])
+        await peer.gone()
+
+    async with serving(script) as server, transporting(idle_timeout=0.03) as transport:
+        response = await get(transport, server.origin)
+        await asyncio.sleep(0.1)
+        got = 0
+        while got < 99_999:
+            got += len(await response.read(MIB))
+        with pytest.raises(OperationTimeoutError) as caught:
+            await response.read(1)
+        assert not caught.value.ambiguous
+        assert transport.open_connections == 0
+
+
+async def test_slow_progress_is_progress() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for byte in ok(bytes(10)):
+            await peer.send(bytes([byte]))
+            await asyncio.sleep(0.005)
+        await peer.gone()
+
+    # The answer as a whole takes longer than the timeout, each byte much less.
+    async with serving(script) as server, transporting(idle_timeout=0.15) as transport:
+        assert (await get(transport, server.origin)).content == bytes(10)
+
+
+async def test_a_request_that_is_not_taken_runs_into_the_idle_timeout() -> None:
+    async def script(peer: Peer) -> None:
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    async with serving(script) as server, transporting(idle_timeout=0.05) as transport:
+        with pytest.raises(OperationTimeoutError, match="took nothing") as caught:
+            await transport.send(server.origin, "PUT", "/", [], [BODY])
+        assert not caught.value.ambiguous
+        assert transport.open_connections == 0
+
+
+async def test_a_request_that_is_taken_slowly_makes_progress() -> None:
+    async def script(peer: Peer) -> None:
+        transport = peer.writer.transport
+        await peer.head()
+        taken = 0
+        while taken < len(BODY):
+            transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
+            transport.resume_reading()  # type: ignore[attr-defined]
+            taken += len(await peer.reader.read(MIB))
+        await peer.send(ok())
+
+    # All of it takes longer than the timeout.
+    async with serving(script) as server, transporting(idle_timeout=0.3) as transport:
+        assert (await transport.send(server.origin, "PUT", "/", [], [BODY])).status == 200
+
+
+async def test_connecting_has_a_timeout_that_the_tls_handshake_is_within() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.gone()
+
+    async with serving(script) as server, transporting(connect_timeout=0.05) as transport:
+        with pytest.raises(OperationTimeoutError, match=r"within 0.05 s") as caught:
+            await get(transport, Origin("https", "127.0.0.1", server.port))
+        assert not caught.value.ambiguous
+        await server.all_gone()
+
+
+# Answers before the end of the request
+
+
+@pytest.mark.parametrize("how", ["end", "reset", "stay"])
+@pytest.mark.parametrize("read_first", [0, MIB])
+async def test_an_answer_before_the_request_is_through_is_the_answer(how: str, read_first: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.reader.readexactly(read_first)
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await peer.send(REFUSAL)
+        if how == "reset":
+            await asyncio.sleep(0.01)
+            peer.reset()
+        elif how == "stay":
+            await asyncio.Event().wait()
+
+    async with serving(script) as server, transporting() as transport:
+        for _ in range(10):
+            response = await transport.send(server.origin, "PUT", "/", [], [BODY])
+            assert (response.status, response.content) == (403, b"denied")
+            assert transport.open_connections == 0
+
+
+async def test_an_answer_that_waits_behind_a_reset_is_read() -> None:
+    body_begun, answered = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        body_begun.set()
+        await peer.send(REFUSAL)
+        peer.writer.close()  # with bytes of the request unread: the kernel sends a reset
+        answered.set()
+
+    async with serving(script) as server, transporting() as transport:
+        # The write that fails comes before the loop looks at the socket.
+        pool = transport._pool
+        connection = await pool.acquire(server.origin)
+        sending = asyncio.ensure_future(
+            connection.exchange(
+                "PUT", b"PUT / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n", [bytes(500_000)], 500_000, 5
+            )
+        )
+        await body_begun.wait()
+        connection._transport.pause_reading()  # type: ignore[union-attr]
+        await answered.wait()
+        while not sending.done():
+            connection._transport.write(bytes(1000))  # type: ignore[union-attr]
+            await asyncio.sleep(0.001)
+        assert (await sending).content == b"denied"
+
+
+async def test_a_connection_on_which_the_request_was_not_through_is_not_used_again() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
+        await peer.gone()
+
+    async with serving(script) as server, transporting() as transport:
+        response = await transport.send(server.origin, "PUT", "/", [], [BODY])
+        assert response.status == 503
+        assert transport.open_connections == 0
+
+
+@pytest.mark.parametrize("kind", ["cut", "reset"])
+async def test_a_connection_that_breaks_during_the_request_is_unavailable(kind: str) -> None:
+    async with serving(answering(ok())) as server, proxied(server) as (proxy, origin), transporting() as transport:
+        proxy.inject(ConnectionFault(**{f"{kind}_up_after": 3 * MIB}))  # type: ignore[arg-type]
+        with pytest.raises(UnavailableError) as caught:
+            await transport.send(origin, "PUT", "/", [], [BODY])
+        assert not caught.value.ambiguous
+        assert transport.open_connections == 0
+        assert (await transport.send(origin, "PUT", "/", [], [BODY])).status == 200
+
+
+@pytest.mark.parametrize("kind", ["cut", "reset"])
+async def test_a_connection_that_breaks_before_the_answer_leaves_the_outcome_open(kind: str) -> None:
+    async with serving(answering(ok())) as server, proxied(server) as (proxy, origin), transporting() as transport:
+        proxy.inject(ConnectionFault(**{f"{kind}_down_after": 0}))  # type: ignore[arg-type]
+        with pytest.raises(UnavailableError) as caught:
+            await transport.send(origin, "PUT", "/", [], [b"x" * 1000])
+        assert caught.value.ambiguous
+        assert len(server.requests) == 1
+
+
+async def test_an_idle_connection_that_ends_as_it_is_used_is_an_error_that_says_so() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ok())
+        await peer.reader.readexactly(1)
+        peer.reset()
+
+    async with serving(script) as server, transporting() as transport:
+        await get(transport, server.origin)
+        with pytest.raises(UnavailableError) as caught:
+            await get(transport, server.origin)
+        assert caught.value.ambiguous
+        assert caught.value.retryable
+        assert (await get(transport, server.origin)).status == 200
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_ends_as_soon_as_it_is_made_frees_its_place(turns: int) -> None:
+    async def script(peer: Peer) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if peer.server.accepted <= 20:
+            peer.reset() if peer.server.accepted % 2 else peer.writer.close()
+            return
+        await answering(ok())(peer)
+
+    async with serving(script) as server, transporting(connections=1) as transport:
+        for _ in range(20):
+            with pytest.raises(UnavailableError):
+                await get(transport, server.origin)
+            assert transport.open_connections == 0
+        assert (await get(transport, server.origin)).status == 200
+
+
+async def test_a_connection_that_is_gone_before_its_maker_has_run_frees_its_place() -> None:
+    async with serving(answering(ok())) as server, transporting(connections=1) as transport:
+        made = transport._pool.made
+
+        def made_for_a_moment(connection: Connection) -> None:
+            made(connection)
+            asyncio.get_running_loop().call_soon(connection.eof_received)
+
+        transport._pool.made = made_for_a_moment  # type: ignore[method-assign]
+        with pytest.raises(UnavailableError, match="as soon as"):
+            await get(transport, server.origin)
+        transport._pool.made = made  # type: ignore[method-assign]
+        assert transport.open_connections == transport._pool._connecting == 0
+        assert (await get(transport, server.origin)).status == 200
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1, which is its own authority, with its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:bucket.localhost", "-subj", "/CN=tests"]
+    usage = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(["openssl", "req", "-x509", *curve, *names, *usage, *files], check=True, capture_output=True)
+    (folder / "both.pem").write_bytes((folder / "cert.pem").read_bytes() + (folder / "key.pem").read_bytes())
+    return folder / "both.pem"
+
+
+@pytest.fixture
+def server_tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def test_requests_over_tls(certificate: Path, server_tls: ssl.SSLContext) -> None:
+    context = await tls_context(True, str(certificate))
+    script = answering(ok(b"a"), ok(bytes(5 * MIB)), ok(b"b"))
+    async with serving(script, tls=server_tls) as server, transporting(tls=context) as transport:
+        assert (await get(transport, server.origin)).content == b"a"
+        assert len(await (await get(transport, server.origin)).read_all(5 * MIB)) == 5 * MIB
+        response = await transport.send(server.origin, "PUT", "/", [], [BODY])
+        assert response.content == b"b"
+        assert server.requests[-1].body == BODY
+        assert server.accepted == transport.idle_connections == 1
+
+
+async def test_an_early_answer_over_tls(certificate: Path, server_tls: ssl.SSLContext) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(REFUSAL)
+
+    context = await tls_context(True, str(certificate))
+    async with serving(script, tls=server_tls) as server, transporting(tls=context) as transport:
+        response = await transport.send(server.origin, "PUT", "/", [], [BODY])
+        assert (response.status, response.content) == (403, b"denied")
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(server_tls: ssl.SSLContext) -> None:
+    async with serving(answering(ok()), tls=server_tls) as server, transporting() as transport:
+        with pytest.raises(UnavailableError, match=r"self-signed certificate.*CA file") as caught:
+            await get(transport, server.origin)
+        assert not caught.value.retryable
+        assert not caught.value.ambiguous
+        assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+        assert transport.open_connections == 0
+        assert not server.requests
+
+
+async def test_a_certificate_for_another_host_is_refused(certificate: Path, server_tls: ssl.SSLContext) -> None:
+    context = await tls_context(True, str(certificate))
+    async with serving(answering(ok()), tls=server_tls) as server, transporting(tls=context) as transport:
+        with pytest.raises(UnavailableError, match="not valid for 'localhost'") as caught:
+            await get(transport, Origin("https", "localhost", server.port))
+        assert not caught.value.retryable
+
+
+async def test_certificates_are_not_verified_if_so_wished(server_tls: ssl.SSLContext) -> None:
+    context = await tls_context(False)
+    async with serving(answering(ok()), tls=server_tls) as server, transporting(tls=context) as transport:
+        assert (await get(transport, server.origin)).status == 200
+
+
+async def test_plain_http_where_tls_is_expected_is_told(server_tls: ssl.SSLContext) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(1)
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with serving(script) as server, transporting() as transport:
+        with pytest.raises(BackendError, match="http://"):
+            await get(transport, Origin("https", "127.0.0.1", server.port))
+
+
+async def test_an_end_in_the_middle_of_a_handshake_is_unavailable() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(1)
+
+    async with serving(script) as server, transporting() as transport:
+        with pytest.raises(UnavailableError):
+            await get(transport, Origin("https", "127.0.0.1", server.port))
+
+
+async def test_a_ca_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("nothing")
+    for name in ("missing.pem", "empty.pem"):
+        with pytest.raises(InvalidArgumentError, match=name):
+            await tls_context(True, str(tmp_path / name))
+    with pytest.raises(InvalidArgumentError, match="one or the other"):
+        await tls_context(False, str(tmp_path / "empty.pem"))
+
+
+# Proxies
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a", "a:80", "http://", "http://a:b", "http://a/path", "socks5://a", "http://[a"]
+)
+async def test_a_proxy_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="http://"):
+        Transport(proxy=url)
+
+
+async def test_plain_requests_go_to_the_proxy_with_the_whole_url() -> None:
+    async with serving(answering(ok())) as server:
+        async with transporting(proxy=f"http://us%40er:p%3Aw@127.0.0.1:{server.port}") as transport:
+            await get(transport, Origin("http", "bucket.example", 8080), "/a?b")
+        request = server.requests[0]
+        assert (request.target, request.headers["host"]) == ("http://bucket.example:8080/a?b", "bucket.example:8080")
+        assert request.headers["proxy-authorization"] == "Basic " + base64.b64encode(b"us@er:p:w").decode()
+
+
+async def test_tls_goes_through_a_tunnel(certificate: Path, server_tls: ssl.SSLContext) -> None:
+    async with serving(answering(ok(b"inside")), tls=server_tls) as server:
+
+        async def script(peer: Peer) -> None:
+            await peer.head()
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            await peer.send(b"HTTP/1.1 200 Connection established\r\nVia: tests\r\n\r\n")
+
+            async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+                while data := await source.read(65536):
+                    sink.write(data)
+                sink.close()
+
+            try:
+                await asyncio.gather(pump(peer.reader, writer), pump(reader, peer.writer))
+            finally:
+                writer.transport.abort()
+
+        context = await tls_context(True, str(certificate))
+        async with serving(script) as proxy:
+            async with transporting(tls=context, proxy=f"http://u:p@127.0.0.1:{proxy.port}") as transport:
+                for _ in range(3):
+                    assert (await get(transport, server.origin)).content == b"inside"
+                assert proxy.accepted == 1
+            request = proxy.requests[0]
+            assert (request.method, request.target) == ("CONNECT", f"127.0.0.1:{server.port}")
+            assert request.headers["proxy-authorization"].startswith("Basic ")
+        assert "proxy-authorization" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "retryable"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", UnavailableError, False),
+        (b"HTTP/1.1 503 Unavailable\r\n\r\n", UnavailableError, True),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", BackendError, False),
+        (b"", UnavailableError, True),
+    ],
+)
+async def test_a_tunnel_that_is_refused_is_an_error(answer: bytes, error: type[Exception], retryable: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer)
+
+    async with serving(script) as proxy, transporting(proxy=f"http://u:secret@127.0.0.1:{proxy.port}") as transport:
+        with pytest.raises(error, match="proxy") as caught:
+            await get(transport, Origin("https", "example.invalid", 443))
+        assert caught.value.retryable is retryable  # type: ignore[attr-defined]
+        assert "secret" not in str(caught.value)
+        assert transport.open_connections == 0

@@ -1,0 +1,1 @@
+"""Amazon S3, and the services that speak its protocol."""

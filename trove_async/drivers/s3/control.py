@@ -1,0 +1,398 @@
+"""The rare requests, made by the SDK: buckets, versions, lifecycle, tags, open uploads, notifications.
+
+The SDK's parser holds the event loop for a tenth of a second over a page of a thousand items. So the answers
+that are long are taken from it before it reads them, and are read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+from urllib.parse import unquote_plus
+from xml.etree.ElementTree import Element
+
+from trove_async.drivers.s3.errors import EXPIRED, sdk_error
+from trove_async.drivers.s3.headers import etag_of
+from trove_async.drivers.s3.lifecycle import from_s3, to_s3
+from trove_async.drivers.s3.names import check_new_bucket
+from trove_async.drivers.s3.profiles import Profile
+from trove_async.drivers.s3.session import Session
+from trove_async.errors import (
+    AccessDeniedError,
+    BackendError,
+    BucketAlreadyExistsError,
+    BucketNotFoundError,
+    NotFoundError,
+    ObjectNotFoundError,
+    UnsupportedError,
+    UploadNotFoundError,
+)
+from trove_async.types import (
+    BucketInfo,
+    LifecycleRule,
+    PartInfo,
+    UploadInfo,
+    VersionInfo,
+    VersioningStatus,
+)
+from trove_async.wire.xml import parse, parse_time, text
+
+__all__ = ["Control"]
+
+_PAGE: Final = 1000
+_LISTINGS: Final = ("ListBuckets", "ListMultipartUploads", "ListObjectVersions", "ListParts")
+_STATUSES: Final = {
+    "Enabled": VersioningStatus.ENABLED,
+    "Suspended": VersioningStatus.SUSPENDED,
+}
+
+# Others may list with the same client, and want what its parser makes of the answer.
+_taking: ContextVar[bool] = ContextVar("_taking", default=False)
+
+Decode = Callable[[str], str]
+
+
+class Control:
+    """The control plane of one store.
+
+    Args:
+        session: has the SDK's client.
+        profile: what the server is like.
+        requester_pays: whether we pay for requests about the buckets of others.
+        page_size: how many items are asked for at once, at most 1,000.
+    """
+
+    def __init__(
+        self, session: Session, profile: Profile, *, requester_pays: bool = False, page_size: int = _PAGE
+    ) -> None:
+        self._session = session
+        self._profile = profile
+        self._payer = {"RequestPayer": "requester"} if requester_pays else {}
+        self._page_size = page_size
+        self._client: Any = None
+
+    # Buckets
+
+    async def create_bucket(self, name: str, region: str | None = None) -> None:
+        """Make a bucket.
+
+        Args:
+            name: of the bucket.
+            region: where; None for the store's own on Amazon, and for the server's default elsewhere.
+
+        Raises:
+            BucketAlreadyExistsError: there is one, of anybody's. It is asked for first, since Ceph, MinIO and
+                Amazon in us-east-1 answer success to the owner of a bucket that there is.
+            InvalidBucketNameError: a new bucket cannot have the name.
+        """
+        check_new_bucket(name, self._profile)
+        if await self._is_taken(name):
+            raise BucketAlreadyExistsError(f"the bucket {name!r} exists already", bucket=name)
+        if region is None and self._profile.name == "aws":
+            region = self._session.region
+        parameters: dict[str, Any] = {}
+        # us-east-1 is where a bucket goes that names no place, and no place to name.
+        if region not in (None, "us-east-1", "auto"):
+            parameters["CreateBucketConfiguration"] = {"LocationConstraint": region}
+        await self._call("create_bucket", writes=True, Bucket=name, **parameters)
+
+    async def _is_taken(self, name: str) -> bool:
+        try:
+            await self._call("head_bucket", Bucket=name)
+        except BucketNotFoundError:
+            return False
+        except (AccessDeniedError, BackendError) as error:
+            # It is another's, or in another region.
+            if error.status in (301, 403):
+                return True
+            raise
+        return True
+
+    async def delete_bucket(self, name: str) -> None:
+        """Delete an empty bucket.
+
+        Raises:
+            BucketNotFoundError: there is none.
+            BucketNotEmptyError: it holds objects, versions or, with some services, open uploads.
+        """
+        await self._call("delete_bucket", writes=True, Bucket=name)
+
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Return the buckets that are ours, in the order of their names."""
+        found: list[BucketInfo] = []
+        async for page in self._pages("list_buckets", {"ContinuationToken": "ContinuationToken"}, about="service"):
+            found += [_bucket(element) for element in page.iterfind("Buckets/Bucket")]
+        return sorted(found, key=lambda bucket: bucket.name)
+
+    # Versions
+
+    async def set_versioning(self, bucket: str, enabled: bool) -> None:
+        """Keep versions from now on, or stop to; a bucket that never kept any stays unversioned."""
+        if not enabled and await self.get_versioning(bucket) is VersioningStatus.UNVERSIONED:
+            return
+        status = {"Status": "Enabled" if enabled else "Suspended"}
+        await self._call("put_bucket_versioning", writes=True, Bucket=bucket, VersioningConfiguration=status)
+
+    async def get_versioning(self, bucket: str) -> VersioningStatus:
+        """Tell what the bucket does."""
+        answer = await self._call("get_bucket_versioning", Bucket=bucket)
+        return _STATUSES.get(answer.get("Status", ""), VersioningStatus.UNVERSIONED)
+
+    async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
+        """Return versions and delete markers of a key, newest first; empty if it never existed."""
+        found: list[VersionInfo] = []
+        markers = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
+        size = {"MaxKeys": self._page_size}
+        parameters = {"Bucket": bucket, "Prefix": key, "EncodingType": "url", **size, **self._payer}
+        async for page in self._pages("list_object_versions", markers, **parameters):
+            decode = _decoder(page)
+            listed = [element for element in page if element.tag in ("Version", "DeleteMarker")]
+            keys = [decode(_required(element, "Key")) for element in listed]
+            found += [_version(element, key) for element, of in zip(listed, keys, strict=True) if of == key]
+            # Longer keys that begin with this one come after it.
+            if any(of != key for of in keys):
+                break
+        if not self._profile.ordered_versions:
+            found.sort(key=lambda version: (version.is_latest, str(version.last_modified)), reverse=True)
+        return found
+
+    # Lifecycle
+
+    async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
+        """Replace the bucket's rules; none removes them.
+
+        Raises:
+            UnsupportedError: a rule moves objects, and the service has no storage classes to move them to.
+        """
+        if not rules:
+            await self.delete_lifecycle(bucket)
+            return
+        moving = [rule.id for rule in rules if rule.transition_days is not None]
+        if moving and not self._profile.transitions:
+            raise UnsupportedError(f"the rule {moving[0]!r} moves objects, which services of this profile do not")
+        configuration = {"Rules": [to_s3(rule) for rule in rules]}
+        await self._call(
+            "put_bucket_lifecycle_configuration", writes=True, Bucket=bucket, LifecycleConfiguration=configuration
+        )
+
+    async def get_lifecycle(self, bucket: str) -> Sequence[LifecycleRule]:
+        """Return the rules; empty if there are none.
+
+        Raises:
+            UnsupportedError: there is a rule that a `LifecycleRule` cannot hold.
+        """
+        try:
+            answer = await self._call("get_bucket_lifecycle_configuration", about="service", Bucket=bucket)
+        except NotFoundError as error:
+            if type(error) is not NotFoundError:
+                raise
+            return []
+        return [from_s3(rule) for rule in answer.get("Rules", [])]
+
+    async def delete_lifecycle(self, bucket: str) -> None:
+        """Remove all rules."""
+        await self._call("delete_bucket_lifecycle", writes=True, Bucket=bucket)
+
+    # Tags
+
+    async def get_tags(self, bucket: str, key: str, version_id: str | None = None) -> dict[str, str]:
+        """Return an object's tags."""
+        try:
+            answer = await self._call("get_object_tagging", about="object", **self._object(bucket, key, version_id))
+        except NotFoundError as error:
+            # Some servers have an error for an object without tags.
+            if type(error) is not NotFoundError:
+                raise
+            return {}
+        return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet") or ()}
+
+    async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
+        """Replace an object's tags."""
+        pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
+        await self._call(
+            "put_object_tagging", about="object", writes=True, Tagging={"TagSet": pairs}, **self._object(bucket, key)
+        )
+
+    async def delete_tags(self, bucket: str, key: str) -> None:
+        """Remove an object's tags."""
+        await self._call("delete_object_tagging", about="object", writes=True, Bucket=bucket, Key=key)
+
+    def _object(self, bucket: str, key: str, version_id: str | None = None) -> dict[str, Any]:
+        version = {} if version_id is None else {"VersionId": version_id}
+        return {"Bucket": bucket, "Key": key, **version, **self._payer}
+
+    # Uploads
+
+    async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
+        """Return the parts that are stored, in the order of their numbers.
+
+        Raises:
+            UploadNotFoundError: no such upload is open.
+        """
+        found: list[PartInfo] = []
+        parameters = {**self._object(bucket, key), "UploadId": upload_id, "MaxParts": self._page_size}
+        markers = {"NextPartNumberMarker": "PartNumberMarker"}
+        try:
+            async for page in self._pages("list_parts", markers, about="object", **parameters):
+                found += [_part(element) for element in page.iterfind("Part")]
+        except ObjectNotFoundError as error:  # so Ceph calls it
+            raise UploadNotFoundError(status=error.status, request_id=error.request_id) from error
+        return sorted(found, key=lambda part: part.number)
+
+    async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
+        """Return the open uploads, in the order of their keys, then of their begin."""
+        found: list[UploadInfo] = []
+        markers = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
+        parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxUploads": self._page_size, **self._payer}
+        # Ceph encodes the keys and does not say so; where keys have no control characters XML can hold them.
+        if self._profile.control_characters:
+            parameters["EncodingType"] = "url"
+        async for page in self._pages("list_multipart_uploads", markers, **parameters):
+            decode = _decoder(page)
+            found += [_upload(element, decode) for element in page.iterfind("Upload")]
+        # Of those that began within a second, or whenever the service tells, its own order is the best guess.
+        return sorted(found, key=lambda upload: (upload.key, str(upload.initiated_at or "")))
+
+    # Notifications
+
+    async def get_notifications(self, bucket: str) -> dict[str, Any]:
+        """Return where the bucket sends its events, in the SDK's shape of a NotificationConfiguration."""
+        answer = await self._call("get_bucket_notification_configuration", Bucket=bucket)
+        return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+
+    async def set_notifications(self, bucket: str, configuration: Mapping[str, Any]) -> None:
+        """Replace where the bucket sends its events: all of it, what others have set as well."""
+        await self._call(
+            "put_bucket_notification_configuration",
+            writes=True,
+            Bucket=bucket,
+            NotificationConfiguration=dict(configuration),
+        )
+
+    # Requests
+
+    async def _pages(
+        self, operation: str, markers: Mapping[str, str], *, about: str = "bucket", **parameters: Any
+    ) -> AsyncGenerator[Element, None]:
+        """Yield the answers of a listing to its end.
+
+        Args:
+            operation: the client's method.
+            markers: the elements that say where the next page begins, and the parameters that ask for it.
+            about: as of `sdk_error`.
+            parameters: of the first page.
+        """
+        while True:
+            taking = _taking.set(True)
+            try:
+                answer = await self._call(operation, about=about, **parameters)
+            finally:
+                _taking.reset(taking)
+            page = parse(answer["Document"])
+            yield page
+            following = {
+                parameter: _marker(page, element, value)
+                for element, parameter in markers.items()
+                if (value := text(page, element))
+            }
+            if not following or text(page, "IsTruncated", "true") != "true":
+                return
+            if all(parameters.get(name) == value for name, value in following.items()):
+                raise BackendError(f"the service repeats the same page of {operation}")
+            parameters.update(following)
+
+    async def _call(self, operation: str, *, about: str = "bucket", writes: bool = False, **parameters: Any) -> Any:
+        from aiohttp import ClientError as TransportError
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        client = self._client or await self._open()
+        renewed = False
+        while True:
+            used = await self._session.credentials()
+            try:
+                return await getattr(client, operation)(**parameters)
+            except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:
+                told = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
+                if told in EXPIRED and not renewed and used is not None and await self._session.renew(used):
+                    renewed = True
+                    continue
+                raise sdk_error(error, about=about, writes=writes) from error
+            except RecursionError as error:
+                # The SDK follows each redirection of a redirection by a call of itself.
+                raise BackendError("the endpoint does not speak S3: it redirects without end") from error
+
+    async def _open(self) -> Any:
+        client = await self._session.client()
+        for listing in _LISTINGS:
+            client.meta.events.register(f"before-parse.s3.{listing}", _take_document, unique_id=f"trove-{listing}")
+        self._client = client
+        return client
+
+
+def _take_document(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Hand an answer on as it is, and leave the SDK's parser nothing to read."""
+    if _taking.get() and response_dict["status_code"] < 300:
+        customized_response_dict["Document"] = response_dict["body"]
+        response_dict["body"] = b"<Taken/>"
+
+
+def _decoder(page: Element) -> Decode:
+    return unquote_plus if text(page, "EncodingType") == "url" else str
+
+
+def _marker(page: Element, name: str, value: str) -> str | int:
+    """Return a marker as it is asked for."""
+    if name == "NextPartNumberMarker":
+        return int(value)
+    if name != "NextKeyMarker":
+        return value
+    decode = _decoder(page)
+    # Ceph encodes the keys and not the marker, which is the last of them.
+    keys = [decode(key.text or "") for key in page.iterfind("*/Key")]
+    return value if keys and keys[-1] == value else decode(value)
+
+
+def _required(element: Element, name: str) -> str:
+    value = text(element, name)
+    if value is None:
+        raise BackendError(f"the answer has a <{element.tag}> without a <{name}>")
+    return value
+
+
+def _number(element: Element, name: str) -> int:
+    value = _required(element, name)
+    try:
+        return int(value)
+    except ValueError:
+        raise BackendError(f"the answer has a <{name}> that is no number") from None
+
+
+def _bucket(element: Element) -> BucketInfo:
+    created = text(element, "CreationDate")
+    return BucketInfo(_required(element, "Name"), parse_time(created) if created else None)
+
+
+def _version(element: Element, key: str) -> VersionInfo:
+    marker = element.tag == "DeleteMarker"
+    modified = text(element, "LastModified")
+    return VersionInfo(
+        version_id=_required(element, "VersionId"),
+        key=key,
+        size=0 if marker else _number(element, "Size"),
+        last_modified=parse_time(modified).replace(microsecond=0) if modified else None,
+        is_latest=text(element, "IsLatest") == "true",
+        is_delete_marker=marker,
+        etag=None if marker else etag_of(_required(element, "ETag")),
+    )
+
+
+def _part(element: Element) -> PartInfo:
+    return PartInfo(_number(element, "PartNumber"), etag_of(_required(element, "ETag")), _number(element, "Size"))
+
+
+def _upload(element: Element, decode: Decode) -> UploadInfo:
+    begun = text(element, "Initiated")
+    key = decode(_required(element, "Key"))
+    return UploadInfo(_required(element, "UploadId"), key, parse_time(begun) if begun else None)

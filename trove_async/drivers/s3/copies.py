@@ -1,0 +1,200 @@
+"""Copies within the service: in one request, or in parts where the object is too large for one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from trove_async.checksums import Checksum
+from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, PutOptions
+from trove_async.drivers.s3.client import Client, Headers
+from trove_async.drivers.s3.control import Control
+from trove_async.drivers.s3.headers import etag_of
+from trove_async.drivers.s3.objects import Objects, condition_error
+from trove_async.drivers.s3.profiles import Profile
+from trove_async.drivers.s3.settings import S3Settings
+from trove_async.drivers.s3.uploads import OpenUpload, Uploads, part_size_for
+from trove_async.errors import (
+    BackendError,
+    BucketNotFoundError,
+    NotFoundError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+)
+from trove_async.types import FrozenDict, ObjectInfo, PartInfo
+from trove_async.wire.sigv4 import encode_path, encode_query
+from trove_async.wire.xml import parse, text
+
+__all__ = ["Copies"]
+
+_PART_SIZE: Final = 256 * 1024 * 1024
+"""Bytes of a part that the service copies: no memory of ours is needed, and fewer requests are cheaper."""
+
+
+class Copies:
+    """Copies.
+
+    Args:
+        client: sends the requests.
+        objects, uploads, control: do what is done to objects, parts and tags.
+        settings, profile: of the store.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        objects: Objects,
+        uploads: Uploads,
+        control: Control,
+        settings: S3Settings,
+        profile: Profile,
+    ) -> None:
+        self._client = client
+        self._objects = objects
+        self._uploads = uploads
+        self._control = control
+        self._settings = settings
+        self._profile = profile
+        self._limit = profile.max_copy_size
+
+    async def copy(
+        self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
+    ) -> ObjectInfo:
+        """Copy an object."""
+        source = await self._source(src_bucket, src_key, options)
+        described = options.replace
+        if described is None and (src_bucket, src_key) == (dst_bucket, dst_key):
+            # S3 refuses to copy an object onto itself unless something is to change; the description may be "changed".
+            described = _described(source, await self._tags(src_bucket, src_key, options.source_version_id))
+        try:
+            if source.size > self._limit:
+                return await self._copy_in_parts(source, src_bucket, src_key, dst_bucket, dst_key, described, options)
+            return await self._copy_whole(source, src_bucket, src_key, dst_bucket, dst_key, described, options)
+        except PreconditionFailedError as error:
+            raise condition_error(error, CompleteOptions(if_none_match=options.if_none_match)) from error
+        except ObjectNotFoundError as error:
+            raise ObjectNotFoundError("the source was deleted meanwhile", bucket=src_bucket, key=src_key) from error
+
+    async def _source(self, bucket: str, key: str, options: CopyOptions) -> ObjectInfo:
+        wanted = HeadOptions(version_id=options.source_version_id, if_match=options.source_if_match)
+        try:
+            return await self._objects.head(bucket, key, wanted)
+        except NotFoundError as error:
+            error.locate("copy", bucket, None if isinstance(error, BucketNotFoundError) else key)
+            raise
+
+    async def _tags(self, bucket: str, key: str, version_id: str | None) -> dict[str, str]:
+        return await self._control.get_tags(bucket, key, version_id) if self._profile.tags else {}
+
+    def _source_headers(self, source: ObjectInfo, bucket: str, key: str, options: CopyOptions) -> Headers:
+        """Return the headers that name the source, and hold it to what was seen of it."""
+        name = f"/{bucket}/{encode_path(key)}"
+        version_id = options.source_version_id or source.version_id
+        if version_id is not None:
+            name += "?" + encode_query([("versionId", version_id)])
+        return [
+            ("x-amz-copy-source", name),
+            ("x-amz-copy-source-if-match", f'"{source.etag}"'),
+            *self._settings.customer_key_headers(source=True),
+        ]
+
+    async def _copy_whole(
+        self,
+        source: ObjectInfo,
+        src_bucket: str,
+        src_key: str,
+        dst_bucket: str,
+        dst_key: str,
+        described: PutOptions | None,
+        options: CopyOptions,
+    ) -> ObjectInfo:
+        headers = self._source_headers(source, src_bucket, src_key, options) + self._objects.encryption
+        headers += self._objects.write_conditions(options.if_match, options.if_none_match)
+        if described is not None:
+            headers += self._objects.description(described)
+            headers += [("x-amz-metadata-directive", "REPLACE")]
+            if self._profile.tags:
+                headers += [("x-amz-tagging-directive", "REPLACE")]
+        elif (kept := self._kept_class(source)) is not None:
+            headers += [("x-amz-storage-class", kept)]
+        response, content = await self._client.document("PUT", dst_bucket, dst_key, headers=headers, writes=True)
+        if described is not None and described.tags and not self._profile.tagging_header:
+            await self._uploads.tag(dst_bucket, dst_key, described.tags)
+        etag = text(parse(content), "ETag")
+        if not etag:
+            raise BackendError("the answer to a copy has no ETag: is the endpoint an S3 service?")
+        version_id = response.headers.get("x-amz-version-id")
+        if version_id is None and not self._profile.copy_version_ids:
+            version_id = await self._version_of(dst_bucket, dst_key, etag_of(etag))
+        return self._copied(source, dst_key, described, etag_of(etag), version_id)
+
+    async def _version_of(self, bucket: str, key: str, etag: str) -> str | None:
+        try:
+            made = await self._objects.head(bucket, key, HeadOptions(if_match=etag))
+        except (NotFoundError, PreconditionFailedError):
+            return None  # it was replaced meanwhile
+        return made.version_id
+
+    def _kept_class(self, source: ObjectInfo) -> str | None:
+        # A copy is in the default class unless the request names another.
+        return source.storage_class or self._settings.storage_class
+
+    def _copied(
+        self, source: ObjectInfo, key: str, described: PutOptions | None, etag: str, version_id: str | None
+    ) -> ObjectInfo:
+        version_id = None if version_id in (None, "", "null") else version_id
+        if described is None:
+            return replace(source, key=key, etag=etag, version_id=version_id, last_modified=None)
+        info = self._objects.written(key, source.size, {}, etag, described, None)
+        return replace(info, version_id=version_id, checksums=source.checksums)
+
+    async def _copy_in_parts(
+        self,
+        source: ObjectInfo,
+        src_bucket: str,
+        src_key: str,
+        dst_bucket: str,
+        dst_key: str,
+        described: PutOptions | None,
+        options: CopyOptions,
+    ) -> ObjectInfo:
+        conditions = CompleteOptions(if_match=options.if_match, if_none_match=options.if_none_match)
+        if described is None:
+            tags = await self._tags(src_bucket, src_key, options.source_version_id)
+            described = replace(_described(source, tags), storage_class=self._kept_class(source))
+        named = self._source_headers(source, src_bucket, src_key, options)
+        checksum = next((Checksum(*item) for item in source.checksums.items()), None)
+        async with self._uploads.open(dst_bucket, dst_key, described, checksum) as upload:
+            parts = await self._uploads.in_parallel(self._jobs(source.size, upload, named))
+            headers, etag = await self._uploads.finish(upload, parts, conditions)
+        return self._copied(source, dst_key, described, etag, headers.get("x-amz-version-id"))
+
+    async def _jobs(
+        self, size: int, upload: OpenUpload, named: Headers
+    ) -> AsyncGenerator[Callable[[], Awaitable[PartInfo]], None]:
+        part_size = max(part_size_for(size, self._settings, self._profile), min(_PART_SIZE, self._limit))
+        for number, start in enumerate(range(0, size, part_size), start=1):
+            stop = min(start + part_size, size)
+            yield partial(self._copy_part, upload, named, number, start, stop)
+
+    async def _copy_part(self, upload: OpenUpload, named: Headers, number: int, start: int, stop: int) -> PartInfo:
+        query = encode_query([("partNumber", str(number)), ("uploadId", upload.id)])
+        headers = [*named, ("x-amz-copy-source-range", f"bytes={start}-{stop - 1}"), *self._objects.customer_key]
+        _, content = await self._client.document("PUT", upload.bucket, upload.key, query=query, headers=headers)
+        return PartInfo(number, etag_of(text(parse(content), "ETag") or ""), stop - start)
+
+
+def _described(source: ObjectInfo, tags: dict[str, str]) -> PutOptions:
+    """Return the options of a put that describes an object as it is."""
+    return PutOptions(
+        content_type=source.content_type or "application/octet-stream",
+        metadata=source.metadata,
+        tags=FrozenDict(tags),
+        storage_class=source.storage_class,
+        cache_control=source.cache_control,
+        content_disposition=source.content_disposition,
+        content_encoding=source.content_encoding,
+        content_language=source.content_language,
+    )

@@ -1,0 +1,93 @@
+"""The names that S3 can hold; no I/O.
+
+Buckets: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html.
+Keys: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from trove_async.drivers.s3.profiles import Profile
+from trove_async.errors import InvalidBucketNameError, InvalidKeyError
+
+__all__ = ["check_bucket", "check_key", "check_new_bucket", "dns_compatible"]
+
+_STRICT = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+# As Ceph has it with rgw_relaxed_s3_bucket_names, and Amazon had in us-east-1 until 2018.
+_RELAXED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
+_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_CONTROL = re.compile(r"[\x00-\x1f]")
+
+_OTHER_PROTOCOLS: Final = {
+    "--x-s3": "a directory bucket",
+    ".mrap": "a multi-region access point",
+    "--table-s3": "a table bucket",
+}
+_RESERVED_PREFIXES: Final = ("xn--", "sthree-", "amzn-s3-demo-")
+_RESERVED_SUFFIXES: Final = ("-s3alias", "--ol-s3")
+
+
+def check_bucket(name: str, profile: Profile) -> None:
+    """Check that a bucket can have a name, or an access point be spoken to as a bucket of that name.
+
+    Raises:
+        InvalidBucketNameError: it cannot; says why.
+    """
+    if not profile.dns_bucket_names:
+        if not _RELAXED.fullmatch(name):
+            _refuse(name, "it has 3 to 255 letters, digits, '-', '_' and '.', a letter or digit at both ends")
+    elif not _STRICT.fullmatch(name):
+        _refuse(name, "it has 3 to 63 lower-case letters, digits, '-' and '.', a letter or digit at both ends")
+    elif ".." in name:
+        _refuse(name, "it has no two dots in a row")
+    if _ADDRESS.fullmatch(name):
+        _refuse(name, "it is no IP address")
+    if profile.name == "aws":
+        for suffix, kind in _OTHER_PROTOCOLS.items():
+            if name.endswith(suffix):
+                _refuse(name, f"this is {kind}, which is not spoken to as a bucket is")
+
+
+def check_new_bucket(name: str, profile: Profile) -> None:
+    """Check that a bucket can be created under a name: Amazon reserves some.
+
+    Raises:
+        InvalidBucketNameError: it cannot; says why.
+    """
+    check_bucket(name, profile)
+    if profile.name != "aws":
+        return
+    if name.startswith(_RESERVED_PREFIXES):
+        _refuse(name, f"names that begin with {', '.join(_RESERVED_PREFIXES)} are Amazon's own")
+    if name.endswith(_RESERVED_SUFFIXES):
+        _refuse(name, f"names that end in {', '.join(_RESERVED_SUFFIXES)} are those of access points")
+
+
+def check_key(key: str, profile: Profile) -> None:
+    """Check that a service can hold a key, list it and delete it.
+
+    Raises:
+        InvalidKeyError: it cannot; says why.
+    """
+    if not profile.control_characters and (found := _CONTROL.search(key)):
+        raise InvalidKeyError(
+            f"the key contains the control character U+{ord(found[0]):04X}, "
+            f"which services of profile {profile.name!r} cannot list",
+            key=key,
+        )
+    if not profile.dot_components and any(part in (".", "..") for part in key.split("/")):
+        raise InvalidKeyError(f"services of profile {profile.name!r} take no '.' or '..' between slashes", key=key)
+    if not profile.empty_components and ("//" in key or key.startswith("/")):
+        raise InvalidKeyError(f"services of profile {profile.name!r} take no key with '//' or a leading '/'", key=key)
+
+
+def dns_compatible(name: str) -> bool:
+    """Say whether a bucket's name can stand before the endpoint's host under TLS: wildcards cover no dots."""
+    return _LABEL.fullmatch(name) is not None
+
+
+def _refuse(name: str, reason: str) -> None:
+    raise InvalidBucketNameError(f"{name!r} cannot be a bucket's name: {reason}", bucket=name)

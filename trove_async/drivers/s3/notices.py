@@ -1,0 +1,189 @@
+"""What S3's messages about changes say, in each of their shapes, and which of them are news.
+
+The shapes: S3's own notifications (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html),
+those of EventBridge (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html), and either inside the
+envelope of an SNS topic without raw delivery.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from trove_async.types import EventType, ObjectEvent
+
+__all__ = ["MEMORY", "Notice", "Seen", "read_notices"]
+
+MEMORY: Final = 65_536
+"""Of how many keys `Seen` remembers the last change; those that changed longest ago are forgotten first."""
+
+_MARKED = frozenset({"ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:DeleteMarkerCreated"})
+_REMOVED = frozenset({"ObjectRemoved:Delete", "LifecycleExpiration:Delete"})
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One change, as the service tells it.
+
+    Attributes:
+        bucket, key: where.
+        change: `EventType.CREATED` for whatever wrote the object, `EventType.DELETED`, or None for what is no news of
+            the object: tags, restores, and the removal of one version for good, of which the
+            service does not say whether it was the latest.
+        size, etag, version_id: as the service says them; None if it does not.
+        time: when the service had carried the change out.
+        sequencer: orders the changes of one key; None where the service has none.
+    """
+
+    bucket: str
+    key: str
+    change: EventType | None
+    size: int | None
+    etag: str | None
+    version_id: str | None
+    time: datetime
+    sequencer: str | None
+
+    def event(self, kind: EventType) -> ObjectEvent:
+        """Return the event of that kind for a consumer."""
+        if kind is EventType.DELETED:
+            return ObjectEvent(kind, self.bucket, self.key, time=self.time)
+        return ObjectEvent(kind, self.bucket, self.key, self.size, self.etag, self.version_id, self.time)
+
+
+def read_notices(body: str) -> list[Notice]:
+    """Read the body of a message; the test message that S3 sends when notifications are set up has no notices.
+
+    Raises:
+        ValueError: it is none of the known shapes.
+    """
+    try:
+        message = json.loads(body)
+        if message.get("Type") == "Notification":
+            message = json.loads(message["Message"])
+        if "Records" in message:
+            return [_of_record(record) for record in message["Records"]]
+        if message.get("source") == "aws.s3":
+            return [_of_bridge(message)]
+        if message.get("Event") == "s3:TestEvent":
+            return []
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is no message of S3's: {error!r}") from error
+    raise ValueError("it is no message of S3's: neither Records, nor of EventBridge")
+
+
+def _of_record(record: Mapping[str, Any]) -> Notice:
+    name = record["eventName"].removeprefix("s3:")
+    found = record["s3"]["object"]
+    version = found.get("versionId") or None
+    return _notice(
+        record["s3"]["bucket"]["name"],
+        # As a form's field is: "+" for a space.
+        unquote_plus(found["key"], errors="strict"),
+        _change(name.startswith("ObjectCreated:"), name in _MARKED, name in _REMOVED, version),
+        found,
+        found.get("eTag"),
+        version,
+        record["eventTime"],
+    )
+
+
+def _of_bridge(message: Mapping[str, Any]) -> Notice:
+    kind, detail = message["detail-type"], message["detail"]
+    found = detail["object"]
+    version = found.get("version-id") or None
+    deleted = kind == "Object Deleted"
+    marked = deleted and detail.get("deletion-type") == "Delete Marker Created"
+    return _notice(
+        detail["bucket"]["name"],
+        found["key"],
+        _change(kind == "Object Created", marked, deleted, version),
+        found,
+        found.get("etag"),
+        version,
+        message["time"],
+    )
+
+
+def _change(created: bool, marked: bool, removed: bool, version: str | None) -> EventType | None:
+    if created:
+        return EventType.CREATED
+    if marked or (removed and version in (None, "null")):
+        return EventType.DELETED
+    return None
+
+
+def _notice(
+    bucket: str,
+    key: str,
+    change: EventType | None,
+    found: Mapping[str, Any],
+    etag: str | None,
+    version: str | None,
+    time: str,
+) -> Notice:
+    if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
+        raise ValueError("bucket or key is missing")
+    moment = datetime.fromisoformat(time)
+    if moment.tzinfo is None:
+        raise ValueError(f"the time {time!r} has no zone")
+    sequencer = found.get("sequencer")
+    return Notice(
+        bucket,
+        key,
+        change,
+        found.get("size"),
+        etag.strip('"') if etag else None,
+        version,
+        moment.astimezone(UTC),
+        # The shorter of two is padded with zeros on the right, then they compare as text; without the zeros at the
+        # end that is how all of them compare.
+        sequencer.upper().rstrip("0") if sequencer else None,
+    )
+
+
+class Seen:
+    """The last change of each key that one watch has been told of; it tells news from repetitions.
+
+    Queues deliver at least once and in any order. With sequencers, a change that is not later than the last one
+    of its key is no news. Without them, one that says what the last one said is none: so a put of the same bytes
+    is not seen there, nor is a second deletion.
+    """
+
+    def __init__(self, capacity: int = MEMORY) -> None:
+        self._capacity = capacity
+        self._last: OrderedDict[str, tuple[str | None, EventType, str | None, str | None]] = OrderedDict()
+
+    def judge(self, notice: Notice) -> EventType | None:
+        """Return what has happened; None if it is no news.
+
+        A write is ``object.updated`` if the last change of the key was one too. The first change of a key
+        since the watch began, or since it was forgotten, is ``object.created``: the service does not tell whether there
+        was an object before.
+        """
+        if notice.change is None:
+            return None
+        deleted = notice.change is EventType.DELETED
+        state = (notice.change, None if deleted else notice.etag, None if deleted else notice.version_id)
+        sequencer = notice.sequencer
+        before = self._last.get(notice.key)
+        if before is not None:
+            if sequencer is not None and before[0] is not None:
+                if sequencer <= before[0]:
+                    return None
+            elif before[1:] == state:
+                return None
+            else:
+                sequencer = sequencer or before[0]
+        self._last[notice.key] = (sequencer, *state)
+        self._last.move_to_end(notice.key)
+        if len(self._last) > self._capacity:
+            self._last.popitem(last=False)
+        if deleted:
+            return EventType.DELETED
+        return EventType.UPDATED if before is not None and before[1] is EventType.CREATED else EventType.CREATED

@@ -1,0 +1,134 @@
+"""Finding out what a service that speaks S3 honours, which profile fits it, and what the DSN should say."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from trove_async.cancellation import finish
+from trove_async.driver import Condition
+from trove_async.drivers.s3.driver import S3Driver
+from trove_async.drivers.s3.probing import Finding, Prober
+from trove_async.drivers.s3.profiles import CONDITIONS, PROFILES, Profile, profile_for
+from trove_async.errors import InvalidArgumentError
+from trove_async.types import FrozenDict
+
+__all__ = ["Finding", "Probe", "probe"]
+
+PREFIX: Final = "trove-probe-"
+"""What the keys that a probe writes begin with."""
+
+_CLEANUP_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a service was seen to do.
+
+    Attributes:
+        findings: in the order in which they were made: each kind of condition, then ``quotes_etags``, ``tags``,
+            ``versioning``, ``bulk_delete``, ``multipart``, ``unequal_parts`` and ``control_characters``.
+        profile: the name of the profile that fits best.
+        differences: the names of the findings, conditions apart, in which the service differs from that profile.
+        parameters: what the DSN should say; empty where it need not say anything.
+    """
+
+    findings: tuple[Finding, ...]
+    profile: str
+    differences: tuple[str, ...]
+    parameters: Mapping[str, str]
+
+    @property
+    def conditions(self) -> frozenset[Condition]:
+        """The kinds of condition that are honoured."""
+        return frozenset(condition for condition in CONDITIONS if self.works(condition))
+
+    def works(self, name: str) -> bool | None:
+        """Return what was found under a name; None if it could not be found out."""
+        return next(finding.works for finding in self.findings if finding.name == name)
+
+
+async def probe(driver: S3Driver, bucket: str | None = None) -> Probe:
+    """Find out what the service of an open driver honours.
+
+    A condition counts as honoured only when a request whose condition holds is carried out, one whose condition
+    does not is refused, what was refused has changed nothing, and of ten that write one object at once one succeeds.
+
+    In some hundreds of requests it stores small objects and one of 11 MiB, under a random prefix that begins with
+    ``trove-probe-``, and removes them with their versions and uploads, also when it fails or is cancelled. For a moment
+    there are keys with control characters: a service that cannot list these answers no listing of the bucket meanwhile.
+
+    Args:
+        driver: of a store: ``trove.unwrap(t.driver, S3Driver)``.
+        bucket: where to write; None for the default bucket.
+
+    Raises:
+        InvalidArgumentError: there is no bucket to write to.
+        TroveError: a request failed for a reason that says nothing of the service: there is no such bucket, or no right
+            to write to it, or a connection broke.
+    """
+    bucket = bucket or driver.default_bucket
+    if bucket is None:
+        raise InvalidArgumentError("a probe needs a bucket to write to; name one in the DSN: s3://region/bucket")
+    prefix = f"{PREFIX}{secrets.token_hex(8)}/"
+    prober = Prober(driver._client, driver._control, driver._settings, driver._profile, bucket, prefix)
+    try:
+        findings = await prober.run()
+    finally:
+        leftover = f"what begins with {prefix!r} in bucket {bucket!r}"
+        await finish(prober.clean(), timeout=_CLEANUP_SECONDS, leftover=leftover)
+    return fit(findings, driver._settings.endpoint)
+
+
+def fit(findings: tuple[Finding, ...], endpoint: str | None) -> Probe:
+    """Choose the profile that fits what was found.
+
+    It claims as little as can be that was not found, and then lacks as little as can be that was; with what is equal
+    in that, its conditions decide, and at last the profile that the endpoint has by itself comes first.
+
+    Args:
+        findings: of a `Prober`.
+        endpoint: of the store.
+    """
+    found = {finding.name: finding.works for finding in findings}
+    honoured = frozenset(condition for condition in CONDITIONS if found[condition])
+    own = profile_for(endpoint, None)
+    # What the parameter leaves out is the endpoint's own; and Amazon's addresses and checksums are for Amazon.
+    others = (profile for profile in PROFILES.values() if profile.name != "aws" and endpoint is not None)
+    candidates = dict.fromkeys((own, *others))
+
+    def distance(profile: Profile) -> tuple[int, int, int]:
+        wrong, lacking = _differences(found, profile)
+        return len(wrong), len(lacking), len(profile.conditions ^ honoured)
+
+    best = min(candidates, key=distance)
+    wrong, lacking = _differences(found, best)
+    if "quotes_etags" in wrong:
+        honoured -= {"put_if_match"}  # it would be sent as the service does not understand it
+    parameters = {}
+    if best is not own:
+        parameters["profile"] = best.name
+    if best.conditions != honoured:
+        parameters["conditions"] = _listed(honoured)
+    return Probe(findings, best.name, (*wrong, *lacking), FrozenDict(parameters))
+
+
+def _differences(found: Mapping[str, bool | None], profile: Profile) -> tuple[list[str], list[str]]:
+    """Return what a profile claims and was not found, and what it lacks and was."""
+    claims = {
+        "quotes_etags": profile.quotes_etags,
+        "tags": profile.tags,
+        "versioning": profile.versioning,
+        "bulk_delete": profile.bulk_delete,
+        "unequal_parts": not profile.equal_parts,
+        "control_characters": profile.control_characters,
+    }
+    different = [name for name, claimed in claims.items() if found[name] is not None and found[name] != claimed]
+    wrong = [name for name in different if claims[name] or name == "quotes_etags"]
+    return wrong, [name for name in different if name not in wrong]
+
+
+def _listed(conditions: Iterable[Condition]) -> str:
+    return ",".join(sorted(conditions)) or "none"

@@ -1,0 +1,350 @@
+"""Who we are to S3, and where it is: credentials renewed once for all who wait, places of buckets, the SDK's clients.
+
+The SDK reads files, loads models and asks metadata services; that happens in threads, so that the event loop does
+not wait for it. The SDK is imported when it is first needed: with keys and region in the DSN, by the control plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from contextlib import AsyncExitStack
+from functools import cache, partial
+from time import monotonic
+from typing import Any, Final
+
+import anyio.to_thread
+
+from trove_async.drivers.s3.addressing import Endpoint, Place, known_suffix
+from trove_async.drivers.s3.errors import sdk_error
+from trove_async.drivers.s3.profiles import Profile, region_of
+from trove_async.drivers.s3.settings import S3Settings
+from trove_async.errors import ClosedError, MissingDependencyError, TroveError, UnauthenticatedError
+from trove_async.wire.sigv4 import Credentials
+
+__all__ = ["Place", "Session"]
+
+_LOOK_SECONDS: Final = 1.0
+"""For how long credentials that can expire are used without asking when they do."""
+
+_SPARE_SECONDS: Final = 60
+"""With less than this left, requests wait for new credentials; before, they go on with the old ones."""
+
+_AHEAD_SECONDS: Final = 30.0
+"""How often credentials are renewed ahead of time, where that fails or those that come do not last long either."""
+
+_RENEW_SECONDS: Final = 5.0
+"""How often credentials that the service refused are asked for again, where the same ones come back."""
+
+_LONG_POLL: Final = 30.0
+"""Seconds that an answer of SQS may take, which waits up to 20 for a message."""
+
+
+class Session:
+    """What one store knows of its credentials and addresses.
+
+    Args:
+        settings, profile: of the store.
+    """
+
+    def __init__(self, settings: S3Settings, profile: Profile) -> None:
+        self._settings = settings
+        self._profile = profile
+        self._endpoint: Endpoint | None = None
+        self._known: Credentials | None = None
+        self._good_until = 0.0
+        self._next_ahead = 0.0
+        self._source: Any = None
+        self._fetching: asyncio.Task[Credentials] | None = None
+        self._unrenewable: tuple[Credentials, float] | None = None
+        self._lock = asyncio.Lock()
+        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._stack = AsyncExitStack()
+        self._closed = False
+        if settings.access_key is not None and settings.secret_key is not None:
+            self._known = Credentials(settings.access_key, settings.secret_key, settings.session_token)
+            self._good_until = float("inf")
+
+    async def open(self) -> None:
+        """Find out the region and Amazon's endpoint in it; asks no server.
+
+        The region is that of the DSN, of the endpoint's name, of ``AWS_REGION``, of ``AWS_DEFAULT_REGION``, of the
+        AWS configuration, and at last the profile's.
+
+        Raises:
+            InvalidDSNError: the AWS configuration is needed and cannot be read, or lacks the credentials profile.
+        """
+        settings = self._settings
+        region = settings.region or (settings.endpoint and region_of(settings.endpoint))
+        if not region and self._profile.region == "auto":
+            region = "auto"
+        region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        if not region:
+            region = await self._in_thread(_configured_region, settings.aws_profile) or self._profile.region
+        suffix = known_suffix(region)
+        if suffix is None:
+            suffix = known_suffix("us-east-1") if settings.endpoint else await self._in_thread(_suffix_of, region)
+        self._endpoint = Endpoint(settings, self._profile, region, str(suffix))
+
+    @property
+    def region(self) -> str:
+        """What to sign for where a bucket's own region is not known."""
+        return self._opened.region
+
+    def place(self, bucket: str, region: str | None = None) -> Place:
+        """Return where a bucket is; see `Endpoint.place`."""
+        return self._opened.place(bucket, region)
+
+    @property
+    def _opened(self) -> Endpoint:
+        if self._endpoint is None:
+            raise ClosedError("the S3 session was not opened")
+        return self._endpoint
+
+    # Credentials
+
+    @property
+    def known_credentials(self) -> Credentials | None:
+        """The credentials, where they can be used without a look; else await `credentials`."""
+        return self._known if monotonic() < self._good_until else None
+
+    async def credentials(self) -> Credentials | None:
+        """Return what to sign with; None for anonymous access.
+
+        Credentials that expire are renewed ahead of it, once for all who wait.
+
+        Raises:
+            UnauthenticatedError: there are none, or they could not be renewed.
+        """
+        if self._settings.anonymous:
+            return None
+        if self._known is not None and monotonic() < self._good_until:
+            return self._known
+        if self._known is None or self._needs_renewal(_SPARE_SECONDS):
+            return await self._fetch()
+        self._good_until = monotonic() + _LOOK_SECONDS
+        if self._needs_renewal() and monotonic() >= self._next_ahead:
+            self._next_ahead = monotonic() + _AHEAD_SECONDS
+            self._start_fetch()
+        return self._known
+
+    async def renew(self, used: Credentials) -> bool:
+        """Get other credentials than those that the service refused as expired; return whether there are such.
+
+        However many call it about the same ones, the chain is asked once.
+
+        Raises:
+            UnauthenticatedError: there are none any more.
+        """
+        if self._settings.anonymous or self._settings.access_key is not None:
+            return False
+        if self._known == used:
+            if self._unrenewable is not None and self._unrenewable[0] == used and monotonic() < self._unrenewable[1]:
+                return False
+            if self._fetching is not None:
+                await self._fetch()
+            if self._known == used and await self._ask_again() == used:
+                self._unrenewable = used, monotonic() + _RENEW_SECONDS
+        return self._known != used
+
+    async def _ask_again(self) -> Credentials:
+        """Look through the whole chain: what gave the credentials may hold on to them."""
+        if self._fetching is None:
+            self._source = None
+            self._good_until = 0.0
+        return await self._fetch()
+
+    def _needs_renewal(self, seconds: int | None = None) -> bool:
+        """Say whether the credentials expire within some seconds, by default those that the SDK thinks right."""
+        refresh_needed = getattr(self._source, "refresh_needed", None)
+        return self._source is None or (refresh_needed is not None and bool(refresh_needed(seconds)))
+
+    async def _fetch(self) -> Credentials:
+        task = self._start_fetch()
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if self._closed and task.cancelled() and (caller is None or not caller.cancelling()):
+                raise ClosedError("the store was closed") from None
+            raise
+
+    def _start_fetch(self) -> asyncio.Task[Credentials]:
+        if self._closed:
+            raise ClosedError("the store is closed")
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._load(), name="trove-s3-credentials")
+            self._fetching.add_done_callback(self._fetched)
+        return self._fetching
+
+    def _fetched(self, task: asyncio.Task[Credentials]) -> None:
+        self._fetching = None
+        if not task.cancelled():
+            task.exception()  # those who wait are told; ahead of time there may be nobody
+
+    async def _load(self) -> Credentials:
+        self._source, found = await self._in_thread(_ask, self._settings.aws_profile, self._source)
+        self._known = Credentials(found.access_key, found.secret_key, found.token)
+        expires = hasattr(self._source, "refresh_needed")
+        self._good_until = monotonic() + _LOOK_SECONDS if expires else float("inf")
+        return self._known
+
+    @staticmethod
+    async def _in_thread(function: Any, *arguments: Any) -> Any:
+        try:
+            return await anyio.to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True)
+        except TroveError:
+            raise
+        except ImportError as error:
+            raise MissingDependencyError(f"s3 needs {error.name!r}: pip install 'trove-async[s3]'") from error
+        except Exception as error:
+            raise sdk_error(error) from error
+
+    # The SDK's clients
+
+    async def client(self, service: str = "s3", endpoint: str | None = None) -> Any:
+        """Return the SDK's client for a service, made at the first call; it signs with the same credentials.
+
+        Args:
+            service: ``s3`` or ``sqs``.
+            endpoint: its URL; None for that of the settings, for ``s3``, or Amazon's.
+        """
+        async with self._lock:
+            if self._closed:
+                raise ClosedError("the store is closed")
+            found = self._clients.get((service, endpoint))
+            if found is None:
+                found = self._clients[service, endpoint] = await self._open_client(service, endpoint)
+            return found
+
+    async def _open_client(self, service: str, endpoint: str | None) -> Any:
+        settings = self._settings
+        sdk = await self._in_thread(_warm_session, settings.aws_profile, service)
+        sdk.register_component("credential_provider", _Provider(self))
+        client = await self._stack.enter_async_context(
+            sdk.create_client(
+                service,
+                region_name=self.region,
+                endpoint_url=endpoint or (settings.endpoint if service == "s3" else None),
+                verify=settings.ca_file if settings.verify else False,
+                config=_config(settings, self._profile, longest_wait=_LONG_POLL if service == "sqs" else 0),
+            )
+        )
+        if service == "s3":
+            from botocore.handlers import add_expect_header
+
+            # With `Expect: 100-continue` a server that reads and does not answer is waited for without end.
+            client.meta.events.unregister("before-call.s3", add_expect_header)
+        return client
+
+    async def close(self) -> None:
+        """Close the clients and give up what is being fetched; idempotent."""
+        self._closed = True
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait({self._fetching})
+        async with self._lock:
+            self._clients.clear()
+            await self._stack.aclose()
+
+
+class _Provider:
+    """Gives the SDK's clients the credentials of a session, in the place of the SDK's own chain."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def load_credentials(self) -> Any:
+        from aiobotocore.credentials import AioCredentials
+        from botocore.credentials import ReadOnlyCredentials
+
+        session = self._session
+
+        class Shared(AioCredentials):  # type: ignore[misc]
+            async def get_frozen_credentials(self) -> Any:
+                found = await session.credentials()
+                return found and ReadOnlyCredentials(found.access_key, found.secret_key, found.token, None)
+
+        found = await session.credentials()
+        return found and Shared(found.access_key, found.secret_key, found.token)
+
+
+# What runs in threads
+
+
+def _sdk_session(aws_profile: str | None) -> Any:
+    from aiobotocore.session import AioSession
+
+    sdk = AioSession(profile=aws_profile)
+    sdk.register_component("data_loader", _loader(sdk.get_config_variable("data_path")))
+    return sdk
+
+
+@cache
+def _loader(data_path: str | None) -> Any:
+    """Return what reads the SDK's models, each of which it then keeps: that takes a tenth of a second."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
+
+
+def _warm_session(aws_profile: str | None, service: str) -> Any:
+    """Return a session that has read what it will need: making clients of it does no I/O."""
+    import aiobotocore.config  # noqa: F401 - it takes its time, too
+
+    sdk = _sdk_session(aws_profile)
+    sdk.warm_up_loader_caches(service)
+    sdk.get_scoped_config()
+    return sdk
+
+
+def _configured_region(aws_profile: str | None) -> str | None:
+    region: str | None = _sdk_session(aws_profile).get_config_variable("region")
+    return region
+
+
+def _suffix_of(region: str) -> str:
+    """Return the DNS suffix of the partition that a region belongs to, as the SDK knows it."""
+    partitions = _sdk_session(None).get_component("data_loader").load_data("partitions")["partitions"]
+    found = next((p for p in partitions if region in p["regions"] or re.match(p["regionRegex"], region)), partitions[0])
+    suffix: str = found["outputs"]["dnsSuffix"]
+    return suffix
+
+
+def _ask(aws_profile: str | None, source: Any) -> Any:
+    """Return the credentials that a source has now, with the source; without one, look through the chain."""
+
+    async def ask() -> tuple[Any, Any]:
+        asked = source if source is not None else await _sdk_session(aws_profile).get_credentials()
+        if asked is None:
+            raise UnauthenticatedError(
+                "no credentials were found: put them into the DSN, s3://key:secret@region/, or into the environment "
+                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add anonymous=1"
+            )
+        return asked, await asked.get_frozen_credentials()
+
+    return asyncio.run(ask())
+
+
+def _config(settings: S3Settings, profile: Profile, *, longest_wait: float) -> Any:
+    from aiobotocore.config import AioConfig
+    from botocore import UNSIGNED
+
+    styles = {"path": "path", "virtual": "virtual", "auto": "path" if profile.path_style else "auto"}
+    return AioConfig(
+        signature_version=UNSIGNED if settings.anonymous else None,
+        s3={"addressing_style": styles[settings.addressing]},
+        use_dualstack_endpoint=settings.dualstack,
+        use_fips_endpoint=settings.fips,
+        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        connect_timeout=settings.connect_timeout,
+        read_timeout=max(settings.idle_timeout, longest_wait),
+        max_pool_connections=min(settings.connections, 10),
+        proxies=None if settings.proxy is None else {"http": settings.proxy, "https": settings.proxy},
+        # Other services refuse the trailing checksums (https://github.com/boto/boto3/issues/4398).
+        request_checksum_calculation="when_supported" if profile.name == "aws" else "when_required",
+        response_checksum_validation="when_required",
+        # The DSN says where the service is; AWS_ENDPOINT_URL would lead this client elsewhere than our own requests.
+        ignore_configured_endpoint_urls=True,
+    )

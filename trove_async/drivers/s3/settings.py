@@ -1,0 +1,378 @@
+"""What an S3 DSN says: ``s3://[key:secret@]region/bucket?endpoint=…``."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from binascii import Error as Base64Error
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+from urllib.parse import SplitResult, urlsplit
+
+from trove_async.driver import Condition, OpenOptions
+from trove_async.drivers.s3.names import check_bucket
+from trove_async.drivers.s3.profiles import CHECKSUMS, REGION, Profile, adapt, parse_conditions, profile_for
+from trove_async.dsn import DSN, Settings
+from trove_async.errors import InvalidBucketNameError, InvalidDSNError
+
+__all__ = ["Addressing", "Encryption", "S3Settings", "Watching"]
+
+Addressing = Literal["auto", "path", "virtual"]
+"""Where the bucket stands in URLs: in the path, in the host's name, or as the service and the name call for."""
+
+Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
+"""What encrypts at rest; the names are those of the header ``x-amz-server-side-encryption``."""
+
+Watching = Literal["poll", "sqs"]
+"""Where events come from: comparing listings, or a queue that the bucket sends them to."""
+
+Headers = list[tuple[str, str]]
+
+PART_SIZE: Final = 8 * 1024 * 1024
+
+_SIGNING_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """The parameters of ``s3://``.
+
+    Attributes:
+        region: of the DSN's host; None for that of ``AWS_REGION``, ``AWS_DEFAULT_REGION`` or the credentials
+            profile, and at last us-east-1.
+        bucket: the default bucket; None for none.
+        endpoint: the URL of a service that is not Amazon's, with a path where it has one; None for Amazon's.
+        access_key, secret_key, session_token: None for the credential chain of the AWS SDKs.
+        anonymous: whether requests are sent without a signature.
+        aws_profile: the section of ``~/.aws/config`` and ``~/.aws/credentials``; None for ``AWS_PROFILE``.
+        profile: the name of the `Profile`; None for the one that fits the endpoint.
+        addressing: where the bucket stands in URLs.
+        signed_payload: whether bodies are hashed and the hash is signed; None for only where the
+            connection is not encrypted.
+        checksum: sent with bodies; None for the profile's.
+        conditions: those that the server honours; None for the profile's.
+        part_size: bytes of a part of an upload; what is no larger is put in one request.
+        min_part_size: bytes of the smallest part that the server takes; None for the profile's.
+        max_copy_size: bytes of an object that is copied in one request; None for the profile's.
+        part_concurrency: how many parts of one upload are under way at once.
+        connections: how many there are at most.
+        pool_timeout: seconds to wait for a free one.
+        connect_timeout: seconds.
+        idle_timeout: seconds without progress.
+        attempts: of each request, the first one included.
+        proxy: ``http://[user:password@]host:port``; None for none.
+        ca_file: certificates of authorities to trust, in PEM; None for those of the system.
+        verify: whether certificates are checked.
+        sse, sse_kms_key: encryption at rest with the service's keys, or with that key of KMS.
+        sse_customer_key: a key of 32 bytes in base64, with which objects are written and read.
+        requester_pays: whether we pay for reading the buckets of others.
+        storage_class: of what is written, where the call names none.
+        accelerate, dualstack, fips: which of Amazon's endpoints is used.
+        watch: where events come from; None for polling.
+        queue: name or URL of the SQS queue; ``{bucket}`` in it stands for the bucket's name.
+        queue_endpoint: the URL of SQS; None for Amazon's.
+        watch_setup: whether watching creates the queue, its policy and the bucket's notification.
+    """
+
+    region: str | None
+    bucket: str | None
+    endpoint: str | None
+    access_key: str | None
+    secret_key: str | None = field(repr=False)
+    session_token: str | None = field(repr=False)
+    anonymous: bool
+    aws_profile: str | None
+    profile: str | None
+    addressing: Addressing
+    signed_payload: bool | None
+    checksum: str | None
+    conditions: frozenset[Condition] | None
+    part_size: int
+    min_part_size: int | None
+    max_copy_size: int | None
+    part_concurrency: int
+    connections: int
+    pool_timeout: float
+    connect_timeout: float
+    idle_timeout: float
+    attempts: int
+    proxy: str | None = field(repr=False)
+    ca_file: str | None
+    verify: bool
+    sse: Encryption | None
+    sse_kms_key: str | None
+    sse_customer_key: str | None = field(repr=False)
+    requester_pays: bool
+    storage_class: str | None
+    accelerate: bool
+    dualstack: bool
+    fips: bool
+    watch: Watching | None
+    queue: str | None
+    queue_endpoint: str | None
+    watch_setup: bool
+
+    @classmethod
+    def of(cls, dsn: DSN, options: OpenOptions) -> S3Settings:
+        """Read a DSN.
+
+        Raises:
+            InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
+        """
+        settings = Settings(dsn, options.settings)
+        part_size = settings.integer("part_size", PART_SIZE, minimum=1)
+        conditions = settings.text("conditions")
+        access_key, secret_key = _keys(dsn, settings)
+        result = cls(
+            region=dsn.host or None,
+            bucket=_bucket(dsn),
+            endpoint=_endpoint(settings.text("endpoint")),
+            access_key=access_key,
+            secret_key=secret_key,
+            session_token=settings.text("session_token"),
+            anonymous=settings.flag("anonymous", False),
+            aws_profile=settings.text("aws_profile"),
+            profile=settings.text("profile"),
+            addressing=_choice(settings, "addressing", get_args(Addressing), "auto"),
+            signed_payload=_signed(settings),
+            checksum=_choice(settings, "checksum", CHECKSUMS),
+            conditions=None if conditions is None else parse_conditions(conditions),
+            part_size=part_size,
+            min_part_size=_optional(settings, "min_part_size"),
+            max_copy_size=_optional(settings, "max_copy_size"),
+            part_concurrency=settings.integer("part_concurrency", 8, minimum=1),
+            connections=settings.integer("connections", 100, minimum=1),
+            pool_timeout=settings.seconds("pool_timeout", 60),
+            connect_timeout=settings.seconds("connect_timeout", 10),
+            idle_timeout=settings.seconds("idle_timeout", 60),
+            attempts=settings.integer("attempts", 5, minimum=1),
+            proxy=_proxy(settings.text("proxy")),
+            ca_file=settings.text("ca_file"),
+            verify=settings.flag("verify", True),
+            sse=_choice(settings, "sse", get_args(Encryption)),
+            sse_kms_key=settings.text("sse_kms_key"),
+            sse_customer_key=_customer_key(settings.text("sse_customer_key")),
+            requester_pays=settings.flag("requester_pays", False),
+            storage_class=settings.text("storage_class"),
+            accelerate=settings.flag("accelerate", False),
+            dualstack=settings.flag("dualstack", False),
+            fips=settings.flag("fips", False),
+            watch=_choice(settings, "watch", get_args(Watching)),
+            queue=settings.text("queue"),
+            queue_endpoint=_endpoint(settings.text("queue_endpoint")),
+            watch_setup=settings.flag("watch_setup", False),
+        )
+        settings.finish()
+        result._check(dsn)
+        return result
+
+    def dialect(self) -> Profile:
+        """Return the profile, with the conditions and the checksum that the DSN names in place of its own."""
+        return adapt(
+            profile_for(self.endpoint, self.profile),
+            conditions=self.conditions,
+            checksum=self.checksum,
+            min_part_size=self.min_part_size,
+            max_copy_size=self.max_copy_size,
+        )
+
+    def signs_payload(self, scheme: str) -> bool:
+        """Say whether bodies are hashed for the signature; TLS protects them where it is used."""
+        return scheme == "http" if self.signed_payload is None else self.signed_payload
+
+    def encryption_headers(self) -> Headers:
+        """Return what a write says about encryption at rest."""
+        if self.sse is None:
+            return self.customer_key_headers()
+        headers = [("x-amz-server-side-encryption", str(self.sse))]
+        if self.sse_kms_key is not None:
+            headers.append(("x-amz-server-side-encryption-aws-kms-key-id", self.sse_kms_key))
+        return headers
+
+    def customer_key_headers(self, *, source: bool = False) -> Headers:
+        """Return what a read says of the customer's key, or, for the ``source`` of it, a copy; empty without one."""
+        if self.sse_customer_key is None:
+            return []
+        digest = hashlib.md5(base64.b64decode(self.sse_customer_key), usedforsecurity=False).digest()
+        prefix = "x-amz-copy-source-server-side" if source else "x-amz-server-side"
+        return [
+            (f"{prefix}-encryption-customer-algorithm", "AES256"),
+            (f"{prefix}-encryption-customer-key", self.sse_customer_key),
+            (f"{prefix}-encryption-customer-key-md5", base64.b64encode(digest).decode()),
+        ]
+
+    def _check(self, dsn: DSN) -> None:
+        self.dialect()
+        self._check_place(dsn)
+        self._check_credentials()
+        self._check_sizes()
+        self._check_encryption()
+        self._check_watch()
+        self._check_bucket()
+        if self.ca_file is not None and not self.verify:
+            _contradict("ca_file", "verify=0", "certificates are checked or they are not")
+
+    def _check_place(self, dsn: DSN) -> None:
+        region = self.region
+        if region is not None and (dsn.port is not None or "." in region or region == "localhost"):
+            host = region if dsn.port is None else f"{region}:{dsn.port}"
+            raise InvalidDSNError(
+                f"{host!r} stands where the region does; write s3://us-east-1/bucket?endpoint=http://{host}"
+            )
+        if dsn.port is not None:
+            raise InvalidDSNError("an s3 DSN has no port; give endpoint=http://host:port")
+        if self.endpoint is None:
+            self._check_amazon()
+            return
+        if region is not None and not _SIGNING_REGION.fullmatch(region):
+            raise InvalidDSNError(f"{region!r} is no region: it has letters, digits, '-' and '_'")
+        for name in ("accelerate", "dualstack", "fips"):
+            if getattr(self, name):
+                _contradict(name, "endpoint", "it chooses one of Amazon's endpoints")
+
+    def _check_amazon(self) -> None:
+        if self.region is not None and not REGION.fullmatch(self.region):
+            raise InvalidDSNError(
+                f"{self.region!r} is no region of Amazon's: an s3 DSN is s3://region/bucket, "
+                "and s3:///bucket takes the region from the environment"
+            )
+        if self.profile not in (None, "aws"):
+            raise InvalidDSNError(f"profile={self.profile} needs the endpoint of the service; give endpoint=https://…")
+        if self.accelerate and self.addressing == "path":
+            _contradict("accelerate", "addressing=path", "accelerated buckets are named in the host")
+        if self.accelerate and self.fips:
+            _contradict("accelerate", "fips", "there is no such endpoint")
+
+    def _check_credentials(self) -> None:
+        given = [name for name in ("access_key", "secret_key", "session_token") if getattr(self, name) is not None]
+        if self.aws_profile is not None:
+            given.append("aws_profile")
+        if self.anonymous and given:
+            _contradict("anonymous", given[0], "there is nothing to sign with it")
+        if self.aws_profile is not None and len(given) > 1:
+            _contradict("aws_profile", given[0], "give the credentials once")
+        if (self.access_key is None) != (self.secret_key is None):
+            raise InvalidDSNError("access_key and secret_key belong together; give both, as in s3://key:secret@region/")
+        if self.session_token is not None and self.access_key is None:
+            raise InvalidDSNError("session_token belongs to access_key and secret_key; give all three")
+
+    def _check_bucket(self) -> None:
+        if self.bucket is None:
+            return
+        try:
+            check_bucket(self.bucket, self.dialect())
+        except InvalidBucketNameError as error:
+            raise InvalidDSNError(error.message) from None
+        if self.accelerate and "." in self.bucket:
+            _contradict("accelerate", f"bucket {self.bucket!r}", "accelerated buckets have no dots in their names")
+
+    def _check_sizes(self) -> None:
+        profile = self.dialect()
+        if not profile.min_part_size <= self.part_size <= profile.max_part_size:
+            raise InvalidDSNError(
+                f"part_size is {self.part_size}; profile {profile.name!r} has parts of "
+                f"{profile.min_part_size} to {profile.max_part_size} bytes"
+            )
+
+    def _check_encryption(self) -> None:
+        if self.sse is not None and self.sse_customer_key is not None:
+            _contradict("sse", "sse_customer_key", "an object is encrypted with one key")
+        if self.sse_kms_key is not None and (self.sse is None or self.sse == "AES256"):
+            given = "a missing sse" if self.sse is None else f"sse={self.sse}"
+            _contradict("sse_kms_key", given, "it needs sse=aws:kms")
+
+    def _check_watch(self) -> None:
+        if self.watch == "sqs":
+            if self.queue is None:
+                raise InvalidDSNError("watch=sqs needs a queue; give its name or URL as queue=…")
+            if not self.dialect().queues:
+                raise InvalidDSNError(f"services of profile {self.dialect().name!r} send no events to SQS queues")
+            return
+        for name in ("queue", "queue_endpoint", "watch_setup"):
+            if getattr(self, name):
+                given = "a missing watch" if self.watch is None else f"watch={self.watch}"
+                _contradict(name, given, "it needs watch=sqs")
+
+
+def _optional(settings: Settings, name: str) -> int | None:
+    value = settings.integer(name, 0)
+    return value or None
+
+
+def _contradict(one: str, other: str, reason: str) -> None:
+    raise InvalidDSNError(f"{one} and {other} contradict each other: {reason}")
+
+
+def _bucket(dsn: DSN) -> str | None:
+    name = dsn.path.removeprefix("/").removesuffix("/")
+    if not name:
+        return None
+    if "/" in name:
+        raise InvalidDSNError(f"the path of an s3 DSN is a bucket's name alone, not {dsn.path!r}")
+    return name
+
+
+def _keys(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
+    access_key, secret_key = settings.text("access_key"), settings.text("secret_key")
+    if dsn.user is None:
+        return access_key, secret_key
+    for name, value in (("access_key", access_key), ("secret_key", secret_key)):
+        if value is not None:
+            _contradict(name, "the DSN's user", "give the credentials once")
+    if not dsn.user or not dsn.password:
+        raise InvalidDSNError("the access key and the secret key belong together: s3://key:secret@region/")
+    return dsn.user, dsn.password
+
+
+def _endpoint(text: str | None) -> str | None:
+    if text is None:
+        return None
+    url = _url("endpoint", text, ("http", "https"))
+    if url.username is not None:
+        raise InvalidDSNError("the endpoint holds a user; credentials stand in the DSN: s3://key:secret@region/")
+    if url.query or url.fragment:
+        raise InvalidDSNError("the endpoint is a URL without '?' and '#'")
+    return text.rstrip("/")
+
+
+def _proxy(text: str | None) -> str | None:
+    if text is not None:
+        _url("proxy", text, ("http",))
+    return text
+
+
+def _url(name: str, text: str, schemes: tuple[str, ...]) -> SplitResult:
+    # The URL is not shown: it may hold a password.
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise InvalidDSNError(f"the {name} is no URL; write {name}={schemes[0]}://host:port") from None
+    if url.scheme not in schemes or not url.hostname or port == 0 or any(c.isspace() for c in text):
+        raise InvalidDSNError(f"the {name} is a URL that begins with {' or '.join(f'{s}://' for s in schemes)}")
+    return url
+
+
+def _choice(settings: Settings, name: str, choices: tuple[Any, ...], default: str | None = None) -> Any:
+    value = settings.text(name, default)
+    if value is not None and value not in choices:
+        raise InvalidDSNError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def _signed(settings: Settings) -> bool | None:
+    payload = _choice(settings, "payload", ("signed", "unsigned"))
+    return None if payload is None else payload == "signed"
+
+
+def _customer_key(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        size = len(base64.b64decode(text, validate=True))
+    except (Base64Error, ValueError):
+        raise InvalidDSNError("sse_customer_key is not base64") from None
+    if size != 32:
+        raise InvalidDSNError(f"sse_customer_key is a key of 32 bytes in base64, not of {size}")
+    return text

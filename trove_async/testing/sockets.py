@@ -1,0 +1,264 @@
+"""Sockets as the proxies of this package need them: where each byte, end and reset is under control.
+
+asyncio's transports read ahead, hold bytes back and close when they see fit; here the proxies own the sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import select
+import socket
+import struct
+import sys
+import termios
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self
+
+__all__ = ["CHUNK", "HangUp", "Listener", "Turns", "connect", "delivered", "finish", "reset", "send_some"]
+
+CHUNK: Final = 65536
+_HOST: Final = "127.0.0.1"
+_BACKLOG: Final = 128
+_DELIVERY_POLL: Final = 0.001
+_DELIVERY_GRACE: Final = 0.01
+
+
+class Turns:
+    """Counts occasions: lets ``skip`` of them pass, takes ``times`` (None for all), and no more."""
+
+    def __init__(self, skip: int, times: int | None) -> None:
+        self._skip = skip
+        self._times = times
+        self._met = 0
+
+    def take(self) -> bool:
+        """Count an occasion, and tell whether it is to be taken."""
+        self._met += 1
+        return self._met > self._skip and (self._times is None or self._met <= self._skip + self._times)
+
+
+class Listener(ABC):
+    """Listens on a free port of 127.0.0.1 while open, and owns the task of each connection.
+
+    Closing it ends all of them and releases every socket, whatever they are waiting for. All run below one task that
+    belongs to the object, not to a block, so that a fixture may close it from another task than the one that opened it.
+
+    Attributes:
+        host: ``127.0.0.1``.
+        port: the port; the same for as long as it is open.
+    """
+
+    host: str = _HOST
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._socket: socket.socket | None = None
+        self._root: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    @abstractmethod
+    def _admit(self, client: socket.socket) -> tuple[Coroutine[Any, Any, None], Callable[[], None]]:
+        """Return what serves a new connection, and what releases its sockets when that is over or never began."""
+
+    def url(self, path: str = "", *, scheme: str = "http") -> str:
+        """Return the URL under which clients find it."""
+        return f"{scheme}://{self.host}:{self.port}{path}"
+
+    async def __aenter__(self) -> Self:
+        if self._root is not None:
+            raise RuntimeError("it is open already")
+        self._socket = _bound(0)
+        self.port = self._socket.getsockname()[1]
+        self._socket.listen(_BACKLOG)
+        serving = asyncio.Event()
+        self._root = asyncio.create_task(self._serve(serving))
+        try:
+            await serving.wait()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all connections; idempotent.
+
+        Nothing is waited for but turns of the loop, so a cancellation is passed on only once all is closed.
+        """
+        root, self._root = self._root, None
+        if root is None:
+            return
+        root.cancel()
+        cancelled: asyncio.CancelledError | None = None
+        while not root.done():
+            try:
+                await asyncio.wait({root})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if cancelled is not None:
+            raise cancelled
+        if not root.cancelled():
+            root.result()  # it ends by being cancelled, or by an error of the proxy's own
+
+    async def _serve(self, serving: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as self._group:
+            self._watch()
+            serving.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._unwatch()  # a group that is ending must get no more tasks
+
+    def _watch(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _unwatch(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+
+    def _stop_listening(self) -> None:
+        assert self._socket is not None, "it is not open"
+        self._unwatch()
+        self._socket.close()
+        self._socket = _bound(self.port)  # bound, so that nobody else gets the port
+
+    def _listen_again(self) -> None:
+        if self._socket is not None:
+            self._socket.listen(_BACKLOG)
+            self._watch()
+
+    def _accept(self) -> None:
+        assert self._socket is not None
+        assert self._group is not None
+        try:
+            client, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        _prepare(client)
+        work, release = self._admit(client)
+        # A task that is cancelled before its first step runs none of its code: its callbacks are what always runs.
+        self._group.create_task(work).add_done_callback(lambda _: release())
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setblocking(False)
+    listener.bind((_HOST, port))
+    return listener
+
+
+def _prepare(connected: socket.socket) -> None:
+    connected.setblocking(False)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def connect(host: str, port: int) -> socket.socket:
+    """Connect to the first of a host's addresses that answers.
+
+    Raises:
+        OSError: none does; the error of the last.
+    """
+    loop = asyncio.get_running_loop()
+    failure = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connected = socket.socket(family, kind, protocol)
+        try:
+            connected.setblocking(False)
+            await loop.sock_connect(connected, address)
+            _prepare(connected)
+        except OSError as error:
+            connected.close()
+            failure = error
+        except BaseException:
+            connected.close()
+            raise
+        else:
+            return connected
+    raise failure
+
+
+async def send_some(sink: socket.socket, data: memoryview) -> int:
+    """Send what the socket takes at once, and return how much that was; if nothing, wait until it may take more."""
+    try:
+        return sink.send(data)
+    except BlockingIOError:
+        loop = asyncio.get_running_loop()
+        writable = asyncio.Event()
+        loop.add_writer(sink, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(sink)
+        return 0
+
+
+async def delivered(sink: socket.socket) -> None:
+    """Wait until the peer has acknowledged all that was sent, or is gone.
+
+    Linux tells how much is outstanding (SIOCOUTQ, tcp(7)), and nothing tells when that changes. Elsewhere this waits
+    for a moment.
+    """
+    if sys.platform != "linux":
+        await asyncio.sleep(_DELIVERY_GRACE)
+        return
+    while sink.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+        outstanding: int = struct.unpack("i", fcntl.ioctl(sink, termios.TIOCOUTQ, b"\0" * 4))[0]
+        if outstanding == 0:
+            return
+        await asyncio.sleep(_DELIVERY_POLL)
+
+
+async def finish(connected: socket.socket, heard: Callable[[bytes], object] = lambda data: None) -> None:
+    """Send an end, then read and drop what the peer still sends until it has ended as well."""
+    loop = asyncio.get_running_loop()
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_WR)
+        while data := await loop.sock_recv(connected, CHUNK):
+            heard(data)
+
+
+def reset(connected: socket.socket) -> None:
+    """Close with a TCP reset (SO_LINGER of 0 seconds, socket(7)); nothing if it is closed."""
+    if connected.fileno() == -1:
+        return
+    with suppress(OSError):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connected.close()
+
+
+class HangUp:
+    """Calls back, once, when the peer of a socket has ended or reset, also if bytes before that are unread.
+
+    asyncio watches for bytes alone; an epoll of its own can be watched by the loop (EPOLLRDHUP, epoll_ctl(2)). Where
+    there is no epoll it never calls.
+    """
+
+    def __init__(self, connected: socket.socket, callback: Callable[[], object]) -> None:
+        self._callback = callback
+        if sys.platform == "linux":
+            self._epoll = select.epoll()
+            self._epoll.register(connected, select.EPOLLRDHUP)
+            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._hung_up)
+
+    def _hung_up(self) -> None:
+        self.close()
+        self._callback()
+
+    def close(self) -> None:
+        """Watch no more; idempotent."""
+        if sys.platform == "linux" and not self._epoll.closed:
+            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+            self._epoll.close()

@@ -1,0 +1,155 @@
+"""The small XML of the cloud services: answers read into elements without namespaces, and small documents written.
+
+Only what such a service says is accepted: UTF-8 without a document type, so that no entity can be declared, and none
+expanded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+from xml.etree.ElementTree import Element, ParseError, XMLParser
+from xml.parsers import expat
+
+from trove_async.errors import BackendError, InvalidKeyError
+
+__all__ = ["Children", "can_hold", "document", "parse", "parse_time", "text"]
+
+Children: TypeAlias = "Iterable[tuple[str, str | int | Children]]"
+"""Elements in their order: each a name, and its text, number, truth, or children."""
+
+# https://www.w3.org/TR/xml/#charsets
+_INVALID: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SPECIAL: Final = re.compile(f"[&<>\r]|{_INVALID.pattern}")
+# A parser reads a bare carriage return as a line feed (https://www.w3.org/TR/xml/#sec-line-ends).
+_ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
+
+_ROOT_NAMESPACE: Final = re.compile(rb"""\A((?:<\?xml[^>]*>)?\s*<\w+) xmlns=(?:"[^"<>]*"|'[^'<>]*')""")
+
+
+def parse(data: bytes) -> Element:
+    """Parse a document; namespaces are stripped from the names of its elements, not from attributes.
+
+    White space before the document is accepted, for a service may send it to keep a slow answer alive.
+
+    Raises:
+        BackendError: it is not well-formed XML in UTF-8, or it declares a document type.
+    """
+    data = data.lstrip()
+    # The parser turns to UTF-16 by itself, in which the search below would find nothing; XML in UTF-8 has no NUL.
+    if b"\0" in data:
+        raise BackendError("the backend answered with something that is not XML in UTF-8")
+    if b"<!DOCTYPE" in data:
+        _refuse_document_type(data)
+    # Names that need no namespace stripped cost half of what the others do.
+    data = _ROOT_NAMESPACE.sub(rb"\1", data, count=1)
+    # All of these services write UTF-8; a declared encoding that Python lacks would end in errors of other classes.
+    parser = XMLParser(encoding="utf-8")
+    try:
+        parser.feed(data)
+        root: Element = parser.close()
+    except ParseError as error:
+        raise BackendError(f"the backend answered with something that is not XML: {error}") from error
+    if b"xmlns" in data:
+        _strip_namespaces(root)
+    return root
+
+
+def _refuse_document_type(data: bytes) -> None:
+    """Raise if the document has a type; the words alone may stand in a comment or a CDATA section."""
+    parser = expat.ParserCreate("utf-8")
+    parser.StartDoctypeDeclHandler = _raise_document_type
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise BackendError(f"the backend answered with something that is not XML: {error}") from error
+
+
+def _raise_document_type(name: str, *_: object) -> None:
+    raise BackendError(f"the backend answered with a document type ({name[:40]}), which the XML of a service has not")
+
+
+class _LocalNames(dict[str, str]):
+    """Names without their namespace; a page has thousands of elements, and a dozen names."""
+
+    def __missing__(self, name: str) -> str:
+        local = self[name] = name.rpartition("}")[2]
+        return local
+
+
+def _strip_namespaces(root: Element) -> None:
+    names = _LocalNames()
+    for element in root.iter():
+        element.tag = names[element.tag]
+
+
+def text(element: Element, name: str, default: str | None = None) -> str | None:
+    """Return the text of the first child of that name: empty if the child is, the default if there is none."""
+    return element.findtext(name, default)
+
+
+def can_hold(value: str) -> bool:
+    """Tell whether XML 1.0 can hold the text: no control character but tab and line ends, no lone surrogate."""
+    return _INVALID.search(value) is None
+
+
+def document(root: str, children: Children, namespace: str | None = None) -> bytes:
+    """Build a document in UTF-8, without white space between its elements.
+
+    Args:
+        root: the name of its outermost element.
+        children: the elements in it; numbers are written in decimal, truth values as ``true`` and ``false``.
+        namespace: the default namespace, for all of them.
+
+    Raises:
+        InvalidKeyError: a text has characters that XML 1.0 cannot hold, escaped or not; the message names them.
+    """
+    attribute = "" if namespace is None else f' xmlns="{_escape(namespace, "xmlns").replace(chr(34), "&quot;")}"'
+    pieces = [f'<?xml version="1.0" encoding="UTF-8"?>\n<{root}{attribute}>']
+    _append(pieces, children)
+    pieces.append(f"</{root}>")
+    return "".join(pieces).encode()
+
+
+def _append(pieces: list[str], children: Children) -> None:
+    for name, value in children:
+        if isinstance(value, str):
+            pieces.append(f"<{name}>{_escape(value, name)}</{name}>")
+        elif isinstance(value, bool):
+            pieces.append(f"<{name}>{'true' if value else 'false'}</{name}>")
+        elif isinstance(value, int):
+            pieces.append(f"<{name}>{value}</{name}>")
+        else:
+            pieces.append(f"<{name}>")
+            _append(pieces, value)
+            pieces.append(f"</{name}>")
+
+
+def _escape(value: str, name: str) -> str:
+    if _SPECIAL.search(value) is None:
+        return value
+    invalid = sorted(set(_INVALID.findall(value)))
+    if invalid:
+        named = ", ".join(f"U+{ord(character):04X}" for character in invalid)
+        raise InvalidKeyError(f"XML 1.0 cannot hold {named}, which the {name} contains")
+    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], value)
+
+
+def parse_time(value: str) -> datetime:
+    """Parse a time of ISO 8601, such as ``2009-10-12T17:50:30.000Z``, into an aware one in UTC.
+
+    A time without an offset is in UTC; digits below the microsecond are dropped.
+
+    Raises:
+        BackendError: it is no such time.
+    """
+    try:
+        time = datetime.fromisoformat(value)
+        # The usual case: what `Z` becomes is this very object.
+        if time.tzinfo is UTC:
+            return time
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BackendError(f"the backend gave {value[:40]!r} for a time") from error
