@@ -262,3 +262,24 @@ async def test_a_driver_that_was_not_opened_can_be_closed(tmp_path: Path) -> Non
     await driver.close()
     with pytest.raises(ClosedError):
         await driver.ping()
+
+
+async def test_operations_that_wait_together_share_the_look_at_their_bucket(
+    store: trove.Trove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put("b", "k", b"data")
+    looks: list[str] = []
+    original = LocalFileSystem.lstat
+
+    async def lstat(self: LocalFileSystem, path: str) -> os.stat_result | None:
+        looks.append(path)
+        return await original(self, path)
+
+    monkeypatch.setattr(LocalFileSystem, "lstat", lstat)
+    assert await asyncio.gather(*(store.read("b", "k") for _ in range(50))) == [b"data"] * 50
+    assert 1 <= len(looks) < 50
+    # What comes later looks for itself.
+    await store.delete("b", "k")
+    await store.delete_bucket("b")
+    with pytest.raises(trove.BucketNotFoundError):
+        await store.read("b", "k")

@@ -83,6 +83,10 @@ class FileSystem(ABC):
     async def lstat(self, path: str) -> Stat | None:
         """Return the status of a file, None if there is none. Links are not followed."""
 
+    async def is_directory(self, path: str) -> bool:
+        """Tell whether there is a directory, as it was at any moment since the operation under way was asked for."""
+        return is_dir(await self.lstat(path))
+
     @abstractmethod
     async def exists(self, path: str) -> bool:
         """Tell whether there is anything of that name; for names that mostly are not there."""

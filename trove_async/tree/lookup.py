@@ -36,7 +36,7 @@ class Lookup:
 
     async def _find(self, bucket: str, key: str, probe: Callable[[str], Awaitable[R | None]]) -> tuple[str, R] | None:
         base = self._layout.bucket(bucket)
-        if not is_dir(await self._fs.lstat(base)):
+        if not await self._fs.is_directory(base):
             return None
         names = path_of(key)
         if len(names) > 1:
@@ -75,7 +75,7 @@ class Lookup:
             BackendError: a name of ours was taken by hand: ``a%D`` by a file, or ``a%F`` by a directory.
         """
         base = self._layout.bucket(bucket)
-        if not is_dir(await self._fs.lstat(base)):
+        if not await self._fs.is_directory(base):
             raise BucketNotFoundError(f"the bucket {bucket!r} does not exist", bucket=bucket)
         names = path_of(key)
         if len(names) > 1:

@@ -163,8 +163,15 @@ class LocalCore(Driver):
         discard: Callable[[R], object] | None = None,
     ) -> R:
         """Carry out an algorithm of the tree in one hop."""
+        pool = self._pool(slow)
+        number = self._fs.ask()
+
+        def operation(checkpoint: Checkpoint) -> R:
+            self._fs.begin(number)
+            return run_sync(work(checkpoint))
+
         try:
-            return await self._pool(slow).run(lambda checkpoint: run_sync(work(checkpoint)), discard=discard)
+            return await pool.run(operation, discard=discard)
         except OSError as error:
             if isinstance(error, TroveError):
                 raise

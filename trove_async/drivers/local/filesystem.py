@@ -7,6 +7,7 @@ import fcntl
 import os
 import secrets
 import stat
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,6 +18,7 @@ from typing import Final
 
 from trove_async.body import Chunk
 from trove_async.tree import DirEntry, FileSystem, Temporary
+from trove_async.tree.filesystem import is_dir
 from trove_async.tree.layout import STRIPES, Layout
 
 __all__ = ["LocalFileSystem"]
@@ -24,6 +26,7 @@ __all__ = ["LocalFileSystem"]
 _ATTRIBUTE: Final = "user.trove"
 _FICLONE: Final = 0x40049409
 """The ioctl that makes a file share another's blocks (Linux, ``FICLONE`` in ``linux/fs.h``)."""
+_DIRECTORIES: Final = 1000
 _COPY_STEP: Final = 64 * 1024 * 1024
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAMELESS: Final = getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_CLOEXEC
@@ -63,6 +66,9 @@ class LocalFileSystem(FileSystem):
         self._has_nameless = False
         self._stripes: list[_Stripe | None] = [None] * STRIPES
         self._stripes_lock = threading.Lock()
+        self._asked = 0
+        self._under_way = _UnderWay()
+        self._directories: dict[str, int] = {}
         _open.add(self)
 
     # Life
@@ -185,6 +191,31 @@ class LocalFileSystem(FileSystem):
             return os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def ask(self) -> int:
+        """Give the next operation its number, when it is asked for."""
+        self._asked += 1
+        return self._asked
+
+    def begin(self, number: int) -> None:
+        """Note which operation this thread carries out from now on."""
+        self._under_way.number = number
+
+    async def is_directory(self, path: str) -> bool:
+        """Tell whether there is a directory.
+
+        Operations that wait together share one look: what was seen after an operation was asked for is news to it,
+        though it be carried out later.
+        """
+        if self._directories.get(path, 0) >= self._under_way.number:
+            return True
+        asked = self._asked
+        found = is_dir(await self.lstat(path))
+        if found:
+            if len(self._directories) >= _DIRECTORIES:
+                self._directories.clear()
+            self._directories[path] = asked
+        return found
 
     async def exists(self, path: str) -> bool:
         """Tell whether there is anything of that name."""
@@ -402,6 +433,12 @@ class LocalFileSystem(FileSystem):
                     flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
                     found = self._stripes[stripe] = _Stripe(os.open(path, flags, 0o666))
         return found
+
+
+class _UnderWay(threading.local):
+    """The number of the operation that a thread carries out; outside of one, a number that nothing is news to."""
+
+    number: int = sys.maxsize
 
 
 class _Stripe(AbstractAsyncContextManager[None]):
