@@ -61,6 +61,13 @@ async def test_ceph_refuses_names_of_metadata_that_it_would_change() -> None:
         assert not await store.exists(bucket, "key")
 
 
+async def test_ceph_refuses_tags_of_an_upload_which_it_would_drop() -> None:
+    async with opened(ceph.dsn()) as (store, bucket):
+        with pytest.raises(trove.UnsupportedError, match="drop the tags"):
+            await store.initiate_multipart(bucket, "key", tags={"a": "1"})
+        assert await store.list_multipart_uploads(bucket) == []
+
+
 async def test_form_stores_what_its_policy_allows() -> None:
     async with opened(ceph.dsn()) as (store, bucket), httpx.AsyncClient() as browser:
         form = await store.presign_post(bucket, "posted.txt", max_size=10, min_size=2, content_type="text/plain")

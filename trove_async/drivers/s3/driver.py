@@ -46,7 +46,7 @@ from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.sqs import QueueWatcher, queue_of
 from trove_async.drivers.s3.uploads import PartSource, Uploads
 from trove_async.dsn import DSN
-from trove_async.errors import ClosedError
+from trove_async.errors import ClosedError, UnsupportedError
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
@@ -282,6 +282,10 @@ class S3Driver(Driver):
     async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
         """Begin an upload."""
         self._check_open()
+        if options.tags and not self._profile.tagging_header:
+            raise UnsupportedError(
+                f"services of profile {self._profile.name!r} drop the tags of an upload: set them when it is complete"
+            )
         return await self._uploads.initiate(bucket, key, options, options.checksum)
 
     async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
