@@ -43,11 +43,6 @@ BARE = {"head", "copy"}
 """Calls that begin with a HEAD, whose answer has no code and no message."""
 
 
-@pytest.fixture(params=["ceph", "moto"])
-def server(request: pytest.FixtureRequest) -> ServerName:
-    return request.param  # type: ignore[no-any-return]
-
-
 @pytest_asyncio.fixture
 async def bucket() -> AsyncIterator[str]:
     """Give a bucket with an object."""

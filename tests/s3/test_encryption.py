@@ -24,23 +24,6 @@ KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY = base64.b64encode(bytes(32)).decode()
 
 
-@pytest.fixture(params=["ceph", "moto"])
-def server(request: pytest.FixtureRequest) -> ServerName:
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest_asyncio.fixture
-async def bucket(server: ServerName) -> AsyncIterator[str]:
-    async with scratch(server) as name:
-        yield name
-
-
-@pytest_asyncio.fixture
-async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
-    async with AnsweringProxy(*address(server)) as proxy:
-        yield proxy
-
-
 @pytest_asyncio.fixture
 async def ceph_bucket() -> AsyncIterator[str]:
     async with scratch("ceph") as name:

@@ -4,55 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 
 import pytest
-import pytest_asyncio
 
 import trove_async as trove
-from tests.s3.stores import PART, ServerName, address, busy, opened, pattern, scratch
-from trove_async.drivers.s3 import client as client_module
+from tests.s3.stores import PART, ServerName, busy, opened, pattern
 from trove_async.testing.answers import Answer, AnsweringProxy, s3_error
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(params=["ceph", "moto"])
-def server(request: pytest.FixtureRequest) -> ServerName:
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest_asyncio.fixture
-async def bucket(server: ServerName) -> AsyncIterator[str]:
-    async with scratch(server) as name:
-        yield name
-
-
-@pytest_asyncio.fixture
-async def network(server: ServerName) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(*address(server), transcript=4096) as proxy:
-        yield proxy
-
-
-@pytest_asyncio.fixture
-async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
-    async with AnsweringProxy(*address(server)) as proxy:
-        yield proxy
-
-
-@pytest.fixture(autouse=True)
-def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Have no attempt wait, and keep what each would have waited."""
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep))
-    return waited
 
 
 def lines(proxy: FaultProxy) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 import trove_async as trove
-from tests.s3.stores import ServerName, address, busy, opened, scratch
+from tests.s3.stores import ServerName, busy, opened
 from trove_async.testing.answers import Answer, AnsweringProxy, s3_error
 
 pytestmark = pytest.mark.asyncio
@@ -49,23 +49,6 @@ ODD_KEYS = sorted(
     ],
     key=str.encode,
 )
-
-
-@pytest.fixture(params=["ceph", "moto"])
-def server(request: pytest.FixtureRequest) -> ServerName:
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest_asyncio.fixture
-async def bucket(server: ServerName) -> AsyncIterator[str]:
-    async with scratch(server) as name:
-        yield name
-
-
-@pytest_asyncio.fixture
-async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
-    async with AnsweringProxy(*address(server)) as proxy:
-        yield proxy
 
 
 async def fill(store: trove.Trove, bucket: str, keys: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import pytest_asyncio
 
 import trove_async as trove
 from tests.s3.stores import PART, ServerName, address, busy, opened, pattern, scratch
@@ -22,36 +21,7 @@ from trove_async.drivers.s3 import client as client_module
 from trove_async.drivers.s3.driver import S3Driver
 from trove_async.testing.answers import Answer, AnsweringProxy, SeenRequest, s3_error
 
-pytestmark = pytest.mark.asyncio
-
-
-@pytest.fixture(params=["ceph", "moto"])
-def server(request: pytest.FixtureRequest) -> ServerName:
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest_asyncio.fixture
-async def bucket(server: ServerName) -> AsyncIterator[str]:
-    async with scratch(server) as name:
-        yield name
-
-
-@pytest_asyncio.fixture
-async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
-    async with AnsweringProxy(*address(server)) as proxy:
-        yield proxy
-
-
-@pytest.fixture(autouse=True)
-def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Have no attempt wait, and keep what each would have waited."""
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep))
-    return waited
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 
 # A service that is busy

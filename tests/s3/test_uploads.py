@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import pytest_asyncio
 
 import trove_async as trove
-from tests.s3.stores import PART, ServerName, address, busy, opened, pattern, scratch
+from tests.s3.stores import PART, ServerName, address, busy, opened, pattern
 from trove_async.driver import OpenOptions
 from trove_async.drivers.s3 import uploads
 from trove_async.drivers.s3.profiles import PROFILES, Profile
@@ -27,23 +26,6 @@ pytestmark = pytest.mark.asyncio
 
 MIB = 1024 * 1024
 TIB = 1024**4
-
-
-@pytest.fixture(params=["ceph", "moto"])
-def server(request: pytest.FixtureRequest) -> ServerName:
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest_asyncio.fixture
-async def bucket(server: ServerName) -> AsyncIterator[str]:
-    async with scratch(server) as name:
-        yield name
-
-
-@pytest_asyncio.fixture
-async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
-    async with AnsweringProxy(*address(server)) as proxy:
-        yield proxy
 
 
 async def stream(data: bytes, size: int = 50_000) -> AsyncIterator[bytes]:

@@ -1,0 +1,49 @@
+"""The servers, each with a bucket of the test's own, and what can be put before them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import pytest
+import pytest_asyncio
+
+from tests.s3.stores import ServerName, address, scratch
+from trove_async.drivers.s3 import client as client_module
+from trove_async.testing.answers import AnsweringProxy
+from trove_async.testing.proxy import FaultProxy
+
+
+@pytest.fixture(params=["ceph", "moto"])
+def server(request: pytest.FixtureRequest) -> ServerName:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest_asyncio.fixture
+async def bucket(server: ServerName) -> AsyncIterator[str]:
+    async with scratch(server) as name:
+        yield name
+
+
+@pytest_asyncio.fixture
+async def network(server: ServerName) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(*address(server), transcript=4096) as proxy:
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
+    async with AnsweringProxy(*address(server)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Have no attempt wait, and keep what each would have waited."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep))
+    return waited
