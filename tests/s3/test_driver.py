@@ -6,13 +6,18 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
 
 import trove_async as trove
+from tests.s3 import stores
 from tests.s3.harness import ceph, moto
+from tests.s3.stores import PART, address, scratch
+from trove_async.drivers.s3.driver import S3Driver
 from trove_async.drivers.s3.pages import parse_page
+from trove_async.testing.answers import AnsweringProxy
 
 pytestmark = pytest.mark.asyncio
 
@@ -107,3 +112,48 @@ async def test_page_with_a_prefix_that_xml_cannot_hold() -> None:
         "</Contents></ListBucketResult>".encode()
     )
     assert (page.cursor, [found.key for found in page.objects]) == (token, ["\uffff\x01"])
+
+
+async def test_conditions_that_s3_has_not_are_refused_before_an_upload_begins() -> None:
+    async with (
+        scratch("moto") as bucket,
+        AnsweringProxy(*address("moto")) as service,
+        stores.opened("moto", service.url(), conditions="all", max_copy_size=PART) as store,
+    ):
+        body = bytes(3 * PART)
+        info = await store.put(bucket, "key", body)
+        assert service.count("POST") == 2
+        for data in (body, chunks(body)):
+            with pytest.raises(trove.UnsupportedError, match="S3 has no condition"):
+                await store.put(bucket, "key", data, if_match="*")
+        with pytest.raises(trove.UnsupportedError, match="S3 has no condition"):
+            await store.copy(bucket, "key", bucket, "copy", if_none_match=info.etag)
+        assert service.count("POST") == 2
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 50_000):
+        yield data[start : start + 50_000]
+
+
+async def test_part_that_is_larger_than_the_service_takes_is_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(moto.dsn()) as (store, bucket):
+        driver = trove.unwrap(store.driver, S3Driver)
+        upload = await store.initiate_multipart(bucket, "key")
+        monkeypatch.setattr(driver, "_profile", replace(driver._profile, max_part_size=100_000))
+        with pytest.raises(trove.InvalidPartError, match="100000"):
+            await store.upload_part(bucket, "key", upload, 1, chunks(bytes(100_001)))
+        assert await store.list_parts(bucket, "key", upload) == []
+        assert (await store.upload_part(bucket, "key", upload, 1, chunks(bytes(100_000)))).size == 100_000
+        await store.abort_multipart(bucket, "key", upload)
+
+
+@pytest.mark.parametrize("limit", ["", "&max_copy_size=65536"], ids=["whole", "in parts"])
+@pytest.mark.parametrize("target", ["key", "copy"])
+async def test_copy_keeps_the_checksum_however_it_is_made(target: str, limit: str) -> None:
+    async with opened(ceph.dsn() + limit) as (store, bucket):
+        info = await store.put(bucket, "key", bytes(200_000), checksum="sha256", metadata={"a": "b"})
+        copied = await store.copy(bucket, "key", bucket, target)
+        found = await store.head(bucket, target)
+        assert (copied.checksums, found.checksums) == (info.checksums, info.checksums)
+        assert (copied.metadata, found.metadata) == ({"a": "b"}, {"a": "b"})

@@ -130,10 +130,7 @@ class ReadVerbs(Lifetime):
                 )
             if options.range is not None and options.range.empty:
                 return b""
-        if options is _GET:
-            reader = self._adopt(await self._run("read", bucket, key, self._driver.get(bucket, key, options)))
-        else:
-            reader = await self._open_reader("read", bucket, key, options)
+        reader = await self._open_reader("read", bucket, key, options)
         if reader.buffered:
             return await reader.read()
         async with reader:

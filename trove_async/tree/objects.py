@@ -170,7 +170,7 @@ class Objects:
         if settings.versioning is VersioningStatus.ENABLED:
             attributes = with_changes(attributes, version_id=new_version_id(now))
         status = await self._fs.set_time(temporary.handle, now)
-        attached = attributes is NONE or await self._records.attach(temporary.handle, status, attributes)
+        attached = await self._records.attach(temporary.handle, status, attributes)
         await self._fs.sync(temporary.handle)
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             path, current = await self._lookup.locate(bucket, key)
@@ -178,10 +178,8 @@ class Objects:
             if before is not None:
                 await before()
             checkpoint()
-            kept = False
-            if settings.versioning is not VersioningStatus.UNVERSIONED:
-                found = None if current is None else (path, current)
-                kept = await self._keep_current(bucket, key, settings, found, checkpoint)
+            found = None if current is None else (path, current)
+            kept = await self._keep_current(bucket, key, settings, found, checkpoint)
             if not attached:
                 await self._records.write_sidecar(bucket, key, status, attributes)
             try:

@@ -214,7 +214,7 @@ class Client:
                 call.query,
                 headers,
                 call.payload,
-                time.time() + self._skew,
+                self.now,
             )
         target = f"{path}?{call.query}" if call.query else path
         return await self._transport.send(place.origin, call.method, target, headers, call.body)

@@ -11,7 +11,7 @@ from trove_async.checksums import Checksum
 from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, PutOptions
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.control import Control
-from trove_async.drivers.s3.headers import etag_of
+from trove_async.drivers.s3.headers import etag_of, version_of
 from trove_async.drivers.s3.objects import Objects, condition_error
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.settings import S3Settings
@@ -63,17 +63,23 @@ class Copies:
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
         """Copy an object."""
+        conditions = CompleteOptions(if_match=options.if_match, if_none_match=options.if_none_match)
+        self._objects.write_conditions(conditions.if_match, conditions.if_none_match)
         source = await self._source(src_bucket, src_key, options)
+        named = self._source_headers(source, src_bucket, src_key, options)
+        in_parts = source.size > self._limit
         described = options.replace
-        if described is None and (src_bucket, src_key) == (dst_bucket, dst_key):
-            # S3 refuses to copy an object onto itself unless something is to change; the description may be "changed".
+        # An upload begins with the description. And S3 refuses to copy an object onto itself unless something is to
+        # change; the description may be "changed".
+        if described is None and (in_parts or (src_bucket, src_key) == (dst_bucket, dst_key)):
             described = _described(source, await self._tags(src_bucket, src_key, options.source_version_id))
         try:
-            if source.size > self._limit:
-                return await self._copy_in_parts(source, src_bucket, src_key, dst_bucket, dst_key, described, options)
-            return await self._copy_whole(source, src_bucket, src_key, dst_bucket, dst_key, described, options)
+            if in_parts:
+                assert described is not None
+                return await self._copy_in_parts(source, named, dst_bucket, dst_key, described, conditions)
+            return await self._copy_whole(source, named, dst_bucket, dst_key, described, conditions)
         except PreconditionFailedError as error:
-            raise condition_error(error, CompleteOptions(if_none_match=options.if_none_match)) from error
+            raise condition_error(error, conditions) from error
         except ObjectNotFoundError as error:
             raise ObjectNotFoundError("the source was deleted meanwhile", bucket=src_bucket, key=src_key) from error
 
@@ -103,32 +109,32 @@ class Copies:
     async def _copy_whole(
         self,
         source: ObjectInfo,
-        src_bucket: str,
-        src_key: str,
-        dst_bucket: str,
-        dst_key: str,
+        named: Headers,
+        bucket: str,
+        key: str,
         described: PutOptions | None,
-        options: CopyOptions,
+        conditions: CompleteOptions,
     ) -> ObjectInfo:
-        headers = self._source_headers(source, src_bucket, src_key, options) + self._objects.encryption
-        headers += self._objects.write_conditions(options.if_match, options.if_none_match)
+        headers = named + self._objects.encryption
+        headers += self._objects.write_conditions(conditions.if_match, conditions.if_none_match)
         if described is not None:
-            headers += self._objects.description(described)
+            headers += self._objects.description(described, _checksum_of(source))
             headers += [("x-amz-metadata-directive", "REPLACE")]
             if self._profile.tags:
                 headers += [("x-amz-tagging-directive", "REPLACE")]
-        elif (kept := self._kept_class(source)) is not None:
+        elif (kept := source.storage_class or self._settings.storage_class) is not None:
+            # A copy is in the default class unless the request names another.
             headers += [("x-amz-storage-class", kept)]
-        response, content = await self._client.document("PUT", dst_bucket, dst_key, headers=headers, writes=True)
+        response, content = await self._client.document("PUT", bucket, key, headers=headers, writes=True)
         if described is not None and described.tags and not self._profile.tagging_header:
-            await self._uploads.tag(dst_bucket, dst_key, described.tags)
+            await self._uploads.tag(bucket, key, described.tags)
         etag = text(parse(content), "ETag")
         if not etag:
             raise BackendError("the answer to a copy has no ETag: is the endpoint an S3 service?")
-        version_id = response.headers.get("x-amz-version-id")
+        version_id = version_of(response.headers)
         if version_id is None and not self._profile.copy_version_ids:
-            version_id = await self._version_of(dst_bucket, dst_key, etag_of(etag))
-        return self._copied(source, dst_key, described, etag_of(etag), version_id)
+            version_id = await self._version_of(bucket, key, etag_of(etag))
+        return self._copied(source, key, described, etag_of(etag), version_id)
 
     async def _version_of(self, bucket: str, key: str, etag: str) -> str | None:
         try:
@@ -137,14 +143,9 @@ class Copies:
             return None  # it was replaced meanwhile
         return made.version_id
 
-    def _kept_class(self, source: ObjectInfo) -> str | None:
-        # A copy is in the default class unless the request names another.
-        return source.storage_class or self._settings.storage_class
-
     def _copied(
         self, source: ObjectInfo, key: str, described: PutOptions | None, etag: str, version_id: str | None
     ) -> ObjectInfo:
-        version_id = None if version_id in (None, "", "null") else version_id
         if described is None:
             return replace(source, key=key, etag=etag, version_id=version_id, last_modified=None)
         info = self._objects.written(key, source.size, {}, etag, described, None)
@@ -153,23 +154,16 @@ class Copies:
     async def _copy_in_parts(
         self,
         source: ObjectInfo,
-        src_bucket: str,
-        src_key: str,
-        dst_bucket: str,
-        dst_key: str,
-        described: PutOptions | None,
-        options: CopyOptions,
+        named: Headers,
+        bucket: str,
+        key: str,
+        described: PutOptions,
+        conditions: CompleteOptions,
     ) -> ObjectInfo:
-        conditions = CompleteOptions(if_match=options.if_match, if_none_match=options.if_none_match)
-        if described is None:
-            tags = await self._tags(src_bucket, src_key, options.source_version_id)
-            described = replace(_described(source, tags), storage_class=self._kept_class(source))
-        named = self._source_headers(source, src_bucket, src_key, options)
-        checksum = next((Checksum(*item) for item in source.checksums.items()), None)
-        async with self._uploads.open(dst_bucket, dst_key, described, checksum) as upload:
+        async with self._uploads.open(bucket, key, described, _checksum_of(source)) as upload:
             parts = await self._uploads.in_parallel(self._jobs(source.size, upload, named))
             headers, etag = await self._uploads.finish(upload, parts, conditions)
-        return self._copied(source, dst_key, described, etag, headers.get("x-amz-version-id"))
+        return self._copied(source, key, described, etag, version_of(headers))
 
     async def _jobs(
         self, size: int, upload: OpenUpload, named: Headers
@@ -184,6 +178,10 @@ class Copies:
         headers = [*named, ("x-amz-copy-source-range", f"bytes={start}-{stop - 1}"), *self._objects.customer_key]
         _, content = await self._client.document("PUT", upload.bucket, upload.key, query=query, headers=headers)
         return PartInfo(number, etag_of(text(parse(content), "ETag") or ""), stop - start)
+
+
+def _checksum_of(source: ObjectInfo) -> Checksum | None:
+    return next((Checksum(*item) for item in source.checksums.items()), None)
 
 
 def _described(source: ObjectInfo, tags: dict[str, str]) -> PutOptions:

@@ -46,7 +46,7 @@ from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.sqs import QueueWatcher, queue_of
 from trove_async.drivers.s3.uploads import PartSource, Uploads
 from trove_async.dsn import DSN
-from trove_async.errors import ClosedError, UnsupportedError
+from trove_async.errors import ClosedError, InvalidPartError, UnsupportedError
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
@@ -295,6 +295,8 @@ class S3Driver(Driver):
             await body.finish_buffer()
         source = PartSource(body)
         chunks = await source.take(self._profile.max_part_size)
+        if not source.ended:
+            raise InvalidPartError(f"the part has more than {self._profile.max_part_size} bytes")
         return await self._uploads.send_part(bucket, key, upload_id, number, chunks)
 
     async def complete_multipart(

@@ -18,7 +18,16 @@ from trove_async.driver import HeadOptions, PutOptions
 from trove_async.errors import BackendError, InvalidMetadataError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 
-__all__ = ["CHECKSUM", "condition_headers", "description_headers", "etag_of", "http_date", "info_of", "object_headers"]
+__all__ = [
+    "CHECKSUM",
+    "condition_headers",
+    "description_headers",
+    "etag_of",
+    "http_date",
+    "info_of",
+    "object_headers",
+    "version_of",
+]
 
 _META: Final = "x-amz-meta-"
 CHECKSUM: Final = "trove-checksum"
@@ -144,6 +153,12 @@ def object_headers(headers: Mapping[str, str], name: str) -> str:
         raise BackendError(f"the answer has no {name} header: is the endpoint an S3 service?") from None
 
 
+def version_of(headers: Mapping[str, str]) -> str | None:
+    """Return the id of the version that an answer is about; None where the bucket keeps none."""
+    version_id = headers.get("x-amz-version-id")
+    return None if version_id in ("", "null") else version_id
+
+
 def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
     """Return what the headers of a get or head say of an object."""
     metadata: Mapping[str, str] = EMPTY
@@ -156,7 +171,6 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         algorithm, colon, value = found.pop(CHECKSUM, "").partition(":")
         checksums = FrozenDict({algorithm: value}) if colon else EMPTY
         metadata = FrozenDict(found) if found else EMPTY
-    version_id = headers.get("x-amz-version-id")
     storage_class = headers.get("x-amz-storage-class")
     return ObjectInfo(
         key,
@@ -165,7 +179,7 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         _time(headers.get("last-modified")),
         headers.get("content-type"),
         metadata,
-        None if version_id == "null" else version_id,
+        version_of(headers),
         None if storage_class == "STANDARD" else storage_class,
         headers.get("cache-control"),
         headers.get("content-disposition"),

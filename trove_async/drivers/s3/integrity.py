@@ -11,7 +11,7 @@ import anyio.to_thread
 from trove_async.body import Chunk
 from trove_async.checksums import new_hasher
 
-__all__ = ["checksum_headers", "part_checksum"]
+__all__ = ["checksum_headers", "document_headers", "part_checksum"]
 
 _ON_LOOP: Final = 1024 * 1024
 
@@ -31,6 +31,11 @@ async def checksum_headers(algorithm: str, chunks: Sequence[Chunk]) -> list[tupl
     else:
         value = _checksum(algorithm, chunks)
     return [("content-md5" if algorithm == "md5" else f"x-amz-checksum-{algorithm}", value)]
+
+
+def document_headers(content: bytes) -> list[tuple[str, str]]:
+    """Return the headers of an XML document that is sent; S3 wants Content-MD5 with some, and takes it with all."""
+    return [("content-md5", _checksum("md5", [content])), ("content-type", "application/xml")]
 
 
 def part_checksum(algorithm: str) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, NoReturn
+from typing import Final
 
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
 from trove_async.driver import (
     CompleteOptions,
-    Condition,
     DeleteOptions,
     GetOptions,
     HeadOptions,
@@ -28,9 +25,10 @@ from trove_async.drivers.s3.headers import (
     etag_of,
     info_of,
     object_headers,
+    version_of,
     write_conditions,
 )
-from trove_async.drivers.s3.integrity import checksum_headers
+from trove_async.drivers.s3.integrity import checksum_headers, document_headers
 from trove_async.drivers.s3.pages import parse_page
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.settings import S3Settings
@@ -128,9 +126,8 @@ class Objects:
         if wanted is not None:
             headers.append(("range", wanted.header()))
         headers += condition_headers(options)
-        query = encode_query([("versionId", options.version_id)]) if options.version_id is not None else ""
         try:
-            return await self._client.request("GET", bucket, key, query=query, headers=headers)
+            return await self._client.request("GET", bucket, key, query=_version_query(options), headers=headers)
         except ObjectNotFoundError as error:
             raise self._missing(error, options.version_id) from error
 
@@ -148,9 +145,8 @@ class Objects:
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         """Describe an object."""
         headers = [*self.customer_key, *condition_headers(options)]
-        query = encode_query([("versionId", options.version_id)]) if options.version_id is not None else ""
         try:
-            response = await self._client.request("HEAD", bucket, key, query=query, headers=headers)
+            response = await self._client.request("HEAD", bucket, key, query=_version_query(options), headers=headers)
         except NotFoundError as error:
             # An answer to HEAD has no body, and a missing bucket looks like a missing object.
             await self.require_bucket(bucket)
@@ -214,7 +210,6 @@ class Objects:
         checksum: Checksum | None,
     ) -> ObjectInfo:
         """Return the description of an object that was just written."""
-        version_id = headers.get("x-amz-version-id")
         return ObjectInfo(
             key,
             size,
@@ -222,7 +217,7 @@ class Objects:
             None,
             options.content_type,
             options.metadata,
-            None if version_id in (None, "null", "") else version_id,
+            version_of(headers),
             options.storage_class or self._settings.storage_class,
             options.cache_control,
             options.content_disposition,
@@ -268,20 +263,13 @@ class Objects:
             raise UnsupportedError("S3 has no condition 'any object but this' for writes: only if_none_match='*'")
         return write_conditions(if_match, if_none_match, quoted=self._profile.quotes_etags)
 
-    @staticmethod
-    def refuse_condition(condition: Condition) -> NoReturn:
-        """Refuse what would be ignored."""
-        raise UnsupportedError(
-            f"this service does not honour the condition {condition!r}, and the object takes more than one request; "
-            "it would not be ignored. A larger part_size may do"
-        )
-
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
         """Delete an object, or a version."""
-        query = encode_query([("versionId", options.version_id)]) if options.version_id is not None else ""
         headers = self.write_conditions(options.if_match, None)
         try:
-            response = await self._client.request("DELETE", bucket, key, query=query, headers=headers, writes=True)
+            response = await self._client.request(
+                "DELETE", bucket, key, query=_version_query(options), headers=headers, writes=True
+            )
         except (ObjectNotFoundError, VersionNotFoundError):
             if options.if_match is not None:
                 raise PreconditionFailedError(f"if_match is {options.if_match!r} and there is no object") from None
@@ -313,10 +301,8 @@ class Objects:
     async def _delete_listed(self, bucket: str, keys: Sequence[str]) -> dict[str, DeleteResult]:
         listed = [("Object", [("Key", key)]) for key in keys]
         content = document("Delete", [*listed, ("Quiet", "true")], NAMESPACE)
-        digest = hashlib.md5(content, usedforsecurity=False).digest()
-        headers = [("content-md5", base64.b64encode(digest).decode()), ("content-type", "application/xml")]
         _, answer = await self._client.document(
-            "POST", bucket, query="delete=", headers=headers, body=[content], writes=True
+            "POST", bucket, query="delete=", headers=document_headers(content), body=[content], writes=True
         )
         results = {key: DeleteResult(key) for key in keys}
         for failed in parse(answer).iter("Error"):
@@ -350,6 +336,10 @@ def condition_error(error: PreconditionFailedError, options: PutOptions | Comple
     """Return the error of a write whose condition did not hold, in the class that says which."""
     kind = ObjectAlreadyExistsError if options.if_none_match == "*" else PreconditionFailedError
     return kind(error.message, status=error.status, request_id=error.request_id, ambiguous=error.ambiguous)
+
+
+def _version_query(options: HeadOptions | DeleteOptions) -> str:
+    return "" if options.version_id is None else encode_query([("versionId", options.version_id)])
 
 
 def _content_range(value: str) -> tuple[int, int, int]:

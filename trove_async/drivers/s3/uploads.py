@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -20,7 +19,7 @@ from trove_async.checksums import Checksum
 from trove_async.driver import CompleteOptions, HeadOptions, PutOptions
 from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.headers import etag_of, object_headers
-from trove_async.drivers.s3.integrity import checksum_headers, part_checksum
+from trove_async.drivers.s3.integrity import checksum_headers, document_headers, part_checksum
 from trove_async.drivers.s3.objects import NAMESPACE, Objects, condition_error
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.settings import S3Settings
@@ -31,6 +30,7 @@ from trove_async.errors import (
     PreconditionFailedError,
     TransientError,
     TroveError,
+    UnsupportedError,
     UploadNotFoundError,
 )
 from trove_async.types import EMPTY, ObjectInfo, PartInfo
@@ -176,8 +176,12 @@ class Uploads:
         return await self._put_in_parts(bucket, key, body, source, first, options)
 
     def _require_condition(self, options: PutOptions, conditional: bool) -> None:
-        if not conditional and (options.if_match is not None or options.if_none_match is not None):
-            self._objects.refuse_condition("complete")
+        """Refuse a condition that a completion would not honour, before there is an upload."""
+        if self._objects.write_conditions(options.if_match, options.if_none_match) and not conditional:
+            raise UnsupportedError(
+                "this service does not honour the condition 'complete', and the object takes more than one request; "
+                "it would not be ignored. A larger part_size may do"
+            )
 
     async def _put_in_parts(
         self, bucket: str, key: str, body: Body, source: PartSource, first: list[Chunk], options: PutOptions
@@ -196,17 +200,14 @@ class Uploads:
         self, upload: OpenUpload, size: int | None, source: PartSource, first: list[Chunk]
     ) -> AsyncGenerator[PartJob, None]:
         """Yield what is to be done for each part, which is read only when there is someone to send it."""
+        fixed = None if size is None else part_size_for(size, self._settings, self._profile)
         chunks, number = first, 1
         while True:
             yield partial(self.send_part, upload.bucket, upload.key, upload.id, number, chunks)
             if source.ended:
                 return
             number += 1
-            if size is None:
-                part_size = part_size_at(number, self._settings, self._profile)
-            else:
-                part_size = part_size_for(size, self._settings, self._profile)
-            chunks = await source.take(part_size)
+            chunks = await source.take(fixed or part_size_at(number, self._settings, self._profile))
 
     async def in_parallel(self, jobs: AsyncGenerator[PartJob, None]) -> list[PartInfo]:
         """Do the jobs, some at a time, and return the parts in their order; the first failure ends the others."""
@@ -324,8 +325,7 @@ class Uploads:
         """Give an object that was just made its tags, where it could not be made with them."""
         pairs = [("Tag", [("Key", name), ("Value", value)]) for name, value in tags.items()]
         content = document("Tagging", [("TagSet", pairs)], NAMESPACE)
-        digest = hashlib.md5(content, usedforsecurity=False).digest()
-        headers = [("content-md5", base64.b64encode(digest).decode()), ("content-type", "application/xml")]
+        headers = document_headers(content)
         await self._client.document("PUT", bucket, key, query="tagging=", headers=headers, body=[content], writes=True)
 
     async def _finish(
