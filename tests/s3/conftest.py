@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from tests.s3.stores import ServerName, address, scratch
-from trove_async.drivers.s3 import client as client_module
 from trove_async.testing.answers import AnsweringProxy
 from trove_async.testing.proxy import FaultProxy
+from trove_async.wire import client as client_module
 
 
 @pytest.fixture(params=["ceph", "moto"])

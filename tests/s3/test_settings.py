@@ -13,6 +13,7 @@ from trove_async.driver import OpenOptions
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.dsn import parse_dsn
 from trove_async.errors import InvalidDSNError
+from trove_async.wire.network import Network
 
 MIB = 1024 * 1024
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -42,14 +43,16 @@ def test_the_shortest_dsn_has_the_defaults() -> None:
         "part_concurrency": 8,
         "min_part_size": None,
         "max_copy_size": None,
-        "connections": 100,
-        "pool_timeout": 60,
-        "connect_timeout": 10,
-        "idle_timeout": 60,
-        "attempts": 5,
-        "proxy": None,
-        "ca_file": None,
-        "verify": True,
+        "network": Network(
+            connections=100,
+            pool_timeout=60,
+            connect_timeout=10,
+            idle_timeout=60,
+            attempts=5,
+            proxy=None,
+            ca_file=None,
+            verify=True,
+        ),
         "sse": None,
         "sse_kms_key": None,
         "sse_customer_key": None,
@@ -78,9 +81,10 @@ def test_every_part_of_a_dsn() -> None:
     assert (settings.access_key, settings.secret_key, settings.session_token) == ("key", "s/cret", "t+")
     assert (settings.part_size, settings.part_concurrency) == (16 * MIB, 3)
     assert (settings.min_part_size, settings.max_copy_size) == (MIB, 2 * MIB)
-    assert (settings.connections, settings.pool_timeout, settings.connect_timeout) == (7, 1.5, 2)
-    assert (settings.idle_timeout, settings.attempts, settings.storage_class) == (3, 1, "STANDARD_IA")
-    assert (settings.proxy, settings.ca_file) == ("http://u:p@proxy:3128", "/ca.pem")
+    network = settings.network
+    assert (network.connections, network.pool_timeout, network.connect_timeout) == (7, 1.5, 2)
+    assert (network.idle_timeout, network.attempts, settings.storage_class) == (3, 1, "STANDARD_IA")
+    assert (network.proxy, network.ca_file) == ("http://u:p@proxy:3128", "/ca.pem")
     assert (settings.watch, settings.queue, settings.watch_setup) == ("sqs", "events", True)
     assert settings.requester_pays
     assert settings.dualstack

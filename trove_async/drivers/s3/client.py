@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
-import random
 import re
 import time
 from collections.abc import Sequence
@@ -18,23 +16,15 @@ import anyio.to_thread
 
 from trove_async.body import Chunk
 from trove_async.drivers.s3.errors import ELSEWHERE, EXPIRED, SKEWED, refusal
-from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.session import Place, Session
 from trove_async.drivers.s3.settings import S3Settings
-from trove_async.errors import BackendError, TransientError, TroveError
+from trove_async.errors import TroveError
+from trove_async.wire.client import Call, Headers, RetryingClient
 from trove_async.wire.sigv4 import EMPTY_SHA256, UNSIGNED_PAYLOAD, Credentials, SigV4, encode_path
 from trove_async.wire.transport import Response, Transport
 
-__all__ = ["Client"]
+__all__ = ["Client", "Headers"]
 
-Headers = list[tuple[str, str]]
-
-_ERROR_LIMIT: Final = 64 * 1024
-_ANSWER_LIMIT: Final = 16 * 1024 * 1024
-_FIRST_DELAY: Final = 0.1
-_LONGEST_DELAY: Final = 20.0
-_LONGEST_WAIT: Final = 60.0
-"""Seconds that a service may make us wait by Retry-After; beyond it the caller is told instead."""
 _HASH_ON_LOOP: Final = 256 * 1024
 _MOST_SKEW: Final = 15 * 60
 """Seconds by which a clock may be wrong before S3 refuses what it has signed."""
@@ -43,38 +33,24 @@ _ERROR_DOCUMENT: Final = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<Error[\s>]")
 
 
 @dataclass(slots=True)
-class _Call:
-    """One request in all its attempts."""
-
-    method: str
-    bucket: str
-    key: str
-    query: str
-    headers: Headers
-    body: Sequence[Chunk]
-    payload: str
-    writes: bool
-    attempts: int = 0
-    ambiguous: bool = False
-    corrected: frozenset[str | None] = frozenset()
+class _S3Call(Call):
+    payload: str = EMPTY_SHA256
     credentials: Credentials | None = None
 
 
-class Client:
+class Client(RetryingClient[_S3Call]):
     """Sends the hot verbs of one store. Every body is in memory, so that every request can be sent again.
 
     Args:
         settings: of the store.
-        profile: what the server is like.
         session: knows the credentials and where buckets are.
         transport: carries the requests.
     """
 
-    def __init__(self, settings: S3Settings, profile: Profile, session: Session, transport: Transport) -> None:
+    def __init__(self, settings: S3Settings, session: Session, transport: Transport) -> None:
+        super().__init__(transport, settings.network.attempts)
         self._settings = settings
-        self._profile = profile
         self._session = session
-        self._transport = transport
         self._places: dict[str, Place] = {}
         self._signers: dict[str, SigV4] = {}
         self._skew = 0.0
@@ -107,26 +83,9 @@ class Client:
             TroveError: what the service said, in its class of the tree.
             TransientError: after as many attempts as the settings allow.
         """
-        payload = await self._payload(body, bucket)
-        call = _Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, payload, writes)
-        while True:
-            call.attempts += 1
-            try:
-                response = await self._attempt(call)
-            except TransientError as error:
-                failure: TroveError = error
-            else:
-                if response.status < 300:
-                    return response
-                failure = await self._refused(call, response)
-                if failure is _CORRECTED:
-                    continue
-            call.ambiguous |= writes and failure.ambiguous
-            delay = self._delay(call, failure)
-            if delay is None:
-                failure.ambiguous = call.ambiguous
-                raise failure
-            await asyncio.sleep(delay)
+        call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
+        call.payload = await self._payload(body, bucket)
+        return await self.send(call)
 
     async def document(
         self,
@@ -145,28 +104,14 @@ class Client:
         whatever the status says: S3 begins some answers before it knows how they end
         (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
         """
-        attempts = 0
-        ambiguous = False
-        while True:
-            attempts += 1
-            try:
-                response = await self.request(
-                    method, bucket, key, query=query, headers=headers, body=body, writes=writes
-                )
-            except TroveError as failure:
-                failure.ambiguous |= ambiguous
-                raise
-            try:
-                content = await response.read_all(_ANSWER_LIMIT)
-                if _ERROR_DOCUMENT.match(content):
-                    raise refusal(method, bucket, key, 500, response.headers, content).error
-                return response, content
-            except TroveError as failure:
-                ambiguous |= writes and isinstance(failure, TransientError)
-                if not failure.retryable or attempts >= self._settings.attempts:
-                    failure.ambiguous = ambiguous
-                    raise
-                await asyncio.sleep(_backoff(attempts))
+        call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
+        call.payload = await self._payload(body, bucket)
+        return await self.fetch(call)
+
+    def _told(self, call: _S3Call, response: Response, content: bytes) -> TroveError | None:
+        if _ERROR_DOCUMENT.match(content):
+            return refusal(call.method, call.bucket, call.key, 500, response.headers, content).error
+        return None
 
     def place(self, bucket: str) -> Place:
         """Return where a bucket is, as far as is known."""
@@ -200,7 +145,7 @@ class Client:
             return await anyio.to_thread.run_sync(_sha256, body, limiter=self._hashing)
         return _sha256(body)
 
-    async def _attempt(self, call: _Call) -> Response:
+    async def _attempt(self, call: _S3Call) -> Response:
         place = self.place(call.bucket)
         path = f"{place.prefix}/{encode_path(call.key)}" if call.key else place.prefix or "/"
         headers = call.headers
@@ -219,16 +164,14 @@ class Client:
         target = f"{path}?{call.query}" if call.query else path
         return await self._transport.send(place.origin, call.method, target, headers, call.body)
 
-    async def _refused(self, call: _Call, response: Response) -> TroveError:
-        """Return the error that an answer tells, or `_CORRECTED` if its reason was mended."""
-        content = b"" if call.method == "HEAD" else await self._read_error(response)
+    async def _refused(self, call: _S3Call, response: Response) -> TroveError | None:
         failure = refusal(
             call.method,
             call.bucket,
             call.key,
             response.status,
             response.headers,
-            content,
+            await self._error_body(call, response),
             ambiguous=call.writes and response.status in (500, 502, 504),
         )
         code = failure.code
@@ -249,16 +192,9 @@ class Client:
         if not corrected:
             return failure.error
         call.corrected |= {code}
-        call.attempts -= 1
-        return _CORRECTED
+        return None
 
-    async def _read_error(self, response: Response) -> bytes:
-        try:
-            return await response.read_all(_ERROR_LIMIT)
-        except (TransientError, BackendError):
-            return b""  # the status says enough
-
-    async def _renew(self, call: _Call) -> bool:
+    async def _renew(self, call: _S3Call) -> bool:
         return call.credentials is not None and await self._session.renew(call.credentials)
 
     def _set_clock(self, response: Response, *, least: float) -> bool:
@@ -280,22 +216,6 @@ class Client:
             return False
         self._places[bucket] = self._session.place(bucket, region)
         return True
-
-    def _delay(self, call: _Call, failure: TroveError) -> float | None:
-        """Return the seconds after which to try again, None not to."""
-        if not failure.retryable or call.attempts >= self._settings.attempts:
-            return None
-        if failure.retry_after is not None:
-            return failure.retry_after if failure.retry_after <= _LONGEST_WAIT else None
-        return _backoff(call.attempts)
-
-
-_CORRECTED: Final = TroveError("the request is sent again")
-
-
-def _backoff(attempts: int) -> float:
-    """Return a random delay, so that clients that failed together do not come back together."""
-    return random.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2**attempts))
 
 
 def _sha256(body: Sequence[Chunk]) -> str:

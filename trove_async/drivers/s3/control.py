@@ -13,7 +13,6 @@ from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
 from trove_async.drivers.s3.errors import EXPIRED, sdk_error
-from trove_async.drivers.s3.headers import etag_of
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
 from trove_async.drivers.s3.profiles import Profile
@@ -36,6 +35,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.wire.fields import etag_of
 from trove_async.wire.xml import parse, parse_time, text
 
 __all__ = ["Control"]

@@ -11,7 +11,7 @@ from trove_async.checksums import Checksum
 from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, PutOptions
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.control import Control
-from trove_async.drivers.s3.headers import etag_of, version_of
+from trove_async.drivers.s3.headers import version_of
 from trove_async.drivers.s3.objects import Objects, condition_error
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.settings import S3Settings
@@ -24,6 +24,8 @@ from trove_async.errors import (
     PreconditionFailedError,
 )
 from trove_async.types import FrozenDict, ObjectInfo, PartInfo
+from trove_async.wire.fields import etag_of
+from trove_async.wire.parts import in_parallel
 from trove_async.wire.sigv4 import encode_path, encode_query
 from trove_async.wire.xml import parse, text
 
@@ -161,7 +163,7 @@ class Copies:
         conditions: CompleteOptions,
     ) -> ObjectInfo:
         async with self._uploads.open(bucket, key, described, _checksum_of(source)) as upload:
-            parts = await self._uploads.in_parallel(self._jobs(source.size, upload, named))
+            parts = await in_parallel(self._jobs(source.size, upload, named), self._settings.part_concurrency)
             headers, etag = await self._uploads.finish(upload, parts, conditions)
         return self._copied(source, key, described, etag, version_of(headers))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from ssl import SSLContext
 from typing import Any
 
 from trove_async.body import Body
@@ -44,7 +43,7 @@ from trove_async.drivers.s3.queue_setup import setup_queue
 from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.sqs import QueueWatcher, queue_of
-from trove_async.drivers.s3.uploads import PartSource, Uploads
+from trove_async.drivers.s3.uploads import Uploads
 from trove_async.dsn import DSN
 from trove_async.errors import ClosedError, InvalidPartError, UnsupportedError
 from trove_async.listing import ListPage
@@ -63,7 +62,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
-from trove_async.wire.tls import tls_context
+from trove_async.wire.parts import PartSource
 from trove_async.wire.transport import Transport
 
 __all__ = ["S3Driver"]
@@ -108,17 +107,10 @@ class S3Driver(Driver):
         session = self._session = Session(settings, profile)
         self._stack.push_async_callback(session.close)
         await session.open()
-        transport = Transport(
-            connections=settings.connections,
-            pool_timeout=settings.pool_timeout,
-            connect_timeout=settings.connect_timeout,
-            idle_timeout=settings.idle_timeout,
-            tls=await self._tls(),
-            proxy=settings.proxy,
-        )
+        transport = await settings.network.transport()
         self._stack.push_async_callback(transport.aclose)
         self._transport = transport
-        client = self._client = Client(settings, profile, session, transport)
+        client = self._client = Client(settings, session, transport)
         self._control = Control(session, profile, requester_pays=settings.requester_pays)
         self._objects = Objects(client, settings, profile)
         self._uploads = Uploads(client, self._objects, settings, profile, options.cleanup_timeout)
@@ -128,11 +120,6 @@ class S3Driver(Driver):
             queues = self._queues = QueueWatcher(self._sqs, settings.queue, cleanup_timeout=options.cleanup_timeout)
             self._stack.push_async_callback(queues.aclose)
         self._features = self._find_features()
-
-    async def _tls(self) -> SSLContext | None:
-        if self._settings.verify and self._settings.ca_file is None:
-            return None
-        return await tls_context(self._settings.verify, self._settings.ca_file)
 
     def _find_features(self) -> Features:
         profile, settings = self._profile, self._settings

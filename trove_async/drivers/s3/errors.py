@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
@@ -43,6 +41,7 @@ from trove_async.errors import (
     UploadNotFoundError,
     VersionNotFoundError,
 )
+from trove_async.wire.fields import parse_retry_after
 from trove_async.wire.xml import parse, text
 
 __all__ = ["CODES", "ELSEWHERE", "EXPIRED", "SKEWED", "STATUSES", "Refusal", "error_of", "refusal", "sdk_error"]
@@ -263,7 +262,7 @@ def refusal(
             code,
             message,
             request_id=request_id,
-            retry_after=_retry_after(headers.get("retry-after")),
+            retry_after=parse_retry_after(headers.get("retry-after")),
             about="object" if key else "bucket" if bucket else "service",
         )
     if isinstance(error, BucketNotFoundError) and bucket:
@@ -356,22 +355,6 @@ def _region(headers: Mapping[str, str], element: Element | None, message: str | 
     return found or None
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Read seconds or a date (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value)) if value.strip().isdecimal() else _seconds_until(parsedate_to_datetime(value))
-    except ValueError:
-        return None
-
-
-def _seconds_until(moment: datetime) -> float:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
-
 def sdk_error(error: Exception, *, about: str = "bucket", writes: bool = False) -> TroveError:
     """Return the error for one that botocore, aiobotocore or aiohttp raised; raise it ``from`` that one.
 
@@ -406,7 +389,7 @@ def _client_error(response: dict[str, Any], about: str, operation: str) -> Trove
         None if code == str(status) else code,
         message,
         request_id=request_id,
-        retry_after=_retry_after(headers.get("retry-after")),
+        retry_after=parse_retry_after(headers.get("retry-after")),
         about=about,
     )
 

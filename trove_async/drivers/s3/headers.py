@@ -6,24 +6,19 @@ import base64
 import re
 from binascii import Error as Base64Error
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from email.header import decode_header
-from email.utils import format_datetime, parsedate_to_datetime
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
 from trove_async.checksums import Checksum
-from trove_async.driver import HeadOptions, PutOptions
-from trove_async.errors import BackendError, InvalidMetadataError
+from trove_async.driver import PutOptions
+from trove_async.errors import InvalidMetadataError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
+from trove_async.wire.fields import etag_of, parse_http_date, required
 
 __all__ = [
     "CHECKSUM",
-    "condition_headers",
     "description_headers",
-    "etag_of",
-    "http_date",
     "info_of",
     "object_headers",
     "version_of",
@@ -100,57 +95,13 @@ def _decoded(value: str) -> str:
         return value  # written by another program, in another way
 
 
-def condition_headers(options: HeadOptions, *, quoted: bool = True) -> list[tuple[str, str]]:
-    """Return the conditions of a read; ``"*"`` is none, since to be asked about there must be an object."""
-    headers: list[tuple[str, str]] = []
-    if options.if_match not in (None, "*"):
-        headers.append(("if-match", _quoted(options.if_match, quoted)))
-    if options.if_none_match not in (None, "*"):
-        headers.append(("if-none-match", _quoted(options.if_none_match, quoted)))
-    # A date counts only where there is no ETag of the same sense (RFC 9110, 13.2.2), which not all servers know.
-    if options.if_modified_since is not None and options.if_none_match is None:
-        headers.append(("if-modified-since", http_date(options.if_modified_since)))
-    if options.if_unmodified_since is not None and options.if_match is None:
-        headers.append(("if-unmodified-since", http_date(options.if_unmodified_since)))
-    return headers
-
-
-def _quoted(etag: str | None, quoted: bool) -> str:
-    return f'"{etag}"' if quoted else str(etag)
-
-
-def write_conditions(if_match: str | None, if_none_match: str | None, *, quoted: bool) -> list[tuple[str, str]]:
-    """Return the conditions of a write."""
-    headers: list[tuple[str, str]] = []
-    if if_match is not None:
-        headers.append(("if-match", _quoted(if_match, quoted)))
-    if if_none_match is not None:
-        headers.append(("if-none-match", if_none_match if if_none_match == "*" else _quoted(if_none_match, quoted)))
-    return headers
-
-
-def http_date(moment: datetime) -> str:
-    """Return a time as HTTP writes it (RFC 9110, section 5.6.7)."""
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
-
-
-def etag_of(value: str) -> str:
-    """Return an ETag without its quotes."""
-    if value[:1] == '"' == value[-1:] and len(value) > 2:
-        return value[1:-1]
-    return value.strip().removeprefix("W/").strip('"')
-
-
 def object_headers(headers: Mapping[str, str], name: str) -> str:
     """Return a header that every answer about an object has.
 
     Raises:
         BackendError: it has none, so that the answer is not S3's.
     """
-    try:
-        return headers[name]
-    except KeyError:
-        raise BackendError(f"the answer has no {name} header: is the endpoint an S3 service?") from None
+    return required(headers, name, "an S3 service")
 
 
 def version_of(headers: Mapping[str, str]) -> str | None:
@@ -176,7 +127,7 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         key,
         size,
         etag_of(object_headers(headers, "etag")),
-        _time(headers.get("last-modified")),
+        parse_http_date(headers.get("last-modified")),
         headers.get("content-type"),
         metadata,
         version_of(headers),
@@ -187,29 +138,3 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         headers.get("content-language"),
         checksums,
     )
-
-
-_MONTHS: Final = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
-    )
-}
-
-
-@lru_cache(1024)  # what is read at once was often written at once
-def _time(value: str | None) -> datetime | None:
-    """Read a time of HTTP's preferred form at the cost of a slice; any other by the library's parser."""
-    if value is None:
-        return None
-    try:
-        return datetime(
-            int(value[12:16]), _MONTHS[value[8:11]], int(value[5:7]),
-            int(value[17:19]), int(value[20:22]), int(value[23:25]), tzinfo=UTC,
-        )  # fmt: skip
-    except (KeyError, ValueError):
-        pass
-    try:
-        return parsedate_to_datetime(value).astimezone(UTC)
-    except ValueError:
-        return None

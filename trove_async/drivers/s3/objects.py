@@ -20,19 +20,15 @@ from trove_async.driver import (
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.errors import error_of
 from trove_async.drivers.s3.headers import (
-    condition_headers,
     description_headers,
-    etag_of,
     info_of,
     object_headers,
     version_of,
-    write_conditions,
 )
 from trove_async.drivers.s3.integrity import checksum_headers, document_headers
 from trove_async.drivers.s3.pages import parse_page
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.settings import S3Settings
-from trove_async.drivers.s3.stream import ResponseStream, skip
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
@@ -49,7 +45,9 @@ from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.types import EMPTY, DeleteResult, FrozenDict, ObjectInfo
+from trove_async.wire.fields import condition_headers, content_range, etag_of, write_conditions
 from trove_async.wire.sigv4 import encode_query
+from trove_async.wire.stream import ResponseStream, skip
 from trove_async.wire.transport import Response
 from trove_async.wire.xml import can_hold, document, parse, text
 
@@ -134,7 +132,7 @@ class Objects:
     def _describe(self, key: str, wanted: ByteRange | None, response: Response) -> tuple[ObjectInfo, int, int]:
         """Return what was got: the object, and the offsets between which its bytes follow."""
         if response.status == 206:
-            start, stop, size = _content_range(object_headers(response.headers, "content-range"))
+            start, stop, size = content_range(object_headers(response.headers, "content-range"))
             return info_of(key, size, response.headers), start, stop
         length = response.length if response.content is None else len(response.content)
         if length is None:
@@ -340,16 +338,3 @@ def condition_error(error: PreconditionFailedError, options: PutOptions | Comple
 
 def _version_query(options: HeadOptions | DeleteOptions) -> str:
     return "" if options.version_id is None else encode_query([("versionId", options.version_id)])
-
-
-def _content_range(value: str) -> tuple[int, int, int]:
-    """Read ``bytes 0-9/100`` as offsets and size (RFC 9110, section 14.4)."""
-    try:
-        unit, _, rest = value.partition(" ")
-        span, _, size = rest.partition("/")
-        first, _, last = span.partition("-")
-        if unit != "bytes":
-            raise ValueError(unit)
-        return int(first), int(last) + 1, int(size)
-    except ValueError:
-        raise BackendError(f"the answer has a content-range that cannot be understood: {value!r}") from None

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
-from trove_async.drivers.s3.headers import etag_of
 from trove_async.errors import BackendError
 from trove_async.listing import ListPage
 from trove_async.types import ObjectInfo, Prefix
+from trove_async.wire.fields import etag_of
 from trove_async.wire.xml import parse
 
 if TYPE_CHECKING:

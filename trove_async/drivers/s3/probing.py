@@ -15,7 +15,7 @@ from trove_async.body import Chunk
 from trove_async.driver import ListOptions
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.control import Control
-from trove_async.drivers.s3.headers import etag_of, http_date, object_headers, write_conditions
+from trove_async.drivers.s3.headers import object_headers
 from trove_async.drivers.s3.integrity import checksum_headers, part_checksum
 from trove_async.drivers.s3.objects import NAMESPACE, Objects
 from trove_async.drivers.s3.profiles import Profile
@@ -32,6 +32,7 @@ from trove_async.errors import (
     UnauthenticatedError,
     UploadNotFoundError,
 )
+from trove_async.wire.fields import etag_of, http_date, write_conditions
 from trove_async.wire.sigv4 import encode_path, encode_query
 from trove_async.wire.xml import document, parse, text
 

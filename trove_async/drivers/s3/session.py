@@ -227,7 +227,7 @@ class Session:
                 service,
                 region_name=self.region,
                 endpoint_url=endpoint or (settings.endpoint if service == "s3" else None),
-                verify=settings.ca_file if settings.verify else False,
+                verify=settings.network.ca_file if settings.network.verify else False,
                 config=_config(settings, self._profile, longest_wait=_LONG_POLL if service == "sqs" else 0),
             )
         )
@@ -331,17 +331,18 @@ def _config(settings: S3Settings, profile: Profile, *, longest_wait: float) -> A
     from aiobotocore.config import AioConfig
     from botocore import UNSIGNED
 
+    network = settings.network
     styles = {"path": "path", "virtual": "virtual", "auto": "path" if profile.path_style else "auto"}
     return AioConfig(
         signature_version=UNSIGNED if settings.anonymous else None,
         s3={"addressing_style": styles[settings.addressing]},
         use_dualstack_endpoint=settings.dualstack,
         use_fips_endpoint=settings.fips,
-        retries={"mode": "standard", "total_max_attempts": settings.attempts},
-        connect_timeout=settings.connect_timeout,
-        read_timeout=max(settings.idle_timeout, longest_wait),
-        max_pool_connections=min(settings.connections, 10),
-        proxies=None if settings.proxy is None else {"http": settings.proxy, "https": settings.proxy},
+        retries={"mode": "standard", "total_max_attempts": network.attempts},
+        connect_timeout=network.connect_timeout,
+        read_timeout=max(network.idle_timeout, longest_wait),
+        max_pool_connections=min(network.connections, 10),
+        proxies=None if network.proxy is None else {"http": network.proxy, "https": network.proxy},
         # Other services refuse the trailing checksums (https://github.com/boto/boto3/issues/4398).
         request_checksum_calculation="when_supported" if profile.name == "aws" else "when_required",
         response_checksum_validation="when_required",

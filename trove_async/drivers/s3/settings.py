@@ -7,14 +7,14 @@ import hashlib
 import re
 from binascii import Error as Base64Error
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
-from urllib.parse import SplitResult, urlsplit
+from typing import Final, Literal, get_args
 
 from trove_async.driver import Condition, OpenOptions
 from trove_async.drivers.s3.names import check_bucket
 from trove_async.drivers.s3.profiles import CHECKSUMS, REGION, Profile, adapt, parse_conditions, profile_for
 from trove_async.dsn import DSN, Settings
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
+from trove_async.wire.network import Network, choice, endpoint_of
 
 __all__ = ["Addressing", "Encryption", "S3Settings", "Watching"]
 
@@ -30,6 +30,7 @@ Watching = Literal["poll", "sqs"]
 Headers = list[tuple[str, str]]
 
 PART_SIZE: Final = 8 * 1024 * 1024
+_CREDENTIALS: Final = "the DSN: s3://key:secret@region/"
 
 _SIGNING_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -56,14 +57,7 @@ class S3Settings:
         min_part_size: bytes of the smallest part that the server takes; None for the profile's.
         max_copy_size: bytes of an object that is copied in one request; None for the profile's.
         part_concurrency: how many parts of one upload are under way at once.
-        connections: how many there are at most.
-        pool_timeout: seconds to wait for a free one.
-        connect_timeout: seconds.
-        idle_timeout: seconds without progress.
-        attempts: of each request, the first one included.
-        proxy: ``http://[user:password@]host:port``; None for none.
-        ca_file: certificates of authorities to trust, in PEM; None for those of the system.
-        verify: whether certificates are checked.
+        network: how the service is reached.
         sse, sse_kms_key: encryption at rest with the service's keys, or with that key of KMS.
         sse_customer_key: a key of 32 bytes in base64, with which objects are written and read.
         requester_pays: whether we pay for reading the buckets of others.
@@ -92,14 +86,7 @@ class S3Settings:
     min_part_size: int | None
     max_copy_size: int | None
     part_concurrency: int
-    connections: int
-    pool_timeout: float
-    connect_timeout: float
-    idle_timeout: float
-    attempts: int
-    proxy: str | None = field(repr=False)
-    ca_file: str | None
-    verify: bool
+    network: Network
     sse: Encryption | None
     sse_kms_key: str | None
     sse_customer_key: str | None = field(repr=False)
@@ -127,30 +114,23 @@ class S3Settings:
         result = cls(
             region=dsn.host or None,
             bucket=_bucket(dsn),
-            endpoint=_endpoint(settings.text("endpoint")),
+            endpoint=endpoint_of("endpoint", settings.text("endpoint"), _CREDENTIALS),
             access_key=access_key,
             secret_key=secret_key,
             session_token=settings.text("session_token"),
             anonymous=settings.flag("anonymous", False),
             aws_profile=settings.text("aws_profile"),
             profile=settings.text("profile"),
-            addressing=_choice(settings, "addressing", get_args(Addressing), "auto"),
+            addressing=choice(settings, "addressing", get_args(Addressing), "auto"),
             signed_payload=_signed(settings),
-            checksum=_choice(settings, "checksum", CHECKSUMS),
+            checksum=choice(settings, "checksum", CHECKSUMS),
             conditions=None if conditions is None else parse_conditions(conditions),
             part_size=part_size,
             min_part_size=_optional(settings, "min_part_size"),
             max_copy_size=_optional(settings, "max_copy_size"),
             part_concurrency=settings.integer("part_concurrency", 8, minimum=1),
-            connections=settings.integer("connections", 100, minimum=1),
-            pool_timeout=settings.seconds("pool_timeout", 60),
-            connect_timeout=settings.seconds("connect_timeout", 10),
-            idle_timeout=settings.seconds("idle_timeout", 60),
-            attempts=settings.integer("attempts", 5, minimum=1),
-            proxy=_proxy(settings.text("proxy")),
-            ca_file=settings.text("ca_file"),
-            verify=settings.flag("verify", True),
-            sse=_choice(settings, "sse", get_args(Encryption)),
+            network=Network.of(settings),
+            sse=choice(settings, "sse", get_args(Encryption)),
             sse_kms_key=settings.text("sse_kms_key"),
             sse_customer_key=_customer_key(settings.text("sse_customer_key")),
             requester_pays=settings.flag("requester_pays", False),
@@ -158,9 +138,9 @@ class S3Settings:
             accelerate=settings.flag("accelerate", False),
             dualstack=settings.flag("dualstack", False),
             fips=settings.flag("fips", False),
-            watch=_choice(settings, "watch", get_args(Watching)),
+            watch=choice(settings, "watch", get_args(Watching)),
             queue=settings.text("queue"),
-            queue_endpoint=_endpoint(settings.text("queue_endpoint")),
+            queue_endpoint=endpoint_of("queue_endpoint", settings.text("queue_endpoint"), _CREDENTIALS),
             watch_setup=settings.flag("watch_setup", False),
         )
         settings.finish()
@@ -210,8 +190,6 @@ class S3Settings:
         self._check_encryption()
         self._check_watch()
         self._check_bucket()
-        if self.ca_file is not None and not self.verify:
-            _contradict("ca_file", "verify=0", "certificates are checked or they are not")
 
     def _check_place(self, dsn: DSN) -> None:
         region = self.region
@@ -325,44 +303,8 @@ def _keys(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
     return dsn.user, dsn.password
 
 
-def _endpoint(text: str | None) -> str | None:
-    if text is None:
-        return None
-    url = _url("endpoint", text, ("http", "https"))
-    if url.username is not None:
-        raise InvalidDSNError("the endpoint holds a user; credentials stand in the DSN: s3://key:secret@region/")
-    if url.query or url.fragment:
-        raise InvalidDSNError("the endpoint is a URL without '?' and '#'")
-    return text.rstrip("/")
-
-
-def _proxy(text: str | None) -> str | None:
-    if text is not None:
-        _url("proxy", text, ("http",))
-    return text
-
-
-def _url(name: str, text: str, schemes: tuple[str, ...]) -> SplitResult:
-    # The URL is not shown: it may hold a password.
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        raise InvalidDSNError(f"the {name} is no URL; write {name}={schemes[0]}://host:port") from None
-    if url.scheme not in schemes or not url.hostname or port == 0 or any(c.isspace() for c in text):
-        raise InvalidDSNError(f"the {name} is a URL that begins with {' or '.join(f'{s}://' for s in schemes)}")
-    return url
-
-
-def _choice(settings: Settings, name: str, choices: tuple[Any, ...], default: str | None = None) -> Any:
-    value = settings.text(name, default)
-    if value is not None and value not in choices:
-        raise InvalidDSNError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-    return value
-
-
 def _signed(settings: Settings) -> bool | None:
-    payload = _choice(settings, "payload", ("signed", "unsigned"))
+    payload = choice(settings, "payload", ("signed", "unsigned"))
     return None if payload is None else payload == "signed"
 
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
-
-import anyio
 
 from trove_async.body import Body, Chunk
 from trove_async.cancellation import finish, to_the_end
 from trove_async.checksums import Checksum
 from trove_async.driver import CompleteOptions, HeadOptions, PutOptions
 from trove_async.drivers.s3.client import Client
-from trove_async.drivers.s3.headers import etag_of, object_headers
+from trove_async.drivers.s3.headers import object_headers
 from trove_async.drivers.s3.integrity import checksum_headers, document_headers, part_checksum
 from trove_async.drivers.s3.objects import NAMESPACE, Objects, condition_error
 from trove_async.drivers.s3.profiles import Profile
@@ -34,10 +31,12 @@ from trove_async.errors import (
     UploadNotFoundError,
 )
 from trove_async.types import EMPTY, ObjectInfo, PartInfo
+from trove_async.wire.fields import etag_of
+from trove_async.wire.parts import PartSource, in_parallel
 from trove_async.wire.sigv4 import encode_query
 from trove_async.wire.xml import document, parse, text
 
-__all__ = ["PartSource", "Uploads", "part_size_at", "part_size_for"]
+__all__ = ["Uploads", "part_size_at", "part_size_for"]
 
 PartJob = Callable[[], Awaitable[PartInfo]]
 
@@ -91,44 +90,6 @@ class OpenUpload:
     id: str
     tags: Mapping[str, str] = EMPTY
     completed: bool = False
-
-
-class PartSource:
-    """A body, taken in parts; it is read one chunk ahead, to know whether there is more.
-
-    Args:
-        body: one that is in memory has been finished (`Body.finish_buffer`), and is not read again.
-    """
-
-    def __init__(self, body: Body) -> None:
-        self._body = body if body.buffer is None else None
-        self._chunks: deque[Chunk] = deque([body.buffer] if body.buffer else ())
-        self._available = sum(map(len, self._chunks))
-        self.ended = False
-
-    async def take(self, size: int) -> list[Chunk]:
-        """Return the next ``size`` bytes, fewer only at the end of the body; then `ended` is true."""
-        while not self.ended and self._available <= size:
-            chunk = b"" if self._body is None else await anext(self._body, b"")
-            self.ended = not chunk
-            if chunk:
-                # What is kept while more is asked for must not change: see `Body`.
-                self._chunks.append(chunk if type(chunk) is bytes else bytes(chunk))
-                self._available += len(chunk)
-        return self._cut(size)
-
-    def _cut(self, size: int) -> list[Chunk]:
-        taken: list[Chunk] = []
-        while size and self._chunks:
-            chunk = self._chunks.popleft()
-            if len(chunk) > size:
-                view = memoryview(chunk)
-                self._chunks.appendleft(view[size:])
-                chunk = view[:size]
-            taken.append(chunk)
-            size -= len(chunk)
-            self._available -= len(chunk)
-        return taken
 
 
 class Uploads:
@@ -191,7 +152,7 @@ class Uploads:
         if known is not None and body.buffer is not None:
             known = Checksum(known.algorithm, body.digest)
         async with self.open(bucket, key, options, known) as upload:
-            parts = await self.in_parallel(self._jobs(upload, body.size, source, first))
+            parts = await in_parallel(self._jobs(upload, body.size, source, first), self._settings.part_concurrency)
             headers, etag = await self.finish(upload, parts, conditions)
         checksum = Checksum(body.checksum.algorithm, body.digest) if body.checksum is not None else None
         return self._objects.written(key, body.taken, headers, etag, options, checksum)
@@ -208,35 +169,6 @@ class Uploads:
                 return
             number += 1
             chunks = await source.take(fixed or part_size_at(number, self._settings, self._profile))
-
-    async def in_parallel(self, jobs: AsyncGenerator[PartJob, None]) -> list[PartInfo]:
-        """Do the jobs, some at a time, and return the parts in their order; the first failure ends the others."""
-        parts: list[PartInfo] = []
-        failures: list[Exception] = []
-        free = asyncio.Semaphore(self._settings.part_concurrency)
-
-        async with aclosing(jobs), anyio.create_task_group() as group:
-
-            async def run(job: PartJob) -> None:
-                try:
-                    parts.append(await job())
-                except Exception as error:  # noqa: BLE001 - raised below, alone and not in a group
-                    failures.append(error)
-                    group.cancel_scope.cancel()
-                finally:
-                    free.release()
-
-            try:
-                await free.acquire()
-                async for job in jobs:
-                    group.start_soon(run, job)
-                    await free.acquire()
-            except Exception as error:  # noqa: BLE001 - as above
-                failures.append(error)
-                group.cancel_scope.cancel()
-        if failures:
-            raise failures[0]
-        return sorted(parts, key=lambda part: part.number)
 
     @asynccontextmanager
     async def open(
