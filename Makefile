@@ -68,7 +68,7 @@ capabilities: conformance ## write docs/capabilities.md anew
 	@$(BIN)/python -m tests.capabilities --write
 	@$(BIN)/python -m tests.readme
 
-bench: $(VENV)/.bench ## measure against the peers; the tables and the picture go to build/benchmark (a quarter of an hour)
+bench: $(VENV)/.bench ## measure against the peers; the tables and the picture go to build/benchmark
 	@echo "== servers: installing $(BENCH_SERVERS)"
 	@$(BIN)/python -m tests.servers install $(BENCH_SERVERS)
 	@echo "== bench: python -m benchmarks $(BENCH)"

@@ -60,7 +60,7 @@ async def test_nobody_reads_without_the_key(ceph_bucket: str, other: str | None)
 
 @pytest.mark.parametrize("limit", [None, PART], ids=["whole", "parts"])
 async def test_copies_under_a_key_of_the_customer(limit: int | None) -> None:
-    """Moto keeps the key out of it, but tells what was sent; Ceph 16.2 refuses to copy such objects."""
+    """Moto keeps the key out of it, but what was sent can be seen before it."""
     async with (
         scratch("moto") as bucket,
         AnsweringProxy(*address("moto")) as service,
