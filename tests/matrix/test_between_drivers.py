@@ -1,0 +1,153 @@
+"""Copies and moves between every two drivers: what they keep, what they take of memory, and what a failure leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import tracemalloc
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import trove_async as trove
+from tests.drivers.local_harness import harness as local
+from tests.drivers.memory_harness import harness as memory
+from tests.s3.harness import ceph as s3
+from trove_async.testing.conformance import Harness
+from trove_async.testing.faults import Fault, Faults
+from trove_async.transfers import Job, Outcome, Result, StoredObject, Transfer, copy
+
+DRIVERS: dict[str, Harness] = {"memory": memory, "local": local, "s3": s3}
+
+
+def pairs(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(*pair, id="-to-".join(pair)) for pair in itertools.product(names, repeat=2)]
+
+
+# Where this process holds the objects, its memory says nothing.
+OUTSIDE = [name for name, harness in DRIVERS.items() if not harness.stores_in_process]
+
+SIZE = 5 * 64 * 1024 + 1
+LARGE = 16 * 1024 * 1024
+BOUND = 6 * 1024 * 1024
+METADATA = {"camera": "X100", "title": "Ein schöner Tag"}
+TYPE = "image/x-test"
+KEY = "2024/a photo (1).jpg"
+
+
+@dataclass
+class Place:
+    """A bucket of a store, and a way to it on which things go wrong."""
+
+    store: trove.Trove
+    bucket: str
+    faults: Faults
+
+    def end(self, key: str = KEY) -> StoredObject:
+        return StoredObject(self.store, self.bucket, key)
+
+    async def put(self, data: bytes) -> trove.ObjectInfo:
+        return await self.store.put(self.bucket, KEY, data, content_type=TYPE, metadata=METADATA)
+
+    async def digest(self) -> str:
+        found = hashlib.sha256()
+        async with self.store.get(self.bucket, KEY) as reader:
+            async for chunk in reader:
+                found.update(chunk)
+        return found.hexdigest()
+
+
+@asynccontextmanager
+async def place(name: str) -> AsyncIterator[Place]:
+    harness, faults, bucket = DRIVERS[name], Faults(), f"matrix-{uuid.uuid4().hex[:12]}"
+    async with trove.open(await harness.driver(), layers=[faults]) as store:
+        await store.create_bucket(bucket)
+        try:
+            yield Place(store, bucket, faults)
+        finally:
+            faults.clear()
+            await store.delete_many(bucket, [info.key async for info in store.list(bucket)])
+            await store.delete_bucket(bucket)
+    assert list(await harness.residue()) == []
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    """Return bytes of which no piece is found at another place."""
+    return b"".join((number + seed).to_bytes(8, "big") for number in range(-(-size // 8)))[:size]
+
+
+async def chunks(size: int) -> AsyncIterator[bytes]:
+    for start in range(0, size, 1 << 18):
+        yield start.to_bytes(8, "big") * (1 << 15)
+
+
+async def transfer(source: Place, target: Place, *, move: bool) -> Result:
+    results: list[Result] = []
+
+    async def jobs() -> AsyncIterator[Job]:
+        yield Job(source.end(), target.end(), SIZE)
+
+    await Transfer(move=move).run(jobs(), results.append)
+    [result] = results
+    return result
+
+
+@pytest.mark.parametrize(("source_name", "target_name"), pairs(DRIVERS))
+@pytest.mark.parametrize("move", [False, True], ids=["copy", "move"])
+@pytest.mark.asyncio
+async def test_bytes_type_and_metadata_arrive(source_name: str, target_name: str, move: bool) -> None:
+    body = content(SIZE)
+    async with place(source_name) as source, place(target_name) as target:
+        await source.put(body)
+        result = await transfer(source, target, move=move)
+        assert (result.outcome, result.error) == (Outcome.COPIED, None)
+        info = await target.store.head(target.bucket, KEY)
+        assert (info.size, info.content_type) == (SIZE, TYPE)
+        assert METADATA.items() <= info.metadata.items()
+        assert await target.digest() == hashlib.sha256(body).hexdigest()
+        assert await source.store.exists(source.bucket, KEY) is not move
+
+
+@pytest.mark.parametrize(("source_name", "target_name"), pairs(DRIVERS))
+@pytest.mark.parametrize("leg", ["get", "put"])
+@pytest.mark.asyncio
+async def test_move_that_breaks_on_either_leg_leaves_both_ends_as_they_were(
+    source_name: str, target_name: str, leg: str
+) -> None:
+    old, new = content(SIZE, 1 << 40), content(SIZE)
+    async with place(source_name) as source, place(target_name) as target:
+        await source.put(new)
+        await target.put(old)
+        broken = source if leg == "get" else target
+        broken.faults.add(Fault(leg, key=KEY, reset_after=SIZE // 2, error=trove.BackendError("the cable was pulled")))
+        result = await transfer(source, target, move=True)
+        assert result.outcome is Outcome.FAILED
+        assert isinstance(result.error, trove.BackendError)
+        assert "the cable was pulled" in str(result.error)
+        assert await source.digest() == hashlib.sha256(new).hexdigest()
+        assert await target.digest() == hashlib.sha256(old).hexdigest()
+        # Nothing stands in the way of another try.
+        broken.faults.clear()
+        assert (await transfer(source, target, move=True)).outcome is Outcome.COPIED
+        assert await target.digest() == hashlib.sha256(new).hexdigest()
+        assert not await source.store.exists(source.bucket, KEY)
+
+
+@pytest.mark.parametrize(("source_name", "target_name"), pairs(OUTSIDE))
+@pytest.mark.asyncio
+async def test_large_objects_are_copied_in_bounded_memory(source_name: str, target_name: str) -> None:
+    async with place(source_name) as source, place(target_name) as target:
+        await source.store.put(source.bucket, KEY, chunks(LARGE), size=LARGE)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            await copy(source.end(), target.end())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak - before < BOUND
+        assert (await target.store.head(target.bucket, KEY)).size == LARGE
