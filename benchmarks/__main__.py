@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from benchmarks.client import Place
 from benchmarks.measure import Result
 from benchmarks.places import places
-from benchmarks.registry import BACKENDS, PEERS, S3_SERVERS, has_client, make_client, workloads_on
+from benchmarks.registry import BACKENDS, PEERS, REMOTES, S3_SERVERS, has_client, make_client, workloads_on
 from benchmarks.report import Measurements, chart, table, write_json
 from benchmarks.workloads import WORKLOADS, run_workload
 from tests.servers import ServerError, running
@@ -61,11 +62,12 @@ def _check(parser: argparse.ArgumentParser, option: str, given: str, known: Iter
 
 
 def _start_servers(backends: str) -> None:
-    """Start what S3 is measured on, ahead of all else: what is missing is told at once."""
+    """Start the servers that are measured on, ahead of all else: what is missing is told at once."""
     for backend in backends.split(","):
-        if backend in S3_SERVERS:
+        server: Any = REMOTES[backend].server if backend in REMOTES else S3_SERVERS.get(backend)
+        if server is not None:
             try:
-                running(S3_SERVERS[backend])
+                running(server)
             except ServerError as error:
                 raise SystemExit(f"--backend {backend}: {error}") from None
 

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["CONNECTIONS", "PART_CONCURRENCY", "PART_SIZE", "Bucket", "Client", "Place"]
+__all__ = ["CONNECTIONS", "PART_CONCURRENCY", "PART_SIZE", "Account", "Bucket", "Client", "Place"]
 
 CONNECTIONS = 100
 """How many each client may open to a server."""
@@ -39,20 +40,42 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """A bucket, or container or directory, of a server that is no S3.
+
+    Attributes:
+        dsn: with which this library opens the store.
+        bucket: its name.
+        server: what `tests.servers` says of how to reach the server.
+    """
+
+    dsn: str
+    bucket: str
+    server: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a measurement is made.
 
     Attributes:
-        backend: ``memory``, ``local`` or ``s3-…``.
+        backend: its name, such as ``memory``, ``local`` or ``s3-ceph``.
         root: the directory for local files.
         fsync: whether each put is synced to the disk.
         bucket: in S3; None elsewhere.
+        account: of another server; None elsewhere.
     """
 
     backend: str
     root: Path = Path()
     fsync: bool = False
     bucket: Bucket | None = None
+    account: Account | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Tell whether there is a network between client and store."""
+        return self.bucket is not None or self.account is not None
 
     def dump(self) -> str:
         """Return it as JSON."""
@@ -63,7 +86,8 @@ class Place:
         """Read what `dump` has returned."""
         fields = json.loads(text)
         bucket = fields["bucket"] and Bucket(**fields["bucket"])
-        return cls(fields["backend"], Path(fields["root"]), fields["fsync"], bucket)
+        account = fields["account"] and Account(**fields["account"])
+        return cls(fields["backend"], Path(fields["root"]), fields["fsync"], bucket, account)
 
 
 class Client(ABC):

@@ -19,7 +19,8 @@ from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from benchmarks.client import Bucket, Place
-from benchmarks.registry import S3_SERVERS
+from benchmarks.registry import REMOTES, S3_SERVERS
+from benchmarks.remote import remote_places
 from benchmarks.s3_clients import AiohttpClient
 from benchmarks.workloads import STREAM, Workload, in_parallel, random_bytes, random_chunks
 from tests.servers import running
@@ -35,7 +36,10 @@ _DELETED: Final = 1000  # keys in one request, as S3 has it
 @contextmanager
 def places(backend: str, workload: Workload, *, fsync: bool, directory: Path | None) -> Iterator[Places]:
     """Make ready for the rounds of one workload; what they have left is removed at the end."""
-    if backend not in S3_SERVERS:
+    if backend in REMOTES:
+        with remote_places(backend, REMOTES[backend], workload) as places_of:
+            yield places_of
+    elif backend not in S3_SERVERS:
         with tempfile.TemporaryDirectory(prefix="trove-bench-", dir=directory) as root:
             yield lambda name: _folder(backend, workload, Path(root) / name, fsync)
     elif workload.reads:

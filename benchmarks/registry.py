@@ -7,9 +7,10 @@ from typing import Final, Literal
 
 from benchmarks import clients, s3_clients
 from benchmarks.client import Client, Place
+from benchmarks.remote import Remote
 from benchmarks.workloads import WORKLOADS, Workload
 
-__all__ = ["BACKENDS", "PEERS", "S3_SERVERS", "has_client", "make_client", "workloads_on"]
+__all__ = ["BACKENDS", "PEERS", "REMOTES", "S3_SERVERS", "has_client", "make_client", "workloads_on"]
 
 S3_SERVERS: Final[dict[str, Literal["ceph", "rclone", "nginx"]]] = {
     "s3-ceph": "ceph",
@@ -18,7 +19,10 @@ S3_SERVERS: Final[dict[str, Literal["ceph", "rclone", "nginx"]]] = {
 }
 """Backends in S3, and the servers of `tests.servers` that they are measured on."""
 
-BACKENDS: Final = ("memory", "local", *S3_SERVERS)
+REMOTES: Final[dict[str, Remote]] = {}
+"""Backends on other servers."""
+
+BACKENDS: Final = ("memory", "local", *S3_SERVERS, *REMOTES)
 
 _CLIENTS: Final[dict[str, Callable[[Place], Client]]] = {
     "trove": clients.TroveClient,
@@ -40,11 +44,15 @@ _FEW: Final = 1000
 _S3_SHARE: Final = 0.4
 """Of more operations than a few: the slowest client on the slowest server does some four hundred a second."""
 
-PEERS: Final = tuple(name for name in {**_CLIENTS, **_S3_CLIENTS} if name != "trove")
+_REMOTE_CLIENTS: Final = [name for remote in REMOTES.values() for name in remote.clients]
+
+PEERS: Final = tuple(name for name in dict.fromkeys([*_CLIENTS, *_S3_CLIENTS, *_REMOTE_CLIENTS]) if name != "trove")
 
 
 def has_client(name: str, backend: str, *, fsync: bool) -> bool:
     """Tell whether a client has the backend, and can sync to the disk if it is to."""
+    if backend in REMOTES:
+        return name in REMOTES[backend].clients
     if backend in S3_SERVERS:
         return name in _S3_CLIENTS
     if (name == "aiofiles" and backend == "memory") or (fsync and name not in ("trove", "aiofiles")):
@@ -68,4 +76,6 @@ def workloads_on(backend: str) -> dict[str, Workload]:
 
 def make_client(name: str, place: Place) -> Client:
     """Return a client, which is yet to be opened."""
+    if place.backend in REMOTES:
+        return REMOTES[place.backend].clients[name](place)
     return (_S3_CLIENTS if place.bucket is not None else _CLIENTS)[name](place)

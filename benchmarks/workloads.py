@@ -85,10 +85,10 @@ WORKLOADS: Final = _workloads()
 async def run_workload(client: Client, workload: Workload) -> Result:
     """Measure one workload on a client that is open.
 
-    What it reads is stored before by the same client; in S3 it is there, and the connections are made before.
+    What it reads is stored before by the same client; on a server it is there, and the connections are made before.
     """
-    in_s3 = client.place.bucket is not None
-    if workload.reads and not in_s3:
+    remote = client.place.remote
+    if workload.reads and not remote:
         await _prepare(client, workload)
     if workload.kind == "put stream":
         return await _once(workload, lambda: client.put_stream(STREAM, random_chunks(workload.size)))
@@ -97,7 +97,7 @@ async def run_workload(client: Client, workload: Workload) -> Result:
     if workload.kind == "list":
         return await _once(replace(workload, size=0), lambda: _expect(client.list(), workload.operations))
     operations = _puts(client, workload) if workload.kind == "put" else _gets(client, workload)
-    if in_s3:
+    if remote:
         await in_parallel([partial(_attempt, operation) for operation in operations[:TASKS]])
     return await _concurrently(workload, operations)
 

@@ -1,0 +1,91 @@
+"""What the backends on servers other than S3 have in common: this library's client, and where it works.
+
+What a workload reads is stored once, by this library, for all clients and rounds; what it writes goes into a bucket
+that is new for every measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import trove_async
+from benchmarks.client import Account, Client, Place
+from benchmarks.clients import TroveClient
+from benchmarks.workloads import STREAM, Workload, in_parallel, random_bytes, random_chunks
+from tests.servers import running
+
+__all__ = ["Remote", "RemoteTroveClient", "remote_places"]
+
+
+class RemoteTroveClient(TroveClient):
+    """This library."""
+
+    async def open(self) -> None:
+        account = self.place.account
+        assert account is not None
+        self.bucket = account.bucket
+        self._trove = await trove_async.open(account.dsn)
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A backend on a server.
+
+    Attributes:
+        server: its name in `tests.servers`.
+        dsn: makes the DSN of what `tests.servers` says of the server.
+        clients: by name; this library's is ``trove``.
+    """
+
+    server: str
+    dsn: Callable[[Any], str]
+    clients: dict[str, Callable[[Place], Client]]
+
+    def account(self) -> Account:
+        """Return a bucket that is yet to be made."""
+        name: Any = self.server
+        handle: Any = running(name)
+        return Account(self.dsn(handle), f"trove-bench-{uuid.uuid4().hex[:12]}", asdict(handle))
+
+
+@contextmanager
+def remote_places(backend: str, remote: Remote, workload: Workload) -> Iterator[Callable[[str], Any]]:
+    """Make ready for the rounds of one workload; what they have left is removed at the end."""
+    if not workload.reads:
+        yield lambda _: _place(backend, remote, None)
+        return
+    with _place(backend, remote, workload) as place:
+        yield lambda _: nullcontext(place)
+
+
+@contextmanager
+def _place(backend: str, remote: Remote, filled: Workload | None) -> Iterator[Place]:
+    account = remote.account()
+    asyncio.run(_make(account, filled))
+    try:
+        yield Place(backend, account=account)
+    finally:
+        asyncio.run(_remove(account))
+
+
+async def _make(account: Account, workload: Workload | None) -> None:
+    async with trove_async.open(account.dsn) as store:
+        bucket = await store.create_bucket(account.bucket)
+        if workload is None:
+            return
+        if workload.streams:
+            await bucket.put(STREAM, random_chunks(workload.size), size=workload.size)
+            return
+        data = random_bytes(workload.size)
+        await in_parallel([lambda key=key: bucket.put(key, data) for key in workload.keys])  # type: ignore[misc]
+
+
+async def _remove(account: Account) -> None:
+    async with trove_async.open(account.dsn) as store:
+        await store.delete_many(account.bucket, [info.key async for info in store.list(account.bucket)])
+        await store.delete_bucket(account.bucket)
