@@ -106,7 +106,7 @@ async def test_watching_through_a_queue_that_is_set_up() -> None:
 
 async def test_page_with_a_prefix_that_xml_cannot_hold() -> None:
     token = "\ufffe\uffff"
-    page = parse_page(
+    page = await parse_page(
         "<ListBucketResult><EncodingType>url</EncodingType><Prefix>\uffff\x01</Prefix><IsTruncated>true</IsTruncated>"
         f"<NextContinuationToken>{token}</NextContinuationToken><Contents><Key>%EF%BF%BF%01</Key><Size>1</Size>"
         "</Contents></ListBucketResult>".encode()

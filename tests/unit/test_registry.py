@@ -70,11 +70,23 @@ async def test_open_says_that_the_dsn_is_wrong() -> None:
         await trove_async.open("no-such://")
 
 
-def test_a_package_that_is_missing_is_named_with_the_extra_that_brings_it() -> None:
+def test_a_package_that_is_missing_is_named() -> None:
     register("unit-test", "no_such_package.driver:Driver")
-    with pytest.raises(MissingDependencyError, match=r"'no_such_package'.*trove-async\[unit-test\]") as caught:
+    with pytest.raises(MissingDependencyError, match=r"'no_such_package'.*pip install no_such_package$") as caught:
         lookup("unit-test")
     assert isinstance(caught.value.__cause__, ImportError)
+
+
+@pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs")])
+def test_a_package_that_a_driver_of_ours_misses_is_named_with_the_extra_that_brings_it(
+    scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name="httptools")
+
+    monkeypatch.setattr(registry, "import_module", missing)
+    with pytest.raises(MissingDependencyError, match=rf"'httptools'.*pip install 'trove-async\[{extra}\]'"):
+        lookup(scheme)
 
 
 @pytest.mark.asyncio

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import Final
 
 from trove_async.driver.base import Driver
 from trove_async.errors import DriverRegistrationError, MissingDependencyError
@@ -17,6 +18,8 @@ DriverFactory = Callable[[], Driver]
 
 ENTRY_POINTS = "trove_async.drivers"
 """The entry-point group in which an installed package names its drivers, ``scheme = "module:Class"``."""
+
+_ROOMS: Final = "trove_async.drivers."
 
 _factories: dict[str, DriverFactory | str] = {}
 
@@ -62,8 +65,11 @@ def _load(scheme: str, path: str) -> DriverFactory:
     try:
         factory: DriverFactory = getattr(import_module(module), attribute)
     except ImportError as error:
+        # A driver of ours has an extra of its room's name; of others only the package is known.
+        room = module.removeprefix(_ROOMS).partition(".")[0] if module.startswith(_ROOMS) else None
+        remedy = error.name if room is None else f"'trove-async[{room}]'"
         raise MissingDependencyError(
-            f"the driver for {scheme!r} needs the package {error.name!r}: pip install 'trove-async[{scheme}]'"
+            f"the driver for {scheme!r} needs the package {error.name!r}: pip install {remedy}"
         ) from error
     return factory
 

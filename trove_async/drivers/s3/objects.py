@@ -324,7 +324,7 @@ class Objects:
         if options.start_after is not None:
             params.append(("start-after", options.start_after))
         _, content = await self._client.document("GET", bucket, query=encode_query(params))
-        page = parse_page(content)
+        page = await parse_page(content)
         if page.cursor is not None and page.cursor == options.cursor:
             raise BackendError("the service answers with the same page again and again")
         return page
