@@ -1,0 +1,139 @@
+"""Preconditions of requests (https://cloud.google.com/storage/docs/request-preconditions)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from trove_async.testing.gcs.errors import ServiceError, condition_failed, invalid, not_modified
+from trove_async.testing.gcs.http import Request
+from trove_async.testing.gcs.state import Bucket, StoredObject
+
+__all__ = ["Preconditions", "check_http_conditions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preconditions:
+    """What must hold of an object's live generation, or of a bucket."""
+
+    generation: int | None = None
+    not_generation: int | None = None
+    metageneration: int | None = None
+    not_metageneration: int | None = None
+
+    @classmethod
+    def of(cls, request: Request, *, source: bool = False) -> Preconditions:
+        """Read the parameters; with ``source`` those about the object that is copied.
+
+        Raises:
+            ServiceError: 400; one is not a number.
+        """
+        if not request.raw_query:
+            return _NONE
+        prefix = "ifSource" if source else "if"
+        return cls(
+            request.integer(f"{prefix}GenerationMatch"),
+            request.integer(f"{prefix}GenerationNotMatch"),
+            request.integer(f"{prefix}MetagenerationMatch"),
+            request.integer(f"{prefix}MetagenerationNotMatch"),
+        )
+
+    @classmethod
+    def of_headers(cls, request: Request) -> Preconditions:
+        """Read the headers of the XML API.
+
+        Raises:
+            ServiceError: 400; one is not a number.
+        """
+        values = [
+            _number(request, name)
+            for name in (
+                "x-goog-if-generation-match",
+                "x-goog-if-generation-not-match",
+                "x-goog-if-metageneration-match",
+                "x-goog-if-metageneration-not-match",
+            )
+        ]
+        return cls(*values)
+
+    def check(self, found: StoredObject | None, *, reading: bool = False) -> None:
+        """Compare with an object, or with that there is none.
+
+        Raises:
+            ServiceError: 412, or 304 where a read asked not to get what it has.
+        """
+        generation = 0 if found is None else found.generation
+        if self.generation is not None and self.generation != generation:
+            raise condition_failed()
+        if self.metageneration is not None and (found is None or self.metageneration != found.metageneration):
+            raise condition_failed()
+        # "If no live object exists, the precondition fails", whichever generation it names.
+        if self.not_generation is not None and (found is None or self.not_generation == generation):
+            raise not_modified() if reading else condition_failed()
+        if self.not_metageneration is not None and (found is None or self.not_metageneration == found.metageneration):
+            raise not_modified() if reading else condition_failed()
+
+    def check_bucket(self, bucket: Bucket, *, reading: bool = False) -> None:
+        """Compare with a bucket's metageneration.
+
+        Raises:
+            ServiceError: 412, or 304 where a read asked not to get what it has.
+        """
+        if self.metageneration is not None and self.metageneration != bucket.metageneration:
+            raise condition_failed()
+        if self.not_metageneration == bucket.metageneration:
+            raise not_modified() if reading else condition_failed()
+
+
+_NONE = Preconditions()
+
+
+def _number(request: Request, name: str) -> int | None:
+    value = request.headers.get(name)
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise invalid(f"Invalid argument: {name}") from error
+
+
+def check_http_conditions(request: Request, etag: str, modified: float) -> None:
+    """Check the conditional headers of a read, in the order of RFC 9110, 13.2.2.
+
+    Raises:
+        ServiceError: 412 or 304.
+    """
+    match, none_match = request.headers.get("if-match"), request.headers.get("if-none-match")
+    if match is not None:
+        if not _named(match.split(","), etag):
+            raise condition_failed()
+    elif (since := _moment(request, "if-unmodified-since")) is not None and int(modified) > since:
+        raise condition_failed()
+    if none_match is not None:
+        if _named(none_match.split(","), etag):
+            raise _unchanged(etag)
+    elif (since := _moment(request, "if-modified-since")) is not None and int(modified) <= since:
+        raise _unchanged(etag)
+
+
+def _unchanged(etag: str) -> ServiceError:
+    error = not_modified()
+    error.headers["ETag"] = etag
+    return error
+
+
+def _named(values: Iterable[str], etag: str) -> bool:
+    wanted = etag.strip('"')
+    return any(value.strip().removeprefix("W/").strip('"') in (wanted, "*") for value in values)
+
+
+def _moment(request: Request, name: str) -> float | None:
+    value = request.headers.get(name)
+    if value is None:
+        return None
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except ValueError:
+        return None  # RFC 9110, 13.1.3: what is not a date is ignored

@@ -1,0 +1,187 @@
+"""New objects of others: copy, rewrite and compose.
+
+https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite, ``…/copy`` and ``…/compose``, and
+https://cloud.google.com/storage/docs/composite-objects.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trove_async.testing.gcs.conditions import Preconditions
+from trove_async.testing.gcs.errors import invalid, required
+from trove_async.testing.gcs.http import Request, Response, mapping
+from trove_async.testing.gcs.resources import answer, answer_object, check_metadata, check_name, object_resource
+from trove_async.testing.gcs.state import WRITABLE, Content, Storage, StoredObject
+from trove_async.testing.gcs.uploads import hashed
+
+__all__ = ["Copies"]
+
+_SOURCES: Final = 32
+_UNIT: Final = 1 << 20
+_OWN: Final = frozenset(("storageClass", "temporaryHold", "eventBasedHold"))  # what a copy does not take over
+
+
+@dataclass(slots=True)
+class _Rewrite:
+    """A rewrite that is under way; its token is good for the same request alone."""
+
+    source: StoredObject
+    bucket: str
+    name: str
+    body: bytes
+    written: int = 0
+
+
+class Copies:
+    """Copies within the server.
+
+    Attributes:
+        bytes_per_call: how much one call of rewrite copies; None for any size.
+        rewrites: what is under way, by token.
+    """
+
+    def __init__(self, storage: Storage, bytes_per_call: int | None) -> None:
+        self.storage = storage
+        self.bytes_per_call = bytes_per_call
+        self.rewrites: dict[str, _Rewrite] = {}
+
+    def copy(self, request: Request, source: tuple[str, str], target: tuple[str, str]) -> Response:
+        """Answer ``POST …/copyTo/…``.
+
+        Raises:
+            ServiceError: what the request is refused for.
+        """
+        made = self._make(request, self._source(request, source), target)
+        return answer_object(request, self.storage, made)
+
+    def rewrite(self, request: Request, source: tuple[str, str], target: tuple[str, str]) -> Response:
+        """Answer ``POST …/rewriteTo/…``: with the object, or with a token to call again with.
+
+        Raises:
+            ServiceError: what the request is refused for.
+        """
+        found = self._source(request, source)
+        step = self._step(request, found, target)
+        token = request.query.get("rewriteToken")
+        under_way = self._continued(request, token, found, target) if token else None
+        written = (under_way.written if under_way else 0) + (step or len(found.data))
+        document: dict[str, Any] = {"kind": "storage#rewriteResponse", "objectSize": str(len(found.data))}
+        if written < len(found.data):
+            if under_way is None:
+                self._check_target(request, target)
+                token, under_way = secrets.token_urlsafe(32), _Rewrite(found, *target, request.body)
+                self.rewrites[token] = under_way
+            under_way.written = written
+            document |= {"totalBytesRewritten": str(written), "done": False, "rewriteToken": token}
+            return answer(request, document)
+        made = self._make(request, found, target)
+        if token:
+            self.rewrites.pop(token, None)
+        document |= {
+            "totalBytesRewritten": str(len(made.data)),
+            "done": True,
+            "resource": object_resource(self.storage, made),
+        }
+        return answer(request, document)
+
+    def compose(self, request: Request, bucket_name: str, name: str) -> Response | Awaitable[Response]:
+        """Answer ``POST …/compose``.
+
+        Raises:
+            ServiceError: what the request is refused for.
+        """
+        check_name(name)
+        body = request.json()
+        sources = self._sources(body, bucket_name)
+        fields = _writable(mapping(body, "destination"))
+        fields.setdefault("storageClass", sources[0].fields["storageClass"])
+        check_metadata(fields)
+        conditions = Preconditions.of(request)
+        conditions.check(self.storage.bucket(bucket_name).live(name))
+        components = sum(source.content.components or 1 for source in sources)
+
+        def store(content: Content) -> Response:
+            bucket = self.storage.bucket(bucket_name)
+            conditions.check(bucket.live(name))
+            made = self.storage.store(bucket, name, content, fields)
+            return answer_object(request, self.storage, made)
+
+        data = b"".join(source.data for source in sources)
+        return hashed(data, store, lambda joined: Content.joined(joined, components))
+
+    def _source(self, request: Request, source: tuple[str, str]) -> StoredObject:
+        bucket, name = source
+        found = self.storage.find(self.storage.bucket(bucket), name, request.integer("sourceGeneration"))
+        Preconditions.of(request, source=True).check(found)
+        return found
+
+    def _step(self, request: Request, found: StoredObject, target: tuple[str, str]) -> int | None:
+        asked = request.integer("maxBytesRewrittenPerCall")
+        if asked is not None and (asked <= 0 or asked % _UNIT):
+            raise invalid("maxBytesRewrittenPerCall must be a multiple of 1 MiB.", reason="invalidParameter")
+        if self.bytes_per_call is not None:
+            return min(asked or self.bytes_per_call, self.bytes_per_call)
+        # "If the source and destination are the same location and storage class …, returns in a single RPC."
+        source, into = self.storage.bucket(found.bucket), self.storage.bucket(target[0])
+        storage_class = request.json().get("storageClass") or into.storage_class
+        moves = source.fields.get("location") != into.fields.get("location")
+        return asked if moves or storage_class != found.fields["storageClass"] else None
+
+    def _continued(self, request: Request, token: str, found: StoredObject, target: tuple[str, str]) -> _Rewrite:
+        under_way = self.rewrites.get(token)
+        if under_way is None or under_way != _Rewrite(found, *target, request.body, under_way.written):
+            raise invalid("Invalid rewrite token.", reason="invalidParameter")
+        return under_way
+
+    def _check_target(self, request: Request, target: tuple[str, str]) -> None:
+        bucket, name = target
+        check_name(name)
+        Preconditions.of(request).check(self.storage.bucket(bucket).live(name))
+
+    def _make(self, request: Request, found: StoredObject, target: tuple[str, str]) -> StoredObject:
+        self._check_target(request, target)
+        given = request.json()
+        # Metadata in the request replaces all of the source's, and without any the source's is taken over
+        # (https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite, «Request body»).
+        fields = _writable(given) if given else {key: v for key, v in found.fields.items() if key not in _OWN}
+        check_metadata(fields)
+        bucket, name = target
+        content = found.content
+        if content.xml_etag is not None:
+            content = Content(content.data, content.crc32c, content.md5, content.components)
+        return self.storage.store(self.storage.bucket(bucket), name, content, fields)
+
+    def _sources(self, body: Mapping[str, Any], bucket_name: str) -> list[StoredObject]:
+        bucket = self.storage.bucket(bucket_name)
+        listed = body.get("sourceObjects")
+        if not isinstance(listed, list) or not listed:
+            raise invalid("You must provide at least one source component.", reason="required")
+        if len(listed) > _SOURCES:
+            raise invalid(f"The number of source components provided ({len(listed)}) exceeds the maximum ({_SOURCES}).")
+        found = []
+        for item in listed:
+            if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+                raise required("sourceObjects.name")
+            generation = _whole(item.get("generation"))
+            source = self.storage.find(bucket, item["name"], generation)
+            wanted = _whole(mapping(item, "objectPreconditions").get("ifGenerationMatch"))
+            Preconditions(generation=wanted).check(source)
+            found.append(source)
+        if len({source.fields["storageClass"] for source in found}) > 1:
+            raise invalid("All source objects must have the same storage class.")
+        return found
+
+
+def _whole(value: object) -> int | None:
+    try:
+        return None if value is None else int(str(value))
+    except ValueError as error:
+        raise invalid(f"Invalid value for: {value}") from error
+
+
+def _writable(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if key in WRITABLE and value is not None}

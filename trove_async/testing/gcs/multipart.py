@@ -1,0 +1,81 @@
+"""Bodies of several parts: ``multipart/related``, ``mixed`` and ``form-data`` (RFC 2046, 5.1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.message import Message
+from typing import Final
+
+from trove_async.testing.gcs.errors import ServiceError, invalid
+
+__all__ = ["Part", "content_type", "split"]
+
+_PARTS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part: headers by their names in lower case, and the body as a view of the whole."""
+
+    headers: dict[str, str]
+    body: memoryview
+
+    def parameter(self, header: str, name: str) -> str | None:
+        """Return a parameter of one of its headers."""
+        return content_type(self.headers.get(header, ""))[1].get(name)
+
+
+def content_type(value: str) -> tuple[str, dict[str, str]]:
+    """Return the type in lower case and the parameters of a header such as Content-Type."""
+    message = Message()
+    message["Content-Type"] = value
+    parameters = message.get_params(failobj=[])
+    main = parameters[0][0].lower() if parameters else ""
+    return main, {key.lower(): text for key, text in parameters[1:]}
+
+
+def split(body: bytes, header: str) -> list[Part]:
+    """Return the parts of a body, by its Content-Type.
+
+    Raises:
+        ServiceError: 400; it is not such a body, or ends before its last boundary.
+    """
+    boundary = content_type(header)[1].get("boundary")
+    if not boundary:
+        raise invalid("Missing multipart boundary.", reason="badContent")
+    delimiter = re.compile(rb"(?:^|\r\n)--" + re.escape(boundary.encode()) + rb"(--)?[ \t]*(?:\r\n|$)")
+    view = memoryview(body)
+    found = delimiter.search(body)
+    parts: list[Part] = []
+    while found is not None and not found[1]:
+        if len(parts) >= _PARTS:
+            raise invalid("Too many parts.", reason="badContent")
+        # A part without headers begins with an empty line, which the delimiter's own line end may be part of.
+        start = found.end()
+        found = delimiter.search(body, max(start - 2, 0))
+        if found is None:
+            break
+        parts.append(_part(body, view, start, found.start()))
+    if found is None:
+        raise _malformed()
+    return parts
+
+
+def _part(body: bytes, view: memoryview, start: int, end: int) -> Part:
+    if body.startswith(b"\r\n", start):
+        return Part({}, view[start + 2 : end])
+    head = body.find(b"\r\n\r\n", start, end + 4)
+    if head == -1 or head > end:
+        raise _malformed()
+    headers: dict[str, str] = {}
+    for line in body[start:head].decode("utf-8", "replace").split("\r\n"):
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise _malformed()
+        headers[name.strip().lower()] = value.strip()
+    return Part(headers, view[min(head + 4, end) : end])
+
+
+def _malformed() -> ServiceError:
+    return invalid("Malformed multipart body.", reason="badContent")

@@ -1,0 +1,243 @@
+"""`GCSServer`: Google Cloud Storage and Pub/Sub for tests, in this process, on loopback, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from trove_async.testing.gcs.auth import Authority
+from trove_async.testing.gcs.http import HTTPServer
+from trove_async.testing.gcs.lifecycle import apply_lifecycle
+from trove_async.testing.gcs.pubsub import PubSub
+from trove_async.testing.gcs.requests import RequestLog
+from trove_async.testing.gcs.service import Service
+from trove_async.testing.gcs.signed import Signatures
+from trove_async.testing.gcs.state import Storage, StoredObject, crc32c_of
+from trove_async.testing.gcs.uploads import Session
+from trove_async.testing.gcs.xml_multipart import MultipartUpload
+
+__all__ = ["GCSServer"]
+
+_T = TypeVar("_T")
+_LOG: Final = 10_000
+_CHUNK: Final = 256 * 1024
+_PART: Final = 5 << 20
+_PULL: Final = 10.0
+
+
+class GCSServer:
+    """A server that answers as Google documents Cloud Storage and Pub/Sub.
+
+    Use it as a context manager: with ``async with`` it runs on the loop of the block, with ``with`` on one of its own,
+    in a thread. Each instance begins empty and forgets all in the end.
+
+    Attributes:
+        host: the address it listens on.
+        port: the port; known once it is open.
+        project: the project that owns everything.
+        requests: what it was asked, as a `RequestLog`.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        project: str = "trove-project",
+        anonymous: bool = False,
+        token_lifetime: float = 3600,
+        chunk_granularity: int = _CHUNK,
+        minimum_part: int = _PART,
+        rewrite_bytes_per_call: int | None = None,
+        pull_wait: float = _PULL,
+        log_size: int = _LOG,
+    ) -> None:
+        """Make a server; it listens once it is entered.
+
+        Args:
+            port: the port to listen on; 0 for any that is free.
+            host: the address to listen on.
+            project: the project's name.
+            anonymous: take requests without credentials as well.
+            token_lifetime: for how many seconds an access token is valid.
+            chunk_granularity: the number of bytes of which a resumable upload persists multiples, and the least that a
+                chunk has but for the last; Google's is 256 KiB.
+            minimum_part: how many bytes a part of an XML multipart upload has at least, but for the last; Google's is
+                5 MiB.
+            rewrite_bytes_per_call: how many bytes one call of rewrite copies at most, whatever is copied. By default a
+                call copies all, or, where location or storage class change, what it asks for.
+            pull_wait: for how many seconds a pull waits for a message that is not there.
+            log_size: how many of the last requests are recorded.
+
+        Raises (on entering):
+            MissingDependencyError: httptools or google-crc32c is missing.
+            OSError: the port is taken.
+        """
+        self.host = host
+        self.port = port
+        self.project = project
+        self.requests = RequestLog(log_size)
+        self._storage = Storage(project)
+        self._authority = Authority(project, token_lifetime, anonymous=anonymous)
+        secret = base64.b64encode(secrets.token_bytes(30)).decode()
+        self._signatures = Signatures(self._authority, f"GOOG1E{secrets.token_hex(27).upper()}", secret)
+        self._pubsub = PubSub(pull_wait)
+        self._service = Service(
+            self._storage,
+            self._authority,
+            self._signatures,
+            self._pubsub,
+            self.requests,
+            chunk_granularity=chunk_granularity,
+            minimum_part=minimum_part,
+            rewrite_bytes_per_call=rewrite_bytes_per_call,
+        )
+        self._http: HTTPServer | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is: ``http://host:port``."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def service_account_info(self) -> dict[str, str]:
+        """The content of a key file of its service account, whose token endpoint is this server."""
+        return self._authority.service_account_info()
+
+    @property
+    def authorized_user_info(self) -> dict[str, str]:
+        """The content of a user's credentials file, whose token endpoint is this server."""
+        return self._authority.authorized_user_info()
+
+    @property
+    def hmac_key(self) -> tuple[str, str]:
+        """The access ID and the secret of an HMAC key of its service account; for signed URLs."""
+        return self._signatures.access_id, self._signatures.secret
+
+    @property
+    def tokens_issued(self) -> int:
+        """How many access tokens it has issued."""
+        return self._authority.issued
+
+    def issue_token(self) -> str:
+        """Return an access token without a request for it."""
+        return self._authority.issue()
+
+    def revoke_tokens(self) -> None:
+        """Refuse from now on every access token that was issued so far."""
+        self._authority.revoke()
+
+    def buckets(self) -> list[str]:
+        """Return the names of the buckets, sorted."""
+        return sorted(self._storage.buckets)
+
+    def objects(self, bucket: str, *, versions: bool = False) -> list[StoredObject]:
+        """Return a bucket's objects by name; with ``versions`` their noncurrent generations too, the oldest first.
+
+        Raises:
+            ServiceError: there is no such bucket.
+        """
+        found = self._storage.bucket(bucket).generations()
+        return [item for item in found if versions or item.deleted is None]
+
+    def open_uploads(self) -> list[Session | MultipartUpload]:
+        """Return the resumable sessions and XML multipart uploads that are neither complete nor given up."""
+        sessions = [session for session in self._service.uploads.sessions.values() if session.open]
+        return [*sessions, *self._service.multipart.uploads.values()]
+
+    def expire_uploads(self) -> None:
+        """Let all resumable sessions that are open be gone, as Google does after a week."""
+        self._service.uploads.expire()
+
+    def expire_ack_deadlines(self) -> None:
+        """Let the deadlines pass of all messages of Pub/Sub that are handed out and not acknowledged."""
+        self._run(self._pubsub.expire)
+
+    def apply_lifecycle(self, now: datetime | None = None) -> int:
+        """Do what the lifecycle rules of all buckets ask for at a time; nothing else ever does.
+
+        Args:
+            now: the time, with its time zone; by default the present.
+
+        Returns:
+            How many objects were deleted or got another class, and uploads aborted.
+        """
+        moment = time.time() if now is None else now.timestamp()
+        return self._run(lambda: apply_lifecycle(self._storage, self._service.multipart, moment))
+
+    def _run(self, work: Callable[[], _T]) -> _T:
+        """Do what tells tasks of the loop something, on the loop where that is another thread's."""
+        if self._loop is None or threading.current_thread() is self._thread:
+            return work()
+
+        async def there() -> _T:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(there(), self._loop).result()
+
+    async def __aenter__(self) -> Self:
+        if self._http is not None:
+            raise RuntimeError("it is open already")
+        crc32c_of(b"")  # what is missing is told now, not by the first upload
+        http = HTTPServer(self._service, self.host, self.port)
+        await http.open()
+        self._http, self.port = http, http.port
+        self._storage.base_url = self._authority.base_url = self.url
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all connections and stop listening; idempotent."""
+        http, self._http = self._http, None
+        if http is not None:
+            self._pubsub.close()
+            await http.aclose()
+
+    def __enter__(self) -> Self:
+        ready = threading.Event()
+        failure: list[Exception] = []
+
+        async def serve() -> None:
+            try:
+                await self.__aenter__()
+            except Exception as error:  # noqa: BLE001 - it is raised where the thread was started
+                failure.append(error)
+                return ready.set()
+            try:
+                self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+                ready.set()
+                await self._stop.wait()
+            finally:
+                await self.aclose()
+            return None
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="GCSServer", daemon=True)
+        self._thread.start()
+        ready.wait()
+        if failure:
+            self._thread.join()
+            raise failure[0]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = self._loop = self._stop = None

@@ -1,0 +1,253 @@
+"""The routes of the services, and how their errors are worded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Final
+
+from trove_async.testing.gcs.auth import Authority
+from trove_async.testing.gcs.batch import batch
+from trove_async.testing.gcs.buckets import Buckets
+from trove_async.testing.gcs.copies import Copies
+from trove_async.testing.gcs.errors import ServiceError, invalid, not_found
+from trove_async.testing.gcs.http import Request, Response, decoded
+from trove_async.testing.gcs.notifications import Notifications
+from trove_async.testing.gcs.objects import Objects
+from trove_async.testing.gcs.policies import Policies
+from trove_async.testing.gcs.pubsub import PubSub
+from trove_async.testing.gcs.requests import RequestLog, Seen
+from trove_async.testing.gcs.signed import Signatures, is_signed
+from trove_async.testing.gcs.state import Storage
+from trove_async.testing.gcs.uploads import Uploads, is_resumed
+from trove_async.testing.gcs.xml_api import XMLObjects
+from trove_async.testing.gcs.xml_multipart import MultipartUploads
+
+__all__ = ["Service"]
+
+Result = Response | Awaitable[Response]
+
+_OWN: Final = ("/storage/v1/", "/upload/", "/download/", "/token", "/computeMetadata/", "/batch/", "/v1/")
+_LOGGER: Final = logging.getLogger(__name__)
+_DOCUMENT: Final = 10 << 20  # the size of a request that is no upload
+_JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
+_XML: Final = {"Content-Type": "application/xml; charset=UTF-8"}
+_PLAIN: Final = {"Content-Type": "text/plain; charset=utf-8"}
+_TEXT: Final = {"Content-Type": "text/html; charset=UTF-8"}
+
+
+class Service:
+    """Answers all requests: routes them to the APIs, checks who asks, and words what is refused."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        authority: Authority,
+        signatures: Signatures,
+        pubsub: PubSub,
+        log: RequestLog,
+        *,
+        chunk_granularity: int,
+        minimum_part: int,
+        rewrite_bytes_per_call: int | None,
+    ) -> None:
+        self.storage = storage
+        self.authority = authority
+        self.signatures = signatures
+        self.pubsub = pubsub
+        self.log = log
+        self.uploads = Uploads(storage, chunk_granularity)
+        self.multipart = MultipartUploads(storage, minimum_part)
+        self.copies = Copies(storage, rewrite_bytes_per_call)
+        self.buckets = Buckets(storage)
+        self.objects = Objects(storage)
+        self.xml = XMLObjects(storage, self.uploads, self.multipart)
+        self.policies = Policies(self.uploads, signatures)
+        self.notifications = Notifications(storage, pubsub)
+
+    def refuse(self, request: Request) -> Response | None:
+        """Answer by the head alone a request whose credentials are not valid."""
+        try:
+            if self._is_xml(request):
+                self._check_xml(request)
+            elif request.raw_path != "/token" and not is_resumed(request):
+                self.authority.check(request)
+        except ServiceError as error:
+            return self._logged(request, self._refusal(request, error))
+        return None
+
+    def limit(self, request: Request) -> int | None:
+        """Return how long a body may be."""
+        return None if request.raw_path.startswith("/upload/") or self._is_xml(request) else _DOCUMENT
+
+    def abandoned(self, request: Request) -> None:
+        """Keep what a session's broken request delivered."""
+        try:
+            if is_resumed(request):
+                self.uploads.abandoned(request)
+        except ServiceError:
+            return
+
+    def handle(self, request: Request) -> Result:
+        """Answer a request."""
+        try:
+            result = self._route(request)
+        except ServiceError as error:
+            return self._logged(request, self._refusal(request, error))
+        except Exception:  # noqa: BLE001 - a fault of the server's own is told to its clients as Google would
+            return self._failed(request)
+        if isinstance(result, Response):
+            return self._logged(request, result)
+        return self._later(request, result)
+
+    async def _later(self, request: Request, result: Awaitable[Response]) -> Response:
+        try:
+            return self._logged(request, await result)
+        except ServiceError as error:
+            return self._logged(request, self._refusal(request, error))
+        except Exception:  # noqa: BLE001 - as above
+            return self._failed(request)
+
+    def _failed(self, request: Request) -> Response:
+        _LOGGER.exception("%s %s", request.method, request.target)
+        error = ServiceError(500, "backendError", "Backend Error", xml_code="InternalError")
+        return self._logged(request, self._refusal(request, error))
+
+    def _logged(self, request: Request, response: Response) -> Response:
+        self.log.add(Seen(request.method, request.target, response.status, request.size))
+        return response
+
+    def _route(self, request: Request) -> Result:
+        path = request.raw_path
+        if path.startswith("/storage/v1/"):
+            self.authority.check(request)
+            return self._storage(request, request.segments[2:])
+        if path.startswith("/upload/storage/v1/"):
+            return self._upload(request)
+        if path.startswith("/download/storage/v1/"):
+            self.authority.check(request)
+            return self._download(request)
+        if path.startswith("/v1/projects/"):
+            self.authority.check(request)
+            return self.pubsub.handle(request)
+        if path == "/batch/storage/v1" and request.method == "POST":
+            self.authority.check(request)
+            return batch(request, self.handle)
+        if path == "/token" and request.method == "POST":
+            return self.authority.grant(request)
+        if path.startswith("/computeMetadata/v1/"):
+            return self.authority.metadata(request)
+        return self._xml(request)
+
+    def _storage(self, request: Request, path: list[str]) -> Result:
+        match request.method, path:
+            case "GET", ["b", bucket, "o", name]:
+                return self.objects.get(request, bucket, name)
+            case "GET", ["b", bucket, "o"]:
+                return self.objects.list(request, bucket)
+            case "DELETE", ["b", bucket, "o", name]:
+                return self.objects.delete(request, bucket, name)
+            case "PATCH", ["b", bucket, "o", name]:
+                return self.objects.patch(request, bucket, name)
+            case "PUT", ["b", bucket, "o", name]:
+                return self.objects.update(request, bucket, name)
+            case "POST", ["b", bucket, "o", name, "compose"]:
+                return self.copies.compose(request, bucket, name)
+            case "POST", ["b", bucket, "o", name, "rewriteTo", "b", other, "o", target]:
+                return self.copies.rewrite(request, (bucket, name), (other, target))
+            case "POST", ["b", bucket, "o", name, "copyTo", "b", other, "o", target]:
+                return self.copies.copy(request, (bucket, name), (other, target))
+            case "POST", ["b", bucket, "o"]:
+                self.storage.bucket(bucket)
+                message = "Upload requests must have a URL path beginning with /upload/"
+                raise invalid(message, reason="wrongUrlForUpload")
+            case _, ["b", bucket, "notificationConfigs", *rest]:
+                return self._notification(request, bucket, rest)
+            case _, ["b", *rest]:
+                return self._bucket(request, rest)
+            case "GET", ["projects", _, "serviceAccount"]:
+                return self.buckets.service_account(request)
+        raise not_found()
+
+    def _bucket(self, request: Request, path: list[str]) -> Response:
+        match request.method, path:
+            case "GET", []:
+                return self.buckets.list(request)
+            case "POST", []:
+                return self.buckets.insert(request)
+            case "GET", [name]:
+                return self.buckets.get(request, name)
+            case "PATCH", [name]:
+                return self.buckets.patch(request, name)
+            case "PUT", [name]:
+                return self.buckets.update(request, name)
+            case "DELETE", [name]:
+                return self.buckets.delete(request, name)
+            case "GET", [name, "iam", "testPermissions"]:
+                return self.buckets.test_permissions(request, name)
+        raise not_found()
+
+    def _notification(self, request: Request, bucket: str, path: list[str]) -> Response:
+        match request.method, path:
+            case "GET", []:
+                return self.notifications.list(request, bucket)
+            case "POST", []:
+                return self.notifications.insert(request, bucket)
+            case "GET", [identity]:
+                return self.notifications.get(request, bucket, identity)
+            case "DELETE", [identity]:
+                return self.notifications.delete(bucket, identity)
+        raise not_found()
+
+    def _upload(self, request: Request) -> Result:
+        if is_resumed(request):
+            return self.uploads.resume(request)
+        self.authority.check(request)
+        match request.method, request.segments[3:]:
+            case (("POST" | "PUT"), ["b", bucket, "o"]):
+                return self.uploads.insert(request, bucket)
+        raise not_found()
+
+    def _download(self, request: Request) -> Response:
+        match request.method, request.segments[3:]:
+            case "GET", ["b", bucket, "o", name]:
+                return self.objects.get(request, bucket, name)
+        raise not_found()
+
+    def _xml(self, request: Request) -> Result:
+        bucket, _, name = request.raw_path[1:].partition("/")
+        if self._is_form(request):
+            return self.policies.post(request, bucket)
+        self._check_xml(request)
+        if name:
+            return self.xml.handle(request, bucket, decoded(name))
+        if request.method == "GET" and "uploads" in request.query:
+            return self.multipart.list_uploads(request, bucket)
+        raise ServiceError(501, "notImplemented", "Buckets are managed with the JSON API here.")
+
+    def _check_xml(self, request: Request) -> None:
+        if is_signed(request):
+            self.signatures.check_url(request)
+        elif not is_resumed(request) and not self._is_form(request):
+            self.authority.check(request)
+
+    def _is_form(self, request: Request) -> bool:
+        to_bucket = "/" not in request.raw_path[1:].rstrip("/")
+        form = request.header("content-type").lower().startswith("multipart/form-data")
+        return request.method == "POST" and to_bucket and form
+
+    def _is_xml(self, request: Request) -> bool:
+        return not request.raw_path.startswith(_OWN)
+
+    def _refusal(self, request: Request, error: ServiceError) -> Response:
+        if error.status == 304:
+            return Response(304, error.headers)
+        if self._is_xml(request):
+            return Response(error.status, {**_XML, **error.headers}, error.as_xml())
+        if request.raw_path.startswith("/v1/"):
+            return Response(error.status, {**_JSON, **error.headers}, error.as_rpc_json())
+        if error.in_words:
+            return Response(error.status, {**_PLAIN, **error.headers}, error.message.encode())
+        if "alt=media" in request.raw_query:
+            return Response(error.status, {**_TEXT, **error.headers}, error.message.encode())
+        return Response(error.status, {**_JSON, **error.headers}, error.as_json())

@@ -1,0 +1,154 @@
+"""Objects in the XML API (https://cloud.google.com/storage/docs/xml-api/overview), which signed URLs speak."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final
+
+from trove_async.testing.gcs.conditions import Preconditions, check_http_conditions
+from trove_async.testing.gcs.downloads import media, object_headers
+from trove_async.testing.gcs.errors import ServiceError
+from trove_async.testing.gcs.http import Request, Response
+from trove_async.testing.gcs.resources import check_metadata, check_name
+from trove_async.testing.gcs.signed import check_length_range
+from trove_async.testing.gcs.state import Content, Storage, StoredObject
+from trove_async.testing.gcs.uploads import Expected, Uploads, hashed, is_resumed, own_url
+from trove_async.testing.gcs.xml_multipart import MultipartUploads
+
+__all__ = ["XMLObjects", "fields_of"]
+
+_LENGTH_RANGE: Final = "x-goog-content-length-range"
+_META: Final = "x-goog-meta-"
+_FIELDS: Final = {
+    "cache-control": "cacheControl",
+    "content-disposition": "contentDisposition",
+    "content-encoding": "contentEncoding",
+    "content-language": "contentLanguage",
+    "content-type": "contentType",
+    "x-goog-custom-time": "customTime",
+    "x-goog-storage-class": "storageClass",
+}
+_OVERRIDES: Final = {
+    "response-cache-control": "Cache-Control",
+    "response-content-disposition": "Content-Disposition",
+    "response-content-encoding": "Content-Encoding",
+    "response-content-language": "Content-Language",
+    "response-content-type": "Content-Type",
+    "response-expires": "Expires",
+}
+
+
+def fields_of(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the properties of an object that headers, or the fields of a form, tell."""
+    fields: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    for header, value in headers.items():
+        if header in _FIELDS:
+            fields[_FIELDS[header]] = value
+        elif header.startswith(_META):
+            metadata[header.removeprefix(_META)] = value
+    if metadata:
+        fields["metadata"] = metadata
+    return fields
+
+
+class XMLObjects:
+    """Requests of the form ``/{bucket}/{object}``; whether they are allowed is decided before."""
+
+    def __init__(self, storage: Storage, uploads: Uploads, multipart: MultipartUploads) -> None:
+        self.storage = storage
+        self.uploads = uploads
+        self.multipart = multipart
+
+    def handle(self, request: Request, bucket: str, name: str) -> Response | Awaitable[Response]:
+        """Answer a request about an object.
+
+        Raises:
+            ServiceError: what the request is refused for.
+        """
+        query = request.query
+        if is_resumed(request):
+            return self.uploads.resume(request, lambda made: Response(200, _told(made)))
+        match request.method:
+            case "GET" if "uploadId" in query:
+                return self.multipart.list_parts(request, bucket, name)
+            case "GET" | "HEAD":
+                return self._get(request, bucket, name)
+            case "PUT" if "uploadId" in query:
+                return self.multipart.put(request, bucket, name)
+            case "PUT":
+                return self._put(request, bucket, name)
+            case "DELETE" if "uploadId" in query:
+                return self.multipart.abort(request, bucket, name)
+            case "DELETE":
+                return self._delete(request, bucket, name)
+            case "POST" if "uploads" in query:
+                return self.multipart.initiate(bucket, name, fields_of(request.headers))
+            case "POST" if "uploadId" in query:
+                return self.multipart.complete(request, bucket, name)
+            case "POST" if request.header("x-goog-resumable").lower() == "start":
+                return self._start(request, bucket, name)
+        raise ServiceError(405, "methodNotAllowed", "The specified method is not allowed against this resource.")
+
+    def _get(self, request: Request, bucket: str, name: str) -> Response:
+        found = self._found(request, bucket, name)
+        Preconditions.of_headers(request).check(found, reading=True)
+        check_http_conditions(request, found.xml_etag, found.updated)
+        if request.method == "HEAD" and "range" not in request.headers:
+            return Response(200, object_headers(found, xml=True), length=len(found.data))
+        response = media(request, found, xml=True)
+        overrides = {header: request.query[name] for name, header in _OVERRIDES.items() if name in request.query}
+        if overrides:
+            response.headers = {**response.headers, **overrides}
+        return response
+
+    def _put(self, request: Request, bucket: str, name: str) -> Response | Awaitable[Response]:
+        self.storage.bucket(bucket)
+        if request.header("x-goog-copy-source") or request.header("x-amz-copy-source"):
+            raise ServiceError(501, "notImplemented", "Copies are made with the JSON API here.")
+        fields = fields_of(request.headers)
+        check_name(name)
+        check_metadata(fields)
+        check_length_range(request.headers.get(_LENGTH_RANGE), request.size)
+        conditions, expected = Preconditions.of_headers(request), Expected.of(request.headers)
+
+        def store(content: Content) -> Response:
+            made = self.uploads.create(bucket, name, content, fields, conditions, expected)
+            return Response(200, _told(made))
+
+        return hashed(request.body, store)
+
+    def _delete(self, request: Request, bucket: str, name: str) -> Response:
+        found = self._found(request, bucket, name)
+        Preconditions.of_headers(request).check(found)
+        holder = self.storage.bucket(bucket)
+        permanently = request.integer("generation") is not None or not holder.versioned
+        self.storage.delete(holder, found, permanently=permanently)
+        return Response(204)
+
+    def _start(self, request: Request, bucket: str, name: str) -> Response:
+        session = self.uploads.begin(
+            bucket, name, fields_of(request.headers), Preconditions.of_headers(request), Expected.of(request.headers)
+        )
+        session.length_range = request.headers.get(_LENGTH_RANGE)
+        base = own_url(request, self.storage.base_url)
+        location = f"{base}{request.raw_path}?upload_id={session.id}"
+        return Response(201, {"Location": location, "X-GUploader-UploadID": session.id})
+
+    def _found(self, request: Request, bucket: str, name: str) -> StoredObject:
+        return self.storage.find(self.storage.bucket(bucket), name, request.integer("generation"))
+
+
+def _told(made: StoredObject) -> dict[str, str]:
+    digest = f"crc32c={made.content.crc32c}"
+    if made.content.md5 is not None:
+        digest += f",md5={made.content.md5}"
+    return {
+        "ETag": made.xml_etag,
+        "Server": "UploadServer",
+        "X-Goog-Generation": str(made.generation),
+        "X-Goog-Metageneration": str(made.metageneration),
+        "X-Goog-Hash": digest,
+        "X-Goog-Stored-Content-Encoding": made.fields.get("contentEncoding") or "identity",
+        "X-Goog-Stored-Content-Length": str(len(made.data)),
+    }
