@@ -14,7 +14,7 @@ __all__ = ["DSN", "Settings", "parse_dsn", "redact"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _SECRET_NAME = re.compile(
-    r"secret|password|passphrase|token|signature|^sig$|^key$|_key$|credential|account_key|^sas$", re.I
+    r"secret|password|passphrase|token|signature|^sig$|^key$|_key$|accountkey|connection_string|credential|^sas$", re.I
 )
 _HIDDEN = "***"
 

@@ -42,6 +42,22 @@ def test_paths(text: str, path: str, folder: bool) -> None:
     assert parse_name(text, store=STORE) == FilePath(path, folder)
 
 
+@pytest.mark.parametrize(
+    ("text", "dsn", "bucket", "key"),
+    [
+        ("gcs://project/b/k/l?attempts=2", "gcs://project/?attempts=2", "b", "k/l"),
+        ("gcs://project", "gcs://project/", "", ""),
+        ("gs://b/k//l", "gs://", "b", "k//l"),
+        ("gs://b", "gs://", "b", ""),
+        ("azure://account@b/k", "azure://account@", "b", "k"),
+        ("azure://account:a%2Fkey@b/k?attempts=2", "azure://account:a%2Fkey@?attempts=2", "b", "k"),
+        ("azure://b/k", "azure://", "b", "k"),
+    ],
+)
+def test_a_bucket_and_a_key_of_the_cloud(text: str, dsn: str, bucket: str, key: str) -> None:
+    assert parse_name(text, store=None) == StoreName(dsn, bucket, key, False)
+
+
 def test_home() -> None:
     assert parse_name("~/a", store=None) == FilePath(os.path.expanduser("~/a"))
 

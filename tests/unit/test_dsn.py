@@ -80,7 +80,20 @@ secrets = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=6, ma
     lambda text: len(set(text)) > 4
 )
 secret_names = st.sampled_from(
-    ["secret", "secret_key", "password", "token", "session_token", "key", "account_key", "sas", "sig", "passphrase"]
+    (
+        "secret",
+        "secret_key",
+        "password",
+        "token",
+        "session_token",
+        "key",
+        "account_key",
+        "sas",
+        "sig",
+        "passphrase",
+        "connection_string",
+        "AccountKey",
+    )
 )
 
 

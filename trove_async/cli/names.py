@@ -143,20 +143,32 @@ def _split_memory(dsn: DSN, _is_root: IsRoot) -> tuple[str, str]:
     return quote(dsn.host, safe=""), dsn.path.removeprefix("/")
 
 
-def _split_s3(dsn: DSN, _is_root: IsRoot) -> tuple[str, str]:
+def _split_path(dsn: DSN, _is_root: IsRoot) -> tuple[str, str]:
     """Take the path as bucket and key; what opens the store is what stands before it."""
-    user = "" if dsn.user is None else quote(dsn.user, safe="")
-    password = "" if dsn.password is None else f":{quote(dsn.password, safe='')}"
-    at = "" if dsn.user is None else "@"
-    # The driver refuses a port, and says what to write.
+    # The driver refuses a port where it has none, and says what to write.
     port = "" if dsn.port is None else f":{dsn.port}"
-    return f"{user}{password}{at}{quote(dsn.host, safe='')}{port}/", dsn.path.removeprefix("/")
+    return f"{_userinfo(dsn)}{quote(dsn.host, safe='')}{port}/", dsn.path.removeprefix("/")
+
+
+def _split_host(dsn: DSN, _is_root: IsRoot) -> tuple[str, str]:
+    """Take the host as the bucket and the path as the key; the account, if any, stands before them."""
+    return _userinfo(dsn), f"{dsn.host}{dsn.path}"
+
+
+def _userinfo(dsn: DSN) -> str:
+    if dsn.user is None:
+        return ""
+    password = "" if dsn.password is None else f":{quote(dsn.password, safe='')}"
+    return f"{quote(dsn.user, safe='')}{password}@"
 
 
 _SPLITTERS: Final[Mapping[str, Callable[[DSN, IsRoot], tuple[str, str]]]] = {
     "local": _split_local,
     "file": _split_local,
     "memory": _split_memory,
-    "s3": _split_s3,
+    "s3": _split_path,
+    "gcs": _split_path,
+    "gs": _split_host,
+    "azure": _split_host,
 }
 """For each scheme, what follows ``://`` in the store's own DSN, and the bucket and key behind it."""

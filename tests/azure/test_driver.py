@@ -1,0 +1,84 @@
+"""The driver as a whole: its client of the SDK, and what it holds."""
+
+from __future__ import annotations
+
+import gc
+from datetime import timedelta
+
+import pytest
+
+import trove_async as trove
+from tests.azure.stores import busy, driver_of, opened
+from trove_async.driver import PutOptions
+from trove_async.drivers.azure.multipart import PARTS
+from trove_async.drivers.azure.staging import STAGING
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_the_sdks_client_has_the_stores_credentials(bucket: str) -> None:
+    async with opened() as store:
+        await store.put(bucket, "key", b"data", metadata={"m": "1"})
+        client = await driver_of(store).sdk_client()
+        assert await driver_of(store).sdk_client() is client
+        properties = await client.get_blob_client(bucket, "key").get_blob_properties()
+        assert properties.metadata == {"m": "1"}
+    gc.collect()
+    async with opened() as store:
+        await store.aclose()
+        with pytest.raises(trove.ClosedError):
+            await driver_of(store).sdk_client()
+
+
+async def test_what_the_sdk_wrote_is_read_and_the_other_way_round(bucket: str) -> None:
+    from azure.storage.blob import ContentSettings
+
+    async with opened() as store:
+        client = (await driver_of(store).sdk_client()).get_container_client(bucket)
+        settings = ContentSettings(content_type="a/b", content_language="nb", cache_control="no-store")
+        await client.upload_blob("sdk", b"data", metadata={"Author": "x"}, content_settings=settings, tags={"t": "1"})
+        head = await store.head(bucket, "sdk")
+        assert (head.content_type, head.content_language, head.cache_control) == ("a/b", "nb", "no-store")
+        assert dict(head.metadata) == {"author": "x"}
+        assert await store.get_tags(bucket, "sdk") == {"t": "1"}
+        await store.put(bucket, "ours", b"data" * 50_000, content_disposition="inline", tags={"a": "b"})
+        blob = client.get_blob_client("ours")
+        assert await (await blob.download_blob()).readall() == b"data" * 50_000
+        assert (await blob.get_blob_properties()).content_settings.content_disposition == "inline"
+        assert await blob.get_blob_tags() == {"a": "b"}
+
+
+async def test_a_reader_that_is_left_gives_its_connection_back(bucket: str) -> None:
+    async with opened(connections=1) as store:
+        await store.put(bucket, "key", bytes(5_000_000))
+        for _ in range(3):
+            async with store.get(bucket, "key") as reader:
+                await reader.read(10)
+            assert busy(store) == 0
+        assert len(await store.read(bucket, "key")) == 5_000_000
+
+
+async def test_a_container_can_be_the_default(bucket: str) -> None:
+    from tests.servers import running
+
+    server = running("azurite")
+    async with trove.open(f"azure://{bucket}", connection_string=server.connection_string) as store:
+        await store.ping()
+        assert store.driver.default_bucket == bucket
+        await store.bucket().put("key", b"data")
+        assert await store.read(bucket, "key") == b"data"
+
+
+async def test_what_a_killed_process_left_is_swept(bucket: str) -> None:
+    async with opened() as store:
+        driver = driver_of(store)
+        staged, parts = f"{STAGING}killed", f"{PARTS}killed"
+        await driver._uploads.send_block(bucket, staged, "a2lsbGVk", [b"uncommitted"])
+        await driver._objects.put(bucket, parts, [b"committed"], PutOptions(), None)
+        upload = await store.initiate_multipart(bucket, "key")
+        part = await store.upload_part(bucket, "key", upload, 1, b"part")
+        assert sorted(await driver.leftovers(bucket)) == sorted([staged, parts])
+        assert await driver.sweep(bucket) == []
+        assert sorted(await driver.sweep(bucket, timedelta(0))) == sorted([staged, parts])
+        assert await driver.leftovers(bucket) == []
+        await store.complete_multipart(bucket, "key", upload, [part])

@@ -1,0 +1,167 @@
+"""The driver when the service fails: answers put before those of the server."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import trove_async as trove
+from tests.azure.stores import ACCOUNT, PART, azure_error, busy, opened, pattern, through
+from trove_async.drivers.azure import client as client_module
+from trove_async.testing.answers import Answer, AnsweringProxy
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
+
+
+async def test_what_the_service_asks_us_to_wait_is_waited(
+    bucket: str, service: AnsweringProxy, delays: list[float]
+) -> None:
+    service.answer(azure_error(503, "ServerBusy", headers={"Retry-After": "7"}), method="PUT", times=2)
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", b"data")
+    assert service.count("PUT") == 3
+    assert delays == [7, 7]
+
+
+async def test_a_busy_service_is_given_up(bucket: str, service: AnsweringProxy, delays: list[float]) -> None:
+    service.answer(azure_error(503, "ServerBusy", headers={"Retry-After": "2"}, request_id="id-7"), times=None)
+    async with opened(through(service), attempts=4) as store:
+        with pytest.raises(trove.ThrottledError) as caught:
+            await store.put(bucket, "key", b"data")
+    error = caught.value
+    assert (error.status, error.request_id, error.retry_after, error.retryable) == (503, "id-7", 2, True)
+    assert not error.ambiguous
+    assert len(delays) == 3
+
+
+async def test_a_block_is_sent_again_alone(bucket: str, service: AnsweringProxy) -> None:
+    service.answer(azure_error(500, "InternalError"), method="PUT", path="blockid=")
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", pattern(3 * PART))
+        assert await store.read(bucket, "key") == pattern(3 * PART)
+    assert service.count("PUT", "blockid=") == 4
+
+
+async def test_a_wrong_clock_is_corrected_once(
+    bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(time=lambda: time.time() - 3600))
+    date = {"Date": format_datetime(datetime.now(UTC), usegmt=True)}
+    service.answer(azure_error(403, "AuthenticationFailed", headers=date))
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", b"data")
+        await store.read(bucket, "key")
+    assert service.count("PUT") == 2
+    assert service.count("GET") == 1
+
+
+async def test_a_wrong_key_is_not_tried_again(bucket: str, service: AnsweringProxy) -> None:
+    async with opened(through(service), account_key="d3Jvbmc=") as store:
+        with pytest.raises(trove.AccessDeniedError):
+            await store.put(bucket, "key", b"data")
+        service.answer(azure_error(403, "AuthenticationFailed"))
+        with pytest.raises(trove.UnauthenticatedError, match="account key"):
+            await store.put(bucket, "key", b"data")
+    assert service.count("PUT") == 2
+
+
+async def test_a_broken_listing_is_asked_for_again(bucket: str, service: AnsweringProxy) -> None:
+    service.answer(Answer(200, body=b"<EnumerationResults>", content_length=500), method="GET", path="comp=list")
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", b"data")
+        assert [found.key for found in await store.list(bucket).all()] == ["key"]
+
+
+async def test_what_is_no_azure_is_said(bucket: str, service: AnsweringProxy) -> None:
+    page = Answer(404, {"Content-Type": "text/html", "Server": "nginx"}, b"<html>not here</html>")
+    service.answer(page, times=None)
+    async with opened(through(service)) as store:
+        for call in (store.head(bucket, "key"), store.put(bucket, "key", b"x"), store.list(bucket).all()):
+            with pytest.raises(trove.BackendError, match="does not speak Azure"):
+                await call
+    service.clear()
+    service.answer(Answer(200, {"Content-Type": "text/html"}, b"<html></html>"), times=None)
+    async with opened(through(service)) as store:
+        calls: list[Any] = [store.head(bucket, "key"), store.put(bucket, "key", b"x"), store.list(bucket).all()]
+        for call in (*calls, store.ping()):
+            with pytest.raises(trove.BackendError, match="is the endpoint"):
+                await call
+
+
+async def test_a_copy_that_goes_on_after_its_answer_is_never_taken_for_one_that_is_done(
+    bucket: str, service: AnsweringProxy
+) -> None:
+    pending = Answer(202, {"x-ms-copy-status": "pending", "ETag": '"0x1"', "x-ms-request-id": "1"})
+    service.answer(pending, method="PUT", path="/copy")
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", b"data")
+        with pytest.raises(trove.BackendError, match="pending"):
+            await store.copy(bucket, "key", bucket, "copy")
+
+
+async def test_a_large_copy_is_made_of_blocks(bucket: str, service: AnsweringProxy) -> None:
+    """Azurite has no copies of blocks: the requests are looked at, and what they would have stored is put there."""
+    service.answer(Answer(201, {"x-ms-request-id": "1"}), method="PUT", path="blockid=", times=None)
+    service.answer(
+        Answer(201, {"ETag": '"0x77"', "x-ms-request-id": "1"}), method="PUT", path="comp=blocklist", times=None
+    )
+    async with opened(through(service), max_copy_size=PART, part_size=8 * PART) as store:
+        await store.put(
+            bucket, "key", pattern(3 * PART + 1), metadata={"a-b": "ü"}, tags={"t": "1"}, content_type="a/b"
+        )
+        info = await store.copy(bucket, "key", bucket, "copy", if_none_match="*")
+    assert (info.etag, info.size, info.content_type, dict(info.metadata)) == ("0x77", 3 * PART + 1, "a/b", {"a-b": "ü"})
+    blocks = [seen for seen in service.requests if "blockid=" in seen.target]
+    ranges = sorted(str(seen.header("x-ms-source-range")) for seen in blocks)
+    assert ranges == ["bytes=0-65535", "bytes=131072-196607", "bytes=196608-196608", "bytes=65536-131071"]
+    assert all(f"/{ACCOUNT}/{bucket}/key?" in str(seen.header("x-ms-copy-source")) for seen in blocks)
+    assert all("sig=" in str(seen.header("x-ms-copy-source")) for seen in blocks)
+    assert all(seen.header("x-ms-source-if-match") for seen in blocks)
+    [commit] = [seen for seen in service.requests if "comp=blocklist" in seen.target]
+    assert (commit.header("if-none-match"), commit.header("x-ms-tags")) == ("*", "t=1")
+    assert commit.header("x-ms-blob-content-type") == "a/b"
+
+
+async def test_a_source_that_was_replaced_meanwhile_is_not_the_target_that_exists(
+    bucket: str, service: AnsweringProxy
+) -> None:
+    service.answer(azure_error(412, "SourceConditionNotMet"), method="PUT", path="/copy")
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", b"data")
+        with pytest.raises(trove.ObjectChangedError, match="source"):
+            await store.copy(bucket, "key", bucket, "copy", if_none_match="*")
+
+
+async def test_a_large_copy_whose_blocks_were_discarded_is_told(bucket: str, service: AnsweringProxy) -> None:
+    service.answer(Answer(201, {"x-ms-request-id": "1"}), method="PUT", path="blockid=", times=None)
+    service.answer(azure_error(400, "InvalidBlockList"), method="PUT", path="comp=blocklist")
+    async with opened(through(service), max_copy_size=PART, part_size=8 * PART) as store:
+        await store.put(bucket, "key", pattern(3 * PART))
+        with pytest.raises(trove.TransientError, match="discarded"):
+            await store.copy(bucket, "key", bucket, "copy")
+        assert not await store.exists(bucket, "copy")
+
+
+async def test_a_failed_block_ends_the_others(bucket: str, service: AnsweringProxy) -> None:
+    service.answer(azure_error(403, "AuthorizationPermissionMismatch"), method="PUT", path="blockid=", times=None)
+    async with opened(through(service)) as store:
+        with pytest.raises(trove.AccessDeniedError):
+            await store.put(bucket, "key", pattern(40 * PART))
+        assert busy(store) == 0
+    assert service.count("PUT", "blockid=") < 20
+    assert service.count("PUT", "comp=blocklist") == 0
+
+
+async def test_errors_carry_what_the_support_needs(bucket: str, service: AnsweringProxy) -> None:
+    service.answer(azure_error(403, "AuthorizationFailure", request_id="id-9"))
+    async with opened(through(service)) as store:
+        with pytest.raises(trove.AccessDeniedError, match="AuthorizationFailure: told") as caught:
+            await store.read(bucket, "key")
+    error: Any = caught.value
+    assert (error.status, error.request_id, error.operation, error.driver) == (403, "id-9", "read", "azure")
+    assert "\n" not in str(error)

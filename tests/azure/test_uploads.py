@@ -1,0 +1,219 @@
+"""Bodies in blocks, and uploads in parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import trove_async as trove
+from tests.azure.stores import PART, driver_of, opened, pattern, tier_of
+from trove_async.driver import OpenOptions
+from trove_async.drivers.azure.settings import AzureSettings
+from trove_async.drivers.azure.uploads import BlockIds, part_size_at, part_size_for
+from trove_async.dsn import parse_dsn
+
+pytestmark = pytest.mark.asyncio
+
+SETTINGS = AzureSettings.of(parse_dsn("azure://acct:a2V5@"), OpenOptions())
+MIB = 1024 * 1024
+
+
+async def test_sizes_of_blocks() -> None:
+    assert part_size_for(1, SETTINGS) == 8 * MIB
+    assert part_size_for(50_000 * 8 * MIB, SETTINGS) == 8 * MIB
+    assert part_size_for(50_000 * 8 * MIB + 1, SETTINGS) == 9 * MIB
+    with pytest.raises(trove.InvalidArgumentError):
+        part_size_for(50_000 * 4000 * MIB + 1, SETTINGS)
+    assert [part_size_at(number, SETTINGS) // MIB for number in (1, 5000, 5001, 10_001)] == [8, 8, 16, 32]
+    assert part_size_at(50_000, SETTINGS) == 4000 * MIB
+    with pytest.raises(trove.InvalidArgumentError):
+        part_size_at(50_001, SETTINGS)
+
+
+async def test_ids_of_two_uploads_do_not_collide() -> None:
+    one, two = BlockIds(), BlockIds()
+    assert len({ids[number] for ids in (one, two) for number in range(1000)}) == 2000
+    assert len({len(one[number]) for number in (1, 50_000)}) == 1
+    one.fit("c2hvcnQ=")
+    assert len(one[1]) == 64
+    one.fit("MTIzNDU2Nzg5MDEy")
+    assert len(one[1]) == 16
+
+
+async def test_blocks_that_others_left_do_not_block(bucket: str) -> None:
+    """All ids of a blob have one length; where another program has left some, ours take theirs."""
+    async with opened() as store:
+        uploads = driver_of(store)._uploads
+        await uploads.send_block(bucket, "key", "MTIzNDU2Nzg5MDEy", [b"left behind"])
+        data = pattern(5 * PART)
+        await store.put(bucket, "key", data)
+        assert await store.read(bucket, "key") == data
+
+
+async def test_blocks_whose_ids_are_too_short_are_told(bucket: str) -> None:
+    async with opened() as store:
+        await driver_of(store)._uploads.send_block(bucket, "key", "MTIz", [b"left behind"])
+        with pytest.raises(trove.BackendError, match="another length"):
+            await store.put(bucket, "key", pattern(5 * PART))
+        await store.put(bucket, "key", b"small")
+        assert await store.read(bucket, "key") == b"small"
+
+
+async def test_a_put_whose_blocks_were_discarded_is_stored_nevertheless(bucket: str) -> None:
+    data = pattern(3 * PART)
+
+    async with opened() as store, opened() as other:
+        uploads = driver_of(store)._uploads
+        stage = uploads.stage
+
+        async def interrupted(*arguments: object) -> list[str]:
+            ids = await stage(*arguments)  # type: ignore[arg-type]
+            uploads.stage = stage  # type: ignore[method-assign]
+            await other.put(bucket, "key", pattern(2 * PART)[::-1])
+            return ids
+
+        uploads.stage = interrupted  # type: ignore[method-assign,assignment]
+        info = await store.put(
+            bucket, "key", data, metadata={"a": "1"}, content_type="a/b", tags={"t": "1"}, checksum="sha256",
+            storage_class="COOL",
+        )  # fmt: skip
+        head = await store.head(bucket, "key")
+        assert (head.etag, head.content_type, dict(head.metadata)) == (info.etag, "a/b", {"a": "1"})
+        assert (await tier_of(store, bucket, "key"), head.checksums) == ("Cool", info.checksums)
+        assert await store.get_tags(bucket, "key") == {"t": "1"}
+        assert await store.read(bucket, "key") == data
+
+
+async def test_a_stream_whose_blocks_were_discarded_is_told(bucket: str) -> None:
+    async with opened() as store, opened() as other:
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield bytes(3 * PART)
+            await asyncio.sleep(0.05)
+            await other.put(bucket, "key", pattern(2 * PART))
+            yield b"the rest"
+
+        with pytest.raises(trove.TransientError, match="discarded") as caught:
+            await store.put(bucket, "key", chunks())
+        assert caught.value.retryable
+        assert not caught.value.ambiguous
+        assert await store.read(bucket, "key") == pattern(2 * PART)
+
+
+async def test_an_upload_is_not_touched_by_other_writes(bucket: str) -> None:
+    async with opened() as store:
+        upload = await store.initiate_multipart(bucket, "key", metadata={"m": "1"}, tags={"t": "1"})
+        part = await store.upload_part(bucket, "key", upload, 1, b"part")
+        await store.put(bucket, "key", pattern(3 * PART))
+        await store.delete(bucket, "key")
+        assert await store.list_parts(bucket, "key", upload) == [part]
+        await store.complete_multipart(bucket, "key", upload, [part])
+        assert await store.read(bucket, "key") == b"part"
+        assert await store.get_tags(bucket, "key") == {"t": "1"}
+
+
+async def test_an_upload_whose_condition_fails_can_be_completed_later(bucket: str) -> None:
+    async with opened() as store:
+        await store.put(bucket, "key", b"old")
+        upload = await store.initiate_multipart(bucket, "key", storage_class="COLD")
+        parts = [await store.upload_part(bucket, "key", upload, n, bytes([n]) * 10) for n in (1, 2)]
+        with pytest.raises(trove.ObjectAlreadyExistsError):
+            await store.complete_multipart(bucket, "key", upload, parts[:1], if_none_match="*")
+        assert await store.read(bucket, "key") == b"old"
+        assert await store.list_parts(bucket, "key", upload) == parts
+        third = await store.upload_part(bucket, "key", upload, 3, b"3")
+        await store.complete_multipart(bucket, "key", upload, [*parts, third])
+        assert await store.read(bucket, "key") == bytes([1]) * 10 + bytes([2]) * 10 + b"3"
+        assert await tier_of(store, bucket, "key") == "Cold"
+
+
+async def test_a_part_without_bytes_is_refused(bucket: str) -> None:
+    async with opened() as store:
+        upload = await store.initiate_multipart(bucket, "key")
+        with pytest.raises(trove.InvalidPartError):
+            await store.upload_part(bucket, "key", upload, 1, b"")
+        await store.abort_multipart(bucket, "key", upload)
+
+
+async def test_a_large_body_goes_in_parallel_and_in_bounded_memory(bucket: str) -> None:
+    under_way = most = 0
+    async with opened(part_concurrency=3) as store:
+        client = driver_of(store)._client
+        attempt = client._attempt
+
+        async def counted(call: object) -> object:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await attempt(call)  # type: ignore[arg-type]
+            finally:
+                under_way -= 1
+
+        client._attempt = counted  # type: ignore[method-assign,assignment]
+        data = pattern(20 * PART)
+        await store.put(bucket, "key", data)
+        assert most == 3
+        assert await store.read(bucket, "key") == data
+
+
+async def test_a_completion_that_was_cancelled_while_the_service_copied_is_done(bucket: str) -> None:
+    async with opened() as store:
+        client = driver_of(store)._client
+        attempt = client._attempt
+        copied, go_on = asyncio.Event(), asyncio.Event()
+
+        async def held(call: Any) -> Any:
+            response = await attempt(call)
+            if any(name == "x-ms-copy-source" for name, _ in call.headers):
+                copied.set()
+                await go_on.wait()
+            return response
+
+        client._attempt = held  # type: ignore[method-assign]
+        upload = await store.initiate_multipart(bucket, "key")
+        part = await store.upload_part(bucket, "key", upload, 1, b"part")
+        completing = asyncio.create_task(store.complete_multipart(bucket, "key", upload, [part]))
+        await copied.wait()
+        completing.cancel()
+        await asyncio.sleep(0)
+        assert not completing.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await completing
+        assert await store.read(bucket, "key") == b"part"
+        assert await store.list_multipart_uploads(bucket) == []
+
+
+async def test_a_completion_that_was_cancelled_before_copies_nothing(bucket: str) -> None:
+    async with opened() as store:
+        client = driver_of(store)._client
+        attempt = client._attempt
+        assembled = asyncio.Event()
+        copies = 0
+
+        async def held(call: Any) -> Any:
+            nonlocal copies
+            copies += any(name == "x-ms-copy-source" for name, _ in call.headers)
+            if call.method == "HEAD" and "/parts/" in call.key:
+                assembled.set()
+                await asyncio.Event().wait()
+            return await attempt(call)
+
+        client._attempt = held  # type: ignore[method-assign]
+        upload = await store.initiate_multipart(bucket, "key")
+        part = await store.upload_part(bucket, "key", upload, 1, b"part")
+        completing = asyncio.create_task(store.complete_multipart(bucket, "key", upload, [part]))
+        await assembled.wait()
+        completing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await completing
+        assert copies == 0
+        assert not await store.exists(bucket, "key")
+        client._attempt = attempt  # type: ignore[method-assign]
+        assert await store.list_parts(bucket, "key", upload) == [part]
+        await store.complete_multipart(bucket, "key", upload, [part])
+        assert await store.read(bucket, "key") == b"part"

@@ -1,0 +1,176 @@
+"""Which account is meant, where its services are, and what signs requests to it; no I/O but the environment's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from trove_async.errors import InvalidArgumentError, InvalidDSNError
+from trove_async.wire.shared_key import SharedKey
+
+__all__ = ["Account", "Given", "account_of"]
+
+_DEVELOPMENT: Final = {
+    # The emulator's published account: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
+    "accountname": "devstoreaccount1",
+    "accountkey": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+    "blobendpoint": "http://127.0.0.1:10000/devstoreaccount1",
+    "queueendpoint": "http://127.0.0.1:10001/devstoreaccount1",
+}
+_SUFFIX: Final = "core.windows.net"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the DSN, or a keyword argument, says of the account; None for what it does not.
+
+    Attributes:
+        account: the account's name.
+        key: its key, in base64.
+        sas: a shared access signature, without ``?``.
+        connection_string: as Azure's portal shows it.
+        credential: an object of azure-identity, or any with its ``get_token``.
+        anonymous: whether requests are sent without any.
+        endpoint, queue_endpoint: URLs of the services.
+    """
+
+    account: str | None = None
+    key: str | None = field(default=None, repr=False)
+    sas: str | None = field(default=None, repr=False)
+    connection_string: str | None = field(default=None, repr=False)
+    credential: Any = field(default=None, repr=False)
+    anonymous: bool = False
+    endpoint: str | None = None
+    queue_endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account, and how requests to it are signed.
+
+    One of `key`, `sas` and `anonymous` is set, or a token of Microsoft Entra ID is what remains.
+
+    Attributes:
+        name: the account's.
+        endpoint, queue_endpoint: URLs without a slash at the end.
+        key: signs; None for none.
+        key_text: the key in base64, for the SDK.
+        sas: parameters that are added to every query; empty for none.
+        anonymous: whether nothing is added.
+        credential: gives tokens; None for azure-identity's default.
+    """
+
+    name: str
+    endpoint: str
+    queue_endpoint: str
+    key: SharedKey | None = field(default=None, repr=False)
+    key_text: str | None = field(default=None, repr=False)
+    sas: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    anonymous: bool = False
+    credential: Any = field(default=None, repr=False)
+
+    @property
+    def uses_tokens(self) -> bool:
+        """Tell whether requests carry a token of Microsoft Entra ID."""
+        return self.key is None and not self.sas and not self.anonymous
+
+
+def account_of(given: Given) -> Account:
+    """Return the account that was given; what is missing comes from the environment, as the Azure CLI has it.
+
+    That is AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY and AZURE_STORAGE_SAS_TOKEN; what
+    there belongs to another account than the given one is not used.
+
+    Raises:
+        InvalidDSNError: something contradicts itself, is malformed, or no account is named.
+    """
+    parts = _parts(given.connection_string) if given.connection_string is not None else {}
+    name = given.account or parts.get("accountname")
+    if given.account is not None and parts.get("accountname", given.account) != given.account:
+        raise InvalidDSNError(
+            f"the connection string is of the account {parts['accountname']!r}, the DSN names {given.account!r}"
+        )
+    key, sas = given.key or parts.get("accountkey"), given.sas or parts.get("sharedaccesssignature")
+    ways = [bool(given.key), bool(given.sas), bool(given.connection_string), given.credential is not None]
+    if sum([*ways, given.anonymous]) > 1:
+        raise InvalidDSNError(
+            "credentials are given more than once: give one of account key, sas, connection_string, "
+            "credential and anonymous"
+        )
+    if not any(ways) and not given.anonymous:
+        parts, name, key, sas = _from_environment(name)
+    endpoint = given.endpoint or parts.get("blobendpoint")
+    name = name or _name_in(endpoint)
+    if not name:
+        raise InvalidDSNError(
+            "no account is named: write azure://account@container, or set AZURE_STORAGE_ACCOUNT "
+            "or AZURE_STORAGE_CONNECTION_STRING"
+        )
+    protocol = parts.get("defaultendpointsprotocol", "https")
+    suffix = parts.get("endpointsuffix", _SUFFIX)
+    queue = given.queue_endpoint or parts.get("queueendpoint")
+    return Account(
+        name=name,
+        endpoint=(endpoint or f"{protocol}://{name}.blob.{suffix}").rstrip("/"),
+        queue_endpoint=(queue or f"{protocol}://{name}.queue.{suffix}").rstrip("/"),
+        key=_shared_key(name, key) if key else None,
+        key_text=key or None,
+        sas=_sas(sas) if sas and not key else (),
+        anonymous=given.anonymous,
+        credential=given.credential,
+    )
+
+
+def _from_environment(name: str | None) -> tuple[dict[str, str], str | None, str | None, str | None]:
+    """Return parts of a connection string, account, key and SAS."""
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
+    if text:
+        parts = _parts(text)
+        if name is None or parts.get("accountname", name) == name:
+            return parts, name or parts.get("accountname"), parts.get("accountkey"), parts.get("sharedaccesssignature")
+    named = os.environ.get("AZURE_STORAGE_ACCOUNT") or None
+    if name is not None and named is not None and name != named:
+        return {}, name, None, None
+    key = os.environ.get("AZURE_STORAGE_KEY") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY") or None
+    sas = os.environ.get("AZURE_STORAGE_SAS_TOKEN") or None
+    return {}, name or named, key, None if key else sas
+
+
+def _parts(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in text.strip().rstrip(";").split(";"):
+        name, equals, value = item.partition("=")
+        if not equals or not name.strip():
+            raise InvalidDSNError("the connection string is malformed: it consists of Name=value, separated by ';'")
+        found[name.strip().lower()] = value.strip()
+    if found.get("usedevelopmentstorage", "").lower() == "true":
+        return dict(_DEVELOPMENT)
+    return found
+
+
+def _shared_key(name: str, key: str) -> SharedKey:
+    try:
+        return SharedKey(name, key)
+    except InvalidArgumentError as error:
+        raise InvalidDSNError(error.message) from None
+
+
+def _sas(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = tuple(parse_qsl(text.removeprefix("?"), keep_blank_values=True))
+    if not any(name == "sig" for name, _ in pairs):
+        raise InvalidDSNError("the sas is no shared access signature: it has no parameter sig")
+    return pairs
+
+
+def _name_in(endpoint: str | None) -> str | None:
+    """Return the account that the URL of a service names, in its host or, of an emulator, in its path."""
+    if endpoint is None:
+        return None
+    url = urlsplit(endpoint)
+    path = url.path.strip("/")
+    if path:
+        return path.partition("/")[0]
+    labels = (url.hostname or "").split(".")
+    return labels[0] if len(labels) > 2 and labels[1] in ("blob", "privatelink") else None

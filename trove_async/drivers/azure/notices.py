@@ -1,0 +1,159 @@
+"""What Event Grid says happened to blobs, in the messages of a storage queue; no I/O.
+
+Both schemas of https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage are read: Event Grid's own and
+CloudEvents 1.0. A message is the JSON of one event, mostly in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from binascii import Error as Base64Error
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from trove_async.drivers.azure.names import OWN
+from trove_async.types import EventType, ObjectEvent
+
+__all__ = ["Notice", "Seen", "read_notices"]
+
+_CHANGES: Final = {
+    "Microsoft.Storage.BlobCreated": EventType.CREATED,
+    "Microsoft.Storage.BlobDeleted": EventType.DELETED,
+}
+_SUBJECT: Final = "/blobServices/default/containers/"
+_MEMORY: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One event.
+
+    Attributes:
+        bucket, key: of the blob.
+        change: ``CREATED`` for every write, also one that replaced a blob; None for what is no change of an object.
+        size, etag: of the blob, where it is said.
+        time: when it happened.
+        sequencer: of two events of one key the later one has the greater; None where none is said.
+    """
+
+    bucket: str
+    key: str
+    change: EventType | None
+    size: int | None
+    etag: str | None
+    time: datetime
+    sequencer: str | None
+
+    def event(self, kind: EventType) -> ObjectEvent:
+        """Return what a watch yields."""
+        if kind is EventType.DELETED:
+            return ObjectEvent(kind, self.bucket, self.key, time=self.time)
+        return ObjectEvent(kind, self.bucket, self.key, self.size, self.etag, time=self.time)
+
+
+def read_notices(text: str) -> list[Notice]:
+    """Read a message of a queue.
+
+    Raises:
+        ValueError: it is none of Event Grid's about blobs.
+    """
+    try:
+        found = json.loads(_plain(text))
+        events = found if isinstance(found, list) else [found]
+        return [_notice(event) for event in events]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is no message of Event Grid's about a blob: {error!r}") from error
+
+
+def _plain(text: str) -> str | bytes:
+    stripped = text.strip()
+    if stripped[:1] in ("{", "["):
+        return stripped
+    try:
+        return base64.b64decode(stripped, validate=True)
+    except Base64Error as error:
+        raise ValueError("neither JSON nor base64") from error
+
+
+def _notice(event: Mapping[str, Any]) -> Notice:
+    # CloudEvents say `type` and `time` for what Event Grid's own schema calls `eventType` and `eventTime`.
+    kind, time = event.get("eventType") or event["type"], event.get("eventTime") or event["time"]
+    subject, data = event["subject"], event["data"]
+    if not subject.startswith(_SUBJECT):
+        raise ValueError(f"the subject {subject!r} is no blob")
+    bucket, separator, key = subject.removeprefix(_SUBJECT).partition("/blobs/")
+    if not (bucket and separator and key):
+        raise ValueError(f"the subject {subject!r} is no blob")
+    moment = datetime.fromisoformat(_microseconds(time))
+    if moment.tzinfo is None:
+        raise ValueError(f"the time {time!r} has no zone")
+    etag = data.get("eTag")
+    change = _CHANGES.get(kind)
+    return Notice(
+        bucket,
+        key,
+        # An empty blob is made where a blob is about to be written by another of Azure's protocols.
+        None if key[0] == OWN or data.get("api") == "CreateFile" else change,
+        data.get("contentLength") if change is EventType.CREATED else None,
+        etag.strip('"') if etag else None,
+        moment.astimezone(UTC),
+        data.get("sequencer") or None,
+    )
+
+
+def _microseconds(time: str) -> str:
+    """Return a time without the digits that are too many: the service says tenths of a microsecond."""
+    head, point, rest = time.partition(".")
+    if not point:
+        return time
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return f"{head}.{digits[:6]}{rest[len(digits) :]}"
+
+
+class Seen:
+    """The last change of each key that one watch has been told of; it tells news from repetitions.
+
+    Queues deliver at least once and in any order. With sequencers, a change that is not later than the last one
+    of its key is no news. Without them, one that says what the last one said is none.
+    """
+
+    def __init__(self, capacity: int = _MEMORY) -> None:
+        self._capacity = capacity
+        self._last: OrderedDict[str, tuple[str, EventType, str | None]] = OrderedDict()
+
+    def judge(self, notice: Notice) -> EventType | None:
+        """Return what has happened; None if it is no news.
+
+        A write is ``object.updated`` if the last change of the key was one too. The first change of a key
+        since the watch began, or since it was forgotten, is ``object.created``: the service does not tell whether there
+        was an object before.
+        """
+        if notice.change is None:
+            return None
+        deleted = notice.change is EventType.DELETED
+        etag = None if deleted else notice.etag
+        sequencer = notice.sequencer or ""
+        before = self._last.get(notice.key)
+        if before is not None:
+            if sequencer and before[0]:
+                if _order(sequencer) <= _order(before[0]):
+                    return None
+            elif before[1:] == (notice.change, etag):
+                return None
+        self._last[notice.key] = (sequencer or (before[0] if before else ""), notice.change, etag)
+        self._last.move_to_end(notice.key)
+        if len(self._last) > self._capacity:
+            self._last.popitem(last=False)
+        if deleted:
+            return EventType.DELETED
+        return EventType.UPDATED if before is not None and before[1] is EventType.CREATED else EventType.CREATED
+
+
+def _order(sequencer: str) -> tuple[int, str]:
+    """Return what sequencers are compared by: those of one length compare as text."""
+    bare = sequencer.upper().lstrip("0")
+    return len(bare), bare

@@ -1,0 +1,48 @@
+"""Signed URLs: shared access signatures for one blob and one thing to do with it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from trove_async.driver import PresignMethod, PresignOptions
+from trove_async.drivers.azure.client import Client, Params
+from trove_async.drivers.azure.sas import Signatures
+from trove_async.errors import UnsupportedError
+from trove_async.types import ObjectRef
+
+__all__ = ["Presigner"]
+
+_PERMISSIONS: Final[dict[PresignMethod, str]] = {"GET": "r", "HEAD": "r", "PUT": "cw", "DELETE": "d"}
+
+
+class Presigner:
+    """Signs URLs.
+
+    Args:
+        client: knows where blobs are.
+        signatures: signs.
+    """
+
+    def __init__(self, client: Client, signatures: Signatures) -> None:
+        self._client = client
+        self._signatures = signatures
+
+    async def url(
+        self, method: PresignMethod, bucket: str, key: str, options: PresignOptions, params: Params = ()
+    ) -> str:
+        """Return a signed URL; the version is in ``params``.
+
+        Raises:
+            UnsupportedError: a signature of Azure's binds neither the type nor the length of a body.
+        """
+        if options.content_type is not None or options.content_length is not None:
+            raise UnsupportedError("a shared access signature binds neither the type nor the length of what is put")
+        more: dict[str, Any] = {"version_id" if name == "versionid" else name: value for name, value in params}
+        if options.response_content_type is not None:
+            more["content_type"] = options.response_content_type
+        if options.response_content_disposition is not None:
+            more["content_disposition"] = options.response_content_disposition
+        signature = await self._signatures.sign(ObjectRef(bucket, key), _PERMISSIONS[method], options.expires, **more)
+        named = {"versionid", "snapshot"}
+        plain = "&".join(f"{name}={value.replace(':', '%3A')}" for name, value in params if name in named)
+        return f"{self._client.url(bucket, key)}?{plain}{'&' if plain else ''}{signature}"

@@ -1,0 +1,153 @@
+"""What an Azure DSN says: ``azure://account[:key]@container?…``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal, get_args
+
+from trove_async.driver import OpenOptions
+from trove_async.drivers.azure.account import Account, Given, account_of
+from trove_async.drivers.azure.headers import TIERS
+from trove_async.drivers.azure.names import check_bucket
+from trove_async.dsn import DSN, Settings
+from trove_async.errors import InvalidBucketNameError, InvalidDSNError
+from trove_async.wire.network import Network, choice, endpoint_of
+
+__all__ = ["AzureSettings", "Checksums", "Versions", "Watching"]
+
+Versions = Literal["none", "native", "snapshots"]
+"""What keeps versions: nothing, the account (blob versioning), or snapshots that the driver makes."""
+
+Checksums = Literal["md5", "none"]
+"""What is sent with bodies for the service to verify."""
+
+Watching = Literal["poll", "queue"]
+"""Where events come from: comparing listings, or a storage queue that Event Grid feeds."""
+
+PART_SIZE: Final = 8 * 1024 * 1024
+MAX_PART_SIZE: Final = 4000 * 1024 * 1024
+MAX_COPY_SIZE: Final = 256 * 1024 * 1024
+_CREDENTIALS: Final = "the DSN: azure://account:key@container"
+
+
+@dataclass(frozen=True, slots=True)
+class AzureSettings:
+    """The parameters of ``azure://``.
+
+    Attributes:
+        account: where requests go, and what signs them.
+        bucket: the default container; None for none.
+        versions: what keeps versions.
+        checksum: sent with bodies.
+        part_size: bytes of a block of an upload; what is no larger is put in one request.
+        part_concurrency: how many blocks of one upload are under way at once.
+        max_copy_size: bytes of a blob that is copied in one request.
+        storage_class: access tier of what is written, where the call names none.
+        watch: where events come from; None for polling.
+        queue: name of the storage queue; ``{bucket}`` in it stands for the container's name.
+        network: how the service is reached.
+    """
+
+    account: Account
+    bucket: str | None
+    versions: Versions
+    checksum: Checksums
+    part_size: int
+    part_concurrency: int
+    max_copy_size: int
+    storage_class: str | None
+    watch: Watching | None
+    queue: str | None
+    network: Network
+
+    @classmethod
+    def of(cls, dsn: DSN, options: OpenOptions) -> AzureSettings:
+        """Read a DSN.
+
+        Raises:
+            InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
+        """
+        settings = Settings(dsn, options.settings)
+        given = _given(dsn, settings)
+        read = partial(
+            cls,
+            bucket=_bucket(dsn),
+            versions=choice(settings, "versions", get_args(Versions), "none"),
+            checksum=choice(settings, "checksum", get_args(Checksums), "md5"),
+            part_size=settings.integer("part_size", PART_SIZE, minimum=1, maximum=MAX_PART_SIZE),
+            part_concurrency=settings.integer("part_concurrency", 8, minimum=1),
+            max_copy_size=settings.integer("max_copy_size", MAX_COPY_SIZE, minimum=1, maximum=MAX_COPY_SIZE),
+            storage_class=_tier(settings.text("storage_class")),
+            watch=choice(settings, "watch", get_args(Watching)),
+            queue=settings.text("queue"),
+            network=Network.of(settings),
+        )
+        settings.finish()
+        # Last, for it looks at the environment, too: what is wrong with the DSN is said before what is missing there.
+        result = read(account=account_of(given))
+        result._check_watch()
+        return result
+
+    def _check_watch(self) -> None:
+        if self.watch == "queue" and self.queue is None:
+            raise InvalidDSNError("watch=queue needs a queue; give its name as queue=…")
+        if self.watch == "queue" and self.versions == "snapshots":
+            raise InvalidDSNError(
+                "watch=queue and versions=snapshots contradict each other: Event Grid takes a delete marker for an "
+                "object; use watch=poll"
+            )
+        if self.watch != "queue" and self.queue is not None:
+            raise InvalidDSNError("queue belongs to watch=queue; give both")
+
+
+def _given(dsn: DSN, settings: Settings) -> Given:
+    if dsn.port is not None:
+        raise InvalidDSNError("an azure DSN has no port; give endpoint=http://host:port/account")
+    key, account = settings.text("account_key"), settings.text("account")
+    if dsn.user and account is not None:
+        raise InvalidDSNError("the account is given twice: before the '@' of the DSN, and as account")
+    if dsn.password is not None and key is not None:
+        raise InvalidDSNError("the account key is given twice: before the '@' of the DSN, and as account_key")
+    if dsn.password is not None and not (dsn.user and dsn.password):
+        raise InvalidDSNError("account and key belong together: azure://account:key@container")
+    credential = settings.take("credential")
+    if credential is not None and not callable(getattr(credential, "get_token", None)):
+        raise InvalidDSNError("credential is an object with get_token(), given as an argument and not in the DSN")
+    sas = settings.text("sas")
+    return Given(
+        account=dsn.user or account,
+        key=dsn.password or key,
+        sas=sas,
+        connection_string=settings.text("connection_string"),
+        credential=credential,
+        anonymous=settings.flag("anonymous", False),
+        endpoint=endpoint_of("endpoint", settings.text("endpoint"), _CREDENTIALS),
+        queue_endpoint=endpoint_of("queue_endpoint", settings.text("queue_endpoint"), _CREDENTIALS),
+    )
+
+
+def _bucket(dsn: DSN) -> str | None:
+    if dsn.path not in ("", "/"):
+        raise InvalidDSNError(
+            f"an azure DSN names a container and no more: azure://account@container, not {dsn.path!r}"
+        )
+    if not dsn.host:
+        return None
+    if "." in dsn.host:
+        raise InvalidDSNError(
+            f"{dsn.host!r} stands where the container does; write azure://account@container?endpoint=https://{dsn.host}"
+        )
+    try:
+        check_bucket(dsn.host)
+    except InvalidBucketNameError as error:
+        raise InvalidDSNError(error.message) from None
+    return dsn.host
+
+
+def _tier(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if name.upper() not in TIERS:
+        raise InvalidDSNError(f"storage_class is one of {', '.join(TIERS)}, not {name!r}")
+    return name.upper()
