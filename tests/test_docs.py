@@ -132,7 +132,8 @@ def test_errors_page_draws_the_tree() -> None:
 @pytest.mark.parametrize("scheme", sorted(BUILTIN))
 def test_dsn_page_names_every_parameter(scheme: str, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "dsn.md").read_text(encoding="utf-8")
-    section = page.partition(f"\n## {'local' if scheme == 'file' else scheme}")[2].partition("\n## ")[0]
+    title = {"file": "local", "gs": "gcs"}.get(scheme, scheme)
+    section = page.partition(f"\n## {title}")[2].partition("\n## ")[0]
     assert section, f"docs/dsn.md has no section on {scheme}"
 
     async def known() -> list[str]:

@@ -24,20 +24,12 @@ __all__ = ["AzureHarness", "azurite"]
 
 _PART_SIZE = 64 * 1024
 
-_BACKSLASHES = "Azure makes slashes of backslashes, so they are refused"
 
 _XFAILS: Mapping[str, str] = {
     # What Azure itself does not have.
-    "test_d03_bulk_gives_a_result_for_each_key": _BACKSLASHES,
-    "test_k06_each_ascii_character": _BACKSLASHES,
-    "test_k11_backslashes": _BACKSLASHES,
-    "test_k16_longest_key": "Azure takes names of 254 components at most, so that more are refused",
     "test_m17_storage_class": "Azure says the access tier to a head and in a listing, and not to a get",
     "test_m18_tags": "Azure takes tags of ASCII letters, digits and a few signs, so that others are refused",
-    "test_t03_order_is_that_of_utf8_bytes": "Azure takes no characters of private use in names, so they are refused",
     "test_w03_bound_content_is_enforced": "a signature of Azure's binds neither type nor length, so they are refused",
-    "test_w04_special_keys": _BACKSLASHES,
-    "test_y07_special_names": _BACKSLASHES,
     # What Azurite does not do as Azure is documented to.
     "test_k03_unicode": "Azurite 3.35 cannot list U+FFFF, which Azure percent-encodes (List Blobs, 2021-02-12)",
     "test_w03_changed_url_is_refused": "Azurite 3.35 answers 500 to a URL whose signature ends in a broken escape",

@@ -14,14 +14,24 @@ from typing import Any
 import pytest
 
 import trove_async as trove
+from tests.azure.harness import azurite as azure
 from tests.drivers.local_harness import harness as local
 from tests.drivers.memory_harness import harness as memory
+from tests.gcs.harness import gcs
 from tests.s3.harness import ceph as s3
+from tests.sftp.harness import openssh as sftp
 from trove_async.testing.conformance import Harness
 from trove_async.testing.faults import Fault, Faults
 from trove_async.transfers import Job, Outcome, Result, StoredObject, Transfer, copy
 
-DRIVERS: dict[str, Harness] = {"memory": memory, "local": local, "s3": s3}
+DRIVERS: dict[str, Harness] = {
+    "memory": memory,
+    "local": local,
+    "s3": s3,
+    "gcs": gcs,
+    "azure": azure,
+    "sftp": sftp,
+}
 
 
 def pairs(names: Iterable[str]) -> list[Any]:
@@ -33,7 +43,7 @@ OUTSIDE = [name for name, harness in DRIVERS.items() if not harness.stores_in_pr
 
 SIZE = 5 * 64 * 1024 + 1
 LARGE = 16 * 1024 * 1024
-BOUND = 6 * 1024 * 1024
+BOUND = 8 * 1024 * 1024
 METADATA = {"camera": "X100", "title": "Ein schöner Tag"}
 TYPE = "image/x-test"
 KEY = "2024/a photo (1).jpg"

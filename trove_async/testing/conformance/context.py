@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 
 import trove_async
 from trove_async.driver import Driver, MultipartDriver, VersioningDriver
+from trove_async.errors import InvalidKeyError
 from trove_async.store import Trove
 from trove_async.testing.conformance.harness import Harness
 from trove_async.testing.conformance.stacks import Layer
@@ -70,6 +71,18 @@ class Context:
     def part_size(self) -> int:
         """Bytes of a part in the suite's uploads."""
         return self.harness.part_size
+
+    def held(self, keys: Iterable[str]) -> list[str]:
+        """Return those of the keys that the driver has no rule against; see the contract on keys in `Driver`."""
+        return [key for key in keys if not self.refuses(key)]
+
+    def refuses(self, key: str) -> bool:
+        """Tell whether the driver has a rule against a key, of its service's."""
+        try:
+            self.store.driver.check_key(key)
+        except InvalidKeyError:
+            return True
+        return False
 
     def bucket_name(self) -> str:
         """Return a valid name of no bucket; drawn by lot, so that runs on one server do not meet."""

@@ -81,7 +81,8 @@ class ListChecks:
             "a/",
             "a0",
         ]
-        keys = await _put_all(ctx, [*names, *(f"{name}/{name}" for name in names if not name.endswith("/"))])
+        names += [f"{name}/{name}" for name in names if not name.endswith("/")]
+        keys = await _put_all(ctx, ctx.held(names))
         for page_size in (1000, 3, 1):
             assert await _keys(ctx.store, ctx.bucket, page_size=page_size) == keys
 

@@ -12,6 +12,7 @@ from trove_async.testing.gcs.errors import ServiceError, invalid
 __all__ = ["Part", "content_type", "split"]
 
 _PARTS: Final = 200
+_HEAD_END: Final = re.compile(rb"\r\n\r\n|\n\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def split(body: bytes, header: str) -> list[Part]:
     boundary = content_type(header)[1].get("boundary")
     if not boundary:
         raise invalid("Missing multipart boundary.", reason="badContent")
-    delimiter = re.compile(rb"(?:^|\r\n)--" + re.escape(boundary.encode()) + rb"(--)?[ \t]*(?:\r\n|$)")
+    # gcsfs ends its lines with a line feed alone, which Google takes.
+    delimiter = re.compile(rb"(?:^|\r?\n)--" + re.escape(boundary.encode()) + rb"(--)?[ \t]*(?:\r?\n|$)")
     view = memoryview(body)
     found = delimiter.search(body)
     parts: list[Part] = []
@@ -65,16 +67,16 @@ def split(body: bytes, header: str) -> list[Part]:
 def _part(body: bytes, view: memoryview, start: int, end: int) -> Part:
     if body.startswith(b"\r\n", start):
         return Part({}, view[start + 2 : end])
-    head = body.find(b"\r\n\r\n", start, end + 4)
-    if head == -1 or head > end:
+    found = _HEAD_END.search(body, start, end + 4)
+    if found is None or found.start() > end:
         raise _malformed()
     headers: dict[str, str] = {}
-    for line in body[start:head].decode("utf-8", "replace").split("\r\n"):
+    for line in body[start : found.start()].decode("utf-8", "replace").splitlines():
         name, colon, value = line.partition(":")
         if not colon:
             raise _malformed()
         headers[name.strip().lower()] = value.strip()
-    return Part(headers, view[min(head + 4, end) : end])
+    return Part(headers, view[min(found.end(), end) : end])
 
 
 def _malformed() -> ServiceError:

@@ -216,6 +216,7 @@ class Service:
 
     def _xml(self, request: Request) -> Result:
         bucket, _, name = request.raw_path[1:].partition("/")
+        bucket = decoded(bucket)
         if self._is_form(request):
             return self.policies.post(request, bucket)
         self._check_xml(request)

@@ -88,7 +88,8 @@ class MultipartUploads:
         self.storage.bucket(bucket)
         check_name(name)
         check_metadata(fields)
-        upload = MultipartUpload(secrets.token_urlsafe(48), bucket, name, fields)
+        # Uploads of one name are listed by their IDs, and so in the order in which they were begun.
+        upload = MultipartUpload(f"{time.time_ns():x}{secrets.token_urlsafe(40)}", bucket, name, fields)
         self.uploads[upload.id] = upload
         return xml_response(
             f"<InitiateMultipartUploadResult {_XMLNS}><Bucket>{bucket}</Bucket><Key>{escape(name)}</Key>"

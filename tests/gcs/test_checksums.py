@@ -1,0 +1,33 @@
+"""crc32c: of pieces, and as the service writes it."""
+
+from __future__ import annotations
+
+import google_crc32c
+import pytest
+
+from trove_async.body import Chunk
+from trove_async.drivers.gcs.checksums import combine, crc32c_in, encode, extend
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 1000, 262_144, 1_000_003])
+def test_the_checksum_of_two_pieces_is_that_of_both(size: int) -> None:
+    one, two = bytes(range(256)) * 3, (b"\x00\xff\x10abc" * size)[:size]
+    whole = google_crc32c.value(one + two)
+    assert combine(google_crc32c.value(one), google_crc32c.value(two), size) == whole
+    assert combine(0, google_crc32c.value(two), size) == google_crc32c.value(two)
+
+
+def test_any_kind_of_buffer() -> None:
+    data = bytes(range(256)) * 3000
+    pieces: list[Chunk] = [data[:10], memoryview(data)[10:500_000], bytearray(data[500_000:])]
+    assert extend(0, pieces) == google_crc32c.value(data)
+    assert extend(0, ()) == 0
+
+
+def test_how_the_service_writes_it() -> None:
+    assert encode(google_crc32c.value(b"")) == "AAAAAA=="
+    assert encode(0x12345678) == "EjRWeA=="
+    assert crc32c_in("crc32c=EjRWeA==,md5=AAAA") == 0x12345678
+    assert crc32c_in("md5=AAAA, crc32c=EjRWeA==") == 0x12345678
+    for nothing in (None, "", "md5=AAAA", "crc32c=!"):
+        assert crc32c_in(nothing) is None

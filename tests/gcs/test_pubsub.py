@@ -1,0 +1,363 @@
+"""Watching through Pub/Sub: notifications of the server's own, from its own subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+import trove_async as trove
+from tests.gcs.stores import MIN_PART, opened
+from trove_async.drivers.gcs import driver as driver_module
+from trove_async.drivers.gcs.notices import Notice, Seen, read_notice
+from trove_async.drivers.gcs.pubsub import SubscriptionWatcher, subscription_of
+from trove_async.testing.answers import Answer, AnsweringProxy
+from trove_async.testing.gcs import GCSServer
+from trove_async.types import EventType, ObjectEvent
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
+
+CREATED, UPDATED, DELETED = EventType.CREATED, EventType.UPDATED, EventType.DELETED
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[GCSServer]:
+    async with GCSServer(minimum_part=MIN_PART, pull_wait=0.2) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def api(server: GCSServer) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"authorization": f"Bearer {server.issue_token()}"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def subscription(server: GCSServer, bucket: str, api: httpx.AsyncClient) -> str:
+    """Have the bucket send its notifications to a topic, and a subscription of that topic."""
+    topic = f"projects/{server.project}/topics/changes"
+    await call(api, "PUT", f"/v1/{topic}", {})
+    await call(api, "PUT", f"/v1/projects/{server.project}/subscriptions/news", {"topic": topic})
+    settings = {"topic": f"//pubsub.googleapis.com/{topic}", "payload_format": "JSON_API_V1"}
+    await call(api, "POST", f"/storage/v1/b/{bucket}/notificationConfigs", settings)
+    return "news"
+
+
+async def call(api: httpx.AsyncClient, method: str, path: str, content: dict[str, Any]) -> Any:
+    answer = await api.request(method, path, json=content)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@asynccontextmanager
+async def watching(server: GCSServer, subscription: str = "news", **settings: Any) -> AsyncIterator[trove.Trove]:
+    chosen = {"watch": "pubsub", "subscription": subscription, "pubsub_endpoint": server.url, **settings}
+    async with opened(server, **chosen) as store:
+        yield store
+
+
+async def take(watch: AsyncIterator[ObjectEvent], count: int) -> list[tuple[EventType, str]]:
+    events = [await anext(watch) for _ in range(count)]
+    return [(event.type, event.key) for event in events]
+
+
+def pending(server: GCSServer) -> tuple[int, int]:
+    """Return how many messages wait, and how many are handed out."""
+    [found] = server._pubsub.subscriptions.values()
+    return len(found.waiting), len(found.leased)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to that")
+
+
+async def test_events_of_each_kind(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store, store.watch(bucket) as watch:
+        info = await store.put(bucket, "ä/key ☺", b"data")
+        event = await anext(watch)
+        assert (event.type, event.bucket, event.key) == (CREATED, bucket, "ä/key ☺")
+        assert (event.size, event.etag, event.version_id) == (4, info.etag, info.etag)
+        assert event.time is not None
+        assert event.time.tzinfo is UTC
+        await store.put(bucket, "ä/key ☺", b"more")
+        await store.set_tags(bucket, "ä/key ☺", {"a": "b"})
+        await store.delete(bucket, "ä/key ☺")
+        await store.put(bucket, "other", b"x")
+        await store.copy(bucket, "other", bucket, "copy")
+        assert await take(watch, 4) == [
+            (UPDATED, "ä/key ☺"),
+            (DELETED, "ä/key ☺"),
+            (CREATED, "other"),
+            (CREATED, "copy"),
+        ]
+    assert pending(server) == (1, 0)  # the last one that was handed out, and never acknowledged
+
+
+async def test_a_large_object_is_one_event(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store, store.watch(bucket) as watch:
+        for uploads in ("parts", "resumable"):
+            async with opened(server, uploads=uploads) as other:
+                await other.put(bucket, uploads, bytes(600_000))
+        assert await take(watch, 2) == [(CREATED, "parts"), (CREATED, "resumable")]
+
+
+async def test_a_versioned_bucket_tells_of_the_object_alone(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store:
+        await store.set_versioning(bucket, True)
+        async with store.watch(bucket) as watch:
+            one = await store.put(bucket, "key", b"1")
+            await store.put(bucket, "key", b"2")
+            await store.delete_version(bucket, "key", one.etag)  # which is noncurrent
+            await store.delete(bucket, "key")
+            last = await store.put(bucket, "key", b"3")
+            await store.delete_version(bucket, "key", last.etag)  # which is the live one
+            assert await take(watch, 5) == [
+                (CREATED, "key"),
+                (UPDATED, "key"),
+                (DELETED, "key"),
+                (CREATED, "key"),
+                (DELETED, "key"),
+            ]
+
+
+async def test_prefix_and_kinds(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store, store.watch(bucket, prefix="a/", events=[DELETED]) as watch:
+        for key in ("a/1", "b/1", "a/2"):
+            await store.put(bucket, key, b"x")
+            await store.delete(bucket, key)
+        assert await take(watch, 2) == [(DELETED, "a/1"), (DELETED, "a/2")]
+
+
+async def test_what_was_not_taken_comes_again(server: GCSServer, bucket: str, subscription: str) -> None:
+    """Asking for the next event acknowledges the last; what was taken and not acknowledged is delivered anew."""
+    async with watching(server) as store:
+        for number in range(3):
+            await store.put(bucket, f"key-{number}", b"x")
+        async with store.watch(bucket) as watch:
+            assert await take(watch, 2) == [(CREATED, "key-0"), (CREATED, "key-1")]
+        assert pending(server) == (2, 0)
+    async with watching(server) as store, store.watch(bucket) as watch:
+        assert {key for _, key in await take(watch, 2)} == {"key-1", "key-2"}
+
+
+async def test_a_repetition_is_no_event(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store, store.watch(bucket) as watch:
+        await store.put(bucket, "key", b"x")
+        assert await take(watch, 1) == [(CREATED, "key")]
+        [found] = server._pubsub.subscriptions.values()
+        [leased] = found.leased.values()
+        found.add(leased.message)
+        found.add({**leased.message, "messageId": "another"})
+        await store.put(bucket, "key", b"y")
+        assert await take(watch, 1) == [(UPDATED, "key")]
+
+
+async def test_a_slow_consumer_keeps_its_messages(server: GCSServer, bucket: str, subscription: str) -> None:
+    """Their deadline, which the subscription sets to ten seconds, is extended for as long as it takes."""
+    async with watching(server) as store, store.watch(bucket) as watch:
+        await store.put(bucket, "key", b"x")
+        await anext(watch)
+        await until(lambda: server.requests.count("POST", ":modifyAckDeadline") > 0)
+        [found] = server._pubsub.subscriptions.values()
+        [leased] = found.leased.values()
+        assert leased.until - time.monotonic() > 30
+
+
+async def test_two_watches_share_a_subscription(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store, store.watch(bucket) as one, store.watch(bucket, prefix="b") as two:
+        for key in ("a", "b", "c"):
+            await store.put(bucket, key, b"x")
+        assert await take(one, 3) == [(CREATED, "a"), (CREATED, "b"), (CREATED, "c")]
+        assert await take(two, 1) == [(CREATED, "b")]
+
+
+async def test_a_buffer_that_overflows(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store, store.watch(bucket) as fast, store.watch(bucket, buffer_size=2) as slow:
+        for number in range(6):
+            await store.put(bucket, f"key-{number}", b"x")
+        assert len(await take(fast, 6)) == 6
+        with pytest.raises(trove.WatchOverflowError):
+            await take(slow, 6)
+
+
+async def test_a_message_of_somebody_else_is_left_alone(
+    server: GCSServer, bucket: str, subscription: str, api: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = f"projects/{server.project}/topics/changes"
+    data = base64.b64encode(b"no notification").decode()
+    await call(api, "POST", f"/v1/{topic}:publish", {"messages": [{"data": data}]})
+    stranger = {"eventType": "OBJECT_FINALIZE", "bucketId": "elsewhere", "objectId": "key", "objectGeneration": "1"}
+    stranger["eventTime"] = "2026-01-01T00:00:00Z"
+    await call(api, "POST", f"/v1/{topic}:publish", {"messages": [{"attributes": stranger}]})
+    async with watching(server) as store, store.watch(bucket) as watch:
+        await store.put(bucket, "key", b"x")
+        assert await take(watch, 1) == [(CREATED, "key")]
+    assert "elsewhere" in caplog.text
+    assert "left there" in caplog.text
+    assert sum(pending(server)) >= 2
+
+
+async def test_a_cancelled_watch_leaves_nothing(server: GCSServer, bucket: str, subscription: str) -> None:
+    tasks = asyncio.all_tasks()
+    async with watching(server) as store:
+
+        async def consume() -> None:
+            async with store.watch(bucket) as watch:
+                await anext(watch)
+
+        task = asyncio.create_task(consume())
+        await until(lambda: server.requests.count("POST", ":pull") > 0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until(lambda: asyncio.all_tasks() <= tasks)
+
+
+async def test_closing_the_store_ends_the_watch(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store:
+        watch = store.watch(bucket)
+        await watch.__aenter__()
+        waiting = asyncio.create_task(anext(watch))
+        await asyncio.sleep(0)
+    with pytest.raises(trove.ClosedError):
+        await waiting
+
+
+# What is wrong
+
+
+async def test_a_subscription_that_is_missing(server: GCSServer, bucket: str) -> None:
+    async with watching(server, "nothing") as store:
+        with pytest.raises(trove.NotFoundError, match="nothing"):
+            async with store.watch(bucket):
+                pass
+
+
+async def test_a_bucket_that_is_missing(server: GCSServer, bucket: str, subscription: str) -> None:
+    async with watching(server) as store:
+        with pytest.raises(trove.BucketNotFoundError):
+            async with store.watch("missing"):
+                pass
+
+
+async def test_a_token_that_was_refused_is_renewed(
+    server: GCSServer, bucket: str, subscription: str, key_file: str
+) -> None:
+    async with watching(server, access_token=None, credentials=key_file) as store, store.watch(bucket) as watch:
+        await store.put(bucket, "one", b"x")
+        await anext(watch)
+        server.revoke_tokens()
+        async with opened(server) as other:
+            await other.put(bucket, "two", b"x")
+        assert await take(watch, 1) == [(CREATED, "two")]
+
+
+async def test_a_service_that_fails_in_passing(
+    server: GCSServer, bucket: str, subscription: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(driver_module, "SubscriptionWatcher", partial(SubscriptionWatcher, sleep=sleep))
+    async with AnsweringProxy(server.host, server.port) as service:
+        service.answer(Answer(503), path=":pull", times=2)
+        async with watching(server, pubsub_endpoint=service.url()) as store:
+            await store.put(bucket, "key", b"x")
+            async with store.watch(bucket) as watch, asyncio.timeout(20):
+                assert await take(watch, 1) == [(CREATED, "key")]
+        assert service.count("POST", ":pull") >= 3
+    assert waited == [1, 2]
+
+
+async def test_a_service_that_is_none(server: GCSServer, bucket: str) -> None:
+    async with AnsweringProxy(server.host, server.port) as service:
+        service.answer(Answer(200, {"Content-Type": "text/html"}, b"<html>"), path="/v1/", times=None)
+        async with watching(server, pubsub_endpoint=service.url()) as store:
+            with pytest.raises(trove.BackendError, match="Pub/Sub"):
+                async with store.watch(bucket):
+                    pass
+
+
+# Reading and judging
+
+
+async def test_names_of_subscriptions() -> None:
+    assert subscription_of("news", "b", "p") == "projects/p/subscriptions/news"
+    assert subscription_of("news-{bucket}", "b", "p") == "projects/p/subscriptions/news-b"
+    assert subscription_of("projects/q/subscriptions/s", "b", "p") == "projects/q/subscriptions/s"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"eventTime": "yesterday"},
+        {"eventTime": "2026-01-01T00:00:00"},
+        {"objectGeneration": "x"},
+    ],
+)
+async def test_what_is_no_notification(attributes: dict[str, str]) -> None:
+    whole = {
+        "eventType": "OBJECT_FINALIZE",
+        "bucketId": "b",
+        "objectId": "k",
+        "objectGeneration": "1",
+        "eventTime": "2026-01-01T00:00:00Z",
+    }
+    assert read_notice(whole, None).change is CREATED
+    assert read_notice({**whole, "payloadFormat": "NONE"}, b"").size is None
+    with pytest.raises(ValueError, match="Cloud Storage"):
+        read_notice(
+            {**whole, **attributes} if len(attributes) == 1 and "eventType" not in attributes else attributes, None
+        )
+
+
+def notice(generation: int, change: EventType | None, *, permanent: bool = False) -> Notice:
+    return Notice("bucket", "key", generation, change, permanent, None, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+async def test_what_comes_late_is_no_news() -> None:
+    seen = Seen(versioned=False)
+    assert seen.judge(notice(5, CREATED)) is CREATED
+    assert seen.judge(notice(5, CREATED)) is None
+    assert seen.judge(notice(4, CREATED)) is None
+    assert seen.judge(notice(4, DELETED)) is None
+    assert seen.judge(notice(7, CREATED)) is UPDATED
+    assert seen.judge(notice(7, DELETED, permanent=True)) is DELETED
+    assert seen.judge(notice(7, DELETED, permanent=True)) is None
+    assert seen.judge(notice(7, CREATED)) is None
+    assert seen.judge(notice(8, CREATED)) is CREATED
+    assert seen.judge(notice(9, None)) is None
+
+
+async def test_the_end_of_a_generation_that_was_not_seen_live() -> None:
+    """In a bucket that keeps generations nobody can tell whether it was the live one."""
+    assert Seen(versioned=True).judge(notice(5, DELETED, permanent=True)) is None
+    assert Seen(versioned=True).judge(notice(5, DELETED)) is DELETED
+    assert Seen(versioned=False).judge(notice(5, DELETED, permanent=True)) is DELETED
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    seen = Seen(versioned=False, capacity=10)
+    for number in range(100):
+        moment = datetime(2026, 1, 1, tzinfo=UTC)
+        seen.judge(Notice("bucket", f"key-{number}", 1, CREATED, False, None, moment))
+    assert len(seen._last) == 10
+    assert isinstance(notice(1, CREATED).event(CREATED), ObjectEvent)

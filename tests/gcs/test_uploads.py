@@ -1,0 +1,364 @@
+"""Bodies that are larger than a part: in parts, and in one session that goes on from what the service has."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tracemalloc
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import trove_async as trove
+from tests.gcs.stores import MIN_PART, PART, driver_of, json_error, opened, pattern, xml_error
+from tests.servers import running
+from trove_async.drivers.gcs.settings import CHUNK, MAX_PART_SIZE
+from trove_async.drivers.gcs.uploads import MAX_PARTS, MAX_SIZE, part_size_at, part_size_for
+from trove_async.testing.answers import Answer, AnsweringProxy
+from trove_async.testing.gcs import GCSServer
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
+
+
+async def in_chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def ranges(service: AnsweringProxy) -> list[str]:
+    """Return what each request to a session said that it holds."""
+    return [request.header("content-range") or "" for request in service.requests if "upload_id=" in request.target]
+
+
+# How large parts are
+
+
+async def test_parts_of_unknown_length_grow_until_ten_thousand_hold_the_largest_object() -> None:
+    sizes = [part_size_at(number, 8 << 20) for number in range(1, MAX_PARTS + 1)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 8 << 20
+    assert sum(sizes) >= MAX_SIZE
+    assert max(sizes) <= MAX_PART_SIZE
+    with pytest.raises(trove.InvalidArgumentError):
+        part_size_at(MAX_PARTS + 1, 8 << 20)
+
+
+@pytest.mark.parametrize("size", [1, 8 << 20, 80_000 << 20, (80_000 << 20) + 1, MAX_SIZE])
+async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -> None:
+    part = part_size_for(size, 8 << 20)
+    assert part * MAX_PARTS >= size
+    assert part % CHUNK == 0
+    with pytest.raises(trove.InvalidArgumentError):
+        part_size_for(MAX_SIZE + 1, 8 << 20)
+
+
+# Requests
+
+
+@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 3 * PART])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+async def test_how_many_requests_a_put_is(
+    server: GCSServer, bucket: str, service: AnsweringProxy, size: int, known: bool
+) -> None:
+    data = pattern(size)
+    async with opened(server, service.url()) as store:
+        await store.put(bucket, "key", in_chunks(data, 100_000), size=size if known else None)
+        whole = size <= PART
+        assert service.count("PUT") == (1 if whole else -(-size // PART))
+        assert service.count("POST") == (0 if whole else 2)
+        assert await store.read(bucket, "key") == data
+
+
+@pytest.mark.parametrize("size", [PART + 1, 2 * PART, 3 * PART + 5, 3 * PART + MIN_PART])
+async def test_a_session_takes_chunks_of_256_kib(
+    server: GCSServer, bucket: str, service: AnsweringProxy, size: int
+) -> None:
+    data = pattern(size)
+    async with opened(server, service.url(), uploads="resumable") as store:
+        info = await store.put(bucket, "key", in_chunks(data, 70_001))
+        assert await store.read(bucket, "key") == data
+        assert (await store.head(bucket, "key")).etag == info.etag
+    said = [re.fullmatch(r"bytes (\d+)-(\d+)/(\*|\d+)", text) for text in ranges(service)]
+    assert all(said)
+    spans = [(int(found[1]), int(found[2]) + 1, found[3]) for found in said if found]
+    assert [start for start, _, _ in spans] == [0, *[stop for _, stop, _ in spans[:-1]]]
+    assert all((stop - start) % CHUNK == 0 and total == "*" for start, stop, total in spans[:-1])
+    # The commit is small, so that what a cancellation has to wait for is.
+    start, stop, total = spans[-1]
+    assert 0 < stop - start <= CHUNK
+    assert (stop, total) == (size, str(size))
+
+
+async def test_a_session_goes_on_from_what_the_service_has(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    """An error after a chunk: what is persisted is asked for, and nothing of it is sent again."""
+    data = pattern(6 * PART)
+    async with opened(server, service.url(), uploads="resumable", part_size=2 * PART) as store:
+        service.answer(json_error(503, "backendError"), method="PUT", path="upload_id=", when="after")
+        service.answer(json_error(500, "internalError"), method="PUT", path="upload_id=", when="before")
+        await store.put(bucket, "key", in_chunks(data, 50_000))
+        assert await store.read(bucket, "key") == data
+    said = ranges(service)
+    assert "bytes */*" in said
+    sent = [text for text in said if not text.startswith("bytes */")]
+    assert len(sent) == len(set(sent)), "a chunk that the service has was sent again"
+
+
+async def test_a_service_that_takes_a_part_of_a_chunk_gets_the_rest(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    data = pattern(4 * PART)
+    async with opened(server, service.url(), uploads="resumable", part_size=2 * PART) as store:
+        # It took nothing, and says so by leaving the range away.
+        service.answer(Answer(308), method="PUT", path="upload_id=")
+        await store.put(bucket, "key", in_chunks(data, 50_000))
+        assert await store.read(bucket, "key") == data
+    assert ranges(service)[:2] == [f"bytes 0-{2 * PART - 1}/*"] * 2
+
+
+async def test_a_service_that_never_takes_anything_is_given_up(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    async with opened(server, service.url(), uploads="resumable", attempts=3) as store:
+        service.answer(Answer(308), method="PUT", path="upload_id=", times=None)
+        with pytest.raises(trove.TransientError, match="none of the bytes"):
+            await store.put(bucket, "key", in_chunks(pattern(3 * PART), 50_000))
+        assert len(ranges(service)) == 3 + 1  # and the session is given up
+
+
+async def test_a_service_that_forgets_bytes_is_not_believed(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    async with opened(server, service.url(), uploads="resumable") as store:
+        service.answer(Answer(308, {"Range": f"bytes=0-{PART - 1}"}), method="PUT", path="upload_id=")
+        service.answer(Answer(308, {"Range": "bytes=0-99"}), method="PUT", path="upload_id=")
+        with pytest.raises(trove.BackendError, match="after it said"):
+            await store.put(bucket, "key", in_chunks(pattern(4 * PART), 50_000))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_commit_whose_answer_is_an_error_is_settled(
+    server: GCSServer, bucket: str, service: AnsweringProxy, when: str
+) -> None:
+    size = 2 * PART + 7
+    async with opened(server, service.url(), uploads="resumable") as store:
+
+        async def source() -> AsyncIterator[bytes]:
+            yield pattern(size)[: 2 * PART]
+            service.answer(json_error(503, "backendError"), method="PUT", path="upload_id=", when=when)  # type: ignore[arg-type]
+            yield pattern(size)[2 * PART :]
+
+        info = await store.put(bucket, "key", source())
+        assert (await store.head(bucket, "key")).etag == info.etag
+        assert await store.read(bucket, "key") == pattern(size)
+        assert len(server.objects(bucket, versions=True)) == 1
+
+
+async def test_a_session_that_is_gone_ends_the_put(server: GCSServer, bucket: str) -> None:
+    async def source() -> AsyncIterator[bytes]:
+        yield pattern(2 * PART)
+        await asyncio.sleep(0)
+        server.expire_uploads()
+        yield pattern(2 * PART)
+
+    async with opened(server, uploads="resumable") as store:
+        await store.put(bucket, "key", b"old")
+        with pytest.raises(trove.BackendError, match="session"):
+            await store.put(bucket, "key", source())
+        assert await store.read(bucket, "key") == b"old"
+
+
+async def test_what_a_session_answers_that_is_no_object(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    async with opened(server, service.url(), uploads="resumable") as store:
+        service.answer(Answer(200, {}, b"{}"), method="PUT", path="upload_id=")
+        with pytest.raises(trove.BackendError):
+            await store.put(bucket, "key", in_chunks(pattern(3 * PART), 50_000))
+        service.clear()
+        service.answer(Answer(200, {}, b"{}"), method="POST", path="uploadType=resumable")
+        with pytest.raises(trove.BackendError, match="location"):
+            await store.put(bucket, "key", in_chunks(pattern(3 * PART), 50_000))
+
+
+# Conditions, which parts do not have
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+async def test_a_condition_of_a_large_body_is_honoured(
+    server: GCSServer, bucket: str, service: AnsweringProxy, known: bool
+) -> None:
+    data = pattern(3 * PART + 1)
+    size = len(data) if known else None
+    async with opened(server, service.url()) as store:
+        info = await store.put(bucket, "key", in_chunks(data, 100_000), size=size, if_none_match="*")
+        with pytest.raises(trove.ObjectAlreadyExistsError):
+            await store.put(bucket, "key", in_chunks(data, 100_000), size=size, if_none_match="*")
+        with pytest.raises(trove.PreconditionFailedError):
+            await store.put(bucket, "key", in_chunks(data, 100_000), size=size, if_match="1")
+        other = await store.put(bucket, "key", in_chunks(data[::-1], 100_000), size=size, if_match=info.etag)
+        assert (await store.head(bucket, "key")).etag == other.etag
+        assert service.count("POST", "uploads=") == 0
+
+
+async def test_a_condition_is_checked_again_when_the_object_is_made(server: GCSServer, bucket: str) -> None:
+    """Of two that create the same key, whoever comes second with the commit loses, however early it began."""
+    async with opened(server) as store:
+
+        async def source() -> AsyncIterator[bytes]:
+            yield pattern(2 * PART)
+            await store.put(bucket, "key", b"first", if_none_match="*")
+            yield pattern(PART)
+
+        with pytest.raises(trove.ObjectAlreadyExistsError):
+            await store.put(bucket, "key", source(), if_none_match="*")
+        assert await store.read(bucket, "key") == b"first"
+
+
+async def test_any_object_but_that_one(server: GCSServer, bucket: str) -> None:
+    """The service's own condition of that kind wants an object to be there; ours does not."""
+    large = pattern(2 * PART)
+    async with opened(server) as store:
+        info = await store.put(bucket, "key", b"1", if_none_match="17")
+        with pytest.raises(trove.PreconditionFailedError):
+            await store.put(bucket, "key", b"2", if_none_match=info.etag)
+        with pytest.raises(trove.PreconditionFailedError):
+            await store.put(bucket, "key", large, if_none_match=info.etag)
+        await store.put(bucket, "key", b"3", if_none_match="17")
+        await store.put(bucket, "other", large, if_none_match=info.etag)
+        with pytest.raises(trove.PreconditionFailedError):
+            await store.put(bucket, "missing", b"4", if_match="*")
+        await store.put(bucket, "key", large, if_match="*")
+        assert await store.read(bucket, "key") == large
+
+
+async def test_what_cannot_be_said_in_xml_goes_in_a_session(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    key = "a\x01b"
+    async with opened(server, service.url()) as store:
+        await store.put(bucket, key, pattern(3 * PART))
+        assert await store.read(bucket, key) == pattern(3 * PART)
+        assert service.count("POST", "uploads=") == 0
+        with pytest.raises(trove.InvalidKeyError):
+            await store.initiate_multipart(bucket, key)
+
+
+# Failures
+
+
+@pytest.mark.parametrize("uploads", ["parts", "resumable"])
+@pytest.mark.parametrize("after", [0, 1, 3])
+async def test_a_source_that_raises_leaves_the_old_object(
+    server: GCSServer, bucket: str, uploads: str, after: int
+) -> None:
+    async def source() -> AsyncIterator[bytes]:
+        for _ in range(after):
+            yield pattern(PART)
+        raise LookupError("gone")
+
+    async with opened(server, uploads=uploads) as store:
+        await store.put(bucket, "key", b"old")
+        with pytest.raises(LookupError):
+            await store.put(bucket, "key", source())
+        assert server.open_uploads() == []
+        assert await store.read(bucket, "key") == b"old"
+
+
+@pytest.mark.parametrize("uploads", ["parts", "resumable"])
+async def test_a_cancellation_at_every_point_leaves_nothing(server: GCSServer, bucket: str, uploads: str) -> None:
+    """One after another: no session, no upload, no part of an object, no connection."""
+    data = pattern(3 * PART + 100)
+    async with opened(server, uploads=uploads) as store:
+        await store.put(bucket, "key", b"old")
+        step = 0
+        while True:
+            task = asyncio.create_task(store.put(bucket, "key", in_chunks(data, 200_000)))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            step += 2
+            if task.done():
+                break
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert server.open_uploads() == []
+            assert driver_of(store).busy_connections == 0
+            assert await store.read(bucket, "key") in (b"old", data)
+        assert (await task).size == len(data)
+    assert step > 20
+
+
+async def test_a_part_that_is_refused_ends_the_put(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+    service.answer(xml_error(403, "AccessDenied"), method="PUT", path="partNumber=2")
+    async with opened(server, service.url()) as store:
+        with pytest.raises(trove.AccessDeniedError):
+            await store.put(bucket, "key", pattern(4 * PART))
+        assert server.open_uploads() == []
+        assert not await store.exists(bucket, "key")
+
+
+async def test_a_completion_that_never_succeeds(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+    async with opened(server, service.url(), attempts=3) as store:
+        await store.put(bucket, "key", b"old")
+        service.answer(xml_error(503, "ServiceUnavailable"), method="POST", path="uploadId=", times=None)
+        with pytest.raises(trove.TransientError):
+            await store.put(bucket, "key", pattern(3 * PART))
+        assert service.count("POST", "uploadId=") == 3
+        assert await store.read(bucket, "key") == b"old"
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_an_upload_that_is_gone_after_a_lost_answer_is_settled(
+    server: GCSServer, bucket: str, service: AnsweringProxy, carried_out: bool
+) -> None:
+    data = pattern(3 * PART)
+    first = "after" if carried_out else "before"
+    service.answer(xml_error(500, "InternalError"), method="POST", path="uploadId=", when=first)  # type: ignore[arg-type]
+    service.answer(xml_error(404, "NoSuchUpload"), method="POST", path="uploadId=")
+    async with opened(server, service.url()) as store:
+        await store.put(bucket, "key", b"old")
+        if carried_out:
+            info = await store.put(bucket, "key", data)
+            assert info.etag == (await store.head(bucket, "key")).etag
+        else:
+            with pytest.raises(trove.UploadNotFoundError) as caught:
+                await store.put(bucket, "key", data)
+            assert caught.value.ambiguous
+            assert await store.read(bucket, "key") == b"old"
+
+
+# Memory
+
+
+@pytest.mark.parametrize("uploads", ["parts", "resumable"])
+async def test_memory_does_not_grow_with_the_object(uploads: str) -> None:
+    """Neither of a put nor of a get: the server is another process."""
+    server = running("gcs")
+    bucket = f"test-{uuid.uuid4().hex[:16]}"
+    settings: dict[str, Any] = {"anonymous": True, "part_size": 20 * PART, "part_concurrency": 2, "uploads": uploads}
+
+    async def peak(store: trove.Trove, parts: int) -> int:
+        async def source() -> AsyncIterator[bytes]:
+            for _ in range(parts):
+                yield bytes(PART)
+
+        tracemalloc.start()
+        try:
+            await store.put(bucket, "key", source())
+            async with store.get(bucket, "key") as reader:
+                async for _ in reader:
+                    pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    async with trove.open(f"gcs://{server.project}/", endpoint=server.open_endpoint, **settings) as store:
+        await store.create_bucket(bucket)
+        highest = await peak(store, 300)
+        await store.delete(bucket, "key")
+        await store.delete_bucket(bucket)
+    assert highest < (2 + 3) * 20 * PART  # parts under way, and what is read ahead, of 15 in all

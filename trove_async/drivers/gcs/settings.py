@@ -1,0 +1,201 @@
+"""What a DSN of Cloud Storage says: ``gcs://project/bucket?…``, or ``gs://bucket?…``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+from trove_async.driver import OpenOptions
+from trove_async.drivers.gcs.names import check_bucket
+from trove_async.dsn import DSN, Settings
+from trove_async.errors import InvalidBucketNameError, InvalidDSNError
+from trove_async.wire.network import Network, choice, endpoint_of
+
+__all__ = ["API", "CHUNK", "MIN_PART_SIZE", "GCSSettings", "Hold", "Uploading", "Watching"]
+
+Watching = Literal["poll", "pubsub"]
+"""Where events come from: comparing listings, or a Pub/Sub subscription to the bucket's notifications."""
+
+Uploading = Literal["parts", "resumable"]
+"""How what is larger than a part is stored: as parts in parallel, or as chunks in one session."""
+
+API = Literal["xml", "json"]
+"""Through which of its APIs objects are read and stored."""
+
+Hold = Literal["temporary", "event_based"]
+"""What keeps an object from being deleted or replaced: https://cloud.google.com/storage/docs/object-holds."""
+
+CHUNK: Final = 256 * 1024
+"""Bytes of which each chunk of a resumable upload but the last is a multiple.
+
+https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
+"""
+
+MIN_PART_SIZE: Final = 5 * 1024 * 1024
+"""Bytes of the smallest part but the last: https://cloud.google.com/storage/quotas#requests."""
+
+PART_SIZE: Final = 8 * 1024 * 1024
+MAX_PART_SIZE: Final = 5 * 1024**3
+_ENDPOINT: Final = "https://storage.googleapis.com"
+_CREDENTIALS: Final = "a file: credentials=/path/to/key.json"
+
+
+@dataclass(frozen=True, slots=True)
+class GCSSettings:
+    """The parameters of ``gcs://`` and ``gs://``.
+
+    Attributes:
+        project: in which buckets are created and listed; None for that of the environment or the credentials.
+        bucket: the default bucket; None for none.
+        endpoint: the URL of the service.
+        emulated: whether it came from ``STORAGE_EMULATOR_HOST``, which takes requests without credentials.
+        credentials: path of a file of credentials; None for those that the environment has.
+        access_token: a token of OAuth 2.0 to send as it is; it is not renewed.
+        anonymous: whether requests are sent without a token.
+        user_project: the project that pays for requests to the buckets of others.
+        kms_key: the key of Cloud KMS that encrypts what is written.
+        storage_class: of what is written, where the call names none.
+        hold: that is put on what is written.
+        location: where buckets are created, where the call names no region.
+        part_size: bytes of a part or chunk of an upload; what is no larger is put in one request.
+        min_part_size: bytes of the smallest part that the service takes.
+        part_concurrency: how many parts of one upload are under way at once.
+        api: through which API objects are read, and stored in one request. The JSON API needs two requests to read.
+        uploads: how what is larger than a part is stored.
+        verify_reads: whether whole reads are compared with the checksum that the service has.
+        network: how the service is reached.
+        watch: where events come from; None for polling.
+        subscription: its name, or ``projects/P/subscriptions/S``; ``{bucket}`` in it stands for the bucket's name.
+        pubsub_endpoint: the URL of Pub/Sub; None for Google's, or that of ``PUBSUB_EMULATOR_HOST``.
+    """
+
+    project: str | None
+    bucket: str | None
+    endpoint: str
+    emulated: bool
+    credentials: str | None
+    access_token: str | None = field(repr=False)
+    anonymous: bool
+    user_project: str | None
+    kms_key: str | None
+    storage_class: str | None
+    hold: Hold | None
+    location: str | None
+    part_size: int
+    min_part_size: int
+    part_concurrency: int
+    api: API
+    uploads: Uploading
+    verify_reads: bool
+    network: Network
+    watch: Watching | None
+    subscription: str | None
+    pubsub_endpoint: str | None
+
+    @classmethod
+    def of(cls, dsn: DSN, options: OpenOptions) -> GCSSettings:
+        """Read a DSN.
+
+        Raises:
+            InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
+        """
+        settings = Settings(dsn, options.settings)
+        project, bucket = _place(dsn, settings)
+        given = endpoint_of("endpoint", settings.text("endpoint"), _CREDENTIALS)
+        emulator = None if given else _emulator()
+        result = cls(
+            project=project,
+            bucket=bucket,
+            endpoint=given or emulator or _ENDPOINT,
+            emulated=emulator is not None,
+            credentials=settings.text("credentials"),
+            access_token=settings.text("access_token"),
+            anonymous=settings.flag("anonymous", False),
+            user_project=settings.text("user_project"),
+            kms_key=settings.text("kms_key"),
+            storage_class=settings.text("storage_class"),
+            hold=choice(settings, "hold", get_args(Hold)),
+            location=settings.text("location"),
+            part_size=settings.integer("part_size", PART_SIZE, minimum=CHUNK, maximum=MAX_PART_SIZE),
+            min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1, maximum=MIN_PART_SIZE),
+            part_concurrency=settings.integer("part_concurrency", 8, minimum=1),
+            api=choice(settings, "api", get_args(API), "xml"),
+            uploads=choice(settings, "uploads", get_args(Uploading), "parts"),
+            verify_reads=settings.flag("verify_reads", True),
+            network=Network.of(settings),
+            watch=choice(settings, "watch", get_args(Watching)),
+            subscription=settings.text("subscription"),
+            pubsub_endpoint=endpoint_of("pubsub_endpoint", settings.text("pubsub_endpoint"), _CREDENTIALS),
+        )
+        settings.finish()
+        result._check(custom=given is not None or emulator is not None)
+        return result
+
+    @property
+    def tokenless(self) -> bool:
+        """Whether requests are sent without a token."""
+        return self.anonymous or (self.emulated and self.credentials is None and self.access_token is None)
+
+    def _check(self, *, custom: bool) -> None:
+        self._check_credentials()
+        self._check_sizes(custom=custom)
+        self._check_watch()
+        if self.bucket is not None:
+            try:
+                check_bucket(self.bucket)
+            except InvalidBucketNameError as error:
+                raise InvalidDSNError(error.message) from None
+
+    def _check_credentials(self) -> None:
+        given = [name for name in ("credentials", "access_token") if getattr(self, name) is not None]
+        if self.anonymous:
+            given.append("anonymous")
+        if len(given) > 1:
+            _contradict(given[0], given[1], "give the credentials once, or none")
+
+    def _check_sizes(self, *, custom: bool) -> None:
+        if self.min_part_size != MIN_PART_SIZE and not custom:
+            raise InvalidDSNError("min_part_size is Google's own; it can be told of another endpoint alone")
+        if self.part_size % CHUNK:
+            raise InvalidDSNError(f"part_size is a multiple of {CHUNK}, as the service wants it, not {self.part_size}")
+        if self.part_size < self.min_part_size:
+            raise InvalidDSNError(f"part_size is at least {self.min_part_size}, not {self.part_size}")
+
+    def _check_watch(self) -> None:
+        if self.watch == "pubsub":
+            if self.subscription is None:
+                raise InvalidDSNError("watch=pubsub needs a subscription; give its name as subscription=…")
+            return
+        for name in ("subscription", "pubsub_endpoint"):
+            if getattr(self, name) is not None:
+                given = "a missing watch" if self.watch is None else f"watch={self.watch}"
+                _contradict(name, given, "it needs watch=pubsub")
+
+
+def _contradict(one: str, other: str, reason: str) -> None:
+    raise InvalidDSNError(f"{one} and {other} contradict each other: {reason}")
+
+
+def _place(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
+    """Return the project and the bucket."""
+    if dsn.user is not None:
+        raise InvalidDSNError(f"a {dsn.scheme} DSN has no user; credentials are {_CREDENTIALS}")
+    if dsn.port is not None:
+        raise InvalidDSNError(f"a {dsn.scheme} DSN has no port; give endpoint=http://host:port")
+    path = dsn.path.strip("/")
+    if dsn.scheme == "gs":
+        if path:
+            raise InvalidDSNError(f"a gs DSN is a bucket's name alone: gs://{dsn.host}, without {dsn.path!r}")
+        return settings.text("project"), dsn.host or None
+    if "/" in path:
+        raise InvalidDSNError(f"a gcs DSN is gcs://project/bucket; {dsn.path!r} is no bucket's name")
+    return dsn.host or None, path or None
+
+
+def _emulator() -> str | None:
+    """Return the URL that ``STORAGE_EMULATOR_HOST`` holds, with or without a scheme, as Google's libraries take it."""
+    host = os.environ.get("STORAGE_EMULATOR_HOST")
+    if not host:
+        return None
+    return endpoint_of("STORAGE_EMULATOR_HOST", host if "://" in host else f"http://{host}", _CREDENTIALS)
