@@ -7,8 +7,8 @@ WORKERS ?= 2
 CONFORMANCE ?= tests/conformance
 BENCH ?=
 # Real servers that the tests talk to, on 127.0.0.1; `python -m tests.servers` starts them by hand.
-SERVERS = ceph moto
-BENCH_SERVERS = ceph nginx rclone
+SERVERS = ceph moto gcs gcs_emulator azurite sshd asyncssh
+BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
 CODE = $(wildcard trove_async tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from benchmarks import clients, s3_clients
+from benchmarks.azure_clients import AZURE
 from benchmarks.client import Client, Place
+from benchmarks.gcs_clients import GCS
 from benchmarks.remote import Remote
+from benchmarks.sftp_clients import SFTP
 from benchmarks.workloads import WORKLOADS, Workload
 
 __all__ = ["BACKENDS", "PEERS", "REMOTES", "S3_SERVERS", "has_client", "make_client", "workloads_on"]
@@ -19,7 +22,7 @@ S3_SERVERS: Final[dict[str, Literal["ceph", "rclone", "nginx"]]] = {
 }
 """Backends in S3, and the servers of `tests.servers` that they are measured on."""
 
-REMOTES: Final[dict[str, Remote]] = {}
+REMOTES: Final[dict[str, Remote]] = {"gcs": GCS, "azure": AZURE, "sftp": SFTP}
 """Backends on other servers."""
 
 BACKENDS: Final = ("memory", "local", *S3_SERVERS, *REMOTES)

@@ -6,22 +6,43 @@ that one is used; otherwise it is started, and stops when the last process that 
 
 from typing import Any, Literal, overload
 
+from tests.servers.asyncssh_server import AsyncSSH
 from tests.servers.azurite import Azurite
 from tests.servers.ceph import Ceph
 from tests.servers.control import use
 from tests.servers.errors import ServerError
+from tests.servers.gcs import GCS
+from tests.servers.gcs_emulator import GCSEmulator
 from tests.servers.moto import Moto
 from tests.servers.nginx import Nginx
 from tests.servers.rclone import Rclone
 from tests.servers.sshd import Sshd
 
-__all__ = ["Azurite", "Ceph", "Moto", "Nginx", "Rclone", "ServerError", "Sshd", "running"]
+__all__ = [
+    "GCS",
+    "AsyncSSH",
+    "Azurite",
+    "Ceph",
+    "GCSEmulator",
+    "Moto",
+    "Nginx",
+    "Rclone",
+    "ServerError",
+    "Sshd",
+    "running",
+]
 
 
+@overload
+def running(name: Literal["asyncssh"]) -> AsyncSSH: ...
 @overload
 def running(name: Literal["azurite"]) -> Azurite: ...
 @overload
 def running(name: Literal["ceph"]) -> Ceph: ...
+@overload
+def running(name: Literal["gcs"]) -> GCS: ...
+@overload
+def running(name: Literal["gcs_emulator"]) -> GCSEmulator: ...
 @overload
 def running(name: Literal["moto"]) -> Moto: ...
 @overload

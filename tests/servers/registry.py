@@ -1,12 +1,22 @@
 """The servers by name. A new one is a module, a line here and an overload of `tests.servers.running`."""
 
-from tests.servers import azurite, ceph, moto, nginx, rclone, sshd
+from tests.servers import asyncssh_server, azurite, ceph, gcs, gcs_emulator, moto, nginx, rclone, sshd
 from tests.servers.errors import ServerError
 from tests.servers.server import Server
 
 SERVERS: dict[str, Server] = {
     server.name: server
-    for server in (azurite.SERVER, ceph.SERVER, moto.SERVER, nginx.SERVER, rclone.SERVER, sshd.SERVER)
+    for server in (
+        asyncssh_server.SERVER,
+        azurite.SERVER,
+        ceph.SERVER,
+        gcs.SERVER,
+        gcs_emulator.SERVER,
+        moto.SERVER,
+        nginx.SERVER,
+        rclone.SERVER,
+        sshd.SERVER,
+    )
 }
 
 

@@ -11,8 +11,7 @@ from tests.servers.server import Server
 
 # sshd_config(5)
 _CONFIGURATION = """\
-ListenAddress {host}
-Port {port}
+{listen}
 HostKey {folder}/host_key
 PidFile none
 AuthorizedKeysFile {folder}/client_key.pub
@@ -33,12 +32,26 @@ Subsystem sftp internal-sftp -d {folder}/data
 ForceCommand internal-sftp -d {folder}/data
 """
 
+# sftp-server(8): -P denies requests, and does not say that it has them; -R denies all that writes
+_VARIANTS = {
+    "without_posix_rename": "internal-sftp -d {folder}/data -P posix-rename",
+    "without_hardlink": "internal-sftp -d {folder}/data -P hardlink",
+    "without_copy_data": "internal-sftp -d {folder}/data -P copy-data",
+    "without_fsync": "internal-sftp -d {folder}/data -P fsync",
+    "without_limits": "internal-sftp -d {folder}/data -P limits",
+    "without_any": "internal-sftp -d {folder}/data -P posix-rename,hardlink,copy-data,fsync,limits,statvfs,lsetstat",
+    "read_only": "internal-sftp -d {folder}/data -R",
+    "without_sftp": "/bin/true",
+}
+"""What the server is at its other ports."""
+
 
 @dataclass(frozen=True)
 class Sshd:
     """How to reach the SFTP server: by public key, as the user who started it. A session starts in `folder`.
 
-    `client_key` and `known_hosts` are files, `host_key` is the server's public key as one line of text.
+    `client_key` and `known_hosts` are files, `host_key` is the server's public key as one line of text. At the other
+    ports the same server lacks something.
     """
 
     host: str
@@ -48,23 +61,41 @@ class Sshd:
     known_hosts: str
     host_key: str
     folder: str
+    without_posix_rename: int
+    without_hardlink: int
+    without_copy_data: int
+    without_fsync: int
+    without_limits: int
+    without_any: int
+    read_only: int
+    without_sftp: int
 
 
 def _start(launch: Launch) -> Sshd:
     port = launch.port()
+    others = {name: launch.port() for name in _VARIANTS}
     folder = launch.folder
     data = folder / "data"
     data.mkdir()
     for key in ("host_key", "client_key"):
         launch.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key)
     host_key = (folder / "host_key.pub").read_text(encoding="ascii").strip()
-    known_hosts = launch.write("known_hosts", f"[{HOST}]:{port} {host_key}\n")
-    launch.write("sshd_config", _CONFIGURATION.format(host=HOST, port=port, folder=folder))
+    ports = [port, *others.values()]
+    known_hosts = launch.write("known_hosts", "".join(f"[{HOST}]:{number} {host_key}\n" for number in ports))
+    listen = "\n".join(f"ListenAddress {HOST}:{number}" for number in ports)
+    # The first value that applies counts: sshd_config(5).
+    matches = "".join(
+        f"Match LocalPort {others[name]}\nForceCommand {command.format(folder=folder)}\n"
+        for name, command in _VARIANTS.items()
+    )
+    configuration = _CONFIGURATION.format(listen=listen, folder=folder)
+    general, _, forced = configuration.rpartition("ForceCommand")
+    launch.write("sshd_config", f"{general}{matches}Match all\nForceCommand{forced}")
     if os.geteuid() == 0:
         # Where Debian's sshd locks up the part of it that is not root.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     server = launch.spawn("sshd", ["sshd", "-D", "-e", "-f", str(folder / "sshd_config")])
-    launch.wait(server, lambda: accepts(port), "its port")
+    launch.wait(server, lambda: all(map(accepts, ports)), "its ports")
     return Sshd(
         host=HOST,
         port=port,
@@ -73,6 +104,7 @@ def _start(launch: Launch) -> Sshd:
         known_hosts=str(known_hosts),
         host_key=host_key,
         folder=str(data),
+        **others,
     )
 
 

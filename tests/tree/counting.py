@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from trove_async.driver import ListOptions
@@ -26,11 +26,12 @@ class CountingFileSystem(LocalFileSystem):
         self.stats += 1
         return await super().lstat(path)
 
-    async def scan(self, path: str) -> AsyncIterator[DirEntry]:
+    async def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
         self.scans += 1
-        async for entry in super().scan(path):
-            self.entries += 1
-            yield entry
+        async with aclosing(super().scan(path)) as scan:
+            async for entry in scan:
+                self.entries += 1
+                yield entry
 
     def forget_counts(self) -> None:
         self.entries = self.scans = self.stats = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -135,11 +135,16 @@ class Buckets:
             await remove_all(self._fs, path)
 
     async def _holds_files(self, path: str) -> bool:
-        async for entry in self._fs.scan(path):
-            below = f"{path}/{entry.name}"
-            if entry.is_dir and await self._holds_files(below):
-                return True
-            if not entry.is_dir and entry.name != "key":
+        directories: list[str] = []
+        async with aclosing(self._fs.scan(path)) as scan:
+            async for entry in scan:
+                if entry.is_dir:
+                    directories.append(f"{path}/{entry.name}")
+                elif entry.name != "key":
+                    return True
+        # One directory is open at a time, however deep they lie.
+        for directory in directories:
+            if await self._holds_files(directory):
                 return True
         return False
 
@@ -155,26 +160,34 @@ class Buckets:
         return await self._fs.rmdir(path)
 
     async def _holds_anything(self, path: str) -> bool:
-        async for entry in self._fs.scan(path):
-            if not entry.is_dir or await self._holds_anything(f"{path}/{entry.name}"):
+        directories: list[str] = []
+        async with aclosing(self._fs.scan(path)) as scan:
+            async for entry in scan:
+                if not entry.is_dir:
+                    return True
+                directories.append(f"{path}/{entry.name}")
+        for directory in directories:
+            if await self._holds_anything(directory):
                 return True
         return False
 
     async def list(self) -> Sequence[BucketInfo]:
         """Return the buckets in the order of their names."""
         found: list[BucketInfo] = []
-        async for entry in self._fs.scan(self._layout.root):
-            if entry.is_dir and _is_bucket(entry.name):
-                settings = await self.settings(entry.name)
-                if settings.created_at is not None:
-                    created_at = datetime.fromisoformat(settings.created_at)
-                else:
-                    status = await self._fs.lstat(self._layout.bucket(entry.name))
-                    if status is None:
-                        continue
-                    created_at = time_of(status.st_mtime_ns)
-                found.append(BucketInfo(entry.name, created_at))
+        async with aclosing(self._fs.scan(self._layout.root)) as scan:
+            async for entry in scan:
+                if entry.is_dir and _is_bucket(entry.name):
+                    created_at = await self._created_at(entry.name)
+                    if created_at is not None:
+                        found.append(BucketInfo(entry.name, created_at))
         return sorted(found, key=lambda info: info.name)
+
+    async def _created_at(self, bucket: str) -> datetime | None:
+        settings = await self.settings(bucket)
+        if settings.created_at is not None:
+            return datetime.fromisoformat(settings.created_at)
+        status = await self._fs.lstat(self._layout.bucket(bucket))
+        return None if status is None else time_of(status.st_mtime_ns)
 
 
 def _is_bucket(name: str) -> bool:

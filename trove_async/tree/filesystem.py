@@ -7,17 +7,21 @@ They are coroutines, because over a network they have to be. A local file system
 from __future__ import annotations
 
 import stat
+import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from trove_async.body import Chunk
 
 __all__ = ["DirEntry", "FileSystem", "Stat", "Temporary", "is_dir", "is_file", "run_sync"]
 
 R = TypeVar("R")
+
+_SETTLED_NS: Final = 50_000_000
+"""A directory that changed later than this before it was read may change again within the same tick of its clock."""
 
 
 class Stat(Protocol):
@@ -41,11 +45,16 @@ class Stat(Protocol):
 
 
 class DirEntry(NamedTuple):
-    """An entry of a directory; symbolic links are neither file nor directory."""
+    """An entry of a directory; symbolic links are neither file nor directory.
+
+    Attributes:
+        status: where reading a directory tells it anyhow; None where it would have to be asked for.
+    """
 
     name: str
     is_dir: bool
     is_file: bool
+    status: Stat | None = None
 
 
 @dataclass(slots=True)
@@ -175,8 +184,18 @@ class FileSystem(ABC):
         """Replace a small file of ours, atomically and durably; make its directory if need be."""
 
     @abstractmethod
-    def scan(self, path: str) -> AsyncIterator[DirEntry]:
-        """Yield the entries of a directory in any order; there may be very many. None if there is no directory."""
+    def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
+        """Yield the entries of a directory in any order; there may be very many. None if there is no directory.
+
+        It holds the directory open: whoever may leave it before its end closes it (`contextlib.aclosing`).
+        """
+
+    def settled(self, mtime_ns: int) -> bool:
+        """Tell whether a directory that changed at a time did so long enough ago.
+
+        If it is read now, and has that time later on too, then nothing in it has changed in between.
+        """
+        return time.time_ns() - mtime_ns >= _SETTLED_NS
 
     @abstractmethod
     async def mkdir(self, path: str) -> None:

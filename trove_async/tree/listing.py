@@ -10,7 +10,6 @@ large one, its sorted names are remembered instead, for as long as its time says
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -23,16 +22,13 @@ from trove_async.keys import MAX_KEY_BYTES, successor
 from trove_async.listing import ListPage
 from trove_async.tree.attributes import listed
 from trove_async.tree.buckets import Buckets
-from trove_async.tree.filesystem import FileSystem, is_dir, is_file
+from trove_async.tree.filesystem import FileSystem, Stat, is_dir, is_file
 from trove_async.tree.layout import Layout
 from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, decode, path_of
 from trove_async.tree.remembered import MAX_NAMES, Name, RememberedNames
 from trove_async.types import ObjectInfo, Prefix
 
 __all__ = ["Listing"]
-
-_SETTLED_NS: Final = 50_000_000
-"""A directory that changed later than this before it was read may change again within the same tick of its clock."""
 
 _RUN: Final = 2048
 """Names that are sorted at one go."""
@@ -69,14 +65,14 @@ class Listing:
         objects: list[ObjectInfo] = []
         prefixes: list[Prefix] = []
         async with aclosing(self._walk(directories, above, start, options)) as walk:
-            async for key, path in walk:
+            async for key, path, seen in walk:
                 if len(objects) + len(prefixes) == options.page_size:
                     return ListPage(objects, prefixes, key)
                 group = _group(key, prefix, options.delimiter)
                 if group is None:
                     if len(key) * 4 > MAX_KEY_BYTES and len(key.encode()) > MAX_KEY_BYTES:
                         continue  # a path that was made by hand, and is longer than a key may be
-                    status = await self._fs.lstat(path)
+                    status = seen or await self._fs.lstat(path)
                     if status is not None and is_file(status):
                         objects.append(listed(key, status))
                     continue
@@ -101,8 +97,8 @@ class Listing:
 
     async def _walk(
         self, directories: list[str], above: str, start: _Start, options: ListOptions
-    ) -> AsyncGenerator[tuple[str, str], None]:
-        """Yield keys that begin with the prefix, from ``start`` on and in order, with their paths.
+    ) -> AsyncGenerator[tuple[str, str, Stat | None], None]:
+        """Yield keys that begin with the prefix, from ``start`` on and in order, with path and any known status.
 
         The directories all stand for ``above``: there are two where a file stood in the first one's way.
         """
@@ -114,13 +110,13 @@ class Listing:
                 key = above + text
                 if not entries[0].is_dir:
                     if key >= start.key:
-                        yield key, entries[0].path
+                        yield key, entries[0].path, entries[0].status
                 elif start.enters(key):
                     paths = [entry.path for entry in entries]
                     # Where all of it is one group, no more is asked than whether it is there.
                     whole = start.key <= key and _group(key, options.prefix, options.delimiter) is not None
                     if whole and await self._holds_object(paths):
-                        yield key, ""
+                        yield key, "", None
                         continue
                     async with aclosing(self._walk(paths, key, start, options)) as walk:
                         async for below in walk:
@@ -151,8 +147,9 @@ class Listing:
             if remembered is not None:
                 found += wanted.slice_of(remembered)
                 continue
-            async for name in self._read(directory):
-                wanted.offer(name)
+            async with aclosing(self._read(directory)) as read:
+                async for name in read:
+                    wanted.offer(name)
             names = wanted.first()
             if len(names) >= limit:
                 self._remembered.want(directory)
@@ -171,25 +168,27 @@ class Listing:
             start, chain: where it is itself a continued component: its text so far, and the names that are that text.
             continued: gets the directories of continued components that were met.
         """
-        async for entry in self._fs.scan(directory):
-            decoded = decode(entry.name)
-            if decoded is None:
-                continue
-            path = f"{directory}/{entry.name}"
-            text = start + decoded.text
-            if decoded.mark == CONTINUED:
-                if entry.is_dir:
-                    if continued is not None:
-                        continued.append(path)
-                    async for name in self._read(path, text, (*chain, entry.name), continued):
-                        yield name
-            elif chain and path_of(text) != [*chain, entry.name.removesuffix(decoded.mark)]:
-                continue  # cut in another place than we cut: no key leads here
-            elif entry.is_dir:
-                if decoded.mark != FILE:
-                    yield Name(text + "/", path, True)
-            elif entry.is_file and decoded.mark != DIRECTORY:
-                yield Name(text, path, False)
+        async with aclosing(self._fs.scan(directory)) as scan:
+            async for entry in scan:
+                decoded = decode(entry.name)
+                if decoded is None:
+                    continue
+                path = f"{directory}/{entry.name}"
+                text = start + decoded.text
+                if decoded.mark == CONTINUED:
+                    if entry.is_dir:
+                        if continued is not None:
+                            continued.append(path)
+                        async with aclosing(self._read(path, text, (*chain, entry.name), continued)) as read:
+                            async for name in read:
+                                yield name
+                elif chain and path_of(text) != [*chain, entry.name.removesuffix(decoded.mark)]:
+                    continue  # cut in another place than we cut: no key leads here
+                elif entry.is_dir:
+                    if decoded.mark != FILE:
+                        yield Name(text + "/", path, True)
+                elif entry.is_file and decoded.mark != DIRECTORY:
+                    yield Name(text, path, False, entry.status)
 
     async def _recall(self, directory: str) -> list[Name] | None:
         """Return the sorted names of a directory that pages come back to; None if it is to be read anew."""
@@ -201,15 +200,16 @@ class Listing:
         known = self._remembered.get(directory, status.st_mtime_ns)
         if known is not None:
             return known
-        if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+        if not self._fs.settled(status.st_mtime_ns):
             return None
         continued: list[str] = []
         names: list[Name] = []
-        async for name in self._read(directory, continued=continued):
-            names.append(name)
-            # What changes in the directories of continued components does not show in the time of this one.
-            if continued or len(names) > MAX_NAMES:
-                return None
+        async with aclosing(self._read(directory, continued=continued)) as read:
+            async for name in read:
+                names.append(name)
+                # What changes in the directories of continued components does not show in the time of this one.
+                if continued or len(names) > MAX_NAMES:
+                    return None
         names = _sorted(names)
         after = await self._fs.lstat(directory)
         if not continued and after is not None and after.st_mtime_ns == status.st_mtime_ns:

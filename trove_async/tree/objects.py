@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from functools import partial
@@ -388,13 +389,14 @@ class Objects:
         """Return the versions that are not the latest; each with the time at which it was replaced."""
         await self._buckets.require(bucket)
         found: list[VersionInfo] = []
-        async for key in self._versions.keys(bucket):
-            if key.startswith(prefix):
-                newer: VersionInfo | None = None
-                for version in await self.list_versions(bucket, key):
-                    if newer is not None and not version.is_delete_marker:
-                        found.append(with_changes(version, last_modified=newer.last_modified))
-                    newer = version
+        async with aclosing(self._versions.keys(bucket)) as keys:
+            async for key in keys:
+                if key.startswith(prefix):
+                    newer: VersionInfo | None = None
+                    for version in await self.list_versions(bucket, key):
+                        if newer is not None and not version.is_delete_marker:
+                            found.append(with_changes(version, last_modified=newer.last_modified))
+                        newer = version
         return sorted(found, key=lambda version: version.key)
 
     # Changing what is stored with an object

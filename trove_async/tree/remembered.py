@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from typing import Final, NamedTuple
+
+from trove_async.tree.filesystem import Stat
 
 __all__ = ["MAX_NAMES", "Name", "RememberedNames"]
 
 MAX_NAMES: Final = 250_000
 """How many names are remembered of all directories together."""
 _DIRECTORIES: Final = 1_000
+_STATUS_SECONDS: Final = 30.0
+"""How long the status of names is remembered with them: an edit in place changes a file, and not its directory."""
 
 
 class Name(NamedTuple):
@@ -19,11 +25,13 @@ class Name(NamedTuple):
     text: str  # what it adds to a key; with a slash at the end for a directory
     path: str
     is_dir: bool
+    status: Stat | None = None  # where reading the directory has told it; no two names have the same path
 
 
 class _Directory(NamedTuple):
     mtime_ns: int
     names: list[Name]
+    until: float
 
 
 class RememberedNames:
@@ -52,7 +60,7 @@ class RememberedNames:
             known = self._directories.get(directory)
             if known is None:
                 return None
-            if known.mtime_ns == mtime_ns:
+            if known.mtime_ns == mtime_ns and time.monotonic() < known.until:
                 self._directories.move_to_end(directory)
                 return known.names
             self._forget(directory)
@@ -62,7 +70,9 @@ class RememberedNames:
         """Remember up to `MAX_NAMES` names, in place of those that were not asked for of late."""
         with self._lock:
             self._forget(directory)
-            self._directories[directory] = _Directory(mtime_ns, names)
+            dated = any(name.status is not None for name in names)
+            until = time.monotonic() + _STATUS_SECONDS if dated else math.inf
+            self._directories[directory] = _Directory(mtime_ns, names, until)
             self._size += len(names)
             while self._size > MAX_NAMES:
                 self._forget(next(iter(self._directories)))

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from trove_async.tree.buckets import Buckets, remove_all
-from trove_async.tree.filesystem import FileSystem
+from trove_async.tree.filesystem import FileSystem, Stat
 from trove_async.tree.layout import Layout
 from trove_async.tree.lookup import Lookup
 from trove_async.tree.versions import Versions
@@ -78,5 +78,9 @@ class Sweeper:
             statuses = [version.status for version in await self._versions.stored(bucket, key)]
             if found is not None:
                 statuses.append(found[1])
-            selected = {self._layout.sidecar(bucket, key, s.st_size, s.st_mtime_ns) for s in statuses}
-            return path not in selected and await self._fs.unlink(path)
+            selected = any(self._selects(bucket, key, status, path) for status in statuses)
+            return not selected and await self._fs.unlink(path)
+
+    def _selects(self, bucket: str, key: str, status: Stat, sidecar: str) -> bool:
+        """Tell whether a file of a key has a sidecar for its own; for drivers that find it in other ways too."""
+        return sidecar == self._layout.sidecar(bucket, key, status.st_size, status.st_mtime_ns)

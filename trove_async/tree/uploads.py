@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -122,11 +123,12 @@ class Uploads:
 
     async def _stored(self, upload: _Upload) -> list[tuple[int, Stat]]:
         found: list[tuple[int, Stat]] = []
-        async for entry in self._fs.scan(upload.path):
-            if entry.name != _MANIFEST:
-                status = await self._fs.lstat(f"{upload.path}/{entry.name}")
-                if status is not None:
-                    found.append((int(entry.name), status))
+        async with aclosing(self._fs.scan(upload.path)) as scan:
+            async for entry in scan:
+                if entry.name != _MANIFEST:
+                    status = entry.status or await self._fs.lstat(f"{upload.path}/{entry.name}")
+                    if status is not None:
+                        found.append((int(entry.name), status))
         return sorted(found, key=lambda part: part[0])
 
     async def complete(
@@ -215,8 +217,9 @@ class Uploads:
         """Return the open uploads."""
         await self._buckets.require(bucket)
         found: list[UploadInfo] = []
-        async for entry in self._fs.scan(self._layout.uploads(bucket)):
-            upload = await self._load(bucket, entry.name) if _ID.match(entry.name) else None
-            if upload is not None and upload.key.startswith(prefix):
-                found.append(UploadInfo(entry.name, upload.key, upload.initiated_at))
+        async with aclosing(self._fs.scan(self._layout.uploads(bucket))) as scan:
+            async for entry in scan:
+                upload = await self._load(bucket, entry.name) if _ID.match(entry.name) else None
+                if upload is not None and upload.key.startswith(prefix):
+                    found.append(UploadInfo(entry.name, upload.key, upload.initiated_at))
         return sorted(found, key=lambda info: (info.key, info.initiated_at))

@@ -7,7 +7,8 @@ place in the bucket, is the latest version; if there is none, it is deleted, wha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Final
@@ -64,24 +65,27 @@ class Versions:
         """Return what is stored of a key, newest first."""
         directory = self._layout.versions(bucket, key)
         found: list[StoredVersion] = []
-        async for entry in self._fs.scan(directory):
-            if entry.name == _KEY:
-                continue
-            path = f"{directory}/{entry.name}"
-            status = await self._fs.lstat(path)
-            if status is not None:
-                marker = entry.name.endswith(_DELETED)
-                found.append(StoredVersion(entry.name.removesuffix(_DELETED), path, status, marker))
+        async with aclosing(self._fs.scan(directory)) as scan:
+            async for entry in scan:
+                if entry.name == _KEY:
+                    continue
+                path = f"{directory}/{entry.name}"
+                status = await self._fs.lstat(path)
+                if status is not None:
+                    marker = entry.name.endswith(_DELETED)
+                    found.append(StoredVersion(entry.name.removesuffix(_DELETED), path, status, marker))
         return sorted(found, key=lambda version: version.status.st_mtime_ns, reverse=True)
 
-    async def keys(self, bucket: str) -> AsyncIterator[str]:
-        """Yield the keys that have something stored."""
+    async def keys(self, bucket: str) -> AsyncGenerator[str, None]:
+        """Yield the keys that have something stored; whoever may leave it before its end closes it."""
         base = self._layout.all_versions(bucket)
-        async for group in self._fs.scan(base):
-            async for entry in self._fs.scan(f"{base}/{group.name}"):
-                raw = await self._fs.read_file(f"{base}/{group.name}/{entry.name}/{_KEY}")
-                if raw is not None:
-                    yield raw.decode()
+        async with aclosing(self._fs.scan(base)) as groups:
+            async for group in groups:
+                async with aclosing(self._fs.scan(f"{base}/{group.name}")) as scan:
+                    async for entry in scan:
+                        raw = await self._fs.read_file(f"{base}/{group.name}/{entry.name}/{_KEY}")
+                        if raw is not None:
+                            yield raw.decode()
 
     async def keep(self, bucket: str, key: str, path: str, version_id: str) -> None:
         """Keep the file at ``path``, which is about to be replaced, by giving it a second name."""

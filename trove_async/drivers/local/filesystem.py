@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from itertools import count
 from types import TracebackType
@@ -377,7 +377,7 @@ class LocalFileSystem(FileSystem):
             if self._durable:
                 _sync_path(os.path.dirname(path))
 
-    async def scan(self, path: str) -> AsyncIterator[DirEntry]:
+    async def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
         """Yield the entries of a directory."""
         try:
             entries = os.scandir(path)

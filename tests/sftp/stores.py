@@ -1,0 +1,84 @@
+"""Stores on the two servers, as the tests of the driver open them: whatever they did, nothing may be left of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import trove_async as trove
+from tests.servers import AsyncSSH, Sshd, running
+from tests.sftp.residue import residue_of
+from trove_async.drivers.sftp import SFTPDriver
+
+__all__ = ["ServerName", "dsn_of", "handle_of", "opened", "pattern", "remote", "scratch_root"]
+
+ServerName = Literal["sshd", "asyncssh"]
+
+
+def handle_of(server: ServerName) -> Sshd | AsyncSSH:
+    """Return how to reach a server."""
+    return running("sshd") if server == "sshd" else running("asyncssh")
+
+
+def dsn_of(server: ServerName, root: Path | str, *, port: int | None = None) -> str:
+    """Return a DSN without any parameter."""
+    handle = handle_of(server)
+    return f"sftp://{handle.user}@{handle.host}:{port or handle.port}{root}"
+
+
+@contextmanager
+def scratch_root(server: ServerName) -> Iterator[Path]:
+    """Make a root of the test's own; both servers run on this machine."""
+    root = Path(handle_of(server).folder) / f"root-{uuid.uuid4().hex[:12]}"
+    root.mkdir()
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root)
+
+
+def remote(store: trove.Trove) -> SFTPDriver:
+    """Return the driver beneath a store."""
+    return trove.unwrap(store.driver, SFTPDriver)
+
+
+@asynccontextmanager
+async def opened(
+    server: ServerName, root: Path | str, *, port: int | None = None, clean: bool = True, **settings: Any
+) -> AsyncIterator[trove.Trove]:
+    """Open a store, and see at its end that no handle is open and nothing is left on the disk.
+
+    Args:
+        server, root: where.
+        port: of a proxy before it, or of another face of the server; None for its own.
+        clean: whether to look.
+        settings: parameters; None takes one of those below away.
+    """
+    handle = handle_of(server)
+    chosen: dict[str, Any] = {
+        # Through a proxy the server has another port, which nobody knows.
+        "known_hosts": handle.known_hosts if port is None or port in vars(handle).values() else None,
+        "verify": None if port is None or port in vars(handle).values() else False,
+        "key": handle.client_key,
+        "fsync": False,
+        **settings,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    async with trove.open(dsn_of(server, root, port=port), **given) as store:
+        yield store
+        if clean:
+            assert remote(store).held_handles == 0
+            assert remote(store).connection.open_handles == 0
+    if clean:
+        assert residue_of(root) == []
+        assert os.listdir(f"{root}/.trove/tmp") == []
+
+
+def pattern(size: int) -> bytes:
+    """Return bytes of which no piece is found at another place."""
+    return b"".join(number.to_bytes(4, "big") for number in range(-(-size // 4)))[:size]

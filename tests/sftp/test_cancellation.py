@@ -1,0 +1,112 @@
+"""Cancellations that the conformance suite cannot bring about: while one connects, waits, or the connection is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+import trove_async as trove
+from tests.sftp.residue import residue_of
+from tests.sftp.stores import ServerName, opened, pattern, remote
+from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
+from trove_async.testing.proxy import ConnectionFault, FaultProxy
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+
+
+async def nothing() -> None:
+    """Prepare nothing."""
+
+
+@pytest.mark.parametrize("delivery", list(Delivery), ids=lambda delivery: delivery.name)
+async def test_opening_leaves_no_connection_and_nothing_on_the_disk(
+    server: ServerName, root: Path, network: FaultProxy, delivery: Delivery
+) -> None:
+    async def open_and_close() -> None:
+        async with opened(server, root, port=network.port, clean=False):
+            pass
+
+    async def check(outcome: Outcome[None]) -> None:
+        await network.until(lambda proxy: proxy.open == 0)
+        tmp = root / ".trove/tmp"
+        assert not tmp.exists() or os.listdir(tmp) == []
+        assert residue_of(root) == []
+
+    assert await cancel_everywhere(open_and_close, delivery, prepare=nothing, check=check) > 1
+
+
+@pytest.mark.parametrize("kind", ["reset", "stall"])
+async def test_a_put_that_is_cancelled_while_it_connects_anew_leaves_nothing(
+    server: ServerName, root: Path, network: FaultProxy, kind: str
+) -> None:
+    async with opened(server, root, port=network.port, idle_timeout=0.3, clean=False) as store:
+        await store.create_bucket("bucket")
+        await store.put("bucket", "key", b"old", metadata={"a": "b"})
+
+        async def put() -> None:
+            network.inject_open(ConnectionFault(**{f"{kind}_up_after": 30_000}))  # type: ignore[arg-type]
+            await store.put("bucket", "key", pattern(200_000), metadata={"c": "d"})
+
+        async def check(outcome: Outcome[None]) -> None:
+            async with store.get("bucket", "key") as reader:
+                data = await reader.read()
+                assert (data, reader.info.metadata) in (
+                    (b"old", {"a": "b"}),
+                    (pattern(200_000), {"c": "d"}),
+                )
+            assert remote(store).held_handles == 0
+            assert residue_of(root) == []
+
+        await cancel_everywhere(put, Delivery.PENDING, prepare=nothing, check=check)
+
+
+async def test_one_who_waits_for_the_connection_does_not_take_it_from_the_others(
+    server: ServerName, root: Path, network: FaultProxy
+) -> None:
+    async with opened(server, root, port=network.port) as store:
+        await store.create_bucket("bucket")
+        await store.put("bucket", "key", b"data")
+        network.inject(ConnectionFault(latency=0.02), times=None)
+        network.break_open("reset")
+        reading = [asyncio.create_task(store.read("bucket", "key")) for _ in range(10)]
+        await network.until(lambda proxy: proxy.accepted == 2)
+        for task in reading[:5]:
+            task.cancel()
+        outcomes = await asyncio.gather(*reading, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes[:5]] == [asyncio.CancelledError] * 5
+        assert outcomes[5:] == [b"data"] * 5
+        assert network.accepted == 2
+
+
+async def test_one_who_waits_for_a_handle_leaves_the_queue(server: ServerName, root: Path) -> None:
+    async with opened(server, root, handles=4) as store:
+        await store.create_bucket("bucket")
+        await store.put("bucket", "key", pattern(1_000_000))
+        readers = [await store.get("bucket", "key") for _ in range(3)]
+        waiting = [asyncio.create_task(store.put("bucket", f"{number}", b"data")) for number in range(6)]
+        await asyncio.sleep(0)
+        for task in waiting[::2]:
+            task.cancel()
+        for reader in readers:
+            await reader.aclose()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(outcome, trove.ObjectInfo) for outcome in outcomes] == [False, True] * 3
+
+
+async def test_closing_ends_what_is_under_way(server: ServerName, root: Path, network: FaultProxy) -> None:
+    async with opened(server, root, port=network.port, clean=False) as store:
+        await store.create_bucket("bucket")
+        await store.put("bucket", "key", pattern(6_000_000))
+        network.inject_open(ConnectionFault(latency=0.01))
+        reader = await store.get("bucket", "key")
+        reading = asyncio.create_task(reader.read())
+        putting = asyncio.create_task(store.put("bucket", "other", pattern(6_000_000)))
+        await asyncio.sleep(0.02)
+    outcomes = await asyncio.gather(reading, putting, return_exceptions=True)
+    assert all(isinstance(outcome, trove.ClosedError | trove.ObjectInfo | bytes) for outcome in outcomes), outcomes
+    await network.until(lambda proxy: proxy.open == 0)
+    assert residue_of(root) == []
+    assert os.listdir(root / ".trove/tmp") == []

@@ -1,0 +1,150 @@
+"""Opening an object for reading; a small one is read and closed in the same two round trips."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, NamedTuple
+
+from trove_async.driver import GetOptions, check_read
+from trove_async.drivers.sftp.channel import Channel
+from trove_async.drivers.sftp.objects import SFTPObjects, is_same, refuse_version
+from trove_async.drivers.sftp.places import Look
+from trove_async.drivers.sftp.protocol import EndOfFileError, FileStatus, Kind, OpenFlag, pack_u32, pack_u64
+from trove_async.drivers.sftp.requests import path_bytes
+from trove_async.errors import BackendError, ObjectNotFoundError
+from trove_async.tree.attributes import NONE, Attributes, info_of, listed
+from trove_async.tree.layout import Layout
+from trove_async.types import ObjectInfo
+
+__all__ = ["Opened", "Reading"]
+
+SMALL: Final = 256 * 1024
+"""Bytes up to which an object is read as it is opened."""
+_TRIES: Final = 20
+
+
+class Opened(NamedTuple):
+    """An object that was opened: with its bytes, or a handle for them."""
+
+    info: ObjectInfo
+    start: int
+    stop: int
+    data: bytes | None
+    handle: int
+
+
+class Reading:
+    """Opens objects."""
+
+    def __init__(self, objects: SFTPObjects, layout: Layout) -> None:
+        self._objects = objects
+        self._fs = objects.fs
+        self._layout = layout
+
+    async def open(self, bucket: str, key: str, options: GetOptions) -> Opened:
+        """Open an object, and read it if what is wanted of it is small.
+
+        Raises:
+            ObjectNotFoundError, BucketNotFoundError: it does not exist.
+            PreconditionFailedError, NotModifiedError, RangeNotSatisfiableError: as the options have it.
+        """
+        refuse_version(options.version_id)
+        for _ in range(_TRIES):
+            opened = await self._try(bucket, key, options)
+            if opened is not None:
+                return opened
+        raise BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
+
+    async def _try(self, bucket: str, key: str, options: GetOptions) -> Opened | None:
+        """Open an object; None if it was replaced meanwhile."""
+        look = Look(self._layout, bucket, key)
+        channel = await self._fs.channel()
+        look.ask(channel)
+        opening = _open(channel, look.path)
+        try:
+            place = await look.place()
+        except BaseException:
+            await self._close(channel, opening)
+            raise
+        found = place.path, place.status
+        if place.status is None:
+            await self._close(channel, opening)
+            if place.odd:
+                marked = await self._objects.found(bucket, key)
+                found = ("", None) if marked is None else marked
+            if found[1] is None:
+                raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
+            opening = _open(channel, found[0])
+        assert found[1] is not None
+        try:
+            raw: bytes = await opening
+        except FileNotFoundError:
+            return None
+        handle = self._fs.adopt(channel, raw, found[0], size=found[1].st_size)
+        keep = False
+        try:
+            opened = await self._read(bucket, key, options, handle, found[1])
+            keep = opened is not None and opened.data is None
+            return opened
+        finally:
+            if not keep:
+                await self._fs.close(handle)
+
+    async def _close(self, channel: Channel, opening: Any) -> None:
+        try:
+            raw = await opening
+        except OSError:
+            return
+        await channel.close_handle(raw)
+
+    async def _read(self, bucket: str, key: str, options: GetOptions, handle: int, seen: FileStatus) -> Opened | None:
+        check_read(listed(key, seen), options)
+        start, stop = (0, seen.st_size) if options.range is None else options.range.resolve(seen.st_size)
+        file = self._fs.file(handle)
+        asking = file.request(Kind.FSTAT)
+        metadata: asyncio.Task[Attributes | None] | None = None
+        if self._objects.sidecars.may_exist(seen):
+            metadata = asyncio.ensure_future(self._objects.sidecars.read(bucket, key, seen))
+        try:
+            data: bytes | None = None
+            if stop - start <= SMALL:
+                reads = self._ask_for(handle, start, stop)
+                assert file.raw is not None
+                closing = file.channel.close_handle(file.raw)
+                file.raw = None
+                data = await _joined(reads)
+                await closing
+            status: FileStatus = await asking
+            attributes = NONE if metadata is None else await metadata
+        finally:
+            if metadata is not None:
+                await asyncio.wait({metadata})
+        if not is_same(status, seen) or (data is not None and len(data) != stop - start):
+            return None
+        if attributes is None:
+            # Its sidecar is gone: it was replaced; or somebody has removed the sidecar.
+            if await self._fs.lstat(file.path) != seen:
+                return None
+            attributes = NONE
+        return Opened(info_of(key, seen, attributes), start, stop, data, handle)
+
+    def _ask_for(self, handle: int, start: int, stop: int) -> list[Any]:
+        file = self._fs.file(handle)
+        step = file.channel.limits.read
+        return [
+            file.request(Kind.READ, pack_u64(at), pack_u32(min(step, stop - at))) for at in range(start, stop, step)
+        ]
+
+
+async def _joined(reads: list[Any]) -> bytes:
+    chunks: list[bytes] = []
+    for read in reads:
+        try:
+            chunks.append(await read)
+        except EndOfFileError:
+            break
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _open(channel: Channel, path: str) -> Any:
+    return channel.request(Kind.OPEN, path_bytes(path), pack_u32(OpenFlag.READ), pack_u32(0))

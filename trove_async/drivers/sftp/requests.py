@@ -1,0 +1,208 @@
+"""What is asked about names: each operation is as few round trips as SFTP allows."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from trove_async.drivers.sftp.channel import Channel
+from trove_async.drivers.sftp.connection import Connection
+from trove_async.drivers.sftp.errors import RefusedError
+from trove_async.drivers.sftp.protocol import (
+    HARDLINK,
+    POSIX_RENAME,
+    FileStatus,
+    Kind,
+    encoded,
+    pack_string,
+    pack_u32,
+)
+from trove_async.tree.filesystem import is_file
+
+__all__ = ["NO_ATTRIBUTES", "Requests", "over", "path_bytes", "statuses_of"]
+
+R = TypeVar("R")
+
+NO_ATTRIBUTES: Final = pack_u32(0)
+_TRIES: Final = 10
+"""How often something is tried that is refused, as if a file were there, and then there is none."""
+
+
+class Requests:
+    """Requests about files and directories that are not open.
+
+    Args:
+        connection: gives the channel.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def channel(self) -> Channel:
+        """Return the channel, connecting if need be."""
+        return self._connection.current or await self._connection.channel()
+
+    async def ask(self, kind: Kind, *parts: bytes) -> Any:
+        """Send one request and return its answer."""
+        return await (await self.channel()).request(kind, *parts)
+
+    async def extended(self, name: bytes, *parts: bytes) -> Any:
+        """Send a request of an extension.
+
+        Raises:
+            OSError: ``ENOTSUP``, if the server lacks it.
+        """
+        channel = await self.channel()
+        if name not in channel.extensions:
+            raise OSError(errno.ENOTSUP, f"the server lacks {name.decode()}")
+        return await channel.request(Kind.EXTENDED, pack_string(name), *parts)
+
+    async def has(self, name: bytes) -> bool:
+        """Tell whether the server has an extension."""
+        return name in (await self.channel()).extensions
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether there is a connection now."""
+        return self._connection.current is not None
+
+    async def lstat(self, path: str) -> FileStatus | None:
+        """Return the status of a file, None if there is none."""
+        return (await self.lstat_all((path,)))[0]
+
+    async def lstat_all(self, paths: Iterable[str]) -> list[FileStatus | None]:
+        """Return the status of several files in one round trip."""
+        channel = await self.channel()
+        return await statuses_of([channel.request(Kind.LSTAT, path_bytes(path)) for path in paths])
+
+    async def stat(self, path: str) -> FileStatus | None:
+        """Return the status of a file that links may lead to; None if there is none."""
+        return (await statuses_of([(await self.channel()).request(Kind.STAT, path_bytes(path))]))[0]
+
+    async def exists(self, path: str) -> bool:
+        """Tell whether there is anything of that name."""
+        return await self.lstat(path) is not None
+
+    async def exclusively(self, path: str, attempt: Callable[[], Awaitable[R]]) -> R:
+        """Make something that must not be there; SFTP has one status for "it is there" and all the rest.
+
+        Raises:
+            FileExistsError: it is there.
+        """
+        tries = 0
+        while True:
+            try:
+                return await attempt()
+            except RefusedError as error:
+                if await self.exists(path):
+                    raise FileExistsError(errno.EEXIST, "file exists", path) from error
+                tries += 1  # what was there has gone since; or something else is wrong, and will be wrong again
+                if tries == _TRIES:
+                    raise
+
+    async def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        await self.exclusively(path, lambda: self.ask(Kind.MKDIR, path_bytes(path), NO_ATTRIBUTES))
+
+    async def send_mkdirs(self, paths: Sequence[str]) -> list[Any]:
+        """Send that directories be made; return the answers to come, which are errors for those that there are."""
+        channel = await self.channel()
+        return [channel.request(Kind.MKDIR, path_bytes(path), NO_ATTRIBUTES) for path in paths]
+
+    async def make_directories(self, path: str) -> None:
+        """Make a directory and those above it that are missing."""
+        try:
+            await self.mkdir(path)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            await self.make_directories(path.rpartition("/")[0])
+            with suppress(FileExistsError):
+                await self.mkdir(path)
+
+    async def rmdir(self, path: str) -> bool:
+        """Remove an empty directory."""
+        try:
+            await self.ask(Kind.RMDIR, path_bytes(path))
+        except (RefusedError, FileNotFoundError):
+            return False
+        return True
+
+    async def rmdir_all(self, paths: Sequence[str]) -> int:
+        """Remove directories, each of which may lie in the next; return how many went before the first that stayed."""
+        channel = await self.channel()
+        answers = [channel.request(Kind.RMDIR, path_bytes(path)) for path in paths]
+        gone, stayed = 0, False
+        for answer in answers:
+            try:
+                await answer
+            except FileNotFoundError:
+                pass  # somebody else was quicker
+            except RefusedError:
+                stayed = True
+            gone += not stayed
+        return gone
+
+    async def remove_with(self, file: str, directory: str) -> bool:
+        """Remove the one file of a directory and the directory, in one round trip; False if there is more in it."""
+        channel = await self.channel()
+        unlinking = channel.request(Kind.REMOVE, path_bytes(file))
+        removing = channel.request(Kind.RMDIR, path_bytes(directory))
+        await over(unlinking)
+        try:
+            await removing
+        except FileNotFoundError:
+            return True
+        except RefusedError:
+            return False
+        return True
+
+    async def unlink(self, path: str) -> bool:
+        """Remove a file."""
+        try:
+            await self.ask(Kind.REMOVE, path_bytes(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def rename(self, source: str, target: str) -> None:
+        """Rename a file or a directory over another."""
+        if await self.has(POSIX_RENAME):
+            await self.extended(POSIX_RENAME, path_bytes(source), path_bytes(target))
+            return
+        try:
+            await self.ask(Kind.RENAME, path_bytes(source), path_bytes(target))
+        except RefusedError:
+            if not is_file(await self.lstat(target)):
+                raise
+            await self.unlink(target)
+            await self.ask(Kind.RENAME, path_bytes(source), path_bytes(target))
+
+    async def link(self, source: str, target: str) -> None:
+        """Give a file a second name."""
+        names = path_bytes(source), path_bytes(target)
+        await self.exclusively(target, lambda: self.extended(HARDLINK, *names))
+
+
+def path_bytes(path: str) -> bytes:
+    """Return a path as it is in a packet."""
+    return pack_string(encoded(path))
+
+
+async def over(answer: Any) -> None:
+    """Wait for an answer that nobody needs."""
+    with suppress(OSError):
+        await answer
+
+
+async def statuses_of(answers: Sequence[Any]) -> list[FileStatus | None]:
+    """Wait for the status of several files; None for those that are missing."""
+    found: list[FileStatus | None] = []
+    for answer in answers:
+        try:
+            found.append(await answer)
+        except FileNotFoundError:
+            found.append(None)
+    return found

@@ -1,0 +1,146 @@
+"""What an SFTP DSN says."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import Final
+
+from trove_async.driver import OpenOptions
+from trove_async.dsn import DSN, Settings
+from trove_async.errors import InvalidArgumentError, InvalidDSNError
+from trove_async.signing import URLSigner
+
+__all__ = ["SFTPSettings"]
+
+MIN_PART_SIZE: Final = 5 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SFTPSettings:
+    """The parameters of ``sftp://``.
+
+    Attributes:
+        host, port: of the server.
+        user: None for the name of whoever runs this process.
+        password: for the login; None for none.
+        root: an absolute path on the server.
+        known_hosts: a file in the format of OpenSSH's; None for ``~/.ssh/known_hosts``.
+        verify: False to accept any host key.
+        key: a file with a private key; None for the agent's, and those that ``~/.ssh`` has by their usual names.
+        passphrase: of the key.
+        agent: the socket of an agent; None for the one that ``SSH_AUTH_SOCK`` names, ``"none"`` for none.
+        jump: hosts to go through, ``[user@]host[:port]`` with commas between.
+        config: a file like ``~/.ssh/config``, for what is not said here; None for none.
+        ciphers: which ciphers are offered, in OpenSSH's notation; None for AES-GCM before the others.
+        create: whether to make the root if it is missing.
+        fsync: whether a put returns only when the server says that the file is on its disk.
+        handles: files and directories that may be open at the server at a time.
+        attempts: how often an operation is tried that can be repeated.
+        connect_timeout: seconds for the connection and the login.
+        idle_timeout: seconds without any answer after which a connection is given up.
+        keepalive: seconds of silence after which the server is asked whether it is there.
+        lease: seconds for which a lock of ours holds if it is not renewed.
+        min_part_size: bytes of every part of an upload but the last; the default is that of S3.
+        presign_url: where the app that serves signed URLs can be reached; None for no signed URLs.
+        presign_key: signs them; None for the one in ``.trove/presign.key``.
+    """
+
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+    root: str
+    known_hosts: str | None
+    verify: bool
+    key: str | None
+    passphrase: str | None
+    agent: str | None
+    jump: str | None
+    config: str | None
+    ciphers: str | None
+    create: bool
+    fsync: bool
+    handles: int
+    attempts: int
+    connect_timeout: float
+    idle_timeout: float
+    keepalive: float
+    lease: float
+    min_part_size: int
+    presign_url: str | None
+    presign_key: str | None
+
+    @classmethod
+    def of(cls, dsn: DSN, options: OpenOptions) -> SFTPSettings:
+        """Read a DSN.
+
+        Raises:
+            InvalidDSNError: it names no host, no absolute path, or an unknown parameter.
+        """
+        settings = Settings(dsn, options.settings)
+        result = cls(
+            host=dsn.host,
+            port=dsn.port or 22,
+            user=dsn.user or None,
+            password=dsn.password if dsn.password is not None else settings.text("password"),
+            root=dsn.path,
+            known_hosts=settings.text("known_hosts"),
+            verify=settings.flag("verify", True),
+            key=settings.text("key"),
+            passphrase=settings.text("passphrase"),
+            agent=settings.text("agent"),
+            jump=settings.text("jump"),
+            config=settings.text("config"),
+            ciphers=settings.text("ciphers"),
+            create=settings.flag("create", False),
+            fsync=settings.flag("fsync", True),
+            handles=settings.integer("handles", 256, minimum=4),
+            attempts=settings.integer("attempts", 3, minimum=1),
+            connect_timeout=settings.seconds("connect_timeout", 20.0),
+            idle_timeout=settings.seconds("idle_timeout", 60.0),
+            keepalive=settings.seconds("keepalive", 30.0),
+            lease=settings.seconds("lease", 60.0),
+            min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1),
+            presign_url=settings.text("presign_url"),
+            presign_key=settings.text("presign_key"),
+        )
+        settings.finish()
+        if not dsn.host:
+            raise InvalidDSNError("the DSN names no host; write for example sftp://user@host/srv/data")
+        if not dsn.path.startswith("/"):
+            raise InvalidDSNError("the DSN names no directory; write for example sftp://user@host/srv/data")
+        if "\0" in dsn.path:
+            raise InvalidDSNError("the path of the DSN contains NUL, which no directory's name does")
+        result._check()
+        return replace(result, root=_normal(dsn.path))
+
+    def _check(self) -> None:
+        if not self.verify and self.known_hosts is not None:
+            raise InvalidDSNError("with verify=0 any host key is accepted, and known_hosts is not looked at; give one")
+        if self.passphrase is not None and self.key is None:
+            raise InvalidDSNError("passphrase opens nothing without key; give both")
+        if self.lease < 1:
+            raise InvalidDSNError("lease must be at least 1 second: SFTP's times are in whole seconds")
+        if self.presign_url is None:
+            if self.presign_key is not None:
+                raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
+            return
+        key = secrets.token_bytes(32) if self.presign_key is None else self.presign_key.encode()
+        try:
+            URLSigner(key, self.presign_url)
+        except InvalidArgumentError as error:
+            raise InvalidDSNError(error.message) from None
+
+    @property
+    def address(self) -> str:
+        """The server's host and port, for people."""
+        return self.host if self.port == 22 else f"{self.host}:{self.port}"
+
+
+def _normal(path: str) -> str:
+    """Return a path without empty components and single dots; ``..`` is refused, for links may change what it means."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if ".." in names:
+        raise InvalidDSNError("the path of the DSN contains '..'; write the directory's own path")
+    return "/" + "/".join(names)
