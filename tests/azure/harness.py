@@ -18,7 +18,7 @@ from trove_async.dsn import parse_dsn
 from trove_async.errors import InvalidKeyError
 from trove_async.store import Trove
 from trove_async.testing.conformance import Harness, HTTPClient, HTTPResponse
-from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN
+from trove_async.testing.conformance.stacks import PLAIN
 
 __all__ = ["AzureHarness", "azurite"]
 
@@ -63,7 +63,7 @@ class AzureHarness(Harness):
     part_size = _PART_SIZE
     settle_seconds = 2.0
     bulk_objects = 2_000
-    stacks = (PLAIN, ALL_LAYERS)
+    stacks = (PLAIN,)
     heavy_stacks = (PLAIN,)
     storage_class = "COOL"
     xfails = _XFAILS

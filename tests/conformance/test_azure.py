@@ -1,4 +1,4 @@
-"""The Azure driver on Azurite, under every check and through every stack of layers."""
+"""The Azure driver on Azurite, under every check."""
 
 from __future__ import annotations
 

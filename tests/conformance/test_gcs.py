@@ -1,4 +1,4 @@
-"""The driver of Cloud Storage on the project's own server, under every check and through every stack of layers."""
+"""The driver of Cloud Storage on the project's own server, under every check."""
 
 from __future__ import annotations
 

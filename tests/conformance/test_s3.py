@@ -1,4 +1,4 @@
-"""The S3 driver on Ceph's gateway and on moto, under every check and through every stack of layers."""
+"""The S3 driver on Ceph's gateway and on moto, under every check; on Ceph through all layers too."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from trove_async.drivers.gcs.settings import CHUNK
 from trove_async.dsn import parse_dsn
 from trove_async.store import Trove
 from trove_async.testing.conformance import Harness, HTTPClient
-from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN
+from trove_async.testing.conformance.stacks import PLAIN
 
 __all__ = ["GCSHarness", "gcs"]
 
@@ -43,7 +43,7 @@ class GCSHarness(Harness):
     settle_seconds = 2.0
     bulk_objects = 2_000
     storage_class = "NEARLINE"
-    stacks = (PLAIN, ALL_LAYERS)
+    stacks = (PLAIN,)
     heavy_stacks = (PLAIN,)
     xfails = _XFAILS
 

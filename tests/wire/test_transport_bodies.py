@@ -295,3 +295,18 @@ async def test_large_requests_arrive_whole_and_the_connection_is_kept() -> None:
             assert response.content == b"stored"
             assert server.requests[-1].body == b"".join(body)
         assert transport.idle_connections == server.accepted == 1
+
+
+async def test_a_body_whose_end_is_more_than_is_kept_leaves_the_connection_to_the_next_request() -> None:
+    """Reading is stopped where the reader is behind; the last bytes may be those upon which it is."""
+    body = bytes(MIB + 1)
+    async with serving(answering(ok(body))) as server, transporting() as transport:
+        for _ in range(3):
+            response = await get(transport, server.origin)
+            for _ in range(5000):
+                if response._buffered == len(body):
+                    break
+                await asyncio.sleep(0.001)
+            async with asyncio.timeout(10):
+                assert await response.read_all(2 * MIB) == body
+        assert server.accepted == 1

@@ -231,6 +231,8 @@ class Response:
 
     def _end(self, error: TroveError | None) -> None:
         """Let go of the connection: the body is complete, or broken by the error."""
+        if self._paused:
+            self._resume()  # who has the connection next waits for an answer
         self._connection = None
         self._error = error
         if isinstance(error, ClosedError):
