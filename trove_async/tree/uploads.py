@@ -143,7 +143,11 @@ class Uploads:
     ) -> ObjectInfo:
         """Join the parts in a temporary and make the object of it."""
         upload = await self.require(bucket, key, upload_id)
-        await self._check_parts(upload, parts)
+        try:
+            await self._check_parts(upload, parts)
+        except InvalidPartError:
+            await self.require(bucket, key, upload_id)  # its parts go when another has ended it
+            raise
         for part in parts:
             await self._append(upload, part, temporary, checkpoint)
         checksums = await self._checksums(upload, temporary)
