@@ -44,8 +44,8 @@ OUTSIDE = [name for name, harness in DRIVERS.items() if not harness.stores_in_pr
 
 PART = 256 * 1024
 SIZE = 3 * PART + 1
-LARGE = 16 * 1024 * 1024
-BOUND = 8 * 1024 * 1024
+LARGE = 32 * 1024 * 1024
+BOUND = 12 * 1024 * 1024
 METADATA = {"camera": "X100", "title": "Ein schöner Tag"}
 TYPE = "image/x-test"
 KEY = "2024/a photo (1).jpg"
