@@ -22,7 +22,7 @@ import aiofiles.threadpool.binary
 import anyio.to_thread
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
-from trove_async.checksums import Checksum, Hasher, new_hasher, verify
+from trove_async.checksums import Checksum, Hasher, new_hasher, update, verify
 from trove_async.errors import BodySizeError, BodyTypeError
 
 __all__ = ["AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
@@ -39,7 +39,6 @@ _SMALL_FILE: Final = 256 * 1024
 READ_SIZE: Final = 1024 * 1024
 _GATHER_SIZE: Final = 256 * 1024
 _GATHER_SECONDS: Final = 0.02
-_HASH_ON_LOOP: Final = 1024 * 1024
 
 
 @runtime_checkable
@@ -392,10 +391,7 @@ class Body:
         assert self.checksum is not None
         if self._hasher is None:
             self._hasher = new_hasher(self.checksum.algorithm)
-        if len(chunk) > _HASH_ON_LOOP:
-            await anyio.to_thread.run_sync(self._hasher.update, chunk)
-        else:
-            self._hasher.update(chunk)
+        await update(self._hasher, chunk)
 
     def _finish(self) -> None:
         if self.size is not None and self.taken != self.size:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from trove_async.errors import ChecksumError, InvalidArgumentError, MissingDependencyError
 
-__all__ = ["ALGORITHMS", "Checksum", "Hasher", "new_hasher", "verify"]
+__all__ = ["ALGORITHMS", "Checksum", "Hasher", "digest", "new_hasher", "update", "verify"]
+
+_ON_LOOP: Final = 256 * 1024  # what is read in less than half a millisecond
 
 
 class Hasher(Protocol):
@@ -106,6 +111,49 @@ class Checksum:
 def new_hasher(algorithm: str) -> Hasher:
     """Return a fresh hasher of an algorithm of `ALGORITHMS`."""
     return _HASHERS[algorithm]()
+
+
+def _new_threads() -> ThreadPoolExecutor:
+    # More threads than processors would only take turns, and take them from others.
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="trove-checksum")
+
+
+_threads = _new_threads()
+
+
+def _forget_threads() -> None:
+    global _threads
+    _threads = _new_threads()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
+
+
+async def update(hasher: Hasher, data: bytes | bytearray | memoryview) -> None:
+    """Take in more bytes, in a thread if they are many, so that they do not hold up the loop."""
+    if len(data) > _ON_LOOP:
+        await asyncio.get_running_loop().run_in_executor(_threads, hasher.update, data)
+    else:
+        hasher.update(data)
+
+
+async def digest(algorithm: str, chunks: Sequence[bytes | bytearray | memoryview]) -> bytes:
+    """Return the checksum of bytes that are all here, in a thread if they are many.
+
+    Args:
+        algorithm: one of `ALGORITHMS`.
+        chunks: the bytes.
+    """
+    if sum(map(len, chunks)) > _ON_LOOP:
+        return await asyncio.get_running_loop().run_in_executor(_threads, _digest, algorithm, chunks)
+    return _digest(algorithm, chunks)
+
+
+def _digest(algorithm: str, chunks: Sequence[bytes | bytearray | memoryview]) -> bytes:
+    hasher = new_hasher(algorithm)
+    for chunk in chunks:
+        hasher.update(chunk)
+    return bytes.fromhex(hasher.hexdigest())
 
 
 def verify(algorithm: str, expected: str, actual: str, what: str) -> None:

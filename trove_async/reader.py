@@ -11,9 +11,7 @@ from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Final, Self, TypeVar, final
 
-import anyio.to_thread
-
-from trove_async.checksums import Hasher, new_hasher, verify
+from trove_async.checksums import Hasher, new_hasher, update, verify
 from trove_async.errors import (
     BackendError,
     ClosedError,
@@ -281,10 +279,7 @@ class ObjectReader:
         """Take a chunk into the checksum, and compare it at the end of the object."""
         assert self._hasher is not None
         try:
-            if len(chunk) > CHUNK_SIZE:
-                await anyio.to_thread.run_sync(self._hasher.update, chunk)
-            else:
-                self._hasher.update(chunk)
+            await update(self._hasher, chunk)
             if self._position == self.size:
                 algorithm, expected = next(iter(self.info.checksums.items()))
                 verify(algorithm, expected, self._hasher.hexdigest(), f"object {self.info.key!r}")

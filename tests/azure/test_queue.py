@@ -17,7 +17,8 @@ import trove_async as trove
 from tests.azure.stores import driver_of, opened
 from tests.servers import running
 from trove_async.driver import WatchOptions
-from trove_async.drivers.azure.notices import Seen, read_notices
+from trove_async.driver.queues import LastChanges
+from trove_async.drivers.azure.notices import read_notices
 from trove_async.drivers.azure.queue import QueueWatcher
 from trove_async.types import EventType
 
@@ -250,11 +251,11 @@ async def test_the_name_of_the_queue_may_have_the_containers(bucket: str, queue:
 
 async def test_messages_are_read_or_refused() -> None:
     [own] = read_notices(json.dumps(event_of("bucket", "\u2e2dtrove/parts/x")))
-    assert Seen().judge(own) is None
+    assert LastChanges().judge(own) is None
     [renamed] = read_notices(json.dumps(event_of("bucket", "key", "Renamed")))
-    assert Seen().judge(renamed) is None
+    assert LastChanges().judge(renamed) is None
     [made] = read_notices(json.dumps(event_of("bucket", "key", api="CreateFile")))
-    assert Seen().judge(made) is None
+    assert LastChanges().judge(made) is None
     for text in (
         "",
         "null",
@@ -269,5 +270,5 @@ async def test_messages_are_read_or_refused() -> None:
     without = [
         read_notices(json.dumps(event_of("bucket", "key", sequencer=0) | {"data": {"eTag": tag}}))[0] for tag in "aab"
     ]
-    seen = Seen()
+    seen = LastChanges()
     assert [seen.judge(notice) for notice in without] == [EventType.CREATED, None, EventType.UPDATED]

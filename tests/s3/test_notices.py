@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.s3.queues import record
-from trove_async.drivers.s3.notices import Notice, Seen, read_notices
+from trove_async.driver.queues import LastChanges
+from trove_async.drivers.s3.notices import Notice, read_notices
 from trove_async.types import EventType
 
 CREATED, UPDATED, DELETED = EventType.CREATED, EventType.UPDATED, EventType.DELETED
@@ -128,7 +129,7 @@ class Story:
     """Tells one watch of the changes of a key, and says what it made of them."""
 
     def __init__(self, capacity: int = 10) -> None:
-        self.seen = Seen(capacity)
+        self.seen = LastChanges(capacity)
 
     def put(self, etag: str, sequencer: str | None = None, key: str = "k") -> EventType | None:
         more = {} if sequencer is None else {"sequencer": sequencer}

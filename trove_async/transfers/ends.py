@@ -13,6 +13,7 @@ from typing import Final
 import aiofiles
 import anyio.to_thread
 
+from trove_async.checksums import update
 from trove_async.errors import ObjectNotFoundError
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo
@@ -144,9 +145,9 @@ async def sha256_of(end: End, description: Description) -> str:
     if isinstance(end, LocalFile):
         async with aiofiles.open(end.path, "rb") as file:
             while chunk := await file.read(_CHUNK):
-                await anyio.to_thread.run_sync(hasher.update, chunk)
+                await update(hasher, chunk)
     else:
         async with end.store.get(end.bucket, end.key) as reader:
             async for chunk in reader:
-                await anyio.to_thread.run_sync(hasher.update, chunk)
+                await update(hasher, chunk)
     return hasher.hexdigest()

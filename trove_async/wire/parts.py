@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 
 from trove_async.body import Body, Chunk
-from trove_async.checksums import new_hasher
 
-__all__ = ["PartSource", "digest", "in_parallel"]
+__all__ = ["PartSource", "in_parallel"]
 
 T = TypeVar("T")
-
-_DIGEST_ON_LOOP = 1024 * 1024
 
 
 class PartSource:
@@ -96,22 +92,3 @@ async def in_parallel(jobs: AsyncGenerator[Callable[[], Awaitable[T]], None], co
     if failures:
         raise failures[0]
     return [results[number] for number in sorted(results)]
-
-
-async def digest(algorithm: str, chunks: Sequence[Chunk]) -> bytes:
-    """Return the digest of a body; one of more than 1 MiB is read in a thread.
-
-    Args:
-        algorithm: one of `trove_async.checksums`.
-        chunks: the body.
-    """
-    if sum(map(len, chunks)) > _DIGEST_ON_LOOP:
-        return await anyio.to_thread.run_sync(_digest, algorithm, chunks)
-    return _digest(algorithm, chunks)
-
-
-def _digest(algorithm: str, chunks: Sequence[Chunk]) -> bytes:
-    hasher = new_hasher(algorithm)
-    for chunk in chunks:
-        hasher.update(chunk)
-    return bytes.fromhex(hasher.hexdigest())

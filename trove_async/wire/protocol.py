@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _MAX_HEAD: Final = 64 * 1024
-_WRITE_SIZE: Final = 256 * 1024  # what is given to the transport at once, of a large body
+_WRITE_SIZE: Final = 512 * 1024  # what is given to the transport at once, of a large body
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _JOIN_SIZE: Final = 64 * 1024  # head and body up to this leave in one write
 _UNTIL_CLOSE: Final = 1 << 62

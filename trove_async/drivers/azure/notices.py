@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from binascii import Error as Base64Error
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,14 +17,13 @@ from typing import Any, Final
 from trove_async.drivers.azure.names import OWN
 from trove_async.types import EventType, ObjectEvent
 
-__all__ = ["Notice", "Seen", "read_notices"]
+__all__ = ["Notice", "read_notices"]
 
 _CHANGES: Final = {
     "Microsoft.Storage.BlobCreated": EventType.CREATED,
     "Microsoft.Storage.BlobDeleted": EventType.DELETED,
 }
 _SUBJECT: Final = "/blobServices/default/containers/"
-_MEMORY: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,12 @@ class Notice:
     size: int | None
     etag: str | None
     time: datetime
-    sequencer: str | None
+    sequencer: tuple[int, str] | None
+
+    @property
+    def state(self) -> tuple[str | None]:
+        """What tells one write from another where there is no sequencer."""
+        return (self.etag,)
 
     def event(self, kind: EventType) -> ObjectEvent:
         """Return what a watch yields."""
@@ -101,7 +104,7 @@ def _notice(event: Mapping[str, Any]) -> Notice:
         data.get("contentLength") if change is EventType.CREATED else None,
         etag.strip('"') if etag else None,
         moment.astimezone(UTC),
-        data.get("sequencer") or None,
+        _order(data["sequencer"]) if data.get("sequencer") else None,
     )
 
 
@@ -112,45 +115,6 @@ def _microseconds(time: str) -> str:
         return time
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
     return f"{head}.{digits[:6]}{rest[len(digits) :]}"
-
-
-class Seen:
-    """The last change of each key that one watch has been told of; it tells news from repetitions.
-
-    Queues deliver at least once and in any order. With sequencers, a change that is not later than the last one
-    of its key is no news. Without them, one that says what the last one said is none.
-    """
-
-    def __init__(self, capacity: int = _MEMORY) -> None:
-        self._capacity = capacity
-        self._last: OrderedDict[str, tuple[str, EventType, str | None]] = OrderedDict()
-
-    def judge(self, notice: Notice) -> EventType | None:
-        """Return what has happened; None if it is no news.
-
-        A write is ``object.updated`` if the last change of the key was one too. The first change of a key
-        since the watch began, or since it was forgotten, is ``object.created``: the service does not tell whether there
-        was an object before.
-        """
-        if notice.change is None:
-            return None
-        deleted = notice.change is EventType.DELETED
-        etag = None if deleted else notice.etag
-        sequencer = notice.sequencer or ""
-        before = self._last.get(notice.key)
-        if before is not None:
-            if sequencer and before[0]:
-                if _order(sequencer) <= _order(before[0]):
-                    return None
-            elif before[1:] == (notice.change, etag):
-                return None
-        self._last[notice.key] = (sequencer or (before[0] if before else ""), notice.change, etag)
-        self._last.move_to_end(notice.key)
-        if len(self._last) > self._capacity:
-            self._last.popitem(last=False)
-        if deleted:
-            return EventType.DELETED
-        return EventType.UPDATED if before is not None and before[1] is EventType.CREATED else EventType.CREATED
 
 
 def _order(sequencer: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from trove_async.body import Body, Chunk
-from trove_async.checksums import Checksum
+from trove_async.checksums import Checksum, digest
 from trove_async.driver import (
     CompleteOptions,
     CopyOptions,
@@ -37,7 +37,6 @@ from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 from trove_async.wire.fields import condition_headers, content_range, etag_of, write_conditions
-from trove_async.wire.parts import digest
 from trove_async.wire.stream import ResponseStream, skip
 from trove_async.wire.transport import Response
 

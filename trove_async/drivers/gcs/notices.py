@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from trove_async.driver.queues import MEMORY
 from trove_async.types import EventType, ObjectEvent
 
-__all__ = ["MEMORY", "Notice", "Seen", "read_notice"]
-
-MEMORY: Final = 65_536
-"""Of how many keys `Seen` remembers the last change; those that changed longest ago are forgotten first."""
+__all__ = ["Notice", "Seen", "read_notice"]
 
 _FINALIZED: Final = "OBJECT_FINALIZE"
 _ARCHIVED: Final = "OBJECT_ARCHIVE"

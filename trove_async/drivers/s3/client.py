@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -11,10 +9,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import anyio
-import anyio.to_thread
-
 from trove_async.body import Chunk
+from trove_async.checksums import digest
 from trove_async.drivers.s3.errors import ELSEWHERE, EXPIRED, SKEWED, refusal
 from trove_async.drivers.s3.session import Place, Session
 from trove_async.drivers.s3.settings import S3Settings
@@ -25,7 +21,6 @@ from trove_async.wire.transport import Response, Transport
 
 __all__ = ["Client", "Headers"]
 
-_HASH_ON_LOOP: Final = 256 * 1024
 _MOST_SKEW: Final = 15 * 60
 """Seconds by which a clock may be wrong before S3 refuses what it has signed."""
 _ERROR_DOCUMENT: Final = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<Error[\s>]")
@@ -54,8 +49,6 @@ class Client(RetryingClient[_S3Call]):
         self._places: dict[str, Place] = {}
         self._signers: dict[str, SigV4] = {}
         self._skew = 0.0
-        # More threads than processors would only take turns, and take them from others.
-        self._hashing = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._extra: Headers = [("x-amz-request-payer", "requester")] if settings.requester_pays else []
 
     async def request(
@@ -141,9 +134,7 @@ class Client(RetryingClient[_S3Call]):
             return EMPTY_SHA256
         if not self._settings.signs_payload(self.place(bucket).origin.scheme):
             return UNSIGNED_PAYLOAD
-        if sum(map(len, body)) > _HASH_ON_LOOP:
-            return await anyio.to_thread.run_sync(_sha256, body, limiter=self._hashing)
-        return _sha256(body)
+        return (await digest("sha256", body)).hex()
 
     async def _attempt(self, call: _S3Call) -> Response:
         place = self.place(call.bucket)
@@ -216,10 +207,3 @@ class Client(RetryingClient[_S3Call]):
             return False
         self._places[bucket] = self._session.place(bucket, region)
         return True
-
-
-def _sha256(body: Sequence[Chunk]) -> str:
-    digest = hashlib.sha256()
-    for chunk in body:
-        digest.update(chunk)
-    return digest.hexdigest()

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 
 from trove_async.body import Chunk
-from trove_async.wire.parts import digest
+from trove_async.checksums import digest
 
 __all__ = ["checksum_headers", "document_headers", "part_checksum"]
 

@@ -1,4 +1,4 @@
-"""What S3's messages about changes say, in each of their shapes, and which of them are news.
+"""What S3's messages about changes say, in each of their shapes.
 
 The shapes: S3's own notifications (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html),
 those of EventBridge (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html), and either inside the
@@ -8,19 +8,15 @@ envelope of an SNS topic without raw delivery.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote_plus
 
 from trove_async.types import EventType, ObjectEvent
 
-__all__ = ["MEMORY", "Notice", "Seen", "read_notices"]
-
-MEMORY: Final = 65_536
-"""Of how many keys `Seen` remembers the last change; those that changed longest ago are forgotten first."""
+__all__ = ["Notice", "read_notices"]
 
 _MARKED = frozenset({"ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:DeleteMarkerCreated"})
 _REMOVED = frozenset({"ObjectRemoved:Delete", "LifecycleExpiration:Delete"})
@@ -48,6 +44,11 @@ class Notice:
     version_id: str | None
     time: datetime
     sequencer: str | None
+
+    @property
+    def state(self) -> tuple[str | None, str | None]:
+        """What tells one write from another where there is no sequencer."""
+        return self.etag, self.version_id
 
     def event(self, kind: EventType) -> ObjectEvent:
         """Return the event of that kind for a consumer."""
@@ -145,45 +146,3 @@ def _notice(
         # end that is how all of them compare.
         sequencer.upper().rstrip("0") if sequencer else None,
     )
-
-
-class Seen:
-    """The last change of each key that one watch has been told of; it tells news from repetitions.
-
-    Queues deliver at least once and in any order. With sequencers, a change that is not later than the last one
-    of its key is no news. Without them, one that says what the last one said is none: so a put of the same bytes
-    is not seen there, nor is a second deletion.
-    """
-
-    def __init__(self, capacity: int = MEMORY) -> None:
-        self._capacity = capacity
-        self._last: OrderedDict[str, tuple[str | None, EventType, str | None, str | None]] = OrderedDict()
-
-    def judge(self, notice: Notice) -> EventType | None:
-        """Return what has happened; None if it is no news.
-
-        A write is ``object.updated`` if the last change of the key was one too. The first change of a key
-        since the watch began, or since it was forgotten, is ``object.created``: the service does not tell whether there
-        was an object before.
-        """
-        if notice.change is None:
-            return None
-        deleted = notice.change is EventType.DELETED
-        state = (notice.change, None if deleted else notice.etag, None if deleted else notice.version_id)
-        sequencer = notice.sequencer
-        before = self._last.get(notice.key)
-        if before is not None:
-            if sequencer is not None and before[0] is not None:
-                if sequencer <= before[0]:
-                    return None
-            elif before[1:] == state:
-                return None
-            else:
-                sequencer = sequencer or before[0]
-        self._last[notice.key] = (sequencer, *state)
-        self._last.move_to_end(notice.key)
-        if len(self._last) > self._capacity:
-            self._last.popitem(last=False)
-        if deleted:
-            return EventType.DELETED
-        return EventType.UPDATED if before is not None and before[1] is EventType.CREATED else EventType.CREATED

