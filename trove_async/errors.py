@@ -32,6 +32,8 @@
     ├── ChecksumError
     ├── AccessDeniedError (PermissionError)
     │   └── UnauthenticatedError
+    │       ├── HostKeyUnknownError           an SSH server that nothing is known of
+    │       └── HostKeyChangedError           an SSH server that is another than the one that is known
     ├── StorageFullError (OSError)
     ├── UnsupportedError (NotImplementedError)
     ├── MissingDependencyError (ImportError)
@@ -72,6 +74,8 @@ __all__ = [
     "ContentTooLargeError",
     "DriverRegistrationError",
     "ForkedError",
+    "HostKeyChangedError",
+    "HostKeyUnknownError",
     "InvalidArgumentError",
     "InvalidBucketNameError",
     "InvalidCursorError",
@@ -350,6 +354,18 @@ class UnauthenticatedError(AccessDeniedError):
     """The credentials are missing, unknown, wrong or expired."""
 
     default_message = "the credentials are missing or wrong"
+
+
+class HostKeyUnknownError(UnauthenticatedError):
+    """The server's host key is not in the file of known hosts, so that nothing was sent to it."""
+
+    default_message = "the server's host key is not known"
+
+
+class HostKeyChangedError(UnauthenticatedError):
+    """The server has another host key than the one that is known: it may be another server that listens in."""
+
+    default_message = "the server's host key has changed"
 
 
 class StorageFullError(TroveError, OSError):

@@ -19,7 +19,6 @@ from tests.servers import running
 from tests.sftp.stores import dsn_of, opened, scratch_root
 from trove_async.body import Body
 from trove_async.driver import PutOptions
-from trove_async.drivers.sftp import HostKeyChangedError, HostKeyUnknownError
 
 pytestmark = pytest.mark.asyncio
 
@@ -115,7 +114,7 @@ async def test_a_host_that_is_not_known(tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text("elsewhere ssh-ed25519 " + running("sshd").host_key.split()[1] + "\n")
     error = await failure(dsn_of("sshd", "/srv"), known_hosts=str(known), key=running("sshd").client_key)
-    assert isinstance(error, HostKeyUnknownError)
+    assert isinstance(error, trove.HostKeyUnknownError)
     assert "ssh-keyscan" in error.message
 
 
@@ -125,7 +124,7 @@ async def test_a_host_key_that_has_changed(tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(f"[{server.host}]:{server.port} {other}\n")
     error = await failure(dsn_of("sshd", "/srv"), known_hosts=str(known), key=server.client_key)
-    assert isinstance(error, HostKeyChangedError)
+    assert isinstance(error, trove.HostKeyChangedError)
     assert isinstance(error, trove.UnauthenticatedError)
     assert "HAS CHANGED" in error.message
     assert str(known) in error.message
@@ -134,7 +133,7 @@ async def test_a_host_key_that_has_changed(tmp_path: Path) -> None:
 async def test_without_known_hosts_nobody_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     error = await failure(dsn_of("sshd", "/srv"), key=running("sshd").client_key)
-    assert isinstance(error, HostKeyUnknownError)
+    assert isinstance(error, trove.HostKeyUnknownError)
 
 
 @pytest.mark.parametrize("content", [None, "broken"], ids=["missing", "broken"])

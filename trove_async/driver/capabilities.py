@@ -183,6 +183,15 @@ class LifecycleDriver(Protocol):
 class LifecycleSweepDriver(LifecycleDriver, Protocol):
     """A driver whose rules are carried out by the library's sweeper, not by a service."""
 
+    async def expire(self, bucket: str, key: str, if_match: str) -> None:
+        """Remove an object that has expired, as a deletion does: in a bucket that keeps versions it makes a marker.
+
+        One that was put meanwhile is not lost.
+
+        Raises:
+            ObjectNotFoundError, PreconditionFailedError: there is none, or it has another ETag.
+        """
+
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
         """Move an object to another storage class: nothing else of it changes, neither ETag nor time.
 

@@ -308,6 +308,9 @@ class _Lifecycle(_Mixin):
 
 
 class _LifecycleSweep(_Mixin):
+    async def expire(self, bucket: str, key: str, if_match: str) -> None:
+        await self._around("expire", bucket, key, lambda: self.inner.expire(bucket, key, if_match))
+
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
         await self._around(
             "transition", bucket, key, lambda: self.inner.transition(bucket, key, storage_class, if_match)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trove_async.driver.capabilities import MultipartDriver, VersioningDriver
-from trove_async.driver.options import DeleteOptions, HeadOptions, ListOptions
+from trove_async.driver.options import HeadOptions, ListOptions
 from trove_async.errors import InvalidArgumentError, NotFoundError, PreconditionFailedError
 from trove_async.listing import Item
 from trove_async.types import LifecycleReport, LifecycleRule, ObjectInfo
@@ -22,9 +22,8 @@ async def apply_lifecycle(
 ) -> LifecycleReport:
     """Carry out a bucket's rules once.
 
-    An object that is replaced while the sweeper looks at it is left alone: each deletion and
-    transition is of the ETag that was found to be old enough. Where the driver has no conditional delete, the ETag is
-    looked at right before the deletion.
+    An object that is replaced while the sweeper looks at it is left alone: each expiry and
+    transition is of the ETag that was found to be old enough.
     """
     if now is None:
         now = datetime.now(UTC)
@@ -55,7 +54,7 @@ async def _sweep_objects(driver: Any, bucket: str, rule: LifecycleRule, now: dat
             continue
         try:
             if _older(rule.expiration_days, item.last_modified, now):
-                await _delete(driver, bucket, item)
+                await driver.expire(bucket, item.key, item.etag)
                 expired += 1
             elif rule.transition_storage is not None and _older(rule.transition_days, item.last_modified, now):
                 info = await driver.head(bucket, item.key, HeadOptions())
@@ -65,14 +64,6 @@ async def _sweep_objects(driver: Any, bucket: str, rule: LifecycleRule, now: dat
         except (PreconditionFailedError, NotFoundError):
             continue  # it was replaced or deleted since it was listed, and is not old any more
     return LifecycleReport(expired=expired, transitioned=transitioned)
-
-
-async def _delete(driver: Any, bucket: str, item: ObjectInfo) -> None:
-    if "delete" in driver.features.conditions:
-        await driver.delete(bucket, item.key, DeleteOptions(if_match=item.etag))
-        return
-    await driver.head(bucket, item.key, HeadOptions(if_match=item.etag))
-    await driver.delete(bucket, item.key, DeleteOptions())
 
 
 async def _sweep_versions(driver: Any, bucket: str, rule: LifecycleRule, now: datetime) -> LifecycleReport:

@@ -477,6 +477,10 @@ class AzureDriver(Driver):
         """Remove the rules."""
         await self.set_lifecycle(bucket, ())
 
+    async def expire(self, bucket: str, key: str, if_match: str) -> None:
+        """Delete an object, if it is that one."""
+        await self.delete(bucket, key, DeleteOptions(if_match=if_match))
+
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
         """Move an object to another access tier."""
         self._check_open()

@@ -9,6 +9,7 @@ from functools import partial
 from trove_async.body import Body
 from trove_async.driver import (
     CompleteOptions,
+    DeleteOptions,
     GetOptions,
     PresignMethod,
     PresignOptions,
@@ -168,6 +169,10 @@ class LocalDriver(LocalCore):
     async def delete_lifecycle(self, bucket: str) -> None:
         """Remove the rules."""
         await self.set_lifecycle(bucket, ())
+
+    async def expire(self, bucket: str, key: str, if_match: str) -> None:
+        """Delete an object, if it is that one."""
+        await self.delete(bucket, key, DeleteOptions(if_match=if_match))
 
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
         """Note another storage class; the file stays where it is."""

@@ -377,6 +377,10 @@ class MemoryDriver(Driver):
         """Remove all rules."""
         self._bucket(bucket).rules = ()
 
+    async def expire(self, bucket: str, key: str, if_match: str) -> None:
+        """Delete an object, if it is that one."""
+        await self.delete(bucket, key, DeleteOptions(if_match=if_match))
+
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
         """Change an object's storage class and nothing else."""
         self._bucket(bucket, key).transition(key, storage_class, if_match)

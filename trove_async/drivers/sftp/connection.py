@@ -12,13 +12,18 @@ from trove_async.cancellation import finish
 from trove_async.drivers.sftp.channel import Channel, Counter
 from trove_async.drivers.sftp.errors import (
     DisconnectedError,
-    HostKeyChangedError,
-    HostKeyUnknownError,
     no_sftp,
     translated_login,
 )
 from trove_async.drivers.sftp.settings import SFTPSettings
-from trove_async.errors import ClosedError, InvalidDSNError, TroveError, UnavailableError
+from trove_async.errors import (
+    ClosedError,
+    HostKeyChangedError,
+    HostKeyUnknownError,
+    InvalidDSNError,
+    TroveError,
+    UnavailableError,
+)
 
 __all__ = ["Connection"]
 

@@ -17,6 +17,7 @@ from trove_async.driver import (
 )
 from trove_async.driver.polling import poll
 from trove_async.drivers.sftp.core import Checkpoint, SFTPCore
+from trove_async.drivers.sftp.expiry import Expiry
 from trove_async.drivers.sftp.objects import refuse_conditions
 from trove_async.errors import UnsupportedError
 from trove_async.tree import Temporary
@@ -139,6 +140,10 @@ class SFTPDriver(SFTPCore):
     async def delete_lifecycle(self, bucket: str) -> None:
         """Remove the rules."""
         await self.set_lifecycle(bucket, ())
+
+    async def expire(self, bucket: str, key: str, if_match: str) -> None:
+        """Remove an object, if it is that one."""
+        await self._run(Expiry(self._tree.remote, bucket, key, if_match).remove, slots=1)
 
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
         """Note another storage class; the file stays where it is."""

@@ -10,6 +10,7 @@ import asyncssh
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
+    HostKeyUnknownError,
     InvalidKeyError,
     OperationTimeoutError,
     StorageFullError,
@@ -21,8 +22,6 @@ from trove_async.errors import (
 
 __all__ = [
     "DisconnectedError",
-    "HostKeyChangedError",
-    "HostKeyUnknownError",
     "IdleError",
     "NameTooLongError",
     "RefusedError",
@@ -31,18 +30,6 @@ __all__ = [
     "translated",
     "translated_login",
 ]
-
-
-class HostKeyUnknownError(UnauthenticatedError):
-    """The server's host key is not in the file of known hosts, so that nothing was sent to it."""
-
-    default_message = "the server's host key is not known"
-
-
-class HostKeyChangedError(UnauthenticatedError):
-    """The server has another host key than the one that is known: it may be another server that listens in."""
-
-    default_message = "the server's host key has changed"
 
 
 class DisconnectedError(ConnectionError):

@@ -1,0 +1,93 @@
+"""Objects that expire by a rule of the bucket, and those that are put while they do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import trove_async as trove
+from tests.sftp.stores import ServerName, opened, remote
+from trove_async.testing.proxy import FaultProxy
+from trove_async.types import LifecycleReport
+
+pytestmark = pytest.mark.asyncio
+
+LATER = datetime.now(UTC) + timedelta(days=2)
+KEYS = ["key", "folder/key", "folder/key/below"]
+
+
+def before(store: trove.Trove, name: str, act: Callable[[], Awaitable[object]]) -> None:
+    """Have something done right before the store's file system does a step for the first time."""
+    fs = remote(store)._fs
+    step = getattr(fs, name)
+
+    async def do(*arguments: str) -> object:
+        setattr(fs, name, step)
+        await act()
+        return await step(*arguments)
+
+    setattr(fs, name, do)
+
+
+async def make_bucket(store: trove.Trove) -> None:
+    await store.create_bucket("bucket")
+    await store.set_lifecycle("bucket", [trove.LifecycleRule("rule", "", expiration_days=1)])
+
+
+async def expire(store: trove.Trove) -> LifecycleReport:
+    return await store.apply_lifecycle("bucket", now=LATER)
+
+
+async def test_what_is_old_is_removed_with_all_that_was_stored_with_it(server: ServerName, root: Path) -> None:
+    async with opened(server, root) as store:
+        await make_bucket(store)
+        for key in KEYS:
+            await store.put("bucket", key, b"old", metadata={"name": "old"})
+        assert await expire(store) == LifecycleReport(expired=3)
+        assert await store.list("bucket").all() == []
+    assert list((root / "bucket").iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("key", KEYS)
+async def test_what_is_put_meanwhile_is_not_lost(server: ServerName, root: Path, key: str, links: bool) -> None:
+    async with opened(server, root) as store, opened(server, root, clean=False) as other:
+        await make_bucket(store)
+        await store.put("bucket", key, b"old", metadata={"name": "old"})
+        remote(store)._fs.has_links = links
+        before(store, "rename", lambda: other.put("bucket", key, b"new", metadata={"name": "new"}))
+        assert await expire(store) == LifecycleReport()
+        async with store.get("bucket", key) as reader:
+            assert (await reader.read(), reader.info.metadata) == (b"new", {"name": "new"})
+
+
+async def test_the_newest_of_two_that_are_put_meanwhile_stays(server: ServerName, root: Path) -> None:
+    async with opened(server, root) as store, opened(server, root, clean=False) as other:
+        await make_bucket(store)
+        await store.put("bucket", "key", b"old")
+        before(store, "rename", lambda: other.put("bucket", "key", b"new", metadata={"name": "new"}))
+        before(store, "link", lambda: other.put("bucket", "key", b"newest", metadata={"name": "newest"}))
+        assert await expire(store) == LifecycleReport()
+        async with store.get("bucket", "key") as reader:
+            assert (await reader.read(), reader.info.metadata) == (b"newest", {"name": "newest"})
+
+
+@pytest.mark.parametrize("name", ["rename", "link", "unlink"])
+async def test_what_is_put_meanwhile_outlives_a_lost_connection(
+    server: ServerName, root: Path, network: FaultProxy, name: str
+) -> None:
+    async def break_off() -> None:
+        network.break_open("reset")
+
+    async with opened(server, root, port=network.port) as store, opened(server, root, clean=False) as other:
+        await make_bucket(store)
+        await store.put("bucket", "key", b"old")
+        before(store, name, break_off)
+        if name != "rename":
+            before(store, "rename", lambda: other.put("bucket", "key", b"new"))
+        expired = (await expire(store)).expired
+        assert expired == (name == "rename")
+        assert await store.exists("bucket", "key") == (not expired)
