@@ -96,7 +96,9 @@ class Credentials:
             data = None if not path else await anyio.to_thread.run_sync(_read_file, path)
             self._token = await anyio.to_thread.run_sync(_make_token, data, _scopes(settings))
             found = self._token.service_data
-            self.signer = _signer(found)
+            self.signer = await anyio.to_thread.run_sync(_signer, found)
+            if self.signer is not None:
+                found["private_key"] = self.signer.key  # or it would be read anew, on the loop, for each token
             self.project = self.project or found.get("project_id") or found.get("quota_project_id")
 
     async def close(self) -> None:
