@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# Tests mostly wait for servers.
+WORKERS ?= 4
 CONFORMANCE ?= tests/conformance
 BENCH ?=
 # Real servers that the tests talk to, on 127.0.0.1; `python -m tests.servers` starts them by hand.
@@ -12,12 +13,14 @@ BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
 CODE = $(wildcard trove_async tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
+# The tests start hundreds of processes, which are not to compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 WITH_SERVERS = trap '$(BIN)/python -m tests.servers down $(SERVERS)' EXIT; trap 'exit 130' INT TERM; \
 	echo "== servers: starting $(SERVERS)"; $(BIN)/python -m tests.servers up $(SERVERS) >/dev/null &&
 INSTALL_HELP = { echo "The installation failed (above). Check the network, and any proxy or index in pip's settings, then run make again." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test lint format types imports unit conformance capabilities bench clean
+.PHONY: help setup demo servers test lint format types imports collect unit conformance capabilities bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +35,8 @@ servers: $(VENV)/.dev ## install the servers that the tests need (Debian package
 	@echo "== servers: installing $(SERVERS)"
 	@$(BIN)/python -m tests.servers install $(SERVERS)
 
-test: lint types imports servers ## all checks and tests, as CI runs them
+test: $(VENV)/.dev ## all checks and tests, as CI runs them
+	@$(MAKE) --no-print-directory -j3 --output-sync=line servers types collect lint imports
 	@$(WITH_SERVERS) echo "== tests: pytest on $(WORKERS) processes" && \
 		$(PYTEST) -n $(WORKERS) --dist worksteal --trove-capabilities=build tests
 	@echo "== capabilities: docs/capabilities.md is what the tests saw"
@@ -55,6 +59,10 @@ types: $(VENV)/.dev ## check types (mypy --strict)
 imports: $(VENV)/.dev ## check the arrows between the rooms (import-linter)
 	@echo "== imports: lint-imports"
 	@$(BIN)/lint-imports
+
+collect: $(VENV)/.dev ## import all tests, and keep what that compiles for the processes that run them
+	@echo "== collect: pytest --collect-only"
+	@$(PYTEST) --collect-only -qq tests >/dev/null || $(PYTEST) --collect-only -qq tests
 
 unit: servers ## run the tests, without the conformance suite
 	@$(WITH_SERVERS) echo "== unit: pytest, without $(CONFORMANCE)" && $(PYTEST) -n $(WORKERS) --ignore=$(CONFORMANCE) tests

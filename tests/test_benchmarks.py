@@ -24,6 +24,8 @@ from benchmarks.report import table
 from benchmarks.s3_clients import AiohttpClient
 from benchmarks.workloads import WORKLOADS, Workload, run_workload
 
+pytestmark = pytest.mark.timeout(300)  # the benchmark as a whole, of which each test looks at something
+
 ROOT = Path(__file__).parents[1]
 ROUNDS = 2
 SMALL = ("put 4 KiB", "get 4 KiB")
@@ -57,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     command = [sys.executable, "-m", "benchmarks", "--backend", ",".join(CLIENTS), "--vs", ",".join(PEERS)]
     command += ["--only", ",".join((*SMALL, *LARGE)), "--rounds", str(ROUNDS), "--scale", "0.01"]
     command += ["--directory", str(directory), "--output", str(output)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(done.stdout, output, [*directory.iterdir()])
 

@@ -63,6 +63,7 @@ class AzureHarness(Harness):
     part_size = _PART_SIZE
     settle_seconds = 2.0
     bulk_objects = 2_000
+    transfer_memory = 16 * 1024 * 1024
     stacks = (PLAIN,)
     heavy_stacks = (PLAIN,)
     storage_class = "COOL"

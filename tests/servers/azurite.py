@@ -1,6 +1,7 @@
 """Azurite, the Azure Storage emulator (npm): blobs and queues, in memory."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.servers.install import Debian, Node
 from tests.servers.launch import HOST, Launch, accepts
@@ -10,6 +11,8 @@ _PACKAGES = Node("azurite")
 # The emulator's published account: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 _ACCOUNT = "devstoreaccount1"
 _ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+_PRELOAD = Path(__file__).parent / "azurite_preload.cjs"
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Azurite:
 
 def _start(launch: Launch) -> Azurite:
     ports = {service: launch.port() for service in ("blob", "queue", "table")}
-    command = ["node", _PACKAGES.module("azurite/dist/src/azurite.js"), "--silent", "--disableTelemetry"]
-    command += ["--skipApiVersionCheck", "--inMemoryPersistence"]
+    command = ["node", "--require", str(_PRELOAD), _PACKAGES.module("azurite/dist/src/azurite.js")]
+    command += ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--inMemoryPersistence"]
     for service, port in ports.items():
         command += [f"--{service}Host", HOST, f"--{service}Port", str(port)]
     server = launch.spawn("azurite", command)

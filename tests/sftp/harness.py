@@ -40,11 +40,13 @@ class _Borrowed(LayerDriver):
 class SFTPHarness(Harness):
     part_size = _PART_SIZE
     bulk_objects = 2_000
+    transfer_memory = 16 * 1024 * 1024
 
     def __init__(self, server: ServerName, stacks: Sequence[str]) -> None:
         self.name = f"sftp ({server})"
         self.stacks = stacks
         self.heavy_stacks = (PLAIN,)
+        self.await_point_step = 3 if server == "asyncssh" else 1
         self._server: ServerName = server
         self._root: Path | None = None
         self._drivers: weakref.WeakSet[SFTPDriver] = weakref.WeakSet()

@@ -146,3 +146,17 @@ async def test_the_task_factory_is_put_back() -> None:
     before = asyncio.get_running_loop().get_task_factory()
     await cancel_at(lambda: asyncio.sleep(0), 1, Delivery.PENDING)
     assert asyncio.get_running_loop().get_task_factory() is before
+
+
+async def test_a_step_leaves_points_out() -> None:
+    tried: list[int] = []
+
+    async def operation() -> None:
+        for _ in range(6):
+            await asyncio.sleep(0)
+
+    async def check(outcome: Outcome[None]) -> None:
+        tried.append(outcome.point)
+
+    assert await cancel_everywhere(operation, Delivery.PENDING, prepare=_nothing, check=check, step=3) == 6
+    assert tried == [1, 4, 7]

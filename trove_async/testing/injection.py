@@ -211,6 +211,7 @@ async def cancel_everywhere(
     *,
     prepare: Callable[[], Awaitable[object]],
     check: Callable[[Outcome[R]], Awaitable[None]],
+    step: int = 1,
 ) -> int:
     """Run an operation again and again, cancelled at its first await point, its second, and so on.
 
@@ -219,14 +220,15 @@ async def cancel_everywhere(
         delivery: how the cancellation comes.
         prepare: brings about the state that each run begins with.
         check: looks at the outcome and the state after each run, the last of which is not cancelled.
+        step: 2 tries every other await point, and so on.
 
     Returns:
-        How many await points there are.
+        How many await points there are; with a step no more than so many.
 
     Raises:
         AssertionError: a check failed, with a note that names the await point; or there is no end of points.
     """
-    for point in range(1, MAX_POINTS + 1):
+    for point in range(1, MAX_POINTS + 1, step):
         await prepare()
         outcome = await cancel_at(operation, point, delivery)
         try:

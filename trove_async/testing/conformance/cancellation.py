@@ -44,7 +44,9 @@ async def _cancel_everywhere(ctx: Context, name: str, delivery: Delivery, folder
     if operation.capability is not None and not ctx.store.supports(operation.capability):
         pytest.skip(f"{ctx.harness.name} does not declare {operation.capability.__name__}")
     await operation.open()
-    points = await cancel_everywhere(operation.run, delivery, prepare=operation.prepare, check=operation.check)
+    points = await cancel_everywhere(
+        operation.run, delivery, prepare=operation.prepare, check=operation.check, step=ctx.harness.await_point_step
+    )
     assert points >= operation.least_points
 
 

@@ -57,6 +57,8 @@ class Harness(ABC):
         stacks: the names of the stacks of layers that the checks are run through. Where each request takes its
             time, plainly and through all layers shows nearly as much.
         heavy_stacks: those of them that the checks are run through which take long.
+        await_point_step: 1 for a cancellation at every await point. A second server of the same driver, which waits at
+            the same points, may do with every third, say.
         storage_class: one that is not the default; None if the backend has no classes.
     """
 
@@ -69,6 +71,7 @@ class Harness(ABC):
     transfer_memory: int = 64 * 1024 * 1024
     storage_class: str | None = "STANDARD_IA"
     settle_seconds: float = 0.0
+    await_point_step: int = 1
     stacks: Sequence[str] = tuple(STACKS)
     heavy_stacks: Sequence[str] = (PLAIN, ALL_LAYERS)
 
