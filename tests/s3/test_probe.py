@@ -150,7 +150,7 @@ async def test_a_race_that_more_than_one_wins_is_seen() -> None:
     async with opened("moto") as store:
         driver = driver_of(store)
         bucket = driver.default_bucket or ""
-        prober = Prober(driver._client, driver._control, driver._settings, driver._profile, bucket, "race/")
+        prober = driver.prober(bucket, "race/")
         key = prober._key()
         bodies = [b"a", b"b", b"c"]
         with pytest.raises(_FailedError, match="of 3 writers at once 3 succeeded"):

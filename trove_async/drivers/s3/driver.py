@@ -38,6 +38,7 @@ from trove_async.drivers.s3.copies import Copies
 from trove_async.drivers.s3.names import check_bucket, check_key
 from trove_async.drivers.s3.objects import Objects
 from trove_async.drivers.s3.presign import Presigner
+from trove_async.drivers.s3.probing import Prober
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.queue_setup import setup_queue
 from trove_async.drivers.s3.session import Session
@@ -172,6 +173,15 @@ class S3Driver(Driver):
             service: ``s3``, or another one of Amazon's, such as ``sqs``.
         """
         return await self._session.client(service)
+
+    @property
+    def endpoint(self) -> str | None:
+        """The URL of the service; None for Amazon's."""
+        return self._settings.endpoint
+
+    def prober(self, bucket: str, prefix: str) -> Prober:
+        """Return what asks the service what it honours; see `trove_async.drivers.s3.probe`."""
+        return Prober(self._client, self._control, self._settings, self._profile, bucket, prefix)
 
     def _check_open(self) -> None:
         if self._closed:

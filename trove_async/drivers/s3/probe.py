@@ -10,7 +10,7 @@ from typing import Final
 from trove_async.cancellation import finish
 from trove_async.driver import Condition
 from trove_async.drivers.s3.driver import S3Driver
-from trove_async.drivers.s3.probing import Finding, Prober
+from trove_async.drivers.s3.probing import Finding
 from trove_async.drivers.s3.profiles import CONDITIONS, PROFILES, Profile, profile_for
 from trove_async.errors import InvalidArgumentError
 from trove_async.types import FrozenDict
@@ -73,13 +73,13 @@ async def probe(driver: S3Driver, bucket: str | None = None) -> Probe:
     if bucket is None:
         raise InvalidArgumentError("a probe needs a bucket to write to; name one in the DSN: s3://region/bucket")
     prefix = f"{PREFIX}{secrets.token_hex(8)}/"
-    prober = Prober(driver._client, driver._control, driver._settings, driver._profile, bucket, prefix)
+    prober = driver.prober(bucket, prefix)
     try:
         findings = await prober.run()
     finally:
         leftover = f"what begins with {prefix!r} in bucket {bucket!r}"
         await finish(prober.clean(), timeout=_CLEANUP_SECONDS, leftover=leftover)
-    return fit(findings, driver._settings.endpoint)
+    return fit(findings, driver.endpoint)
 
 
 def fit(findings: tuple[Finding, ...], endpoint: str | None) -> Probe:
