@@ -44,9 +44,9 @@ class Harness(ABC):
 
     Attributes:
         name: the backend's column in the capability table.
-        xfails: check id (``"C2"``, all tests of it) or a test's name (``"test_c02_create_only_race"``) to the reason
-            why the backend cannot meet it; shown in the table. One that is named here and passes nevertheless
-            fails the run.
+        xfails: check id (``"C2"``, all tests of it), a test's name (``"test_c02_create_only_race"``) or one of its
+            cases (``"test_t09_other_delimiters[abc]"``) to the reason why the backend cannot meet it; shown in the
+            table. One that is named here and passes nevertheless fails the run.
         part_size: bytes of a part in the suite's uploads; at least ``limits.min_part_size``.
         outlives_process: True if another process sees what this one stored.
         stores_in_process: True if this process holds the objects, so that its memory says nothing of bounds.

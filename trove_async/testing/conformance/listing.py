@@ -169,9 +169,8 @@ class ListChecks:
     async def test_t09_other_delimiters(self, ctx: Context, delimiter: str) -> None:
         """Any text parts keys into groups."""
         d = delimiter
-        keys = await _put_all(
-            ctx, [f"x{d}1", f"x{d}2", f"x{d}y{d}3", "x", f"{d}lead", f"tail{d}", "none/of/it", f"{d}{d}"]
-        )
+        names = [f"x{d}1", f"x{d}2", f"x{d}y{d}3", "x", f"{d}lead", f"tail{d}", "none/of/it", f"{d}{d}"]
+        keys = await _put_all(ctx, ctx.held(names))
         for prefix in ("", "x", f"x{d}", d, "none"):
             expected = _grouped(keys, delimiter, prefix)
             for page_size in (1, 2, 1000):

@@ -126,7 +126,12 @@ class ConformanceSuite(
     async def ctx(self, request: pytest.FixtureRequest, trove_harnesses: Harnesses) -> AsyncIterator[Context]:
         """Give a check its context, and see to it that nothing is left when it is over."""
         harness, stack = request.param
-        _record(request.node, harness)
+        name = request.node.function.__name__
+        case = request.node.callspec.id.removeprefix(f"{harness.name}-{stack}").removeprefix("-")
+        reason = harness.xfails.get(f"{name}[{case}]")
+        if reason is not None:
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+        _record(request.node, harness, reason or _reason(harness, name))
         await trove_harnesses.start(harness)
         before = asyncio.all_tasks()
         context = await Context.open(harness, STACKS[stack])
@@ -155,11 +160,11 @@ def _expected(harness: Harness, name: str) -> list[pytest.MarkDecorator]:
     return [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
 
 
-def _record(node: pytest.Item, harness: Harness) -> None:
+def _record(node: pytest.Item, harness: Harness, reason: str | None) -> None:
     """Put into the test's properties, which xdist hands on, what the capability table is made of."""
     name = node.function.__name__  # type: ignore[attr-defined]
     node.user_properties += [("trove_driver", harness.name), ("trove_check", check_id(name))]
-    if reason := _reason(harness, name):
+    if reason is not None:
         node.user_properties.append(("trove_xfail", reason))
 
 
