@@ -21,7 +21,7 @@ from trove_async.drivers.sftp import SFTPDriver
 from trove_async.dsn import parse_dsn
 from trove_async.layers import LayerDriver
 from trove_async.testing.conformance import Harness, HTTPClient
-from trove_async.testing.conformance.stacks import PLAIN
+from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN
 from trove_async.web import signed_urls
 
 __all__ = ["SFTPHarness", "asyncssh", "openssh"]
@@ -111,5 +111,5 @@ class SFTPHarness(Harness):
         return [*found, *residue_of(self.root)]
 
 
-openssh = SFTPHarness("sshd", (PLAIN,))
+openssh = SFTPHarness("sshd", (PLAIN, ALL_LAYERS))
 asyncssh = SFTPHarness("asyncssh", (PLAIN,))
