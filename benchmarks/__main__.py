@@ -24,7 +24,7 @@ from benchmarks.report import Measurements, chart, table, write_json
 from benchmarks.workloads import WORKLOADS, run_workload
 from tests.servers import ServerError, running
 
-_PACKAGES = {"trove": "trove-async"}
+_PACKAGES = {"trove": "trove-async", "gcloud-aio": "gcloud-aio-storage", "azure-sdk": "azure-storage-blob"}
 _TIMEOUT = 300
 _SETTLE = 6
 """Seconds after many files were removed. ext4 goes around inodes that were freed in the last minute, which
@@ -98,15 +98,12 @@ def _in_a_process(name: str, workload: str, place: Place, scale: float) -> Resul
     return Result(**json.loads(last)) if measured else None
 
 
-def _run(arguments: argparse.Namespace) -> Measurements:
-    measurements: Measurements = {}
-    for backend in arguments.backend.split(","):
-        for name in workloads_on(backend):
-            if not arguments.only or any(_is_meant(name, part) for part in arguments.only.split(",")):
-                _run_rounds(arguments, backend, name, measurements)
-                if backend == "local":
-                    time.sleep(_SETTLE * min(1.0, arguments.scale))
-    return measurements
+def _run(arguments: argparse.Namespace, backend: str, measurements: Measurements) -> None:
+    for name in workloads_on(backend):
+        if not arguments.only or any(_is_meant(name, part) for part in arguments.only.split(",")):
+            _run_rounds(arguments, backend, name, measurements)
+            if backend == "local":
+                time.sleep(_SETTLE * min(1.0, arguments.scale))
 
 
 def _is_meant(workload: str, part: str) -> bool:
@@ -132,6 +129,24 @@ def _clients(arguments: argparse.Namespace) -> list[str]:
     return ["trove", *filter(None, arguments.vs.split(","))]
 
 
+def _version(client: str) -> str:
+    """Return which version of a client is measured."""
+    if client == "openssh":
+        return subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr.partition(",")[0]
+    return version(_PACKAGES.get(client, client))
+
+
+def _write(measurements: Measurements, conditions: dict[str, object], output: Path) -> str:
+    """Write what was measured; return it as tables."""
+    output.mkdir(parents=True, exist_ok=True)
+    text = table(measurements)
+    heading = "\n".join(f"- {name}: {value}" for name, value in conditions.items())
+    (output / "results.md").write_text(f"# Benchmark\n\n{heading}\n\n{text}\n")
+    write_json(measurements, output / "results.json", conditions)
+    chart(measurements, output / "results.png")
+    return text
+
+
 def main() -> None:
     """Measure what the command line asks for."""
     arguments = _arguments()
@@ -141,7 +156,7 @@ def main() -> None:
         print(json.dumps(asdict(result)))
         return
     _start_servers(arguments.backend)
-    measurements = _run(arguments)
+    backends = arguments.backend.split(",")
     conditions: dict[str, object] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
@@ -149,14 +164,17 @@ def main() -> None:
         "rounds": arguments.rounds,
         "fsync": arguments.fsync,
         "scale": arguments.scale,
-        "versions": {c: version(_PACKAGES.get(c, c)) for c in _clients(arguments)},
+        "versions": {
+            client: _version(client)
+            for client in _clients(arguments)
+            if any(has_client(client, backend, fsync=arguments.fsync) for backend in backends)
+        },
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    text = table(measurements)
-    heading = "\n".join(f"- {name}: {value}" for name, value in conditions.items())
-    (arguments.output / "results.md").write_text(f"# Benchmark\n\n{heading}\n\n{text}\n")
-    write_json(measurements, arguments.output / "results.json", conditions)
-    chart(measurements, arguments.output / "results.png")
+    measurements: Measurements = {}
+    text = ""
+    for backend in backends:
+        _run(arguments, backend, measurements)
+        text = _write(measurements, conditions, arguments.output)  # what comes next may fail
     print(text)
     print(f"written to {arguments.output}/results.md, results.json and results.png")
 
