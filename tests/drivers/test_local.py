@@ -197,6 +197,7 @@ async def test_a_cancelled_copy_stops_and_leaves_the_old_object(
     task = asyncio.ensure_future(store.copy("b", "source", "b", "k"))
     await asyncio.to_thread(copying.wait, 30)
     task.cancel()
+    await asyncio.sleep(0.01)  # the task has heard of it
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -220,6 +221,7 @@ async def test_a_cancelled_beginning_of_an_upload_leaves_none(
     task = asyncio.ensure_future(store.initiate_multipart("b", "k"))
     await asyncio.to_thread(renamed.wait, 30)
     task.cancel()
+    await asyncio.sleep(0.01)  # the task has heard of it
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,8 @@ async def test_opening_leaves_no_connection_and_nothing_on_the_disk(
 async def test_a_put_that_is_cancelled_while_it_connects_anew_leaves_nothing(
     server: ServerName, root: Path, network: FaultProxy, kind: str
 ) -> None:
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
     async with opened(server, root, port=network.port, idle_timeout=0.3, clean=False) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "key", b"old", metadata={"a": "b"})
@@ -61,6 +65,8 @@ async def test_a_put_that_is_cancelled_while_it_connects_anew_leaves_nothing(
             assert residue_of(root) == []
 
         await cancel_everywhere(put, Delivery.PENDING, prepare=nothing, check=check)
+    gc.collect()
+    assert unheard == []
 
 
 async def test_one_who_waits_for_the_connection_does_not_take_it_from_the_others(

@@ -224,6 +224,8 @@ class SFTPObjects(Objects):
         except BaseException:
             if sidecar is not None:
                 await asyncio.wait({sidecar})
+                if not sidecar.cancelled():
+                    sidecar.exception()  # it is retrieved: what came first is what the caller is told
                 if not commit.may_be_done:
                     await self._drop_quietly(bucket, key, status)
             raise
