@@ -114,7 +114,9 @@ def _run_rounds(arguments: argparse.Namespace, backend: str, name: str, measurem
     """Measure one workload; rounds are interleaved, so that a machine that slows down slows all clients alike."""
     fsync, scale = arguments.fsync, arguments.scale
     workload = workloads_on(backend)[name].scaled(scale)
-    clients = [client for client in _clients(arguments) if has_client(client, backend, fsync=fsync)]
+    clients = [
+        client for client in _clients(arguments) if has_client(client, backend, fsync=fsync, streams=workload.streams)
+    ]
     with places(backend, workload, fsync=fsync, directory=arguments.directory) as place_for:
         for number in range(arguments.rounds):
             for client in clients:

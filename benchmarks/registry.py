@@ -52,10 +52,15 @@ _REMOTE_CLIENTS: Final = [name for remote in REMOTES.values() for name in remote
 PEERS: Final = tuple(name for name in dict.fromkeys([*_CLIENTS, *_S3_CLIENTS, *_REMOTE_CLIENTS]) if name != "trove")
 
 
-def has_client(name: str, backend: str, *, fsync: bool) -> bool:
-    """Tell whether a client has the backend, and can sync to the disk if it is to."""
+def has_client(name: str, backend: str, *, fsync: bool, streams: bool = True) -> bool:
+    """Tell whether a client has the backend, and can sync to the disk if it is to.
+
+    Args:
+        name, backend, fsync: which client, where, and whether it has to sync.
+        streams: whether a stream is what is measured.
+    """
     if backend in REMOTES:
-        return name in REMOTES[backend].clients
+        return name in REMOTES[backend].clients and (streams or name not in REMOTES[backend].programs)
     if backend in S3_SERVERS:
         return name in _S3_CLIENTS
     if (name == "aiofiles" and backend == "memory") or (fsync and name not in ("trove", "aiofiles")):

@@ -40,11 +40,13 @@ class Remote:
         server: its name in `tests.servers`.
         dsn: makes the DSN of what `tests.servers` says of the server.
         clients: by name; this library's is ``trove``.
+        programs: those of them that are a process for each call, and are measured on streams alone.
     """
 
     server: str
     dsn: Callable[[Any], str]
     clients: dict[str, Callable[[Place], Client]]
+    programs: frozenset[str] = frozenset()
 
     def account(self) -> Account:
         """Return a bucket that is yet to be made."""

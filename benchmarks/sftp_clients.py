@@ -214,5 +214,6 @@ SFTP: Final = Remote(
         "asyncssh": AsyncSSHClient,
         "openssh": OpenSSHClient,
     },
+    frozenset({"openssh"}),
 )
 """SFTP on OpenSSH's server: a line of `benchmarks.registry.REMOTES`."""
