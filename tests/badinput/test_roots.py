@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 import trove_async as trove
 from tests.badinput.mounted import CHECKS
+from tests.badinput.namespace import run_in_namespace
 from trove_async.errors import BackendError, BucketNotFoundError, RootNotFoundError
 
 pytestmark = pytest.mark.asyncio
 
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.mark.parametrize("check", CHECKS)
 async def test_a_file_system_that_refuses(tmp_path: Path, check: str) -> None:
-    """Run in a mount namespace: root's own, or one that this user may make."""
-    namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
-    process = await asyncio.create_subprocess_exec(
-        *namespace, sys.executable, "-m", "tests.badinput.mounted", check, tmp_path,
-        cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(60):
-            out, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    said = out.decode()
-    if "unshare: " in said or "permission denied" in said:
-        pytest.fail(
-            "this test mounts a small tmpfs in a namespace of its own: run it as root, or allow it to users "
-            f"(sysctl kernel.unprivileged_userns_clone=1)\n{said}"
-        )
-    assert process.returncode == 0, said
+    await run_in_namespace("tests.badinput.mounted", check, tmp_path)
 
 
 async def test_a_root_that_is_missing(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import asyncssh
 import pytest
 
 import trove_async as trove
+from tests.badinput.namespace import run_in_namespace
 from tests.servers import running
 from tests.sftp.stores import dsn_of, opened, scratch_root
 from trove_async.body import Body
@@ -277,3 +278,9 @@ async def test_what_sftp_cannot_do_is_refused(name: str) -> None:
             await store.create_bucket("bucket")
             with pytest.raises(trove.UnsupportedError):
                 await VERSIONS[name](store)
+
+
+async def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    await run_in_namespace("tests.sftp.mounted", root, TROVE_SERVERS=str(tmp_path / "servers"))

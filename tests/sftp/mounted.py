@@ -1,0 +1,58 @@
+"""What a server whose disk is full does: ``python -m tests.sftp.mounted FOLDER``.
+
+Run in a mount namespace, which the mount vanishes with when the process ends, and with ``TROVE_SERVERS`` set to a
+folder of its own, so that the server is one that sees the mount.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import trove_async as trove
+from tests.badinput.mounted import chunks, fill, mount
+from tests.sftp.stores import opened
+from trove_async.errors import StorageFullError
+
+KEPT = b"kept" * 1000
+
+WRITES: dict[str, Callable[[trove.Trove], Awaitable[object]]] = {
+    "put": lambda t: t.put("b", "folder/kept", b"x" * 3_000_000),
+    "put new": lambda t: t.put("b", "new/folder/key", b"x" * 3_000_000, metadata={"a": "b"}),
+    "put a stream": lambda t: t.put("b", "folder/kept", chunks(3_000_000)),
+}
+
+
+async def assert_kept(store: trove.Trove, root: Path) -> None:
+    """Fail unless the old object is there, whole, and nothing else is."""
+    assert await store.read("b", "folder/kept") == KEPT
+    assert [info.key async for info in store.list("b")] == ["folder/kept"]
+    assert [path.name for path in (root / "b").iterdir()] == ["folder"]
+
+
+async def full(root: Path) -> None:
+    """Writes are refused with the reason, what there is stays, and all is well once there is space again."""
+    mount(root, "size=2m")
+    async with opened("sshd", root) as store:
+        await store.create_bucket("b")
+        await store.put("b", "folder/kept", KEPT)
+        for write in WRITES.values():
+            with pytest.raises(StorageFullError, match="free some space"):
+                await write(store)
+            await assert_kept(store, root)
+        fill(root / "filler")
+        for write in WRITES.values():
+            with pytest.raises(StorageFullError):
+                await write(store)
+            await assert_kept(store, root)
+        (root / "filler").unlink()
+        await store.put("b", "folder/kept", b"new")
+        assert await store.read("b", "folder/kept") == b"new"
+
+
+if __name__ == "__main__":
+    asyncio.run(full(Path(sys.argv[1])))
