@@ -10,6 +10,7 @@ import pytest
 
 import trove_async as trove
 from tests.sftp.stores import ServerName, opened, remote
+from trove_async.drivers.sftp.errors import DisconnectedError
 from trove_async.testing.proxy import FaultProxy
 from trove_async.types import LifecycleReport
 
@@ -20,13 +21,14 @@ KEYS = ["key", "folder/key", "folder/key/below"]
 
 
 def before(store: trove.Trove, name: str, act: Callable[[], Awaitable[object]]) -> None:
-    """Have something done right before the store's file system does a step for the first time."""
+    """Have something done right before the store's file system does a step for the first time, apart from locks."""
     fs = remote(store)._fs
     step = getattr(fs, name)
 
     async def do(*arguments: str) -> object:
-        setattr(fs, name, step)
-        await act()
+        if "/.trove/locks/" not in arguments[-1]:
+            setattr(fs, name, step)
+            await act()
         return await step(*arguments)
 
     setattr(fs, name, do)
@@ -73,6 +75,39 @@ async def test_the_newest_of_two_that_are_put_meanwhile_stays(server: ServerName
         assert await expire(store) == LifecycleReport()
         async with store.get("bucket", "key") as reader:
             assert (await reader.read(), reader.info.metadata) == (b"newest", {"name": "newest"})
+
+
+async def test_what_is_put_meanwhile_keeps_its_metadata_when_the_answer_to_its_return_is_lost(
+    server: ServerName, root: Path
+) -> None:
+    async with opened(server, root) as store, opened(server, root, clean=False) as other:
+        await make_bucket(store)
+        await store.put("bucket", "key", b"old")
+        fs = remote(store)._fs
+        link = fs.link
+
+        async def unanswered(source: str, target: str) -> None:
+            await link(source, target)
+            if "/.trove/locks/" not in target:
+                fs.link = link  # type: ignore[method-assign]
+                raise DisconnectedError("the answer was lost")
+
+        before(store, "rename", lambda: other.put("bucket", "key", b"new", metadata={"name": "new"}))
+        fs.link = unanswered  # type: ignore[method-assign]
+        assert await expire(store) == LifecycleReport()
+        async with store.get("bucket", "key") as reader:
+            assert (await reader.read(), reader.info.metadata) == (b"new", {"name": "new"})
+
+
+async def test_the_directory_beside_which_an_object_lay_goes_with_it(server: ServerName, root: Path) -> None:
+    async with opened(server, root) as store:
+        await make_bucket(store)
+        await store.put("bucket", "a/b", b"old")
+        await store.put("bucket", "a", b"old")
+        await store.delete("bucket", "a/b")
+        assert sorted(path.name for path in (root / "bucket").iterdir()) == ["a", "a%F"]
+        assert await expire(store) == LifecycleReport(expired=1)
+    assert list((root / "bucket").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["rename", "link", "unlink"])

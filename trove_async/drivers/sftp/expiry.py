@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 from trove_async.driver.conditions import check_write
+from trove_async.drivers.sftp.objects import SFTPObjects, is_same
 from trove_async.drivers.sftp.protocol import FileStatus, Kind
 from trove_async.drivers.sftp.requests import path_bytes
 from trove_async.errors import BackendError, ObjectNotFoundError
 from trove_async.tree.attributes import etag_of
-
-if TYPE_CHECKING:
-    from trove_async.drivers.sftp.objects import SFTPObjects
 
 __all__ = ["Expiry"]
 
@@ -37,7 +35,6 @@ class Expiry:
         self._key = key
         self._if_match = if_match
         self._aside = self._fs.temporary()
-        self._replaced = False
 
     async def remove(self, checkpoint: Callable[[], None]) -> None:
         """Do it; after a lost connection it goes on where it was.
@@ -49,11 +46,13 @@ class Expiry:
         objects, bucket, key = self._objects, self._bucket, self._key
         async with objects.writers.hold((bucket, key)), objects.structure(bucket):
             path, moved = await self._move(checkpoint)
-            if etag_of(moved) == self._if_match or await self._is_replaced(path):
+            if etag_of(moved) == self._if_match or not await self._return(path, moved):
                 await objects.sidecars.drop(bucket, key, moved)
             await self._fs.unlink(self._aside)
         check_write(etag_of(moved), self._if_match, None)
-        await objects.tidy(bucket, path.rpartition("/")[0])
+        directory = objects.left_by(bucket, path)
+        if directory is not None:
+            await objects.tidy(bucket, directory)
 
     async def _move(self, checkpoint: Callable[[], None]) -> tuple[str, FileStatus]:
         path, status = await self._objects.place_again(self._bucket, self._key)
@@ -69,19 +68,18 @@ class Expiry:
             raise BackendError("our temporary file is gone from .trove/tmp")
         return path, moved
 
-    async def _is_replaced(self, path: str) -> bool:
-        """Give the file its place again, unless there is another; tell whether there is."""
-        await self._objects.put_in_place(self._bucket, self._key, self._return, path, replace=False)
-        return self._replaced
+    async def _return(self, path: str, moved: FileStatus) -> bool:
+        """Give the file its place again, unless there is another; tell whether it has it."""
+        path = await self._objects.put_in_place(self._bucket, self._key, self._publish, path, replace=False)
+        there = await self._fs.lstat(path)
+        return there is not None and is_same(there, moved)
 
-    async def _return(self, path: str, *, replace: bool) -> None:
+    async def _publish(self, path: str, *, replace: bool) -> None:
         source, target = path_bytes(self._aside), path_bytes(path)
-        try:
+        with suppress(FileExistsError):  # another, or this very file by an attempt whose answer was lost
             if self._fs.has_links:
                 await self._fs.link(self._aside, path)
             else:
                 # It is an error if there is a file of the new name
                 # (https://datatracker.ietf.org/doc/html/draft-ietf-secsh-filexfer-02#section-6.5).
                 await self._fs.exclusively(path, lambda: self._fs.ask(Kind.RENAME, source, target))
-        except FileExistsError:
-            self._replaced = True

@@ -316,9 +316,10 @@ class SFTPObjects(Objects):
                 found = None if place.status is None else (place.path, place.status)
                 if found is not None:
                     await self._unlink(bucket, key, *found)
-        if found is None:
-            return None
-        path = found[0]
+        return None if found is None else self.left_by(bucket, found[0])
+
+    def left_by(self, bucket: str, path: str) -> str | None:
+        """Return the directory that may go now that a file has: its own, or the one that it lay beside as ``a%F``."""
         if path.endswith(FILE):
             return path.removesuffix(FILE)
         parent = path.rpartition("/")[0]
