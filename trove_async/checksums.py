@@ -9,13 +9,16 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
+from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.errors import ChecksumError, InvalidArgumentError, MissingDependencyError
 
 __all__ = ["ALGORITHMS", "Checksum", "Hasher", "digest", "new_hasher", "update", "verify"]
 
 _ON_LOOP: Final = 256 * 1024  # what is read in less than half a millisecond
+
+R = TypeVar("R")
 
 
 class Hasher(Protocol):
@@ -129,10 +132,22 @@ def _forget_threads() -> None:
 os.register_at_fork(after_in_child=_forget_threads)
 
 
+async def _in_thread(function: Callable[..., R], *arguments: Any) -> R:
+    """Run what hashes in a thread; when cancelled, leave the bytes alone before that is raised."""
+    job = _threads.submit(function, *arguments)
+    result = asyncio.wrap_future(job)
+    try:
+        return await asyncio.shield(result)
+    except asyncio.CancelledError:
+        if not job.cancel():
+            await finish(asyncio.wait({result}), timeout=CLEANUP_TIMEOUT, leftover="a checksum, which goes on")
+        raise
+
+
 async def update(hasher: Hasher, data: bytes | bytearray | memoryview) -> None:
     """Take in more bytes, in a thread if they are many, so that they do not hold up the loop."""
     if len(data) > _ON_LOOP:
-        await asyncio.get_running_loop().run_in_executor(_threads, hasher.update, data)
+        await _in_thread(hasher.update, data)
     else:
         hasher.update(data)
 
@@ -145,7 +160,7 @@ async def digest(algorithm: str, chunks: Sequence[bytes | bytearray | memoryview
         chunks: the bytes.
     """
     if sum(map(len, chunks)) > _ON_LOOP:
-        return await asyncio.get_running_loop().run_in_executor(_threads, _digest, algorithm, chunks)
+        return await _in_thread(_digest, algorithm, chunks)
     return _digest(algorithm, chunks)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
 import zlib
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trove_async import checksums
 from trove_async.checksums import ALGORITHMS, Checksum, new_hasher, verify
 from trove_async.errors import ChecksumError, InvalidArgumentError, MissingDependencyError
 
@@ -75,3 +77,14 @@ def test_crc32c_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
     with pytest.raises(MissingDependencyError, match=r"trove-async\[checksums\]"):
         new_hasher("crc32c")
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_digest_has_let_go_of_the_bytes() -> None:
+    data = bytearray(128 * 1024 * 1024)
+    task = asyncio.create_task(checksums.digest("sha256", [data]))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    data.clear()  # BufferError while anybody reads it
