@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 import trove_async as trove
-from tests.badinput.mounted import chunks, fill, mount
+from tests.badinput.mounted import KEPT, Write, fill, mount
+from tests.badinput.mounted import WRITES as LOCAL_WRITES
 from tests.sftp.stores import opened
 from trove_async.errors import StorageFullError
 
-KEPT = b"kept" * 1000
-
-WRITES: dict[str, Callable[[trove.Trove], Awaitable[object]]] = {
-    "put": lambda t: t.put("b", "folder/kept", b"x" * 3_000_000),
-    "put new": lambda t: t.put("b", "new/folder/key", b"x" * 3_000_000, metadata={"a": "b"}),
-    "put a stream": lambda t: t.put("b", "folder/kept", chunks(3_000_000)),
-}
+# Those of the local disk's check that need space in any case, and one more file for the metadata.
+WRITES: list[Write] = [
+    *(LOCAL_WRITES[name] for name in ("put", "put new", "put a stream")),
+    lambda t: t.put("b", "new/folder/key", b"x" * 3_000_000, metadata={"a": "b"}),
+]
 
 
 async def assert_kept(store: trove.Trove, root: Path) -> None:
@@ -40,12 +38,12 @@ async def full(root: Path) -> None:
     async with opened("sshd", root) as store:
         await store.create_bucket("b")
         await store.put("b", "folder/kept", KEPT)
-        for write in WRITES.values():
+        for write in WRITES:
             with pytest.raises(StorageFullError, match="free some space"):
                 await write(store)
             await assert_kept(store, root)
         fill(root / "filler")
-        for write in WRITES.values():
+        for write in WRITES:
             with pytest.raises(StorageFullError):
                 await write(store)
             await assert_kept(store, root)

@@ -450,7 +450,6 @@ class _Receiver:
                 finally:
                     await self._hand_back()
         except Exception as error:  # noqa: BLE001 - it is raised to the consumers
-            self.ended = True
             self.fail(error if isinstance(error, TroveError) else self.queue.error_of(error))
         finally:
             self.ended = True

@@ -125,25 +125,22 @@ class Context:
         try:
             buckets, self._buckets = self._buckets, []
             if buckets:
-                store = await self._store_to_tidy()
-                for bucket in buckets:
-                    await self._remove_bucket(store, bucket)
+                try:
+                    await self._remove(buckets, self._driver)
+                except ClosedError:  # the check has closed it; to open another takes time
+                    await self._remove(buckets, await self.harness.driver())
         finally:
             await self._exits.aclose()
 
-    async def _store_to_tidy(self) -> Trove:
-        """Return a store over the check's own driver, unless the check has closed that: another takes time to open."""
-        store = await self.wrap(self._driver)
-        try:
-            await store.list_buckets()
-        except ClosedError:
-            return await self.wrap(await self.harness.driver())
-        return store
+    async def _remove(self, buckets: Sequence[str], driver: Driver) -> None:
+        """Delete buckets with all that they hold; one that the check has deleted is fine."""
+        store = await self.wrap(driver)
+        there = {found.name for found in await store.list_buckets()}
+        for bucket in buckets:
+            if bucket in there:
+                await self._empty_and_delete(store, bucket)
 
-    async def _remove_bucket(self, store: Trove, bucket: str) -> None:
-        """Delete a bucket with all that it holds; one that the check has deleted is fine."""
-        if bucket not in [found.name for found in await store.list_buckets()]:
-            return
+    async def _empty_and_delete(self, store: Trove, bucket: str) -> None:
         if store.supports(MultipartDriver):
             for upload in await store.list_multipart_uploads(bucket):
                 await store.abort_multipart(bucket, upload.key, upload.upload_id)
