@@ -9,13 +9,13 @@ import pytest
 
 import trove_async as trove
 from tests.azure.stores import PART, busy, driver_of, opened, pattern, through
+from tests.breaks import BREAKS, a_break, idle_timeout
 from trove_async.testing.answers import Answer, AnsweringProxy
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 MIB = 1024 * 1024
-BREAKS = ["reset", "cut", "stall"]
 WHEN_READ = [0, 9, 600, 70_000, MIB]
 """Bytes of the answer: none, a part of the head, some of the body, and much of it."""
 
@@ -26,8 +26,8 @@ async def test_a_get_goes_on_where_it_broke(bucket: str, network: FaultProxy, ki
     data = pattern(2 * MIB)
     async with opened() as direct:
         await direct.put(bucket, "key", data)
-    async with opened(through(network), idle_timeout=0.5) as store:
-        network.inject(ConnectionFault(**{f"{kind}_down_after": after}))  # type: ignore[arg-type]
+    async with opened(through(network), idle_timeout=idle_timeout(kind)) as store:
+        network.inject(a_break(kind, "down", after))
         assert await store.read(bucket, "key") == data
         assert busy(store) == 0
     assert [strike.kind for strike in network.strikes] == [kind]
@@ -76,8 +76,8 @@ async def test_a_get_that_breaks_without_progress_is_given_up(bucket: str, netwo
 async def test_a_put_is_sent_again(bucket: str, network: FaultProxy, kind: str, direction: str, size: int) -> None:
     data = pattern(size)
     after = 700 if direction == "up" else 0
-    async with opened(through(network), idle_timeout=0.5) as store:
-        network.inject(ConnectionFault(**{f"{kind}_{direction}_after": after}))  # type: ignore[arg-type]
+    async with opened(through(network), idle_timeout=idle_timeout(kind)) as store:
+        network.inject(a_break(kind, direction, after))
         info = await store.put(bucket, "key", data)
         assert (await store.head(bucket, "key")).etag == info.etag
         assert await store.read(bucket, "key") == data

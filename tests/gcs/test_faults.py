@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import trove_async as trove
+from tests.breaks import BREAKS, IDLE_TIMEOUT, a_break, idle_timeout
 from tests.gcs.stores import PART, busy, opened, pattern
 from trove_async.testing.answers import Answer, AnsweringProxy
 from trove_async.testing.gcs import GCSServer
@@ -16,7 +17,6 @@ from trove_async.testing.proxy import ConnectionFault, FaultProxy
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 MIB = 1024 * 1024
-BREAKS = ["reset", "cut", "stall"]
 WHEN_READ = [0, 9, 600, 70_000, 1_500_000, 3 * MIB]
 """Bytes of the answer: none, a part of the head, some of the body, and nearly all of it."""
 
@@ -34,8 +34,8 @@ async def test_a_get_goes_on_where_it_broke(
     data = pattern(3 * MIB)
     async with opened(server) as direct:
         await direct.put(bucket, "key", data)
-    async with opened(server, network.url(), idle_timeout=0.3) as store:
-        network.inject(ConnectionFault(**{f"{kind}_down_after": after}))  # type: ignore[arg-type]
+    async with opened(server, network.url(), idle_timeout=idle_timeout(kind)) as store:
+        network.inject(a_break(kind, "down", after))
         assert await store.read(bucket, "key") == data
     assert [strike.kind for strike in network.strikes] == [kind]
     assert network.accepted == 2
@@ -155,8 +155,8 @@ async def test_a_server_that_resumes_at_another_place(server: GCSServer, bucket:
 @pytest.mark.parametrize("kind", BREAKS)
 async def test_a_put_is_sent_again(server: GCSServer, bucket: str, network: FaultProxy, kind: str, after: int) -> None:
     data = pattern(300_000)
-    network.inject(ConnectionFault(**{f"{kind}_up_after": after}))  # type: ignore[arg-type]
-    async with opened(server, network.url(), idle_timeout=0.3, part_size=MIB) as store:
+    network.inject(a_break(kind, "up", after))
+    async with opened(server, network.url(), idle_timeout=idle_timeout(kind), part_size=MIB) as store:
         info = await store.put(bucket, "key", data)
         assert lines(network) == ["PUT", "PUT"]
         assert (await store.head(bucket, "key")).etag == info.etag
@@ -167,8 +167,8 @@ async def test_a_put_is_sent_again(server: GCSServer, bucket: str, network: Faul
 async def test_a_put_whose_answer_was_lost_is_sent_again(
     server: GCSServer, bucket: str, network: FaultProxy, kind: str
 ) -> None:
-    network.inject(ConnectionFault(**{f"{kind}_down_after": 0}))  # type: ignore[arg-type]
-    async with opened(server, network.url(), idle_timeout=0.3) as store:
+    network.inject(a_break(kind, "down", 0))
+    async with opened(server, network.url(), idle_timeout=idle_timeout(kind)) as store:
         info = await store.put(bucket, "key", b"data")
         assert lines(network) == ["PUT", "PUT"]
         assert (await store.head(bucket, "key")).etag == info.etag
@@ -246,7 +246,7 @@ async def test_an_upload_through_faults_reads_its_source_once(
     chunks = [data[start : start + 50_000] for start in range(0, len(data), 50_000)]
     source = Once(chunks)
     network.script([None, *UPLOAD_FAULTS])
-    async with opened(server, network.url(), idle_timeout=0.4, part_concurrency=3, uploads=uploads) as store:
+    async with opened(server, network.url(), idle_timeout=IDLE_TIMEOUT, part_concurrency=3, uploads=uploads) as store:
         info = await store.put(bucket, "key", source, size=len(data) if known else None)
         assert source.pulled == list(range(len(chunks)))
         assert info.size == len(data)
@@ -285,8 +285,8 @@ async def test_a_put_cancelled_on_a_stalled_connection_leaves_no_upload(
 async def test_a_slow_transfer_outlives_every_timeout(server: GCSServer, bucket: str, network: FaultProxy) -> None:
     """Timeouts are for progress: what takes three times as long, at this rate, goes on to its end at the first try."""
     data = pattern(6 * PART)
-    network.inject(ConnectionFault(rate=2 * MIB), times=None)
-    async with opened(server, network.url(), idle_timeout=0.25, attempts=1, part_concurrency=1) as store:
+    network.inject(ConnectionFault(rate=MIB / 2), times=None)
+    async with opened(server, network.url(), idle_timeout=1.0, attempts=1, part_concurrency=1) as store:
         await store.put(bucket, "key", data)
         assert await store.read(bucket, "key") == data
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import trove_async as trove
+from tests.breaks import BREAKS, IDLE_TIMEOUT, a_break, idle_timeout
 from tests.s3.stores import PART, ServerName, busy, opened, pattern
 from trove_async.testing.answers import Answer, AnsweringProxy, s3_error
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
@@ -25,7 +26,6 @@ def lines(proxy: FaultProxy) -> list[str]:
 # Connections that break
 
 
-BREAKS = ["reset", "cut", "stall"]
 WHEN_READ = [0, 9, 600, 70_000, 1_500_000, 3 * MIB]
 """Bytes of the answer: none, a part of the head, some of the body, and nearly all of it."""
 
@@ -38,8 +38,8 @@ async def test_a_get_goes_on_where_it_broke(
     data = pattern(3 * MIB)
     async with opened(server) as direct:
         await direct.put(bucket, "key", data)
-    async with opened(server, network.url(), idle_timeout=0.3) as store:
-        fault = ConnectionFault(**{f"{kind}_down_after": after})  # type: ignore[arg-type]
+    async with opened(server, network.url(), idle_timeout=idle_timeout(kind)) as store:
+        fault = a_break(kind, "down", after)
         network.inject(fault)
         assert await store.read(bucket, "key") == data
         assert busy(store) == 0
@@ -149,9 +149,9 @@ async def test_a_server_that_resumes_at_another_place(server: ServerName, bucket
 @pytest.mark.parametrize("kind", BREAKS)
 async def test_a_put_is_sent_again(server: ServerName, bucket: str, network: FaultProxy, kind: str, after: int) -> None:
     data = pattern(300_000)
-    fault = ConnectionFault(**{f"{kind}_up_after": after})  # type: ignore[arg-type]
+    fault = a_break(kind, "up", after)
     network.inject(fault)
-    async with opened(server, network.url(), idle_timeout=0.3, part_size=MIB) as store:
+    async with opened(server, network.url(), idle_timeout=idle_timeout(kind), part_size=MIB) as store:
         info = await store.put(bucket, "key", data)
         assert lines(network) == ["PUT", "PUT"]
         assert busy(store) == 0
@@ -163,8 +163,8 @@ async def test_a_put_is_sent_again(server: ServerName, bucket: str, network: Fau
 async def test_a_put_whose_answer_was_lost_is_sent_again(
     server: ServerName, bucket: str, network: FaultProxy, kind: str
 ) -> None:
-    network.inject(ConnectionFault(**{f"{kind}_down_after": 0}))  # type: ignore[arg-type]
-    async with opened(server, network.url(), idle_timeout=0.3) as store:
+    network.inject(a_break(kind, "down", 0))
+    async with opened(server, network.url(), idle_timeout=idle_timeout(kind)) as store:
         await store.put(bucket, "key", b"data")
         assert lines(network) == ["PUT", "PUT"]
         assert await store.read(bucket, "key") == b"data"
@@ -254,7 +254,7 @@ async def test_an_upload_through_faults_reads_its_source_once(
     chunks = [data[start : start + 50_000] for start in range(0, len(data), 50_000)]
     source = Once(chunks)
     network.script([None, *UPLOAD_FAULTS])
-    async with opened(server, network.url(), idle_timeout=0.4, part_concurrency=3) as store:
+    async with opened(server, network.url(), idle_timeout=IDLE_TIMEOUT, part_concurrency=3) as store:
         info = await store.put(bucket, "key", source, size=len(data) if known else None)
         assert source.pulled == list(range(len(chunks)))
         assert info.size == len(data)

@@ -250,7 +250,7 @@ async def test_one_connection_for_all_who_wait(server: ServerName, root: Path, n
 
 
 async def test_a_silent_server_times_out(server: ServerName, root: Path, network: FaultProxy) -> None:
-    async with opened(server, root, port=network.port, idle_timeout=0.2, attempts=1) as store:
+    async with opened(server, root, port=network.port, idle_timeout=1.0, attempts=1) as store:
         await store.create_bucket("bucket")
         network.inject_open(ConnectionFault(stall_down_after=0))
         with pytest.raises(trove.OperationTimeoutError):
@@ -260,7 +260,7 @@ async def test_a_silent_server_times_out(server: ServerName, root: Path, network
 
 
 async def test_keep_alive_notices_a_dead_connection(server: ServerName, root: Path, network: FaultProxy) -> None:
-    async with opened(server, root, port=network.port, keepalive=0.1) as store:
+    async with opened(server, root, port=network.port, keepalive=0.5) as store:
         await store.create_bucket("bucket")
         network.inject_open(ConnectionFault(stall_down_after=0))
         await network.until(lambda proxy: proxy.open == 0)

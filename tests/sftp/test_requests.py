@@ -174,7 +174,7 @@ async def test_handles_are_bounded(server: ServerName, root: Path, store: trove.
 
 
 async def test_the_wait_for_a_handle_is_bounded(server: ServerName, root: Path, store: trove.Trove) -> None:
-    async with opened(server, root, handles=4, idle_timeout=0.2, clean=False) as bounded:
+    async with opened(server, root, handles=4, idle_timeout=1.0, clean=False) as bounded:
         await bounded.put("bucket", "key", pattern(1_000_000))
         readers = [await bounded.get("bucket", "key") for _ in range(3)]
         with pytest.raises(trove.OperationTimeoutError, match="handles"):

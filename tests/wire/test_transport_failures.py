@@ -80,11 +80,11 @@ async def test_slow_progress_is_progress() -> None:
         await peer.request()
         for byte in ok(bytes(10)):
             await peer.send(bytes([byte]))
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.03)
         await peer.gone()
 
     # The answer as a whole takes longer than the timeout, each byte much less.
-    async with serving(script) as server, transporting(idle_timeout=0.15) as transport:
+    async with serving(script) as server, transporting(idle_timeout=1.0) as transport:
         assert (await get(transport, server.origin)).content == bytes(10)
 
 
