@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import trove_async as trove
+from tests.payload import pattern
 from tests.servers import running
 from trove_async.drivers.azure.driver import AzureDriver
 from trove_async.testing.answers import Answer
@@ -107,8 +108,3 @@ async def tier_of(store: trove.Trove, bucket: str, key: str) -> str | None:
     """Return an object's tier; of a copy the server says that it is inferred, also if it was asked for."""
     response = await driver_of(store)._client.request("HEAD", bucket, key)
     return response.headers.get("x-ms-access-tier")
-
-
-def pattern(size: int) -> bytes:
-    """Return bytes of which no piece is found at another place."""
-    return b"".join(number.to_bytes(4, "big") for number in range(-(-size // 4)))[:size]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
@@ -14,7 +13,6 @@ from tests.gcs.stores import MIN_PART, opened
 from trove_async.testing.answers import AnsweringProxy
 from trove_async.testing.gcs import GCSServer
 from trove_async.testing.proxy import FaultProxy
-from trove_async.wire import client as client_module
 
 _VARIABLES = (
     "CLOUDSDK_CONFIG",
@@ -65,15 +63,3 @@ async def network(server: GCSServer) -> AsyncIterator[FaultProxy]:
 async def service(server: GCSServer) -> AsyncIterator[AnsweringProxy]:
     async with AnsweringProxy(server.host, server.port) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Have no attempt wait, and keep what each would have waited."""
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep))
-    return waited

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trove_async as trove
+from tests.payload import pattern
 from trove_async.drivers.gcs.driver import GCSDriver
 from trove_async.drivers.gcs.settings import CHUNK
 from trove_async.testing.answers import Answer
@@ -48,11 +49,6 @@ async def opened(server: GCSServer, endpoint: str | None = None, **settings: Any
     async with trove.open(f"gcs://{server.project}/", **given) as store:
         yield store
         assert busy(store) == 0
-
-
-def pattern(size: int) -> bytes:
-    """Return bytes of which no piece is found at another place."""
-    return b"".join(number.to_bytes(4, "big") for number in range(-(-size // 4)))[:size]
 
 
 def json_error(status: int, reason: str, message: str = "as told", headers: dict[str, str] | None = None) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
@@ -11,7 +10,6 @@ import pytest_asyncio
 from tests.s3.stores import ServerName, address, scratch
 from trove_async.testing.answers import AnsweringProxy
 from trove_async.testing.proxy import FaultProxy
-from trove_async.wire import client as client_module
 
 
 @pytest.fixture(params=["ceph", "moto"])
@@ -35,15 +33,3 @@ async def network(server: ServerName) -> AsyncIterator[FaultProxy]:
 async def service(server: ServerName) -> AsyncIterator[AnsweringProxy]:
     async with AnsweringProxy(*address(server)) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Have no attempt wait, and keep what each would have waited."""
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep))
-    return waited

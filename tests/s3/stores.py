@@ -9,6 +9,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import trove_async as trove
+from tests.payload import pattern
 from tests.servers import running
 from tests.servers.server import SMALLEST_PART
 from trove_async.drivers.s3.driver import S3Driver
@@ -72,8 +73,3 @@ async def scratch(server: ServerName) -> AsyncIterator[str]:
                 await store.abort_multipart(name, upload.key, upload.upload_id)
             await store.delete_many(name, [found.key async for found in store.list(name)])
             await store.delete_bucket(name)
-
-
-def pattern(size: int) -> bytes:
-    """Return bytes of which no piece is found at another place."""
-    return b"".join(number.to_bytes(4, "big") for number in range(-(-size // 4)))[:size]

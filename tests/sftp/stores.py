@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trove_async as trove
+from tests.payload import pattern
 from tests.servers import AsyncSSH, Sshd, running
 from tests.sftp.residue import residue_of
 from trove_async.drivers.sftp import SFTPDriver
@@ -77,8 +78,3 @@ async def opened(
     if clean:
         assert residue_of(root) == []
         assert os.listdir(f"{root}/.trove/tmp") == []
-
-
-def pattern(size: int) -> bytes:
-    """Return bytes of which no piece is found at another place."""
-    return b"".join(number.to_bytes(4, "big") for number in range(-(-size // 4)))[:size]

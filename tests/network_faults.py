@@ -1,0 +1,384 @@
+"""What the tests of all drivers over HTTP do to the network, and what is to come of it.
+
+A room of tests derives a class from `NetworkFaults` and one from `CreateOnlyFaults`, and has the fixtures ``target``,
+``bucket``, ``network``, ``service`` and ``delays``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import pytest
+
+import trove_async as trove
+from tests.payload import pattern
+from trove_async.testing.answers import Answer, AnsweringProxy
+from trove_async.testing.proxy import ConnectionFault, FaultProxy
+
+__all__ = ["CreateOnlyFaults", "NetworkFaults", "Once", "Target", "lines"]
+
+MIB: Final = 1024 * 1024
+BREAKS: Final = ("reset", "cut", "stall")
+IDLE_TIMEOUT: Final = 2.0
+"""Seconds after which a test gives up a connection that it made stall: more than any server takes, however busy."""
+
+WHEN_READ: Final = (0, 9, 600, 70_000, 1_500_000, 3 * MIB)
+"""Bytes of the answer: none, a part of the head, some of the body, and nearly all of it."""
+
+
+class _Opened(Protocol):
+    def __call__(
+        self, proxy: FaultProxy | AnsweringProxy | None = None, /, **settings: Any
+    ) -> AbstractAsyncContextManager[trove.Trove]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A driver before its server.
+
+    Attributes:
+        opened: opens a store, through a proxy where one is given; its connections are all free at the end.
+        part_size: bytes of the parts that such a store sends.
+        range_header: what a request for a range says, in lower case.
+        held_to: what a request says that goes on reading the object of an ETag, in lower case.
+        tells: the headers by which an answer tells an ETag.
+    """
+
+    opened: _Opened
+    part_size: int
+    range_header: str
+    held_to: Callable[[str], str]
+    tells: Callable[[str], dict[str, str]]
+
+    def broken(self, seen: bytes, size: int, etag: str) -> Answer:
+        """Return an answer to a get that ends early."""
+        return Answer(200, {"Content-Type": "x/y", **self.tells(etag)}, seen, content_length=size)
+
+
+class Once:
+    """A source that can be read once, and counts how often it was asked."""
+
+    def __init__(self, chunks: list[bytes]) -> None:
+        self.chunks = chunks
+        self.pulled: list[int] = []
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for number, chunk in enumerate(self.chunks):
+            self.pulled.append(number)
+            yield chunk
+
+
+def lines(proxy: FaultProxy) -> list[str]:
+    """Return the method of the first request of each connection."""
+    return [connection.transcript.split(b" ", 1)[0].decode() for connection in proxy.connections]
+
+
+def _break(kind: str, direction: str, after: int) -> ConnectionFault:
+    return ConnectionFault(**{f"{kind}_{direction}_after": after})  # type: ignore[arg-type]
+
+
+def _upload_faults(part_size: int) -> list[ConnectionFault]:
+    """Return what strikes one connection after the other; most let a part through, so that there is progress."""
+    later = part_size * 3 // 2
+    return [
+        ConnectionFault(reset_up_after=later),
+        ConnectionFault(reset_down_after=0),
+        ConnectionFault(cut_up_after=later),
+        ConnectionFault(stall_up_after=later),
+        ConnectionFault(stall_down_after=200),
+    ]
+
+
+def _idle_timeout(kind: str) -> float | None:
+    """Return the timeout with which a store notices a break; None for the default where it is told."""
+    return IDLE_TIMEOUT if kind == "stall" else None
+
+
+def _busy(store: trove.Trove) -> int:
+    driver: Any = store.driver
+    busy: int = driver.busy_connections
+    return busy
+
+
+async def _collect(reader: trove.ObjectReader, into: bytearray) -> None:
+    while len(into) < reader.size:
+        into += await reader.read(100_000)
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("delays")
+class NetworkFaults:
+    """Connections that break, stall and are slow."""
+
+    # Reading
+
+    @pytest.mark.parametrize("after", WHEN_READ)
+    @pytest.mark.parametrize("kind", BREAKS)
+    async def test_a_get_goes_on_where_it_broke(
+        self, target: Target, bucket: str, network: FaultProxy, kind: str, after: int
+    ) -> None:
+        data = pattern(3 * MIB)
+        async with target.opened() as direct:
+            await direct.put(bucket, "key", data)
+        async with target.opened(network, idle_timeout=_idle_timeout(kind)) as store:
+            network.inject(_break(kind, "down", after))
+            assert await store.read(bucket, "key") == data
+            assert _busy(store) == 0
+        assert [strike.kind for strike in network.strikes] == [kind]
+        assert network.accepted == 2
+        assert network.bytes_down < len(data) + 64 * 1024 + network.connections[0].bytes_down
+
+    async def test_a_get_survives_a_break_on_each_of_its_connections(
+        self, target: Target, bucket: str, network: FaultProxy
+    ) -> None:
+        data = pattern(2 * MIB)
+        async with target.opened() as direct:
+            info = await direct.put(bucket, "key", data)
+        network.inject(ConnectionFault(reset_down_after=300_000), times=None)
+        async with target.opened(network) as store:
+            assert await store.read(bucket, "key", range=(100, 1_900_000)) == data[100:1_900_100]
+        asked = [connection.transcript.decode().lower() for connection in network.connections]
+        assert all(f"{target.range_header}: bytes=" in request for request in asked)
+        assert all(target.held_to(info.etag).lower() in request for request in asked[1:])
+        assert network.accepted == 7
+
+    async def test_a_get_that_breaks_without_progress_is_given_up(
+        self, target: Target, bucket: str, network: FaultProxy
+    ) -> None:
+        async with target.opened() as direct:
+            await direct.put(bucket, "key", pattern(MIB))
+        async with target.opened(network, attempts=2) as store:
+            network.inject(ConnectionFault(reset_down_after=0), times=None)
+            with pytest.raises(trove.UnavailableError) as caught:
+                await store.read(bucket, "key")
+            assert not caught.value.ambiguous
+            assert network.accepted == 2
+            assert _busy(store) == 0
+
+    @pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "deleted"])
+    async def test_a_changed_object_is_never_spliced(
+        self, target: Target, bucket: str, network: FaultProxy, replaced: bool
+    ) -> None:
+        data = pattern(8 * MIB)
+        async with target.opened() as direct, target.opened(network) as store:
+            await direct.put(bucket, "key", data)
+            # Without it all of the body could be in the buffers of the sockets before the connection breaks.
+            network.inject(ConnectionFault(stall_down_after=MIB))
+            reader = await store.get(bucket, "key")
+            got = bytearray(await reader.read(100_000))
+            if replaced:
+                await direct.put(bucket, "key", bytes(8 * MIB))
+            else:
+                await direct.delete(bucket, "key")
+            network.break_open("reset")
+            with pytest.raises(trove.ObjectChangedError):
+                await _collect(reader, got)
+            assert data.startswith(got)
+            assert reader.closed
+            assert _busy(store) == 0
+
+    async def test_a_server_that_resumes_with_the_whole_object(
+        self, target: Target, bucket: str, service: AnsweringProxy
+    ) -> None:
+        data = pattern(400_000)
+        service.answer(target.broken(data[:150_000], len(data), "1"), method="GET")
+        service.answer(Answer(200, target.tells("1"), data), method="GET")
+        async with target.opened(service) as store:
+            assert await store.read(bucket, "key") == data
+        assert service.count("GET") == 2
+
+    @pytest.mark.parametrize("status", [200, 206])
+    async def test_a_server_that_resumes_with_another_object(
+        self, target: Target, bucket: str, service: AnsweringProxy, status: int
+    ) -> None:
+        data = pattern(400_000)
+        more = {"Content-Range": "bytes 150000-399999/400000"} if status == 206 else {}
+        rest = bytes(250_000) if status == 206 else bytes(400_000)
+        service.answer(target.broken(data[:150_000], len(data), "1"), method="GET")
+        service.answer(Answer(status, {**target.tells("2"), **more}, rest), method="GET")
+        async with target.opened(service) as store:
+            with pytest.raises(trove.ObjectChangedError):
+                await store.read(bucket, "key")
+            assert _busy(store) == 0
+
+    async def test_a_server_that_resumes_at_another_place(
+        self, target: Target, bucket: str, service: AnsweringProxy
+    ) -> None:
+        data = pattern(400_000)
+        service.answer(target.broken(data[:150_000], len(data), "1"), method="GET")
+        wrong = {**target.tells("1"), "Content-Range": "bytes 150001-399999/400000"}
+        service.answer(Answer(206, wrong, data[150_001:]), method="GET")
+        async with target.opened(service) as store:
+            with pytest.raises(trove.BackendError, match="150000"):
+                await store.read(bucket, "key")
+
+    # Writing in one request
+
+    @pytest.mark.parametrize("after", [0, 10, 5_000, 200_000])
+    @pytest.mark.parametrize("kind", BREAKS)
+    async def test_a_put_is_sent_again(
+        self, target: Target, bucket: str, network: FaultProxy, kind: str, after: int
+    ) -> None:
+        data = pattern(300_000)
+        network.inject(_break(kind, "up", after))
+        async with target.opened(network, idle_timeout=_idle_timeout(kind), part_size=MIB) as store:
+            info = await store.put(bucket, "key", data)
+            assert lines(network) == ["PUT", "PUT"]
+            assert _busy(store) == 0
+            assert (await store.head(bucket, "key")).etag == info.etag
+            assert await store.read(bucket, "key") == data
+
+    @pytest.mark.parametrize("kind", BREAKS)
+    async def test_a_put_whose_answer_was_lost_is_sent_again(
+        self, target: Target, bucket: str, network: FaultProxy, kind: str
+    ) -> None:
+        network.inject(_break(kind, "down", 0))
+        async with target.opened(network, idle_timeout=_idle_timeout(kind)) as store:
+            info = await store.put(bucket, "key", b"data")
+            assert lines(network) == ["PUT", "PUT"]
+            assert (await store.head(bucket, "key")).etag == info.etag
+            assert await store.read(bucket, "key") == b"data"
+
+    async def test_a_put_whose_every_answer_is_lost_is_ambiguous(
+        self, target: Target, bucket: str, network: FaultProxy
+    ) -> None:
+        network.inject(ConnectionFault(cut_down_after=0), times=None)
+        async with target.opened(network, attempts=3) as store:
+            with pytest.raises(trove.UnavailableError) as caught:
+                await store.put(bucket, "key", b"data")
+            assert caught.value.ambiguous
+            assert network.accepted == 3
+            assert _busy(store) == 0
+        async with target.opened() as direct:
+            assert await direct.read(bucket, "key") == b"data"
+
+    async def test_a_put_that_reached_nobody_is_not_ambiguous(
+        self, target: Target, bucket: str, network: FaultProxy
+    ) -> None:
+        async with target.opened(network, attempts=3) as store:
+            with network.unreachable(), pytest.raises(trove.UnavailableError) as caught:
+                await store.put(bucket, "key", b"data")
+            assert not caught.value.ambiguous
+            assert network.accepted == 0
+            await store.put(bucket, "key", b"data")
+
+    # Writing in parts
+
+    @pytest.fixture
+    def upload_settings(self) -> dict[str, Any]:
+        """Return settings of a store that writes in parts."""
+        return {}
+
+    @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+    async def test_an_upload_through_faults_reads_its_source_once(
+        self, target: Target, bucket: str, network: FaultProxy, known: bool, upload_settings: dict[str, Any]
+    ) -> None:
+        data = pattern(10 * target.part_size + 77)
+        chunks = [data[start : start + 50_000] for start in range(0, len(data), 50_000)]
+        source = Once(chunks)
+        network.script(_upload_faults(target.part_size))
+        async with target.opened(network, idle_timeout=IDLE_TIMEOUT, part_concurrency=3, **upload_settings) as store:
+            info = await store.put(bucket, "key", source, size=len(data) if known else None)
+            assert source.pulled == list(range(len(chunks)))
+            assert info.size == len(data)
+            assert _busy(store) == 0
+            assert await store.read(bucket, "key") == data
+        # A server that takes one request a connection never gets as far as the others strike.
+        assert {strike.kind for strike in network.strikes} >= {"reset", "stall"}
+
+    async def test_a_put_cancelled_on_a_stalled_connection_leaves_no_upload(
+        self, target: Target, bucket: str, network: FaultProxy, upload_settings: dict[str, Any]
+    ) -> None:
+        begun = asyncio.Event()
+
+        async def source() -> AsyncIterator[bytes]:
+            yield bytes(2 * target.part_size)
+            network.inject_open(ConnectionFault(stall_up_after=0))
+            network.inject(ConnectionFault(stall_up_after=0), times=None)
+            begun.set()
+            yield bytes(2 * target.part_size)
+
+        async with target.opened() as direct, target.opened(network, **upload_settings) as store:
+            await direct.put(bucket, "key", b"old")
+            putting = asyncio.create_task(store.put(bucket, "key", source()))
+            await begun.wait()
+            await network.until(lambda proxy: any(strike.kind == "stall" for strike in proxy.strikes))
+            network.clear()
+            putting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await putting
+            assert _busy(store) == 0
+            assert await direct.list_multipart_uploads(bucket) == []
+            assert await direct.read(bucket, "key") == b"old"
+
+    # Timeouts
+
+    async def test_a_slow_transfer_outlives_every_timeout(
+        self, target: Target, bucket: str, network: FaultProxy
+    ) -> None:
+        """Timeouts are for progress: what takes three times as long goes on to its end at the first try."""
+        data = pattern(3 * MIB // 2)
+        network.inject(ConnectionFault(rate=MIB / 2), times=None)
+        async with target.opened(network, idle_timeout=1.0, attempts=1, part_concurrency=1) as store:
+            await store.put(bucket, "key", data)
+            assert await store.read(bucket, "key") == data
+
+    async def test_a_stalled_answer_times_out(self, target: Target, bucket: str, network: FaultProxy) -> None:
+        async with target.opened(network, idle_timeout=0.2, attempts=1) as store:
+            network.inject(ConnectionFault(stall_down_after=0))
+            with pytest.raises(trove.OperationTimeoutError) as reading:
+                await store.head(bucket, "key")
+            assert not reading.value.ambiguous
+            network.inject(ConnectionFault(stall_down_after=0))
+            with pytest.raises(trove.OperationTimeoutError) as writing:
+                await store.put(bucket, "key", b"data")
+            assert writing.value.ambiguous
+            network.inject(ConnectionFault(stall_up_after=20_000))
+            with pytest.raises(trove.OperationTimeoutError):
+                await store.put(bucket, "key", bytes(target.part_size))
+            assert network.accepted == 3
+            await network.until(lambda proxy: proxy.open == 0)
+
+    async def test_the_wait_for_a_connection_is_bounded(self, target: Target, bucket: str) -> None:
+        async with target.opened(connections=1, pool_timeout=0.1, attempts=1, part_size=8 * MIB) as store:
+            await store.put(bucket, "key", bytes(4 * MIB))
+            async with store.get(bucket, "key") as reader:
+                await reader.read(1)
+                with pytest.raises(trove.OperationTimeoutError) as caught:
+                    await store.put(bucket, "other", b"data")
+                assert not caught.value.ambiguous
+                assert _busy(store) == 1
+            await store.put(bucket, "other", b"data")
+            assert await store.read(bucket, "other") == b"data"
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("delays")
+class CreateOnlyFaults:
+    """Connections that break under a put that must not replace anything, where that is one request."""
+
+    async def test_a_create_only_put_whose_answer_was_lost_is_ambiguous(
+        self, target: Target, bucket: str, network: FaultProxy
+    ) -> None:
+        network.inject(ConnectionFault(reset_down_after=0))
+        async with target.opened(network) as store:
+            with pytest.raises(trove.ObjectAlreadyExistsError) as caught:
+                await store.put(bucket, "key", b"data", if_none_match="*")
+            assert caught.value.ambiguous
+            assert await store.read(bucket, "key") == b"data"
+            with pytest.raises(trove.ObjectAlreadyExistsError) as caught:
+                await store.put(bucket, "key", b"other", if_none_match="*")
+            assert not caught.value.ambiguous
+
+    async def test_a_create_only_put_that_did_not_arrive_is_settled(
+        self, target: Target, bucket: str, network: FaultProxy
+    ) -> None:
+        network.inject(ConnectionFault(reset_up_after=50))
+        async with target.opened(network) as store:
+            await store.put(bucket, "key", b"data", if_none_match="*")
+            assert lines(network) == ["PUT", "PUT"]
+            assert await store.read(bucket, "key") == b"data"
