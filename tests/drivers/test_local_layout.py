@@ -22,6 +22,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
     PreconditionFailedError,
 )
+from trove_async.tree.objects import Objects
 
 pytestmark = pytest.mark.asyncio
 
@@ -88,6 +89,25 @@ async def test_no_file_moves_because_of_another_key(
         await store.delete("b", key)
         assert await keys(store) == sorted(order[at + 1 :])
     assert list(bucket.iterdir()) == []
+
+
+async def test_directories_made_for_a_place_that_is_then_another_go_again(
+    store: trove.Trove, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A put of ``a/c/d`` makes ``a%D/c`` beside the file ``a``, which another process deletes at that moment."""
+    await store.put("b", "a", b"a file")
+    make_parents = Objects._make_parents
+
+    async def and_delete(self: Objects, name: str, path: str, made: list[str]) -> None:
+        await make_parents(self, name, path, made)
+        if (bucket / "a").is_file():
+            assert (bucket / "a%D" / "c").is_dir()
+            (bucket / "a").unlink()
+
+    monkeypatch.setattr(Objects, "_make_parents", and_delete)
+    await store.put("b", "a/c/d", b"data")
+    assert (bucket / "a" / "c" / "d").read_bytes() == b"data"
+    assert os.listdir(bucket) == ["a"]
 
 
 async def test_two_directories_may_stand_for_one(store: trove.Trove, bucket: Path) -> None:

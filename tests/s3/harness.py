@@ -76,8 +76,8 @@ class S3Harness(Harness):
         return (
             f"s3://{quote(access_key)}:{quote(secret_key)}@{server.region}/{bucket}"
             f"?endpoint={server.endpoint}&profile={self._server}&part_size={_PART_SIZE}&min_part_size={_PART_SIZE}"
-            # moto answers 500 to much that is only wrong, each time that it is asked.
-            f"&attempts={2 if self._server == 'moto' else 5}"
+            # moto answers 500 to much that is only wrong, each time that it is asked, and to reads that meet a write.
+            f"&attempts={4 if self._server == 'moto' else 5}"
         )
 
     def bad_dsns(self) -> Sequence[str]:

@@ -254,6 +254,7 @@ class Objects:
             replace: whether there is one.
         """
         made: list[str] = []
+        taken = ""
         try:
             for _ in range(_TRIES):
                 try:
@@ -267,14 +268,16 @@ class Objects:
                 except (IsADirectoryError, NotADirectoryError):
                     pass  # another key has taken the name meanwhile; there is another place
                 else:
+                    taken = path
                     return path
                 path, current = await self._lookup.locate(bucket, key)
                 replace = current is not None
             raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
-        except BaseException:
+        finally:
+            # Those on the way to the file stay; others were for a place that was then another.
             for directory in reversed(made):
-                await self._fs.rmdir(directory)
-            raise
+                if not taken.startswith(f"{directory}/"):
+                    await self._fs.rmdir(directory)
 
     async def _make_parents(self, bucket: str, path: str, made: list[str]) -> None:
         base = self._layout.bucket(bucket)

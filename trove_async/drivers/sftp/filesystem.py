@@ -439,11 +439,14 @@ class SFTPFileSystem(Requests, FileSystem):
             raise UnavailableError(f"the directory {path!r} could not be read; it may have changed meanwhile")
 
     async def is_empty(self, path: str) -> bool:
-        """Tell whether a directory holds nothing."""
+        """Tell whether a directory holds nothing, or comes and goes while it is looked at."""
         scan = self.scan(path)
         try:
             async for _ in scan:
                 return False
+        except UnavailableError:
+            return True
+        else:
             return True
         finally:
             await scan.aclose()
