@@ -111,15 +111,22 @@ def _is_meant(workload: str, part: str) -> bool:
 
 
 def _run_rounds(arguments: argparse.Namespace, backend: str, name: str, measurements: Measurements) -> None:
-    """Measure one workload; rounds are interleaved, so that a machine that slows down slows all clients alike."""
+    """Measure one workload.
+
+    Rounds are interleaved, so that a machine that slows down slows all clients alike, and every other one goes the
+    other way around: a server pays for memory that the next client finds ready. For the first of it nobody pays.
+    """
     fsync, scale = arguments.fsync, arguments.scale
     workload = workloads_on(backend)[name].scaled(scale)
     clients = [
         client for client in _clients(arguments) if has_client(client, backend, fsync=fsync, streams=workload.streams)
     ]
     with places(backend, workload, fsync=fsync, directory=arguments.directory) as place_for:
+        if backend in REMOTES or backend in S3_SERVERS:
+            with place_for("warm-up") as place:
+                _in_a_process(clients[0], name, place, scale)
         for number in range(arguments.rounds):
-            for client in clients:
+            for client in clients[:: -1 if number % 2 else 1]:
                 with place_for(f"{client}-{number}") as place:
                     result = _in_a_process(client, name, place, scale)
                 if result is not None:

@@ -131,9 +131,12 @@ class Connection(asyncio.Protocol):
     async def _upload(
         self, response: Response, transport: asyncio.Transport, head: bytes, body: Sequence[Chunk]
     ) -> None:
-        transport.write(head)
+        unsent = head
         for chunk in body:
             view = memoryview(chunk)
+            if unsent:
+                view = self._send_begin(transport, unsent, view)
+                unsent = b""
             for start in range(0, len(view), _WRITE_SIZE):
                 while self._write_paused and not self._answered(response):
                     await self.wait()
@@ -142,6 +145,19 @@ class Connection(asyncio.Protocol):
                     return
                 transport.write(view[start : start + _WRITE_SIZE])
         self._sent = True
+
+    def _send_begin(self, transport: asyncio.Transport, head: bytes, view: memoryview) -> memoryview:
+        """Send the head and as much of a body's first chunk as the socket takes at once; return the rest of the chunk.
+
+        asyncio would send them apart, and copy what the socket has no room for.
+        """
+        sent = 0
+        if transport.get_extra_info("ssl_object") is None and not transport.get_write_buffer_size():
+            with suppress(OSError):  # it is full, or broken, which the transport is about to find out
+                sent = self.sock.sendmsg((head, view))
+        if sent < len(head):
+            transport.write(head[sent:])
+        return view[max(0, sent - len(head)) :]
 
     @staticmethod
     def _answered(response: Response) -> bool:
