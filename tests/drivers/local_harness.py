@@ -33,7 +33,7 @@ class _Borrowed(LayerDriver):
 class LocalHarness(Harness):
     name = "local"
     part_size = _PART_SIZE
-    bulk_objects = 20_000
+    bulk_objects = 10_000
 
     def __init__(self) -> None:
         self._root: Path | None = None
