@@ -14,6 +14,7 @@ import pytest_asyncio
 
 import trove_async as trove
 from tests.drivers.local_residue import residue_of
+from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.errors import (
     BackendError,
     BucketNotEmptyError,
@@ -91,10 +92,14 @@ async def test_no_file_moves_because_of_another_key(
     assert list(bucket.iterdir()) == []
 
 
+@pytest.mark.parametrize("removable", [True, False], ids=["removable", "not removable"])
 async def test_directories_made_for_a_place_that_is_then_another_go_again(
-    store: trove.Trove, bucket: Path, monkeypatch: pytest.MonkeyPatch
+    store: trove.Trove, bucket: Path, monkeypatch: pytest.MonkeyPatch, removable: bool
 ) -> None:
-    """A put of ``a/c/d`` makes ``a%D/c`` beside the file ``a``, which another process deletes at that moment."""
+    """A put of ``a/c/d`` makes ``a%D/c`` beside the file ``a``, which another process deletes at that moment.
+
+    The object is there then, and the put is a success, whether they can be removed or not.
+    """
     await store.put("b", "a", b"a file")
     make_parents = Objects._make_parents
 
@@ -104,10 +109,15 @@ async def test_directories_made_for_a_place_that_is_then_another_go_again(
             assert (bucket / "a%D" / "c").is_dir()
             (bucket / "a").unlink()
 
+    async def refuse(self: LocalFileSystem, path: str) -> bool:
+        raise PermissionError(path)
+
     monkeypatch.setattr(Objects, "_make_parents", and_delete)
+    if not removable:
+        monkeypatch.setattr(LocalFileSystem, "rmdir", refuse)
     await store.put("b", "a/c/d", b"data")
     assert (bucket / "a" / "c" / "d").read_bytes() == b"data"
-    assert os.listdir(bucket) == ["a"]
+    assert sorted(os.listdir(bucket)) == (["a"] if removable else ["a", "a%D"])
 
 
 async def test_two_directories_may_stand_for_one(store: trove.Trove, bucket: Path) -> None:

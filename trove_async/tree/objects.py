@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from functools import partial
@@ -15,6 +15,7 @@ from trove_async.errors import (
     BackendError,
     ObjectNotFoundError,
     PreconditionFailedError,
+    TroveError,
     VersionNotFoundError,
 )
 from trove_async.tree.attributes import NONE, Attributes, etag_of, info_of, listed
@@ -274,10 +275,12 @@ class Objects:
                 replace = current is not None
             raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
         finally:
-            # Those on the way to the file stay; others were for a place that was then another.
-            for directory in reversed(made):
-                if not taken.startswith(f"{directory}/"):
-                    await self._fs.rmdir(directory)
+            # Those on the way to the file stay; others were for a place that was then another. Whether they go or not
+            # changes nothing about what became of the file.
+            with suppress(OSError, TroveError):
+                for directory in reversed(made):
+                    if not taken.startswith(f"{directory}/"):
+                        await self._fs.rmdir(directory)
 
     async def _make_parents(self, bucket: str, path: str, made: list[str]) -> None:
         base = self._layout.bucket(bucket)
