@@ -56,7 +56,7 @@ class S3Harness(Harness):
         self.name = f"s3 ({server})"
         self._server = server
         self.xfails = _XFAILS[server]
-        self.await_point_step = 3 if server == "moto" else 1
+        self.await_point_step = 5 if server == "moto" else 1
         self._drivers: weakref.WeakSet[S3Driver] = weakref.WeakSet()
         self._loops: weakref.WeakKeyDictionary[S3Driver, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
 

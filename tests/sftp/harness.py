@@ -46,7 +46,7 @@ class SFTPHarness(Harness):
         self.name = f"sftp ({server})"
         self.stacks = stacks
         self.heavy_stacks = (PLAIN,)
-        self.await_point_step = 3 if server == "asyncssh" else 1
+        self.await_point_step = 5 if server == "asyncssh" else 1
         self._server: ServerName = server
         self._root: Path | None = None
         self._drivers: weakref.WeakSet[SFTPDriver] = weakref.WeakSet()
