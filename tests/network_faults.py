@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pytest
 
@@ -30,10 +30,19 @@ WHEN_READ: Final = (0, 9, 600, 70_000, 1_500_000, 3 * MIB)
 """Bytes of the answer: none, a part of the head, some of the body, and nearly all of it."""
 
 
-class _Opened(Protocol):
-    def __call__(
-        self, proxy: FaultProxy | AnsweringProxy | None = None, /, **settings: Any
-    ) -> AbstractAsyncContextManager[trove.Trove]: ...
+Proxy = FaultProxy | AnsweringProxy
+
+
+def _endpoint(proxy: Proxy) -> str:
+    return proxy.url()
+
+
+def _if_match(etag: str) -> str:
+    return f'if-match: "{etag}"'
+
+
+def _etag(etag: str) -> dict[str, str]:
+    return {"ETag": f'"{etag}"'}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +50,25 @@ class Target:
     """A driver before its server.
 
     Attributes:
-        opened: opens a store, through a proxy where one is given; its connections are all free at the end.
+        open_store: opens a store at an endpoint, None for the server's own, with settings; its connections are all
+            free at the end.
         part_size: bytes of the parts that such a store sends.
+        endpoint: that of a store that talks to a proxy.
         range_header: what a request for a range says, in lower case.
         held_to: what a request says that goes on reading the object of an ETag, in lower case.
         tells: the headers by which an answer tells an ETag.
     """
 
-    opened: _Opened
+    open_store: Callable[..., AbstractAsyncContextManager[trove.Trove]]
     part_size: int
-    range_header: str
-    held_to: Callable[[str], str]
-    tells: Callable[[str], dict[str, str]]
+    endpoint: Callable[[Proxy], str] = _endpoint
+    range_header: str = "range"
+    held_to: Callable[[str], str] = _if_match
+    tells: Callable[[str], dict[str, str]] = _etag
+
+    def opened(self, proxy: Proxy | None = None, **settings: Any) -> AbstractAsyncContextManager[trove.Trove]:
+        """Open a store, through a proxy where one is given."""
+        return self.open_store(self.endpoint(proxy) if proxy else None, **settings)
 
     def broken(self, seen: bytes, size: int, etag: str) -> Answer:
         """Return an answer to a get that ends early."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import pytest
 
@@ -20,18 +18,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 @pytest.fixture
 def target() -> Target:
-    def store(
-        proxy: FaultProxy | AnsweringProxy | None = None, /, **settings: Any
-    ) -> AbstractAsyncContextManager[trove.Trove]:
-        return opened(through(proxy) if proxy else None, **settings)
-
-    return Target(
-        opened=store,
-        part_size=PART,
-        range_header="x-ms-range",
-        held_to=lambda etag: f'if-match: "{etag}"',
-        tells=lambda etag: {"ETag": f'"{etag}"'},
-    )
+    return Target(open_store=opened, part_size=PART, endpoint=through, range_header="x-ms-range")
 
 
 class TestNetworkFaults(NetworkFaults):

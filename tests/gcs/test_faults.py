@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
 
-import trove_async as trove
 from tests.gcs.stores import PART, opened
 from tests.network_faults import CreateOnlyFaults, NetworkFaults, Target
 from tests.payload import pattern
-from trove_async.testing.answers import AnsweringProxy
 from trove_async.testing.gcs import GCSServer
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
@@ -22,15 +20,9 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def target(server: GCSServer) -> Target:
-    def store(
-        proxy: FaultProxy | AnsweringProxy | None = None, /, **settings: Any
-    ) -> AbstractAsyncContextManager[trove.Trove]:
-        return opened(server, proxy.url() if proxy else None, **settings)
-
     return Target(
-        opened=store,
+        open_store=partial(opened, server),
         part_size=PART,
-        range_header="range",
         held_to=lambda etag: f"?generation={etag} ",
         tells=lambda etag: {"x-goog-generation": etag},
     )

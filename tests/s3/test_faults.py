@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from functools import partial
 
 import pytest
 
@@ -18,18 +17,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 @pytest.fixture
 def target(server: ServerName) -> Target:
-    def store(
-        proxy: FaultProxy | AnsweringProxy | None = None, /, **settings: Any
-    ) -> AbstractAsyncContextManager[trove.Trove]:
-        return opened(server, proxy.url() if proxy else None, **settings)
-
-    return Target(
-        opened=store,
-        part_size=PART,
-        range_header="range",
-        held_to=lambda etag: f'if-match: "{etag}"',
-        tells=lambda etag: {"ETag": f'"{etag}"'},
-    )
+    return Target(open_store=partial(opened, server), part_size=PART)
 
 
 class TestNetworkFaults(NetworkFaults):
