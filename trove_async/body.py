@@ -419,6 +419,16 @@ class Body:
         return self._hasher.hexdigest()
 
     @property
+    def computed(self) -> Checksum | None:
+        """The checksum of what was handed out; None if none was asked for."""
+        return None if self.checksum is None else Checksum(self.checksum.algorithm, self.digest)
+
+    @property
+    def known_checksum(self) -> Checksum | None:
+        """The checksum as far as it is known before the body is read: that of a buffer, or the one that was given."""
+        return self.checksum if self.checksum is None or self.buffer is None else self.computed
+
+    @property
     def checksums(self) -> dict[str, str]:
         """What `ObjectInfo.checksums` holds of the body once it is read."""
         return {} if self.checksum is None else {self.checksum.algorithm: self.digest}

@@ -42,6 +42,7 @@
     │   ├── WrongLoopError
     │   └── ForkedError
     ├── TransientError                        worth another try
+    │   ├── ConflictError                     another operation on the same thing is under way
     │   ├── ThrottledError
     │   ├── UnavailableError (ConnectionError)
     │   └── OperationTimeoutError (TimeoutError)
@@ -71,6 +72,7 @@ __all__ = [
     "BulkError",
     "ChecksumError",
     "ClosedError",
+    "ConflictError",
     "ContentTooLargeError",
     "DriverRegistrationError",
     "ForkedError",
@@ -415,6 +417,12 @@ class TransientError(TroveError):
 
     retryable = True
     default_message = "the backend failed in passing; try again"
+
+
+class ConflictError(TransientError):
+    """Another operation on the same object or bucket is under way; nothing changed."""
+
+    default_message = "another operation on the same object or bucket is under way; try again"
 
 
 class ThrottledError(TransientError):

@@ -1,28 +1,26 @@
-"""`RetryingClient`: requests that are sent again where that mends what went wrong, whatever the service."""
+"""`ServiceClient`: requests to a service over HTTP, sent again where that may help."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from trove_async.body import Chunk
+from trove_async.driver.retry import Attempts
 from trove_async.errors import BackendError, TransientError, TroveError
+from trove_async.types import ObjectInfo
 from trove_async.wire.transport import Response, Transport
 
-__all__ = ["Call", "Headers", "RetryingClient"]
+__all__ = ["Call", "Headers", "ServiceClient", "may_have_succeeded", "same_object", "settle"]
 
 Headers = list[tuple[str, str]]
+R = TypeVar("R")
 
 _ERROR_LIMIT: Final = 64 * 1024
-_ANSWER_LIMIT: Final = 16 * 1024 * 1024
-_FIRST_DELAY: Final = 0.1
-_LONGEST_DELAY: Final = 20.0
-_LONGEST_WAIT: Final = 60.0
-"""Seconds that a service may make us wait by Retry-After; beyond it the caller is told instead."""
+_DOCUMENT_LIMIT: Final = 16 * 1024 * 1024
+_NEVER_CARRIED_OUT: Final = frozenset({501, 505, 507})
 
 
 @dataclass(slots=True)
@@ -32,14 +30,15 @@ class Call:
     Attributes:
         method, bucket, key: of the request; no key for requests about the bucket.
         query: encoded, without ``?``.
-        headers: in lower case, beside those that each attempt adds.
+        headers: in lower case, without those that each attempt adds.
         body: buffers, so that every request can be sent again.
-        writes: whether an attempt whose answer was lost may have changed something. An error that is raised
-            after such an attempt is ``ambiguous``.
+        writes: whether the request changes something. If an attempt may have done so and the call fails, its error
+            is ``ambiguous``.
         accepts: statuses that are no errors, beside those below 300.
-        attempts: how many were made.
-        ambiguous: whether one of them may have changed something.
-        corrected: codes of errors whose reason was mended; it is tried once for each.
+        limit: of the attempts; None for the client's own.
+        final: errors after which the request is not sent again, although they are transient.
+        ambiguous: whether an attempt may have changed something.
+        corrected: codes of errors whose cause the client has removed; it does so once for each.
     """
 
     method: str
@@ -50,16 +49,18 @@ class Call:
     body: Sequence[Chunk]
     writes: bool
     accepts: tuple[int, ...] = ()
-    attempts: int = 0
+    limit: int | None = None
+    final: tuple[type[TroveError], ...] = ()
     ambiguous: bool = False
     corrected: frozenset[str | None] = frozenset()
+    attempts: Attempts | None = None
 
 
 C = TypeVar("C", bound=Call)
 
 
-class RetryingClient(ABC, Generic[C]):
-    """Sends requests, and again after errors in passing: a service's client says how it signs and what errors mean.
+class ServiceClient(ABC, Generic[C]):
+    """Sends requests, and sends them again after transient errors. A service's client signs and reads errors.
 
     Args:
         transport: carries the requests.
@@ -75,76 +76,99 @@ class RetryingClient(ABC, Generic[C]):
         """Sign and send a request."""
 
     @abstractmethod
-    async def _refused(self, call: C, response: Response) -> TroveError | None:
-        """Return the error that an answer tells; None if its reason was mended, to try again at once."""
+    async def _error_of(self, call: C, response: Response) -> TroveError | None:
+        """Return the error that an answer stands for; None if its cause was removed, to try again at once."""
 
-    def _told(self, call: C, response: Response, content: bytes) -> TroveError | None:
-        """Return the error that the body of a success tells; None for none."""
+    def _error_in(self, call: C, response: Response, content: bytes) -> TroveError | None:
+        """Return the error in the body of a success; None if there is none."""
         return None
 
     async def send(self, call: C) -> Response:
-        """Send a request and return the answer, whose status says success.
+        """Send a request and return the answer, whose status is a success.
 
         Raises:
-            TroveError: what the service said, in its class of the tree.
-            TransientError: after as many attempts as there may be.
+            TroveError: what the service answered, in its class of the tree.
+            TransientError: after the last attempt.
         """
         while True:
-            call.attempts += 1
             try:
                 response = await self._attempt(call)
                 if response.status < 300 or response.status in call.accepts:
                     return response
-                failure = await self._refused(call, response)
+                failure = await self._error_of(call, response)
                 if failure is None:
-                    call.attempts -= 1
                     continue
+                failure.ambiguous = may_have_succeeded(response.status)
             except TroveError as error:
                 failure = error
-            await self._wait(call, failure)
+            await self._failed(call, failure)
 
     async def fetch(self, call: C) -> tuple[Response, bytes]:
-        """Send a request and return the answer with its body, a document that is asked for again if it is lost.
+        """Send a request and return the answer with its body, a document; one that is lost is asked for again.
 
         Raises:
-            TroveError: as of `send`.
+            TroveError: as in `send`. If the answer to a write cannot be read, the error is ``ambiguous``.
             BackendError: the body is longer than 16 MiB.
         """
         while True:
             response = await self.send(call)
             try:
-                content = await response.read_all(_ANSWER_LIMIT)
-                failure = self._told(call, response, content)
-                if failure is None:
-                    return response, content
+                content = await response.read_all(_DOCUMENT_LIMIT)
             except TroveError as error:
                 failure = error
-            failure.ambiguous = call.writes and isinstance(failure, TransientError)
-            await self._wait(call, failure)
+                failure.ambiguous = True
+            else:
+                found = self._error_in(call, response, content)
+                if found is None:
+                    return response, content
+                failure = found
+                failure.ambiguous = isinstance(failure, TransientError)
+            await self._failed(call, failure)
 
-    async def _wait(self, call: C, failure: TroveError) -> None:
-        """Wait for the next attempt, or raise the failure where there is to be none."""
+    async def _failed(self, call: C, failure: TroveError) -> None:
+        """Wait for the next attempt, or raise the failure if there is none."""
         call.ambiguous |= call.writes and failure.ambiguous
-        delay = self._delay(call, failure)
-        if delay is None:
-            failure.ambiguous = call.ambiguous
+        failure.ambiguous = call.ambiguous
+        if isinstance(failure, call.final):
             raise failure
-        await asyncio.sleep(delay)
-
-    def _delay(self, call: C, failure: TroveError) -> float | None:
-        if not failure.retryable or call.attempts >= self._attempts:
-            return None
-        if failure.retry_after is not None:
-            return failure.retry_after if failure.retry_after <= _LONGEST_WAIT else None
-        # At random, so that clients that failed together do not come back together.
-        return random.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2**call.attempts))
+        if call.attempts is None:
+            call.attempts = Attempts(call.limit or self._attempts)
+        await call.attempts.failed(failure)
 
     @staticmethod
     async def _error_body(call: C, response: Response) -> bytes:
-        """Return the body of an answer that tells an error; nothing where it does not arrive."""
+        """Return the body of an error answer; empty if it does not arrive."""
         if call.method == "HEAD":
             return b""
         try:
             return await response.read_all(_ERROR_LIMIT)
         except (TransientError, BackendError):
             return b""  # the status says enough
+
+
+def may_have_succeeded(status: int) -> bool:
+    """Tell whether a request that was answered with an error may have been carried out.
+
+    Any server between client and storage may answer 408, 429 or 5xx while the request is still under way.
+    """
+    return status in (408, 429) or (status >= 500 and status not in _NEVER_CARRIED_OUT)
+
+
+async def settle(error: TroveError, look: Callable[[], Awaitable[R | None]]) -> R | None:
+    """Look whether a write that failed was carried out all the same; return its result, or None if it was not.
+
+    Args:
+        error: of the write; unless it is ambiguous, there is nothing to look for.
+        look: returns the result of the write if what is stored is what was written; else None.
+    """
+    if not error.ambiguous:
+        return None
+    try:
+        return await look()
+    except TroveError:
+        return None  # the error of the write says more
+
+
+def same_object(found: ObjectInfo, written: ObjectInfo) -> bool:
+    """Tell whether an object is what was written, content and description, whatever its time and version."""
+    return replace(found, last_modified=None, version_id=None) == replace(written, last_modified=None, version_id=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -13,6 +14,7 @@ from trove_async.errors import BackendError
 
 __all__ = [
     "condition_headers",
+    "content_length",
     "content_range",
     "etag_of",
     "http_date",
@@ -21,6 +23,13 @@ __all__ = [
     "required",
     "write_conditions",
 ]
+
+
+_YEAR: Final = 365 * 24 * 3600.0
+_NO_DATE: Final = (ValueError, OverflowError, TypeError)
+"""What `parsedate_to_datetime` and arithmetic with what it returns raise for text that is no date."""
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
+_LENGTH: Final = re.compile(r"\d{1,19}", re.ASCII)
 
 
 def http_date(moment: datetime) -> str:
@@ -50,24 +59,25 @@ def parse_http_date(value: str | None) -> datetime | None:
         pass
     try:
         return parsedate_to_datetime(value).astimezone(UTC)
-    except ValueError:
+    except _NO_DATE:
         return None
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Read seconds or a date (RFC 9110, section 10.2.3)."""
+    """Read seconds or a date (RFC 9110, section 10.2.3); None for anything else. A year is the longest."""
     if value is None:
         return None
     try:
-        return max(0.0, float(value)) if value.strip().isdecimal() else _seconds_until(parsedate_to_datetime(value))
-    except ValueError:
+        seconds = float(value) if value.strip().isdecimal() else _seconds_until(parsedate_to_datetime(value))
+    except _NO_DATE:
         return None
+    return min(max(0.0, seconds), _YEAR)
 
 
 def _seconds_until(moment: datetime) -> float:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return (moment - datetime.now(UTC)).total_seconds()
 
 
 def etag_of(value: str) -> str:
@@ -118,6 +128,18 @@ def required(headers: Mapping[str, str], name: str, service: str) -> str:
         raise BackendError(f"the answer has no {name} header: is the endpoint {service}?") from None
 
 
+def content_length(headers: Mapping[str, str], service: str) -> int:
+    """Return the size that the answer to a HEAD gives.
+
+    Raises:
+        BackendError: it gives none, or something that is not a size.
+    """
+    value = required(headers, "content-length", service)
+    if not _LENGTH.fullmatch(value):
+        raise BackendError(f"the answer has a Content-Length that is no size: {value[:80]!r}")
+    return int(value)
+
+
 def content_range(value: str) -> tuple[int, int, int]:
     """Read ``bytes 0-9/100`` as offsets and size: 0, 10 and 100 (RFC 9110, section 14.4).
 
@@ -125,11 +147,12 @@ def content_range(value: str) -> tuple[int, int, int]:
         BackendError: it is something else.
     """
     try:
-        unit, _, rest = value.partition(" ")
-        span, _, size = rest.partition("/")
-        first, _, last = span.partition("-")
-        if unit != "bytes":
-            raise ValueError(unit)
-        return int(first), int(last) + 1, int(size)
+        found = _CONTENT_RANGE.fullmatch(value)
+        if found is None:
+            raise ValueError(value)
+        first, last, size = map(int, found.groups())
+        if not first <= last + 1 <= size:  # one that is empty is refused by what was asked for
+            raise ValueError(value)
     except ValueError:
-        raise BackendError(f"the answer has a content-range that cannot be understood: {value!r}") from None
+        raise BackendError(f"the answer has a Content-Range that is none: {value[:80]!r}") from None
+    return first, last + 1, size

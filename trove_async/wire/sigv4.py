@@ -28,6 +28,7 @@ __all__ = [
     "SigV4",
     "encode_path",
     "encode_query",
+    "escape_dots",
 ]
 
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
@@ -70,6 +71,14 @@ def encode_path(key: str) -> str:
     """
     # Nearly every key is made of these alone, and matching costs a fraction of quoting.
     return key if _PLAIN_PATH.fullmatch(key) else quote(key, safe="/")
+
+
+def escape_dots(path: str) -> str:
+    """Return an encoded path whose ``.`` and ``..`` are escaped too.
+
+    Most clients remove these components from the URLs that they are given, and fewer do so when they are escaped.
+    """
+    return "/".join(part.replace(".", "%2E") if part in (".", "..") else part for part in path.split("/"))
 
 
 def encode_query(params: Iterable[tuple[str, str]]) -> str:

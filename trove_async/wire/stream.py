@@ -1,16 +1,31 @@
-"""The body of an object on its way here."""
+"""`ResponseStream`: the body of an object as it arrives, resumed where the connection breaks."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from trove_async.errors import BackendError, UnavailableError
 from trove_async.reader import ByteStream
 from trove_async.wire.transport import Response
 
-__all__ = ["ResponseStream"]
+__all__ = ["ResponseStream", "Verifier"]
 
 Reopen = Callable[[int], Awaitable[Response]]
+
+
+class Verifier(Protocol):
+    """Compares a whole body with the checksum that the service gave for it."""
+
+    def update(self, chunk: bytes) -> None:
+        """Take in the next bytes."""
+
+    def finish(self) -> None:
+        """Compare.
+
+        Raises:
+            ChecksumError: the bytes are not those that the checksum was made of.
+        """
 
 
 class ResponseStream(ByteStream):
@@ -20,14 +35,27 @@ class ResponseStream(ByteStream):
         response: stands at ``position``.
         position: offset in the object of the next byte.
         stop: offset after the last byte.
+        ends: whether the answer ends at ``stop``, so that more bytes are an error.
         reopen: asks for the object from an offset to ``stop``, if it is still the same object.
+        verifier: compares the bytes if they are read from first to last; None for no comparison.
     """
 
-    def __init__(self, response: Response, position: int, stop: int, *, reopen: Reopen) -> None:
+    def __init__(
+        self,
+        response: Response,
+        position: int,
+        stop: int,
+        *,
+        ends: bool,
+        reopen: Reopen,
+        verifier: Verifier | None = None,
+    ) -> None:
         self._response: Response | None = response
         self._position = position
         self._stop = stop
+        self._ends = ends
         self._reopen = reopen
+        self._verifier = verifier
 
     async def read(self, size: int) -> bytes:
         """Return what has arrived, up to ``size`` bytes."""
@@ -37,13 +65,28 @@ class ResponseStream(ByteStream):
         if not chunk and self._position < self._stop:
             raise UnavailableError(f"the body ended {self._stop - self._position} bytes early")
         self._position += len(chunk)
+        if self._verifier is not None:
+            self._verifier.update(chunk)
+        if self._position == self._stop:
+            await self._end(self._response)
         return chunk
+
+    async def _end(self, response: Response) -> None:
+        # The length of a chunked answer is known at its end only.
+        if self._ends and response.length is None and await response.read(1):
+            raise BackendError(f"the body is longer than the {self._stop} bytes that the answer declared")
+        if self._verifier is not None:
+            self._verifier.finish()
+            self._verifier = None
 
     async def seek(self, offset: int) -> None:
         """Go on at an offset, by another request."""
         self.abort()
+        if offset != self._position:
+            self._verifier = None
         self._position = offset
         self._response = await self._reopen(offset)
+        self._ends = self._response.status == 206
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -56,16 +99,3 @@ class ResponseStream(ByteStream):
         if self._response is not None:
             response, self._response = self._response, None
             await response.aclose()
-
-
-async def skip(response: Response, count: int) -> None:
-    """Read past bytes that were not asked for, of a server that answers a range with the whole object.
-
-    Raises:
-        BackendError: there are fewer.
-    """
-    while count:
-        chunk = await response.read(count)
-        if not chunk:
-            raise BackendError("the server sent fewer bytes than the object has")
-        count -= len(chunk)

@@ -11,7 +11,7 @@ from trove_async.drivers.gcs.credentials import Credentials
 from trove_async.drivers.gcs.signing import Signer
 from trove_async.errors import UnauthenticatedError
 from trove_async.types import PresignedPost
-from trove_async.wire.sigv4 import encode_path
+from trove_async.wire.sigv4 import encode_path, escape_dots
 
 __all__ = ["Presigner"]
 
@@ -61,8 +61,7 @@ class Presigner:
             expires=options.expires,
             now=datetime.now(UTC),
         )
-        # Most clients remove `.` and `..` from a path, and fewer do so when they are escaped.
-        return url.replace(path, _escape_dots(path), 1)
+        return url.replace(path, escape_dots(path), 1)
 
     def form(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
         """Return a form with which a browser may store an object of so many bytes at most."""
@@ -77,7 +76,3 @@ class Presigner:
         if self._credentials.signer is None:
             raise UnauthenticatedError(_NO_KEY)
         return self._credentials.signer
-
-
-def _escape_dots(path: str) -> str:
-    return "/".join(part.replace(".", "%2E") if part in (".", "..") else part for part in path.split("/"))

@@ -15,7 +15,7 @@ from trove_async.errors import InvalidBucketNameError
 from trove_async.wire.origin import Origin
 from trove_async.wire.sigv4 import encode_path
 
-__all__ = ["AWS_SUFFIX", "Endpoint", "Place", "known_suffix"]
+__all__ = ["AWS_SUFFIX", "BucketAddress", "Endpoint", "known_suffix"]
 
 AWS_SUFFIX: Final = "amazonaws.com"
 
@@ -24,7 +24,7 @@ _USUAL_REGION = re.compile(r"(?:us|eu|ap|sa|ca|me|af|il|mx|us-gov)-(?!gov|iso)\w
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BucketAddress:
     """Where a bucket is.
 
     Attributes:
@@ -64,7 +64,7 @@ class Endpoint:
             self._origin, self._base = _split(settings.endpoint)
             self._path_style |= settings.addressing == "auto" and _is_address(self._origin.host)
 
-    def place(self, bucket: str, region: str | None = None) -> Place:
+    def address(self, bucket: str, region: str | None = None) -> BucketAddress:
         """Return where a bucket is.
 
         Args:
@@ -77,10 +77,10 @@ class Endpoint:
         region = region or self.region
         origin = self._origin or Origin("https", self._host(bucket, region), 443)
         if not bucket:
-            return Place(origin, self._base, region)
+            return BucketAddress(origin, self._base, region)
         if self._path_style or (self._settings.addressing == "auto" and not dns_compatible(bucket)):
-            return Place(origin, f"{self._base}/{encode_path(bucket)}", region)
-        return Place(Origin(origin.scheme, f"{bucket}.{origin.host}", origin.port), self._base, region)
+            return BucketAddress(origin, f"{self._base}/{encode_path(bucket)}", region)
+        return BucketAddress(Origin(origin.scheme, f"{bucket}.{origin.host}", origin.port), self._base, region)
 
     def _host(self, bucket: str, region: str) -> str:
         """Return Amazon's host; https://docs.aws.amazon.com/general/latest/gr/s3.html lists them."""

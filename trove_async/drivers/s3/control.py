@@ -7,6 +7,7 @@ that are long are taken from it before it reads them, and are read here.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -15,6 +16,7 @@ from xml.etree.ElementTree import Element
 from trove_async.drivers.s3.errors import EXPIRED, sdk_error
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
+from trove_async.drivers.s3.objects import Objects
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.session import Session
 from trove_async.errors import (
@@ -36,6 +38,7 @@ from trove_async.types import (
     VersioningStatus,
 )
 from trove_async.wire.fields import etag_of
+from trove_async.wire.paging import pages
 from trove_async.wire.xml import parse, parse_time, text
 
 __all__ = ["Control"]
@@ -51,6 +54,8 @@ _STATUSES: Final = {
 _taking: ContextVar[bool] = ContextVar("_taking", default=False)
 
 Decode = Callable[[str], str]
+_Marker = tuple[tuple[str, str | int], ...]
+"""The parameters that ask for a page of a listing."""
 
 
 class Control:
@@ -58,21 +63,33 @@ class Control:
 
     Args:
         session: has the SDK's client.
+        objects: asks for buckets.
         profile: what the server is like.
         requester_pays: whether we pay for requests about the buckets of others.
         page_size: how many items are asked for at once, at most 1,000.
     """
 
     def __init__(
-        self, session: Session, profile: Profile, *, requester_pays: bool = False, page_size: int = _PAGE
+        self,
+        session: Session,
+        objects: Objects,
+        profile: Profile,
+        *,
+        requester_pays: bool = False,
+        page_size: int = _PAGE,
     ) -> None:
         self._session = session
+        self._objects = objects
         self._profile = profile
         self._payer = {"RequestPayer": "requester"} if requester_pays else {}
         self._page_size = page_size
         self._client: Any = None
 
     # Buckets
+
+    async def require_bucket(self, bucket: str) -> None:
+        """Check that a bucket exists; see `Objects.require_bucket`."""
+        await self._objects.require_bucket(bucket)
 
     async def create_bucket(self, name: str, region: str | None = None) -> None:
         """Make a bucket.
@@ -283,24 +300,29 @@ class Control:
             about: as of `sdk_error`.
             parameters: of the first page.
         """
-        while True:
+
+
+        async def fetch(marker: _Marker | None) -> Element:
             taking = _taking.set(True)
             try:
-                answer = await self._call(operation, about=about, **parameters)
+                answer = await self._call(operation, about=about, **parameters, **dict(marker or ()))
             finally:
                 _taking.reset(taking)
-            page = parse(answer["Document"])
-            yield page
-            following = {
-                parameter: _marker(page, element, value)
+            return parse(answer["Document"])
+
+        def following(page: Element) -> _Marker | None:
+            if text(page, "IsTruncated", "true") != "true":
+                return None
+            found = [
+                (parameter, _marker(page, element, value))
                 for element, parameter in markers.items()
                 if (value := text(page, element))
-            }
-            if not following or text(page, "IsTruncated", "true") != "true":
-                return
-            if all(parameters.get(name) == value for name, value in following.items()):
-                raise BackendError(f"the service repeats the same page of {operation}")
-            parameters.update(following)
+            ]
+            return tuple(found) or None
+
+        async with aclosing(pages(fetch, following, operation)) as found:
+            async for page in found:
+                yield page
 
     async def _call(self, operation: str, *, about: str = "bucket", writes: bool = False, **parameters: Any) -> Any:
         from aiohttp import ClientError as TransportError
@@ -314,8 +336,8 @@ class Control:
             try:
                 return await getattr(client, operation)(**parameters)
             except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:
-                told = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
-                if told in EXPIRED and not renewed and used is not None and await self._session.renew(used):
+                code = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
+                if code in EXPIRED and not renewed and used is not None and await self._session.renew(used):
                     renewed = True
                     continue
                 raise sdk_error(error, about=about, writes=writes) from error

@@ -1,4 +1,4 @@
-"""Copies within the service: in one request, or in parts where the object is too large for one."""
+"""Copies within the service: in one request, or in parts if the object is too large for one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from functools import partial
 from typing import Final
 
 from trove_async.checksums import Checksum
-from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, PutOptions
+from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, ObjectAttributes
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.control import Control
 from trove_async.drivers.s3.headers import version_of
-from trove_async.drivers.s3.objects import Objects, condition_error
+from trove_async.drivers.s3.objects import Objects
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.settings import S3Settings
-from trove_async.drivers.s3.uploads import OpenUpload, Uploads, part_size_for
+from trove_async.drivers.s3.uploads import S3Upload, Uploads, plan_for
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
     NotFoundError,
     ObjectNotFoundError,
     PreconditionFailedError,
+    TransientError,
 )
-from trove_async.types import FrozenDict, ObjectInfo, PartInfo
+from trove_async.types import ObjectInfo, PartInfo
+from trove_async.wire.client import same_object, settle
+from trove_async.wire.errors import condition_error
 from trove_async.wire.fields import etag_of
-from trove_async.wire.parts import in_parallel
+from trove_async.wire.multipart import MIB, make_of_parts
 from trove_async.wire.sigv4 import encode_path, encode_query
 from trove_async.wire.xml import parse, text
 
 __all__ = ["Copies"]
 
-_PART_SIZE: Final = 256 * 1024 * 1024
-"""Bytes of a part that the service copies: no memory of ours is needed, and fewer requests are cheaper."""
+_PART_SIZE: Final = 256 * MIB
+"""Bytes of a part that the service copies: it needs no memory of this process, and fewer requests are cheaper."""
 
 
 class Copies:
@@ -42,6 +45,7 @@ class Copies:
         client: sends the requests.
         objects, uploads, control: do what is done to objects, parts and tags.
         settings, profile: of the store.
+        cleanup_timeout: seconds that giving an upload up may take.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Copies:
         control: Control,
         settings: S3Settings,
         profile: Profile,
+        cleanup_timeout: float,
     ) -> None:
         self._client = client
         self._objects = objects
@@ -59,7 +64,9 @@ class Copies:
         self._control = control
         self._settings = settings
         self._profile = profile
+        self._timeout = cleanup_timeout
         self._limit = profile.max_copy_size
+        self._plan = plan_for(settings, profile)
 
     async def copy(
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
@@ -70,18 +77,17 @@ class Copies:
         source = await self._source(src_bucket, src_key, options)
         named = self._source_headers(source, src_bucket, src_key, options)
         in_parts = source.size > self._limit
-        described = options.replace
-        # An upload begins with the description. And S3 refuses to copy an object onto itself unless something is to
-        # change; the description may be "changed".
-        if described is None and (in_parts or (src_bucket, src_key) == (dst_bucket, dst_key)):
-            described = _described(source, await self._tags(src_bucket, src_key, options.source_version_id))
+        attributes = options.replace
+        # An upload is opened with the attributes. And S3 refuses to copy an object onto itself unless something
+        # changes; the attributes may be "replaced" by the same ones.
+        if attributes is None and (in_parts or (src_bucket, src_key) == (dst_bucket, dst_key)):
+            attributes = ObjectAttributes.of(source, await self._tags(src_bucket, src_key, options.source_version_id))
         try:
-            if in_parts:
-                assert described is not None
-                return await self._copy_in_parts(source, named, dst_bucket, dst_key, described, conditions)
-            return await self._copy_whole(source, named, dst_bucket, dst_key, described, conditions)
+            if in_parts and attributes is not None:
+                return await self._copy_in_parts(source, named, dst_bucket, dst_key, attributes, conditions)
+            return await self._copy_whole(source, named, dst_bucket, dst_key, attributes, conditions)
         except PreconditionFailedError as error:
-            raise condition_error(error, conditions) from error
+            raise condition_error(error, options.if_none_match) from error
         except ObjectNotFoundError as error:
             raise ObjectNotFoundError("the source was deleted meanwhile", bucket=src_bucket, key=src_key) from error
 
@@ -97,7 +103,7 @@ class Copies:
         return await self._control.get_tags(bucket, key, version_id) if self._profile.tags else {}
 
     def _source_headers(self, source: ObjectInfo, bucket: str, key: str, options: CopyOptions) -> Headers:
-        """Return the headers that name the source, and hold it to what was seen of it."""
+        """Return the headers that name the source, in the state in which it was seen."""
         name = f"/{bucket}/{encode_path(key)}"
         version_id = options.source_version_id or source.version_id
         if version_id is not None:
@@ -114,29 +120,47 @@ class Copies:
         named: Headers,
         bucket: str,
         key: str,
-        described: PutOptions | None,
+        attributes: ObjectAttributes | None,
         conditions: CompleteOptions,
     ) -> ObjectInfo:
         headers = named + self._objects.encryption
         headers += self._objects.write_conditions(conditions.if_match, conditions.if_none_match)
-        if described is not None:
-            headers += self._objects.description(described, _checksum_of(source))
+        if attributes is not None:
+            headers += self._objects.attribute_headers(attributes, _checksum_of(source))
             headers += [("x-amz-metadata-directive", "REPLACE")]
             if self._profile.tags:
                 headers += [("x-amz-tagging-directive", "REPLACE")]
         elif (kept := source.storage_class or self._settings.storage_class) is not None:
             # A copy is in the default class unless the request names another.
             headers += [("x-amz-storage-class", kept)]
-        response, content = await self._client.document("PUT", bucket, key, headers=headers, writes=True)
-        if described is not None and described.tags and not self._profile.tagging_header:
-            await self._uploads.tag(bucket, key, described.tags)
-        etag = text(parse(content), "ETag")
-        if not etag:
-            raise BackendError("the answer to a copy has no ETag: is the endpoint an S3 service?")
+        try:
+            response, content = await self._client.document("PUT", bucket, key, headers=headers, writes=True)
+            etag = _copied_etag(content)
+        except (TransientError, BackendError) as error:
+            made = await settle(error, lambda: self._stored(source, bucket, key, attributes, conditions))
+            if made is None:
+                raise
+            return made
+        if attributes is not None and attributes.tags and not self._profile.tagging_header:
+            await self._uploads.tag(bucket, key, attributes.tags)
         version_id = version_of(response.headers)
         if version_id is None and not self._profile.copy_version_ids:
-            version_id = await self._version_of(bucket, key, etag_of(etag))
-        return self._copied(source, key, described, etag_of(etag), version_id)
+            version_id = await self._version_of(bucket, key, etag)
+        return self._copied(source, key, attributes, etag, version_id)
+
+    async def _stored(
+        self,
+        source: ObjectInfo,
+        bucket: str,
+        key: str,
+        attributes: ObjectAttributes | None,
+        conditions: CompleteOptions,
+    ) -> ObjectInfo | None:
+        """Return the object if it is the copy; who wrote it does not matter unless there was a condition."""
+        if conditions.if_match is not None or conditions.if_none_match is not None:
+            return None
+        found = await self._objects.head(bucket, key, HeadOptions())
+        return found if same_object(found, self._copied(source, key, attributes, source.etag, None)) else None
 
     async def _version_of(self, bucket: str, key: str, etag: str) -> str | None:
         try:
@@ -146,11 +170,11 @@ class Copies:
         return made.version_id
 
     def _copied(
-        self, source: ObjectInfo, key: str, described: PutOptions | None, etag: str, version_id: str | None
+        self, source: ObjectInfo, key: str, attributes: ObjectAttributes | None, etag: str, version_id: str | None
     ) -> ObjectInfo:
-        if described is None:
+        if attributes is None:
             return replace(source, key=key, etag=etag, version_id=version_id, last_modified=None)
-        info = self._objects.written(key, source.size, {}, etag, described, None)
+        info = self._objects.written(key, source.size, {}, etag, attributes, None)
         return replace(info, version_id=version_id, checksums=source.checksums)
 
     async def _copy_in_parts(
@@ -159,42 +183,47 @@ class Copies:
         named: Headers,
         bucket: str,
         key: str,
-        described: PutOptions,
+        attributes: ObjectAttributes,
         conditions: CompleteOptions,
     ) -> ObjectInfo:
-        async with self._uploads.open(bucket, key, described, _checksum_of(source)) as upload:
-            parts = await in_parallel(self._jobs(source.size, upload, named), self._settings.part_concurrency)
-            headers, etag = await self._uploads.finish(upload, parts, conditions)
-        return self._copied(source, key, described, etag, version_of(headers))
+        upload = S3Upload(
+            self._uploads, bucket, key, attributes=attributes, checksum=_checksum_of(source), conditions=conditions
+        )
+        jobs = self._jobs(source.size, upload, named)
+        return await make_of_parts(
+            upload, jobs, concurrency=self._settings.part_concurrency, timeout=self._timeout
+        )
 
     async def _jobs(
-        self, size: int, upload: OpenUpload, named: Headers
+        self, size: int, upload: S3Upload, named: Headers
     ) -> AsyncGenerator[Callable[[], Awaitable[PartInfo]], None]:
-        part_size = max(part_size_for(size, self._settings, self._profile), min(_PART_SIZE, self._limit))
+        part_size = max(self._plan.size_for(1, size), min(_PART_SIZE, self._limit))
         for number, start in enumerate(range(0, size, part_size), start=1):
             stop = min(start + part_size, size)
             yield partial(self._copy_part, upload, named, number, start, stop)
 
-    async def _copy_part(self, upload: OpenUpload, named: Headers, number: int, start: int, stop: int) -> PartInfo:
+    async def _copy_part(self, upload: S3Upload, named: Headers, number: int, start: int, stop: int) -> PartInfo:
         query = encode_query([("partNumber", str(number)), ("uploadId", upload.id)])
         headers = [*named, ("x-amz-copy-source-range", f"bytes={start}-{stop - 1}"), *self._objects.customer_key]
         _, content = await self._client.document("PUT", upload.bucket, upload.key, query=query, headers=headers)
-        return PartInfo(number, etag_of(text(parse(content), "ETag") or ""), stop - start)
+        return PartInfo(number, _copied_etag(content), stop - start)
+
+
+def _copied_etag(content: bytes) -> str:
+    """Return the ETag in the answer to a copy.
+
+    Raises:
+        BackendError: something else than the service has answered; it is ambiguous.
+    """
+    try:
+        etag = text(parse(content), "ETag")
+        if not etag:
+            raise BackendError("the answer to a copy has no ETag: is the endpoint an S3 service?")
+    except BackendError as error:
+        error.ambiguous = True
+        raise
+    return etag_of(etag)
 
 
 def _checksum_of(source: ObjectInfo) -> Checksum | None:
     return next((Checksum(*item) for item in source.checksums.items()), None)
-
-
-def _described(source: ObjectInfo, tags: dict[str, str]) -> PutOptions:
-    """Return the options of a put that describes an object as it is."""
-    return PutOptions(
-        content_type=source.content_type or "application/octet-stream",
-        metadata=source.metadata,
-        tags=FrozenDict(tags),
-        storage_class=source.storage_class,
-        cache_control=source.cache_control,
-        content_disposition=source.content_disposition,
-        content_encoding=source.content_encoding,
-        content_language=source.content_language,
-    )

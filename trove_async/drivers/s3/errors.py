@@ -6,9 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from xml.etree.ElementTree import Element
-
-from trove_async.dsn import redact
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
@@ -16,6 +13,7 @@ from trove_async.errors import (
     BucketNotEmptyError,
     BucketNotFoundError,
     ChecksumError,
+    ConflictError,
     ContentTooLargeError,
     InvalidArgumentError,
     InvalidBucketNameError,
@@ -41,30 +39,32 @@ from trove_async.errors import (
     UploadNotFoundError,
     VersionNotFoundError,
 )
+from trove_async.wire.client import may_have_succeeded
+from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule, clean
 from trove_async.wire.fields import parse_retry_after
-from trove_async.wire.xml import parse, text
+from trove_async.wire.xml import parse
 
-__all__ = ["CODES", "ELSEWHERE", "EXPIRED", "SKEWED", "STATUSES", "Refusal", "error_of", "refusal", "sdk_error"]
+__all__ = ["CODES", "ELSEWHERE", "EXPIRED", "RULES", "SKEWED", "STATUSES", "ErrorResponse", "read_error", "sdk_error"]
 
 EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
-"""The codes that new credentials mend."""
+"""Codes after which new credentials help."""
 
 SKEWED: Final = frozenset({"RequestTimeTooSkewed"})
-"""The codes that the right time mends."""
+"""Codes after which the service's own time helps."""
 
 ELSEWHERE: Final = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect"}
 )
-"""The codes that the right region mends, where the answer names it."""
+"""Codes after which the bucket's own region helps, if the answer names it."""
 
 _SECRET = "check the secret key, and that nothing between here and the service changes requests"
 _RENEW = "the credentials expired and could not be renewed"
 _CLOCK = "this machine's clock is wrong; set it"
 _REGION = "the bucket is in another region; write that one into the DSN"
 _ARCHIVED = "the object is archived; restore it first"
-_AGAIN = "another write of the same object was under way"
+_AGAIN = "another write of the same object is under way"
 
-CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
+CODES: Final[dict[str, Rule]] = {
     # Who asks. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     "AccessDenied": (AccessDeniedError, None),
     "AccessDeniedException": (AccessDeniedError, None),
@@ -99,7 +99,7 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
     "PermanentRedirect": (BackendError, _REGION),
     "TemporaryRedirect": (BackendError, _REGION),
     # What is not there, or is already.
-    "BucketAlreadyExists": (BucketAlreadyExistsError, "the name is taken, by whomever"),
+    "BucketAlreadyExists": (BucketAlreadyExistsError, "the name is taken, by this account or another"),
     "BucketAlreadyOwnedByYou": (BucketAlreadyExistsError, None),
     "BucketNotEmpty": (BucketNotEmptyError, None),
     "NoSuchBucket": (BucketNotFoundError, None),
@@ -112,12 +112,12 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
     "NoSuchVersion": (VersionNotFoundError, None),
     "NotFound": (NotFoundError, None),
     # Conditions and conflicts.
-    "ConditionalRequestConflict": (PreconditionFailedError, _AGAIN),
+    "ConditionalRequestConflict": (ConflictError, _AGAIN),
     "InvalidRange": (RangeNotSatisfiableError, None),
     "NotModified": (NotModifiedError, None),
-    "OperationAborted": (TransientError, "another operation on the same thing is under way"),
+    "OperationAborted": (ConflictError, None),
     "PreconditionFailed": (PreconditionFailedError, None),
-    "RestoreAlreadyInProgress": (TransientError, None),
+    "RestoreAlreadyInProgress": (ConflictError, None),
     "InvalidObjectState": (BackendError, _ARCHIVED),
     "ObjectNotInActiveTierError": (BackendError, _ARCHIVED),
     # What was sent.
@@ -149,7 +149,7 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
     "XMinioParentIsObject": (InvalidKeyError, "a part of the key before a slash is an object"),
     "XMinioServerNotInitialized": (UnavailableError, None),
     "XMinioStorageFull": (StorageFullError, None),
-    # Requests of ours that a service does not understand.
+    # Requests that a service does not understand.
     "InvalidLifecycle": (InvalidLifecycleError, None),
     "InvalidLifecycleConfiguration": (InvalidLifecycleError, None),
     "MalformedXML": (BackendError, "the service does not understand the request"),
@@ -157,7 +157,7 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
     "MissingContentLength": (BackendError, None),
     "NotImplemented": (UnsupportedError, "the service does not have the operation"),
     "XNotImplemented": (UnsupportedError, "the service does not have the operation"),
-    # What passes, or does not fit.
+    # Transient failures, and quotas.
     "BandwidthLimitExceeded": (ThrottledError, None),
     "EC2ThrottledException": (ThrottledError, None),
     "IncompleteBody": (TransientError, "the body did not arrive whole"),
@@ -184,42 +184,22 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
 """A service's code: the class of the error, and what to say about it beside the service's own words."""
 
 STATUSES: Final[dict[int, type[TroveError]]] = {
-    301: BackendError,
-    304: NotModifiedError,
-    307: BackendError,
-    400: BackendError,
-    401: UnauthenticatedError,
-    403: AccessDeniedError,
-    404: NotFoundError,
-    405: UnsupportedError,
-    408: OperationTimeoutError,
-    412: PreconditionFailedError,
-    413: ContentTooLargeError,
-    416: RangeNotSatisfiableError,
-    429: ThrottledError,
-    501: UnsupportedError,
-    502: UnavailableError,
     503: ThrottledError,
-    504: UnavailableError,
-    507: StorageFullError,
-    509: ThrottledError,
 }
-"""The class for an answer without a code that is known."""
+"""What S3 means by a status, where that differs from the usual."""
 
-# The loser of a race may win the next one, and where the condition does not hold is told so then.
-_RETRYABLE: Final = frozenset({"ConditionalRequestConflict"})
-_EXPECTED_REGION = re.compile(r"expecting '([A-Za-z0-9_-]+)'")
-_LONGEST_MESSAGE: Final = 400
+_EXPECTED_REGION: Final = re.compile(r"expecting '([A-Za-z0-9_-]+)'|expected: \d+/([A-Za-z0-9_-]+)/s3/")
+"""How MinIO and Garage name the region that a request should be signed for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer that is no success.
+class ErrorResponse:
+    """An answer that is an error.
 
     Attributes:
         error: to raise.
-        code: the service's; None where the answer has none, as to every HEAD.
-        region: that the bucket is in, where the answer says it.
+        code: the service's; None if the answer has none, as every answer to a HEAD.
+        region: of the bucket, if the answer names it.
     """
 
     error: TroveError
@@ -227,118 +207,69 @@ class Refusal:
     region: str | None = None
 
 
-def refusal(
-    method: str,
-    bucket: str,
-    key: str,
-    status: int,
-    headers: Mapping[str, str],
-    content: bytes,
-    *,
-    ambiguous: bool = False,
-) -> Refusal:
-    """Read an answer that is no success.
-
-    Args:
-        method, bucket, key: of the request; empty where it was about none.
-        status, headers, content: of the answer; the headers' names in lower case.
-        ambiguous: whether the request may have taken effect all the same.
-    """
-    element = _error_element(content)
-    code = message = None
-    if element is not None:
-        code, message = text(element, "Code"), text(element, "Message")
-    request_id = headers.get("x-amz-request-id") or (element is not None and text(element, "RequestId")) or None
-    region = _region(headers, element, message)
-    if element is None and content and status < 500 and not _is_amazonian(headers):
-        error: TroveError = _no_s3(status, headers)
-    elif status == 405 and headers.get("x-amz-delete-marker") == "true":
-        error = VersionNotFoundError("the version is a delete marker", status=status, request_id=request_id)
-    elif region is not None and (code in ELSEWHERE or status in (301, 307)):
-        error = _elsewhere(bucket, region, status, request_id)
-    else:
-        error = error_of(
-            status,
-            code,
-            message,
-            request_id=request_id,
-            retry_after=parse_retry_after(headers.get("retry-after")),
-            about="object" if key else "bucket" if bucket else "service",
-        )
-    if isinstance(error, BucketNotFoundError) and bucket:
-        error.bucket = bucket
-    error.ambiguous = ambiguous
-    return Refusal(error, code, region)
-
-
-def error_of(
-    status: int | None,
-    code: str | None,
-    message: str | None,
-    *,
-    request_id: str | None = None,
-    retry_after: float | None = None,
-    about: str = "object",
-) -> TroveError:
-    """Return the error for a service's status, code and message.
-
-    Args:
-        status: None where there is none, as for one key of a bulk request.
-        code, message: the service's own; None or empty where it gave none.
-        request_id: of the answer.
-        retry_after: seconds.
-        about: ``object``, ``bucket`` or ``service``: what is missing if the answer says only that something is.
-    """
-    kind, advice = _rule(status, code, message)
-    if kind is NotFoundError and code in (None, "", "404", "NotFound"):
-        kind = {"object": ObjectNotFoundError, "bucket": BucketNotFoundError}.get(about, NotFoundError)
-    said = ": ".join(part for part in (code, message) if part and part != "None")
-    words = [advice or kind.default_message, redact(said)[:_LONGEST_MESSAGE]]
-    return kind(
-        "; the service says: ".join(part for part in words if part),
-        status=status,
-        request_id=request_id,
-        retryable=True if code in _RETRYABLE else None,
-        retry_after=retry_after,
-    )
-
-
-def _rule(status: int | None, code: str | None, message: str | None) -> tuple[type[TroveError], str | None]:
-    if code == "InvalidArgument" and "version id" in (message or "").lower():
-        return VersionNotFoundError, None
-    if code in CODES:
-        return CODES[code]
-    if status in STATUSES:
-        return STATUSES[status], None
-    return (TransientError if status is not None and status >= 500 else BackendError), None
-
-
-def _error_element(content: bytes) -> Element | None:
-    if not content.lstrip().startswith(b"<"):
+def _read(content: bytes) -> ErrorDocument | None:
+    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return None
     try:
         root = parse(content)
     except BackendError:
         return None
     # SQS and STS wrap it: <ErrorResponse><Error>…
-    return root if root.tag == "Error" else root.find("Error")
+    element = root if root.tag == "Error" else root.find("Error")
+    if element is None:
+        return None
+    fields = {child.tag: child.text or "" for child in element}
+    return ErrorDocument(fields.get("Code"), fields.get("Message"), fields)
 
 
-def _is_amazonian(headers: Mapping[str, str]) -> bool:
-    return any(name.startswith(("x-amz-", "x-goog-", "x-guploader-")) for name in headers)
+def _special(status: int | None, code: str | None, message: str) -> Rule | None:
+    if code == "InvalidArgument" and "version id" in message.lower():
+        return VersionNotFoundError, None
+    return None
 
 
-def _no_s3(status: int, headers: Mapping[str, str]) -> BackendError:
-    kind = headers.get("content-type", "something").partition(";")[0]
-    server = headers.get("server")
-    named = f" of {server!r}" if server else ""
-    return BackendError(
-        f"the endpoint does not speak S3: the answer{named} is {kind}, with none of S3's headers; check the endpoint",
-        status=status,
-    )
+RULES: Final = ErrorRules(
+    service="S3",
+    read=_read,
+    codes=CODES,
+    statuses=STATUSES,
+    headers=("x-amz-", "x-goog-", "x-guploader-"),
+    request_ids=("x-amz-request-id",),
+    special=_special,
+    unnamed=frozenset({"404", "NotFound"}),
+)
 
 
-def _elsewhere(bucket: str, region: str, status: int, request_id: str | None) -> BackendError:
+def read_error(bucket: str, key: str, status: int, headers: Mapping[str, str], content: bytes) -> ErrorResponse:
+    """Read an answer that is an error.
+
+    Args:
+        bucket, key: of the request; empty if it was about none.
+        status, headers, content: of the answer; the headers' names in lower case.
+    """
+    document = RULES.read(content)
+    code = message = None
+    if document is not None:
+        code, message = document.code, document.message
+    region = _region(headers, document, message)
+    if status == 405 and headers.get("x-amz-delete-marker") == "true":
+        request_id = headers.get("x-amz-request-id")
+        return ErrorResponse(
+            VersionNotFoundError("the version is a delete marker", status=status, request_id=request_id), code
+        )
+    error = RULES.error_of(bucket, key, status, headers, content, document)
+    if region is not None and (code in ELSEWHERE or status in (301, 307)):
+        error = _elsewhere(bucket, region, status, error.request_id)
+    elif status in (301, 302, 307, 308) and "location" in headers and document is not None:
+        error = BackendError(
+            f"{error.message}; the answer redirects to {clean(headers['location'])}: check the endpoint",
+            status=status,
+            request_id=error.request_id,
+        )
+    return ErrorResponse(error, code, region)
+
+
+def _elsewhere(bucket: str, region: str, status: int | None, request_id: str | None) -> BackendError:
     return BackendError(
         f"the bucket {bucket!r} is in the region {region!r}; write s3://{region}/ into the DSN",
         status=status,
@@ -346,12 +277,12 @@ def _elsewhere(bucket: str, region: str, status: int, request_id: str | None) ->
     )
 
 
-def _region(headers: Mapping[str, str], element: Element | None, message: str | None) -> str | None:
+def _region(headers: Mapping[str, str], document: ErrorDocument | None, message: str | None) -> str | None:
     found = headers.get("x-amz-bucket-region")
-    if not found and element is not None:
-        found = text(element, "Region")
+    if not found and document is not None:
+        found = document.fields.get("Region")
     if not found and message and (expected := _EXPECTED_REGION.search(message)):
-        found = expected[1]
+        found = expected[1] or expected[2]
     return found or None
 
 
@@ -360,32 +291,34 @@ def sdk_error(error: Exception, *, about: str = "bucket", writes: bool = False) 
 
     Args:
         error: what was caught.
-        about: as of `error_of`.
+        about: ``object``, ``bucket`` or ``service``: what is missing if the answer says only that something is.
         writes: whether the request may have changed something; without an answer that is ``ambiguous`` then.
     """
     response = getattr(error, "response", None)
     if isinstance(response, dict) and "Error" in response:
-        return _client_error(response, about, getattr(error, "operation_name", ""))
+        found = _client_error(response, about, getattr(error, "operation_name", ""))
+        found.ambiguous = writes and found.status is not None and may_have_succeeded(found.status)
+        return found
     return _library_error(error, writes)
 
 
 def _client_error(response: dict[str, Any], about: str, operation: str) -> TroveError:
-    told, metadata = response["Error"], response.get("ResponseMetadata", {})
+    document, metadata = response["Error"], response.get("ResponseMetadata", {})
     status = metadata.get("HTTPStatusCode")
     headers = {name.lower(): value for name, value in metadata.get("HTTPHeaders", {}).items()}
-    code, message = told.get("Code"), told.get("Message")
-    region = _region(headers, None, message) or told.get("Region")
+    code, message = document.get("Code"), document.get("Message")
+    region = _region(headers, None, message) or document.get("Region")
     request_id = metadata.get("RequestId") or headers.get("x-amz-request-id")
-    # botocore finds no code in a page that is XML, and makes the status one of a page that is not.
-    is_page = code in ("", str(status)) and status < 500 and "html" in headers.get("content-type", "")
-    # Without a body, as of every HEAD, the type of the content says nothing.
-    if is_page and not operation.startswith("Head") and not _is_amazonian(headers):
-        return _no_s3(status, headers)
+    # botocore finds no code in a page that is XML, and takes the status for the code of one that is not.
+    page = code in ("", str(status)) and headers.get("content-type", "").startswith(("text/html", "text/plain"))
+    # The answer to a HEAD has no body, so that the type of the content says nothing.
+    if page and not operation.startswith("Head") and not RULES.is_own(headers):
+        return RULES.foreign(status, headers)
     if region and (code in ELSEWHERE or status in (301, 307)):
-        return _elsewhere(told.get("BucketName", ""), region, status, request_id)
-    return error_of(
+        return _elsewhere(document.get("BucketName", ""), region, status, request_id)
+    return RULES.error(
         status,
-        # For an answer without a body botocore makes the status the code.
+        # botocore takes the status for the code of an answer without a body.
         None if code == str(status) else code,
         message,
         request_id=request_id,
@@ -399,7 +332,7 @@ def _library_error(error: Exception, writes: bool) -> TroveError:
     from botocore import exceptions as sdk
     from botocore.parsers import ResponseParserError
 
-    words = redact(str(error))[:_LONGEST_MESSAGE]
+    words = clean(str(error))
     if isinstance(error, sdk.ProfileNotFound | sdk.ConfigParseError | sdk.ConfigNotFound | sdk.InvalidConfigError):
         return InvalidDSNError(f"the credentials' configuration cannot be used: {words}")
     if isinstance(
@@ -411,7 +344,7 @@ def _library_error(error: Exception, writes: bool) -> TroveError:
         | sdk.TokenRetrievalError
         | sdk.SSOError,
     ):
-        return UnauthenticatedError(f"the credentials could not be had: {words}")
+        return UnauthenticatedError(f"there are no usable credentials: {words}")
     if isinstance(error, sdk.ParamValidationError | sdk.InvalidRegionError | sdk.UnknownEndpointError):
         return InvalidArgumentError(words)
     if isinstance(error, sdk.SSLError | aiohttp.ClientSSLError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -17,12 +18,12 @@ from trove_async.errors import BackendError
 from trove_async.listing import ListPage
 from trove_async.types import ObjectInfo, Prefix
 from trove_async.wire.fields import etag_of
-from trove_async.wire.xml import parse
+from trove_async.wire.xml import parse, parse_time
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["parse_page"]
+__all__ = ["Page", "parse_page"]
 
 # A sequence of private use, which no service writes.
 _MARK: Final = "\U0010fffd\uf8ff"
@@ -31,9 +32,11 @@ _Entry = tuple[str, str, str, str, str | None]
 """Of an object: the key, as it was sent; when it was written, to the second, which is all that the headers of a get or
 head tell; the ETag without quotes; the size; the class."""
 
+_SIZE: Final = re.compile(r"[0-9]{1,19}")
+_UTC: Final = re.compile(r"[0-9-]{10}T[0-9:]{8}(?:\.[0-9]*)?Z?")
 _FIELDS: Final = 5
 _ENTRY: Final = re.compile(
-    r"<Contents><Key>([^<&\r]+)</Key><LastModified>([0-9T:-]{19})[^<]*</LastModified>"
+    r"<Contents><Key>([^<&\r]+)</Key><LastModified>([0-9T:-]{19})[0-9.Z]*</LastModified>"
     r"""<ETag>(?:&quot;|&#34;|")?([^<&"/]+)(?:&quot;|&#34;|")?</ETag>"""
     r"(?:<Checksum[A-Za-z]+>[^<]*</Checksum[A-Za-z]+>)*<Size>([0-9]+)</Size>"
     r"(?:<StorageClass>([A-Z_]*)</StorageClass>)?(?:<Type>[A-Za-z]*</Type>)?</Contents>"
@@ -41,8 +44,22 @@ _ENTRY: Final = re.compile(
 _UNHOLDABLE = re.compile(rb"\xef\xbf[\xbe\xbf]|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-async def parse_page(content: bytes) -> ListPage:
-    """Return the page that an answer to ListObjectsV2 with ``encoding-type=url`` is.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing.
+
+    Attributes:
+        items: the objects and groups, and the token of the next page.
+        goes_on_after: the key or group after which the next page begins, if the service says that there is one and
+            gives no token for it.
+    """
+
+    items: ListPage
+    goes_on_after: str | None
+
+
+async def parse_page(content: bytes) -> Page:
+    """Return the page in an answer to ListObjectsV2 with ``encoding-type=url``.
 
     Raises:
         BackendError: it is none.
@@ -50,7 +67,7 @@ async def parse_page(content: bytes) -> ListPage:
     around, entries = _split(content)
     root = _root(around)
     if root.tag != "ListBucketResult":
-        raise BackendError(f"the answer to a listing is a <{root.tag}>: is the endpoint an S3 service?")
+        raise BackendError(f"the answer to a listing is a <{root.tag[:40]}>: is the endpoint an S3 service?")
     if not entries and (found := root.findall("Contents")):
         await asyncio.sleep(0)  # half of the work is done: others may have waited
         entries = [_entry(element) for element in found]
@@ -61,8 +78,22 @@ async def parse_page(content: bytes) -> ListPage:
     objects = [_object(key, *entry[1:]) for key, entry in zip(keys, entries, strict=True)]
     names = [prefix.findtext("Prefix") or "" for prefix in root.iterfind("CommonPrefixes")]
     prefixes = [Prefix(name) for name in (_decoded(names) if encoded else names)]
-    truncated = root.findtext("IsTruncated") == "true"
-    return ListPage(objects, prefixes, _unmarked(root.findtext("NextContinuationToken")) if truncated else None)
+    # A token is followed whatever the flag says: at worst the next page is empty.
+    token = _unmarked(root.findtext("NextContinuationToken")) or None
+    page = ListPage(objects, prefixes, token)
+    truncated = (root.findtext("IsTruncated") or "").strip().lower() == "true"
+    return Page(page, _last(root, page, encoded=encoded) if truncated and token is None else None)
+
+
+def _last(root: Element, page: ListPage, *, encoded: bool) -> str:
+    """Return where a page ends that has no token: a marker of the first version of the protocol, or its last item."""
+    marker = root.findtext("NextMarker")
+    if marker:
+        return _decoded([marker])[0] if encoded else marker
+    last = max([item.key for item in (*page.objects[-1:], *page.prefixes[-1:])], default=None)
+    if last is None:
+        raise BackendError("the answer to a listing is truncated, and does not say where the next page begins")
+    return last
 
 
 def _split(content: bytes) -> tuple[bytes, list[_Entry]]:
@@ -83,11 +114,16 @@ def _entry(element: Element) -> _Entry:
     etag = etag_of(texts.get("ETag", ""))
     return (
         texts.get("Key", ""),
-        texts.get("LastModified", "")[:19],
+        _second(texts.get("LastModified", "")),
         etag,
         texts.get("Size", ""),
         texts.get("StorageClass", ""),
     )
+
+
+def _second(modified: str) -> str:
+    """Return a time to the second, if that is all that is cut off; else the whole text."""
+    return modified[:19] if _UTC.fullmatch(modified) else modified
 
 
 def _root(content: bytes) -> Element:
@@ -110,8 +146,8 @@ def _unmarked(token: str | None) -> str | None:
 
 
 def _object(key: str, modified: str, etag: str, size: str, storage_class: str | None) -> ObjectInfo:
-    if not key or not size:
-        raise BackendError("the answer to a listing has an object without a key or a size")
+    if not key or not _SIZE.fullmatch(size):
+        raise BackendError(f"the answer to a listing has an object without a key or a size: {key[:80]!r}, {size[:40]!r}")
     return ObjectInfo(
         key,
         int(size),
@@ -123,7 +159,10 @@ def _object(key: str, modified: str, etag: str, size: str, storage_class: str | 
 
 @lru_cache(1024)  # what is listed at once was often written at once
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(f"{text}+00:00")
+    try:
+        return datetime.fromisoformat(f"{text}+00:00")
+    except ValueError:
+        return parse_time(text).replace(microsecond=0)
 
 
 def _decoded(texts: list[str]) -> list[str]:

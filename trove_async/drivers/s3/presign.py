@@ -10,7 +10,7 @@ from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.errors import UnauthenticatedError
 from trove_async.types import PresignedPost
-from trove_async.wire.sigv4 import Credentials, encode_path
+from trove_async.wire.sigv4 import Credentials, encode_path, escape_dots
 
 __all__ = ["Presigner"]
 
@@ -19,7 +19,7 @@ class Presigner:
     """Signs URLs with the store's credentials; a URL lives no longer than they do.
 
     Args:
-        client: knows credentials and places.
+        client: knows the credentials and the addresses.
         settings: of the store.
     """
 
@@ -30,7 +30,7 @@ class Presigner:
     async def url(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
         """Return a signed URL."""
         credentials = await self._credentials()
-        place = self._client.place(bucket)
+        address = self._client.address(bucket)
         query: list[tuple[str, str]] = []
         headers: list[tuple[str, str]] = []
         if options.version_id is not None:
@@ -43,28 +43,27 @@ class Presigner:
             headers.append(("content-type", options.content_type))
         if options.content_length is not None:
             headers.append(("content-length", str(options.content_length)))
-        path = f"{place.prefix}/{encode_path(key)}"
-        url = self._client.signer(place.region).presign(
+        path = f"{address.prefix}/{encode_path(key)}"
+        url = self._client.signer(address.region).presign(
             credentials,
             method,
-            place.origin.scheme,
-            place.origin.authority,
+            address.origin.scheme,
+            address.origin.authority,
             path,
             query,
             headers,
             options.expires,
             self._client.now,
         )
-        # Most clients remove `.` and `..` from a path, and fewer do so when they are escaped.
-        return url.replace(path, _escape_dots(path), 1)
+        return url.replace(path, escape_dots(path), 1)
 
     async def post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
-        """Return a form with which a browser may store an object of so many bytes at most.
+        """Return a form with which a browser may store an object of a size within bounds.
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
         """
         credentials = await self._credentials()
-        place = self._client.place(bucket)
+        address = self._client.address(bucket)
         fields = {"key": key}
         sizes = ["content-length-range", options.min_size, options.max_size]
         conditions: list[Any] = [{"bucket": bucket}, {"key": key}, sizes]
@@ -73,8 +72,8 @@ class Presigner:
             conditions.append({"Content-Type": options.content_type})
         expiration = datetime.fromtimestamp(self._client.now, UTC) + timedelta(seconds=options.expires)
         policy = {"expiration": expiration.strftime("%Y-%m-%dT%H:%M:%SZ"), "conditions": conditions}
-        fields |= self._client.signer(place.region).sign_policy(credentials, policy, self._client.now)
-        return PresignedPost(f"{place.origin.scheme}://{place.origin.authority}{place.prefix}/", fields)
+        fields |= self._client.signer(address.region).sign_policy(credentials, policy, self._client.now)
+        return PresignedPost(f"{address.origin.scheme}://{address.origin.authority}{address.prefix}/", fields)
 
     async def _credentials(self) -> Credentials:
         credentials = await self._client.credentials()
@@ -83,7 +82,3 @@ class Presigner:
                 "anonymous access has nothing to sign a URL with; open the store with credentials"
             )
         return credentials
-
-
-def _escape_dots(path: str) -> str:
-    return "/".join(part.replace(".", "%2E") if part in (".", "..") else part for part in path.split("/"))

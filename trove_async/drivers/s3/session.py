@@ -16,14 +16,14 @@ from typing import Any, Final
 
 import anyio.to_thread
 
-from trove_async.drivers.s3.addressing import Endpoint, Place, known_suffix
+from trove_async.drivers.s3.addressing import BucketAddress, Endpoint, known_suffix
 from trove_async.drivers.s3.errors import sdk_error
 from trove_async.drivers.s3.profiles import Profile, region_of
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.errors import ClosedError, MissingDependencyError, TroveError, UnauthenticatedError
 from trove_async.wire.sigv4 import Credentials
 
-__all__ = ["Place", "Session"]
+__all__ = ["Session"]
 
 _LOOK_SECONDS: Final = 1.0
 """For how long credentials that can expire are used without asking when they do."""
@@ -92,9 +92,9 @@ class Session:
         """What to sign for where a bucket's own region is not known."""
         return self._opened.region
 
-    def place(self, bucket: str, region: str | None = None) -> Place:
-        """Return where a bucket is; see `Endpoint.place`."""
-        return self._opened.place(bucket, region)
+    def address(self, bucket: str, region: str | None = None) -> BucketAddress:
+        """Return where a bucket is; see `Endpoint.address`."""
+        return self._opened.address(bucket, region)
 
     @property
     def _opened(self) -> Endpoint:

@@ -1,0 +1,263 @@
+"""Uploads in parts: the algorithm once, for every service that has them.
+
+`put_in_parts` cuts a body, sends the parts in parallel, and completes the upload. Whatever happens, either the object
+is made, whole, or no upload stays open: the request that begins one is shielded, since only its answer tells what to
+abort; a completion that was sent is awaited, since an abort that overtakes it can take away parts that it is making an
+object of; and one whose answer was lost is settled by a look at the object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
+
+from trove_async.body import Body, Chunk
+from trove_async.cancellation import finish, to_the_end
+from trove_async.driver.retry import Attempts
+from trove_async.errors import ConflictError, InvalidArgumentError, TroveError
+from trove_async.types import ObjectInfo
+from trove_async.wire.client import settle
+from trove_async.wire.parts import PartSource, in_parallel
+
+__all__ = ["MIB", "PartPlan", "Upload", "begin", "complete", "make_of_parts", "opened", "put_in_parts"]
+
+MIB: Final = 1024 * 1024
+
+P = TypeVar("P")
+_CONFLICTS: Final = 3
+"""How often a body is uploaded whose completion conflicts with another write."""
+
+_DOUBLINGS: Final = 10
+"""Into how many runs of equal parts an upload of unknown length is divided; the size doubles from run to run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartPlan:
+    """The sizes of the parts of an upload, in bytes.
+
+    Attributes:
+        part_size: of all parts but the last, if they suffice.
+        max_parts, max_part_size, max_size: what the service allows.
+        multiple: larger parts are a multiple of it.
+        equal: whether the service wants all parts but the last to have one size.
+    """
+
+    part_size: int
+    max_parts: int
+    max_part_size: int
+    max_size: int
+    multiple: int = MIB
+    equal: bool = False
+
+    def size_for(self, number: int, total: int | None) -> int:
+        """Return the size of a part.
+
+        The parts of a body of known length are equal. Those of another begin at `part_size` and double with every
+        tenth of the parts that are allowed, so that they hold the largest object that the service takes.
+
+        Args:
+            number: of the part, from 1.
+            total: the length of the body; None if it is unknown.
+
+        Raises:
+            InvalidArgumentError: the service takes no object of this length, or no more parts.
+        """
+        if total is not None:
+            return self._fixed(total)
+        if number > self.max_parts:
+            raise InvalidArgumentError(
+                f"the body does not fit into {self.max_parts} parts, which begin at {self.part_size} bytes: "
+                "open the store with a larger part_size, or give put() the size"
+            )
+        if self.equal:
+            return self.part_size
+        run = (number - 1) // -(-self.max_parts // _DOUBLINGS)
+        return min(self.part_size << run, self.max_part_size)
+
+    def _fixed(self, total: int) -> int:
+        largest = min(self.max_size, self.max_part_size * self.max_parts)
+        if total > largest:
+            raise InvalidArgumentError(f"the body has {total} bytes; the service takes {largest} in one object")
+        needed = -(-total // self.max_parts)
+        if needed <= self.part_size:
+            return self.part_size
+        return min(-(-needed // self.multiple) * self.multiple, self.max_part_size)
+
+
+class Upload(ABC, Generic[P]):
+    """One upload in parts: what a service brings.
+
+    Attributes:
+        completed: whether it has become an object, so that there is nothing to abort.
+    """
+
+    completed = False
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return what is left behind if the upload is given up: its id, key and bucket."""
+
+    @abstractmethod
+    async def begin(self) -> None:
+        """Open the upload."""
+
+    @abstractmethod
+    async def send(self, number: int, chunks: Sequence[Chunk]) -> P:
+        """Store a part."""
+
+    @abstractmethod
+    async def complete(self, parts: Sequence[P]) -> ObjectInfo:
+        """Make the object of the parts, which are in the order of their numbers.
+
+        Raises:
+            ConflictError: another write of the object is under way; the upload is lost.
+        """
+
+    @abstractmethod
+    async def find(self, parts: Sequence[P]) -> ObjectInfo | None:
+        """Return the object if it is the one that the upload was to become; None if it is another or missing."""
+
+    @abstractmethod
+    async def abort(self) -> None:
+        """Give the upload up and free its parts; one that is not open is success."""
+
+
+async def begin(upload: Upload[P], timeout: float) -> None:
+    """Open an upload; if the call is cancelled, none stays open.
+
+    Args:
+        upload: to open.
+        timeout: seconds that clean-up may take.
+    """
+    beginning = asyncio.ensure_future(upload.begin())
+
+    async def undo() -> None:
+        await asyncio.wait({beginning})
+        if beginning.exception() is None:
+            await upload.abort()
+
+    try:
+        await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        await _give_up(upload, undo(), timeout)
+        raise
+
+
+async def complete(upload: Upload[P], parts: Sequence[P], timeout: float) -> ObjectInfo:
+    """Make the object of parts. Once the request was sent it is awaited, also by a caller that was cancelled.
+
+    Args:
+        upload: to complete.
+        parts: in the order of their numbers.
+        timeout: seconds for which a completion is awaited after a cancellation.
+    """
+
+    async def work() -> ObjectInfo:
+        try:
+            made = await upload.complete(parts)
+        except TroveError as error:
+            found = await settle(error, lambda: upload.find(parts))
+            if found is None:
+                raise
+            made = found
+        upload.completed = True
+        return made
+
+    return await to_the_end(work(), timeout=timeout, leftover=f"the completion of {upload}")
+
+
+@asynccontextmanager
+async def opened(upload: Upload[P], timeout: float) -> AsyncGenerator[Upload[P], None]:
+    """Open an upload, and abort it if it was not completed when the block ends."""
+    await begin(upload, timeout)
+    try:
+        yield upload
+    finally:
+        if not upload.completed:
+            await _give_up(upload, upload.abort(), timeout)
+
+
+async def _give_up(upload: Upload[P], work: Coroutine[Any, Any, None], timeout: float) -> None:
+    await finish(work, timeout=timeout, leftover=str(upload))
+
+
+async def make_of_parts(
+    upload: Upload[P],
+    jobs: AsyncGenerator[Callable[[], Awaitable[P]], None],
+    *,
+    concurrency: int,
+    timeout: float,
+) -> ObjectInfo:
+    """Open an upload, carry out the jobs that store its parts, and complete it.
+
+    Args:
+        upload: to become an object.
+        jobs: in the order of the parts.
+        concurrency: how many are under way at once.
+        timeout: seconds that clean-up may take.
+    """
+    async with opened(upload, timeout):
+        return await complete(upload, await in_parallel(jobs, concurrency), timeout)
+
+
+async def put_in_parts(
+    body: Body,
+    source: PartSource,
+    first: list[Chunk],
+    plan: PartPlan,
+    new_upload: Callable[[], Upload[P]],
+    *,
+    concurrency: int,
+    timeout: float,
+) -> ObjectInfo:
+    """Store a body of more than one part, in bounded memory.
+
+    A completion that conflicts with another write takes the upload with it; a body that can be read again is then
+    uploaded anew (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
+
+    Args:
+        body: of the put.
+        source: of the body, from which ``first`` was taken.
+        first: the first part.
+        plan: the sizes of the parts.
+        new_upload: returns an upload that is not open yet.
+        concurrency: how many parts are under way at once.
+        timeout: seconds that clean-up may take.
+    """
+    conflicts = Attempts(_CONFLICTS)
+    while True:
+        upload = new_upload()
+        jobs = _jobs(upload, body, source, first, plan)
+        try:
+            return await make_of_parts(upload, jobs, concurrency=concurrency, timeout=timeout)
+        except ConflictError as error:
+            if error.ambiguous or not body.replayable:
+                raise
+            await conflicts.failed(error)
+        source, first = await again(body, plan)
+
+
+async def again(body: Body, plan: PartPlan) -> tuple[PartSource, list[Chunk]]:
+    """Return the source and the first part of a body that is read again from its first byte."""
+    if body.buffer is None:
+        await body.rewind()
+    source = PartSource(body)
+    return source, await source.take(plan.size_for(1, body.size))
+
+
+async def _jobs(
+    upload: Upload[P], body: Body, source: PartSource, first: list[Chunk], plan: PartPlan
+) -> AsyncGenerator[Callable[[], Awaitable[P]], None]:
+    """Yield what stores each part, which is read only when there is someone to send it."""
+    chunks, number = first, 1
+    while True:
+        yield partial(upload.send, number, chunks)
+        if source.ended:
+            return
+        number += 1
+        chunks = await source.take(plan.size_for(number, body.size))
