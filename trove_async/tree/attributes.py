@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from trove_async.driver.options import PutOptions
+from trove_async.driver.options import ObjectAttributes
 from trove_async.keys import content_type_of
 from trove_async.tree.filesystem import Stat
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
@@ -37,22 +37,13 @@ class Attributes:
     version_id: str | None = None
 
     @classmethod
-    def of(cls, key: str, options: PutOptions, checksums: Mapping[str, str] = EMPTY) -> Attributes:
-        """Return the attributes that options ask for; the default content type is left out."""
-        content_type = None if options.content_type == content_type_of(key) else options.content_type
-        if content_type is None and not checksums and _says_nothing(options):
+    def of(cls, key: str, attributes: ObjectAttributes, checksums: Mapping[str, str] = EMPTY) -> Attributes:
+        """Return what is stored for these attributes; the default content type is left out."""
+        content_type = None if attributes.content_type == content_type_of(key) else attributes.content_type
+        if content_type is None and not checksums and _says_nothing(attributes):
             return NONE
-        return cls(
-            content_type=content_type,
-            metadata=options.metadata,
-            tags=options.tags,
-            storage_class=options.storage_class,
-            cache_control=options.cache_control,
-            content_disposition=options.content_disposition,
-            content_encoding=options.content_encoding,
-            content_language=options.content_language,
-            checksums=FrozenDict(checksums) if checksums else EMPTY,
-        )
+        described = {name: getattr(attributes, name) for name in _DESCRIBED}
+        return cls(content_type=content_type, checksums=FrozenDict(checksums) if checksums else EMPTY, **described)
 
     def normal(self) -> Attributes:
         """Return `NONE` itself if there is nothing to write down."""
@@ -65,14 +56,14 @@ class Attributes:
 
     def encode(self, status: Stat, key: str | None = None) -> bytes:
         """Write them down, for a file of just this size and time; with the key where the name does not say it."""
-        fields: dict[str, Any] = {"": [status.st_size, status.st_mtime_ns]}
+        found: dict[str, Any] = {"": [status.st_size, status.st_mtime_ns]}
         if key is not None:
-            fields["key"] = key
+            found["key"] = key
         for short, name in _FIELDS.items():
             value = getattr(self, name)
             if value:
-                fields[short] = value
-        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+                found[short] = value
+        return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
     def decode(cls, raw: bytes, status: Stat) -> Attributes:
@@ -80,10 +71,10 @@ class Attributes:
         if raw == STUB:
             return NONE
         try:
-            fields = json.loads(raw)
-            if fields.pop("") != [status.st_size, status.st_mtime_ns]:
+            found = json.loads(raw)
+            if found.pop("") != [status.st_size, status.st_mtime_ns]:
                 return NONE
-            values = {_FIELDS[short]: value for short, value in fields.items() if short in _FIELDS}
+            values = {_FIELDS[short]: value for short, value in found.items() if short in _FIELDS}
             for name in ("metadata", "tags", "checksums"):
                 if name in values:
                     values[name] = FrozenDict(values[name])
@@ -110,16 +101,11 @@ STUB: Final = b"sidecar"
 """The attribute of a file whose attributes are in a sidecar."""
 
 
-def _says_nothing(options: PutOptions) -> bool:
-    return not (
-        options.metadata
-        or options.tags
-        or options.storage_class
-        or options.cache_control
-        or options.content_disposition
-        or options.content_encoding
-        or options.content_language
-    )
+def _says_nothing(attributes: ObjectAttributes) -> bool:
+    return not any(getattr(attributes, name) for name in _DESCRIBED)
+
+
+_DESCRIBED: Final = [f.name for f in fields(ObjectAttributes) if f.name != "content_type"]
 
 
 def etag_of(status: Stat) -> str:

@@ -209,7 +209,7 @@ class LocalCore(Driver):
             bucket,
             key,
             temporary,
-            Attributes.of(key, options, checksums),
+            Attributes.of(key, options.attributes, checksums),
             checkpoint,
             if_match=options.if_match,
             if_none_match=options.if_none_match,

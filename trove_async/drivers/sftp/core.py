@@ -492,7 +492,7 @@ class SFTPCore(Driver):
 
 
 def _attributes(key: str, body: Body, options: PutOptions) -> Attributes:
-    return Attributes.of(key, options, body.checksums if body.checksum is not None else EMPTY)
+    return Attributes.of(key, options.attributes, body.checksums if body.checksum is not None else EMPTY)
 
 
 async def _wound_up(task: asyncio.Future[R], discard: Callable[[R], Awaitable[object]] | None) -> None:
