@@ -17,9 +17,9 @@ import pytest
 import trove_async as trove
 from tests.s3.stores import PART, ServerName, address, busy, opened, pattern, scratch
 from tests.s3.test_session import Issuer
-from trove_async.drivers.s3 import client as client_module
 from trove_async.drivers.s3.driver import S3Driver
 from trove_async.testing.answers import Answer, AnsweringProxy, SeenRequest, s3_error
+from trove_async.wire import clock as clock_module
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
@@ -302,7 +302,7 @@ async def test_renewed_credentials_that_are_refused_as_well(issuer: Issuer) -> N
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Give the client a clock that is five hours late."""
     wrong = SimpleNamespace(time=lambda: time.time() - 5 * 3600)
-    monkeypatch.setattr(client_module, "time", wrong)
+    monkeypatch.setattr(clock_module, "time", wrong)
     return wrong
 
 

@@ -17,7 +17,7 @@ from trove_async.driver import OpenOptions
 from trove_async.drivers.s3 import uploads
 from trove_async.drivers.s3.profiles import PROFILES, Profile
 from trove_async.drivers.s3.settings import S3Settings
-from trove_async.drivers.s3.uploads import part_size_at, part_size_for
+from trove_async.drivers.s3.uploads import plan_for
 from trove_async.dsn import parse_dsn
 from trove_async.testing.answers import AnsweringProxy, SeenRequest, s3_error
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
@@ -53,7 +53,7 @@ def settings(dsn: str = "s3://us-east-1/") -> S3Settings:
 
 async def test_parts_of_unknown_length_grow_until_ten_thousand_hold_the_largest_object() -> None:
     chosen = settings()
-    sizes = [part_size_at(number, chosen, chosen.dialect()) for number in range(1, 10_001)]
+    sizes = [plan_for(chosen, chosen.dialect()).size_for(number, None) for number in range(1, 10_001)]
     assert sizes[:1000] == [8 * MIB] * 1000
     assert sizes == sorted(sizes)
     assert sum(sizes) >= 5 * TIB
@@ -61,23 +61,23 @@ async def test_parts_of_unknown_length_grow_until_ten_thousand_hold_the_largest_
     # What is held in memory grows with what was sent, and no faster.
     assert all(size <= max(8 * MIB, sent // 500) for size, sent in zip(sizes[1:], accumulate(sizes), strict=False))
     with pytest.raises(trove.InvalidArgumentError, match="part_size"):
-        part_size_at(10_001, chosen, chosen.dialect())
+        plan_for(chosen, chosen.dialect()).size_for(10_001, None)
 
 
 async def test_equal_parts_do_not_grow() -> None:
     chosen = settings("s3:///?endpoint=https://x.r2.cloudflarestorage.com")
     profile = chosen.dialect()
     assert profile.equal_parts
-    assert {part_size_at(number, chosen, profile) for number in (1, 1001, 9_999, 10_000)} == {8 * MIB}
+    assert {plan_for(chosen, profile).size_for(number, None) for number in (1, 1001, 9_999, 10_000)} == {8 * MIB}
     with pytest.raises(trove.InvalidArgumentError, match="part_size"):
-        part_size_at(10_001, chosen, profile)
+        plan_for(chosen, profile).size_for(10_001, None)
 
 
 @pytest.mark.parametrize("size", [0, 1, 8 * MIB, 80_000 * MIB, 80_000 * MIB + 1, 5 * TIB])
 async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -> None:
     chosen = settings()
     profile = chosen.dialect()
-    part_size = part_size_for(size, chosen, profile)
+    part_size = plan_for(chosen, profile).size_for(1, size)
     assert part_size >= chosen.part_size
     assert -(-size // part_size) <= profile.max_parts
     assert part_size == chosen.part_size or -(-size // (part_size - MIB)) > profile.max_parts
@@ -86,9 +86,9 @@ async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -
 async def test_a_length_that_no_parts_hold() -> None:
     chosen = settings()
     profile: Profile = replace(chosen.dialect(), max_parts=10, max_part_size=8 * MIB)
-    assert part_size_for(80 * MIB, chosen, profile) == 8 * MIB
+    assert plan_for(chosen, profile).size_for(1, 80 * MIB) == 8 * MIB
     with pytest.raises(trove.InvalidArgumentError, match=str(80 * MIB)):
-        part_size_for(80 * MIB + 1, chosen, profile)
+        plan_for(chosen, profile).size_for(1, 80 * MIB + 1)
 
 
 # Puts

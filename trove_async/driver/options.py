@@ -8,7 +8,7 @@ default, so that it breaks no driver: a driver that cannot honour it says so thr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -90,6 +90,10 @@ class ObjectAttributes:
             storage_class=info.storage_class,
             **{name: getattr(info, name) for _, name in CONTENT_HEADERS},
         )
+
+    def with_storage_class(self, default: str | None) -> ObjectAttributes:
+        """Return the attributes with a storage class: their own, or else the default."""
+        return self if default is None or self.storage_class is not None else replace(self, storage_class=default)
 
     def info(
         self,

@@ -32,7 +32,7 @@ class Backoff:
     def ceiling(self, failures: int) -> float:
         """Return the longest delay after a number of failures, 1 or more."""
         # The exponent is bounded: 2**1024 does not fit into a float.
-        return min(self.longest, self.first * 2 ** min(failures - 1, 64))
+        return min(self.longest, self.first * 2.0 ** min(failures - 1, 64))
 
     def delay(self, failures: int) -> float:
         """Return a random delay up to `ceiling`, so that clients that failed together do not return together."""

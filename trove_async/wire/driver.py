@@ -57,6 +57,9 @@ __all__ = ["HTTPDriver"]
 class Objects(Protocol):
     """Requests about one object, or a few."""
 
+    async def require_bucket(self, bucket: str) -> None:
+        """Raise `BucketNotFoundError` if the bucket does not exist."""
+
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object."""
 
@@ -122,9 +125,6 @@ class Copies(Protocol):
 
 class Control(Protocol):
     """Requests about buckets, and about what objects have beside their content."""
-
-    async def require_bucket(self, bucket: str) -> None:
-        """Raise `BucketNotFoundError` if the bucket does not exist."""
 
     async def create_bucket(self, name: str, region: str | None) -> None:
         """Make a bucket."""
@@ -224,7 +224,7 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
     async def ping(self) -> None:
         """Ask for the default bucket; without one, list the buckets."""
         if self.default_bucket is not None:
-            await self._control.require_bucket(self.default_bucket)
+            await self._objects.require_bucket(self.default_bucket)
         else:
             await self._control.list_buckets()
 

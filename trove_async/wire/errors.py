@@ -123,8 +123,8 @@ class ErrorRules:
         key: str,
         status: int,
         headers: Mapping[str, str],
-        document: ErrorDocument | None,
         body: bytes,
+        document: ErrorDocument | None,
     ) -> TroveError:
         """Return the error of an answer.
 
@@ -136,12 +136,14 @@ class ErrorRules:
         """
         if document is None and self._is_foreign(status, headers, body):
             return self.foreign(status, headers)
-        code, message = (document.code, document.message) if document is not None else (None, None)
+        code = message = request_id = None
+        if document is not None:
+            code, message, request_id = document.code, document.message, document.fields.get("RequestId")
         error = self.error(
             status,
             code,
             message,
-            request_id=next((found for name in self.request_ids if (found := headers.get(name))), None),
+            request_id=next((found for name in self.request_ids if (found := headers.get(name))), request_id) or None,
             retry_after=parse_retry_after(headers.get("retry-after")),
             about="object" if key else "bucket" if bucket else "service",
         )

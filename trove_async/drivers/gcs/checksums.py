@@ -14,7 +14,7 @@ import google_crc32c
 
 from trove_async.body import Chunk
 from trove_async.errors import ChecksumError
-from trove_async.wire.stream import Reopen, ResponseStream
+from trove_async.wire.stream import ResponseStream
 from trove_async.wire.transport import Response
 
 __all__ = ["VerifiedStream", "combine", "crc32c_in", "encode", "extend", "mismatch"]

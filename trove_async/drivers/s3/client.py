@@ -120,9 +120,10 @@ class Client(ServiceClient[_S3Call]):
     ) -> tuple[Response, bytes]:
         """Send a request and return the answer with its body, which is a document; as `request`.
 
-        An answer that was lost is asked for again, and after errors in ``final`` none is. A document that is an error is raised as one, whatever the status:
+        An answer that was lost is asked for again. A document that is an error is raised as one, whatever the status:
         S3 begins some answers before it knows how they end
-        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html). ``final`` holds the errors
+        after which the request is not sent again.
         """
         call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
         call.final = final

@@ -16,7 +16,6 @@ from xml.etree.ElementTree import Element
 from trove_async.drivers.s3.errors import EXPIRED, sdk_error
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
-from trove_async.drivers.s3.objects import Objects
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.session import Session
 from trove_async.errors import (
@@ -63,33 +62,21 @@ class Control:
 
     Args:
         session: has the SDK's client.
-        objects: asks for buckets.
         profile: what the server is like.
         requester_pays: whether we pay for requests about the buckets of others.
         page_size: how many items are asked for at once, at most 1,000.
     """
 
     def __init__(
-        self,
-        session: Session,
-        objects: Objects,
-        profile: Profile,
-        *,
-        requester_pays: bool = False,
-        page_size: int = _PAGE,
+        self, session: Session, profile: Profile, *, requester_pays: bool = False, page_size: int = _PAGE
     ) -> None:
         self._session = session
-        self._objects = objects
         self._profile = profile
         self._payer = {"RequestPayer": "requester"} if requester_pays else {}
         self._page_size = page_size
         self._client: Any = None
 
     # Buckets
-
-    async def require_bucket(self, bucket: str) -> None:
-        """Check that a bucket exists; see `Objects.require_bucket`."""
-        await self._objects.require_bucket(bucket)
 
     async def create_bucket(self, name: str, region: str | None = None) -> None:
         """Make a bucket.
@@ -297,15 +284,15 @@ class Control:
         Args:
             operation: the client's method.
             markers: the elements that say where the next page begins, and the parameters that ask for it.
-            about: as of `sdk_error`.
+            about: as in `sdk_error`.
             parameters: of the first page.
         """
 
-
         async def fetch(marker: _Marker | None) -> Element:
+            asked: dict[str, Any] = {**parameters, **dict(marker or ())}
             taking = _taking.set(True)
             try:
-                answer = await self._call(operation, about=about, **parameters, **dict(marker or ()))
+                answer = await self._call(operation, about=about, **asked)
             finally:
                 _taking.reset(taking)
             return parse(answer["Document"])

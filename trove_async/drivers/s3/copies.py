@@ -190,9 +190,7 @@ class Copies:
             self._uploads, bucket, key, attributes=attributes, checksum=_checksum_of(source), conditions=conditions
         )
         jobs = self._jobs(source.size, upload, named)
-        return await make_of_parts(
-            upload, jobs, concurrency=self._settings.part_concurrency, timeout=self._timeout
-        )
+        return await make_of_parts(upload, jobs, concurrency=self._settings.part_concurrency, timeout=self._timeout)
 
     async def _jobs(
         self, size: int, upload: S3Upload, named: Headers

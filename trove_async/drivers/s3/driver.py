@@ -48,6 +48,8 @@ class S3Driver(HTTPDriver):
     _profile: Profile
     _session: Session
     _client: Client
+    _control: Control
+    _listing: Listing
     _queues: QueueWatcher | None = None
 
     @property
@@ -67,7 +69,7 @@ class S3Driver(HTTPDriver):
         await session.open()
         client = self._client = Client(settings, session, await self._open_transport(settings.network))
         objects = self._objects = Objects(client, settings, profile)
-        control = self._control = Control(session, objects, profile, requester_pays=settings.requester_pays)
+        control = self._control = Control(session, profile, requester_pays=settings.requester_pays)
         uploads = self._uploads = Uploads(client, objects, settings, profile, timeout)
         self._listing = Listing(client)
         self._multipart = Multipart(uploads, objects, control, profile, timeout)
@@ -121,7 +123,7 @@ class S3Driver(HTTPDriver):
 
     def prober(self, bucket: str, prefix: str) -> Prober:
         """Return what asks the service what it honours; see `trove_async.drivers.s3.probe`."""
-        return Prober(self._client, self._control, self._settings, self._profile, bucket, prefix)
+        return Prober(self._client, self._control, self._listing, self._settings, self._profile, bucket, prefix)
 
     def check_key(self, key: str) -> None:
         """Refuse what the service cannot hold or list."""
@@ -140,7 +142,7 @@ class S3Driver(HTTPDriver):
     async def _prepare_queue(self, bucket: str) -> None:
         settings = self._settings
         if not settings.watch_setup or settings.queue is None:
-            await self._control.require_bucket(bucket)
+            await self._objects.require_bucket(bucket)
             return
         queues = await self._session.client("sqs", settings.queue_endpoint)
         await setup_queue(await self._session.client(), queues, bucket, queue_of(settings.queue, bucket))

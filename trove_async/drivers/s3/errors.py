@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,

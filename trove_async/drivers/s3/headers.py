@@ -86,6 +86,10 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         algorithm, colon, value = found.pop(CHECKSUM, "").partition(":")
         checksums = FrozenDict({algorithm: value}) if colon else EMPTY
         metadata = FrozenDict(found) if found else EMPTY
+    content: dict[str, str] = {}
+    for name, field in CONTENT_HEADERS:
+        if name in headers:
+            content[field] = headers[name]
     storage_class = headers.get("x-amz-storage-class")
     return ObjectInfo(
         key,
@@ -96,6 +100,6 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         metadata,
         version_of(headers),
         None if storage_class == "STANDARD" else storage_class,
-        *[headers.get(name) for name, _ in CONTENT_HEADERS],
-        checksums,
+        checksums=checksums,
+        **content,
     )

@@ -6,15 +6,13 @@ from typing import Final
 
 from trove_async.driver import ListOptions
 from trove_async.drivers.s3.client import Client
-from trove_async.drivers.s3.pages import parse_page
+from trove_async.drivers.s3.pages import AFTER, parse_page
 from trove_async.listing import ListPage
 from trove_async.wire.sigv4 import encode_query
 
 __all__ = ["Listing"]
 
 _PAGE: Final = 1000
-_AFTER: Final = "\0"
-"""What a cursor begins with that is a key and not a token of the service: no token has it, and no key."""
 
 
 class Listing:
@@ -35,15 +33,12 @@ class Listing:
         if options.delimiter is not None:
             params.append(("delimiter", options.delimiter))
         cursor, after = options.cursor, options.start_after
-        if cursor is not None and cursor.startswith(_AFTER):
-            after = cursor.removeprefix(_AFTER)
+        if cursor is not None and cursor.startswith(AFTER):
+            after = cursor.removeprefix(AFTER)
             params.append(("marker", after))  # that is what a server of the first version understands
         elif cursor is not None:
             params.append(("continuation-token", cursor))
         if after is not None:
             params.append(("start-after", after))
         _, content = await self._client.document("GET", bucket, query=encode_query(params))
-        page = await parse_page(content)
-        if page.goes_on_after is None:
-            return page.items
-        return ListPage(page.items.objects, page.items.prefixes, _AFTER + page.goes_on_after)
+        return await parse_page(content)

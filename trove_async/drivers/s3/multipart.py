@@ -41,9 +41,7 @@ class Multipart:
             raise UnsupportedError(
                 f"services of profile {self._profile.name!r} drop the tags of an upload: set them when it is complete"
             )
-        upload = S3Upload(
-            self._uploads, bucket, key, attributes=options.attributes, checksum=options.checksum
-        )
+        upload = S3Upload(self._uploads, bucket, key, attributes=options.attributes, checksum=options.checksum)
         await begin(upload, self._timeout)
         return upload.id
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from trove_async.body import Body, Chunk
@@ -96,10 +97,8 @@ class Objects(ObjectReads):
             response = await self._client.request("HEAD", bucket, key, query=_version_query(options), headers=headers)
         except NotFoundError as error:
             # The answer to a HEAD has no body, and a missing bucket looks like a missing object.
-            try:
+            with suppress(AccessDeniedError):  # the credentials may be good for objects alone
                 await self.require_bucket(bucket)
-            except AccessDeniedError:
-                pass  # the credentials may be good for objects alone
             raise _missing(error, options.version_id) from error
         info = info_of(key, content_length(response.headers, self.service), response.headers)
         check_read(info, options)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -23,7 +22,10 @@ from trove_async.wire.xml import parse, parse_time
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["Page", "parse_page"]
+__all__ = ["AFTER", "parse_page"]
+
+AFTER: Final = "\0"
+"""What a cursor begins with that goes on after a key: no token of a service has it, and no key."""
 
 # A sequence of private use, which no service writes.
 _MARK: Final = "\U0010fffd\uf8ff"
@@ -44,22 +46,10 @@ _ENTRY: Final = re.compile(
 _UNHOLDABLE = re.compile(rb"\xef\xbf[\xbe\xbf]|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of a listing.
-
-    Attributes:
-        items: the objects and groups, and the token of the next page.
-        goes_on_after: the key or group after which the next page begins, if the service says that there is one and
-            gives no token for it.
-    """
-
-    items: ListPage
-    goes_on_after: str | None
-
-
-async def parse_page(content: bytes) -> Page:
+async def parse_page(content: bytes) -> ListPage:
     """Return the page in an answer to ListObjectsV2 with ``encoding-type=url``.
+
+    Its cursor is the service's token, or, if there is a next page and no token for it, `AFTER` and a key.
 
     Raises:
         BackendError: it is none.
@@ -80,20 +70,21 @@ async def parse_page(content: bytes) -> Page:
     prefixes = [Prefix(name) for name in (_decoded(names) if encoded else names)]
     # A token is followed whatever the flag says: at worst the next page is empty.
     token = _unmarked(root.findtext("NextContinuationToken")) or None
-    page = ListPage(objects, prefixes, token)
     truncated = (root.findtext("IsTruncated") or "").strip().lower() == "true"
-    return Page(page, _last(root, page, encoded=encoded) if truncated and token is None else None)
+    if truncated and token is None:
+        token = AFTER + _last(root, objects, prefixes, encoded=encoded)
+    return ListPage(objects, prefixes, token)
 
 
-def _last(root: Element, page: ListPage, *, encoded: bool) -> str:
+def _last(root: Element, objects: list[ObjectInfo], prefixes: list[Prefix], *, encoded: bool) -> str:
     """Return where a page ends that has no token: a marker of the first version of the protocol, or its last item."""
     marker = root.findtext("NextMarker")
     if marker:
         return _decoded([marker])[0] if encoded else marker
-    last = max([item.key for item in (*page.objects[-1:], *page.prefixes[-1:])], default=None)
-    if last is None:
+    last = [info.key for info in objects[-1:]] + [prefix.key for prefix in prefixes[-1:]]
+    if not last:
         raise BackendError("the answer to a listing is truncated, and does not say where the next page begins")
-    return last
+    return max(last)
 
 
 def _split(content: bytes) -> tuple[bytes, list[_Entry]]:
@@ -147,7 +138,9 @@ def _unmarked(token: str | None) -> str | None:
 
 def _object(key: str, modified: str, etag: str, size: str, storage_class: str | None) -> ObjectInfo:
     if not key or not _SIZE.fullmatch(size):
-        raise BackendError(f"the answer to a listing has an object without a key or a size: {key[:80]!r}, {size[:40]!r}")
+        raise BackendError(
+            f"the answer to a listing has an object without a key or a size: {key[:80]!r}, {size[:40]!r}"
+        )
     return ObjectInfo(
         key,
         int(size),

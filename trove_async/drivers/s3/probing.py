@@ -15,8 +15,9 @@ from trove_async.body import Chunk
 from trove_async.driver import ListOptions
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.control import Control
-from trove_async.drivers.s3.headers import object_headers
+from trove_async.drivers.s3.headers import etag_in
 from trove_async.drivers.s3.integrity import checksum_headers, part_checksum
+from trove_async.drivers.s3.listing import Listing
 from trove_async.drivers.s3.objects import NAMESPACE, Objects
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.settings import S3Settings
@@ -32,7 +33,7 @@ from trove_async.errors import (
     UnauthenticatedError,
     UploadNotFoundError,
 )
-from trove_async.wire.fields import etag_of, http_date, write_conditions
+from trove_async.wire.fields import content_length, http_date, required, write_conditions
 from trove_async.wire.sigv4 import encode_path, encode_query
 from trove_async.wire.xml import document, parse, text
 
@@ -81,16 +82,24 @@ class Prober:
     """Asks one service.
 
     Args:
-        client, control, settings, profile: of the store.
+        client, control, listing, settings, profile: of the store.
         bucket: where to write.
         prefix: what the keys begin with; nothing else may begin with it, since all of it is removed.
     """
 
     def __init__(
-        self, client: Client, control: Control, settings: S3Settings, profile: Profile, bucket: str, prefix: str
+        self,
+        client: Client,
+        control: Control,
+        listing: Listing,
+        settings: S3Settings,
+        profile: Profile,
+        bucket: str,
+        prefix: str,
     ) -> None:
         self._client = client
         self._control = control
+        self._listing = listing
         self._settings = settings
         self._profile = profile
         self._objects = Objects(client, settings, profile)
@@ -181,7 +190,7 @@ class Prober:
     async def _check_get(self) -> str:
         key = self._key()
         etag = f'"{await self._put(key, b"here")}"'
-        stored = object_headers((await self._ask("HEAD", key)), "last-modified")
+        stored = required(await self._ask("HEAD", key), "last-modified", "an S3 service")
         before = http_date(parsedate_to_datetime(stored) - timedelta(days=1))
         stale = f'"{_STALE}"'
         for name, good, bad in (
@@ -306,8 +315,8 @@ class Prober:
         key = self._key()
         blank = memoryview(bytes(max(sizes)))
         await (await self._upload(key, [], *(blank[:size] for size in sizes), b"end"))
-        length = object_headers(await self._ask("HEAD", key), "content-length")
-        if int(length) != sum(sizes) + 3:
+        length = content_length(await self._ask("HEAD", key), "an S3 service")
+        if length != sum(sizes) + 3:
             raise _FailedError(f"the object has {length} bytes, not {sum(sizes) + 3}")
         return ""
 
@@ -319,13 +328,13 @@ class Prober:
                 self._unlistable[key] = None
                 await self._put(key, b"odd")
                 await self._holds(key, b"odd")
-            page = await self._objects.list_page(self._bucket, ListOptions(prefix=f"{self._prefix}control/"))
+            page = await self._listing.list_page(self._bucket, ListOptions(prefix=f"{self._prefix}control/"))
             if sorted(info.key for info in page.objects) != sorted(keys):
                 raise _FailedError("the keys are not listed as they are")
         except TroveError as error:
             await self._remove_unlistable()
             # If it was not for these keys it fails now too, and says nothing of them.
-            await self._objects.list_page(self._bucket, ListOptions(prefix=f"{self._prefix}control/"))
+            await self._listing.list_page(self._bucket, ListOptions(prefix=f"{self._prefix}control/"))
             raise _FailedError(error.message) from error
         return ""
 
@@ -343,7 +352,7 @@ class Prober:
         response = await self._client.request("PUT", self._bucket, key, headers=sent, body=[body], writes=True)
         if key in self._unlistable:
             self._unlistable[key] = response.headers.get("x-amz-version-id")
-        return etag_of(object_headers(response.headers, "etag"))
+        return etag_in(response.headers)
 
     async def _ask(self, method: str, key: str, name: str = "", value: str = "") -> Mapping[str, str]:
         headers = [*self._objects.customer_key, *([(name, value)] if name else ())]
@@ -389,7 +398,7 @@ class Prober:
                 *await checksum_headers(part_checksum(self._profile.checksum), [part]),
             ]
             response = await self._client.request("PUT", self._bucket, key, query=query, headers=headers, body=[part])
-            etags.append(etag_of(object_headers(response.headers, "etag")))
+            etags.append(etag_in(response.headers))
         return upload_id, etags
 
     async def _upload(self, key: str, conditions: Headers, *parts: Chunk) -> Awaitable[object]:
@@ -451,7 +460,7 @@ class Prober:
     async def _remove_objects(self) -> None:
         # Where versions are kept a delete without one adds a marker, so that it comes second.
         keys = set() if await self._remove_versions() else self._keys
-        page = await self._objects.list_page(self._bucket, ListOptions(prefix=self._prefix))
+        page = await self._listing.list_page(self._bucket, ListOptions(prefix=self._prefix))
         await _all(self._delete(key) for key in {*keys, *(info.key for info in page.objects)})
 
     async def _remove_versions(self) -> bool:

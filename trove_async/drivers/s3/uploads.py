@@ -36,6 +36,8 @@ from trove_async.wire.xml import document, parse, text
 __all__ = ["S3Upload", "Uploads", "plan_for"]
 
 _ABORTS: Final = 3
+_PLAIN: Final = ObjectAttributes()
+_UNCONDITIONAL: Final = CompleteOptions()
 
 
 def plan_for(settings: S3Settings, profile: Profile) -> PartPlan:
@@ -68,10 +70,10 @@ class S3Upload(Upload[PartInfo]):
         bucket: str,
         key: str,
         *,
-        attributes: ObjectAttributes = ObjectAttributes(),
+        attributes: ObjectAttributes = _PLAIN,
         body: Body | None = None,
         checksum: Checksum | None = None,
-        conditions: CompleteOptions = CompleteOptions(),
+        conditions: CompleteOptions = _UNCONDITIONAL,
         upload_id: str = "",
     ) -> None:
         self._uploads = uploads
@@ -277,7 +279,7 @@ def _made_etag(answer: bytes) -> str:
 
 
 def expected_etag(parts: Sequence[PartInfo]) -> str:
-    """Return the ETag of an object that is made of parts whose ETags are MD5 digests, as they mostly are; else ``""``."""
+    """Return the ETag of an object of parts whose ETags are MD5 digests, as they mostly are; else ``""``."""
     try:
         digests = b"".join(bytes.fromhex(part.etag) for part in parts)
     except ValueError:
