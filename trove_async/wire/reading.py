@@ -116,7 +116,7 @@ class ObjectReads(ABC):
         return response
 
 
-def placement(response: Response, wanted: ByteRange | None, service: str, length: int | None) -> tuple[int, int, int]:
+def placement(response: Response, length: int | None, wanted: ByteRange | None, service: str) -> tuple[int, int, int]:
     """Return where in the object the wanted bytes begin and end, and the size of the object.
 
     The body of a 206 holds exactly these bytes; that of a 200 holds the whole object, as a server sends it that knows
