@@ -45,7 +45,17 @@ async def opened(dsn: str, **more: Any) -> AsyncIterator[Session]:
         await session.close()
 
 
-# Places
+async def test_a_role_that_needs_an_mfa_code_is_refused_without_a_prompt(home: Path) -> None:
+    (home / "config").write_text(
+        "[profile guarded]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = base\nmfa_serial = arn:aws:iam::1:mfa/me\n"
+        "[profile base]\naws_access_key_id = a\naws_secret_access_key = s\n"
+    )
+    async with opened("s3://us-east-1/", aws_profile="guarded") as session:
+        with pytest.raises(UnauthenticatedError, match="needs an MFA code"):
+            await session.credentials()
+
+
+# Addresses
 
 
 @pytest.mark.parametrize(
