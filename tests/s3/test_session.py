@@ -47,7 +47,8 @@ async def opened(dsn: str, **more: Any) -> AsyncIterator[Session]:
 
 async def test_a_role_that_needs_an_mfa_code_is_refused_without_a_prompt(home: Path) -> None:
     (home / "config").write_text(
-        "[profile guarded]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = base\nmfa_serial = arn:aws:iam::1:mfa/me\n"
+        "[profile guarded]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = base\n"
+        "mfa_serial = arn:aws:iam::1:mfa/me\n"
         "[profile base]\naws_access_key_id = a\naws_secret_access_key = s\n"
     )
     async with opened("s3://us-east-1/", aws_profile="guarded") as session:
