@@ -22,6 +22,7 @@ from trove_async.driver.capabilities import (
     VersioningDriver,
 )
 from trove_async.driver.conditions import check_read, check_write
+from trove_async.driver.methods import METHODS, Method
 from trove_async.driver.options import (
     CONTENT_HEADERS,
     BucketOptions,
@@ -52,6 +53,7 @@ from trove_async.driver.synonyms import (
 __all__ = [
     "CAPABILITIES",
     "CONTENT_HEADERS",
+    "METHODS",
     "BucketOptions",
     "BulkDeleteDriver",
     "CompleteOptions",
@@ -69,6 +71,7 @@ __all__ = [
     "LifecycleSweepDriver",
     "Limits",
     "ListOptions",
+    "Method",
     "MultipartDriver",
     "NotificationDriver",
     "ObjectAttributes",
