@@ -14,6 +14,7 @@ import trove_async
 from trove_async.driver import (
     CAPABILITIES,
     METHODS,
+    Body,
     Driver,
     Features,
     MultipartDriver,
@@ -172,7 +173,7 @@ async def call_with_names(driver: Driver, name: str) -> None:
     for parameter in inspect.signature(getattr(driver, name)).parameters:
         match parameter:
             case "body":
-                arguments.append(trove_async.Body(b"x"))
+                arguments.append(Body(b"x"))
             case "src" | "dst":
                 arguments.append(trove_async.ObjectRef(f"{parameter}_bucket", f"{parameter}_key"))
             case _:
