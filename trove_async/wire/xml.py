@@ -1,7 +1,7 @@
-"""The small XML of the cloud services: answers read into elements without namespaces, and small documents written.
+"""The XML of the cloud services: responses parsed into elements without namespaces, and small documents written.
 
-Only what such a service says is accepted: UTF-8 without a document type, so that no entity can be declared, and none
-expanded.
+Only what such a service sends is accepted: UTF-8 without a document type, so that no entity can be declared or expanded,
+and within bounds of depth and number of elements.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final, TypeAlias
-from xml.etree.ElementTree import Element, ParseError, XMLParser
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 from xml.parsers import expat
 
 from trove_async.errors import BackendError, InvalidKeyError
@@ -18,7 +19,15 @@ from trove_async.errors import BackendError, InvalidKeyError
 __all__ = ["Children", "can_hold", "document", "parse", "parse_time", "text"]
 
 Children: TypeAlias = "Iterable[tuple[str, str | int | Children]]"
-"""Elements in their order: each a name, and its text, number, truth, or children."""
+"""Elements in their order: each a name, and its text, number, truth value, or children."""
+
+_MAX_DEPTH: Final = 32
+"""The levels of a document. The services nest up to six; parsing and freeing a deep tree is recursive."""
+
+_MAX_ELEMENTS: Final = 500_000
+"""The elements of a document. A page of 5,000 Azure blobs, the largest, has about 40 for each, and up to 50 of metadata."""
+
+_BOM: Final = b"\xef\xbb\xbf"
 
 # https://www.w3.org/TR/xml/#charsets
 _INVALID: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
