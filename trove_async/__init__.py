@@ -102,9 +102,8 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.version import __version__
 from trove_async.writer import ObjectWriter
-
-__version__ = "0.1.0"
 
 for _scheme, _path in _BUILTIN.items():
     register(_scheme, _path)

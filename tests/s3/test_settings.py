@@ -233,3 +233,45 @@ def test_dsns_that_are_refused(dsn: str, said: str) -> None:
         read(dsn)
     assert said in raised.value.message
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "dsn", "endpoint", "queue_endpoint"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://all:1/"}, "s3://", "http://all:1", None),
+        ({"AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_S3": "http://s3:1"}, "s3://", "http://s3:1", None),
+        ({"AWS_ENDPOINT_URL_S3": "http://s3:1"}, "s3:///?endpoint=http://dsn:1", "http://dsn:1", None),
+        ({"AWS_ENDPOINT_URL": "http://all:1"}, "s3:///?watch=sqs&queue=q&profile=moto", "http://all:1", "http://all:1"),
+        (
+            {"AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_SQS": "http://sqs:1"},
+            "s3:///?watch=sqs&queue=q&profile=moto",
+            "http://all:1",
+            "http://sqs:1",
+        ),
+        ({"AWS_ENDPOINT_URL": "http://all:1", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"}, "s3://", None, None),
+        ({"AWS_ENDPOINT_URL": ""}, "s3://", None, None),
+    ],
+)
+def test_endpoints_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    dsn: str,
+    endpoint: str | None,
+    queue_endpoint: str | None,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = read(dsn)
+    assert (settings.endpoint, settings.queue_endpoint) == (endpoint, queue_endpoint)
+
+
+def test_an_endpoint_of_the_environment_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "localhost:9000")
+    with pytest.raises(InvalidDSNError, match="the AWS_ENDPOINT_URL_S3 must be a URL"):
+        read("s3://")
+
+
+def test_the_ca_bundle_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/aws.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/requests.pem")
+    assert read("s3://").network.ca_file == "/aws.pem"

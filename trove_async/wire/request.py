@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-import trove_async
 from trove_async.errors import InvalidArgumentError
+from trove_async.version import __version__
 
 __all__ = ["encode_head", "full_user_agent"]
 
@@ -65,7 +65,7 @@ def full_user_agent(application: str | None) -> str:
         InvalidArgumentError: it is not printable ASCII.
     """
     if application is None:
-        return f"trove-async/{trove_async.__version__}"
+        return f"trove-async/{__version__}"
     if not (application.isascii() and application.isprintable()):
         raise InvalidArgumentError("the user agent must be printable ASCII, such as my-service/1.2")
-    return f"{application} trove-async/{trove_async.__version__}"
+    return f"{application} trove-async/{__version__}"
