@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 
 import httpx
 import pytest
@@ -37,12 +38,43 @@ async def test_bytes_of_every_kind_in_a_multipart_body(client: httpx.AsyncClient
     assert (await client.get(f"{OBJECTS}/a?alt=media")).content == data
 
 
-@pytest.mark.parametrize("kind", ["content", "metadata"])
+@pytest.mark.parametrize("kind", ["multipart", "resumable"])
+@pytest.mark.parametrize(("metadata", "uploaded"), [("a/b", None), (None, "a/b"), ("a/b", "a/b")])
 @pytest.mark.asyncio
-async def test_the_content_type_of_the_metadata_wins(client: httpx.AsyncClient, bucket: str, kind: str) -> None:
-    body, headers = related({"name": "a", **({"contentType": "a/b"} if kind == "metadata" else {})}, b"", "c/d")
-    answer = await client.post(f"{UPLOADS}?uploadType=multipart", content=body, headers=headers)
-    assert answer.json()["contentType"] == ("a/b" if kind == "metadata" else "c/d")
+async def test_the_content_type_comes_with_the_metadata_or_the_bytes(
+    client: httpx.AsyncClient, bucket: str, kind: str, metadata: str | None, uploaded: str | None
+) -> None:
+    answer = await typed_upload(client, kind, metadata, uploaded)
+    assert answer.json()["contentType"] == "a/b"
+
+
+@pytest.mark.parametrize("kind", ["multipart", "resumable"])
+@pytest.mark.asyncio
+async def test_content_types_that_differ_are_refused(
+    server: GCSServer, client: httpx.AsyncClient, bucket: str, kind: str
+) -> None:
+    answer = await typed_upload(client, kind, "image/png", "application/octet-stream")
+    message = (
+        "Content-Type specified in the upload (application/octet-stream) does not match Content-Type specified in "
+        "metadata (image/png)."
+    )
+    assert_error(answer, 400, "invalid", message)
+    assert (server.objects(bucket), server.open_uploads()) == ([], [])
+
+
+async def typed_upload(
+    client: httpx.AsyncClient, kind: str, metadata: str | None, uploaded: str | None
+) -> httpx.Response:
+    """Upload an object with the content type in its metadata, beside its bytes, or both."""
+    document = {"name": "a", **({"contentType": metadata} if metadata else {})}
+    if kind == "multipart":
+        typed = f"Content-Type: {uploaded}\r\n" if uploaded else ""
+        head = f"--x\r\nContent-Type: application/json\r\n\r\n{json.dumps(document)}\r\n--x\r\n{typed}\r\n"
+        headers = {"Content-Type": "multipart/related; boundary=x"}
+        return await client.post(f"{UPLOADS}?uploadType=multipart", content=f"{head}data\r\n--x--", headers=headers)
+    headers = {"X-Upload-Content-Type": uploaded} if uploaded else {}
+    begun = await client.post(f"{UPLOADS}?uploadType=resumable", json=document, headers=headers)
+    return begun if begun.status_code != 200 else await client.put(begun.headers["Location"], content=b"data")
 
 
 @pytest.mark.asyncio

@@ -9,7 +9,7 @@ from typing import Final
 
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request, Response
-from trove_async.testing.gcs.multipart import Part, split
+from trove_async.testing.gcs.multipart import Part, divided, split
 
 __all__ = ["batch"]
 
@@ -42,8 +42,8 @@ async def batch(request: Request, call: Callable[[Request], Response | Awaitable
 
 
 def _inner(part: Part, outer: Request) -> Request:
-    head, _, body = bytes(part.body).partition(b"\r\n\r\n")
-    lines = head.decode("utf-8", "replace").strip().split("\r\n")
+    head, body = divided(bytes(part.body))
+    lines = head.decode("utf-8", "replace").strip().splitlines()
     words = lines[0].split(" ")
     if len(words) not in (2, 3):
         raise invalid("Failed to parse batch request.", reason="badRequest")
@@ -55,7 +55,10 @@ def _inner(part: Part, outer: Request) -> Request:
     if "host" in outer.headers:
         headers["host"] = outer.headers["host"]
     request = Request(words[0], words[1], headers)
-    body = body.removesuffix(b"\r\n") if "content-length" not in headers else body[: int(headers["content-length"])]
+    length = headers.get("content-length")
+    if length is not None and not length.isdigit():
+        raise invalid("Failed to parse batch request.", reason="badRequest")
+    body = body.rstrip(b"\r\n") if length is None else body[: int(length)]
     request.chunks, request.size, request.complete = [body], len(body), True
     return request
 

@@ -53,6 +53,8 @@ def object_headers(found: StoredObject, *, xml: bool) -> dict[str, str]:
     for name, header in _NAMED.items():
         if fields.get(name):
             headers[header] = fields[name]
+    if fields.get("kmsKeyName"):
+        headers["X-Goog-Encryption-Kms-Key-Name"] = fields["kmsKeyName"]
     if xml:
         for key, value in (fields.get("metadata") or {}).items():
             headers[f"x-goog-meta-{key}"] = " ".join(value.splitlines())

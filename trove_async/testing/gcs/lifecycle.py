@@ -9,7 +9,7 @@ from typing import Any, Final
 from trove_async.testing.gcs.state import Bucket, Storage, StoredObject
 from trove_async.testing.gcs.xml_multipart import MultipartUploads
 
-__all__ = ["apply_lifecycle"]
+__all__ = ["CONDITIONS", "apply_lifecycle"]
 
 _DAY: Final = 86400
 _COLDER: Final = ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE")
@@ -109,3 +109,5 @@ _TESTS: Final[dict[str, Test]] = {
     "noncurrentTimeBefore": lambda _bucket, found, date, _now: _before(found.deleted, date),
     "numNewerVersions": lambda bucket, found, number, _now: _newer(bucket, found) >= number,
 }
+CONDITIONS: Final = _TESTS.keys() | {"matchesPrefix", "matchesSuffix"}
+"""The conditions that a rule may have."""

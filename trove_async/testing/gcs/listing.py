@@ -17,10 +17,13 @@ from trove_async.testing.gcs.errors import invalid
 from trove_async.testing.gcs.http import Request
 from trove_async.testing.gcs.state import Bucket, StoredObject
 
-__all__ = ["Page", "Selection", "page", "page_document", "page_size"]
+__all__ = ["Page", "Position", "Selection", "page", "page_document", "page_size", "position_of", "token_of"]
 
 _PAGE: Final = 1000
 _LAST: Final = "\U0010ffff"  # the last character there is
+
+Position = tuple[str, int, bool]
+"""Where a page ended: a name, its generation, and whether it was a prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Selection:
         start: names from this one on.
         end: names before this one; empty for all.
         trailing: an object whose name ends with the first delimiter is listed beside the prefix.
-        after: what the page before ended with: a name, its generation, and whether it was a prefix.
+        after: where the page before ended.
     """
 
     prefix: str = ""
@@ -42,7 +45,7 @@ class Selection:
     trailing: bool = False
     glob: re.Pattern[str] | None = None
     size: int = _PAGE
-    after: tuple[str, int, bool] | None = None
+    after: Position | None = None
 
     @classmethod
     def of(cls, request: Request) -> Selection:
@@ -62,17 +65,21 @@ class Selection:
             request.flag("includeTrailingDelimiter"),
             _glob(glob) if glob else None,
             page_size(request),
-            _loaded(query["pageToken"]) if query.get("pageToken") else None,
+            position_of(query["pageToken"]) if query.get("pageToken") else None,
         )
 
 
 @dataclass(slots=True)
 class Page:
-    """A page; items and prefixes count alike towards its size."""
+    """A page; items and prefixes count alike towards its size.
+
+    Attributes:
+        end: where it ends if more follows; None on the last page.
+    """
 
     items: list[StoredObject] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)
-    token: str | None = None
+    end: Position | None = None
 
     def __len__(self) -> int:
         return len(self.items) + len(self.prefixes)
@@ -93,10 +100,10 @@ def page_size(request: Request) -> int:
 def page(bucket: Bucket, selection: Selection) -> Page:
     """Return the page of a bucket's objects."""
     result = Page()
-    last: tuple[str, int, bool] = ("", 0, False)
+    last: Position = ("", 0, False)
     for entry in _entries(bucket, selection):
         if len(result) == selection.size:
-            result.token = _token(last)
+            result.end = last
             break
         if isinstance(entry, str):
             result.prefixes.append(entry)
@@ -163,11 +170,17 @@ def _has_any(bucket: Bucket, name: str, selection: Selection) -> bool:
     return selection.versions or bucket.live(name) is not None
 
 
-def _token(last: tuple[str, int, bool]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
+def token_of(position: Position) -> str:
+    """Return the page token for what follows a position."""
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
 
 
-def _loaded(token: str) -> tuple[str, int, bool]:
+def position_of(token: str) -> Position:
+    """Return the position that a page token stands for.
+
+    Raises:
+        ServiceError: 400; it is not a page token.
+    """
     try:
         name, generation, is_prefix = json.loads(base64.urlsafe_b64decode(token))
         return str(name), int(generation), bool(is_prefix)
@@ -210,8 +223,8 @@ def _glob(pattern: str) -> re.Pattern[str]:
 def page_document(found: Page) -> dict[str, Any]:
     """Return the document of a page, but for its items."""
     document: dict[str, Any] = {"kind": "storage#objects"}
-    if found.token is not None:
-        document["nextPageToken"] = found.token
+    if found.end is not None:
+        document["nextPageToken"] = token_of(found.end)
     if found.prefixes:
         document["prefixes"] = found.prefixes
     return document

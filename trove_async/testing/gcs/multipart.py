@@ -9,10 +9,11 @@ from typing import Final
 
 from trove_async.testing.gcs.errors import ServiceError, invalid
 
-__all__ = ["Part", "content_type", "split"]
+__all__ = ["Part", "content_type", "divided", "split"]
 
 _PARTS: Final = 200
-_HEAD_END: Final = re.compile(rb"\r\n\r\n|\n\n")
+_LINE_END: Final = re.compile(rb"\r?\n")
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def split(body: bytes, header: str) -> list[Part]:
     boundary = content_type(header)[1].get("boundary")
     if not boundary:
         raise invalid("Missing multipart boundary.", reason="badContent")
-    # gcsfs ends its lines with a line feed alone, which Google takes.
+    # gcsfs and Google's client for Python end lines with a line feed alone, which Google accepts.
     delimiter = re.compile(rb"(?:^|\r?\n)--" + re.escape(boundary.encode()) + rb"(--)?[ \t]*(?:\r?\n|$)")
     view = memoryview(body)
     found = delimiter.search(body)
@@ -64,9 +65,16 @@ def split(body: bytes, header: str) -> list[Part]:
     return parts
 
 
+def divided(message: bytes) -> tuple[bytes, bytes]:
+    """Return the head and the body of a message, whose lines may end with a line feed alone."""
+    found = _HEAD_END.search(message)
+    return (message, b"") if found is None else (message[: found.start()], message[found.end() :])
+
+
 def _part(body: bytes, view: memoryview, start: int, end: int) -> Part:
-    if body.startswith(b"\r\n", start):
-        return Part({}, view[start + 2 : end])
+    empty = _LINE_END.match(body, start)
+    if empty is not None:
+        return Part({}, view[empty.end() : end])
     found = _HEAD_END.search(body, start, end + 4)
     if found is None or found.start() > end:
         raise _malformed()

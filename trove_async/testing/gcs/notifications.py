@@ -79,7 +79,7 @@ class Notifications:
             document["items"] = list(self.storage.bucket(bucket).notifications.values())
         return answer(request, document)
 
-    def delete(self, bucket_name: str, identity: str) -> Response:
+    def delete(self, request: Request, bucket_name: str, identity: str) -> Response:
         """Answer ``DELETE /b/{bucket}/notificationConfigs/{id}``.
 
         Raises:

@@ -14,8 +14,9 @@ from trove_async.testing.gcs.downloads import media
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.listing import Selection, page, page_document
-from trove_async.testing.gcs.resources import answer_object, answer_page, check_metadata
+from trove_async.testing.gcs.resources import answer_object, answer_page, check_metadata, writable
 from trove_async.testing.gcs.state import WRITABLE, Storage, StoredObject
+from trove_async.testing.gcs.unsupported import OBJECT_FIELDS, check_fields
 
 __all__ = ["Objects"]
 
@@ -58,6 +59,7 @@ class Objects:
         """
         found = self._writable(request, bucket, name)
         changes = request.json()
+        check_fields(changes, OBJECT_FIELDS)
         fields = dict(found.fields)
         for key, value in changes.items():
             if key not in _CHANGEABLE:
@@ -79,7 +81,7 @@ class Objects:
         """
         found = self._writable(request, bucket, name)
         fields = {key: value for key, value in found.fields.items() if key not in _CHANGEABLE}
-        fields.update({key: value for key, value in request.json().items() if key in _CHANGEABLE and value is not None})
+        fields.update({key: value for key, value in writable(request.json()).items() if key in _CHANGEABLE})
         return self._change(request, found, fields)
 
     def delete(self, request: Request, bucket: str, name: str) -> Response:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from trove_async.testing.gcs.errors import ServiceError
 from trove_async.testing.gcs.http import Request, Response, json_response, mapping
 from trove_async.testing.gcs.push import Pusher
+from trove_async.testing.gcs.unsupported import SUBSCRIPTION_FIELDS, check_fields
 
 __all__ = ["PubSub", "Subscription"]
 
@@ -198,6 +199,7 @@ class PubSub:
 
     def _subscribe(self, request: Request, name: str) -> Response:
         given = request.json()
+        check_fields(given, SUBSCRIPTION_FIELDS)
         _check_new(name, self.subscriptions)
         topic = self._topic(str(given.get("topic")))["name"]
         deadline = given.get("ackDeadlineSeconds") or _DEADLINE

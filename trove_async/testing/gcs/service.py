@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from trove_async.testing.gcs.auth import Authority
@@ -12,6 +12,7 @@ from trove_async.testing.gcs.buckets import Buckets
 from trove_async.testing.gcs.copies import Copies
 from trove_async.testing.gcs.errors import ServiceError, invalid, not_found
 from trove_async.testing.gcs.http import Request, Response, decoded
+from trove_async.testing.gcs.methods import find
 from trove_async.testing.gcs.notifications import Notifications
 from trove_async.testing.gcs.objects import Objects
 from trove_async.testing.gcs.policies import Policies
@@ -19,8 +20,10 @@ from trove_async.testing.gcs.pubsub import PubSub
 from trove_async.testing.gcs.requests import RequestLog, Seen
 from trove_async.testing.gcs.signed import Signatures, is_signed
 from trove_async.testing.gcs.state import Storage
+from trove_async.testing.gcs.unsupported import check_headers, check_path, unsupported
 from trove_async.testing.gcs.uploads import Uploads, is_resumed
 from trove_async.testing.gcs.xml_api import XMLObjects
+from trove_async.testing.gcs.xml_listing import list_objects
 from trove_async.testing.gcs.xml_multipart import MultipartUploads
 
 __all__ = ["Service"]
@@ -61,9 +64,33 @@ class Service:
         self.copies = Copies(storage, rewrite_bytes_per_call)
         self.buckets = Buckets(storage)
         self.objects = Objects(storage)
-        self.xml = XMLObjects(storage, self.uploads, self.multipart)
+        self.xml = XMLObjects(storage, self.uploads, self.multipart, self.copies)
         self.policies = Policies(self.uploads, signatures)
         self.notifications = Notifications(storage, pubsub)
+        self._methods: Mapping[str, Callable[..., Result]] = {
+            "objects.get": self.objects.get,
+            "objects.list": self.objects.list,
+            "objects.insert": self._misplaced_upload,
+            "objects.patch": self.objects.patch,
+            "objects.update": self.objects.update,
+            "objects.delete": self.objects.delete,
+            "objects.compose": self.copies.compose,
+            "objects.rewrite": self.copies.rewrite,
+            "objects.copy": self.copies.copy,
+            "objects.move": self.copies.move,
+            "buckets.list": self.buckets.list,
+            "buckets.insert": self.buckets.insert,
+            "buckets.get": self.buckets.get,
+            "buckets.patch": self.buckets.patch,
+            "buckets.update": self.buckets.update,
+            "buckets.delete": self.buckets.delete,
+            "buckets.testIamPermissions": self.buckets.test_permissions,
+            "notifications.list": self.notifications.list,
+            "notifications.insert": self.notifications.insert,
+            "notifications.get": self.notifications.get,
+            "notifications.delete": self.notifications.delete,
+            "projects.serviceAccount.get": self.buckets.service_account,
+        }
 
     def refuse(self, request: Request) -> Response | None:
         """Answer by the head alone a request whose credentials are not valid."""
@@ -119,6 +146,7 @@ class Service:
 
     def _route(self, request: Request) -> Result:
         path = request.raw_path
+        check_headers(request)
         if path.startswith("/storage/v1/"):
             self.authority.check(request)
             return self._storage(request, request.segments[2:])
@@ -140,79 +168,36 @@ class Service:
         return self._xml(request)
 
     def _storage(self, request: Request, path: list[str]) -> Result:
-        match request.method, path:
-            case "GET", ["b", bucket, "o", name]:
-                return self.objects.get(request, bucket, name)
-            case "GET", ["b", bucket, "o"]:
-                return self.objects.list(request, bucket)
-            case "DELETE", ["b", bucket, "o", name]:
-                return self.objects.delete(request, bucket, name)
-            case "PATCH", ["b", bucket, "o", name]:
-                return self.objects.patch(request, bucket, name)
-            case "PUT", ["b", bucket, "o", name]:
-                return self.objects.update(request, bucket, name)
-            case "POST", ["b", bucket, "o", name, "compose"]:
-                return self.copies.compose(request, bucket, name)
-            case "POST", ["b", bucket, "o", name, "rewriteTo", "b", other, "o", target]:
-                return self.copies.rewrite(request, (bucket, name), (other, target))
-            case "POST", ["b", bucket, "o", name, "copyTo", "b", other, "o", target]:
-                return self.copies.copy(request, (bucket, name), (other, target))
-            case "POST", ["b", bucket, "o"]:
-                self.storage.bucket(bucket)
-                message = "Upload requests must have a URL path beginning with /upload/"
-                raise invalid(message, reason="wrongUrlForUpload")
-            case _, ["b", bucket, "notificationConfigs", *rest]:
-                return self._notification(request, bucket, rest)
-            case _, ["b", *rest]:
-                return self._bucket(request, rest)
-            case "GET", ["projects", _, "serviceAccount"]:
-                return self.buckets.service_account(request)
-        raise not_found()
+        method = find(request.method, path)
+        if method is None:
+            check_path(path)
+            raise not_found()
+        method.check(request)
+        return self._methods[method.name](request, *[path[position] for position in method.variables])
 
-    def _bucket(self, request: Request, path: list[str]) -> Response:
-        match request.method, path:
-            case "GET", []:
-                return self.buckets.list(request)
-            case "POST", []:
-                return self.buckets.insert(request)
-            case "GET", [name]:
-                return self.buckets.get(request, name)
-            case "PATCH", [name]:
-                return self.buckets.patch(request, name)
-            case "PUT", [name]:
-                return self.buckets.update(request, name)
-            case "DELETE", [name]:
-                return self.buckets.delete(request, name)
-            case "GET", [name, "iam", "testPermissions"]:
-                return self.buckets.test_permissions(request, name)
-        raise not_found()
-
-    def _notification(self, request: Request, bucket: str, path: list[str]) -> Response:
-        match request.method, path:
-            case "GET", []:
-                return self.notifications.list(request, bucket)
-            case "POST", []:
-                return self.notifications.insert(request, bucket)
-            case "GET", [identity]:
-                return self.notifications.get(request, bucket, identity)
-            case "DELETE", [identity]:
-                return self.notifications.delete(bucket, identity)
-        raise not_found()
+    def _misplaced_upload(self, request: Request, bucket: str) -> Response:
+        self.storage.bucket(bucket)
+        message = "Upload requests must have a URL path beginning with /upload/"
+        raise invalid(message, reason="wrongUrlForUpload")
 
     def _upload(self, request: Request) -> Result:
         if is_resumed(request):
             return self.uploads.resume(request)
         self.authority.check(request)
-        match request.method, request.segments[3:]:
-            case (("POST" | "PUT"), ["b", bucket, "o"]):
-                return self.uploads.insert(request, bucket)
-        raise not_found()
+        path = request.segments[3:]
+        method = find("POST", path)  # an upload may be a PUT as well
+        if method is None or method.name != "objects.insert" or request.method not in ("POST", "PUT"):
+            raise not_found()
+        method.check(request)
+        return self.uploads.insert(request, path[1])
 
-    def _download(self, request: Request) -> Response:
-        match request.method, request.segments[3:]:
-            case "GET", ["b", bucket, "o", name]:
-                return self.objects.get(request, bucket, name)
-        raise not_found()
+    def _download(self, request: Request) -> Result:
+        path = request.segments[3:]
+        method = find(request.method, path)
+        if method is None or method.name != "objects.get":
+            raise not_found()
+        method.check(request)
+        return self.objects.get(request, path[1], path[3])
 
     def _xml(self, request: Request) -> Result:
         bucket, _, name = request.raw_path[1:].partition("/")
@@ -222,9 +207,11 @@ class Service:
         self._check_xml(request)
         if name:
             return self.xml.handle(request, bucket, decoded(name))
-        if request.method == "GET" and "uploads" in request.query:
-            return self.multipart.list_uploads(request, bucket)
-        raise ServiceError(501, "notImplemented", "Buckets are managed with the JSON API here.")
+        if request.method == "GET" and bucket:
+            if "uploads" in request.query:
+                return self.multipart.list_uploads(request, bucket)
+            return list_objects(request, self.storage.bucket(bucket))
+        raise unsupported("buckets in the XML API")
 
     def _check_xml(self, request: Request) -> None:
         if is_signed(request):

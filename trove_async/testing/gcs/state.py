@@ -260,7 +260,7 @@ class Storage:
         """
         replaced = bucket.live(name)
         if replaced is not None:
-            self._release(replaced)
+            self.check_held(replaced)
         now = time.time()
         generation = self._generation = max(self._generation + 1, int(now * 1_000_000))
         fields.setdefault("storageClass", bucket.storage_class)
@@ -273,13 +273,23 @@ class Storage:
         self._tell(Event("OBJECT_FINALIZE", bucket, made, overwrote=replaced.generation if replaced else None))
         return made
 
+    def check_held(self, found: StoredObject) -> None:
+        """Refuse to replace or delete an object under a hold.
+
+        Raises:
+            ServiceError: 403.
+        """
+        hold = found.hold()
+        if hold is not None:
+            raise held(found.bucket, found.name, hold)
+
     def delete(self, bucket: Bucket, found: StoredObject, *, permanently: bool) -> None:
         """Delete an object: a live one of a versioned bucket becomes noncurrent unless ``permanently``.
 
         Raises:
             ServiceError: 403; a hold keeps it.
         """
-        self._release(found)
+        self.check_held(found)
         if permanently:
             self._remove(bucket, found)
             self._tell(Event("OBJECT_DELETE", bucket, found))
@@ -290,11 +300,6 @@ class Storage:
         """Count a change of an object's metadata, and tell of it."""
         found.touch()
         self._tell(Event("OBJECT_METADATA_UPDATE", bucket, found))
-
-    def _release(self, found: StoredObject) -> None:
-        hold = found.hold()
-        if hold is not None:
-            raise held(found.bucket, found.name, hold)
 
     def _retire(self, bucket: Bucket, live: StoredObject, overwritten_by: int | None = None) -> None:
         if bucket.versioned:

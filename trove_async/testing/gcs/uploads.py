@@ -19,9 +19,9 @@ from trove_async.testing.gcs.conditions import Preconditions
 from trove_async.testing.gcs.errors import ServiceError, gone, invalid, not_found
 from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.multipart import split
-from trove_async.testing.gcs.resources import answer_object, check_metadata, check_name
+from trove_async.testing.gcs.resources import answer_object, check_metadata, check_name, set_kms_key, writable
 from trove_async.testing.gcs.signed import check_length_range
-from trove_async.testing.gcs.state import WRITABLE, Content, Storage, StoredObject
+from trove_async.testing.gcs.state import Content, Storage, StoredObject
 
 __all__ = ["Expected", "Session", "Uploads", "hashed", "is_resumed", "own_url"]
 
@@ -32,6 +32,15 @@ _SENDING: Final = ("PUT", "POST")
 _REMEMBERED: Final = 10_000
 _RANGE: Final = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _WITHOUT_TYPE: Final = "Upload requests must include an uploadType URL parameter and a URL path beginning with /upload/"
+
+_CONTENT_TYPES: Final = (
+    "Content-Type specified in the upload ({}) does not match Content-Type specified in metadata ({}). If it was a "
+    "simple upload (uploadType=media), the Content-Type was specified as a bare header. If it was a multipart upload "
+    "(uploadType=multipart), then the Content-Type was specified in the second part of the multipart. If it was a "
+    "resumable upload (uploadType=resumable), then the Content-Type was specified with the X-Upload-Content-Type "
+    "header with the start of the resumable session. For more information, see "
+    "https://cloud.google.com/storage/docs/json_api/v1/how-tos/upload."
+)
 
 
 def is_resumed(request: Request) -> bool:
@@ -190,16 +199,15 @@ class Uploads:
         if len(parts) != 2:
             raise invalid("Multipart must contain exactly 2 parts.", reason="badContent")
         metadata = _loaded(bytes(parts[0].body))
-        fields = _writable(metadata)
-        if "contentType" not in fields and parts[1].headers.get("content-type"):
-            fields["contentType"] = parts[1].headers["content-type"]
+        fields = writable(metadata)
+        _take_content_type(fields, parts[1].headers.get("content-type"))
         name = request.query.get("name") or metadata.get("name", "")
         return self._create(request, bucket, name, bytes(parts[1].body), fields, metadata)
 
     def _create(
         self, request: Request, bucket: str, name: str, data: bytes, fields: dict[str, Any], metadata: dict[str, Any]
     ) -> Response | Awaitable[Response]:
-        _complete_fields(request, fields)
+        _complete_fields(request, metadata, fields)
         check_name(name)
         check_metadata(fields)
         conditions = Preconditions.of(request)
@@ -213,10 +221,9 @@ class Uploads:
 
     def _start(self, request: Request, bucket: str) -> Response:
         metadata = request.json()
-        fields = _writable(metadata)
-        if "contentType" not in fields and request.header("x-upload-content-type"):
-            fields["contentType"] = request.headers["x-upload-content-type"]
-        _complete_fields(request, fields)
+        fields = writable(metadata)
+        _take_content_type(fields, request.headers.get("x-upload-content-type"))
+        _complete_fields(request, metadata, fields)
         name = request.query.get("name") or metadata.get("name", "")
         length = request.header("x-upload-content-length")
         if length and not length.isdigit():
@@ -424,14 +431,25 @@ def _loaded(document: bytes) -> dict[str, Any]:
     return metadata
 
 
-def _writable(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {key: value for key, value in metadata.items() if key in WRITABLE and value is not None}
-    if isinstance(fields.get("metadata"), dict):
-        fields["metadata"] = {key: value for key, value in fields["metadata"].items() if value is not None}
-    return fields
+def _take_content_type(fields: dict[str, Any], uploaded: str | None) -> None:
+    """Use the content type that came with the bytes; it must be that of the metadata, if both name one.
+
+    Source: https://github.com/googleapis/google-cloud-go/issues/306 quotes Google's announcement of this check.
+
+    Raises:
+        ServiceError: 400; the two differ.
+    """
+    named = fields.get("contentType")
+    if not uploaded or uploaded == named:
+        return
+    if named is not None:
+        raise invalid(_CONTENT_TYPES.format(uploaded, named))
+    fields["contentType"] = uploaded
 
 
-def _complete_fields(request: Request, fields: dict[str, Any]) -> None:
+def _complete_fields(request: Request, metadata: Mapping[str, Any], fields: dict[str, Any]) -> None:
+    """Set the properties that the query gives."""
+    set_kms_key(fields, request.query.get("kmsKeyName") or metadata.get("kmsKeyName"))
     encoding = request.query.get("contentEncoding")
     if encoding:
         fields["contentEncoding"] = encoding

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final
+from xml.sax.saxutils import escape
 
-from trove_async.testing.gcs.conditions import Preconditions, check_http_conditions
+from trove_async.testing.gcs.conditions import SOURCE, Preconditions, check_http_conditions, header_number
+from trove_async.testing.gcs.copies import Copies, inherited
 from trove_async.testing.gcs.downloads import media, object_headers
-from trove_async.testing.gcs.errors import ServiceError
-from trove_async.testing.gcs.http import Request, Response
-from trove_async.testing.gcs.resources import check_metadata, check_name
+from trove_async.testing.gcs.errors import ServiceError, condition_failed, invalid
+from trove_async.testing.gcs.http import Request, Response, decoded
+from trove_async.testing.gcs.resources import check_metadata, check_name, set_kms_key, stamp
 from trove_async.testing.gcs.signed import check_length_range
 from trove_async.testing.gcs.state import Content, Storage, StoredObject
+from trove_async.testing.gcs.unsupported import KMS_HEADER
 from trove_async.testing.gcs.uploads import Expected, Uploads, hashed, is_resumed, own_url
-from trove_async.testing.gcs.xml_multipart import MultipartUploads
+from trove_async.testing.gcs.xml_multipart import MultipartUploads, xml_response
 
 __all__ = ["XMLObjects", "fields_of"]
 
 _LENGTH_RANGE: Final = "x-goog-content-length-range"
 _META: Final = "x-goog-meta-"
+_COPIES_OWN: Final = ("kmsKeyName", "storageClass")
 _FIELDS: Final = {
     "cache-control": "cacheControl",
     "content-disposition": "contentDisposition",
@@ -49,16 +53,18 @@ def fields_of(headers: Mapping[str, str]) -> dict[str, Any]:
             metadata[header.removeprefix(_META)] = value
     if metadata:
         fields["metadata"] = metadata
+    set_kms_key(fields, headers.get(KMS_HEADER))
     return fields
 
 
 class XMLObjects:
     """Requests of the form ``/{bucket}/{object}``; whether they are allowed is decided before."""
 
-    def __init__(self, storage: Storage, uploads: Uploads, multipart: MultipartUploads) -> None:
+    def __init__(self, storage: Storage, uploads: Uploads, multipart: MultipartUploads, copies: Copies) -> None:
         self.storage = storage
         self.uploads = uploads
         self.multipart = multipart
+        self.copies = copies
 
     def handle(self, request: Request, bucket: str, name: str) -> Response | Awaitable[Response]:
         """Answer a request about an object.
@@ -104,8 +110,8 @@ class XMLObjects:
 
     def _put(self, request: Request, bucket: str, name: str) -> Response | Awaitable[Response]:
         self.storage.bucket(bucket)
-        if request.header("x-goog-copy-source") or request.header("x-amz-copy-source"):
-            raise ServiceError(501, "notImplemented", "Copies are made with the JSON API here.")
+        if request.header("x-goog-copy-source"):
+            return self._copy(request, bucket, name)
         fields = fields_of(request.headers)
         check_name(name)
         check_metadata(fields)
@@ -117,6 +123,31 @@ class XMLObjects:
             return Response(200, _told(made))
 
         return hashed(request.body, store)
+
+    def _copy(self, request: Request, bucket: str, name: str) -> Response:
+        """Copy an object (https://cloud.google.com/storage/docs/xml-api/put-object-copy)."""
+        if request.size:
+            raise invalid("The body of a request that copies an object must be empty.")
+        directive = request.header("x-goog-metadata-directive", "COPY")
+        if directive not in ("COPY", "REPLACE"):
+            raise invalid(f"Invalid argument: x-goog-metadata-directive: {directive}")
+        source_bucket, source_name = _copy_source(request.headers["x-goog-copy-source"])
+        if (source_bucket, source_name) == (bucket, name) and directive == "COPY":
+            raise invalid("An object can be copied to itself only with x-goog-metadata-directive: REPLACE.")
+        generation = header_number(request, f"{SOURCE}generation")
+        found = self.storage.find(self.storage.bucket(source_bucket), source_name, generation)
+        _check_copy_source(request, found)
+        given = fields_of(request.headers)
+        if directive == "REPLACE":
+            fields = {"contentType": "application/octet-stream", **given}
+        else:
+            fields = inherited(found) | {key: value for key, value in given.items() if key in _COPIES_OWN}
+        made = self.copies.make(found, bucket, name, Preconditions.of_headers(request), fields)
+        response = xml_response(
+            f"<CopyObjectResult><LastModified>{stamp(made.updated)}</LastModified>"
+            f"<ETag>{escape(made.xml_etag)}</ETag></CopyObjectResult>"
+        )
+        return Response(200, {**_told(made), **response.headers}, response.body)
 
     def _delete(self, request: Request, bucket: str, name: str) -> Response:
         found = self._found(request, bucket, name)
@@ -137,6 +168,22 @@ class XMLObjects:
 
     def _found(self, request: Request, bucket: str, name: str) -> StoredObject:
         return self.storage.find(self.storage.bucket(bucket), name, request.integer("generation"))
+
+
+def _copy_source(header: str) -> tuple[str, str]:
+    bucket, _, name = header.removeprefix("/").partition("/")
+    if not bucket or not name:
+        raise invalid(f"Invalid argument: x-goog-copy-source: {header}")
+    return decoded(bucket), decoded(name)
+
+
+def _check_copy_source(request: Request, found: StoredObject) -> None:
+    """Check the conditions on the source; "if any of them fails to match, you get a 412"."""
+    try:
+        Preconditions.of_headers(request, source=True).check(found)
+        check_http_conditions(request, found.xml_etag, found.updated, SOURCE)
+    except ServiceError as error:
+        raise condition_failed() if error.status == 304 else error from None
 
 
 def _told(made: StoredObject) -> dict[str, str]:
