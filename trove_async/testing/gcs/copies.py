@@ -30,9 +30,7 @@ __all__ = ["Copies", "inherited"]
 
 _SOURCES: Final = 32
 _UNIT: Final = 1 << 20
-_OWN: Final = frozenset(
-    ("storageClass", "temporaryHold", "eventBasedHold", "kmsKeyName")
-)  # what a copy does not take over
+_NOT_INHERITED: Final = frozenset(("storageClass", "temporaryHold", "eventBasedHold", "kmsKeyName"))
 
 
 @dataclass(slots=True)
@@ -221,7 +219,7 @@ def inherited(found: StoredObject) -> dict[str, Any]:
 
     Source: https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite, "Request body".
     """
-    return {key: value for key, value in found.fields.items() if key not in _OWN}
+    return {key: value for key, value in found.fields.items() if key not in _NOT_INHERITED}
 
 
 def _whole(value: object) -> int | None:

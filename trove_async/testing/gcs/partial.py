@@ -106,14 +106,12 @@ def _fields(kind: str) -> Tree:
 def _check(tree: Tree, fields: Tree) -> None:
     for name, below in tree.items():
         if name == ANY and fields:
-            for known in fields.values():
-                if below:
-                    _check(below, known)
+            for known in fields.values() if below else ():
+                _check(below, known)
             continue
-        known = fields.get(name, fields.get(ANY))
-        if known is None:
+        if name not in fields and ANY not in fields:
             raise _invalid(name)
-        _check(below, known)
+        _check(below, fields[name if name in fields else ANY])
 
 
 def _parsed(expression: str) -> Tree:
