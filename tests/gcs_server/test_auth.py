@@ -7,7 +7,7 @@ import httpx
 import jwt
 import pytest
 
-from tests.gcs_server.requests import assert_error
+from tests.gcs_server.requests import assert_error, assert_xml_error
 from trove_async.testing.gcs import GCSServer
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -120,3 +120,83 @@ async def test_a_token_past_its_lifetime_is_401() -> None:
 async def test_anonymous_asks_for_none() -> None:
     async with GCSServer(anonymous=True) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.get("/storage/v1/b?project=p")).json() == {"kind": "storage#buckets"}
+
+
+def self_signed(server: GCSServer, **changes: Any) -> str:
+    """Return a JWT that stands for an access token; a claim of None is left out."""
+    info, now = server.service_account_info, int(time.time())
+    email = info["client_email"]
+    claims = {"iss": email, "sub": email, "aud": f"{server.url}/", "iat": now, "exp": now + 3600, **changes}
+    claims = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(claims, info["private_key"], algorithm="RS256")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"aud": "https://storage.googleapis.com/"}, {"aud": None, "scope": f"openid {SCOPE}"}],
+    ids=["own-audience", "google-audience", "scope"],
+)
+@pytest.mark.asyncio
+async def test_a_self_signed_jwt_is_accepted(
+    server: GCSServer, stranger: httpx.AsyncClient, changes: dict[str, Any]
+) -> None:
+    headers = {"Authorization": f"Bearer {self_signed(server, **changes)}"}
+    assert (await stranger.get("/storage/v1/b?project=p", headers=headers)).status_code == 200
+    assert server.tokens_issued == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "other@project.iam.gserviceaccount.com"},
+        {"sub": "other@project.iam.gserviceaccount.com"},
+        {"sub": None},
+        {"aud": "https://elsewhere.example/"},
+        {"aud": None},
+        {"scope": SCOPE},
+        {"aud": None, "scope": "https://www.googleapis.com/auth/drive"},
+        {"exp": int(time.time()) - 3600},
+        {"exp": int(time.time()) + 7300},
+        {"exp": None},
+    ],
+    ids=[
+        "issuer",
+        "subject",
+        "no-subject",
+        "audience",
+        "no-audience",
+        "audience-and-scope",
+        "scope",
+        "expired",
+        "too-long",
+        "no-expiry",
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_self_signed_jwt_that_is_refused(
+    server: GCSServer, stranger: httpx.AsyncClient, changes: dict[str, Any]
+) -> None:
+    headers = {"Authorization": f"Bearer {self_signed(server, **changes)}"}
+    assert_error(await stranger.get("/storage/v1/b?project=p", headers=headers), 401, "authError")
+
+
+@pytest.mark.asyncio
+async def test_a_self_signed_jwt_needs_the_key_of_the_service_account(
+    server: GCSServer, stranger: httpx.AsyncClient
+) -> None:
+    head, claims, signature = self_signed(server).split(".")
+    other = self_signed(server, aud="https://storage.googleapis.com/").split(".")[1]
+    secret = jwt.encode(jwt.decode(self_signed(server), options={"verify_signature": False}), "k" * 32, "HS256")
+    for token in (f"{head}.{other}.{signature}", f"{head}.{claims}.", secret):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert_error(await stranger.get("/storage/v1/b?project=p", headers=headers), 401, "authError")
+
+
+@pytest.mark.parametrize("scheme", ["GOOG4-HMAC-SHA256", "GOOG4-RSA-SHA256", "GOOG1", "AWS4-HMAC-SHA256"])
+@pytest.mark.asyncio
+async def test_signatures_in_the_authorization_header_are_not_implemented(
+    stranger: httpx.AsyncClient, scheme: str
+) -> None:
+    answer = await stranger.get("/my-bucket/a", headers={"Authorization": f"{scheme} Credential=x"})
+    assert_xml_error(answer, 501, "NotImplemented")
+    assert scheme.lower() in answer.text.lower()

@@ -75,3 +75,38 @@ async def test_calls_bring_their_own_credentials(
     answer = await client.post(BATCH, content=body(own, delete("a")), headers=TYPE)
     assert "HTTP/1.1 401 Unauthorized" in answer.text
     assert server.objects("my-bucket") == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("content_id", ["<id+1>", "1", ""], ids=["angle-brackets", "plain", "none"])
+@pytest.mark.asyncio
+async def test_the_forms_that_clients_send(
+    server: GCSServer, client: httpx.AsyncClient, put: Put, end: str, content_id: str
+) -> None:
+    """Google's clients: for Python with bare line feeds, a MIME-Version, an absolute URL and no Content-ID."""
+    await put("a")
+    await put("b")
+    identity = f"Content-ID: {content_id}{end}" if content_id else ""
+    patch = '{"metadata": {"k": "v"}}'
+    calls = [
+        f"PATCH {server.url}/storage/v1/b/my-bucket/o/a HTTP/1.1{end}Content-Type: application/json{end}"
+        f"Content-Length: {len(patch)}{end}{end}{patch}",
+        f"DELETE {server.url}/storage/v1/b/my-bucket/o/b HTTP/1.1{end}{end}",
+    ]
+    head = f"Content-Type: application/http{end}MIME-Version: 1.0{end}{identity}{end}"
+    parts = "".join(f"--===============7330845974216740156=={end}{head}{call}{end}" for call in calls)
+    answer = await client.post(
+        BATCH,
+        content=f"{parts}--===============7330845974216740156==--{end}",
+        headers={"Content-Type": 'multipart/mixed; boundary="===============7330845974216740156=="'},
+    )
+    assert answer.status_code == 200, answer.text
+    assert (answer.text.count("HTTP/1.1 200 OK"), answer.text.count("HTTP/1.1 204 No Content")) == (1, 1)
+    assert ("Content-ID: <response-" in answer.text) == bool(content_id)
+    assert [(item.name, item.fields["metadata"]) for item in server.objects("my-bucket")] == [("a", {"k": "v"})]
+
+
+@pytest.mark.asyncio
+async def test_a_content_length_that_is_no_number(client: httpx.AsyncClient, bucket: str) -> None:
+    call = "DELETE /storage/v1/b/my-bucket/o/a HTTP/1.1\r\nContent-Length: x\r\n\r\n"
+    assert_error(await client.post(BATCH, content=body(call), headers=TYPE), 400, "badRequest")

@@ -31,7 +31,7 @@ async def google(server: GCSServer) -> AsyncIterator[Client]:
     credentials = signer(server)
     # Without a boundary, a thread of google-auth asks iamcredentials.googleapis.com for one.
     boundary = {"encodedLocations": "0x0", "expiry": datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)}
-    credentials._set_regional_access_boundary(boundary)
+    credentials._set_regional_access_boundary(boundary)  # type: ignore[no-untyped-call]
     client = Client(server.project, credentials, client_options={"api_endpoint": server.url})
     yield client
     await asyncio.to_thread(client.close)
@@ -39,7 +39,9 @@ async def google(server: GCSServer) -> AsyncIterator[Client]:
 
 def signer(server: GCSServer) -> service_account.Credentials:
     info = server.service_account_info
-    return service_account.Credentials.from_service_account_info(info)  # type: ignore[no-untyped-call]
+    made: service_account.Credentials
+    made = service_account.Credentials.from_service_account_info(info)  # type: ignore[no-untyped-call]
+    return made
 
 
 async def run(work: Callable[[], None]) -> None:

@@ -296,21 +296,3 @@ async def test_a_rewrite_restores_a_generation(client: httpx.AsyncClient, put: P
     made = (await client.post(path, params={"sourceGeneration": first["generation"]})).json()["resource"]
     assert int(made["generation"]) > int(second["generation"])
     assert (await client.get(f"{OBJECTS}/a?alt=media")).content == b"1"
-
-
-@pytest.mark.asyncio
-async def test_parts_of_a_resource(client: httpx.AsyncClient, put: Put) -> None:
-    await put("a", b"x")
-    await client.patch(f"{OBJECTS}/a", json={"metadata": {"k": "v", "l": "w"}})
-
-    async def fields(path: str, fields: str) -> object:
-        return (await client.get(path, params={"fields": fields})).json()
-
-    assert await fields(f"{OBJECTS}/a", "name,size") == {"name": "a", "size": "1"}
-    assert await fields(f"{OBJECTS}/a", "metadata/k") == {"metadata": {"k": "v"}}
-    assert await fields(OBJECTS, "items(name,metadata(l)),nextPageToken") == {
-        "items": [{"name": "a", "metadata": {"l": "w"}}]
-    }
-    assert await fields(OBJECTS, "items/name") == {"items": [{"name": "a"}]}
-    assert set(dict(await fields(OBJECTS, "*"))) == {"kind", "items"}  # type: ignore[call-overload]
-    assert (await client.get(OBJECTS, params={"fields": "items(name"})).status_code == 400

@@ -94,7 +94,9 @@ def parsed(expression: str, kind: str) -> Tree:
         ServiceError: 400; the expression is malformed, or selects a field that the kind does not have.
     """
     tree = _parsed(expression)
-    _check(tree, _fields(kind))
+    unknown = _unknown(tree, _fields(kind))
+    if unknown is not None:
+        raise _invalid(unknown)
     return tree
 
 
@@ -103,15 +105,18 @@ def _fields(kind: str) -> Tree:
     return _parsed(_RESOURCES[kind])
 
 
-def _check(tree: Tree, fields: Tree) -> None:
+def _unknown(tree: Tree, fields: Tree) -> str | None:
+    """Return the first name in a selection that the fields do not have; None if they have all."""
     for name, below in tree.items():
         if name == ANY and fields:
-            for known in fields.values() if below else ():
-                _check(below, known)
-            continue
-        if name not in fields and ANY not in fields:
-            raise _invalid(name)
-        _check(below, fields[name if name in fields else ANY])
+            unknown = [_unknown(below, known) for known in fields.values()]
+            if None not in unknown:
+                return unknown[0]
+        elif name not in fields and ANY not in fields:
+            return name
+        elif (found := _unknown(below, fields[name if name in fields else ANY])) is not None:
+            return found
+    return None
 
 
 def _parsed(expression: str) -> Tree:

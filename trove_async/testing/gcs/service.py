@@ -20,7 +20,7 @@ from trove_async.testing.gcs.pubsub import PubSub
 from trove_async.testing.gcs.requests import RequestLog, Seen
 from trove_async.testing.gcs.signed import Signatures, is_signed
 from trove_async.testing.gcs.state import Storage
-from trove_async.testing.gcs.unsupported import check_headers, check_path, unsupported
+from trove_async.testing.gcs.unsupported import check_headers, check_path, check_xml_parameters, unsupported
 from trove_async.testing.gcs.uploads import Uploads, is_resumed
 from trove_async.testing.gcs.xml_api import XMLObjects
 from trove_async.testing.gcs.xml_listing import list_objects
@@ -205,6 +205,7 @@ class Service:
         if self._is_form(request):
             return self.policies.post(request, bucket)
         self._check_xml(request)
+        check_xml_parameters(request.query, of_object=bool(name))
         if name:
             return self.xml.handle(request, bucket, decoded(name))
         if request.method == "GET" and bucket:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from trove_async.testing.gcs.errors import ServiceError
+from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "check_headers",
     "check_parameters",
     "check_path",
+    "check_xml_parameters",
     "unsupported",
 ]
 
@@ -117,6 +118,68 @@ _HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("x-goog-tagging", "object tags"),
     ("x-amz-", "headers of Amazon S3"),
 )
+_SUBRESOURCES: Final[Mapping[str, str]] = {
+    "acl": _ACLS,
+    "Expires": "signatures of version 2",
+    "GoogleAccessId": "signatures of version 2",
+    "Signature": "signatures of version 2",
+    "fetch-owner": "owners in lists",
+    "generation-marker": "lists of generations in the XML API",
+    "legal-hold": "holds in the XML API",
+    "retention": _RETENTION,
+    "tagging": "object tags",
+    "versions": "lists of generations in the XML API",
+    **dict.fromkeys(
+        (
+            "billing",
+            "compose",
+            "cors",
+            "encryption",
+            "encryptionConfig",
+            "lifecycle",
+            "location",
+            "logging",
+            "object-lock",
+            "policy",
+            "storageClass",
+            "versioning",
+            "website",
+        ),
+        "the subresource in the XML API",
+    ),
+}
+_XML_OBJECT: Final = frozenset(
+    (
+        "generation",
+        "max-parts",
+        "part-number-marker",
+        "partNumber",
+        "response-cache-control",
+        "response-content-disposition",
+        "response-content-encoding",
+        "response-content-language",
+        "response-content-type",
+        "response-expires",
+        "upload_id",
+        "uploadId",
+        "uploads",
+        "userProject",
+    )
+)
+_XML_LIST: Final = frozenset(
+    (
+        "continuation-token",
+        "delimiter",
+        "encoding-type",
+        "list-type",
+        "marker",
+        "max-keys",
+        "prefix",
+        "start-after",
+        "userProject",
+    )
+)
+_XML_UPLOADS: Final = frozenset(("key-marker", "max-uploads", "prefix", "upload-id-marker", "uploads", "userProject"))
 KMS_HEADER: Final = "x-goog-encryption-kms-key-name"
 """The header that names a customer-managed key."""
 
@@ -150,6 +213,21 @@ def check_parameters(query: Mapping[str, str]) -> None:
     for name, value in query.items():
         if name in _PARAMETERS and value.lower() != "false":
             raise unsupported(f"{_PARAMETERS[name]} ({name})")
+
+
+def check_xml_parameters(query: Mapping[str, str], *, of_object: bool) -> None:
+    """Refuse parameters that the XML API does not take, or that ask for a feature.
+
+    Raises:
+        ServiceError: 400 or 501.
+    """
+    known = _XML_OBJECT if of_object else _XML_UPLOADS if "uploads" in query else _XML_LIST
+    for name, value in query.items():
+        if name in known or name.lower().startswith("x-goog-") or value.lower() == "false":
+            continue
+        if name in _SUBRESOURCES:
+            raise unsupported(f"{_SUBRESOURCES[name]} ({name})")
+        raise invalid(f"Unknown parameter: {name}")
 
 
 def check_path(path: Sequence[str]) -> None:

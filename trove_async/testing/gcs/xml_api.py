@@ -75,6 +75,8 @@ class XMLObjects:
         query = request.query
         if is_resumed(request):
             return self.uploads.resume(request, lambda made: Response(200, _told(made)))
+        if ("uploads" in query or "uploadId" in query) and Preconditions.of_headers(request) != Preconditions():
+            raise invalid("Preconditions are not supported in the requests of multipart uploads.")
         match request.method:
             case "GET" if "uploadId" in query:
                 return self.multipart.list_parts(request, bucket, name)

@@ -12,7 +12,6 @@ from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.listing import Page, Position, Selection, page, position_of, token_of
 from trove_async.testing.gcs.resources import stamp
 from trove_async.testing.gcs.state import Bucket, StoredObject
-from trove_async.testing.gcs.unsupported import unsupported
 from trove_async.testing.gcs.xml_multipart import xml_response
 
 __all__ = ["list_objects"]
@@ -20,7 +19,6 @@ __all__ = ["list_objects"]
 _XMLNS: Final = "http://doc.s3.amazonaws.com/2006-03-01"
 _PAGE: Final = 1000
 _NEWEST: Final = 1 << 63  # after all generations of a name
-_UNSUPPORTED: Final = ("versions", "generation-marker", "fetch-owner")
 
 Text = Callable[[str], str]
 
@@ -29,12 +27,9 @@ def list_objects(request: Request, bucket: Bucket) -> Response:
     """Answer ``GET /{bucket}``.
 
     Raises:
-        ServiceError: 400, or 501 if a parameter belongs to a feature that the server does not have.
+        ServiceError: 400; a parameter is not valid.
     """
     query = request.query
-    for name in _UNSUPPORTED:
-        if query.get(name, "false") != "false":
-            raise unsupported(f"the parameter {name} of lists in the XML API")
     second, text = _is_second_version(request), _encoding(request)
     delimiter = query.get("delimiter", "")
     start = query.get("start-after" if second else "marker", "")

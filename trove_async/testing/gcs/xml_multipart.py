@@ -1,6 +1,6 @@
 """Multipart uploads of the XML API (https://cloud.google.com/storage/docs/multipart-uploads).
 
-"Preconditions are not supported in the requests": they are ignored. Limits are of
+"Preconditions are not supported in the requests": whoever sends them is refused. Limits are of
 https://cloud.google.com/storage/quotas#requests: parts 1 to 10 000, each but the last of 5 MiB or more.
 """
 
