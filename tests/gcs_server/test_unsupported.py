@@ -271,6 +271,7 @@ async def test_buckets_in_the_xml_api(client: httpx.AsyncClient, bucket: str, me
         ({"deadLetterPolicy": {"deadLetterTopic": "t"}}, "dead letter topics"),
         ({"retryPolicy": {"minimumBackoff": "1s"}}, "retry policies"),
         ({"enableExactlyOnceDelivery": True}, "exactly-once delivery"),
+        ({"pushConfig": {"pushEndpoint": "http://127.0.0.1:1", "oidcToken": {"audience": "a"}}}, "authenticated push"),
     ],
 )
 @pytest.mark.asyncio
@@ -280,3 +281,11 @@ async def test_fields_of_subscriptions(client: httpx.AsyncClient, fields: dict[s
     assert (answer.status_code, answer.json()["error"]["status"]) == (501, "UNIMPLEMENTED")
     assert feature in answer.json()["error"]["message"]
     assert (await client.get(SUBSCRIPTION)).status_code == 404
+
+
+@pytest.mark.asyncio
+async def test_fields_of_topics(client: httpx.AsyncClient) -> None:
+    answer = await client.put("/v1/projects/p/topics/a-topic", json={"schemaSettings": {"schema": "s"}})
+    assert answer.status_code == 501
+    assert "schemas (schemaSettings)" in answer.json()["error"]["message"]
+    assert (await client.get("/v1/projects/p/topics/a-topic")).status_code == 404

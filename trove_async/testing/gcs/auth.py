@@ -48,7 +48,7 @@ _SCOPES: Final = frozenset(
 
 @cache
 def _private_key() -> RSAPrivateKey:
-    """Make the key of this process: one is enough, and making one takes a moment."""
+    """Generate the key of this process; all servers share it because generation is slow."""
     try:
         from cryptography.hazmat.primitives.asymmetric import rsa
     except ImportError as error:
@@ -57,12 +57,12 @@ def _private_key() -> RSAPrivateKey:
 
 
 class Authority:
-    """Issues tokens, and knows those it issued.
+    """Issues access tokens, and checks the credentials of requests.
 
     Attributes:
-        lifetime: for how many seconds a token is valid.
-        refused: how many requests came with no valid token.
-        issued: how many tokens were issued.
+        lifetime: of a token, in seconds.
+        refused: the number of requests without a valid token.
+        issued: the number of tokens that were issued.
     """
 
     def __init__(self, project: str, lifetime: float, *, anonymous: bool) -> None:
@@ -76,16 +76,16 @@ class Authority:
 
     @property
     def email(self) -> str:
-        """The address of the service account."""
+        """The email address of the service account."""
         return f"trove@{self.project}.iam.gserviceaccount.com"
 
     @cached_property
     def refresh_token(self) -> str:
-        """The refresh token of the server's one user."""
+        """The refresh token of the server's only user."""
         return f"1//{secrets.token_urlsafe(32)}"
 
     def service_account_info(self) -> dict[str, str]:
-        """Return what Google's key file of the service account would hold."""
+        """Return the content of a key file for the service account."""
         key = _private_key()
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -103,7 +103,7 @@ class Authority:
         }
 
     def authorized_user_info(self) -> dict[str, str]:
-        """Return what the file of a user's application default credentials would hold."""
+        """Return the content of a user's file of application default credentials."""
         return {
             "type": "authorized_user",
             "client_id": f"{_CLIENT_ID}.apps.googleusercontent.com",
@@ -123,14 +123,14 @@ class Authority:
         return token
 
     def revoke(self) -> None:
-        """Make all tokens so far invalid."""
+        """Revoke all tokens issued so far."""
         self._expiries.clear()
 
     def check(self, request: Request) -> None:
-        """Refuse a request without a valid token.
+        """Refuse a request without a valid access token or self-signed JWT.
 
         Raises:
-            ServiceError: 401.
+            ServiceError: 401, or 501 if a signature takes the place of a token.
         """
         if self.anonymous:
             return
@@ -146,7 +146,7 @@ class Authority:
             raise login_required(token)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Tell whether the service account's key made an RSA signature (PKCS #1 v1.5, SHA-256)."""
+        """Return True if an RSA signature (PKCS #1 v1.5, SHA-256) is of the service account's key."""
         key = _private_key().public_key()
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -176,7 +176,7 @@ class Authority:
         return json_response(self._token())
 
     def metadata(self, request: Request) -> Response:
-        """Answer what clients ask a virtual machine's metadata server.
+        """Answer requests to the metadata server of a virtual machine.
 
         Raises:
             ServiceError: 403 without ``Metadata-Flavor: Google``; 404.
@@ -199,7 +199,7 @@ class Authority:
         return {"access_token": self.issue(), "expires_in": int(self.lifetime), "token_type": "Bearer"}
 
     def _is_self_signed(self, token: str, endpoint: str) -> bool:
-        """Tell whether a token is a JWT that the service account signed for this service, in place of an access token.
+        """Return True if a token is a JWT that the service account signed for this service.
 
         Sources: https://developers.google.com/identity/protocols/oauth2/service-account#jwt-auth and
         https://google.aip.dev/auth/4111: a JWT has an audience or a scope, not both.
@@ -217,7 +217,7 @@ class Authority:
 
     def _check_assertion(self, assertion: str, endpoint: str) -> None:
         claims = self._claims(assertion)
-        # The endpoint is named as the client found it, which may be through a proxy.
+        # The endpoint is the URL that the client used, which may be that of a proxy.
         if claims.get("aud") not in (endpoint, f"{self.base_url}/token", "https://oauth2.googleapis.com/token"):
             raise _GrantError("invalid_grant", "Invalid JWT: Failed audience check.")
         if not claims.get("scope"):
@@ -238,7 +238,7 @@ class Authority:
             raise _GrantError("invalid_grant", "Invalid grant: account not found")
         now, begin, end = time.time(), claims.get("iat"), claims.get("exp")
         if not isinstance(begin, int | float) or not isinstance(end, int | float):
-            raise _GrantError("invalid_grant", "Invalid JWT: iat and exp are needed.")
+            raise _GrantError("invalid_grant", "Invalid JWT: iat and exp are required.")
         if end <= now - _SKEW or begin > now + _SKEW or end - begin > _ASSERTION_LIFETIME:
             message = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."
             raise _GrantError("invalid_grant", message)

@@ -18,10 +18,10 @@ _OUTER: Final = ("content-", "transfer-encoding", "expect", "connection", "host"
 
 
 async def batch(request: Request, call: Callable[[Request], Response | Awaitable[Response]]) -> Response:
-    """Answer ``POST /batch/storage/v1``: each call by itself, in order.
+    """Answer ``POST /batch/storage/v1``: each call separately, in order.
 
     Raises:
-        ServiceError: 400; it is not a batch, or one of more than 100 calls.
+        ServiceError: 400; it is not a batch, or it has more than 100 calls.
     """
     parts = split(request.body, request.header("content-type"))
     if not parts:
@@ -47,7 +47,7 @@ def _inner(part: Part, outer: Request) -> Request:
     words = lines[0].split(" ")
     if len(words) not in (2, 3):
         raise invalid("Failed to parse batch request.", reason="badRequest")
-    # The outer headers hold for each call unless it has its own, but for those that tell of the body.
+    # A call inherits the headers of the batch, except those about the body, unless it has its own.
     headers = {name: value for name, value in outer.headers.items() if not name.startswith(_OUTER)}
     for line in lines[1:]:
         name, _, value = line.partition(":")
@@ -65,7 +65,7 @@ def _inner(part: Part, outer: Request) -> Request:
 
 async def _answered(request: Request, call: Callable[[Request], Response | Awaitable[Response]]) -> bytes:
     if request.query.get("alt") == "media" or not request.raw_path.startswith("/storage/v1/"):
-        error = ServiceError(400, "badRequest", "A batch has no uploads, downloads or calls of other APIs.")
+        error = ServiceError(400, "badRequest", "A batch cannot have uploads, downloads or calls of other APIs.")
         response = Response(400, {"Content-Type": "application/json; charset=UTF-8"}, error.as_json())
     else:
         result = call(request)

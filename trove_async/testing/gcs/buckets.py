@@ -36,7 +36,7 @@ _WRITABLE: Final = BUCKET_FIELDS.keys() | {
 
 
 def check_bucket_name(name: object) -> str:
-    """Return a name that a bucket may have (https://cloud.google.com/storage/docs/buckets#naming).
+    """Return the name of a new bucket if it is valid (https://cloud.google.com/storage/docs/buckets#naming).
 
     Raises:
         ServiceError: 400.
@@ -73,7 +73,7 @@ class Buckets:
         """Answer ``POST /b``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         if not request.query.get("project"):
             raise required("project")
@@ -95,7 +95,7 @@ class Buckets:
         return self._answer(request, bucket)
 
     def list(self, request: Request) -> Response:
-        """Answer ``GET /b``; one project has them all.
+        """Answer ``GET /b``; all buckets belong to one project.
 
         Raises:
             ServiceError: 400; a parameter is missing or not valid.
@@ -114,20 +114,20 @@ class Buckets:
         return answer(request, document)
 
     def patch(self, request: Request, name: str) -> Response:
-        """Answer ``PATCH``: what is null is removed; what is absent stays, within objects as well.
+        """Answer ``PATCH``: null removes a field, and absent fields stay, in nested objects too.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         bucket = self._writable(request, name)
         changes = {key: value for key, value in request.json().items() if key in _WRITABLE}
         return self._change(request, bucket, _merged(bucket.fields, changes))
 
     def update(self, request: Request, name: str) -> Response:
-        """Answer ``PUT``: all that may be changed is replaced.
+        """Answer ``PUT``: all writable fields are replaced.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         bucket = self._writable(request, name)
         fields = _set(request.json())
@@ -138,7 +138,7 @@ class Buckets:
         """Answer ``DELETE``.
 
         Raises:
-            ServiceError: 409 if there are objects or noncurrent generations; 404 or 412.
+            ServiceError: 409 if there are objects or noncurrent generations, 404 or 412.
         """
         bucket = self._writable(request, name)
         if bucket.objects:
@@ -148,7 +148,7 @@ class Buckets:
         return Response(204)
 
     def test_permissions(self, request: Request, name: str) -> Response:
-        """Answer ``GET /b/{bucket}/iam/testPermissions``: whoever has a token may do all.
+        """Answer ``GET /b/{bucket}/iam/testPermissions``: all permissions are granted.
 
         Raises:
             ServiceError: 404.
@@ -158,7 +158,7 @@ class Buckets:
         return answer(request, {"kind": "storage#testIamPermissionsResponse", "permissions": asked})
 
     def service_account(self, request: Request, project: str) -> Response:
-        """Answer ``GET /projects/{project}/serviceAccount``: who publishes notifications."""
+        """Answer ``GET /projects/{project}/serviceAccount``: the account that publishes notifications."""
         address = f"service-{PROJECT_NUMBER}@gs-project-accounts.iam.gserviceaccount.com"
         return answer(request, {"kind": "storage#serviceAccount", "email_address": address})
 

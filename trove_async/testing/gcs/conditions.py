@@ -14,12 +14,12 @@ from trove_async.testing.gcs.state import Bucket, StoredObject
 __all__ = ["SOURCE", "Preconditions", "check_http_conditions", "header_number"]
 
 SOURCE: Final = "x-goog-copy-source-"
-"""How the headers begin that are about the object that is copied."""
+"""The prefix of the headers about the source of a copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """What must hold of an object's live generation, or of a bucket."""
+    """The preconditions on the live generation of an object, or on a bucket."""
 
     generation: int | None = None
     not_generation: int | None = None
@@ -28,7 +28,7 @@ class Preconditions:
 
     @classmethod
     def of(cls, request: Request, *, source: bool = False) -> Preconditions:
-        """Read the parameters; with ``source`` those about the object that is copied.
+        """Read the query parameters; with ``source``, those about the source of a copy.
 
         Raises:
             ServiceError: 400; one is not a number.
@@ -45,7 +45,7 @@ class Preconditions:
 
     @classmethod
     def of_headers(cls, request: Request, *, source: bool = False) -> Preconditions:
-        """Read the headers of the XML API; with ``source`` those about the object that is copied.
+        """Read the headers of the XML API; with ``source``, those about the source of a copy.
 
         Raises:
             ServiceError: 400; one is not a number.
@@ -58,17 +58,17 @@ class Preconditions:
         return cls(*values)
 
     def check(self, found: StoredObject | None, *, reading: bool = False) -> None:
-        """Compare with an object, or with that there is none.
+        """Compare with an object; None if there is none.
 
         Raises:
-            ServiceError: 412, or 304 where a read asked not to get what it has.
+            ServiceError: 412, or 304 for a read that already has this version.
         """
         generation = 0 if found is None else found.generation
         if self.generation is not None and self.generation != generation:
             raise condition_failed()
         if self.metageneration is not None and (found is None or self.metageneration != found.metageneration):
             raise condition_failed()
-        # "If no live object exists, the precondition fails", whichever generation it names.
+        # "If no live object exists, the precondition fails", for any generation.
         if self.not_generation is not None and (found is None or self.not_generation == generation):
             raise not_modified() if reading else condition_failed()
         if self.not_metageneration is not None and (found is None or self.not_metageneration == found.metageneration):
@@ -78,7 +78,7 @@ class Preconditions:
         """Compare with a bucket's metageneration.
 
         Raises:
-            ServiceError: 412, or 304 where a read asked not to get what it has.
+            ServiceError: 412, or 304 for a read that already has this version.
         """
         if self.metageneration is not None and self.metageneration != bucket.metageneration:
             raise condition_failed()
@@ -146,4 +146,4 @@ def _moment(request: Request, name: str) -> float | None:
     try:
         return parsedate_to_datetime(value).timestamp()
     except ValueError:
-        return None  # RFC 9110, 13.1.3: what is not a date is ignored
+        return None  # RFC 9110, 13.1.3: an invalid date is ignored

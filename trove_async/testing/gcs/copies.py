@@ -35,7 +35,7 @@ _NOT_INHERITED: Final = frozenset(("storageClass", "temporaryHold", "eventBasedH
 
 @dataclass(slots=True)
 class _Rewrite:
-    """A rewrite that is under way; its token is good for the same request alone."""
+    """An incomplete rewrite; its token is valid for the same request only."""
 
     source: StoredObject
     bucket: str
@@ -48,8 +48,8 @@ class Copies:
     """Copies within the server.
 
     Attributes:
-        bytes_per_call: how much one call of rewrite copies; None for any size.
-        rewrites: what is under way, by token.
+        bytes_per_call: the number of bytes that a call of rewrite copies; None for any number.
+        rewrites: the incomplete rewrites, by token.
     """
 
     def __init__(self, storage: Storage, bytes_per_call: int | None) -> None:
@@ -61,29 +61,29 @@ class Copies:
         """Answer ``POST …/copyTo/…``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         made = self._make(request, self._source(request, bucket, name), (other, new_name))
         return answer_object(request, self.storage, made)
 
     def rewrite(self, request: Request, bucket: str, name: str, other: str, new_name: str) -> Response:
-        """Answer ``POST …/rewriteTo/…``: with the object, or with a token to call again with.
+        """Answer ``POST …/rewriteTo/…``: with the object, or with a token for the next call.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         found, target = self._source(request, bucket, name), (other, new_name)
         step = self._step(request, found, target)
         token = request.query.get("rewriteToken")
-        under_way = self._continued(request, token, found, target) if token else None
-        written = (under_way.written if under_way else 0) + (step or len(found.data))
+        incomplete = self._continued(request, token, found, target) if token else None
+        written = (incomplete.written if incomplete else 0) + (step or len(found.data))
         document: dict[str, Any] = {"kind": "storage#rewriteResponse", "objectSize": str(len(found.data))}
         if written < len(found.data):
-            if under_way is None:
+            if incomplete is None:
                 self._check_target(request, target)
-                token, under_way = secrets.token_urlsafe(32), _Rewrite(found, *target, request.body)
-                self.rewrites[token] = under_way
-            under_way.written = written
+                token, incomplete = secrets.token_urlsafe(32), _Rewrite(found, *target, request.body)
+                self.rewrites[token] = incomplete
+            incomplete.written = written
             document |= {"totalBytesRewritten": str(written), "done": False, "rewriteToken": token}
             return answer(request, document)
         made = self._make(request, found, target)
@@ -100,7 +100,7 @@ class Copies:
         """Answer ``POST …/compose``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         check_name(name)
         body = request.json()
@@ -126,7 +126,7 @@ class Copies:
         """Answer ``POST …/moveTo/…``: the object gets another name, in one step.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         found = self._source(request, bucket_name, name)
         if new_name == name:
@@ -145,7 +145,7 @@ class Copies:
         Args:
             found: the source.
             bucket_name, name: of the new object.
-            conditions: what must hold of the object that is replaced.
+            conditions: on the object that is replaced.
             fields: the properties of the new object.
 
         Raises:
@@ -178,10 +178,10 @@ class Copies:
         return asked if moves or storage_class != found.fields["storageClass"] else None
 
     def _continued(self, request: Request, token: str, found: StoredObject, target: tuple[str, str]) -> _Rewrite:
-        under_way = self.rewrites.get(token)
-        if under_way is None or under_way != _Rewrite(found, *target, request.body, under_way.written):
+        incomplete = self.rewrites.get(token)
+        if incomplete is None or incomplete != _Rewrite(found, *target, request.body, incomplete.written):
             raise invalid("Invalid rewrite token.", reason="invalidParameter")
-        return under_way
+        return incomplete
 
     def _check_target(self, request: Request, target: tuple[str, str]) -> None:
         bucket, name = target

@@ -1,7 +1,8 @@
 """HTTP/1.1 on asyncio's transports, parsed by httptools.
 
-Bodies of requests are collected as they arrive; what a broken connection has delivered is handed on too. Handlers are
-plain functions, so that a request that waits for nothing is answered in the turn of the loop in which it arrived.
+Request bodies are collected as they arrive; the part of a body that came before a connection broke is passed on too.
+Handlers are plain functions, so that a request that waits for nothing is answered in the loop iteration in which it
+arrived.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ _BODILESS: Final = (204, 304)
 
 
 class Request:
-    """A request, whole or as far as it has arrived.
+    """A request, complete or as far as it has arrived.
 
     Attributes:
-        method: as it was sent.
-        target: path and query, as they were sent.
+        method: as sent.
+        target: the path and the query, as sent.
         raw_path: the path with its percent-encoding.
         raw_query: the query with its percent-encoding.
-        headers: by their names in lower case; the values of one name are joined with a comma.
-        chunks: the body as it came.
-        size: how many bytes of the body have come.
+        headers: by lower-case name; values of the same name are joined with a comma.
+        chunks: the body in the pieces in which it arrived.
+        size: the number of bytes of the body that have arrived.
         complete: False if the connection broke before the end.
-        abandoned: True once nobody waits for the answer.
+        abandoned: True once the client no longer waits for the response.
     """
 
     def __init__(self, method: str, target: str, headers: dict[str, str]) -> None:
@@ -66,7 +67,7 @@ class Request:
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """The parameters, decoded; of several with one name the last."""
+        """The decoded parameters; the last one wins if a name is repeated."""
         try:
             return dict(parse_qsl(self.raw_query, keep_blank_values=True, errors="strict")) if self.raw_query else {}
         except UnicodeDecodeError as error:
@@ -74,12 +75,12 @@ class Request:
 
     @cached_property
     def segments(self) -> list[str]:
-        """The parts of the path between slashes, each decoded once."""
+        """The segments of the path, each decoded once."""
         return [decoded(segment) for segment in self.raw_path[1:].split("/")]
 
     @cached_property
     def body(self) -> bytes:
-        """All of the body that has arrived."""
+        """The body as far as it has arrived."""
         return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
     def header(self, name: str, default: str = "") -> str:
@@ -87,14 +88,14 @@ class Request:
         return self.headers.get(name, default)
 
     def flag(self, name: str) -> bool:
-        """Return a boolean parameter; False where it is absent."""
+        """Return a boolean parameter; False if it is absent."""
         return self.query.get(name, "").lower() == "true"
 
     def integer(self, name: str) -> int | None:
-        """Return a parameter that is a number.
+        """Return a parameter that is a number; None if it is absent.
 
         Raises:
-            ServiceError: 400; it is not one.
+            ServiceError: 400; it is not a number.
         """
         value = self.query.get(name)
         if value is None or value == "":
@@ -105,7 +106,7 @@ class Request:
             raise invalid(f"Invalid value for parameter {name}: {value}", reason="invalidParameter") from error
 
     def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object; an empty one where there is no body.
+        """Return the body as a JSON object; an empty one if there is no body.
 
         Raises:
             ServiceError: 400; it is something else.
@@ -122,7 +123,7 @@ class Request:
 
 
 def mapping(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return an object within a JSON object; an empty one where it is absent or null.
+    """Return an object within a JSON object; an empty one if it is absent or null.
 
     Raises:
         ServiceError: 400; it is something else.
@@ -150,7 +151,7 @@ def decoded(part: str) -> str:
 
 
 class Response:
-    """A response; with ``chunked`` its length is not announced."""
+    """A response; with ``chunked`` it has no Content-Length."""
 
     __slots__ = ("body", "chunked", "headers", "length", "status")
 
@@ -167,7 +168,7 @@ class Response:
         self.headers = headers or {}
         self.body = body
         self.chunked = chunked
-        self.length = length  # what is announced in answer to HEAD
+        self.length = length  # the Content-Length in a response to HEAD
 
     def head(self, date: str, *, close: bool) -> bytes:
         """Return the status line and the headers."""
@@ -188,7 +189,7 @@ JSON_HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "application/json; charset=UTF-8",
     "Server": "UploadServer",
 }
-"""The headers of every JSON document; nobody changes them."""
+"""The headers of every JSON response; do not change them."""
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -198,19 +199,19 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
 
 
 class Application(Protocol):
-    """What answers requests."""
+    """Answers requests."""
 
     def refuse(self, request: Request) -> Response | None:
-        """Answer a request by its head alone, or let its body come; asked where a client waits to be told."""
+        """Answer a request that expects 100 Continue by its head alone; None lets its body come."""
 
     def limit(self, request: Request) -> int | None:
-        """Return how long a body may be; None for any length."""
+        """Return the maximum size of a body; None for any size."""
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
-        """Answer a whole request."""
+        """Answer a complete request."""
 
     def abandoned(self, request: Request) -> None:
-        """Take what came of a request whose connection broke within the body."""
+        """Take a request whose connection broke within the body."""
 
 
 def _load_parsers() -> ModuleType:
@@ -235,10 +236,10 @@ class _Clock:
 
 
 class HTTPServer:
-    """Listens while open, and owns all connections.
+    """Listens while it is open, and owns all connections.
 
     Attributes:
-        port: the port; of 0 the one that was free.
+        port: the port; 0 before it is open lets the system choose a free one.
     """
 
     def __init__(self, application: Application, host: str, port: int) -> None:
@@ -252,13 +253,13 @@ class HTTPServer:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port, backlog=_BACKLOG)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:
-        """End all connections; idempotent."""
+        """Close all connections; idempotent."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -271,11 +272,11 @@ class HTTPServer:
         if tasks:
             await asyncio.wait(tasks)
         await server.wait_closed()
-        await asyncio.sleep(0)  # the transports call connection_lost in the next turn
+        await asyncio.sleep(0)  # the transports call connection_lost in the next iteration
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; the methods ``on_`` are the callbacks of httptools."""
+    """One connection; the methods ``on_…`` are callbacks of httptools."""
 
     def __init__(self, server: HTTPServer) -> None:
         self._server = server

@@ -18,18 +18,18 @@ _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: headers by their names in lower case, and the body as a view of the whole."""
+    """One part: headers by lower-case name, and the body as a view of the whole body."""
 
     headers: dict[str, str]
     body: memoryview
 
     def parameter(self, header: str, name: str) -> str | None:
-        """Return a parameter of one of its headers."""
+        """Return a parameter of a header; None if it is absent."""
         return content_type(self.headers.get(header, ""))[1].get(name)
 
 
 def content_type(value: str) -> tuple[str, dict[str, str]]:
-    """Return the type in lower case and the parameters of a header such as Content-Type."""
+    """Return the lower-case media type and the parameters of a Content-Type header."""
     message = Message()
     message["Content-Type"] = value
     parameters = message.get_params(failobj=[])
@@ -38,10 +38,10 @@ def content_type(value: str) -> tuple[str, dict[str, str]]:
 
 
 def split(body: bytes, header: str) -> list[Part]:
-    """Return the parts of a body, by its Content-Type.
+    """Return the parts of a body with the given Content-Type.
 
     Raises:
-        ServiceError: 400; it is not such a body, or ends before its last boundary.
+        ServiceError: 400; it has no boundary, is malformed, or ends before its last boundary.
     """
     boundary = content_type(header)[1].get("boundary")
     if not boundary:
@@ -54,7 +54,7 @@ def split(body: bytes, header: str) -> list[Part]:
     while found is not None and not found[1]:
         if len(parts) >= _PARTS:
             raise invalid("Too many parts.", reason="badContent")
-        # A part without headers begins with an empty line, which the delimiter's own line end may be part of.
+        # The line end of the delimiter may also be the empty line of a part without headers.
         start = found.end()
         found = delimiter.search(body, max(start - 2, 0))
         if found is None:

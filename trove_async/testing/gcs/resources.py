@@ -51,7 +51,7 @@ _STORAGE_CLASSES: Final = frozenset(
     ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "MULTI_REGIONAL", "REGIONAL", "DURABLE_REDUCED_AVAILABILITY")
 )
 PROJECT_NUMBER: Final = "123456789012"
-"""The number of every project here."""
+"""The number of every project."""
 
 
 @lru_cache(maxsize=4096)
@@ -61,7 +61,7 @@ def stamp(moment: float) -> str:
 
 
 def object_resource(storage: Storage, found: StoredObject) -> dict[str, Any]:
-    """Return the resource of a generation."""
+    """Return the resource of an object's generation."""
     base_url = storage.base_url
     path = f"/b/{found.bucket}/o/{quote(found.name, safe='')}"
     generation = str(found.generation)
@@ -113,7 +113,7 @@ def bucket_resource(storage: Storage, bucket: Bucket) -> dict[str, Any]:
 
 
 def check_name(name: object) -> None:
-    """Refuse a name that no object may have (https://cloud.google.com/storage/docs/objects#naming).
+    """Refuse an invalid name of an object (https://cloud.google.com/storage/docs/objects#naming).
 
     Raises:
         ServiceError: 400.
@@ -133,7 +133,7 @@ def check_name(name: object) -> None:
 
 
 def writable(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties that a resource in a request sets; the others are the service's own and ignored.
+    """Return the writable properties of a resource in a request; others are ignored.
 
     Raises:
         ServiceError: 501; one belongs to a feature that the server does not have.
@@ -161,7 +161,7 @@ def set_kms_key(fields: dict[str, Any], key: str | None) -> None:
 
 
 def check_metadata(fields: dict[str, Any]) -> None:
-    """Refuse properties of an object that the service does not take.
+    """Refuse invalid properties of an object.
 
     Raises:
         ServiceError: 400.
@@ -186,7 +186,7 @@ def check_metadata(fields: dict[str, Any]) -> None:
 
 
 def answer_object(request: Request, storage: Storage, found: StoredObject) -> Response:
-    """Return the resource of a generation, or the parts of it that ``fields`` asks for.
+    """Return the resource of an object's generation, or the selected ``fields`` of it.
 
     Raises:
         ServiceError: 400; ``fields`` is not valid.
@@ -199,7 +199,7 @@ def answer_object(request: Request, storage: Storage, found: StoredObject) -> Re
 def answer_page(
     request: Request, storage: Storage, document: dict[str, Any], items: Sequence[StoredObject]
 ) -> Response:
-    """Return a page of objects, or the parts of it that ``fields`` asks for.
+    """Return a page of objects, or the selected ``fields`` of it.
 
     Raises:
         ServiceError: 400; ``fields`` is not valid.
@@ -230,7 +230,7 @@ def _rendered(storage: Storage, found: StoredObject, wanted: str = "", tree: Tre
 
 
 def answer(request: Request, value: dict[str, Any], status: int = 200) -> Response:
-    """Return a resource, or the parts of it that ``fields`` asks for.
+    """Return a resource, or the selected ``fields`` of it.
 
     Raises:
         ServiceError: 400; ``fields`` is not valid.

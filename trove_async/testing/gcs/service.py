@@ -1,4 +1,4 @@
-"""The routes of the services, and how their errors are worded."""
+"""The routes of the services, and the form of their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trove_async.testing.gcs.notifications import Notifications
 from trove_async.testing.gcs.objects import Objects
 from trove_async.testing.gcs.policies import Policies
 from trove_async.testing.gcs.pubsub import PubSub
-from trove_async.testing.gcs.requests import RequestLog, Seen
+from trove_async.testing.gcs.requests import LoggedRequest, RequestLog
 from trove_async.testing.gcs.signed import Signatures, is_signed
 from trove_async.testing.gcs.state import Storage
 from trove_async.testing.gcs.unsupported import check_headers, check_path, check_xml_parameters, unsupported
@@ -32,7 +32,7 @@ Result = Response | Awaitable[Response]
 
 _OWN: Final = ("/storage/v1/", "/upload/", "/download/", "/token", "/computeMetadata/", "/batch/", "/v1/")
 _LOGGER: Final = logging.getLogger(__name__)
-_DOCUMENT: Final = 10 << 20  # the size of a request that is no upload
+_DOCUMENT: Final = 10 << 20  # the maximum size of a request that is not an upload
 _JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
 _XML: Final = {"Content-Type": "application/xml; charset=UTF-8"}
 _PLAIN: Final = {"Content-Type": "text/plain; charset=utf-8"}
@@ -40,7 +40,7 @@ _TEXT: Final = {"Content-Type": "text/html; charset=UTF-8"}
 
 
 class Service:
-    """Answers all requests: routes them to the APIs, checks who asks, and words what is refused."""
+    """Answers all requests: routes them to the APIs, checks their credentials, and renders errors."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Service:
         }
 
     def refuse(self, request: Request) -> Response | None:
-        """Answer by the head alone a request whose credentials are not valid."""
+        """Refuse a request by its head if its credentials are not valid."""
         try:
             if self._is_xml(request):
                 self._check_xml(request)
@@ -104,11 +104,11 @@ class Service:
         return None
 
     def limit(self, request: Request) -> int | None:
-        """Return how long a body may be."""
+        """Return the maximum size of a body."""
         return None if request.raw_path.startswith("/upload/") or self._is_xml(request) else _DOCUMENT
 
     def abandoned(self, request: Request) -> None:
-        """Keep what a session's broken request delivered."""
+        """Persist what a broken request to a resumable session delivered."""
         try:
             if is_resumed(request):
                 self.uploads.abandoned(request)
@@ -121,7 +121,7 @@ class Service:
             result = self._route(request)
         except ServiceError as error:
             return self._logged(request, self._refusal(request, error))
-        except Exception:  # noqa: BLE001 - a fault of the server's own is told to its clients as Google would
+        except Exception:  # noqa: BLE001 - a bug of the server becomes a 500, as at Google
             return self._failed(request)
         if isinstance(result, Response):
             return self._logged(request, result)
@@ -141,7 +141,7 @@ class Service:
         return self._logged(request, self._refusal(request, error))
 
     def _logged(self, request: Request, response: Response) -> Response:
-        self.log.add(Seen(request.method, request.target, response.status, request.size))
+        self.log.add(LoggedRequest(request.method, request.target, response.status, request.size))
         return response
 
     def _route(self, request: Request) -> Result:
@@ -235,7 +235,7 @@ class Service:
             return Response(error.status, {**_XML, **error.headers}, error.as_xml())
         if request.raw_path.startswith("/v1/"):
             return Response(error.status, {**_JSON, **error.headers}, error.as_rpc_json())
-        if error.in_words:
+        if error.plain:
             return Response(error.status, {**_PLAIN, **error.headers}, error.message.encode())
         if "alt=media" in request.raw_query:
             return Response(error.status, {**_TEXT, **error.headers}, error.message.encode())

@@ -16,7 +16,9 @@ __all__ = [
     "BUCKET_FIELDS",
     "KMS_HEADER",
     "OBJECT_FIELDS",
+    "PUSH_FIELDS",
     "SUBSCRIPTION_FIELDS",
+    "TOPIC_FIELDS",
     "check_fields",
     "check_headers",
     "check_parameters",
@@ -73,6 +75,17 @@ SUBSCRIPTION_FIELDS: Final[Mapping[str, str]] = {
     "retryPolicy": "retry policies",
 }
 """Fields of a subscription's resource that it does not have."""
+
+TOPIC_FIELDS: Final[Mapping[str, str]] = {
+    "ingestionDataSourceSettings": "import topics",
+    "kmsKeyName": "customer-managed keys of topics",
+    "messageTransforms": "message transforms",
+    "schemaSettings": "schemas",
+}
+"""Fields of a topic's resource that it does not have."""
+
+PUSH_FIELDS: Final[Mapping[str, str]] = {"noWrapper": "unwrapped push", "oidcToken": "authenticated push"}
+"""Fields of a push configuration that it does not have."""
 
 _PARAMETERS: Final[Mapping[str, str]] = {
     "access_token": _TOKEN_PARAMETERS,

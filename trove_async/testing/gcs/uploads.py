@@ -1,4 +1,4 @@
-"""Uploads of the JSON API: in one request, with metadata, and resumable.
+"""Uploads of the JSON API: simple, multipart and resumable.
 
 https://cloud.google.com/storage/docs/uploading-objects, https://cloud.google.com/storage/docs/resumable-uploads and
 https://cloud.google.com/storage/docs/performing-resumable-uploads.
@@ -23,7 +23,7 @@ from trove_async.testing.gcs.resources import answer_object, check_metadata, che
 from trove_async.testing.gcs.signed import check_length_range
 from trove_async.testing.gcs.state import Content, Storage, StoredObject
 
-__all__ = ["Expected", "Session", "Uploads", "hashed", "is_resumed", "own_url"]
+__all__ = ["Expected", "Session", "Uploads", "client_url", "hashed", "is_resumed"]
 
 _T = TypeVar("_T")
 _AT_ONCE: Final = 1 << 20
@@ -44,12 +44,12 @@ _CONTENT_TYPES: Final = (
 
 
 def is_resumed(request: Request) -> bool:
-    """Tell whether a request goes to the URI of a resumable session, which is all the permission it needs."""
+    """Return True if a request has the URI of a resumable session, which needs no other credentials."""
     return request.method in (*_SENDING, "DELETE") and "upload_id" in request.query
 
 
-def own_url(request: Request, fallback: str) -> str:
-    """Return the URL under which a client reached the server, which a proxy in between may own."""
+def client_url(request: Request, fallback: str) -> str:
+    """Return the base URL that the client used, which may be that of a proxy."""
     host = request.headers.get("host")
     return f"http://{host}" if host else fallback
 
@@ -57,7 +57,7 @@ def own_url(request: Request, fallback: str) -> str:
 def hashed(
     data: bytes, then: Callable[[Content], _T], make: Callable[[bytes], Content] = Content.of
 ) -> _T | Awaitable[_T]:
-    """Hash bytes, off the loop if they are many, and call on with them."""
+    """Hash bytes, in a thread if they are many, and return the result of ``then`` with them."""
     if len(data) <= _AT_ONCE:
         return then(make(data))
 
@@ -69,7 +69,7 @@ def hashed(
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The checksums that a client says the bytes have."""
+    """The checksums that a client declares."""
 
     crc32c: str | None = None
     md5: str | None = None
@@ -88,11 +88,11 @@ class Expected:
         return cls(crc32c, headers.get("content-md5") or md5)
 
     def merged(self, later: Expected) -> Expected:
-        """Return these, replaced by those of a later request."""
+        """Return these checksums, overridden by those of a later request."""
         return Expected(later.crc32c or self.crc32c, later.md5 or self.md5)
 
     def check(self, content: Content) -> None:
-        """Compare.
+        """Compare with the checksums of content.
 
         Raises:
             ServiceError: 400; one differs.
@@ -108,12 +108,12 @@ class Session:
     """A resumable upload.
 
     Attributes:
-        id: what its URI carries.
-        data: the bytes that are persisted.
-        total: the size of the object, once a request has told it.
-        answer: what completed it, which is said again however often it is asked.
-        length_range: how many bytes the object may have, as ``X-Goog-Content-Length-Range`` says.
-        cancelled: True once it was cancelled, expired or failed.
+        id: the ``upload_id`` in its URI.
+        data: the persisted bytes.
+        total: the size of the object, once a request has declared it.
+        answer: the response to the request that completed it, which later requests get too.
+        length_range: the value of ``X-Goog-Content-Length-Range``, if any.
+        cancelled: True once it was cancelled, has expired or has failed.
     """
 
     id: str
@@ -132,7 +132,7 @@ class Session:
 
     @property
     def open(self) -> bool:
-        """True as long as bytes may come."""
+        """True while it accepts bytes."""
         return self.answer is None and not self.cancelled
 
 
@@ -140,8 +140,8 @@ class Uploads:
     """The upload endpoint, and the resumable sessions.
 
     Attributes:
-        granularity: of what number of bytes a multiple is persisted, and the least that a chunk has but for the last.
-        sessions: by id; those that are over stay, to answer as Google does.
+        granularity: multiples of this number of bytes are persisted, and each chunk but the last has at least as many.
+        sessions: by id; finished sessions stay, so that late requests get the same response.
     """
 
     def __init__(self, storage: Storage, granularity: int) -> None:
@@ -153,7 +153,7 @@ class Uploads:
         """Answer ``POST /upload/storage/v1/b/{bucket}/o``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         self.storage.bucket(bucket)
         match request.query.get("uploadType"):
@@ -175,7 +175,7 @@ class Uploads:
         conditions: Preconditions,
         expected: Expected,
     ) -> StoredObject:
-        """Make an object of bytes that have come, if all holds.
+        """Create an object, if its checksums and the preconditions match.
 
         Raises:
             ServiceError: 400, 403, 404 or 412.
@@ -186,7 +186,7 @@ class Uploads:
         return self.storage.store(bucket, name, content, fields)
 
     def expire(self) -> None:
-        """Let all open sessions be gone, as after their week."""
+        """Expire all open sessions, as after a week."""
         for session in self.sessions.values():
             session.cancelled = session.cancelled or session.answer is None
 
@@ -237,7 +237,7 @@ class Uploads:
             total=int(length) if length else None,
         )
         query = f"uploadType=resumable&upload_id={session.id}"
-        location = f"{own_url(request, self.storage.base_url)}/upload/storage/v1/b/{bucket}/o?{query}"
+        location = f"{client_url(request, self.storage.base_url)}/upload/storage/v1/b/{bucket}/o?{query}"
         return Response(200, {"Location": location, "X-GUploader-UploadID": session.id})
 
     def begin(
@@ -249,7 +249,7 @@ class Uploads:
         expected: Expected,
         total: int | None = None,
     ) -> Session:
-        """Begin a session; the preconditions are checked now, and when it is complete.
+        """Begin a session; the preconditions are checked now and on completion.
 
         Raises:
             ServiceError: 400, 404 or 412.
@@ -263,22 +263,22 @@ class Uploads:
         return session
 
     def resume(
-        self, request: Request, told: Callable[[StoredObject], Response] | None = None
+        self, request: Request, render: Callable[[StoredObject], Response] | None = None
     ) -> Response | Awaitable[Response]:
-        """Answer a request to a session's URI: bytes, the question how many there are, or the cancellation.
+        """Answer a request to a session's URI: an upload of bytes, a status query or a cancellation.
 
         Args:
             request: the request.
-            told: words the answer once the object is complete; by default as the JSON API does.
+            render: makes the response once the object is complete; by default that of the JSON API.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
 
         def as_json(made: StoredObject) -> Response:
             return answer_object(request, self.storage, made)
 
-        told = told or as_json
+        render = render or as_json
         session = self._session(request)
         if request.method == "DELETE":
             if session.answer is not None:
@@ -296,11 +296,11 @@ class Uploads:
             raise ServiceError(503, "backendError", "Backend Error")
         session.expected = session.expected.merged(Expected.of(request.headers))
         if self._take(request, session):
-            return self._finish(session, told)
+            return self._finish(session, render)
         return _incomplete(request, session)
 
     def abandoned(self, request: Request) -> None:
-        """Keep the whole quanta of what a broken connection delivered."""
+        """Persist whole quanta of the bytes that came before a connection broke."""
         session = self.sessions.get(request.query.get("upload_id", ""))
         if session is None or not session.open or session.finishing or request.method not in _SENDING:
             return
@@ -328,7 +328,7 @@ class Uploads:
         return session
 
     def _take(self, request: Request, session: Session) -> bool:
-        """Persist the bytes of a request, and tell whether they are all."""
+        """Persist the bytes of a request, and return True if the object is complete."""
         start, end, total = _content_range(request)
         persisted = len(session.data)
         if total is not None:
@@ -338,7 +338,7 @@ class Uploads:
                 raise invalid(f"The size of the object is {total} byte(s), which is less than was uploaded.")
         if start is not None and end is not None:
             self._check_chunk(request, start, end, persisted, final=end == total)
-            # What is persisted already is not taken again.
+            # Bytes that are persisted already are skipped.
             session.data += memoryview(request.body)[max(persisted - start, 0) :]
             if end != total:
                 del session.data[len(session.data) // self.granularity * self.granularity :]
@@ -369,7 +369,7 @@ class Uploads:
             )
             raise _refused(message)
 
-    def _finish(self, session: Session, told: Callable[[StoredObject], Response]) -> Response | Awaitable[Response]:
+    def _finish(self, session: Session, render: Callable[[StoredObject], Response]) -> Response | Awaitable[Response]:
         session.finishing = True
 
         def store(content: Content) -> Response:
@@ -384,7 +384,7 @@ class Uploads:
                 raise
             finally:
                 session.data = bytearray()
-            session.answer = told(made)
+            session.answer = render(made)
             return session.answer
 
         return hashed(bytes(session.data), store)
@@ -392,7 +392,7 @@ class Uploads:
 
 def _refused(message: str, status: int = 400) -> ServiceError:
     error = ServiceError(status, "badRequest", message)
-    error.in_words = True
+    error.plain = True
     return error
 
 
@@ -400,13 +400,13 @@ def _incomplete(request: Request, session: Session) -> Response:
     headers = {"X-GUploader-UploadID": session.id}
     if session.data:
         headers["Range"] = f"bytes=0-{len(session.data) - 1}"
-    if request.header("x-guploader-no-308").lower() == "yes":  # of clients that take a 308 for a redirection
+    if request.header("x-guploader-no-308").lower() == "yes":  # sent by clients that would treat a 308 as a redirect
         return Response(200, {**headers, "X-HTTP-Status-Code-Override": "308"})
     return Response(308, headers)
 
 
 def _content_range(request: Request) -> tuple[int | None, int | None, int | None]:
-    """Return where the bytes begin and end (exclusively) and how many the object has, as far as that is told."""
+    """Return the start and the end (exclusive) of the bytes and the size of the object; None for what is unknown."""
     header = request.headers.get("content-range")
     if header is None:
         return 0, request.size, request.size

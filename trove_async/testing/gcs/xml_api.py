@@ -1,4 +1,4 @@
-"""Objects in the XML API (https://cloud.google.com/storage/docs/xml-api/overview), which signed URLs speak."""
+"""Objects in the XML API (https://cloud.google.com/storage/docs/xml-api/overview), which signed URLs use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trove_async.testing.gcs.resources import check_metadata, check_name, set_km
 from trove_async.testing.gcs.signed import check_length_range
 from trove_async.testing.gcs.state import Content, Storage, StoredObject
 from trove_async.testing.gcs.unsupported import KMS_HEADER
-from trove_async.testing.gcs.uploads import Expected, Uploads, hashed, is_resumed, own_url
+from trove_async.testing.gcs.uploads import Expected, Uploads, client_url, hashed, is_resumed
 from trove_async.testing.gcs.xml_multipart import MultipartUploads, xml_response
 
 __all__ = ["XMLObjects", "fields_of"]
@@ -43,7 +43,7 @@ _OVERRIDES: Final = {
 
 
 def fields_of(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the properties of an object that headers, or the fields of a form, tell."""
+    """Return the properties of an object from headers or from the fields of a form."""
     fields: dict[str, Any] = {}
     metadata: dict[str, str] = {}
     for header, value in headers.items():
@@ -58,7 +58,7 @@ def fields_of(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 class XMLObjects:
-    """Requests of the form ``/{bucket}/{object}``; whether they are allowed is decided before."""
+    """Requests for ``/{bucket}/{object}``; the caller checks their credentials."""
 
     def __init__(self, storage: Storage, uploads: Uploads, multipart: MultipartUploads, copies: Copies) -> None:
         self.storage = storage
@@ -70,11 +70,11 @@ class XMLObjects:
         """Answer a request about an object.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         query = request.query
         if is_resumed(request):
-            return self.uploads.resume(request, lambda made: Response(200, _told(made)))
+            return self.uploads.resume(request, lambda made: Response(200, _described(made)))
         if ("uploads" in query or "uploadId" in query) and Preconditions.of_headers(request) != Preconditions():
             raise invalid("Preconditions are not supported in the requests of multipart uploads.")
         match request.method:
@@ -122,7 +122,7 @@ class XMLObjects:
 
         def store(content: Content) -> Response:
             made = self.uploads.create(bucket, name, content, fields, conditions, expected)
-            return Response(200, _told(made))
+            return Response(200, _described(made))
 
         return hashed(request.body, store)
 
@@ -149,7 +149,7 @@ class XMLObjects:
             f"<CopyObjectResult><LastModified>{stamp(made.updated)}</LastModified>"
             f"<ETag>{escape(made.xml_etag)}</ETag></CopyObjectResult>"
         )
-        return Response(200, {**_told(made), **response.headers}, response.body)
+        return Response(200, {**_described(made), **response.headers}, response.body)
 
     def _delete(self, request: Request, bucket: str, name: str) -> Response:
         found = self._found(request, bucket, name)
@@ -164,7 +164,7 @@ class XMLObjects:
             bucket, name, fields_of(request.headers), Preconditions.of_headers(request), Expected.of(request.headers)
         )
         session.length_range = request.headers.get(_LENGTH_RANGE)
-        base = own_url(request, self.storage.base_url)
+        base = client_url(request, self.storage.base_url)
         location = f"{base}{request.raw_path}?upload_id={session.id}"
         return Response(201, {"Location": location, "X-GUploader-UploadID": session.id})
 
@@ -188,7 +188,7 @@ def _check_copy_source(request: Request, found: StoredObject) -> None:
         raise condition_failed() if error.status == 304 else error from None
 
 
-def _told(made: StoredObject) -> dict[str, str]:
+def _described(made: StoredObject) -> dict[str, str]:
     digest = f"crc32c={made.content.crc32c}"
     if made.content.md5 is not None:
         digest += f",md5={made.content.md5}"
