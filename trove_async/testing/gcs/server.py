@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from trove_async.testing.gcs.auth import Authority
-from trove_async.testing.gcs.http import HTTPServer
+from trove_async.testing.gcs.connections import HTTPServer
 from trove_async.testing.gcs.lifecycle import apply_lifecycle
 from trove_async.testing.gcs.pubsub import PubSub
 from trove_async.testing.gcs.requests import RequestLog
