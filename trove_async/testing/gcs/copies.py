@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trove_async.testing.gcs.conditions import Preconditions
+from trove_async.testing.gcs.creation import hashed
 from trove_async.testing.gcs.errors import invalid, required
 from trove_async.testing.gcs.http import Request, Response, mapping
 from trove_async.testing.gcs.resources import (
@@ -24,7 +25,6 @@ from trove_async.testing.gcs.resources import (
     writable,
 )
 from trove_async.testing.gcs.state import Content, Storage, StoredObject
-from trove_async.testing.gcs.uploads import hashed
 
 __all__ = ["Copies", "inherited"]
 

@@ -15,13 +15,14 @@ from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from trove_async.testing.gcs.conditions import Preconditions
+from trove_async.testing.gcs.creation import Expected, create, hashed
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.multipart import split
 from trove_async.testing.gcs.resources import check_metadata, check_name
+from trove_async.testing.gcs.sessions import client_url
 from trove_async.testing.gcs.signed import Credential, Signatures, check_length
-from trove_async.testing.gcs.state import Content, StoredObject
-from trove_async.testing.gcs.uploads import Expected, Uploads, client_url, hashed
+from trove_async.testing.gcs.state import Content, Storage, StoredObject
 from trove_async.testing.gcs.xml_api import fields_of
 from trove_async.testing.gcs.xml_multipart import xml_response
 
@@ -35,8 +36,8 @@ _STATUSES: Final = (200, 201, 204)
 class Policies:
     """Uploads of forms by ``POST /{bucket}``."""
 
-    def __init__(self, uploads: Uploads, signatures: Signatures) -> None:
-        self.uploads = uploads
+    def __init__(self, storage: Storage, signatures: Signatures) -> None:
+        self.storage = storage
         self.signatures = signatures
 
     def post(self, request: Request, bucket: str) -> Response | Awaitable[Response]:
@@ -45,7 +46,7 @@ class Policies:
         Raises:
             ServiceError: the request is refused.
         """
-        self.uploads.storage.bucket(bucket)
+        self.storage.bucket(bucket)
         form, data = _form(request)
         self._check(form, bucket, len(data))
         name = form.get("key", "")
@@ -54,7 +55,7 @@ class Policies:
         check_metadata(fields)
 
         def store(content: Content) -> Response:
-            made = self.uploads.create(bucket, name, content, fields, Preconditions(), Expected.of(form))
+            made = create(self.storage, bucket, name, content, fields, Preconditions(), Expected.of(form))
             return _answer(request, form, made)
 
         return hashed(data, store)

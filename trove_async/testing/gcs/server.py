@@ -18,9 +18,9 @@ from trove_async.testing.gcs.lifecycle import apply_lifecycle
 from trove_async.testing.gcs.pubsub import PubSub
 from trove_async.testing.gcs.requests import RequestLog
 from trove_async.testing.gcs.service import Service
+from trove_async.testing.gcs.sessions import Session
 from trove_async.testing.gcs.signed import Signatures
 from trove_async.testing.gcs.state import Storage, StoredObject, crc32c_of
-from trove_async.testing.gcs.uploads import Session
 from trove_async.testing.gcs.xml_multipart import MultipartUpload
 
 __all__ = ["GCSServer"]
@@ -151,12 +151,11 @@ class GCSServer:
 
     def open_uploads(self) -> list[Session | MultipartUpload]:
         """Return the resumable sessions and XML multipart uploads that are neither complete nor aborted."""
-        sessions = [session for session in self._service.uploads.sessions.values() if session.open]
-        return [*sessions, *self._service.multipart.uploads.values()]
+        return [*self._service.sessions.open(), *self._service.multipart.uploads.values()]
 
     def expire_uploads(self) -> None:
         """Expire all open resumable sessions, as Google does after a week."""
-        self._service.uploads.expire()
+        self._service.sessions.expire()
 
     def expire_ack_deadlines(self) -> None:
         """Expire the acknowledgement deadlines of all delivered messages of Pub/Sub."""

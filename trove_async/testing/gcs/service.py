@@ -18,10 +18,11 @@ from trove_async.testing.gcs.objects import Objects
 from trove_async.testing.gcs.policies import Policies
 from trove_async.testing.gcs.pubsub import PubSub
 from trove_async.testing.gcs.requests import LoggedRequest, RequestLog
+from trove_async.testing.gcs.sessions import Sessions, is_resumed
 from trove_async.testing.gcs.signed import Signatures, is_signed
 from trove_async.testing.gcs.state import Storage
 from trove_async.testing.gcs.unsupported import check_headers, check_path, check_xml_parameters, unsupported
-from trove_async.testing.gcs.uploads import Uploads, is_resumed
+from trove_async.testing.gcs.uploads import Uploads
 from trove_async.testing.gcs.xml_api import XMLObjects
 from trove_async.testing.gcs.xml_listing import list_objects
 from trove_async.testing.gcs.xml_multipart import MultipartUploads
@@ -59,13 +60,14 @@ class Service:
         self.signatures = signatures
         self.pubsub = pubsub
         self.log = log
-        self.uploads = Uploads(storage, chunk_granularity)
+        self.sessions = Sessions(storage, chunk_granularity)
+        self.uploads = Uploads(storage, self.sessions)
         self.multipart = MultipartUploads(storage, minimum_part)
         self.copies = Copies(storage, rewrite_bytes_per_call)
         self.buckets = Buckets(storage)
         self.objects = Objects(storage)
-        self.xml = XMLObjects(storage, self.uploads, self.multipart, self.copies)
-        self.policies = Policies(self.uploads, signatures)
+        self.xml = XMLObjects(storage, self.sessions, self.multipart, self.copies)
+        self.policies = Policies(storage, signatures)
         self.notifications = Notifications(storage, pubsub)
         self._methods: Mapping[str, Callable[..., Result]] = {
             "objects.get": self.objects.get,
@@ -111,7 +113,7 @@ class Service:
         """Persist what a broken request to a resumable session delivered."""
         try:
             if is_resumed(request):
-                self.uploads.abandoned(request)
+                self.sessions.abandoned(request)
         except ServiceError:
             return
 
@@ -182,7 +184,7 @@ class Service:
 
     def _upload(self, request: Request) -> Result:
         if is_resumed(request):
-            return self.uploads.resume(request)
+            return self.sessions.resume(request)
         self.authority.check(request)
         path = request.segments[3:]
         method = find("POST", path)  # an upload may be a PUT as well

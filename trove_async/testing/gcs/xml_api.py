@@ -8,14 +8,15 @@ from xml.sax.saxutils import escape
 
 from trove_async.testing.gcs.conditions import SOURCE, Preconditions, check_http_conditions, header_number
 from trove_async.testing.gcs.copies import Copies, inherited
+from trove_async.testing.gcs.creation import Expected, create, hashed
 from trove_async.testing.gcs.downloads import media, object_headers
 from trove_async.testing.gcs.errors import ServiceError, condition_failed, invalid
 from trove_async.testing.gcs.http import Request, Response, decoded
 from trove_async.testing.gcs.resources import check_metadata, check_name, set_kms_key, stamp
+from trove_async.testing.gcs.sessions import Sessions, client_url, is_resumed
 from trove_async.testing.gcs.signed import check_length_range
 from trove_async.testing.gcs.state import Content, Storage, StoredObject
 from trove_async.testing.gcs.unsupported import KMS_HEADER
-from trove_async.testing.gcs.uploads import Expected, Uploads, client_url, hashed, is_resumed
 from trove_async.testing.gcs.xml_multipart import MultipartUploads, xml_response
 
 __all__ = ["XMLObjects", "fields_of"]
@@ -60,9 +61,9 @@ def fields_of(headers: Mapping[str, str]) -> dict[str, Any]:
 class XMLObjects:
     """Requests for ``/{bucket}/{object}``; the caller checks their credentials."""
 
-    def __init__(self, storage: Storage, uploads: Uploads, multipart: MultipartUploads, copies: Copies) -> None:
+    def __init__(self, storage: Storage, sessions: Sessions, multipart: MultipartUploads, copies: Copies) -> None:
         self.storage = storage
-        self.uploads = uploads
+        self.sessions = sessions
         self.multipart = multipart
         self.copies = copies
 
@@ -74,7 +75,7 @@ class XMLObjects:
         """
         query = request.query
         if is_resumed(request):
-            return self.uploads.resume(request, lambda made: Response(200, _described(made)))
+            return self.sessions.resume(request, lambda made: Response(200, _described(made)))
         if ("uploads" in query or "uploadId" in query) and Preconditions.of_headers(request) != Preconditions():
             raise invalid("Preconditions are not supported in the requests of multipart uploads.")
         match request.method:
@@ -121,7 +122,7 @@ class XMLObjects:
         conditions, expected = Preconditions.of_headers(request), Expected.of(request.headers)
 
         def store(content: Content) -> Response:
-            made = self.uploads.create(bucket, name, content, fields, conditions, expected)
+            made = create(self.storage, bucket, name, content, fields, conditions, expected)
             return Response(200, _described(made))
 
         return hashed(request.body, store)
@@ -160,7 +161,7 @@ class XMLObjects:
         return Response(204)
 
     def _start(self, request: Request, bucket: str, name: str) -> Response:
-        session = self.uploads.begin(
+        session = self.sessions.begin(
             bucket, name, fields_of(request.headers), Preconditions.of_headers(request), Expected.of(request.headers)
         )
         session.length_range = request.headers.get(_LENGTH_RANGE)

@@ -17,11 +17,11 @@ from typing import Any, Final
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from trove_async.testing.gcs.creation import Expected, hashed
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.resources import check_metadata, check_name, stamp
 from trove_async.testing.gcs.state import Content, Storage
-from trove_async.testing.gcs.uploads import Expected, hashed
 
 __all__ = ["MultipartUpload", "MultipartUploads", "xml_response"]
 
