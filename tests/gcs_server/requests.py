@@ -1,4 +1,4 @@
-"""Requests as Google's pages show them, and what its answers must be."""
+"""Requests as in Google's documentation, and checks of the responses."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ async def test_the_audience_is_the_endpoint_that_was_asked(server: GCSServer, st
     ids=["issuer", "audience", "expired", "too-long", "no-scope"],
 )
 @pytest.mark.asyncio
-async def test_an_assertion_that_is_not_right_gets_none(
+async def test_an_invalid_assertion_gets_no_token(
     server: GCSServer, stranger: httpx.AsyncClient, changes: dict[str, Any]
 ) -> None:
     answer = await granted(stranger, assertion(server, **changes))
@@ -95,14 +95,14 @@ async def test_the_metadata_server_gives_a_token(stranger: httpx.AsyncClient) ->
     "path", ["/storage/v1/b?project=p", "/download/storage/v1/b/x/o/y?alt=media", "/v1/projects/p/topics"]
 )
 @pytest.mark.asyncio
-async def test_without_a_token_it_is_401(stranger: httpx.AsyncClient, path: str) -> None:
+async def test_a_request_without_a_token_is_a_401(stranger: httpx.AsyncClient, path: str) -> None:
     answer = await stranger.get(path)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
 @pytest.mark.asyncio
-async def test_401_in_googles_words(server: GCSServer, client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
+async def test_the_error_of_a_401(server: GCSServer, client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
     assert_error(await stranger.get("/storage/v1/b?project=p"), 401, "required", "Login Required")
     assert (await client.get("/storage/v1/b?project=p")).status_code == 200
     server.revoke_tokens()
@@ -117,13 +117,13 @@ async def test_a_token_past_its_lifetime_is_401() -> None:
 
 
 @pytest.mark.asyncio
-async def test_anonymous_asks_for_none() -> None:
+async def test_anonymous_needs_no_credentials() -> None:
     async with GCSServer(anonymous=True) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.get("/storage/v1/b?project=p")).json() == {"kind": "storage#buckets"}
 
 
 def self_signed(server: GCSServer, **changes: Any) -> str:
-    """Return a JWT that stands for an access token; a claim of None is left out."""
+    """Return a JWT to use as an access token; a claim of None is left out."""
     info, now = server.service_account_info, int(time.time())
     email = info["client_email"]
     claims = {"iss": email, "sub": email, "aud": f"{server.url}/", "iat": now, "exp": now + 3600, **changes}

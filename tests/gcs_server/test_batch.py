@@ -47,7 +47,7 @@ async def test_calls_are_answered_one_by_one(server: GCSServer, client: httpx.As
 
 
 @pytest.mark.asyncio
-async def test_100_calls_and_no_more(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_a_batch_has_at_most_100_calls(client: httpx.AsyncClient, bucket: str) -> None:
     answer = await client.post(BATCH, content=body(*[delete("x")] * 100), headers=TYPE)
     assert answer.text.count("HTTP/1.1 404 Not Found") == 100
     assert_error(await client.post(BATCH, content=body(*[delete("x")] * 101), headers=TYPE), 400, "badRequest")
@@ -55,7 +55,7 @@ async def test_100_calls_and_no_more(client: httpx.AsyncClient, bucket: str) -> 
 
 
 @pytest.mark.asyncio
-async def test_no_media_in_a_batch(client: httpx.AsyncClient, put: Put) -> None:
+async def test_a_batch_refuses_media(client: httpx.AsyncClient, put: Put) -> None:
     await put("a", b"content")
     calls = (
         "GET /storage/v1/b/my-bucket/o/a?alt=media",
@@ -66,7 +66,7 @@ async def test_no_media_in_a_batch(client: httpx.AsyncClient, put: Put) -> None:
 
 
 @pytest.mark.asyncio
-async def test_calls_bring_their_own_credentials(
+async def test_calls_may_have_their_own_credentials(
     server: GCSServer, client: httpx.AsyncClient, stranger: httpx.AsyncClient, put: Put
 ) -> None:
     assert (await stranger.post(BATCH, content=body(delete("a")), headers=TYPE)).status_code == 401
@@ -107,6 +107,6 @@ async def test_the_forms_that_clients_send(
 
 
 @pytest.mark.asyncio
-async def test_a_content_length_that_is_no_number(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_an_invalid_content_length_in_a_call(client: httpx.AsyncClient, bucket: str) -> None:
     call = "DELETE /storage/v1/b/my-bucket/o/a HTTP/1.1\r\nContent-Length: x\r\n\r\n"
     assert_error(await client.post(BATCH, content=body(call), headers=TYPE), 400, "badRequest")

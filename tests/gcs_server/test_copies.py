@@ -23,7 +23,9 @@ async def source(client: httpx.AsyncClient) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", [REWRITE, COPY])
 @pytest.mark.asyncio
-async def test_a_copy_takes_over_content_and_metadata(client: httpx.AsyncClient, bucket: str, path: str) -> None:
+async def test_a_copy_has_the_content_and_metadata_of_its_source(
+    client: httpx.AsyncClient, bucket: str, path: str
+) -> None:
     original = await source(client)
     answer = (await client.post(path)).json()
     if path == REWRITE:
@@ -82,7 +84,7 @@ async def test_conditional_copies(
 
 
 @pytest.mark.asyncio
-async def test_copies_of_nothing(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_copies_of_missing_objects(client: httpx.AsyncClient, bucket: str) -> None:
     assert_error(await client.post(REWRITE), 404, "notFound", "No such object: my-bucket/a")
     await source(client)
     assert_error(await client.post(f"{OBJECTS}/a/rewriteTo/b/none/o/b"), 404, "notFound", "bucket")
@@ -139,7 +141,7 @@ async def test_objects_are_composed(client: httpx.AsyncClient, put: Put) -> None
 
 
 @pytest.mark.asyncio
-async def test_32_components_and_no_more(client: httpx.AsyncClient, put: Put) -> None:
+async def test_compose_takes_at_most_32_components(client: httpx.AsyncClient, put: Put) -> None:
     await put("one", b"1")
     assert (await client.post(COMPOSE, json={"sourceObjects": [{"name": "one"}] * 32})).json()["size"] == "32"
     assert_error(await client.post(COMPOSE, json={"sourceObjects": [{"name": "one"}] * 33}), 400, "invalid", "(32)")

@@ -1,4 +1,4 @@
-"""Google's own client for Python does its daily work against the server."""
+"""The server works with Google's own Python client, google-cloud-storage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 @pytest_asyncio.fixture
 async def google(server: GCSServer) -> AsyncIterator[Client]:
-    """The client, with a key file of the server's service account; it blocks, so that tests call it in threads."""
+    """The client with the service account's key; tests call it in threads because it blocks."""
     credentials = signer(server)
     # Without a boundary, a thread of google-auth asks iamcredentials.googleapis.com for one.
     boundary = {"encodedLocations": "0x0", "expiry": datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)}

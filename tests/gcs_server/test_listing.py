@@ -54,7 +54,7 @@ async def listed(client: httpx.AsyncClient, **parameters: Any) -> tuple[list[str
     ],
 )
 @pytest.mark.asyncio
-async def test_what_is_listed(
+async def test_lists_of_objects(
     client: httpx.AsyncClient, put: Put, parameters: dict[str, str], items: list[str], prefixes: list[str], size: int
 ) -> None:
     for name in NAMES:
@@ -64,7 +64,7 @@ async def test_what_is_listed(
 
 
 @pytest.mark.asyncio
-async def test_a_page_token_is_of_a_listing(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_lists_that_are_refused(client: httpx.AsyncClient, bucket: str) -> None:
     assert_error(await client.get(OBJECTS, params={"pageToken": "nonsense"}), 400, "invalid")
     assert_error(await client.get(OBJECTS, params={"maxResults": "-1"}), 400, "invalidParameter")
     assert_error(await client.get("/storage/v1/b/none/o"), 404, "notFound", "bucket")

@@ -1,4 +1,4 @@
-"""What the server does not have is refused and named, never ignored."""
+"""The server refuses and names the features that it does not implement."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_unknown_parameters(
 
 
 @pytest.mark.asyncio
-async def test_a_feature_that_is_switched_off_is_no_use_of_it(client: httpx.AsyncClient, put: Put) -> None:
+async def test_switching_a_feature_off_is_accepted(client: httpx.AsyncClient, put: Put) -> None:
     await put("a")
     off = {"softDeleted": "false", "includeFoldersAsPrefixes": "false"}
     assert (await client.get(OBJECTS, params=off)).status_code == 200
@@ -203,7 +203,7 @@ async def test_fields_of_buckets(
 
 
 @pytest.mark.asyncio
-async def test_a_lifecycle_condition_that_is_unknown(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_an_unknown_lifecycle_condition(client: httpx.AsyncClient, bucket: str) -> None:
     rule = {"action": {"type": "Delete"}, "condition": {"age": 1, "color": "blue"}}
     assert_error(await client.patch(BUCKET, json={"lifecycle": {"rule": [rule]}}), 400, "invalid", "lifecycle")
 

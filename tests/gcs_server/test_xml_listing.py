@@ -28,7 +28,7 @@ def prefixes(answer: httpx.Response) -> list[str]:
 
 
 @pytest.mark.asyncio
-async def test_what_a_list_says_of_an_object(client: httpx.AsyncClient, put: Put) -> None:
+async def test_the_elements_of_a_list(client: httpx.AsyncClient, put: Put) -> None:
     made = await put("a", b"data")
     answer = await client.get(BUCKET)
     assert answer.headers["Content-Type"].startswith("application/xml")
@@ -73,7 +73,7 @@ async def test_pages(client: httpx.AsyncClient, put: Put, version: int, delimite
 
 
 @pytest.mark.asyncio
-async def test_where_a_list_begins(client: httpx.AsyncClient, put: Put) -> None:
+async def test_the_start_of_a_list(client: httpx.AsyncClient, put: Put) -> None:
     await filled(put)
     assert texts(await client.get(BUCKET, params={"prefix": "a/"}), "Key") == ["a/1", "a/2"]
     assert texts(await client.get(BUCKET, params={"marker": "a/2"}), "Key") == ["b", "c/ä&", "d"]
