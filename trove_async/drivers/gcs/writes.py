@@ -97,7 +97,7 @@ class Writes:
         boundary = self._boundary
         head = (
             f"--{boundary}\r\ncontent-type: application/json; charset=utf-8\r\n\r\n{json.dumps(resource)}\r\n"
-            f"--{boundary}\r\ncontent-type: application/octet-stream\r\n\r\n"
+            f"--{boundary}\r\ncontent-type: {options.content_type}\r\n\r\n"
         )
         content = [head.encode(), *chunks, f"\r\n--{boundary}--\r\n".encode()]
 
