@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
@@ -35,14 +35,25 @@ from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.drivers.local.opening import LocalSettings, presign_key
 from trove_async.drivers.local.stream import FileStream
 from trove_async.drivers.local.watch import Notifier
-from trove_async.drivers.local.workers import Checkpoint, Workers
+from trove_async.drivers.local.workers import Workers
 from trove_async.dsn import DSN
 from trove_async.errors import ClosedError, PreconditionFailedError, RootNotFoundError, TroveError
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.signing import URLSigner
-from trove_async.tree import OpenObject, Temporary, Tree, run_sync
+from trove_async.tree import (
+    Buckets,
+    Checkpoint,
+    Layout,
+    OpenObject,
+    Temporary,
+    Tree,
+    VersionedObjects,
+    WriteClock,
+    run_sync,
+    write_body,
+)
 from trove_async.tree.attributes import Attributes
 from trove_async.types import (
     EMPTY,
@@ -59,10 +70,6 @@ R2 = TypeVar("R2")
 
 _SMALL: Final = 256 * 1024
 """Bytes up to which an object is read or written in one hop, by the pool of the fast operations."""
-_WRITE_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of a body that is made as it goes which are written in one hop."""
-_JOINED: Final = 64 * 1024
-"""Bytes of a chunk below which it is joined to its neighbours rather than kept as it is."""
 _STEP_SIZE: Final = 8 * 1024 * 1024
 """Bytes that a large buffer is written by, between looks at whether its caller is still there."""
 
@@ -71,7 +78,7 @@ class LocalCore(Driver):
     """The core verbs; `LocalDriver` adds the capabilities."""
 
     def __init__(self) -> None:
-        self._tree: Tree
+        self._tree: Tree[VersionedObjects]
         self._fs: LocalFileSystem
         self._quick: Workers | None = None
         self._slow: Workers | None = None
@@ -102,8 +109,7 @@ class LocalCore(Driver):
         self.cleanup_timeout = timeout
         self._quick = Workers("trove-local", usual=1, maximum=64, cleanup_timeout=timeout)
         self._slow = Workers("trove-local-slow", usual=4, maximum=64, cleanup_timeout=timeout)
-        self._fs = LocalFileSystem(settings.root, durable=settings.fsync)
-        self._tree = Tree(self._fs, settings.root, min_part_size=settings.min_part_size)
+        self._fs, self._tree = _build(settings)
         self._swept = await self._call(lambda: self._open_root(settings))
         self._features = self._find_features(settings)
 
@@ -282,7 +288,7 @@ class LocalCore(Driver):
                 run_sync(self._fs.discard(temporary))
 
         try:
-            await _write_chunks(body, lambda chunks: held(lambda _: self._fs.write(temporary.handle, chunks)))
+            await write_body(body, lambda chunks: held(lambda _: self._fs.write(temporary.handle, chunks)))
             return await held(lambda checkpoint: commit(temporary, checkpoint))
         finally:
             await finish(
@@ -378,7 +384,25 @@ class LocalCore(Driver):
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
         """Copy an object within the kernel; where the file system can, its blocks are shared."""
-        return await self._run(partial(self._tree.copy, src_bucket, src_key, dst_bucket, dst_key, options), slow=True)
+        return await self._run(partial(self._copy, src_bucket, src_key, dst_bucket, dst_key, options), slow=True)
+
+    async def _copy(
+        self,
+        src_bucket: str,
+        src_key: str,
+        dst_bucket: str,
+        dst_key: str,
+        options: CopyOptions,
+        checkpoint: Checkpoint,
+    ) -> ObjectInfo:
+        source = await self._tree.objects.open(src_bucket, src_key, options.source_version_id)
+        etag = source.info.etag
+        if options.source_if_match is not None and options.source_if_match not in ("*", etag):
+            await self._fs.close(source.handle)
+            raise PreconditionFailedError(
+                f"the source's ETag is {etag!r}, not {options.source_if_match!r}", bucket=src_bucket, key=src_key
+            )
+        return await self._tree.copy(source, dst_bucket, dst_key, options, checkpoint)
 
     async def server_copy(self, src: ObjectRef, dst: ObjectRef, options: CopyOptions | None = None) -> ObjectInfo:
         """Copy an object; as `copy`."""
@@ -409,30 +433,15 @@ class LocalCore(Driver):
         return await self._run(lambda _: self._tree.buckets.list())
 
 
+def _build(settings: LocalSettings) -> tuple[LocalFileSystem, Tree[VersionedObjects]]:
+    layout, clock = Layout(settings.root), WriteClock()
+    fs = LocalFileSystem(layout, durable=settings.fsync)
+    buckets = Buckets(fs, layout)
+    objects = VersionedObjects(fs, layout, buckets, clock)
+    return fs, Tree(fs, layout, buckets, objects, clock=clock, min_part_size=settings.min_part_size)
+
+
 def _close_unread(result: tuple[OpenObject, int, int, bytes | None]) -> None:
     opened, _, _, data = result
     if data is None:
         os.close(opened.handle)
-
-
-async def _write_chunks(body: Body, write: Callable[[Sequence[Chunk]], Awaitable[None]]) -> None:
-    """Write a body in pieces of a few megabytes, however small its chunks are."""
-    pending: list[bytes | bytearray] = []
-    size = 0
-    async for chunk in body:
-        size += len(chunk)
-        if len(chunk) < _JOINED:
-            if not pending or type(pending[-1]) is bytes:
-                pending.append(bytearray())
-            pending[-1] += chunk
-        elif type(chunk) is bytes:
-            pending.append(chunk)
-        else:
-            # It may change when the next is asked for, so that it is written now rather than copied.
-            await write((*pending, chunk))
-            pending, size = [], 0
-        if size >= _WRITE_SIZE:
-            await write(pending)
-            pending, size = [], 0
-    if pending:
-        await write(pending)

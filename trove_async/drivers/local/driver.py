@@ -9,6 +9,7 @@ from functools import partial
 from trove_async.body import Body
 from trove_async.driver import (
     CompleteOptions,
+    CopyOptions,
     DeleteOptions,
     GetOptions,
     PresignMethod,
@@ -19,10 +20,9 @@ from trove_async.driver import (
 )
 from trove_async.drivers.local.core import LocalCore
 from trove_async.drivers.local.watch import watch
-from trove_async.drivers.local.workers import Checkpoint
 from trove_async.errors import UnsupportedError
 from trove_async.reader import ObjectReader
-from trove_async.tree import Temporary, run_sync
+from trove_async.tree import Checkpoint, Temporary, run_sync
 from trove_async.tree.sweep import SweepReport
 from trove_async.types import (
     EMPTY,
@@ -123,7 +123,7 @@ class LocalDriver(LocalCore):
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
         """Keep versions from now on, or stop to."""
         status = VersioningStatus.ENABLED if enabled else VersioningStatus.SUSPENDED
-        await self._run(lambda _: self._tree.buckets.set_versioning(bucket, status), slow=self._durable)
+        await self._run(lambda _: self._tree.objects.set_versioning(bucket, status), slow=self._durable)
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:
         """Tell what the bucket does."""
@@ -144,7 +144,7 @@ class LocalDriver(LocalCore):
 
     async def restore_version(self, bucket: str, key: str, version_id: str) -> ObjectInfo:
         """Make a copy of a version the latest."""
-        return await self._run(partial(self._tree.restore, bucket, key, version_id), slow=True)
+        return await self.copy(bucket, key, bucket, key, CopyOptions(source_version_id=version_id))
 
     # News
 
@@ -160,7 +160,7 @@ class LocalDriver(LocalCore):
 
     async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
         """Store rules."""
-        await self._run(lambda _: self._tree.buckets.change(bucket, lifecycle=tuple(rules)), slow=self._durable)
+        await self._run(lambda _: self._tree.buckets.set_lifecycle(bucket, rules), slow=self._durable)
 
     async def get_lifecycle(self, bucket: str) -> Sequence[LifecycleRule]:
         """Return the rules."""

@@ -52,12 +52,12 @@ class LocalFileSystem(FileSystem):
     """A directory of this machine.
 
     Args:
-        root: an absolute path.
-        durable: False to leave it to the system when to write to the disk.
+        layout: the paths of the store.
+        durable: whether to flush what is written to the disk; otherwise the system decides when.
     """
 
-    def __init__(self, root: str, *, durable: bool) -> None:
-        self._layout = Layout(root)
+    def __init__(self, layout: Layout, *, durable: bool) -> None:
+        self._layout = layout
         self._durable = durable
         self._numbers = count()
         self._scratch: str | None = None
@@ -78,7 +78,7 @@ class LocalFileSystem(FileSystem):
 
         Returns how many such folders were removed.
         """
-        for path in (self._layout.ours, self._layout.locks, self._layout.tmp):
+        for path in (self._layout.internal, self._layout.locks, self._layout.tmp):
             with suppress(FileExistsError):
                 os.mkdir(path)
         swept = self.sweep_temporaries()

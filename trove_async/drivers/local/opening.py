@@ -107,7 +107,7 @@ def presign_key(layout: Layout, settings: LocalSettings) -> bytes:
     """Return the key that signs URLs: the one given, or the root's own, made when it is first needed."""
     if settings.presign_key is not None:
         return settings.presign_key.encode()
-    path = f"{layout.ours}/presign.key"
+    path = layout.presign_key
     if not os.path.exists(path):
         _make_presign_key(path)
     with open(path, "rb") as file:

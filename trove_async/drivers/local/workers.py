@@ -20,13 +20,11 @@ from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish
 from trove_async.errors import ClosedError
+from trove_async.tree import Checkpoint
 
-__all__ = ["Cancelled", "Checkpoint", "Workers"]
+__all__ = ["Cancelled", "Workers"]
 
 R = TypeVar("R")
-
-Checkpoint = Callable[[], None]
-"""An operation calls it before it commits; it raises `Cancelled` if the caller has gone."""
 
 _LOOK_EVERY: Final = 0.001
 _PATIENCE: Final = 0.01
