@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
@@ -40,21 +40,28 @@ class DSN:
     params: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        password = None if self.password is None else _HIDDEN
+        params = [
+            f"{name}={_HIDDEN if _SECRET_NAME.search(name) else quote(redact(value), safe='/:*')}"
+            for name, value in self.params.items()
+        ]
+        return self._text(password, params)
+
+    def reveal(self) -> str:
+        """Return the DSN as text that `parse_dsn` reads back, with its secrets: do not log or show it."""
+        password = None if self.password is None else quote(self.password, safe="")
+        return self._text(password, [f"{name}={quote(value, safe='')}" for name, value in self.params.items()])
+
+    def _text(self, password: str | None, params: Sequence[str]) -> str:
         text = f"{self.scheme}://"
         if self.user is not None:
             text += quote(self.user, safe="")
-            text += f":{_HIDDEN}@" if self.password is not None else "@"
-        text += f"[{self.host}]" if ":" in self.host else self.host
+            text += f":{password}@" if password is not None else "@"
+        text += f"[{quote(self.host, safe=':')}]" if ":" in self.host else quote(self.host, safe="")
         if self.port is not None:
             text += f":{self.port}"
         text += quote(self.path, safe="/")
-        if self.params:
-            shown = {name: _HIDDEN if _SECRET_NAME.search(name) else value for name, value in self.params.items()}
-            text += "?" + "&".join(
-                f"{name}={value if value == _HIDDEN else quote(redact(value), safe='/:*')}"
-                for name, value in shown.items()
-            )
-        return text
+        return f"{text}?{'&'.join(params)}" if params else text
 
     def __repr__(self) -> str:
         return f"DSN({str(self)!r})"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trove_async.drivers.memory import MemoryDriver
 from trove_async.dsn import DSN, Settings, parse_dsn, redact
 from trove_async.errors import InvalidDSNError
 
@@ -200,3 +201,35 @@ def test_what_nobody_asked_for_is_refused_with_what_there_is() -> None:
 def test_a_setting_is_given_once() -> None:
     with pytest.raises(InvalidDSNError, match="'root' is given in the DSN and as an argument"):
         settings("root=/a", root="/b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "memory://",
+        "x://u:p%2F%3A%40@h%2Fi:1/a%20b/%3F?secret=a%26b&e=&plus=a+b/c==",
+        "sftp://[::1]:22/x",
+        "s3://k:@eu-1/b",
+    ],
+)
+def test_revealed_text_is_read_back_as_the_same_dsn(text: str) -> None:
+    dsn = parse_dsn(text)
+    assert parse_dsn(dsn.reveal()) == dsn
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("memory://", ("memory://", None, "")),
+        ("memory://name", ("memory://name", None, "")),
+        ("memory://name/", ("memory://name", None, "")),
+        ("memory://name/b", ("memory://name", "b", "")),
+        ("memory://name/b/", ("memory://name", "b", "")),
+        ("memory://name/b/a%20key/of//it/", ("memory://name", "b", "a key/of//it/")),
+        ("memory://u:p@h:1/b/k?secret=s", ("memory://u:p@h:1?secret=s", "b", "k")),
+    ],
+)
+def test_a_path_is_bucket_and_key_unless_the_driver_splits_it_otherwise(
+    text: str, expected: tuple[str, str | None, str]
+) -> None:
+    assert MemoryDriver.split(parse_dsn(text)) == expected

@@ -37,6 +37,15 @@ from trove_async.driver.options import (
     WatchOptions,
 )
 from trove_async.driver.registry import DriverFactory, lookup, register, schemes
+from trove_async.driver.synonyms import (
+    ExpireByDelete,
+    LifecycleDeleteBySet,
+    PresignByMethod,
+    RangeByGet,
+    ServerCopyByCopy,
+    TagsDeleteBySet,
+    VersionsByOptions,
+)
 
 __all__ = [
     "CAPABILITIES",
@@ -48,9 +57,11 @@ __all__ = [
     "DeleteOptions",
     "Driver",
     "DriverFactory",
+    "ExpireByDelete",
     "Features",
     "GetOptions",
     "HeadOptions",
+    "LifecycleDeleteBySet",
     "LifecycleDriver",
     "LifecycleSweepDriver",
     "Limits",
@@ -58,15 +69,20 @@ __all__ = [
     "MultipartDriver",
     "NotificationDriver",
     "OpenOptions",
+    "PresignByMethod",
     "PresignDriver",
     "PresignMethod",
     "PresignOptions",
     "PresignPostOptions",
     "PutOptions",
+    "RangeByGet",
     "RangeDriver",
+    "ServerCopyByCopy",
     "ServerCopyDriver",
     "TaggingDriver",
+    "TagsDeleteBySet",
     "VersioningDriver",
+    "VersionsByOptions",
     "WatchOptions",
     "capabilities_of",
     "check_read",

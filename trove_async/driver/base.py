@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from trove_async.body import Body
 from trove_async.driver.capabilities import CAPABILITIES, Features
@@ -38,13 +39,11 @@ from trove_async.driver.options import (
     OpenOptions,
     PutOptions,
 )
+from trove_async.dsn import DSN
 from trove_async.errors import UnsupportedError
 from trove_async.listing import Item, ListPage, ObjectIterator
 from trove_async.reader import ObjectReader
 from trove_async.types import BucketInfo, ObjectInfo
-
-if TYPE_CHECKING:
-    from trove_async.dsn import DSN
 
 __all__ = ["Driver", "capabilities_of", "unwrap"]
 
@@ -66,6 +65,23 @@ class Driver(ABC):
     def features(self) -> Features:
         """What this server has. The default: all that the driver implements, and no conditions."""
         return Features(protocols=capabilities_of(self))
+
+    @classmethod
+    def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
+        """Split a DSN that names an object into the store's own DSN, the bucket and the key.
+
+        The default takes the first component of the path as the bucket and the remainder as the key. A driver
+        whose DSN names a bucket elsewhere, or whose path belongs to the store, overrides it.
+
+        Returns:
+            The DSN that opens the store, secrets included; the bucket, None if the DSN names none; the
+            key, or what keys begin with, empty if the DSN names none.
+
+        Raises:
+            InvalidDSNError: the DSN does not say where the bucket begins.
+        """
+        bucket, _, key = dsn.path.removeprefix("/").partition("/")
+        return replace(dsn, path="").reveal(), bucket or None, key
 
     @abstractmethod
     async def open(self, dsn: DSN, options: OpenOptions) -> None:

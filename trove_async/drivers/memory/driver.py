@@ -21,9 +21,17 @@ from trove_async.driver.options import (
     ListOptions,
     OpenOptions,
     PresignOptions,
-    PresignPostOptions,
     PutOptions,
     WatchOptions,
+)
+from trove_async.driver.synonyms import (
+    ExpireByDelete,
+    LifecycleDeleteBySet,
+    PresignByMethod,
+    RangeByGet,
+    ServerCopyByCopy,
+    TagsDeleteBySet,
+    VersionsByOptions,
 )
 from trove_async.drivers.memory.entry import Entry
 from trove_async.drivers.memory.multipart import Part
@@ -48,9 +56,7 @@ from trove_async.types import (
     LifecycleRule,
     ObjectEvent,
     ObjectInfo,
-    ObjectRef,
     PartInfo,
-    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
@@ -81,7 +87,16 @@ _NATIVE: Final = frozenset(
 )
 
 
-class MemoryDriver(Driver):
+class MemoryDriver(
+    RangeByGet,
+    ServerCopyByCopy,
+    PresignByMethod,
+    VersionsByOptions,
+    LifecycleDeleteBySet,
+    ExpireByDelete,
+    TagsDeleteBySet,
+    Driver,
+):
     """Keeps objects in this process's memory.
 
     ``memory://`` is private to the instance and goes when it is closed. ``memory://NAME`` is one store for all
@@ -242,16 +257,6 @@ class MemoryDriver(Driver):
             target.delete(key, None, None)
         return [DeleteResult(key) for key in keys]
 
-    async def get_range(self, bucket: str, key: str, offset: int, length: int) -> ObjectReader:
-        """Open a range."""
-        wanted = ByteRange(offset, None if length == -1 else length)
-        return await self.get(bucket, key, GetOptions(range=wanted))
-
-    async def server_copy(self, src: ObjectRef, dst: ObjectRef, options: CopyOptions | None = None) -> ObjectInfo:
-        """Copy an object, as `copy`."""
-        options = options or CopyOptions(source_version_id=src.version_id)
-        return await self.copy(src.bucket, src.key, dst.bucket, dst.key, options)
-
     # Multipart
 
     async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
@@ -294,27 +299,8 @@ class MemoryDriver(Driver):
 
     # Presign
 
-    async def presign_get(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Return a URL that reads the object."""
-        return self._sign("GET", bucket, key, options)
-
-    async def presign_put(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Return a URL that writes the object."""
-        return self._sign("PUT", bucket, key, options)
-
-    async def presign_head(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Return a URL that describes the object."""
-        return self._sign("HEAD", bucket, key, options)
-
-    async def presign_delete(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Return a URL that deletes the object."""
-        return self._sign("DELETE", bucket, key, options)
-
-    async def presign_post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
-        """Refuse: there is no such form here."""
-        raise UnsupportedError("the memory driver has no forms: presign a PUT", driver=self.name)
-
-    def _sign(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
+    async def presign(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL for a method."""
         self._open_store()
         if self._signer is None:
             raise UnsupportedError("the memory driver signs URLs only with presign_url=", driver=self.name)
@@ -333,19 +319,6 @@ class MemoryDriver(Driver):
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return versions and delete markers of a key, newest first."""
         return self._bucket(bucket, key).entries.versions(key)
-
-    async def get_version(self, bucket: str, key: str, version_id: str) -> ObjectReader:
-        """Open a version."""
-        return _reader(self._bucket(bucket, key).entries.find(key, version_id), None)
-
-    async def delete_version(self, bucket: str, key: str, version_id: str) -> None:
-        """Delete a version for good."""
-        self._bucket(bucket, key).delete(key, version_id, None)
-
-    async def restore_version(self, bucket: str, key: str, version_id: str) -> ObjectInfo:
-        """Make a copy of a version the latest."""
-        target = self._bucket(bucket, key)
-        return _copy(target.entries.find(key, version_id), target, key, CopyOptions())
 
     # Events
 
@@ -373,14 +346,6 @@ class MemoryDriver(Driver):
         """Return the rules."""
         return self._bucket(bucket).rules
 
-    async def delete_lifecycle(self, bucket: str) -> None:
-        """Remove all rules."""
-        self._bucket(bucket).rules = ()
-
-    async def expire(self, bucket: str, key: str, if_match: str) -> None:
-        """Delete an object, if it is that one."""
-        await self.delete(bucket, key, DeleteOptions(if_match=if_match))
-
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
         """Change an object's storage class and nothing else."""
         self._bucket(bucket, key).transition(key, storage_class, if_match)
@@ -398,10 +363,6 @@ class MemoryDriver(Driver):
     async def set_tags(self, bucket: str, key: str, tags: dict[str, str]) -> None:
         """Replace the object's tags."""
         self._bucket(bucket, key).entries.find(key, None).tag(tags)
-
-    async def delete_tags(self, bucket: str, key: str) -> None:
-        """Remove the object's tags."""
-        self._bucket(bucket, key).entries.find(key, None).tag(EMPTY)
 
 
 def _signer(presign_url: str | None, presign_key: str | None, store_key: bytes) -> URLSigner | None:
