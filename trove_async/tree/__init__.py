@@ -6,6 +6,7 @@ from trove_async.tree.clock import WriteClock
 from trove_async.tree.filesystem import Checkpoint, DirEntry, FileSystem, Stat, Temporary, run_sync
 from trove_async.tree.layout import Layout
 from trove_async.tree.objects import Objects, OpenObject
+from trove_async.tree.roots import possible_roots, split_path
 from trove_async.tree.tree import Tree
 from trove_async.tree.versioned import VersionedObjects
 
@@ -22,6 +23,8 @@ __all__ = [
     "Tree",
     "VersionedObjects",
     "WriteClock",
+    "possible_roots",
     "run_sync",
+    "split_path",
     "write_body",
 ]

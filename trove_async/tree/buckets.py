@@ -12,7 +12,7 @@ from typing import Any
 from trove_async.errors import BucketAlreadyExistsError, BucketNotEmptyError, BucketNotFoundError, TroveError
 from trove_async.keys import check_bucket
 from trove_async.tree.attributes import time_of
-from trove_async.tree.filesystem import FileSystem, is_dir
+from trove_async.tree.filesystem import Directories, FileSystem, is_dir
 from trove_async.tree.layout import INTERNAL, Layout
 from trove_async.types import BucketInfo, LifecycleRule, VersioningStatus
 
@@ -199,7 +199,7 @@ def _is_bucket(name: str) -> bool:
     return True
 
 
-async def remove_all(fs: FileSystem, path: str) -> None:
+async def remove_all(fs: Directories, path: str) -> None:
     """Remove a directory and everything in it; a missing one is success."""
     entries = [entry async for entry in fs.scan(path)]
     for entry in entries:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from trove_async.body import Chunk
 
-__all__ = ["Checkpoint", "DirEntry", "FileSystem", "Stat", "Temporary", "is_dir", "is_file", "run_sync"]
+__all__ = ["Checkpoint", "DirEntry", "Directories", "FileSystem", "Stat", "Temporary", "is_dir", "is_file", "run_sync"]
 
 R = TypeVar("R")
 
@@ -83,6 +83,19 @@ def is_file(status: Stat | None) -> bool:
 def is_dir(status: Stat | None) -> bool:
     """Return whether it is a directory."""
     return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+class Directories(Protocol):
+    """The operations that removing a directory needs; `FileSystem` has them."""
+
+    def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
+        """Yield the entries of a directory."""
+
+    async def unlink(self, path: str) -> bool:
+        """Remove a file."""
+
+    async def rmdir(self, path: str) -> bool:
+        """Remove a directory."""
 
 
 class FileSystem(ABC):

@@ -24,7 +24,6 @@ from trove_async.driver import (
     ListOptions,
     NotificationDriver,
     OpenOptions,
-    PresignDriver,
     PutOptions,
     capabilities_of,
     check_read,
@@ -32,16 +31,15 @@ from trove_async.driver import (
 )
 from trove_async.drivers.local.errors import translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
-from trove_async.drivers.local.opening import LocalSettings, presign_key
+from trove_async.drivers.local.opening import LocalSettings, url_signer
 from trove_async.drivers.local.stream import FileStream
 from trove_async.drivers.local.watch import Notifier
 from trove_async.drivers.local.workers import Workers
 from trove_async.dsn import DSN
 from trove_async.errors import ClosedError, PreconditionFailedError, RootNotFoundError, TroveError
 from trove_async.listing import ListPage
-from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
-from trove_async.signing import URLSigner
+from trove_async.signing import PresignByHMAC
 from trove_async.tree import (
     Buckets,
     Checkpoint,
@@ -60,7 +58,6 @@ from trove_async.types import (
     BucketInfo,
     DeleteResult,
     ObjectInfo,
-    ObjectRef,
 )
 
 __all__ = ["LocalCore"]
@@ -74,7 +71,7 @@ _STEP_SIZE: Final = 8 * 1024 * 1024
 """Bytes that a large buffer is written by, between looks at whether its caller is still there."""
 
 
-class LocalCore(Driver):
+class LocalCore(PresignByHMAC, Driver):
     """The core verbs; `LocalDriver` adds the capabilities."""
 
     def __init__(self) -> None:
@@ -87,7 +84,6 @@ class LocalCore(Driver):
         self.cleanup_timeout = CLEANUP_TIMEOUT
         self._features = Features()
         self.notifiers: set[Notifier] = set()
-        self.url_signer: URLSigner | None = None
 
     @property
     def name(self) -> str:
@@ -116,23 +112,20 @@ class LocalCore(Driver):
     def _open_root(self, settings: LocalSettings) -> int:
         settings.check_root()
         swept = self._fs.open_root()
-        if settings.presign_url is not None:
-            self.url_signer = URLSigner(presign_key(self._tree.layout, settings), settings.presign_url)
+        self.url_signer = url_signer(self._tree.layout, settings.signing)
         return swept
 
     def _find_features(self, settings: LocalSettings) -> Features:
         protocols = capabilities_of(self)
-        if self.url_signer is None:
-            protocols -= {PresignDriver}
         if find_spec("watchfiles") is None:
             protocols -= {NotificationDriver}
-        return Features(
+        features = Features(
             protocols=protocols,
             conditions=frozenset({"put_if_none_match", "put_if_match", "get", "delete", "copy", "complete"}),
-            presign_methods=frozenset() if self.url_signer is None else frozenset({"GET", "PUT", "HEAD", "DELETE"}),
             native=frozenset({"watch", "range", "server_copy", "bulk_delete", "conditional_put"}),
             limits=Limits(min_part_size=settings.min_part_size),
         )
+        return self.with_presign(features)
 
     async def close(self) -> None:
         """Finish what is under way, remove our temporaries, and end the threads."""
@@ -403,16 +396,6 @@ class LocalCore(Driver):
                 f"the source's ETag is {etag!r}, not {options.source_if_match!r}", bucket=src_bucket, key=src_key
             )
         return await self._tree.copy(source, dst_bucket, dst_key, options, checkpoint)
-
-    async def server_copy(self, src: ObjectRef, dst: ObjectRef, options: CopyOptions | None = None) -> ObjectInfo:
-        """Copy an object; as `copy`."""
-        chosen = options or CopyOptions(source_version_id=src.version_id)
-        return await self.copy(src.bucket, src.key, dst.bucket, dst.key, chosen)
-
-    async def get_range(self, bucket: str, key: str, offset: int, length: int) -> ObjectReader:
-        """Open a range."""
-        wanted = ByteRange(offset, None if length < 0 else length)
-        return await self.get(bucket, key, GetOptions(range=wanted))
 
     async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return a page of a listing."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
 from trove_async.driver import OpenOptions
 from trove_async.dsn import DSN, Settings
-from trove_async.errors import InvalidArgumentError, InvalidDSNError
-from trove_async.signing import URLSigner
+from trove_async.errors import InvalidDSNError
+from trove_async.signing import SigningSettings
 
 __all__ = ["SFTPSettings"]
 
@@ -42,8 +41,7 @@ class SFTPSettings:
         keepalive: seconds of silence after which the server is asked whether it is there.
         lease: seconds for which a lock of ours holds if it is not renewed.
         min_part_size: bytes of every part of an upload but the last; the default is that of S3.
-        presign_url: where the app that serves signed URLs can be reached; None for no signed URLs.
-        presign_key: signs them; None for the one in ``.trove/presign.key``.
+        signing: of URLs; the root's own key is ``.trove/presign.key``.
     """
 
     host: str
@@ -68,8 +66,7 @@ class SFTPSettings:
     keepalive: float
     lease: float
     min_part_size: int
-    presign_url: str | None
-    presign_key: str | None
+    signing: SigningSettings
 
     @classmethod
     def of(cls, dsn: DSN, options: OpenOptions) -> SFTPSettings:
@@ -102,8 +99,7 @@ class SFTPSettings:
             keepalive=settings.seconds("keepalive", 30.0),
             lease=settings.seconds("lease", 60.0),
             min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1),
-            presign_url=settings.text("presign_url"),
-            presign_key=settings.text("presign_key"),
+            signing=SigningSettings.of(settings),
         )
         settings.finish()
         if not dsn.host:
@@ -122,15 +118,6 @@ class SFTPSettings:
             raise InvalidDSNError("passphrase opens nothing without key; give both")
         if self.lease < 1:
             raise InvalidDSNError("lease must be at least 1 second: SFTP's times are in whole seconds")
-        if self.presign_url is None:
-            if self.presign_key is not None:
-                raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
-            return
-        key = secrets.token_bytes(32) if self.presign_key is None else self.presign_key.encode()
-        try:
-            URLSigner(key, self.presign_url)
-        except InvalidArgumentError as error:
-            raise InvalidDSNError(error.message) from None
 
     @property
     def address(self) -> str:
