@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -32,6 +33,7 @@ from trove_async.driver import (
     GetOptions,
     HeadOptions,
     ListOptions,
+    ObjectAttributes,
     OpenOptions,
     PutOptions,
     capabilities_of,
@@ -41,7 +43,6 @@ from trove_async.driver import (
 from trove_async.dsn import Settings
 from trove_async.keys import successor
 from trove_async.testing.conformance import Harness
-from trove_async.types import FrozenDict
 
 R = TypeVar("R")
 
@@ -56,10 +57,6 @@ TABLES: Final = """
     );
 """
 SELECT: Final = "SELECT key, body, size, modified, described FROM object WHERE bucket = ?"
-DESCRIBED: Final = (
-    "content_type", "metadata", "storage_class",
-    "cache_control", "content_disposition", "content_encoding", "content_language",
-)  # fmt: skip
 ERRORS: Final[Mapping[int, type[trove.TroveError]]] = {
     sqlite3.SQLITE_BUSY: trove.UnavailableError,
     sqlite3.SQLITE_CANTOPEN: trove.RootNotFoundError,
@@ -148,14 +145,14 @@ class SQLiteDriver(trove.Driver):
     # Writing
 
     async def put(self, bucket: str, key: str, body: trove.Body, options: PutOptions) -> trove.ObjectInfo:
-        _refuse_tags(options)
+        _refuse_tags(options.attributes)
         # What the commit would refuse is refused before the body is read; only the commit decides.
         await self._run(self._do_check, bucket, key, options.if_match, options.if_none_match)
         staged = uuid4().hex
         self._staged.add(staged)
         try:
             await self._stage(staged, body)
-            described = _described(options, body.checksums)
+            described = _described(options.attributes, body.checksums)
             return await self._run(self._do_publish, bucket, key, staged, body.taken, described, options)
         except BaseException:
             if self._thread is not None:  # else `close` drops the pieces
@@ -225,7 +222,8 @@ class SQLiteDriver(trove.Driver):
             source = self._do_head(src_bucket, src_key)
             if options.source_if_match is not None:
                 check_write(source.etag, options.source_if_match, None)
-            described = _described(options.replace, {}) if options.replace else _described(source, source.checksums)
+            attributes = options.replace or ObjectAttributes.of(source)
+            described = _described(attributes, {} if options.replace else source.checksums)
             body = uuid4().hex
             db.execute("INSERT INTO piece SELECT ?, number, data FROM piece WHERE body = ?", (body, source.etag))
             return self._do_replace(dst_bucket, dst_key, body, source.size, described, options)
@@ -374,21 +372,19 @@ async def _settled(job: Future[Any]) -> None:
         await asyncio.wrap_future(job)
 
 
-def _refuse_tags(options: PutOptions | None) -> None:
-    if options is not None and options.tags:
+def _refuse_tags(attributes: ObjectAttributes | None) -> None:
+    if attributes is not None and attributes.tags:
         raise trove.UnsupportedError("this driver stores no tags, and does not drop them silently")
 
 
-def _described(source: PutOptions | trove.ObjectInfo, checksums: Mapping[str, str]) -> str:
-    return json.dumps({name: getattr(source, name) for name in DESCRIBED} | {"checksums": checksums})
+def _described(attributes: ObjectAttributes, checksums: Mapping[str, str]) -> str:
+    return json.dumps([asdict(attributes), checksums])
 
 
 def _info(row: tuple[Any, ...]) -> trove.ObjectInfo:
     key, body, size, modified, text = row
-    described: dict[str, Any] = json.loads(text)
-    for name in ("metadata", "checksums"):
-        described[name] = FrozenDict(described[name])
-    return trove.ObjectInfo(key, size, etag=body, last_modified=datetime.fromisoformat(modified), **described)
+    attributes, checksums = json.loads(text)
+    return ObjectAttributes(**attributes).info(key, size, body, datetime.fromisoformat(modified), checksums=checksums)
 
 
 def _behind(key: str) -> str:

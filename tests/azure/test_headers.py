@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trove_async as trove
-from trove_async.driver import PutOptions
+from trove_async.driver import ObjectAttributes
 from trove_async.drivers.azure.headers import description_headers, info_of, metadata_headers
 from trove_async.types import FrozenDict
 
@@ -76,15 +76,15 @@ def test_encoded_metadata_that_is_too_large_is_refused() -> None:
 
 def test_tags_of_other_characters_are_refused() -> None:
     with pytest.raises(trove.InvalidTagsError, match="characters"):
-        description_headers(PutOptions(tags=FrozenDict({"ä": "1"})))
+        description_headers(ObjectAttributes(tags=FrozenDict({"ä": "1"})))
     with pytest.raises(trove.InvalidTagsError, match="characters"):
-        description_headers(PutOptions(tags=FrozenDict({"a": "1;"})))
+        description_headers(ObjectAttributes(tags=FrozenDict({"a": "1;"})))
 
 
 def test_tiers_are_storage_classes_in_capitals() -> None:
-    assert ("x-ms-access-tier", "Cool") in description_headers(PutOptions(storage_class="cool"))
+    assert ("x-ms-access-tier", "Cool") in description_headers(ObjectAttributes(storage_class="cool"))
     with pytest.raises(trove.InvalidArgumentError, match="HOT, COOL, COLD, ARCHIVE"):
-        description_headers(PutOptions(storage_class="STANDARD_IA"))
+        description_headers(ObjectAttributes(storage_class="STANDARD_IA"))
     told = {"etag": '"0x1"', "x-ms-access-tier": "Cold"}
     assert info_of("key", 0, told).storage_class == "COLD"
     assert info_of("key", 0, {**told, "x-ms-access-tier-inferred": "true"}).storage_class is None

@@ -12,6 +12,7 @@ from trove_async.driver import (
     Features,
     MultipartDriver,
     NotificationDriver,
+    ObjectAttributes,
     PutOptions,
     TaggingDriver,
     WatchOptions,
@@ -63,7 +64,7 @@ async def test_calls_are_recorded_in_order_with_their_arguments() -> None:
     assert [call.name for call in mock.calls] == ["put", "delete", "head", "close"]
     [put] = mock.calls_to("put")
     assert (put.arguments["bucket"], put.arguments["key"], put.body) == ("b", "k", b"hello")
-    assert put.arguments["options"] == PutOptions(content_type="text/plain")
+    assert put.arguments["options"] == PutOptions(attributes=ObjectAttributes(content_type="text/plain"))
     assert mock.calls_to("copy") == []
     assert mock.calls[-1] == Call("close", {})
 

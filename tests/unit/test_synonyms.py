@@ -25,7 +25,6 @@ from trove_async.errors import UnsupportedError
 from trove_async.ranges import ByteRange
 from trove_async.types import ObjectRef
 
-
 pytestmark = pytest.mark.anyio
 
 

@@ -323,9 +323,9 @@ async def test_the_content_type_comes_from_the_key_unless_it_is_given() -> None:
         await t.put("b", "a.json", b"", content_type="text/plain")
         await t.put("b", "a.json", b"", metadata={"Author": "me"})
         await t.put("b", "noext", b"")
-    types = [call.arguments["options"].content_type for call in mock.calls_to("put")]
+    types = [call.arguments["options"].attributes.content_type for call in mock.calls_to("put")]
     assert types == ["application/json", "text/plain", "application/json", "application/octet-stream"]
-    assert mock.calls_to("put")[2].arguments["options"].metadata == {"author": "me"}
+    assert mock.calls_to("put")[2].arguments["options"].attributes.metadata == {"author": "me"}
 
 
 async def test_options_reach_the_driver_in_their_normal_form() -> None:
@@ -337,7 +337,7 @@ async def test_options_reach_the_driver_in_their_normal_form() -> None:
         await t.delete("b", "k", version_id="v", if_match='"e"')
     [put], [head], [delete] = (mock.calls_to(name) for name in ("put", "head", "delete"))
     assert put.arguments["options"].if_match == "e"
-    assert put.arguments["options"].tags == FrozenDict({"a": "b"})
+    assert put.arguments["options"].attributes.tags == FrozenDict({"a": "b"})
     assert put.arguments["options"].checksum.algorithm == "md5"
     assert head.arguments["options"] == HeadOptions(version_id="v", if_none_match="e", if_modified_since=NOW)
     assert head.arguments["options"].if_modified_since.tzinfo is UTC

@@ -23,6 +23,7 @@ from trove_async.driver.capabilities import (
 )
 from trove_async.driver.conditions import check_read, check_write
 from trove_async.driver.options import (
+    CONTENT_HEADERS,
     BucketOptions,
     CompleteOptions,
     CopyOptions,
@@ -30,6 +31,7 @@ from trove_async.driver.options import (
     GetOptions,
     HeadOptions,
     ListOptions,
+    ObjectAttributes,
     OpenOptions,
     PresignOptions,
     PresignPostOptions,
@@ -49,6 +51,7 @@ from trove_async.driver.synonyms import (
 
 __all__ = [
     "CAPABILITIES",
+    "CONTENT_HEADERS",
     "BucketOptions",
     "BulkDeleteDriver",
     "CompleteOptions",
@@ -68,6 +71,7 @@ __all__ = [
     "ListOptions",
     "MultipartDriver",
     "NotificationDriver",
+    "ObjectAttributes",
     "OpenOptions",
     "PresignByMethod",
     "PresignDriver",

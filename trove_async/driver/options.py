@@ -8,16 +8,18 @@ default, so that it breaks no driver: a driver that cannot honour it says so thr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.checksums import Checksum
+from trove_async.keys import DEFAULT_CONTENT_TYPE
 from trove_async.ranges import ByteRange
-from trove_async.types import EMPTY, EventType
+from trove_async.types import EMPTY, EventType, FrozenDict, ObjectInfo
 
 __all__ = [
+    "CONTENT_HEADERS",
     "BucketOptions",
     "CompleteOptions",
     "CopyOptions",
@@ -25,6 +27,7 @@ __all__ = [
     "GetOptions",
     "HeadOptions",
     "ListOptions",
+    "ObjectAttributes",
     "OpenOptions",
     "PresignOptions",
     "PresignPostOptions",
@@ -47,22 +50,28 @@ class OpenOptions:
     cleanup_timeout: float = CLEANUP_TIMEOUT
 
 
+CONTENT_HEADERS: Final = (
+    ("cache-control", "cache_control"),
+    ("content-disposition", "content_disposition"),
+    ("content-encoding", "content_encoding"),
+    ("content-language", "content_language"),
+)
+"""The HTTP headers that are stored with an object beside its content type, and the fields that hold them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PutOptions:
-    """How an object is written.
+class ObjectAttributes:
+    """What describes an object: all that is stored with it except its bytes and their checksums.
 
     Attributes:
-        content_type: always set: the user's, or what the key's extension stands for.
-        metadata: keys in lower case.
-        tags, storage_class, cache_control, content_disposition, content_encoding, content_language:
-            stored with the object; None and empty for none.
-        if_match: replace only the object of this ETag.
-        if_none_match: ``"*"``: create, never replace. An ETag: replace any object but that one.
-        checksum: computed over the body, stored, and sent where the backend verifies it;
-            the `Body` compares it with the expected value.
+        content_type: always set: the user's, or the one that belongs to the key's extension.
+        metadata: the user's own; names in lower case.
+        tags: empty for none.
+        storage_class: None for the backend's default.
+        cache_control, content_disposition, content_encoding, content_language: the headers in `CONTENT_HEADERS`.
     """
 
-    content_type: str = "application/octet-stream"
+    content_type: str = DEFAULT_CONTENT_TYPE
     metadata: Mapping[str, str] = EMPTY
     tags: Mapping[str, str] = EMPTY
     storage_class: str | None = None
@@ -70,9 +79,84 @@ class PutOptions:
     content_disposition: str | None = None
     content_encoding: str | None = None
     content_language: str | None = None
+
+    @classmethod
+    def of(cls, info: ObjectInfo, tags: Mapping[str, str] = EMPTY) -> ObjectAttributes:
+        """Return the attributes of an existing object; its tags are not part of its `ObjectInfo`."""
+        return cls(
+            content_type=info.content_type or DEFAULT_CONTENT_TYPE,
+            metadata=info.metadata,
+            tags=tags if type(tags) is FrozenDict else FrozenDict(tags),
+            storage_class=info.storage_class,
+            **{name: getattr(info, name) for _, name in CONTENT_HEADERS},
+        )
+
+    def info(
+        self,
+        key: str,
+        size: int,
+        etag: str,
+        last_modified: datetime | None = None,
+        version_id: str | None = None,
+        checksums: Mapping[str, str] = EMPTY,
+    ) -> ObjectInfo:
+        """Return the description of an object that has these attributes."""
+        return ObjectInfo(
+            key,
+            size,
+            etag,
+            last_modified,
+            self.content_type,
+            self.metadata if type(self.metadata) is FrozenDict else FrozenDict(self.metadata),
+            version_id,
+            self.storage_class,
+            self.cache_control,
+            self.content_disposition,
+            self.content_encoding,
+            self.content_language,
+            checksums if type(checksums) is FrozenDict else FrozenDict(checksums),
+        )
+
+    def content_headers(self, prefix: str = "") -> list[tuple[str, str]]:
+        """Return the content type and the `CONTENT_HEADERS` that are set, each name behind ``prefix``."""
+        headers = [(f"{prefix}content-type", self.content_type)]
+        for name, attribute in CONTENT_HEADERS:
+            value = getattr(self, attribute)
+            if value is not None:
+                headers.append((prefix + name, value))
+        return headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutOptions:
+    """How an object is written.
+
+    Attributes:
+        attributes: what is stored with the object.
+        if_match: replace only the object that has this ETag.
+        if_none_match: ``"*"`` creates an object and never replaces one; an ETag replaces any object
+            but that one.
+        checksum: computed over the body, stored, and sent where the backend verifies it;
+            the `Body` compares it with the expected value.
+    """
+
+    attributes: ObjectAttributes = ObjectAttributes()
     if_match: str | None = None
     if_none_match: str | None = None
     checksum: Checksum | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """Return the attributes and the checksum as JSON can hold them, for an upload that outlives the process."""
+        return {**asdict(self.attributes), "checksum": None if self.checksum is None else str(self.checksum)}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> PutOptions:
+        """Return the options that `dump` has written; the conditions belong to the completion of the upload."""
+        found = {f.name: dumped[f.name] for f in fields(ObjectAttributes) if f.name in dumped}
+        for name in ("metadata", "tags"):
+            found[name] = FrozenDict(found[name])
+        checksum = dumped["checksum"]
+        return cls(attributes=ObjectAttributes(**found), checksum=None if checksum is None else Checksum.of(checksum))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +204,14 @@ class CopyOptions:
     """How an object is copied.
 
     Attributes:
-        replace: None keeps content type, headers, metadata, tags, storage class and
-            checksums of the source; otherwise all of them come from here, as at a put (its conditions and
-            checksum are not used).
+        replace: None keeps the attributes and checksums of the source; otherwise the copy has these
+            attributes, as after a put.
         source_version_id: copy this version of the source.
-        source_if_match: copy only the source of this ETag.
+        source_if_match: copy only the source that has this ETag.
         if_match, if_none_match: conditions on the destination, as at a put.
     """
 
-    replace: PutOptions | None = None
+    replace: ObjectAttributes | None = None
     source_version_id: str | None = None
     source_if_match: str | None = None
     if_match: str | None = None

@@ -6,12 +6,21 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
-from typing import NotRequired, TypedDict
+from typing import Final, NotRequired, TypedDict, cast
 
 from trove_async.body import Progress
 from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import Limits
-from trove_async.driver.options import GetOptions, HeadOptions, PresignOptions, PresignPostOptions, PutOptions
+from trove_async.driver.options import (
+    CONTENT_HEADERS,
+    CopyOptions,
+    GetOptions,
+    HeadOptions,
+    ObjectAttributes,
+    PresignOptions,
+    PresignPostOptions,
+    PutOptions,
+)
 from trove_async.errors import InvalidArgumentError, InvalidLifecycleError, InvalidMetadataError, InvalidPartError
 from trove_async.keys import (
     check_content_type,
@@ -22,7 +31,7 @@ from trove_async.keys import (
     content_type_of,
 )
 from trove_async.ranges import ByteRange, RangeLike
-from trove_async.types import LifecycleRule, PartInfo
+from trove_async.types import LifecycleRule, ObjectInfo, PartInfo
 
 __all__ = [
     "CopyArguments",
@@ -41,24 +50,40 @@ __all__ = [
 ]
 
 
-class ObjectArguments(TypedDict, total=False):
-    """What is stored with an object: see `PutOptions`."""
+class ContentArguments(TypedDict, total=False):
+    """The content type and the content headers of an object: see `ObjectAttributes`."""
 
     content_type: str | None
-    metadata: Mapping[str, str] | None
-    tags: Mapping[str, str] | None
-    storage_class: str | None
     cache_control: str | None
     content_disposition: str | None
     content_encoding: str | None
     content_language: str | None
 
 
-class PutArguments(ObjectArguments, total=False):
-    """Keyword arguments of ``put`` and ``writer``."""
+class ObjectArguments(ContentArguments, total=False):
+    """What is stored with an object: see `ObjectAttributes`."""
+
+    metadata: Mapping[str, str] | None
+    tags: Mapping[str, str] | None
+    storage_class: str | None
+
+
+class ConditionArguments(TypedDict, total=False):
+    """The conditions of a write: see `PutOptions`."""
 
     if_match: str | None
     if_none_match: str | None
+
+
+class UploadArguments(ObjectArguments, total=False):
+    """Keyword arguments of ``initiate_multipart``."""
+
+    checksum: Checksum | str | None
+
+
+class PutArguments(ObjectArguments, ConditionArguments, total=False):
+    """Keyword arguments of ``put`` and ``writer``."""
+
     checksum: Checksum | str | None
     size: int | None
     on_progress: Progress | None
@@ -80,14 +105,20 @@ class GetArguments(HeadArguments, total=False):
     range: RangeLike | None
 
 
-class CopyArguments(ObjectArguments, total=False):
+class CopyArguments(ObjectArguments, ConditionArguments, total=False):
     """Keyword arguments of ``copy``."""
 
     replace: bool
     source_version_id: str | None
     source_if_match: str | None
-    if_match: str | None
-    if_none_match: str | None
+
+
+PUT_ARGUMENTS: Final = frozenset(PutArguments.__optional_keys__)
+COPY_ARGUMENTS: Final = frozenset(CopyArguments.__optional_keys__)
+UPLOAD_ARGUMENTS: Final = frozenset(UploadArguments.__optional_keys__)
+
+_DESCRIBED: Final = tuple(ObjectArguments.__optional_keys__)
+_CONTENT_FIELDS: Final = tuple(field for _, field in CONTENT_HEADERS)
 
 
 class PresignArguments(TypedDict, total=False):
@@ -110,11 +141,6 @@ class PresignPostArguments(TypedDict):
     content_type: NotRequired[str | None]
 
 
-@lru_cache(256)
-def _default_put_options(content_type: str) -> PutOptions:
-    return PutOptions(content_type=content_type)
-
-
 _HEAD = HeadOptions()
 _GET = GetOptions()
 
@@ -131,59 +157,92 @@ def plain_etag(etag: str | None) -> str | None:
     return plain
 
 
-def put_options(
-    key: str,
-    *,
-    content_type: str | None = None,
-    metadata: Mapping[str, str] | None = None,
-    tags: Mapping[str, str] | None = None,
-    storage_class: str | None = None,
-    cache_control: str | None = None,
-    content_disposition: str | None = None,
-    content_encoding: str | None = None,
-    content_language: str | None = None,
-    if_match: str | None = None,
-    if_none_match: str | None = None,
-    checksum: Checksum | str | None = None,
-    limits: Limits,
-) -> PutOptions:
+@lru_cache(256)
+def default_put_options(content_type: str) -> PutOptions:
+    """Return the options of a put without keyword arguments; shared."""
+    return PutOptions(attributes=ObjectAttributes(content_type=content_type))
+
+
+def put_options(key: str, arguments: PutArguments, limits: Limits) -> PutOptions:
     """Return the options of a put."""
-    headers = {
-        "storage_class": storage_class,
-        "cache_control": cache_control,
-        "content_disposition": content_disposition,
-        "content_encoding": content_encoding,
-        "content_language": content_language,
-    }
+    if_match, if_none_match = write_conditions(arguments)
+    checksum = arguments.get("checksum")
+    return PutOptions(
+        attributes=object_attributes(key, arguments, limits),
+        if_match=if_match,
+        if_none_match=if_none_match,
+        checksum=None if checksum is None else Checksum.of(checksum),
+    )
+
+
+def copy_options(key: str, arguments: CopyArguments, limits: Limits) -> CopyOptions:
+    """Return the options of a copy to a key."""
+    described = object_arguments(arguments)
+    replaces = arguments.get("replace", False)
+    if not replaces and any(described.values()):
+        raise InvalidArgumentError(
+            f"{', '.join(sorted(name for name, value in described.items() if value))} would replace all that "
+            "describes the source; pass replace=True"
+        )
+    if_match, if_none_match = write_conditions(arguments)
+    return CopyOptions(
+        replace=object_attributes(key, described, limits) if replaces else None,
+        source_version_id=arguments.get("source_version_id"),
+        source_if_match=plain_etag(arguments.get("source_if_match")),
+        if_match=if_match,
+        if_none_match=if_none_match,
+    )
+
+
+def object_arguments(arguments: PutArguments | CopyArguments) -> ObjectArguments:
+    """Return those of the arguments that describe an object."""
+    return cast(ObjectArguments, {name: arguments[name] for name in _DESCRIBED if name in arguments})  # type: ignore[literal-required]
+
+
+def content_arguments(info: ObjectInfo) -> ContentArguments:
+    """Return the content type and content headers of an object, as arguments that store another like it."""
+    return cast(ContentArguments, {name: getattr(info, name) for name in ("content_type", *_CONTENT_FIELDS)})
+
+
+def object_attributes(key: str, arguments: ObjectArguments, limits: Limits) -> ObjectAttributes:
+    """Return the attributes of an object, checked."""
+    values = cast(dict[str, str | None], arguments)
+    headers = {name: values.get(name) for name in ("storage_class", *_CONTENT_FIELDS)}
     for name, value in headers.items():
         if value is not None:
             check_header(name, value)
+    content_type = arguments.get("content_type")
     if content_type is None:
         content_type = content_type_of(key)
     else:
         check_content_type(content_type)
-    if if_match is not None and if_none_match is not None:
-        raise InvalidArgumentError("give if_match or if_none_match, not both")
-    checked = check_metadata(metadata)
-    size = sum(len(name) + len(value.encode()) for name, value in checked.items())
+    metadata = check_metadata(arguments.get("metadata"))
+    size = sum(len(name) + len(value.encode()) for name, value in metadata.items())
     if size > limits.max_metadata_size:
         raise InvalidMetadataError(
             f"the metadata is {size} bytes, and this backend holds at most {limits.max_metadata_size}"
         )
-    return PutOptions(
-        content_type=content_type,
-        metadata=checked,
-        tags=check_tags(tags),
-        if_match=plain_etag(if_match),
-        if_none_match=plain_etag(if_none_match),
-        checksum=None if checksum is None else Checksum.of(checksum),
-        **headers,
-    )
+    tags = check_tags(arguments.get("tags"))
+    return ObjectAttributes(content_type=content_type, metadata=metadata, tags=tags, **headers)
 
 
-def default_put_options(key: str) -> PutOptions:
-    """Return the options of a put for which only the key is known; shared."""
-    return _default_put_options(content_type_of(key))
+def write_conditions(arguments: ConditionArguments) -> tuple[str | None, str | None]:
+    """Return ``if_match`` and ``if_none_match``, of which one may be given."""
+    if_match, if_none_match = arguments.get("if_match"), arguments.get("if_none_match")
+    if if_match is not None and if_none_match is not None:
+        raise InvalidArgumentError("give if_match or if_none_match, not both")
+    return plain_etag(if_match), plain_etag(if_none_match)
+
+
+def check_keywords(method: str, arguments: Mapping[str, object], known: frozenset[str]) -> None:
+    """Refuse keyword arguments that a method does not have, as Python does.
+
+    Raises:
+        TypeError: names the argument.
+    """
+    for name in arguments:
+        if name not in known:
+            raise TypeError(f"{method}() got an unexpected keyword argument {name!r}")
 
 
 def _aware(name: str, value: datetime | None) -> datetime | None:

@@ -15,10 +15,10 @@ from trove_async.store.arguments import (
     CopyArguments,
     GetArguments,
     HeadArguments,
-    ObjectArguments,
     PresignArguments,
     PresignPostArguments,
     PutArguments,
+    UploadArguments,
 )
 from trove_async.store.bulk import BulkDelete
 from trove_async.store.watch import Watch
@@ -171,9 +171,9 @@ class Bucket:
         )
         return found
 
-    async def initiate_multipart(self, key: str, **stored: Unpack[ObjectArguments]) -> str:
+    async def initiate_multipart(self, key: str, **arguments: Unpack[UploadArguments]) -> str:
         """Begin an upload in parts and return its id."""
-        return await self._trove.initiate_multipart(self.name, key, **stored)
+        return await self._trove.initiate_multipart(self.name, key, **arguments)
 
     async def upload_part(
         self,

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Unpack, cast
 
 from trove_async.body import BodyLike, Progress
-from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import (
     LifecycleDriver,
     LifecycleSweepDriver,
@@ -25,9 +24,12 @@ from trove_async.errors import InvalidArgumentError, InvalidPartError, InvalidRa
 from trove_async.keys import check_prefix, check_tags
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import (
-    ObjectArguments,
+    UPLOAD_ARGUMENTS,
     PresignArguments,
     PresignPostArguments,
+    PutArguments,
+    UploadArguments,
+    check_keywords,
     check_lifecycle,
     check_parts,
     plain_etag,
@@ -60,16 +62,18 @@ class CapabilityVerbs(ObjectVerbs):
 
     # Multipart
 
-    async def initiate_multipart(
-        self, bucket: str, key: str, *, checksum: Checksum | str | None = None, **stored: Unpack[ObjectArguments]
-    ) -> str:
+    async def initiate_multipart(self, bucket: str, key: str, **arguments: Unpack[UploadArguments]) -> str:
         """Begin an upload in parts and return its id, with which any process can go on.
 
-        The keyword arguments are those of ``put`` that describe the object.
+        Args:
+            bucket, key: the object that the upload becomes when it is completed.
+            content_type, metadata, tags, storage_class, cache_control, content_disposition, content_encoding,
+            content_language, checksum: as for `put`.
         """
+        check_keywords("initiate_multipart", arguments, UPLOAD_ARGUMENTS)
         driver = self._capable(MultipartDriver, "initiate_multipart", bucket, key)
         with self._locating("initiate_multipart", bucket, key):
-            options = put_options(key, checksum=checksum, limits=self._features.limits, **stored)
+            options = put_options(key, cast(PutArguments, arguments), self._features.limits)
         self._require_write_support("initiate_multipart", options)
         return await self._run("initiate_multipart", bucket, key, driver.initiate_multipart(bucket, key, options))
 

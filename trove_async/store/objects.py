@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from functools import partial
 from typing import Unpack, overload
 
@@ -19,10 +19,15 @@ from trove_async.errors import (
     NotFoundError,
     TroveError,
 )
-from trove_async.keys import check_key, check_prefix
+from trove_async.keys import check_key, check_prefix, content_type_of
 from trove_async.listing import Item, ListPage, ObjectIterator
 from trove_async.store.arguments import (
+    COPY_ARGUMENTS,
+    PUT_ARGUMENTS,
+    CopyArguments,
     PutArguments,
+    check_keywords,
+    copy_options,
     default_put_options,
     plain_etag,
     put_options,
@@ -38,7 +43,6 @@ _GET = GetOptions()
 _HEAD = HeadOptions()
 _DELETE = DeleteOptions()
 _COPY = CopyOptions()
-_NOTHING = (None,) * 11
 _RANGE_REQUESTS = 10
 _DELETE_REQUESTS = 16
 
@@ -48,7 +52,7 @@ class ObjectVerbs(ReadVerbs):
 
     def _require_write_support(self, operation: str, options: PutOptions) -> None:
         """Refuse what the store cannot honour; nothing is dropped silently."""
-        self._require_for(options.tags, TaggingDriver, operation)
+        self._require_for(options.attributes.tags, TaggingDriver, operation)
         self._require_condition("put_if_match", operation, options.if_match)
         self._require_condition("put_if_none_match", operation, options.if_none_match)
 
@@ -57,20 +61,7 @@ class ObjectVerbs(ReadVerbs):
         bucket: str,
         key: str,
         data: BodyLike,
-        *,
-        content_type: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        storage_class: str | None = None,
-        cache_control: str | None = None,
-        content_disposition: str | None = None,
-        content_encoding: str | None = None,
-        content_language: str | None = None,
-        if_match: str | None = None,
-        if_none_match: str | None = None,
-        checksum: Checksum | str | None = None,
-        size: int | None = None,
-        on_progress: Progress | None = None,
+        **arguments: Unpack[PutArguments],
     ) -> ObjectInfo:
         """Store an object, atomically: readers see the old one or the new one, whole.
 
@@ -79,15 +70,16 @@ class ObjectVerbs(ReadVerbs):
             key: 1 to 1,024 bytes of UTF-8 without NUL.
             data: bytes-like, a path, a binary file, an (async) iterable of bytes-like, or an object
                 with an async ``read``. What is not in memory is read in chunks; sync sources are read off the
-                loop. Files of yours are left open.
+                loop. A file that you pass stays open.
             content_type: default: what the key's extension stands for, else ``application/octet-stream``.
             metadata: names are case-insensitive and become lower case.
             tags: at most 10.
-            storage_class, cache_control, content_disposition, content_encoding, content_language: stored as given.
-            if_match: replace only the object of this ETag.
-            if_none_match: ``"*"`` to create and never replace; an ETag to replace any object but that one.
-            checksum: ``"sha256"`` to compute and store one, ``"sha256:HEX"`` to compare it too.
-            size: how many bytes there will be; a body of another length is an error.
+            storage_class: one of the backend's; default: the store's, else the backend's.
+            cache_control, content_disposition, content_encoding, content_language: stored as given.
+            if_match: replace only the object that has this ETag.
+            if_none_match: ``"*"`` creates an object and never replaces one; an ETag replaces any object but that one.
+            checksum: ``"sha256"`` computes and stores one; ``"sha256:HEX"`` compares it too.
+            size: the number of bytes; a body of another length is an error.
             on_progress: called with the bytes taken so far and the size (None if unknown).
 
         Raises:
@@ -101,29 +93,13 @@ class ObjectVerbs(ReadVerbs):
         Whatever is raised, the old object stays; the sole exception is an error with ``ambiguous=True``.
         """
         self._check("put", bucket, key)
-        described = (
-            content_type, metadata, tags, storage_class, cache_control, content_disposition,
-            content_encoding, content_language, if_match, if_none_match, checksum,
-        )  # fmt: skip
-        if described == _NOTHING:
-            options = default_put_options(key)
+        if not arguments:
+            options, size, on_progress = default_put_options(content_type_of(key)), None, None
         else:
+            check_keywords("put", arguments, PUT_ARGUMENTS)
+            size, on_progress = arguments.get("size"), arguments.get("on_progress")
             with self._locating("put", bucket, key):
-                options = put_options(
-                    key,
-                    content_type=content_type,
-                    metadata=metadata,
-                    tags=tags,
-                    storage_class=storage_class,
-                    cache_control=cache_control,
-                    content_disposition=content_disposition,
-                    content_encoding=content_encoding,
-                    content_language=content_language,
-                    if_match=if_match,
-                    if_none_match=if_none_match,
-                    checksum=checksum,
-                    limits=self._features.limits,
-                )
+                options = put_options(key, arguments, self._features.limits)
                 self._require_write_support("put", options)
         try:
             body = self._body(data, options.checksum, size, on_progress)
@@ -244,33 +220,20 @@ class ObjectVerbs(ReadVerbs):
         src_key: str,
         dst_bucket: str,
         dst_key: str,
-        *,
-        replace: bool = False,
-        content_type: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        storage_class: str | None = None,
-        cache_control: str | None = None,
-        content_disposition: str | None = None,
-        content_encoding: str | None = None,
-        content_language: str | None = None,
-        source_version_id: str | None = None,
-        source_if_match: str | None = None,
-        if_match: str | None = None,
-        if_none_match: str | None = None,
+        **arguments: Unpack[CopyArguments],
     ) -> ObjectInfo:
         """Copy an object within the store, atomically as a put; onto itself too.
 
         Args:
             src_bucket, src_key: the source.
             dst_bucket, dst_key: the destination.
-            replace: False: content type, metadata, tags and all else come from the source. True: all of
-                it comes from the arguments, as at a put.
-            content_type, metadata, tags, storage_class, cache_control, content_disposition,
-            content_encoding, content_language: only with ``replace=True``.
+            replace: False copies content type, metadata, tags and everything else that describes the source.
+                True takes all of it from the arguments, as `put` does.
+            content_type, metadata, tags, storage_class, cache_control, content_disposition, content_encoding,
+            content_language: as for `put`; only with ``replace=True``.
             source_version_id: copy this version.
-            source_if_match: copy only the source of this ETag.
-            if_match, if_none_match: conditions on the destination, as at a put.
+            source_if_match: copy only the source that has this ETag.
+            if_match, if_none_match: conditions on the destination, as for `put`.
 
         Raises:
             ObjectNotFoundError: the source does not exist; it is named.
@@ -278,40 +241,16 @@ class ObjectVerbs(ReadVerbs):
         """
         self._check("copy", src_bucket, src_key)
         self._check_names("copy", dst_bucket, dst_key)
-        with self._locating("copy", dst_bucket, dst_key):
-            described = put_options(
-                dst_key,
-                content_type=content_type,
-                metadata=metadata,
-                tags=tags,
-                storage_class=storage_class,
-                cache_control=cache_control,
-                content_disposition=content_disposition,
-                content_encoding=content_encoding,
-                content_language=content_language,
-                if_match=if_match,
-                if_none_match=if_none_match,
-                limits=self._features.limits,
-            )
-            if not replace and described != put_options(
-                dst_key, if_match=if_match, if_none_match=if_none_match, limits=self._features.limits
-            ):
-                raise InvalidArgumentError(
-                    "content type, metadata and the like replace all that the source has: say so with replace=True"
-                )
-            options = _COPY
-            if replace or any((source_version_id, source_if_match, if_match, if_none_match)):
-                options = CopyOptions(
-                    replace=described if replace else None,
-                    source_version_id=source_version_id,
-                    source_if_match=plain_etag(source_if_match),
-                    if_match=described.if_match,
-                    if_none_match=described.if_none_match,
-                )
-                for value in (source_if_match, if_match, if_none_match):
+        options = _COPY
+        if arguments:
+            check_keywords("copy", arguments, COPY_ARGUMENTS)
+            with self._locating("copy", dst_bucket, dst_key):
+                options = copy_options(dst_key, arguments, self._features.limits)
+                for value in (options.source_if_match, options.if_match, options.if_none_match):
                     self._require_condition("copy", "copy", value)
-                self._require_for(described.tags, TaggingDriver, "copy")
-                self._require_for(source_version_id, VersioningDriver, "copy")
+                self._require_for(options.source_version_id, VersioningDriver, "copy")
+                if options.replace is not None:
+                    self._require_for(options.replace.tags, TaggingDriver, "copy")
         try:
             return await self._driver.copy(src_bucket, src_key, dst_bucket, dst_key, options)
         except NotFoundError as error:
@@ -432,15 +371,16 @@ class ObjectVerbs(ReadVerbs):
             )
         return iterator
 
-    def writer(self, bucket: str, key: str, **options: Unpack[PutArguments]) -> ObjectWriter:
+    def writer(self, bucket: str, key: str, **arguments: Unpack[PutArguments]) -> ObjectWriter:
         """Write an object bit by bit: ``async with t.writer(…) as w: await w.write(…)``.
 
         A clean exit commits, any other aborts and leaves the old object. Keyword arguments and errors
         are those of `put`.
         """
         self._check("writer", bucket, key)
+        check_keywords("writer", arguments, PUT_ARGUMENTS)
         return ObjectWriter(
-            lambda chunks: self.put(bucket, key, chunks, **options),
+            lambda chunks: self.put(bucket, key, chunks, **arguments),
             cleanup_timeout=self._cleanup_timeout,
             what=f"the writer of {bucket}/{key}",
         )

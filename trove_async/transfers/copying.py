@@ -12,6 +12,7 @@ from trove_async.body import Progress
 from trove_async.driver import TaggingDriver
 from trove_async.errors import InvalidArgumentError, ObjectChangedError, ObjectNotFoundError
 from trove_async.store import Trove
+from trove_async.store.arguments import content_arguments
 from trove_async.transfers.ends import (
     MTIME,
     Description,
@@ -143,14 +144,10 @@ async def _copy_within(source: StoredObject, target: StoredObject, described: De
         *where,
         replace=True,
         source_if_match=pinned,
-        content_type=info.content_type,
         metadata=_metadata_of(described, record),
         tags=await _tags_of(source),
         storage_class=info.storage_class,
-        cache_control=info.cache_control,
-        content_disposition=info.content_disposition,
-        content_encoding=info.content_encoding,
-        content_language=info.content_language,
+        **content_arguments(info),
     )
 
 
@@ -171,15 +168,11 @@ async def _copy_across(
             target.key,
             reader,
             size=reader.size,
-            content_type=info.content_type,
             metadata=_metadata_of(description_of(info), record),
             tags=tags,
-            cache_control=info.cache_control,
-            content_disposition=info.content_disposition,
-            content_encoding=info.content_encoding,
-            content_language=info.content_language,
             checksum=checksum,
             on_progress=on_progress,
+            **content_arguments(info),
         )
 
 

@@ -1,14 +1,15 @@
-"""What is stored with an object beside its bytes, and how it is written down."""
+"""What is stored with an object beside its bytes, and its format."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
 
-from trove_async.driver.options import PutOptions
+from trove_async.driver.options import ObjectAttributes
 from trove_async.keys import content_type_of
 from trove_async.tree.filesystem import Stat
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
@@ -20,9 +21,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What a put says of an object. None and empty are what a file placed by hand has.
+    """What a put says about an object. A file placed by hand has the defaults.
 
-    ``version_id`` is that of the file, where the bucket keeps versions.
+    ``version_id`` is set in a bucket that keeps versions.
     """
 
     content_type: str | None = None
@@ -37,59 +38,54 @@ class Attributes:
     version_id: str | None = None
 
     @classmethod
-    def of(cls, key: str, options: PutOptions, checksums: Mapping[str, str] = EMPTY) -> Attributes:
-        """Return the attributes that options ask for; the default content type is left out."""
-        content_type = None if options.content_type == content_type_of(key) else options.content_type
-        if content_type is None and not checksums and _says_nothing(options):
+    def of(cls, key: str, attributes: ObjectAttributes, checksums: Mapping[str, str] = EMPTY) -> Attributes:
+        """Return what is stored for these attributes; the default content type is left out."""
+        content_type = None if attributes.content_type == content_type_of(key) else attributes.content_type
+        values = _values_of(attributes)
+        if content_type is None and not checksums and not any(values):
             return NONE
         return cls(
             content_type=content_type,
-            metadata=options.metadata,
-            tags=options.tags,
-            storage_class=options.storage_class,
-            cache_control=options.cache_control,
-            content_disposition=options.content_disposition,
-            content_encoding=options.content_encoding,
-            content_language=options.content_language,
             checksums=FrozenDict(checksums) if checksums else EMPTY,
+            **dict(zip(_DESCRIBED, values, strict=True)),
         )
 
     def normal(self) -> Attributes:
-        """Return `NONE` itself if there is nothing to write down."""
+        """Return `NONE` itself if all values are defaults."""
         return NONE if self == NONE else self
 
     def for_key(self, source: str, key: str) -> Attributes:
-        """Return the attributes for a copy under another key, with the content type that the source has."""
+        """Return the attributes for a copy under another key, with the content type of the source."""
         content_type = self.content_type or content_type_of(source)
         return replace(self, content_type=None if content_type == content_type_of(key) else content_type)
 
     def encode(self, status: Stat, key: str | None = None) -> bytes:
-        """Write them down, for a file of just this size and time; with the key where the name does not say it."""
-        fields: dict[str, Any] = {"": [status.st_size, status.st_mtime_ns]}
+        """Return the attributes as JSON, for the file with this size and time; with the key for a sidecar."""
+        found: dict[str, Any] = {"": [status.st_size, status.st_mtime_ns]}
         if key is not None:
-            fields["key"] = key
+            found["key"] = key
         for short, name in _FIELDS.items():
             value = getattr(self, name)
             if value:
-                fields[short] = value
-        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+                found[short] = value
+        return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
     def decode(cls, raw: bytes, status: Stat) -> Attributes:
-        """Read them; none if they are of another generation of the file, which was edited by hand since."""
+        """Parse attributes; return `NONE` if they belong to another generation of the file, as after an edit by hand."""
         if raw == STUB:
             return NONE
         try:
-            fields = json.loads(raw)
-            if fields.pop("") != [status.st_size, status.st_mtime_ns]:
+            found = json.loads(raw)
+            if found.pop("") != [status.st_size, status.st_mtime_ns]:
                 return NONE
-            values = {_FIELDS[short]: value for short, value in fields.items() if short in _FIELDS}
+            values = {_FIELDS[short]: value for short, value in found.items() if short in _FIELDS}
             for name in ("metadata", "tags", "checksums"):
                 if name in values:
                     values[name] = FrozenDict(values[name])
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError):
-            return NONE  # not written by us
+            return NONE  # not written by this library
 
 
 _FIELDS: Final = {
@@ -107,45 +103,37 @@ _FIELDS: Final = {
 
 NONE: Final = Attributes()
 STUB: Final = b"sidecar"
-"""The attribute of a file whose attributes are in a sidecar."""
+"""The extended attribute of a file whose attributes are in a sidecar."""
 
 
-def _says_nothing(options: PutOptions) -> bool:
-    return not (
-        options.metadata
-        or options.tags
-        or options.storage_class
-        or options.cache_control
-        or options.content_disposition
-        or options.content_encoding
-        or options.content_language
-    )
+_DESCRIBED: Final = [f.name for f in fields(ObjectAttributes) if f.name != "content_type"]
+_values_of: Final = attrgetter(*_DESCRIBED)
 
 
 def etag_of(status: Stat) -> str:
     """Return the ETag of a file: its generation.
 
-    No two files that exist have the same inode, and every write of ours has a time of its own to the
-    nanosecond; an edit by hand changes the time too.
+    No two existing files have the same inode, and every write by this library has its own time in nanoseconds; an
+    edit by hand changes the time too.
     """
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def time_of(mtime_ns: int) -> datetime:
-    """Return a file's time, exact to the microsecond, which floating point would not be."""
+    """Return a file's time, exact to the microsecond; floating point would round it."""
     try:
         return _EPOCH + timedelta(microseconds=mtime_ns // 1000)
-    except OverflowError:  # a file may be set to any year by hand
+    except OverflowError:  # the time of a file can be set to any year
         return datetime.max.replace(tzinfo=UTC) if mtime_ns > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def listed(key: str, status: Stat) -> ObjectInfo:
-    """Return what a listing says of an object."""
+    """Return what a listing shows for an object."""
     return ObjectInfo(key, status.st_size, etag_of(status), time_of(status.st_mtime_ns))
 
 
 def info_of(key: str, status: Stat, a: Attributes) -> ObjectInfo:
-    """Return what is known of an object."""
+    """Return the description of an object."""
     return ObjectInfo(
         key,
         status.st_size,

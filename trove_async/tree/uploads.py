@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any, Final
 
-from trove_async.checksums import Checksum, new_hasher, verify
+from trove_async.checksums import new_hasher, verify
 from trove_async.driver.options import CompleteOptions, PutOptions
 from trove_async.errors import InvalidPartError, UploadNotFoundError
 from trove_async.tree.attributes import Attributes, etag_of
@@ -20,7 +20,7 @@ from trove_async.tree.clock import WriteClock
 from trove_async.tree.filesystem import Checkpoint, FileSystem, Stat, Temporary
 from trove_async.tree.layout import Layout
 from trove_async.tree.objects import Objects
-from trove_async.types import FrozenDict, ObjectInfo, PartInfo, UploadInfo
+from trove_async.types import ObjectInfo, PartInfo, UploadInfo
 
 __all__ = ["Uploads"]
 
@@ -61,7 +61,7 @@ class Uploads:
         """Begin an upload and return its id."""
         await self._buckets.require(bucket)
         upload_id = token_hex(16)
-        manifest = {"key": key, "initiated_at": datetime.now(UTC).isoformat(), "options": asdict(options)}
+        manifest = {"key": key, "initiated_at": datetime.now(UTC).isoformat(), "options": options.dump()}
         # The directory appears together with its manifest, so a directory without one is a leftover for the sweeper.
         draft = self._fs.temporary()
         try:
@@ -102,13 +102,8 @@ class Uploads:
         if raw is None:
             return None
         manifest: dict[str, Any] = json.loads(raw)
-        options = manifest["options"]
-        if options["checksum"] is not None:
-            options["checksum"] = Checksum(**options["checksum"])
-        for name in ("metadata", "tags"):
-            options[name] = FrozenDict(options[name])
         initiated_at = datetime.fromisoformat(manifest["initiated_at"])
-        return _Upload(path, manifest["key"], initiated_at, PutOptions(**options))
+        return _Upload(path, manifest["key"], initiated_at, PutOptions.load(manifest["options"]))
 
     async def store_part(
         self, bucket: str, key: str, upload_id: str, number: int, temporary: Temporary, checkpoint: Checkpoint
@@ -168,7 +163,7 @@ class Uploads:
             bucket,
             key,
             temporary,
-            Attributes.of(key, upload.options, checksums),
+            Attributes.of(key, upload.options.attributes, checksums),
             checkpoint,
             if_match=options.if_match,
             if_none_match=options.if_none_match,

@@ -14,6 +14,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final, Literal
 from urllib.parse import quote
 
+from trove_async.driver import CONTENT_HEADERS
 from trove_async.errors import (
     AccessDeniedError,
     BodySizeError,
@@ -237,12 +238,10 @@ def object_headers(
 
     A value that cannot stand in a header is left out, whatever backend it came from.
     """
+    said = {"content_disposition": content_disposition}
     found: list[tuple[str, str | None]] = [
         ("Content-Type", content_type or info.content_type),
-        ("Content-Disposition", content_disposition or info.content_disposition),
-        ("Content-Encoding", info.content_encoding),
-        ("Content-Language", info.content_language),
-        ("Cache-Control", info.cache_control),
+        *((name.title(), said.get(field) or getattr(info, field)) for name, field in CONTENT_HEADERS),
         ("ETag", f'"{info.etag}"' if _ETAG.match(f'"{info.etag}"') else None),
         ("Last-Modified", _http_date(info.last_modified)),
         (VERSION_HEADER, info.version_id),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from trove_async.driver import GetOptions, PutOptions
+from trove_async.driver import GetOptions, ObjectAttributes, PutOptions
 from trove_async.drivers.azure.client import Client, Params
 from trove_async.drivers.azure.headers import tier_header
 from trove_async.drivers.azure.listing import Lister
@@ -27,6 +27,7 @@ __all__ = ["BucketSettings", "Control"]
 
 _SETTINGS: Final = f"{OWN}trove/settings.json"
 _ATTEMPTS: Final = 10
+_JSON: Final = ObjectAttributes(content_type="application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,7 @@ class Control:
             after = replace(before, **changes)
             if after == before:
                 return
-            options = PutOptions(
-                content_type="application/json", if_match=etag, if_none_match="*" if etag is None else None
-            )
+            options = PutOptions(attributes=_JSON, if_match=etag, if_none_match="*" if etag is None else None)
             try:
                 await self._objects.put(bucket, _SETTINGS, [after.dump()], options, None)
             except PreconditionFailedError:

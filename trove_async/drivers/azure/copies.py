@@ -14,7 +14,7 @@ from typing import Final
 
 from trove_async.cancellation import to_the_end
 from trove_async.checksums import Checksum
-from trove_async.driver import CopyOptions, HeadOptions, PutOptions
+from trove_async.driver import CopyOptions, HeadOptions, ObjectAttributes
 from trove_async.drivers.azure.client import Client, Headers, Params
 from trove_async.drivers.azure.headers import (
     VERSION,
@@ -42,7 +42,7 @@ from trove_async.errors import (
     TransientError,
     UnsupportedError,
 )
-from trove_async.types import EMPTY, FrozenDict, ObjectInfo, ObjectRef
+from trove_async.types import EMPTY, ObjectInfo, ObjectRef
 from trove_async.wire.fields import etag_of, write_conditions
 from trove_async.wire.parts import in_parallel
 
@@ -238,7 +238,7 @@ class Copies:
         numbers = await in_parallel(self._jobs(dst, ids, source.size, wanted), self._settings.part_concurrency)
         checksum = next((Checksum(*item) for item in source.checksums.items()), None)
         blocks = [ids[number] for number in numbers]
-        described = _described(source, tags)
+        described = ObjectAttributes.of(source, tags)
         try:
             return await self._uploads.make(
                 dst.bucket, dst.key, blocks, source.size, described, checksum, options, on_done
@@ -276,7 +276,7 @@ class Copies:
         dst: ObjectRef,
         source: ObjectInfo,
         options: CopyOptions,
-        described: PutOptions,
+        described: ObjectAttributes,
         params: Params,
     ) -> ObjectInfo:
         """Copy with another description: by way of a blob of our own, which is described before it is copied.
@@ -296,7 +296,7 @@ class Copies:
             made = await self.transfer(staged, dst, seen, options, tagged=bool(described.tags))
         return replace(made, key=dst.key)
 
-    async def _describe(self, blob: ObjectRef, described: PutOptions) -> None:
+    async def _describe(self, blob: ObjectRef, described: ObjectAttributes) -> None:
         """Set a blob's headers and metadata, in two requests."""
         headers = self._objects.description(blob.key, replace(described, metadata=EMPTY, tags=EMPTY))
         params = [("comp", "properties")]
@@ -304,17 +304,3 @@ class Copies:
         params = [("comp", "metadata")]
         headers = metadata_headers(described.metadata)
         await self._client.request("PUT", blob.bucket, blob.key, params=params, headers=headers)
-
-
-def _described(source: ObjectInfo, tags: Mapping[str, str]) -> PutOptions:
-    """Return the options of a put that describes an object as it is."""
-    return PutOptions(
-        content_type=source.content_type or "application/octet-stream",
-        metadata=source.metadata,
-        tags=FrozenDict(tags),
-        storage_class=source.storage_class,
-        cache_control=source.cache_control,
-        content_disposition=source.content_disposition,
-        content_encoding=source.content_encoding,
-        content_language=source.content_language,
-    )

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from trove_async.checksums import Checksum
-from trove_async.driver import PutOptions
+from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.errors import InvalidArgumentError, InvalidMetadataError, InvalidTagsError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 from trove_async.wire.fields import etag_of, parse_http_date, required
@@ -58,21 +58,14 @@ _ESCAPABLE = re.compile(r"_(?=x)|[^a-z0-9_]|\A[0-9]")
 _PLAIN_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _WORD = re.compile(r"=\?UTF-8\?B\?([A-Za-z0-9+/]*={0,2})\?=")
 
-_CONTENT_HEADERS: Final = (
-    ("x-ms-blob-cache-control", "cache_control"),
-    ("x-ms-blob-content-disposition", "content_disposition"),
-    ("x-ms-blob-content-encoding", "content_encoding"),
-    ("x-ms-blob-content-language", "content_language"),
-)
-
 
 def description_headers(
-    options: PutOptions, checksum: Checksum | None = None, own: Mapping[str, str] = EMPTY
+    attributes: ObjectAttributes, checksum: Checksum | None = None, own: Mapping[str, str] = EMPTY
 ) -> list[tuple[str, str]]:
     """Return the headers that describe an object that is written; tags and tier are among them.
 
     Args:
-        options: of the put.
+        attributes: of the object.
         checksum: the user's, with its value; None for none.
         own: metadata of the library's.
 
@@ -82,18 +75,14 @@ def description_headers(
         InvalidTagsError: Azure does not take the tags.
         InvalidArgumentError: there is no such tier.
     """
-    headers = [("x-ms-blob-content-type", options.content_type)]
-    for name, field in _CONTENT_HEADERS:
-        value = getattr(options, field)
-        if value is not None:
-            headers.append((name, value))
-    if options.metadata or checksum is not None or own:
+    headers = attributes.content_headers("x-ms-blob-")
+    if attributes.metadata or checksum is not None or own:
         known = {CHECKSUM: str(checksum), **own} if checksum is not None and checksum.value is not None else own
-        headers += metadata_headers(options.metadata, known)
-    if options.tags:
-        headers.append(("x-ms-tags", tagging(options.tags)))
-    if options.storage_class is not None:
-        headers.append(tier_header(options.storage_class))
+        headers += metadata_headers(attributes.metadata, known)
+    if attributes.tags:
+        headers.append(("x-ms-tags", tagging(attributes.tags)))
+    if attributes.storage_class is not None:
+        headers.append(tier_header(attributes.storage_class))
     return headers
 
 
@@ -215,6 +204,10 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         version_id = named(found.pop(VERSION, version_id))
         metadata = FrozenDict({_unescaped(name): decoded(text) for name, text in found.items()}) if found else EMPTY
     tier = headers.get("x-ms-access-tier")
+    content: dict[str, str] = {}
+    for name, field in CONTENT_HEADERS:
+        if name in headers:
+            content[field] = headers[name]
     return ObjectInfo(
         key,
         size,
@@ -224,9 +217,6 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         metadata,
         version_id,
         None if tier is None or headers.get("x-ms-access-tier-inferred") == "true" else tier.upper(),
-        headers.get("cache-control"),
-        headers.get("content-disposition"),
-        headers.get("content-encoding"),
-        headers.get("content-language"),
-        checksums,
+        checksums=checksums,
+        **content,
     )

@@ -17,17 +17,17 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from trove_async.body import Body
 from trove_async.cancellation import finish
-from trove_async.checksums import Checksum
 from trove_async.driver import (
     CompleteOptions,
     CopyOptions,
     DeleteOptions,
     GetOptions,
     HeadOptions,
+    ObjectAttributes,
     PutOptions,
     check_write,
 )
@@ -97,12 +97,12 @@ class Multipart:
 
     async def initiate(self, bucket: str, key: str, options: PutOptions) -> str:
         """Begin an upload and return its id; if the call is cancelled, none is left open."""
-        self._objects.description(key, options)
+        self._objects.description(key, options.attributes)
         upload_id = f"{int(self._client.now * 1_000_000):014x}{secrets.token_hex(8)}"
         names = _names(bucket, key, upload_id)
-        manifest = PutOptions(metadata=FrozenDict({"key": key}))
+        manifest = PutOptions(attributes=ObjectAttributes(metadata=FrozenDict({"key": key})))
         try:
-            content = json.dumps(_dumped(options)).encode()
+            content = json.dumps(options.dump()).encode()
             await self._objects.put(bucket, names.manifest, [content], manifest, None)
         except (asyncio.CancelledError, TransientError):
             # It may have been begun nevertheless.
@@ -169,7 +169,7 @@ class Multipart:
                 ObjectRef(bucket, key),
                 source,
                 conditions,
-                tagged=bool(described.tags),
+                tagged=bool(described.attributes.tags),
                 on_done=copied.set,
             )
         finally:
@@ -199,10 +199,10 @@ class Multipart:
     async def _assemble(self, names: _Names, parts: Sequence[PartInfo], described: PutOptions) -> ObjectInfo:
         """Commit the blocks, so that they are a blob of our own, and return what that is."""
         ids = [base64.b64encode(part.number.to_bytes(3, "big") + bytes.fromhex(part.etag)).decode() for part in parts]
-        headers = self._objects.description(names.parts, described, described.checksum)
+        headers = self._objects.description(names.parts, described.attributes, described.checksum)
         await self._uploads.commit(names.bucket, names.parts, ids, headers)
         made = await self._objects.head(names.bucket, names.parts, HeadOptions())
-        storage_class = described.storage_class
+        storage_class = described.attributes.storage_class
         return replace(made, storage_class=None if storage_class is None else storage_class.upper())
 
     async def abort(self, bucket: str, key: str, upload_id: str) -> None:
@@ -259,7 +259,7 @@ class Multipart:
     async def _manifest(self, names: _Names) -> PutOptions:
         try:
             async with await self._objects.get(names.bucket, names.manifest, GetOptions()) as reader:
-                return _loaded(json.loads(await reader.read()))
+                return PutOptions.load(json.loads(await reader.read()))
         except ObjectNotFoundError as error:
             raise _unknown(error) from error
 
@@ -280,30 +280,3 @@ def _names(bucket: str, key: str, upload_id: str) -> _Names:
         raise _unknown()
     name = f"{upload_id}-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     return _Names(bucket, UPLOADS + name, PARTS + name)
-
-
-_TEXTS: Final = (
-    "content_type",
-    "storage_class",
-    "cache_control",
-    "content_disposition",
-    "content_encoding",
-    "content_language",
-)
-
-
-def _dumped(options: PutOptions) -> dict[str, Any]:
-    found: dict[str, Any] = {name: getattr(options, name) for name in _TEXTS}
-    found["metadata"], found["tags"] = dict(options.metadata), dict(options.tags)
-    found["checksum"] = None if options.checksum is None else str(options.checksum)
-    return found
-
-
-def _loaded(found: dict[str, Any]) -> PutOptions:
-    checksum = found["checksum"]
-    return PutOptions(
-        **{name: found[name] for name in _TEXTS},
-        metadata=FrozenDict(found["metadata"]),
-        tags=FrozenDict(found["tags"]),
-        checksum=None if checksum is None else Checksum.of(checksum),
-    )

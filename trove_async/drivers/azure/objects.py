@@ -16,6 +16,7 @@ from trove_async.driver import (
     DeleteOptions,
     GetOptions,
     HeadOptions,
+    ObjectAttributes,
     PutOptions,
     check_read,
 )
@@ -35,7 +36,7 @@ from trove_async.errors import (
 )
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
-from trove_async.types import EMPTY, FrozenDict, ObjectInfo
+from trove_async.types import EMPTY, ObjectInfo
 from trove_async.wire.fields import condition_headers, content_range, etag_of, write_conditions
 from trove_async.wire.stream import ResponseStream, skip
 from trove_async.wire.transport import Response
@@ -237,7 +238,7 @@ class Objects:
         if_none_match: str | None,
         own: Mapping[str, str],
     ) -> ObjectInfo:
-        headers = [_BLOCK_BLOB, *self.description(key, options, checksum, own), *verified]
+        headers = [_BLOCK_BLOB, *self.description(key, options.attributes, checksum, own), *verified]
         if if_match is not None or if_none_match is not None:
             headers += write_conditions(if_match, if_none_match)
         try:
@@ -246,7 +247,7 @@ class Objects:
             raise condition_error(error, options) from error
         if response.content is None:
             await response.aclose()
-        return self.written(key, sum(map(len, chunks)), response.headers, options, checksum, own)
+        return self.written(key, sum(map(len, chunks)), response.headers, options.attributes, checksum, own)
 
     async def checksum_headers(self, chunks: Sequence[Chunk]) -> Headers:
         """Return the header with which the service verifies a body."""
@@ -255,44 +256,38 @@ class Objects:
         return [("content-md5", base64.b64encode(await digest("md5", chunks)).decode())]
 
     def description(
-        self, key: str, options: PutOptions, checksum: Checksum | None = None, own: Mapping[str, str] = EMPTY
+        self,
+        key: str,
+        attributes: ObjectAttributes,
+        checksum: Checksum | None = None,
+        own: Mapping[str, str] = EMPTY,
     ) -> Headers:
         """Return the headers that describe an object, which goes into the store's own tier where none is named.
 
         The library's own blobs are in no tier that is chosen: those of some cannot be read or copied.
         """
         if key[0] == OWN:
-            options = replace(options, storage_class=None)
-        elif options.storage_class is None and self._settings.storage_class is not None:
-            options = replace(options, storage_class=self._settings.storage_class)
-        return description_headers(options, checksum, own)
+            attributes = replace(attributes, storage_class=None)
+        elif attributes.storage_class is None and self._settings.storage_class is not None:
+            attributes = replace(attributes, storage_class=self._settings.storage_class)
+        return description_headers(attributes, checksum, own)
 
     def written(
         self,
         key: str,
         size: int,
         headers: Mapping[str, str],
-        options: PutOptions,
+        attributes: ObjectAttributes,
         checksum: Checksum | None,
         own: Mapping[str, str] = EMPTY,
     ) -> ObjectInfo:
         """Return the description of an object that was just written, from the headers of the answer."""
-        storage_class = options.storage_class or self._settings.storage_class
-        return ObjectInfo(
-            key,
-            size,
-            etag_of(object_headers(headers, "etag")),
-            None,
-            options.content_type,
-            options.metadata,
-            named(own.get(VERSION)) or headers.get("x-ms-version-id"),
-            None if storage_class is None else storage_class.upper(),
-            options.cache_control,
-            options.content_disposition,
-            options.content_encoding,
-            options.content_language,
-            FrozenDict({checksum.algorithm: checksum.value}) if checksum is not None and checksum.value else EMPTY,
-        )
+        storage_class = attributes.storage_class or self._settings.storage_class
+        if storage_class is not None:
+            attributes = replace(attributes, storage_class=storage_class.upper())
+        version_id = named(own.get(VERSION)) or headers.get("x-ms-version-id")
+        checksums = {checksum.algorithm: checksum.value} if checksum is not None and checksum.value else EMPTY
+        return attributes.info(key, size, etag_of(object_headers(headers, "etag")), None, version_id, checksums)
 
     async def delete(self, bucket: str, key: str, options: DeleteOptions, params: Params = ()) -> None:
         """Delete an object, or the version that ``params`` name."""

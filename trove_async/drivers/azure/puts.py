@@ -47,10 +47,10 @@ class Puts:
         if source.ended:
             return await self._objects.put(bucket, key, first, options, body)
         # What the service would not take is refused before anything is sent.
-        self._objects.description(key, options, body.checksum)
+        self._objects.description(key, options.attributes, body.checksum)
         ids = await self._uploads.stage(bucket, key, body, source, first)
         try:
-            return await self._uploads.make(bucket, key, ids, body.taken, options, _checksum(body), options)
+            return await self._uploads.make(bucket, key, ids, body.taken, options.attributes, _checksum(body), options)
         except InvalidPartError as error:
             if not body.replayable:
                 raise TransientError(
@@ -74,14 +74,14 @@ class Puts:
         async with self._staging.name(bucket) as name:
             ids = await self._uploads.stage(bucket, name, body, source, first)
             checksum = _checksum(body)
-            headers = self._objects.description(name, options, checksum)
+            headers = self._objects.description(name, options.attributes, checksum)
             await self._uploads.commit(bucket, name, ids, headers)
             seen = await self._objects.head(bucket, name, HeadOptions())
-            storage_class = options.storage_class
+            storage_class = options.attributes.storage_class
             seen = replace(seen, storage_class=None if storage_class is None else storage_class.upper())
             conditions = CopyOptions(if_match=options.if_match, if_none_match=options.if_none_match)
             staged, target = ObjectRef(bucket, name), ObjectRef(bucket, key)
-            made = await self._copies.transfer(staged, target, seen, conditions, tagged=bool(options.tags))
+            made = await self._copies.transfer(staged, target, seen, conditions, tagged=bool(options.attributes.tags))
         checksums = {checksum.algorithm: checksum.value or ""} if checksum is not None else {}
         return replace(made, key=key, checksums=FrozenDict(checksums))
 

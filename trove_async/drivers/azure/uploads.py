@@ -18,7 +18,7 @@ from typing import Final
 from trove_async.body import Body, Chunk
 from trove_async.cancellation import to_the_end
 from trove_async.checksums import Checksum
-from trove_async.driver import CopyOptions, PutOptions
+from trove_async.driver import CopyOptions, ObjectAttributes, PutOptions
 from trove_async.drivers.azure.client import Client, Headers
 from trove_async.drivers.azure.names import OWN
 from trove_async.drivers.azure.objects import Objects, condition_error
@@ -139,7 +139,7 @@ class Uploads:
         key: str,
         ids: Sequence[str],
         size: int,
-        described: PutOptions,
+        described: ObjectAttributes,
         checksum: Checksum | None,
         conditions: PutOptions | CopyOptions,
         on_done: Callable[[], object] | None = None,

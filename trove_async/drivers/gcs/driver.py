@@ -279,7 +279,7 @@ class GCSDriver(Driver):
     async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
         """Begin an upload."""
         self._check_open()
-        return await self._uploads.initiate(bucket, key, options, options.checksum)
+        return await self._uploads.initiate(bucket, key, options.attributes, options.checksum)
 
     async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
         """Store a part, which is held in memory until it is stored."""

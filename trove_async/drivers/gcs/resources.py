@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from trove_async.checksums import Checksum
-from trove_async.driver import PutOptions
+from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.errors import BackendError, InvalidMetadataError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 from trove_async.wire.fields import parse_http_date, required
@@ -43,9 +43,14 @@ CHECKSUM: Final = "trove-checksum"
 TAGS: Final = "trove-tags"
 """The name of the metadata in which tags are kept, as a query string; users do not see it."""
 
-FIELDS: Final = (
-    "size,generation,updated,contentType,metadata,storageClass,"
-    "cacheControl,contentDisposition,contentEncoding,contentLanguage"
+CONTENT: Final = [
+    (head + "".join(word.title() for word in words), field)
+    for (head, *words), field in ((name.split("-"), field) for name, field in CONTENT_HEADERS)
+]
+"""The members of a resource that hold the content headers, such as ``cacheControl``, and our fields for them."""
+
+FIELDS: Final = ",".join(
+    ("size", "generation", "updated", "contentType", "metadata", "storageClass", *(name for name, _ in CONTENT))
 )
 """What of a resource makes an `ObjectInfo`."""
 
@@ -60,12 +65,6 @@ _PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _WORD = re.compile(r"=\?[^?]*\?[bBqQ]\?[^?]*\?=")
 _GENERATION = re.compile(r"[1-9][0-9]{0,18}")
 
-_CONTENT: Final = (
-    ("cacheControl", "cache-control", "cache_control"),
-    ("contentDisposition", "content-disposition", "content_disposition"),
-    ("contentEncoding", "content-encoding", "content_encoding"),
-    ("contentLanguage", "content-language", "content_language"),
-)
 _UNSET_CACHE_CONTROL: Final = "private, max-age=0"
 """What the XML API answers where an object that is not public has no Cache-Control of its own."""
 
@@ -75,46 +74,45 @@ def is_generation(value: str) -> bool:
     return _GENERATION.fullmatch(value) is not None and int(value) < 1 << 63
 
 
-def description(options: PutOptions, checksum: Checksum | None = None) -> dict[str, Any]:
+def description(attributes: ObjectAttributes, checksum: Checksum | None = None) -> dict[str, Any]:
     """Return the resource of an object that is written.
 
     Args:
-        options: of the put.
+        attributes: of the object.
         checksum: the user's, with its value; None for none.
 
     Raises:
         InvalidMetadataError: the metadata is more than the service takes, or has a name of ours.
     """
-    resource: dict[str, Any] = {"contentType": options.content_type}
-    for name, _, field in _CONTENT:
-        if (value := getattr(options, field)) is not None:
+    resource: dict[str, Any] = {"contentType": attributes.content_type}
+    for name, field in CONTENT:
+        if (value := getattr(attributes, field)) is not None:
             resource[name] = value
-    if options.storage_class is not None:
-        resource["storageClass"] = options.storage_class
-    if options.metadata or options.tags or checksum is not None:
-        resource["metadata"] = _metadata(options, checksum)
+    if attributes.storage_class is not None:
+        resource["storageClass"] = attributes.storage_class
+    if attributes.metadata or attributes.tags or checksum is not None:
+        resource["metadata"] = _metadata(attributes, checksum)
     return resource
 
 
-def description_headers(options: PutOptions, checksum: Checksum | None = None) -> list[tuple[str, str]]:
+def description_headers(attributes: ObjectAttributes, checksum: Checksum | None = None) -> list[tuple[str, str]]:
     """Return what `description` does as headers of the XML API."""
-    headers = [("content-type", options.content_type)]
-    headers += [(name, value) for _, name, field in _CONTENT if (value := getattr(options, field)) is not None]
-    if options.storage_class is not None:
-        headers.append(("x-goog-storage-class", options.storage_class))
-    if options.metadata or options.tags or checksum is not None:
-        headers += [(_META + name, value) for name, value in _metadata(options, checksum).items()]
+    headers = attributes.content_headers()
+    if attributes.storage_class is not None:
+        headers.append(("x-goog-storage-class", attributes.storage_class))
+    if attributes.metadata or attributes.tags or checksum is not None:
+        headers += [(_META + name, value) for name, value in _metadata(attributes, checksum).items()]
     return headers
 
 
-def _metadata(options: PutOptions, checksum: Checksum | None) -> dict[str, str]:
-    if options.metadata:
+def _metadata(attributes: ObjectAttributes, checksum: Checksum | None) -> dict[str, str]:
+    if attributes.metadata:
         for name in (CHECKSUM, TAGS):
-            if name in options.metadata:
+            if name in attributes.metadata:
                 raise InvalidMetadataError(f"the metadata name {name!r} is the library's own")
-    metadata = {name: _encoded(value) for name, value in options.metadata.items()}
-    if options.tags:
-        metadata[TAGS] = encode_tags(options.tags)
+    metadata = {name: _encoded(value) for name, value in attributes.metadata.items()}
+    if attributes.tags:
+        metadata[TAGS] = encode_tags(attributes.tags)
     if checksum is not None and checksum.value is not None:
         metadata[CHECKSUM] = str(checksum)
     size = sum(len(name) + len(value) for name, value in metadata.items())
@@ -168,7 +166,12 @@ def info_of_headers(key: str, size: int, headers: Mapping[str, str]) -> ObjectIn
         metadata, checksums = _split(found)
     generation = required(headers, "x-goog-generation", "Cloud Storage")
     storage_class = headers.get("x-goog-storage-class")
-    cache_control = headers.get("cache-control")
+    content: dict[str, str] = {}
+    for name, field in CONTENT_HEADERS:
+        if name in headers:
+            content[field] = headers[name]
+    if content.get("cache_control") == _UNSET_CACHE_CONTROL:
+        del content["cache_control"]
     return ObjectInfo(
         key,
         size,
@@ -178,11 +181,8 @@ def info_of_headers(key: str, size: int, headers: Mapping[str, str]) -> ObjectIn
         metadata,
         generation,
         None if storage_class == "STANDARD" else storage_class,
-        None if cache_control == _UNSET_CACHE_CONTROL else cache_control,
-        headers.get("content-disposition"),
-        headers.get("content-encoding"),
-        headers.get("content-language"),
-        checksums,
+        checksums=checksums,
+        **content,
     )
 
 
@@ -214,11 +214,8 @@ def info_of_resource(key: str, resource: Mapping[str, Any]) -> ObjectInfo:
         metadata,
         generation,
         None if storage_class == "STANDARD" else storage_class,
-        get("cacheControl"),
-        get("contentDisposition"),
-        get("contentEncoding"),
-        get("contentLanguage"),
-        checksums,
+        checksums=checksums,
+        **{field: resource[name] for name, field in CONTENT if name in resource},
     )
 
 

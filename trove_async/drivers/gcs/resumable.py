@@ -126,7 +126,7 @@ class Resumable:
         known = body.checksum
         if known is not None and body.buffer is not None:
             known = Checksum(known.algorithm, body.digest)
-        resource = self._writes.description(key, options, known)
+        resource = self._writes.description(key, options.attributes, known)
         async with self._open(bucket, key, resource, conditions) as session:
             rest = await self._send(session, source, first)
             await to_the_end(
@@ -135,7 +135,7 @@ class Resumable:
                 leftover=f"the last request of the upload of {key!r} in bucket {bucket!r}",
             )
         checksum = Checksum(body.checksum.algorithm, body.digest) if body.checksum is not None else None
-        return self._writes.written(key, body.taken, session.made or {}, options, checksum)
+        return self._writes.written(key, body.taken, session.made or {}, options.attributes, checksum)
 
     @asynccontextmanager
     async def _open(

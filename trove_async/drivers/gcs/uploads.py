@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 from trove_async.body import Body, Chunk
 from trove_async.cancellation import finish, to_the_end
 from trove_async.checksums import Checksum
-from trove_async.driver import DeleteOptions, HeadOptions, PutOptions
+from trove_async.driver import DeleteOptions, HeadOptions, ObjectAttributes, PutOptions
 from trove_async.drivers.gcs.checksums import combine, crc32c_in, encode, extend, mismatch
 from trove_async.drivers.gcs.client import Client
 from trove_async.drivers.gcs.conditions import under_condition
@@ -150,14 +150,14 @@ class Uploads:
         known = body.checksum
         if known is not None and body.buffer is not None:
             known = Checksum(known.algorithm, body.digest)
-        async with self._open(bucket, key, options, known) as upload:
+        async with self._open(bucket, key, options.attributes, known) as upload:
             sums: dict[int, int] = {}
             jobs = self._jobs(upload, sums, body.size, source, first)
             parts = await in_parallel(jobs, self._settings.part_concurrency)
             upload.crc32c = reduce(lambda whole, part: combine(whole, sums[part.number], part.size), parts, 0)
             generation = await self._finish(upload, parts)
         checksum = Checksum(body.checksum.algorithm, body.digest) if body.checksum is not None else None
-        return self._writes.written(key, body.taken, {"generation": generation}, options, checksum)
+        return self._writes.written(key, body.taken, {"generation": generation}, options.attributes, checksum)
 
     async def _jobs(
         self, upload: OpenUpload, sums: dict[int, int], size: int | None, source: PartSource, first: list[Chunk]
@@ -179,11 +179,11 @@ class Uploads:
 
     @asynccontextmanager
     async def _open(
-        self, bucket: str, key: str, options: PutOptions, checksum: Checksum | None
+        self, bucket: str, key: str, attributes: ObjectAttributes, checksum: Checksum | None
     ) -> AsyncGenerator[OpenUpload, None]:
         """Begin an upload, and give it up unless it was completed when the block ends."""
         begun = datetime.now(UTC)
-        upload = OpenUpload(bucket, key, await self.initiate(bucket, key, options, checksum), begun)
+        upload = OpenUpload(bucket, key, await self.initiate(bucket, key, attributes, checksum), begun)
         try:
             yield upload
         finally:
@@ -196,7 +196,9 @@ class Uploads:
 
     # One by one
 
-    async def initiate(self, bucket: str, key: str, options: PutOptions, checksum: Checksum | None = None) -> str:
+    async def initiate(
+        self, bucket: str, key: str, attributes: ObjectAttributes, checksum: Checksum | None = None
+    ) -> str:
         """Begin an upload and return its id; if the call is cancelled, none is left open.
 
         Raises:
@@ -204,7 +206,7 @@ class Uploads:
         """
         if not can_hold(key):
             raise InvalidKeyError("the key holds a control character, which multipart uploads cannot name", key=key)
-        beginning = asyncio.ensure_future(self._initiate(bucket, key, options, checksum))
+        beginning = asyncio.ensure_future(self._initiate(bucket, key, attributes, checksum))
 
         async def undo() -> None:
             await asyncio.wait({beginning})
@@ -218,8 +220,8 @@ class Uploads:
             await self._give_up(bucket, key, undo(), "that was about to begin")
             raise
 
-    async def _initiate(self, bucket: str, key: str, options: PutOptions, checksum: Checksum | None) -> str:
-        headers = self._writes.headers(options, checksum)
+    async def _initiate(self, bucket: str, key: str, attributes: ObjectAttributes, checksum: Checksum | None) -> str:
+        headers = self._writes.headers(attributes, checksum)
         _, content = await self._client.document("POST", bucket, key, query="uploads=", headers=headers)
         upload_id = text(parse(content), "UploadId")
         if not upload_id:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
-from trove_async.driver import PutOptions
+from trove_async.driver import ObjectAttributes, PutOptions
 from trove_async.drivers.gcs.checksums import encode, extend
 from trove_async.drivers.gcs.client import Client, Headers, Query, decode
 from trove_async.drivers.gcs.conditions import under_condition
@@ -22,7 +22,7 @@ from trove_async.drivers.gcs.objects import Objects
 from trove_async.drivers.gcs.resources import description, description_headers, parse_time
 from trove_async.drivers.gcs.settings import GCSSettings
 from trove_async.errors import BackendError
-from trove_async.types import EMPTY, FrozenDict, ObjectInfo
+from trove_async.types import EMPTY, ObjectInfo
 from trove_async.wire.fields import required
 
 __all__ = ["Writes"]
@@ -59,7 +59,7 @@ class Writes:
             made = await self._put_wrapped(bucket, key, chunks, options, checksum, crc32c)
         else:
             made = await self._put_plain(bucket, key, chunks, options, checksum, crc32c)
-        return self.written(key, sum(map(len, chunks)), made, options, checksum)
+        return self.written(key, sum(map(len, chunks)), made, options.attributes, checksum)
 
     async def _put_plain(
         self,
@@ -70,7 +70,7 @@ class Writes:
         checksum: Checksum | None,
         crc32c: str,
     ) -> Made:
-        headers = self.headers(options, checksum)
+        headers = self.headers(options.attributes, checksum)
         headers.append(("x-goog-hash", f"crc32c={crc32c}"))
 
         async def write(conditions: Query) -> Made:
@@ -93,7 +93,7 @@ class Writes:
         checksum: Checksum | None,
         crc32c: str,
     ) -> Made:
-        resource = {**self.description(key, options, checksum), "crc32c": crc32c}
+        resource = {**self.description(key, options.attributes, checksum), "crc32c": crc32c}
         boundary = self._boundary
         head = (
             f"--{boundary}\r\ncontent-type: application/json; charset=utf-8\r\n\r\n{json.dumps(resource)}\r\n"
@@ -116,20 +116,20 @@ class Writes:
             query.append(("kmsKeyName", self._settings.kms_key))
         return query
 
-    def headers(self, options: PutOptions, checksum: Checksum | None) -> Headers:
+    def headers(self, attributes: ObjectAttributes, checksum: Checksum | None) -> Headers:
         """Return the headers of the XML API that describe an object that is written, with the store's own settings.
 
         Raises:
             InvalidMetadataError: the service cannot hold the metadata.
         """
-        headers = description_headers(self._own(options), checksum)
+        headers = description_headers(self._own(attributes), checksum)
         if self._settings.kms_key is not None:
             headers.append(("x-goog-encryption-kms-key-name", self._settings.kms_key))
         return headers
 
-    def description(self, key: str, options: PutOptions, checksum: Checksum | None = None) -> dict[str, Any]:
+    def description(self, key: str, attributes: ObjectAttributes, checksum: Checksum | None = None) -> dict[str, Any]:
         """Return what `headers` does as a resource of the JSON API, with the store's own hold besides."""
-        return {**self.held(description(self._own(options), checksum)), "name": key}
+        return {**self.held(description(self._own(attributes), checksum)), "name": key}
 
     def held(self, resource: dict[str, Any]) -> dict[str, Any]:
         """Return a resource with the store's own hold on the object."""
@@ -137,37 +137,29 @@ class Writes:
             return resource
         return {**resource, "temporaryHold" if self._settings.hold == "temporary" else "eventBasedHold": True}
 
-    def _own(self, options: PutOptions) -> PutOptions:
-        """Return options with the store's own storage class, where they name none."""
-        if options.storage_class is None and self._settings.storage_class is not None:
-            return replace(options, storage_class=self._settings.storage_class)
-        return options
+    def _own(self, attributes: ObjectAttributes) -> ObjectAttributes:
+        """Return attributes with the store's own storage class, where they name none."""
+        if attributes.storage_class is None and self._settings.storage_class is not None:
+            return replace(attributes, storage_class=self._settings.storage_class)
+        return attributes
 
-    def written(self, key: str, size: int, made: Made, options: PutOptions, checksum: Checksum | None) -> ObjectInfo:
+    def written(
+        self, key: str, size: int, made: Made, attributes: ObjectAttributes, checksum: Checksum | None
+    ) -> ObjectInfo:
         """Return the description of an object that was just written.
 
         Args:
-            key, size: of the object.
+            key, size, attributes: of the object.
             made: what the service said of it.
-            options: of the put.
             checksum: the user's, with its value.
         """
         generation = made.get("generation")
         if not generation:
             raise BackendError("the answer to a write has no generation: is the endpoint Cloud Storage?")
-        storage_class = made.get("storageClass") or self._own(options).storage_class
-        return ObjectInfo(
-            key,
-            size,
-            str(generation),
-            parse_time(made.get("updated")),
-            options.content_type,
-            options.metadata,
-            str(generation),
-            None if storage_class == "STANDARD" else storage_class,
-            options.cache_control,
-            options.content_disposition,
-            options.content_encoding,
-            options.content_language,
-            FrozenDict({checksum.algorithm: checksum.value}) if checksum is not None and checksum.value else EMPTY,
-        )
+        storage_class = made.get("storageClass") or attributes.storage_class or self._settings.storage_class
+        if storage_class == "STANDARD":
+            storage_class = None
+        if storage_class != attributes.storage_class:
+            attributes = replace(attributes, storage_class=storage_class)
+        checksums = {checksum.algorithm: checksum.value} if checksum is not None and checksum.value else EMPTY
+        return attributes.info(key, size, str(generation), parse_time(made.get("updated")), str(generation), checksums)

@@ -208,7 +208,7 @@ class LocalCore(PresignByHMAC, Driver):
             bucket,
             key,
             temporary,
-            Attributes.of(key, options, checksums),
+            Attributes.of(key, options.attributes, checksums),
             checkpoint,
             if_match=options.if_match,
             if_none_match=options.if_none_match,

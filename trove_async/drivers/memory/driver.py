@@ -193,7 +193,7 @@ class MemoryDriver(
         data = await _bytes_of(body)
         self._open_store()  # raises if the driver was closed while the body was read
         checksums: Mapping[str, str] = EMPTY if body.checksum is None else body.checksums
-        return target.write(key, data, options, checksums, if_match=if_match, if_none_match=if_none_match)
+        return target.write(key, data, options.attributes, checksums, if_match=if_match, if_none_match=if_none_match)
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object; the reader keeps its bytes even if the object is replaced or deleted."""
@@ -379,9 +379,9 @@ def _reader(entry: Entry, wanted: ByteRange | None) -> ObjectReader:
 
 
 def _copy(source: Entry, target: Bucket, key: str, options: CopyOptions) -> ObjectInfo:
-    described, checksums = source.as_put(), source.info.checksums
+    attributes, checksums = source.attributes, source.info.checksums
     if options.replace is not None:
-        described, checksums = options.replace, EMPTY
+        attributes, checksums = options.replace, EMPTY
     return target.write(
-        key, source.data, described, checksums, if_match=options.if_match, if_none_match=options.if_none_match
+        key, source.data, attributes, checksums, if_match=options.if_match, if_none_match=options.if_none_match
     )

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from trove_async.driver.options import PutOptions
-from trove_async.keys import DEFAULT_CONTENT_TYPE
+from trove_async.driver.options import ObjectAttributes
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo, VersionInfo
 
-__all__ = ["NULL_VERSION", "DeleteMarker", "Entry", "Stamp", "Version", "describe"]
+__all__ = ["NULL_VERSION", "DeleteMarker", "Entry", "Stamp", "Version"]
 
 NULL_VERSION: Final = "null"
 """The version id of what is stored while a bucket keeps no versions; its ``ObjectInfo.version_id`` is None."""
@@ -39,7 +38,7 @@ class Entry:
 
     def __init__(self, info: ObjectInfo, data: bytes, tags: Mapping[str, str]) -> None:
         self.data = data
-        self.tags = _frozen(tags)
+        self.tags = tags if type(tags) is FrozenDict else FrozenDict(tags)
         self._describe(info)
 
     def _describe(self, info: ObjectInfo) -> None:
@@ -48,21 +47,12 @@ class Entry:
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Replace the tags."""
-        self.tags = _frozen(tags)
+        self.tags = tags if type(tags) is FrozenDict else FrozenDict(tags)
 
-    def as_put(self) -> PutOptions:
-        """Return the options of a put that would describe such an object."""
-        info = self.info
-        return PutOptions(
-            content_type=info.content_type or DEFAULT_CONTENT_TYPE,
-            metadata=info.metadata,
-            tags=self.tags,
-            storage_class=info.storage_class,
-            cache_control=info.cache_control,
-            content_disposition=info.content_disposition,
-            content_encoding=info.content_encoding,
-            content_language=info.content_language,
-        )
+    @property
+    def attributes(self) -> ObjectAttributes:
+        """What describes the object."""
+        return ObjectAttributes.of(self.info, self.tags)
 
     def move_to(self, storage_class: str) -> None:
         """Change the storage class and nothing else."""
@@ -99,29 +89,3 @@ class DeleteMarker:
 
 
 Version = Entry | DeleteMarker
-
-
-def describe(
-    key: str, size: int, stamp: Stamp, options: PutOptions, checksums: Mapping[str, str], version_id: str | None
-) -> ObjectInfo:
-    """Return the description of an object that is written with these options."""
-    return ObjectInfo(
-        key,
-        size,
-        stamp.etag,
-        stamp.time,
-        options.content_type,
-        _frozen(options.metadata),
-        version_id,
-        options.storage_class,
-        options.cache_control,
-        options.content_disposition,
-        options.content_encoding,
-        options.content_language,
-        _frozen(checksums),
-    )
-
-
-def _frozen(mapping: Mapping[str, str]) -> FrozenDict:
-    """Return a mapping that no caller can change."""
-    return mapping if type(mapping) is FrozenDict else FrozenDict(mapping)

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from trove_async.driver.conditions import check_write
-from trove_async.driver.options import ListOptions, PutOptions
-from trove_async.drivers.memory.entry import Entry, Stamp, describe
+from trove_async.driver.options import ListOptions, ObjectAttributes, PutOptions
+from trove_async.drivers.memory.entry import Entry, Stamp
 from trove_async.drivers.memory.listing import list_page
 from trove_async.drivers.memory.multipart import Part, Upload
 from trove_async.drivers.memory.versions import VersionedEntries
@@ -139,7 +139,7 @@ class Bucket:
         self,
         key: str,
         data: bytes,
-        options: PutOptions,
+        attributes: ObjectAttributes,
         checksums: Mapping[str, str],
         *,
         if_match: str | None = None,
@@ -147,13 +147,13 @@ class Bucket:
     ) -> ObjectInfo:
         """Decide the conditions and make an object the latest version of its key."""
         with self._lock:
-            return self._write(key, data, options, checksums, if_match, if_none_match)
+            return self._write(key, data, attributes, checksums, if_match, if_none_match)
 
     def _write(
         self,
         key: str,
         data: bytes,
-        options: PutOptions,
+        attributes: ObjectAttributes,
         checksums: Mapping[str, str],
         if_match: str | None,
         if_none_match: str | None,
@@ -162,9 +162,10 @@ class Bucket:
         if if_match is not None or if_none_match is not None:
             self.check_write(key, if_match, if_none_match)
         stamp = self._store.stamp()
-        info = describe(key, len(data), stamp, options, checksums, self.entries.version_id_of(stamp))
+        version_id = self.entries.version_id_of(stamp)
+        info = attributes.info(key, len(data), stamp.etag, stamp.time, version_id, checksums)
         before = self.entries.current.get(key)
-        self.entries.write(Entry(info, data, options.tags))
+        self.entries.write(Entry(info, data, attributes.tags))
         if self.subscriptions:
             self._publish(key, before, stamp.time)
         return info
@@ -262,7 +263,7 @@ class Bucket:
         """Make the object of an upload, which is over with it."""
         with self._lock:
             self.upload(upload.key, upload.id)  # it may have been completed or aborted meanwhile
-            info = self._write(upload.key, data, upload.options, checksums, if_match, if_none_match)
+            info = self._write(upload.key, data, upload.options.attributes, checksums, if_match, if_none_match)
             del self.uploads[upload.id]
             return info
 

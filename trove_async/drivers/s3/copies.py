@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from trove_async.checksums import Checksum
-from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, PutOptions
+from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, ObjectAttributes
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.control import Control
 from trove_async.drivers.s3.headers import version_of
@@ -23,7 +23,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
     PreconditionFailedError,
 )
-from trove_async.types import FrozenDict, ObjectInfo, PartInfo
+from trove_async.types import ObjectInfo, PartInfo
 from trove_async.wire.fields import etag_of
 from trove_async.wire.parts import in_parallel
 from trove_async.wire.sigv4 import encode_path, encode_query
@@ -74,7 +74,8 @@ class Copies:
         # An upload begins with the description. And S3 refuses to copy an object onto itself unless something is to
         # change; the description may be "changed".
         if described is None and (in_parts or (src_bucket, src_key) == (dst_bucket, dst_key)):
-            described = _described(source, await self._tags(src_bucket, src_key, options.source_version_id))
+            tags = await self._tags(src_bucket, src_key, options.source_version_id)
+            described = ObjectAttributes.of(source, tags)
         try:
             if in_parts:
                 assert described is not None
@@ -114,7 +115,7 @@ class Copies:
         named: Headers,
         bucket: str,
         key: str,
-        described: PutOptions | None,
+        described: ObjectAttributes | None,
         conditions: CompleteOptions,
     ) -> ObjectInfo:
         headers = named + self._objects.encryption
@@ -146,7 +147,7 @@ class Copies:
         return made.version_id
 
     def _copied(
-        self, source: ObjectInfo, key: str, described: PutOptions | None, etag: str, version_id: str | None
+        self, source: ObjectInfo, key: str, described: ObjectAttributes | None, etag: str, version_id: str | None
     ) -> ObjectInfo:
         if described is None:
             return replace(source, key=key, etag=etag, version_id=version_id, last_modified=None)
@@ -159,7 +160,7 @@ class Copies:
         named: Headers,
         bucket: str,
         key: str,
-        described: PutOptions,
+        described: ObjectAttributes,
         conditions: CompleteOptions,
     ) -> ObjectInfo:
         async with self._uploads.open(bucket, key, described, _checksum_of(source)) as upload:
@@ -184,17 +185,3 @@ class Copies:
 
 def _checksum_of(source: ObjectInfo) -> Checksum | None:
     return next((Checksum(*item) for item in source.checksums.items()), None)
-
-
-def _described(source: ObjectInfo, tags: dict[str, str]) -> PutOptions:
-    """Return the options of a put that describes an object as it is."""
-    return PutOptions(
-        content_type=source.content_type or "application/octet-stream",
-        metadata=source.metadata,
-        tags=FrozenDict(tags),
-        storage_class=source.storage_class,
-        cache_control=source.cache_control,
-        content_disposition=source.content_disposition,
-        content_encoding=source.content_encoding,
-        content_language=source.content_language,
-    )

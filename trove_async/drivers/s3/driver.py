@@ -279,11 +279,11 @@ class S3Driver(Driver):
     async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
         """Begin an upload."""
         self._check_open()
-        if options.tags and not self._profile.tagging_header:
+        if options.attributes.tags and not self._profile.tagging_header:
             raise UnsupportedError(
                 f"services of profile {self._profile.name!r} drop the tags of an upload: set them when it is complete"
             )
-        return await self._uploads.initiate(bucket, key, options, options.checksum)
+        return await self._uploads.initiate(bucket, key, options.attributes, options.checksum)
 
     async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
         """Store a part, which is held in memory until it is stored."""

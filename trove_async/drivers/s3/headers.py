@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from trove_async.checksums import Checksum
-from trove_async.driver import PutOptions
+from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.errors import InvalidMetadataError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 from trove_async.wire.fields import etag_of, parse_http_date, required
@@ -32,33 +32,25 @@ _PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _WORD = re.compile(r"=\?[^?]*\?[bBqQ]\?[^?]*\?=")
 _MAX_METADATA: Final = 2048
 
-_CONTENT_HEADERS: Final = (
-    ("cache-control", "cache_control"),
-    ("content-disposition", "content_disposition"),
-    ("content-encoding", "content_encoding"),
-    ("content-language", "content_language"),
-)
 
-
-def description_headers(options: PutOptions, checksum: Checksum | None = None) -> list[tuple[str, str]]:
+def description_headers(attributes: ObjectAttributes, checksum: Checksum | None = None) -> list[tuple[str, str]]:
     """Return the headers that describe an object that is written; tags are among them.
 
     Args:
-        options: of the put.
+        attributes: of the object.
         checksum: the user's, with its value; None for none.
 
     Raises:
         InvalidMetadataError: the metadata is more than the 2 KB that S3 takes
             (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
     """
-    headers = [("content-type", options.content_type)]
-    headers += [(name, value) for name, field in _CONTENT_HEADERS if (value := getattr(options, field)) is not None]
-    if options.metadata or checksum is not None:
-        headers += _metadata_headers(options.metadata, checksum)
-    if options.tags:
-        headers.append(("x-amz-tagging", tagging(options.tags)))
-    if options.storage_class is not None:
-        headers.append(("x-amz-storage-class", options.storage_class))
+    headers = attributes.content_headers()
+    if attributes.metadata or checksum is not None:
+        headers += _metadata_headers(attributes.metadata, checksum)
+    if attributes.tags:
+        headers.append(("x-amz-tagging", tagging(attributes.tags)))
+    if attributes.storage_class is not None:
+        headers.append(("x-amz-storage-class", attributes.storage_class))
     return headers
 
 
@@ -123,6 +115,10 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         checksums = FrozenDict({algorithm: value}) if colon else EMPTY
         metadata = FrozenDict(found) if found else EMPTY
     storage_class = headers.get("x-amz-storage-class")
+    content: dict[str, str] = {}
+    for name, field in CONTENT_HEADERS:
+        if name in headers:
+            content[field] = headers[name]
     return ObjectInfo(
         key,
         size,
@@ -132,9 +128,6 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         metadata,
         version_of(headers),
         None if storage_class == "STANDARD" else storage_class,
-        headers.get("cache-control"),
-        headers.get("content-disposition"),
-        headers.get("content-encoding"),
-        headers.get("content-language"),
-        checksums,
+        checksums=checksums,
+        **content,
     )

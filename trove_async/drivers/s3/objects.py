@@ -14,6 +14,7 @@ from trove_async.driver import (
     GetOptions,
     HeadOptions,
     ListOptions,
+    ObjectAttributes,
     PutOptions,
     check_read,
 )
@@ -44,7 +45,7 @@ from trove_async.errors import (
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
-from trove_async.types import EMPTY, DeleteResult, FrozenDict, ObjectInfo
+from trove_async.types import EMPTY, DeleteResult, ObjectInfo
 from trove_async.wire.fields import condition_headers, content_range, etag_of, write_conditions
 from trove_async.wire.sigv4 import encode_query
 from trove_async.wire.stream import ResponseStream, skip
@@ -179,7 +180,7 @@ class Objects:
         checksum = None
         if body.checksum is not None:
             checksum = Checksum(body.checksum.algorithm, body.digest)
-        headers = self.description(options, checksum) + self.encryption
+        headers = self.description(options.attributes, checksum) + self.encryption
         if options.if_match is not None or options.if_none_match is not None:
             headers += self.write_conditions(options.if_match, options.if_none_match)
             await self._require_conditions(bucket)
@@ -195,7 +196,7 @@ class Objects:
             await response.aclose()
         size = sum(map(len, chunks))
         return self.written(
-            key, size, response.headers, etag_of(object_headers(response.headers, "etag")), options, checksum
+            key, size, response.headers, etag_of(object_headers(response.headers, "etag")), options.attributes, checksum
         )
 
     def written(
@@ -204,39 +205,32 @@ class Objects:
         size: int,
         headers: Mapping[str, str],
         etag: str,
-        options: PutOptions,
+        attributes: ObjectAttributes,
         checksum: Checksum | None,
     ) -> ObjectInfo:
         """Return the description of an object that was just written."""
-        return ObjectInfo(
-            key,
-            size,
-            etag,
-            None,
-            options.content_type,
-            options.metadata,
-            version_of(headers),
-            options.storage_class or self._settings.storage_class,
-            options.cache_control,
-            options.content_disposition,
-            options.content_encoding,
-            options.content_language,
-            FrozenDict({checksum.algorithm: checksum.value}) if checksum is not None and checksum.value else EMPTY,
-        )
+        checksums = {checksum.algorithm: checksum.value} if checksum is not None and checksum.value else EMPTY
+        if self._settings.storage_class is not None:
+            attributes = self._stored(attributes)
+        return attributes.info(key, size, etag, None, version_of(headers), checksums)
 
-    def description(self, options: PutOptions, checksum: Checksum | None = None) -> Headers:
+    def description(self, attributes: ObjectAttributes, checksum: Checksum | None = None) -> Headers:
         """Return the headers that describe an object, which goes into the store's own class where none is named.
 
         Raises:
             InvalidMetadataError: the service cannot hold the metadata.
         """
-        if options.storage_class is None and self._settings.storage_class is not None:
-            options = replace(options, storage_class=self._settings.storage_class)
-        if not self._profile.metadata_underscores and any("_" in name for name in options.metadata):
+        if not self._profile.metadata_underscores and any("_" in name for name in attributes.metadata):
             raise InvalidMetadataError(
                 f"services of profile {self._profile.name!r} make hyphens of underscores in names of metadata"
             )
-        return description_headers(options, checksum)
+        if self._settings.storage_class is not None:
+            attributes = self._stored(attributes)
+        return description_headers(attributes, checksum)
+
+    def _stored(self, attributes: ObjectAttributes) -> ObjectAttributes:
+        """Return the attributes with the store's own storage class, where they name none."""
+        return replace(attributes, storage_class=attributes.storage_class or self._settings.storage_class)
 
     async def _require_conditions(self, bucket: str) -> None:
         """Refuse a condition that the bucket would ignore, which is asked each time: it may have changed."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from trove_async.body import Body, Chunk
 from trove_async.cancellation import finish, to_the_end
 from trove_async.checksums import Checksum
-from trove_async.driver import CompleteOptions, HeadOptions, PutOptions
+from trove_async.driver import CompleteOptions, HeadOptions, ObjectAttributes, PutOptions
 from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.headers import object_headers
 from trove_async.drivers.s3.integrity import checksum_headers, document_headers, part_checksum
@@ -151,11 +151,11 @@ class Uploads:
         known = body.checksum
         if known is not None and body.buffer is not None:
             known = Checksum(known.algorithm, body.digest)
-        async with self.open(bucket, key, options, known) as upload:
+        async with self.open(bucket, key, options.attributes, known) as upload:
             parts = await in_parallel(self._jobs(upload, body.size, source, first), self._settings.part_concurrency)
             headers, etag = await self.finish(upload, parts, conditions)
         checksum = Checksum(body.checksum.algorithm, body.digest) if body.checksum is not None else None
-        return self._objects.written(key, body.taken, headers, etag, options, checksum)
+        return self._objects.written(key, body.taken, headers, etag, options.attributes, checksum)
 
     async def _jobs(
         self, upload: OpenUpload, size: int | None, source: PartSource, first: list[Chunk]
@@ -172,10 +172,10 @@ class Uploads:
 
     @asynccontextmanager
     async def open(
-        self, bucket: str, key: str, options: PutOptions, checksum: Checksum | None
+        self, bucket: str, key: str, attributes: ObjectAttributes, checksum: Checksum | None
     ) -> AsyncGenerator[OpenUpload, None]:
         """Begin an upload, and give it up unless it was completed when the block ends."""
-        upload = OpenUpload(bucket, key, await self.initiate(bucket, key, options, checksum), options.tags)
+        upload = OpenUpload(bucket, key, await self.initiate(bucket, key, attributes, checksum), attributes.tags)
         try:
             yield upload
         finally:
@@ -188,9 +188,11 @@ class Uploads:
 
     # One by one
 
-    async def initiate(self, bucket: str, key: str, options: PutOptions, checksum: Checksum | None = None) -> str:
+    async def initiate(
+        self, bucket: str, key: str, attributes: ObjectAttributes, checksum: Checksum | None = None
+    ) -> str:
         """Begin an upload and return its id; if the call is cancelled, none is left open."""
-        beginning = asyncio.ensure_future(self._initiate(bucket, key, options, checksum))
+        beginning = asyncio.ensure_future(self._initiate(bucket, key, attributes, checksum))
 
         async def undo() -> None:
             await asyncio.wait({beginning})
@@ -204,8 +206,8 @@ class Uploads:
             await self._give_up(bucket, key, undo(), "that was about to begin")
             raise
 
-    async def _initiate(self, bucket: str, key: str, options: PutOptions, checksum: Checksum | None) -> str:
-        headers = self._objects.description(options, checksum) + self._objects.encryption
+    async def _initiate(self, bucket: str, key: str, attributes: ObjectAttributes, checksum: Checksum | None) -> str:
+        headers = self._objects.description(attributes, checksum) + self._objects.encryption
         _, content = await self._client.document("POST", bucket, key, query="uploads=", headers=headers)
         upload_id = text(parse(content), "UploadId")
         if not upload_id:

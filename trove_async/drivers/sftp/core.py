@@ -372,4 +372,4 @@ class SFTPCore(PresignByHMAC, Driver):
 
 
 def _attributes(key: str, body: Body, options: PutOptions) -> Attributes:
-    return Attributes.of(key, options, body.checksums if body.checksum is not None else EMPTY)
+    return Attributes.of(key, options.attributes, body.checksums if body.checksum is not None else EMPTY)

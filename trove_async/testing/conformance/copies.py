@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from trove_async.driver import ServerCopyDriver
+from trove_async.driver import ObjectAttributes, ServerCopyDriver
 from trove_async.errors import (
     BucketNotFoundError,
     InvalidArgumentError,
@@ -24,16 +24,8 @@ from trove_async.types import ObjectInfo, ObjectRef
 __all__ = ["CopyChecks"]
 
 
-def _described(info: ObjectInfo) -> tuple[object, ...]:
-    return (
-        info.size,
-        info.content_type,
-        dict(info.metadata),
-        info.cache_control,
-        info.content_disposition,
-        info.content_encoding,
-        info.content_language,
-    )
+def _described(info: ObjectInfo) -> tuple[int, ObjectAttributes]:
+    return info.size, ObjectAttributes.of(info)
 
 
 async def _put_described(ctx: Context, key: str, data: bytes) -> ObjectInfo:
@@ -182,7 +174,7 @@ class CopyChecks:
         await _put_described(ctx, "source", b"data")
         await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "a.html", replace=True, metadata={"only": "this"})
         head = await ctx.store.head(ctx.bucket, "a.html")
-        assert _described(head) == (4, "text/html", {"only": "this"}, None, None, None, None)
+        assert _described(head) == (4, ObjectAttributes(content_type="text/html", metadata={"only": "this"}))
         with pytest.raises(InvalidArgumentError):
             await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "b", metadata={"only": "this"})
         assert not await ctx.store.exists(ctx.bucket, "b")
