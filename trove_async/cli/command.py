@@ -13,7 +13,7 @@ import typer
 from trove_async.cli.completion import complete_name
 from trove_async.cli.names import STORE_VARIABLE
 from trove_async.cli.running import execute
-from trove_async.cli.session import Session, Settings
+from trove_async.cli.session import GlobalOptions, Session
 
 __all__ = ["AnyNames", "Jobs", "Literally", "Name", "Names", "VersionID", "command", "global_options"]
 
@@ -72,9 +72,9 @@ def command(
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
         def run(ctx: typer.Context, **arguments: Any) -> None:
-            settings = _settings(ctx, {option.name: arguments.pop(option.name) for option in _COMMON})
+            options = _global_options(ctx, {option.name: arguments.pop(option.name) for option in _COMMON})
             work = partial(_call, function, arguments)
-            raise typer.Exit(execute(work, settings))
+            raise typer.Exit(execute(work, options))
 
         _sign(run, [*(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own), *_COMMON])
         app.command(name, help=inspect.getdoc(function))(run)
@@ -114,8 +114,8 @@ def _sign(function: Callable[..., None], parameters: list[inspect.Parameter]) ->
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in (context, *parameters)}
 
 
-def _settings(ctx: typer.Context, given: Mapping[str, Any]) -> Settings:
+def _global_options(ctx: typer.Context, given: Mapping[str, Any]) -> GlobalOptions:
     before: Mapping[str, Any] = ctx.find_root().obj or {}
     chosen = {name: value or before.get(name) or value for name, value in given.items()}
     chosen["store"] = chosen["store"] or os.environ.get(STORE_VARIABLE) or None
-    return Settings(**chosen)
+    return GlobalOptions(**chosen)

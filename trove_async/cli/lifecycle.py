@@ -95,7 +95,7 @@ async def apply(session: Session, target: Target = None) -> None:
     if target is None:
         store, bucket = await session.open(session.store_dsn(None)), ""
     else:
-        store, bucket, key = await session.place(target)
+        store, bucket, key = await session.resolve(target)
         if key:
             raise UsageError(f"{target!r} does not name a bucket")
     buckets = [bucket] if bucket else [found.name for found in await store.list_buckets()]

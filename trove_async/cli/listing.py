@@ -11,7 +11,7 @@ import typer
 from trove_async.cli.command import AnyNames, Literally, command
 from trove_async.cli.output import Output, object_fields
 from trove_async.cli.patterns import expand, is_pattern
-from trove_async.cli.session import Place, Session
+from trove_async.cli.session import Session, StorePath
 from trove_async.errors import ObjectNotFoundError, TroveError
 from trove_async.listing import Item
 from trove_async.types import BucketInfo, ObjectInfo
@@ -43,7 +43,7 @@ async def ls(
         await _list_buckets(session, session.store_dsn(None), printer)
     for name in names or ():
         try:
-            place = await session.place(name)
+            place = await session.resolve(name)
             if not place.bucket:
                 printer.buckets(await place.store.list_buckets())
             elif not literal and is_pattern(place.key):
@@ -59,7 +59,7 @@ async def _list_buckets(session: Session, dsn: str, printer: _Printer) -> None:
     printer.buckets(await store.list_buckets())
 
 
-async def _list_pattern(place: Place, recursive: bool, printer: _Printer) -> None:
+async def _list_pattern(place: StorePath, recursive: bool, printer: _Printer) -> None:
     found = False
     async for item in expand(place.store, place.bucket, place.key, prefixes=True):
         found = True
@@ -72,7 +72,7 @@ async def _list_pattern(place: Place, recursive: bool, printer: _Printer) -> Non
         raise ObjectNotFoundError("nothing matches", operation="ls", bucket=place.bucket, key=place.key)
 
 
-async def _list_place(place: Place, recursive: bool, printer: _Printer) -> None:
+async def _list_place(place: StorePath, recursive: bool, printer: _Printer) -> None:
     """Print the object of that name, and what is below it as a folder."""
     store, bucket, key = place
     folder = key if not key or key.endswith("/") else key + "/"
@@ -89,7 +89,7 @@ async def _list_place(place: Place, recursive: bool, printer: _Printer) -> None:
         raise ObjectNotFoundError("no object, and nothing below it", operation="ls", bucket=bucket, key=key)
 
 
-async def _below(place: Place, folder: str, recursive: bool) -> AsyncIterator[Item]:
+async def _below(place: StorePath, folder: str, recursive: bool) -> AsyncIterator[Item]:
     if recursive:
         async for info in place.store.list(place.bucket, folder):
             yield info

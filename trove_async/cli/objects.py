@@ -83,7 +83,7 @@ async def put(
     """
     if if_match is not None and no_clobber:
         raise UsageError("--if-match replaces an object, and --no-clobber never does; give one of them")
-    store, bucket, key = await session.place(name)
+    store, bucket, key = await session.resolve(name)
     if not key or key.endswith("/"):
         key += _base_name(file, name)
     async with bytes_bar(session.output, os.path.basename(key)) as on_progress:

@@ -12,7 +12,7 @@ from trove_async.cli.command import Literally, Names, command
 from trove_async.cli.errors import UsageError
 from trove_async.cli.patterns import expand, is_pattern
 from trove_async.cli.progress import count_bar
-from trove_async.cli.session import Place, Session
+from trove_async.cli.session import Session, StorePath
 from trove_async.cli.streams import ask, is_terminal
 from trove_async.errors import ObjectNotFoundError, TroveError
 from trove_async.types import ObjectInfo
@@ -89,7 +89,7 @@ class _Selection:
     """What one name stands for; ``many`` if that may be any number of objects."""
 
     name: str
-    place: Place
+    place: StorePath
     recursive: bool
     pattern: bool
 
@@ -132,7 +132,7 @@ class _Selection:
 
 
 async def _selection(session: Session, name: str, recursive: bool, literal: bool) -> _Selection:
-    place = await session.place(name)
+    place = await session.resolve(name)
     if not place.bucket or not (place.key or recursive):
         raise UsageError(f"{name!r} names no object; rm -r removes all that is in a bucket, rb the bucket")
     return _Selection(name, place, recursive, not literal and is_pattern(place.key))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from trove_async.cli.errors import ExitCode, code_of, line_of
-from trove_async.cli.session import Session, Settings
+from trove_async.cli.session import GlobalOptions, Session
 
 __all__ = ["Work", "execute"]
 
@@ -27,13 +27,13 @@ _CODES: Final = {
 }
 
 
-def execute(work: Work, settings: Settings) -> int:
+def execute(work: Work, options: GlobalOptions) -> int:
     """Run a command to its end and return its exit code.
 
     SIGINT, SIGTERM and SIGHUP cancel it: what is half done is cleaned up, which the library bounds in time, and
     the code is 130, 143 or 129. One that the process was started to ignore stays ignored, as `nohup` wants it.
     """
-    session = Session(settings)
+    session = Session(options)
     try:
         with _in_one_line(session):
             code = asyncio.run(_supervised(work, session))
@@ -42,7 +42,7 @@ def execute(work: Work, settings: Settings) -> int:
         return _give_up_output()
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is becomes a line and a code
         failure = _single(error)
-        if settings.debug:
+        if options.debug:
             traceback.print_exception(failure)
         session.output.error(line_of(failure))
         try:
@@ -119,7 +119,7 @@ class _Lines(logging.Handler):
 @contextmanager
 def _in_one_line(session: Session) -> Iterator[None]:
     """Have the library's warnings and log lines told as the command's own; with --debug they are left as they are."""
-    if session.settings.debug:
+    if session.options.debug:
         yield
         return
     handler = _Lines(session)

@@ -13,7 +13,7 @@ from trove_async.cli.destination import Destination, MarkerError, UnsafeNameErro
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import FilePath
 from trove_async.cli.patterns import expand, fixed_part, is_pattern
-from trove_async.cli.session import Place, Session
+from trove_async.cli.session import Session, StorePath
 from trove_async.errors import ObjectNotFoundError
 from trove_async.transfers import End, Found, Job, LocalFile, StoredObject, describe, files_below, objects_below
 from trove_async.types import ObjectInfo
@@ -89,7 +89,7 @@ class _Directory(Source):
 class _Below(Source):
     """All that is below a key as a folder, or a whole bucket; else the object of that key."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: StorePath) -> None:
         self._place = place
         self._prefix = place.key if not place.key or place.key.endswith("/") else f"{place.key}/"
         self.base_name = os.path.basename(self._prefix.removesuffix("/")) or place.bucket
@@ -110,7 +110,7 @@ class _Below(Source):
 
 
 class _Pattern(Source):
-    def __init__(self, place: Place, recursive: bool) -> None:
+    def __init__(self, place: StorePath, recursive: bool) -> None:
         self._place = place
         self._recursive = recursive
 
@@ -158,14 +158,14 @@ async def source_of(session: Session, name: str, *, recursive: bool, literal: bo
     Raises:
         UsageError: it is a tree, and ``recursive`` is False; or it is nothing that could be copied.
     """
-    parsed = session.parse(name)
+    parsed = await session.parse(name)
     if isinstance(parsed, FilePath):
         if not await anyio.to_thread.run_sync(os.path.isdir, parsed.path):
             return _Single(LocalFile(parsed.path), os.path.basename(parsed.path))
         if not recursive:
             raise UsageError(f"{name!r} is a directory; add -r")
         return _Directory(parsed.path)
-    place = await session.enter(parsed)
+    place = await session.open_name(parsed)
     if not place.bucket:
         raise UsageError(f"{name!r} names no bucket")
     if not literal and is_pattern(place.key):

@@ -86,7 +86,7 @@ async def _sources(session: Session, names: Sequence[str], recursive: bool, lite
 
 
 async def _destination(session: Session, name: str, sources: Sequence[Source], recursive: bool) -> Destination:
-    parsed = session.parse(name)
+    parsed = await session.parse(name)
     if isinstance(parsed, FilePath):
         if any(source.is_local for source in sources):
             raise UsageError("both ends are files of this machine; trove copies from or to a store")

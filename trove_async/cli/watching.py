@@ -43,7 +43,7 @@ async def watch(
 
     NAME is a bucket, or goes on to what keys begin with. Ctrl-C ends it.
     """
-    store, bucket, prefix = await session.place(name)
+    store, bucket, prefix = await session.resolve(name)
     if not bucket:
         raise UsageError(f"{name!r} names no bucket")
     watching = store.watch(

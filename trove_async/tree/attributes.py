@@ -72,7 +72,7 @@ class Attributes:
 
     @classmethod
     def decode(cls, raw: bytes, status: Stat) -> Attributes:
-        """Parse attributes; return `NONE` if they belong to another generation of the file, as after an edit by hand."""
+        """Parse attributes; return `NONE` if they belong to another generation of the file."""
         if raw == STUB:
             return NONE
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from posixpath import normpath
 
 from trove_async.errors import InvalidDSNError
 
@@ -13,9 +14,11 @@ def possible_roots(path: str) -> Sequence[str]:
     """Return the directories on a path, the outermost first; one of them should be the root of a store."""
     ends = [i for i in range(1, len(path)) if path[i] == "/" and path[i - 1] != "/"]
     candidates = ["/", *(path[:end] for end in ends)]
-    if not path.endswith("/"):
+    if path and not path.endswith("/"):
         candidates.append(path)
-    return list(dict.fromkeys(candidates))
+    # A key may contain "." and "..": the path "ROOT/bucket/../key" names the directory ROOT twice.
+    distinct = {normpath(candidate): candidate for candidate in reversed(candidates)}
+    return [candidate for candidate in candidates if distinct[normpath(candidate)] == candidate]
 
 
 def split_path(path: str, roots: Sequence[str]) -> tuple[str, str | None, str]:

@@ -32,6 +32,7 @@ from trove_async.driver import (
     capabilities_of,
 )
 from trove_async.driver.polling import poll
+from trove_async.driver.probing import ProbeReport
 from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.control import Control
 from trove_async.drivers.s3.copies import Copies
@@ -428,3 +429,11 @@ class S3Driver(Driver):
         """Remove an object's tags."""
         self._check_open()
         await self._control.delete_tags(bucket, key)
+
+    # Probing
+
+    async def probe(self, bucket: str | None = None) -> ProbeReport:
+        """Find out what the service supports; see `trove_async.drivers.s3.probe.probe`."""
+        from trove_async.drivers.s3.probe import probe
+
+        return await probe(self, bucket)
