@@ -18,7 +18,7 @@ from trove_async.errors import ObjectNotFoundError
 from trove_async.transfers import End, Found, Job, LocalFile, StoredObject, describe, files_below, objects_below
 from trove_async.types import ObjectInfo
 
-__all__ = ["Source", "source_of"]
+__all__ = ["Source", "skipped_directory", "source_of"]
 
 
 class Source(ABC):
@@ -141,9 +141,14 @@ async def _members(session: Session, found: AsyncIterator[Found], target: Destin
         try:
             yield Job(member.end, target.member(tree, member.name), member.size)
         except MarkerError:
-            session.output.note(f"{member.end}: skipped, since it stands for a folder")
+            session.output.note(skipped_directory(member.end))
         except UnsafeNameError as error:
             session.fail(error, about=str(member.end))
+
+
+def skipped_directory(end: End) -> str:
+    """Return the note about an object that only marks a directory."""
+    return f"{end}: skipped, since it stands for a folder"
 
 
 def _remove_empty_directories(root: str) -> None:

@@ -14,9 +14,9 @@ from trove_async.cli.errors import UsageError
 from trove_async.cli.names import FilePath
 from trove_async.cli.progress import tally_bar
 from trove_async.cli.session import Session
-from trove_async.cli.sources import Source, source_of
+from trove_async.cli.sources import Source, skipped_directory, source_of
 from trove_async.errors import TroveError
-from trove_async.transfers import Job, Outcome, Result, Tally, Transfer, is_unchanged
+from trove_async.transfers import Job, Outcome, Result, Tally, Transfer
 
 __all__ = ["cp", "mv", "register"]
 
@@ -110,7 +110,9 @@ async def _destination(session: Session, name: str, sources: Sequence[Source], r
 
 def _transfer(sources: Sequence[Source], checksum: bool, jobs: int, *, move: bool) -> Transfer:
     trees = any(source.is_tree for source in sources)
-    return Transfer(workers=jobs, skip_unchanged=trees, by_checksum=checksum, record=trees, move=move)
+    return Transfer(
+        workers=jobs, skip_unchanged=trees, skip_directories=trees, by_checksum=checksum, record=trees, move=move
+    )
 
 
 async def _run(
@@ -136,6 +138,9 @@ async def _jobs(session: Session, sources: Sequence[Source], target: Destination
 
 
 def _report(session: Session, result: Result) -> None:
+    if result.outcome is Outcome.DIRECTORY:
+        session.output.note(skipped_directory(result.job.source))
+        return
     if result.error is not None:
         session.fail(result.error, about=str(result.job.source))
     session.output.record(_values(result.job, result.outcome))
@@ -153,10 +158,12 @@ def _values(job: Job, outcome: str) -> dict[str, object]:
 
 async def _show(session: Session, jobs: AsyncIterator[Job], transfer: Transfer) -> None:
     async for job in jobs:
-        skipped = transfer.skip_unchanged and await is_unchanged(
-            job.source, job.target, by_checksum=transfer.by_checksum
-        )
-        outcome = Outcome.UNCHANGED if skipped else "would move" if transfer.move else "would copy"
+        outcome: str = await transfer.preview(job)
+        if outcome == Outcome.DIRECTORY:
+            session.output.note(skipped_directory(job.source))
+            continue
+        if outcome == Outcome.COPIED:
+            outcome = "would move" if transfer.move else "would copy"
         session.output.record(_values(job, outcome), f"{outcome}: {job.source} -> {job.target}")
 
 
