@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import uuid
@@ -36,6 +37,7 @@ __all__ = [
     "without_links",
 ]
 
+PATIENCE = 30.0
 ServerName = Literal["sshd", "asyncssh"]
 
 
@@ -106,7 +108,9 @@ async def opened(
         yield store
         if clean:
             assert remote(store).held_handles == 0
-            assert remote(store).connection.open_handles == 0
+            async with asyncio.timeout(PATIENCE):
+                while remote(store).connection.open_handles:  # the lease is renewed in the background
+                    await asyncio.sleep(0.01)
     if clean:
         assert residue_of(root) == []
         assert os.listdir(f"{root}/.trove/tmp") == []
