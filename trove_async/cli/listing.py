@@ -18,7 +18,7 @@ from trove_async.types import BucketInfo, ObjectInfo
 
 __all__ = ["ls", "register"]
 
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="All that is below, level by level.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything below, level by level.")]
 Long = Annotated[bool, typer.Option("--long", "-l", help="Time and size before each name.")]
 
 
@@ -73,12 +73,12 @@ async def _list_pattern(place: StorePath, recursive: bool, printer: _Printer) ->
 
 
 async def _list_place(place: StorePath, recursive: bool, printer: _Printer) -> None:
-    """Print the object of that name, and what is below it as a folder."""
+    """Print the object with this name, and everything below it as a folder."""
     store, bucket, key = place
     folder = key if not key or key.endswith("/") else key + "/"
-    found = not key  # an empty bucket is there
+    found = not key  # an empty bucket exists
     if key and not key.endswith("/"):
-        async for info in store.list(bucket, key, max_keys=1):  # it sorts before all that it is a prefix of
+        async for info in store.list(bucket, key, max_keys=1):  # a key sorts before all keys that it is a prefix of
             if info.key == key:
                 printer.item(bucket, info)
                 found = True

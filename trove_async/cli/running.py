@@ -1,4 +1,4 @@
-"""Running a command: one event loop, signals that end it in good order, errors that become one line and a code."""
+"""Running a command: the event loop, clean ends by signals, and errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def execute(work: Work, options: GlobalOptions) -> int:
         session.output.flush()
     except BrokenPipeError:
         return _give_up_output()
-    except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is becomes a line and a code
+    except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes a line and an exit code
         failure = _single(error)
         if options.debug:
             traceback.print_exception(failure)
@@ -60,7 +60,7 @@ async def _supervised(work: Work, session: Session) -> ExitCode:
     received: list[signal.Signals] = []
 
     def interrupt(number: signal.Signals) -> None:
-        # Once: a second signal does not cut the clean-up short, which takes 10 seconds at most.
+        # Once: a second signal does not interrupt the clean-up, which takes 10 seconds at most.
         if not received:
             received.append(number)
             task.cancel()
@@ -90,7 +90,7 @@ def _single(error: Exception) -> Exception:
 
 
 def _give_up_output() -> int:
-    """End quietly, as programs do whose reader has gone; Python would complain when it flushes at exit."""
+    """End quietly after the reader of the output has gone; Python would report that when it flushes at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     return ExitCode.BROKEN_PIPE
@@ -105,7 +105,7 @@ class _OneLine(logging.Formatter):
 
 
 class _Lines(logging.Handler):
-    """Prints what the library logs like the command's own errors."""
+    """Prints the log lines of the library like the command's own errors."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(logging.WARNING)
@@ -118,7 +118,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def _in_one_line(session: Session) -> Iterator[None]:
-    """Have the library's warnings and log lines told as the command's own; with --debug they are left as they are."""
+    """Print the library's warnings and log lines like the command's own; with --debug leave them as they are."""
     if session.options.debug:
         yield
         return

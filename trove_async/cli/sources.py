@@ -1,4 +1,4 @@
-"""What is copied: the sources of ``cp`` and ``mv``, taken apart into single copies."""
+"""The sources of ``cp`` and ``mv``, divided into single copies."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Source", "skipped_directory", "source_of"]
 
 
 class Source(ABC):
-    """One of the names that are copied.
+    """One of the names to copy.
 
     Attributes:
-        is_tree: it stands for any number of things, which are skipped if they were copied before.
-        is_local: it is of this machine.
-        base_name: what it is called in a folder; empty where its members are.
+        is_tree: it may stand for several objects or files, which are skipped if they were copied before.
+        is_local: it is a local path.
+        base_name: its name in a folder; empty if the names of its members are used.
     """
 
     is_tree: bool = True
@@ -39,11 +39,11 @@ class Source(ABC):
         """Yield the copies to make.
 
         Raises:
-            NotFoundError, FileNotFoundError: there is nothing of that name.
+            NotFoundError, FileNotFoundError: nothing has this name.
         """
 
     async def tidy(self) -> None:
-        """Remove what a move leaves empty."""
+        """Remove directories that a move has left empty."""
 
 
 class _Single(Source):
@@ -87,7 +87,7 @@ class _Directory(Source):
 
 
 class _Below(Source):
-    """All that is below a key as a folder, or a whole bucket; else the object of that key."""
+    """Everything below a key as a folder, or in a bucket; if there is nothing, the object with this key."""
 
     def __init__(self, place: StorePath) -> None:
         self._place = place
@@ -97,7 +97,7 @@ class _Below(Source):
     async def jobs(self, session: Session, target: Destination) -> AsyncIterator[Job]:
         store, bucket, key = self._place
         if target.holds(StoredObject(store, bucket, self._prefix), self.base_name):
-            raise UsageError(f"the target lies within {f'{bucket}/{key}'!r}, and copying it there would never end")
+            raise UsageError(f"the target is within {f'{bucket}/{key}'!r}, so copying would never end")
         empty = True
         async for job in _members(session, objects_below(store, bucket, self._prefix), target, self.base_name):
             empty = False
@@ -118,7 +118,7 @@ class _Pattern(Source):
         store, bucket, key = self._place
         base = fixed_part(key)
         if target.holds(StoredObject(store, bucket, base), ""):
-            raise UsageError("the target lies where the pattern looks, and copying there would never end")
+            raise UsageError("the target is within what the pattern matches, so copying would never end")
         empty = True
         async for job in _members(session, self._found(base), target, ""):
             empty = False
@@ -153,15 +153,15 @@ def skipped_directory(end: End) -> str:
 
 def _remove_empty_directories(root: str) -> None:
     for path, _, _ in os.walk(root, topdown=False):
-        with suppress(OSError):  # something is left in it
+        with suppress(OSError):  # it is not empty
             os.rmdir(path)
 
 
 async def source_of(session: Session, name: str, *, recursive: bool, literal: bool) -> Source:
-    """Return what a name stands for as a source.
+    """Return the source for a name.
 
     Raises:
-        UsageError: it is a tree, and ``recursive`` is False; or it is nothing that could be copied.
+        UsageError: it is a tree and ``recursive`` is False, or it cannot be copied.
     """
     parsed = await session.parse(name)
     if isinstance(parsed, FilePath):
@@ -172,7 +172,7 @@ async def source_of(session: Session, name: str, *, recursive: bool, literal: bo
         return _Directory(parsed.path)
     place = await session.open_name(parsed)
     if not place.bucket:
-        raise UsageError(f"{name!r} names no bucket")
+        raise UsageError(f"{name!r} does not name a bucket")
     if not literal and is_pattern(place.key):
         return _Pattern(place, recursive)
     if recursive:

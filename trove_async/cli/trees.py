@@ -51,8 +51,8 @@ async def cp(
 ) -> None:
     """Copy objects and files, between stores too.
 
-    With -r or a pattern, what was copied before and is the same still is skipped: run it again to go on where it
-    was interrupted.
+    With -r or a pattern, objects that were copied before and have not changed are skipped: after an interruption, run
+    the command again to continue.
     """
     found = await _sources(session, sources, recursive, literal)
     transfer = _transfer(found, checksum, jobs, move=False)
@@ -71,7 +71,7 @@ async def mv(
 ) -> None:
     """Move objects and files, between stores too.
 
-    Each is copied first, and then removed where it was, unless it has changed meanwhile.
+    Each source is copied first and then removed, unless it has changed in between.
     """
     found = await _sources(session, sources, recursive, literal)
     transfer = _transfer(found, checksum, jobs, move=True)
@@ -89,16 +89,16 @@ async def _destination(session: Session, name: str, sources: Sequence[Source], r
     parsed = await session.parse(name)
     if isinstance(parsed, FilePath):
         if any(source.is_local for source in sources):
-            raise UsageError("both ends are files of this machine; trove copies from or to a store")
+            raise UsageError("both ends are local files; trove copies from or to a store")
         target = Destination.of(parsed, None)
     else:
         store = await session.open(parsed.dsn)
         target = Destination.of(parsed, store)
         if any(source.is_tree for source in sources):
-            # Asked once: a missing bucket would else be told of every member.
+            # Checked once: otherwise a missing bucket would be reported for every member.
             await store.list(parsed.bucket, max_keys=1).all()
     if len(sources) > 1:
-        # With trees a slash is needed even behind a bucket: without it their members would be mixed.
+        # With trees, even a bucket needs a slash: without it their members would be mixed.
         if not (target.folder if recursive else target.container):
             raise UsageError(f"several sources go into a folder: write the target as {name.rstrip('/') + '/'!r}")
         names = [source.base_name for source in sources]

@@ -258,14 +258,14 @@ class VersionedObjects(Objects):
                     await self._fs.unlink(twin.path)
                 await self._replace_latest(bucket, key, current, stored[0] if stored else None)
             else:
-                doomed = next((v for v in stored if v.version_id == version_id), None)
-                if if_match is not None and (doomed is None or etag_of(doomed.status) != if_match):
+                target = next((v for v in stored if v.version_id == version_id), None)
+                if if_match is not None and (target is None or etag_of(target.status) != if_match):
                     raise PreconditionFailedError(f"version {version_id!r} is missing or has another ETag")
-                if doomed is None:
+                if target is None:
                     return
-                if current is None and stored[0] is doomed and doomed.is_delete_marker and len(stored) > 1:
+                if current is None and stored[0] is target and target.is_delete_marker and len(stored) > 1:
                     await self._revive(bucket, key, stored[1])
-                await self._drop_version(bucket, key, doomed)
+                await self._drop_version(bucket, key, target)
             await self._versions.tidy(bucket, key)
 
     async def _replace_latest(

@@ -1,4 +1,4 @@
-"""What a local store does that every store does: its life, its threads, and the verbs for objects and buckets."""
+"""The core of the local driver: its life, its threads, and the verbs for objects and buckets."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ R = TypeVar("R")
 R2 = TypeVar("R2")
 
 _SMALL: Final = 256 * 1024
-"""Bytes up to which an object is read or written in one hop, by the pool of the fast operations."""
+"""Bytes up to which an object is read or written in one call, by the pool for fast operations."""
 _STEP_SIZE: Final = 8 * 1024 * 1024
-"""Bytes that a large buffer is written by, between looks at whether its caller is still there."""
+"""Bytes of a large buffer that are written between two checks whether the caller was cancelled."""
 
 
 class LocalCore(PresignByHMAC, Driver):
@@ -98,7 +98,7 @@ class LocalCore(PresignByHMAC, Driver):
     # Life
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
-        """Open a root, which must be a directory that can be written to."""
+        """Open a root, which must be a writable directory."""
         settings = LocalSettings.of(dsn, options)
         self._durable = settings.fsync
         timeout = options.cleanup_timeout
@@ -128,7 +128,7 @@ class LocalCore(PresignByHMAC, Driver):
         return self.with_presign(features)
 
     async def close(self) -> None:
-        """Finish what is under way, remove our temporaries, and end the threads."""
+        """Finish running operations, remove this store's temporaries, and end the threads."""
         for notifier in self.notifiers:
             notifier.fail(ClosedError("the store was closed", driver=self.name))
         quick, slow = self._quick, self._slow
@@ -161,7 +161,7 @@ class LocalCore(PresignByHMAC, Driver):
         slow: bool = False,
         discard: Callable[[R], object] | None = None,
     ) -> R:
-        """Carry out an algorithm of the tree in one hop."""
+        """Run an algorithm of the tree in one call in a worker thread."""
         pool = self._pool(slow)
         number = self._fs.ask()
 
@@ -177,7 +177,7 @@ class LocalCore(PresignByHMAC, Driver):
             raise self._translated(error) from error
 
     async def _call(self, function: Callable[[], R]) -> R:
-        """Call a plain function in one hop."""
+        """Call a function in a worker thread."""
         try:
             return await self._pool(False).run(lambda checkpoint: function())
         except OSError as error:
@@ -193,7 +193,7 @@ class LocalCore(PresignByHMAC, Driver):
     # Objects
 
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        """Store an object; one that is in memory in one hop."""
+        """Store an object; one that is in memory in a single call in a worker thread."""
         return await self._store(
             body,
             partial(self._begin_put, bucket, key, options),
@@ -215,7 +215,7 @@ class LocalCore(PresignByHMAC, Driver):
         )
 
     async def _begin_put(self, bucket: str, key: str, options: PutOptions) -> None:
-        """Refuse what the commit would refuse too, before the body is read."""
+        """Refuse what the commit would refuse, before the body is read."""
         await self._tree.buckets.require(bucket)
         if options.if_match is not None or options.if_none_match is not None:
             current = await self._tree.objects.find(bucket, key)
@@ -227,9 +227,9 @@ class LocalCore(PresignByHMAC, Driver):
         begin: Callable[[], Coroutine[Any, Any, object]],
         commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]],
     ) -> R:
-        """Write a body to a temporary and commit it; whatever happens, no temporary stays.
+        """Write a body to a temporary and commit it; the temporary is removed in any case.
 
-        ``begin`` is what can be refused before a body that is made as it goes is read.
+        ``begin`` runs before a streamed body is read, and may refuse the write.
         """
         buffer = body.buffer
         if buffer is None:
@@ -264,7 +264,7 @@ class LocalCore(PresignByHMAC, Driver):
             return await self._fs.create_temporary()
 
         temporary = await self._run(start, slow=True, discard=lambda t: run_sync(self._fs.discard(t)))
-        # A write that was given up, because it hangs, must not go on after its file was closed.
+        # A write that hangs and was abandoned must not continue after its file is closed.
         busy = threading.Lock()
 
         async def held(work: Callable[[Checkpoint], Coroutine[Any, Any, R2]]) -> R2:
@@ -277,7 +277,7 @@ class LocalCore(PresignByHMAC, Driver):
         async def discard() -> None:
             if self._slow is not None:
                 await held(lambda _: self._fs.discard(temporary))
-            elif busy.acquire(blocking=False):  # the store was closed meanwhile
+            elif busy.acquire(blocking=False):  # the store was closed
                 run_sync(self._fs.discard(temporary))
 
         try:
@@ -291,7 +291,7 @@ class LocalCore(PresignByHMAC, Driver):
             )
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-        """Open an object; a small one is read and closed in the same hop."""
+        """Open an object; a small one is read and closed in the same call."""
         opened, start, stop, data = await self._run(lambda _: self._open(bucket, key, options), discard=_close_unread)
         if data is not None:
             return ObjectReader(opened.info, data, start=start, stop=stop)
@@ -340,7 +340,7 @@ class LocalCore(PresignByHMAC, Driver):
         return info
 
     async def find(self, bucket: str, key: str) -> ObjectInfo | None:
-        """Return what a listing says of an object; None if there is none."""
+        """Return what a listing shows for an object; None if there is no object."""
         return await self._run(lambda _: self._tree.objects.find(bucket, key))
 
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
@@ -355,7 +355,7 @@ class LocalCore(PresignByHMAC, Driver):
             await objects.delete_version(bucket, key, options.version_id, checkpoint, if_match=if_match)
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
-        """Delete objects in one hop."""
+        """Delete objects in one call in a worker thread."""
         return await self._run(partial(self._delete_all, bucket, keys), slow=True)
 
     async def _delete_all(self, bucket: str, keys: Sequence[str], checkpoint: Checkpoint) -> list[DeleteResult]:
@@ -376,7 +376,7 @@ class LocalCore(PresignByHMAC, Driver):
     async def copy(
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
-        """Copy an object within the kernel; where the file system can, its blocks are shared."""
+        """Copy an object within the kernel; its blocks are shared if the file system supports that."""
         return await self._run(partial(self._copy, src_bucket, src_key, dst_bucket, dst_key, options), slow=True)
 
     async def _copy(
@@ -404,11 +404,11 @@ class LocalCore(PresignByHMAC, Driver):
     # Buckets
 
     async def create_bucket(self, name: str, options: BucketOptions) -> None:
-        """Make a directory."""
+        """Create a directory."""
         await self._run(lambda _: self._tree.buckets.create(name), slow=self._durable)
 
     async def delete_bucket(self, name: str) -> None:
-        """Remove an empty directory, with the empty ones in it."""
+        """Remove a directory that contains only empty directories."""
         await self._run(lambda _: self._tree.buckets.delete(name), slow=True)
 
     async def list_buckets(self) -> Sequence[BucketInfo]:

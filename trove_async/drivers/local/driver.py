@@ -46,7 +46,7 @@ class LocalDriver(
 ):
     """Objects as files: with the root ``/srv/data``, ``a/b.jpg`` of bucket ``pics`` is ``/srv/data/pics/a/b.jpg``.
 
-    Several processes may use one root at once. ``docs/local.md`` tells the layout and the parameters.
+    Several processes may use one root at once. ``docs/local.md`` describes the layout and the parameters.
     """
 
     @classmethod
@@ -89,7 +89,7 @@ class LocalDriver(
         return await self._run(complete, slow=True)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        """Give an upload up."""
+        """Abort an upload."""
         await self._run(lambda _: self._tree.uploads.abort(bucket, key, upload_id), slow=True)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
@@ -103,12 +103,12 @@ class LocalDriver(
     # Versions
 
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
-        """Keep versions from now on, or stop to."""
+        """Start or stop keeping versions."""
         status = VersioningStatus.ENABLED if enabled else VersioningStatus.SUSPENDED
         await self._run(lambda _: self._tree.objects.set_versioning(bucket, status), slow=self._durable)
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:
-        """Tell what the bucket does."""
+        """Return whether the bucket keeps versions."""
         return (await self._run(lambda _: self._tree.buckets.required_settings(bucket))).versioning
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
@@ -118,9 +118,9 @@ class LocalDriver(
     # Events
 
     async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
-        """Yield changes, also those of other processes and of people."""
+        """Yield changes, including those by other processes and by hand."""
         await self._run(lambda _: self._tree.buckets.require(bucket))
-        # Closed with this generator: one that is merely dropped ends later, in a task of its own.
+        # Closed together with this generator; a generator that is only dropped ends later, in another task.
         async with aclosing(watch(self, self._tree.layout.bucket(bucket), bucket, options)) as events:
             async for event in events:
                 yield event
@@ -136,7 +136,7 @@ class LocalDriver(
         return (await self._run(lambda _: self._tree.buckets.required_settings(bucket))).lifecycle
 
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
-        """Note another storage class; the file stays where it is."""
+        """Store another storage class; the file stays where it is."""
         work = partial(self._tree.change, bucket, key, if_match=if_match, storage_class=storage_class)
         await self._run(work, slow=self._durable)
 
@@ -145,9 +145,9 @@ class LocalDriver(
         return await self._run(lambda _: self._tree.objects.list_noncurrent(bucket, prefix), slow=True)
 
     async def sweep(self) -> SweepReport:
-        """Remove what killed processes have left; nothing that belongs to an object, version or open upload.
+        """Remove what killed processes left behind; nothing that belongs to an object, version or open upload.
 
-        Opening a store sweeps the temporaries alone.
+        Opening a store sweeps only the temporaries.
         """
         found = await self._call(self._fs.sweep_temporaries)
         swept, self._swept = self._swept + found, 0
