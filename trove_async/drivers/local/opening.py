@@ -50,7 +50,7 @@ class LocalSettings:
                 f"a {dsn.scheme} DSN has three slashes and an absolute path, such as {dsn.scheme}:///srv/data"
             )
         if not dsn.path.startswith("/"):
-            raise InvalidDSNError(f"the DSN names no directory; write for example {dsn.scheme}:///srv/data")
+            raise InvalidDSNError(f"the DSN does not name a directory; write for example {dsn.scheme}:///srv/data")
         if "\0" in dsn.path:
             raise InvalidDSNError("the path of the DSN contains NUL, which a directory's name cannot contain")
         settings = Settings(dsn, options.settings)
