@@ -53,12 +53,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from trove_async.types import DeleteResult
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 __all__ = [
     "AccessDeniedError",
@@ -369,7 +365,7 @@ class HostKeyChangedError(UnauthenticatedError):
 
 
 class StorageFullError(TroveError, OSError):
-    """The backend has no room left; nothing was stored."""
+    """The storage is full; nothing was stored."""
 
     default_message = "the storage is full"
 
@@ -411,10 +407,10 @@ class ForkedError(LifetimeError):
 
 
 class TransientError(TroveError):
-    """The backend failed in passing: the same call may succeed later."""
+    """The backend failed temporarily: the same call may succeed later."""
 
     retryable = True
-    default_message = "the backend failed in passing; try again"
+    default_message = "the backend failed temporarily; try again"
 
 
 class ThrottledError(TransientError):
@@ -453,6 +449,16 @@ class BackendError(TroveError):
     default_message = "the backend failed"
 
 
+class _Result(Protocol):
+    """What `BulkError` needs to know of a `DeleteResult`, whose module imports this one."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def error(self) -> TroveError | None: ...
+
+
 class BulkError(TroveError):
     """Some items of a bulk operation failed; all of them were tried.
 
@@ -467,7 +473,7 @@ class BulkError(TroveError):
         self,
         message: str | None = None,
         *,
-        failed: Sequence[DeleteResult] = (),
+        failed: Sequence[_Result] = (),
         deleted_count: int = 0,
         operation: str | None = None,
         bucket: str | None = None,
