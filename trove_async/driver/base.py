@@ -67,18 +67,19 @@ class Driver(ABC):
         return Features(protocols=capabilities_of(self))
 
     @classmethod
-    def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
+    async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
         """Split a DSN that names an object into the store's own DSN, the bucket and the key.
 
         The default takes the first component of the path as the bucket and the remainder as the key. A driver
-        whose DSN names a bucket elsewhere, or whose path belongs to the store, overrides it.
+        whose DSN names a bucket elsewhere, or whose path belongs to the store, overrides it. It may look at the
+        backend to find out where the store's part of the path ends.
 
         Returns:
             The DSN that opens the store, secrets included; the bucket, None if the DSN names none; the
             key, or what keys begin with, empty if the DSN names none.
 
         Raises:
-            InvalidDSNError: the DSN does not say where the bucket begins.
+            InvalidDSNError: it cannot be known where the bucket begins.
         """
         bucket, _, key = dsn.path.removeprefix("/").partition("/")
         return replace(dsn, path="").reveal(), bucket or None, key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 from trove_async.body import Body
@@ -438,3 +439,10 @@ class GCSDriver(Driver):
         """Remove an object's tags."""
         self._check_open()
         await self._control.set_tags(bucket, key, {})
+
+    @classmethod
+    async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
+        """Take the host of a ``gs`` DSN as the bucket; in a ``gcs`` DSN the host is the project."""
+        if dsn.scheme != "gs":
+            return await super().split(dsn)
+        return replace(dsn, host="", path="").reveal(), dsn.host or None, dsn.path.removeprefix("/")
