@@ -1,12 +1,66 @@
-"""What tests of several rooms are given."""
+"""What tests of several packages are given; which of them run, and on which event loop."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
+from typing import Final
 
 import pytest
 
+from tests.parts import PartTimes
+from trove_async.testing.conformance.table import check_id
 from trove_async.wire import client as client_module
+
+
+def _uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+LOOPS: Final[Mapping[str, Callable[[], asyncio.AbstractEventLoop]]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": _uvloop,
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--trove-loop", choices=[*LOOPS], default="asyncio", help="the event loop of async tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long(but=()): runs with --trove-long, except for the checks with these ids")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(PartTimes(), "part-times")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run a test on the loop of this run, or on those that ``pytest.mark.asyncio(loop_factories=[...])`` names."""
+    mark = item.get_closest_marker("asyncio")
+    named = mark.kwargs.get("loop_factories") if mark is not None else None
+    return {name: LOOPS[name] for name in named or [config.getoption("trove_loop")]}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only a long run repeats."""
+    if config.getoption("trove_long"):
+        return
+    left_out = [item for item in items if _is_long(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not _is_long(item)]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("long")
+    if mark is None:
+        return False
+    checks = mark.kwargs.get("but", ())
+    return not (checks and check_id(item.name) in checks)
 
 
 @pytest.fixture

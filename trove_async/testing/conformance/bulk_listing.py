@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import anyio
 
-from trove_async.testing.conformance.context import Context, heavy
+from trove_async.testing.conformance.context import Context, plainly
 from trove_async.testing.conformance.counting import CallCounter
 from trove_async.testing.conformance.processes import dsn_for_another_process, run_python
 
@@ -61,7 +61,7 @@ class BulkListChecks:
         printed = await run_python(_RESUME, dsn, ctx.bucket, listing.cursor)
         assert printed.split() == keys[3:]
 
-    @heavy
+    @plainly
     async def test_t14_more_than_two_full_pages(self, ctx: Context) -> None:
         """2,500 objects: more than 1,000, and more than twice a page."""
         keys = await _fill(ctx, 2500)
@@ -74,7 +74,7 @@ class BulkListChecks:
         assert groups == [f"folder-{number:05}/" for number in range(25)]
         assert await store.delete_many(ctx.bucket, keys) == 2500
 
-    @heavy
+    @plainly
     async def test_t19_memory_does_not_grow_with_the_listing(self, ctx: Context) -> None:
         """Walking over many objects holds a page of them, not all."""
         count = ctx.harness.bulk_objects
@@ -93,7 +93,7 @@ class BulkListChecks:
         assert peak - before <= _MEMORY
         assert await ctx.store.delete_many(ctx.bucket, keys) == count
 
-    @heavy
+    @plainly
     async def test_t20_listing_yields_to_the_loop(self, ctx: Context) -> None:
         """At least once in every 1,000 entries other tasks have their turn."""
         await _fill(ctx, 1100)

@@ -17,7 +17,7 @@ from trove_async.testing.conformance.harness import Harness
 from trove_async.testing.conformance.stacks import Layer
 from trove_async.types import VersioningStatus
 
-__all__ = ["Context", "heavy", "leftover_tasks", "requires"]
+__all__ = ["Context", "heavy", "leftover_tasks", "plainly", "requires"]
 
 
 def requires(*what: type | str) -> pytest.MarkDecorator:
@@ -33,6 +33,9 @@ def requires(*what: type | str) -> pytest.MarkDecorator:
 heavy = pytest.mark.trove_heavy
 """Marks a check that takes long: it runs plainly and through one stack of all layers."""
 
+plainly = pytest.mark.trove_plainly
+"""Marks a check that takes long and is about the backend alone: only a long run repeats it through all layers."""
+
 
 class Context:
     """An open store with a bucket of its own, and what else a check needs.
@@ -43,28 +46,36 @@ class Context:
         store: an open `Trove`; `aclose` closes it.
         bucket: the name of a new and empty bucket.
         missing_bucket: the name of a bucket that does not exist.
+        await_point_step: 1 if a check cancels at every await point, 5 for every fifth.
     """
 
     def __init__(
-        self, harness: Harness, layers: Sequence[Layer], driver: Driver, store: Trove, exits: AsyncExitStack
+        self,
+        harness: Harness,
+        layers: Sequence[Layer],
+        driver: Driver,
+        store: Trove,
+        exits: AsyncExitStack,
+        await_point_step: int,
     ) -> None:
         self.harness = harness
         self.layers = tuple(layers)
         self._driver = driver
         self.store = store
+        self.await_point_step = await_point_step
         self.bucket = ""
         self.missing_bucket = self.bucket_name()
         self._exits = exits
         self._buckets: list[str] = []
 
     @classmethod
-    async def open(cls, harness: Harness, layers: Sequence[Layer] = ()) -> Context:
+    async def open(cls, harness: Harness, layers: Sequence[Layer] = (), *, await_point_step: int = 1) -> Context:
         """Open a store and make a bucket in it."""
         exits = AsyncExitStack()
         try:
             driver = await harness.driver()
             store = await exits.enter_async_context(trove_async.open(driver, layers=layers))
-            context = cls(harness, layers, driver, store, exits)
+            context = cls(harness, layers, driver, store, exits, await_point_step)
             context.bucket = await context.new_bucket()
         except BaseException:
             await exits.aclose()
