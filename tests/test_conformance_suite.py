@@ -332,9 +332,19 @@ def test_capabilities_page(tmp_path: Path) -> None:
         capabilities.check(build, page)
     capabilities.write(build, page)
     capabilities.check(build, page)
-    page.write_text(page.read_text(encoding="utf-8") + "by hand\n", encoding="utf-8")
+    page.write_text(page.read_text(encoding="utf-8").replace("| range | L |", "| range | N |"), encoding="utf-8")
     with pytest.raises(capabilities.StaleError, match="make capabilities"):
         capabilities.check(build, page)
+    Table({"memory": full_column(), "s3 (moto)": full_column()}).write(build)
+    capabilities.write(build, page)
+    capabilities.check(build, page, every=True)
+    second = full_column()
+    second.note("R1", "skipped")
+    second.declared["range"] = "N"
+    Table({"memory": full_column(), "s3 (moto)": second}).write(build)
+    capabilities.check(build, page)
+    with pytest.raises(capabilities.StaleError, match="make capabilities"):
+        capabilities.check(build, page, every=True)
     failing = full_column()
     failing.note("R1", "failed")
     Table({"memory": failing}).write(build)
