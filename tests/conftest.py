@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.parts import PartTimes
 from trove_async.testing.conformance.table import check_id
@@ -36,6 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(PartTimes(), "part-times")
 
 
+# A machine that is busy does not make a property wrong.
+settings.register_profile("trove", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trove")
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -61,6 +67,12 @@ def _is_long(item: pytest.Item) -> bool:
         return False
     checks = mark.kwargs.get("but", ())
     return not (checks and check_id(item.name) in checks)
+
+
+@pytest.fixture
+def await_point_step(request: pytest.FixtureRequest) -> int:
+    """Return 1 in a long run, to cancel at every await point of what talks to a server, or else 5 for every fifth."""
+    return 1 if request.config.getoption("trove_long") else 5
 
 
 @pytest.fixture

@@ -211,7 +211,6 @@ async def cancel_everywhere(
     *,
     prepare: Callable[[], Awaitable[object]],
     check: Callable[[Outcome[R]], Awaitable[None]],
-    first: int = 1,
     step: int = 1,
 ) -> int:
     """Run an operation again and again, each time cancelled at a later await point.
@@ -221,8 +220,7 @@ async def cancel_everywhere(
         delivery: how the cancellation comes.
         prepare: brings about the state that each run begins with.
         check: looks at the outcome and the state after each run, the last of which is not cancelled.
-        first: the await point of the first run.
-        step: 2 tries every other await point, and so on.
+        step: 5 tries every fifth await point. Each delivery begins at another one, so that together they try most.
 
     Returns:
         How many await points there are; an upper bound if not all were tried.
@@ -230,6 +228,7 @@ async def cancel_everywhere(
     Raises:
         AssertionError: a check failed, with a note that names the await point; or there is no end of points.
     """
+    first = 1 + [*Delivery].index(delivery) % step
     for point in range(first, MAX_POINTS + 1, step):
         await prepare()
         outcome = await cancel_at(operation, point, delivery)
