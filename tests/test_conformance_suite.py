@@ -214,7 +214,7 @@ def run_suite(folder: Path, wanted: Mapping[str, tuple[str, Iterable[str]]], *op
         *(f"--trove-driver={harness}" for harness, _ in wanted.values()),
         *("-k", chosen, *options),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return json.loads((folder / "capabilities.json").read_text(encoding="utf-8")), done.stdout
 

@@ -17,7 +17,7 @@ import pytest
 from trove_async.errors import InvalidArgumentError, MissingDependencyError
 from trove_async.testing.answers import Answer, AnsweringProxy, s3_error
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
+pytestmark = pytest.mark.asyncio
 
 BODY = os.urandom(300_000)
 
