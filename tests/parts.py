@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -60,7 +60,7 @@ class PartTimes:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._tests: Counter[str | None] = Counter()
-        self._seconds: Counter[str | None] = Counter()
+        self._seconds: defaultdict[str | None, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         stack = dict(report.user_properties).get("trove_stack")
@@ -69,7 +69,7 @@ class PartTimes:
         self._seconds[part] += report.duration
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        elapsed, spent = time.monotonic() - self._began, self._seconds.total()
+        elapsed, spent = time.monotonic() - self._began, sum(self._seconds.values())
         if not spent:
             return
         terminalreporter.section("time by part")
