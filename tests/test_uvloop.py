@@ -31,8 +31,7 @@ async def ctx(request: pytest.FixtureRequest, trove_harnesses: Harnesses) -> Asy
     await trove_harnesses.start(harness)
     assert type(asyncio.get_running_loop()).__module__ == "uvloop"
     before = asyncio.all_tasks()
-    step = 1 if request.config.getoption("trove_long") else harness.await_point_step
-    context = await Context.open(harness, await_point_step=step)
+    context = await Context.open(harness, long=request.config.getoption("trove_long"))
     try:
         yield context
         await context.assert_clean()

@@ -67,7 +67,7 @@ class AzureHarness(Harness):
     name = "azure (azurite)"
     part_size = _PART_SIZE
     settle_seconds = 2.0
-    bulk_objects = 2_000
+    bulk_objects = 1_000
     transfer_memory = 16 * 1024 * 1024
     stacks = (PLAIN,)
     await_point_step = 5

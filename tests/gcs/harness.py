@@ -41,7 +41,7 @@ class GCSHarness(Harness):
     name = "gcs"
     part_size = CHUNK
     settle_seconds = 2.0
-    bulk_objects = 2_000
+    bulk_objects = 1_000
     transfer_memory = 16 * 1024 * 1024
     storage_class = "NEARLINE"
     stacks = (PLAIN,)

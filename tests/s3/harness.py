@@ -47,7 +47,7 @@ _XFAILS: Mapping[str, Mapping[str, str]] = {
 class S3Harness(Harness):
     part_size = _PART_SIZE
     settle_seconds = 2.0
-    bulk_objects = 2_000
+    bulk_objects = 1_000
     transfer_memory = 16 * 1024 * 1024
     stacks = (PLAIN,)
     await_point_step = 5

@@ -39,7 +39,7 @@ class _Borrowed(LayerDriver):
 
 class SFTPHarness(Harness):
     part_size = _PART_SIZE
-    bulk_objects = 2_000
+    bulk_objects = 1_000
     transfer_memory = 16 * 1024 * 1024
     stacks = (PLAIN,)
     await_point_step = 5

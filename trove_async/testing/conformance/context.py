@@ -46,7 +46,7 @@ class Context:
         store: an open `Trove`; `aclose` closes it.
         bucket: the name of a new and empty bucket.
         missing_bucket: the name of a bucket that does not exist.
-        await_point_step: 1 if a check cancels at every await point, 5 for every fifth.
+        long: True in a long run, whose checks leave nothing out.
     """
 
     def __init__(
@@ -56,26 +56,27 @@ class Context:
         driver: Driver,
         store: Trove,
         exits: AsyncExitStack,
-        await_point_step: int,
+        *,
+        long: bool,
     ) -> None:
         self.harness = harness
         self.layers = tuple(layers)
         self._driver = driver
         self.store = store
-        self.await_point_step = await_point_step
+        self.long = long
         self.bucket = ""
         self.missing_bucket = self.bucket_name()
         self._exits = exits
         self._buckets: list[str] = []
 
     @classmethod
-    async def open(cls, harness: Harness, layers: Sequence[Layer] = (), *, await_point_step: int = 1) -> Context:
+    async def open(cls, harness: Harness, layers: Sequence[Layer] = (), *, long: bool = True) -> Context:
         """Open a store and make a bucket in it."""
         exits = AsyncExitStack()
         try:
             driver = await harness.driver()
             store = await exits.enter_async_context(trove_async.open(driver, layers=layers))
-            context = cls(harness, layers, driver, store, exits, await_point_step)
+            context = cls(harness, layers, driver, store, exits, long=long)
             context.bucket = await context.new_bucket()
         except BaseException:
             await exits.aclose()
@@ -86,6 +87,11 @@ class Context:
     def part_size(self) -> int:
         """Bytes of a part in the suite's uploads."""
         return self.harness.part_size
+
+    @property
+    def await_point_step(self) -> int:
+        """1 if a check cancels at every await point, 5 for every fifth."""
+        return 1 if self.long else self.harness.await_point_step
 
     def held(self, keys: Iterable[str]) -> list[str]:
         """Return those of the keys that the driver has no rule against; see the contract on keys in `Driver`."""

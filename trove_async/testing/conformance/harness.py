@@ -53,7 +53,8 @@ class Harness(ABC):
         part_size: bytes of a part in the suite's uploads; at least ``limits.min_part_size``.
         outlives_process: True if another process sees what this one stored.
         stores_in_process: True if this process holds the objects, so that its memory says nothing of bounds.
-        bulk_objects: how many objects the check of a listing's memory stores; 100,000 where storing is cheap.
+        bulk_objects: how many objects the check of a listing's memory stores; 100,000 where storing is cheap. An
+            ordinary run stores 5,000 at most.
         transfer_memory: bytes of memory that one put may take whatever its size: part size times (concurrency + 1).
         settle_seconds: how long a service may take at most to carry out what was sent before a cancellation. Until then
             the checks of cancellation look again when they find what must not stay.

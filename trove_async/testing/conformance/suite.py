@@ -134,8 +134,7 @@ class ConformanceSuite(
         _record(request.node, request.param, reason or _reason(harness, name))
         await trove_harnesses.start(harness)
         before = asyncio.all_tasks()
-        step = 1 if request.config.getoption("trove_long") else harness.await_point_step
-        context = await Context.open(harness, STACKS[stack], await_point_step=step)
+        context = await Context.open(harness, STACKS[stack], long=request.config.getoption("trove_long"))
         try:
             if stack == PLAIN:
                 _record_cells(request.node, context)
