@@ -46,7 +46,7 @@ test: $(VENV)/.dev ## all checks and tests, as CI runs them
 	@echo "== test: $$(($$(date +%s) - $$(cat $(VENV)/.servers))) s since the servers were installed"
 
 test-long: SERVERS := $(LONG_SERVERS)
-test-long: servers types lint imports ## the tests with all that they repeat: layers, servers, await points, uvloop
+test-long: servers types lint imports ## all tests on every server, layer, await point, and on uvloop (hours)
 	@$(WITH_SERVERS) echo "== tests: pytest --trove-long" && \
 		$(SUITE) --trove-long --trove-capabilities=build tests && \
 		$(BIN)/python -m tests.capabilities --check --all && \
@@ -56,9 +56,9 @@ test-long: servers types lint imports ## the tests with all that they repeat: la
 lint: $(VENV)/.dev ## check style (ruff)
 	@echo "== lint: ruff check, ruff format --check"
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check . || { echo "Run 'make format' to mend the layout." >&2; exit 1; }
+	@$(BIN)/ruff format --check . || { echo "Run 'make format' to fix the layout." >&2; exit 1; }
 
-format: $(VENV)/.dev ## lay out the code and mend what ruff can
+format: $(VENV)/.dev ## format the code and fix what ruff can
 	@echo "== format: ruff format, ruff check --fix"
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
@@ -67,11 +67,11 @@ types: $(VENV)/.dev ## check types (mypy --strict)
 	@echo "== types: mypy --strict $(CODE)"
 	@$(BIN)/mypy $(CODE)
 
-imports: $(VENV)/.dev ## check the arrows between the rooms (import-linter)
+imports: $(VENV)/.dev ## check which package imports which (import-linter)
 	@echo "== imports: lint-imports"
 	@$(BIN)/lint-imports
 
-collect: $(VENV)/.dev ## import all tests, and keep what that compiles for the processes that run them
+collect: $(VENV)/.dev ## import all tests, and keep the bytecode for the processes that run them
 	@echo "== collect: pytest --collect-only"
 	@$(PYTEST) --collect-only -qq tests >/dev/null || $(PYTEST) --collect-only -qq tests
 

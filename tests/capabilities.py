@@ -29,7 +29,7 @@ Other servers for the same drivers, which `make test-long` puts through the suit
 
 """
 SECOND: Final = frozenset({"s3 (moto)", "sftp (asyncssh)"})
-MEND = "Run 'make capabilities' to write it anew, and commit it."
+HINT = "Run 'make capabilities' to update it, and commit it."
 
 
 class StaleError(Exception):
@@ -68,10 +68,10 @@ def check(build: Path, page: Path, *, every: bool = False) -> None:
     """Fail unless the page is what the last run saw, which need not have been a long one unless ``every``."""
     expected = HEADING + SECOND_HEADING.join(_tables(build, every=every))
     if not page.is_file():
-        raise StaleError(f"{page} is missing. {MEND}")
+        raise StaleError(f"{page} is missing. {HINT}")
     shown = page.read_text(encoding="utf-8")
     if (shown if every else shown.partition(SECOND_HEADING)[0]) != expected:
-        raise StaleError(f"{page} is not what the conformance suite saw. {MEND}")
+        raise StaleError(f"{page} is not what the conformance suite saw. {HINT}")
 
 
 def write(build: Path, page: Path) -> None:
