@@ -1,4 +1,4 @@
-"""What tests of several rooms are given."""
+"""Fixtures that the tests of several packages use."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from trove_async.wire import client as client_module
+from trove_async.driver import retry as retry_module
 
 
 @pytest.fixture
 def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Have no attempt of a request over HTTP wait, and keep what each would have waited."""
+    """Let no attempt wait, and keep the seconds that each would have waited."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(retry_module, "asyncio", SimpleNamespace(sleep=sleep))
     return waited

@@ -14,8 +14,10 @@ import pytest
 import trove_async as trove
 from tests.gcs.stores import MIN_PART, PART, driver_of, json_error, opened, pattern, xml_error
 from tests.servers import running
-from trove_async.drivers.gcs.settings import CHUNK, MAX_PART_SIZE
-from trove_async.drivers.gcs.uploads import MAX_PARTS, MAX_SIZE, part_size_at, part_size_for
+from trove_async.driver import OpenOptions
+from trove_async.drivers.gcs.settings import CHUNK, MAX_PART_SIZE, GCSSettings
+from trove_async.drivers.gcs.uploads import MAX_PARTS, MAX_SIZE, plan_for, session_plan_for
+from trove_async.dsn import parse_dsn
 from trove_async.testing.answers import Answer, AnsweringProxy
 from trove_async.testing.gcs import GCSServer
 
@@ -35,23 +37,33 @@ def ranges(service: AnsweringProxy) -> list[str]:
 # How large parts are
 
 
-async def test_parts_of_unknown_length_grow_until_ten_thousand_hold_the_largest_object() -> None:
-    sizes = [part_size_at(number, 8 << 20) for number in range(1, MAX_PARTS + 1)]
-    assert sizes == sorted(sizes)
-    assert sizes[0] == 8 << 20
-    assert sum(sizes) >= MAX_SIZE
-    assert max(sizes) <= MAX_PART_SIZE
-    with pytest.raises(trove.InvalidArgumentError):
-        part_size_at(MAX_PARTS + 1, 8 << 20)
+def settings(size: int) -> GCSSettings:
+    return GCSSettings.of(parse_dsn(f"gcs://p/?anonymous=1&part_size={size}"), OpenOptions())
 
 
 @pytest.mark.parametrize("size", [1, 8 << 20, 80_000 << 20, (80_000 << 20) + 1, MAX_SIZE])
 async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -> None:
-    part = part_size_for(size, 8 << 20)
+    plan = plan_for(settings(8 << 20))
+    part = plan.size_for(1, size)
     assert part * MAX_PARTS >= size
     assert part % CHUNK == 0
     with pytest.raises(trove.InvalidArgumentError):
-        part_size_for(MAX_SIZE + 1, 8 << 20)
+        plan.size_for(1, MAX_SIZE + 1)
+
+
+@pytest.mark.parametrize("total", [None, MAX_SIZE])
+async def test_parts_are_enough_for_the_largest_object(total: int | None) -> None:
+    plan = plan_for(settings(8 << 20))
+    sizes = [plan.size_for(number, total) for number in range(1, MAX_PARTS + 1)]
+    assert sum(sizes) >= MAX_SIZE
+    assert max(sizes) <= MAX_PART_SIZE
+
+
+@pytest.mark.parametrize("total", [None, MAX_SIZE])
+async def test_a_session_has_requests_of_one_size_for_the_largest_object(total: int | None) -> None:
+    plan = session_plan_for(settings(8 << 20))
+    assert plan.size_for(plan.max_parts, total) == 8 << 20
+    assert plan.max_parts * (8 << 20) >= MAX_SIZE
 
 
 # Requests

@@ -65,6 +65,11 @@ class ObjectReads(ABC):
         try:
             start, stop, size = placement(response, wanted, self.service)
             info = known or self.described(key, size, response)
+            if info.size != size:
+                raise BackendError(
+                    f"the object has {info.size} bytes, and the answer is about {size}: "
+                    "something between here and the service changes what is stored"
+                )
             check_read(info, options)
             whole = start == 0 and stop == size
             verifier = self.verifier(key, response) if whole else None
