@@ -137,7 +137,7 @@ class AzureDriver(Driver):
         settings = self._settings = AzureSettings.of(dsn, options)
         account, timeout = settings.account, options.cleanup_timeout
         self.default_bucket = settings.bucket
-        tokens = self._tokens = Tokens(account.credential)
+        tokens = self._tokens = Tokens(account.credential, settings.network)
         self._stack.push_async_callback(tokens.close)
         transport = self._transport = await settings.network.transport()
         self._stack.push_async_callback(transport.aclose)

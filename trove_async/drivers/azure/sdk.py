@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ async def open_client(settings: AzureSettings, tokens: Tokens) -> Any:
     """Return a ``BlobServiceClient`` of ``azure.storage.blob.aio``, which the caller closes."""
     account = settings.account
     # The SDK takes a third of a second to import.
-    make = await anyio.to_thread.run_sync(_load)
+    make, new_session = await anyio.to_thread.run_sync(_load)
     credential: Any = account.key_text
     if account.uses_tokens:
         credential = _Credential(tokens)
@@ -30,8 +31,9 @@ async def open_client(settings: AzureSettings, tokens: Tokens) -> Any:
         credential=credential,
         connection_timeout=network.connect_timeout,
         read_timeout=network.idle_timeout,
-        connection_verify=network.ca_file or network.verify,
-        proxies=None if network.proxy is None else {"http": network.proxy, "https": network.proxy},
+        session=new_session(await network.tls_context()),
+        proxies=network.sdk_proxies(account.endpoint),
+        user_agent=network.full_user_agent,
     )
 
 
@@ -56,9 +58,17 @@ class _Credential:
         return None
 
 
-def _load() -> Any:
+def _load() -> tuple[Any, Any]:
     try:
+        import aiohttp
         from azure.storage.blob.aio import BlobServiceClient
     except ImportError as error:
         raise MissingDependencyError(f"azure needs {error.name!r}: pip install 'trove-async[azure]'") from error
-    return BlobServiceClient
+
+    def new_session(context: ssl.SSLContext) -> aiohttp.ClientSession:
+        """Return a session as the SDK makes it, with other certificates, and without the environment's proxies."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
+
+    return BlobServiceClient, new_session

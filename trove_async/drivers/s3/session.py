@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import ssl
 from contextlib import AsyncExitStack
 from functools import cache, partial
 from time import monotonic
@@ -221,14 +222,20 @@ class Session:
     async def _open_client(self, service: str, endpoint: str | None) -> Any:
         settings = self._settings
         sdk = await self._in_thread(_warm_session, settings.aws_profile, service)
+        url = endpoint or (settings.endpoint if service == "s3" else None)
         sdk.register_component("credential_provider", _Provider(self))
         client = await self._stack.enter_async_context(
             sdk.create_client(
                 service,
                 region_name=self.region,
-                endpoint_url=endpoint or (settings.endpoint if service == "s3" else None),
-                verify=settings.network.ca_file if settings.network.verify else False,
-                config=_config(settings, self._profile, longest_wait=_LONG_POLL if service == "sqs" else 0),
+                endpoint_url=url,
+                verify=settings.network.sdk_verify,
+                config=_config(
+                    settings,
+                    self._profile,
+                    url or f"https://{service}.{self.region}.amazonaws.com",
+                    longest_wait=_LONG_POLL if service == "sqs" else 0,
+                ),
             )
         )
         if service == "s3":
@@ -278,7 +285,18 @@ def _sdk_session(aws_profile: str | None) -> Any:
 
     sdk = AioSession(profile=aws_profile)
     sdk.register_component("data_loader", _loader(sdk.get_config_variable("data_path")))
+    for provider in sdk.get_component("credential_provider").providers:
+        if hasattr(provider, "_prompter"):
+            provider._prompter = _refuse_to_prompt
     return sdk
+
+
+def _refuse_to_prompt(prompt: str) -> str:
+    """Stand in for the SDK's question for an MFA code: a library has no terminal to ask at."""
+    raise UnauthenticatedError(
+        "the role of the AWS profile needs an MFA code, which a library cannot ask for: get temporary credentials "
+        "first, for example with 'aws sts assume-role', and give them as access_key, secret_key and session_token"
+    )
 
 
 @cache
@@ -327,7 +345,7 @@ def _ask(aws_profile: str | None, source: Any) -> Any:
     return asyncio.run(ask())
 
 
-def _config(settings: S3Settings, profile: Profile, *, longest_wait: float) -> Any:
+def _config(settings: S3Settings, profile: Profile, url: str, *, longest_wait: float) -> Any:
     from aiobotocore.config import AioConfig
     from botocore import UNSIGNED
 
@@ -342,10 +360,25 @@ def _config(settings: S3Settings, profile: Profile, *, longest_wait: float) -> A
         connect_timeout=network.connect_timeout,
         read_timeout=max(network.idle_timeout, longest_wait),
         max_pool_connections=min(network.connections, 10),
-        proxies=None if network.proxy is None else {"http": network.proxy, "https": network.proxy},
+        proxies=network.sdk_proxies(url),
+        user_agent_extra=network.full_user_agent,
+        **({} if network.tls_strict else {"http_session_cls": _lenient_session()}),
         # Other services refuse the trailing checksums (https://github.com/boto/boto3/issues/4398).
         request_checksum_calculation="when_supported" if profile.name == "aws" else "when_required",
         response_checksum_validation="when_required",
-        # The DSN says where the service is; AWS_ENDPOINT_URL would lead this client elsewhere than our own requests.
+        # The settings hold the endpoint, that of AWS_ENDPOINT_URL too, so that both planes use the same.
         ignore_configured_endpoint_urls=True,
     )
+
+
+def _lenient_session() -> type[Any]:
+    """Return the class of the SDK's HTTP sessions with ``tls_strict=0``."""
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    class LenientSession(AIOHTTPSession):  # type: ignore[misc]
+        def _get_ssl_context(self) -> ssl.SSLContext:
+            context: ssl.SSLContext = super()._get_ssl_context()
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            return context
+
+    return LenientSession
