@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import tracemalloc
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from trove_async.driver import OpenOptions
 from trove_async.drivers.gcs.settings import CHUNK, MAX_PART_SIZE, GCSSettings
 from trove_async.drivers.gcs.uploads import MAX_PARTS, MAX_SIZE, plan_for, session_plan_for
 from trove_async.dsn import parse_dsn
-from trove_async.testing.answers import Answer, AnsweringProxy
+from trove_async.testing.answers import Answer, AnsweringProxy, When
 from trove_async.testing.gcs import GCSServer
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
@@ -128,7 +130,7 @@ async def test_a_service_that_takes_a_part_of_a_chunk_gets_the_rest(
         service.answer(Answer(308), method="PUT", path="upload_id=")
         await store.put(bucket, "key", in_chunks(data, 50_000))
         assert await store.read(bucket, "key") == data
-    assert ranges(service)[:2] == [f"bytes 0-{2 * PART - 1}/*"] * 2
+    assert ranges(service)[:2] == [f"bytes 0-{PART - 1}/*"] * 2  # the last 256 KiB are kept for the commit
 
 
 async def test_a_service_that_never_takes_anything_is_given_up(
@@ -147,7 +149,7 @@ async def test_a_service_that_forgets_bytes_is_not_believed(
     async with opened(server, service.url(), uploads="resumable") as store:
         service.answer(Answer(308, {"Range": f"bytes=0-{PART - 1}"}), method="PUT", path="upload_id=")
         service.answer(Answer(308, {"Range": "bytes=0-99"}), method="PUT", path="upload_id=")
-        with pytest.raises(trove.BackendError, match="after it said"):
+        with pytest.raises(trove.BackendError, match="said before"):
             await store.put(bucket, "key", in_chunks(pattern(4 * PART), 50_000))
 
 
@@ -169,18 +171,96 @@ async def test_a_commit_whose_answer_is_an_error_is_settled(
         assert len(server.objects(bucket, versions=True)) == 1
 
 
-async def test_a_session_that_is_gone_ends_the_put(server: GCSServer, bucket: str) -> None:
+GONE = {
+    "JSON 404": json_error(404, "notFound"),
+    "JSON 410": json_error(410, "backendError"),
+    "XML 404": xml_error(404, "NoSuchKey"),
+    "text 404": Answer(404, {"Content-Type": "text/plain"}, b"Not Found"),
+    "text 410": Answer(410, {"Content-Type": "text/plain"}, b"Gone"),
+    "HTML 410": Answer(410, {"Content-Type": "text/html"}, b"<html>Error 410"),
+    "empty 410": Answer(410),
+}
+
+
+@pytest.mark.parametrize("form", GONE)
+@pytest.mark.parametrize("skip", [0, 1, 2], ids=["first", "second", "commit"])
+async def test_a_session_that_is_gone_begins_anew(
+    server: GCSServer, bucket: str, service: AnsweringProxy, form: str, skip: int, tmp_path: Path
+) -> None:
+    data = pattern(3 * PART)
+    (tmp_path / "file").write_bytes(data)
+    for source in (data, tmp_path / "file"):
+        service.clear()
+        begun = service.count("POST")
+        service.answer(GONE[form], method="PUT", path="upload_id=", skip=skip, times=2)
+        async with opened(server, service.url(), uploads="resumable", part_size=PART) as store:
+            info = await store.put(bucket, "key", source, checksum="sha256")
+            assert await store.read(bucket, "key") == data
+            assert info.checksums == {"sha256": hashlib.sha256(data).hexdigest()}
+        assert service.count("POST") == begun + 2
+        assert server.open_uploads() == []
+
+
+async def test_sessions_that_are_always_gone_end_the_put(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    service.answer(GONE["JSON 410"], method="PUT", path="upload_id=", times=None)
+    async with opened(server, service.url(), uploads="resumable") as store:
+        await store.put(bucket, "key", b"old")
+        with pytest.raises(trove.TransientError, match="session") as caught:
+            await store.put(bucket, "key", pattern(3 * PART))
+        assert not caught.value.ambiguous
+        assert service.count("POST") == 3
+        assert await store.read(bucket, "key") == b"old"
+
+
+async def test_a_stream_cannot_begin_a_session_anew(server: GCSServer, bucket: str) -> None:
     async def source() -> AsyncIterator[bytes]:
         yield pattern(2 * PART)
-        await asyncio.sleep(0)
         server.expire_uploads()
         yield pattern(2 * PART)
 
     async with opened(server, uploads="resumable") as store:
         await store.put(bucket, "key", b"old")
-        with pytest.raises(trove.BackendError, match="session"):
+        with pytest.raises(trove.TransientError, match="session"):
             await store.put(bucket, "key", source())
         assert await store.read(bucket, "key") == b"old"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("condition", [{}, {"if_none_match": "*"}])
+async def test_a_commit_that_never_succeeds_is_settled_by_asking_the_session(
+    server: GCSServer, bucket: str, service: AnsweringProxy, when: When, condition: dict[str, Any]
+) -> None:
+    data = pattern(2 * PART)
+    async with opened(server, service.url(), uploads="resumable", attempts=1) as store:
+        service.answer(json_error(503, "backendError"), method="PUT", path="upload_id=", when=when, skip=1)
+        if when == "after":
+            info = await store.put(bucket, "key", data, **condition)
+            assert (await store.head(bucket, "key")).etag == info.etag
+        else:
+            with pytest.raises(trove.TransientError) as caught:
+                await store.put(bucket, "key", data, **condition)
+            assert caught.value.ambiguous
+            assert not await store.exists(bucket, "key")
+
+
+@pytest.mark.parametrize("location", ["", "http://[", "upload", "/a b?upload_id=1", "http://host"])
+async def test_a_session_without_a_url(server: GCSServer, bucket: str, service: AnsweringProxy, location: str) -> None:
+    service.answer(Answer(200, {"Location": location}), method="POST", path="uploadType=resumable")
+    async with opened(server, service.url(), uploads="resumable") as store:
+        with pytest.raises(trove.BackendError, match="location"):
+            await store.put(bucket, "key", pattern(2 * PART))
+
+
+@pytest.mark.parametrize("said", ["bytes=0-", "bytes=1-5", "bytes=0-²", "0-5", "bytes=0-" + "9" * 5000])
+async def test_a_range_of_a_session_that_is_none(
+    server: GCSServer, bucket: str, service: AnsweringProxy, said: str
+) -> None:
+    service.answer(Answer(308, {"Range": said}), method="PUT", path="upload_id=")
+    async with opened(server, service.url(), uploads="resumable") as store:
+        with pytest.raises(trove.BackendError, match="range"):
+            await store.put(bucket, "key", pattern(2 * PART))
 
 
 async def test_what_a_session_answers_that_is_no_object(

@@ -62,6 +62,11 @@ class ObjectReads(ABC):
         """Return what compares the bytes of a whole object with the service's checksum; None for nothing."""
         return None
 
+    async def size_of(self, bucket: str, key: str, response: Response) -> int:
+        """Return the size of the object that an answer brings without a length, as some proxies send it."""
+        etag = response.headers.get("etag")
+        return (await self.head(bucket, key, HeadOptions(if_match=None if etag is None else etag_of(etag)))).size
+
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object."""
         wanted = options.range
@@ -70,7 +75,7 @@ class ObjectReads(ABC):
             content = response.content
             length = response.length if content is None else len(content)
             if length is None and response.status == 200:
-                length = await self._size(bucket, key, response)
+                length = await self.size_of(bucket, key, response) if known is None else known.size
             start, stop, size = placement(response, length, wanted, self.service)
             info = known or self.described(key, size, response)
             if info.size != size:
@@ -98,11 +103,6 @@ class ObjectReads(ABC):
         ends = whole or response.status == 206
         stream = ResponseStream(response, start, stop, ends=ends, reopen=reopen, verifier=verifier)
         return ObjectReader(info, stream, start=start, stop=stop)
-
-    async def _size(self, bucket: str, key: str, response: Response) -> int:
-        """Return the size of the object that an answer brings without a length, as some proxies send it."""
-        etag = response.headers.get("etag")
-        return (await self.head(bucket, key, HeadOptions(if_match=None if etag is None else etag_of(etag)))).size
 
     async def _resume(self, bucket: str, info: ObjectInfo, options: GetOptions, wanted: ByteRange) -> Response:
         """Ask for the same object from an offset on: not every server honours both the range and the condition."""

@@ -47,7 +47,7 @@ from trove_async.errors import (
 from trove_async.ranges import ByteRange
 from trove_async.types import EMPTY, DeleteResult, ObjectInfo
 from trove_async.wire.client import same_object, settle
-from trove_async.wire.fields import http_date
+from trove_async.wire.fields import http_date, required
 from trove_async.wire.reading import ObjectReads
 from trove_async.wire.transport import Response
 
@@ -147,6 +147,11 @@ class Objects(ObjectReads):
                 "something between here and the service changes what is stored"
             )
         return info_of_headers(key, size, response.headers)
+
+    async def size_of(self, bucket: str, key: str, response: Response) -> int:
+        """Return the size of the object that an answer brings without a length: of that generation."""
+        generation = required(response.headers, "x-goog-generation", self.service)
+        return (await self.head(bucket, key, HeadOptions(version_id=generation))).size
 
     def pinned(self, options: GetOptions, info: ObjectInfo) -> GetOptions:
         """Return the options that read on from the same generation, which need not be the live one any more."""
