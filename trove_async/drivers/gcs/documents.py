@@ -21,12 +21,15 @@ def decode(answer: bytes) -> Any:
     """Return the JSON of an answer; None for an empty one.
 
     Raises:
-        BackendError: it is not JSON.
+        BackendError: it is not JSON, or has text that UTF-8 cannot hold.
     """
     if not answer:
         return None
     try:
-        return json.loads(answer)
+        found = json.loads(answer)
+        if b"\\ud" in answer or b"\\uD" in answer:  # an escape of a surrogate, which may stand alone
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except (ValueError, RecursionError) as error:
         raise BackendError("the answer is not JSON: is the endpoint Cloud Storage?") from error
 

@@ -180,5 +180,6 @@ def _id_of(value: str) -> str:
 
 def _refuse(name: str, what: str) -> None:
     raise UnsupportedError(
-        f"the lifecycle rule {name!r} has {what}, which a LifecycleRule cannot hold; use the service's own tools for it"
+        f"the lifecycle rule {name[:80]!r} has {what[:80]}, which a LifecycleRule cannot hold; "
+        "use the service's own tools for it"
     )
