@@ -17,8 +17,9 @@ import pytest_asyncio
 import trove_async as trove
 from trove_async.cancellation import CleanupWarning
 from trove_async.drivers.local import LocalDriver
-from trove_async.drivers.local.workers import Cancelled, Checkpoint, Workers
+from trove_async.drivers.local.workers import Cancelled, Workers
 from trove_async.errors import ClosedError, ObjectNotFoundError
+from trove_async.tree import Checkpoint
 
 pytestmark = pytest.mark.asyncio
 

@@ -12,7 +12,7 @@ import pytest
 
 import trove_async as trove
 from tests.sftp.residue import residue_of
-from tests.sftp.stores import ServerName, opened, pattern, remote
+from tests.sftp.stores import ServerName, fs_of, opened, pattern, remote
 from trove_async.testing.proxy import BreakKind, ConnectionFault, FaultProxy
 
 pytestmark = pytest.mark.asyncio
@@ -105,7 +105,7 @@ async def test_a_put_is_sent_again(
 
 def lose_answer(store: trove.Trove, network: FaultProxy, name: str, loss: ConnectionFault) -> None:
     """Have the answer to the next request of a kind be lost: the server carries it out."""
-    fs = remote(store)._fs
+    fs = fs_of(store)
     original = getattr(fs, name)
 
     async def sent(*arguments: Any, **named: Any) -> Any:

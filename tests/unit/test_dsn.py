@@ -229,10 +229,10 @@ def test_revealed_text_is_read_back_as_the_same_dsn(text: str) -> None:
         ("memory://u:p@h:1/b/k?secret=s", ("memory://u:p@h:1?secret=s", "b", "k")),
     ],
 )
-def test_a_path_is_bucket_and_key_unless_the_driver_splits_it_otherwise(
+async def test_a_path_is_bucket_and_key_unless_the_driver_splits_it_otherwise(
     text: str, expected: tuple[str, str | None, str]
 ) -> None:
-    assert MemoryDriver.split(parse_dsn(text)) == expected
+    assert await MemoryDriver.split(parse_dsn(text)) == expected
 
 
 @pytest.mark.parametrize("word", ["9", "a", "a.", "a://", "=", "a=", "://:", "a:"])

@@ -141,7 +141,7 @@ def placement(response: Response, length: int | None, wanted: ByteRange | None, 
     if response.status == 200:
         if "content-range" in headers:
             raise BackendError(
-                f"the answer has status 200 and the range {headers['content-range'][:80]!r}: is it a part or the whole?",
+                f"the answer has status 200 and the range {headers['content-range'][:80]!r}: it is a part or the whole",
                 status=200,
             )
         if length is None:

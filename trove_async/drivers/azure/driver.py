@@ -507,3 +507,8 @@ class AzureDriver(Driver):
     async def delete_tags(self, bucket: str, key: str) -> None:
         """Remove an object's tags."""
         await self.set_tags(bucket, key, {})
+
+    @classmethod
+    async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
+        """Take the host as the bucket: the account stands before it."""
+        return replace(dsn, host="", path="").reveal(), dsn.host or None, dsn.path.removeprefix("/")

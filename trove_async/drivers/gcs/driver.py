@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 from trove_async.driver import Condition, Features, Limits, OpenOptions, PresignDriver, WatchOptions, capabilities_of
@@ -86,6 +87,13 @@ class GCSDriver(HTTPDriver):
                 max_metadata_size=MAX_METADATA,
             ),
         )
+
+    @classmethod
+    async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
+        """Take the host of a ``gs`` DSN as the bucket; in a ``gcs`` DSN the host is the project."""
+        if dsn.scheme != "gs":
+            return await super().split(dsn)
+        return replace(dsn, host="", path="").reveal(), dsn.host or None, dsn.path.removeprefix("/")
 
     async def sdk_client(self) -> Any:
         """Return a ``gcloud.aio.storage.Storage`` with the store's credentials, for what the library has no verb for.

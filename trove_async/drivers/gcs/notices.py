@@ -109,7 +109,7 @@ class Seen:
         self._capacity = capacity
         self._last: OrderedDict[str, tuple[int, bool]] = OrderedDict()  # the generation, and whether it is live
 
-    def judge(self, notice: Notice) -> EventType | None:
+    def classify(self, notice: Notice) -> EventType | None:
         """Return what has happened; None if it is no news."""
         if notice.change is None:
             return None

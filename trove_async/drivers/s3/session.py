@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from functools import cache, partial
 from time import monotonic
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio.to_thread
 
@@ -228,7 +229,7 @@ class Session:
             sdk.create_client(
                 service,
                 region_name=self.region,
-                endpoint_url=url,
+                endpoint_url=url and _accepted(url),
                 verify=settings.network.sdk_verify,
                 config=_config(
                     settings,
@@ -238,6 +239,8 @@ class Session:
                 ),
             )
         )
+        if url is not None and _accepted(url) != url:
+            client.meta.events.register_first(f"request-created.{service}", _HostRestorer(_accepted(url), url))
         if service == "s3":
             from botocore.handlers import add_expect_header
 
@@ -369,6 +372,26 @@ def _config(settings: S3Settings, profile: Profile, url: str, *, longest_wait: f
         # The settings hold the endpoint, that of AWS_ENDPOINT_URL too, so that both planes use the same.
         ignore_configured_endpoint_urls=True,
     )
+
+
+def _accepted(url: str) -> str:
+    """Return a URL that the SDK accepts for one of which the host has ``_``, as names of containers often do."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace("_", "-")))
+
+
+class _HostRestorer:
+    """Puts the host that was given back into the SDK's requests, before they are signed."""
+
+    def __init__(self, accepted: str, url: str) -> None:
+        self._accepted = urlsplit(accepted).netloc
+        self._netloc = urlsplit(url).netloc
+
+    def __call__(self, request: Any, **_: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.netloc.endswith(self._accepted):  # a bucket may stand before it
+            netloc = parts.netloc.removesuffix(self._accepted) + self._netloc
+            request.url = urlunsplit(parts._replace(netloc=netloc))
 
 
 def _lenient_session() -> type[Any]:
