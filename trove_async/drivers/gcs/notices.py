@@ -81,7 +81,7 @@ def read_notice(attributes: Mapping[str, str], data: bytes | None) -> Notice:
             _size(attributes, data),
             moment.astimezone(UTC),
         )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"it is no notification of Cloud Storage's: {error!r}") from error
 
 
