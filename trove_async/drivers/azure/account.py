@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from trove_async.drivers.azure.shared_key import SharedKey
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
-from trove_async.wire.shared_key import SharedKey
 
 __all__ = ["Account", "Given", "account_of"]
 

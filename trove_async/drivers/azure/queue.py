@@ -104,7 +104,7 @@ class _Queue(MessageQueue):
     async def delete(self, messages: Sequence[Message]) -> None:
         for message in messages:
             with suppress(NotFoundError):  # gone, or given to another receiver
-                await self._client.request("DELETE", self._path(message), params=[("popreceipt", message.receipt)])
+                await self._client.write("DELETE", self._path(message), params=[("popreceipt", message.receipt)])
 
     async def hide(self, messages: Sequence[Message], seconds: int) -> None:
         for message in messages:
