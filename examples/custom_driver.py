@@ -27,18 +27,24 @@ from uuid import uuid4
 import trove_async as trove
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.driver import (
+    Body,
     BucketOptions,
+    ByteStream,
     CopyOptions,
     DeleteOptions,
+    Driver,
+    Features,
     GetOptions,
     HeadOptions,
     ListOptions,
+    ListPage,
     ObjectAttributes,
     OpenOptions,
     PutOptions,
     capabilities_of,
     check_read,
     check_write,
+    register,
 )
 from trove_async.dsn import Settings
 from trove_async.keys import successor
@@ -65,7 +71,7 @@ ERRORS: Final[Mapping[int, type[trove.TroveError]]] = {
 }
 
 
-class SQLiteDriver(trove.Driver):
+class SQLiteDriver(Driver):
     """Keeps objects in an SQLite database, which several processes may share.
 
     One thread owns the connection. What it is given runs alone and in order; methods named ``_do_…`` run in it.
@@ -80,8 +86,8 @@ class SQLiteDriver(trove.Driver):
         self._db: sqlite3.Connection
 
     @property
-    def features(self) -> trove.Features:
-        return trove.Features(
+    def features(self) -> Features:
+        return Features(
             protocols=capabilities_of(self),
             conditions=frozenset({"put_if_none_match", "put_if_match", "get", "delete", "copy"}),
             native=frozenset({"range", "conditional_put", "conditional_get", "conditional_copy", "conditional_delete"}),
@@ -144,7 +150,7 @@ class SQLiteDriver(trove.Driver):
 
     # Writing
 
-    async def put(self, bucket: str, key: str, body: trove.Body, options: PutOptions) -> trove.ObjectInfo:
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> trove.ObjectInfo:
         _refuse_tags(options.attributes)
         # What the commit would refuse is refused before the body is read; only the commit decides.
         await self._run(self._do_check, bucket, key, options.if_match, options.if_none_match)
@@ -160,7 +166,7 @@ class SQLiteDriver(trove.Driver):
                 await finish(dropping, timeout=self._cleanup_timeout, leftover=f"the pieces {staged!r}")
             raise
 
-    async def _stage(self, staged: str, body: trove.Body) -> None:
+    async def _stage(self, staged: str, body: Body) -> None:
         number = 0
         async with aclosing(_pieces(body)) as pieces:
             async for piece in pieces:
@@ -274,10 +280,10 @@ class SQLiteDriver(trove.Driver):
         wanted = trove.ByteRange(offset, None if length < 0 else length)
         return await self.get(bucket, key, GetOptions(range=wanted))
 
-    async def list_page(self, bucket: str, options: ListOptions) -> trove.ListPage:
+    async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
         return await self._run(self._do_list, bucket, options)
 
-    def _do_list(self, bucket: str, options: ListOptions) -> trove.ListPage:
+    def _do_list(self, bucket: str, options: ListOptions) -> ListPage:
         """Go from key to key, and past each group in one step. The cursor is where the next page begins."""
         self._do_require(bucket)
         objects: list[trove.ObjectInfo] = []
@@ -289,7 +295,7 @@ class SQLiteDriver(trove.Driver):
             if row is None or not row[0].startswith(options.prefix):
                 break
             if len(objects) + len(prefixes) == options.page_size:
-                return trove.ListPage(objects, prefixes, cursor=at)
+                return ListPage(objects, prefixes, cursor=at)
             head, delimiter, _ = row[0][len(options.prefix) :].partition(options.delimiter or "\0")
             if delimiter:
                 prefixes.append(trove.Prefix(options.prefix + head + delimiter))
@@ -297,7 +303,7 @@ class SQLiteDriver(trove.Driver):
             else:
                 objects.append(_info(row))
                 at = _behind(row[0])
-        return trove.ListPage(objects, prefixes)
+        return ListPage(objects, prefixes)
 
     # Buckets
 
@@ -332,7 +338,7 @@ class SQLiteDriver(trove.Driver):
         return [trove.BucketInfo(name, datetime.fromisoformat(created)) for name, created in rows]
 
 
-class PieceStream(trove.ByteStream):
+class PieceStream(ByteStream):
     """The bytes of one body. It holds nothing open, so that there is nothing to let go of."""
 
     def __init__(self, read_from: Callable[[int], Awaitable[bytes]], position: int) -> None:
@@ -351,7 +357,7 @@ class PieceStream(trove.ByteStream):
         pass
 
 
-async def _pieces(body: trove.Body) -> AsyncGenerator[bytes, None]:
+async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:
     """Yield a body in pieces of one size, so that a position tells its piece; only the last may be shorter."""
     piece = bytearray()
     async for chunk in body:
@@ -392,7 +398,7 @@ def _behind(key: str) -> str:
     return key + "\x01"
 
 
-trove.register("sqlite", SQLiteDriver)
+register("sqlite", SQLiteDriver)
 
 
 class SQLiteHarness(Harness):
@@ -411,7 +417,7 @@ class SQLiteHarness(Harness):
     async def stop(self) -> None:
         self._folder.cleanup()
 
-    async def driver(self) -> trove.Driver:
+    async def driver(self) -> Driver:
         driver = SQLiteDriver()
         await driver.open(trove.parse_dsn(self.dsn()), OpenOptions())
         return driver

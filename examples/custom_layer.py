@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import trove_async as trove
-from trove_async.layers import LayerDriver, Operation
+from trove_async.layers import Call, LayerDriver, Operation
 
 R = TypeVar("R")
 
@@ -20,7 +19,7 @@ READS: Final = frozenset(
     {
         "ping", "get", "get_range", "get_version", "head", "list_page", "list_buckets", "list_versions",
         "list_parts", "list_multipart_uploads", "list_noncurrent", "get_versioning", "get_lifecycle", "get_tags",
-        "presign_get", "presign_head",
+        "presign_get", "presign_head", "watch",
     }
 )  # fmt: skip
 
@@ -31,7 +30,7 @@ class ReadOnly(LayerDriver):
     Signed URLs for writing are refused as well: they would bypass the layer.
     """
 
-    async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
+    async def around(self, operation: Operation, call: Call[R]) -> R:
         if operation.name not in READS:
             raise trove.AccessDeniedError(f"the store is open for reading only, and {operation.name} is not reading")
         return await call()

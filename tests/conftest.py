@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trove_async.wire import client as client_module
+from trove_async.driver import retry as retry_module
 
 
 @pytest.fixture
@@ -17,5 +17,5 @@ def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(retry_module, "asyncio", SimpleNamespace(sleep=sleep))
     return waited

@@ -21,7 +21,7 @@ import examples.custom_driver  # noqa: F401 - docs/drivers.md opens its DSNs
 import trove_async
 from tests import readme
 from trove_async import errors
-from trove_async.driver import registry
+from trove_async.driver import CAPABILITIES, Driver, methods_of, registry
 from trove_async.drivers import BUILTIN
 
 ROOT = Path(__file__).parents[1]
@@ -143,3 +143,21 @@ def test_dsn_page_names_every_parameter(scheme: str, tmp_path: Path) -> None:
         return refused.value.message.partition("it has: ")[2].split(", ")
 
     assert [name for name in asyncio.run(known()) if f"`{name}`" not in section] == []
+
+
+def test_the_page_on_drivers_lists_the_methods_of_every_capability() -> None:
+    page = (ROOT / "docs" / "drivers.md").read_text(encoding="utf-8")
+    table = page.partition("## Capabilities and features")[2]
+    rows = dict(re.findall(r"^\| `(\w+Driver)` \| (.*) \|$", table, re.MULTILINE))
+    listed = {name: set(re.findall(r"`(\w+)`", methods)) for name, methods in rows.items()}
+    own = {c.__name__: set(methods_of(c)) for c in CAPABILITIES}
+    own["LifecycleSweepDriver"] -= own["LifecycleDriver"]
+    assert listed == own
+
+
+def test_the_page_on_drivers_lists_the_methods_of_a_driver() -> None:
+    page = (ROOT / "docs" / "drivers.md").read_text(encoding="utf-8")
+    table = page.partition("## The methods")[2].partition("\n\n`")[0]
+    assert set(re.findall(r"`(\w+)(?:\(.*?\))?`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))) == set(
+        Driver.__abstractmethods__
+    )

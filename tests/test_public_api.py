@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import itertools
 import pkgutil
 import subprocess
 import sys
@@ -16,14 +18,18 @@ import pytest
 import trove_async
 from trove_async import (
     Bucket,
+    BulkDelete,
     Item,
     ObjectInfo,
     ObjectIterator,
     ObjectReader,
     ObjectWriter,
+    Opening,
     Prefix,
+    PresignedPost,
     Trove,
     VersionInfo,
+    Watch,
 )
 
 PACKAGE = Path(trove_async.__file__).parent
@@ -52,7 +58,58 @@ def test_nothing_is_public_by_accident() -> None:
         return not name.startswith("_") and not isinstance(value, ModuleType)
 
     found = {name for name, value in vars(trove_async).items() if is_ours(name, value)}
-    assert found | {"__version__"} == set(trove_async.__all__)
+    assert found | trove_async._LAYERS | {"__version__"} == set(trove_async.__all__)
+
+
+def test_layers_are_imported_when_the_first_one_is_used() -> None:
+    script = "import sys, trove_async; assert 'trove_async.layers' not in sys.modules; trove_async.Limit(1)"
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'trove_async' has no attribute 'Limits'"):
+        getattr(trove_async, "Limits")  # noqa: B009 - a type checker would refuse the attribute
+
+
+def test_modules_import_each_other_in_one_direction() -> None:
+    """At run time and for type checkers alike."""
+    graph: dict[str, set[str]] = {name: imports_of(name) for name in MODULES}
+    reached = {name: reachable(graph, name) for name in graph}
+    circles = {frozenset(m for m in reached[name] if name in reached[m]) for name in graph if name in reached[name]}
+    assert {frozenset(circle) for circle in circles} <= CIRCLES
+
+
+CIRCLES = {
+    frozenset({f"trove_async.wire.{name}" for name in ("connect", "pool", "protocol", "response")}),
+    frozenset({"trove_async.drivers.sftp.commit", "trove_async.drivers.sftp.objects"}),
+    frozenset({"trove_async.drivers.local.core", "trove_async.drivers.local.watch"}),
+}
+"""Those that are still to be cut; none is to be added."""
+
+
+def imports_of(name: str) -> set[str]:
+    """Return the modules of the package that a module imports at its top, also those for type checkers alone."""
+    module = importlib.import_module(name)
+    if hasattr(module, "__path__"):
+        return set()  # a package passes names on, and everything in it imports it
+    tree = ast.parse(inspect.getsource(module))
+    blocks = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.If))]
+    found: set[str] = set()
+    for node in itertools.chain(*blocks):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & set(MODULES)
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    ahead = list(graph[start])
+    while ahead:
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            ahead += graph[name]
+    return found
 
 
 def imported_with(*modules: str) -> set[str]:
@@ -124,6 +181,10 @@ def test_bucket_and_store_describe_their_verbs_alike() -> None:
 
 async def types_as_checked(t: Trove, bucket: Bucket, delimiter: str | None) -> None:
     """Say what a type checker makes of the API; this is checked by mypy, and never run."""
+    assert_type(t.get("b", "k"), Opening[ObjectReader])
+    assert_type(t.watch("b"), Watch)
+    assert_type(t.delete_many("b", ["k"]), BulkDelete)
+    assert_type(await t.presign_post("b", "k", max_size=1), PresignedPost)
     assert_type(t.list("b"), ObjectIterator[ObjectInfo])
     assert_type(t.list("b", "p", delimiter="/"), ObjectIterator[Item])
     assert_type(bucket.list("p"), ObjectIterator[ObjectInfo])

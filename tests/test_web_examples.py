@@ -27,7 +27,7 @@ from tests.web.serving import (
     until_no_more_than,
     uvicorn_serving,
 )
-from trove_async.driver import methods_of
+from trove_async.driver import BucketOptions, Driver, methods_of
 from trove_async.driver.capabilities import CAPABILITIES
 from trove_async.testing.helpers import random_bytes
 
@@ -203,7 +203,7 @@ def test_custom_layer() -> None:
 
 
 def test_the_custom_layer_knows_the_operations_by_their_names() -> None:
-    operations = {*trove.Driver.__abstractmethods__, *set().union(*map(methods_of, CAPABILITIES)), "ping"}
+    operations = {*Driver.__abstractmethods__, *set().union(*map(methods_of, CAPABILITIES)), "ping"}
     assert READS - operations == set()
 
 
@@ -215,7 +215,7 @@ async def test_the_custom_layer_refuses_what_is_not_reading_and_reads_no_body() 
 
     async with trove.open("memory://?presign_url=https://files.test", layers=[ReadOnly]) as t:
         beneath = trove.unwrap(t.driver, ReadOnly).inner
-        await beneath.create_bucket("b", trove.driver.BucketOptions())
+        await beneath.create_bucket("b", BucketOptions())
         assert t.supports(trove.PresignDriver)
         assert await t.list("b").all() == []
         await t.presign_get("b", "k")

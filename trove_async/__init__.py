@@ -8,18 +8,20 @@
         await t.put("assets", "photos/a.jpg", Path("a.jpg"))
         async for obj in t.list("assets", prefix="photos/"):
             print(obj.key, obj.size)
+
+What authors of drivers and layers need is in `trove_async.driver` and `trove_async.layers`.
 """
 
-from trove_async.body import AsyncReadable, Body, BodyLike, Progress
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from trove_async.body import BodyLike, Progress
 from trove_async.cancellation import CleanupWarning
 from trove_async.checksums import Checksum
-from trove_async.driver import (
+from trove_async.driver.base import unwrap
+from trove_async.driver.capabilities import (
     BulkDeleteDriver,
-    Driver,
-    Features,
     LifecycleDriver,
     LifecycleSweepDriver,
-    Limits,
     MultipartDriver,
     NotificationDriver,
     PresignDriver,
@@ -27,10 +29,8 @@ from trove_async.driver import (
     ServerCopyDriver,
     TaggingDriver,
     VersioningDriver,
-    lookup,
-    register,
-    unwrap,
 )
+from trove_async.driver.registry import register as _register
 from trove_async.drivers import BUILTIN as _BUILTIN
 from trove_async.dsn import DSN, parse_dsn
 from trove_async.errors import (
@@ -82,11 +82,11 @@ from trove_async.errors import (
     WatchOverflowError,
     WrongLoopError,
 )
-from trove_async.layers import LayerDriver, Limit, Observation, Observe, Operation, log_operations
-from trove_async.listing import Item, ListPage, ObjectIterator
+from trove_async.listing import Item, ObjectIterator
+from trove_async.opening import Opening
 from trove_async.ranges import ByteRange, RangeLike
-from trove_async.reader import ByteStream, ObjectReader
-from trove_async.store import Bucket, Trove, open
+from trove_async.reader import ObjectReader
+from trove_async.store import Bucket, BulkDelete, Trove, Watch, open
 from trove_async.types import (
     BucketInfo,
     DeleteResult,
@@ -98,23 +98,38 @@ from trove_async.types import (
     ObjectRef,
     PartInfo,
     Prefix,
+    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
 )
 from trove_async.writer import ObjectWriter
 
+if _TYPE_CHECKING:
+    from trove_async.layers import Limit, Observation, Observe, log_operations
+
 __version__ = "0.1.0"
 
 for _scheme, _path in _BUILTIN.items():
-    register(_scheme, _path)
+    _register(_scheme, _path)
+
+_LAYERS = frozenset({"Limit", "Observation", "Observe", "log_operations"})
+
+if not _TYPE_CHECKING:  # a type checker would take every name for one of the module's
+
+    def __getattr__(name: str) -> object:
+        """Import the layers when the first one is used."""
+        if name in _LAYERS:
+            from trove_async import layers
+
+            return getattr(layers, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "DSN",
     "AccessDeniedError",
-    "AsyncReadable",
     "BackendError",
-    "Body",
     "BodyLike",
     "BodySizeError",
     "BodyTypeError",
@@ -123,20 +138,18 @@ __all__ = [
     "BucketInfo",
     "BucketNotEmptyError",
     "BucketNotFoundError",
+    "BulkDelete",
     "BulkDeleteDriver",
     "BulkError",
     "ByteRange",
-    "ByteStream",
     "Checksum",
     "ChecksumError",
     "CleanupWarning",
     "ClosedError",
     "ContentTooLargeError",
     "DeleteResult",
-    "Driver",
     "DriverRegistrationError",
     "EventType",
-    "Features",
     "ForkedError",
     "HostKeyChangedError",
     "HostKeyUnknownError",
@@ -151,15 +164,12 @@ __all__ = [
     "InvalidRangeError",
     "InvalidTagsError",
     "Item",
-    "LayerDriver",
     "LifecycleDriver",
     "LifecycleReport",
     "LifecycleRule",
     "LifecycleSweepDriver",
     "LifetimeError",
     "Limit",
-    "Limits",
-    "ListPage",
     "MissingDependencyError",
     "MultipartDriver",
     "NotFoundError",
@@ -176,12 +186,13 @@ __all__ = [
     "ObjectWriter",
     "Observation",
     "Observe",
-    "Operation",
+    "Opening",
     "OperationTimeoutError",
     "PartInfo",
     "PreconditionFailedError",
     "Prefix",
     "PresignDriver",
+    "PresignedPost",
     "Progress",
     "RangeDriver",
     "RangeLike",
@@ -203,13 +214,12 @@ __all__ = [
     "VersionNotFoundError",
     "VersioningDriver",
     "VersioningStatus",
+    "Watch",
     "WatchOverflowError",
     "WrongLoopError",
     "__version__",
     "log_operations",
-    "lookup",
     "open",
     "parse_dsn",
-    "register",
     "unwrap",
 ]

@@ -54,12 +54,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from trove_async.types import DeleteResult
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 __all__ = [
     "AccessDeniedError",
@@ -461,6 +457,16 @@ class BackendError(TroveError):
     default_message = "the backend failed"
 
 
+class _Result(Protocol):
+    """What `BulkError` needs to know of a `DeleteResult`, whose module imports this one."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def error(self) -> TroveError | None: ...
+
+
 class BulkError(TroveError):
     """Some items of a bulk operation failed; all of them were tried.
 
@@ -475,7 +481,7 @@ class BulkError(TroveError):
         self,
         message: str | None = None,
         *,
-        failed: Sequence[DeleteResult] = (),
+        failed: Sequence[_Result] = (),
         deleted_count: int = 0,
         operation: str | None = None,
         bucket: str | None = None,

@@ -8,15 +8,18 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar, final
+from itertools import pairwise
+from typing import Final, Generic, Self, TypeVar, final
 
 from trove_async.errors import BackendError, InvalidCursorError
 from trove_async.types import ObjectInfo, Prefix
 
-__all__ = ["Item", "ListPage", "ObjectIterator"]
+__all__ = ["Item", "ListPage", "ObjectIterator", "PageChecker"]
 
 Item = ObjectInfo | Prefix
 T = TypeVar("T", ObjectInfo, Item)
+
+_MAX_EMPTY_PAGES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,80 @@ class ListPage:
     objects: Sequence[ObjectInfo] = ()
     prefixes: Sequence[Prefix] = ()
     cursor: str | None = None
+
+
+class PageChecker:
+    """Checks the pages of one listing, in the order in which they come.
+
+    Whatever a service answers, a listing returns every key once and in order and ends, or it raises.
+    """
+
+    def __init__(self, prefix: str = "", cursor: str | None = None) -> None:
+        """Make a checker.
+
+        Args:
+            prefix: of the listing.
+            cursor: the driver's, of the first page; None if the listing begins at its start.
+        """
+        self._prefix = prefix
+        self._last = ""
+        self._cursors = {cursor}  # since the last page with items
+
+    def accept(self, page: ListPage) -> Sequence[Item]:
+        """Return the items of the next page, objects and prefixes in one order.
+
+        Raises:
+            BackendError: names are out of order, duplicated or outside of the prefix; a size is negative; a
+                cursor repeats; or there are 1,000 empty pages in a row.
+        """
+        names = [info.key for info in page.objects]
+        _require_ascending(names)
+        if [info for info in page.objects if info.size < 0]:
+            raise BackendError("the backend listed an object with a negative size")
+        items: Sequence[Item] = page.objects
+        if page.prefixes:
+            groups = [group.prefix for group in page.prefixes]
+            _require_ascending(groups)
+            items, names = _merged([*page.objects, *page.prefixes], names + groups)
+        if names:
+            self._check_names(names)
+            self._cursors.clear()
+        self._check_cursor(page.cursor)
+        return items
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        first, last = names[0], names[-1]
+        if first <= self._last:
+            raise BackendError(f"the listing is out of order: the backend listed {first!r} after {self._last!r}")
+        # Names with a common prefix are neighbours in this order: those in between have it too.
+        for name in (first, last):
+            if not name.startswith(self._prefix):
+                raise BackendError(f"the backend listed {name!r}, which does not begin with {self._prefix!r}")
+        self._last = last
+
+    def _check_cursor(self, cursor: str | None) -> None:
+        if cursor is None:
+            return
+        if cursor in self._cursors:
+            raise BackendError("the listing does not move on: the backend repeats its cursor")
+        if len(self._cursors) >= _MAX_EMPTY_PAGES:
+            raise BackendError(f"the backend sent {_MAX_EMPTY_PAGES} empty pages of a listing in a row")
+        self._cursors.add(cursor)
+
+
+def _require_ascending(names: list[str]) -> None:
+    # Text compares by code point, which is the order of its UTF-8 bytes.
+    if sorted(names) != names or len(set(names)) != len(names):
+        before, after = next(pair for pair in pairwise(names) if pair[0] >= pair[1])
+        raise BackendError(f"the listing is out of order: the backend listed {after!r} after {before!r}")
+
+
+def _merged(items: Sequence[Item], names: Sequence[str]) -> tuple[list[Item], list[str]]:
+    """Return items and their names in the order of the names, which are all different."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    ordered = [names[at] for at in order]
+    _require_ascending(ordered)
+    return [items[at] for at in order], ordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +141,7 @@ class _Position:
             if not all(x is None or isinstance(x, str) for x in optional):
                 raise ValueError
         except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
-            raise InvalidCursorError("this is no cursor of a listing; take it from ObjectIterator.cursor") from None
+            raise InvalidCursorError("this is no listing's cursor; take it from ObjectIterator.cursor") from None
         return position
 
 
@@ -75,7 +152,7 @@ FetchPage = Callable[[str | None], Awaitable[ListPage]]
 class ObjectIterator(Generic[T]):
     """A listing that is being read: ``async for``, `next`, `all` or `pages`.
 
-    It holds a position, never a connection, so it can be left at any time.
+    It holds a position and no connection, so that it can be abandoned at any time.
     """
 
     def __init__(
@@ -106,7 +183,7 @@ class ObjectIterator(Generic[T]):
             for name in ("bucket", "prefix", "delimiter"):
                 theirs, ours = getattr(found, name), getattr(position, name)
                 if theirs != ours:
-                    raise InvalidCursorError(f"the cursor is of a listing with {name} {theirs!r}, not {ours!r}")
+                    raise InvalidCursorError(f"the cursor belongs to a listing with {name} {theirs!r}, not {ours!r}")
             if start_after is not None and start_after != found.start_after:
                 raise InvalidCursorError("give start_after or a cursor, not both")
             position = found
@@ -116,6 +193,7 @@ class ObjectIterator(Generic[T]):
         self._after = position.after
         self._next: str | None = position.page
         self._items: deque[Item] = deque()
+        self._checker = PageChecker(prefix, position.page)
         self._resuming = cursor is not None
         self._exhausted = False
         self._left = max_keys
@@ -162,11 +240,11 @@ class ObjectIterator(Generic[T]):
         return await self.__anext__()
 
     async def all(self) -> list[T]:
-        """Return all items that are left; mind the memory."""
+        """Return all remaining items, in memory."""
         return [item async for item in self]
 
     async def pages(self) -> AsyncIterator[list[T]]:
-        """Yield the items that are left in lists, each as large as a page of the backend."""
+        """Yield the remaining items in lists, each as large as a page of the backend."""
         while True:
             if self._left is not None and self._left <= 0:
                 return
@@ -180,16 +258,14 @@ class ObjectIterator(Generic[T]):
             yield page  # type: ignore[misc]
 
     async def _fill(self) -> bool:
-        """Fetch pages until there is an item; tell whether there is one."""
+        """Fetch pages until one has an item; return False if none has."""
         while not self._items:
             if self._exhausted:
                 return False
             page = await self._fetch(self._next)
-            if page.cursor is not None and page.cursor == self._next:
-                raise BackendError("the listing does not move on: the backend repeats its cursor")
+            items = self._checker.accept(page)
             self._page, self._next = self._next, page.cursor
             self._exhausted = page.cursor is None
-            items = _merged(page)
             if self._resuming and self._after is not None:
                 # The cursor stands in the middle of a page. What was taken of it is not taken again, and may
                 # fill several pages by now: they are smaller this time, or there are more items.
@@ -198,16 +274,3 @@ class ObjectIterator(Generic[T]):
             self._resuming = self._resuming and not items
             self._items.extend(items)
         return True
-
-
-def _name(item: Item) -> str:
-    return item.key
-
-
-def _merged(page: ListPage) -> Sequence[Any]:
-    if not page.prefixes:
-        return page.objects
-    if not page.objects:
-        return page.prefixes
-    # Text compares by code point, which is the order of its UTF-8 bytes.
-    return sorted([*page.objects, *page.prefixes], key=_name)

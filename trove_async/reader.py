@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar, final
 
@@ -22,7 +22,7 @@ from trove_async.errors import (
 )
 from trove_async.types import ObjectInfo
 
-__all__ = ["ByteStream", "ObjectReader", "OpeningReader", "caller_location"]
+__all__ = ["ByteStream", "ObjectReader", "caller_location"]
 
 R = TypeVar("R")
 
@@ -386,26 +386,3 @@ class ObjectReader:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"at {self._position} of {self.size}"
         return f"<ObjectReader {self.info.key!r} {state}>"
-
-
-class OpeningReader:
-    """What ``get`` returns: await it for the reader, or enter it with ``async with``."""
-
-    __slots__ = ("_open", "_reader")
-
-    def __init__(self, open_reader: Callable[[], Awaitable[ObjectReader]]) -> None:
-        self._open = open_reader
-        self._reader: ObjectReader | None = None
-
-    def __await__(self) -> Generator[object, None, ObjectReader]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> ObjectReader:
-        self._reader = await self._open()
-        return self._reader
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._reader is not None:
-            await self._reader.__aexit__(kind, error, traceback)

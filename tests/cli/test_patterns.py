@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import trove_async
 from trove_async.cli.patterns import expand, fixed_part, is_pattern, matcher
+from trove_async.driver import ListOptions, ListPage
 
 components = st.text("ab.*?/", min_size=1, max_size=8)
 keys = st.sets(st.text("ab./", min_size=1, max_size=6), max_size=12)
@@ -70,7 +71,7 @@ def test_only_the_levels_of_the_pattern_are_listed() -> None:
                 await store.put("b", key, b"")
             original = store.driver.list_page
 
-            async def list_page(bucket: str, options: trove_async.driver.ListOptions) -> trove_async.ListPage:
+            async def list_page(bucket: str, options: ListOptions) -> ListPage:
                 seen.append(options.prefix)
                 return await original(bucket, options)
 

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 import trove_async as trove
 from trove_async.body import Body
-from trove_async.driver import GetOptions, OpenOptions, PutOptions, WatchOptions
+from trove_async.driver import GetOptions, OpenOptions, PresignOptions, PutOptions, WatchOptions
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.dsn import parse_dsn
 from trove_async.errors import (
@@ -136,7 +136,7 @@ async def test_presign_is_declared_only_with_a_base_url() -> None:
 
 async def test_instances_of_a_name_sign_with_one_key_unless_one_is_given() -> None:
     dsn = unique_dsn()
-    options = trove.driver.PresignOptions()
+    options = PresignOptions()
     async with (
         trove.open(dsn, presign_url="http://h") as one,
         trove.open(dsn, presign_url="http://h") as other,

@@ -140,7 +140,8 @@ async def test_part_that_is_larger_than_the_service_takes_is_refused_whole(monke
     async with opened(moto.dsn()) as (store, bucket):
         driver = trove.unwrap(store.driver, S3Driver)
         upload = await store.initiate_multipart(bucket, "key")
-        monkeypatch.setattr(driver, "_profile", replace(driver._profile, max_part_size=100_000))
+        limits = replace(driver.features.limits, max_part_size=100_000)
+        monkeypatch.setattr(driver, "_features", replace(driver.features, limits=limits))
         with pytest.raises(trove.InvalidPartError, match="100000"):
             await store.upload_part(bucket, "key", upload, 1, chunks(bytes(100_001)))
         assert await store.list_parts(bucket, "key", upload) == []

@@ -15,7 +15,7 @@ import trove_async as trove
 from tests.servers import running
 from trove_async.driver import Condition
 from trove_async.drivers.s3.driver import S3Driver
-from trove_async.drivers.s3.probe import Probe, fit, probe
+from trove_async.drivers.s3.probe import Probe, fit
 from trove_async.drivers.s3.probing import Finding, Prober, _FailedError
 from trove_async.drivers.s3.profiles import CONDITIONS, PROFILES, Profile
 from trove_async.store import Trove
@@ -30,6 +30,7 @@ FEATURES = (
     "multipart",
     "unequal_parts",
     "control_characters",
+    "plain_writes",
 )
 
 
@@ -73,7 +74,7 @@ MOTO: frozenset[Condition] = frozenset({"put_if_none_match", "put_if_match", "ge
 @pytest.mark.parametrize(("server", "conditions", "quotes"), [("ceph", CEPH, False), ("moto", MOTO, True)])
 async def test_a_server_is_known_by_what_it_does(server: str, conditions: frozenset[Condition], quotes: bool) -> None:
     async with opened(server) as store:
-        seen = await probe(driver_of(store))
+        seen = await driver_of(store).probe()
     assert seen.conditions == conditions
     assert seen.works("quotes_etags") is quotes
     assert all(seen.works(name) for name in ("tags", "versioning", "bulk_delete", "multipart", "unequal_parts"))
@@ -88,7 +89,7 @@ async def test_the_advice_makes_conditions_hold(server: str) -> None:
         bucket = driver_of(store).default_bucket or ""
         with pytest.raises(trove.UnsupportedError):
             await store.put(bucket, "k", b"", if_none_match="*")
-        seen = await probe(driver_of(store))
+        seen = await driver_of(store).probe()
         async with trove.open(dsn_of(server, bucket, **seen.parameters)) as advised:
             assert advised.features.conditions == seen.conditions
             info = await advised.put(bucket, "k", b"old", if_none_match="*")
@@ -106,7 +107,7 @@ async def test_versions_are_removed_too(server: str) -> None:
     async with opened(server, versions=True) as store:
         bucket = driver_of(store).default_bucket or ""
         mine = await store.put(bucket, "trove-probe-mine", b"mine")
-        seen = await probe(driver_of(store))
+        seen = await driver_of(store).probe()
         assert seen.findings[FEATURES.index("versioning") + len(CONDITIONS)].detail == "the bucket is enabled"
         (left,) = await left_in(store)
         assert left["VersionId"] == mine.version_id
@@ -115,7 +116,7 @@ async def test_versions_are_removed_too(server: str) -> None:
 
 async def test_ceph_ignores_conditions_where_versions_are_kept() -> None:
     async with opened("ceph", versions=True) as store:
-        seen = await probe(driver_of(store))
+        seen = await driver_of(store).probe()
     assert seen.conditions == {"get"}
 
 
@@ -134,7 +135,7 @@ async def test_a_cancelled_probe_leaves_nothing(server: str, monkeypatch: pytest
 
     monkeypatch.setattr(Prober, "_check_complete", hang)
     async with opened(server, versions=True) as store:
-        task = asyncio.create_task(probe(driver_of(store)))
+        task = asyncio.create_task(driver_of(store).probe())
         await reached.wait()
         assert await left_in_some(store)
         task.cancel()
@@ -161,16 +162,16 @@ async def test_a_race_that_more_than_one_wins_is_seen() -> None:
 async def test_what_says_nothing_of_the_service_is_raised() -> None:
     async with trove.open(dsn_of("ceph", "")) as store:
         with pytest.raises(trove.InvalidArgumentError, match="s3://region/bucket"):
-            await probe(driver_of(store))
+            await driver_of(store).probe()
         with pytest.raises(trove.BucketNotFoundError):
-            await probe(driver_of(store), f"missing-{uuid.uuid4().hex[:12]}")
+            await driver_of(store).probe(f"missing-{uuid.uuid4().hex[:12]}")
     async with opened("ceph") as store:
         bucket = driver_of(store).default_bucket or ""
         ceph = running("ceph")
         keys = f"{ceph.other_access_key}:{ceph.other_secret_key}@{ceph.region}"
         async with trove.open(f"s3://{keys}/{bucket}?endpoint={ceph.endpoint}") as other:
             with pytest.raises(trove.AccessDeniedError):
-                await probe(driver_of(other))
+                await driver_of(other).probe()
 
 
 # Which profile fits: no server is asked.

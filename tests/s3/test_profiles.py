@@ -108,10 +108,39 @@ def test_bucket_names_that_do(name: str) -> None:
     "name",
     ["ab", "a" * 64, "-abc", "abc-", ".abc", "abc.", "a..b", "Abc", "a_b", "192.168.5.4", "bücket", "a b", "abc\n"],
 )
-def test_bucket_names_that_amazon_refuses(name: str) -> None:
+def test_names_of_new_buckets_that_amazon_refuses(name: str) -> None:
     with pytest.raises(InvalidBucketNameError) as raised:
-        check_bucket(name, AWS)
+        check_new_bucket(name, AWS)
     assert raised.value.bucket == name
+
+
+@pytest.mark.parametrize("name", ["My_Bucket", "UPPER", "a" * 255, "a..b"])
+def test_names_of_buckets_that_amazon_allowed_once(name: str) -> None:
+    check_bucket(name, AWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("logs--use1-az4--x-s3", "a directory bucket"),
+        ("mfzwi23gnjvgw.mrap", "a multi-region access point"),
+        ("arn:aws:s3:us-east-1:123456789012:accesspoint/ap", "the ARN of an access point"),
+        ("arn:aws:s3:us-east-1:123456789012:accesspoint:ap", "the ARN of an access point"),
+        ("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", "the ARN of a multi-region access point"),
+        ("arn:aws:s3:::assets", "give the bucket's name"),
+        ("arn:aws-cn:s3-outposts:cn-north-1:1:outpost/op-1/bucket/b", "Outposts"),
+        ("arn:aws:s3-object-lambda:us-east-1:1:accesspoint/ap", "Object Lambda"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["aws", "generic", "ceph"])
+def test_other_forms_than_buckets_are_named(name: str, form: str, profile: str) -> None:
+    with pytest.raises(InvalidBucketNameError, match=form):
+        check_bucket(name, PROFILES[profile])
+
+
+def test_a_newline_in_a_key_is_named() -> None:
+    with pytest.raises(InvalidKeyError, match=r"a newline \(U\+000A\)"):
+        check_key("a\nb", CEPH)
 
 
 @pytest.mark.parametrize("name", ["a_b", "UPPER", "a" * 255, "Mixed.Case_1"])

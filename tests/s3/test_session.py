@@ -45,7 +45,18 @@ async def opened(dsn: str, **more: Any) -> AsyncIterator[Session]:
         await session.close()
 
 
-# Places
+async def test_a_role_that_needs_an_mfa_code_is_refused_without_a_prompt(home: Path) -> None:
+    (home / "config").write_text(
+        "[profile guarded]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = base\n"
+        "mfa_serial = arn:aws:iam::1:mfa/me\n"
+        "[profile base]\naws_access_key_id = a\naws_secret_access_key = s\n"
+    )
+    async with opened("s3://us-east-1/", aws_profile="guarded") as session:
+        with pytest.raises(UnauthenticatedError, match="needs an MFA code"):
+            await session.credentials()
+
+
+# Addresses
 
 
 @pytest.mark.parametrize(
@@ -79,7 +90,7 @@ async def opened(dsn: str, **more: Any) -> AsyncIterator[Session]:
 )
 async def test_where_a_bucket_is(dsn: str, bucket: str, url: str) -> None:
     async with opened(dsn) as session:
-        place = session.place(bucket)
+        place = session.address(bucket)
         assert f"{place.origin.scheme}://{place.origin.authority}{place.prefix}" == url
 
 
@@ -103,30 +114,30 @@ async def test_the_sdk_sends_to_the_same_place(region: str, flags: str) -> None:
         for bucket in ("assets", "my.assets"):
             with pytest.raises(InterruptedError):
                 await client.get_object(Bucket=bucket, Key="k")
-            place = session.place(bucket)
+            place = session.address(bucket)
             assert urls[-1] == f"https://{place.origin.authority}{place.prefix}/k"
 
 
 async def test_a_bucket_in_another_region() -> None:
     async with opened("s3://cn-north-1/") as session:
-        place = session.place("assets", "cn-northwest-1")
+        place = session.address("assets", "cn-northwest-1")
         assert place.region == "cn-northwest-1"
         assert place.origin.host == "assets.s3.cn-northwest-1.amazonaws.com.cn"
     async with opened("s3:///?endpoint=http://ceph:7480") as session:
-        place = session.place("assets", "other")
+        place = session.address("assets", "other")
         assert (place.region, place.origin.host, place.prefix) == ("other", "ceph", "/assets")
 
 
 async def test_a_name_with_dots_cannot_be_accelerated() -> None:
     async with opened("s3://us-east-1/?accelerate=1") as session:
         with pytest.raises(InvalidBucketNameError, match="accelerate"):
-            session.place("my.assets")
+            session.address("my.assets")
 
 
 async def test_a_session_that_is_not_open_knows_no_place() -> None:
     settings = S3Settings.of(parse_dsn("s3:///"), OpenOptions())
     with pytest.raises(ClosedError):
-        Session(settings, settings.dialect()).place("assets")
+        Session(settings, settings.dialect()).address("assets")
 
 
 # The region

@@ -14,7 +14,6 @@ import pytest
 import trove_async as trove
 from tests.s3.stores import PART, ServerName, address, busy, opened, pattern
 from trove_async.driver import OpenOptions
-from trove_async.drivers.s3 import uploads
 from trove_async.drivers.s3.profiles import PROFILES, Profile
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.uploads import plan_for
@@ -133,7 +132,7 @@ async def test_chunks_that_fit_no_part(server: ServerName, bucket: str, service:
 async def test_parts_that_grow(
     server: ServerName, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "_EVEN", 2)
+    monkeypatch.setitem(PROFILES, server, replace(PROFILES[server], max_parts=20))
     data = pattern(12 * PART)
     async with opened(server, service.url()) as store:
         await store.put(bucket, "key", stream(data))
@@ -144,7 +143,6 @@ async def test_parts_that_grow(
 async def test_equal_parts_that_are_not_enough(
     server: ServerName, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "_EVEN", 2)
     monkeypatch.setitem(PROFILES, server, replace(PROFILES[server], equal_parts=True, max_parts=5))
     async with opened(server, service.url()) as store:
         await store.put(bucket, "key", stream(bytes(5 * PART)))

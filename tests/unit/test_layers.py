@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
 import trove_async
 from trove_async.driver import (
     CAPABILITIES,
+    METHODS,
+    Body,
     Driver,
     Features,
     MultipartDriver,
@@ -23,12 +28,14 @@ from trove_async.driver import (
     methods_of,
     unwrap,
 )
-from trove_async.driver.options import PresignOptions
-from trove_async.errors import UnsupportedError
-from trove_async.layers import LayerDriver, Limit, Observe, Operation
+from trove_async.driver.options import HeadOptions, OpenOptions, PresignOptions, WatchOptions
+from trove_async.dsn import parse_dsn
+from trove_async.errors import AccessDeniedError, UnavailableError, UnsupportedError
+from trove_async.layers import Call, LayerDriver, Limit, Observe, Operation
+from trove_async.listing import ListPage
 from trove_async.testing.faults import Faults
 from trove_async.testing.mock import MockDriver
-from trove_async.types import DeleteResult, ObjectInfo
+from trove_async.types import DeleteResult, EventType, ObjectEvent, ObjectInfo
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,7 +57,7 @@ class Announce(LayerDriver):
         super().__init__(inner)
         self.seen = seen
 
-    async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
+    async def around(self, operation: Operation, call: Call[R]) -> R:
         self.seen.append(operation)
         return await call()
 
@@ -141,19 +148,7 @@ INFO = ObjectInfo("k", 1, "e")
 
 async def test_every_operation_passes_through_around_under_its_own_name() -> None:
     seen: list[Operation] = []
-    names = {name for capability in CAPABILITIES for name in methods_of(capability)}
-    names |= {
-        "ping",
-        "put",
-        "get",
-        "head",
-        "delete",
-        "copy",
-        "list_page",
-        "create_bucket",
-        "delete_bucket",
-        "list_buckets",
-    }
+    names = METHODS.keys() - {"open", "close"}
     answers: dict[str, Any] = dict.fromkeys(names - {"watch"}, INFO)
     mock = MockDriver(capabilities=CAPABILITIES, **answers)
     layer = Announce(mock, seen)
@@ -169,6 +164,7 @@ async def test_every_operation_passes_through_around_under_its_own_name() -> Non
             assert operation.bucket == call.arguments.get("bucket", call.arguments.get("name"))
             assert operation.key == call.arguments.get("key")
         assert operation.body is call.arguments.get("body")
+        assert operation.arguments == call.arguments
 
 
 async def call_with_names(driver: Driver, name: str) -> None:
@@ -177,7 +173,7 @@ async def call_with_names(driver: Driver, name: str) -> None:
     for parameter in inspect.signature(getattr(driver, name)).parameters:
         match parameter:
             case "body":
-                arguments.append(trove_async.Body(b"x"))
+                arguments.append(Body(b"x"))
             case "src" | "dst":
                 arguments.append(trove_async.ObjectRef(f"{parameter}_bucket", f"{parameter}_key"))
             case _:
@@ -220,7 +216,7 @@ async def test_layers_are_put_around_the_driver_from_the_inside_out() -> None:
 
     def named(name: str) -> Layer:
         class Named(LayerDriver):
-            async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
+            async def around(self, operation: Operation, call: Call[R]) -> R:
                 seen.append(name)
                 return await call()
 
@@ -242,3 +238,241 @@ async def test_any_set_of_capabilities_survives_both_layers(chosen: Sequence[typ
     inner = MockDriver(capabilities=chosen)
     wrapped = Limit(1)(Observe(lambda _: None)(inner))
     assert implemented(wrapped) == implemented(inner)
+
+
+# Changed arguments
+
+
+class Prefixed(LayerDriver):
+    """Keeps everything under a prefix of the keys, in one method."""
+
+    async def around(self, operation: Operation, call: Call[R]) -> R:
+        changes: dict[str, Any] = {
+            name: f"team/{operation.arguments[name]}"
+            for name in ("key", "src_key", "dst_key", "prefix")
+            if name in operation.arguments
+        }
+        if "keys" in operation.arguments:
+            changes["keys"] = [f"team/{key}" for key in operation.arguments["keys"]]
+        if operation.name in ("list_page", "watch"):
+            options = operation.arguments["options"]
+            changes["options"] = replace(options, prefix=f"team/{options.prefix}")
+        result = await call(**changes)
+        if isinstance(result, ListPage):
+            mine = [replace(info, key=info.key.removeprefix("team/")) for info in result.objects]
+            return cast(R, replace(result, objects=mine))
+        return result
+
+
+async def test_a_layer_that_maps_keys_is_one_method() -> None:
+    async with (
+        trove_async.open("memory://mapped") as below,
+        trove_async.open("memory://mapped", layers=[Prefixed]) as t,
+    ):
+        await t.create_bucket("b")
+        await below.put("b", "outside", b"")
+        async with t.watch("b") as events:
+            await t.put("b", "one", b"1", tags={"a": "1"})
+            assert (await anext(events)).key == "team/one"
+        await t.copy("b", "one", "b", "two")
+        assert await t.get_tags("b", "two") == {"a": "1"}
+        assert await t.read("b", "two") == b"1"
+        assert [info.key for info in await t.list("b").all()] == ["one", "two"]
+        assert [info.key for info in await below.list("b").all()] == ["outside", "team/one", "team/two"]
+        assert await t.delete_many("b", ["one", "two"]) == 2
+        assert [info.key for info in await below.list("b").all()] == ["outside"]
+
+
+async def test_inner_layers_are_asked_with_the_arguments_that_outer_ones_changed() -> None:
+    seen: list[Operation] = []
+    mock = MockDriver(head=INFO)
+    async with trove_async.open(mock, layers=[lambda driver: Announce(driver, seen), Prefixed]) as t:
+        await t.head("b", "k")
+    assert [(operation.key, operation.arguments["key"]) for operation in seen] == [("team/k", "team/k")]
+    assert mock.calls_to("head")[0].arguments["key"] == "team/k"
+
+
+async def test_an_operation_may_be_called_again() -> None:
+    class Again(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            await call()
+            return await call(key="other")
+
+    mock = MockDriver(head=INFO)
+    await Again(mock).head("b", "k", HeadOptions())
+    assert [call.arguments["key"] for call in mock.calls] == ["k", "other"]
+
+
+async def test_a_change_of_what_the_method_does_not_have_is_refused() -> None:
+    class Wrong(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            return await call(name="k")
+
+    with pytest.raises(TypeError, match=r"head\(\) has no parameter 'name'; it has bucket, key, options"):
+        await Wrong(MockDriver(head=INFO)).head("b", "k", HeadOptions())
+
+
+async def test_arguments_may_be_given_by_name_and_left_out_as_the_contract_says() -> None:
+    mock = MockDriver(capabilities=[MultipartDriver], list_multipart_uploads=[], head=INFO)
+    layer: Any = Plain(mock)
+    await layer.list_multipart_uploads("b")
+    await layer.head("b", options=HeadOptions(), key="k")
+    assert [dict(call.arguments) for call in mock.calls] == [
+        {"bucket": "b", "prefix": ""},
+        {"bucket": "b", "key": "k", "options": HeadOptions()},
+    ]
+    with pytest.raises(TypeError, match=r"head\(\): missing a required argument: 'options'"):
+        await layer.head("b", "k")
+
+
+# Watch
+
+
+EVENTS = [ObjectEvent(EventType.CREATED, "b", key) for key in ("x", "y")]
+
+
+async def test_a_watch_is_refused_by_around_before_the_driver_is_asked() -> None:
+    class Refusing(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            raise AccessDeniedError(f"no {operation.name} here")
+
+    mock = MockDriver(watch=EVENTS)
+    async with trove_async.open(mock, layers=[Refusing]) as t:
+        with pytest.raises(AccessDeniedError, match="no watch here"):
+            async with t.watch("b"):
+                pass
+    assert mock.calls_to("watch") == []
+
+
+async def test_around_is_over_before_the_first_event_comes() -> None:
+    seen: list[str] = []
+
+    class Noting(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            seen.append("begin")
+            result = await call()
+            seen.append("end")
+            return result
+
+    async with trove_async.open(MockDriver(watch=EVENTS), layers=[Noting]) as t, t.watch("b") as events:
+        assert (await anext(events)).key == "x"
+        assert seen == ["begin", "end"]
+
+
+async def test_a_layer_follows_events_and_closes_them_with_its_own() -> None:
+    closed: list[str] = []
+
+    class Doubling(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            return cast(R, self.doubled(cast(AsyncGenerator[ObjectEvent, None], await call())))
+
+        async def doubled(self, events: AsyncGenerator[ObjectEvent, None]) -> AsyncGenerator[ObjectEvent, None]:
+            try:
+                async with aclosing(events):
+                    async for event in events:
+                        yield event
+                        yield event
+            finally:
+                closed.append("layer")
+
+    async def watch(bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
+        options.on_ready()
+        try:
+            for event in EVENTS:
+                yield event
+            await asyncio.Event().wait()
+        finally:
+            closed.append("driver")
+
+    async with trove_async.open(MockDriver(watch=watch), layers=[Plain, Doubling, Plain]) as t:
+        async with t.watch("b") as events:
+            assert [(await anext(events)).key for _ in range(3)] == ["x", "x", "y"]
+        assert closed == ["driver", "layer"]
+
+
+async def test_cancelling_a_watch_that_waits_inside_around_leaves_nothing() -> None:
+    waiting = asyncio.Event()
+
+    class Waiting(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            waiting.set()
+            await asyncio.Event().wait()
+            return await call()
+
+    mock = MockDriver(watch=EVENTS)
+    async with trove_async.open(mock, layers=[Waiting]) as t:
+        events = t.watch("b")
+        task = asyncio.create_task(events.__aenter__())
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert mock.calls_to("watch") == []
+
+
+# What layers begin and take away
+
+
+def recording(name: str, seen: list[str], *, fails: bool = False) -> Layer:
+    class Recording(LayerDriver):
+        async def start(self) -> None:
+            seen.append(f"start {name}")
+            if fails:
+                raise UnavailableError("not today")
+
+        async def close(self) -> None:
+            seen.append(f"close {name}")
+            await super().close()
+
+    return Recording
+
+
+async def test_layers_are_started_from_the_inside_and_closed_from_the_outside() -> None:
+    seen: list[str] = []
+    mock = MockDriver()
+    async with trove_async.open(mock, layers=[recording("inner", seen), recording("outer", seen)]):
+        assert seen == ["start inner", "start outer"]
+    assert seen[2:] == ["close outer", "close inner"]
+    assert [call.name for call in mock.calls] == ["close"]
+
+
+async def test_if_a_layer_cannot_start_those_that_were_started_are_closed() -> None:
+    seen: list[str] = []
+    mock = MockDriver()
+    layers = [recording("inner", seen), recording("middle", seen, fails=True), recording("outer", seen)]
+    with pytest.raises(UnavailableError, match="not today"):
+        await trove_async.open(mock, layers=layers)
+    assert seen == ["start inner", "start middle", "close middle", "close inner"]
+    assert [call.name for call in mock.calls] == ["close"]
+
+
+async def test_a_layer_that_is_registered_as_a_driver_is_started_when_it_is_opened() -> None:
+    seen: list[str] = []
+    layer = recording("only", seen)(MockDriver())
+    await layer.open(parse_dsn("mock://"), OpenOptions())
+    assert seen == ["start only"]
+
+
+class CreatesOnly(LayerDriver):
+    """A layer that takes away a condition and a method of signed URLs."""
+
+    drops = {"put_if_match": "objects are never replaced", "PUT": "a signed PUT could replace an object"}  # noqa: RUF012
+
+
+async def test_a_condition_or_a_presign_method_is_taken_away_with_its_reason() -> None:
+    mock = MockDriver(capabilities=[PresignDriver], presign_get="url", put=INFO)
+    async with trove_async.open(mock, layers=[CreatesOnly]) as t:
+        assert t.supports(PresignDriver)
+        assert t.supports("put_if_none_match")
+        assert not t.supports("put_if_match")
+        assert await t.presign_get("b", "k") == "url"
+        with pytest.raises(UnsupportedError, match="cannot sign PUT: a signed PUT could replace an object"):
+            await t.presign_put("b", "k")
+        with pytest.raises(
+            UnsupportedError, match="'put_if_match', and does not ignore it: objects are never replaced"
+        ):
+            await t.put("b", "k", b"", if_match="e")
+    async with trove_async.open(MockDriver(capabilities=CAPABILITIES), layers=[Opaque]) as t:
+        with pytest.raises(UnsupportedError, match="no presign support: the bytes would bypass the layer"):
+            await t.presign_get("b", "k")

@@ -13,7 +13,7 @@ import pytest
 import trove_async
 from tests.unit.doubles import ScriptedStream, info_of
 from trove_async import Trove
-from trove_async.driver import Driver
+from trove_async.driver import Driver, ListPage
 from trove_async.errors import ClosedError, InvalidArgumentError, InvalidDSNError, UnavailableError, WrongLoopError
 from trove_async.reader import ObjectReader
 from trove_async.testing.mock import MockDriver
@@ -58,7 +58,7 @@ async def test_use_after_close_is_refused_and_says_where_it_was_opened(
 
 
 async def test_a_listing_that_is_under_way_is_refused_too() -> None:
-    mock = MockDriver(list_page=trove_async.ListPage([ObjectInfo("a", 1, "e")], cursor="1"))
+    mock = MockDriver(list_page=ListPage([ObjectInfo("a", 1, "e")], cursor="1"))
     async with trove_async.open(mock) as t:
         iterator = t.list("b")
         await iterator.next()

@@ -8,7 +8,7 @@ import pytest
 import trove_async
 from tests.unit.doubles import ScriptedStream, info_of
 from trove_async import Trove
-from trove_async.driver import RangeDriver, VersioningDriver
+from trove_async.driver import Body, RangeDriver, VersioningDriver
 from trove_async.errors import InvalidArgumentError, UnavailableError
 from trove_async.layers import Limit
 from trove_async.reader import ObjectReader
@@ -107,7 +107,7 @@ async def test_a_put_that_waits_for_its_body_lets_others_work_and_then_takes_its
     gauge = Gauge()
     more = asyncio.Event()
 
-    async def put(bucket: str, key: str, body: trove_async.Body, options: object) -> ObjectInfo:
+    async def put(bucket: str, key: str, body: Body, options: object) -> ObjectInfo:
         await gauge.work()
         async for _ in body:
             await gauge.work()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 from bisect import bisect_right
 
 import pytest
@@ -225,3 +226,87 @@ async def test_a_damaged_cursor_is_refused_or_is_one(data: st.DataObject) -> Non
 async def test_what_is_no_cursor_at_all_is_refused(value: object) -> None:
     with pytest.raises(InvalidCursorError):
         iterate(Backend("a"), cursor=value)
+
+
+# Pages of a broken backend
+
+
+def info(key: str, size: int = 1) -> ObjectInfo:
+    return ObjectInfo(key, size, "e")
+
+
+def groups(*prefixes: str) -> list[Prefix]:
+    return [Prefix(prefix) for prefix in prefixes]
+
+
+def listing(*pages: ListPage, prefix: str = "") -> ObjectIterator[Item]:
+    """Return a listing of these pages; the cursor of a page is the number of the next one, unless it has its own."""
+
+    async def fetch(cursor: str | None) -> ListPage:
+        return pages[int(cursor or 0)]
+
+    return ObjectIterator(fetch, bucket="b", prefix=prefix, delimiter="/")
+
+
+@pytest.mark.parametrize(
+    ("pages", "message"),
+    [
+        ([ListPage([info("b"), info("a")])], "'a' after 'b'"),
+        ([ListPage([info("a"), info("a")])], "'a' after 'a'"),
+        ([ListPage([info("\U0001f600"), info("\uff5e")])], "'\uff5e' after '\U0001f600'"),
+        ([ListPage([info("b")], cursor="1"), ListPage([info("a")])], "'a' after 'b'"),
+        ([ListPage([info("b")], cursor="1"), ListPage([info("b"), info("c")])], "'b' after 'b'"),
+        ([ListPage(prefixes=groups("b/", "a/"))], "'a/' after 'b/'"),
+        ([ListPage(prefixes=groups("a/"), cursor="1"), ListPage([info("b")], groups("a/"))], "'a/' after 'a/'"),
+        ([ListPage([info("a/")], groups("a/"))], "'a/' after 'a/'"),
+        ([ListPage([info("a", -1)])], "negative size"),
+        ([ListPage(cursor="1"), ListPage(cursor="2"), ListPage(cursor="1")], "repeats its cursor"),
+        ([ListPage([info("a")], cursor="1"), ListPage(cursor="2"), ListPage(cursor="1")], "repeats its cursor"),
+    ],
+)
+async def test_a_backend_that_breaks_the_contract_is_reported(pages: list[ListPage], message: str) -> None:
+    with pytest.raises(BackendError, match=re.escape(message)):
+        await listing(*pages).all()
+
+
+@pytest.mark.parametrize("keys", [["a", "p/1"], ["p/1", "q"], ["P/1", "p/1", "q"]])
+@pytest.mark.parametrize("as_groups", [False, True])
+async def test_names_outside_of_the_prefix_are_reported(keys: list[str], as_groups: bool) -> None:
+    page = ListPage(prefixes=groups(*keys)) if as_groups else ListPage([info(key) for key in keys])
+    with pytest.raises(BackendError, match="does not begin with 'p/'"):
+        await listing(page, prefix="p/").all()
+
+
+async def test_a_backend_that_sends_empty_pages_forever_is_given_up() -> None:
+    requests = 0
+
+    async def fetch(cursor: str | None) -> ListPage:
+        nonlocal requests
+        requests += 1
+        return ListPage(cursor=str(requests))
+
+    iterator: ObjectIterator[ObjectInfo] = ObjectIterator(fetch, bucket="b")
+    with pytest.raises(BackendError, match="1000 empty pages of a listing in a row"):
+        await iterator.all()
+    assert requests == 1000
+
+
+async def test_what_was_listed_before_a_broken_page_is_not_lost() -> None:
+    iterator = listing(ListPage([info("b")], cursor="1"), ListPage([info("a")]))
+    assert (await iterator.next()).key == "b"
+    with pytest.raises(BackendError):
+        await iterator.next()
+
+
+async def test_a_resumed_listing_is_checked_from_its_page_on() -> None:
+    pages = [ListPage([info("a"), info("b")], cursor="1"), ListPage([info("c")], cursor="2"), ListPage([info("b")])]
+    iterator = listing(*pages)
+    await iterator.next()
+
+    async def fetch(cursor: str | None) -> ListPage:
+        return pages[int(cursor or 0)]
+
+    resumed: ObjectIterator[Item] = ObjectIterator(fetch, bucket="b", delimiter="/", cursor=iterator.cursor)
+    assert [(await resumed.next()).key for _ in range(2)] == ["b", "c"]
+    with pytest.raises(BackendError, match="'b' after 'c'"):
+        await resumed.next()

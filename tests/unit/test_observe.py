@@ -8,7 +8,7 @@ import pytest
 
 import trove_async
 from tests.unit.doubles import ScriptedStream, info_of
-from trove_async.driver import Driver
+from trove_async.driver import Body, Driver
 from trove_async.errors import ObjectNotFoundError, UnavailableError
 from trove_async.layers import Limit, Observation, Observe, log_operations
 from trove_async.reader import ObjectReader
@@ -80,7 +80,7 @@ async def test_a_cancellation_is_told_apart_from_an_error() -> None:
 async def test_the_bytes_of_a_put_that_fails_are_those_that_were_taken() -> None:
     seen: list[Observation] = []
 
-    async def put(bucket: str, key: str, body: trove_async.Body, options: object) -> ObjectInfo:
+    async def put(bucket: str, key: str, body: Body, options: object) -> ObjectInfo:
         await anext(body)
         raise UnavailableError
 

@@ -21,7 +21,8 @@ from trove_async.errors import (
     TransientError,
     UnavailableError,
 )
-from trove_async.reader import ByteStream, ObjectReader, OpeningReader
+from trove_async.opening import Opening
+from trove_async.reader import ByteStream, ObjectReader
 
 pytestmark = pytest.mark.asyncio
 
@@ -287,11 +288,11 @@ async def test_an_opening_reader_is_awaited_or_entered() -> None:
     async def open_reader() -> ObjectReader:
         return ObjectReader(info_of(DATA), stream)
 
-    async with OpeningReader(open_reader) as reader:
+    async with Opening(open_reader) as reader:
         assert await reader.read(3) == DATA[:3]
     assert stream.closed == 1
     stream = ScriptedStream(DATA)
-    reader = await OpeningReader(open_reader)
+    reader = await Opening(open_reader)
     with pytest.raises(ZeroDivisionError):
         async with reader:
             raise ZeroDivisionError

@@ -11,17 +11,24 @@ import pytest
 
 import trove_async
 from trove_async import Bucket, ObjectRef, PartInfo, Trove
+from trove_async.checksums import Checksum
 from trove_async.driver import (
     CAPABILITIES,
+    METHODS,
+    Body,
+    CopyOptions,
     DeleteOptions,
     Features,
     HeadOptions,
     Limits,
+    MultipartDriver,
+    PutOptions,
     TaggingDriver,
     VersioningDriver,
 )
 from trove_async.errors import (
     AccessDeniedError,
+    BodySizeError,
     BucketNotFoundError,
     InvalidArgumentError,
     InvalidBucketNameError,
@@ -31,6 +38,7 @@ from trove_async.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from trove_async.store.arguments import PUT_ARGUMENTS, UPLOAD_ARGUMENTS
 from trove_async.testing.mock import MockDriver
 from trove_async.types import BucketInfo, FrozenDict, LifecycleRule, ObjectInfo
 
@@ -231,7 +239,9 @@ async def test_a_bad_argument_is_refused_before_the_driver_is_asked(
 @pytest.mark.parametrize("verb", sorted({*OBJECT_VERBS, *BUCKET_VERBS} - {"writer", "bucket", "watch", "exists"}))
 async def test_an_error_of_the_driver_is_told_where_it_happened(verb: str) -> None:
     names = everything()._answers.keys()
-    failing = {name: UnavailableError("gone") for name in mock_methods() if name not in names}
+    failing = {
+        name: UnavailableError("gone") for name in METHODS.keys() - {"watch", "open", "close"} if name not in names
+    }
     if verb == "delete_many":
         failing["delete_many"] = UnavailableError("gone")
     async with trove_async.open(everything(**failing)) as t:
@@ -242,12 +252,6 @@ async def test_an_error_of_the_driver_is_told_where_it_happened(verb: str) -> No
     assert error.key == ("k" if verb in OBJECT_VERBS else None)
 
 
-def mock_methods() -> frozenset[str]:
-    from trove_async.testing import mock
-
-    return mock._METHODS - {"watch"}
-
-
 async def test_what_the_driver_said_of_the_place_stays() -> None:
     error = BucketNotFoundError("no such bucket", bucket="other", key="")
     async with trove_async.open(MockDriver(copy=error)) as t:
@@ -256,9 +260,7 @@ async def test_what_the_driver_said_of_the_place_stays() -> None:
     assert (caught.value.operation, caught.value.bucket) == ("copy", "other")
 
 
-@pytest.mark.parametrize(
-    "verb", sorted({*OBJECT_VERBS, *BUCKET_VERBS}.intersection(*[set(mock_methods()) | {"watch", "apply_lifecycle"}]))
-)
+@pytest.mark.parametrize("verb", sorted({*OBJECT_VERBS, *BUCKET_VERBS} & {*METHODS, "apply_lifecycle"}))
 async def test_a_capability_that_is_missing_is_refused_before_anything_else(verb: str) -> None:
     if verb in {"put", "get", "head", "delete", "copy", "create_bucket", "delete_bucket", "delete_many"}:
         return
@@ -328,6 +330,104 @@ async def test_the_content_type_comes_from_the_key_unless_it_is_given() -> None:
     assert mock.calls_to("put")[2].arguments["options"].attributes.metadata == {"author": "me"}
 
 
+PUT_KEYWORDS: dict[str, tuple[object, Callable[[PutOptions], object], object]] = {
+    "content_type": ("a/b", lambda options: options.attributes.content_type, "a/b"),
+    "metadata": ({"A": "1"}, lambda options: options.attributes.metadata, {"a": "1"}),
+    "tags": ({"a": "1"}, lambda options: options.attributes.tags, {"a": "1"}),
+    "storage_class": ("COLD", lambda options: options.attributes.storage_class, "COLD"),
+    "cache_control": ("no-store", lambda options: options.attributes.cache_control, "no-store"),
+    "content_disposition": ("inline", lambda options: options.attributes.content_disposition, "inline"),
+    "content_encoding": ("gzip", lambda options: options.attributes.content_encoding, "gzip"),
+    "content_language": ("nb", lambda options: options.attributes.content_language, "nb"),
+    "if_match": ('"e"', lambda options: options.if_match, "e"),
+    "if_none_match": ("*", lambda options: options.if_none_match, "*"),
+    "checksum": ("md5", lambda options: options.checksum, Checksum("md5")),
+}
+
+
+async def test_a_put_without_keywords_takes_the_shared_options() -> None:
+    mock = MockDriver(put=INFO)
+    async with trove_async.open(mock) as t:
+        await t.put("b", "k", b"")
+        await t.bucket("b").put("l", b"")
+        await t.put("b", "k", b"", content_type=None, metadata=None)
+    shared, of_bucket, of_nothing = (call.arguments["options"] for call in mock.calls_to("put"))
+    assert shared is of_bucket
+    assert shared == of_nothing == PutOptions()
+
+
+@pytest.mark.parametrize("keyword", PUT_KEYWORDS)
+async def test_each_keyword_of_put_reaches_the_driver(keyword: str) -> None:
+    value, of, expected = PUT_KEYWORDS[keyword]
+    arguments: Any = {keyword: value}
+    mock = MockDriver(capabilities=[MultipartDriver, TaggingDriver], put=INFO, initiate_multipart="id")
+    async with trove_async.open(mock) as t:
+        await t.put("b", "k", b"x", **arguments)
+        await t.bucket("b").put("k", b"x", **arguments)
+        async with t.writer("b", "k", **arguments):
+            pass
+        if keyword in UPLOAD_ARGUMENTS:
+            await t.initiate_multipart("b", "k", **arguments)
+    calls = [call for call in mock.calls if "options" in call.arguments]
+    assert len(calls) == (4 if keyword in UPLOAD_ARGUMENTS else 3)
+    for call in calls:
+        options = call.arguments["options"]
+        assert of(options) == expected
+        assert of(PutOptions()) != expected
+
+
+async def test_the_keywords_of_put_that_are_about_the_body_reach_it() -> None:
+    assert {"size", "on_progress", *PUT_KEYWORDS} == PUT_ARGUMENTS
+    seen: list[tuple[int, int | None]] = []
+    async with trove_async.open(MockDriver(put=INFO)) as t:
+        await t.put("b", "k", b"abc", on_progress=lambda taken, size: seen.append((taken, size)))
+        with pytest.raises(BodySizeError):
+            await t.put("b", "k", b"abc", size=4)
+    assert seen[-1] == (3, 3)
+
+
+@pytest.mark.parametrize("keyword", sorted(PUT_KEYWORDS.keys() - {"checksum", "if_match", "if_none_match"}))
+async def test_each_keyword_that_describes_an_object_reaches_a_copy(keyword: str) -> None:
+    value, of, expected = PUT_KEYWORDS[keyword]
+    mock = MockDriver(capabilities=[TaggingDriver], copy=INFO)
+    arguments: Any = {keyword: value}
+    async with trove_async.open(mock) as t:
+        await t.copy("b", "k", "b", "l", replace=True, **arguments)
+        with pytest.raises(InvalidArgumentError, match=f": {keyword} would replace"):
+            await t.copy("b", "k", "b", "l", **arguments)
+    [copy] = mock.calls_to("copy")
+    assert of(PutOptions(attributes=copy.arguments["options"].replace)) == expected
+
+
+async def test_the_other_keywords_of_copy_reach_the_driver() -> None:
+    mock = MockDriver(capabilities=[VersioningDriver], copy=INFO)
+    async with trove_async.open(mock) as t:
+        await t.copy("b", "k", "b", "l", source_version_id="v", source_if_match='"s"', if_match='"e"')
+        await t.copy("b", "k", "b", "l", if_none_match="*")
+        await t.copy("b", "k", "b", "l")
+    assert [call.arguments["options"] for call in mock.calls_to("copy")] == [
+        CopyOptions(source_version_id="v", source_if_match="s", if_match="e"),
+        CopyOptions(if_none_match="*"),
+        CopyOptions(),
+    ]
+
+
+async def test_a_keyword_that_does_not_exist_is_refused_by_name() -> None:
+    mock = MockDriver(capabilities=[MultipartDriver])
+    wrong: Any = {"content_typ": "a/b"}
+    async with trove_async.open(mock) as t:
+        uses: dict[str, Callable[[], object]] = {
+            "put": lambda: t.put("b", "k", b"", **wrong).send(None),
+            "writer": lambda: t.writer("b", "k", **wrong),
+            "copy": lambda: t.copy("b", "k", "b", "l", **wrong).send(None),
+            "initiate_multipart": lambda: t.initiate_multipart("b", "k", **wrong).send(None),
+        }
+        for name, use in uses.items():
+            with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword argument 'content_typ'$"):
+                use()
+        assert mock.calls == []
+
+
 async def test_options_reach_the_driver_in_their_normal_form() -> None:
     mock = MockDriver(capabilities=[TaggingDriver, VersioningDriver], put=INFO, head=INFO, delete=None)
     berlin = timezone(timedelta(hours=2))
@@ -378,7 +478,7 @@ async def test_a_generator_is_closed_when_the_put_fails_without_reading_it_to_it
         finally:
             closed.append(True)
 
-    async def put(bucket: str, key: str, body: trove_async.Body, options: object) -> ObjectInfo:
+    async def put(bucket: str, key: str, body: Body, options: object) -> ObjectInfo:
         await anext(body)
         raise UnavailableError("no")
 

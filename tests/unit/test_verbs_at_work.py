@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import trove_async
-from trove_async import ListPage, PartInfo
+from trove_async import PartInfo
 from trove_async.driver import CAPABILITIES, CopyOptions, Features, GetOptions, HeadOptions, Limits, VersioningDriver
 from trove_async.errors import (
     AccessDeniedError,
@@ -25,6 +25,7 @@ from trove_async.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from trove_async.listing import ListPage
 from trove_async.reader import ObjectReader
 from trove_async.testing.mock import MockDriver
 from trove_async.types import DeleteResult, LifecycleRule, ObjectInfo, VersioningStatus

@@ -8,6 +8,7 @@ import pytest
 import trove_async
 from trove_async.driver import WatchOptions
 from trove_async.errors import BucketNotFoundError, ClosedError, UnsupportedError, WatchOverflowError
+from trove_async.opening import Opening
 from trove_async.store.watch import Watch
 from trove_async.testing.mock import MockDriver
 from trove_async.types import EventType, ObjectEvent
@@ -44,7 +45,7 @@ class Source:
         finally:
             self.ended += 1
 
-    def store(self) -> trove_async.store.OpeningTrove:
+    def store(self) -> Opening[trove_async.Trove]:
         return trove_async.open(MockDriver(watch=self.watch))
 
 

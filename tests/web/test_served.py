@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 import trove_async as trove
-from trove_async.driver import GetOptions, PutOptions
+from trove_async.driver import Body, GetOptions, PutOptions
 from trove_async.layers import LayerDriver
 from trove_async.reader import ObjectReader
 from trove_async.web import signed_urls
@@ -27,7 +27,7 @@ class Ends(LayerDriver):
     uploads: asyncio.Queue[str]
     readers: asyncio.Queue[ObjectReader]
 
-    async def put(self, bucket: str, key: str, body: trove.Body, options: PutOptions) -> trove.ObjectInfo:
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> trove.ObjectInfo:
         outcome = "failed"
         try:
             info = await super().put(bucket, key, body, options)

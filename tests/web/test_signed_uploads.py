@@ -10,6 +10,7 @@ import pytest
 
 import trove_async as trove
 from tests.web.asgi import BASE, DATA, Sent, call, scope_of
+from trove_async.driver import Body
 from trove_async.layers import LayerDriver
 from trove_async.web import signed_urls
 
@@ -112,7 +113,7 @@ async def test_an_upload_is_taken_no_faster_than_it_is_stored(store: trove.Trove
     taken: list[int] = []
 
     class SlowDriver(LayerDriver):
-        async def put(self, bucket: str, key: str, body: trove.Body, options: Any) -> trove.ObjectInfo:
+        async def put(self, bucket: str, key: str, body: Body, options: Any) -> trove.ObjectInfo:
             taken.extend([received async for _ in body])
             return trove.ObjectInfo(key, body.taken, "etag")
 

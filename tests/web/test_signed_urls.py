@@ -12,7 +12,7 @@ import pytest
 import trove_async as trove
 from tests.web.asgi import BASE, DATA, Sent, call, scope_of
 from tests.web.streams import Endless, streaming
-from trove_async.driver import GetOptions
+from trove_async.driver import CopyOptions, GetOptions
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.layers import LayerDriver
 from trove_async.reader import ObjectReader
@@ -236,7 +236,7 @@ class ReplacesBeforeReads(LayerDriver):
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         if self.times:
             self.times -= 1
-            await trove.unwrap(self, MemoryDriver).copy(bucket, key, bucket, key, trove.driver.CopyOptions())
+            await trove.unwrap(self, MemoryDriver).copy(bucket, key, bucket, key, CopyOptions())
         return await super().get(bucket, key, options)
 
 

@@ -77,9 +77,8 @@ async def ping(session: Session, dsn: StoreDSN = None, count: Count = 1, probe: 
 
 async def _probe(session: Session, store: Trove, shown: str) -> None:
     from trove_async.drivers.s3.driver import S3Driver
-    from trove_async.drivers.s3.probe import probe
 
-    seen = await probe(unwrap(store.driver, S3Driver))
+    seen = await unwrap(store.driver, S3Driver).probe()
     words = {True: "yes", False: "no", None: "?"}
     width = max(len(finding.name) for finding in seen.findings)
     lines = [f"{it.name:{width}}  {words[it.works]:3}  {it.detail}".rstrip() for it in seen.findings]

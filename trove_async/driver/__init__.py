@@ -1,8 +1,10 @@
-"""The driver contract: what a backend implements, and what it is told.
+"""The driver contract: what a backend implements, and everything that the author of a driver needs.
 
-`trove_async.driver.base` states the rules; ``docs/drivers.md`` walks through writing one.
+`trove_async.driver.base` states the rules; ``docs/drivers.md`` walks through writing a driver. The exceptions are in
+`trove_async.errors`, the values that drivers return in `trove_async.types`.
 """
 
+from trove_async.body import Body
 from trove_async.driver.base import Driver, capabilities_of, methods_of, unwrap
 from trove_async.driver.capabilities import (
     CAPABILITIES,
@@ -22,6 +24,7 @@ from trove_async.driver.capabilities import (
     VersioningDriver,
 )
 from trove_async.driver.conditions import check_read, check_write
+from trove_async.driver.methods import METHODS, Method
 from trove_async.driver.options import (
     CONTENT_HEADERS,
     BucketOptions,
@@ -48,12 +51,21 @@ from trove_async.driver.synonyms import (
     TagsDeleteBySet,
     VersionsByOptions,
 )
+from trove_async.dsn import DSN, Settings, parse_dsn
+from trove_async.listing import ListPage
+from trove_async.ranges import ByteRange
+from trove_async.reader import ByteStream, ObjectReader
 
 __all__ = [
     "CAPABILITIES",
     "CONTENT_HEADERS",
+    "DSN",
+    "METHODS",
+    "Body",
     "BucketOptions",
     "BulkDeleteDriver",
+    "ByteRange",
+    "ByteStream",
     "CompleteOptions",
     "Condition",
     "CopyOptions",
@@ -69,9 +81,12 @@ __all__ = [
     "LifecycleSweepDriver",
     "Limits",
     "ListOptions",
+    "ListPage",
+    "Method",
     "MultipartDriver",
     "NotificationDriver",
     "ObjectAttributes",
+    "ObjectReader",
     "OpenOptions",
     "PresignByMethod",
     "PresignDriver",
@@ -83,6 +98,7 @@ __all__ = [
     "RangeDriver",
     "ServerCopyByCopy",
     "ServerCopyDriver",
+    "Settings",
     "TaggingDriver",
     "TagsDeleteBySet",
     "VersioningDriver",
@@ -93,6 +109,7 @@ __all__ = [
     "check_write",
     "lookup",
     "methods_of",
+    "parse_dsn",
     "register",
     "schemes",
     "unwrap",

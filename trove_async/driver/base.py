@@ -91,6 +91,13 @@ class Driver(ABC):
             InvalidDSNError: a part or parameter is wrong or unknown; see `Settings`.
         """
 
+    async def start(self) -> None:
+        """Begin what a layer needs while it is open; drivers that are no layers do that in `open`.
+
+        `trove_async.open` awaits it for each of its layers, the innermost first. `close` undoes it, and is
+        called too if ``start`` raises.
+        """
+
     @abstractmethod
     async def close(self) -> None:
         """Let go of everything; idempotent and final. Operations under way fail, or finish first."""

@@ -8,8 +8,8 @@ when a store is opened: ``isinstance`` against a Protocol takes microseconds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from trove_async.body import Body
@@ -299,6 +299,7 @@ class Features:
         watch_resume: whether ``watch(resume_token=…)`` works.
         native: the names of the capabilities that the backend itself has; the library provides the others.
         limits: what the backend allows.
+        dropped: what layers have taken away, each with the reason.
     """
 
     protocols: frozenset[type] = frozenset()
@@ -307,3 +308,14 @@ class Features:
     watch_resume: bool = False
     native: frozenset[str] = frozenset()
     limits: Limits = Limits()
+    dropped: Mapping[type | str, str] = field(default_factory=dict, hash=False)
+
+    def without(self, drops: Mapping[type | str, str]) -> Features:
+        """Return the features without some capabilities, conditions and presign methods, each with the reason."""
+        return replace(
+            self,
+            protocols=self.protocols.difference(drops),
+            conditions=self.conditions.difference(drops),
+            presign_methods=self.presign_methods.difference(drops),
+            dropped={**self.dropped, **drops},
+        )

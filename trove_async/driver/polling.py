@@ -28,8 +28,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from trove_async.driver.options import ListOptions, WatchOptions
-from trove_async.errors import BackendError, TroveError
-from trove_async.listing import ListPage
+from trove_async.errors import TroveError
+from trove_async.listing import ListPage, PageChecker
 from trove_async.types import EventType, ObjectEvent, ObjectInfo
 
 __all__ = ["poll"]
@@ -112,7 +112,8 @@ def _last_key(page: ListPage) -> str | None:
 async def _pages(
     list_page: _ListPage, bucket: str, prefix: str, sleep: _Sleep | None
 ) -> AsyncGenerator[ListPage, None]:
-    """Yield the pages of one listing that say something; errors in passing are survived if there is a ``sleep``."""
+    """Yield the pages of one listing that are not empty; with a ``sleep``, retry after transient errors."""
+    checker = PageChecker(prefix)
     cursor: str | None = None
     delay = _FIRST_DELAY
     while True:
@@ -126,12 +127,11 @@ async def _pages(
             delay = min(2 * delay, _LONGEST_DELAY)
             continue
         delay = _FIRST_DELAY
+        checker.accept(page)
         if page.objects or page.cursor is None:
             yield page
         if page.cursor is None:
             return
-        if page.cursor == cursor:
-            raise BackendError("the listing does not move on: the backend repeats its cursor")
         cursor = page.cursor
 
 

@@ -1,20 +1,17 @@
-"""`Limit`: so many operations at once, and no more."""
+"""`Limit`: bound the number of operations that run at once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from trove_async.body import Body, Chunk
 from trove_async.driver.base import Driver
-from trove_async.driver.options import PutOptions
 from trove_async.errors import InvalidArgumentError
-from trove_async.layers.base import LayerDriver, Operation
+from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.reader import ByteStream, ObjectReader
-from trove_async.types import ObjectInfo, PartInfo
 
 __all__ = ["Limit"]
 
@@ -23,11 +20,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Limit:
-    """Let at most ``concurrency`` operations be at work in the backend at once; the others wait in order.
+    """Run at most ``concurrency`` operations in the backend at once; the others wait in order.
 
-    A reader counts while it fetches, not while its user holds it. A put counts while the backend works, not
-    while it waits for a body that is made as it goes. So a task may write what it reads through the same
-    limit and never wait for itself.
+    A reader counts while it fetches data, not while its user holds it. A put counts while the backend works,
+    not while it waits for a body that is produced during the put. So a task can write what it reads through
+    the same limit without waiting for itself. A watch counts while it is opened, not while it waits for events.
     """
 
     concurrency: int
@@ -46,59 +43,50 @@ class _LimitDriver(LayerDriver):
         super().__init__(inner)
         self._slots = asyncio.Semaphore(concurrency)
 
-    async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
+    async def around(self, operation: Operation, call: Call[R]) -> R:
+        # A replayable body is in memory or in a file: there is nothing to wait for.
+        if operation.body is not None and not operation.body.replayable:
+            async with _Slot(self._slots) as slot:
+                return await call(body=slot.released_by(operation.body))
         async with self._slots:
             result = await call()
         if isinstance(result, ObjectReader):
             result.wrap(lambda stream: _LimitedStream(stream, self._slots))
         return result
 
-    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        async with _Slot(self._slots) as slot:
-            return await self.inner.put(bucket, key, slot.lend_to(body), options)
-
-    async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
-        inner: Any = self.inner  # the class has this method only where the inner driver has it
-        async with _Slot(self._slots) as slot:
-            part: PartInfo = await inner.upload_part(bucket, key, upload_id, number, slot.lend_to(body))
-        return part
-
 
 class _Slot:
-    """One of the operations at work; it steps back while it waits for its body."""
+    """One of the operations that run; it is free while the operation waits for its body."""
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
         self._held = False
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         await self._slots.acquire()
         self._held = True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         if self._held:
             self._held = False
             self._slots.release()
 
     async def __aenter__(self) -> Self:
-        await self.take()
+        await self.acquire()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.give_back()
+        self.release()
 
-    def lend_to(self, body: Body) -> Body:
-        """Return a body during whose making the slot is free."""
-        # What can be replayed is there already: it is in memory or in a file.
-        if body.replayable:
-            return body
-        return Body(_Lent(body, self), size=body.size, checksum=body.checksum)
+    def released_by(self, body: Body) -> Body:
+        """Return the body; the slot is free while it produces its next chunk."""
+        return Body(_ReleasingChunks(body, self), size=body.size, checksum=body.checksum)
 
 
-class _Lent:
-    """The chunks of a body, each of which is waited for without a slot."""
+class _ReleasingChunks:
+    """The chunks of a body; the slot is free while the next one is awaited."""
 
     def __init__(self, body: Body, slot: _Slot) -> None:
         self._body = body
@@ -108,14 +96,14 @@ class _Lent:
         return self
 
     async def __anext__(self) -> Chunk:
-        self._slot.give_back()
+        self._slot.release()
         try:
             chunk = await anext(self._body)
         except StopAsyncIteration:
-            await self._slot.take()  # now the driver commits
+            await self._slot.acquire()  # for the commit
             raise
-        # After any other error nothing is done but clean-up, which must not wait in a queue.
-        await self._slot.take()
+        # After any other error only clean-up follows, which must not wait in a queue.
+        await self._slot.acquire()
         return chunk
 
 

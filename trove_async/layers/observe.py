@@ -1,17 +1,16 @@
-"""`Observe`: tell a function about every operation; `log_operations` writes them to a log."""
+"""`Observe`: report every operation to a function; `log_operations`: write them to a log."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from trove_async.driver.base import Driver
-from trove_async.driver.options import WatchOptions
-from trove_async.layers.base import LayerDriver, Operation
+from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import ObjectEvent
 
@@ -25,13 +24,13 @@ _log = logging.getLogger("trove_async.operations")
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One operation that is over.
+    """An operation that has ended.
 
     Attributes:
         driver: the innermost driver's name.
-        operation: the driver's method, such as ``put``. A get is over when its reader is closed.
-        bucket, key: what it was about, None where it was about none.
-        bytes: of the body that was taken or handed out; 0 where there is none.
+        operation: the driver's method, such as ``put``. A get ends when its reader is closed, a watch when it is.
+        bucket, key: what it was about; None if it was about none.
+        bytes: of the body that were sent or read; 0 if there is none.
         duration: seconds.
         outcome: ``ok``, ``error`` or ``cancelled``.
         error: what was raised, unless the outcome is ``ok``.
@@ -94,13 +93,16 @@ class _ObserveDriver(LayerDriver):
         super().__init__(inner)
         self._hook = hook
 
-    async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
+    async def around(self, operation: Operation, call: Call[R]) -> R:
         began = perf_counter()
         try:
             result = await call()
         except BaseException as error:
             self._report(operation, began, _taken(operation), error)
             raise
+        if operation.name == "watch":
+            events = cast(AsyncGenerator[ObjectEvent, None], result)
+            return cast(R, self._follow_events(operation, began, events))
         if isinstance(result, ObjectReader) and not result.buffered:
             self._follow(operation, began, result)
         else:
@@ -118,13 +120,11 @@ class _ObserveDriver(LayerDriver):
 
         reader.wrap(wrap)
 
-    async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
-        """Pass events on; the observation comes when the watch ends."""
-        operation = Operation("watch", self.name, bucket)
-        began = perf_counter()
-        inner: Any = self.inner
+    async def _follow_events(
+        self, operation: Operation, began: float, events: AsyncGenerator[ObjectEvent, None]
+    ) -> AsyncGenerator[ObjectEvent, None]:
         try:
-            async with aclosing(inner.watch(bucket, options)) as events:
+            async with aclosing(events):
                 async for event in events:
                     yield event
         except GeneratorExit:

@@ -2,7 +2,7 @@
 
 from trove_async.store.bucket import Bucket
 from trove_async.store.bulk import BulkDelete
-from trove_async.store.trove import OpeningTrove, Trove, open
+from trove_async.store.trove import Trove, open
 from trove_async.store.watch import Watch
 
-__all__ = ["Bucket", "BulkDelete", "OpeningTrove", "Trove", "Watch", "open"]
+__all__ = ["Bucket", "BulkDelete", "Trove", "Watch", "open"]

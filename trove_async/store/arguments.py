@@ -119,6 +119,7 @@ UPLOAD_ARGUMENTS: Final = frozenset(UploadArguments.__optional_keys__)
 
 _DESCRIBED: Final = tuple(ObjectArguments.__optional_keys__)
 _CONTENT_FIELDS: Final = tuple(field for _, field in CONTENT_HEADERS)
+_HEADER_FIELDS: Final = ("storage_class", *_CONTENT_FIELDS)
 
 
 class PresignArguments(TypedDict, total=False):
@@ -207,10 +208,11 @@ def content_arguments(info: ObjectInfo) -> ContentArguments:
 def object_attributes(key: str, arguments: ObjectArguments, limits: Limits) -> ObjectAttributes:
     """Return the attributes of an object, checked."""
     values = cast(dict[str, str | None], arguments)
-    headers = {name: values.get(name) for name in ("storage_class", *_CONTENT_FIELDS)}
-    for name, value in headers.items():
-        if value is not None:
+    headers: dict[str, str] = {}
+    for name in _HEADER_FIELDS:
+        if (value := values.get(name)) is not None:
             check_header(name, value)
+            headers[name] = value
     content_type = arguments.get("content_type")
     if content_type is None:
         content_type = content_type_of(key)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Unpack, overload
+from typing import Unpack, overload
 
 from trove_async.body import BodyLike, Progress
 from trove_async.listing import Item, ObjectIterator
+from trove_async.opening import Opening
 from trove_async.ranges import RangeLike
-from trove_async.reader import ObjectReader, OpeningReader
+from trove_async.reader import ObjectReader
 from trove_async.store.arguments import (
     CopyArguments,
     GetArguments,
@@ -21,6 +22,7 @@ from trove_async.store.arguments import (
     UploadArguments,
 )
 from trove_async.store.bulk import BulkDelete
+from trove_async.store.capabilities import CapabilityVerbs
 from trove_async.store.watch import Watch
 from trove_async.types import (
     EventType,
@@ -35,9 +37,6 @@ from trove_async.types import (
 )
 from trove_async.writer import ObjectWriter
 
-if TYPE_CHECKING:
-    from trove_async.store.trove import Trove
-
 __all__ = ["Bucket"]
 
 
@@ -46,7 +45,7 @@ class Bucket:
 
     __slots__ = ("_trove", "name")
 
-    def __init__(self, trove: Trove, name: str) -> None:
+    def __init__(self, trove: CapabilityVerbs, name: str) -> None:
         self._trove = trove
         self.name = name
 
@@ -61,7 +60,7 @@ class Bucket:
         """Write an object bit by bit."""
         return self._trove.writer(self.name, key, **options)
 
-    def get(self, key: str, **options: Unpack[GetArguments]) -> OpeningReader:
+    def get(self, key: str, **options: Unpack[GetArguments]) -> Opening[ObjectReader]:
         """Open an object."""
         return self._trove.get(self.name, key, **options)
 

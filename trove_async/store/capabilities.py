@@ -207,7 +207,7 @@ class CapabilityVerbs(ObjectVerbs):
         operation = f"presign_{method.lower()}"
         driver: PresignDriver = self._capable(PresignDriver, operation, bucket, key)
         if method not in self._features.presign_methods:
-            raise UnsupportedError(f"this store cannot sign {method}", operation=operation, driver=self._name)
+            raise self._unsupported(f"this store cannot sign {method}", operation, method)
         return driver
 
     async def _presign(self, method: PresignMethod, bucket: str, key: str, arguments: PresignArguments) -> str:

@@ -89,19 +89,20 @@ class Lifetime:
 
     def _require(self, capability: type, operation: str) -> None:
         if capability not in self._capabilities:
-            raise UnsupportedError(
-                f"this store has no {capability.__name__.removesuffix('Driver').lower()} support",
-                operation=operation,
-                driver=self._name,
-            )
+            name = capability.__name__.removesuffix("Driver").lower()
+            raise self._unsupported(f"this store has no {name} support", operation, capability)
 
     def _require_condition(self, condition: Condition, operation: str, value: object) -> None:
         if value is not None and condition not in self._features.conditions:
-            raise UnsupportedError(
-                f"this store cannot honour the condition {condition!r}, and would not ignore it",
-                operation=operation,
-                driver=self._name,
-            )
+            message = f"this store cannot honour the condition {condition!r}, and does not ignore it"
+            raise self._unsupported(message, operation, condition)
+
+    def _unsupported(self, message: str, operation: str, what: type | str) -> UnsupportedError:
+        """Return an error that gives the reason too, if a layer has taken away what is missing."""
+        reason = self._features.dropped.get(what)
+        return UnsupportedError(
+            message if reason is None else f"{message}: {reason}", operation=operation, driver=self._name
+        )
 
     def _require_for(self, value: object, capability: type, operation: str) -> None:
         """Refuse an argument that only a capability can honour; it is never dropped silently."""

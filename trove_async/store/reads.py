@@ -17,8 +17,9 @@ from trove_async.errors import (
     ObjectChangedError,
     PreconditionFailedError,
 )
+from trove_async.opening import Opening
 from trove_async.ranges import ByteRange, RangeLike, coalesce
-from trove_async.reader import ObjectReader, OpeningReader
+from trove_async.reader import ObjectReader
 from trove_async.store.arguments import get_options, head_options
 from trove_async.store.download import save
 from trove_async.store.lifetime import Lifetime
@@ -53,7 +54,7 @@ class ReadVerbs(Lifetime):
         if_none_match: str | None = None,
         if_modified_since: datetime | None = None,
         if_unmodified_since: datetime | None = None,
-    ) -> OpeningReader:
+    ) -> Opening[ObjectReader]:
         """Open an object: ``async with t.get(…) as reader``, or ``reader = await t.get(…)``.
 
         Args:
@@ -86,7 +87,7 @@ class ReadVerbs(Lifetime):
                     )
             return await self._open_reader("get", bucket, key, options)
 
-        return OpeningReader(opening)
+        return Opening(opening)
 
     async def _open_reader(self, operation: str, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         if options is not _GET:

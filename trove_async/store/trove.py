@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,11 +20,12 @@ from trove_async.errors import (
     InvalidDSNError,
     TroveError,
 )
+from trove_async.opening import Opening
 from trove_async.store.bucket import Bucket
 from trove_async.store.capabilities import CapabilityVerbs
 from trove_async.types import BucketInfo
 
-__all__ = ["OpeningTrove", "Trove", "open"]
+__all__ = ["Trove", "open"]
 
 Layer = Callable[[Driver], Driver]
 
@@ -93,73 +94,59 @@ class Trove(CapabilityVerbs):
         await self.aclose()
 
 
-class OpeningTrove:
-    """What `open` returns: await it for the store, or enter it with ``async with``."""
+async def _open(
+    target: str | Driver, layers: Iterable[Layer], cleanup_timeout: float, settings: dict[str, Any]
+) -> Trove:
+    try:
+        driver = await _open_driver(target, cleanup_timeout, settings)
+    except TroveError as error:
+        error.locate("open")
+        raise
+    started = driver
+    try:
+        for layer in _wrap(driver, layers):
+            started = layer
+            await layer.start()
+        return Trove(started, cleanup_timeout=cleanup_timeout)
+    except BaseException:
+        await finish(started.close(), timeout=cleanup_timeout, leftover=f"the {driver.name} driver")
+        raise
 
-    def __init__(
-        self,
-        target: str | Driver,
-        layers: Iterable[Layer],
-        cleanup_timeout: float,
-        settings: dict[str, Any],
-    ) -> None:
-        self._target = target
-        self._layers = tuple(layers)
-        self._cleanup_timeout = cleanup_timeout
-        self._settings = settings
-        self._trove: Trove | None = None
 
-    async def _open(self) -> Trove:
-        try:
-            driver = await self._open_driver()
-        except TroveError as error:
-            error.locate("open")
-            raise
-        wrapped = driver
-        try:
-            for layer in self._layers:
-                wrapped = layer(wrapped)
-            return Trove(wrapped, cleanup_timeout=self._cleanup_timeout)
-        except BaseException:
-            await finish(driver.close(), timeout=self._cleanup_timeout, leftover=f"the {driver.name} driver")
-            raise
+def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:
+    """Put layers around a driver and return them, the innermost first; one layer may be several drivers."""
+    outermost = driver
+    for layer in layers:
+        outermost = layer(outermost)
+    found: list[Driver] = []
+    at: Driver | None = outermost
+    while at is not None and at is not driver:
+        found.append(at)
+        at = at.unwrap()
+    return found[::-1]
 
-    async def _open_driver(self) -> Driver:
-        target = self._target
-        if isinstance(target, Driver):
-            if self._settings:
-                raise InvalidArgumentError(
-                    f"{sorted(self._settings)[0]!r} is no argument of open() with a driver that is open already"
-                )
-            return target
-        if isinstance(target, os.PathLike):
-            raise InvalidDSNError("a path is no DSN; write f'local://{path}' with an absolute path")
-        dsn = parse_dsn(target)
-        try:
-            factory = lookup(dsn.scheme)
-        except DriverRegistrationError as error:
-            raise InvalidDSNError(error.message) from None
-        driver = factory()
-        options = OpenOptions(settings=self._settings, cleanup_timeout=self._cleanup_timeout)
-        try:
-            await driver.open(dsn, options)
-        except BaseException:
-            await finish(driver.close(), timeout=self._cleanup_timeout, leftover=f"the {driver.name} driver")
-            raise
-        return driver
 
-    def __await__(self) -> Generator[object, None, Trove]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> Trove:
-        self._trove = await self._open()
-        return self._trove
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._trove is not None:
-            await self._trove.aclose()
+async def _open_driver(target: str | Driver, cleanup_timeout: float, settings: dict[str, Any]) -> Driver:
+    if isinstance(target, Driver):
+        if settings:
+            raise InvalidArgumentError(
+                f"{sorted(settings)[0]!r} is no argument of open() with a driver that is open already"
+            )
+        return target
+    if isinstance(target, os.PathLike):
+        raise InvalidDSNError("a path is no DSN; write f'local://{path}' with an absolute path")
+    dsn = parse_dsn(target)
+    try:
+        factory = lookup(dsn.scheme)
+    except DriverRegistrationError as error:
+        raise InvalidDSNError(error.message) from None
+    driver = factory()
+    try:
+        await driver.open(dsn, OpenOptions(settings=settings, cleanup_timeout=cleanup_timeout))
+    except BaseException:
+        await finish(driver.close(), timeout=cleanup_timeout, leftover=f"the {driver.name} driver")
+        raise
+    return driver
 
 
 def open(
@@ -168,7 +155,7 @@ def open(
     layers: Iterable[Layer] = (),
     cleanup_timeout: float = CLEANUP_TIMEOUT,
     **settings: Any,
-) -> OpeningTrove:
+) -> Opening[Trove]:
     """Open a store: ``async with trove_async.open(dsn) as t``; or ``t = await trove_async.open(dsn)`` and ``aclose()``.
 
     Args:
@@ -184,4 +171,4 @@ def open(
     """
     if not cleanup_timeout > 0:
         raise InvalidArgumentError("cleanup_timeout must be more than 0 seconds", operation="open")
-    return OpeningTrove(dsn, layers, cleanup_timeout, settings)
+    return Opening(lambda: _open(dsn, tuple(layers), cleanup_timeout, settings))

@@ -17,18 +17,18 @@ from __future__ import annotations
 import asyncio
 import copy
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar, cast
 
 from trove_async.body import Body, Chunk
-from trove_async.driver import Driver, PutOptions, WatchOptions
+from trove_async.driver import Driver
 from trove_async.errors import InvalidArgumentError, TroveError, UnavailableError
-from trove_async.layers import LayerDriver, Operation
+from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.reader import ByteStream, ObjectReader
-from trove_async.types import ObjectEvent, ObjectInfo, PartInfo
+from trove_async.types import ObjectEvent
 
 __all__ = ["Fault", "Faults", "Injection"]
 
@@ -181,9 +181,15 @@ class _FaultyDriver(LayerDriver):
         super().__init__(inner)
         self._faults = faults
 
-    async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
+    async def around(self, operation: Operation, call: Call[R]) -> R:
         await self._strike(operation, "before")
-        result = await call()
+        if operation.body is not None:
+            result = await call(body=self._faulty_body(operation, operation.body))
+        else:
+            result = await call()
+        if operation.name == "watch":
+            events = cast(AsyncGenerator[ObjectEvent, None], result)
+            return cast(R, self._faulty_events(operation, events))
         try:
             await self._strike(operation, "after")
         except BaseException:
@@ -221,24 +227,10 @@ class _FaultyDriver(LayerDriver):
             return body
         return Body(_FaultyChunks(body, _Passage(self._faults, operation)), size=body.size, checksum=body.checksum)
 
-    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        """Put a body that may break."""
-        faulty = self._faulty_body(Operation("put", self.name, bucket, key), body)
-        return await super().put(bucket, key, faulty, options)
-
-    async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
-        """Upload a part that may break."""
-        faulty = self._faulty_body(Operation("upload_part", self.name, bucket, key), body)
-        above: Any = super()  # it has the method where the inner driver has it, and only there this is called
-        part: PartInfo = await above.upload_part(bucket, key, upload_id, number, faulty)
-        return part
-
-    async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
-        """Pass events on, with the faults that come up before them."""
-        operation = Operation("watch", self.name, bucket)
-        inner: Any = self.inner
-        await self._strike(operation, "before")
-        async with aclosing(inner.watch(bucket, options)) as events:
+    async def _faulty_events(
+        self, operation: Operation, events: AsyncGenerator[ObjectEvent, None]
+    ) -> AsyncGenerator[ObjectEvent, None]:
+        async with aclosing(events):
             async for event in events:
                 yield event
                 await self._strike(operation, "before")

@@ -15,43 +15,36 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Self, cast, get_args
+from typing import Any, Final, Self, TypeVar, cast, get_args
 
 from trove_async.body import Body
 from trove_async.driver import (
     CAPABILITIES,
-    BucketOptions,
+    METHODS,
     Condition,
-    CopyOptions,
-    DeleteOptions,
     Driver,
     Features,
     GetOptions,
-    HeadOptions,
-    ListOptions,
     OpenOptions,
     PresignMethod,
-    PutOptions,
     WatchOptions,
     capabilities_of,
     methods_of,
 )
-from trove_async.listing import ListPage
+from trove_async.dsn import DSN
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
-from trove_async.types import BucketInfo, ObjectEvent, ObjectInfo
-
-if TYPE_CHECKING:
-    from trove_async.dsn import DSN
+from trove_async.types import ObjectEvent, ObjectInfo
 
 __all__ = ["Call", "MockDriver", "UnexpectedCallError"]
 
-_CORE: Final = frozenset(Driver.__abstractmethods__) - {"name"}
-_CHECKS: Final = frozenset({"check_bucket", "check_key"})
-_METHODS: Final = _CORE | _CHECKS | frozenset().union(*(methods_of(capability) for capability in CAPABILITIES))
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ANSWERABLE: Final = METHODS.keys() | {"check_bucket", "check_key"}
 
 
 class UnexpectedCallError(AssertionError):
@@ -74,6 +67,20 @@ class Call:
     name: str
     arguments: Mapping[str, Any]
     body: bytes | None = None
+
+
+def _answering(method: F) -> F:
+    """Return a method of the contract that answers as the test says."""
+    described = METHODS[method.__name__]
+
+    async def answering(self: MockDriver, *args: Any, **kwargs: Any) -> Any:
+        arguments = dict(zip(described.parameters, described.bind(args, kwargs), strict=True))
+        return await self._answer(described.name, **arguments)
+
+    made: Any = answering
+    made.__name__, made.__qualname__ = described.name, f"MockDriver.{described.name}"
+    made.__doc__, made.__signature__ = "Answer as the test says.", described.signature
+    return cast(F, made)
 
 
 class MockDriver(Driver):
@@ -121,7 +128,7 @@ class MockDriver(Driver):
         Raises:
             TypeError: a name is no method's, or that of a capability that the driver does not have.
         """
-        for unknown in answers.keys() - _METHODS:
+        for unknown in answers.keys() - _ANSWERABLE:
             raise TypeError(f"{unknown!r} is no method of Driver or a capability; list is made of list_page")
         for missing in sorted(name for name in answers if not hasattr(self, name)):
             raise TypeError(
@@ -168,50 +175,16 @@ class MockDriver(Driver):
         """Answer as the test says; by default it succeeds."""
         await self._answer("close")
 
-    async def ping(self) -> None:
-        """Answer as the test says."""
-        await self._answer("ping")
-
-    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        """Answer as the test says."""
-        return cast(ObjectInfo, await self._answer("put", bucket=bucket, key=key, body=body, options=options))
-
-    async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-        """Answer as the test says."""
-        return cast(ObjectReader, await self._answer("get", bucket=bucket, key=key, options=options))
-
-    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
-        """Answer as the test says."""
-        return cast(ObjectInfo, await self._answer("head", bucket=bucket, key=key, options=options))
-
-    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
-        """Answer as the test says."""
-        await self._answer("delete", bucket=bucket, key=key, options=options)
-
-    async def copy(
-        self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
-    ) -> ObjectInfo:
-        """Answer as the test says."""
-        answer = await self._answer(
-            "copy", src_bucket=src_bucket, src_key=src_key, dst_bucket=dst_bucket, dst_key=dst_key, options=options
-        )
-        return cast(ObjectInfo, answer)
-
-    async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
-        """Answer as the test says."""
-        return cast(ListPage, await self._answer("list_page", bucket=bucket, options=options))
-
-    async def create_bucket(self, name: str, options: BucketOptions) -> None:
-        """Answer as the test says."""
-        await self._answer("create_bucket", name=name, options=options)
-
-    async def delete_bucket(self, name: str) -> None:
-        """Answer as the test says."""
-        await self._answer("delete_bucket", name=name)
-
-    async def list_buckets(self) -> Sequence[BucketInfo]:
-        """Answer as the test says."""
-        return cast("Sequence[BucketInfo]", await self._answer("list_buckets"))
+    ping = _answering(Driver.ping)
+    put = _answering(Driver.put)
+    get = _answering(Driver.get)
+    head = _answering(Driver.head)
+    delete = _answering(Driver.delete)
+    copy = _answering(Driver.copy)
+    list_page = _answering(Driver.list_page)
+    create_bucket = _answering(Driver.create_bucket)
+    delete_bucket = _answering(Driver.delete_bucket)
+    list_buckets = _answering(Driver.list_buckets)
 
     async def _answer(self, method: str, /, **arguments: Any) -> Any:
         at = len(self.calls)
@@ -240,8 +213,9 @@ class MockDriver(Driver):
         self.calls.append(Call("watch", {"bucket": bucket, "options": options}))
         events = self._produce("watch", bucket, options)
         if hasattr(events, "__aiter__"):
-            async for event in events:
-                yield event
+            async with aclosing(events) if hasattr(events, "aclose") else nullcontext():
+                async for event in events:
+                    yield event
             return
         options.on_ready()
         for event in events:
@@ -266,22 +240,11 @@ def _serve(data: bytes, arguments: Mapping[str, Any]) -> ObjectReader:
     return ObjectReader(info, data[start:stop], start=start, stop=stop)
 
 
-def _answering(method: str) -> Callable[..., Any]:
-    """Return a method that answers as the test says, with the signature that the contract gives it."""
-    owner = next(capability for capability in CAPABILITIES if method in methods_of(capability))
-    signature = inspect.signature(getattr(owner, method))
-
-    async def answering(self: MockDriver, *args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        _, *arguments = bound.arguments.items()
-        return await self._answer(method, **dict(arguments))
-
-    return answering
-
-
 @cache
 def _composed(mock: type[MockDriver], capabilities: frozenset[type]) -> type[MockDriver]:
-    names = frozenset().union(*(methods_of(capability) for capability in capabilities))
-    methods = {name: mock._watch if name == "watch" else _answering(name) for name in sorted(names)}
+    methods = {
+        name: mock._watch if name == "watch" else _answering(getattr(capability, name))
+        for capability in capabilities
+        for name in methods_of(capability)
+    }
     return type(mock.__name__, (mock,), {"__module__": mock.__module__, "__doc__": mock.__doc__, **methods})

@@ -149,6 +149,8 @@ class ErrorRules:
         )
         if isinstance(error, BucketNotFoundError) and bucket:
             error.bucket = bucket
+        if _is_redirect(status) and "location" in headers:
+            error.message += f"; the answer redirects to {clean(headers['location'])}: check the endpoint"
         return error
 
     def error(
@@ -206,7 +208,7 @@ class ErrorRules:
     def _is_foreign(self, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         if status == 304 or self.is_own(headers):
             return False
-        return bool(body) or status in self.headed
+        return bool(body) or status in self.headed or _is_redirect(status)
 
     def foreign(self, status: int, headers: Mapping[str, str]) -> TroveError:
         """Return the error for an answer of something that is not the service: a proxy, a gateway, a web site."""
@@ -217,7 +219,7 @@ class ErrorRules:
         named = f" of {server!r}" if server else ""
         words = f"the answer{named} is {kind}, with none of the headers of {self.service}"
         location = headers.get("location")
-        if 300 <= status < 400 and location is not None:
+        if _is_redirect(status) and location is not None:
             words += f", and redirects to {clean(location)}"
         found = self.class_of(status)
         if status in _BETWEEN or issubclass(found, TransientError):
@@ -227,6 +229,10 @@ class ErrorRules:
         return BackendError(
             clean(f"the endpoint does not speak {self.service}: {words}; check the endpoint"), status=status
         )
+
+
+def _is_redirect(status: int) -> bool:
+    return 300 <= status < 400 and status != 304
 
 
 def clean(text: str) -> str:

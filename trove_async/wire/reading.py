@@ -10,12 +10,12 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import ClassVar
 
-from trove_async.driver import GetOptions, check_read
+from trove_async.driver import GetOptions, HeadOptions, check_read
 from trove_async.errors import BackendError, PreconditionFailedError
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.types import ObjectInfo
-from trove_async.wire.fields import content_range, required
+from trove_async.wire.fields import content_range, etag_of, required
 from trove_async.wire.stream import ResponseStream, Verifier
 from trove_async.wire.transport import Response
 
@@ -49,6 +49,10 @@ class ObjectReads(ABC):
     def described(self, key: str, size: int, response: Response) -> ObjectInfo:
         """Return the object that the headers of an answer describe."""
 
+    @abstractmethod
+    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+        """Describe an object."""
+
     def pinned(self, options: GetOptions, info: ObjectInfo) -> GetOptions:
         """Return the options that read on from the object that was opened, and from no other."""
         version_id = options.version_id if info.version_id is None else info.version_id
@@ -63,12 +67,15 @@ class ObjectReads(ABC):
         wanted = options.range
         response, known = await self.ask(bucket, key, options, wanted)
         try:
-            start, stop, size = placement(response, wanted, self.service)
+            content = response.content
+            length = response.length if content is None else len(content)
+            if length is None and response.status == 200:
+                length = await self._size(bucket, key, response)
+            start, stop, size = placement(response, length, wanted, self.service)
             info = known or self.described(key, size, response)
             check_read(info, options)
             whole = start == 0 and stop == size
             verifier = self.verifier(key, response) if whole else None
-            content = response.content
             if content is not None and (whole or response.status == 206):
                 if verifier is not None:
                     verifier.update(content)
@@ -87,11 +94,17 @@ class ObjectReads(ABC):
         stream = ResponseStream(response, start, stop, ends=ends, reopen=reopen, verifier=verifier)
         return ObjectReader(info, stream, start=start, stop=stop)
 
+    async def _size(self, bucket: str, key: str, response: Response) -> int:
+        """Return the size of the object that an answer brings without a length, as some proxies send it."""
+        etag = response.headers.get("etag")
+        return (await self.head(bucket, key, HeadOptions(if_match=None if etag is None else etag_of(etag)))).size
+
     async def _resume(self, bucket: str, info: ObjectInfo, options: GetOptions, wanted: ByteRange) -> Response:
         """Ask for the same object from an offset on: not every server honours both the range and the condition."""
         response, known = await self.ask(bucket, info.key, options, wanted)
         try:
-            start, _, size = placement(response, wanted, self.service)
+            length = response.length if response.content is None else len(response.content)
+            start, _, size = placement(response, length, wanted, self.service)
             found = known or self.described(info.key, size, response)
             if found.etag != info.etag or size != info.size:
                 raise PreconditionFailedError("the object was replaced meanwhile", status=response.status)
@@ -103,7 +116,7 @@ class ObjectReads(ABC):
         return response
 
 
-def placement(response: Response, wanted: ByteRange | None, service: str) -> tuple[int, int, int]:
+def placement(response: Response, length: int | None, wanted: ByteRange | None, service: str) -> tuple[int, int, int]:
     """Return where in the object the wanted bytes begin and end, and the size of the object.
 
     The body of a 206 holds exactly these bytes; that of a 200 holds the whole object, as a server sends it that knows
@@ -111,6 +124,7 @@ def placement(response: Response, wanted: ByteRange | None, service: str) -> tup
 
     Args:
         response: the answer.
+        length: of its body; None if it is not known before the end.
         wanted: the range that was asked for; None for the whole object.
         service: for errors.
 
@@ -119,7 +133,6 @@ def placement(response: Response, wanted: ByteRange | None, service: str) -> tup
         BackendError: the answer is not one to the request: its status, range, size and length do not fit together.
     """
     headers = response.headers
-    length = response.length if response.content is None else len(response.content)
     if response.status == 200:
         if "content-range" in headers:
             raise BackendError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -27,6 +28,7 @@ from trove_async.drivers.s3.multipart import Multipart
 from trove_async.drivers.s3.names import check_bucket, check_key
 from trove_async.drivers.s3.objects import Objects
 from trove_async.drivers.s3.presign import Presigner
+from trove_async.drivers.s3.probe import Probe, probe
 from trove_async.drivers.s3.probing import Prober
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.queue_setup import setup_queue
@@ -35,6 +37,7 @@ from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.sqs import QueueWatcher, queue_of
 from trove_async.drivers.s3.uploads import Uploads
 from trove_async.dsn import DSN
+from trove_async.errors import InvalidArgumentError
 from trove_async.types import ObjectEvent
 from trove_async.wire.driver import HTTPDriver
 
@@ -116,13 +119,32 @@ class S3Driver(HTTPDriver):
         """
         return await self._session.client(service)
 
-    @property
-    def endpoint(self) -> str | None:
-        """The URL of the service; None for Amazon's."""
-        return self._settings.endpoint
+    async def probe(self, bucket: str | None = None) -> Probe:
+        """Find out what the service honours, by requests.
+
+        A condition counts as honoured only if a request whose condition holds is carried out, one whose condition does
+        not hold is refused, the refused one has changed nothing, and of ten that write one object at once one succeeds.
+
+        In some hundreds of requests it stores small objects and one of 11 MiB, under a random prefix that begins with
+        ``trove-probe-``, and removes them with their versions and uploads, also if it fails or is cancelled. For a
+        moment there are keys with control characters: a service that cannot list these answers no listing of the bucket
+        meanwhile.
+
+        Args:
+            bucket: where to write; None for the default bucket.
+
+        Raises:
+            InvalidArgumentError: there is no bucket to write to.
+            TroveError: a request failed for a reason that says nothing of the service: the bucket does not exist, the
+                credentials may not write to it, or a connection broke.
+        """
+        bucket = bucket or self.default_bucket
+        if bucket is None:
+            raise InvalidArgumentError("a probe needs a bucket to write to; name one in the DSN: s3://region/bucket")
+        return await probe(self.prober(bucket, f"trove-probe-{secrets.token_hex(8)}/"), self._settings.endpoint)
 
     def prober(self, bucket: str, prefix: str) -> Prober:
-        """Return what asks the service what it honours; see `trove_async.drivers.s3.probe`."""
+        """Return what makes the requests of a probe."""
         return Prober(self._client, self._control, self._listing, self._settings, self._profile, bucket, prefix)
 
     def check_key(self, key: str) -> None:

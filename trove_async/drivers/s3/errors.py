@@ -261,12 +261,6 @@ def read_error(bucket: str, key: str, status: int, headers: Mapping[str, str], c
     error = RULES.error_of(bucket, key, status, headers, content, document)
     if region is not None and (code in ELSEWHERE or status in (301, 307)):
         error = _elsewhere(bucket, region, status, error.request_id)
-    elif status in (301, 302, 307, 308) and "location" in headers and document is not None:
-        error = BackendError(
-            f"{error.message}; the answer redirects to {clean(headers['location'])}: check the endpoint",
-            status=status,
-            request_id=error.request_id,
-        )
     return ErrorResponse(error, code, region)
 
 

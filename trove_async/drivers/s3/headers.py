@@ -94,7 +94,7 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
     return ObjectInfo(
         key,
         size,
-        etag_in(headers),
+        etag_of(required(headers, "etag", "an S3 service")),
         parse_http_date(headers.get("last-modified")),
         headers.get("content-type"),
         metadata,

@@ -19,12 +19,21 @@ _STRICT = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _RELAXED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_CONTROL_NAMES: Final = {"\n": "a newline", "\r": "a carriage return", "\t": "a tab"}
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
-_OTHER_PROTOCOLS: Final = {
+_STRICT_RULE: Final = "it has 3 to 63 lower-case letters, digits, '-' and '.', a letter or digit at both ends"
+_ARN: Final = re.compile(r"arn:[a-z-]+:(?P<service>s3[a-z-]*):(?P<region>[a-z0-9-]*):\d*:(?P<resource>.*)", re.DOTALL)
+_OTHER_SUFFIXES: Final = {
     "--x-s3": "a directory bucket",
     ".mrap": "a multi-region access point",
     "--table-s3": "a table bucket",
+}
+_OTHER_SERVICES: Final = {
+    "s3-object-lambda": "the ARN of an Object Lambda access point",
+    "s3-outposts": "the ARN of a bucket or access point on Outposts",
+    "s3express": "the ARN of a directory bucket",
+    "s3tables": "the ARN of a table bucket",
 }
 _RESERVED_PREFIXES: Final = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_SUFFIXES: Final = ("-s3alias", "--ol-s3")
@@ -36,19 +45,33 @@ def check_bucket(name: str, profile: Profile) -> None:
     Raises:
         InvalidBucketNameError: it cannot; says why.
     """
-    if not profile.dns_bucket_names:
+    if (form := _other_form(name)) is not None:
+        _refuse(name, f"this is {form}, which is not addressed as a bucket is")
+    if not profile.dns_bucket_names or profile.name == "aws":
+        # Amazon kept the names that it allowed in us-east-1 until 2018.
         if not _RELAXED.fullmatch(name):
             _refuse(name, "it has 3 to 255 letters, digits, '-', '_' and '.', a letter or digit at both ends")
     elif not _STRICT.fullmatch(name):
-        _refuse(name, "it has 3 to 63 lower-case letters, digits, '-' and '.', a letter or digit at both ends")
+        _refuse(name, _STRICT_RULE)
     elif ".." in name:
         _refuse(name, "it has no two dots in a row")
     if _ADDRESS.fullmatch(name):
         _refuse(name, "it is no IP address")
-    if profile.name == "aws":
-        for suffix, kind in _OTHER_PROTOCOLS.items():
-            if name.endswith(suffix):
-                _refuse(name, f"this is {kind}, which is not spoken to as a bucket is")
+
+
+def _other_form(name: str) -> str | None:
+    """Return what a name stands for that is not a bucket's.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html
+    """
+    arn = _ARN.fullmatch(name)
+    if arn is None:
+        return next((kind for suffix, kind in _OTHER_SUFFIXES.items() if name.endswith(suffix)), None)
+    if arn["service"] in _OTHER_SERVICES:
+        return _OTHER_SERVICES[arn["service"]]
+    if not arn["resource"].startswith("accesspoint"):
+        return "the ARN of a bucket: give the bucket's name"
+    return "the ARN of an access point: its alias works" if arn["region"] else "the ARN of a multi-region access point"
 
 
 def check_new_bucket(name: str, profile: Profile) -> None:
@@ -60,6 +83,8 @@ def check_new_bucket(name: str, profile: Profile) -> None:
     check_bucket(name, profile)
     if profile.name != "aws":
         return
+    if not _STRICT.fullmatch(name) or ".." in name:
+        _refuse(name, _STRICT_RULE)
     if name.startswith(_RESERVED_PREFIXES):
         _refuse(name, f"names that begin with {', '.join(_RESERVED_PREFIXES)} are Amazon's own")
     if name.endswith(_RESERVED_SUFFIXES):
@@ -74,7 +99,7 @@ def check_key(key: str, profile: Profile) -> None:
     """
     if not profile.control_characters and (found := _CONTROL.search(key)):
         raise InvalidKeyError(
-            f"the key contains the control character U+{ord(found[0]):04X}, "
+            f"the key contains {_CONTROL_NAMES.get(found[0], 'the control character')} (U+{ord(found[0]):04X}), "
             f"which services of profile {profile.name!r} cannot list",
             key=key,
         )

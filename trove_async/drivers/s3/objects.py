@@ -121,7 +121,7 @@ class Objects(ObjectReads):
 
     async def put(self, bucket: str, key: str, chunks: Sequence[Chunk], options: PutOptions, body: Body) -> ObjectInfo:
         """Store an object whose bytes are all in memory."""
-        checksum = body.computed
+        checksum = None if body.checksum is None else body.computed
         headers = self.attribute_headers(options.attributes, checksum) + self.encryption
         if options.if_match is not None or options.if_none_match is not None:
             headers += self.write_conditions(options.if_match, options.if_none_match)
@@ -182,8 +182,9 @@ class Objects(ObjectReads):
     ) -> ObjectInfo:
         """Return the description of an object that was just written."""
         checksums = {checksum.algorithm: checksum.value} if checksum is not None and checksum.value else {}
-        stored = attributes.with_storage_class(self._settings.storage_class)
-        return stored.info(key, size, etag, None, version_of(headers), checksums)
+        if self._settings.storage_class is not None:
+            attributes = attributes.with_storage_class(self._settings.storage_class)
+        return attributes.info(key, size, etag, None, version_of(headers), checksums)
 
     def attribute_headers(self, attributes: ObjectAttributes, checksum: Checksum | None = None) -> Headers:
         """Return the headers that describe an object that is written; without a storage class it gets the store's.
@@ -195,7 +196,9 @@ class Objects(ObjectReads):
             raise InvalidMetadataError(
                 f"services of profile {self._profile.name!r} replace underscores in names of metadata by hyphens"
             )
-        return attribute_headers(attributes.with_storage_class(self._settings.storage_class), checksum)
+        if self._settings.storage_class is not None:
+            attributes = attributes.with_storage_class(self._settings.storage_class)
+        return attribute_headers(attributes, checksum)
 
     async def _require_conditions(self, bucket: str) -> None:
         """Refuse a condition that the bucket would ignore; the bucket is asked each time, since it may have changed."""

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from trove_async.cancellation import finish
 from trove_async.driver import Condition
-from trove_async.drivers.s3.driver import S3Driver
-from trove_async.drivers.s3.probing import Finding
+from trove_async.drivers.s3.probing import Finding, Prober
 from trove_async.drivers.s3.profiles import CONDITIONS, PROFILES, Profile, profile_for
-from trove_async.errors import InvalidArgumentError
 from trove_async.types import FrozenDict
 
 __all__ = ["Finding", "Probe", "probe"]
-
-PREFIX: Final = "trove-probe-"
-"""What the keys that a probe writes begin with."""
 
 _CLEANUP_SECONDS: Final = 60.0
 
@@ -29,7 +23,8 @@ class Probe:
 
     Attributes:
         findings: in the order in which they were made: each kind of condition, then ``quotes_etags``, ``tags``,
-            ``versioning``, ``bulk_delete``, ``multipart``, ``unequal_parts`` and ``control_characters``.
+            ``versioning``, ``bulk_delete``, ``multipart``, ``unequal_parts``, ``control_characters`` and
+            ``plain_writes`` (whether writes without a condition survive races with conditional ones).
         profile: the name of the profile that fits best.
         differences: the names of the findings, conditions apart, in which the service differs from that profile.
         parameters: what the DSN should say; empty where it need not say anything.
@@ -50,36 +45,19 @@ class Probe:
         return next(finding.works for finding in self.findings if finding.name == name)
 
 
-async def probe(driver: S3Driver, bucket: str | None = None) -> Probe:
-    """Find out what the service of an open driver honours.
-
-    A condition counts as honoured only when a request whose condition holds is carried out, one whose condition
-    does not is refused, what was refused has changed nothing, and of ten that write one object at once one succeeds.
-
-    In some hundreds of requests it stores small objects and one of 11 MiB, under a random prefix that begins with
-    ``trove-probe-``, and removes them with their versions and uploads, also when it fails or is cancelled. For a moment
-    there are keys with control characters: a service that cannot list these answers no listing of the bucket meanwhile.
+async def probe(prober: Prober, endpoint: str | None) -> Probe:
+    """Make the requests of a probe, remove what they stored, and choose the profile; see `S3Driver.probe`.
 
     Args:
-        driver: of a store: ``trove.unwrap(t.driver, S3Driver)``.
-        bucket: where to write; None for the default bucket.
-
-    Raises:
-        InvalidArgumentError: there is no bucket to write to.
-        TroveError: a request failed for a reason that says nothing of the service: there is no such bucket, or no right
-            to write to it, or a connection broke.
+        prober: asks the service.
+        endpoint: of the store.
     """
-    bucket = bucket or driver.default_bucket
-    if bucket is None:
-        raise InvalidArgumentError("a probe needs a bucket to write to; name one in the DSN: s3://region/bucket")
-    prefix = f"{PREFIX}{secrets.token_hex(8)}/"
-    prober = driver.prober(bucket, prefix)
     try:
         findings = await prober.run()
     finally:
-        leftover = f"what begins with {prefix!r} in bucket {bucket!r}"
+        leftover = f"the objects that begin with {prober.prefix!r} in bucket {prober.bucket!r}"
         await finish(prober.clean(), timeout=_CLEANUP_SECONDS, leftover=leftover)
-    return fit(findings, driver.endpoint)
+    return fit(findings, endpoint)
 
 
 def fit(findings: tuple[Finding, ...], endpoint: str | None) -> Probe:

@@ -43,6 +43,10 @@ _RACERS: Final = 10
 _ROUNDS: Final = 3
 """Races for each condition: a service that looks first and then writes may get through one of them by luck."""
 
+_PLAIN_ROUNDS: Final = 20
+_PLAIN_RACERS: Final = 4
+"""Races of a write without a condition with so many conditional ones; the window is small, so there are many."""
+
 _STALE: Final = "0" * 32
 """An ETag that no object of a probe has."""
 
@@ -103,8 +107,8 @@ class Prober:
         self._settings = settings
         self._profile = profile
         self._objects = Objects(client, settings, profile)
-        self._bucket = bucket
-        self._prefix = prefix
+        self.bucket = bucket
+        self.prefix = prefix
         self._count = 0
         self._quoted: bool | None = None
         self._keys: set[str] = set()
@@ -134,6 +138,7 @@ class Prober:
             "multipart": partial(self._check_parts, _PART_SIZE, _PART_SIZE),
             "unequal_parts": partial(self._check_parts, _PART_SIZE, _PART_SIZE + _MIB),
             "control_characters": self._check_control_characters,
+            "plain_writes": self._check_plain_writes,
         }
         return tuple([await self._find(name, check) for name, check in checks.items()])
 
@@ -286,16 +291,16 @@ class Prober:
         await self._put(key, b"tagged", [("x-amz-tagging", "probe=put")])
         for value in ("put", "set"):
             if value == "set":
-                await self._control.set_tags(self._bucket, key, {"probe": value})
-            if await self._control.get_tags(self._bucket, key) != {"probe": value}:
+                await self._control.set_tags(self.bucket, key, {"probe": value})
+            if await self._control.get_tags(self.bucket, key) != {"probe": value}:
                 raise _FailedError(f"the tags of an object are not those that were {value}")
         return ""
 
     async def _check_versioning(self) -> str:
         key = self._key()
         await self._put(key, b"version")
-        status = await self._control.get_versioning(self._bucket)
-        if len(await self._control.list_versions(self._bucket, key)) != 1:
+        status = await self._control.get_versioning(self.bucket)
+        if len(await self._control.list_versions(self.bucket, key)) != 1:
             raise _FailedError("an object that was put once has not one version")
         return f"the bucket is {status.value}"
 
@@ -303,7 +308,7 @@ class Prober:
         keys = [self._key() for _ in range(3)]
         for key in keys:
             await self._put(key, b"one of many")
-        for result in await self._objects.delete_many(self._bucket, keys):
+        for result in await self._objects.delete_many(self.bucket, keys):
             if result.error is not None:
                 raise _FailedError(result.error.message)
         for key in keys:
@@ -322,71 +327,93 @@ class Prober:
 
     async def _check_control_characters(self) -> str:
         others = "".join(map(chr, range(1, 32))).replace("\n", "")
-        keys = [f"{self._prefix}control/{characters}" for characters in ("\n", others)]
+        keys = [f"{self.prefix}control/{characters}" for characters in ("\n", others)]
         try:
             for key in keys:
                 self._unlistable[key] = None
                 await self._put(key, b"odd")
                 await self._holds(key, b"odd")
-            page = await self._listing.list_page(self._bucket, ListOptions(prefix=f"{self._prefix}control/"))
+            page = await self._listing.list_page(self.bucket, ListOptions(prefix=f"{self.prefix}control/"))
             if sorted(info.key for info in page.objects) != sorted(keys):
                 raise _FailedError("the keys are not listed as they are")
         except TroveError as error:
             await self._remove_unlistable()
             # If it was not for these keys it fails now too, and says nothing of them.
-            await self._listing.list_page(self._bucket, ListOptions(prefix=f"{self._prefix}control/"))
+            await self._listing.list_page(self.bucket, ListOptions(prefix=f"{self.prefix}control/"))
             raise _FailedError(error.message) from error
+        return ""
+
+    async def _check_plain_writes(self) -> str:
+        """Race writes without a condition with conditional ones: what was acknowledged last must be there.
+
+        A conditional write that succeeds came before the other, which changes the ETag. Ceph loses some of the others.
+        """
+        if self._quoted is None:
+            raise _UnknownError("If-Match of a put is not honoured")
+        for round_number in range(_PLAIN_ROUNDS):
+            key = self._key()
+            current = self._match(await self._put(key, b"first"))
+            plain = self._put(key, b"plain") if round_number % 2 else self._delete(key)
+            expected = b"plain" if round_number % 2 else None
+            conditional = [_is_accepted(self._put(key, body, current)) for body in _bodies()[:_PLAIN_RACERS]]
+            results = await asyncio.gather(plain, *conditional, return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException) and not isinstance(result, PreconditionFailedError):
+                    raise result
+            if await self._content(key) != expected:
+                what = "put" if round_number % 2 else "deletion"
+                raise _FailedError(f"a {what} without a condition was acknowledged, and lost to a conditional put")
         return ""
 
     # Requests
 
     def _key(self) -> str:
         self._count += 1
-        key = f"{self._prefix}{self._count}"
+        key = f"{self.prefix}{self._count}"
         self._keys.add(key)
         return key
 
     async def _put(self, key: str, body: bytes, headers: Headers | None = None) -> str:
         """Store an object and return its ETag."""
         sent = [*(headers or ()), *self._objects.encryption, *await checksum_headers(self._profile.checksum, [body])]
-        response = await self._client.request("PUT", self._bucket, key, headers=sent, body=[body], writes=True)
+        response = await self._client.request("PUT", self.bucket, key, headers=sent, body=[body], writes=True)
         if key in self._unlistable:
             self._unlistable[key] = response.headers.get("x-amz-version-id")
         return etag_in(response.headers)
 
     async def _ask(self, method: str, key: str, name: str = "", value: str = "") -> Mapping[str, str]:
         headers = [*self._objects.customer_key, *([(name, value)] if name else ())]
-        response = await self._client.request(method, self._bucket, key, headers=headers)
+        response = await self._client.request(method, self.bucket, key, headers=headers)
         await response.aclose()
         return response.headers
 
     async def _content(self, key: str) -> bytes | None:
         try:
-            response = await self._client.request("GET", self._bucket, key, headers=self._objects.customer_key)
+            response = await self._client.request("GET", self.bucket, key, headers=self._objects.customer_key)
         except ObjectNotFoundError:
             return None
         return await response.read_all(_MIB)
 
     async def _holds(self, key: str, content: bytes | None) -> None:
-        """Check what an object is; None for that there is none."""
+        """Check what an object holds; None if it must not exist."""
         found = await self._content(key)
         if found != content:
             raise _FailedError("the answer was as it should be, but what is stored is not")
 
     async def _delete(self, key: str, version_id: str | None = None, headers: Headers | None = None) -> None:
         query = encode_query([("versionId", version_id)]) if version_id is not None else ""
-        response = await self._client.request("DELETE", self._bucket, key, query=query, headers=headers, writes=True)
+        response = await self._client.request("DELETE", self.bucket, key, query=query, headers=headers, writes=True)
         await response.aclose()
 
     async def _copy(self, source: str, target: str, headers: Headers) -> None:
-        sent = [("x-amz-copy-source", f"/{self._bucket}/{encode_path(source)}"), *headers, *self._objects.encryption]
+        sent = [("x-amz-copy-source", f"/{self.bucket}/{encode_path(source)}"), *headers, *self._objects.encryption]
         sent += self._settings.customer_key_headers(source=True)
-        await self._client.document("PUT", self._bucket, target, headers=sent, writes=True)
+        await self._client.document("PUT", self.bucket, target, headers=sent, writes=True)
 
     async def _begin(self, key: str, *parts: Chunk) -> tuple[str, list[str]]:
         """Upload everything but the completion; return the upload's id and the ETags of the parts."""
         _, content = await self._client.document(
-            "POST", self._bucket, key, query="uploads=", headers=[*self._objects.encryption]
+            "POST", self.bucket, key, query="uploads=", headers=[*self._objects.encryption]
         )
         upload_id = text(parse(content), "UploadId") or ""
         self._open[upload_id] = key
@@ -397,7 +424,7 @@ class Prober:
                 *self._objects.customer_key,
                 *await checksum_headers(part_checksum(self._profile.checksum), [part]),
             ]
-            response = await self._client.request("PUT", self._bucket, key, query=query, headers=headers, body=[part])
+            response = await self._client.request("PUT", self.bucket, key, query=query, headers=headers, body=[part])
             etags.append(etag_in(response.headers))
         return upload_id, etags
 
@@ -412,15 +439,13 @@ class Prober:
         content = document("CompleteMultipartUpload", listed, NAMESPACE)
         headers = [("content-type", "application/xml"), *conditions]
         query = encode_query([("uploadId", upload_id)])
-        await self._client.document(
-            "POST", self._bucket, key, query=query, headers=headers, body=[content], writes=True
-        )
+        await self._client.document("POST", self.bucket, key, query=query, headers=headers, body=[content], writes=True)
         self._open.pop(upload_id, None)
 
     async def _abort(self, key: str, upload_id: str) -> None:
         try:
             query = encode_query([("uploadId", upload_id)])
-            response = await self._client.request("DELETE", self._bucket, key, query=query)
+            response = await self._client.request("DELETE", self.bucket, key, query=query)
         except UploadNotFoundError:
             return  # a completion that was cancelled was carried out
         await response.aclose()
@@ -449,7 +474,7 @@ class Prober:
 
     async def _abort_uploads(self) -> None:
         try:
-            listed = await self._control.list_multipart_uploads(self._bucket, self._prefix)
+            listed = await self._control.list_multipart_uploads(self.bucket, self.prefix)
         except TroveError as error:
             if not _says_no(error):
                 raise
@@ -460,15 +485,15 @@ class Prober:
     async def _remove_objects(self) -> None:
         # Where versions are kept a delete without one adds a marker, so that it comes second.
         keys = set() if await self._remove_versions() else self._keys
-        page = await self._listing.list_page(self._bucket, ListOptions(prefix=self._prefix))
+        page = await self._listing.list_page(self.bucket, ListOptions(prefix=self.prefix))
         await _all(self._delete(key) for key in {*keys, *(info.key for info in page.objects)})
 
     async def _remove_versions(self) -> bool:
         """Remove versions and delete markers until there are none; return whether the service lists them."""
-        query = encode_query([("versions", ""), ("encoding-type", "url"), ("prefix", self._prefix)])
+        query = encode_query([("versions", ""), ("encoding-type", "url"), ("prefix", self.prefix)])
         for _ in range(_CLEANUP_ROUNDS):
             try:
-                _, content = await self._client.document("GET", self._bucket, query=query)
+                _, content = await self._client.document("GET", self.bucket, query=query)
             except TroveError as error:
                 if not _says_no(error):
                     raise

@@ -278,7 +278,18 @@ def _sdk_session(aws_profile: str | None) -> Any:
 
     sdk = AioSession(profile=aws_profile)
     sdk.register_component("data_loader", _loader(sdk.get_config_variable("data_path")))
+    for provider in sdk.get_component("credential_provider").providers:
+        if hasattr(provider, "_prompter"):
+            provider._prompter = _refuse_to_prompt
     return sdk
+
+
+def _refuse_to_prompt(prompt: str) -> str:
+    """Stand in for the SDK's question for an MFA code: a library has no terminal to ask at."""
+    raise UnauthenticatedError(
+        "the role of the AWS profile needs an MFA code, which a library cannot ask for: get temporary credentials "
+        "first, for example with 'aws sts assume-role', and give them as access_key, secret_key and session_token"
+    )
 
 
 @cache

@@ -286,6 +286,8 @@ def _bucket(dsn: DSN) -> str | None:
     name = dsn.path.removeprefix("/").removesuffix("/")
     if not name:
         return None
+    if name.startswith("arn:"):
+        return name  # with a slash in it; the check of the name says what it is
     if "/" in name:
         raise InvalidDSNError(f"the path of an s3 DSN is a bucket's name alone, not {dsn.path!r}")
     return name

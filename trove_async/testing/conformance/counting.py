@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from trove_async.driver import CAPABILITIES, Driver, Features, GetOptions, WatchOptions
-from trove_async.layers import LayerDriver, Operation
+from trove_async.driver import CAPABILITIES, Driver, Features
+from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.ranges import ByteRange
-from trove_async.reader import ObjectReader
-from trove_async.types import ObjectEvent
 
 __all__ = ["CallCounter", "bare"]
 
@@ -44,20 +40,11 @@ class _CountingDriver(LayerDriver):
         super().__init__(inner)
         self._counter = counter
 
-    async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
+    async def around(self, operation: Operation, call: Call[R]) -> R:
         self._counter.calls.append(operation)
+        if operation.name == "get":
+            self._counter.ranges.append(operation.arguments["options"].range)
         return await call()
-
-    async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-        self._counter.ranges.append(options.range)
-        return await super().get(bucket, key, options)
-
-    async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
-        self._counter.calls.append(Operation("watch", self.name, bucket))
-        inner: Any = self.inner
-        async with aclosing(inner.watch(bucket, options)) as events:
-            async for event in events:
-                yield event
 
 
 def bare(driver: Driver) -> Driver:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from trove_async.driver import Driver, GetOptions
-from trove_async.layers import LayerDriver, Operation
+from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.reader import ByteStream, ObjectReader
 
 __all__ = ["Intercept", "Read", "Streams", "read_on"]
@@ -39,7 +39,7 @@ class _InterceptedDriver(LayerDriver):
         super().__init__(inner)
         self._before = before
 
-    async def around(self, operation: Operation, call: Callable[[], Awaitable[R]]) -> R:
+    async def around(self, operation: Operation, call: Call[R]) -> R:
         await self._before(operation)
         return await call()
 
