@@ -15,6 +15,7 @@ from trove_async.drivers.azure.blocks import BlockIds
 from trove_async.drivers.azure.settings import AzureSettings
 from trove_async.drivers.azure.uploads import plan_for
 from trove_async.dsn import parse_dsn
+from trove_async.errors import ConflictError
 
 pytestmark = pytest.mark.asyncio
 
@@ -97,7 +98,7 @@ async def test_a_stream_whose_blocks_were_discarded_is_told(bucket: str) -> None
             await other.put(bucket, "key", pattern(2 * PART))
             yield b"the rest"
 
-        with pytest.raises(trove.ConflictError, match="discarded") as caught:
+        with pytest.raises(ConflictError, match="discarded") as caught:
             await store.put(bucket, "key", chunks())
         assert caught.value.retryable
         assert not caught.value.ambiguous

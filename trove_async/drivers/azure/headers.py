@@ -171,7 +171,7 @@ def etag_in(headers: Mapping[str, str]) -> str:
     Raises:
         BackendError: there is none, so that the answer is not Azure's.
     """
-    return etag_of(required(headers, "etag", SERVICE))
+    return etag_of(headers.get("etag") or required(headers, "etag", SERVICE))
 
 
 def version_of(headers: Mapping[str, str], own: Mapping[str, str]) -> str | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -52,6 +52,9 @@ ReadOptions = TypeVar("ReadOptions", bound=HeadOptions)
 
 _BLOCK_BLOB: Final = ("x-ms-blob-type", "BlockBlob")
 _MARKER: Final = f"x-ms-meta-{DELETED}"
+_SENDS_UNMODIFIED: Final = False
+"""Whether ``If-Unmodified-Since`` is sent: the emulator compares with fractions of a second, which no header has."""
+
 _LOOKS: Final = 5
 """How often an object is looked at that is replaced each time before it is read."""
 
@@ -81,18 +84,18 @@ class Objects(ObjectReads):
 
     # Reading; `get` is that of `ObjectReads`
 
-    async def ask(
+    def ask(
         self, bucket: str, key: str, options: GetOptions, wanted: ByteRange | None
-    ) -> tuple[Response, ObjectInfo | None]:
+    ) -> Coroutine[Any, Any, tuple[Response, None]]:
         """Send a GET."""
         if options.version_id is None:
-            return await self._ask(bucket, key, wanted, options, ()), None
-        return await self._at_version(bucket, key, options, partial(self._ask, bucket, key, wanted)), None
+            return self._ask(bucket, key, wanted, options, ())
+        return self._at_version(bucket, key, options, partial(self._ask, bucket, key, wanted))
 
     async def _ask(
         self, bucket: str, key: str, wanted: ByteRange | None, options: GetOptions, params: Params
-    ) -> Response:
-        headers = _read_conditions(options)
+    ) -> tuple[Response, None]:
+        headers = condition_headers(options, if_unmodified_since=_SENDS_UNMODIFIED)
         if wanted is not None:
             if wanted.offset < 0:
                 return await self._ask_end(bucket, key, wanted, options, params)
@@ -107,12 +110,14 @@ class Objects(ObjectReads):
         if _MARKER in response.headers:
             response.abort()
             raise _missing(ObjectNotFoundError(status=404), params)
-        return response
+        return response, None
 
-    async def _ask_end(self, bucket: str, key: str, wanted: ByteRange, options: GetOptions, params: Params) -> Response:
+    async def _ask_end(
+        self, bucket: str, key: str, wanted: ByteRange, options: GetOptions, params: Params
+    ) -> tuple[Response, None]:
         """Ask for the last bytes: the service has no ranges from the end, so that the size is asked for first."""
 
-        async def look() -> Response:
+        async def look() -> tuple[Response, None]:
             info, _ = await self.describe(bucket, key, options, params)
             start, stop = wanted.resolve(info.size)
             found = replace(options, if_match=info.etag)
@@ -171,8 +176,9 @@ class Objects(ObjectReads):
         return info, response.headers.get("x-ms-tag-count", "0") != "0"
 
     async def _head(self, bucket: str, key: str, options: HeadOptions, params: Params) -> Response:
+        headers = condition_headers(options, if_unmodified_since=_SENDS_UNMODIFIED)
         try:
-            response = await self._client.request("HEAD", bucket, key, params=params, headers=_read_conditions(options))
+            response = await self._client.request("HEAD", bucket, key, params=params, headers=headers)
         except ObjectNotFoundError as error:
             raise _missing(error, params) from error
         except PreconditionFailedError:
@@ -200,7 +206,9 @@ class Objects(ObjectReads):
         """Store an object whose bytes are all in memory."""
         verified = await checksum_headers(self._checksum, chunks)
         send = partial(self._put, bucket, key, chunks, options, body.computed, verified)
-        return await self._versions.write(bucket, key, options, send)
+        if self._versions.records:
+            return await self._versions.write(bucket, key, options, send)
+        return await send(options.if_match, options.if_none_match, EMPTY)
 
     async def _put(
         self,
@@ -223,8 +231,9 @@ class Objects(ObjectReads):
         except PreconditionFailedError as error:
             raise condition_error(error, options.if_none_match) from error
         except TransientError as error:
-            found = unconditional and await settle(error, partial(self._stored, bucket, key, chunks, options, checksum))
-            if not found:
+            look = partial(self._stored, bucket, key, chunks, options, checksum)
+            found = await settle(error, look) if unconditional else None
+            if found is None:
                 raise
             return found
         return self.written(key, sum(map(len, chunks)), answer, options.attributes, checksum, own)
@@ -318,13 +327,6 @@ class Objects(ObjectReads):
         if missing:
             raise missing[0]
         return [results[key] for key in keys]
-
-
-def _read_conditions(options: HeadOptions) -> Headers:
-    # The emulator compares with fractions of a second, which no header has; `check_read` decides about that date.
-    if options.if_unmodified_since is not None:
-        options = replace(options, if_unmodified_since=None)
-    return condition_headers(options)
 
 
 def _missing(error: NotFoundError, params: Params) -> NotFoundError:
