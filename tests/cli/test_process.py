@@ -56,7 +56,7 @@ def test_conformance_for_machines(shell: Shell) -> None:
 def test_no_check_is_no_conformance(shell: Shell) -> None:
     done = shell.run("conformance", "memory://", "-k", "test_of_nothing")
     assert done.code == 1
-    assert done.err.endswith("trove: some checks failed, or none was run; see above\n")
+    assert done.err.endswith("trove: some checks failed, or no check was run; see above\n")
 
 
 def test_an_interrupted_suite_removes_its_buckets(shell: Shell, trove: Run) -> None:

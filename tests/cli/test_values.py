@@ -30,7 +30,7 @@ def test_times(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "m", "-1", "1.5h", "1w", "1h30m"])
 def test_no_times(text: str) -> None:
-    with pytest.raises(UsageError, match="no time"):
+    with pytest.raises(UsageError, match="not a time"):
         parse_duration(text)
 
 

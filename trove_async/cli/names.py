@@ -15,7 +15,7 @@ from typing import Final
 from trove_async.cli.errors import UsageError
 from trove_async.driver import lookup
 from trove_async.dsn import parse_dsn
-from trove_async.errors import InvalidDSNError
+from trove_async.errors import DriverRegistrationError, InvalidDSNError
 
 __all__ = ["STORE_VARIABLE", "FilePath", "Name", "StoreName", "is_dsn", "is_path", "parse_name"]
 
@@ -82,7 +82,6 @@ async def parse_name(text: str, *, store: str | None) -> Name:
     Raises:
         UsageError: it has no meaning; says what to write.
         InvalidDSNError: it is a malformed DSN.
-        DriverRegistrationError: no driver has the DSN's scheme.
         TroveError: the driver cannot reach the store.
     """
     if not text:
@@ -107,7 +106,10 @@ def _store_name(dsn: str, text: str) -> StoreName:
 async def _split_dsn(text: str) -> StoreName:
     """Have the driver of a DSN split it."""
     dsn = parse_dsn(text)
-    driver = lookup(dsn.scheme)()
+    try:
+        driver = lookup(dsn.scheme)()
+    except DriverRegistrationError as error:
+        raise UsageError(error.message) from error
     try:
         store, bucket, key = await driver.split(dsn)
     except InvalidDSNError as error:
