@@ -402,7 +402,7 @@ class SQLiteHarness(Harness):
     """What the conformance suite has to know."""
 
     name = "sqlite"
-    bulk_objects = 10_000  # each put is a transaction
+    bulk_objects = 2_000  # each put is a transaction
     storage_class = "ARCHIVE"  # any word will do
     # A package would name its driver in the entry-point group "trove_async.drivers". A file cannot,
     # so that another process, which is given the DSN alone, knows no driver for it.

@@ -21,6 +21,7 @@ __all__ = [
     "azure_error",
     "busy",
     "driver_of",
+    "leave_block",
     "opened",
     "pattern",
     "scratch",
@@ -97,11 +98,17 @@ async def scratch() -> AsyncIterator[str]:
 
 
 def azure_error(status: int, code: str, *, headers: dict[str, str] | None = None, request_id: str = "id-1") -> Answer:
-    """Return an error as the service tells it."""
-    told = f"<Error><Code>{code}</Code><Message>told\nTime:now</Message></Error>"
-    body = f'\ufeff<?xml version="1.0" encoding="utf-8"?>{told}'
+    """Return an error in the form of the service."""
+    document = f"<Error><Code>{code}</Code><Message>told\nTime:now</Message></Error>"
+    body = f'\ufeff<?xml version="1.0" encoding="utf-8"?>{document}'
     known = {"x-ms-error-code": code, "x-ms-request-id": request_id, "content-type": "application/xml"}
     return Answer(status, {**known, **(headers or {})}, body.encode())
+
+
+async def leave_block(store: trove.Trove, bucket: str, key: str, block_id: str) -> None:
+    """Store a block of a key that nobody commits."""
+    params = [("comp", "block"), ("blockid", block_id)]
+    await driver_of(store)._client.write("PUT", bucket, key, params=params, body=[b"left behind"])
 
 
 async def tier_of(store: trove.Trove, bucket: str, key: str) -> str | None:

@@ -8,10 +8,9 @@ from datetime import timedelta
 import pytest
 
 import trove_async as trove
-from tests.azure.stores import busy, driver_of, opened
-from trove_async.driver import PutOptions
+from tests.azure.stores import busy, driver_of, leave_block, opened
+from trove_async.drivers.azure.blocks import STAGING
 from trove_async.drivers.azure.multipart import PARTS
-from trove_async.drivers.azure.staging import STAGING
 
 pytestmark = pytest.mark.asyncio
 
@@ -73,8 +72,8 @@ async def test_what_a_killed_process_left_is_swept(bucket: str) -> None:
     async with opened() as store:
         driver = driver_of(store)
         staged, parts = f"{STAGING}killed", f"{PARTS}killed"
-        await driver._uploads.send_block(bucket, staged, "a2lsbGVk", [b"uncommitted"])
-        await driver._objects.put(bucket, parts, [b"committed"], PutOptions(), None)
+        await leave_block(store, bucket, staged, "a2lsbGVk")
+        await driver._client.write("PUT", bucket, parts, headers=[("x-ms-blob-type", "BlockBlob")], body=[b"committed"])
         upload = await store.initiate_multipart(bucket, "key")
         part = await store.upload_part(bucket, "key", upload, 1, b"part")
         assert sorted(await driver.leftovers(bucket)) == sorted([staged, parts])

@@ -49,6 +49,11 @@ def test_connection_string() -> None:
     assert dict(signed.account.sas) == {"sv": "1", "sig": "x="}
 
 
+def test_a_signature_may_be_encoded_or_not() -> None:
+    for sas in ("sv=1&sig=a%2Bb%2F%3D", "?sv=1&sig=a+b/=", "sv=1&sig=a%2Bb/="):
+        assert dict(read("azure://acct@", sas=sas).account.sas)["sig"] == "a+b/="
+
+
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "acct")
     assert read("azure://photos").account.uses_tokens

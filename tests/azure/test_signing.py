@@ -11,8 +11,8 @@ import pytest
 from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
+from trove_async.drivers.azure.shared_key import SharedKey, date_header
 from trove_async.errors import InvalidArgumentError
-from trove_async.wire.shared_key import SharedKey, date_header
 from trove_async.wire.sigv4 import encode_path, encode_query
 
 KEY = "c2VjcmV0IG9mIHRoZSBhY2NvdW50"

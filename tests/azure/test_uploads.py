@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 import trove_async as trove
-from tests.azure.stores import PART, driver_of, opened, pattern, tier_of
+from tests.azure.stores import PART, driver_of, leave_block, opened, pattern, tier_of
 from trove_async.driver import OpenOptions
+from trove_async.drivers.azure.blocks import BlockIds
 from trove_async.drivers.azure.settings import AzureSettings
-from trove_async.drivers.azure.uploads import BlockIds, part_size_at, part_size_for
+from trove_async.drivers.azure.uploads import plan_for
 from trove_async.dsn import parse_dsn
+from trove_async.errors import ConflictError
 
 pytestmark = pytest.mark.asyncio
 
@@ -22,15 +24,16 @@ MIB = 1024 * 1024
 
 
 async def test_sizes_of_blocks() -> None:
-    assert part_size_for(1, SETTINGS) == 8 * MIB
-    assert part_size_for(50_000 * 8 * MIB, SETTINGS) == 8 * MIB
-    assert part_size_for(50_000 * 8 * MIB + 1, SETTINGS) == 9 * MIB
+    plan = plan_for(SETTINGS)
+    assert plan.size_for(1, 1) == 8 * MIB
+    assert plan.size_for(1, 50_000 * 8 * MIB) == 8 * MIB
+    assert plan.size_for(1, 50_000 * 8 * MIB + 1) == 9 * MIB
     with pytest.raises(trove.InvalidArgumentError):
-        part_size_for(50_000 * 4000 * MIB + 1, SETTINGS)
-    assert [part_size_at(number, SETTINGS) // MIB for number in (1, 5000, 5001, 10_001)] == [8, 8, 16, 32]
-    assert part_size_at(50_000, SETTINGS) == 4000 * MIB
+        plan.size_for(1, 50_000 * 4000 * MIB + 1)
+    assert [plan.size_for(number, None) // MIB for number in (1, 5000, 5001, 10_001)] == [8, 8, 16, 32]
+    assert plan.size_for(50_000, None) == 4000 * MIB
     with pytest.raises(trove.InvalidArgumentError):
-        part_size_at(50_001, SETTINGS)
+        plan.size_for(50_001, None)
 
 
 async def test_ids_of_two_uploads_do_not_collide() -> None:
@@ -46,8 +49,7 @@ async def test_ids_of_two_uploads_do_not_collide() -> None:
 async def test_blocks_that_others_left_do_not_block(bucket: str) -> None:
     """All ids of a blob have one length; where another program has left some, ours take theirs."""
     async with opened() as store:
-        uploads = driver_of(store)._uploads
-        await uploads.send_block(bucket, "key", "MTIzNDU2Nzg5MDEy", [b"left behind"])
+        await leave_block(store, bucket, "key", "MTIzNDU2Nzg5MDEy")
         data = pattern(5 * PART)
         await store.put(bucket, "key", data)
         assert await store.read(bucket, "key") == data
@@ -55,7 +57,7 @@ async def test_blocks_that_others_left_do_not_block(bucket: str) -> None:
 
 async def test_blocks_whose_ids_are_too_short_are_told(bucket: str) -> None:
     async with opened() as store:
-        await driver_of(store)._uploads.send_block(bucket, "key", "MTIz", [b"left behind"])
+        await leave_block(store, bucket, "key", "MTIz")
         with pytest.raises(trove.BackendError, match="another length"):
             await store.put(bucket, "key", pattern(5 * PART))
         await store.put(bucket, "key", b"small")
@@ -66,16 +68,16 @@ async def test_a_put_whose_blocks_were_discarded_is_stored_nevertheless(bucket: 
     data = pattern(3 * PART)
 
     async with opened() as store, opened() as other:
-        uploads = driver_of(store)._uploads
-        stage = uploads.stage
+        client = driver_of(store)._client
+        attempt = client._attempt
 
-        async def interrupted(*arguments: object) -> list[str]:
-            ids = await stage(*arguments)  # type: ignore[arg-type]
-            uploads.stage = stage  # type: ignore[method-assign]
-            await other.put(bucket, "key", pattern(2 * PART)[::-1])
-            return ids
+        async def interrupted(call: Any) -> Any:
+            if "comp=blocklist" in call.query:
+                client._attempt = attempt  # type: ignore[method-assign]
+                await other.put(bucket, "key", pattern(2 * PART)[::-1])
+            return await attempt(call)
 
-        uploads.stage = interrupted  # type: ignore[method-assign,assignment]
+        client._attempt = interrupted  # type: ignore[method-assign]
         info = await store.put(
             bucket, "key", data, metadata={"a": "1"}, content_type="a/b", tags={"t": "1"}, checksum="sha256",
             storage_class="COOL",
@@ -96,7 +98,7 @@ async def test_a_stream_whose_blocks_were_discarded_is_told(bucket: str) -> None
             await other.put(bucket, "key", pattern(2 * PART))
             yield b"the rest"
 
-        with pytest.raises(trove.TransientError, match="discarded") as caught:
+        with pytest.raises(ConflictError, match="discarded") as caught:
             await store.put(bucket, "key", chunks())
         assert caught.value.retryable
         assert not caught.value.ambiguous

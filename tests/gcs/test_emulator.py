@@ -25,7 +25,7 @@ from tests.gcs.stores import PART, pattern
 from tests.servers import running
 from trove_async.types import LifecycleRule
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.long]
 
 
 @pytest_asyncio.fixture

@@ -87,8 +87,16 @@ def etag_of(value: str) -> str:
     return value.strip().removeprefix("W/").strip('"')
 
 
-def condition_headers(options: HeadOptions, *, quoted: bool = True) -> list[tuple[str, str]]:
-    """Return the conditions of a read; ``"*"`` is none, since to be asked about there must be an object."""
+def condition_headers(
+    options: HeadOptions, *, quoted: bool = True, if_unmodified_since: bool = True
+) -> list[tuple[str, str]]:
+    """Return the headers of the conditions of a read; ``"*"`` needs none, since a missing object is an error.
+
+    Args:
+        options: of the read.
+        quoted: whether ETags stand in quotes.
+        if_unmodified_since: whether that condition is sent; `check_read` decides about it in any case.
+    """
     headers: list[tuple[str, str]] = []
     if options.if_match not in (None, "*"):
         headers.append(("if-match", _quoted(options.if_match, quoted)))
@@ -97,7 +105,7 @@ def condition_headers(options: HeadOptions, *, quoted: bool = True) -> list[tupl
     # A date counts only where there is no ETag of the same sense (RFC 9110, 13.2.2), which not all servers know.
     if options.if_modified_since is not None and options.if_none_match is None:
         headers.append(("if-modified-since", http_date(options.if_modified_since)))
-    if options.if_unmodified_since is not None and options.if_match is None:
+    if if_unmodified_since and options.if_unmodified_since is not None and options.if_match is None:
         headers.append(("if-unmodified-since", http_date(options.if_unmodified_since)))
     return headers
 

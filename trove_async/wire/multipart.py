@@ -24,7 +24,7 @@ from trove_async.types import ObjectInfo
 from trove_async.wire.client import settle
 from trove_async.wire.parts import PartSource, in_parallel
 
-__all__ = ["MIB", "PartPlan", "Upload", "begin", "complete", "make_of_parts", "opened", "put_in_parts"]
+__all__ = ["MIB", "PartPlan", "Upload", "again", "begin", "complete", "make_of_parts", "opened", "put_in_parts"]
 
 MIB: Final = 1024 * 1024
 
@@ -110,9 +110,18 @@ class Upload(ABC, Generic[P]):
     async def send(self, number: int, chunks: Sequence[Chunk]) -> P:
         """Store a part."""
 
+    async def make(self, parts: Sequence[P], timeout: float) -> ObjectInfo:
+        """Do what a completion takes, by `complete` of this module; a service may need requests before it.
+
+        Args:
+            parts: in the order of their numbers.
+            timeout: seconds for which a completion is awaited after a cancellation.
+        """
+        return await complete(self, parts, timeout)
+
     @abstractmethod
     async def complete(self, parts: Sequence[P]) -> ObjectInfo:
-        """Make the object of the parts, which are in the order of their numbers.
+        """Make the object of the parts, which are in the order of their numbers, in one request.
 
         Raises:
             ConflictError: another write of the object is under way; the upload is lost.
@@ -202,7 +211,7 @@ async def make_of_parts(
         timeout: seconds that clean-up may take.
     """
     async with opened(upload, timeout):
-        return await complete(upload, await in_parallel(jobs, concurrency), timeout)
+        return await upload.make(await in_parallel(jobs, concurrency), timeout)
 
 
 async def put_in_parts(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from trove_async.drivers.azure.shared_key import SharedKey
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
-from trove_async.wire.shared_key import SharedKey
 
 __all__ = ["Account", "Given", "account_of"]
 
@@ -158,7 +158,9 @@ def _shared_key(name: str, key: str) -> SharedKey:
 
 
 def _sas(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = tuple(parse_qsl(text.removeprefix("?"), keep_blank_values=True))
+    # A "+" that is not encoded is read as a space, and no parameter holds either but the base64 of the signature.
+    found = parse_qsl(text.removeprefix("?"), keep_blank_values=True)
+    pairs = tuple((name, value.replace(" ", "+") if name == "sig" else value) for name, value in found)
     if not any(name == "sig" for name, _ in pairs):
         raise InvalidDSNError("the sas is no shared access signature: it has no parameter sig")
     return pairs

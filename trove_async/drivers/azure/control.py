@@ -1,154 +1,131 @@
-"""Containers, access tiers, and what the library keeps with a container: rules, and whether it keeps versions."""
+"""Requests about containers, and about what objects have beside their content: tags, tiers and versions."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from xml.etree.ElementTree import Element
 
-from trove_async.driver import GetOptions, ObjectAttributes, PutOptions
+from trove_async.driver import HeadOptions
 from trove_async.drivers.azure.client import Client, Params
-from trove_async.drivers.azure.headers import tier_header
-from trove_async.drivers.azure.listing import Lister
-from trove_async.drivers.azure.names import OWN
+from trove_async.drivers.azure.configuration import Configurations
+from trove_async.drivers.azure.headers import check_tags, tier_header
+from trove_async.drivers.azure.listing import Listing
+from trove_async.drivers.azure.names import check_new_bucket
 from trove_async.drivers.azure.objects import Objects
-from trove_async.errors import (
-    BackendError,
-    BucketNotEmptyError,
-    ObjectNotFoundError,
-    PreconditionFailedError,
-    TransientError,
-)
-from trove_async.types import BucketInfo, LifecycleRule, VersioningStatus
-from trove_async.wire.xml import parse
+from trove_async.drivers.azure.versions import Versions
+from trove_async.errors import BackendError, BucketNotEmptyError
+from trove_async.types import BucketInfo, LifecycleRule, VersionInfo, VersioningStatus
+from trove_async.wire.paging import pages
+from trove_async.wire.xml import document, parse
 
-__all__ = ["BucketSettings", "Control"]
-
-_SETTINGS: Final = f"{OWN}trove/settings.json"
-_ATTEMPTS: Final = 10
-_JSON: Final = ObjectAttributes(content_type="application/json")
-
-
-@dataclass(frozen=True, slots=True)
-class BucketSettings:
-    """What the library keeps with a container, in a blob of its own.
-
-    Attributes:
-        versioning: whether snapshots are made of what is replaced.
-        lifecycle: the rules, which the sweeper carries out.
-    """
-
-    versioning: VersioningStatus = VersioningStatus.UNVERSIONED
-    lifecycle: tuple[LifecycleRule, ...] = ()
-
-    def dump(self) -> bytes:
-        """Return it as JSON."""
-        return json.dumps({"versioning": self.versioning, "lifecycle": [asdict(r) for r in self.lifecycle]}).encode()
-
-    @classmethod
-    def load(cls, content: bytes) -> BucketSettings:
-        """Read what `dump` wrote.
-
-        Raises:
-            BackendError: it is something else.
-        """
-        try:
-            found: dict[str, Any] = json.loads(content)
-            rules = tuple(LifecycleRule(**rule) for rule in found["lifecycle"])
-            return cls(VersioningStatus(found["versioning"]), rules)
-        except (ValueError, KeyError, TypeError) as error:
-            raise BackendError(f"the container's settings in {_SETTINGS!r} cannot be read") from error
+__all__ = ["Control"]
 
 
 class Control:
-    """Requests about containers.
+    """Requests about containers, tags, tiers and versions.
 
     Args:
-        client, objects, lister: send them.
+        client, objects, listing: send them.
+        versions: keep and find versions.
+        configurations: of the containers.
     """
 
-    def __init__(self, client: Client, objects: Objects, lister: Lister) -> None:
+    def __init__(
+        self, client: Client, objects: Objects, listing: Listing, versions: Versions, configurations: Configurations
+    ) -> None:
         self._client = client
         self._objects = objects
-        self._lister = lister
+        self._listing = listing
+        self._versions = versions
+        self._configurations = configurations
 
     # Containers
 
-    async def create_bucket(self, name: str) -> None:
-        """Make a container."""
-        await self._client.request("PUT", name, params=[("restype", "container")], writes=True)
+    async def create_bucket(self, name: str, region: str | None) -> None:
+        """Make a container; it is where the account is, whatever the region."""
+        check_new_bucket(name)
+        await self._client.write("PUT", name, params=[("restype", "container")])
 
-    async def delete_bucket(self, name: str, include: str | None) -> None:
-        """Delete a container that has no blobs but the library's own; the service would delete it with all it holds.
-
-        Args:
-            name: of the container.
-            include: what else counts, as of `Lister.page`; such as ``snapshots``.
-        """
-        marker: str | None = None
-        while True:
-            page = await self._lister.page(name, include=include, marker=marker)
-            if any(found.info.key[0] != OWN for found in page.blobs):
-                raise BucketNotEmptyError(f"the container {name!r} is not empty", bucket=name)
-            marker = page.marker
-            if marker is None:
-                break
-        await self._client.request("DELETE", name, params=[("restype", "container")], writes=True)
+    async def delete_bucket(self, name: str) -> None:
+        """Delete an empty container; the service would delete it with all blobs in it."""
+        if not await self._listing.is_empty(name, self._versions.include):
+            raise BucketNotEmptyError(f"the container {name!r} is not empty", bucket=name)
+        await self._client.write("DELETE", name, params=[("restype", "container")])
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
-        """Return the containers of the account; when they were made the service does not say."""
-        found: list[BucketInfo] = []
-        marker: str | None = None
-        while True:
-            params: list[tuple[str, str]] = [("comp", "list")]
-            if marker is not None:
-                params.append(("marker", marker))
+        """Return the containers of the account; the service does not say when they were made."""
+
+        async def fetch(marker: str | None) -> Element:
+            params = [("comp", "list")] if marker is None else [("comp", "list"), ("marker", marker)]
             _, content = await self._client.document("GET", "", params=params)
             root = parse(content)
             if root.tag != "EnumerationResults":
-                raise BackendError("the answer to a listing is none: is the endpoint an Azure Blob service?")
-            found += [BucketInfo(item.findtext("Name") or "") for item in root.iter("Container")]
-            marker = root.findtext("NextMarker") or None
-            if marker is None:
-                return sorted(found, key=lambda bucket: bucket.name)
+                raise BackendError(
+                    f"the answer to a listing is a <{root.tag[:40]}>: is the endpoint an Azure Blob service?"
+                )
+            return root
 
-    # Settings
+        found: list[BucketInfo] = []
+        listing = pages(fetch, lambda root: root.findtext("NextMarker") or None, "the containers")
+        async with aclosing(listing) as answers:
+            async for root in answers:
+                found += [BucketInfo(item.findtext("Name") or "") for item in root.iter("Container")]
+        return sorted(found, key=lambda bucket: bucket.name)
 
-    async def settings(self, bucket: str) -> BucketSettings:
-        """Return what the library keeps with a container.
+    # Versions
+
+    async def set_versioning(self, bucket: str, enabled: bool) -> None:
+        """Keep versions from now on, or stop."""
+        await self._versions.set(bucket, enabled)
+
+    async def get_versioning(self, bucket: str) -> VersioningStatus:
+        """Tell whether the container keeps versions."""
+        return await self._versions.status(bucket)
+
+    async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
+        """Return the versions and delete markers of a key, newest first."""
+        return await self._versions.history(bucket, key)
+
+    # Lifecycle
+
+    async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
+        """Store rules, which the sweeper carries out."""
+        await self._configurations.change(bucket, lifecycle=tuple(rules))
+
+    async def get_lifecycle(self, bucket: str) -> Sequence[LifecycleRule]:
+        """Return the rules."""
+        return list((await self._configurations.get(bucket)).lifecycle)
+
+    async def delete_lifecycle(self, bucket: str) -> None:
+        """Remove the rules."""
+        await self.set_lifecycle(bucket, ())
+
+    async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
+        """Move an object to another access tier; the service has no condition for it, so that a look decides."""
+        await self._objects.head(bucket, key, HeadOptions(if_match=if_match))
+        headers = [tier_header(storage_class)]
+        await self._client.write("PUT", bucket, key, params=[("comp", "tier")], headers=headers)
+
+    # Tags, which Azure calls blob index tags
+
+    async def get_tags(self, bucket: str, key: str, params: Params = ()) -> dict[str, str]:
+        """Return the tags of an object, or of the version or snapshot that ``params`` name."""
+        _, content = await self._client.document("GET", bucket, key, params=[("comp", "tags"), *params])
+        return {item.findtext("Key") or "": item.findtext("Value") or "" for item in parse(content).iter("Tag")}
+
+    async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags; none removes them.
 
         Raises:
-            BucketNotFoundError: there is no such container.
+            InvalidTagsError: Azure does not take them.
         """
-        return (await self._load(bucket))[0]
+        check_tags(tags)
+        pairs = [("Tag", [("Key", name), ("Value", value)]) for name, value in tags.items()]
+        body = document("Tags", [("TagSet", pairs)])
+        headers = [("content-type", "application/xml; charset=utf-8")]
+        await self._client.write("PUT", bucket, key, params=[("comp", "tags")], headers=headers, body=[body])
 
-    async def _load(self, bucket: str) -> tuple[BucketSettings, str | None]:
-        try:
-            async with await self._objects.get(bucket, _SETTINGS, GetOptions()) as reader:
-                return BucketSettings.load(await reader.read()), reader.info.etag
-        except ObjectNotFoundError:
-            return BucketSettings(), None
-
-    async def change_settings(self, bucket: str, **changes: Any) -> None:
-        """Replace some of it, and nothing of what others change meanwhile."""
-        for _ in range(_ATTEMPTS):
-            before, etag = await self._load(bucket)
-            after = replace(before, **changes)
-            if after == before:
-                return
-            options = PutOptions(attributes=_JSON, if_match=etag, if_none_match="*" if etag is None else None)
-            try:
-                await self._objects.put(bucket, _SETTINGS, [after.dump()], options, None)
-            except PreconditionFailedError:
-                continue
-            return
-        raise TransientError("the container's settings were changed by others again and again")
-
-    # Tiers
-
-    async def set_tier(self, bucket: str, key: str, storage_class: str, params: Params = ()) -> None:
-        """Move a blob to another access tier."""
-        await self._client.request(
-            "PUT", bucket, key, params=[("comp", "tier"), *params], headers=[tier_header(storage_class)], writes=True
-        )
+    async def delete_tags(self, bucket: str, key: str) -> None:
+        """Remove the tags."""
+        await self.set_tags(bucket, key, {})

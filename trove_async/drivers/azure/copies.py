@@ -1,55 +1,49 @@
 """Copies within the service, each of which is over when its request is answered.
 
-The service's other copy, which goes on after its answer, is not used: it empties the destination at once, so
-that readers would see neither the old object nor the new one, and a cancellation would leave nothing of either
+The service's other copy, which goes on after its answer, is not used: it empties the destination at once, so that
+readers would see neither the old object nor the new one, and a cancellation would leave neither
 (https://learn.microsoft.com/rest/api/storageservices/copy-blob).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from trove_async.cancellation import to_the_end
 from trove_async.checksums import Checksum
-from trove_async.driver import CopyOptions, HeadOptions, ObjectAttributes
+from trove_async.driver import CopyOptions, HeadOptions, ObjectAttributes, check_write
+from trove_async.drivers.azure.blocks import Blocks, BlockUpload
 from trove_async.drivers.azure.client import Client, Headers, Params
-from trove_async.drivers.azure.headers import (
-    VERSION,
-    checksum_metadata,
-    metadata_headers,
-    named,
-    object_headers,
-    tier_header,
-)
+from trove_async.drivers.azure.control import Control
+from trove_async.drivers.azure.headers import checksum_metadata, etag_in, metadata_headers, tier_header, version_of
 from trove_async.drivers.azure.names import OWN
-from trove_async.drivers.azure.objects import Objects, condition_error
+from trove_async.drivers.azure.objects import Objects
 from trove_async.drivers.azure.sas import Signatures
-from trove_async.drivers.azure.settings import AzureSettings
-from trove_async.drivers.azure.staging import Staging
-from trove_async.drivers.azure.tags import Tags
-from trove_async.drivers.azure.uploads import MAX_BLOCKS, BlockIds, Uploads
+from trove_async.drivers.azure.settings import MAX_BLOCKS, AzureSettings
+from trove_async.drivers.azure.versions import Conditions, Versions
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
-    InvalidPartError,
     NotFoundError,
     ObjectChangedError,
     ObjectNotFoundError,
     PreconditionFailedError,
-    TransientError,
     UnsupportedError,
 )
-from trove_async.types import EMPTY, ObjectInfo, ObjectRef
-from trove_async.wire.fields import etag_of, write_conditions
-from trove_async.wire.parts import in_parallel
+from trove_async.types import ObjectInfo, ObjectRef
+from trove_async.wire.errors import condition_error
+from trove_async.wire.fields import write_conditions
+from trove_async.wire.multipart import MIB, make_of_parts
 
 __all__ = ["Copies"]
 
-_BLOCK: Final = 256 * 1024 * 1024
-"""Bytes of a block that the service copies: no memory of ours is needed."""
+_BLOCK: Final = 256 * MIB
+"""Bytes of a block that the service copies, which needs no memory of this process."""
+
+_UNCONDITIONAL: Final = CopyOptions()
 
 
 class Copies:
@@ -57,7 +51,9 @@ class Copies:
 
     Args:
         client: sends the requests.
-        objects, uploads, tags, staging, signatures: do what is done to each of them.
+        objects, blocks, control: do what is done to objects, blocks and tags.
+        versions: keep what is replaced, and find versions.
+        signatures: let the service read what it copies.
         settings: of the store.
         cleanup_timeout: seconds for which a copy that was sent is awaited after a cancellation.
     """
@@ -66,43 +62,37 @@ class Copies:
         self,
         client: Client,
         objects: Objects,
-        uploads: Uploads,
-        tags: Tags,
-        staging: Staging,
+        blocks: Blocks,
+        control: Control,
+        versions: Versions,
         signatures: Signatures,
         settings: AzureSettings,
         cleanup_timeout: float,
     ) -> None:
         self._client = client
         self._objects = objects
-        self._uploads = uploads
-        self._tags = tags
-        self._staging = staging
+        self._blocks = blocks
+        self._control = control
+        self._versions = versions
         self._signatures = signatures
         self._settings = settings
-        self._cleanup_timeout = cleanup_timeout
+        self._timeout = cleanup_timeout
 
     async def copy(
-        self,
-        src: ObjectRef,
-        dst: ObjectRef,
-        options: CopyOptions,
-        params: Params = (),
+        self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
-        """Copy an object.
-
-        Args:
-            src, dst: the object and its copy.
-            options: of the copy; the version of the source is in ``params``.
-            params: what names a version or snapshot of the source.
-        """
-        wanted = HeadOptions(if_match=options.source_if_match)
-        source, tagged = await self._source(src, wanted, params)
-        gate = self._objects.gate
+        """Copy an object, or a version of it."""
+        src, dst = ObjectRef(src_bucket, src_key), ObjectRef(dst_bucket, dst_key)
+        params: Params = ()
+        if_match = options.source_if_match
+        if options.source_version_id is not None:
+            found = await self._versions.find(src.bucket, src.key, options.source_version_id)
+            params, if_match = found.params, if_match or found.etag
+        source, tagged = await self._source(src, HeadOptions(if_match=if_match), params)
         if options.replace is not None:
             return await self._replace(src, dst, source, options, options.replace, params)
-        if (src.bucket, src.key) == (dst.bucket, dst.key) and not params and gate is None:
-            return await self._onto_itself(dst, source, options)
+        if src == dst and not params and not self._versions.records:
+            return _onto_itself(source, options)
         return await self.transfer(src, dst, source, options, params, tagged=tagged)
 
     async def _source(self, src: ObjectRef, wanted: HeadOptions, params: Params) -> tuple[ObjectInfo, bool]:
@@ -112,162 +102,172 @@ class Copies:
             error.locate("copy", src.bucket, None if isinstance(error, BucketNotFoundError) else src.key)
             raise
 
-    async def _onto_itself(self, dst: ObjectRef, source: ObjectInfo, options: CopyOptions) -> ObjectInfo:
-        """Decide the conditions: there is nothing else to do."""
-        if options.if_none_match in ("*", source.etag):
-            raise condition_error(PreconditionFailedError("the copy is the source itself"), options)
-        if options.if_match not in (None, "*", source.etag):
-            raise PreconditionFailedError(f"the object's ETag is {source.etag!r}, not {options.if_match!r}")
-        return source
+    async def publish(
+        self,
+        hidden: ObjectRef,
+        ids: Sequence[str],
+        dst: ObjectRef,
+        attributes: ObjectAttributes,
+        checksum: Checksum | None,
+        conditions: Conditions,
+        on_done: Callable[[], object] | None = None,
+    ) -> ObjectInfo:
+        """Commit the blocks of a hidden blob, and copy it to its key in one step.
+
+        Args:
+            hidden, ids: the blob and its blocks.
+            dst, attributes, checksum: the object.
+            conditions: under which the object is made.
+            on_done: as in `transfer`.
+        """
+        headers = self._objects.attribute_headers(hidden.key, attributes, checksum)
+        await self._blocks.commit(hidden.bucket, hidden.key, ids, headers)
+        return await self._move(hidden, dst, attributes, conditions, on_done)
+
+    async def _move(
+        self,
+        hidden: ObjectRef,
+        dst: ObjectRef,
+        attributes: ObjectAttributes,
+        conditions: Conditions,
+        on_done: Callable[[], object] | None = None,
+    ) -> ObjectInfo:
+        """Copy a hidden blob, which has all attributes but the tier, to its key."""
+        source = await self._objects.head(hidden.bucket, hidden.key, HeadOptions())
+        tier = attributes.storage_class
+        source = replace(source, storage_class=None if tier is None else tier.upper())
+        return await self.transfer(hidden, dst, source, conditions, tagged=bool(attributes.tags), on_done=on_done)
 
     async def transfer(
         self,
         src: ObjectRef,
         dst: ObjectRef,
         source: ObjectInfo,
-        options: CopyOptions,
+        conditions: Conditions,
         params: Params = (),
         *,
         tagged: bool = False,
         on_done: Callable[[], object] | None = None,
     ) -> ObjectInfo:
-        """Copy what was seen of an object, with all that is said of it.
+        """Copy the state of an object that was seen, with all its attributes.
 
-        Once it was sent it is awaited, also by a caller that was cancelled.
+        Once a copy was sent it is awaited, also by a caller that was cancelled.
 
         Args:
-            src, dst, options, params: as of `copy`.
+            src, dst: the object and its copy.
             source: what was seen; its storage class is that of the copy.
+            conditions: on the destination.
+            params: what names a version or snapshot of the source.
             tagged: whether it has tags.
-            on_done: called when the copy is there.
+            on_done: called when the copy is made.
         """
         url, authorization = await self._signatures.source_url(src, params, tags=tagged)
-        wanted = [("x-ms-copy-source", url), *authorization, ("x-ms-source-if-match", f'"{source.etag}"')]
+        named = [("x-ms-copy-source", url), *authorization, ("x-ms-source-if-match", f'"{source.etag}"')]
         if source.size > self._settings.max_copy_size:
             try:
-                tags = await self._tags.get(src.bucket, src.key, params) if tagged else {}
-                return await self._copy_in_blocks(dst, source, wanted, options, tags, on_done)
+                tags = await self._control.get_tags(src.bucket, src.key, params) if tagged else {}
+                return await self._copy_in_blocks(dst, source, named, conditions, tags, on_done)
             except UnsupportedError:
                 pass  # the emulator, which has no copies of blocks, copies blobs of any size in one request
-        wanted.append(("x-ms-requires-sync", "true"))
+        named.append(("x-ms-requires-sync", "true"))
         if tagged:
-            wanted.append(("x-ms-copy-source-tag-option", "COPY"))
-        own_blob = dst.key[0] == OWN
+            named.append(("x-ms-copy-source-tag-option", "COPY"))
         kept = source.storage_class or self._settings.storage_class
-        if kept is not None and not own_blob:
-            wanted.append(tier_header(kept))
-        send = partial(self._send, dst, source, wanted, options, on_done)
-        gate = self._objects.gate
-        if gate is None or own_blob:
-            return await send(options.if_match, options.if_none_match, EMPTY)
-        return await gate.write(dst.bucket, dst.key, options, send)
-
-    async def promote(self, bucket: str, key: str, source: ObjectInfo, params: Params, etag: str | None) -> ObjectInfo:
-        """Put a version back in the place of the object, as it was.
-
-        Args:
-            bucket, key: of the object.
-            source: the version.
-            params: what names it.
-            etag: of the object that there is now; None for none.
-        """
-        ref = ObjectRef(bucket, key)
-        url, authorization = await self._signatures.source_url(ref, params, tags=True)
-        wanted = [("x-ms-copy-source", url), *authorization, ("x-ms-requires-sync", "true")]
-        wanted.append(("x-ms-copy-source-tag-option", "COPY"))
-        return await self._send(ref, source, wanted, CopyOptions(), None, etag, None if etag else "*", EMPTY)
+        if kept is not None and dst.key[0] != OWN:
+            named.append(tier_header(kept))
+        send = partial(self._send, dst, source, named, conditions, on_done)
+        return await self._versions.write(dst.bucket, dst.key, conditions, send)
 
     async def _send(
         self,
         dst: ObjectRef,
         source: ObjectInfo,
-        wanted: Headers,
-        options: CopyOptions,
+        named: Headers,
+        conditions: Conditions,
         on_done: Callable[[], object] | None,
         if_match: str | None,
         if_none_match: str | None,
         own: Mapping[str, str],
     ) -> ObjectInfo:
         """Send a copy, which is awaited also by a caller that was cancelled."""
-        headers = [*wanted, *write_conditions(if_match, if_none_match)]
+        headers = [*named, *write_conditions(if_match, if_none_match)]
         if own:
             # With metadata in the request none is taken from the source.
             headers += metadata_headers(source.metadata, {**checksum_metadata(source), **own})
         answer = await to_the_end(
-            self._request(dst, headers, options, on_done),
-            timeout=self._cleanup_timeout,
+            self._request(dst, headers, conditions, on_done),
+            timeout=self._timeout,
             leftover=f"the copy to {dst.key!r} in bucket {dst.bucket!r}",
         )
         return replace(
-            source,
-            key=dst.key,
-            etag=etag_of(object_headers(answer, "etag")),
-            version_id=named(own.get(VERSION)) or answer.get("x-ms-version-id"),
-            last_modified=None,
+            source, key=dst.key, etag=etag_in(answer), version_id=version_of(answer, own), last_modified=None
         )
 
     async def _request(
-        self, dst: ObjectRef, headers: Headers, options: CopyOptions, on_done: Callable[[], object] | None
+        self, dst: ObjectRef, headers: Headers, conditions: Conditions, on_done: Callable[[], object] | None
     ) -> Mapping[str, str]:
         try:
-            response = await self._client.request("PUT", dst.bucket, dst.key, headers=headers, writes=True)
+            answer = await self._client.write("PUT", dst.bucket, dst.key, headers=headers)
         except ObjectChangedError:
             raise  # the source, after it was looked at
         except PreconditionFailedError as error:
-            raise condition_error(error, options) from error
+            raise condition_error(error, conditions.if_none_match) from error
         except ObjectNotFoundError as error:
             raise ObjectNotFoundError("the source was deleted meanwhile") from error
-        status = response.headers.get("x-ms-copy-status", "success")
-        if status != "success":
-            raise BackendError(f"the copy is {status!r}, and was asked for at once: is the endpoint Azure's?")
+        status = answer.get("x-ms-copy-status", "success")
+        if status != "success" or "etag" not in answer:
+            raise BackendError(
+                f"the service answers that the copy is {status!r}; a copy that is over with the answer was asked for: "
+                "is the endpoint an Azure Blob service?",
+                ambiguous=True,
+            )
         if on_done is not None:
             on_done()
-        return response.headers
+        return answer
 
     async def _copy_in_blocks(
         self,
         dst: ObjectRef,
         source: ObjectInfo,
-        wanted: Headers,
-        options: CopyOptions,
+        named: Headers,
+        conditions: Conditions,
         tags: Mapping[str, str],
         on_done: Callable[[], object] | None,
     ) -> ObjectInfo:
         """Have the service copy blocks, and commit them."""
-        ids = BlockIds()
-        numbers = await in_parallel(self._jobs(dst, ids, source.size, wanted), self._settings.part_concurrency)
-        checksum = next((Checksum(*item) for item in source.checksums.items()), None)
-        blocks = [ids[number] for number in numbers]
-        described = ObjectAttributes.of(source, tags)
+        upload = BlockUpload(
+            self._objects,
+            self._blocks,
+            self._versions,
+            dst.bucket,
+            dst.key,
+            attributes=ObjectAttributes.of(source, tags),
+            conditions=conditions,
+            size=source.size,
+            checksum=next((Checksum(*item) for item in source.checksums.items()), None),
+        )
+        jobs = self._jobs(upload, source.size, named)
+        concurrency = self._settings.part_concurrency
         try:
-            return await self._uploads.make(
-                dst.bucket, dst.key, blocks, source.size, described, checksum, options, on_done
-            )
-        except InvalidPartError as error:
-            raise TransientError(
-                f"another write of the same object discarded the blocks of the copy, so that it is not made: "
-                f"{error.message}",
-                status=error.status,
-                request_id=error.request_id,
-            ) from error
+            return await make_of_parts(upload, jobs, concurrency=concurrency, timeout=self._timeout)
+        finally:
+            if upload.completed and on_done is not None:
+                on_done()
 
     async def _jobs(
-        self, dst: ObjectRef, ids: BlockIds, size: int, wanted: Headers
+        self, upload: BlockUpload, size: int, named: Headers
     ) -> AsyncGenerator[Callable[[], Awaitable[int]], None]:
         block = max(min(_BLOCK, self._settings.max_copy_size), -(-size // MAX_BLOCKS))
         for number, start in enumerate(range(0, size, block), start=1):
-            yield partial(self._copy_block, dst, ids, number, wanted, start, min(start + block, size))
+            yield partial(self._copy_block, upload, named, number, start, min(start + block, size))
 
-    async def _copy_block(
-        self, dst: ObjectRef, ids: BlockIds, number: int, wanted: Headers, start: int, stop: int
-    ) -> int:
-        headers = [*wanted, ("x-ms-source-range", f"bytes={start}-{stop - 1}")]
+    async def _copy_block(self, upload: BlockUpload, named: Headers, number: int, start: int, stop: int) -> int:
+        headers = [*named, ("x-ms-source-range", f"bytes={start}-{stop - 1}")]
 
         async def send(block_id: str) -> None:
-            params = [("comp", "block"), ("blockid", block_id)]
-            await self._client.request("PUT", dst.bucket, dst.key, params=params, headers=headers)
+            await self._blocks.copy(upload.bucket, upload.key, block_id, headers)
 
-        await self._uploads.fitted(dst.bucket, dst.key, ids, number, send)
+        await self._blocks.fitting(upload.bucket, upload.key, upload.ids, number, send)
         return number
 
     async def _replace(
@@ -276,31 +276,31 @@ class Copies:
         dst: ObjectRef,
         source: ObjectInfo,
         options: CopyOptions,
-        described: ObjectAttributes,
+        attributes: ObjectAttributes,
         params: Params,
     ) -> ObjectInfo:
-        """Copy with another description: by way of a blob of our own, which is described before it is copied.
+        """Copy with other attributes: by way of a hidden blob, which gets them before it is copied.
 
-        A copy takes content type and headers from its source, and so does it metadata where there is to be none.
+        A copy takes the content type and the other headers from its source, and the metadata too if it is to have none.
         """
-        self._objects.description(dst.key, described)
-        async with self._staging.name(dst.bucket) as name:
-            staged = ObjectRef(dst.bucket, name)
-            await self.transfer(src, staged, source, CopyOptions(), params)
-            if described.tags:
-                await self._tags.set(staged.bucket, staged.key, described.tags)
-            await self._describe(staged, described)
-            seen = await self._objects.head(staged.bucket, staged.key, HeadOptions())
-            storage_class = described.storage_class
-            seen = replace(seen, storage_class=None if storage_class is None else storage_class.upper())
-            made = await self.transfer(staged, dst, seen, options, tagged=bool(described.tags))
-        return replace(made, key=dst.key)
+        self._objects.attribute_headers(dst.key, attributes)  # what Azure does not take is refused before any request
+        async with self._blocks.hidden(dst.bucket) as name:
+            hidden = ObjectRef(dst.bucket, name)
+            await self.transfer(src, hidden, source, _UNCONDITIONAL, params)
+            if attributes.tags:
+                await self._control.set_tags(hidden.bucket, hidden.key, attributes.tags)
+            await self._describe(hidden, attributes)
+            return await self._move(hidden, dst, attributes, options)
 
-    async def _describe(self, blob: ObjectRef, described: ObjectAttributes) -> None:
-        """Set a blob's headers and metadata, in two requests."""
-        headers = self._objects.description(blob.key, replace(described, metadata=EMPTY, tags=EMPTY))
-        params = [("comp", "properties")]
-        await self._client.request("PUT", blob.bucket, blob.key, params=params, headers=headers)
-        params = [("comp", "metadata")]
-        headers = metadata_headers(described.metadata)
-        await self._client.request("PUT", blob.bucket, blob.key, params=params, headers=headers)
+    async def _describe(self, blob: ObjectRef, attributes: ObjectAttributes) -> None:
+        """Set the headers and the metadata of a blob, in two requests."""
+        headers = attributes.content_headers("x-ms-blob-")
+        await self._client.write("PUT", blob.bucket, blob.key, params=[("comp", "properties")], headers=headers)
+        headers = metadata_headers(attributes.metadata)
+        await self._client.write("PUT", blob.bucket, blob.key, params=[("comp", "metadata")], headers=headers)
+
+
+def _onto_itself(source: ObjectInfo, options: CopyOptions) -> ObjectInfo:
+    """Decide the conditions of a copy that changes nothing."""
+    check_write(source.etag, options.if_match, options.if_none_match)
+    return source

@@ -1,19 +1,18 @@
-"""What Azure says went wrong, in the classes of `trove_async.errors`: one table of codes, one of statuses."""
+"""What the error answers of Azure mean, in the classes of `trove_async.errors`: one table of codes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
-from trove_async.dsn import redact
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
     BucketAlreadyExistsError,
     BucketNotFoundError,
     ChecksumError,
+    ConflictError,
     ContentTooLargeError,
     InvalidArgumentError,
     InvalidBucketNameError,
@@ -22,7 +21,6 @@ from trove_async.errors import (
     InvalidPartError,
     InvalidTagsError,
     NotFoundError,
-    NotModifiedError,
     ObjectAlreadyExistsError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -34,34 +32,31 @@ from trove_async.errors import (
     TransientError,
     TroveError,
     UnauthenticatedError,
-    UnavailableError,
     UnsupportedError,
 )
-from trove_async.wire.fields import parse_retry_after
+from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule, clean
 from trove_async.wire.xml import parse, text
 
-__all__ = ["CODES", "DISCARDED", "MIXED_IDS", "STATUSES", "UNAUTHENTICATED", "Refusal", "credential_error", "refusal"]
+__all__ = ["CODES", "RULES", "UNAUTHENTICATED", "credential_error", "read_error"]
 
 UNAUTHENTICATED: Final = frozenset({"AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticationInformation"})
-"""The codes that a new token, or the right time, may mend."""
-
-DISCARDED: Final = "InvalidBlockList"
-"""The code of a commit some of whose blocks are not there."""
-
-MIXED_IDS: Final = "InvalidBlobOrBlock"
-"""The code of a block whose id has another length than those that there are."""
+"""Codes after which a new token, or the service's own time, may help."""
 
 _KEY = "check the account key, or the shared access signature and its expiry"
 _TOKEN = "the token was refused"
 _ARCHIVED = "the blob is archived; rehydrate it first"
 _LEASED = "the blob or container is leased to someone else"
-_SNAPSHOTS = "the blob has snapshots, which would go with it; delete them first"
+_SNAPSHOTS = "the blob has snapshots, which would be deleted with it; delete them first"
+_OTHER_TYPE = (
+    "the blob is an append blob or a page blob, and Azure does not replace one by a block blob; delete it first"
+)
 _WITHOUT = "the service does not have the operation"
 
-CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
+CODES: Final[dict[str, Rule]] = {
     # https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes
     # https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
     # Who asks.
+    "AccountBeingCreated": (TransientError, "the account is being created"),
     "AccountIsDisabled": (AccessDeniedError, None),
     "AuthenticationFailed": (UnauthenticatedError, _KEY),
     "AuthorizationFailure": (AccessDeniedError, None),
@@ -83,7 +78,7 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
     "BlobAlreadyExists": (ObjectAlreadyExistsError, None),
     "BlobNotFound": (ObjectNotFoundError, None),
     "ContainerAlreadyExists": (BucketAlreadyExistsError, None),
-    "ContainerBeingDeleted": (TransientError, "the container is being deleted, which takes half a minute or so"),
+    "ContainerBeingDeleted": (TransientError, "the container is being deleted, which takes about half a minute"),
     "ContainerDisabled": (AccessDeniedError, None),
     "ContainerNotFound": (BucketNotFoundError, None),
     "MessageNotFound": (NotFoundError, None),
@@ -95,13 +90,27 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
     "BlobArchived": (BackendError, _ARCHIVED),
     "BlobBeingRehydrated": (BackendError, "the blob is being rehydrated"),
     "BlobImmutableDueToPolicy": (AccessDeniedError, "the container keeps its blobs unchanged"),
-    "BlobOverwritten": (TransientError, "the blob was overwritten meanwhile"),
+    "BlobOverwritten": (ConflictError, "the blob was overwritten meanwhile"),
     "ConditionHeadersNotSupported": (UnsupportedError, None),
     "ConditionNotMet": (PreconditionFailedError, None),
-    "LeaseIdMissing": (AccessDeniedError, _LEASED),
+    "InfiniteLeaseDurationRequired": (AccessDeniedError, _LEASED),
+    "LeaseAlreadyBroken": (AccessDeniedError, _LEASED),
     "LeaseAlreadyPresent": (AccessDeniedError, _LEASED),
+    "LeaseIdMismatchWithBlobOperation": (AccessDeniedError, _LEASED),
+    "LeaseIdMismatchWithContainerOperation": (AccessDeniedError, _LEASED),
+    "LeaseIdMismatchWithLeaseOperation": (AccessDeniedError, _LEASED),
+    "LeaseIdMissing": (AccessDeniedError, _LEASED),
+    "LeaseIsBreakingAndCannotBeAcquired": (AccessDeniedError, _LEASED),
+    "LeaseIsBreakingAndCannotBeChanged": (AccessDeniedError, _LEASED),
+    "LeaseIsBrokenAndCannotBeRenewed": (AccessDeniedError, _LEASED),
+    "LeaseLost": (AccessDeniedError, _LEASED),
+    "LeaseNotPresentWithBlobOperation": (AccessDeniedError, _LEASED),
+    "LeaseNotPresentWithContainerOperation": (AccessDeniedError, _LEASED),
+    "LeaseNotPresentWithLeaseOperation": (AccessDeniedError, _LEASED),
     "NoPendingCopyOperation": (NotFoundError, None),
-    "PendingCopyOperation": (TransientError, "a copy to the blob is under way"),
+    "PendingCopyOperation": (ConflictError, "a copy to the blob is under way"),
+    "ResourceTypeMismatch": (BackendError, None),
+    "SnapshotOperationRateExceeded": (ThrottledError, None),
     "SnapshotsPresent": (BackendError, _SNAPSHOTS),
     "SourceConditionNotMet": (ObjectChangedError, "the source of the copy was replaced meanwhile"),
     "TargetConditionNotMet": (PreconditionFailedError, None),
@@ -113,7 +122,7 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
     "EmptyTagName": (InvalidTagsError, None),
     "InvalidBlobOrBlock": (InvalidPartError, "the blob has uncommitted blocks whose ids have another length"),
     "InvalidBlobTier": (InvalidArgumentError, "the account has no such tier"),
-    "InvalidBlobType": (BackendError, "the blob is no block blob"),
+    "InvalidBlobType": (UnsupportedError, _OTHER_TYPE),
     "InvalidBlockId": (InvalidPartError, None),
     "InvalidBlockList": (InvalidPartError, "blocks are missing: another write of the same blob has discarded them"),
     "InvalidHeaderValue": (InvalidArgumentError, None),
@@ -129,12 +138,13 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
     "RequestBodyTooLarge": (ContentTooLargeError, None),
     "TagsTooLarge": (InvalidTagsError, None),
     # What the service does not have.
+    "CopyAcrossAccountsNotSupported": (UnsupportedError, None),
     "FeatureNotSupported": (UnsupportedError, _WITHOUT),
     "FeatureVersionMismatch": (UnsupportedError, None),
     "NotImplemented": (UnsupportedError, _WITHOUT),
     "UnsupportedHeader": (UnsupportedError, None),
     "UnsupportedHttpVerb": (UnsupportedError, _WITHOUT),
-    # What passes, or does not fit.
+    # Transient failures, and quotas.
     "InternalError": (TransientError, None),
     "OperationTimedOut": (OperationTimeoutError, None),
     "ServerBusy": (ThrottledError, None),
@@ -144,125 +154,66 @@ CODES: Final[dict[str, tuple[type[TroveError], str | None]]] = {
 }
 """A service's code: the class of the error, and what to say about it beside the service's own words."""
 
-STATUSES: Final[dict[int, type[TroveError]]] = {
-    304: NotModifiedError,
-    400: BackendError,
-    401: UnauthenticatedError,
-    403: AccessDeniedError,
-    404: NotFoundError,
-    405: UnsupportedError,
-    408: OperationTimeoutError,
-    412: PreconditionFailedError,
-    413: ContentTooLargeError,
-    416: RangeNotSatisfiableError,
-    429: ThrottledError,
-    501: UnsupportedError,
-    502: UnavailableError,
-    503: ThrottledError,
-    504: UnavailableError,
-    507: StorageFullError,
-}
-"""The class for an answer without a code that is known."""
-
-_MD5 = re.compile(r"md5", re.IGNORECASE)
-_LONGEST_MESSAGE: Final = 400
+_MD5: Final = re.compile(r"md5", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer that is no success.
-
-    Attributes:
-        error: to raise.
-        code: the service's; None where the answer has none, as those of proxies.
-    """
-
-    error: TroveError
-    code: str | None = None
-
-
-def refusal(
-    method: str,
-    bucket: str,
-    key: str,
-    status: int,
-    headers: Mapping[str, str],
-    content: bytes,
-    *,
-    ambiguous: bool = False,
-) -> Refusal:
-    """Read an answer that is no success.
-
-    Args:
-        method, bucket, key: of the request; empty where it was about none.
-        status, headers, content: of the answer; the headers' names in lower case.
-        ambiguous: whether the request may have taken effect all the same.
-    """
-    code, message = _told(content)
-    code = headers.get("x-ms-error-code") or code
-    request_id = headers.get("x-ms-request-id")
-    if code is None and request_id is None and "x-ms-version" not in headers and (content or status in (404, 405)):
-        error: TroveError = _no_azure(status, headers)
-    else:
-        kind, advice = _rule(status, code, message)
-        if kind is NotFoundError and code in (None, "ResourceNotFound"):
-            kind = ObjectNotFoundError if key else BucketNotFoundError if bucket else NotFoundError
-        said = ": ".join(part for part in (code, message) if part)
-        words = [advice or kind.default_message, redact(said)[:_LONGEST_MESSAGE]]
-        error = kind(
-            "; the service says: ".join(part for part in words if part),
-            status=status,
-            request_id=request_id,
-            retry_after=parse_retry_after(headers.get("retry-after")),
-        )
-    if isinstance(error, BucketNotFoundError) and bucket:
-        error.bucket = bucket
-    error.ambiguous = ambiguous
-    return Refusal(error, code)
-
-
-def _rule(status: int, code: str | None, message: str | None) -> tuple[type[TroveError], str | None]:
-    if code is not None and _MD5.search(message or "") and status == 400:
-        return ChecksumError, None  # the emulator has no code of its own for it
-    if code in CODES and status != 304:
-        return CODES[code]
-    if status in STATUSES:
-        return STATUSES[status], None
-    return (TransientError if status >= 500 else BackendError), None
-
-
-def _told(content: bytes) -> tuple[str | None, str | None]:
-    # A byte order mark stands before the documents of the service.
+def _read(content: bytes) -> ErrorDocument | None:
+    # A byte order mark stands before the service's documents.
     content = content.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not content.startswith(b"<"):
-        return None, None
+        return None
     try:
         root = parse(content)
     except BackendError:
-        return None, None
+        return None
     if root.tag != "Error":
-        return None, None
+        return None
     message = text(root, "Message") or ""
     detail = text(root, "AuthenticationErrorDetail")
     # The lines after the first are the request's id and time.
-    return text(root, "Code") or None, "; ".join(part for part in (message.partition("\n")[0], detail) if part)
+    words = "; ".join(part for part in (message.partition("\n")[0], detail) if part)
+    return ErrorDocument(text(root, "Code") or None, words or None)
 
 
-def _no_azure(status: int, headers: Mapping[str, str]) -> TroveError:
-    kind = headers.get("content-type", "something").partition(";")[0]
-    server = headers.get("server")
-    named = f" of {server!r}" if server else ""
-    words = f"the endpoint does not speak Azure's protocol: the answer{named} is {kind}, with none of its headers"
-    retryable = STATUSES.get(status, TransientError if status >= 500 else BackendError)
-    if issubclass(retryable, TransientError):
-        return retryable(words, status=status, retry_after=parse_retry_after(headers.get("retry-after")))
-    return BackendError(f"{words}; check the endpoint", status=status)
+def _special(status: int | None, code: str | None, message: str) -> Rule | None:
+    if code is not None and status == 400 and _MD5.search(message):
+        return ChecksumError, None  # the emulator has no code of its own for it
+    return None
+
+
+RULES: Final = ErrorRules(
+    service="Azure Blob Storage",
+    read=_read,
+    codes=CODES,
+    statuses={503: ThrottledError},
+    headers=("x-ms-",),
+    request_ids=("x-ms-request-id",),
+    special=_special,
+    unnamed=frozenset({"ResourceNotFound"}),
+    headed=frozenset({404, 405}),
+)
+
+
+def read_error(
+    bucket: str, key: str, status: int, headers: Mapping[str, str], content: bytes
+) -> tuple[TroveError, str | None]:
+    """Read an answer that is an error; return the error and the service's code, None if the answer has none.
+
+    Args:
+        bucket, key: of the request; empty if it was about none.
+        status, headers, content: of the answer; the headers' names in lower case.
+    """
+    document = RULES.read(content)
+    code = headers.get("x-ms-error-code") or (document.code if document is not None else None)
+    if code is not None:
+        # The header stands in answers without a body too, such as those to a HEAD.
+        document = ErrorDocument(code, document.message if document is not None else None)
+    return RULES.error_of(bucket, key, status, headers, content, document), code
 
 
 def credential_error(error: Exception) -> TroveError:
     """Return the error for one that azure-identity raised; raise it ``from`` that one."""
-    words = redact(" ".join(str(error).split()))[:_LONGEST_MESSAGE]
     return UnauthenticatedError(
-        "no token of Microsoft Entra ID could be had; give an account key, a sas or a connection string, "
-        f"or sign in: {words}"
+        "no token of Microsoft Entra ID could be fetched; give an account key, a sas or a connection string, "
+        f"or sign in: {clean(str(error))}"
     )

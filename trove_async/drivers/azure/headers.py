@@ -1,53 +1,58 @@
-"""What an object's description looks like in Azure's headers, both ways."""
+"""How Azure's headers describe an object, both ways."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import quote
 
-from trove_async.checksums import Checksum
+from trove_async.body import Chunk
+from trove_async.checksums import Checksum, digest
 from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.errors import InvalidArgumentError, InvalidMetadataError, InvalidTagsError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 from trove_async.wire.fields import etag_of, parse_http_date, required
+from trove_async.wire.metadata import decode_value, encode_value
+from trove_async.wire.sigv4 import encode_query
 
 __all__ = [
     "DELETED",
     "MAX_METADATA",
     "NULL",
+    "SERVICE",
     "TIERS",
     "VERSION",
+    "attribute_headers",
     "check_tags",
+    "checksum_headers",
     "checksum_metadata",
-    "decoded",
-    "description_headers",
+    "etag_in",
     "info_of",
     "metadata_headers",
-    "named",
-    "object_headers",
     "tier_header",
+    "version_of",
 ]
+
+SERVICE: Final = "an Azure Blob service"
 
 _META: Final = "x-ms-meta-"
 
 CHECKSUM: Final = "trove_checksum"
 VERSION: Final = "trove_version"
 DELETED: Final = "trove_deleted"
-"""The names of the library's own metadata: a checksum of the user's, the id of a version, a delete marker."""
+"""The names of the library's own metadata: the caller's checksum, the id of a version, a delete marker."""
 
 NULL: Final = "null"
-"""The id of the version that was made while none were kept."""
+"""The id of the version that was written while the container kept none."""
 
 MAX_METADATA: Final = 7 * 1024
-"""Bytes of a user's metadata; the service takes 8 KiB, of which some are for the library's own."""
+"""Bytes of a user's metadata; the service takes 8 KiB, of which the library needs some for its own."""
 
 _MAX_ENCODED: Final = 8 * 1024
 
 TIERS: Final = {"HOT": "Hot", "COOL": "Cool", "COLD": "Cold", "ARCHIVE": "Archive"}
-"""Storage classes, and the names that Azure has for these access tiers."""
+"""Storage classes, and Azure's names of these access tiers."""
 
 # https://learn.microsoft.com/rest/api/storageservices/set-blob-tags
 _TAG = re.compile(r"[A-Za-z0-9 +\-./:=_]*")
@@ -55,24 +60,24 @@ _TAG = re.compile(r"[A-Za-z0-9 +\-./:=_]*")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _ESCAPED = re.compile(r"_x([0-9a-f]{2})_")
 _ESCAPABLE = re.compile(r"_(?=x)|[^a-z0-9_]|\A[0-9]")
-_PLAIN_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
-_WORD = re.compile(r"=\?UTF-8\?B\?([A-Za-z0-9+/]*={0,2})\?=")
+_EMPTY: Final = "=?UTF-8?B??="
+"""An empty value as an encoded word: Azure takes no empty ones."""
 
 
-def description_headers(
+def attribute_headers(
     attributes: ObjectAttributes, checksum: Checksum | None = None, own: Mapping[str, str] = EMPTY
 ) -> list[tuple[str, str]]:
-    """Return the headers that describe an object that is written; tags and tier are among them.
+    """Return the headers that describe an object that is written, its tags and its tier included.
 
     Args:
         attributes: of the object.
-        checksum: the user's, with its value; None for none.
-        own: metadata of the library's.
+        checksum: the caller's; one without a value is left out.
+        own: metadata of the library's own.
 
     Raises:
-        InvalidMetadataError: the metadata is more than Azure takes
+        InvalidMetadataError: the metadata is larger than Azure takes
             (https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources).
-        InvalidTagsError: Azure does not take the tags.
+        InvalidTagsError: the tags have characters that Azure does not take.
         InvalidArgumentError: there is no such tier.
     """
     headers = attributes.content_headers("x-ms-blob-")
@@ -80,23 +85,24 @@ def description_headers(
         known = {CHECKSUM: str(checksum), **own} if checksum is not None and checksum.value is not None else own
         headers += metadata_headers(attributes.metadata, known)
     if attributes.tags:
-        headers.append(("x-ms-tags", tagging(attributes.tags)))
+        check_tags(attributes.tags)
+        headers.append(("x-ms-tags", encode_query(attributes.tags.items())))
     if attributes.storage_class is not None:
         headers.append(tier_header(attributes.storage_class))
     return headers
 
 
 def metadata_headers(metadata: Mapping[str, str], own: Mapping[str, str] = EMPTY) -> list[tuple[str, str]]:
-    """Return metadata as headers, the library's own behind the user's.
+    """Return metadata as headers, the library's own after the user's.
 
     Raises:
-        InvalidMetadataError: it is more than Azure takes.
+        InvalidMetadataError: it is larger than Azure takes.
     """
-    headers = [(_META + _escaped(name), _encoded(value)) for name, value in metadata.items()]
+    headers = [(_META + _escaped(name), encode_value(value) or _EMPTY) for name, value in metadata.items()]
     headers += [(_META + name, value) for name, value in own.items()]
     size = sum(len(name) - len(_META) + len(value) for name, value in headers)
     if size > _MAX_ENCODED:
-        raise InvalidMetadataError(f"the metadata is {size} bytes as Azure counts them, more than {_MAX_ENCODED}")
+        raise InvalidMetadataError(f"the metadata has {size} bytes as Azure counts them, more than {_MAX_ENCODED}")
     return headers
 
 
@@ -119,34 +125,24 @@ def tier_header(storage_class: str) -> tuple[str, str]:
     return "x-ms-access-tier", tier
 
 
-def tagging(tags: Mapping[str, str]) -> str:
-    """Return tags as the header that holds them: a query string.
-
-    Raises:
-        InvalidTagsError: Azure does not take them.
-    """
-    check_tags(tags)
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in tags.items())
-
-
 def check_tags(tags: Mapping[str, str]) -> None:
-    """Refuse tags of other characters than Azure takes.
+    """Refuse tags with characters that Azure does not take.
 
     Raises:
-        InvalidTagsError: names the characters that it takes.
+        InvalidTagsError: names the characters that Azure takes.
     """
     for name, value in tags.items():
         if not _TAG.fullmatch(name) or not _TAG.fullmatch(value):
             raise InvalidTagsError(
-                f"the tag {name!r} has characters that Azure does not take: it takes ASCII letters, digits, spaces "
+                f"the tag {name!r} has characters that Azure does not take; it takes ASCII letters, digits, spaces "
                 "and + - . / : = _"
             )
 
 
 def _escaped(name: str) -> str:
-    """Return the name of metadata as an identifier of C#, which is what Azure takes.
+    """Return the name of metadata as an identifier of C#, the only names that Azure takes.
 
-    A character that one cannot hold becomes ``_xHH_``, its code in hex; so does a ``_`` before an ``x``.
+    A character that an identifier cannot hold becomes ``_xHH_``, its code in hex; so does a ``_`` before an ``x``.
     """
     if _PLAIN_NAME.fullmatch(name) and "_x" not in name:
         return name if not name.startswith("trove_") else f"_x74_{name[1:]}"
@@ -157,40 +153,40 @@ def _unescaped(name: str) -> str:
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name) if "_x" in name else name
 
 
-def _encoded(value: str) -> str:
-    """Return a value as it can stand in a header: as it is, or as an encoded word of RFC 2047."""
-    if _PLAIN_VALUE.fullmatch(value) and "  " not in value and not _WORD.search(value):
-        return value
-    return f"=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?="
+async def checksum_headers(algorithm: str, chunks: Sequence[Chunk]) -> list[tuple[str, str]]:
+    """Return the header by which the service verifies a body.
+
+    Args:
+        algorithm: ``md5``, or ``none`` for no header.
+        chunks: the body. One that is large is read in a thread.
+    """
+    if algorithm == "none":
+        return []
+    return [("content-md5", base64.b64encode(await digest("md5", chunks)).decode())]
 
 
-def decoded(value: str) -> str:
-    """Return the value of metadata as it was before it was put into a header."""
-    found = _WORD.fullmatch(value)
-    if found is None:
-        return value
-    try:
-        return base64.b64decode(found[1]).decode()
-    except ValueError:
-        return value  # written by another program, in another way
-
-
-def object_headers(headers: Mapping[str, str], name: str) -> str:
-    """Return a header that every answer about an object has.
+def etag_in(headers: Mapping[str, str]) -> str:
+    """Return the ETag of an answer about an object.
 
     Raises:
-        BackendError: it has none, so that the answer is not Azure's.
+        BackendError: there is none, so that the answer is not Azure's.
     """
-    return required(headers, name, "an Azure Blob service")
+    return etag_of(headers.get("etag") or required(headers, "etag", SERVICE))
 
 
-def named(version_id: str | None) -> str | None:
-    """Return the id of a version; None for that of an object that is none."""
+def version_of(headers: Mapping[str, str], own: Mapping[str, str]) -> str | None:
+    """Return the id of a version; None if the object is none.
+
+    Args:
+        headers: of an answer; the account's own versions are named there.
+        own: metadata of the library's own, in which the versions are named that it keeps.
+    """
+    version_id = own.get(VERSION) or headers.get("x-ms-version-id")
     return None if version_id == NULL else version_id
 
 
 def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
-    """Return what the headers of a get or head say of an object."""
+    """Return what the headers of the answer to a GET or HEAD say of an object."""
     metadata: Mapping[str, str] = EMPTY
     checksums: Mapping[str, str] = EMPTY
     version_id = headers.get("x-ms-version-id")
@@ -201,8 +197,9 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
     if found:
         algorithm, colon, value = found.pop(CHECKSUM, "").partition(":")
         checksums = FrozenDict({algorithm: value}) if colon else EMPTY
-        version_id = named(found.pop(VERSION, version_id))
-        metadata = FrozenDict({_unescaped(name): decoded(text) for name, text in found.items()}) if found else EMPTY
+        version_id = version_of(headers, found)
+        found.pop(VERSION, None)
+        metadata = FrozenDict({_unescaped(name): decode_value(text) for name, text in found.items()})
     tier = headers.get("x-ms-access-tier")
     content: dict[str, str] = {}
     for name, field in CONTENT_HEADERS:
@@ -211,7 +208,7 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
     return ObjectInfo(
         key,
         size,
-        etag_of(object_headers(headers, "etag")),
+        etag_in(headers),
         parse_http_date(headers.get("last-modified")),
         headers.get("content-type"),
         metadata,

@@ -1,6 +1,10 @@
-"""Listings: pages of the service, without what is the library's own."""
+"""Listings: pages of the service, without the blobs that are no objects."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
 
 from trove_async.driver import ListOptions
 from trove_async.drivers.azure.client import Client
@@ -10,76 +14,104 @@ from trove_async.drivers.azure.pages import Listed, Page, parse_page
 from trove_async.errors import BackendError
 from trove_async.listing import ListPage
 from trove_async.types import Prefix
+from trove_async.wire.paging import pages
 
-__all__ = ["Lister"]
+__all__ = ["Listing"]
 
-_PAGE = 1000
+_PAGE: Final = 1000
 
 
-class Lister:
+class Listing:
     """Lists containers.
 
     Args:
         client: sends the requests.
-        metadata: whether delete markers may be among the blobs, which their metadata tells.
+        delete_markers: whether the library keeps versions, so that delete markers may be among the blobs.
     """
 
-    def __init__(self, client: Client, *, metadata: bool) -> None:
+    def __init__(self, client: Client, *, delete_markers: bool) -> None:
         self._client = client
-        self._metadata = metadata
+        self._delete_markers = delete_markers
 
     async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
-        """Return a page of objects and groups; it may have fewer than there are up to the next."""
-        include = "metadata" if self._metadata else None
-        page = await self.page(
+        """Return a page of objects and groups; it may be shorter than asked for, and not be the last."""
+        page = await self._page(
             bucket,
             prefix=options.prefix,
             delimiter=options.delimiter,
             marker=options.cursor,
-            include=include,
+            include="metadata",  # which tells directories and delete markers from objects
             size=options.page_size,
         )
         if page.marker is not None and page.marker == options.cursor:
-            raise BackendError("the service answers with the same page again and again")
+            raise BackendError("the listing does not end: the service repeats its page")
         after = options.start_after
-        blobs = [found for found in page.blobs if found.info.key[0] != OWN and DELETED not in found.metadata]
+        blobs = [found for found in page.blobs if _is_object(found)]
         groups = [prefix for prefix in page.prefixes if prefix[0] != OWN]
         if after is not None:
             blobs = [found for found in blobs if found.info.key > after]
             groups = [group for group in groups if group > after or await self._goes_on(bucket, group, after)]
-        elif self._metadata:
+        elif self._delete_markers:
             groups = [group for group in groups if await self._goes_on(bucket, group, "")]
         return ListPage([found.info for found in blobs], [Prefix(group) for group in groups], page.marker)
 
     async def _goes_on(self, bucket: str, group: str, after: str) -> bool:
-        """Tell whether a group has objects behind a key, which the service does not say of groups."""
+        """Tell whether a group has objects after a key; the service says only that the group has blobs."""
         if after and not after.startswith(group):
             return False
-        cursor: str | None = None
-        while True:
-            page = await self.list_page(bucket, ListOptions(prefix=group, start_after=after or None, cursor=cursor))
-            if page.objects or page.cursor is None:
-                return bool(page.objects)
-            cursor = page.cursor
 
-    async def page(
+        async def fetch(marker: str | None) -> ListPage:
+            return await self.list_page(bucket, ListOptions(prefix=group, start_after=after or None, cursor=marker))
+
+        async with aclosing(pages(fetch, lambda page: page.cursor, repr(group))) as found:
+            async for page in found:
+                if page.objects:
+                    return True
+        return False
+
+    async def is_empty(self, bucket: str, include: str | None) -> bool:
+        """Tell whether a container holds no blobs but the library's own and directories.
+
+        Args:
+            bucket: the container.
+            include: what counts beside blobs, such as ``versions``; None for nothing.
+        """
+        include = "metadata" if include is None else f"{include},metadata"
+        async with aclosing(self._pages(bucket, "", include)) as found:
+            async for page in found:
+                if any(blob.info.key[0] != OWN and not blob.directory for blob in page.blobs):
+                    return False
+        return True
+
+    async def all(self, bucket: str, *, prefix: str = "", include: str | None = None) -> list[Listed]:
+        """Return all blobs below a prefix, as the service has them.
+
+        Args:
+            bucket, prefix: of the listing.
+            include: what the service adds, such as ``snapshots,metadata``.
+        """
+        found: list[Listed] = []
+        async with aclosing(self._pages(bucket, prefix, include)) as listing:
+            async for page in listing:
+                found += page.blobs
+        return found
+
+    def _pages(self, bucket: str, prefix: str, include: str | None) -> AsyncGenerator[Page, None]:
+        async def fetch(marker: str | None) -> Page:
+            return await self._page(bucket, prefix=prefix, marker=marker, include=include)
+
+        return pages(fetch, lambda page: page.marker, f"the container {bucket!r}")
+
+    async def _page(
         self,
         bucket: str,
         *,
-        prefix: str = "",
+        prefix: str,
+        marker: str | None,
+        include: str | None,
         delimiter: str | None = None,
-        marker: str | None = None,
-        include: str | None = None,
         size: int = _PAGE,
     ) -> Page:
-        """Return a page as the service has it.
-
-        Args:
-            bucket, prefix, delimiter: of the listing.
-            marker: of the page; None for the first.
-            include: such as ``snapshots,metadata``.
-            size: blobs and groups at most.
-        """
         params = [("restype", "container"), ("comp", "list"), ("maxresults", str(min(size, _PAGE)))]
         if prefix:
             params.append(("prefix", prefix))
@@ -92,13 +124,6 @@ class Lister:
         _, content = await self._client.document("GET", bucket, params=params)
         return await parse_page(content)
 
-    async def all(self, bucket: str, *, prefix: str = "", include: str | None = None) -> list[Listed]:
-        """Return all blobs below a prefix, as the service has them."""
-        found: list[Listed] = []
-        marker: str | None = None
-        while True:
-            page = await self.page(bucket, prefix=prefix, include=include, marker=marker)
-            found += page.blobs
-            marker = page.marker
-            if marker is None:
-                return found
+
+def _is_object(found: Listed) -> bool:
+    return found.info.key[0] != OWN and DELETED not in found.metadata and not found.directory

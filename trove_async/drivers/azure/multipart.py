@@ -1,9 +1,9 @@
-"""Uploads in parts, one by one for their users.
+"""Uploads in parts, step by step.
 
-An upload is two blobs of the library's own: one that says what it is to become, and one whose uncommitted blocks are
-the parts. What becomes of the key meanwhile does not touch them, and two uploads of one key know nothing of each other.
-To complete an upload its blocks are committed, and what they are is copied to the key by the service, in one step and
-with the conditions. Parts that nobody adds to for a week are removed by the service.
+An upload is two hidden blobs: a manifest that describes the object, and a blob whose uncommitted blocks are the parts.
+Writes of the key do not touch them, and two uploads of one key do not know each other. A completion commits the blocks,
+and has the service copy the blob to the key, in one step and under the conditions. The service removes parts when none
+was added for a week.
 """
 
 from __future__ import annotations
@@ -15,32 +15,21 @@ import json
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from trove_async.body import Body
+from trove_async.body import Chunk
 from trove_async.cancellation import finish
-from trove_async.driver import (
-    CompleteOptions,
-    CopyOptions,
-    DeleteOptions,
-    GetOptions,
-    HeadOptions,
-    ObjectAttributes,
-    PutOptions,
-    check_write,
-)
+from trove_async.driver import CompleteOptions, HeadOptions, ObjectAttributes, PutOptions, check_write
+from trove_async.drivers.azure.blocks import STAGING, Blocks, decode_id
 from trove_async.drivers.azure.client import Client
 from trove_async.drivers.azure.copies import Copies
-from trove_async.drivers.azure.headers import decoded
-from trove_async.drivers.azure.listing import Lister
+from trove_async.drivers.azure.listing import Listing
 from trove_async.drivers.azure.names import OWN
 from trove_async.drivers.azure.objects import Objects
-from trove_async.drivers.azure.settings import MAX_PART_SIZE
-from trove_async.drivers.azure.staging import STAGING, Staging
-from trove_async.drivers.azure.uploads import Uploads
 from trove_async.errors import (
+    BackendError,
     InvalidPartError,
     NotFoundError,
     ObjectNotFoundError,
@@ -48,21 +37,21 @@ from trove_async.errors import (
     UploadNotFoundError,
 )
 from trove_async.types import FrozenDict, ObjectInfo, ObjectRef, PartInfo, UploadInfo
-from trove_async.wire.parts import PartSource
+from trove_async.wire.metadata import decode_value
 
 __all__ = ["PARTS", "UPLOADS", "Multipart"]
 
 UPLOADS: Final = f"{OWN}trove/uploads/"
 PARTS: Final = f"{OWN}trove/parts/"
 
-_ID = re.compile(r"[0-9a-f]{30}")
+_ID: Final = re.compile(r"[0-9a-f]{30}")
 _ID_SIZE: Final = 24
-"""Bytes of a block's id: the part's number, when it was sent, and what was drawn for it."""
+"""Bytes of a block's id: the part's number, when it was sent, and random bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """The blobs of an upload: what says what it becomes, and what holds the parts."""
+    """The blobs of an upload: the manifest, and the one that holds the parts."""
 
     bucket: str
     manifest: str
@@ -73,7 +62,7 @@ class Multipart:
     """Uploads in parts.
 
     Args:
-        client, objects, uploads, copies, lister, staging: do what is done to each of them.
+        client, objects, blocks, copies, listing: send the requests.
         cleanup_timeout: seconds that giving an upload up may take.
     """
 
@@ -81,73 +70,68 @@ class Multipart:
         self,
         client: Client,
         objects: Objects,
-        uploads: Uploads,
+        blocks: Blocks,
         copies: Copies,
-        lister: Lister,
-        staging: Staging,
+        listing: Listing,
         cleanup_timeout: float,
     ) -> None:
         self._client = client
         self._objects = objects
-        self._uploads = uploads
+        self._blocks = blocks
         self._copies = copies
-        self._lister = lister
-        self._staging = staging
-        self._cleanup_timeout = cleanup_timeout
+        self._listing = listing
+        self._timeout = cleanup_timeout
 
     async def initiate(self, bucket: str, key: str, options: PutOptions) -> str:
-        """Begin an upload and return its id; if the call is cancelled, none is left open."""
-        self._objects.description(key, options.attributes)
-        upload_id = f"{int(self._client.now * 1_000_000):014x}{secrets.token_hex(8)}"
+        """Begin an upload and return its id; if the call is cancelled, none stays open."""
+        self._objects.attribute_headers(key, options.attributes)
+        upload_id = f"{self._microseconds():014x}{secrets.token_hex(8)}"
         names = _names(bucket, key, upload_id)
-        manifest = PutOptions(attributes=ObjectAttributes(metadata=FrozenDict({"key": key})))
+        attributes = ObjectAttributes(metadata=FrozenDict({"key": key}))
+        headers = [("x-ms-blob-type", "BlockBlob"), *self._objects.attribute_headers(names.manifest, attributes)]
+        body = [json.dumps(options.dump()).encode()]
         try:
-            content = json.dumps(options.dump()).encode()
-            await self._objects.put(bucket, names.manifest, [content], manifest, None)
+            await self._client.write("PUT", bucket, names.manifest, headers=headers, body=body)
         except (asyncio.CancelledError, TransientError):
-            # It may have been begun nevertheless.
+            # The upload may have been begun all the same.
             await self._give_up(names, upload_id)
             raise
         return upload_id
 
-    async def _give_up(self, names: _Names, upload_id: str) -> None:
-        await finish(
-            self._remove(names),
-            timeout=self._cleanup_timeout,
-            leftover=f"the upload {upload_id} in bucket {names.bucket!r}",
-        )
+    def _microseconds(self) -> int:
+        return int(self._client.now * 1_000_000)
 
-    async def send_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
-        """Store a part, which is held in memory until it is stored."""
+    async def _give_up(self, names: _Names, upload_id: str) -> None:
+        leftover = f"the upload {upload_id} in bucket {names.bucket!r}"
+        await finish(self._remove(names), timeout=self._timeout, leftover=leftover)
+
+    async def send_part(self, bucket: str, key: str, upload_id: str, number: int, chunks: Sequence[Chunk]) -> PartInfo:
+        """Store a part."""
         names = _names(bucket, key, upload_id)
         await self._require(names)
-        source = PartSource(body)
-        chunks = await source.take(MAX_PART_SIZE)
-        if not source.ended:
-            raise InvalidPartError(f"the part has more than {MAX_PART_SIZE} bytes")
         size = sum(map(len, chunks))
         if not size:
             raise InvalidPartError("Azure has no parts without bytes")
-        drawn = int(self._client.now * 1_000_000).to_bytes(8, "big") + secrets.token_bytes(_ID_SIZE - 11)
-        block_id = base64.b64encode(number.to_bytes(3, "big") + drawn).decode()
-        await self._uploads.send_block(names.bucket, names.parts, block_id, chunks)
-        return PartInfo(number, drawn.hex(), size)
+        etag = self._microseconds().to_bytes(8, "big") + secrets.token_bytes(_ID_SIZE - 11)
+        part = PartInfo(number, etag.hex(), size)
+        await self._blocks.send(names.bucket, names.parts, _block_id(part), chunks)
+        return part
 
-    async def parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
+    async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
         """Return the parts of an upload."""
         names = _names(bucket, key, upload_id)
         await self._require(names)
         return await self._parts(names)
 
     async def _parts(self, names: _Names) -> list[PartInfo]:
-        """Return the last that was sent of each part, by number."""
+        """Return the parts by number, of each the one that was sent last."""
         try:
-            _, blocks = await self._uploads.blocks(names.bucket, names.parts, "all")
+            _, blocks = await self._blocks.list(names.bucket, names.parts, "all")
         except ObjectNotFoundError:
             return []
         found: dict[int, PartInfo] = {}
-        # The time of each part stands in its id behind the number.
-        for raw, size in sorted((base64.b64decode(name), size) for name, size in blocks.items()):
+        # The time at which a part was sent stands in its id after the number.
+        for raw, size in sorted((decode_id(name), size) for name, size in blocks.items()):
             number = int.from_bytes(raw[:3], "big")
             found[number] = PartInfo(number, raw[3:].hex(), size)
         return [found[number] for number in sorted(found)]
@@ -160,20 +144,19 @@ class Multipart:
         described = await self._manifest(names)
         await self._check(names, parts)
         await self._check_target(bucket, key, options)
-        source = await self._assemble(names, parts, described)
-        conditions = CopyOptions(if_match=options.if_match, if_none_match=options.if_none_match)
         copied = asyncio.Event()
         try:
-            return await self._copies.transfer(
+            return await self._copies.publish(
                 ObjectRef(names.bucket, names.parts),
+                [_block_id(part) for part in parts],
                 ObjectRef(bucket, key),
-                source,
-                conditions,
-                tagged=bool(described.attributes.tags),
+                described.attributes,
+                described.checksum,
+                options,
                 on_done=copied.set,
             )
         finally:
-            # Also where the caller was cancelled while the service copied.
+            # A caller that was cancelled while the service copied has made the object too.
             if copied.is_set():
                 await self._give_up(names, upload_id)
 
@@ -187,7 +170,7 @@ class Multipart:
                 raise InvalidPartError(f"part {part.number} was not stored, or not with the ETag {part.etag!r}")
 
     async def _check_target(self, bucket: str, key: str, options: CompleteOptions) -> None:
-        """Look whether the conditions can hold, before the parts that are not given are dropped."""
+        """Look whether the conditions can hold, before the commit drops the parts that are not given."""
         if options.if_match is None and options.if_none_match is None:
             return
         try:
@@ -195,15 +178,6 @@ class Multipart:
         except ObjectNotFoundError:
             etag = None
         check_write(etag, options.if_match, options.if_none_match)
-
-    async def _assemble(self, names: _Names, parts: Sequence[PartInfo], described: PutOptions) -> ObjectInfo:
-        """Commit the blocks, so that they are a blob of our own, and return what that is."""
-        ids = [base64.b64encode(part.number.to_bytes(3, "big") + bytes.fromhex(part.etag)).decode() for part in parts]
-        headers = self._objects.description(names.parts, described.attributes, described.checksum)
-        await self._uploads.commit(names.bucket, names.parts, ids, headers)
-        made = await self._objects.head(names.bucket, names.parts, HeadOptions())
-        storage_class = described.attributes.storage_class
-        return replace(made, storage_class=None if storage_class is None else storage_class.upper())
 
     async def abort(self, bucket: str, key: str, upload_id: str) -> None:
         """Give an upload up; one that is not open is success."""
@@ -215,24 +189,24 @@ class Multipart:
         await self._remove(names)
 
     async def _remove(self, names: _Names) -> None:
-        """Remove the blobs: first what makes it an upload, then the parts."""
-        await self._objects.delete(names.bucket, names.manifest, DeleteOptions())
-        await self._staging.discard(names.bucket, names.parts)
+        """Remove the blobs: first the manifest, which makes it an upload, then the parts."""
+        await self._client.delete(names.bucket, names.manifest)
+        await self._blocks.discard(names.bucket, names.parts)
 
-    async def open_uploads(self, bucket: str, prefix: str) -> Sequence[UploadInfo]:
-        """Return the open uploads, by key and then by their begin."""
+    async def list_uploads(self, bucket: str, prefix: str) -> Sequence[UploadInfo]:
+        """Return the open uploads, in the order of their keys, then of their begin."""
         found = []
-        for blob in await self._lister.all(bucket, prefix=UPLOADS, include="metadata"):
+        for blob in await self._listing.all(bucket, prefix=UPLOADS, include="metadata"):
             upload_id = blob.info.key.removeprefix(UPLOADS).partition("-")[0]
-            key = decoded(blob.metadata.get("key", ""))
+            key = decode_value(blob.metadata.get("key", ""))
             if key.startswith(prefix) and _ID.fullmatch(upload_id):
                 begun = datetime.fromtimestamp(int(upload_id[:14], 16) / 1_000_000, UTC)
                 found.append(UploadInfo(upload_id, key, begun))
         return sorted(found, key=lambda upload: (upload.key, upload.upload_id))
 
     async def leftovers(self, bucket: str) -> list[ObjectInfo]:
-        """Return the blobs of the library's own that no open upload needs."""
-        blobs = await self._lister.all(bucket, prefix=f"{OWN}trove/", include="uncommittedblobs")
+        """Return the hidden blobs of copies and uploads that did not end, and that no open upload needs."""
+        blobs = await self._listing.all(bucket, prefix=f"{OWN}trove/", include="uncommittedblobs")
         infos = [blob.info for blob in blobs]
         needed = {info.key.replace(UPLOADS, PARTS) for info in infos if info.key.startswith(UPLOADS)}
         return [info for info in infos if info.key.startswith((PARTS, STAGING)) and info.key not in needed]
@@ -242,7 +216,7 @@ class Multipart:
         latest = datetime.fromtimestamp(self._client.now, UTC) - older_than
         old = [i.key for i in await self.leftovers(bucket) if i.last_modified is None or i.last_modified <= latest]
         for name in old:
-            await self._staging.discard(bucket, name)
+            await self._blocks.discard(bucket, name)
         return old
 
     async def _require(self, names: _Names) -> None:
@@ -258,10 +232,25 @@ class Multipart:
 
     async def _manifest(self, names: _Names) -> PutOptions:
         try:
-            async with await self._objects.get(names.bucket, names.manifest, GetOptions()) as reader:
-                return PutOptions.load(json.loads(await reader.read()))
+            _, content = await self._client.document("GET", names.bucket, names.manifest)
         except ObjectNotFoundError as error:
             raise _unknown(error) from error
+        try:
+            return PutOptions.load(json.loads(content))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BackendError(f"the manifest {names.manifest!r} of the upload cannot be read") from error
+
+
+def _block_id(part: PartInfo) -> str:
+    """Return the id of the block that is a part, whose ETag is the id without the number.
+
+    Raises:
+        InvalidPartError: the ETag is none of an upload's.
+    """
+    try:
+        return base64.b64encode(part.number.to_bytes(3, "big") + bytes.fromhex(part.etag)).decode()
+    except ValueError:
+        raise InvalidPartError(f"part {part.number} was not stored with the ETag {part.etag!r}") from None
 
 
 def _unknown(error: NotFoundError | None = None) -> UploadNotFoundError:

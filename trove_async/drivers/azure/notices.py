@@ -1,7 +1,7 @@
-"""What Event Grid says happened to blobs, in the messages of a storage queue; no I/O.
+"""The events of Event Grid about blobs, in the messages of a storage queue; no I/O.
 
 Both schemas of https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage are read: Event Grid's own and
-CloudEvents 1.0. A message is the JSON of one event, mostly in base64.
+CloudEvents 1.0. A message is the JSON of one event, usually in base64.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Notice:
 
     Attributes:
         bucket, key: of the blob.
-        change: ``CREATED`` for every write, also one that replaced a blob; None for what is no change of an object.
-        size, etag: of the blob, where it is said.
+        change: ``CREATED`` for every write, also one that replaced a blob; None for what changes no object.
+        size, etag: of the blob; None if the event does not say.
         time: when it happened.
-        sequencer: of two events of one key the later one has the greater; None where none is said.
+        sequencer: the later of two events of one key has the greater one; None if the event has none.
     """
 
     bucket: str
@@ -48,7 +48,7 @@ class Notice:
 
     @property
     def state(self) -> tuple[str | None]:
-        """What tells one write from another where there is no sequencer."""
+        """What tells one write from another if there is no sequencer."""
         return (self.etag,)
 
     def event(self, kind: EventType) -> ObjectEvent:
@@ -62,14 +62,14 @@ def read_notices(text: str) -> list[Notice]:
     """Read a message of a queue.
 
     Raises:
-        ValueError: it is none of Event Grid's about blobs.
+        ValueError: it is no event of Event Grid about a blob.
     """
     try:
         found = json.loads(_plain(text))
         events = found if isinstance(found, list) else [found]
         return [_notice(event) for event in events]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"it is no message of Event Grid's about a blob: {error!r}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"it is no event of Event Grid about a blob: {error!r}") from error
 
 
 def _plain(text: str) -> str | bytes:
@@ -94,14 +94,16 @@ def _notice(event: Mapping[str, Any]) -> Notice:
     moment = datetime.fromisoformat(_microseconds(time))
     if moment.tzinfo is None:
         raise ValueError(f"the time {time!r} has no zone")
-    etag = data.get("eTag")
+    etag, size = data.get("eTag"), data.get("contentLength")
+    if not (size is None or isinstance(size, int)):
+        raise ValueError(f"the size {size!r} is no number")
     change = _CHANGES.get(kind)
     return Notice(
         bucket,
         key,
         # An empty blob is made where a blob is about to be written by another of Azure's protocols.
         None if key[0] == OWN or data.get("api") == "CreateFile" else change,
-        data.get("contentLength") if change is EventType.CREATED else None,
+        size if change is EventType.CREATED else None,
         etag.strip('"') if etag else None,
         moment.astimezone(UTC),
         _order(data["sequencer"]) if data.get("sequencer") else None,
@@ -109,15 +111,15 @@ def _notice(event: Mapping[str, Any]) -> Notice:
 
 
 def _microseconds(time: str) -> str:
-    """Return a time without the digits that are too many: the service says tenths of a microsecond."""
-    head, point, rest = time.partition(".")
+    """Return a time to the microsecond: the service gives tenths of it."""
+    head, point, tail = time.partition(".")
     if not point:
         return time
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    return f"{head}.{digits[:6]}{rest[len(digits) :]}"
+    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+    return f"{head}.{digits[:6]}{tail[len(digits) :]}"
 
 
 def _order(sequencer: str) -> tuple[int, str]:
-    """Return what sequencers are compared by: those of one length compare as text."""
+    """Return what sequencers are compared by: those of the same length compare as text."""
     bare = sequencer.upper().lstrip("0")
     return len(bare), bare

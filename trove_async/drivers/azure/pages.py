@@ -1,8 +1,9 @@
-"""The pages of a listing, read fast: a thousand names hold the event loop twice for some milliseconds."""
+"""The pages of a listing, read fast: a thousand names hold the event loop twice, for some milliseconds."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Listed", "Page", "parse_page"]
 
 _NOTHING: Final[dict[str, str | None]] = {}
+_SIZE: Final = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(slots=True)
@@ -29,9 +31,11 @@ class Listed:
     Attributes:
         info: of the blob.
         snapshot: the time that names a snapshot; None for a blob.
-        version_id: of a version, where the account keeps them.
-        current: whether it is the blob itself, of blobs with versions.
+        version_id: of a version, if the account keeps them.
+        current: whether it is the blob itself, among its versions.
         metadata: as the service has it, names in lower case; empty unless it was asked for.
+        directory: whether it stands for a directory: the service marks those of accounts with a hierarchical
+            namespace, and Hadoop's clients mark theirs in the metadata.
     """
 
     info: ObjectInfo
@@ -39,6 +43,7 @@ class Listed:
     version_id: str | None = None
     current: bool = False
     metadata: Mapping[str, str] = EMPTY
+    directory: bool = False
 
 
 @dataclass(slots=True)
@@ -48,7 +53,7 @@ class Page:
     Attributes:
         blobs: in the service's order.
         prefixes: the groups, in their order.
-        marker: of the next page; None for none.
+        marker: of the next page; None if there is none.
     """
 
     blobs: list[Listed]
@@ -57,18 +62,18 @@ class Page:
 
 
 async def parse_page(content: bytes) -> Page:
-    """Return the page that an answer to List Blobs is.
+    """Return the page in an answer to List Blobs.
 
     Raises:
-        BackendError: it is none.
+        BackendError: there is none.
     """
     root = parse(content)
     if root.tag != "EnumerationResults":
-        raise BackendError(f"the answer to a listing is a <{root.tag}>: is the endpoint an Azure Blob service?")
+        raise BackendError(f"the answer to a listing is a <{root.tag[:40]}>: is the endpoint an Azure Blob service?")
     await asyncio.sleep(0)  # half of the work is done: others may have waited
     blobs: list[Listed] = []
     prefixes: list[str] = []
-    for found in root.find("Blobs") or ():
+    for found in root.iterfind("Blobs/*"):
         if found.tag == "Blob":
             blobs.append(_blob(found))
         elif found.tag == "BlobPrefix":
@@ -86,7 +91,7 @@ def _name(element: Element | None) -> str:
 def _blob(element: Element) -> Listed:
     properties: dict[str, str | None] = _NOTHING
     name: Element | None = None
-    rest: dict[str, str | None] = {}
+    other: dict[str, str | None] = {}
     metadata: Mapping[str, str] = EMPTY
     for child in element:
         tag = child.tag
@@ -97,20 +102,34 @@ def _blob(element: Element) -> Listed:
         elif tag == "Metadata":
             metadata = dict(_pairs(child))
         else:
-            rest[tag] = child.text
+            other[tag] = child.text
+    key = _name(name)
     tier = properties.get("AccessTier")
     inferred = tier is None or properties.get("AccessTierInferred") == "true"
-    version_id = rest.get("VersionId")
+    version_id = other.get("VersionId")
     info = ObjectInfo(
-        _name(name),
-        int(properties.get("Content-Length") or 0),
+        key,
+        _size(key, properties.get("Content-Length")),
         etag_of(properties.get("Etag") or ""),
         parse_http_date(properties.get("Last-Modified")),
         properties.get("Content-Type"),
         version_id=version_id,
         storage_class=None if inferred or tier is None else tier.upper(),
     )
-    return Listed(info, rest.get("Snapshot"), version_id, rest.get("IsCurrentVersion") == "true", metadata)
+    directory = properties.get("ResourceType") == "directory"
+    if metadata and info.size == 0:
+        directory = directory or metadata.get("hdi_isfolder", "").lower() == "true"
+    current = other.get("IsCurrentVersion") == "true"
+    return Listed(info, other.get("Snapshot"), version_id, current, metadata, directory)
+
+
+def _size(key: str, text: str | None) -> int:
+    # Blobs that have uncommitted blocks alone have no size.
+    if not text:
+        return 0
+    if not _SIZE.fullmatch(text):
+        raise BackendError(f"the answer to a listing gives {key[:80]!r} the size {text[:40]!r}")
+    return int(text)
 
 
 def _pairs(element: Element) -> Iterator[tuple[str, str]]:

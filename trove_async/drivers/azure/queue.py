@@ -1,10 +1,10 @@
 """Watching a container through a storage queue that Event Grid feeds; see `trove_async.driver.queues`.
 
-Messages that are left alone come back when the visibility timeout (60 seconds) has passed, until the service drops
-them when they expire (7 days, unless they were sent with another time).
+Messages that are not deleted come back after the visibility timeout (60 seconds), until the service drops them when
+they expire (after 7 days, unless they were sent with another time).
 
-**What it costs**: a request each ``poll_interval`` while nothing happens, for the service does not hold a request until
-there is a message; and two for each message.
+**What it costs**: a request per ``poll_interval`` while nothing happens, because the service does not hold a request
+until there is a message; and two for each message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trove_async.wire.xml import parse
 __all__ = ["QueueWatcher"]
 
 _BATCH: Final = 32
-"""Messages in one request; the service's limit."""
+"""Messages in one request: the limit of the service."""
 
 _VISIBILITY: Final = 60
 
@@ -38,7 +38,7 @@ class QueueWatcher(QueueWatches):
         client: sends requests to the queue service.
         queue: the name of the queue; ``{bucket}`` in it stands for the container's.
         cleanup_timeout: seconds in which messages are handed back when a watch ends.
-        visibility: seconds for which a message that is being worked on is invisible; it is extended in time.
+        visibility: seconds for which a message that was received is invisible; they are extended before they end.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class _Queue(MessageQueue):
     async def delete(self, messages: Sequence[Message]) -> None:
         for message in messages:
             with suppress(NotFoundError):  # gone, or given to another receiver
-                await self._client.request("DELETE", self._path(message), params=[("popreceipt", message.receipt)])
+                await self._client.write("DELETE", self._path(message), params=[("popreceipt", message.receipt)])
 
     async def hide(self, messages: Sequence[Message], seconds: int) -> None:
         for message in messages:

@@ -14,7 +14,7 @@ from trove_async.dsn import DSN, Settings
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
-__all__ = ["AzureSettings", "Checksums", "Versions", "Watching"]
+__all__ = ["MAX_BLOCKS", "MAX_PART_SIZE", "AzureSettings", "Checksums", "Versions", "Watching"]
 
 Versions = Literal["none", "native", "snapshots"]
 """What keeps versions: nothing, the account (blob versioning), or snapshots that the driver makes."""
@@ -27,6 +27,7 @@ Watching = Literal["poll", "queue"]
 
 PART_SIZE: Final = 8 * 1024 * 1024
 MAX_PART_SIZE: Final = 4000 * 1024 * 1024
+MAX_BLOCKS: Final = 50_000
 MAX_COPY_SIZE: Final = 256 * 1024 * 1024
 _CREDENTIALS: Final = "the DSN: azure://account:key@container"
 

@@ -1,25 +1,38 @@
-"""Versions of objects: none, or those that the account keeps."""
+"""Versions of objects: none, or those that the account keeps.
+
+What keeps versions stands before every write and deletion, and finds the blobs that versions are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeVar
 
-from trove_async.driver import DeleteOptions, HeadOptions
+from trove_async.driver import CompleteOptions, CopyOptions, DeleteOptions, PutOptions
 from trove_async.drivers.azure.client import Client, Params
-from trove_async.drivers.azure.copies import Copies
-from trove_async.drivers.azure.listing import Lister
-from trove_async.drivers.azure.objects import Objects
+from trove_async.drivers.azure.listing import Listing
+from trove_async.drivers.azure.names import OWN
 from trove_async.drivers.azure.pages import Listed
+from trove_async.drivers.azure.sas import Signatures
 from trove_async.errors import UnsupportedError, VersionNotFoundError
-from trove_async.types import VersionInfo, VersioningStatus
+from trove_async.types import EMPTY, ObjectRef, VersionInfo, VersioningStatus
+from trove_async.wire.fields import write_conditions
 
-__all__ = ["AccountVersions", "Found", "Versions"]
+__all__ = ["AccountVersions", "Conditions", "Found", "KeptVersions", "Send", "Versions"]
+
+T = TypeVar("T")
+
+Conditions = PutOptions | CopyOptions | CompleteOptions
+"""Options of a write, of which only ``if_match`` and ``if_none_match`` are meant."""
+
+Send = Callable[[str | None, str | None, Mapping[str, str]], Awaitable[T]]
+"""Sends a write with ``if_match``, ``if_none_match`` and metadata of the library's own; it may be called again."""
 
 MARKER: Final = "deleted"
-"""The id of the delete marker that stands for a blob that has versions, and of which none is the blob."""
+"""The id of the delete marker that stands for a blob that was deleted and has versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +52,27 @@ class Versions:
     """Keeps no versions, and finds none.
 
     Args:
-        objects: deletes.
+        client: sends the requests.
 
     Attributes:
-        include: what a listing includes to tell whether a container is empty; None for nothing more.
+        include: what a listing has to include to show the versions; None for nothing.
+        records: whether a write makes a version that the account would not make by itself.
     """
 
     include: str | None = None
+    records = False
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def write(self, bucket: str, key: str, conditions: Conditions, send: Send[T]) -> T:
+        """Send a write of an object, after the version that it replaces was kept."""
+        return await send(conditions.if_match, conditions.if_none_match, EMPTY)
+
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
+        """Delete an object, or a version permanently."""
+        if options.version_id is None:
+            await self._client.delete(bucket, key, options.if_match)
 
     async def find(self, bucket: str, key: str, version_id: str) -> Found:
         """Return where a version is.
@@ -56,56 +80,106 @@ class Versions:
         Raises:
             VersionNotFoundError: there is none, or it is a delete marker.
         """
-        raise VersionNotFoundError(f"the store was opened without versions, and finds none, such as {version_id!r}")
+        raise VersionNotFoundError(f"the store was opened without versions; it does not look for {version_id!r}")
 
     async def pin(self, bucket: str, key: str, version_id: str) -> Params:
-        """Return what names a version whatever becomes of the object; errors as of `find`."""
+        """Return what names a version even after the object is replaced; errors as in `find`."""
         return (await self.find(bucket, key, version_id)).params
 
-    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
-        """Delete an object, or a version for good."""
-        if options.version_id is None:
-            await self._objects.delete(bucket, key, options)
-
     async def set(self, bucket: str, enabled: bool) -> None:
-        """Keep versions from now on, or stop to."""
-        raise self._refusal()
+        """Keep versions from now on, or stop."""
+        raise self._unsupported()
 
     async def status(self, bucket: str) -> VersioningStatus:
-        """Tell what the container does."""
-        raise self._refusal()
+        """Tell whether the container keeps versions."""
+        raise self._unsupported()
 
     async def history(self, bucket: str, key: str) -> Sequence[VersionInfo]:
-        """Return versions and markers, newest first."""
-        raise self._refusal()
+        """Return versions and delete markers, newest first."""
+        raise self._unsupported()
 
     async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
         """Return the versions that are not the latest, with the times at which they were replaced."""
         return ()
 
     async def keys(self, bucket: str) -> Sequence[str]:
-        """Return the keys that have versions or markers."""
+        """Return the keys that have versions or delete markers."""
         return ()
 
     @staticmethod
-    def _refusal() -> UnsupportedError:
+    def _unsupported() -> UnsupportedError:
         return UnsupportedError("the store was opened without versions; open it with versions=native or =snapshots")
 
 
-class AccountVersions(Versions):
-    """The versions of an account that keeps them, which is a setting of the account's and not of containers.
+class KeptVersions(Versions, ABC):
+    """Versions that are blobs, beside the object that they are versions of.
 
     Args:
-        client, objects, lister, copies: send the requests.
+        client, listing: send the requests.
+        signatures: let the service read what it copies.
     """
 
-    include = "versions"
+    def __init__(self, client: Client, listing: Listing, signatures: Signatures) -> None:
+        super().__init__(client)
+        self._listing = listing
+        self._signatures = signatures
 
-    def __init__(self, client: Client, objects: Objects, lister: Lister, copies: Copies) -> None:
-        super().__init__(objects)
-        self._client = client
-        self._lister = lister
-        self._copies = copies
+    @abstractmethod
+    def _sorted(self, blobs: Sequence[Listed]) -> list[Listed]:
+        """Return the blobs of a key, newest first."""
+
+    @abstractmethod
+    def _described(self, key: str, blobs: Sequence[Listed]) -> list[VersionInfo]:
+        """Return the versions of a key, whose blobs are in the order of `_sorted`."""
+
+    async def history(self, bucket: str, key: str) -> Sequence[VersionInfo]:
+        """Return versions and delete markers, newest first."""
+        return self._described(key, await self._blobs(bucket, key))
+
+    async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
+        """Return the versions that are not the latest, with the times at which they were replaced."""
+        result: list[VersionInfo] = []
+        for key, blobs in (await self._by_key(bucket, prefix)).items():
+            result += _replaced(self._described(key, blobs))
+        return result
+
+    async def keys(self, bucket: str) -> Sequence[str]:
+        """Return the keys that have versions or delete markers."""
+        return sorted(await self._by_key(bucket, ""))
+
+    async def _blobs(self, bucket: str, key: str) -> list[Listed]:
+        return (await self._by_key(bucket, key)).get(key, [])
+
+    async def _by_key(self, bucket: str, prefix: str) -> dict[str, list[Listed]]:
+        grouped: dict[str, list[Listed]] = {}
+        for blob in await self._listing.all(bucket, prefix=prefix, include=self.include):
+            if blob.info.key[0] != OWN:
+                grouped.setdefault(blob.info.key, []).append(blob)
+        return {key: self._sorted(blobs) for key, blobs in grouped.items()}
+
+    async def _promote(self, bucket: str, key: str, params: Params, etag: str | None) -> None:
+        """Make a version the object again, as it was.
+
+        Args:
+            bucket, key: of the object.
+            params: what names the version.
+            etag: of the object that there is now; None if there is none.
+        """
+        url, authorization = await self._signatures.source_url(ObjectRef(bucket, key), params, tags=True)
+        headers = [
+            ("x-ms-copy-source", url),
+            *authorization,
+            ("x-ms-requires-sync", "true"),
+            ("x-ms-copy-source-tag-option", "COPY"),
+            *write_conditions(etag, None if etag else "*"),
+        ]
+        await self._client.write("PUT", bucket, key, headers=headers)
+
+
+class AccountVersions(KeptVersions):
+    """The versions of an account that keeps them, which is a setting of the account and not of containers."""
+
+    include = "versions"
 
     async def find(self, bucket: str, key: str, version_id: str) -> Found:
         """Return where a version is; the service is not asked."""
@@ -117,44 +191,22 @@ class AccountVersions(Versions):
         """Accept that versions are kept.
 
         Raises:
-            UnsupportedError: they are not to be kept: that is the account's to say.
+            UnsupportedError: the container is to keep no versions, which is a setting of the account.
         """
-        await self._objects.require_bucket(bucket)
+        await self._client.require_bucket(bucket)
         if not enabled:
             raise UnsupportedError("the account keeps versions, not the container; change the account's settings")
 
     async def status(self, bucket: str) -> VersioningStatus:
         """Return that versions are kept."""
-        await self._objects.require_bucket(bucket)
+        await self._client.require_bucket(bucket)
         return VersioningStatus.ENABLED
 
-    async def history(self, bucket: str, key: str) -> Sequence[VersionInfo]:
-        """Return versions, newest first; before them a marker, if none of them is the object."""
-        found = await self._lister.all(bucket, prefix=key, include="versions")
-        return _history(key, [blob for blob in found if blob.info.key == key])
-
-    async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
-        """Return the versions that are not the latest."""
-        result: list[VersionInfo] = []
-        for key, blobs in (await self._by_key(bucket, prefix)).items():
-            result += replaced(_history(key, blobs))
-        return result
-
-    async def keys(self, bucket: str) -> Sequence[str]:
-        """Return the keys that have versions."""
-        return sorted(await self._by_key(bucket, ""))
-
-    async def _by_key(self, bucket: str, prefix: str) -> dict[str, list[Listed]]:
-        grouped: dict[str, list[Listed]] = {}
-        for blob in await self._lister.all(bucket, prefix=prefix, include="versions"):
-            grouped.setdefault(blob.info.key, []).append(blob)
-        return grouped
-
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
-        """Delete an object, which leaves its versions; or a version for good."""
+        """Delete an object, which leaves its versions; or a version permanently."""
         version_id = options.version_id
         if version_id is None:
-            await self._objects.delete(bucket, key, options)
+            await self._client.delete(bucket, key, options.if_match)
             return
         versions = await self.history(bucket, key)
         found = next((version for version in versions if version.version_id == version_id), None)
@@ -162,47 +214,44 @@ class AccountVersions(Versions):
             return
         if found.is_latest and not found.is_delete_marker:
             # The version that is the object cannot be deleted as a version.
-            await self._objects.delete(bucket, key, DeleteOptions(if_match=found.etag))
+            await self._client.delete(bucket, key, found.etag)
         if not found.is_delete_marker:
-            await self._objects.delete(bucket, key, DeleteOptions(), [("versionid", version_id)])
-        rest = [version for version in versions if version is not found and not version.is_delete_marker]
-        if found.is_latest and rest:
-            source = await self._objects.head(bucket, key, HeadOptions(), [("versionid", rest[0].version_id)])
-            await self._copies.promote(bucket, key, source, [("versionid", rest[0].version_id)], None)
+            await self._client.delete(bucket, key, params=[("versionid", version_id)])
+        older = [version for version in versions if version is not found and not version.is_delete_marker]
+        if found.is_latest and older:
+            await self._promote(bucket, key, [("versionid", older[0].version_id)], None)
 
+    def _sorted(self, blobs: Sequence[Listed]) -> list[Listed]:
+        return sorted(blobs, key=lambda blob: blob.version_id or "", reverse=True)
 
-def _history(key: str, blobs: Sequence[Listed]) -> list[VersionInfo]:
-    newest_first = sorted(blobs, key=lambda blob: blob.version_id or "", reverse=True)
-    versions = [
-        VersionInfo(
-            version_id=blob.version_id or "null",
-            key=key,
-            size=blob.info.size,
-            last_modified=blob.info.last_modified,
-            is_latest=blob.current,
-            etag=blob.info.etag,
-        )
-        for blob in newest_first
-    ]
-    if versions and not any(version.is_latest for version in versions):
-        versions.insert(0, VersionInfo(MARKER, key, 0, None, is_latest=True, is_delete_marker=True))
-    return versions
-
-
-def replaced(versions: Sequence[VersionInfo]) -> list[VersionInfo]:
-    """Return those of a key's versions that are not the latest, each with the time at which the next one came."""
-    result = []
-    for newer, version in pairwise(versions):
-        time = newer.last_modified or version.last_modified
-        result.append(
+    def _described(self, key: str, blobs: Sequence[Listed]) -> list[VersionInfo]:
+        versions = [
             VersionInfo(
-                version.version_id,
-                version.key,
-                version.size,
-                time,
-                is_latest=False,
-                is_delete_marker=version.is_delete_marker,
-                etag=version.etag,
+                version_id=blob.version_id or "null",
+                key=key,
+                size=blob.info.size,
+                last_modified=blob.info.last_modified,
+                is_latest=blob.current,
+                etag=blob.info.etag,
             )
+            for blob in blobs
+        ]
+        if versions and not any(version.is_latest for version in versions):
+            versions.insert(0, VersionInfo(MARKER, key, 0, None, is_latest=True, is_delete_marker=True))
+        return versions
+
+
+def _replaced(versions: Sequence[VersionInfo]) -> list[VersionInfo]:
+    """Return those of a key's versions that are not the latest, each with the time at which the next one was made."""
+    return [
+        VersionInfo(
+            version.version_id,
+            version.key,
+            version.size,
+            newer.last_modified or version.last_modified,
+            is_latest=False,
+            is_delete_marker=version.is_delete_marker,
+            etag=version.etag,
         )
-    return result
+        for newer, version in pairwise(versions)
+    ]
