@@ -10,7 +10,7 @@ import pytest
 import trove_async as trove
 from tests.gcs.stores import PART, driver_of, json_error, opened, pattern
 from trove_async.drivers.gcs.lifecycle import from_gcs, own_labels, to_gcs
-from trove_async.testing.answers import AnsweringProxy
+from trove_async.testing.answers import Answer, AnsweringProxy, When
 from trove_async.testing.gcs import GCSServer
 from trove_async.types import LifecycleRule, VersioningStatus
 
@@ -270,8 +270,6 @@ async def test_buckets_of_many_pages(server: GCSServer) -> None:
 async def test_a_listing_that_repeats_its_pages_is_an_error(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
-    from trove_async.testing.answers import Answer
-
     service.answer(Answer(200, {}, b'{"items": [], "nextPageToken": "x"}'), times=None)
     async with opened(server, service.url()) as store:
         for call in (store.list_buckets(), store.list(bucket).all(), store.list_versions(bucket, "key")):
@@ -290,3 +288,55 @@ async def test_a_bucket_that_may_not_be_asked(server: GCSServer, bucket: str, se
         ):
             with pytest.raises(trove.AccessDeniedError):
                 await call
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>Conflict", b'{"error": {"code": 409, "message": "x"}}'])
+@pytest.mark.parametrize("headers", [{}, {"X-GUploader-UploadID": "id"}], ids=["front end", "service"])
+async def test_a_conflict_on_creation_that_gives_no_reason(
+    server: GCSServer, bucket: str, service: AnsweringProxy, body: bytes, headers: dict[str, str]
+) -> None:
+    """The bucket is asked for: 409 is the answer for a name that is taken, and for a creation that is under way."""
+    async with opened(server, service.url(), attempts=3) as store:
+        service.answer(Answer(409, headers, body), method="POST", path="/b?", times=None)
+        with pytest.raises(trove.BucketAlreadyExistsError):
+            await store.create_bucket(bucket)
+        with pytest.raises(trove.ConflictError):
+            await store.create_bucket("another-bucket")
+    assert service.count("POST") == 2  # not sent again: the answer is the same
+
+
+async def test_a_bucket_of_somebody_else_exists(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+    async with opened(server, service.url()) as store:
+        service.answer(json_error(409, "conflict", "Sorry, that name is not available."), method="POST", path="/b?")
+        service.answer(json_error(403, "forbidden"), method="GET", path=f"/b/{bucket}")
+        with pytest.raises(trove.BucketAlreadyExistsError):
+            await store.create_bucket(bucket)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("described", [{}, {"replace": True, "metadata": {"new": "1"}}], ids=["kept", "replaced"])
+async def test_a_copy_that_may_have_failed_is_settled_by_looking(
+    server: GCSServer, bucket: str, service: AnsweringProxy, when: When, described: dict[str, Any]
+) -> None:
+    async with opened(server, service.url(), attempts=2) as store:
+        await store.put(bucket, "key", b"data", metadata={"a": "b"}, tags={"c": "d"})
+        service.answer(json_error(503, "backendError"), method="POST", path="rewriteTo", when=when, times=2)
+        if when == "after":
+            info = await store.copy(bucket, "key", bucket, "copy", **described)
+            assert info == await store.head(bucket, "copy")
+        else:
+            with pytest.raises(trove.TransientError) as caught:
+                await store.copy(bucket, "key", bucket, "copy", **described)
+            assert caught.value.ambiguous
+
+
+async def test_a_copy_that_makes_no_progress_is_given_up(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    answer = Answer(200, {}, b'{"done": false, "rewriteToken": "token", "totalBytesRewritten": "2"}')
+    service.answer(answer, method="POST", path="rewriteTo", times=None)
+    async with opened(server, service.url(), attempts=3) as store:
+        await store.put(bucket, "key", b"data")
+        with pytest.raises(trove.TransientError, match="no progress"):
+            await store.copy(bucket, "key", bucket, "copy")
+    assert service.count("POST", "rewriteTo") == 4

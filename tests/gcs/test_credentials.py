@@ -185,7 +185,7 @@ async def test_an_account_that_nobody_knows(server: GCSServer, bucket: str, tmp_
     vectors = json.loads((Path(__file__).parent / "vectors" / "account.json").read_text(encoding="utf-8"))
     path = write(tmp_path / "key.json", {**vectors, "token_uri": f"{server.url}/token"})
     async with opened(server, access_token=None, credentials=path) as store:
-        with pytest.raises(trove.UnauthenticatedError, match="refused") as caught:
+        with pytest.raises(trove.UnauthenticatedError, match="refuses") as caught:
             await store.read(bucket, "key")
     assert "PRIVATE" not in str(caught.value)
 
@@ -193,8 +193,8 @@ async def test_an_account_that_nobody_knows(server: GCSServer, bucket: str, tmp_
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "no JSON"),
-        ("{", "no JSON"),
+        ("", "does not hold JSON"),
+        ("{", "does not hold JSON"),
         ("[]", "type"),
         ({"client_email": "a"}, "type"),
         ({"type": "surprise"}, "cannot be used"),

@@ -14,6 +14,7 @@ import trove_async as trove
 from tests.gcs.stores import PART, busy, driver_of, json_error, opened, pattern, xml_error
 from trove_async.testing.answers import Answer, AnsweringProxy, When
 from trove_async.testing.gcs import GCSServer
+from trove_async.testing.proxy import FaultProxy
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
@@ -439,3 +440,32 @@ async def test_an_answer_that_nobody_reads_gives_its_connection_back(
             await store.delete(bucket, "key")
         assert driver_of(store).busy_connections == 0
         await store.abort_multipart(bucket, "key", upload)
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", "text/plain; charset=utf-8"])
+async def test_a_put_through_json_labels_the_bytes_with_the_type_of_the_object(
+    server: GCSServer, bucket: str, network: FaultProxy, content_type: str
+) -> None:
+    """The service refuses a part of another type than the object's."""
+    async with opened(server, network.url(), api="json") as store:
+        await store.put(bucket, "key", b"data", content_type=content_type)
+        await store.put(bucket, "key", b"data", content_type=content_type, if_match="*")
+        assert (await store.head(bucket, "key")).content_type == content_type
+    sent = b"".join(connection.transcript for connection in network.connections).decode()
+    assert sent.count("multipart/related") == 2
+    assert sent.count(f"\r\ncontent-type: {content_type}\r\n\r\ndata\r\n") == 2
+
+
+@APIS
+async def test_an_answer_without_a_length_is_of_the_size_that_the_service_has(
+    server: GCSServer, bucket: str, service: AnsweringProxy, api: str
+) -> None:
+    """Some proxies send bodies in chunks."""
+    async with opened(server, service.url(), api=api) as store:
+        info = await store.put(bucket, "key", b"some data")
+        headers = {"x-goog-generation": info.etag, "ETag": '"of the service"', "Transfer-Encoding": "chunked"}
+        path = "/bucket/key" if api == "xml" else "alt=media"
+        answer = Answer(200, headers, b"9\r\nsome data\r\n0\r\n\r\n")
+        service.answer(answer, method="GET", path=path, times=2)
+        assert await store.read(bucket, "key") == b"some data"
+        assert await store.read(bucket, "key", range=(5, 4)) == b"data"

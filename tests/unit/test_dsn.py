@@ -217,6 +217,7 @@ def test_revealed_text_is_read_back_as_the_same_dsn(text: str) -> None:
     assert parse_dsn(dsn.reveal()) == dsn
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -1,7 +1,7 @@
-"""Who asks: tokens of OAuth 2.0 through gcloud-aio-auth, kept until shortly before they expire, and the key that signs.
+"""Credentials: tokens of OAuth 2.0 through gcloud-aio-auth, kept until shortly before they expire, and the signing key.
 
-gcloud-aio-auth finds the credentials as Google's libraries do, and asks for tokens. When to ask again is decided here:
-one request asks for all that wait, and a token that is about to expire is used by the others meanwhile.
+gcloud-aio-auth finds the credentials as Google's libraries do, and asks for tokens. This module decides when to ask
+again: one request renews the token for all that wait, and the others use a token that is about to expire meanwhile.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ __all__ = ["Credentials"]
 _STORAGE_SCOPE: Final = "https://www.googleapis.com/auth/devstorage.full_control"
 _PUBSUB_SCOPE: Final = "https://www.googleapis.com/auth/pubsub"
 _EARLY: Final = 225.0
-"""Seconds before a token's end from which a new one is asked for.
+"""Seconds before a token expires at which a new one is asked for.
 
-The metadata server hands out the same token until 300 seconds before its end or fewer
+The metadata server returns the same token until 300 seconds or less before it expires
 (https://cloud.google.com/compute/docs/access/authenticate-workloads#applications).
 """
 _LATE: Final = 10.0
-"""Seconds before its end from which a token is not used any more."""
+"""Seconds before a token expires at which it is not used any more."""
 _PAUSE: Final = 30.0
-"""Seconds from one attempt to have a token early to the next."""
+"""Seconds between attempts to renew a token early."""
 _TOKEN_SERVER: Final = "https://oauth2.googleapis.com"
 _TIMEOUT: Final = 20
 _FILE_VARIABLE: Final = "GOOGLE_APPLICATION_CREDENTIALS"
 _HINT: Final = (
     "give credentials=/path/to/key.json, or set GOOGLE_APPLICATION_CREDENTIALS, "
-    "or say 'gcloud auth application-default login', or anonymous=1 for what is public"
+    "or run 'gcloud auth application-default login', or give anonymous=1 for public buckets"
 )
 
 _log = logging.getLogger("trove_async")
@@ -65,9 +65,9 @@ class Credentials:
         settings: of the store.
 
     Attributes:
-        known: the value of the ``Authorization`` header; None where `authorization` must be asked.
+        known: the value of the ``Authorization`` header; None if `authorization` must be called.
         signer: signs URLs; None without a service account's key.
-        project: that of the settings, the environment or the file; None if none of them says.
+        project: that of the settings, the environment or the file; None if none of them names one.
     """
 
     def __init__(self, settings: GCSSettings) -> None:
@@ -83,10 +83,10 @@ class Credentials:
         self.project = settings.project or os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("GCLOUD_PROJECT")
 
     async def open(self) -> None:
-        """Read the credentials, where they are in a file.
+        """Read the credentials, if they are in a file.
 
         Raises:
-            InvalidDSNError: the file is missing, or holds no credentials.
+            InvalidDSNError: the file does not exist, or does not hold credentials.
         """
         settings = self._settings
         if settings.access_token is not None:
@@ -98,7 +98,7 @@ class Credentials:
             found = self._token.service_data
             self.signer = await anyio.to_thread.run_sync(_signer, found)
             if self.signer is not None:
-                found["private_key"] = self.signer.key  # or it would be read anew, on the loop, for each token
+                found["private_key"] = self.signer.key  # else it would be parsed for each token, on the event loop
             self.project = self.project or found.get("project_id") or found.get("quota_project_id")
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ class Credentials:
 
     @property
     def known(self) -> str | None:
-        """The value of the header ``Authorization``, if there is one that is good for a while."""
+        """The value of the header ``Authorization``, if it is valid for a while."""
         if self._ends - asyncio.get_running_loop().time() > _EARLY:
             return self._header
         return None
@@ -119,8 +119,8 @@ class Credentials:
         """Return the value of the header ``Authorization``; None for anonymous access.
 
         Raises:
-            UnauthenticatedError: there are no credentials, or they are refused.
-            TransientError: whoever gives tokens cannot be reached, or fails in passing.
+            UnauthenticatedError: there are no credentials, or the token service refuses them.
+            TransientError: the token service cannot be reached, or has a transient error.
         """
         if self._token is None:
             return self._header
@@ -136,13 +136,13 @@ class Credentials:
                 except TroveError as error:
                     if self._header is None or left <= _LATE or not error.retryable:
                         raise
-                    _log.warning("the token could not be renewed early and is used until it ends: %s", error)
+                    _log.warning("the token could not be renewed early, and is used until it expires: %s", error)
         return self._header
 
     async def renew(self, used: str | None) -> bool:
-        """Ask for another token than the one that was refused; tell whether there is one.
+        """Ask for a new token in place of one that was refused; tell whether there is one.
 
-        However many were refused, one asks.
+        One request is sent, however many requests the old token was refused for.
         """
         if self._token is None or used is None:
             return False
@@ -155,7 +155,7 @@ class Credentials:
         """Return the project in which buckets are created and listed.
 
         Raises:
-            InvalidArgumentError: nothing names one.
+            InvalidArgumentError: neither settings, environment nor credentials name one.
         """
         if self.project is None and self._token is not None and not self._token.service_data:
             from gcloud.aio.auth.token import GCE_ENDPOINT_PROJECT, GCE_METADATA_HEADERS
@@ -179,7 +179,7 @@ class Credentials:
         return self._session
 
     async def get(self) -> str:
-        """Return the token alone, as the SDK's clients ask for it; empty for anonymous access."""
+        """Return the token without ``Bearer``, as the SDK's clients expect it; empty for anonymous access."""
         return (self.known or await self.authorization() or "").removeprefix("Bearer ")
 
     async def _refresh(self) -> None:
@@ -218,23 +218,23 @@ class Credentials:
                 self._token.session = AioSession(self._session)  # type: ignore[arg-type]
 
     def _failed(self, error: Exception) -> TroveError:
-        """Return the error for one that was raised when a token was asked for."""
+        """Return the error for one that gcloud-aio-auth or aiohttp raised."""
         import aiohttp
 
         words = redact(str(error))[:300]
         if isinstance(error, aiohttp.ClientResponseError):
             if error.status in (408, 429) or error.status >= 500:
-                return UnavailableError(f"the token could not be had: {words}", status=error.status)
-            return UnauthenticatedError(f"the credentials are refused: {words}", status=error.status)
+                return UnavailableError(f"the token service failed: {words}", status=error.status)
+            return UnauthenticatedError(f"the token service refuses the credentials: {words}", status=error.status)
         metadata = not self._token.service_data
         if isinstance(error, aiohttp.ClientConnectionError | TimeoutError | OSError):
             if metadata:
                 return UnauthenticatedError(f"there are no credentials, and no metadata server to ask; {_HINT}")
             if isinstance(error, TimeoutError):
-                return OperationTimeoutError("the token did not come in time")
-            return UnavailableError(f"the token could not be had: {words}")
+                return OperationTimeoutError("the token service did not answer in time")
+            return UnavailableError(f"the token service failed: {words}")
         if isinstance(error, aiohttp.ClientError):
-            return BackendError(f"what answers is no service of tokens: {words}")
+            return BackendError(f"the answer is not one of a token service: {words}")
         return UnauthenticatedError(f"the credentials cannot be used: {type(error).__name__}: {words}")
 
 
@@ -253,11 +253,11 @@ def _read_file(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
     except OSError as error:
-        raise InvalidDSNError(f"the file of credentials {path!r} cannot be read: {error.strerror}") from None
+        raise InvalidDSNError(f"the credentials file {path!r} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise InvalidDSNError(f"the file of credentials {path!r} holds no JSON") from None
+        raise InvalidDSNError(f"the credentials file {path!r} does not hold JSON") from None
     if not isinstance(data, dict) or not isinstance(data.get("type"), str):
-        raise InvalidDSNError(f"the file {path!r} holds no credentials: it has no 'type'")
+        raise InvalidDSNError(f"the file {path!r} does not hold credentials: it has no 'type'")
     return data
 
 
@@ -271,17 +271,17 @@ def _make_token(data: dict[str, Any] | None, scopes: list[str]) -> Any:
 
 
 def _signer(data: dict[str, Any]) -> Signer | None:
-    """Return what signs with a service account's key.
+    """Return the signer of a service account; None for other credentials.
 
     Raises:
-        InvalidDSNError: the key is none, or the account has no name.
+        InvalidDSNError: the key cannot be read, or the account has no name.
     """
     if data.get("type") != "service_account":
         return None
     email, key = data.get("client_email"), data.get("private_key")
     if not isinstance(email, str) or not isinstance(key, str):
-        raise InvalidDSNError("the credentials are a service account's, and have no client_email or private_key")
+        raise InvalidDSNError("the credentials are those of a service account, but have no client_email or private_key")
     try:
         return Signer(email, key)
     except ValueError:
-        raise InvalidDSNError("the private_key of the credentials is no RSA key in PEM") from None
+        raise InvalidDSNError("the private_key of the credentials is not an RSA key in PEM") from None

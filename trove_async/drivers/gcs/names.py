@@ -22,38 +22,41 @@ _GOOGLE = re.compile(r"g[o0][o0]g[l1]e")
 
 
 def check_bucket(name: str) -> None:
-    """Check that a bucket can have a name.
+    """Check the name of a bucket.
 
     Raises:
-        InvalidBucketNameError: it cannot; says why.
+        InvalidBucketNameError: no bucket can have the name.
     """
     if not _NAME.fullmatch(name):
-        _refuse(name, "it has 3 to 63 lower-case letters, digits, '-', '_' and '.', a letter or digit at both ends")
+        _refuse(
+            name,
+            "it has 3 to 63 lower-case letters, digits, '-', '_' and '.', with a letter or digit at both ends",
+        )
     if any(not part or len(part) > _LONGEST for part in name.split(".")):
-        _refuse(name, f"it has 1 to {_LONGEST} characters between dots")
+        _refuse(name, f"it must have 1 to {_LONGEST} characters between dots")
     if _ADDRESS.fullmatch(name):
-        _refuse(name, "it is no IP address")
+        _refuse(name, "it must not be an IP address")
 
 
 def check_new_bucket(name: str) -> None:
-    """Check that a bucket can be created under a name: some are Google's own.
+    """Check the name of a bucket that is to be created: some names are reserved for Google.
 
     Raises:
-        InvalidBucketNameError: it cannot; says why.
+        InvalidBucketNameError: no bucket can have the name.
     """
     check_bucket(name)
     if name.startswith("goog") or _GOOGLE.search(name):
-        _refuse(name, "names that begin with 'goog', or contain 'google' or the like of it, are Google's own")
+        _refuse(name, "names that begin with 'goog', or contain 'google' or a similar word, are reserved for Google")
 
 
 def check_key(key: str) -> None:
-    """Check that an object can have a name.
+    """Check the name of an object.
 
     Raises:
-        InvalidKeyError: it cannot; says why.
+        InvalidKeyError: no object can have the name.
     """
     if _LINE_ENDS.search(key):
-        raise InvalidKeyError("the key contains a carriage return or a line feed, which no object's name may", key=key)
+        raise InvalidKeyError("the key contains a carriage return or a line feed, which no key can have", key=key)
     if key in (".", ".."):
         raise InvalidKeyError("no object can be named '.' or '..'", key=key)
     if key.startswith(_CHALLENGES):

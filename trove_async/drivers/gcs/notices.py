@@ -1,4 +1,4 @@
-"""What Cloud Storage's notifications say, and which of them are news.
+"""The notifications of Cloud Storage, and which of them are events.
 
 https://cloud.google.com/storage/docs/pubsub-notifications
 """
@@ -24,15 +24,15 @@ _DELETED: Final = "OBJECT_DELETE"
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One change, as the service tells it.
+    """One change, as the service reports it.
 
     Attributes:
-        bucket, key: where.
-        generation: of the object that was made, or is no longer the live one; it orders the changes of a key.
-        change: `EventType.CREATED`, `EventType.UPDATED` where another was replaced, `EventType.DELETED`, or None for
-            what is no news of the object: changes of metadata, and the end of a generation that was replaced.
-        permanent: whether the generation is gone for good, which it may have been noncurrent before.
-        size: bytes; None where the notification has no payload.
+        bucket, key: of the object.
+        generation: of the object that was created, or is not the live one any more; it orders the changes of a key.
+        change: `EventType.CREATED`, `EventType.UPDATED` if another object was replaced, `EventType.DELETED`, or None if
+            it is not an event: a change of metadata, and the end of a generation that was replaced.
+        permanent: whether the generation was deleted permanently; it may have been noncurrent before.
+        size: bytes; None if the notification has no payload.
         time: when the change was made.
     """
 
@@ -60,7 +60,7 @@ def read_notice(attributes: Mapping[str, str], data: bytes | None) -> Notice:
         data: its payload: the object's resource, or nothing.
 
     Raises:
-        ValueError: it is no notification of Cloud Storage's.
+        ValueError: it is not a notification of Cloud Storage.
     """
     try:
         kind = attributes["eventType"]
@@ -82,7 +82,7 @@ def read_notice(attributes: Mapping[str, str], data: bytes | None) -> Notice:
             moment.astimezone(UTC),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"it is no notification of Cloud Storage's: {error!r}") from error
+        raise ValueError(f"it is not a notification of Cloud Storage: {str(error)[:200]!r}") from error
 
 
 def _size(attributes: Mapping[str, str], data: bytes | None) -> int | None:
@@ -93,14 +93,14 @@ def _size(attributes: Mapping[str, str], data: bytes | None) -> int | None:
 
 
 class Seen:
-    """The last change of each key that one watch has been told of; it tells news from repetitions.
+    """The last change of each key that one watch has seen; it drops repeated and late notifications.
 
     Subscriptions deliver at least once and in any order. A change of a generation that is older than the last one of
-    its key is no news, nor is one that says what was said already.
+    its key is dropped, and so is a repeated one.
 
     Args:
-        versioned: whether the bucket keeps, or kept, generations that are not live. The end of one of them is no
-            news of the object, and looks like the end of a live one: it counts if that one was seen to be live.
+        versioned: whether the bucket has, or may have, noncurrent generations. The deletion of one of them is not an
+            event, but looks like the deletion of a live one: it counts if the watch saw that generation as live.
         capacity: keys that are remembered.
     """
 
@@ -110,7 +110,7 @@ class Seen:
         self._last: OrderedDict[str, tuple[int, bool]] = OrderedDict()  # the generation, and whether it is live
 
     def classify(self, notice: Notice) -> EventType | None:
-        """Return what has happened; None if it is no news."""
+        """Return the type of the event; None if it is not one."""
         if notice.change is None:
             return None
         deleted = notice.change is EventType.DELETED

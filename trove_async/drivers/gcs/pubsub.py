@@ -1,9 +1,9 @@
-"""Watching a bucket through a Pub/Sub subscription to the topic that its notifications are sent to.
+"""Watching a bucket through a Pub/Sub subscription to the topic that receives its notifications.
 
-See `trove_async.driver.queues`; to delete a message is to acknowledge it, and to keep it invisible is to extend its
+See `trove_async.driver.queues`: a message is deleted by acknowledging it, and kept invisible by extending its
 deadline. Give each bucket its own subscription, or filter it by ``attributes.bucketId``.
 
-**What it costs**: one request that waits while nothing happens, and about two for each hundred messages.
+**Cost**: one long poll while nothing happens, and about two requests for each hundred messages.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _BATCH: Final = 100
 _SETTLED: Final = 500
 """Messages that one request settles; Pub/Sub takes 512 KiB."""
 _DEADLINE: Final = 60
-"""Seconds for which a message that is being worked on is ours."""
+"""Seconds for which a message that is being handled is kept from other receivers."""
 _FIRST_DEADLINE: Final = 10.0
-"""Seconds for which a message is ours at first, unless its subscription says otherwise."""
+"""Seconds for which a received message is kept from other receivers, unless its subscription says otherwise."""
 _WAIT: Final = 60
 
 _log = logging.getLogger("trove_async")
@@ -51,7 +51,7 @@ Connect = Callable[[], Awaitable[Any]]
 """Returns a `gcloud.aio.pubsub.SubscriberClient`."""
 
 Renew = Callable[[], Awaitable[bool]]
-"""Gets another token in place of one that was refused; tells whether there is one."""
+"""Asks for a new token in place of one that was refused; tells whether there is one."""
 
 
 def subscription_of(subscription: str, bucket: str, project: str) -> str:
@@ -64,12 +64,12 @@ class SubscriptionWatcher(QueueWatches):
     """The watches of a driver.
 
     Args:
-        connect: gives the SDK's client.
-        renew: gets another token.
-        cleanup_timeout: seconds in which messages are handed back when a watch ends.
-        deadline: seconds for which a message that is being worked on is ours; it is extended in time.
+        connect: returns the SDK's client.
+        renew: asks for a new token.
+        cleanup_timeout: seconds that returning messages may take when a watch ends.
+        deadline: seconds for which a message that is being handled is kept from other receivers; it is extended.
         wait: seconds that a request for messages waits for one.
-        sleep: waits for some seconds between attempts while Pub/Sub fails in passing.
+        sleep: waits between attempts while Pub/Sub has transient errors.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class SubscriptionWatcher(QueueWatches):
         """Yield the changes of a bucket; see `QueueWatches.subscribed`.
 
         Args:
-            bucket: what is watched.
+            bucket: to watch.
             subscription: its full name.
             options: as there.
-            versioned: as of `Seen`.
+            versioned: as in `Seen`.
         """
 
         def make() -> _Subscription:
@@ -111,7 +111,7 @@ class _Subscription(MessageQueue):
 
     batch = _BATCH
     settled = _SETTLED
-    proves = False  # it is asked for by its name instead
+    proves = False  # it is looked up by its name instead
 
     def __init__(self, connect: Connect, renew: Renew, subscription: str, *, deadline: int, wait: int) -> None:
         self.name = f"the subscription {subscription!r}"
@@ -130,13 +130,13 @@ class _Subscription(MessageQueue):
         yield
 
     async def _find(self) -> None:
-        """See that the subscription is there, and how long its messages are ours at first."""
+        """Check that the subscription exists, and read the deadline of its messages."""
         try:
             found = await self._ask("get_subscription")
         except UnauthenticatedError:
             raise
         except AccessDeniedError as error:
-            _log.info("watch: the subscription may be read and not be asked for: %s", error)  # receiving will tell
+            _log.info("watch: the credentials may not look the subscription up: %s", error)  # receiving will show
             return
         if found.get("topic") == "_deleted-topic_":
             raise NotFoundError(f"the topic of {self.name} was deleted")
@@ -144,12 +144,12 @@ class _Subscription(MessageQueue):
 
     async def receive(self, count: int, *, wait: bool, holding: bool) -> list[Received]:
         seconds = max(1, min(self._wait, self.visibility // 3)) if holding else self._wait
-        # A message is ours from when it was sent, which may be as early as now.
+        # The deadline counts from when the message was sent, which may be as early as now.
         ends_at = asyncio.get_running_loop().time() + self._first_deadline
         try:
             found = await self._ask("pull", count, timeout=seconds)
         except OperationTimeoutError:
-            return []  # nothing came
+            return []  # there are no messages
         return [
             Received(message.message_id, message.ack_id, ends_at, (message.attributes or {}, message.data))
             for message in found
@@ -194,7 +194,7 @@ def _error_of(error: Exception, subscription: str) -> TroveError:
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
         return UnavailableError(words)
     if isinstance(error, aiohttp.ClientError | ValueError):
-        return BackendError(f"the endpoint does not speak the protocol of Pub/Sub: {words}")
+        return BackendError(f"the endpoint does not speak Pub/Sub: {words}")
     return BackendError(f"{type(error).__name__}: {words}")
 
 

@@ -1,4 +1,4 @@
-"""What a DSN of Cloud Storage says: ``gcs://project/bucket?…``, or ``gs://bucket?…``."""
+"""The parameters of a DSN of Cloud Storage: ``gcs://project/bucket?…``, or ``gs://bucket?…``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Watching = Literal["poll", "pubsub"]
 """Where events come from: comparing listings, or a Pub/Sub subscription to the bucket's notifications."""
 
 Uploading = Literal["parts", "resumable"]
-"""How what is larger than a part is stored: as parts in parallel, or as chunks in one session."""
+"""How bodies larger than a part are stored: as parts in parallel, or as chunks in one session."""
 
 API = Literal["xml", "json"]
-"""Through which of its APIs objects are read and stored."""
+"""The API through which objects are read and stored."""
 
 Hold = Literal["temporary", "event_based"]
 """What keeps an object from being deleted or replaced: https://cloud.google.com/storage/docs/object-holds."""
 
 CHUNK: Final = 256 * 1024
-"""Bytes of which each chunk of a resumable upload but the last is a multiple.
+"""Bytes: each chunk of a resumable upload but the last is a multiple of it.
 
 https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
 """
@@ -47,23 +47,23 @@ class GCSSettings:
 
     Attributes:
         project: in which buckets are created and listed; None for that of the environment or the credentials.
-        bucket: the default bucket; None for none.
+        bucket: the default bucket; None if there is none.
         endpoint: the URL of the service.
         emulated: whether it came from ``STORAGE_EMULATOR_HOST``, which takes requests without credentials.
         credentials: path of a file of credentials; None for those that the environment has.
-        access_token: a token of OAuth 2.0 to send as it is; it is not renewed.
+        access_token: a token of OAuth 2.0 that is sent as it is, and not renewed.
         anonymous: whether requests are sent without a token.
-        user_project: the project that pays for requests to the buckets of others.
-        kms_key: the key of Cloud KMS that encrypts what is written.
-        storage_class: of what is written, where the call names none.
-        hold: that is put on what is written.
-        location: where buckets are created, where the call names no region.
-        part_size: bytes of a part or chunk of an upload; what is no larger is put in one request.
+        user_project: the project that pays for requests to requester-pays buckets.
+        kms_key: the key of Cloud KMS that encrypts objects that are written.
+        storage_class: of objects that are written without one.
+        hold: that is put on objects that are written.
+        location: where buckets are created without a region.
+        part_size: bytes of a part or chunk of an upload; a body that is not larger is stored in one request.
         min_part_size: bytes of the smallest part that the service takes.
         part_concurrency: how many parts of one upload are under way at once.
-        api: through which API objects are read, and stored in one request. The JSON API needs two requests to read.
-        uploads: how what is larger than a part is stored.
-        verify_reads: whether whole reads are compared with the checksum that the service has.
+        api: the API through which objects are read, and stored in one request. The JSON API needs two requests to read.
+        uploads: how bodies larger than a part are stored.
+        verify_reads: whether whole reads are compared with the service's checksum.
         network: how the service is reached.
         watch: where events come from; None for polling.
         subscription: its name, or ``projects/P/subscriptions/S``; ``{bucket}`` in it stands for the bucket's name.
@@ -156,11 +156,11 @@ class GCSSettings:
 
     def _check_sizes(self, *, custom: bool) -> None:
         if self.min_part_size != MIN_PART_SIZE and not custom:
-            raise InvalidDSNError("min_part_size is Google's own; it can be told of another endpoint alone")
+            raise InvalidDSNError("min_part_size is fixed by Google; give it only with another endpoint")
         if self.part_size % CHUNK:
-            raise InvalidDSNError(f"part_size is a multiple of {CHUNK}, as the service wants it, not {self.part_size}")
+            raise InvalidDSNError(f"part_size must be a multiple of {CHUNK}, not {self.part_size}")
         if self.part_size < self.min_part_size:
-            raise InvalidDSNError(f"part_size is at least {self.min_part_size}, not {self.part_size}")
+            raise InvalidDSNError(f"part_size must be at least {self.min_part_size}, not {self.part_size}")
 
     def _check_watch(self) -> None:
         if self.watch == "pubsub":
@@ -186,15 +186,15 @@ def _place(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
     path = dsn.path.strip("/")
     if dsn.scheme == "gs":
         if path:
-            raise InvalidDSNError(f"a gs DSN is a bucket's name alone: gs://{dsn.host}, without {dsn.path!r}")
+            raise InvalidDSNError(f"a gs DSN names only a bucket: gs://{dsn.host}, without {dsn.path!r}")
         return settings.text("project"), dsn.host or None
     if "/" in path:
-        raise InvalidDSNError(f"a gcs DSN is gcs://project/bucket; {dsn.path!r} is no bucket's name")
+        raise InvalidDSNError(f"a gcs DSN is gcs://project/bucket; {dsn.path!r} is not the name of a bucket")
     return dsn.host or None, path or None
 
 
 def _emulator() -> str | None:
-    """Return the URL that ``STORAGE_EMULATOR_HOST`` holds, with or without a scheme, as Google's libraries take it."""
+    """Return the URL in ``STORAGE_EMULATOR_HOST``, which may have no scheme, as in Google's libraries."""
     host = os.environ.get("STORAGE_EMULATOR_HOST")
     if not host:
         return None

@@ -28,14 +28,14 @@ _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 _PAYLOAD_HEADER: Final = "x-goog-content-sha256"
 
 
-@lru_cache(8)  # to read one takes 50 ms, in which it is proved to be sound
+@lru_cache(8)  # to read and check one takes 50 ms
 def _read_key(text: str) -> RSAPrivateKey:
     try:
         key = load_pem_private_key(text.encode(), None)
     except (TypeError, UnsupportedAlgorithm) as error:
         raise ValueError(str(error)) from error
     if not isinstance(key, RSAPrivateKey):
-        raise ValueError("the key is not of RSA")
+        raise ValueError("the key is not an RSA key")
     return key
 
 
@@ -44,14 +44,14 @@ class Signer:
 
     Args:
         email: names the account.
-        private_key: of RSA, in PEM.
+        private_key: an RSA key, in PEM.
 
     Attributes:
-        email: as given.
-        key: as it was read.
+        email: of the account.
+        key: the parsed key.
 
     Raises:
-        ValueError: the key is none.
+        ValueError: the key is not an RSA key in PEM.
     """
 
     def __init__(self, email: str, private_key: str) -> None:
@@ -114,8 +114,8 @@ class Signer:
         """Return the fields of a form, with the policy that allows them and its signature.
 
         Args:
-            fields: that the form has, each of which the policy demands.
-            conditions: further ones of the policy.
+            fields: of the form; the policy requires each of them.
+            conditions: further conditions of the policy.
             expires: seconds from ``now``.
             now: aware.
         """
