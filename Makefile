@@ -8,22 +8,24 @@ WORKERS ?= 4
 CONFORMANCE ?= tests/conformance
 BENCH ?=
 # Real servers that the tests talk to, on 127.0.0.1; `python -m tests.servers` starts them by hand.
-SERVERS = ceph moto gcs gcs_emulator azurite sshd asyncssh
+SERVERS = ceph moto gcs azurite sshd asyncssh
+LONG_SERVERS = $(SERVERS) gcs_emulator
 BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
 CODE = $(wildcard trove_async tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
 # The tests start hundreds of processes, which are not to compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
+SUITE = $(PYTEST) -n $(WORKERS) --dist worksteal
 WITH_SERVERS = trap '$(BIN)/python -m tests.servers down $(SERVERS)' EXIT; trap 'exit 130' INT TERM; \
 	echo "== servers: starting $(SERVERS)"; $(BIN)/python -m tests.servers up $(SERVERS) >/dev/null &&
 INSTALL_HELP = { echo "The installation failed (above). Check the network, and any proxy or index in pip's settings, then run make again." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test lint format types imports collect unit conformance capabilities bench clean
+.PHONY: help setup demo servers test test-long lint format types imports collect unit conformance capabilities bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev ## create .venv with the library and every tool
 
@@ -34,20 +36,29 @@ demo: $(VENV)/.demo ## copy a real tree into a local store, and show what the li
 servers: $(VENV)/.dev ## install the servers that the tests need (Debian packages, PyPI)
 	@echo "== servers: installing $(SERVERS)"
 	@$(BIN)/python -m tests.servers install $(SERVERS)
+	@date +%s > $(VENV)/.servers
 
 test: $(VENV)/.dev ## all checks and tests, as CI runs them
 	@$(MAKE) --no-print-directory -j3 --output-sync=line servers types collect lint imports
-	@$(WITH_SERVERS) echo "== tests: pytest on $(WORKERS) processes" && \
-		$(PYTEST) -n $(WORKERS) --dist worksteal --trove-capabilities=build tests
+	@$(WITH_SERVERS) echo "== tests: pytest on $(WORKERS) processes" && $(SUITE) --trove-capabilities=build tests
 	@echo "== capabilities: docs/capabilities.md is what the tests saw"
 	@$(BIN)/python -m tests.capabilities --check
+	@echo "== test: $$(($$(date +%s) - $$(cat $(VENV)/.servers))) s since the servers were installed"
+
+test-long: SERVERS := $(LONG_SERVERS)
+test-long: servers types lint imports ## all tests on every server, layer, await point, and on uvloop (hours)
+	@$(WITH_SERVERS) echo "== tests: pytest --trove-long" && \
+		$(SUITE) --trove-long --trove-capabilities=build tests && \
+		$(BIN)/python -m tests.capabilities --check --all && \
+		echo "== tests: pytest --trove-loop=uvloop" && \
+		$(SUITE) --trove-loop=uvloop tests
 
 lint: $(VENV)/.dev ## check style (ruff)
 	@echo "== lint: ruff check, ruff format --check"
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check . || { echo "Run 'make format' to mend the layout." >&2; exit 1; }
+	@$(BIN)/ruff format --check . || { echo "Run 'make format' to fix the layout." >&2; exit 1; }
 
-format: $(VENV)/.dev ## lay out the code and mend what ruff can
+format: $(VENV)/.dev ## format the code and fix what ruff can
 	@echo "== format: ruff format, ruff check --fix"
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
@@ -56,22 +67,23 @@ types: $(VENV)/.dev ## check types (mypy --strict)
 	@echo "== types: mypy --strict $(CODE)"
 	@$(BIN)/mypy $(CODE)
 
-imports: $(VENV)/.dev ## check the arrows between the rooms (import-linter)
+imports: $(VENV)/.dev ## check which package imports which (import-linter)
 	@echo "== imports: lint-imports"
 	@$(BIN)/lint-imports
 
-collect: $(VENV)/.dev ## import all tests, and keep what that compiles for the processes that run them
+collect: $(VENV)/.dev ## import all tests, and keep the bytecode for the processes that run them
 	@echo "== collect: pytest --collect-only"
 	@$(PYTEST) --collect-only -qq tests >/dev/null || $(PYTEST) --collect-only -qq tests
 
 unit: servers ## run the tests, without the conformance suite
-	@$(WITH_SERVERS) echo "== unit: pytest, without $(CONFORMANCE)" && $(PYTEST) -n $(WORKERS) --ignore=$(CONFORMANCE) tests
+	@$(WITH_SERVERS) echo "== unit: pytest, without $(CONFORMANCE)" && $(SUITE) --ignore=$(CONFORMANCE) tests
 
 conformance: servers ## run the conformance suite; the table goes to build/
-	@$(WITH_SERVERS) echo "== conformance: pytest $(CONFORMANCE)" && \
-		$(PYTEST) -n $(WORKERS) --dist worksteal --trove-capabilities=build $(CONFORMANCE)
+	@$(WITH_SERVERS) echo "== conformance: pytest $(CONFORMANCE)" && $(SUITE) --trove-capabilities=build $(CONFORMANCE)
 
-capabilities: conformance ## write docs/capabilities.md anew
+capabilities: servers ## write docs/capabilities.md from the suite on all servers
+	@$(WITH_SERVERS) echo "== capabilities: pytest --trove-long $(CONFORMANCE)" && \
+		$(SUITE) --trove-long --trove-stack=plain --trove-capabilities=build $(CONFORMANCE)
 	@echo "== capabilities: writing docs/capabilities.md"
 	@$(BIN)/python -m tests.capabilities --write
 	@$(BIN)/python -m tests.readme

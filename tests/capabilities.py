@@ -1,15 +1,19 @@
 """``docs/capabilities.md``: written from what the conformance suite saw, or checked against it.
 
-``python -m tests.capabilities --write`` or ``--check``, after ``pytest --trove-capabilities=build``.
+``python -m tests.capabilities --write`` or ``--check``, after ``pytest --trove-capabilities=build``. The second table
+shows servers that only long runs put through the whole suite: ``--check`` leaves it out without ``--all``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Final
+
+from trove_async.testing.conformance.table import Table
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
@@ -19,53 +23,72 @@ HEADING = """\
 Written by `make capabilities` from what the conformance suite saw to work in its run; not to be edited.
 
 """
-MEND = "Run 'make capabilities' to write it anew, and commit it."
+SECOND_HEADING = """
+## Second servers
+Other servers for the same drivers, which `make test-long` puts through the suite.
+
+"""
+SECOND: Final = frozenset({"s3 (moto)", "sftp (asyncssh)"})
+HINT = "Run 'make capabilities' to update it, and commit it."
 
 
 class StaleError(Exception):
     """The page cannot be written, or is not what it should be; the message says what to do."""
 
 
-def expected_page(build: Path) -> str:
-    """Return what the page should be after the run whose results lie in ``build``."""
+def _tables(build: Path, *, every: bool) -> list[str]:
+    """Return the table of the first servers and, for all of them, that of the second servers.
+
+    Raises:
+        StaleError: the run whose results are in ``build`` does not prove every cell.
+    """
+    path = build / "capabilities.json"
     try:
-        drivers = json.loads((build / "capabilities.json").read_text(encoding="utf-8"))
-        table = (build / "capabilities.md").read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise StaleError(f"{error.filename} is missing. Run 'make conformance' first.") from None
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StaleError(f"{path} is missing. Run 'make conformance' first.") from None
+    columns = Table.of_json(text).columns
+    first = Table({name: column for name, column in columns.items() if name not in SECOND})
+    second = Table({name: column for name, column in columns.items() if name in SECOND})
+    tables = [first, second] if every else [first]
     unproved = [
         f"{driver}: {row} {cell}"
-        for driver, seen in drivers.items()
-        for row, cell in seen["capabilities"].items()
+        for table in tables
+        for driver, cells in table.cells().items()
+        for row, cell in cells.items()
         if cell in ("failed", "not run")
     ]
     if unproved:
-        raise StaleError(f"the run proves too little ({', '.join(unproved)}). Run all of it: 'make conformance'.")
-    return HEADING + table
+        needed = "make capabilities" if every else "make conformance"
+        raise StaleError(f"the run proves too little ({', '.join(unproved)}). Run all of it: '{needed}'.")
+    return [table.markdown() for table in tables]
 
 
-def check(build: Path, page: Path) -> None:
-    """Fail unless the page is what the last run saw."""
-    expected = expected_page(build)
+def check(build: Path, page: Path, *, every: bool = False) -> None:
+    """Fail unless the page is what the last run saw, which need not have been a long one unless ``every``."""
+    expected = HEADING + SECOND_HEADING.join(_tables(build, every=every))
     if not page.is_file():
-        raise StaleError(f"{page} is missing. {MEND}")
-    if page.read_text(encoding="utf-8") != expected:
-        raise StaleError(f"{page} is not what the conformance suite saw. {MEND}")
+        raise StaleError(f"{page} is missing. {HINT}")
+    shown = page.read_text(encoding="utf-8")
+    if (shown if every else shown.partition(SECOND_HEADING)[0]) != expected:
+        raise StaleError(f"{page} is not what the conformance suite saw. {HINT}")
 
 
 def write(build: Path, page: Path) -> None:
     """Write the page."""
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(expected_page(build), encoding="utf-8")
+    page.write_text(HEADING + SECOND_HEADING.join(_tables(build, every=True)), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.capabilities", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--write", dest="run", action="store_const", const=write, help="write the page")
-    action.add_argument("--check", dest="run", action="store_const", const=check, help="fail if the page is stale")
+    action.add_argument("--write", action="store_true", help="write the page, after a long run")
+    action.add_argument("--check", action="store_true", help="fail if the page is stale")
+    parser.add_argument("--all", action="store_true", help="check the second servers too, after a long run")
+    options = parser.parse_args(arguments)
     try:
-        parser.parse_args(arguments).run(BUILD, PAGE)
+        (write if options.write else partial(check, every=options.all))(BUILD, PAGE)
     except StaleError as error:
         print(error, file=sys.stderr)
         return 1

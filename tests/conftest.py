@@ -1,12 +1,94 @@
-"""What tests of several rooms are given."""
+"""What the tests of several packages share; which of them run, and on which event loop."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
+from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests.parts import PartTimes
 from trove_async.driver import retry as retry_module
+from trove_async.testing.conformance.table import check_id
+
+_NETWORK: Final = ("_proxy", "_ca_bundle", "aws_endpoint_url")
+
+
+@pytest.fixture(autouse=True)
+def no_network_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove what the environment says about the network: tests reach their own servers."""
+    for name in list(os.environ):
+        if any(part in name.lower() for part in _NETWORK):
+            monkeypatch.delenv(name)
+
+
+def _uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+LOOPS: Final[Mapping[str, Callable[[], asyncio.AbstractEventLoop]]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": _uvloop,
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--trove-loop", choices=[*LOOPS], default="asyncio", help="the event loop of async tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long(but=()): runs with --trove-long, except for the checks with these ids")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(PartTimes(), "part-times")
+
+
+# A machine that is busy does not make a property wrong.
+settings.register_profile("trove", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trove")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run a test on the loop of this run, or on each if it is marked ``every_loop``.
+
+    ``pytest.mark.asyncio(loop_factories=[...])`` names others.
+    """
+    if item.get_closest_marker("every_loop") is not None:
+        return LOOPS
+    mark = item.get_closest_marker("asyncio")
+    named = mark.kwargs.get("loop_factories") if mark is not None else None
+    return {name: LOOPS[name] for name in named or [config.getoption("trove_loop")]}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only a long run repeats."""
+    if config.getoption("trove_long"):
+        return
+    left_out = [item for item in items if _is_long(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not _is_long(item)]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("long")
+    if mark is None:
+        return False
+    checks = mark.kwargs.get("but", ())
+    return not (checks and check_id(item.name) in checks)
+
+
+@pytest.fixture
+def await_point_step(request: pytest.FixtureRequest) -> int:
+    """Return 1 in a long run, to cancel at every await point of what talks to a server, or else 5 for every fifth."""
+    return 1 if request.config.getoption("trove_long") else 5
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ import pytest
 
 import trove_async
 from tests import capabilities
+from tests.conformance.test_s3 import CEPH_CANNOT
 from tests.drivers.memory_harness import MemoryHarness
 from trove_async.body import Body
 from trove_async.driver import (
@@ -34,6 +36,7 @@ from trove_async.listing import ListPage
 from trove_async.reader import ObjectReader
 from trove_async.testing import assert_same_object, random_bytes, read_all, sample_object
 from trove_async.testing.conformance.session import check_stacks, load_harness
+from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN, STACKS
 from trove_async.testing.conformance.table import ROWS, Column, Table, check_id, declared_cells
 from trove_async.types import ObjectInfo
 
@@ -214,7 +217,7 @@ def run_suite(folder: Path, wanted: Mapping[str, tuple[str, Iterable[str]]], *op
         *(f"--trove-driver={harness}" for harness, _ in wanted.values()),
         *("-k", chosen, *options),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return json.loads((folder / "capabilities.json").read_text(encoding="utf-8")), done.stdout
 
@@ -260,6 +263,39 @@ def test_expected_failures_under_xdist(tmp_path: Path) -> None:
     assert "| multipart |" in printed
     assert "- [1] Expecting, check N4: it has too many buckets" in printed
     assert (tmp_path / "capabilities.md").read_text(encoding="utf-8") in printed
+
+
+class ServerHarness(MemoryHarness):
+    name = "server"
+    stacks = (PLAIN,)
+
+
+def collected(*arguments: str) -> set[tuple[str, str]]:
+    """Return the checks that a run would carry out, each with its driver and stack."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=True)
+    return {(check_id(name), run) for name, run in re.findall(r"::(test_\w+)\[(.+?)\]$", done.stdout, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_long_runs_go_through_all_stacks(long: bool) -> None:
+    harnesses = {"memory": "tests.drivers.memory_harness:harness", "server": f"{__name__}:ServerHarness"}
+    options = [f"--trove-driver={harness}" for harness in harnesses.values()]
+    seen = collected(*options, "-k", "test_p02 or test_v13 or test_k01", *(["--trove-long"] if long else []))
+    stacks: dict[tuple[str, str], Iterable[str]] = {
+        ("P2", "memory"): STACKS,
+        ("V13", "memory"): [PLAIN, ALL_LAYERS],
+        ("K1", "memory"): [PLAIN, ALL_LAYERS] if long else [PLAIN],
+        ("P2", "server"): STACKS if long else [PLAIN],
+        ("V13", "server"): [PLAIN, ALL_LAYERS] if long else [PLAIN],
+        ("K1", "server"): [PLAIN, ALL_LAYERS] if long else [PLAIN],
+    }
+    assert seen == {(check, f"{name}-{stack}") for (check, name), found in stacks.items() for stack in found}
+
+
+def test_moto_shows_what_ceph_cannot() -> None:
+    seen = collected("tests/conformance/test_s3.py", "-k", "moto")
+    assert {check for check, _ in seen} == set(CEPH_CANNOT)
 
 
 @pytest.mark.parametrize(
@@ -332,9 +368,19 @@ def test_capabilities_page(tmp_path: Path) -> None:
         capabilities.check(build, page)
     capabilities.write(build, page)
     capabilities.check(build, page)
-    page.write_text(page.read_text(encoding="utf-8") + "by hand\n", encoding="utf-8")
+    page.write_text(page.read_text(encoding="utf-8").replace("| range | L |", "| range | N |"), encoding="utf-8")
     with pytest.raises(capabilities.StaleError, match="make capabilities"):
         capabilities.check(build, page)
+    Table({"memory": full_column(), "s3 (moto)": full_column()}).write(build)
+    capabilities.write(build, page)
+    capabilities.check(build, page, every=True)
+    second = full_column()
+    second.note("R1", "skipped")
+    second.declared["range"] = "N"
+    Table({"memory": full_column(), "s3 (moto)": second}).write(build)
+    capabilities.check(build, page)
+    with pytest.raises(capabilities.StaleError, match="make capabilities"):
+        capabilities.check(build, page, every=True)
     failing = full_column()
     failing.note("R1", "failed")
     Table({"memory": failing}).write(build)

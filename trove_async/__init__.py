@@ -44,6 +44,7 @@ from trove_async.errors import (
     BulkError,
     ChecksumError,
     ClosedError,
+    ConflictError,
     ContentTooLargeError,
     DriverRegistrationError,
     ForkedError,
@@ -103,12 +104,11 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.version import __version__
 from trove_async.writer import ObjectWriter
 
 if _TYPE_CHECKING:
     from trove_async.layers import Limit, Observation, Observe, log_operations
-
-__version__ = "0.1.0"
 
 for _scheme, _path in _BUILTIN.items():
     _register(_scheme, _path)
@@ -146,6 +146,7 @@ __all__ = [
     "ChecksumError",
     "CleanupWarning",
     "ClosedError",
+    "ConflictError",
     "ContentTooLargeError",
     "DeleteResult",
     "DriverRegistrationError",

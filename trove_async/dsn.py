@@ -67,8 +67,9 @@ class DSN:
         return f"DSN({str(self)!r})"
 
 
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#@:]*):[^\s/?#]*@")
-_QUERY = re.compile(r"(?P<name>[\w.-]+)=(?P<value>[^&\s]+)")
+# Each begins at the start of a word: to look from every character on takes quadratic time.
+_USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z0-9+.-]+://)(?P<user>[^\s/?#@:]*):[^\s/?#]*@")
+_QUERY = re.compile(r"(?<![\w.-])(?P<name>[\w.-]+)=(?P<value>[^&\s]+)")
 
 
 def redact(text: str) -> str:

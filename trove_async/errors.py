@@ -367,7 +367,7 @@ class HostKeyChangedError(UnauthenticatedError):
 
 
 class StorageFullError(TroveError, OSError):
-    """The backend has no room left; nothing was stored."""
+    """The storage is full; nothing was stored."""
 
     default_message = "the storage is full"
 
@@ -409,10 +409,10 @@ class ForkedError(LifetimeError):
 
 
 class TransientError(TroveError):
-    """The backend failed in passing: the same call may succeed later."""
+    """The backend failed temporarily: the same call may succeed later."""
 
     retryable = True
-    default_message = "the backend failed in passing; try again"
+    default_message = "the backend failed temporarily; try again"
 
 
 class ConflictError(TransientError):

@@ -1,8 +1,8 @@
-"""URLs signed with HMAC, for the drivers whose backend signs none; the app of `trove_async.web` serves them.
+"""URLs signed with HMAC, for drivers whose backend signs none; the app of `trove_async.web` serves them.
 
-A URL is ``BASE/BUCKET/KEY?…``, the object's key in base64url (RFC 4648, section 5): clients and
-proxies normalise ``..``, ``//`` and escapes in paths, and would name another object. The signature is the
-HMAC-SHA256 of all that the URL says and of the method; whoever has the URL can do that one thing until it expires.
+A URL is ``BASE/BUCKET/KEY?…``, with the object's key in base64url (RFC 4648, section 5): clients and proxies normalise
+``..``, ``//`` and escapes in paths, which would change the key. The signature is the HMAC-SHA256 of the method and of
+everything in the URL. A client that has the URL can make this one request until it expires.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ import binascii
 import hmac
 import json
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from trove_async.driver.capabilities import Features, PresignDriver, PresignMethod
 from trove_async.driver.options import PresignOptions
-from trove_async.errors import AccessDeniedError, InvalidArgumentError
+from trove_async.driver.synonyms import PresignByMethod
+from trove_async.dsn import Settings
+from trove_async.errors import AccessDeniedError, InvalidArgumentError, InvalidDSNError, UnsupportedError
 
-__all__ = ["SignedRequest", "SigningDriver", "URLSigner", "find_signer"]
+__all__ = ["PresignByHMAC", "SignedRequest", "SigningDriver", "SigningSettings", "URLSigner", "find_signer"]
 
 _FORMAT: Final = "trove-signed-url-1"
 _MIN_KEY_BYTES: Final = 16
 _EXPIRES: Final = "expires"
 _SIGNATURE: Final = "signature"
+_METHODS: Final[frozenset[PresignMethod]] = frozenset(("GET", "PUT", "HEAD", "DELETE"))
 
-# The query's names, and the fields of `SignedRequest` that they stand for.
+# The names of the query parameters, and the fields of `SignedRequest` that they set.
 _PARAMETERS: Final = {
     "version": "version_id",
     "content-type": "content_type",
@@ -41,9 +45,9 @@ class SignedRequest:
     """What a signed URL allows.
 
     Attributes:
-        method: the one method that the URL is signed for; a URL for GET is none for HEAD.
+        method: the only method that the URL is signed for; a URL for GET does not allow HEAD.
         bucket, key: the object.
-        expires_at: seconds since 1970, in UTC, until which it holds; a text with three decimals, as signed.
+        expires_at: when it expires, in seconds since 1970 (UTC); text with three decimals, as signed.
         version_id, content_type, content_length, response_content_type, response_content_disposition:
             as in `PresignOptions`.
     """
@@ -59,7 +63,7 @@ class SignedRequest:
     response_content_disposition: str | None = None
 
     def canonical(self) -> bytes:
-        """Return what is signed: JSON, in which no value can pass for two or for another."""
+        """Return the bytes to sign: JSON, so that no two requests have the same bytes."""
         values = [getattr(self, field.name) for field in fields(self)]
         return json.dumps([_FORMAT, *values], separators=(",", ":")).encode("ascii")
 
@@ -68,7 +72,7 @@ class URLSigner:
     """Signs URLs and verifies them.
 
     Args:
-        key: the secret, 16 bytes or more. URLs hold at every store that has the same key: give each its own.
+        key: the secret, 16 bytes or more. A URL is valid for every store with the same key, so give each its own.
         base_url: where the app is mounted, such as ``https://files.example.com/objects``.
 
     Raises:
@@ -79,12 +83,14 @@ class URLSigner:
 
     def __init__(self, key: bytes, base_url: str) -> None:
         if len(key) < _MIN_KEY_BYTES:
-            raise InvalidArgumentError(f"the key that signs URLs has {len(key)} bytes, at least {_MIN_KEY_BYTES} do")
+            raise InvalidArgumentError(
+                f"the key that signs URLs has {len(key)} bytes; it needs at least {_MIN_KEY_BYTES}"
+            )
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise InvalidArgumentError("the base of signed URLs begins with http:// or https:// and a host")
+            raise InvalidArgumentError("the base of signed URLs must begin with http:// or https:// and a host")
         if "?" in base_url or "#" in base_url or not base_url.isascii() or not base_url.isprintable():
-            raise InvalidArgumentError("the base of signed URLs is printable ASCII without query and fragment")
+            raise InvalidArgumentError("the base of signed URLs must be printable ASCII without query and fragment")
         self._key = key
         self._base_url = base_url.rstrip("/")
 
@@ -97,8 +103,8 @@ class URLSigner:
         Args:
             method: such as ``GET``.
             bucket, key: the object; it need not exist.
-            options: what is allowed; all of it is signed.
-            now: seconds since 1970, default the present.
+            options: what the URL allows; all of it is signed.
+            now: the time in seconds since 1970; default the current time.
         """
         request = SignedRequest(
             method=method,
@@ -121,13 +127,13 @@ class URLSigner:
         return f"{self._base_url}/{path}?{urlencode(query, quote_via=quote, safe='')}"
 
     def verify(self, method: str, url: str, now: float | None = None) -> SignedRequest:
-        """Return what a URL allows, if it is ours, holds still and is for this method.
+        """Return what a URL allows, if this key signed it for this method and it has not expired.
 
         Args:
             method: of the request.
-            url: the whole of it or its path and query, escaped; only the path's last two components
-                count, so that it does not matter where the app is mounted.
-            now: seconds since 1970, default the present.
+            url: the whole URL, or its path and query, escaped. Only the last two components of the path
+                count, so it does not matter where the app is mounted.
+            now: the time in seconds since 1970; default the current time.
 
         Raises:
             AccessDeniedError: the URL is malformed, expired, changed, or signed for another method.
@@ -139,11 +145,82 @@ class URLSigner:
         if not hmac.compare_digest(self._signature(request).encode(), signature.encode()):
             raise AccessDeniedError("the URL's signature does not match: it was changed, or signed for another method")
         if (time.time() if now is None else now) >= float(request.expires_at):
-            raise AccessDeniedError("the signed URL has expired; ask for another")
+            raise AccessDeniedError("the signed URL has expired; request a new one")
         return request
 
     def _signature(self, request: SignedRequest) -> str:
         return _base64url(hmac.digest(self._key, request.canonical(), "sha256"))
+
+
+@dataclass(frozen=True, slots=True)
+class SigningSettings:
+    """The settings ``presign_url`` and ``presign_key`` of a driver.
+
+    Attributes:
+        base_url: where the app that serves signed URLs can be reached; None if there are no signed URLs.
+        key: signs them; None for the store's own key.
+    """
+
+    base_url: str | None
+    key: bytes | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> SigningSettings:
+        """Take the settings out of those of a driver.
+
+        Raises:
+            InvalidDSNError: there is a key without a URL, or one of them cannot be used.
+        """
+        base_url, key = settings.text("presign_url"), settings.text("presign_key")
+        if base_url is None and key is not None:
+            raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
+        found = cls(base_url, None if key is None else key.encode())
+        try:
+            found.signer(bytes(_MIN_KEY_BYTES))
+        except InvalidArgumentError as error:
+            raise InvalidDSNError(error.message) from None
+        return found
+
+    def signer(self, own_key: bytes) -> URLSigner | None:
+        """Return the signer; None if there are no signed URLs.
+
+        Args:
+            own_key: the store's own key, for settings that give none.
+        """
+        return None if self.base_url is None else URLSigner(self.key or own_key, self.base_url)
+
+
+class _Signing(Protocol):
+    url_signer: URLSigner | None
+
+    @property
+    def name(self) -> str: ...
+
+
+class PresignByHMAC(PresignByMethod):
+    """`PresignDriver` by URLs that the library signs and serves.
+
+    Attributes:
+        url_signer: signs them; None, which refuses, without a base URL.
+    """
+
+    url_signer: URLSigner | None = None
+
+    async def presign(self: _Signing, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
+        """Return a URL for one request.
+
+        Raises:
+            UnsupportedError: there is no base URL.
+        """
+        if self.url_signer is None:
+            raise UnsupportedError("URLs are signed only if the store is opened with presign_url", driver=self.name)
+        return self.url_signer.sign(method, bucket, key, options)
+
+    def with_presign(self, features: Features) -> Features:
+        """Return features that declare presigning only if URLs are signed."""
+        if self.url_signer is None:
+            return replace(features, protocols=features.protocols - {PresignDriver}, presign_methods=frozenset())
+        return replace(features, presign_methods=_METHODS)
 
 
 @runtime_checkable
@@ -152,7 +229,7 @@ class SigningDriver(Protocol):
 
     @property
     def url_signer(self) -> URLSigner | None:
-        """What signs; None where no base URL was given."""
+        """Signs the URLs; None without a base URL."""
 
 
 class _Wrapped(Protocol):
@@ -160,7 +237,7 @@ class _Wrapped(Protocol):
 
 
 def find_signer(driver: _Wrapped) -> URLSigner | None:
-    """Return the signer of a driver, beneath any layers; None if it has none."""
+    """Return the signer of a driver, looking beneath layers; None if there is none."""
     at: _Wrapped | None = driver
     while at is not None:
         if isinstance(at, SigningDriver) and at.url_signer is not None:
@@ -203,7 +280,7 @@ def _request(method: str, path: str, query: dict[str, str]) -> SignedRequest:
 
 
 def _malformed() -> AccessDeniedError:
-    return AccessDeniedError("this is no URL that was signed here")
+    return AccessDeniedError("the URL is not a signed URL of this store")
 
 
 def _base64url(data: bytes) -> str:

@@ -31,15 +31,15 @@ __all__ = [
 
 
 class FrozenDict(dict[str, str]):
-    """A dict of text that refuses to change, so that results can be shared without copies.
+    """An immutable dict of text, so that results can be shared without copies.
 
-    It is a real dict: it compares, pickles and serialises to JSON as one.
+    It is a dict: it compares, pickles and serialises to JSON like one.
     """
 
     __slots__ = ()
 
     def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
-        raise TypeError("this mapping cannot be changed; make a dict() of it first")
+        raise TypeError("this mapping is immutable; copy it with dict()")
 
     __setitem__ = __delitem__ = _refuse
     __ior__ = _refuse
@@ -58,21 +58,21 @@ EMPTY = FrozenDict()
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What is known of an object.
+    """The description of an object.
 
     Attributes:
         key: the object's key.
-        size: bytes; of the whole object also where a range of it is read.
+        size: bytes; of the whole object, also if a range of it is read.
         etag: opaque and without quotes; another content has another ETag.
         last_modified: aware, in UTC, in the backend's precision. None only from a
-            ``put`` whose service does not say it.
+            ``put`` to a service that does not return it.
         content_type: media type. None in listings of backends that do not list it.
         metadata: the user's own, keys in lower case. Empty in listings.
-        version_id: where the bucket keeps versions.
-        storage_class: where the object is not in the default class.
+        version_id: if the bucket keeps versions.
+        storage_class: None if the object is in the default class.
         cache_control, content_disposition, content_encoding, content_language:
             the headers of RFC 9110 and RFC 9111 that were stored with the object.
-        checksums: algorithm to lower-case hex digest, of those that were asked for at put.
+        checksums: algorithm to lower-case hex digest, of the checksum that the put asked for.
     """
 
     key: str
@@ -102,13 +102,13 @@ class Prefix:
 
     @property
     def key(self) -> str:
-        """Return the prefix, so that items of a mixed listing have a name in common."""
+        """The prefix, so that all items of a mixed listing have a ``key``."""
         return self.prefix
 
 
 @dataclass(frozen=True, slots=True)
 class BucketInfo:
-    """A bucket: its name and when it was made (None where the backend does not know)."""
+    """A bucket: its name and when it was created (None if the backend does not know)."""
 
     name: str
     created_at: datetime | None = None
@@ -125,7 +125,7 @@ class PartInfo:
 
 @dataclass(frozen=True, slots=True)
 class UploadInfo:
-    """A multipart upload that is open: its id, its key and when it was begun."""
+    """An open multipart upload: its id, its key and when it was begun."""
 
     upload_id: str
     key: str
@@ -137,12 +137,12 @@ class VersionInfo:
     """One version of an object, or a delete marker that hides it.
 
     Attributes:
-        version_id: names the version; ``null`` is that of an object stored before versions were kept.
+        version_id: names the version; ``null`` for an object that was stored before the bucket kept versions.
         key: the object's key.
         size: bytes; 0 for a delete marker.
         last_modified: when the version was made.
         is_latest: True for the version that a plain ``get`` answers from.
-        is_delete_marker: True if the version says that the object was deleted.
+        is_delete_marker: True if the version marks the deletion of the object.
         etag: of the version; None for a delete marker.
     """
 
@@ -156,7 +156,7 @@ class VersionInfo:
 
 
 class VersioningStatus(StrEnum):
-    """What a bucket does with the object that a put or delete replaces."""
+    """Whether a bucket keeps the versions that a put or delete replaces."""
 
     UNVERSIONED = "unversioned"
     ENABLED = "enabled"
@@ -178,11 +178,11 @@ class ObjectEvent:
     Attributes:
         type: what happened.
         bucket, key: where.
-        size, etag, version_id: of the object after the change, where the backend says them;
+        size, etag, version_id: of the object after the change, if the backend returns them;
             None after a deletion.
         time: when the change took place or was seen, aware and in UTC.
         resume_token: continue after this event with ``watch(resume_token=…)``,
-            where ``features.watch_resume`` is True.
+            if ``features.watch_resume`` is True.
     """
 
     type: EventType
@@ -197,16 +197,16 @@ class ObjectEvent:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleRule:
-    """What is to become of a bucket's objects with age; all days are whole days since the last change.
+    """A rule that expires or moves a bucket's objects by their age; days are whole days since the last change.
 
     Attributes:
         id: names the rule within the bucket.
-        prefix: the keys that it is about; the empty prefix is all of them.
-        enabled: a rule that is not is kept and not applied.
+        prefix: the rule applies to keys that begin with it; the empty prefix means all keys.
+        enabled: False keeps the rule without applying it.
         expiration_days: delete objects of this age.
         transition_days, transition_storage: move objects of this age to that storage class.
         noncurrent_expiration_days: delete versions this long after they were replaced.
-        abort_incomplete_days: abort multipart uploads that were begun this long ago.
+        abort_incomplete_days: abort multipart uploads this long after their start.
     """
 
     id: str
@@ -221,7 +221,7 @@ class LifecycleRule:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleReport:
-    """What one application of the lifecycle rules did."""
+    """The numbers of objects, versions and uploads that one application of the lifecycle rules changed."""
 
     expired: int = 0
     transitioned: int = 0
@@ -234,7 +234,7 @@ class LifecycleReport:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """Names an object: its bucket and its key, and a version of it where one is meant."""
+    """The name of an object: its bucket, its key, and optionally a version."""
 
     bucket: str
     key: str
@@ -255,7 +255,7 @@ class DeleteResult:
 
 @dataclass(frozen=True, slots=True)
 class PresignedPost:
-    """A form that a browser may post: its target and the fields that go before the file."""
+    """A signed form for a browser: its target URL and the fields that precede the file."""
 
     url: str
     fields: Mapping[str, str] = field(default_factory=dict)

@@ -185,7 +185,7 @@ async def test_what_is_not_ours_is_left(bucket: str, queue: Queue, caplog: pytes
             assert (await following(events)).key == "mine too"
     assert await queue.count() == 4
     words = " ".join(record.message for record in caplog.records)
-    assert words.count("is left there") == 2
+    assert words.count("is malformed and stays in the queue") == 2
     assert words.count("another-container") == 1
 
 
@@ -251,11 +251,11 @@ async def test_the_name_of_the_queue_may_have_the_containers(bucket: str, queue:
 
 async def test_messages_are_read_or_refused() -> None:
     [own] = read_notices(json.dumps(event_of("bucket", "\u2e2dtrove/parts/x")))
-    assert LastChanges().judge(own) is None
+    assert LastChanges().classify(own) is None
     [renamed] = read_notices(json.dumps(event_of("bucket", "key", "Renamed")))
-    assert LastChanges().judge(renamed) is None
+    assert LastChanges().classify(renamed) is None
     [made] = read_notices(json.dumps(event_of("bucket", "key", api="CreateFile")))
-    assert LastChanges().judge(made) is None
+    assert LastChanges().classify(made) is None
     for text in (
         "",
         "null",
@@ -271,4 +271,4 @@ async def test_messages_are_read_or_refused() -> None:
         read_notices(json.dumps(event_of("bucket", "key", sequencer=0) | {"data": {"eTag": tag}}))[0] for tag in "aab"
     ]
     seen = LastChanges()
-    assert [seen.judge(notice) for notice in without] == [EventType.CREATED, None, EventType.UPDATED]
+    assert [seen.classify(notice) for notice in without] == [EventType.CREATED, None, EventType.UPDATED]

@@ -70,7 +70,7 @@ async def test_what_memory_does_not_take(dsn: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("location", "said"),
     [
-        ("local://", "names no directory"),
+        ("local://", "does not name a directory"),
         ("local://srv/data", "three slashes"),
         ("local://host", "three slashes"),
         ("local://host:80{root}", "three slashes"),

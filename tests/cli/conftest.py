@@ -11,7 +11,7 @@ from typing import IO, Protocol
 
 import pytest
 
-from tests.cli.shell import Done, Shell
+from tests.cli.shell import COMMAND_VARIABLES, Done, Shell
 from trove_async.cli.app import run
 
 
@@ -31,9 +31,8 @@ def shell(tmp_path: Path) -> Shell:
 def trove(shell: Shell, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
     """Runs the command within the test's process, which is faster, with descriptors like those of a process."""
     monkeypatch.chdir(shell.folder)
-    for name in os.environ:
-        if name.startswith("TROVE_"):
-            monkeypatch.delenv(name)
+    for name in os.environ.keys() & COMMAND_VARIABLES:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("TROVE_DSN", shell.dsn)
 
     def call(*arguments: str, stdin: bytes = b"") -> Done:

@@ -14,6 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from trove_async.cli.harness import DSN_VARIABLE, PREFIX_VARIABLE
+from trove_async.cli.names import STORE_VARIABLE
+
+COMMAND_VARIABLES = {STORE_VARIABLE, DSN_VARIABLE, PREFIX_VARIABLE}
+"""The environment variables that the command reads; others, such as ``TROVE_SERVERS``, are the tests' own."""
 COMMAND = [sys.executable, "-m", "trove_async.cli"]
 PATIENCE = 60.0
 
@@ -66,7 +71,7 @@ class Shell:
         self.root.mkdir()
         self.dsn = f"local://{self.root}?fsync=0"
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("TROVE_")},
+            **{name: value for name, value in os.environ.items() if name not in COMMAND_VARIABLES},
             "TROVE_DSN": self.dsn,
         }
 

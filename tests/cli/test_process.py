@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.cli.shell import PATIENCE, Shell, until
 from trove_async.cli.conformance import conformance
-from trove_async.cli.session import Session, Settings
+from trove_async.cli.session import GlobalOptions, Session
 from trove_async.errors import MissingDependencyError
 
 
@@ -75,6 +75,6 @@ async def test_without_its_packages_conformance_names_the_extra(
     monkeypatch.setattr(
         "trove_async.cli.conformance.find_spec", lambda name: None if name == "hypothesis" else object()
     )
-    async with Session(Settings(store=f"local://{tmp_path}")) as session:
+    async with Session(GlobalOptions(store=f"local://{tmp_path}")) as session:
         with pytest.raises(MissingDependencyError, match=r"pip install 'trove-async\[testing\]'"):
             await conformance(session)

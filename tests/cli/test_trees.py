@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
+import trove_async
 from tests.cli.conftest import Run
 from tests.cli.shell import Shell
 
@@ -183,16 +185,41 @@ def test_folder_markers_are_no_files(shell: Shell, trove: Run) -> None:
     assert trove("ls", "-r", "b/u/").lines == ["b/u/f", "b/u/sub/"]
 
 
-def store_marker(shell: Shell, key: str) -> None:
-    import asyncio
-
-    import trove_async
-
+def store_marker(shell: Shell, key: str, metadata: dict[str, str] | None = None) -> None:
     async def put() -> None:
         async with trove_async.open(shell.dsn) as store:
-            await store.put("b", key, b"")
+            await store.put("b", key, b"", metadata=metadata)
 
     asyncio.run(put())
+
+
+STUB = {"hdi_isfolder": "true"}
+
+
+def test_directory_stubs_are_no_files(shell: Shell, trove: Run) -> None:
+    """Azure Data Lake stores an empty object for each directory, whose metadata listings do not show."""
+    shell.write("f", b"data")
+    trove("mb", "b")
+    trove("put", "f", "b/t/sub/f")
+    for key in ("t/sub", "t/empty"):
+        store_marker(shell, key, STUB)
+    store_marker(shell, "t/no-stub", {"hdi_isfolder": "false"})
+    preview = trove("cp", "-r", "-n", "b/t", "./out")
+    assert [line.partition(" -> ")[0] for line in preview.lines] == ["would copy: b/t/no-stub", "would copy: b/t/sub/f"]
+    for command, target in (("cp", "./out"), ("cp", "b/u"), ("mv", "b/v")):
+        done = trove(command, "-r", "b/t", target)
+        assert (done.code, done.err.count("stands for a folder")) == (0, 2), done.err
+    assert files(shell.folder / "out") == {"no-stub": b"", "sub/f": b"data"}
+    for copied in ("u", "v"):
+        assert trove("ls", "-r", f"b/{copied}/").lines == [f"b/{copied}/no-stub", f"b/{copied}/sub/f"]
+    assert trove("ls", "-r", "b/t/").lines == ["b/t/empty", "b/t/sub"]
+
+
+def test_a_directory_stub_that_is_named_is_copied(shell: Shell, trove: Run) -> None:
+    trove("mb", "b")
+    store_marker(shell, "stub", STUB)
+    assert trove("cp", "b/stub", "b/copy").code == 0
+    assert trove("stat", "b/copy", "--json").records[0]["metadata"] == STUB
 
 
 def test_links_and_pipes_are_left_out(shell: Shell, trove: Run, tree: Path) -> None:

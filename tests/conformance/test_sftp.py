@@ -1,6 +1,8 @@
-"""The SFTP driver on OpenSSH's server and on asyncssh's, under every check."""
+"""The SFTP driver on OpenSSH's server, under every check; on asyncssh's in a long run."""
 
 from __future__ import annotations
+
+import pytest
 
 from tests.sftp.harness import asyncssh, openssh
 from trove_async.testing.conformance.suite import ConformanceSuite
@@ -10,5 +12,6 @@ class TestSFTPOpenSSH(ConformanceSuite):
     harness = openssh
 
 
+@pytest.mark.long
 class TestSFTPAsyncSSH(ConformanceSuite):
     harness = asyncssh

@@ -23,7 +23,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
     PreconditionFailedError,
 )
-from trove_async.tree.objects import Objects
+from trove_async.tree.placement import Placement
 
 pytestmark = pytest.mark.asyncio
 
@@ -101,9 +101,9 @@ async def test_directories_made_for_a_place_that_is_then_another_go_again(
     The object is there then, and the put is a success, whether they can be removed or not.
     """
     await store.put("b", "a", b"a file")
-    make_parents = Objects._make_parents
+    make_parents = Placement._make_parents
 
-    async def and_delete(self: Objects, name: str, path: str, made: list[str]) -> None:
+    async def and_delete(self: Placement, name: str, path: str, made: list[str]) -> None:
         await make_parents(self, name, path, made)
         if (bucket / "a").is_file():
             assert (bucket / "a%D" / "c").is_dir()
@@ -112,7 +112,7 @@ async def test_directories_made_for_a_place_that_is_then_another_go_again(
     async def refuse(self: LocalFileSystem, path: str) -> bool:
         raise PermissionError(path)
 
-    monkeypatch.setattr(Objects, "_make_parents", and_delete)
+    monkeypatch.setattr(Placement, "_make_parents", and_delete)
     if not removable:
         monkeypatch.setattr(LocalFileSystem, "rmdir", refuse)
     await store.put("b", "a/c/d", b"data")

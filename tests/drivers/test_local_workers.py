@@ -17,8 +17,9 @@ import pytest_asyncio
 import trove_async as trove
 from trove_async.cancellation import CleanupWarning
 from trove_async.drivers.local import LocalDriver
-from trove_async.drivers.local.workers import Cancelled, Checkpoint, Workers
+from trove_async.drivers.local.workers import Cancelled, Workers
 from trove_async.errors import ClosedError, ObjectNotFoundError
+from trove_async.tree import Checkpoint
 
 pytestmark = pytest.mark.asyncio
 
@@ -332,7 +333,8 @@ async def test_a_put_of_a_fifo_lets_99_reads_finish(store: trove.Trove, tmp_path
 
 
 async def test_a_stuck_call_of_a_store_is_given_up_when_cancelled(tmp_path: Path, fifo: Path) -> None:
-    async with trove.open(f"local://{tmp_path}?fsync=0", cleanup_timeout=0.05) as store:
+    # It is the time for closing the store as well, in which a busy machine must end the threads.
+    async with trove.open(f"local://{tmp_path}?fsync=0", cleanup_timeout=1.0) as store:
         await store.create_bucket("b")
         os.mkfifo(fifo)
         driver = trove.unwrap(store.driver, LocalDriver)

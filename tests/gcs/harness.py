@@ -22,7 +22,7 @@ from trove_async.drivers.gcs.settings import CHUNK
 from trove_async.dsn import parse_dsn
 from trove_async.store import Trove
 from trove_async.testing.conformance import Harness, HTTPClient
-from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN
+from trove_async.testing.conformance.stacks import PLAIN
 
 __all__ = ["GCSHarness", "gcs"]
 
@@ -41,11 +41,11 @@ class GCSHarness(Harness):
     name = "gcs"
     part_size = CHUNK
     settle_seconds = 2.0
-    bulk_objects = 2_000
+    bulk_objects = 1_000
     transfer_memory = 16 * 1024 * 1024
     storage_class = "NEARLINE"
-    stacks = (PLAIN, ALL_LAYERS)
-    heavy_stacks = (PLAIN,)
+    stacks = (PLAIN,)
+    await_point_step = 5
     xfails = _XFAILS
 
     def __init__(self) -> None:

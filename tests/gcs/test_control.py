@@ -96,8 +96,8 @@ async def test_a_rule_that_cannot_be_held_is_told(rule: dict[str, Any], words: s
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        ([LifecycleRule("a", enabled=False, abort_incomplete_days=1)], "is off"),
-        ([LifecycleRule("a", expiration_days=1), LifecycleRule("b", expiration_days=1)], "already"),
+        ([LifecycleRule("a", enabled=False, abort_incomplete_days=1)], "is disabled"),
+        ([LifecycleRule("a", expiration_days=1), LifecycleRule("b", expiration_days=1)], "same action"),
         ([LifecycleRule("A" * 100, expiration_days=1)], "too long"),
     ],
 )
@@ -267,13 +267,15 @@ async def test_buckets_of_many_pages(server: GCSServer) -> None:
         assert all(bucket.created_at is not None for bucket in found)
 
 
-async def test_a_listing_that_repeats_itself_is_told(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_listing_that_repeats_its_pages_is_an_error(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
     from trove_async.testing.answers import Answer
 
     service.answer(Answer(200, {}, b'{"items": [], "nextPageToken": "x"}'), times=None)
     async with opened(server, service.url()) as store:
         for call in (store.list_buckets(), store.list(bucket).all(), store.list_versions(bucket, "key")):
-            with pytest.raises(trove.BackendError, match="again and again"):
+            with pytest.raises(trove.BackendError, match="repeats its pages"):
                 await call
 
 

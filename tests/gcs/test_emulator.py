@@ -25,7 +25,7 @@ from tests.gcs.stores import PART, pattern
 from tests.servers import running
 from trove_async.types import LifecycleRule
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.long]
 
 
 @pytest_asyncio.fixture
@@ -106,9 +106,9 @@ async def test_what_is_missing(store: trove.Trove, bucket: str) -> None:
 async def test_a_body_that_is_changed_on_its_way_is_not_stored(
     store: trove.Trove, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trove_async.drivers.gcs import writes
+    from trove_async.drivers.gcs import objects
 
-    monkeypatch.setattr(writes, "extend", lambda value, _chunks: value ^ 1)
+    monkeypatch.setattr(objects, "extend", lambda value, _chunks: value ^ 1)
     with pytest.raises(trove.ChecksumError):
         await store.put(bucket, "key", b"data")
     assert not await store.exists(bucket, "key")

@@ -12,7 +12,7 @@ import pytest
 
 import trove_async as trove
 from tests.gcs.stores import PART, busy, driver_of, json_error, opened, pattern, xml_error
-from trove_async.testing.answers import Answer, AnsweringProxy
+from trove_async.testing.answers import Answer, AnsweringProxy, When
 from trove_async.testing.gcs import GCSServer
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
@@ -98,7 +98,7 @@ async def test_what_an_object_is_described_with(server: GCSServer, bucket: str, 
 async def test_names_of_metadata_that_are_the_librarys_own(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         for name in ("trove-tags", "Trove-Checksum"):
-            with pytest.raises(trove.InvalidMetadataError, match="own"):
+            with pytest.raises(trove.InvalidMetadataError, match="the library uses"):
                 await store.put(bucket, "key", b"data", metadata={name: "x"})
         with pytest.raises(trove.InvalidMetadataError, match="8192"):
             await store.put(bucket, "key", b"data", metadata={"a": "ä" * 4000})
@@ -126,7 +126,7 @@ async def test_an_object_that_something_has_changed_on_its_way(
     headers = {"x-goog-generation": "1", "x-goog-stored-content-length": "4"}
     service.answer(Answer(200, headers, b"more than four"), method="GET")
     async with opened(server, service.url()) as store:
-        with pytest.raises(trove.BackendError, match="on the way"):
+        with pytest.raises(trove.BackendError, match="changes what is stored"):
             await store.read(bucket, "key")
 
 
@@ -138,12 +138,12 @@ async def test_a_body_that_is_changed_on_its_way_is_not_stored(
     server: GCSServer, bucket: str, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service compares: what is sent here is not what the checksum was made of."""
-    from trove_async.drivers.gcs import resumable, uploads, writes
+    from trove_async.drivers.gcs import objects, resumable, uploads
 
     def wrong(value: int, _chunks: object) -> int:
         return value ^ 0x12345678
 
-    for module in (writes, uploads, resumable):
+    for module in (objects, uploads, resumable):
         monkeypatch.setattr(module, "extend", wrong)
     async with opened(server, api=api) as store:
         for data in (b"data", pattern(3 * PART)):
@@ -397,9 +397,29 @@ async def test_a_write_that_is_said_to_have_failed_is_ambiguous(
     service.answer(xml_error(500, "InternalError"), method="PUT", when="after", times=2)
     async with opened(server, service.url(), attempts=2) as store:
         with pytest.raises(trove.TransientError) as caught:
-            await store.put(bucket, "key", b"data")
+            await store.put(bucket, "key", b"data", if_none_match="17")
         assert caught.value.ambiguous
         assert await store.read(bucket, "key") == b"data"
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("when", ["before", "after"])
+@APIS
+async def test_a_put_that_may_have_failed_is_settled_by_looking(
+    server: GCSServer, bucket: str, service: AnsweringProxy, status: int, when: When, api: str
+) -> None:
+    method = "PUT" if api == "xml" else "POST"
+    service.answer(json_error(status, "x"), method=method, when=when, times=2)
+    async with opened(server, service.url(), attempts=2, api=api) as store:
+        if when == "after":
+            info = await store.put(
+                bucket, "key", b"data", metadata={"a": "ü"}, tags={"a": "b"}, cache_control="no-store"
+            )
+            assert info.etag == (await store.head(bucket, "key")).etag
+        else:
+            with pytest.raises(trove.TransientError) as caught:
+                await store.put(bucket, "key", b"data")
+            assert caught.value.ambiguous
 
 
 @pytest.mark.parametrize("operation", ["put", "part", "delete"])

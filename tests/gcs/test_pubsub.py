@@ -208,7 +208,7 @@ async def test_a_message_of_somebody_else_is_left_alone(
         await store.put(bucket, "key", b"x")
         assert await take(watch, 1) == [(CREATED, "key")]
     assert "elsewhere" in caplog.text
-    assert "left there" in caplog.text
+    assert "stays in the queue" in caplog.text
     assert sum(pending(server)) >= 2
 
 
@@ -335,29 +335,29 @@ def notice(generation: int, change: EventType | None, *, permanent: bool = False
 
 async def test_what_comes_late_is_no_news() -> None:
     seen = Seen(versioned=False)
-    assert seen.judge(notice(5, CREATED)) is CREATED
-    assert seen.judge(notice(5, CREATED)) is None
-    assert seen.judge(notice(4, CREATED)) is None
-    assert seen.judge(notice(4, DELETED)) is None
-    assert seen.judge(notice(7, CREATED)) is UPDATED
-    assert seen.judge(notice(7, DELETED, permanent=True)) is DELETED
-    assert seen.judge(notice(7, DELETED, permanent=True)) is None
-    assert seen.judge(notice(7, CREATED)) is None
-    assert seen.judge(notice(8, CREATED)) is CREATED
-    assert seen.judge(notice(9, None)) is None
+    assert seen.classify(notice(5, CREATED)) is CREATED
+    assert seen.classify(notice(5, CREATED)) is None
+    assert seen.classify(notice(4, CREATED)) is None
+    assert seen.classify(notice(4, DELETED)) is None
+    assert seen.classify(notice(7, CREATED)) is UPDATED
+    assert seen.classify(notice(7, DELETED, permanent=True)) is DELETED
+    assert seen.classify(notice(7, DELETED, permanent=True)) is None
+    assert seen.classify(notice(7, CREATED)) is None
+    assert seen.classify(notice(8, CREATED)) is CREATED
+    assert seen.classify(notice(9, None)) is None
 
 
 async def test_the_end_of_a_generation_that_was_not_seen_live() -> None:
     """In a bucket that keeps generations nobody can tell whether it was the live one."""
-    assert Seen(versioned=True).judge(notice(5, DELETED, permanent=True)) is None
-    assert Seen(versioned=True).judge(notice(5, DELETED)) is DELETED
-    assert Seen(versioned=False).judge(notice(5, DELETED, permanent=True)) is DELETED
+    assert Seen(versioned=True).classify(notice(5, DELETED, permanent=True)) is None
+    assert Seen(versioned=True).classify(notice(5, DELETED)) is DELETED
+    assert Seen(versioned=False).classify(notice(5, DELETED, permanent=True)) is DELETED
 
 
 async def test_what_is_remembered_is_bounded() -> None:
     seen = Seen(versioned=False, capacity=10)
     for number in range(100):
         moment = datetime(2026, 1, 1, tzinfo=UTC)
-        seen.judge(Notice("bucket", f"key-{number}", 1, CREATED, False, None, moment))
+        seen.classify(Notice("bucket", f"key-{number}", 1, CREATED, False, None, moment))
     assert len(seen._last) == 10
     assert isinstance(notice(1, CREATED).event(CREATED), ObjectEvent)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import tracemalloc
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ import pytest
 import trove_async as trove
 from tests.gcs.stores import MIN_PART, PART, driver_of, json_error, opened, pattern, xml_error
 from tests.servers import running
-from trove_async.drivers.gcs.settings import CHUNK, MAX_PART_SIZE
-from trove_async.drivers.gcs.uploads import MAX_PARTS, MAX_SIZE, part_size_at, part_size_for
-from trove_async.testing.answers import Answer, AnsweringProxy
+from trove_async.driver import OpenOptions
+from trove_async.drivers.gcs.settings import CHUNK, MAX_PART_SIZE, GCSSettings
+from trove_async.drivers.gcs.uploads import MAX_PARTS, MAX_SIZE, plan_for, session_plan_for
+from trove_async.dsn import parse_dsn
+from trove_async.testing.answers import Answer, AnsweringProxy, When
 from trove_async.testing.gcs import GCSServer
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
@@ -35,23 +39,33 @@ def ranges(service: AnsweringProxy) -> list[str]:
 # How large parts are
 
 
-async def test_parts_of_unknown_length_grow_until_ten_thousand_hold_the_largest_object() -> None:
-    sizes = [part_size_at(number, 8 << 20) for number in range(1, MAX_PARTS + 1)]
-    assert sizes == sorted(sizes)
-    assert sizes[0] == 8 << 20
-    assert sum(sizes) >= MAX_SIZE
-    assert max(sizes) <= MAX_PART_SIZE
-    with pytest.raises(trove.InvalidArgumentError):
-        part_size_at(MAX_PARTS + 1, 8 << 20)
+def settings(size: int) -> GCSSettings:
+    return GCSSettings.of(parse_dsn(f"gcs://p/?anonymous=1&part_size={size}"), OpenOptions())
 
 
 @pytest.mark.parametrize("size", [1, 8 << 20, 80_000 << 20, (80_000 << 20) + 1, MAX_SIZE])
 async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -> None:
-    part = part_size_for(size, 8 << 20)
+    plan = plan_for(settings(8 << 20))
+    part = plan.size_for(1, size)
     assert part * MAX_PARTS >= size
     assert part % CHUNK == 0
     with pytest.raises(trove.InvalidArgumentError):
-        part_size_for(MAX_SIZE + 1, 8 << 20)
+        plan.size_for(1, MAX_SIZE + 1)
+
+
+@pytest.mark.parametrize("total", [None, MAX_SIZE])
+async def test_parts_are_enough_for_the_largest_object(total: int | None) -> None:
+    plan = plan_for(settings(8 << 20))
+    sizes = [plan.size_for(number, total) for number in range(1, MAX_PARTS + 1)]
+    assert sum(sizes) >= MAX_SIZE
+    assert max(sizes) <= MAX_PART_SIZE
+
+
+@pytest.mark.parametrize("total", [None, MAX_SIZE])
+async def test_a_session_has_requests_of_one_size_for_the_largest_object(total: int | None) -> None:
+    plan = session_plan_for(settings(8 << 20))
+    assert plan.size_for(plan.max_parts, total) == 8 << 20
+    assert plan.max_parts * (8 << 20) >= MAX_SIZE
 
 
 # Requests
@@ -116,7 +130,7 @@ async def test_a_service_that_takes_a_part_of_a_chunk_gets_the_rest(
         service.answer(Answer(308), method="PUT", path="upload_id=")
         await store.put(bucket, "key", in_chunks(data, 50_000))
         assert await store.read(bucket, "key") == data
-    assert ranges(service)[:2] == [f"bytes 0-{2 * PART - 1}/*"] * 2
+    assert ranges(service)[:2] == [f"bytes 0-{PART - 1}/*"] * 2  # the last 256 KiB are kept for the commit
 
 
 async def test_a_service_that_never_takes_anything_is_given_up(
@@ -135,7 +149,7 @@ async def test_a_service_that_forgets_bytes_is_not_believed(
     async with opened(server, service.url(), uploads="resumable") as store:
         service.answer(Answer(308, {"Range": f"bytes=0-{PART - 1}"}), method="PUT", path="upload_id=")
         service.answer(Answer(308, {"Range": "bytes=0-99"}), method="PUT", path="upload_id=")
-        with pytest.raises(trove.BackendError, match="after it said"):
+        with pytest.raises(trove.BackendError, match="said before"):
             await store.put(bucket, "key", in_chunks(pattern(4 * PART), 50_000))
 
 
@@ -157,18 +171,96 @@ async def test_a_commit_whose_answer_is_an_error_is_settled(
         assert len(server.objects(bucket, versions=True)) == 1
 
 
-async def test_a_session_that_is_gone_ends_the_put(server: GCSServer, bucket: str) -> None:
+GONE = {
+    "JSON 404": json_error(404, "notFound"),
+    "JSON 410": json_error(410, "backendError"),
+    "XML 404": xml_error(404, "NoSuchKey"),
+    "text 404": Answer(404, {"Content-Type": "text/plain"}, b"Not Found"),
+    "text 410": Answer(410, {"Content-Type": "text/plain"}, b"Gone"),
+    "HTML 410": Answer(410, {"Content-Type": "text/html"}, b"<html>Error 410"),
+    "empty 410": Answer(410),
+}
+
+
+@pytest.mark.parametrize("form", GONE)
+@pytest.mark.parametrize("skip", [0, 1, 2], ids=["first", "second", "commit"])
+async def test_a_session_that_is_gone_begins_anew(
+    server: GCSServer, bucket: str, service: AnsweringProxy, form: str, skip: int, tmp_path: Path
+) -> None:
+    data = pattern(3 * PART)
+    (tmp_path / "file").write_bytes(data)
+    for source in (data, tmp_path / "file"):
+        service.clear()
+        begun = service.count("POST")
+        service.answer(GONE[form], method="PUT", path="upload_id=", skip=skip, times=2)
+        async with opened(server, service.url(), uploads="resumable", part_size=PART) as store:
+            info = await store.put(bucket, "key", source, checksum="sha256")
+            assert await store.read(bucket, "key") == data
+            assert info.checksums == {"sha256": hashlib.sha256(data).hexdigest()}
+        assert service.count("POST") == begun + 2
+        assert server.open_uploads() == []
+
+
+async def test_sessions_that_are_always_gone_end_the_put(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    service.answer(GONE["JSON 410"], method="PUT", path="upload_id=", times=None)
+    async with opened(server, service.url(), uploads="resumable") as store:
+        await store.put(bucket, "key", b"old")
+        with pytest.raises(trove.TransientError, match="session") as caught:
+            await store.put(bucket, "key", pattern(3 * PART))
+        assert not caught.value.ambiguous
+        assert service.count("POST") == 3
+        assert await store.read(bucket, "key") == b"old"
+
+
+async def test_a_stream_cannot_begin_a_session_anew(server: GCSServer, bucket: str) -> None:
     async def source() -> AsyncIterator[bytes]:
         yield pattern(2 * PART)
-        await asyncio.sleep(0)
         server.expire_uploads()
         yield pattern(2 * PART)
 
     async with opened(server, uploads="resumable") as store:
         await store.put(bucket, "key", b"old")
-        with pytest.raises(trove.BackendError, match="session"):
+        with pytest.raises(trove.TransientError, match="session"):
             await store.put(bucket, "key", source())
         assert await store.read(bucket, "key") == b"old"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("condition", [{}, {"if_none_match": "*"}])
+async def test_a_commit_that_never_succeeds_is_settled_by_asking_the_session(
+    server: GCSServer, bucket: str, service: AnsweringProxy, when: When, condition: dict[str, Any]
+) -> None:
+    data = pattern(2 * PART)
+    async with opened(server, service.url(), uploads="resumable", attempts=1) as store:
+        service.answer(json_error(503, "backendError"), method="PUT", path="upload_id=", when=when, skip=1)
+        if when == "after":
+            info = await store.put(bucket, "key", data, **condition)
+            assert (await store.head(bucket, "key")).etag == info.etag
+        else:
+            with pytest.raises(trove.TransientError) as caught:
+                await store.put(bucket, "key", data, **condition)
+            assert caught.value.ambiguous
+            assert not await store.exists(bucket, "key")
+
+
+@pytest.mark.parametrize("location", ["", "http://[", "upload", "/a b?upload_id=1", "http://host"])
+async def test_a_session_without_a_url(server: GCSServer, bucket: str, service: AnsweringProxy, location: str) -> None:
+    service.answer(Answer(200, {"Location": location}), method="POST", path="uploadType=resumable")
+    async with opened(server, service.url(), uploads="resumable") as store:
+        with pytest.raises(trove.BackendError, match="location"):
+            await store.put(bucket, "key", pattern(2 * PART))
+
+
+@pytest.mark.parametrize("said", ["bytes=0-", "bytes=1-5", "bytes=0-²", "0-5", "bytes=0-" + "9" * 5000])
+async def test_a_range_of_a_session_that_is_none(
+    server: GCSServer, bucket: str, service: AnsweringProxy, said: str
+) -> None:
+    service.answer(Answer(308, {"Range": said}), method="PUT", path="upload_id=")
+    async with opened(server, service.url(), uploads="resumable") as store:
+        with pytest.raises(trove.BackendError, match="range"):
+            await store.put(bucket, "key", pattern(2 * PART))
 
 
 async def test_what_a_session_answers_that_is_no_object(

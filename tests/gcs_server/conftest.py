@@ -1,4 +1,4 @@
-"""A server that is open, clients of it, and a bucket."""
+"""A running server, clients for it, and a bucket."""
 
 from __future__ import annotations
 

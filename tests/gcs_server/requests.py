@@ -1,4 +1,4 @@
-"""Requests as Google's pages show them, and what its answers must be."""
+"""Requests as in Google's documentation, and checks of the responses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ UPLOADS = "/upload/storage/v1/b/my-bucket/o"
 QUANTUM = 256 * 1024
 
 
-def related(metadata: dict[str, Any], data: bytes, content_type: str = "text/plain") -> tuple[bytes, dict[str, str]]:
+def related(metadata: dict[str, Any], data: bytes, content_type: str | None = None) -> tuple[bytes, dict[str, str]]:
     """Return the body and the headers of an upload with ``uploadType=multipart``."""
+    content_type = content_type or metadata.get("contentType", "text/plain")
     head = f"--separator\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(metadata)}\r\n"
     head += f"--separator\r\nContent-Type: {content_type}\r\n\r\n"
     body = head.encode() + data + b"\r\n--separator--"

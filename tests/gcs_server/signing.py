@@ -1,4 +1,4 @@
-"""Signatures of version 4, made as https://cloud.google.com/storage/docs/access-control/signing-urls-manually tells."""
+"""Signatures of version 4, as in https://cloud.google.com/storage/docs/access-control/signing-urls-manually."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def signed_url(
     began: float | None = None,
     with_hmac: bool = False,
 ) -> str:
-    """Return the URL of a request that may be made with these headers, to ``/bucket/object``."""
+    """Return a signed URL for a request to ``/bucket/object`` with these headers."""
     date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(began))
     scope = f"{date[:8]}/auto/storage/goog4_request"
     account = server.hmac_key[0] if with_hmac else server.service_account_info["client_email"]
@@ -70,7 +70,7 @@ def signed_url(
 
 
 def signed_form(server: GCSServer, key: str, conditions: list[Any], expires: int = 600) -> dict[str, str]:
-    """Return the fields of a form, with a policy that holds these conditions beside those every policy needs."""
+    """Return the fields of a form, with a policy that has these conditions besides the required ones."""
     now = time.time()
     date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     scope = f"{date[:8]}/auto/storage/goog4_request"

@@ -47,7 +47,7 @@ async def test_calls_are_answered_one_by_one(server: GCSServer, client: httpx.As
 
 
 @pytest.mark.asyncio
-async def test_100_calls_and_no_more(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_a_batch_has_at_most_100_calls(client: httpx.AsyncClient, bucket: str) -> None:
     answer = await client.post(BATCH, content=body(*[delete("x")] * 100), headers=TYPE)
     assert answer.text.count("HTTP/1.1 404 Not Found") == 100
     assert_error(await client.post(BATCH, content=body(*[delete("x")] * 101), headers=TYPE), 400, "badRequest")
@@ -55,7 +55,7 @@ async def test_100_calls_and_no_more(client: httpx.AsyncClient, bucket: str) -> 
 
 
 @pytest.mark.asyncio
-async def test_no_media_in_a_batch(client: httpx.AsyncClient, put: Put) -> None:
+async def test_a_batch_refuses_media(client: httpx.AsyncClient, put: Put) -> None:
     await put("a", b"content")
     calls = (
         "GET /storage/v1/b/my-bucket/o/a?alt=media",
@@ -66,7 +66,7 @@ async def test_no_media_in_a_batch(client: httpx.AsyncClient, put: Put) -> None:
 
 
 @pytest.mark.asyncio
-async def test_calls_bring_their_own_credentials(
+async def test_calls_may_have_their_own_credentials(
     server: GCSServer, client: httpx.AsyncClient, stranger: httpx.AsyncClient, put: Put
 ) -> None:
     assert (await stranger.post(BATCH, content=body(delete("a")), headers=TYPE)).status_code == 401
@@ -75,3 +75,38 @@ async def test_calls_bring_their_own_credentials(
     answer = await client.post(BATCH, content=body(own, delete("a")), headers=TYPE)
     assert "HTTP/1.1 401 Unauthorized" in answer.text
     assert server.objects("my-bucket") == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("content_id", ["<id+1>", "1", ""], ids=["angle-brackets", "plain", "none"])
+@pytest.mark.asyncio
+async def test_the_forms_that_clients_send(
+    server: GCSServer, client: httpx.AsyncClient, put: Put, end: str, content_id: str
+) -> None:
+    """Google's clients: for Python with bare line feeds, a MIME-Version, an absolute URL and no Content-ID."""
+    await put("a")
+    await put("b")
+    identity = f"Content-ID: {content_id}{end}" if content_id else ""
+    patch = '{"metadata": {"k": "v"}}'
+    calls = [
+        f"PATCH {server.url}/storage/v1/b/my-bucket/o/a HTTP/1.1{end}Content-Type: application/json{end}"
+        f"Content-Length: {len(patch)}{end}{end}{patch}",
+        f"DELETE {server.url}/storage/v1/b/my-bucket/o/b HTTP/1.1{end}{end}",
+    ]
+    head = f"Content-Type: application/http{end}MIME-Version: 1.0{end}{identity}{end}"
+    parts = "".join(f"--===============7330845974216740156=={end}{head}{call}{end}" for call in calls)
+    answer = await client.post(
+        BATCH,
+        content=f"{parts}--===============7330845974216740156==--{end}",
+        headers={"Content-Type": 'multipart/mixed; boundary="===============7330845974216740156=="'},
+    )
+    assert answer.status_code == 200, answer.text
+    assert (answer.text.count("HTTP/1.1 200 OK"), answer.text.count("HTTP/1.1 204 No Content")) == (1, 1)
+    assert ("Content-ID: <response-" in answer.text) == bool(content_id)
+    assert [(item.name, item.fields["metadata"]) for item in server.objects("my-bucket")] == [("a", {"k": "v"})]
+
+
+@pytest.mark.asyncio
+async def test_an_invalid_content_length_in_a_call(client: httpx.AsyncClient, bucket: str) -> None:
+    call = "DELETE /storage/v1/b/my-bucket/o/a HTTP/1.1\r\nContent-Length: x\r\n\r\n"
+    assert_error(await client.post(BATCH, content=body(call), headers=TYPE), 400, "badRequest")

@@ -17,7 +17,7 @@ async def created(client: httpx.AsyncClient, name: object, **fields: Any) -> htt
 
 
 @pytest.mark.asyncio
-async def test_a_bucket_as_it_was_created(client: httpx.AsyncClient) -> None:
+async def test_a_bucket_is_created(client: httpx.AsyncClient) -> None:
     answer = await created(client, "my-bucket", storageClass="NEARLINE", location="us-east1", labels={"team": "a"})
     resource = answer.json()
     assert resource["kind"] == "storage#bucket"
@@ -28,7 +28,7 @@ async def test_a_bucket_as_it_was_created(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_cannot_be_created(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_creations_that_are_refused(client: httpx.AsyncClient, bucket: str) -> None:
     assert_error(await created(client, bucket), 409, "conflict", "you already own it")
     assert_error(await client.post(BUCKETS, json={"name": "other"}), 400, "required", "project")
     assert_error(await created(client, "other", storageClass="COLD"), 400, "invalid")
@@ -39,13 +39,13 @@ async def test_what_cannot_be_created(client: httpx.AsyncClient, bucket: str) ->
     "name", ["ab", "a" * 64, "Upper", "-dash", "dash-", "goog-x", "my-google-b", "10.0.0.1", "a b", "a..b", "ü-bucket"]
 )
 @pytest.mark.asyncio
-async def test_names_that_no_bucket_may_have(client: httpx.AsyncClient, name: str) -> None:
+async def test_invalid_names_of_buckets(client: httpx.AsyncClient, name: str) -> None:
     assert_error(await created(client, name), 400, "invalid", "Invalid bucket name")
 
 
 @pytest.mark.parametrize("name", ["abc", "a" * 63, "with.dots.example", "under_score", "0-9"])
 @pytest.mark.asyncio
-async def test_names_that_a_bucket_may_have(client: httpx.AsyncClient, name: str) -> None:
+async def test_valid_names_of_buckets(client: httpx.AsyncClient, name: str) -> None:
     assert (await created(client, name)).status_code == 200
 
 
@@ -120,6 +120,6 @@ async def test_permissions_and_the_service_account(client: httpx.AsyncClient, bu
 
 
 @pytest.mark.asyncio
-async def test_a_path_that_is_none(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_an_unknown_path_and_an_invalid_document(client: httpx.AsyncClient, bucket: str) -> None:
     assert_error(await client.get(f"{BUCKET}/nothing"), 404, "notFound")
     assert_error(await client.post(BUCKETS, params={"project": "p"}, content=b"{"), 400, "parseError")

@@ -23,7 +23,9 @@ async def source(client: httpx.AsyncClient) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", [REWRITE, COPY])
 @pytest.mark.asyncio
-async def test_a_copy_takes_over_content_and_metadata(client: httpx.AsyncClient, bucket: str, path: str) -> None:
+async def test_a_copy_has_the_content_and_metadata_of_its_source(
+    client: httpx.AsyncClient, bucket: str, path: str
+) -> None:
     original = await source(client)
     answer = (await client.post(path)).json()
     if path == REWRITE:
@@ -82,7 +84,7 @@ async def test_conditional_copies(
 
 
 @pytest.mark.asyncio
-async def test_copies_of_nothing(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_copies_of_missing_objects(client: httpx.AsyncClient, bucket: str) -> None:
     assert_error(await client.post(REWRITE), 404, "notFound", "No such object: my-bucket/a")
     await source(client)
     assert_error(await client.post(f"{OBJECTS}/a/rewriteTo/b/none/o/b"), 404, "notFound", "bucket")
@@ -139,7 +141,7 @@ async def test_objects_are_composed(client: httpx.AsyncClient, put: Put) -> None
 
 
 @pytest.mark.asyncio
-async def test_32_components_and_no_more(client: httpx.AsyncClient, put: Put) -> None:
+async def test_compose_takes_at_most_32_components(client: httpx.AsyncClient, put: Put) -> None:
     await put("one", b"1")
     assert (await client.post(COMPOSE, json={"sourceObjects": [{"name": "one"}] * 32})).json()["size"] == "32"
     assert_error(await client.post(COMPOSE, json={"sourceObjects": [{"name": "one"}] * 33}), 400, "invalid", "(32)")
@@ -162,3 +164,81 @@ async def test_conditions_of_compose(client: httpx.AsyncClient, put: Put) -> Non
     assert_error(exists, 412, "conditionNotMet")
     missing = await client.post(COMPOSE, json={"sourceObjects": [{"name": "none"}]})
     assert_error(missing, 404, "notFound", "my-bucket/none")
+
+
+MOVE = f"{OBJECTS}/a/moveTo/o/b"
+
+
+@pytest.mark.asyncio
+async def test_an_object_is_moved(server: GCSServer, client: httpx.AsyncClient, bucket: str) -> None:
+    original = await source(client)
+    await client.patch(f"{OBJECTS}/a", json={"cacheControl": "no-store"})
+    moved = (await client.post(MOVE)).json()
+    assert (moved["kind"], moved["name"], moved["metageneration"]) == ("storage#object", "b", "1")
+    assert int(moved["generation"]) > int(original["generation"])
+    assert (moved["metadata"], moved["contentType"], moved["cacheControl"]) == ({"k": "v"}, "image/png", "no-store")
+    assert [(item.name, item.data) for item in server.objects(bucket)] == [("b", b"content")]
+
+
+@pytest.mark.asyncio
+async def test_a_move_in_a_versioned_bucket_keeps_what_it_replaces(
+    server: GCSServer, client: httpx.AsyncClient, put: Put
+) -> None:
+    await client.patch("/storage/v1/b/my-bucket", json={"versioning": {"enabled": True}})
+    await put("a", b"new")
+    await put("b", b"old")
+    assert (await client.post(MOVE)).status_code == 200
+    found = server.objects("my-bucket", versions=True)
+    assert [(item.name, item.data, item.deleted is None) for item in found] == [
+        ("a", b"new", False),
+        ("b", b"old", False),
+        ("b", b"new", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status"),
+    [
+        ({"ifGenerationMatch": "0"}, 200),
+        ({"ifGenerationMatch": "5"}, 412),
+        ({"ifGenerationNotMatch": "0"}, 412),
+        ({"ifSourceGenerationMatch": "{g}"}, 200),
+        ({"ifSourceGenerationMatch": "5"}, 412),
+        ({"ifSourceGenerationNotMatch": "{g}"}, 412),
+        ({"ifSourceMetagenerationMatch": "2"}, 412),
+        ({"ifSourceMetagenerationNotMatch": "2"}, 200),
+        ({"sourceGeneration": "{g}"}, 400),
+    ],
+)
+@pytest.mark.asyncio
+async def test_conditional_moves(
+    server: GCSServer, client: httpx.AsyncClient, bucket: str, parameters: dict[str, str], status: int
+) -> None:
+    generation = (await source(client))["generation"]
+    asked = {name: value.format(g=generation) for name, value in parameters.items()}
+    assert (await client.post(MOVE, params=asked)).status_code == status
+    assert [item.name for item in server.objects(bucket)] == (["b"] if status == 200 else ["a"])
+
+
+@pytest.mark.asyncio
+async def test_moves_that_are_refused(server: GCSServer, client: httpx.AsyncClient, bucket: str) -> None:
+    assert_error(await client.post(MOVE), 404, "notFound", "No such object: my-bucket/a")
+    await source(client)
+    assert_error(await client.post(f"{OBJECTS}/a/moveTo/o/a"), 400, "invalid", "must be different")
+    await client.patch(f"{OBJECTS}/a", json={"temporaryHold": True})
+    assert_error(await client.post(MOVE), 403, "forbidden", "Temporary hold")
+    assert [item.name for item in server.objects(bucket)] == ["a"]
+
+
+@pytest.mark.asyncio
+async def test_customer_managed_keys(client: httpx.AsyncClient, bucket: str) -> None:
+    key = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
+    made = await client.post(UPLOADS, params={"uploadType": "media", "name": "a", "kmsKeyName": key}, content=b"x")
+    assert made.json()["kmsKeyName"] == f"{key}/cryptoKeyVersions/1"
+    assert "kmsKeyName" not in (await client.post(COPY)).json()
+    assert (await client.post(COPY, params={"destinationKmsKeyName": key})).json()["kmsKeyName"].startswith(key)
+    header = {"x-goog-encryption-kms-key-name": key}
+    assert (await client.put("/my-bucket/c", content=b"x", headers=header)).status_code == 200
+    assert (await client.get("/my-bucket/c")).headers["x-goog-encryption-kms-key-name"].startswith(key)
+    wrong = {"uploadType": "media", "name": "a", "kmsKeyName": "k"}
+    assert_error(await client.post(UPLOADS, params=wrong, content=b"x"), 400, "invalid", "Malformed Cloud KMS")

@@ -21,7 +21,7 @@ async def zipped(client: httpx.AsyncClient, plain: bytes, **metadata: str) -> by
 
 
 async def raw(client: httpx.AsyncClient, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
-    """Return a response and its body as it came, whatever its encoding."""
+    """Return a response and its body without decoding it."""
     async with client.stream("GET", MEDIA, headers=headers) as answer:
         return answer, b"".join([chunk async for chunk in answer.aiter_raw()])
 
@@ -83,14 +83,14 @@ async def test_ranges(
 
 
 @pytest.mark.asyncio
-async def test_no_range_of_an_empty_object(client: httpx.AsyncClient, put: Put) -> None:
+async def test_an_empty_object_has_no_range(client: httpx.AsyncClient, put: Put) -> None:
     await put("a", b"")
     assert (await client.get(MEDIA, headers={"Range": "bytes=0-"})).status_code == 416
     assert (await client.get(MEDIA)).content == b""
 
 
 @pytest.mark.asyncio
-async def test_a_large_object_comes_whole(client: httpx.AsyncClient, put: Put) -> None:
+async def test_a_large_object_is_downloaded_completely(client: httpx.AsyncClient, put: Put) -> None:
     data = bytes(range(251)) * 40_000
     await put("a", data)
     assert (await client.get(MEDIA)).content == data
@@ -98,7 +98,7 @@ async def test_a_large_object_comes_whole(client: httpx.AsyncClient, put: Put) -
 
 
 @pytest.mark.asyncio
-async def test_gzip_is_decompressed_for_who_does_not_accept_it(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_gzip_is_decompressed_for_clients_that_do_not_accept_it(client: httpx.AsyncClient, bucket: str) -> None:
     packed = await zipped(client, b"plain" * 100)
     answer, body = await raw(client, {"Accept-Encoding": "identity"})
     assert (answer.status_code, body) == (200, b"plain" * 100)
@@ -107,13 +107,13 @@ async def test_gzip_is_decompressed_for_who_does_not_accept_it(client: httpx.Asy
     assert answer.headers["Warning"] == "214 UploadServer gunzipped"
     assert answer.headers["X-Goog-Stored-Content-Encoding"] == "gzip"
     assert answer.headers["X-Goog-Stored-Content-Length"] == str(len(packed))
-    # a range is ignored then
+    # the range is ignored
     ranged, body = await raw(client, {"Accept-Encoding": "identity", "Range": "bytes=0-1"})
     assert (ranged.status_code, body) == (200, b"plain" * 100)
 
 
 @pytest.mark.asyncio
-async def test_gzip_is_served_as_stored_to_who_accepts_it(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_gzip_is_served_as_stored_to_clients_that_accept_it(client: httpx.AsyncClient, bucket: str) -> None:
     packed = await zipped(client, b"plain" * 100)
     answer, body = await raw(client, {"Accept-Encoding": "deflate, gzip;q=0.5"})
     assert (answer.headers["Content-Encoding"], body) == ("gzip", packed)
@@ -123,14 +123,14 @@ async def test_gzip_is_served_as_stored_to_who_accepts_it(client: httpx.AsyncCli
 
 
 @pytest.mark.asyncio
-async def test_no_transform_forbids_it(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_no_transform_prevents_decompression(client: httpx.AsyncClient, bucket: str) -> None:
     packed = await zipped(client, b"plain", cacheControl="public, no-transform")
     answer, body = await raw(client, {"Accept-Encoding": "identity"})
     assert (answer.headers["Content-Encoding"], body) == ("gzip", packed)
 
 
 @pytest.mark.asyncio
-async def test_requests_one_after_the_other_on_one_connection(server: GCSServer, put: Put) -> None:
+async def test_sequential_requests_on_one_connection(server: GCSServer, put: Put) -> None:
     for name in ("a", "b"):
         await put(name, name.encode() * 70_000)
     reader, writer = await asyncio.open_connection(server.host, server.port)

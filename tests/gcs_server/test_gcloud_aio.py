@@ -1,4 +1,4 @@
-"""Google's protocol as another client speaks it: gcloud-aio finds all it needs."""
+"""The server works with another client, gcloud-aio."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_objects(server: GCSServer, storage: Storage, token: Token, bucket
 
 
 @pytest.mark.asyncio
-async def test_its_signed_urls(
+async def test_signed_urls(
     server: GCSServer, storage: Storage, token: Token, put: Put, session: aiohttp.ClientSession, monkeypatch: Any
 ) -> None:
     await put("dir/a b", b"content")

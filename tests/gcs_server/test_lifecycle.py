@@ -29,7 +29,9 @@ DELETE = {"type": "Delete"}
 
 
 @pytest.mark.asyncio
-async def test_nothing_happens_by_itself_or_too_early(server: GCSServer, client: httpx.AsyncClient, put: Put) -> None:
+async def test_rules_are_not_applied_by_themselves_or_too_early(
+    server: GCSServer, client: httpx.AsyncClient, put: Put
+) -> None:
     await ruled(client, (DELETE, {"age": 30}))
     await put("a")
     assert server.apply_lifecycle() == 0
@@ -101,7 +103,7 @@ async def test_the_coldest_class_and_deletion_first(server: GCSServer, client: h
 
 
 @pytest.mark.asyncio
-async def test_a_hold_is_kept(server: GCSServer, client: httpx.AsyncClient, put: Put) -> None:
+async def test_rules_do_not_delete_held_objects(server: GCSServer, client: httpx.AsyncClient, put: Put) -> None:
     await ruled(client, (DELETE, {"age": 0}))
     await put("a")
     await client.patch(f"{OBJECTS}/a", json={"temporaryHold": True})

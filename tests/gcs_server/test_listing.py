@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.gcs_server.conftest import Put
 from tests.gcs_server.requests import OBJECTS, assert_error
-from trove_async.testing.gcs.listing import Selection, page
+from trove_async.testing.gcs.listing import Position, Selection, page, position_of, token_of
 from trove_async.testing.gcs.state import Content, Storage
 
 NAMES = ["a", "a/", "a/b", "a/b/c", "a/z", "a0", "b", "b/1", "ü", "\U0010ffff", "￿"]
@@ -54,7 +54,7 @@ async def listed(client: httpx.AsyncClient, **parameters: Any) -> tuple[list[str
     ],
 )
 @pytest.mark.asyncio
-async def test_what_is_listed(
+async def test_lists_of_objects(
     client: httpx.AsyncClient, put: Put, parameters: dict[str, str], items: list[str], prefixes: list[str], size: int
 ) -> None:
     for name in NAMES:
@@ -64,7 +64,7 @@ async def test_what_is_listed(
 
 
 @pytest.mark.asyncio
-async def test_a_page_token_is_of_a_listing(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_lists_that_are_refused(client: httpx.AsyncClient, bucket: str) -> None:
     assert_error(await client.get(OBJECTS, params={"pageToken": "nonsense"}), 400, "invalid")
     assert_error(await client.get(OBJECTS, params={"maxResults": "-1"}), 400, "invalidParameter")
     assert_error(await client.get("/storage/v1/b/none/o"), 404, "notFound", "bucket")
@@ -116,19 +116,16 @@ def test_pages_join_to_the_whole(names: set[str], prefix: str, delimiter: str, s
         storage.store(bucket, name, Content(b"", "", None), {})
     items: list[str] = []
     prefixes: list[str] = []
-    after: Any = None
+    after: Position | None = None
     for _ in range(len(names) * 2 + 2):
         selection = Selection(prefix, delimiter, size=size, trailing=trailing, after=after)
         found = page(bucket, selection)
         assert len(found) <= size
         items += [item.name for item in found.items]
         prefixes += found.prefixes
-        if found.token is None:
+        if found.end is None:
             break
-        last = max((*(item.name for item in found.items), *found.prefixes))
-        after = (last, max((item.generation for item in found.items if item.name == last), default=0), False)
-        if found.prefixes and last == found.prefixes[-1] and last not in [item.name for item in found.items]:
-            after = (last, 0, True)
+        after = position_of(token_of(found.end))
     below = sorted(name for name in names if name.startswith(prefix))
     cut = {name: name.find(delimiter, len(prefix)) if delimiter else -1 for name in below}
     expected = {name[: cut[name] + len(delimiter)] for name in below if cut[name] != -1}

@@ -33,7 +33,7 @@ async def configured(client: httpx.AsyncClient, **changes: Any) -> dict[str, Any
 
 
 async def seen(client: httpx.AsyncClient) -> list[dict[str, Any]]:
-    """Take all messages there are."""
+    """Pull all messages."""
     body = {"maxMessages": 100, "returnImmediately": True}
     received = (await client.post(f"{SUBSCRIPTION}:pull", json=body)).json().get("receivedMessages", [])
     return [item["message"] for item in received]
@@ -69,7 +69,7 @@ async def test_configurations_that_are_refused(client: httpx.AsyncClient, topic:
 
 
 @pytest.mark.asyncio
-async def test_ten_for_one_event(client: httpx.AsyncClient, topic: str) -> None:
+async def test_at_most_ten_configurations_for_an_event(client: httpx.AsyncClient, topic: str) -> None:
     for _ in range(10):
         await configured(client, event_types=["OBJECT_DELETE"])
     await configured(client, event_types=["OBJECT_FINALIZE"])
@@ -99,7 +99,9 @@ async def test_the_message_of_a_new_object(client: httpx.AsyncClient, topic: str
 
 @pytest.mark.parametrize("versioned", [False, True])
 @pytest.mark.asyncio
-async def test_replaced_and_deleted(client: httpx.AsyncClient, topic: str, put: Put, versioned: bool) -> None:
+async def test_events_of_replaced_and_deleted_objects(
+    client: httpx.AsyncClient, topic: str, put: Put, versioned: bool
+) -> None:
     await client.patch(BUCKET, json={"versioning": {"enabled": versioned}})
     await configured(client, payload_format="NONE")
     first, second = await put("a", b"1"), await put("a", b"2")
@@ -151,7 +153,7 @@ async def test_filters(client: httpx.AsyncClient, topic: str, put: Put) -> None:
 
 
 @pytest.mark.asyncio
-async def test_every_way_to_make_an_object_is_told(client: httpx.AsyncClient, topic: str, put: Put) -> None:
+async def test_every_way_to_create_an_object_notifies(client: httpx.AsyncClient, topic: str, put: Put) -> None:
     await put("a", b"x")
     await configured(client, event_types=["OBJECT_FINALIZE"])
     await client.post(f"{OBJECTS}/a/rewriteTo/b/my-bucket/o/rewritten")

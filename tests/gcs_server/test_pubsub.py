@@ -89,7 +89,7 @@ async def test_published_messages_are_pulled(client: httpx.AsyncClient, subscrib
 
 
 @pytest.mark.asyncio
-async def test_every_subscription_gets_its_own(client: httpx.AsyncClient, subscribed: None) -> None:
+async def test_every_subscription_gets_every_message(client: httpx.AsyncClient, subscribed: None) -> None:
     await client.put(f"{SUBSCRIPTIONS}/other", json={"topic": TOPIC})
     await publish(client, "one")
     for name in ("my-sub", "other"):
@@ -98,7 +98,7 @@ async def test_every_subscription_gets_its_own(client: httpx.AsyncClient, subscr
 
 
 @pytest.mark.asyncio
-async def test_what_is_acknowledged_does_not_come_again(
+async def test_acknowledged_messages_are_not_redelivered(
     server: GCSServer, client: httpx.AsyncClient, subscribed: None
 ) -> None:
     await publish(client, "one", "two")
@@ -116,7 +116,7 @@ async def test_what_is_acknowledged_does_not_come_again(
 
 
 @pytest.mark.asyncio
-async def test_a_deadline_of_0_gives_a_message_back(client: httpx.AsyncClient, subscribed: None) -> None:
+async def test_a_deadline_of_0_redelivers_a_message(client: httpx.AsyncClient, subscribed: None) -> None:
     await publish(client, "one")
     (one,) = await pull(client)
     body = {"ackIds": [one["ackId"]], "ackDeadlineSeconds": 0}
@@ -134,7 +134,7 @@ async def test_a_pull_waits_for_a_message(client: httpx.AsyncClient, subscribed:
 
 
 @pytest.mark.asyncio
-async def test_a_pull_does_not_wait_for_ever() -> None:
+async def test_a_pull_waits_at_most_pull_wait() -> None:
     async with GCSServer(anonymous=True, pull_wait=0) as server, httpx.AsyncClient(base_url=server.url) as client:
         await client.put(f"/v1/{TOPIC}", json={})
         await client.put(SUBSCRIPTION, json={"topic": TOPIC})
@@ -142,7 +142,7 @@ async def test_a_pull_does_not_wait_for_ever() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_pull_that_nobody_waits_for_takes_nothing(
+async def test_an_abandoned_pull_takes_no_message(
     server: GCSServer, client: httpx.AsyncClient, subscribed: None
 ) -> None:
     with pytest.raises(httpx.ReadTimeout):
@@ -174,7 +174,7 @@ async def test_the_policy_of_a_topic(client: httpx.AsyncClient, subscribed: None
 
 
 @pytest.mark.asyncio
-async def test_push_until_it_is_taken(client: httpx.AsyncClient) -> None:
+async def test_a_message_is_pushed_until_it_is_acknowledged(client: httpx.AsyncClient) -> None:
     bodies: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     statuses = iter([500, 204, 204])
 

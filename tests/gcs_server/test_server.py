@@ -17,7 +17,7 @@ from trove_async.testing.gcs import GCSServer
 
 
 @pytest.mark.asyncio
-async def test_each_server_is_its_own() -> None:
+async def test_servers_are_independent() -> None:
     async with GCSServer(anonymous=True) as one, GCSServer(anonymous=True) as other, httpx.AsyncClient() as client:
         assert one.port != other.port
         await client.post(f"{one.url}/storage/v1/b?project=p", json={"name": "my-bucket"})
@@ -54,7 +54,7 @@ def test_it_runs_in_a_thread() -> None:
         assert again.buckets() == []
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_in_use_raises() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -76,7 +76,7 @@ async def test_requests_are_recorded(server: GCSServer, client: httpx.AsyncClien
 
 
 @pytest.mark.asyncio
-async def test_the_record_is_bounded() -> None:
+async def test_the_log_is_bounded() -> None:
     async with GCSServer(log_size=3) as server, httpx.AsyncClient(base_url=server.url) as client:
         for _ in range(5):
             await client.get("/storage/v1/b")
@@ -84,7 +84,7 @@ async def test_the_record_is_bounded() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_is_not_http(server: GCSServer) -> None:
+async def test_invalid_http(server: GCSServer) -> None:
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(b"hello\r\n\r\n")
     assert (await reader.read()).startswith(b"HTTP/1.1 400 Bad Request")
@@ -93,7 +93,7 @@ async def test_what_is_not_http(server: GCSServer) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_fault_of_its_own_is_500(
+async def test_a_bug_of_the_server_is_a_500(
     server: GCSServer, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(server._storage, "bucket", None)
@@ -120,7 +120,7 @@ async def test_a_fault_of_its_own_is_500(
     ],
 )
 @pytest.mark.asyncio
-async def test_documents_of_another_shape_are_400(
+async def test_documents_with_another_structure_are_400(
     client: httpx.AsyncClient, put: Put, method: str, path: str, document: object
 ) -> None:
     await put("a")
@@ -128,7 +128,7 @@ async def test_documents_of_another_shape_are_400(
 
 
 @pytest.mark.asyncio
-async def test_a_document_has_a_limit(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_a_json_document_has_a_maximum_size(client: httpx.AsyncClient, bucket: str) -> None:
     try:
         answer = await client.patch("/storage/v1/b/my-bucket", content=bytes(11 << 20))
     except httpx.TransportError:

@@ -23,7 +23,7 @@ async def test_a_signed_download(
 
 
 @pytest.mark.asyncio
-async def test_the_answer_can_be_dressed(server: GCSServer, stranger: httpx.AsyncClient, put: Put) -> None:
+async def test_response_headers_can_be_overridden(server: GCSServer, stranger: httpx.AsyncClient, put: Put) -> None:
     await put("a", b"content")
     query = {"response-content-disposition": 'attachment; filename="ü.txt"', "response-content-type": "image/png"}
     answer = await stranger.get(signed_url(server, "GET", "/my-bucket/a", query=query), headers={"Range": "bytes=0-1"})
@@ -93,7 +93,9 @@ async def test_a_signed_length_of_a_resumable_upload(
 
 
 @pytest.mark.asyncio
-async def test_what_was_not_signed(server: GCSServer, stranger: httpx.AsyncClient, put: Put) -> None:
+async def test_requests_that_differ_from_what_was_signed(
+    server: GCSServer, stranger: httpx.AsyncClient, put: Put
+) -> None:
     await put("a", b"content")
     url = signed_url(server, "GET", "/my-bucket/a")
     assert_xml_error(await stranger.put(url, content=b"x"), 403, "SignatureDoesNotMatch")
@@ -119,7 +121,7 @@ async def test_headers_are_all_or_none(server: GCSServer, stranger: httpx.AsyncC
 
 
 @pytest.mark.asyncio
-async def test_times(server: GCSServer, stranger: httpx.AsyncClient, put: Put) -> None:
+async def test_times_of_a_signed_url(server: GCSServer, stranger: httpx.AsyncClient, put: Put) -> None:
     await put("a", b"content")
     now = time.time()
     ended = signed_url(server, "GET", "/my-bucket/a", expires=10, began=now - 11)
@@ -189,7 +191,7 @@ async def test_forms_that_are_refused(
 
 
 @pytest.mark.asyncio
-async def test_a_policy_ends(server: GCSServer, stranger: httpx.AsyncClient, bucket: str) -> None:
+async def test_a_policy_expires(server: GCSServer, stranger: httpx.AsyncClient, bucket: str) -> None:
     form = signed_form(server, "a", [{"key": "a"}], expires=-1)
     answer = await stranger.post("/my-bucket", data=form, files={"file": b"x"})
     assert_xml_error(answer, 403, "AccessDenied")

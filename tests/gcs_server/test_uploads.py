@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 
 import httpx
 import pytest
@@ -31,18 +32,49 @@ async def test_an_upload_with_metadata(client: httpx.AsyncClient, bucket: str) -
 
 @pytest.mark.parametrize("data", [b"", b"\r\n", b"\r\n\r\n", b"--separate", b"x" * 3_000_000])
 @pytest.mark.asyncio
-async def test_bytes_of_every_kind_in_a_multipart_body(client: httpx.AsyncClient, bucket: str, data: bytes) -> None:
+async def test_arbitrary_bytes_in_a_multipart_body(client: httpx.AsyncClient, bucket: str, data: bytes) -> None:
     body, headers = related({"name": "a"}, data)
     assert (await client.post(f"{UPLOADS}?uploadType=multipart", content=body, headers=headers)).status_code == 200
     assert (await client.get(f"{OBJECTS}/a?alt=media")).content == data
 
 
-@pytest.mark.parametrize("kind", ["content", "metadata"])
+@pytest.mark.parametrize("kind", ["multipart", "resumable"])
+@pytest.mark.parametrize(("metadata", "uploaded"), [("a/b", None), (None, "a/b"), ("a/b", "a/b")])
 @pytest.mark.asyncio
-async def test_the_content_type_of_the_metadata_wins(client: httpx.AsyncClient, bucket: str, kind: str) -> None:
-    body, headers = related({"name": "a", **({"contentType": "a/b"} if kind == "metadata" else {})}, b"", "c/d")
-    answer = await client.post(f"{UPLOADS}?uploadType=multipart", content=body, headers=headers)
-    assert answer.json()["contentType"] == ("a/b" if kind == "metadata" else "c/d")
+async def test_the_content_type_comes_with_the_metadata_or_the_bytes(
+    client: httpx.AsyncClient, bucket: str, kind: str, metadata: str | None, uploaded: str | None
+) -> None:
+    answer = await typed_upload(client, kind, metadata, uploaded)
+    assert answer.json()["contentType"] == "a/b"
+
+
+@pytest.mark.parametrize("kind", ["multipart", "resumable"])
+@pytest.mark.asyncio
+async def test_content_types_that_differ_are_refused(
+    server: GCSServer, client: httpx.AsyncClient, bucket: str, kind: str
+) -> None:
+    answer = await typed_upload(client, kind, "image/png", "application/octet-stream")
+    message = (
+        "Content-Type specified in the upload (application/octet-stream) does not match Content-Type specified in "
+        "metadata (image/png)."
+    )
+    assert_error(answer, 400, "invalid", message)
+    assert (server.objects(bucket), server.open_uploads()) == ([], [])
+
+
+async def typed_upload(
+    client: httpx.AsyncClient, kind: str, metadata: str | None, uploaded: str | None
+) -> httpx.Response:
+    """Upload an object with the content type in its metadata, beside its bytes, or both."""
+    document = {"name": "a", **({"contentType": metadata} if metadata else {})}
+    if kind == "multipart":
+        typed = f"Content-Type: {uploaded}\r\n" if uploaded else ""
+        head = f"--x\r\nContent-Type: application/json\r\n\r\n{json.dumps(document)}\r\n--x\r\n{typed}\r\n"
+        headers = {"Content-Type": "multipart/related; boundary=x"}
+        return await client.post(f"{UPLOADS}?uploadType=multipart", content=f"{head}data\r\n--x--", headers=headers)
+    headers = {"X-Upload-Content-Type": uploaded} if uploaded else {}
+    begun = await client.post(f"{UPLOADS}?uploadType=resumable", json=document, headers=headers)
+    return begun if begun.status_code != 200 else await client.put(begun.headers["Location"], content=b"data")
 
 
 @pytest.mark.asyncio
@@ -84,7 +116,7 @@ async def test_a_wrong_checksum_stores_nothing(
 
 
 @pytest.mark.asyncio
-async def test_right_checksums_are_taken(client: httpx.AsyncClient, put: Put) -> None:
+async def test_right_checksums_are_accepted(client: httpx.AsyncClient, put: Put) -> None:
     resource = await put("a", b"content")
     digest = f"crc32c={resource['crc32c']},md5={base64.b64encode(hashlib.md5(b'content').digest()).decode()}"
     parameters = {"uploadType": "media", "name": "b"}
@@ -114,7 +146,7 @@ async def test_a_resumable_upload_in_chunks(
     assert location.startswith(f"{server.url}{UPLOADS}?uploadType=resumable&upload_id=")
     empty = await stranger.put(location, headers={"Content-Range": "bytes */*"})
     assert (empty.status_code, "Range" in empty.headers) == (308, False)
-    # the session's URI is the permission
+    # the session's URI needs no other credentials
     first = await stranger.put(location, content=data[:QUANTUM], headers={"Content-Range": f"bytes 0-{QUANTUM - 1}/*"})
     assert (first.status_code, first.headers["Range"]) == (308, f"bytes=0-{QUANTUM - 1}")
     asked = await stranger.put(location, headers={"Content-Range": f"bytes */{len(data)}"})
@@ -127,7 +159,7 @@ async def test_a_resumable_upload_in_chunks(
     assert last.json()["metadata"] == {"k": "v"}
     assert (await client.get(f"{OBJECTS}/big?alt=media")).content == data
     assert server.open_uploads() == []
-    # asked again, it answers with the object, and makes no other
+    # a repeated request gets the same response and creates no object
     again = await stranger.put(location, content=data[QUANTUM:], headers=headers)
     assert again.json() == last.json()
     assert (await stranger.put(location, headers={"Content-Range": "bytes */*"})).json() == last.json()
@@ -135,7 +167,7 @@ async def test_a_resumable_upload_in_chunks(
 
 @pytest.mark.parametrize("size", [0, 1, QUANTUM, QUANTUM + 1])
 @pytest.mark.asyncio
-async def test_a_session_with_all_in_one_request(client: httpx.AsyncClient, bucket: str, size: int) -> None:
+async def test_a_session_with_one_request(client: httpx.AsyncClient, bucket: str, size: int) -> None:
     location = await started(client, "a")
     answer = await client.put(location, content=bytes(size))
     assert (answer.status_code, answer.json()["size"]) == (200, str(size))
@@ -143,7 +175,7 @@ async def test_a_session_with_all_in_one_request(client: httpx.AsyncClient, buck
 
 @pytest.mark.parametrize("quanta", [0, 2])
 @pytest.mark.asyncio
-async def test_a_length_that_is_told_last(client: httpx.AsyncClient, bucket: str, quanta: int) -> None:
+async def test_the_length_may_come_with_the_last_chunk(client: httpx.AsyncClient, bucket: str, quanta: int) -> None:
     location, size = await started(client, "a"), quanta * QUANTUM
     if size:
         chunk = await client.put(location, content=bytes(size), headers={"Content-Range": f"bytes 0-{size - 1}/*"})
@@ -177,7 +209,7 @@ async def test_chunks_that_are_refused(client: httpx.AsyncClient, bucket: str) -
 
 @pytest.mark.parametrize("total", ["*", "1000000"])
 @pytest.mark.asyncio
-async def test_whole_quanta_are_persisted_of_a_chunk(client: httpx.AsyncClient, bucket: str, total: str) -> None:
+async def test_whole_quanta_of_a_chunk_are_persisted(client: httpx.AsyncClient, bucket: str, total: str) -> None:
     location = await started(client, "a")
     chunk = bytes(2 * QUANTUM + 5)
     headers = {"Content-Range": f"bytes 0-{len(chunk) - 1}/{total}"}
@@ -186,7 +218,7 @@ async def test_whole_quanta_are_persisted_of_a_chunk(client: httpx.AsyncClient, 
 
 
 @pytest.mark.asyncio
-async def test_bytes_that_are_persisted_are_not_taken_again(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_persisted_bytes_are_skipped(client: httpx.AsyncClient, bucket: str) -> None:
     location = await started(client, "a")
     await client.put(location, content=b"a" * QUANTUM, headers={"Content-Range": f"bytes 0-{QUANTUM - 1}/*"})
     body = b"b" * (QUANTUM + 5)
@@ -222,7 +254,7 @@ async def test_a_broken_connection_leaves_whole_quanta(
 
 
 @pytest.mark.asyncio
-async def test_a_size_that_is_not_what_there_is_changes_nothing(client: httpx.AsyncClient, bucket: str) -> None:
+async def test_a_wrong_total_size_changes_nothing(client: httpx.AsyncClient, bucket: str) -> None:
     location = await started(client, "a")
     await client.put(location, content=bytes(QUANTUM), headers={"Content-Range": f"bytes 0-{QUANTUM - 1}/*"})
     for size in (5, 2 * QUANTUM):
@@ -251,7 +283,7 @@ async def test_a_cancelled_session(server: GCSServer, client: httpx.AsyncClient,
 
 
 @pytest.mark.asyncio
-async def test_sessions_that_expired(server: GCSServer, client: httpx.AsyncClient, bucket: str) -> None:
+async def test_expired_sessions(server: GCSServer, client: httpx.AsyncClient, bucket: str) -> None:
     location = await started(client, "a")
     server.expire_uploads()
     assert_error(await client.put(location, headers={"Content-Range": "bytes */*"}), 410, "gone")
@@ -289,7 +321,7 @@ async def test_the_quantum_can_be_made_smaller() -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_answer_to_expect_comes_before_the_body(server: GCSServer, client: httpx.AsyncClient) -> None:
+async def test_expect_is_answered_before_the_body(server: GCSServer, client: httpx.AsyncClient) -> None:
     reader, writer = await asyncio.open_connection(server.host, server.port)
     head = (
         f"POST {UPLOADS}?uploadType=media&name=a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n"

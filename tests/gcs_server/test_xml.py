@@ -174,14 +174,16 @@ async def test_conditions_in_headers(client: httpx.AsyncClient, put: Put) -> Non
 
 
 @pytest.mark.asyncio
-async def test_preconditions_of_a_multipart_upload_are_ignored(client: httpx.AsyncClient, put: Put) -> None:
+async def test_preconditions_of_a_multipart_upload_are_refused(client: httpx.AsyncClient, put: Put) -> None:
     await put("dir/a", b"old")
     upload = await initiated(client)
     etag = await uploaded(client, upload, 1, b"new")
     headers = {"x-goog-if-generation-match": "0"}
     parts = completion([(1, etag)])
-    assert (await client.post(OBJECT, params={"uploadId": upload}, content=parts, headers=headers)).status_code == 200
-    assert (await client.get(OBJECT)).content == b"new"
+    assert_xml_error(await client.post(f"{OBJECT}?uploads", headers=headers), 400, "InvalidArgument")
+    answer = await client.post(OBJECT, params={"uploadId": upload}, content=parts, headers=headers)
+    assert_xml_error(answer, 400, "InvalidArgument")
+    assert (await client.get(OBJECT)).content == b"old"
 
 
 @pytest.mark.asyncio

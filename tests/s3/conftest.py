@@ -12,7 +12,7 @@ from trove_async.testing.answers import AnsweringProxy
 from trove_async.testing.proxy import FaultProxy
 
 
-@pytest.fixture(params=["ceph", "moto"])
+@pytest.fixture(params=["ceph", pytest.param("moto", marks=pytest.mark.long)])
 def server(request: pytest.FixtureRequest) -> ServerName:
     return request.param  # type: ignore[no-any-return]
 

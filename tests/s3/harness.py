@@ -19,7 +19,7 @@ from trove_async.drivers.s3.driver import S3Driver
 from trove_async.dsn import parse_dsn
 from trove_async.store import Trove
 from trove_async.testing.conformance import Harness, HTTPClient
-from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN
+from trove_async.testing.conformance.stacks import PLAIN
 
 __all__ = ["S3Harness", "ceph", "moto"]
 
@@ -47,16 +47,15 @@ _XFAILS: Mapping[str, Mapping[str, str]] = {
 class S3Harness(Harness):
     part_size = _PART_SIZE
     settle_seconds = 2.0
-    bulk_objects = 2_000
+    bulk_objects = 1_000
     transfer_memory = 16 * 1024 * 1024
-    stacks = (PLAIN, ALL_LAYERS)
-    heavy_stacks = (PLAIN,)
+    stacks = (PLAIN,)
+    await_point_step = 5
 
     def __init__(self, server: Literal["ceph", "moto"]) -> None:
         self.name = f"s3 ({server})"
         self._server = server
         self.xfails = _XFAILS[server]
-        self.await_point_step = 5 if server == "moto" else 1
         self._drivers: weakref.WeakSet[S3Driver] = weakref.WeakSet()
         self._loops: weakref.WeakKeyDictionary[S3Driver, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
 

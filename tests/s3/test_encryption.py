@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -347,3 +348,18 @@ def shows_nothing(error: BaseException, *secrets: str) -> None:
             assert secret not in str(seen)
             assert secret not in repr(seen)
         seen = seen.__cause__ or seen.__context__
+
+
+async def test_an_endpoint_whose_host_has_an_underscore(ceph_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
+        return real("127.0.0.1" if host == "minio_server" else host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    _, port = address("ceph")
+    async with opened("ceph", f"http://minio_server:{port}") as store:
+        await store.put(ceph_bucket, "key", b"data")
+        assert await store.read(ceph_bucket, "key") == b"data"
+        await store.set_tags(ceph_bucket, "key", {"a": "b"})  # by the SDK
+        assert await store.get_tags(ceph_bucket, "key") == {"a": "b"}

@@ -133,11 +133,11 @@ class Story:
 
     def put(self, etag: str, sequencer: str | None = None, key: str = "k") -> EventType | None:
         more = {} if sequencer is None else {"sequencer": sequencer}
-        return self.seen.judge(only(of_s3(key, eTag=etag, **more)))
+        return self.seen.classify(only(of_s3(key, eTag=etag, **more)))
 
     def delete(self, sequencer: str | None = None) -> EventType | None:
         more = {} if sequencer is None else {"sequencer": sequencer}
-        return self.seen.judge(only(of_s3("k", "ObjectRemoved:Delete", **more)))
+        return self.seen.classify(only(of_s3("k", "ObjectRemoved:Delete", **more)))
 
 
 def test_repetitions_are_no_news_and_neither_is_what_comes_too_late() -> None:
@@ -186,5 +186,5 @@ def test_what_is_remembered_is_bounded_and_the_oldest_is_forgotten() -> None:
 def test_what_is_no_change_of_the_object_changes_nothing() -> None:
     story = Story()
     story.put("1")
-    assert story.seen.judge(only(of_s3("k", "ObjectRemoved:Delete", versionId="old"))) is None
+    assert story.seen.classify(only(of_s3("k", "ObjectRemoved:Delete", versionId="old"))) is None
     assert story.put("2") is UPDATED

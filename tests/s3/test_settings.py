@@ -14,6 +14,7 @@ from trove_async.drivers.s3.settings import S3Settings
 from trove_async.dsn import parse_dsn
 from trove_async.errors import InvalidDSNError
 from trove_async.wire.network import Network
+from trove_async.wire.proxies import Proxies
 
 MIB = 1024 * 1024
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -49,9 +50,11 @@ def test_the_shortest_dsn_has_the_defaults() -> None:
             connect_timeout=10,
             idle_timeout=60,
             attempts=5,
-            proxy=None,
+            proxies=None,
             ca_file=None,
             verify=True,
+            tls_strict=True,
+            user_agent=None,
         ),
         "sse": None,
         "sse_kms_key": None,
@@ -84,7 +87,7 @@ def test_every_part_of_a_dsn() -> None:
     network = settings.network
     assert (network.connections, network.pool_timeout, network.connect_timeout) == (7, 1.5, 2)
     assert (network.idle_timeout, network.attempts, settings.storage_class) == (3, 1, "STANDARD_IA")
-    assert (network.proxy, network.ca_file) == ("http://u:p@proxy:3128", "/ca.pem")
+    assert (network.proxies, network.ca_file) == (Proxies.given("http://u:p@proxy:3128"), "/ca.pem")
     assert (settings.watch, settings.queue, settings.watch_setup) == ("sqs", "events", True)
     assert settings.requester_pays
     assert settings.dualstack
@@ -184,28 +187,28 @@ def test_customer_key_headers() -> None:
         ("s3://k:s@us-east-1/?anonymous=1", "anonymous and access_key contradict"),
         ("s3:///?anonymous=1&aws_profile=p", "anonymous and aws_profile contradict"),
         ("s3://k:s@us-east-1/?aws_profile=p", "aws_profile and access_key contradict"),
-        ("s3:///?endpoint=localhost:9000", "endpoint is a URL that begins with http:// or https://"),
-        ("s3:///?endpoint=ftp://h", "endpoint is a URL"),
-        ("s3:///?endpoint=http://", "endpoint is a URL"),
-        ("s3:///?endpoint=http://h:99999", "endpoint is no URL"),
-        ("s3:///?endpoint=http://[::1", "endpoint is no URL"),
-        ("s3:///?endpoint=http://u:hunter2@h", "the endpoint holds a user"),
+        ("s3:///?endpoint=localhost:9000", "endpoint must be a URL that begins with http:// or https://"),
+        ("s3:///?endpoint=ftp://h", "endpoint must be a URL"),
+        ("s3:///?endpoint=http://", "endpoint must be a URL"),
+        ("s3:///?endpoint=http://h:99999", "endpoint is not a URL"),
+        ("s3:///?endpoint=http://[::1", "endpoint is not a URL"),
+        ("s3:///?endpoint=http://u:hunter2@h", "the endpoint must not hold a user"),
         ("s3:///?endpoint=http://h%3Fa=b", "without '?'"),
-        ("s3:///?proxy=https://p:1", "proxy is a URL that begins with http://"),
-        ("s3:///?proxy=socks5://u:hunter2@p", "proxy is a URL"),
+        ("s3:///?proxy=https://p:1", "proxy must be a URL that begins with http://"),
+        ("s3:///?proxy=socks5://u:hunter2@p", "proxy must be a URL"),
         ("s3:///?profile=minoi", "there is no profile 'minoi'"),
         ("s3:///?profile=ceph", "profile=ceph needs the endpoint"),
-        ("s3:///?addressing=dns", "addressing is one of auto, path, virtual, not 'dns'"),
-        ("s3:///?payload=yes", "payload is one of signed, unsigned"),
-        ("s3:///?checksum=adler", "checksum is one of crc32c"),
+        ("s3:///?addressing=dns", "addressing must be one of auto, path, virtual, not 'dns'"),
+        ("s3:///?payload=yes", "payload must be one of signed, unsigned"),
+        ("s3:///?checksum=adler", "checksum must be one of crc32c"),
         ("s3:///?conditions=put", "conditions has no 'put'"),
-        ("s3:///?sse=kms", "sse is one of AES256"),
+        ("s3:///?sse=kms", "sse must be one of AES256"),
         ("s3:///?sse_kms_key=k", "sse_kms_key and a missing sse contradict"),
         ("s3:///?sse=AES256&sse_kms_key=k", "sse_kms_key and sse=AES256 contradict"),
         (f"s3:///?sse=AES256&sse_customer_key={KEY}", "sse and sse_customer_key contradict"),
         ("s3:///?sse_customer_key=hunter2!", "not base64"),
         ("s3:///?sse_customer_key=aHVudGVyMg==", "32 bytes in base64, not of 7"),
-        ("s3:///?watch=sns", "watch is one of poll, sqs"),
+        ("s3:///?watch=sns", "watch must be one of poll, sqs"),
         ("s3:///?watch=sqs", "needs a queue"),
         ("s3:///?queue=q", "queue and a missing watch contradict"),
         ("s3:///?watch=poll&queue=q", "queue and watch=poll contradict"),
@@ -231,3 +234,45 @@ def test_dsns_that_are_refused(dsn: str, said: str) -> None:
         read(dsn)
     assert said in raised.value.message
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "dsn", "endpoint", "queue_endpoint"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://all:1/"}, "s3://", "http://all:1", None),
+        ({"AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_S3": "http://s3:1"}, "s3://", "http://s3:1", None),
+        ({"AWS_ENDPOINT_URL_S3": "http://s3:1"}, "s3:///?endpoint=http://dsn:1", "http://dsn:1", None),
+        ({"AWS_ENDPOINT_URL": "http://all:1"}, "s3:///?watch=sqs&queue=q&profile=moto", "http://all:1", "http://all:1"),
+        (
+            {"AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_SQS": "http://sqs:1"},
+            "s3:///?watch=sqs&queue=q&profile=moto",
+            "http://all:1",
+            "http://sqs:1",
+        ),
+        ({"AWS_ENDPOINT_URL": "http://all:1", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"}, "s3://", None, None),
+        ({"AWS_ENDPOINT_URL": ""}, "s3://", None, None),
+    ],
+)
+def test_endpoints_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    dsn: str,
+    endpoint: str | None,
+    queue_endpoint: str | None,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = read(dsn)
+    assert (settings.endpoint, settings.queue_endpoint) == (endpoint, queue_endpoint)
+
+
+def test_an_endpoint_of_the_environment_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "localhost:9000")
+    with pytest.raises(InvalidDSNError, match="the AWS_ENDPOINT_URL_S3 must be a URL"):
+        read("s3://")
+
+
+def test_the_ca_bundle_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/aws.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/requests.pem")
+    assert read("s3://").network.ca_file == "/aws.pem"

@@ -12,7 +12,7 @@ from tests.sftp.stores import ServerName, handle_of, scratch_root
 from trove_async.testing.proxy import FaultProxy
 
 
-@pytest.fixture(params=["sshd", "asyncssh"])
+@pytest.fixture(params=["sshd", pytest.param("asyncssh", marks=pytest.mark.long)])
 def server(request: pytest.FixtureRequest) -> ServerName:
     return request.param  # type: ignore[no-any-return]
 

@@ -16,7 +16,7 @@ from tests.sftp.stores import ServerName, opened, pattern, remote
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio
 
 
 async def nothing() -> None:
@@ -25,7 +25,7 @@ async def nothing() -> None:
 
 @pytest.mark.parametrize("delivery", list(Delivery), ids=lambda delivery: delivery.name)
 async def test_opening_leaves_no_connection_and_nothing_on_the_disk(
-    server: ServerName, root: Path, network: FaultProxy, delivery: Delivery
+    server: ServerName, root: Path, network: FaultProxy, delivery: Delivery, await_point_step: int
 ) -> None:
     async def open_and_close() -> None:
         async with opened(server, root, port=network.port, clean=False):
@@ -37,16 +37,18 @@ async def test_opening_leaves_no_connection_and_nothing_on_the_disk(
         assert not tmp.exists() or os.listdir(tmp) == []
         assert residue_of(root) == []
 
-    assert await cancel_everywhere(open_and_close, delivery, prepare=nothing, check=check) > 1
+    points = await cancel_everywhere(open_and_close, delivery, prepare=nothing, check=check, step=await_point_step)
+    assert points > 1
 
 
 @pytest.mark.parametrize("kind", ["reset", "stall"])
 async def test_a_put_that_is_cancelled_while_it_connects_anew_leaves_nothing(
-    server: ServerName, root: Path, network: FaultProxy, kind: str
+    server: ServerName, root: Path, network: FaultProxy, kind: str, await_point_step: int
 ) -> None:
     unheard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
-    async with opened(server, root, port=network.port, idle_timeout=0.3, clean=False) as store:
+    idle_timeout = 0.3 if kind == "stall" else 30.0
+    async with opened(server, root, port=network.port, idle_timeout=idle_timeout, clean=False) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "key", b"old", metadata={"a": "b"})
 
@@ -64,7 +66,7 @@ async def test_a_put_that_is_cancelled_while_it_connects_anew_leaves_nothing(
             assert remote(store).held_handles == 0
             assert residue_of(root) == []
 
-        await cancel_everywhere(put, Delivery.PENDING, prepare=nothing, check=check)
+        await cancel_everywhere(put, Delivery.PENDING, prepare=nothing, check=check, step=await_point_step)
     gc.collect()
     assert unheard == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import trove_async as trove
-from tests.sftp.stores import ServerName, opened, remote
+from tests.sftp.stores import ServerName, fs_of, opened, without_links
 from trove_async.drivers.sftp.errors import DisconnectedError
 from trove_async.testing.proxy import FaultProxy
 from trove_async.types import LifecycleReport
@@ -22,7 +22,7 @@ KEYS = ["key", "folder/key", "folder/key/below"]
 
 def before(store: trove.Trove, name: str, act: Callable[[], Awaitable[object]]) -> None:
     """Have something done right before the store's file system does a step for the first time, apart from locks."""
-    fs = remote(store)._fs
+    fs = fs_of(store)
     step = getattr(fs, name)
 
     async def do(*arguments: str) -> object:
@@ -55,11 +55,14 @@ async def test_what_is_old_is_removed_with_all_that_was_stored_with_it(server: S
 
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("key", KEYS)
-async def test_what_is_put_meanwhile_is_not_lost(server: ServerName, root: Path, key: str, links: bool) -> None:
+async def test_what_is_put_meanwhile_is_not_lost(
+    server: ServerName, root: Path, key: str, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        without_links(monkeypatch)
     async with opened(server, root) as store, opened(server, root, clean=False) as other:
         await make_bucket(store)
         await store.put("bucket", key, b"old", metadata={"name": "old"})
-        remote(store)._fs.has_links = links
         before(store, "rename", lambda: other.put("bucket", key, b"new", metadata={"name": "new"}))
         assert await expire(store) == LifecycleReport()
         async with store.get("bucket", key) as reader:
@@ -83,7 +86,7 @@ async def test_what_is_put_meanwhile_keeps_its_metadata_when_the_answer_to_its_r
     async with opened(server, root) as store, opened(server, root, clean=False) as other:
         await make_bucket(store)
         await store.put("bucket", "key", b"old")
-        fs = remote(store)._fs
+        fs = fs_of(store)
         link = fs.link
 
         async def unanswered(source: str, target: str) -> None:

@@ -19,7 +19,7 @@ from tests.sftp.stores import ServerName, dsn_of, handle_of, opened, remote
 from tests.sftp.victim import BUCKET, PART_SIZE
 from trove_async.types import ObjectInfo
 
-KILLS = 25
+KILLS = 10
 LEASE = 1.0
 
 
@@ -36,7 +36,7 @@ def zygote() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("batch", range(2))
+@pytest.mark.parametrize("batch", [0, *(pytest.param(batch, marks=pytest.mark.long) for batch in range(1, 5))])
 def test_killed_clients_leave_whole_objects(
     zygote: subprocess.Popen[str], server: ServerName, root: Path, batch: int
 ) -> None:

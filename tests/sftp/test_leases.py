@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 
 import trove_async as trove
-from tests.sftp.stores import ServerName, opened, remote
-from trove_async.drivers.sftp.leases import Leases
+from tests.sftp.stores import ServerName, opened, remote, without_links
+from trove_async.drivers.sftp.locks import Locks
 from trove_async.testing.proxy import FaultProxy
 
 pytestmark = pytest.mark.asyncio
 
 
-def leases_of(store: trove.Trove) -> Leases:
-    return remote(store)._leases
+def locks_of(store: trove.Trove) -> Locks:
+    return remote(store)._store.locks
+
+
+def owner_of(store: trove.Trove) -> str:
+    return remote(store)._lease.owner
 
 
 def age(path: Path, seconds: float) -> None:
@@ -32,43 +36,45 @@ async def test_a_lock_excludes_other_clients(server: ServerName, root: Path) -> 
     inside = 0
     most = 0
 
-    async def work(leases: Leases) -> None:
+    async def work(locks: Locks) -> None:
         nonlocal inside, most
         for _ in range(5):
-            async with leases.lock(7):
+            async with locks.lock(7):
                 inside += 1
                 most = max(most, inside)
                 await asyncio.sleep(0.002)
                 inside -= 1
 
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
-        await asyncio.gather(*(work(leases_of(store)) for store in (one, two) for _ in range(3)))
+        await asyncio.gather(*(work(locks_of(store)) for store in (one, two) for _ in range(3)))
     assert most == 1
 
 
 @pytest.mark.parametrize("links", [True, False])
-async def test_a_lock_of_the_dead_is_taken_away(server: ServerName, root: Path, links: bool) -> None:
+async def test_a_lock_of_the_dead_is_taken_away(
+    server: ServerName, root: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        without_links(monkeypatch)
     async with opened(server, root, clean=False, lease=2) as dead, opened(server, root, clean=False) as store:
-        for client in (dead, store):
-            remote(client)._fs.has_links = links
-        await leases_of(dead).acquire(f"{root}/.trove/locks/007")
+        await locks_of(dead).acquire(f"{root}/.trove/locks/007")
         lock = root / ".trove/locks/007"
-        assert json.loads(lock.read_text())["owner"] == leases_of(dead).owner
+        assert json.loads(lock.read_text())["owner"] == owner_of(dead)
         age(lock, 10)
-        async with leases_of(store).lock(7):
-            assert json.loads(lock.read_text())["owner"] == leases_of(store).owner
+        async with locks_of(store).lock(7):
+            assert json.loads(lock.read_text())["owner"] == owner_of(store)
         assert not lock.exists()
 
 
 async def test_a_lock_of_the_living_is_waited_for(server: ServerName, root: Path) -> None:
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
-        await leases_of(one).acquire(f"{root}/.trove/locks/007")
-        waiting = asyncio.create_task(leases_of(two).acquire(f"{root}/.trove/locks/007"))
+        await locks_of(one).acquire(f"{root}/.trove/locks/007")
+        waiting = asyncio.create_task(locks_of(two).acquire(f"{root}/.trove/locks/007"))
         await asyncio.sleep(0.3)
         assert not waiting.done()
-        await leases_of(one).release(f"{root}/.trove/locks/007")
+        await locks_of(one).release(f"{root}/.trove/locks/007")
         await waiting
-        await leases_of(two).release(f"{root}/.trove/locks/007")
+        await locks_of(two).release(f"{root}/.trove/locks/007")
 
 
 async def test_many_find_one_dead_lock_and_one_at_a_time_gets_it(server: ServerName, root: Path) -> None:
@@ -80,7 +86,7 @@ async def test_many_find_one_dead_lock_and_one_at_a_time_gets_it(server: ServerN
 
         async def work(store: trove.Trove) -> None:
             nonlocal inside
-            async with leases_of(store).lock(7):
+            async with locks_of(store).lock(7):
                 assert inside == 0
                 inside += 1
                 await asyncio.sleep(0.01)
@@ -93,8 +99,8 @@ async def test_a_lock_that_waits_can_be_cancelled(server: ServerName, root: Path
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
         await one.create_bucket("bucket")
         await one.put("bucket", "key", b"data")
-        stripe = remote(two)._tree.layout.stripe("bucket", "key")
-        async with leases_of(one).lock(stripe):
+        stripe = remote(two)._store.tree.layout.stripe("bucket", "key")
+        async with locks_of(one).lock(stripe):
             tagging = asyncio.create_task(two.set_tags("bucket", "key", {"t": "1"}))
             await asyncio.sleep(0.2)
             tagging.cancel()
@@ -119,7 +125,7 @@ async def test_temporaries_of_the_dead_are_swept_and_those_of_the_living_are_not
 ) -> None:
     tmp = root / ".trove/tmp"
     async with opened(server, root, clean=False) as living:
-        mine = leases_of(living).owner
+        mine = owner_of(living)
         (tmp / mine / "17").write_bytes(b"being written")
         (tmp / "dead").mkdir()
         (tmp / "dead/lease").write_text(json.dumps({"owner": "dead", "seconds": 60}))
@@ -132,7 +138,7 @@ async def test_temporaries_of_the_dead_are_swept_and_those_of_the_living_are_not
             age(tmp / "dead/lease", 100)
             report = await remote(store).sweep()
             assert report.temporaries == 1
-            assert sorted(os.listdir(tmp)) == sorted([mine, leases_of(store).owner])
+            assert sorted(os.listdir(tmp)) == sorted([mine, owner_of(store)])
             assert (tmp / mine / "17").exists()
     assert os.listdir(tmp) == []
 
@@ -151,7 +157,7 @@ async def test_opening_sweeps_temporaries(server: ServerName, root: Path) -> Non
 
 async def test_a_lease_is_renewed(server: ServerName, root: Path) -> None:
     async with opened(server, root, lease=1) as store:
-        lease = root / ".trove/tmp" / leases_of(store).owner / "lease"
+        lease = root / ".trove/tmp" / owner_of(store) / "lease"
         age(lease, 500)
         for _ in range(100):
             await asyncio.sleep(0.1)

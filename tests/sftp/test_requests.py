@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 import trove_async as trove
-from tests.sftp.stores import ServerName, opened, pattern, remote
+from tests.sftp.stores import ServerName, fs_of, opened, pattern, remote
 
 pytestmark = pytest.mark.asyncio
 
@@ -145,7 +145,7 @@ async def test_pages_of_a_settled_directory_read_it_twice(
     """The first page reads what it returns, the second remembers all; the others only see that nothing has changed."""
     for start in range(0, 2_000, 500):
         await asyncio.gather(*(store.put("bucket", f"key-{number:05}", b"") for number in range(start, start + 500)))
-    fs = remote(store)._fs
+    fs = fs_of(store)
     monkeypatch.setattr(fs, "settled", lambda mtime_ns: True)
 
     async def listing() -> None:

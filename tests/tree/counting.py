@@ -10,14 +10,14 @@ from pathlib import Path
 from trove_async.driver import ListOptions
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.listing import ListPage
-from trove_async.tree import DirEntry, Tree, run_sync
+from trove_async.tree import Buckets, DirEntry, Layout, Tree, VersionedObjects, WriteClock, run_sync
 
 
 class CountingFileSystem(LocalFileSystem):
     """Counts directory entries that were read, directories that were begun, and files that were looked at."""
 
-    def __init__(self, root: str) -> None:
-        super().__init__(root, durable=False)
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout, durable=False)
         self.entries = 0
         self.scans = 0
         self.stats = 0
@@ -41,9 +41,12 @@ class CountedTree:
     """A tree over a root, without a driver and its threads: every call returns when it is done."""
 
     def __init__(self, root: Path) -> None:
-        self.fs = CountingFileSystem(str(root))
+        layout, clock = Layout(str(root)), WriteClock()
+        self.fs = CountingFileSystem(layout)
         self.fs.open_root()
-        self.tree = Tree(self.fs, str(root), min_part_size=1)
+        buckets = Buckets(self.fs, layout)
+        objects = VersionedObjects(self.fs, layout, buckets, clock)
+        self.tree = Tree(self.fs, layout, buckets, objects, clock=clock, min_part_size=1)
 
     def page(
         self,

@@ -29,11 +29,11 @@ def tree(tmp_path: Path) -> Iterator[CountedTree]:
 
 def put(tree: CountedTree, key: str) -> None:
     async def work() -> None:
-        temporary = await tree.tree.fs.create_temporary()
+        temporary = await tree.fs.create_temporary()
         try:
             await tree.tree.objects.commit("b", key, temporary, NONE, lambda: None)
         finally:
-            await tree.tree.fs.discard(temporary)
+            await tree.fs.discard(temporary)
 
     run_sync(work())
 

@@ -4,9 +4,10 @@ import asyncio
 import builtins
 import gc
 import os
+import stat
 import warnings
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from trove_async.errors import InvalidArgumentError, MissingDependencyError
 from trove_async.testing.answers import Answer, AnsweringProxy, s3_error
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
+pytestmark = pytest.mark.asyncio
 
 BODY = os.urandom(300_000)
 
@@ -343,15 +344,20 @@ async def test_the_server_sees_that_a_client_left(sent: bytes) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET /ha", b"GET /hang HTTP/1.1\r\nHost: h\r\n\r\n", EXPECTING])
 async def test_closing_leaves_no_task_no_socket_no_warning(sent: bytes) -> None:
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
+    def sockets() -> int:
+        """Count these alone: once it has listened, uvloop keeps a spare descriptor of another kind."""
+        found = 0
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # the descriptor by which the folder was listed is closed
+                found += stat.S_ISSOCK(os.fstat(int(name)).st_mode)
+        return found
 
     async def turns(done: Callable[[], bool]) -> None:
         while not done():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0)
 
     gc.collect()
-    tasks, before = asyncio.all_tasks(), descriptors()
+    tasks, before = asyncio.all_tasks(), sockets()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         async with proxied() as (proxy, _):
@@ -368,7 +374,7 @@ async def test_closing_leaves_no_task_no_socket_no_warning(sent: bytes) -> None:
         gc.collect()
     for _ in range(10):
         await asyncio.sleep(0)
-    assert descriptors() == before
+    assert sockets() == before
 
 
 async def test_answers_that_make_no_sense_are_refused() -> None:

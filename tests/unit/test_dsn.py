@@ -229,7 +229,18 @@ def test_revealed_text_is_read_back_as_the_same_dsn(text: str) -> None:
         ("memory://u:p@h:1/b/k?secret=s", ("memory://u:p@h:1?secret=s", "b", "k")),
     ],
 )
-def test_a_path_is_bucket_and_key_unless_the_driver_splits_it_otherwise(
+async def test_a_path_is_bucket_and_key_unless_the_driver_splits_it_otherwise(
     text: str, expected: tuple[str, str | None, str]
 ) -> None:
-    assert MemoryDriver.split(parse_dsn(text)) == expected
+    assert await MemoryDriver.split(parse_dsn(text)) == expected
+
+
+@pytest.mark.parametrize("word", ["9", "a", "a.", "a://", "=", "a=", "://:", "a:"])
+def test_redact_takes_linear_time(word: str) -> None:
+    """A text that takes quadratic time would stop the test at its time limit."""
+    text = word * (500_000 // len(word))
+    assert redact(text).startswith(word[:1])
+
+
+def test_redact_finds_a_url_behind_other_characters() -> None:
+    assert redact("1s3://a:pw@h, \u00e4s3://a:pw@h ('s3://a:pw@h')").count("pw") == 0

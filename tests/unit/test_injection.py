@@ -148,7 +148,8 @@ async def test_the_task_factory_is_put_back() -> None:
     assert asyncio.get_running_loop().get_task_factory() is before
 
 
-async def test_a_step_leaves_points_out() -> None:
+@pytest.mark.parametrize(("delivery", "points"), [(Delivery.PENDING, [1, 4, 7]), (Delivery.DONE, [2, 5, 8])])
+async def test_a_step_leaves_points_out(delivery: Delivery, points: list[int]) -> None:
     tried: list[int] = []
 
     async def operation() -> None:
@@ -158,5 +159,5 @@ async def test_a_step_leaves_points_out() -> None:
     async def check(outcome: Outcome[None]) -> None:
         tried.append(outcome.point)
 
-    assert await cancel_everywhere(operation, Delivery.PENDING, prepare=_nothing, check=check, step=3) == 6
-    assert tried == [1, 4, 7]
+    assert await cancel_everywhere(operation, delivery, prepare=_nothing, check=check, step=3) == points[-1] - 1
+    assert tried == points

@@ -16,7 +16,7 @@ import pytest
 from trove_async.errors import InvalidArgumentError
 from trove_async.testing.proxy import BreakKind, ConnectionFault, FaultProxy
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
+pytestmark = pytest.mark.asyncio
 
 DATA = os.urandom(1 << 20)
 Ending = Literal["end", "reset"]

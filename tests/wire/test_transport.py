@@ -5,11 +5,12 @@ import socket
 
 import pytest
 
+import trove_async
 from tests.wire.serving import Peer, answering, get, ok, serving, transporting
 from trove_async.errors import BackendError, InvalidArgumentError, UnavailableError
 from trove_async.wire.transport import Origin, Transport
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.every_loop, pytest.mark.timeout(30)]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,8 @@ async def test_a_request_is_sent_exactly_as_given() -> None:
     assert (
         server.requests[0].head
         == (
-            f"GET /a%2Fb/%C3%A4?x=%20&y HTTP/1.1\r\nHost: {server.origin.authority}\r\nX-One: 1\r\nx-two: ä\r\n\r\n"
+            f"GET /a%2Fb/%C3%A4?x=%20&y HTTP/1.1\r\nHost: {server.origin.authority}\r\nX-One: 1\r\nx-two: ä\r\n"
+            f"User-Agent: trove-async/{trove_async.__version__}\r\n\r\n"
         ).encode()
     )
 
@@ -182,7 +184,7 @@ async def test_interim_answers_are_skipped() -> None:
 
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(interim * 2000 + ok(b"one"))
+        await peer.send(interim * 400 + ok(b"one"))
         await peer.request()
         await peer.send(interim)
         await asyncio.sleep(0.01)

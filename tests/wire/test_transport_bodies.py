@@ -11,7 +11,7 @@ from trove_async.errors import BackendError, ClosedError, InvalidArgumentError, 
 from trove_async.testing.proxy import ConnectionFault
 from trove_async.wire.transport import Response
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.every_loop, pytest.mark.timeout(60)]
 
 MIB = 1 << 20
 DATA = os.urandom(3 * MIB + 17)
@@ -241,17 +241,18 @@ async def test_aborting_after_the_end_costs_no_connection() -> None:
             await response.read(1)
 
 
-@pytest.mark.parametrize(("left", "kept"), [(1000, True), (MIB, False)])
+@pytest.mark.parametrize(("left", "kept"), [(1000, True), (8 * MIB, False)])
 async def test_closing_takes_what_is_little_and_already_there(left: int, kept: bool) -> None:
     size = 200_000 + left
+    data = bytes(size)
     first_read = asyncio.Event()
     rest_sent = asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(ok(DATA[:size])[:-left])
+        await peer.send(ok(data[:size])[:-left])
         await first_read.wait()
-        peer.writer.write(DATA[size - left : size])
+        peer.writer.write(data[size - left : size])
         rest_sent.set()
         await peer.gone()
 

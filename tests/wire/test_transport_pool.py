@@ -14,7 +14,7 @@ from trove_async.wire.pool import Pool
 from trove_async.wire.protocol import Connection
 from trove_async.wire.transport import Origin, Response, Transport
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.every_loop, pytest.mark.timeout(30)]
 
 
 class Gate:

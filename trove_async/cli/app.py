@@ -1,4 +1,4 @@
-"""The application: all commands, and what becomes of a command line that is wrong."""
+"""The application: all commands, and the handling of invalid command lines."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ A NAME is a DSN that goes on to bucket and key (local:///srv/data/bucket/key), o
 --store or TROVE_DSN names. For cp and mv, a name that begins with /, ./, ../ or ~ is a file of this machine.
 """
 
-# Without Rich's markup: its boxes take several lines, and errors here take one.
+# Without Rich's markup, whose boxes take several lines: errors here take one line.
 _app = typer.Typer(name="trove", rich_markup_mode=None, pretty_exceptions_enable=False)
 global_options(_app, _HELP, trove_async.__version__)
-for room in (listing, trees, removal, objects, buckets, presign, watching, tags, versions, lifecycle, conformance):
-    room.register(_app)
+for group in (listing, trees, removal, objects, buckets, presign, watching, tags, versions, lifecycle, conformance):
+    group.register(_app)
 
 _command: Final = typer.main.get_command(_app)
 
 _ParseError: Final = typer.BadParameter.mro()[1]
-"""What Typer raises for a command line that it cannot read; it does not export the class."""
+"""The error of Typer for an invalid command line; Typer does not export the class."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ import typer
 from trove_async.cli.completion import complete_name
 from trove_async.cli.names import STORE_VARIABLE
 from trove_async.cli.running import execute
-from trove_async.cli.session import Session, Settings
+from trove_async.cli.session import GlobalOptions, Session
 
 __all__ = ["AnyNames", "Jobs", "Literally", "Name", "Names", "VersionID", "command", "global_options"]
 
@@ -25,14 +25,15 @@ _COMMON: Final = (
         inspect.Parameter.KEYWORD_ONLY,
         default="",
         annotation=Annotated[
-            str, typer.Option(metavar="DSN", show_default=False, help=f"What bucket/key is in; else {STORE_VARIABLE}.")
+            str,
+            typer.Option(metavar="DSN", show_default=False, help=f"The store of bucket/key; default {STORE_VARIABLE}."),
         ],
     ),
     inspect.Parameter(
         "json",
         inspect.Parameter.KEYWORD_ONLY,
         default=False,
-        annotation=Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")],
+        annotation=Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")],
     ),
     inspect.Parameter(
         "quiet",
@@ -53,8 +54,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_nam
 Names = Annotated[list[str], typer.Argument(metavar="NAME", autocompletion=complete_name, show_default=False)]
 AnyNames = Annotated[list[str] | None, typer.Argument(metavar="NAME", autocompletion=complete_name, show_default=False)]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1000, help="How many at once.")]
-Literally = Annotated[bool, typer.Option("--literal", help="Take * and ? in names as they are.")]
-VersionID = Annotated[str | None, typer.Option("--version-id", help="Another version than the latest.")]
+Literally = Annotated[bool, typer.Option("--literal", help="Treat * and ? in names as plain characters.")]
+VersionID = Annotated[str | None, typer.Option("--version-id", help="A version other than the latest.")]
 
 
 def command(
@@ -72,9 +73,9 @@ def command(
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
         def run(ctx: typer.Context, **arguments: Any) -> None:
-            settings = _settings(ctx, {option.name: arguments.pop(option.name) for option in _COMMON})
+            options = _global_options(ctx, {option.name: arguments.pop(option.name) for option in _COMMON})
             work = partial(_call, function, arguments)
-            raise typer.Exit(execute(work, settings))
+            raise typer.Exit(execute(work, options))
 
         _sign(run, [*(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own), *_COMMON])
         app.command(name, help=inspect.getdoc(function))(run)
@@ -88,7 +89,7 @@ def _call(function: Callable[..., Awaitable[None]], arguments: Mapping[str, Any]
 
 
 def global_options(app: typer.Typer, help_text: str, version: str) -> None:
-    """Give the command itself the options that stand before the name of a command."""
+    """Add the options that may stand before the name of a command."""
 
     def show_version(value: bool) -> None:
         if value:
@@ -108,14 +109,14 @@ def global_options(app: typer.Typer, help_text: str, version: str) -> None:
 
 
 def _sign(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
-    """Give a function the signature that Typer reads its options from."""
+    """Set the signature of a function, from which Typer reads its options."""
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     function.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in (context, *parameters)}
 
 
-def _settings(ctx: typer.Context, given: Mapping[str, Any]) -> Settings:
+def _global_options(ctx: typer.Context, given: Mapping[str, Any]) -> GlobalOptions:
     before: Mapping[str, Any] = ctx.find_root().obj or {}
     chosen = {name: value or before.get(name) or value for name, value in given.items()}
     chosen["store"] = chosen["store"] or os.environ.get(STORE_VARIABLE) or None
-    return Settings(**chosen)
+    return GlobalOptions(**chosen)

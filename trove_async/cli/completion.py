@@ -7,8 +7,7 @@ import os
 from typing import Final
 
 import trove_async
-from trove_async.cli.errors import UsageError
-from trove_async.cli.names import STORE_VARIABLE, StoreName, parse_name
+from trove_async.cli.names import STORE_VARIABLE, is_dsn, is_path
 from trove_async.errors import TroveError
 
 __all__ = ["complete_name"]
@@ -18,18 +17,16 @@ _SECONDS: Final = 2.0
 
 
 def complete_name(incomplete: str) -> list[str]:
-    """Return the names of the store of ``TROVE_DSN`` that begin with what was typed, a level at a time.
+    """Return the names in the store of ``TROVE_DSN`` that begin with the typed text, one level at a time.
 
-    Nothing, if there are none, or the store does not answer soon: a shell that waits is worse than one that does
-    not complete.
+    Returns nothing if the store does not answer within two seconds: the shell should not hang.
     """
     store = os.environ.get(STORE_VARIABLE)
+    if not store or is_dsn(incomplete) or is_path(incomplete):
+        return []
     try:
-        name = parse_name(incomplete or "?", store=store, is_root=lambda _: False)
-        if not store or not isinstance(name, StoreName):
-            return []
         return asyncio.run(asyncio.wait_for(_complete(store, incomplete), _SECONDS))
-    except (UsageError, TroveError, OSError, TimeoutError):
+    except (TroveError, OSError, TimeoutError):
         return []
 
 

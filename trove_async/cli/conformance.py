@@ -47,13 +47,13 @@ def register(app: typer.Typer) -> None:
 async def conformance(session: Session, dsn: StoreDSN = None, k: Keyword = None, stack: Stack = None) -> None:
     """Test a store against the contract.
 
-    Runs the conformance suite, and prints the table of capabilities. It works in buckets of its own, and removes them.
+    Runs the conformance suite, and prints the table of capabilities. It creates its own buckets, and removes them.
     """
     chosen = session.store_dsn(dsn)
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise MissingDependencyError("the conformance suite needs: pip install 'trove-async[testing]'")
-    store = await session.open(chosen)  # what is wrong with the DSN is said here, on one line
+    store = await session.open(chosen)  # reports a wrong DSN on one line
     prefix = f"trove-conformance-{token_hex(4)}-"
     chosen_checks = [*(["-k", k] if k is not None else []), *(f"--trove-stack={name}" for name in stack or ())]
     with TemporaryDirectory(prefix="trove-conformance-") as folder:
@@ -63,7 +63,7 @@ async def conformance(session: Session, dsn: StoreDSN = None, k: Keyword = None,
             await finish(_remove_buckets(session, store, prefix), timeout=_PATIENCE, leftover=f"buckets {prefix}…")
         await _print_table(session, anyio.Path(folder))
     if code != 0:
-        raise NotConformingError("some checks failed, or none was run; see above")
+        raise NotConformingError("some checks failed, or no check was run; see above")
 
 
 class NotConformingError(Exception):
@@ -71,7 +71,7 @@ class NotConformingError(Exception):
 
 
 async def _run(session: Session, folder: Path, dsn: str, prefix: str, chosen: Sequence[str]) -> int:
-    """Run pytest in a process of its own, whose configuration is not that of the current directory."""
+    """Run pytest in a new process, without the configuration of the current directory."""
     settings = anyio.Path(folder, "pytest.ini")
     await settings.write_text("[pytest]\nasyncio_mode = strict\nasyncio_default_fixture_loop_scope = function\n")
     process = await asyncio.create_subprocess_exec(
@@ -81,7 +81,7 @@ async def _run(session: Session, folder: Path, dsn: str, prefix: str, chosen: Se
         env={**os.environ, DSN_VARIABLE: dsn, PREFIX_VARIABLE: prefix},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=sys.stderr.fileno() if session.output.json else None,
-        start_new_session=True,  # Ctrl-C reaches this process alone, which then ends that one once
+        start_new_session=True,  # Ctrl-C reaches only this process, which then ends the other one
     )  # fmt: skip
     try:
         return await process.wait()
@@ -91,9 +91,11 @@ async def _run(session: Session, folder: Path, dsn: str, prefix: str, chosen: Se
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Have pytest end its run, and clean up after the check that is under way."""
+    """Make pytest end its run and clean up after the current check."""
     for _ in range(_REQUESTS):
-        with suppress(TimeoutError, ProcessLookupError):  # a check of cancellation may take the first for its own
+        with suppress(
+            TimeoutError, ProcessLookupError
+        ):  # a check of cancellation may mistake the first signal for its own
             process.send_signal(signal.SIGINT)
             await asyncio.wait_for(process.wait(), _PATIENCE / _REQUESTS)
             return
@@ -102,7 +104,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _remove_buckets(session: Session, store: Trove, prefix: str) -> None:
-    """Remove what a run that did not end well has left."""
+    """Remove the buckets that an interrupted run has left."""
     for bucket in [found.name for found in await store.list_buckets() if found.name.startswith(prefix)]:
         try:
             if store.supports(MultipartDriver):
@@ -115,7 +117,7 @@ async def _remove_buckets(session: Session, store: Trove, prefix: str) -> None:
 
 
 async def _print_table(session: Session, folder: anyio.Path) -> None:
-    """Print what the checks saw as JSON; for people, pytest has printed it."""
+    """Print the results of the checks as JSON; as text, pytest has printed them."""
     table = folder / "capabilities.json"
     if session.output.json and await table.exists():
         for driver, seen in json.loads(await table.read_text()).items():

@@ -1,4 +1,4 @@
-"""Where copies go: what a target's name makes of the names of the sources."""
+"""Where copies go: how the target's name and the sources' names become the names of copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UnsafeNameError(OSError):
 
 
 class MarkerError(Exception):
-    """The key stands for a folder, which the target has no need of."""
+    """The key stands for a folder, which is not copied."""
 
 
 @dataclass(frozen=True)
@@ -45,31 +45,31 @@ class Destination:
 
     @classmethod
     def of(cls, name: Name, store: Trove | None) -> Destination:
-        """Make one of a name; ``store`` is that of a name in a store, open."""
+        """Return the destination for a name; ``store`` is the open store of a name in a store."""
         if isinstance(name, FilePath):
             path = name.path.rstrip("/") or "/"
             return cls(None, "", path, name.folder, name.folder or os.path.isdir(path))
         if not name.bucket:
-            raise UsageError("the target names no bucket; write bucket/key")
+            raise UsageError("the target does not name a bucket; write bucket/key")
         return cls(store, name.bucket, name.key.removesuffix("/"), name.folder, name.folder or not name.key)
 
     def single(self, base_name: str) -> End:
-        """Return where one object or file goes whose last component is ``base_name``."""
+        """Return the target of a single object or file with the last component ``base_name``."""
         return self._end(base_name) if self.container else self._end("")
 
     def member(self, tree: str, name: str) -> End:
-        """Return where the member ``name`` of the tree ``tree`` goes.
+        """Return the target of the member ``name`` of the tree ``tree``.
 
         Raises:
-            MarkerError: it stands for the folder itself, or for one that a directory would be.
-            UnsafeNameError: the name would lead out of the directory, or is no file's.
+            MarkerError: it stands for the folder itself, or for a directory.
+            UnsafeNameError: the path would be outside of the directory, or is not a valid file name.
         """
         if not name or (self.store is None and name.endswith("/")):
             raise MarkerError
         return self._end(f"{tree}/{name}" if self.folder and tree else name)
 
     def holds(self, end: StoredObject, tree: str) -> bool:
-        """Tell whether what is copied of a tree would land within that tree, which would never end."""
+        """Return whether copies of a tree would be made within that tree, so that copying would never end."""
         if self.store is not end.store or self.bucket != end.bucket:
             return False
         below = self._key(tree) if self.folder and tree else self.path

@@ -1,4 +1,4 @@
-"""What a failure means to a shell: an exit code, and one line."""
+"""How errors are shown to a shell: as an exit code and one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
 
 
 class UsageError(Exception):
-    """The command line makes no sense; nothing was done."""
+    """The command line is invalid; nothing was done."""
 
 
 _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
@@ -54,12 +54,12 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
 
 
 def code_of(error: BaseException) -> ExitCode:
-    """Return the exit code that an error stands for."""
+    """Return the exit code for an error."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
 
 
 def combined(codes: Iterable[ExitCode]) -> ExitCode:
-    """Return one code for many failures: theirs if they agree, else 1; 0 if there are none."""
+    """Return one code for several failures: their common code, else 1; 0 if there are none."""
     distinct = set(codes)
     if not distinct:
         return ExitCode.OK
@@ -67,7 +67,7 @@ def combined(codes: Iterable[ExitCode]) -> ExitCode:
 
 
 def line_of(error: BaseException) -> str:
-    """Return what is told of an error, on one line."""
+    """Return the message of an error, on one line."""
     if isinstance(error, TroveError | UsageError):
         return str(error)
     if isinstance(error, OSError) and error.strerror and error.errno in errno.errorcode:
@@ -76,7 +76,7 @@ def line_of(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text in which what is no character of a line is escaped, so that no name can play with a terminal."""
+    """Return text with unprintable characters escaped, so that no name can control a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

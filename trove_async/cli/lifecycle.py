@@ -20,12 +20,14 @@ __all__ = ["apply", "get", "parse_rules", "register", "rm", "set_rules"]
 _FIELDS: Final = {field.name for field in fields(LifecycleRule)}
 
 RuleFile = Annotated[str, typer.Argument(metavar="FILE", help="JSON: a list of rules; - is standard input.")]
-Target = Annotated[str | None, typer.Argument(metavar="NAME", show_default=False, help="A bucket; else all of them.")]
+Target = Annotated[
+    str | None, typer.Argument(metavar="NAME", show_default=False, help="A bucket; default all buckets.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="What becomes of a bucket's objects with age.")
+    group = typer.Typer(help="Rules that expire or move the objects of a bucket by age.")
     command(group, "get")(get)
     command(group, "set")(set_rules)
     command(group, "rm")(rm)
@@ -34,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def get(session: Session, name: Name) -> None:
-    """Print a bucket's rules, as set takes them."""
+    """Print a bucket's rules, in the format that set reads."""
     store, bucket = await session.bucket(name)
     rules = [asdict(rule) for rule in await store.get_lifecycle(bucket)]
     if session.output.json:
@@ -58,7 +60,7 @@ async def _read(file: str) -> bytes:
 
 
 def parse_rules(text: bytes) -> list[LifecycleRule]:
-    """Return the rules that a JSON list of objects stands for; their names are those of `LifecycleRule`.
+    """Parse rules from a JSON list of objects, which have the fields of `LifecycleRule`.
 
     Raises:
         UsageError: it is something else; says what.
@@ -68,7 +70,7 @@ def parse_rules(text: bytes) -> list[LifecycleRule]:
     except ValueError as error:
         raise UsageError(f"the rules are not JSON: {error}") from None
     if not isinstance(found, list):
-        raise UsageError("the rules are a JSON list of objects, as 'trove lifecycle get' prints them")
+        raise UsageError("the rules must be a JSON list of objects, as 'trove lifecycle get' prints them")
     return [_rule(item, number) for number, item in enumerate(found, 1)]
 
 
@@ -76,7 +78,9 @@ def _rule(item: Any, number: int) -> LifecycleRule:
     if not isinstance(item, dict) or not isinstance(item.get("id"), str):
         raise UsageError(f"rule {number} is not an object with an id")
     if unknown := sorted(item.keys() - _FIELDS):
-        raise UsageError(f"rule {number} has no field {unknown[0]!r}; there are {', '.join(sorted(_FIELDS))}")
+        raise UsageError(
+            f"rule {number} has the unknown field {unknown[0]!r}; the fields are {', '.join(sorted(_FIELDS))}"
+        )
     for name, value in item.items():
         if isinstance(value, bool) != (name == "enabled"):
             kind = "true or false" if name == "enabled" else "not true or false"
@@ -91,11 +95,11 @@ async def rm(session: Session, name: Name) -> None:
 
 
 async def apply(session: Session, target: Target = None) -> None:
-    """Carry out the rules of a bucket, or of all buckets of a store; call it once a day or so."""
+    """Apply the rules of a bucket, or of all buckets of a store; run it about once a day."""
     if target is None:
         store, bucket = await session.open(session.store_dsn(None)), ""
     else:
-        store, bucket, key = await session.place(target)
+        store, bucket, key = await session.resolve(target)
         if key:
             raise UsageError(f"{target!r} does not name a bucket")
     buckets = [bucket] if bucket else [found.name for found in await store.list_buckets()]

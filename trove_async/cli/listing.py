@@ -11,14 +11,14 @@ import typer
 from trove_async.cli.command import AnyNames, Literally, command
 from trove_async.cli.output import Output, object_fields
 from trove_async.cli.patterns import expand, is_pattern
-from trove_async.cli.session import Place, Session
+from trove_async.cli.session import Session, StorePath
 from trove_async.errors import ObjectNotFoundError, TroveError
 from trove_async.listing import Item
 from trove_async.types import BucketInfo, ObjectInfo
 
 __all__ = ["ls", "register"]
 
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="All that is below, level by level.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything below, level by level.")]
 Long = Annotated[bool, typer.Option("--long", "-l", help="Time and size before each name.")]
 
 
@@ -43,7 +43,7 @@ async def ls(
         await _list_buckets(session, session.store_dsn(None), printer)
     for name in names or ():
         try:
-            place = await session.place(name)
+            place = await session.resolve(name)
             if not place.bucket:
                 printer.buckets(await place.store.list_buckets())
             elif not literal and is_pattern(place.key):
@@ -59,7 +59,7 @@ async def _list_buckets(session: Session, dsn: str, printer: _Printer) -> None:
     printer.buckets(await store.list_buckets())
 
 
-async def _list_pattern(place: Place, recursive: bool, printer: _Printer) -> None:
+async def _list_pattern(place: StorePath, recursive: bool, printer: _Printer) -> None:
     found = False
     async for item in expand(place.store, place.bucket, place.key, prefixes=True):
         found = True
@@ -72,13 +72,13 @@ async def _list_pattern(place: Place, recursive: bool, printer: _Printer) -> Non
         raise ObjectNotFoundError("nothing matches", operation="ls", bucket=place.bucket, key=place.key)
 
 
-async def _list_place(place: Place, recursive: bool, printer: _Printer) -> None:
-    """Print the object of that name, and what is below it as a folder."""
+async def _list_place(place: StorePath, recursive: bool, printer: _Printer) -> None:
+    """Print the object with this name, and everything below it as a folder."""
     store, bucket, key = place
     folder = key if not key or key.endswith("/") else key + "/"
-    found = not key  # an empty bucket is there
+    found = not key  # an empty bucket exists
     if key and not key.endswith("/"):
-        async for info in store.list(bucket, key, max_keys=1):  # it sorts before all that it is a prefix of
+        async for info in store.list(bucket, key, max_keys=1):  # a key sorts before all keys that it is a prefix of
             if info.key == key:
                 printer.item(bucket, info)
                 found = True
@@ -89,7 +89,7 @@ async def _list_place(place: Place, recursive: bool, printer: _Printer) -> None:
         raise ObjectNotFoundError("no object, and nothing below it", operation="ls", bucket=bucket, key=key)
 
 
-async def _below(place: Place, folder: str, recursive: bool) -> AsyncIterator[Item]:
+async def _below(place: StorePath, folder: str, recursive: bool) -> AsyncIterator[Item]:
     if recursive:
         async for info in place.store.list(place.bucket, folder):
             yield info

@@ -23,14 +23,13 @@ from trove_async.reader import ObjectReader
 __all__ = ["cat", "put", "register", "stat", "write_object"]
 
 Range = Annotated[str | None, typer.Option(metavar="A-B", help="Only these bytes: 0-99, 100- or -50 (the last 50).")]
-Source = Annotated[str, typer.Argument(metavar="FILE", help="A file of this machine; - is standard input.")]
+Source = Annotated[str, typer.Argument(metavar="FILE", help="A local file; - is standard input.")]
 Pairs = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", show_default=False, help="May be repeated.")]
 Text = Annotated[str | None, typer.Option(show_default=False)]
-ContentType = Annotated[
-    str | None, typer.Option(show_default=False, help="Default: what the key's extension stands for.")
-]
+ContentType = Annotated[str | None, typer.Option(show_default=False, help="Default: from the key's extension.")]
 ChecksumOption = Annotated[
-    str | None, typer.Option(metavar="sha256[:HEX]", show_default=False, help="Store a checksum; compare it, if given.")
+    str | None,
+    typer.Option(metavar="sha256[:HEX]", show_default=False, help="Store a checksum; with HEX, verify it too."),
 ]
 IfMatch = Annotated[str | None, typer.Option(metavar="ETAG", show_default=False, help="Replace only this object.")]
 NoClobber = Annotated[bool, typer.Option("--no-clobber", help="Never replace an object; exit code 4 if there is one.")]
@@ -56,7 +55,7 @@ async def cat(session: Session, names: Names, range: Range = None, version_id: V
 
 
 async def write_object(reader: ObjectReader) -> None:
-    """Write what a reader reads to standard output."""
+    """Write the bytes of a reader to standard output."""
     async for chunk in reader:
         await write_bytes(chunk)
 
@@ -79,11 +78,11 @@ async def put(
 ) -> None:
     """Store a file, or standard input, as an object.
 
-    A NAME that ends in a slash, or is a bucket, gets the file's own name behind it.
+    If NAME ends in a slash or is a bucket, the file's name is appended.
     """
     if if_match is not None and no_clobber:
         raise UsageError("--if-match replaces an object, and --no-clobber never does; give one of them")
-    store, bucket, key = await session.place(name)
+    store, bucket, key = await session.resolve(name)
     if not key or key.endswith("/"):
         key += _base_name(file, name)
     async with bytes_bar(session.output, os.path.basename(key)) as on_progress:
@@ -114,12 +113,12 @@ def _body(file: str) -> BodyLike:
 def _base_name(file: str, name: str) -> str:
     base = os.path.basename(file)
     if file == "-" or not base:
-        raise UsageError(f"{name!r} names no object, and {file!r} gives it no name; write bucket/key")
+        raise UsageError(f"{name!r} does not name an object, and {file!r} has no file name; write bucket/key")
     return base
 
 
 async def stat(session: Session, names: Names, version_id: VersionID = None) -> None:
-    """Show all that is known of objects."""
+    """Show the description of objects."""
     for name in names:
         try:
             store, bucket, key = await session.object(name)

@@ -1,4 +1,4 @@
-"""What is printed: results on standard output, for people or for machines; all else on standard error."""
+"""Output: results on standard output, as text or JSON; everything else on standard error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Output", "object_fields", "plain"]
 
 
 class Output:
-    """Where a command prints.
+    """The output of a command.
 
     Attributes:
         json: print one JSON object a line, not text.
@@ -33,7 +33,7 @@ class Output:
         self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def record(self, values: Mapping[str, Any], *lines: str) -> None:
-        """Print one result: its values as JSON, or as lines; none where people need not be told."""
+        """Print one result: its values as JSON, or lines of text, which may be none."""
         if self.json:
             print(json.dumps({name: plain(value) for name, value in values.items()}, ensure_ascii=False))
         else:
@@ -41,33 +41,33 @@ class Output:
                 print(printable(line))
 
     def flush(self) -> None:
-        """Send off what was printed."""
+        """Flush the output."""
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Tell people something that is no result, on standard error."""
+        """Print a note that is not a result, on standard error."""
         if not self.quiet:
             self.error(text)
 
     def error(self, text: str) -> None:
-        """Print one line on standard error, above the progress bar if there is one; no secret of a DSN is in it."""
+        """Print one line on standard error, above any progress bar; secrets of DSNs are hidden."""
         self.console.print(f"trove: {printable(redact(text))}")
 
     @property
     def shows_progress(self) -> bool:
-        """Tell whether anyone would see a progress bar."""
-        # Not `console.is_terminal`, which environment variables can make true.
+        """Return whether a progress bar would be visible."""
+        # Not `console.is_terminal`, which environment variables can set.
         seen = not self.quiet and sys.stderr.isatty()
-        return seen and not (self.json and sys.stdout.isatty())  # results would run into the bar
+        return seen and not (self.json and sys.stdout.isatty())  # the results would mix with the bar
 
 
 def object_fields(bucket: str, info: ObjectInfo) -> dict[str, Any]:
-    """Return the values that describe an object in JSON: its bucket and all that `ObjectInfo` has."""
+    """Return the values that describe an object in JSON: its bucket and the fields of `ObjectInfo`."""
     return {"type": "object", "bucket": bucket} | {field.name: getattr(info, field.name) for field in fields(info)}
 
 
 def plain(value: Any) -> Any:
-    """Return what stands for a value in JSON: a time as ISO 8601 in UTC."""
+    """Return a value as JSON can store it: a time as ISO 8601 in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return value

@@ -15,18 +15,18 @@ _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]+")
 
 
 def is_pattern(key: str) -> bool:
-    """Tell whether a key is a pattern."""
+    """Return whether a key is a pattern."""
     return "*" in key or "?" in key
 
 
 def fixed_part(pattern: str) -> str:
-    """Return the components before the first that has a wildcard, with the slash behind them."""
+    """Return the components before the first wildcard, with the slash after them."""
     start = min(i for i in (pattern.find("*"), pattern.find("?")) if i >= 0)
     return pattern[: pattern.rfind("/", 0, start) + 1]
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
-    """Return the expression that matches the whole of each key that a pattern stands for.
+    """Return the regular expression that matches the keys of a pattern.
 
     ``*`` is any text without a slash, ``?`` one character but a slash, ``**`` any text; ``**/`` at the
     start of a component also stands for nothing, so that ``a/**/b`` matches ``a/b``.
@@ -48,9 +48,9 @@ def matcher(pattern: str) -> re.Pattern[str]:
 
 
 async def expand(store: Trove, bucket: str, pattern: str, *, prefixes: bool) -> AsyncIterator[Item]:
-    """Yield what a pattern stands for.
+    """Yield the objects and folders that match a pattern.
 
-    Only the levels that the pattern reaches are listed; with ``**``, all that lies below its fixed part.
+    Only the levels that the pattern reaches are listed; with ``**``, everything below its fixed part.
 
     Args:
         store, bucket: where.
@@ -71,7 +71,7 @@ async def expand(store: Trove, bucket: str, pattern: str, *, prefixes: bool) -> 
 
 
 async def _descend(store: Trove, bucket: str, base: str, components: list[str]) -> AsyncIterator[Item]:
-    """Yield what the components stand for below ``base``, level by level."""
+    """Yield the matches of the components below ``base``, level by level."""
     component, *below = components
     folders = below == [""]  # a slash at the end
     if folders:

@@ -15,7 +15,7 @@ __all__ = ["Method", "presign", "register"]
 
 
 class Method(StrEnum):
-    """What a signed URL is good for."""
+    """The request that a signed URL allows."""
 
     GET = "get"
     PUT = "put"
@@ -24,8 +24,8 @@ class Method(StrEnum):
 
 
 MethodArgument = Annotated[Method, typer.Argument(case_sensitive=False, show_default=False)]
-Expires = Annotated[str, typer.Option(metavar="TIME", help="How long it is good for: seconds, or 15m, 2h, 7d.")]
-ContentType = Annotated[str | None, typer.Option(show_default=False, help="What a put has to say.")]
+Expires = Annotated[str, typer.Option(metavar="TIME", help="How long the URL is valid: seconds, or 15m, 2h, 7d.")]
+ContentType = Annotated[str | None, typer.Option(show_default=False, help="The content type that a put must have.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -28,7 +28,7 @@ from trove_async.transfers import Tally
 __all__ = ["bytes_bar", "count_bar", "tally_bar"]
 
 _REFRESH: Final = 0.1
-"""Seconds between two looks at how far the work is."""
+"""Seconds between two updates of the bar."""
 
 
 class _RateColumn(ProgressColumn):
@@ -41,7 +41,7 @@ def _bar(output: Output, *columns: ProgressColumn) -> Progress:
         *columns,
         console=output.console,
         transient=True,
-        # Else Rich would send the results, on standard output, to standard error.
+        # Otherwise Rich would redirect the results from standard output to standard error.
         redirect_stdout=False,
         redirect_stderr=False,
     )
@@ -57,7 +57,7 @@ def _bytes_columns() -> Iterable[ProgressColumn]:
 
 @asynccontextmanager
 async def tally_bar(output: Output, tally: Tally) -> AsyncIterator[None]:
-    """Show how far a `Transfer` is: objects and bytes, the rate, and the time that is left."""
+    """Show the progress of a `Transfer`: objects and bytes, the rate, and the remaining time."""
     if not output.shows_progress:
         yield
         return
@@ -84,7 +84,7 @@ async def tally_bar(output: Output, tally: Tally) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def bytes_bar(output: Output, description: str) -> AsyncIterator[OnProgress | None]:
-    """Show how far one object is; yields the callback that has to be told so, None if nobody would see it."""
+    """Show the progress of one object; yields the callback for it, None if the bar would not be visible."""
     if not output.shows_progress:
         yield None
         return
@@ -95,7 +95,7 @@ async def bytes_bar(output: Output, description: str) -> AsyncIterator[OnProgres
 
 @asynccontextmanager
 async def count_bar(output: Output, description: str) -> AsyncIterator[Callable[[], object]]:
-    """Show how many things are done, at which rate and for how long; yields what has to be called for each."""
+    """Show a counter, its rate and the elapsed time; yields the function to call for each item."""
     if not output.shows_progress:
         yield lambda: None
         return

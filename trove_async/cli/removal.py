@@ -12,16 +12,16 @@ from trove_async.cli.command import Literally, Names, command
 from trove_async.cli.errors import UsageError
 from trove_async.cli.patterns import expand, is_pattern
 from trove_async.cli.progress import count_bar
-from trove_async.cli.session import Place, Session
+from trove_async.cli.session import Session, StorePath
 from trove_async.cli.streams import ask, is_terminal
 from trove_async.errors import ObjectNotFoundError, TroveError
 from trove_async.types import ObjectInfo
 
 __all__ = ["register", "rm"]
 
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="All that is below a name, too.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed for -r and patterns without a terminal.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="What does not exist is no error.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also everything below a name.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; required for -r and patterns without a terminal.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Ignore what does not exist.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
 
 
@@ -41,7 +41,7 @@ async def rm(
 ) -> None:
     """Remove objects.
 
-    -r and patterns ask first. In a bucket that keeps versions, what is removed is hidden by a delete marker.
+    -r and patterns ask first. In a bucket that keeps versions, a delete marker hides a removed object.
     """
     selections = [await _selection(session, name, recursive, literal) for name in names]
     if not (yes or dry_run or await _confirmed(selections)):
@@ -75,7 +75,7 @@ def _values(selection: _Selection, key: str, outcome: str) -> dict[str, str]:
 
 
 async def _removed(session: Session, selection: _Selection, force: bool) -> AsyncIterator[str]:
-    """Remove what was selected and yield the keys; those that could not be removed are told of."""
+    """Remove the selected objects and yield their keys; failures are reported."""
     store, bucket, _ = selection.place
     async for result in store.delete_many(bucket, selection.keys(force), raise_errors=False):
         if result.error is None:
@@ -86,10 +86,10 @@ async def _removed(session: Session, selection: _Selection, force: bool) -> Asyn
 
 @dataclass(frozen=True)
 class _Selection:
-    """What one name stands for; ``many`` if that may be any number of objects."""
+    """The objects of one name; ``many`` if there may be any number."""
 
     name: str
-    place: Place
+    place: StorePath
     recursive: bool
     pattern: bool
 
@@ -101,7 +101,7 @@ class _Selection:
         """Yield the keys to remove.
 
         Raises:
-            ObjectNotFoundError: there is none, and not ``force``.
+            ObjectNotFoundError: there is no object, and ``force`` is not set.
         """
         found = False
         async for key in self._found():
@@ -121,7 +121,7 @@ class _Selection:
                         yield info.key
             return
         if key:
-            async for info in store.list(bucket, key, max_keys=1):  # it sorts before all that it is a prefix of
+            async for info in store.list(bucket, key, max_keys=1):  # a key sorts before all keys that it is a prefix of
                 if info.key == key:
                     yield key
         if self.recursive:
@@ -132,9 +132,9 @@ class _Selection:
 
 
 async def _selection(session: Session, name: str, recursive: bool, literal: bool) -> _Selection:
-    place = await session.place(name)
+    place = await session.resolve(name)
     if not place.bucket or not (place.key or recursive):
-        raise UsageError(f"{name!r} names no object; rm -r removes all that is in a bucket, rb the bucket")
+        raise UsageError(f"{name!r} does not name an object; rm -r removes everything in a bucket, rb the bucket")
     return _Selection(name, place, recursive, not literal and is_pattern(place.key))
 
 
@@ -143,7 +143,5 @@ async def _confirmed(selections: Sequence[_Selection]) -> bool:
     if not many:
         return True
     if not is_terminal():
-        raise UsageError(
-            "rm asks before it removes with -r or a pattern, and there is no terminal to ask on: add --yes"
-        )
+        raise UsageError("rm asks before it removes with -r or a pattern, and there is no terminal: add --yes")
     return await ask(f"remove all of {', '.join(map(repr, many))}?")

@@ -1,4 +1,4 @@
-"""Running a command: one event loop, signals that end it in good order, errors that become one line and a code."""
+"""Running a command: the event loop, clean ends by signals, and errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from trove_async.cli.errors import ExitCode, code_of, line_of
-from trove_async.cli.session import Session, Settings
+from trove_async.cli.session import GlobalOptions, Session
 
 __all__ = ["Work", "execute"]
 
@@ -27,22 +27,22 @@ _CODES: Final = {
 }
 
 
-def execute(work: Work, settings: Settings) -> int:
+def execute(work: Work, options: GlobalOptions) -> int:
     """Run a command to its end and return its exit code.
 
     SIGINT, SIGTERM and SIGHUP cancel it: what is half done is cleaned up, which the library bounds in time, and
     the code is 130, 143 or 129. One that the process was started to ignore stays ignored, as `nohup` wants it.
     """
-    session = Session(settings)
+    session = Session(options)
     try:
         with _in_one_line(session):
             code = asyncio.run(_supervised(work, session))
         session.output.flush()
     except BrokenPipeError:
         return _give_up_output()
-    except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is becomes a line and a code
+    except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes a line and an exit code
         failure = _single(error)
-        if settings.debug:
+        if options.debug:
             traceback.print_exception(failure)
         session.output.error(line_of(failure))
         try:
@@ -60,7 +60,7 @@ async def _supervised(work: Work, session: Session) -> ExitCode:
     received: list[signal.Signals] = []
 
     def interrupt(number: signal.Signals) -> None:
-        # Once: a second signal does not cut the clean-up short, which takes 10 seconds at most.
+        # Once: a second signal does not interrupt the clean-up, which takes 10 seconds at most.
         if not received:
             received.append(number)
             task.cancel()
@@ -90,7 +90,7 @@ def _single(error: Exception) -> Exception:
 
 
 def _give_up_output() -> int:
-    """End quietly, as programs do whose reader has gone; Python would complain when it flushes at exit."""
+    """End quietly after the reader of the output has gone; Python would report that when it flushes at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     return ExitCode.BROKEN_PIPE
@@ -105,7 +105,7 @@ class _OneLine(logging.Formatter):
 
 
 class _Lines(logging.Handler):
-    """Prints what the library logs like the command's own errors."""
+    """Prints the log lines of the library like the command's own errors."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(logging.WARNING)
@@ -118,8 +118,8 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def _in_one_line(session: Session) -> Iterator[None]:
-    """Have the library's warnings and log lines told as the command's own; with --debug they are left as they are."""
-    if session.settings.debug:
+    """Print the library's warnings and log lines like the command's own; with --debug leave them as they are."""
+    if session.options.debug:
         yield
         return
     handler = _Lines(session)

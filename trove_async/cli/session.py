@@ -13,15 +13,15 @@ from trove_async.cli.names import FilePath, Name, StoreName, is_dsn, parse_name
 from trove_async.cli.output import Output
 from trove_async.store import Trove
 
-__all__ = ["Place", "Session", "Settings"]
+__all__ = ["GlobalOptions", "Session", "StorePath"]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class GlobalOptions:
     """The options that every command has.
 
     Attributes:
-        store: the DSN that ``bucket/key`` belongs to; it may hold secrets.
+        store: the DSN of the store for ``bucket/key``; it may contain secrets.
         json, quiet: how to print; see `Output`.
         debug: show tracebacks.
     """
@@ -32,8 +32,8 @@ class Settings:
     debug: bool = False
 
 
-class Place(NamedTuple):
-    """A name in a store that is open."""
+class StorePath(NamedTuple):
+    """A bucket, a key or a prefix in an open store; bucket and key may be empty."""
 
     store: Trove
     bucket: str
@@ -41,41 +41,41 @@ class Place(NamedTuple):
 
 
 class Session:
-    """One run of one command: the stores that it has opened, where it prints, and what has failed.
+    """One run of a command: its open stores, its output and its failures.
 
     Use it in ``async with``, which closes the stores.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.output = Output(json=settings.json, quiet=settings.quiet)
+    def __init__(self, options: GlobalOptions) -> None:
+        self.options = options
+        self.output = Output(json=options.json, quiet=options.quiet)
         self._stores: dict[str, Trove] = {}
         self._exits = AsyncExitStack()
         self._failures: list[ExitCode] = []
 
     @property
     def exit_code(self) -> ExitCode:
-        """Return what the failures so far stand for."""
+        """Return the exit code for the failures so far."""
         return combined(self._failures)
 
     def fail(self, error: BaseException, about: str | None = None) -> None:
-        """Tell of an error and go on; the exit code will say so too.
+        """Report an error and go on; it counts for the exit code.
 
         Args:
             error: what went wrong.
-            about: what it is about, where that is not in the message.
+            about: the object that it concerns, if the message does not name it.
 
         Raises:
-            BrokenPipeError: this is the error: whoever read the results has gone, and there is nothing to go on for.
+            BrokenPipeError: this is the error: nothing reads the results any more.
         """
         if isinstance(error, BrokenPipeError):
             raise error
         self._failures.append(code_of(error))
         self.output.error(line_of(error) if about is None else f"{about}: {line_of(error)}")
 
-    def parse(self, name: str) -> Name:
-        """Return what a name stands for; `parse_name` says how."""
-        return parse_name(name, store=self.settings.store)
+    async def parse(self, name: str) -> Name:
+        """Return what a name means; see `parse_name`."""
+        return await parse_name(name, store=self.options.store)
 
     async def open(self, dsn: str) -> Trove:
         """Open a store, once for each DSN."""
@@ -85,40 +85,40 @@ class Session:
         return store
 
     def store_dsn(self, dsn: str | None) -> str:
-        """Return the DSN that was given, else that of ``--store`` or ``TROVE_DSN``."""
+        """Return the given DSN, else that of ``--store`` or ``TROVE_DSN``."""
         if dsn is not None and not is_dsn(dsn):
-            raise UsageError(f"{dsn!r} is no DSN; write for example local:///srv/data")
-        chosen = dsn or self.settings.store
+            raise UsageError(f"{dsn!r} is not a DSN; write for example local:///srv/data")
+        chosen = dsn or self.options.store
         if chosen is None:
-            raise UsageError("no store is named: give a DSN, or set TROVE_DSN")
+            raise UsageError("no store is given: give a DSN, or set TROVE_DSN")
         return chosen
 
-    async def place(self, name: str) -> Place:
-        """Open the store that a name belongs to; bucket and key may be empty."""
-        return await self.enter(self._stored(name))
+    async def resolve(self, name: str) -> StorePath:
+        """Open the store of a name; bucket and key may be empty."""
+        return await self.open_name(await self._stored(name))
 
-    async def enter(self, name: StoreName) -> Place:
-        """Open the store of a name."""
-        return Place(await self.open(name.dsn), name.bucket, name.key)
+    async def open_name(self, name: StoreName) -> StorePath:
+        """Open the store of a parsed name."""
+        return StorePath(await self.open(name.dsn), name.bucket, name.key)
 
-    async def object(self, name: str) -> Place:
-        """Open the store of a name that has to be an object's."""
-        parsed = self._stored(name)
+    async def object(self, name: str) -> StorePath:
+        """Open the store of a name that must be an object's."""
+        parsed = await self._stored(name)
         if not parsed.key:
-            raise UsageError(f"{name!r} names no object; write bucket/key")
-        return await self.enter(parsed)
+            raise UsageError(f"{name!r} does not name an object; write bucket/key")
+        return await self.open_name(parsed)
 
     async def bucket(self, name: str) -> tuple[Trove, str]:
-        """Open the store of a name that has to be a bucket's."""
-        parsed = self._stored(name)
+        """Open the store of a name that must be a bucket's."""
+        parsed = await self._stored(name)
         if not parsed.bucket or parsed.key:
             raise UsageError(f"{name!r} does not name a bucket")
         return await self.open(parsed.dsn), parsed.bucket
 
-    def _stored(self, name: str) -> StoreName:
-        parsed = self.parse(name)
+    async def _stored(self, name: str) -> StoreName:
+        parsed = await self.parse(name)
         if isinstance(parsed, FilePath):
-            raise UsageError(f"{name!r} is a file of this machine; name something in a store: bucket/key or a DSN")
+            raise UsageError(f"{name!r} is a local file; name something in a store: bucket/key or a DSN")
         return parsed
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What is copied: the sources of ``cp`` and ``mv``, taken apart into single copies."""
+"""The sources of ``cp`` and ``mv``, divided into single copies."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from trove_async.cli.destination import Destination, MarkerError, UnsafeNameErro
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import FilePath
 from trove_async.cli.patterns import expand, fixed_part, is_pattern
-from trove_async.cli.session import Place, Session
+from trove_async.cli.session import Session, StorePath
 from trove_async.errors import ObjectNotFoundError
 from trove_async.transfers import End, Found, Job, LocalFile, StoredObject, describe, files_below, objects_below
 from trove_async.types import ObjectInfo
 
-__all__ = ["Source", "source_of"]
+__all__ = ["Source", "skipped_directory", "source_of"]
 
 
 class Source(ABC):
-    """One of the names that are copied.
+    """One of the names to copy.
 
     Attributes:
-        is_tree: it stands for any number of things, which are skipped if they were copied before.
-        is_local: it is of this machine.
-        base_name: what it is called in a folder; empty where its members are.
+        is_tree: it may stand for several objects or files, which are skipped if they were copied before.
+        is_local: it is a local path.
+        base_name: its name in a folder; empty if the names of its members are used.
     """
 
     is_tree: bool = True
@@ -39,11 +39,11 @@ class Source(ABC):
         """Yield the copies to make.
 
         Raises:
-            NotFoundError, FileNotFoundError: there is nothing of that name.
+            NotFoundError, FileNotFoundError: nothing has this name.
         """
 
     async def tidy(self) -> None:
-        """Remove what a move leaves empty."""
+        """Remove directories that a move has left empty."""
 
 
 class _Single(Source):
@@ -87,9 +87,9 @@ class _Directory(Source):
 
 
 class _Below(Source):
-    """All that is below a key as a folder, or a whole bucket; else the object of that key."""
+    """Everything below a key as a folder, or in a bucket; if there is nothing, the object with this key."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: StorePath) -> None:
         self._place = place
         self._prefix = place.key if not place.key or place.key.endswith("/") else f"{place.key}/"
         self.base_name = os.path.basename(self._prefix.removesuffix("/")) or place.bucket
@@ -97,7 +97,7 @@ class _Below(Source):
     async def jobs(self, session: Session, target: Destination) -> AsyncIterator[Job]:
         store, bucket, key = self._place
         if target.holds(StoredObject(store, bucket, self._prefix), self.base_name):
-            raise UsageError(f"the target lies within {f'{bucket}/{key}'!r}, and copying it there would never end")
+            raise UsageError(f"the target is within {f'{bucket}/{key}'!r}, so copying would never end")
         empty = True
         async for job in _members(session, objects_below(store, bucket, self._prefix), target, self.base_name):
             empty = False
@@ -110,7 +110,7 @@ class _Below(Source):
 
 
 class _Pattern(Source):
-    def __init__(self, place: Place, recursive: bool) -> None:
+    def __init__(self, place: StorePath, recursive: bool) -> None:
         self._place = place
         self._recursive = recursive
 
@@ -118,7 +118,7 @@ class _Pattern(Source):
         store, bucket, key = self._place
         base = fixed_part(key)
         if target.holds(StoredObject(store, bucket, base), ""):
-            raise UsageError("the target lies where the pattern looks, and copying there would never end")
+            raise UsageError("the target is within what the pattern matches, so copying would never end")
         empty = True
         async for job in _members(session, self._found(base), target, ""):
             empty = False
@@ -141,33 +141,38 @@ async def _members(session: Session, found: AsyncIterator[Found], target: Destin
         try:
             yield Job(member.end, target.member(tree, member.name), member.size)
         except MarkerError:
-            session.output.note(f"{member.end}: skipped, since it stands for a folder")
+            session.output.note(skipped_directory(member.end))
         except UnsafeNameError as error:
             session.fail(error, about=str(member.end))
 
 
+def skipped_directory(end: End) -> str:
+    """Return the note about an object that only marks a directory."""
+    return f"{end}: skipped, since it stands for a folder"
+
+
 def _remove_empty_directories(root: str) -> None:
     for path, _, _ in os.walk(root, topdown=False):
-        with suppress(OSError):  # something is left in it
+        with suppress(OSError):  # it is not empty
             os.rmdir(path)
 
 
 async def source_of(session: Session, name: str, *, recursive: bool, literal: bool) -> Source:
-    """Return what a name stands for as a source.
+    """Return the source for a name.
 
     Raises:
-        UsageError: it is a tree, and ``recursive`` is False; or it is nothing that could be copied.
+        UsageError: it is a tree and ``recursive`` is False, or it cannot be copied.
     """
-    parsed = session.parse(name)
+    parsed = await session.parse(name)
     if isinstance(parsed, FilePath):
         if not await anyio.to_thread.run_sync(os.path.isdir, parsed.path):
             return _Single(LocalFile(parsed.path), os.path.basename(parsed.path))
         if not recursive:
             raise UsageError(f"{name!r} is a directory; add -r")
         return _Directory(parsed.path)
-    place = await session.enter(parsed)
+    place = await session.open_name(parsed)
     if not place.bucket:
-        raise UsageError(f"{name!r} names no bucket")
+        raise UsageError(f"{name!r} does not name a bucket")
     if not literal and is_pattern(place.key):
         return _Pattern(place, recursive)
     if recursive:

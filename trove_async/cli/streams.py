@@ -20,15 +20,15 @@ _STDOUT: Final = 1
 
 
 async def _in_daemon(function: Callable[[], R]) -> R:
-    """Call what may block for ever in a thread that the process does not wait for at its end.
+    """Call a function that may block forever, in a thread that the process does not wait for at its end.
 
-    A pipe's other side decides when a read or write returns, and Ctrl-C must not depend on it.
+    The other side of a pipe decides when a read or write returns; Ctrl-C must not wait for it.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
 
     def settle(result: R | None, error: BaseException | None) -> None:
-        if future.done():  # cancelled; nobody waits any more
+        if future.done():  # the caller was cancelled
             return
         if error is None:
             future.set_result(result)  # type: ignore[arg-type]
@@ -40,7 +40,7 @@ async def _in_daemon(function: Callable[[], R]) -> R:
             outcome: tuple[R | None, BaseException | None] = (function(), None)
         except OSError as error:
             outcome = (None, error)
-        with suppress(RuntimeError):  # the loop is closed: whoever asked was cancelled
+        with suppress(RuntimeError):  # the loop is closed, since the caller was cancelled
             loop.call_soon_threadsafe(settle, *outcome)
 
     threading.Thread(target=run, daemon=True, name="trove-stream").start()
@@ -59,7 +59,7 @@ async def write_bytes(data: bytes) -> None:
     """Write all of it to standard output.
 
     Raises:
-        BrokenPipeError: nobody reads it any more.
+        BrokenPipeError: the reader has gone.
     """
     sys.stdout.flush()
     left = memoryview(data)
@@ -69,12 +69,12 @@ async def write_bytes(data: bytes) -> None:
 
 
 def is_terminal() -> bool:
-    """Tell whether someone can be asked: standard input and error are a terminal."""
+    """Return whether a person can be asked: standard input and standard error are a terminal."""
     return os.isatty(_STDIN) and sys.stderr.isatty()
 
 
 async def ask(question: str) -> bool:
-    """Ask a question that is answered with y or n; anything but a y is a no."""
+    """Ask a yes-or-no question; any answer but y or yes means no."""
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     answer = await _in_daemon(lambda: os.read(_STDIN, 1024))

@@ -45,7 +45,7 @@ async def set_tags(session: Session, name: Name, pairs: Pairs, replace: Replace 
 
 
 async def rm(session: Session, name: Name, tags: Tags = None, all: All = False) -> None:
-    """Remove tags; those that the object does not have are no error."""
+    """Remove tags; missing ones are ignored."""
     if bool(tags) == all:
         raise UsageError("name the tags to remove, or give --all")
     store, bucket, key = await session.object(name)

@@ -14,9 +14,9 @@ from trove_async.cli.errors import UsageError
 from trove_async.cli.names import FilePath
 from trove_async.cli.progress import tally_bar
 from trove_async.cli.session import Session
-from trove_async.cli.sources import Source, source_of
+from trove_async.cli.sources import Source, skipped_directory, source_of
 from trove_async.errors import TroveError
-from trove_async.transfers import Job, Outcome, Result, Tally, Transfer, is_unchanged
+from trove_async.transfers import Job, Outcome, Result, Tally, Transfer
 
 __all__ = ["cp", "mv", "register"]
 
@@ -51,8 +51,8 @@ async def cp(
 ) -> None:
     """Copy objects and files, between stores too.
 
-    With -r or a pattern, what was copied before and is the same still is skipped: run it again to go on where it
-    was interrupted.
+    With -r or a pattern, objects that were copied before and have not changed are skipped: after an interruption, run
+    the command again to continue.
     """
     found = await _sources(session, sources, recursive, literal)
     transfer = _transfer(found, checksum, jobs, move=False)
@@ -71,7 +71,7 @@ async def mv(
 ) -> None:
     """Move objects and files, between stores too.
 
-    Each is copied first, and then removed where it was, unless it has changed meanwhile.
+    Each source is copied first and then removed, unless it has changed in between.
     """
     found = await _sources(session, sources, recursive, literal)
     transfer = _transfer(found, checksum, jobs, move=True)
@@ -86,19 +86,19 @@ async def _sources(session: Session, names: Sequence[str], recursive: bool, lite
 
 
 async def _destination(session: Session, name: str, sources: Sequence[Source], recursive: bool) -> Destination:
-    parsed = session.parse(name)
+    parsed = await session.parse(name)
     if isinstance(parsed, FilePath):
         if any(source.is_local for source in sources):
-            raise UsageError("both ends are files of this machine; trove copies from or to a store")
+            raise UsageError("both ends are local files; trove copies from or to a store")
         target = Destination.of(parsed, None)
     else:
         store = await session.open(parsed.dsn)
         target = Destination.of(parsed, store)
         if any(source.is_tree for source in sources):
-            # Asked once: a missing bucket would else be told of every member.
+            # Checked once: otherwise a missing bucket would be reported for every member.
             await store.list(parsed.bucket, max_keys=1).all()
     if len(sources) > 1:
-        # With trees a slash is needed even behind a bucket: without it their members would be mixed.
+        # With trees, even a bucket needs a slash: without it their members would be mixed.
         if not (target.folder if recursive else target.container):
             raise UsageError(f"several sources go into a folder: write the target as {name.rstrip('/') + '/'!r}")
         names = [source.base_name for source in sources]
@@ -110,7 +110,9 @@ async def _destination(session: Session, name: str, sources: Sequence[Source], r
 
 def _transfer(sources: Sequence[Source], checksum: bool, jobs: int, *, move: bool) -> Transfer:
     trees = any(source.is_tree for source in sources)
-    return Transfer(workers=jobs, skip_unchanged=trees, by_checksum=checksum, record=trees, move=move)
+    return Transfer(
+        workers=jobs, skip_unchanged=trees, skip_directories=trees, by_checksum=checksum, record=trees, move=move
+    )
 
 
 async def _run(
@@ -136,6 +138,9 @@ async def _jobs(session: Session, sources: Sequence[Source], target: Destination
 
 
 def _report(session: Session, result: Result) -> None:
+    if result.outcome is Outcome.DIRECTORY:
+        session.output.note(skipped_directory(result.job.source))
+        return
     if result.error is not None:
         session.fail(result.error, about=str(result.job.source))
     session.output.record(_values(result.job, result.outcome))
@@ -153,10 +158,12 @@ def _values(job: Job, outcome: str) -> dict[str, object]:
 
 async def _show(session: Session, jobs: AsyncIterator[Job], transfer: Transfer) -> None:
     async for job in jobs:
-        skipped = transfer.skip_unchanged and await is_unchanged(
-            job.source, job.target, by_checksum=transfer.by_checksum
-        )
-        outcome = Outcome.UNCHANGED if skipped else "would move" if transfer.move else "would copy"
+        outcome: str = await transfer.preview(job)
+        if outcome == Outcome.DIRECTORY:
+            session.output.note(skipped_directory(job.source))
+            continue
+        if outcome == Outcome.COPIED:
+            outcome = "would move" if transfer.move else "would copy"
         session.output.record(_values(job, outcome), f"{outcome}: {job.source} -> {job.target}")
 
 

@@ -1,4 +1,4 @@
-"""What stands behind options: ranges, times, pairs."""
+"""Parsing the values of options: ranges, times, pairs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_range(text: str) -> ByteRange:
-    """Return the range that ``A-B`` (both included), ``A-`` or ``-N`` (the last N bytes) stands for, as in HTTP.
+    """Parse a range as in HTTP: ``A-B`` (both included), ``A-`` or ``-N`` (the last N bytes).
 
     Raises:
         UsageError: it is none of these.
     """
     found = _RANGE.match(text)
     if found is None or found[0] == "-":
-        raise UsageError(f"{text!r} is no range; write 0-99, 100- or -50")
+        raise UsageError(f"{text!r} is not a range; write 0-99, 100- or -50")
     first, last = found.groups()
     if not first:
         return ByteRange.suffix(int(last))
@@ -36,19 +36,19 @@ def parse_range(text: str) -> ByteRange:
 
 
 def parse_duration(text: str) -> int:
-    """Return the seconds that ``90``, ``90s``, ``15m``, ``2h`` or ``7d`` stands for.
+    """Parse a time in seconds: ``90``, ``90s``, ``15m``, ``2h`` or ``7d``.
 
     Raises:
         UsageError: it is none of these.
     """
     found = _DURATION.match(text)
     if found is None:
-        raise UsageError(f"{text!r} is no time; write seconds, or 15m, 2h, 7d")
+        raise UsageError(f"{text!r} is not a time; write seconds, or 15m, 2h, 7d")
     return int(found[1]) * _SECONDS[found[2]]
 
 
 def parse_pairs(pairs: Iterable[str], what: str) -> dict[str, str]:
-    """Return the mapping that ``name=value`` pairs stand for.
+    """Parse ``name=value`` pairs.
 
     Raises:
         UsageError: one has no name or no ``=``, or a name is given twice.

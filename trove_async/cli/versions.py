@@ -17,12 +17,14 @@ from trove_async.types import VersioningStatus
 __all__ = ["get", "ls", "off", "on", "register", "restore", "rm", "status"]
 
 Version = Annotated[str, typer.Argument(metavar="VERSION", show_default=False)]
-OutputFile = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Save it as this file.")]
+OutputFile = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="FILE", help="Save the version as this file.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Versions of an object; whether a bucket keeps them.")
+    group = typer.Typer(help="Versions of an object, and whether a bucket keeps them.")
     for name, function in (("ls", ls), ("get", get), ("rm", rm), ("restore", restore)):
         command(group, name)(function)
     for name, switch in (("on", on), ("off", off), ("status", status)):
@@ -54,7 +56,7 @@ async def get(session: Session, name: Name, version: Version, output: OutputFile
 
 
 async def rm(session: Session, name: Name, version: Version) -> None:
-    """Remove a version for good."""
+    """Remove a version permanently."""
     store, bucket, key = await session.object(name)
     if all(found.version_id != version for found in await store.list_versions(bucket, key)):
         raise VersionNotFoundError(operation="delete_version", bucket=bucket, key=key)
@@ -69,12 +71,12 @@ async def restore(session: Session, name: Name, version: Version) -> None:
 
 
 async def on(session: Session, name: Name) -> None:
-    """Keep the versions of a bucket from now on."""
+    """Start keeping versions in a bucket."""
     await _switch(session, name, True)
 
 
 async def off(session: Session, name: Name) -> None:
-    """Keep no more versions of a bucket; those that there are stay."""
+    """Stop keeping versions in a bucket; existing ones stay."""
     await _switch(session, name, False)
 
 
@@ -84,7 +86,7 @@ async def _switch(session: Session, name: str, enabled: bool) -> None:
 
 
 async def status(session: Session, name: Name) -> None:
-    """Tell whether a bucket keeps versions: unversioned, enabled or suspended."""
+    """Print whether a bucket keeps versions: unversioned, enabled or suspended."""
     store, bucket = await session.bucket(name)
     found: VersioningStatus = await store.get_versioning(bucket)
     session.output.record({"type": "versioning", "bucket": bucket, "status": found.value}, found.value)

@@ -19,10 +19,14 @@ Events = Annotated[
     list[str] | None,
     typer.Option("--event", metavar="TYPE", show_default=False, help="Only created, updated or deleted; repeatable."),
 ]
-Count = Annotated[int | None, typer.Option("--count", "-c", min=1, show_default=False, help="End after so many.")]
-Poll = Annotated[float, typer.Option("--poll-interval", min=0.01, help="Seconds between looks, where it has to look.")]
+Count = Annotated[
+    int | None, typer.Option("--count", "-c", min=1, show_default=False, help="End after this number of events.")
+]
+Poll = Annotated[
+    float, typer.Option("--poll-interval", min=0.01, help="Seconds between listings, for stores that are polled.")
+]
 Resume = Annotated[
-    str | None, typer.Option("--resume-token", show_default=False, help="Go on after the event that had it.")
+    str | None, typer.Option("--resume-token", show_default=False, help="Continue after the event with this token.")
 ]
 
 
@@ -43,9 +47,9 @@ async def watch(
 
     NAME is a bucket, or goes on to what keys begin with. Ctrl-C ends it.
     """
-    store, bucket, prefix = await session.place(name)
+    store, bucket, prefix = await session.resolve(name)
     if not bucket:
-        raise UsageError(f"{name!r} names no bucket")
+        raise UsageError(f"{name!r} does not name a bucket")
     watching = store.watch(
         bucket,
         prefix=prefix,
@@ -68,7 +72,7 @@ def _type(text: str) -> EventType:
     try:
         return EventType(text if "." in text else f"object.{text}")
     except ValueError:
-        raise UsageError(f"{text!r} is no type of event; there are created, updated and deleted") from None
+        raise UsageError(f"{text!r} is not a type of event; the types are created, updated and deleted") from None
 
 
 def _values(event: ObjectEvent) -> dict[str, Any]:

@@ -1,22 +1,22 @@
 """The contract between the library and a backend: what a driver promises.
 
-`Trove` is what users hold; a driver is what a backend implements. The portable type has validated
-names, options and conditions, has opened the body, and adds operation, bucket, key and driver to every
-error. What is left to a driver is to do it, under these rules:
+`Trove` is what users hold; a driver is what a backend implements. The portable type validates names,
+options and conditions, opens the body, and adds operation, bucket, key and driver to every error. A
+driver carries the operation out, under these rules:
 
 - **A put is atomic.** Readers see the whole old object or the whole new one. If the body raises, or the
-  call is cancelled or fails before its commit was sent, the old object stays, and no upload, temporary,
-  connection or task is left. If the commit was sent, the object is old or new, and whole. After a
-  cancellation no commit is begun.
-- **A cancellation is never swallowed and never becomes another error.** Clean-up after it goes
-  through `trove_async.cancellation.finish`, and is over when the call returns.
-- **Errors** are those of `trove_async.errors`, with the backend's own as ``__cause__``. A driver
-  maps its backend's codes in one table. What the body raises passes unchanged.
-- **Conditions are never ignored.** A driver declares those that it honours, under races, in
-  `Features.conditions`; calls with others never reach it.
-- **Memory is bounded** whatever the size of an object.
-- **Listings** are in the order of the keys' UTF-8 bytes; a put that has returned is listed.
-- **ETags** are opaque, without quotes, and agree between put, head, get and list.
+  call is cancelled or fails before its commit was sent, the old object stays, and no upload, temporary
+  file, connection or task is left behind. If the commit was sent, the object is old or new, and whole. No
+  commit begins after a cancellation.
+- **A cancellation is never swallowed and never becomes another error.** Clean-up goes through
+  `trove_async.cancellation.finish`, and has ended when the call returns.
+- **Errors** are those of `trove_async.errors`, with the backend's own error as ``__cause__``. A driver
+  maps its backend's codes in one table. Exceptions of the body pass unchanged.
+- **Conditions are never ignored.** A driver declares the conditions that it honours, even under races, in
+  `Features.conditions`; calls with other conditions never reach it.
+- **Memory is bounded**, whatever the size of an object.
+- **Listings** are in the order of the keys' UTF-8 bytes; after a put has returned, its object is listed.
+- **ETags** are opaque, have no quotes, and agree between put, head, get and list.
 - One driver serves any number of tasks of one event loop.
 """
 
@@ -51,41 +51,42 @@ D = TypeVar("D")
 
 
 class Driver(ABC):
-    """A backend. Subclass it, implement what is abstract, and any of the capabilities."""
+    """A backend. Subclass it and implement the abstract methods and any of the capabilities."""
 
     default_bucket: str | None = None
-    """The bucket that the DSN names, where it names one."""
+    """The bucket that the DSN names, if it names one."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The driver's name, such as ``local``; it stands in errors and logs."""
+        """The driver's name, such as ``local``; it appears in errors and logs."""
 
     @property
     def features(self) -> Features:
-        """What this server has. The default: all that the driver implements, and no conditions."""
+        """What this server has. Default: everything that the driver implements, and no conditions."""
         return Features(protocols=capabilities_of(self))
 
     @classmethod
-    def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
+    async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
         """Split a DSN that names an object into the store's own DSN, the bucket and the key.
 
         The default takes the first component of the path as the bucket and the remainder as the key. A driver
-        whose DSN names a bucket elsewhere, or whose path belongs to the store, overrides it.
+        whose DSN names a bucket elsewhere, or whose path belongs to the store, overrides it. It may look at the
+        backend to find out where the store's part of the path ends.
 
         Returns:
             The DSN that opens the store, secrets included; the bucket, None if the DSN names none; the
             key, or what keys begin with, empty if the DSN names none.
 
         Raises:
-            InvalidDSNError: the DSN does not say where the bucket begins.
+            InvalidDSNError: it cannot be known where the bucket begins.
         """
         bucket, _, key = dsn.path.removeprefix("/").partition("/")
         return replace(dsn, path="").reveal(), bucket or None, key
 
     @abstractmethod
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
-        """Get ready; connect to nothing that need not be. Called once, before all else.
+        """Get ready; open no connection that is not needed yet. Called once, before any other method.
 
         Raises:
             InvalidDSNError: a part or parameter is wrong or unknown; see `Settings`.
@@ -100,51 +101,51 @@ class Driver(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of everything; idempotent and final. Operations under way fail, or finish first."""
+        """Release everything; idempotent and final. Running operations fail, or finish first."""
 
     @abstractmethod
     async def ping(self) -> None:
-        """Prove that the backend can be reached and accepts the credentials, or raise why not."""
+        """Check that the backend can be reached and accepts the credentials; raise if not."""
 
     @abstractmethod
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        """Store an object in place of any that there is: content, metadata, tags, all of it.
+        """Store an object, and replace an existing one completely: content, metadata, tags and everything else.
 
         Raises:
-            BucketNotFoundError: and nothing of the body was lost that could be read again.
-            ObjectAlreadyExistsError: ``if_none_match="*"`` and there is an object.
-            PreconditionFailedError: another condition does not hold; ``if_match`` on a missing object too.
+            BucketNotFoundError: the bucket does not exist; a replayable body can be read again.
+            ObjectAlreadyExistsError: ``if_none_match="*"`` and the object exists.
+            PreconditionFailedError: another condition does not hold, for example ``if_match`` on a missing object.
         """
 
     @abstractmethod
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-        """Open an object; of a range, with the size of the whole object in ``info``.
+        """Open an object or a range of it; ``info`` has the size of the whole object.
 
         Raises:
             BucketNotFoundError, ObjectNotFoundError, VersionNotFoundError: it does not exist.
             RangeNotSatisfiableError: the range starts at or past the end.
-            NotModifiedError: ``if_none_match`` or ``if_modified_since`` says so.
+            NotModifiedError: ``if_none_match`` or ``if_modified_since`` does not hold.
             PreconditionFailedError: ``if_match`` or ``if_unmodified_since`` does not hold.
         """
 
     @abstractmethod
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
-        """Describe an object; errors as of `get`."""
+        """Describe an object. The errors are those of `get`."""
 
     @abstractmethod
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
-        """Delete an object, or one version of it; a missing one is success.
+        """Delete an object, or one version of it; success if it does not exist.
 
         Raises:
-            BucketNotFoundError: the bucket is missing, which is no success.
-            PreconditionFailedError: ``if_match`` names another object, or there is none.
+            BucketNotFoundError: the bucket does not exist.
+            PreconditionFailedError: the object has another ETag than ``if_match``, or does not exist.
         """
 
     @abstractmethod
     async def copy(
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
-        """Copy an object within the backend, atomically as a put; onto itself too.
+        """Copy an object within the backend, as atomically as a put; also onto itself.
 
         Raises:
             ObjectNotFoundError: names the source.
@@ -157,7 +158,7 @@ class Driver(ABC):
         """Return one page of a listing; the one listing primitive."""
 
     def list(self, bucket: str, options: ListOptions) -> ObjectIterator[Item]:
-        """Return an iterator over all pages; made of `list_page`."""
+        """Return an iterator over all pages, built on `list_page`."""
 
         async def fetch(cursor: str | None) -> ListPage:
             page_options = ListOptions(
@@ -179,11 +180,11 @@ class Driver(ABC):
 
     @abstractmethod
     async def create_bucket(self, name: str, options: BucketOptions) -> None:
-        """Make a bucket.
+        """Create a bucket.
 
         Raises:
-            BucketAlreadyExistsError: there is one. A service that answers success is asked first.
-            InvalidBucketNameError: the backend cannot have a bucket of that name; before any I/O.
+            BucketAlreadyExistsError: it exists. If a service answers success to a duplicate, ask it first.
+            InvalidBucketNameError: the backend does not allow the name; before any I/O.
         """
 
     @abstractmethod
@@ -191,8 +192,8 @@ class Driver(ABC):
         """Delete an empty bucket.
 
         Raises:
-            BucketNotFoundError: there is none.
-            BucketNotEmptyError: it holds objects or versions; all of them are still there.
+            BucketNotFoundError: it does not exist.
+            BucketNotEmptyError: it holds objects or versions; none of them was deleted.
         """
 
     @abstractmethod
@@ -200,21 +201,21 @@ class Driver(ABC):
         """Return the buckets, in the order of their names."""
 
     def check_key(self, key: str) -> None:
-        """Refuse a key that the backend cannot hold; no I/O. The default holds every valid key.
+        """Refuse a key that the backend cannot hold; no I/O. The default accepts every valid key.
 
         Raises:
-            InvalidKeyError: says why, and what would do.
+            InvalidKeyError: says why, and what is allowed.
         """
 
     def check_bucket(self, bucket: str) -> None:
         """Refuse a bucket name that the backend cannot hold; no I/O.
 
         Raises:
-            InvalidBucketNameError: says why, and what would do.
+            InvalidBucketNameError: says why, and what is allowed.
         """
 
     def unwrap(self) -> Driver | None:
-        """Return the driver that this one is a layer around; None if it is none."""
+        """Return the driver that this layer wraps; None if this is not a layer."""
         return None
 
 
@@ -226,7 +227,7 @@ def capabilities_of(driver: Driver) -> frozenset[type]:
 def _capabilities_of_class(cls: type[Any], _known: dict[type, frozenset[type]] = {}) -> frozenset[type]:  # noqa: B006 - a cache
     found = _known.get(cls)
     if found is None:
-        # A layer hides a method by None, as `isinstance` against a Protocol understands it.
+        # A layer hides a method with None, which `isinstance` against a Protocol takes for a missing method.
         found = frozenset(
             p for p in CAPABILITIES if all(getattr(cls, method, None) is not None for method in methods_of(p))
         )
@@ -235,7 +236,7 @@ def _capabilities_of_class(cls: type[Any], _known: dict[type, frozenset[type]] =
 
 
 def methods_of(protocol: type) -> frozenset[str]:
-    """Return the names of the methods that a capability consists of."""
+    """Return the names of the methods of a capability."""
     return frozenset(
         name
         for base in protocol.__mro__
@@ -246,14 +247,14 @@ def methods_of(protocol: type) -> frozenset[str]:
 
 
 def unwrap(driver: Driver, kind: type[D]) -> D:
-    """Walk down through layers to the driver of a class, for what only that one has.
+    """Walk down through layers to the driver of a class, for methods that only that class has.
 
     Raises:
-        UnsupportedError: there is none of that class.
+        UnsupportedError: no driver in the stack has that class.
     """
     at: Driver | None = driver
     while at is not None:
         if isinstance(at, kind):
             return at
         at = at.unwrap()
-    raise UnsupportedError(f"there is no {kind.__name__} beneath {driver!r}", driver=driver.name)
+    raise UnsupportedError(f"there is no {kind.__name__} in {driver!r}", driver=driver.name)

@@ -1,9 +1,9 @@
-"""What a driver may be able to do beyond the core, and how it says so.
+"""The capabilities that a driver can have beyond the core methods, and how it declares them.
 
-Each capability is a Protocol: a driver implements its methods, nothing need be declared twice.
-``isinstance(driver, MultipartDriver)`` tells what the driver's code can do, ``driver.features`` what
-the server that it is connected to has; ``Trove.supports`` asks both. Resolve a capability once,
-when a store is opened: ``isinstance`` against a Protocol takes microseconds.
+Each capability is a Protocol: a driver implements its methods, without a second declaration.
+``isinstance(driver, MultipartDriver)`` asks what the driver's code can do, ``driver.features`` says what
+the server that it is connected to has, and ``Trove.supports`` asks both. Check a capability once, when
+a store is opened: ``isinstance`` against a Protocol takes microseconds.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 Condition = Literal["put_if_none_match", "put_if_match", "get", "delete", "copy", "complete"]
-"""A kind of condition: ``get`` means all of `HeadOptions`, ``copy`` and ``complete`` those on the destination."""
+"""A kind of condition: ``get`` means all of `HeadOptions`; ``copy`` and ``complete``, those on the destination."""
 
 PresignMethod = Literal["GET", "PUT", "HEAD", "DELETE", "POST"]
 
@@ -65,42 +65,42 @@ class MultipartDriver(Protocol):
     """Uploads in parts, which survive the process that began them."""
 
     async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
-        """Begin an upload and return its id. Nothing is listed or readable before it is completed."""
+        """Begin an upload and return its id. Its object is neither listed nor readable before it is completed."""
 
     async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
-        """Store a part, number 1 to `Limits.max_parts`, in any order; the same number again replaces it.
+        """Store a part with a number from 1 to `Limits.max_parts`, in any order; the same number again replaces it.
 
         Raises:
-            UploadNotFoundError: no such upload is open.
+            UploadNotFoundError: the upload is not open.
         """
 
     async def complete_multipart(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
     ) -> ObjectInfo:
-        """Make the object of the parts, in the given order, which is ascending; parts not given are dropped.
+        """Make the object from the given parts, whose numbers ascend; other parts are dropped.
 
-        Atomic, as a put. The upload stays open when it fails.
+        As atomic as a put. The upload stays open if this fails.
 
         Raises:
             InvalidPartError: a part is missing, has another ETag, or is smaller than
-                `Limits.min_part_size` and not the last.
-            UploadNotFoundError: no such upload is open.
+                `Limits.min_part_size` and not the last part.
+            UploadNotFoundError: the upload is not open.
             PreconditionFailedError: a condition does not hold.
         """
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        """Give an upload up and free its parts; one that is not open is success."""
+        """Abort an upload and free its parts; success if it is not open."""
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
-        """Return the parts that are stored, in the order of their numbers."""
+        """Return the stored parts, in the order of their numbers."""
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
-        """Return the open uploads, in the order of their keys, then of their begin."""
+        """Return the open uploads, in the order of their keys, then of their start times."""
 
 
 @runtime_checkable
 class PresignDriver(Protocol):
-    """URLs that carry their own permission, for clients that talk to the backend directly."""
+    """Signed URLs, for clients that talk to the backend directly."""
 
     async def presign_get(self, bucket: str, key: str, options: PresignOptions) -> str:
         """Return a URL that reads the object. Neither bucket nor object need exist."""
@@ -109,55 +109,55 @@ class PresignDriver(Protocol):
         """Return a URL that writes the object."""
 
     async def presign_head(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Return a URL that describes the object; where `Features.presign_methods` has HEAD."""
+        """Return a URL that describes the object; if `Features.presign_methods` has HEAD."""
 
     async def presign_delete(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Return a URL that deletes the object; where `Features.presign_methods` has DELETE."""
+        """Return a URL that deletes the object; if `Features.presign_methods` has DELETE."""
 
     async def presign_post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
-        """Return a form that a browser may post to store the object; where `Features.presign_methods` has POST."""
+        """Return a form that a browser posts to store the object; if `Features.presign_methods` has POST."""
 
 
 @runtime_checkable
 class VersioningDriver(Protocol):
-    """Versions of objects, and markers where they were deleted."""
+    """Versions of objects, and delete markers."""
 
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
-        """Keep versions from now on, or stop to; versions that there are stay."""
+        """Start or stop keeping versions; existing versions stay."""
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:
-        """Tell what the bucket does."""
+        """Return whether the bucket keeps versions."""
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
-        """Return versions and delete markers of a key, newest first; empty if it never existed."""
+        """Return the versions and delete markers of a key, newest first; empty if it never existed."""
 
     async def get_version(self, bucket: str, key: str, version_id: str) -> ObjectReader:
         """Read a version.
 
         Raises:
-            VersionNotFoundError: there is none, or it is a delete marker.
+            VersionNotFoundError: it does not exist, or is a delete marker.
         """
 
     async def delete_version(self, bucket: str, key: str, version_id: str) -> None:
-        """Delete a version for good; the next newest becomes the latest. A missing one is success."""
+        """Delete a version permanently; the next newest becomes the latest. Success if it does not exist."""
 
     async def restore_version(self, bucket: str, key: str, version_id: str) -> ObjectInfo:
-        """Make a copy of a version the latest.
+        """Copy a version, which makes the copy the latest version.
 
         Raises:
-            VersionNotFoundError: there is none, or it is a delete marker.
+            VersionNotFoundError: it does not exist, or is a delete marker.
         """
 
 
 @runtime_checkable
 class NotificationDriver(Protocol):
-    """News of changes."""
+    """Change events."""
 
     def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
-        """Yield changes, in order for each key; an async generator.
+        """Yield the changes of each key in their order; an async generator.
 
-        It calls ``options.on_ready()`` once subscribed, and holds no cancel scope or task group
-        across a yield. Asking for the next event acknowledges the last.
+        It calls ``options.on_ready()`` when it has subscribed, and holds no cancel scope or task group
+        across a yield. Asking for the next event acknowledges the previous one.
 
         Raises:
             BucketNotFoundError: before it is ready.
@@ -167,7 +167,7 @@ class NotificationDriver(Protocol):
 
 @runtime_checkable
 class LifecycleDriver(Protocol):
-    """Rules for what becomes of objects with age."""
+    """Rules that expire objects, or move them to another storage class, by their age."""
 
     async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
         """Replace the bucket's rules, which the portable type has checked."""
@@ -181,34 +181,34 @@ class LifecycleDriver(Protocol):
 
 @runtime_checkable
 class LifecycleSweepDriver(LifecycleDriver, Protocol):
-    """A driver whose rules are carried out by the library's sweeper, not by a service."""
+    """A driver whose rules the library carries out, because no service does."""
 
     async def expire(self, bucket: str, key: str, if_match: str) -> None:
-        """Remove an object that has expired, as a deletion does: in a bucket that keeps versions it makes a marker.
+        """Delete an expired object; a bucket that keeps versions gets a delete marker.
 
-        One that was put meanwhile is not lost.
+        A newer object, with another ETag, is not deleted.
 
         Raises:
-            ObjectNotFoundError, PreconditionFailedError: there is none, or it has another ETag.
+            ObjectNotFoundError, PreconditionFailedError: it does not exist, or has another ETag.
         """
 
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
-        """Move an object to another storage class: nothing else of it changes, neither ETag nor time.
+        """Move an object to another storage class; its ETag, its time and everything else stay the same.
 
         Raises:
             PreconditionFailedError: the object has another ETag.
         """
 
     async def list_noncurrent(self, bucket: str, prefix: str = "") -> Sequence[VersionInfo]:
-        """Return the versions that are not the latest, newest first for each key.
+        """Return the versions that are not the latest; for each key, the newest first.
 
-        The ``last_modified`` of each is the time at which it was replaced. Empty where no versions are kept.
+        The ``last_modified`` of each is the time at which it was replaced. Empty if the bucket keeps no versions.
         """
 
 
 @runtime_checkable
 class RangeDriver(Protocol):
-    """Reads of a part of an object."""
+    """Reads of a range of an object."""
 
     async def get_range(self, bucket: str, key: str, offset: int, length: int) -> ObjectReader:
         """Read ``length`` bytes from ``offset``; to the end with -1."""
@@ -216,21 +216,21 @@ class RangeDriver(Protocol):
 
 @runtime_checkable
 class ServerCopyDriver(Protocol):
-    """Copies that do not pass through this process, or not through its memory."""
+    """Copies whose bytes do not pass through this process, or at least not through its memory."""
 
     async def server_copy(self, src: ObjectRef, dst: ObjectRef, options: CopyOptions | None = None) -> ObjectInfo:
-        """Copy an object. As `Driver.copy`, which uses it."""
+        """Copy an object, or the version of it that ``src`` names; otherwise as `Driver.copy`."""
 
 
 @runtime_checkable
 class TaggingDriver(Protocol):
-    """Tags: up to 10 pairs of text that can be changed while the object stays as it is."""
+    """Tags: up to 10 pairs of text that can be changed without changing the object."""
 
     async def get_tags(self, bucket: str, key: str) -> dict[str, str]:
         """Return the object's tags."""
 
     async def set_tags(self, bucket: str, key: str, tags: dict[str, str]) -> None:
-        """Replace the object's tags; its ETag stays."""
+        """Replace the object's tags; its ETag stays the same."""
 
     async def delete_tags(self, bucket: str, key: str) -> None:
         """Remove the object's tags."""
@@ -238,12 +238,12 @@ class TaggingDriver(Protocol):
 
 @runtime_checkable
 class BulkDeleteDriver(Protocol):
-    """Many deletions in one call."""
+    """Deletion of many objects in one call."""
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
         """Delete up to `Limits.max_bulk_delete` objects and return a result for each, in their order.
 
-        A missing object is success. It raises only if nothing could be tried.
+        Success for an object that does not exist. It raises only if no deletion could be tried.
         """
 
 
@@ -259,19 +259,19 @@ CAPABILITIES: Final[tuple[type, ...]] = (
     TaggingDriver,
     BulkDeleteDriver,
 )
-"""Every capability that there is."""
+"""All capabilities."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the backend allows; sizes in bytes, None for no limit known.
+    """What the backend allows; sizes in bytes, None if no limit is known.
 
     Attributes:
         max_key_size: of a key's UTF-8.
-        min_part_size: of every part of an upload but the last.
+        min_part_size: of every part of an upload except the last.
         max_part_size, max_parts: of an upload.
-        max_put_size: of an object that is put in one request.
-        max_copy_size: of an object that is copied in one request.
+        max_put_size: of a put in one request.
+        max_copy_size: of a copy in one request.
         max_metadata_size: of all keys and values together.
         max_bulk_delete: keys in one `BulkDeleteDriver.delete_many`.
         max_presign_seconds: of a signed URL.
@@ -294,8 +294,8 @@ class Features:
 
     Attributes:
         protocols: the capabilities; a subset of those that the driver implements.
-        conditions: the kinds of condition that are honoured. A call with another is refused before I/O.
-        presign_methods: what `PresignDriver` signs.
+        conditions: the kinds of condition that are honoured. A call with another kind is refused before any I/O.
+        presign_methods: the methods that `PresignDriver` signs.
         watch_resume: whether ``watch(resume_token=…)`` works.
         native: the names of the capabilities that the backend itself has; the library provides the others.
         limits: what the backend allows.

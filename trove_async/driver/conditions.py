@@ -1,4 +1,4 @@
-"""How conditions are decided, for drivers that decide them themselves (RFC 9110, section 13.2.2)."""
+"""Evaluation of conditions, for drivers whose backend does not evaluate them (RFC 9110, section 13.2.2)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["check_read", "check_write"]
 
 
 def check_read(info: ObjectInfo, options: HeadOptions) -> None:
-    """Decide the conditions of a get or head about the object that there is.
+    """Evaluate the conditions of a get or head for an object.
 
     Raises:
         PreconditionFailedError: ``if_match`` or ``if_unmodified_since`` does not hold.
-        NotModifiedError: ``if_none_match`` or ``if_modified_since`` says that the caller has it.
+        NotModifiedError: ``if_none_match`` or ``if_modified_since`` does not hold.
     """
     if options.if_match is not None:
         if options.if_match not in ("*", info.etag):
@@ -31,19 +31,19 @@ def check_read(info: ObjectInfo, options: HeadOptions) -> None:
 
 
 def _modified_after(info: ObjectInfo, moment: datetime) -> bool | None:
-    """Compare as HTTP does: an object is as old as the second in which it was stored. None if that is unknown."""
+    """Compare in whole seconds, as HTTP does; None if the time of the object is unknown."""
     if info.last_modified is None:
         return None
     return info.last_modified.replace(microsecond=0) > moment
 
 
 def check_write(current_etag: str | None, if_match: str | None, if_none_match: str | None) -> None:
-    """Decide the conditions of a write about the object that there is now, None for none.
+    """Evaluate the conditions of a write for the ETag of the current object, None if there is no object.
 
-    Call it where no other write can come between the decision and the commit.
+    Call it where no other write can come between this evaluation and the commit.
 
     Raises:
-        ObjectAlreadyExistsError: ``if_none_match="*"`` and there is one.
+        ObjectAlreadyExistsError: ``if_none_match="*"`` and the object exists.
         PreconditionFailedError: another condition does not hold.
     """
     if if_match is not None and (current_etag is None or if_match not in ("*", current_etag)):

@@ -1,8 +1,8 @@
-"""What each operation is asked for: one frozen dataclass per operation.
+"""The options of each operation: one frozen dataclass per operation.
 
-Users give keyword arguments to `Trove`; drivers get these, validated. A field that is new has a
-default, so that it breaks no driver: a driver that cannot honour it says so through
-`Driver.features`, and the portable type refuses the call before the driver sees it.
+Users give keyword arguments to `Trove`; drivers get these, validated. A new field has a default, so that
+it breaks no driver. A driver that cannot honour a field says so in `Driver.features`, and the portable
+type refuses the call before the driver sees it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class OpenOptions:
     """How a driver is opened.
 
     Attributes:
-        settings: keyword arguments of `trove_async.open` that are the driver's own; with the DSN's
-            parameters they make up its `Settings`.
-        cleanup_timeout: seconds that clean-up after a failure or cancellation may take.
+        settings: keyword arguments of `trove_async.open` for the driver; together with the DSN's
+            parameters they are its `Settings`.
+        cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -165,14 +165,14 @@ class PutOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadOptions:
-    """Of which version, and under which conditions, an object is described.
+    """Which version of an object is described, and under which conditions.
 
     Attributes:
         version_id: None for the latest.
         if_match: one ETag, or ``"*"`` for any object.
-        if_none_match: one ETag, or ``"*"``; raises `NotModifiedError` where it matches.
+        if_none_match: one ETag, or ``"*"``; raises `NotModifiedError` if it matches.
         if_modified_since, if_unmodified_since: aware; compared in whole seconds, as RFC 9110 does.
-            Each counts only where the ETag condition of the same sense is absent (RFC 9110, 13.2.2).
+            Each is ignored if the corresponding ETag condition is present (RFC 9110, 13.2.2).
     """
 
     version_id: str | None = None
@@ -184,7 +184,7 @@ class HeadOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetOptions(HeadOptions):
-    """How an object is read: what `HeadOptions` has, and the range (None for all of it)."""
+    """How an object is read: the fields of `HeadOptions`, and the range (None for the whole object)."""
 
     range: ByteRange | None = None
 
@@ -194,9 +194,9 @@ class DeleteOptions:
     """Which version is deleted, and under which condition.
 
     Attributes:
-        version_id: delete this version for good; None deletes the object, which leaves a
-            delete marker where the bucket keeps versions.
-        if_match: delete only the object of this ETag.
+        version_id: delete this version permanently; None deletes the object, which leaves a
+            delete marker if the bucket keeps versions.
+        if_match: delete only the object that has this ETag.
     """
 
     version_id: str | None = None
@@ -212,7 +212,7 @@ class CopyOptions:
             attributes, as after a put.
         source_version_id: copy this version of the source.
         source_if_match: copy only the source that has this ETag.
-        if_match, if_none_match: conditions on the destination, as at a put.
+        if_match, if_none_match: conditions on the destination, as in `PutOptions`.
     """
 
     replace: ObjectAttributes | None = None
@@ -227,12 +227,12 @@ class ListOptions:
     """Which page of which listing.
 
     Attributes:
-        prefix: keys begin with it; a string, not a path.
-        delimiter: keys that have it behind the prefix are grouped up to its first occurrence.
-        start_after: only keys that sort after it. Groups are made of what is left, so a group may
+        prefix: only keys that begin with it; a string, not a path.
+        delimiter: keys that contain it after the prefix are grouped up to its first occurrence.
+        start_after: only keys that sort after it. Groups are made of these keys, so a group itself can
             sort before it.
-        page_size: how many items are wanted; a backend may return fewer or, never, more.
-        cursor: the driver's own, from `ListPage.cursor`; None for the first page.
+        page_size: the maximum number of items; a backend may return fewer.
+        cursor: from the `ListPage.cursor` of the previous page; None for the first page.
     """
 
     prefix: str = ""
@@ -244,10 +244,10 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketOptions:
-    """How a bucket is made.
+    """How a bucket is created.
 
     Attributes:
-        region: where; None for the driver's default. Ignored by backends that have no regions.
+        region: None for the driver's default. Backends without regions ignore it.
     """
 
     region: str | None = None
@@ -255,7 +255,7 @@ class BucketOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteOptions:
-    """Under which conditions a multipart upload becomes an object; as at a put."""
+    """The conditions under which a multipart upload becomes an object; as in `PutOptions`."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -268,10 +268,10 @@ class PresignOptions:
     Attributes:
         expires: seconds from now.
         version_id: read this version.
-        content_type: at a put: the request must carry it, and the object gets it.
-        content_length: at a put: the body must have this many bytes.
-        response_content_type, response_content_disposition: at a get: what the answer says instead of
-            what is stored.
+        content_type: for a put: the request must carry it, and the object gets it.
+        content_length: for a put: the body must have this many bytes.
+        response_content_type, response_content_disposition: for a get: sent instead of the stored
+            values.
     """
 
     expires: int = 3600
@@ -288,8 +288,8 @@ class PresignPostOptions:
 
     Attributes:
         expires: seconds from now.
-        min_size, max_size: bytes that the file may have.
-        content_type: the form must carry it, and the object gets it; None for what the client says.
+        min_size, max_size: the allowed size of the file in bytes.
+        content_type: the form must carry it, and the object gets it; None lets the client choose.
     """
 
     max_size: int
@@ -307,12 +307,12 @@ class WatchOptions:
     """Which events, and how.
 
     Attributes:
-        prefix: of keys whose prefix this is.
-        events: of these types.
-        buffer_size: how many events wait for the consumer before `WatchOverflowError`.
-        poll_interval: seconds between listings, where the driver polls.
-        resume_token: go on after the event that carried it, where ``features.watch_resume``.
-        on_ready: the driver calls it once, when every later change will be seen.
+        prefix: only of keys that begin with it.
+        events: only of these types.
+        buffer_size: the number of events that wait for the consumer before `WatchOverflowError`.
+        poll_interval: seconds between listings, if the driver polls.
+        resume_token: continue after the event that had it, if ``features.watch_resume`` is True.
+        on_ready: the driver calls it once, when it will see every later change.
     """
 
     prefix: str = ""

@@ -36,7 +36,7 @@ __all__ = ["poll"]
 
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 60.0
-"""Seconds between attempts to list while the backend fails in passing: the delay doubles from the one to the other."""
+"""Seconds between attempts to list while the backend fails: the delay doubles from the first to the longest."""
 
 _log = logging.getLogger("trove_async")
 
@@ -49,22 +49,22 @@ async def poll(
 ) -> AsyncGenerator[ObjectEvent, None]:
     """Yield the changes between one listing and the next; see `NotificationDriver.watch`.
 
-    It is ready when all keys have been listed once: from then on every change of them is seen. The next listing begins
-    ``options.poll_interval`` seconds after the last has ended. A consumer that is slow delays it, and finds
-    changes joined; nothing waits in a buffer, so ``options.buffer_size`` is not needed and no event is ever lost.
+    The watch is ready when all keys have been listed once; it sees every later change. The next listing begins
+    ``options.poll_interval`` seconds after the previous one has ended. A slow consumer delays it, and gets several
+    changes of a key as one event; there is no buffer, so ``options.buffer_size`` is not used and no event is lost.
 
-    A page that fails with an error that is ``retryable`` is asked for again, for as long as it takes: after 1, 2, 4 …
-    60 seconds or what the service says, whichever is longer, and each failure is a warning in the log. Before the
-    watch is ready the error is raised.
+    If a page fails with a ``retryable`` error, it is requested again, without a limit: after 1, 2, 4 … 60 seconds
+    or the delay that the service asks for, whichever is longer. Each failure is logged as a warning. Before the
+    watch is ready, the error is raised.
 
     Args:
         list_page: `Driver.list_page` of the backend.
-        bucket: what is watched.
-        options: ``prefix``, ``events``, ``poll_interval`` and ``on_ready`` count.
-        sleep: waits for some seconds; it may raise, to end the watch.
+        bucket: the bucket to watch.
+        options: ``prefix``, ``events``, ``poll_interval`` and ``on_ready`` are used.
+        sleep: waits for some seconds; it may raise to end the watch.
 
     Raises:
-        BucketNotFoundError: the bucket is missing, or was deleted.
+        BucketNotFoundError: the bucket does not exist, or was deleted.
         TroveError: any other error of a listing.
     """
     known = _Known()
@@ -103,7 +103,7 @@ def _event(kind: EventType, bucket: str, key: str, info: ObjectInfo | None) -> O
 
 
 def _last_key(page: ListPage) -> str | None:
-    """Return the key up to which a page says what there is; None for all that are left."""
+    """Return the last key that a page covers; None if it covers all remaining keys."""
     if page.cursor is None:
         return None
     return page.objects[-1].key
@@ -122,7 +122,7 @@ async def _pages(
         except TroveError as error:
             if sleep is None or not error.retryable:
                 raise
-            _log.warning("watch %r: the listing failed and is tried again: %s", bucket, error)
+            _log.warning("watch %r: the listing failed, retrying: %s", bucket, error)
             await sleep(max(delay, error.retry_after or 0.0))
             delay = min(2 * delay, _LONGEST_DELAY)
             continue
@@ -136,9 +136,9 @@ async def _pages(
 
 
 class _Known:
-    """The keys of a listing and their ETags, in their order; a block for each page, packed.
+    """The keys of a listing and their ETags, in their order, compressed in a block for each page.
 
-    Neither keys nor ETags have a NUL: it separates them. A dict of them would take ten times the memory.
+    They are separated by NUL, which neither keys nor ETags contain. A dict would take ten times the memory.
     """
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class _Known:
             self._blocks.append(_pack([info.key for info in objects], [info.etag for info in objects]))
 
     def take(self, last: str | None) -> Iterator[Iterator[tuple[str, str]]]:
-        """Remove the entries up to a key, or all of them, and yield them, at most a page at a time."""
+        """Remove and yield the entries up to a key, or all entries, at most a page at a time."""
         while self._blocks:
             block = self._blocks.popleft()
             keys, etags = _unpack(block)

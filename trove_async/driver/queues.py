@@ -1,19 +1,20 @@
-"""Watching through a queue that a bucket's changes are sent to: what all such services have in common.
+"""Watching through a message queue that receives a bucket's notifications: the part that all services share.
 
-One queue serves one process: a service gives each message to one receiver, so two processes on one queue get a part
-of the events each. Within a driver all watches of a queue share one receiver, and each gets every event that it
-asked for.
+One queue serves one process: a service gives each message to one receiver, so that two processes on one queue would
+each get a part of the events. Within a driver all watches of a queue share one receiver, and each gets every event that
+it asked for.
 
-**Delivery is at least once.** A message is deleted when every watch that wanted its events has asked for the next one;
-until then it is kept invisible for as long as the process lives, however slow the consumer is, if the service lets it.
-What was not taken when a watch ends is visible again at once, and after a crash when its time has passed; that is
-also so for messages that were on their way when a watch was cancelled. Repetitions are dropped where they can be told.
+**Delivery is at least once.** A message is deleted when every watch that wanted its events has asked for the next one.
+Until then it is kept invisible while the process lives, however slow the consumer is, if the service allows it.
+Messages that were not consumed when a watch ends become visible again at once; after a crash, or if they were in
+flight when a watch was cancelled, they become visible when their time has passed. Duplicates are dropped where they
+can be recognised.
 
-**Whose messages.** Only messages of watched buckets are deleted, whether or not a watch wants them. Messages of other
-buckets are left alone: they come back in their time, to whoever receives then, which costs time and requests; give
-each bucket its own queue. So are messages that cannot be read. Both are named in the log.
+**Which messages are deleted.** Only messages of watched buckets are deleted, whether or not a watch wants them.
+Messages of other buckets, and malformed messages, stay in the queue and are logged: they come back later, to
+any receiver, which costs time and requests. Give each bucket its own queue.
 
-A driver brings a `MessageQueue`, which knows the service's requests, and something that reads and judges its messages.
+A driver provides a `MessageQueue`, which makes the service's requests and parses its messages, and a `Deduplicator`.
 """
 
 from __future__ import annotations
@@ -35,92 +36,92 @@ from trove_async.types import EventType, ObjectEvent
 
 __all__ = [
     "MEMORY",
-    "Judge",
+    "Deduplicator",
     "LastChanges",
     "Message",
     "MessageQueue",
-    "Notice",
+    "Notification",
     "QueueWatches",
     "Received",
     "Sequenced",
 ]
 
 MEMORY: Final = 65_536
-"""Of how many keys the last change is remembered; those that changed longest ago are forgotten first."""
+"""The number of keys whose last change is remembered; the keys that changed longest ago are forgotten first."""
 
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 60.0
 _NAMED: Final = 10_000
-"""Of how many messages and buckets it is remembered that the log has named them."""
+"""The number of messages and buckets that are remembered as logged."""
 
 _log = logging.getLogger("trove_async")
 
 Sleep = Callable[[float], Awaitable[object]]
 
 
-class Notice(Protocol):
-    """One change, as a service tells it."""
+class Notification(Protocol):
+    """A notification of one change, as a service sends it."""
 
     @property
     def bucket(self) -> str:
-        """Where it was."""
+        """The bucket of the object that changed."""
 
     @property
     def key(self) -> str:
-        """What it was about."""
+        """The key of the object that changed."""
 
     def event(self, kind: EventType) -> ObjectEvent:
-        """Return the event of that kind for a consumer."""
+        """Return the event of this type for a consumer."""
 
 
-class Judge(Protocol):
-    """Tells news from repetitions, for one watch."""
+class Deduplicator(Protocol):
+    """Recognises duplicate notifications, for one watch."""
 
-    def judge(self, notice: Any) -> EventType | None:
-        """Return what has happened; None if it is no news."""
+    def classify(self, notification: Any) -> EventType | None:
+        """Return the type of the change; None if the notification is a duplicate or reports no change."""
 
 
-class Sequenced(Notice, Protocol):
-    """A change that says where it stands among those of its key, where the service tells."""
+class Sequenced(Notification, Protocol):
+    """A notification that can be ordered among those of its key, if the service provides a sequencer."""
 
     @property
     def change(self) -> EventType | None:
-        """`EventType.CREATED` for whatever wrote the object, `EventType.DELETED`, or None for what is no news of it."""
+        """`EventType.CREATED` for any write of the object, `EventType.DELETED`, or None if it did not change."""
 
     @property
     def sequencer(self) -> Any:
-        """What orders the changes of one key; None where the service has nothing."""
+        """A value that orders the changes of one key; None if the service provides none."""
 
     @property
     def state(self) -> tuple[str | None, ...]:
-        """What tells one write from another, beside the order."""
+        """Values that distinguish one write from another, such as the ETag."""
 
 
 class LastChanges:
-    """The last change of each key that one watch has been told of; it tells news from repetitions.
+    """A `Deduplicator` that remembers the last change of each key.
 
     Queues deliver at least once and in any order. With sequencers, a change that is not later than the last one
-    of its key is no news. Without them, one that says what the last one said is none: so a put of the same bytes
-    is not seen there, nor is a second deletion.
+    of its key is a duplicate. Without them, a change with the same values as the last one is a duplicate, so that a
+    second put of the same bytes is not seen, and neither is a second deletion.
     """
 
     def __init__(self, capacity: int = MEMORY) -> None:
         self._capacity = capacity
         self._last: OrderedDict[str, tuple[Any, EventType, tuple[str | None, ...]]] = OrderedDict()
 
-    def judge(self, notice: Sequenced) -> EventType | None:
-        """Return what has happened; None if it is no news.
+    def classify(self, notification: Sequenced) -> EventType | None:
+        """Return the type of the change; None if the notification is a duplicate or reports no change.
 
-        A write is ``object.updated`` if the last change of the key was one too. The first change of a key
-        since the watch began, or since it was forgotten, is ``object.created``: the service does not tell whether there
-        was an object before.
+        A write is ``object.updated`` if the last change of the key was a write too. The first write of a key
+        since the watch began, or since the key was forgotten, is ``object.created``: the service does not say whether
+        the object existed before.
         """
-        if notice.change is None:
+        if notification.change is None:
             return None
-        deleted = notice.change is EventType.DELETED
-        state = (notice.change, () if deleted else notice.state)
-        sequencer = notice.sequencer
-        before = self._last.get(notice.key)
+        deleted = notification.change is EventType.DELETED
+        state = (notification.change, () if deleted else notification.state)
+        sequencer = notification.sequencer
+        before = self._last.get(notification.key)
         if before is not None:
             if sequencer is not None and before[0] is not None:
                 if sequencer <= before[0]:
@@ -129,8 +130,8 @@ class LastChanges:
                 return None
             else:
                 sequencer = before[0] if sequencer is None else sequencer
-        self._last[notice.key] = (sequencer, *state)
-        self._last.move_to_end(notice.key)
+        self._last[notification.key] = (sequencer, *state)
+        self._last.move_to_end(notification.key)
         if len(self._last) > self._capacity:
             self._last.popitem(last=False)
         if deleted:
@@ -140,14 +141,15 @@ class LastChanges:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """A message that was received and is not settled.
+    """A message that was received and is neither deleted nor released.
 
     Attributes:
-        message_id: names it.
-        receipt: the newest handle for it, with which it is deleted or hidden.
-        visible_at: when it becomes visible by itself, in the loop's time.
-        pending: how many of its events are with consumers that have not asked for the next one.
-        fate: what becomes of it when there are none: ``release`` makes it visible at once, ``leave`` in its time.
+        message_id: identifies the message.
+        receipt: the newest handle, with which the message is deleted or hidden.
+        visible_at: when the message becomes visible by itself, in the loop's time.
+        pending: the number of its events whose consumers have not asked for the next event yet.
+        fate: what happens when none is pending: ``delete``; ``release`` makes it visible at once; ``leave`` lets its
+            invisibility expire.
     """
 
     message_id: str
@@ -159,7 +161,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as it comes: as of `Message`, and what `MessageQueue.read` reads."""
+    """A message as the service delivers it: the fields of `Message`, and the content for `MessageQueue.read`."""
 
     message_id: str
     receipt: str
@@ -168,16 +170,16 @@ class Received:
 
 
 class MessageQueue(ABC):
-    """The requests about one queue of a service.
+    """The requests to one queue of a service.
 
     Attributes:
-        name: what the log and errors say, such as ``the queue 'events'``.
-        visibility: seconds for which a message that is being worked on is invisible; it is extended in time.
-        batch: how many messages one request receives at most.
-        settled: how many messages one request deletes or hides at most.
-        holds_requests: whether a request for messages waits until there is one; else the queue is asked again
-            each ``poll_interval``.
-        proves: whether the queue is asked for messages once before it counts as there.
+        name: for the log and errors, such as ``the queue 'events'``.
+        visibility: seconds for which a received message is invisible; extended before they end.
+        batch: the maximum number of messages that one request receives.
+        settled: the maximum number of messages that one request deletes or hides.
+        holds_requests: whether a request for messages waits until there is one (long polling); otherwise the queue is
+            asked every ``poll_interval``.
+        proves: whether the first request for messages proves that the queue exists.
     """
 
     name: str
@@ -189,10 +191,10 @@ class MessageQueue(ABC):
 
     @abstractmethod
     def connected(self) -> AbstractAsyncContextManager[None]:
-        """Connect within the block, and see that the queue is there.
+        """Connect within the block, and check that the queue exists.
 
         Raises:
-            NotFoundError: it is not.
+            NotFoundError: it does not exist.
         """
 
     @abstractmethod
@@ -200,38 +202,38 @@ class MessageQueue(ABC):
         """Return messages.
 
         Args:
-            count: how many at most; no more than `batch`.
-            wait: False to have the answer at once.
-            holding: whether messages are held, which have to be kept invisible meanwhile.
+            count: the maximum number; no more than `batch`.
+            wait: False for an immediate answer.
+            holding: whether messages are held whose invisibility has to be extended meanwhile.
         """
 
     @abstractmethod
     async def delete(self, messages: Sequence[Message]) -> None:
-        """Delete messages; those that are gone are fine."""
+        """Delete messages; success for those that no longer exist."""
 
     @abstractmethod
     async def hide(self, messages: Sequence[Message], seconds: int) -> None:
-        """Set for how long messages stay invisible from now on; 0 makes them visible."""
+        """Hide messages for some seconds from now on; 0 makes them visible."""
 
     @abstractmethod
-    def read(self, content: Any) -> Sequence[Notice]:
-        """Return what a message says.
+    def read(self, content: Any) -> Sequence[Notification]:
+        """Parse a message.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: the content is malformed.
         """
 
     def error_of(self, error: Exception) -> TroveError:
-        """Return the error of ours for one of the service's library."""
+        """Return the `TroveError` for an exception of the service's library."""
         return BackendError(f"{type(error).__name__}: {error}")
 
 
 class QueueWatches:
-    """The watches of a driver, by their queues. Nothing runs and nothing is connected while there is no watch.
+    """The watches of a driver, by queue. Without a watch there is neither a task nor a connection.
 
     Args:
-        cleanup_timeout: seconds in which messages are handed back when a watch ends.
-        sleep: waits for some seconds between attempts while the service fails in passing.
+        cleanup_timeout: the time limit in seconds for releasing messages when a watch ends.
+        sleep: waits for some seconds between attempts after transient errors.
     """
 
     def __init__(self, *, cleanup_timeout: float = CLEANUP_TIMEOUT, sleep: Sleep = asyncio.sleep) -> None:
@@ -246,27 +248,27 @@ class QueueWatches:
         make: Callable[[], MessageQueue],
         bucket: str,
         options: WatchOptions,
-        judge: Judge,
+        deduplicator: Deduplicator,
         *,
         prepare: Callable[[], Awaitable[object]] | None = None,
     ) -> AsyncGenerator[ObjectEvent, None]:
         """Yield the changes of a bucket; see `NotificationDriver.watch`.
 
-        Events that wait in the queue from before come first. It is ready when the queue has answered.
+        Older events in the queue come first. The watch is ready when the queue has answered.
 
         Args:
-            key: tells one queue from another.
-            make: returns the queue, where nobody watches it yet.
-            bucket: what is watched.
-            options: ``prefix``, ``events``, ``buffer_size`` and ``on_ready`` count, and ``poll_interval`` where a
+            key: identifies the queue.
+            make: returns the queue; called for its first watch.
+            bucket: the bucket to watch.
+            options: ``prefix``, ``events``, ``buffer_size`` and ``on_ready`` are used, and ``poll_interval`` if the
                 queue does not hold requests. The buffer is used only while other watches of the queue are faster.
-            judge: for this watch.
-            prepare: awaited first; it raises if there is no bucket, and may set the queue up.
+            deduplicator: for this watch.
+            prepare: awaited first; it raises if the bucket does not exist, and can set up the queue.
 
         Raises:
-            BucketNotFoundError: as ``prepare`` says.
-            NotFoundError: there is no such queue.
-            WatchOverflowError: other watches of the queue were faster by more events than the buffer holds.
+            BucketNotFoundError: raised by ``prepare``.
+            NotFoundError: the queue does not exist.
+            WatchOverflowError: other watches of the queue were ahead by more events than the buffer holds.
             ClosedError: the driver was closed.
         """
         if prepare is not None:
@@ -276,7 +278,7 @@ class QueueWatches:
         receiver = self._receivers.get(key)
         if receiver is None or receiver.ended:
             receiver = self._receivers[key] = _Receiver(make(), self._sleep)
-        subscription = receiver.subscribe(bucket, options, judge)
+        subscription = receiver.subscribe(bucket, options, deduplicator)
         try:
             await receiver.ready.wait()
             subscription.check()
@@ -300,54 +302,56 @@ class QueueWatches:
 
     async def _end(self, receiver: _Receiver) -> None:
         queue = receiver.queue
-        leftover = f"messages of {queue.name}, which come again after up to {queue.visibility} s"
+        leftover = f"messages of {queue.name}, which are delivered again after up to {queue.visibility} s"
         await finish(receiver.aclose(), timeout=self._cleanup_timeout, leftover=leftover)
 
 
 class _Subscription:
-    """One watch: the events that wait for its consumer, and the message of the one that it has.
+    """One watch: the events that wait for its consumer, and the message of the last event that it took.
 
     Attributes:
-        bucket, options: what was asked for.
-        waiting: whether its consumer waits for an event that is not there.
+        bucket, options: of the watch.
+        waiting: whether its consumer waits for the next event.
     """
 
-    def __init__(self, bucket: str, options: WatchOptions, judge: Judge, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, bucket: str, options: WatchOptions, deduplicator: Deduplicator, wake: Callable[[], None]
+    ) -> None:
         self.bucket = bucket
         self.options = options
         self.waiting = False
-        self._judge = judge
+        self._deduplicator = deduplicator
         self._wake = wake
         self._events: deque[tuple[ObjectEvent, Message]] = deque()
         self._taken: Message | None = None
         self._failure: TroveError | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    def offer(self, notice: Notice, message: Message) -> None:
-        """Hand over what is news to this watch; it has to be taken before the message is settled."""
-        if self._failure is not None or not notice.key.startswith(self.options.prefix):
+    def offer(self, notification: Notification, message: Message) -> None:
+        """Queue the event of a notification, unless it is a duplicate; the message stays pending until it is taken."""
+        if self._failure is not None or not notification.key.startswith(self.options.prefix):
             return
-        kind = self._judge.judge(notice)
+        kind = self._deduplicator.classify(notification)
         if kind is None or kind not in self.options.events:
             return
         if len(self._events) >= self.options.buffer_size:
-            self._lose()
+            self._overflow()
             return
         message.pending += 1
-        self._events.append((notice.event(kind), message))
+        self._events.append((notification.event(kind), message))
         self.waiting = False
-        self._news.set()
+        self._changed.set()
 
-    def _lose(self) -> None:
-        """Give up what waits: the consumer will find it by listing, so that it need not come again."""
+    def _overflow(self) -> None:
+        """Drop the waiting events: the consumer has to list the bucket, so they need not be delivered again."""
         for _, message in self._events:
             message.pending -= 1
         self._events.clear()
         size = self.options.buffer_size
-        self.fail(WatchOverflowError(f"more than {size} events waited and some are lost; list again"))
+        self.fail(WatchOverflowError(f"more than {size} events waited and some are lost; list the bucket again"))
 
-    def give_back(self) -> None:
-        """Have everything delivered again that was not taken."""
+    def release(self) -> None:
+        """Release the messages of all events that were not acknowledged, so that they are delivered again."""
         messages = [message for _, message in self._events]
         if self._taken is not None:
             messages.append(self._taken)
@@ -359,28 +363,28 @@ class _Subscription:
                 message.fate = "release"
 
     def fail(self, error: TroveError) -> None:
-        """End the watch: the consumer gets the error, and nothing that still waits."""
+        """End the watch: the consumer gets the error, and none of the waiting events."""
         self._failure = self._failure or error
-        self._news.set()
+        self._changed.set()
 
     def check(self) -> None:
-        """Raise what has ended the watch, if anything has."""
+        """Raise the error that has ended the watch, if there is one."""
         if self._failure is not None:
-            # A copy for each: where it happened is written into it.
+            # A copy for each watch: the error records where it was raised.
             raise copy(self._failure) from self._failure.__cause__
 
     async def next(self) -> ObjectEvent:
-        """Return the next event, once there is one; this acknowledges the last."""
+        """Wait for the next event; this acknowledges the previous one."""
         if self._taken is not None:
             self._taken.pending -= 1
             self._taken = None
         self.check()
         while not self._events:
-            self._news.clear()
+            self._changed.clear()
             self.waiting = True
             self._wake()
             try:
-                await self._news.wait()
+                await self._changed.wait()
             finally:
                 self.waiting = False
             self.check()
@@ -389,15 +393,15 @@ class _Subscription:
 
 
 class _Receiver:
-    """A task that receives from one queue while anybody wants events, and settles messages.
+    """A task that receives the messages of one queue while it has watches, and deletes or releases them.
 
-    It receives only when a watch has none left, so that what nobody has time for stays in the queue.
+    It receives only when a watch has no events left, so that messages stay in the queue while consumers are busy.
 
     Attributes:
-        queue: what it receives from.
+        queue: where the messages come from.
         subscriptions: the watches.
-        ready: set once the queue has answered, or the task has failed.
-        ended: whether the task is over.
+        ready: set when the queue has answered, or the task has failed.
+        ended: whether the task has ended.
     """
 
     def __init__(self, queue: MessageQueue, sleep: Sleep) -> None:
@@ -412,16 +416,16 @@ class _Receiver:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
 
-    def subscribe(self, bucket: str, options: WatchOptions, judge: Judge) -> _Subscription:
-        """Add a watch; it gets what is received from now on."""
-        subscription = _Subscription(bucket, options, judge, self._wanted.set)
+    def subscribe(self, bucket: str, options: WatchOptions, deduplicator: Deduplicator) -> _Subscription:
+        """Add a watch; it gets the messages that are received from now on."""
+        subscription = _Subscription(bucket, options, deduplicator, self._wanted.set)
         self.subscriptions.add(subscription)
         return subscription
 
     def unsubscribe(self, subscription: _Subscription) -> None:
-        """Remove a watch; what it has not taken is delivered again."""
+        """Remove a watch; the events that it has not taken are delivered again."""
         self.subscriptions.discard(subscription)
-        subscription.give_back()
+        subscription.release()
         self._wanted.set()
 
     def fail(self, error: TroveError) -> None:
@@ -431,7 +435,7 @@ class _Receiver:
         self.ready.set()
 
     async def aclose(self) -> None:
-        """Settle what can be, make the rest visible, and end; idempotent."""
+        """Delete the messages that are done, release the others, and end; idempotent."""
         self._task.cancel()
         try:
             await asyncio.wait({self._task})
@@ -448,7 +452,7 @@ class _Receiver:
                     self.ready.set()
                     await self._serve()
                 finally:
-                    await self._hand_back()
+                    await self._release_all()
         except Exception as error:  # noqa: BLE001 - it is raised to the consumers
             self.fail(error if isinstance(error, TroveError) else self.queue.error_of(error))
         finally:
@@ -463,7 +467,7 @@ class _Receiver:
             except TroveError as error:
                 if not error.retryable:
                     raise
-                _log.warning("watch: %s failed and is asked again: %s", self.queue.name, error)
+                _log.warning("watch: %s failed, retrying: %s", self.queue.name, error)
                 await self._sleep(max(delay, error.retry_after or 0.0))
                 delay = min(2 * delay, _LONGEST_DELAY)
 
@@ -483,10 +487,10 @@ class _Receiver:
                 await self._wanted.wait()
 
     async def _receive(self, *, wait: bool = True) -> bool:
-        """Take in messages, no more than the smallest buffer takes; tell whether there were any."""
+        """Receive messages, no more than the smallest buffer holds; return whether there were any."""
         batch = self.queue.batch
-        room = min((subscription.options.buffer_size for subscription in self.subscriptions), default=batch)
-        received = await self.queue.receive(max(1, min(batch, room)), wait=wait, holding=bool(self._held))
+        capacity = min((subscription.options.buffer_size for subscription in self.subscriptions), default=batch)
+        received = await self.queue.receive(max(1, min(batch, capacity)), wait=wait, holding=bool(self._held))
         for found in received:
             self._take(found)
         return bool(received)
@@ -494,29 +498,29 @@ class _Receiver:
     def _take(self, found: Received) -> None:
         held = self._held.get(found.message_id)
         if held is not None:
-            # It became visible too early; its events are with their consumers already.
+            # It became visible too early; its events were already passed on.
             held.receipt, held.visible_at = found.receipt, found.visible_at
             return
         try:
-            notices = self.queue.read(found.content)
+            notifications = self.queue.read(found.content)
         except ValueError as error:
-            self._report(found.message_id, f"message {found.message_id} is left there: {error}")
+            self._report(found.message_id, f"message {found.message_id} is malformed and stays in the queue: {error}")
             return
         message = self._held[found.message_id] = Message(found.message_id, found.receipt, found.visible_at)
         watched = {subscription.bucket for subscription in self.subscriptions}
-        for notice in notices:
-            if notice.bucket not in watched:
+        for notification in notifications:
+            if notification.bucket not in watched:
                 message.fate = "leave"
                 self._report(
-                    notice.bucket,
-                    f"messages of the bucket {notice.bucket!r}, which nobody here watches, are left there",
+                    notification.bucket,
+                    f"messages of the bucket {notification.bucket!r}, which is not watched here, stay in the queue",
                 )
             for subscription in self.subscriptions:
-                if subscription.bucket == notice.bucket:
-                    subscription.offer(notice, message)
+                if subscription.bucket == notification.bucket:
+                    subscription.offer(notification, message)
 
     def _report(self, what: str, text: str) -> None:
-        """Name something in the log, and not each time that it comes back."""
+        """Log a warning about a message or bucket, once."""
         if what not in self._named:
             if len(self._named) >= _NAMED:
                 self._named.clear()
@@ -524,7 +528,7 @@ class _Receiver:
             _log.warning("watch: %s: %s", self.queue.name, text)
 
     async def _settle(self) -> None:
-        """Delete the messages whose events were all taken, and make those visible that have to come again."""
+        """Delete the messages whose events were all acknowledged, and release those that have to come again."""
         over = [message for message in self._held.values() if not message.pending]
         self._forget(message for message in over if message.fate == "leave")
         for batch in self._batches(message for message in over if message.fate == "delete"):
@@ -535,12 +539,12 @@ class _Receiver:
             self._forget(batch)
 
     def _forget(self, messages: Iterable[Message]) -> None:
-        # One that the service could not settle comes again, as a repetition, and is settled then.
+        # If the service failed to delete one, it comes again as a duplicate.
         for message in messages:
             self._held.pop(message.message_id, None)
 
     async def _extend(self) -> None:
-        """Keep messages invisible that are being worked on, long before their time is over."""
+        """Extend the invisibility of held messages, well before it expires."""
         now, visibility = self._loop.time(), self.queue.visibility
         for batch in self._batches(m for m in self._held.values() if m.visible_at - now <= visibility * 2 / 3):
             await self.queue.hide(batch, visibility)
@@ -551,12 +555,12 @@ class _Receiver:
         found, size = list(messages), self.queue.settled
         return [found[start : start + size] for start in range(0, len(found), size)]
 
-    async def _hand_back(self) -> None:
-        """Settle what is over and make the rest visible; what fails here becomes visible in its time."""
+    async def _release_all(self) -> None:
+        """Delete the messages that are done and release the others; if that fails, their invisibility expires."""
         try:
             for message in self._held.values():
                 if message.pending:
                     message.pending, message.fate = 0, "release"
             await self._settle()
         except TroveError as error:
-            _log.info("watch: messages of %s come again in a while: %s", self.queue.name, error)
+            _log.info("watch: messages of %s are delivered again later: %s", self.queue.name, error)

@@ -19,42 +19,42 @@ DriverFactory = Callable[[], Driver]
 ENTRY_POINTS = "trove_async.drivers"
 """The entry-point group in which an installed package names its drivers, ``scheme = "module:Class"``."""
 
-_ROOMS: Final = "trove_async.drivers."
+_DRIVERS: Final = "trove_async.drivers."
 
 _factories: dict[str, DriverFactory | str] = {}
 
 
 def register(scheme: str, factory: DriverFactory | str) -> None:
-    """Have DSNs of a scheme served by a driver.
+    """Register a driver for the DSNs of a scheme.
 
     Args:
         scheme: in lower case, without ``://``.
-        factory: makes the driver; or ``"module:Class"``, imported when it is first needed.
+        factory: makes the driver; or ``"module:Class"``, imported when it is needed for the first time.
 
     Raises:
-        DriverRegistrationError: the scheme is taken, by a driver of the library too.
+        DriverRegistrationError: a driver is registered for the scheme, or the scheme is malformed.
     """
     if scheme in _factories:
-        raise DriverRegistrationError(f"a driver is registered for {scheme!r} already")
+        raise DriverRegistrationError(f"a driver is already registered for {scheme!r}")
     if not scheme or scheme != scheme.lower() or "://" in scheme:
-        raise DriverRegistrationError(f"{scheme!r} is no scheme: give lower-case letters without '://'")
+        raise DriverRegistrationError(f"{scheme!r} is not a scheme: give lower-case letters without '://'")
     _factories[scheme] = factory
 
 
 def lookup(scheme: str) -> DriverFactory:
-    """Return what makes drivers for a scheme: registered, or named by an installed package's entry point.
+    """Return the factory of a scheme's drivers: registered, or an installed package's entry point.
 
     Raises:
-        DriverRegistrationError: nothing is; names the schemes that there are.
-        MissingDependencyError: the driver's package is not installed; names the extra.
+        DriverRegistrationError: no driver is registered; the message names the registered schemes.
+        MissingDependencyError: a package that the driver needs is not installed; the message names the extra.
     """
     found: DriverFactory | str | None = _factories.get(scheme)
     if found is None:
         point = _installed().get(scheme)
         if point is None:
             raise DriverRegistrationError(
-                f"no driver is registered for {scheme!r}; there are {', '.join(schemes())}, "
-                f"and packages can bring more through the entry-point group {ENTRY_POINTS!r}"
+                f"no driver is registered for {scheme!r}, only for {', '.join(schemes())}; "
+                f"packages can add drivers through the entry-point group {ENTRY_POINTS!r}"
             )
         found = point.value
     return _load(scheme, found) if isinstance(found, str) else found
@@ -65,9 +65,9 @@ def _load(scheme: str, path: str) -> DriverFactory:
     try:
         factory: DriverFactory = getattr(import_module(module), attribute)
     except ImportError as error:
-        # A driver of ours has an extra of its room's name; of others only the package is known.
-        room = module.removeprefix(_ROOMS).partition(".")[0] if module.startswith(_ROOMS) else None
-        remedy = error.name if room is None else f"'trove-async[{room}]'"
+        # The extra of a driver of the library has the name of the driver's package.
+        extra = module.removeprefix(_DRIVERS).partition(".")[0] if module.startswith(_DRIVERS) else None
+        remedy = error.name if extra is None else f"'trove-async[{extra}]'"
         raise MissingDependencyError(
             f"the driver for {scheme!r} needs the package {error.name!r}: pip install {remedy}"
         ) from error
@@ -79,7 +79,7 @@ def _installed() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=ENTRY_POINTS):
         if point.name in found or point.name in _factories:
-            raise DriverRegistrationError(f"two installed packages bring a driver for {point.name!r}")
+            raise DriverRegistrationError(f"two installed packages have a driver for {point.name!r}")
         found[point.name] = point
     return found
 

@@ -81,10 +81,9 @@ class UploadArguments(ObjectArguments, total=False):
     checksum: Checksum | str | None
 
 
-class PutArguments(ObjectArguments, ConditionArguments, total=False):
+class PutArguments(UploadArguments, ConditionArguments, total=False):
     """Keyword arguments of ``put`` and ``writer``."""
 
-    checksum: Checksum | str | None
     size: int | None
     on_progress: Progress | None
 

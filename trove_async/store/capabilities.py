@@ -1,4 +1,4 @@
-"""The verbs that only some stores have; elsewhere they raise `UnsupportedError` before any I/O."""
+"""The methods that only some stores have; others raise `UnsupportedError` before any I/O."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class CapabilityVerbs(ObjectVerbs):
     # Multipart
 
     async def initiate_multipart(self, bucket: str, key: str, **arguments: Unpack[UploadArguments]) -> str:
-        """Begin an upload in parts and return its id, with which any process can go on.
+        """Begin an upload in parts and return its id, with which any process can continue.
 
         Args:
             bucket, key: the object that the upload becomes when it is completed.
@@ -93,11 +93,11 @@ class CapabilityVerbs(ObjectVerbs):
         Args:
             bucket, key, upload_id: the upload.
             number: from 1 to ``features.limits.max_parts``.
-            data: as of ``put``; all parts but the last have ``features.limits.min_part_size`` bytes or more.
-            size, on_progress: as of ``put``.
+            data: as for ``put``; all parts except the last have ``features.limits.min_part_size`` bytes or more.
+            size, on_progress: as for ``put``.
 
         Raises:
-            UploadNotFoundError: no such upload is open.
+            UploadNotFoundError: the upload is not open.
         """
         driver = self._capable(MultipartDriver, "upload_part", bucket, key)
         limits = self._features.limits
@@ -124,13 +124,13 @@ class CapabilityVerbs(ObjectVerbs):
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> ObjectInfo:
-        """Make the object of the parts given, atomically as a put; others are dropped.
+        """Make the object from the given parts, as atomically as a put; other parts are dropped.
 
-        When it fails, the upload is still open, to be completed otherwise or aborted.
+        If it fails, the upload stays open, and can be completed again or aborted.
 
         Raises:
-            InvalidPartError: there are none, they do not ascend, or one is missing, too small or another.
-            UploadNotFoundError: no such upload is open.
+            InvalidPartError: there are no parts, they do not ascend, or one is missing, too small or was replaced.
+            UploadNotFoundError: the upload is not open.
             PreconditionFailedError, ObjectAlreadyExistsError: a condition does not hold.
         """
         driver = self._capable(MultipartDriver, "complete_multipart", bucket, key)
@@ -153,7 +153,7 @@ class CapabilityVerbs(ObjectVerbs):
         """Return the parts that are stored, in the order of their numbers.
 
         Raises:
-            UploadNotFoundError: no such upload is open.
+            UploadNotFoundError: the upload is not open.
         """
         driver = self._capable(MultipartDriver, "list_parts", bucket, key)
         return [*await self._run("list_parts", bucket, key, driver.list_parts(bucket, key, upload_id))]
@@ -220,7 +220,7 @@ class CapabilityVerbs(ObjectVerbs):
     # Versioning
 
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
-        """Keep versions of the bucket's objects from now on, or stop to; those that there are stay."""
+        """Start or stop keeping versions of the bucket's objects; existing versions stay."""
         driver = self._capable(VersioningDriver, "set_versioning", bucket)
         await self._run("set_versioning", bucket, None, driver.set_versioning(bucket, enabled))
 
@@ -244,15 +244,15 @@ class CapabilityVerbs(ObjectVerbs):
         return self._adopt(await self._run("get_version", bucket, key, driver.get_version(bucket, key, version_id)))
 
     async def delete_version(self, bucket: str, key: str, version_id: str) -> None:
-        """Delete a version for good; the next newest becomes the latest. A missing one is success."""
+        """Delete a version permanently; the next newest becomes the latest. Success if it does not exist."""
         driver = self._capable(VersioningDriver, "delete_version", bucket, key)
         await self._run("delete_version", bucket, key, driver.delete_version(bucket, key, version_id))
 
     async def restore_version(self, bucket: str, key: str, version_id: str) -> ObjectInfo:
-        """Make a copy of a version the latest.
+        """Copy a version, which makes the copy the latest version.
 
         Raises:
-            VersionNotFoundError: there is none, or it is a delete marker.
+            VersionNotFoundError: it does not exist, or is a delete marker.
         """
         driver = self._capable(VersioningDriver, "restore_version", bucket, key)
         return await self._run("restore_version", bucket, key, driver.restore_version(bucket, key, version_id))
@@ -275,9 +275,9 @@ class CapabilityVerbs(ObjectVerbs):
             bucket: an existing bucket.
             prefix: only keys that begin with it.
             events: only these types; default all.
-            buffer_size: how many events may wait for you before `WatchOverflowError`.
-            poll_interval: seconds between looks, where the driver has to poll.
-            resume_token: go on after the event that carried it, where ``features.watch_resume``.
+            buffer_size: the number of events that may wait before `WatchOverflowError`.
+            poll_interval: seconds between listings, if the driver has to poll.
+            resume_token: continue after the event that had it, if ``features.watch_resume``.
 
         Raises (when entered or at the first step):
             BucketNotFoundError: the bucket does not exist.
@@ -340,14 +340,14 @@ class CapabilityVerbs(ObjectVerbs):
         await self._run("delete_lifecycle", bucket, None, driver.delete_lifecycle(bucket))
 
     async def apply_lifecycle(self, bucket: str, *, now: datetime | None = None) -> LifecycleReport:
-        """Carry out the rules of a bucket, where no service does; call it once a day or so.
+        """Apply the lifecycle rules of a bucket, if no service does; call it about once a day.
 
         Args:
             bucket: an existing bucket.
-            now: the time to take as the present, aware; default the present.
+            now: the time to use as the present, aware; default: the current time.
 
         Raises:
-            UnsupportedError: the service carries the rules out itself, or there are none to have.
+            UnsupportedError: the service applies the rules itself, or the store has no lifecycle rules.
         """
         driver = self._capable(LifecycleSweepDriver, "apply_lifecycle", bucket)
         work = apply_lifecycle(driver, self._capabilities, bucket, now)
@@ -382,7 +382,7 @@ class CapabilityVerbs(ObjectVerbs):
         return await self._run("get_tags", bucket, key, driver.get_tags(bucket, key))
 
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
-        """Replace an object's tags; the object and its ETag stay as they are."""
+        """Replace an object's tags; the object and its ETag do not change."""
         driver = self._capable(TaggingDriver, "set_tags", bucket, key)
         with self._locating("set_tags", bucket, key):
             checked = dict(check_tags(tags))
@@ -394,7 +394,7 @@ class CapabilityVerbs(ObjectVerbs):
         await self._run("delete_tags", bucket, key, driver.delete_tags(bucket, key))
 
     def _capable(self, capability: type[Any], operation: str, bucket: str, key: str = NO_KEY) -> Any:
-        """Return the driver, which has the capability; or refuse."""
+        """Return the driver, if it has the capability; raise otherwise."""
         self._check_usable()
         self._require(capability, operation)
         self._check_names(operation, bucket, key)

@@ -1,4 +1,4 @@
-"""From open to close: which loop and process a store belongs to, and what it must close."""
+"""The lifetime of a store: its event loop and process, and what it has to close."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["NO_KEY", "Lifetime"]
 R = TypeVar("R")
 
 NO_KEY: Final = cast("str", object())
-"""That a call is about no key; None is what a user may give by mistake, and is refused as a key."""
+"""The call has no key. It is not None, because a user may give None by mistake, which is refused as a key."""
 
 _open_stores: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 
@@ -52,7 +52,7 @@ class _Locating:
 
 
 class Lifetime:
-    """What every call on a store goes through: is it open, is it ours, is the name valid."""
+    """The checks of every call on a store: it is open, in its own loop and process, and the names are valid."""
 
     def __init__(self, driver: Driver, *, cleanup_timeout: float) -> None:
         self._driver = driver
@@ -142,11 +142,11 @@ class Lifetime:
                 raise
 
     def _locating(self, operation: str, bucket: str | None = None, key: str | None = None) -> _Locating:
-        """Return a block in which an error of the tree is told where it happened: that of the arguments."""
+        """Return a context manager that adds operation, bucket and key to a `TroveError`."""
         return _Locating(operation, bucket, key, self._name)
 
     async def _run(self, operation: str, bucket: str | None, key: str | None, work: Awaitable[R]) -> R:
-        """Await a driver's work; an error of the tree is told where it happened."""
+        """Await a driver's work, and add operation, bucket and key to a `TroveError`."""
         try:
             return await work
         except TroveError as error:

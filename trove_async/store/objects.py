@@ -1,4 +1,4 @@
-"""The verbs that write, delete and list objects; with those that read, what every store has."""
+"""The methods that write, delete and list objects."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ObjectVerbs(ReadVerbs):
     """Put, delete, copy, move and list."""
 
     def _require_write_support(self, operation: str, options: PutOptions) -> None:
-        """Refuse what the store cannot honour; nothing is dropped silently."""
+        """Refuse options that the store cannot honour; none is dropped silently."""
         self._require_for(options.attributes.tags, TaggingDriver, operation)
         self._require_condition("put_if_match", operation, options.if_match)
         self._require_condition("put_if_none_match", operation, options.if_none_match)
@@ -84,13 +84,13 @@ class ObjectVerbs(ReadVerbs):
 
         Raises:
             BucketNotFoundError: the bucket does not exist.
-            ObjectAlreadyExistsError: ``if_none_match="*"`` and there is an object.
+            ObjectAlreadyExistsError: ``if_none_match="*"`` and the object exists.
             PreconditionFailedError: another condition does not hold.
             BodySizeError, ChecksumError: the body is not what was declared.
             UnsupportedError: the store cannot honour a condition; nothing was read or sent.
-            Exception: what the source of the body raises passes unchanged.
+            Exception: an exception of the body's source passes unchanged.
 
-        Whatever is raised, the old object stays; the sole exception is an error with ``ambiguous=True``.
+        Whatever is raised, the old object stays, unless the error has ``ambiguous=True``.
         """
         self._check("put", bucket, key)
         if not arguments:
@@ -125,14 +125,14 @@ class ObjectVerbs(ReadVerbs):
     async def delete(
         self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
     ) -> None:
-        """Delete an object; one that does not exist is success.
+        """Delete an object; success if it does not exist.
 
-        Where the bucket keeps versions this leaves a delete marker; with ``version_id`` that
-        version goes for good.
+        In a bucket that keeps versions this leaves a delete marker; with ``version_id`` it deletes that
+        version permanently.
 
         Raises:
             BucketNotFoundError: the bucket does not exist.
-            PreconditionFailedError: ``if_match`` names another object, or there is none.
+            PreconditionFailedError: the object has another ETag than ``if_match``, or does not exist.
         """
         self._check("delete", bucket, key)
         options = _DELETE
@@ -222,7 +222,7 @@ class ObjectVerbs(ReadVerbs):
         dst_key: str,
         **arguments: Unpack[CopyArguments],
     ) -> ObjectInfo:
-        """Copy an object within the store, atomically as a put; onto itself too.
+        """Copy an object within the store, as atomically as a put; also onto itself.
 
         Args:
             src_bucket, src_key: the source.
@@ -327,9 +327,9 @@ class ObjectVerbs(ReadVerbs):
             bucket: an existing bucket.
             prefix: only keys that begin with it; a string, not a path: ``foo`` matches ``foobar``.
             delimiter: group the keys that have it behind the prefix; the groups come as `Prefix` among the objects.
-            max_keys: yield at most so many items.
-            page_size: how many to ask the backend for at once; a hint, 1 to 1,000.
-            cursor: go on where `ObjectIterator.cursor` stood, for the same bucket, prefix and delimiter.
+            max_keys: the maximum number of items to yield.
+            page_size: the number of items per request, 1 to 1,000; a hint.
+            cursor: continue at an `ObjectIterator.cursor`, for the same bucket, prefix and delimiter.
             start_after: only keys that sort after it.
 
         Raises:

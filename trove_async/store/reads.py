@@ -59,17 +59,17 @@ class ReadVerbs(Lifetime):
 
         Args:
             bucket, key: which object.
-            range: ``(offset, length)``, length None to the end; offset ``-n`` with length None for the last n bytes.
-                What lies past the end is cut off.
+            range: ``(offset, length)``; length None reads to the end; offset ``-n`` with length None reads the last n
+                bytes. A range that extends past the end is shortened.
             version_id: a version other than the latest.
-            if_match: only the object of this ETag.
-            if_none_match: only if the ETag is another.
+            if_match: only the object that has this ETag.
+            if_none_match: only if the object has another ETag.
             if_modified_since, if_unmodified_since: aware; compared in whole seconds.
 
         Raises (when awaited or entered):
             ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError: it does not exist.
             RangeNotSatisfiableError: the range starts at or past the end.
-            NotModifiedError, PreconditionFailedError: a condition says so.
+            NotModifiedError, PreconditionFailedError: a condition does not hold.
         """
 
         async def opening() -> ObjectReader:
@@ -213,18 +213,18 @@ class ReadVerbs(Lifetime):
         if_match: str | None = None,
         on_progress: Progress | None = None,
     ) -> ObjectInfo:
-        """Save an object as a file, atomically: the file appears, or is replaced, when all of it is there.
+        """Save an object as a file, atomically: the file appears, or is replaced, when it is complete.
 
         Args:
             bucket, key: which object.
             path: the file; its directory exists.
-            version_id, if_match: as of `get`.
+            version_id, if_match: as for `get`.
             on_progress: called with the bytes written so far and the size.
 
         Raises:
             OSError: the file cannot be written.
-            ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as of `get`;
-                a file that was there is untouched.
+            ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as for `get`;
+                an existing file is not touched.
         """
         self._check("download", bucket, key)
         with self._locating("download", bucket, key):

@@ -213,22 +213,23 @@ async def cancel_everywhere(
     check: Callable[[Outcome[R]], Awaitable[None]],
     step: int = 1,
 ) -> int:
-    """Run an operation again and again, cancelled at its first await point, its second, and so on.
+    """Run an operation again and again, each time cancelled at a later await point.
 
     Args:
         operation: what is cancelled.
         delivery: how the cancellation comes.
         prepare: brings about the state that each run begins with.
         check: looks at the outcome and the state after each run, the last of which is not cancelled.
-        step: 2 tries every other await point, and so on.
+        step: 5 tries every fifth await point. Each delivery begins at another one, so that together they try most.
 
     Returns:
-        How many await points there are; with a step no more than so many.
+        How many await points there are; an upper bound if not all were tried.
 
     Raises:
         AssertionError: a check failed, with a note that names the await point; or there is no end of points.
     """
-    for point in range(1, MAX_POINTS + 1, step):
+    first = 1 + [*Delivery].index(delivery) % step
+    for point in range(first, MAX_POINTS + 1, step):
         await prepare()
         outcome = await cancel_at(operation, point, delivery)
         try:

@@ -36,7 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="run the suite only through this stack of layers, such as plain (may be given again; default: all)",
+        help="run the suite only through this stack of layers, such as plain (may be given again)",
+    )
+    group.addoption(
+        "--trove-long",
+        action="store_true",
+        help="run the suite through every stack of layers, and cancel at every await point, on every harness",
     )
     group.addoption(
         "--trove-capabilities",
@@ -49,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, and collect the suite if a driver is named."""
     config.addinivalue_line("markers", "trove_requires(*what): a check of capabilities or conditions")
     config.addinivalue_line("markers", "trove_heavy: a check that runs plainly and through one stack of layers")
+    config.addinivalue_line("markers", "trove_plainly: a check that runs plainly, unless the run is a long one")
     if config.pluginmanager.has_plugin("asyncio"):
         config.pluginmanager.import_plugin("trove_async.testing.fixtures")
     drivers, stacks = config.getoption("trove_driver"), config.getoption("trove_stack")

@@ -5,7 +5,7 @@ a time; `files_below` and `objects_below` find what a tree consists of.
 """
 
 from trove_async.transfers.copying import copy, remove
-from trove_async.transfers.ends import Description, End, LocalFile, StoredObject, describe
+from trove_async.transfers.ends import Description, End, LocalFile, StoredObject, describe, is_directory_marker
 from trove_async.transfers.parallel import for_each
 from trove_async.transfers.transfer import Job, Outcome, Result, Tally, Transfer
 from trove_async.transfers.trees import Found, files_below, objects_below
@@ -26,6 +26,7 @@ __all__ = [
     "describe",
     "files_below",
     "for_each",
+    "is_directory_marker",
     "is_unchanged",
     "objects_below",
     "remove",

@@ -26,6 +26,7 @@ __all__ = [
     "StoredObject",
     "describe",
     "description_of",
+    "is_directory_marker",
     "mtime_text",
     "sha256_of",
 ]
@@ -81,6 +82,17 @@ class Description:
     mtime: int | None
     recorded: bool
     info: ObjectInfo | None = None
+
+
+def is_directory_marker(info: ObjectInfo) -> bool:
+    """Return whether an object only marks a directory, as Hadoop and Azure Data Lake Storage store them.
+
+    Such an object is empty and has the metadata ``hdi_isfolder``. AzCopy calls it a directory stub, and skips it too.
+
+    Args:
+        info: of a head; listings have no metadata.
+    """
+    return info.size == 0 and info.metadata.get("hdi_isfolder", "").lower() == "true"
 
 
 async def describe(end: End) -> Description | None:

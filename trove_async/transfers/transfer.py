@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.transfers.copying import copy, remove
-from trove_async.transfers.ends import Description, End, describe
+from trove_async.transfers.ends import Description, End, StoredObject, describe, is_directory_marker
 from trove_async.transfers.parallel import for_each
 from trove_async.transfers.unchanged import is_unchanged
 
@@ -25,10 +25,11 @@ class Job:
 
 
 class Outcome(StrEnum):
-    """What became of a job."""
+    """The outcome of a job; ``directory`` means that the source only marks a directory, and was skipped."""
 
     COPIED = "copied"
     UNCHANGED = "unchanged"
+    DIRECTORY = "directory"
     FAILED = "failed"
 
 
@@ -48,7 +49,7 @@ class Tally:
     Attributes:
         jobs, size: found so far, and the bytes of those that are not skipped; they grow until all are found.
         moved: bytes that were copied, also of copies under way.
-        copied, unchanged, failed: jobs that are over.
+        copied, unchanged, directories, failed: finished jobs, by `Outcome`.
     """
 
     jobs: int = 0
@@ -56,12 +57,13 @@ class Tally:
     moved: int = 0
     copied: int = 0
     unchanged: int = 0
+    directories: int = 0
     failed: int = 0
 
     @property
     def done(self) -> int:
         """Return how many jobs are over."""
-        return self.copied + self.unchanged + self.failed
+        return self.copied + self.unchanged + self.directories + self.failed
 
 
 @dataclass
@@ -70,7 +72,8 @@ class Transfer:
 
     Attributes:
         workers: copies at once.
-        skip_unchanged: leave out what was copied before and is the same still; see `is_unchanged`.
+        skip_unchanged: skip sources that were copied before and have not changed; see `is_unchanged`.
+        skip_directories: skip objects that only mark a directory; see `is_directory_marker`.
         by_checksum: compare by SHA-256, and store it with objects that are written.
         record: of copies between objects, write down the source's time with the target.
         move: remove each source once its copy is made, or was there.
@@ -79,6 +82,7 @@ class Transfer:
 
     workers: int = 8
     skip_unchanged: bool = True
+    skip_directories: bool = True
     by_checksum: bool = False
     record: bool = True
     move: bool = False
@@ -117,18 +121,39 @@ class Transfer:
 
         await for_each(counted(), work, workers=self.workers)
 
+    async def preview(self, job: Job) -> Outcome:
+        """Return the outcome that a job should have, without running it."""
+        return await self._skipped(job, await self._describe(job)) or Outcome.COPIED
+
     async def _carry_out(self, job: Job) -> Outcome:
-        described = await _described(job.source) if self.move else None
+        described = await self._describe(job)
+        outcome = await self._skipped(job, described)
+        if outcome is None:
+            await self._copy(job, described)
+            outcome = Outcome.COPIED
+        if self.move and described is not None and outcome is not Outcome.DIRECTORY:
+            await remove(job.source, described)
+        return outcome
+
+    async def _describe(self, job: Job) -> Description | None:
+        """Describe the source, if the job needs that."""
+        if self.move:
+            return await _described(job.source)
+        # Listings do not show the metadata that marks a directory; of other objects than empty ones it is not needed.
+        if self.skip_directories and job.size == 0 and isinstance(job.source, StoredObject):
+            return await describe(job.source)
+        return None
+
+    async def _skipped(self, job: Job, described: Description | None) -> Outcome | None:
+        """Return the outcome of a job that needs no copy; None for one that does."""
+        info = None if described is None else described.info
+        if self.skip_directories and info is not None and is_directory_marker(info):
+            return Outcome.DIRECTORY
         if self.skip_unchanged and await is_unchanged(
             job.source, job.target, by_checksum=self.by_checksum, described=described
         ):
-            outcome = Outcome.UNCHANGED
-        else:
-            await self._copy(job, described)
-            outcome = Outcome.COPIED
-        if described is not None:
-            await remove(job.source, described)
-        return outcome
+            return Outcome.UNCHANGED
+        return None
 
     async def _copy(self, job: Job, described: Description | None) -> None:
         moved = 0
@@ -159,6 +184,8 @@ class Transfer:
             case Outcome.UNCHANGED:
                 self.tally.unchanged += 1
                 self.tally.size -= result.job.size
+            case Outcome.DIRECTORY:
+                self.tally.directories += 1
             case Outcome.FAILED:
                 self.tally.failed += 1
                 self.tally.size -= result.job.size

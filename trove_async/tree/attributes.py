@@ -1,4 +1,4 @@
-"""What is stored with an object beside its bytes, and how it is written down."""
+"""What is stored with an object beside its bytes, and its format."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
 
 from trove_async.driver.options import ObjectAttributes
@@ -20,9 +21,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What a put says of an object. None and empty are what a file placed by hand has.
+    """What a put says about an object. A file placed by hand has the defaults.
 
-    ``version_id`` is that of the file, where the bucket keeps versions.
+    ``version_id`` is set in a bucket that keeps versions.
     """
 
     content_type: str | None = None
@@ -40,22 +41,26 @@ class Attributes:
     def of(cls, key: str, attributes: ObjectAttributes, checksums: Mapping[str, str] = EMPTY) -> Attributes:
         """Return what is stored for these attributes; the default content type is left out."""
         content_type = None if attributes.content_type == content_type_of(key) else attributes.content_type
-        if content_type is None and not checksums and _says_nothing(attributes):
+        values = _values_of(attributes)
+        if content_type is None and not checksums and not any(values):
             return NONE
-        described = {name: getattr(attributes, name) for name in _DESCRIBED}
-        return cls(content_type=content_type, checksums=FrozenDict(checksums) if checksums else EMPTY, **described)
+        return cls(
+            content_type=content_type,
+            checksums=FrozenDict(checksums) if checksums else EMPTY,
+            **dict(zip(_DESCRIBED, values, strict=True)),
+        )
 
     def normal(self) -> Attributes:
-        """Return `NONE` itself if there is nothing to write down."""
+        """Return `NONE` itself if all values are defaults."""
         return NONE if self == NONE else self
 
     def for_key(self, source: str, key: str) -> Attributes:
-        """Return the attributes for a copy under another key, with the content type that the source has."""
+        """Return the attributes for a copy under another key, with the content type of the source."""
         content_type = self.content_type or content_type_of(source)
         return replace(self, content_type=None if content_type == content_type_of(key) else content_type)
 
     def encode(self, status: Stat, key: str | None = None) -> bytes:
-        """Write them down, for a file of just this size and time; with the key where the name does not say it."""
+        """Return the attributes as JSON, for the file with this size and time; with the key for a sidecar."""
         found: dict[str, Any] = {"": [status.st_size, status.st_mtime_ns]}
         if key is not None:
             found["key"] = key
@@ -67,7 +72,7 @@ class Attributes:
 
     @classmethod
     def decode(cls, raw: bytes, status: Stat) -> Attributes:
-        """Read them; none if they are of another generation of the file, which was edited by hand since."""
+        """Parse attributes; return `NONE` if they belong to another generation of the file."""
         if raw == STUB:
             return NONE
         try:
@@ -80,7 +85,7 @@ class Attributes:
                     values[name] = FrozenDict(values[name])
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError):
-            return NONE  # not written by us
+            return NONE  # not written by this library
 
 
 _FIELDS: Final = {
@@ -98,40 +103,37 @@ _FIELDS: Final = {
 
 NONE: Final = Attributes()
 STUB: Final = b"sidecar"
-"""The attribute of a file whose attributes are in a sidecar."""
-
-
-def _says_nothing(attributes: ObjectAttributes) -> bool:
-    return not any(getattr(attributes, name) for name in _DESCRIBED)
+"""The extended attribute of a file whose attributes are in a sidecar."""
 
 
 _DESCRIBED: Final = [f.name for f in fields(ObjectAttributes) if f.name != "content_type"]
+_values_of: Final = attrgetter(*_DESCRIBED)
 
 
 def etag_of(status: Stat) -> str:
     """Return the ETag of a file: its generation.
 
-    No two files that exist have the same inode, and every write of ours has a time of its own to the
-    nanosecond; an edit by hand changes the time too.
+    No two existing files have the same inode, and every write by this library has its own time in nanoseconds; an
+    edit by hand changes the time too.
     """
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def time_of(mtime_ns: int) -> datetime:
-    """Return a file's time, exact to the microsecond, which floating point would not be."""
+    """Return a file's time, exact to the microsecond; floating point would round it."""
     try:
         return _EPOCH + timedelta(microseconds=mtime_ns // 1000)
-    except OverflowError:  # a file may be set to any year by hand
+    except OverflowError:  # the time of a file can be set to any year
         return datetime.max.replace(tzinfo=UTC) if mtime_ns > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def listed(key: str, status: Stat) -> ObjectInfo:
-    """Return what a listing says of an object."""
+    """Return what a listing shows for an object."""
     return ObjectInfo(key, status.st_size, etag_of(status), time_of(status.st_mtime_ns))
 
 
 def info_of(key: str, status: Stat, a: Attributes) -> ObjectInfo:
-    """Return what is known of an object."""
+    """Return the description of an object."""
     return ObjectInfo(
         key,
         status.st_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -12,8 +12,8 @@ from typing import Any
 from trove_async.errors import BucketAlreadyExistsError, BucketNotEmptyError, BucketNotFoundError, TroveError
 from trove_async.keys import check_bucket
 from trove_async.tree.attributes import time_of
-from trove_async.tree.filesystem import FileSystem, is_dir
-from trove_async.tree.layout import OURS, Layout
+from trove_async.tree.filesystem import Directories, FileSystem, is_dir
+from trove_async.tree.layout import INTERNAL, Layout
 from trove_async.types import BucketInfo, LifecycleRule, VersioningStatus
 
 __all__ = ["BucketSettings", "Buckets"]
@@ -21,19 +21,19 @@ __all__ = ["BucketSettings", "Buckets"]
 
 @dataclass(frozen=True, slots=True)
 class BucketSettings:
-    """What is stored of a bucket; the defaults hold for a directory that was made by hand."""
+    """What is stored about a bucket; a directory made by hand has the defaults."""
 
     created_at: str | None = None
     versioning: VersioningStatus = VersioningStatus.UNVERSIONED
     lifecycle: tuple[LifecycleRule, ...] = ()
 
     def encode(self) -> bytes:
-        """Write the settings down."""
+        """Return the settings as JSON."""
         return json.dumps(asdict(self), indent=1).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> BucketSettings:
-        """Read settings."""
+        """Parse settings."""
         fields: dict[str, Any] = json.loads(raw)
         return cls(
             created_at=fields.get("created_at"),
@@ -51,20 +51,20 @@ class Buckets:
     def __init__(self, fs: FileSystem, layout: Layout) -> None:
         self._fs = fs
         self._layout = layout
-        # By the generation of the file, so that what another process changes is seen.
+        # Keyed by the generation of the file, so that changes by another process are seen.
         self._known: dict[str, tuple[tuple[int, int], BucketSettings]] = {}
 
     async def require(self, bucket: str) -> None:
         """Check that a bucket exists.
 
         Raises:
-            BucketNotFoundError: it does not.
+            BucketNotFoundError: it does not exist.
         """
         if not is_dir(await self._fs.lstat(self._layout.bucket(bucket))):
             raise BucketNotFoundError(f"the bucket {bucket!r} does not exist", bucket=bucket)
 
     async def settings(self, bucket: str) -> BucketSettings:
-        """Return a bucket's settings; whether it exists is not looked at."""
+        """Return a bucket's settings, without a check that the bucket exists."""
         path = self._layout.settings(bucket)
         status = await self._fs.lstat(path)
         if status is None:
@@ -83,28 +83,27 @@ class Buckets:
         await self.require(bucket)
         return await self.settings(bucket)
 
-    async def set_versioning(self, bucket: str, status: VersioningStatus) -> None:
-        """Change what the bucket does with what is replaced; one that never kept versions has none to suspend."""
+    async def change(self, bucket: str, change: Callable[[BucketSettings], BucketSettings]) -> None:
+        """Change a bucket's settings."""
         async with self._fs.lock(self._layout.stripe(bucket, "")):
             settings = await self.required_settings(bucket)
-            if status is VersioningStatus.SUSPENDED and settings.versioning is VersioningStatus.UNVERSIONED:
-                return
-            await self._store(bucket, replace(settings, versioning=status))
+            changed = change(settings)
+            if changed is not settings:
+                await self._store(bucket, changed)
+
+    async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
+        """Replace the bucket's lifecycle rules."""
+        await self.change(bucket, lambda settings: replace(settings, lifecycle=tuple(rules)))
 
     async def _store(self, bucket: str, settings: BucketSettings) -> None:
         await self._fs.write_file(self._layout.settings(bucket), settings.encode())
-
-    async def change(self, bucket: str, **changes: Any) -> None:
-        """Change some of a bucket's settings."""
-        async with self._fs.lock(self._layout.stripe(bucket, "")):
-            await self._store(bucket, replace(await self.required_settings(bucket), **changes))
 
     async def create(self, bucket: str) -> None:
         """Make a bucket."""
         async with self._fs.lock(self._layout.stripe(bucket, "")):
             path = self._layout.bucket(bucket)
             if await self._fs.lstat(path) is None:
-                await self._forget(bucket)  # a deletion of one of that name may have been cut short
+                await self._remove_records(bucket)  # a deletion of this name may have been interrupted
             try:
                 await self._fs.mkdir(path)
             except FileExistsError:
@@ -116,16 +115,16 @@ class Buckets:
                 raise
 
     async def delete(self, bucket: str) -> None:
-        """Delete an empty bucket, and what is left of uploads to it."""
+        """Delete an empty bucket with its open uploads and its records."""
         async with self._fs.lock(self._layout.stripe(bucket, "")):
             await self.require(bucket)
-            if await self._holds_files(self._layout.all_versions(bucket)):
-                raise BucketNotEmptyError(f"the bucket {bucket!r} holds versions", bucket=bucket)
+            if await self._contains_files(self._layout.all_versions(bucket)):
+                raise BucketNotEmptyError(f"the bucket {bucket!r} contains versions", bucket=bucket)
             if not await self._remove_directories(self._layout.bucket(bucket)):
                 raise BucketNotEmptyError(f"the bucket {bucket!r} is not empty", bucket=bucket)
-            await self._forget(bucket)
+            await self._remove_records(bucket)
 
-    async def _forget(self, bucket: str) -> None:
+    async def _remove_records(self, bucket: str) -> None:
         await self._fs.unlink(self._layout.settings(bucket))
         for path in (
             self._layout.uploads(bucket),
@@ -134,7 +133,7 @@ class Buckets:
         ):
             await remove_all(self._fs, path)
 
-    async def _holds_files(self, path: str) -> bool:
+    async def _contains_files(self, path: str) -> bool:
         directories: list[str] = []
         async with aclosing(self._fs.scan(path)) as scan:
             async for entry in scan:
@@ -142,24 +141,24 @@ class Buckets:
                     directories.append(f"{path}/{entry.name}")
                 elif entry.name != "key":
                     return True
-        # One directory is open at a time, however deep they lie.
+        # Only one directory is open at a time, however deep the tree is.
         for directory in directories:
-            if await self._holds_files(directory):
+            if await self._contains_files(directory):
                 return True
         return False
 
     async def _remove_directories(self, path: str) -> bool:
-        """Remove a directory that holds nothing but empty directories; tell whether it is gone."""
+        """Remove a directory that contains only empty directories; return whether it is gone."""
         if await self._fs.rmdir(path):
             return True
-        if await self._holds_anything(path):
+        if await self._contains_entries(path):
             return False
         names = [entry.name async for entry in self._fs.scan(path)]
         for name in names:
             await self._remove_directories(f"{path}/{name}")
         return await self._fs.rmdir(path)
 
-    async def _holds_anything(self, path: str) -> bool:
+    async def _contains_entries(self, path: str) -> bool:
         directories: list[str] = []
         async with aclosing(self._fs.scan(path)) as scan:
             async for entry in scan:
@@ -167,12 +166,12 @@ class Buckets:
                     return True
                 directories.append(f"{path}/{entry.name}")
         for directory in directories:
-            if await self._holds_anything(directory):
+            if await self._contains_entries(directory):
                 return True
         return False
 
     async def list(self) -> Sequence[BucketInfo]:
-        """Return the buckets in the order of their names."""
+        """Return the buckets, sorted by name."""
         found: list[BucketInfo] = []
         async with aclosing(self._fs.scan(self._layout.root)) as scan:
             async for entry in scan:
@@ -191,7 +190,7 @@ class Buckets:
 
 
 def _is_bucket(name: str) -> bool:
-    if name == OURS:
+    if name == INTERNAL:
         return False
     try:
         check_bucket(name)
@@ -200,8 +199,8 @@ def _is_bucket(name: str) -> bool:
     return True
 
 
-async def remove_all(fs: FileSystem, path: str) -> None:
-    """Remove a directory of ours and all that is in it; one that is missing is success."""
+async def remove_all(fs: Directories, path: str) -> None:
+    """Remove a directory and everything in it; a missing one is success."""
     entries = [entry async for entry in fs.scan(path)]
     for entry in entries:
         below = f"{path}/{entry.name}"
@@ -213,7 +212,7 @@ async def remove_all(fs: FileSystem, path: str) -> None:
 
 
 async def make_directories(fs: FileSystem, path: str) -> None:
-    """Make a directory of ours and those above it that are missing."""
+    """Make a directory and its missing parents."""
     if await fs.lstat(path) is None:
         await make_directories(fs, path.rpartition("/")[0])
         with suppress(FileExistsError):

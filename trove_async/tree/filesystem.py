@@ -1,7 +1,7 @@
-"""What a tree needs of a file system: few operations, which a local disk and an SFTP server both have.
+"""The operations that a tree needs from a file system, which a local disk and an SFTP server both have.
 
-They are coroutines, because over a network they have to be. A local file system's never wait: there
-`run_sync` carries a whole algorithm out within one thread hop.
+They are coroutines because a network needs that. Those of a local file system never wait, so `run_sync` runs a whole
+algorithm in one call in a worker thread.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from trove_async.body import Chunk
 
-__all__ = ["DirEntry", "FileSystem", "Stat", "Temporary", "is_dir", "is_file", "run_sync"]
+__all__ = ["Checkpoint", "DirEntry", "Directories", "FileSystem", "Stat", "Temporary", "is_dir", "is_file", "run_sync"]
 
 R = TypeVar("R")
 
+Checkpoint = Callable[[], None]
+"""An operation calls it right before it commits; it raises if the caller was cancelled."""
+
 _SETTLED_NS: Final = 50_000_000
-"""A directory that changed later than this before it was read may change again within the same tick of its clock."""
+"""A directory that changed more recently than this may change again within the same tick of its clock."""
 
 
 class Stat(Protocol):
-    """What is known of a file, as of `os.stat_result`."""
+    """The status of a file; `os.stat_result` is one."""
 
     @property
     def st_mode(self) -> int:
@@ -37,18 +40,18 @@ class Stat(Protocol):
 
     @property
     def st_ino(self) -> int:
-        """Another number for each file that exists."""
+        """A number that no other existing file has."""
 
     @property
     def st_mtime_ns(self) -> int:
-        """When it was last modified, in nanoseconds of the epoch."""
+        """When it was last modified, in nanoseconds since the epoch."""
 
 
 class DirEntry(NamedTuple):
     """An entry of a directory; symbolic links are neither file nor directory.
 
     Attributes:
-        status: where reading a directory tells it anyhow; None where it would have to be asked for.
+        status: where reading the directory returns it; None where it takes another call.
     """
 
     name: str
@@ -59,12 +62,12 @@ class DirEntry(NamedTuple):
 
 @dataclass(slots=True)
 class Temporary:
-    """A file that is being written, and is no object yet.
+    """A file that is being written and is not an object yet.
 
     Attributes:
         handle: for writing and reading.
-        path: None if it has no name, and goes by itself when it is closed.
-        committed: True once it has its place.
+        path: None if it has no name; closing it then removes it.
+        committed: True once it is at its object's path.
     """
 
     handle: int
@@ -73,13 +76,26 @@ class Temporary:
 
 
 def is_file(status: Stat | None) -> bool:
-    """Tell whether it is a regular file."""
+    """Return whether it is a regular file."""
     return status is not None and stat.S_ISREG(status.st_mode)
 
 
 def is_dir(status: Stat | None) -> bool:
-    """Tell whether it is a directory."""
+    """Return whether it is a directory."""
     return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+class Directories(Protocol):
+    """The operations that removing a directory needs; `FileSystem` has them."""
+
+    def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
+        """Yield the entries of a directory."""
+
+    async def unlink(self, path: str) -> bool:
+        """Remove a file."""
+
+    async def rmdir(self, path: str) -> bool:
+        """Remove a directory."""
 
 
 class FileSystem(ABC):
@@ -93,12 +109,12 @@ class FileSystem(ABC):
         """Return the status of a file, None if there is none. Links are not followed."""
 
     async def is_directory(self, path: str) -> bool:
-        """Tell whether there is a directory, as it was at any moment since the operation under way was asked for."""
+        """Return whether the path was a directory at some moment since the current operation was requested."""
         return is_dir(await self.lstat(path))
 
     @abstractmethod
     async def exists(self, path: str) -> bool:
-        """Tell whether there is anything of that name; for names that mostly are not there."""
+        """Return whether anything has this name; fast for names that are usually missing."""
 
     @abstractmethod
     async def open(self, path: str) -> tuple[int, Stat] | None:
@@ -106,27 +122,27 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def create(self, path: str) -> int:
-        """Make a new file and open it for writing; its directory is there.
+        """Create a file in an existing directory and open it for writing.
 
         Raises:
-            FileExistsError: there is one.
+            FileExistsError: the file exists.
         """
 
     @abstractmethod
     async def create_temporary(self, content: Chunk = b"") -> Temporary:
-        """Make a file that has no place yet, with some content, open for writing more and for reading."""
+        """Create a temporary file with some content, open for reading and further writing."""
 
     @abstractmethod
     async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
-        """Give a temporary its place, atomically.
+        """Move a temporary to its path, atomically.
 
         Args:
             temporary: is `Temporary.committed` afterwards.
-            path: its directory is there.
-            replace: whether a file is there already. If not, and one is there after all, it may be replaced or not.
+            path: in an existing directory.
+            replace: whether the path is a file already. If False and the path exists, it may be replaced or not.
 
         Raises:
-            FileExistsError: something is there that ``replace`` denies.
+            FileExistsError: the path exists although ``replace`` is False.
             FileNotFoundError: the directory is missing.
             IsADirectoryError: the path is that of a directory.
         """
@@ -141,13 +157,13 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def write(self, handle: int, chunks: Sequence[Chunk]) -> None:
-        """Append all of some chunks, a thousand at most."""
+        """Append chunks, at most a thousand."""
 
     @abstractmethod
     async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
-        """Append a whole file to another, without its bytes passing through this process where that can be.
+        """Append a whole file to another; where possible its bytes do not pass through this process.
 
-        ``checkpoint`` is called now and then; it raises to stop the copy.
+        ``checkpoint`` is called between steps; it raises to stop the copy.
         """
 
     @abstractmethod
@@ -156,7 +172,7 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def sync(self, handle: int) -> None:
-        """Make an open file's content durable, where the store is to be."""
+        """Flush an open file to the disk, if the store is durable."""
 
     @abstractmethod
     async def close(self, handle: int) -> None:
@@ -168,41 +184,41 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def set_attribute(self, handle: int, value: bytes) -> bool:
-        """Set the extended attribute of an open file; False if it does not fit, or files have none here."""
+        """Set the extended attribute of an open file; False if it does not fit or is not supported."""
 
     @property
     @abstractmethod
     def has_attributes(self) -> bool:
-        """Tell whether files have extended attributes here."""
+        """Whether files have extended attributes."""
 
     @abstractmethod
     async def read_file(self, path: str) -> bytes | None:
-        """Return the content of a small file of ours; None if there is none."""
+        """Return the content of a small internal file; None if there is none."""
 
     @abstractmethod
     async def write_file(self, path: str, content: bytes) -> None:
-        """Replace a small file of ours, atomically and durably; make its directory if need be."""
+        """Replace a small internal file, atomically and durably; create its directory if it is missing."""
 
     @abstractmethod
     def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
-        """Yield the entries of a directory in any order; there may be very many. None if there is no directory.
+        """Yield the entries of a directory, in any order; nothing if there is no directory.
 
-        It holds the directory open: whoever may leave it before its end closes it (`contextlib.aclosing`).
+        The directory stays open during the scan: a caller that may stop early uses `contextlib.aclosing`.
         """
 
     def settled(self, mtime_ns: int) -> bool:
-        """Tell whether a directory that changed at a time did so long enough ago.
+        """Return whether a directory's last change is long enough ago for its time to prove that it is unchanged.
 
-        If it is read now, and has that time later on too, then nothing in it has changed in between.
+        If True, a directory that is read now and has the same time later has not changed in between.
         """
         return time.time_ns() - mtime_ns >= _SETTLED_NS
 
     @abstractmethod
     async def mkdir(self, path: str) -> None:
-        """Make a directory, durably.
+        """Create a directory, durably.
 
         Raises:
-            FileExistsError: there is something of that name.
+            FileExistsError: something has this name.
             FileNotFoundError: its parent is missing.
         """
 
@@ -228,25 +244,25 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def sync_directory(self, path: str) -> None:
-        """Make what was done to the entries of a directory durable."""
+        """Flush the entries of a directory to the disk, if the store is durable."""
 
     @abstractmethod
     def temporary(self) -> str:
-        """Return a path of its own for something that is being written, on the same file system.
+        """Return a new path for a temporary file or directory on the same file system.
 
-        Its directory is there. What is left in it is swept once this process is gone.
+        Its directory exists; leftovers in it are swept after this process has ended.
         """
 
     @abstractmethod
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
-        """Hold a lock of the store, against all its users in this process and others."""
+        """Return a lock of the store that excludes all its users, in this process and others."""
 
 
 def run_sync(work: Coroutine[Any, Any, R]) -> R:
     """Run a coroutine that never waits, and return what it returns.
 
-    This is how one text of the algorithms serves a local disk too: its operations return at once, so that
-    a chain of them is an ordinary function call, made in a worker thread.
+    The operations of a local disk return at once, so an algorithm built from them is an ordinary function call, which a
+    worker thread can make.
     """
     try:
         work.send(None)

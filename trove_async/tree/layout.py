@@ -1,4 +1,4 @@
-"""Where a tree keeps what: the buckets for people to look at, and all of ours in ``.trove``."""
+"""The paths of a tree: buckets, for people to look at, and the library's own files in ``.trove``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from hashlib import sha256
 from typing import Final
 from zlib import crc32
 
-__all__ = ["OURS", "STRIPES", "Layout"]
+__all__ = ["INTERNAL", "STRIPES", "Layout"]
 
-OURS: Final = ".trove"
+INTERNAL: Final = ".trove"
+"""The directory of the root that holds the library's own files."""
 STRIPES: Final = 256
+"""How many locks the keys of a tree share."""
 
 
 class Layout:
@@ -20,19 +22,20 @@ class Layout:
         ROOT/BUCKET/…                        the objects
         ROOT/.trove/buckets/BUCKET           the bucket's settings, in JSON
         ROOT/.trove/locks/NNN                one file for each stripe of keys
-        ROOT/.trove/tmp/PROCESS/…            what a living process is writing
-        ROOT/.trove/meta/BUCKET/HH/HASH…     metadata that no attribute holds
+        ROOT/.trove/tmp/PROCESS/…            what a running process is writing
+        ROOT/.trove/meta/BUCKET/HH/HASH…     metadata that does not fit into an extended attribute
         ROOT/.trove/versions/BUCKET/HH/HASH/ the versions of a key that are not the latest
         ROOT/.trove/uploads/BUCKET/ID/       an upload's manifest and parts
+        ROOT/.trove/presign.key              signs URLs
     """
 
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/") or "/"
-        base = "" if self.root == "/" else self.root
-        self._base = base
-        self.ours = f"{base}/{OURS}"
-        self.locks = f"{self.ours}/locks"
-        self.tmp = f"{self.ours}/tmp"
+        self._base = "" if self.root == "/" else self.root
+        self.internal = f"{self._base}/{INTERNAL}"
+        self.locks = f"{self.internal}/locks"
+        self.tmp = f"{self.internal}/tmp"
+        self.presign_key = f"{self.internal}/presign.key"
 
     def bucket(self, bucket: str) -> str:
         """Return the directory of a bucket."""
@@ -40,20 +43,20 @@ class Layout:
 
     def settings(self, bucket: str) -> str:
         """Return the file of a bucket's settings."""
-        return f"{self.ours}/buckets/{bucket}"
+        return f"{self.internal}/buckets/{bucket}"
 
     def metadata(self, bucket: str) -> str:
         """Return the directory of a bucket's sidecars."""
-        return f"{self.ours}/meta/{bucket}"
+        return f"{self.internal}/meta/{bucket}"
 
     def sidecar(self, bucket: str, key: str, size: int, mtime_ns: int) -> str:
-        """Return the sidecar of one generation of a key: only the file of that size and time selects it."""
+        """Return the sidecar of one generation of a key: of the file with this size and time."""
         digest = _hash(key)
         return f"{self.metadata(bucket)}/{digest[:2]}/{digest}.{size:x}-{mtime_ns:x}"
 
     def all_versions(self, bucket: str) -> str:
         """Return the directory of the versions of all keys of a bucket."""
-        return f"{self.ours}/versions/{bucket}"
+        return f"{self.internal}/versions/{bucket}"
 
     def versions(self, bucket: str, key: str) -> str:
         """Return the directory of a key's versions."""
@@ -62,7 +65,7 @@ class Layout:
 
     def uploads(self, bucket: str) -> str:
         """Return the directory of a bucket's uploads."""
-        return f"{self.ours}/uploads/{bucket}"
+        return f"{self.internal}/uploads/{bucket}"
 
     def upload(self, bucket: str, upload_id: str) -> str:
         """Return the directory of an upload."""
@@ -70,7 +73,7 @@ class Layout:
 
     @staticmethod
     def stripe(bucket: str, key: str) -> int:
-        """Return the number of the lock that a key shares with some others."""
+        """Return the number of the lock that a key shares with others."""
         return crc32(f"{bucket}/{key}".encode()) % STRIPES
 
 

@@ -1,11 +1,11 @@
-"""Listing a bucket a page at a time, without walking the whole of it.
+"""Listing a bucket a page at a time, without walking all of it.
 
-A page begins at a key. On the way to it only the directories of its path are read, each in one pass that
-keeps no more names than the page can hold; below, directories are read as the page reaches them. Only
-what the page returns is asked for its status.
+A page begins at a key. On the way to it only the directories of its path are read, each in one pass that keeps at most
+as many names as the page needs. Directories below are read when the page reaches them. Only the files that the page
+returns are asked for their status.
 
-A directory that a page leaves in the middle is read again by the next page. Where that would happen to a
-large one, its sorted names are remembered instead, for as long as its time says that nothing in it has changed.
+A directory in which a page ends is read again by the next page. The sorted names of a large one are cached instead, as
+long as its modification time stays the same.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from trove_async.types import ObjectInfo, Prefix
 __all__ = ["Listing"]
 
 _RUN: Final = 2048
-"""Names that are sorted at one go."""
+"""How many names are sorted at once."""
 
 
 class _Start:
-    """The key from which a walk goes on; it moves ahead while the walk is under way."""
+    """The key from which a walk goes on; it advances during the walk."""
 
     __slots__ = ("key",)
 
@@ -43,7 +43,7 @@ class _Start:
         self.key = key
 
     def enters(self, directory: str) -> bool:
-        """Tell whether keys that begin so, with a slash at the end, may still come."""
+        """Return whether the walk may still reach keys that begin with this directory, which ends in a slash."""
         return directory >= self.key or self.key.startswith(directory)
 
 
@@ -57,7 +57,7 @@ class Listing:
         self._remembered = RememberedNames()
 
     async def page(self, bucket: str, options: ListOptions) -> ListPage:
-        """Return a page. Its cursor is the smallest key that the next page may hold."""
+        """Return a page. Its cursor is the smallest key that the next page may contain."""
         await self._buckets.require(bucket)
         prefix = options.prefix
         start = _Start(max(prefix, options.cursor or "", f"{options.start_after}\0" if options.start_after else ""))
@@ -71,7 +71,7 @@ class Listing:
                 group = _group(key, prefix, options.delimiter)
                 if group is None:
                     if len(key) * 4 > MAX_KEY_BYTES and len(key.encode()) > MAX_KEY_BYTES:
-                        continue  # a path that was made by hand, and is longer than a key may be
+                        continue  # a path made by hand that is longer than a key may be
                     status = seen or await self._fs.lstat(path)
                     if status is not None and is_file(status):
                         objects.append(listed(key, status))
@@ -84,7 +84,7 @@ class Listing:
         return ListPage(objects, prefixes, None)
 
     async def _below(self, bucket: str, prefix: str) -> tuple[str, list[str]]:
-        """Return the part of the prefix that is a path, and the directories that it leads to."""
+        """Return the part of the prefix that is a path, and the directories at that path."""
         directories = [self._layout.bucket(bucket)]
         if "/" not in prefix:
             return "", directories
@@ -98,9 +98,9 @@ class Listing:
     async def _walk(
         self, directories: list[str], above: str, start: _Start, options: ListOptions
     ) -> AsyncGenerator[tuple[str, str, Stat | None], None]:
-        """Yield keys that begin with the prefix, from ``start`` on and in order, with path and any known status.
+        """Yield keys that begin with the prefix, from ``start`` on and in order, with their path and status if known.
 
-        The directories all stand for ``above``: there are two where a file stood in the first one's way.
+        All directories stand for ``above``; there are two if a file had the name of the first one.
         """
         limit = options.page_size + 1
         while True:
@@ -113,7 +113,7 @@ class Listing:
                         yield key, entries[0].path, entries[0].status
                 elif start.enters(key):
                     paths = [entry.path for entry in entries]
-                    # Where all of it is one group, no more is asked than whether it is there.
+                    # If everything below is one group, it only matters whether there is an object.
                     whole = start.key <= key and _group(key, options.prefix, options.delimiter) is not None
                     if whole and await self._holds_object(paths):
                         yield key, "", None
@@ -130,7 +130,7 @@ class Listing:
             start.key = max(start.key, following)
 
     async def _holds_object(self, directories: list[str], depth: int = 8) -> bool:
-        """Tell whether an object lies in one of the directories; so deep at most, since each level holds one open."""
+        """Return whether a directory contains an object; ``depth`` levels at most, since each keeps one open."""
         for directory in directories:
             async with aclosing(self._read(directory)) as names:
                 async for name in names:
@@ -139,10 +139,10 @@ class Listing:
         return False
 
     async def _names(self, directories: list[str], above: str, lower: str, prefix: str, limit: int) -> list[Name]:
-        """Return the first ``limit`` names, and those of the same text as the last, that lead to what is wanted."""
+        """Return the first ``limit`` names that lead to wanted keys, and those with the same text as the last."""
         found: list[Name] = []
         for directory in directories:
-            wanted = _Wanted(above, lower, prefix, limit + 1)  # one more, to see whether the last has a twin
+            wanted = _Wanted(above, lower, prefix, limit + 1)  # one more, to see whether the last text occurs twice
             remembered = await self._recall(directory)
             if remembered is not None:
                 found += wanted.slice_of(remembered)
@@ -161,12 +161,12 @@ class Listing:
     async def _read(
         self, directory: str, start: str = "", chain: tuple[str, ...] = (), continued: list[str] | None = None
     ) -> AsyncGenerator[Name, None]:
-        """Yield the names in a directory; those of continued components as if they stood in it.
+        """Yield the names in a directory, including those of continued components.
 
         Args:
             directory: its path.
-            start, chain: where it is itself a continued component: its text so far, and the names that are that text.
-            continued: gets the directories of continued components that were met.
+            start, chain: if it is a continued component itself, its text so far and the names that form it.
+            continued: the directories of continued components are added to it.
         """
         async with aclosing(self._fs.scan(directory)) as scan:
             async for entry in scan:
@@ -183,7 +183,7 @@ class Listing:
                             async for name in read:
                                 yield name
                 elif chain and path_of(text) != [*chain, entry.name.removesuffix(decoded.mark)]:
-                    continue  # cut in another place than we cut: no key leads here
+                    continue  # not cut where this library cuts it: no key has this path
                 elif entry.is_dir:
                     if decoded.mark != FILE:
                         yield Name(text + "/", path, True)
@@ -191,7 +191,7 @@ class Listing:
                     yield Name(text, path, False, entry.status)
 
     async def _recall(self, directory: str) -> list[Name] | None:
-        """Return the sorted names of a directory that pages come back to; None if it is to be read anew."""
+        """Return the sorted names of a directory that several pages read; None if it must be read again."""
         if not self._remembered.wants(directory):
             return None
         status = await self._fs.lstat(directory)
@@ -207,7 +207,7 @@ class Listing:
         async with aclosing(self._read(directory, continued=continued)) as read:
             async for name in read:
                 names.append(name)
-                # What changes in the directories of continued components does not show in the time of this one.
+                # A change in the directory of a continued component does not change the time of this directory.
                 if continued or len(names) > MAX_NAMES:
                     return None
         names = _sorted(names)
@@ -218,7 +218,7 @@ class Listing:
 
 
 class _Wanted:
-    """Chooses, of the names in a directory, the first few that lead to what a page is to hold."""
+    """Chooses the first names in a directory that lead to keys of a page."""
 
     def __init__(self, above: str, lower: str, prefix: str, limit: int) -> None:
         self._above = above
@@ -226,7 +226,7 @@ class _Wanted:
         self._prefix = prefix
         self._limit = limit
         self._names: list[Name] = []
-        self._bound: Name | None = None  # what sorts after it is not among the first
+        self._bound: Name | None = None  # names that sort after it are not among the first
 
     def _leads(self, name: Name) -> bool:
         key = self._above + name.text
@@ -237,7 +237,7 @@ class _Wanted:
         return key >= self._lower and key.startswith(self._prefix)
 
     def offer(self, name: Name) -> None:
-        """Take a name of a directory that is read in any order."""
+        """Consider a name; names may come in any order."""
         if (self._bound is None or name < self._bound) and self._leads(name):
             self._names.append(name)
             if len(self._names) >= 2 * self._limit:
@@ -245,11 +245,11 @@ class _Wanted:
                 self._bound = self._names[-1]
 
     def first(self) -> list[Name]:
-        """Return the first of those that were offered."""
+        """Return the first of the names that were offered."""
         return nsmallest(self._limit, self._names)
 
     def _is_past(self, name: Name) -> bool:
-        """Tell whether neither this name nor any after it begins with the prefix."""
+        """Return whether neither this name nor any later one begins with the prefix."""
         key = self._above + name.text
         return key > self._prefix and not key.startswith(self._prefix)
 
@@ -257,9 +257,9 @@ class _Wanted:
         """Return the first of sorted names."""
         at = 0
         if self._lower.startswith(self._above):
-            rest = self._lower[len(self._above) :]
-            # The directory that the lower bound lies in sorts before it.
-            start = rest[: rest.index("/") + 1] if "/" in rest else rest
+            remainder = self._lower[len(self._above) :]
+            # The directory that contains the lower bound sorts before it.
+            start = remainder[: remainder.index("/") + 1] if "/" in remainder else remainder
             at = bisect_left(names, start, key=_text)
         chosen: list[Name] = []
         while at < len(names) and len(chosen) < self._limit:
@@ -277,7 +277,7 @@ def _text(name: Name) -> str:
 
 
 def _sorted(names: list[Name]) -> list[Name]:
-    """Sort by merging ever longer runs: one sort of very many names would keep all other threads waiting."""
+    """Sort by merging runs: a single sort of many names would keep all other threads waiting."""
     runs = [sorted(names[at : at + _RUN]) for at in range(0, len(names), _RUN)] or [[]]
     nothing: list[Name] = []
     while len(runs) > 1:
@@ -287,7 +287,7 @@ def _sorted(names: list[Name]) -> list[Name]:
 
 
 def _cut(names: list[Name], limit: int) -> list[Name]:
-    """Return the first ``limit`` names, and those of the same text as the last of them."""
+    """Return the first ``limit`` names, and those with the same text as the last of them."""
     end = limit
     while limit <= end < len(names) and names[end].text == names[limit - 1].text:
         end += 1
@@ -295,7 +295,7 @@ def _cut(names: list[Name], limit: int) -> list[Name]:
 
 
 def _group(key: str, prefix: str, delimiter: str | None) -> str | None:
-    """Return the group that a listing with a delimiter shows instead of a key; None if it shows the key."""
+    """Return the group that a listing with a delimiter shows for a key; None if it shows the key itself."""
     if delimiter is None:
         return None
     at = key.find(delimiter, len(prefix))

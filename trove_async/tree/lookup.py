@@ -1,4 +1,4 @@
-"""Finding the file of a key, and the place for a new one."""
+"""Finding the file of a key, and the path for a new one."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ R = TypeVar("R")
 
 
 class Lookup:
-    """Finds files. Every directory on the way is looked at, so that no symbolic link leads out of the root."""
+    """Finds files. Every directory on the way is checked, so no symbolic link leads out of the root."""
 
     def __init__(self, fs: FileSystem, layout: Layout) -> None:
         self._fs = fs
         self._layout = layout
 
     def open(self, bucket: str, key: str) -> Coroutine[Any, Any, tuple[str, tuple[int, Stat]] | None]:
-        """Return the path of an object, and a handle for it with its status; None if there is none."""
+        """Open an object; return its path, handle and status, or None if there is no object."""
         return self._find(bucket, key, self._fs.open)
 
     def find(self, bucket: str, key: str) -> Coroutine[Any, Any, tuple[str, Stat] | None]:
-        """Return the path of an object and its status; None if there is none."""
+        """Return the path of an object and its status; None if there is no object."""
         return self._find(bucket, key, self._file_status)
 
     async def _file_status(self, path: str) -> Stat | None:
@@ -66,13 +66,13 @@ class Lookup:
         return None
 
     async def locate(self, bucket: str, key: str) -> tuple[str, Stat | None]:
-        """Return the path that a write goes to, and the status of the file that is there, None for none.
+        """Return the path for a write, and the status of the file at this path, None if there is no file.
 
         The directories on the way may be missing.
 
         Raises:
             BucketNotFoundError: the bucket does not exist.
-            BackendError: a name of ours was taken by hand: ``a%D`` by a file, or ``a%F`` by a directory.
+            BackendError: a reserved name was used by hand: ``a%D`` for a file, or ``a%F`` for a directory.
         """
         base = self._layout.bucket(bucket)
         if not await self._fs.is_directory(base):
@@ -80,8 +80,8 @@ class Lookup:
         names = path_of(key)
         if len(names) > 1:
             found = await self._walk(base, names, 0, self._file_status)
-            return found or (await self._place(base, names, key), None)
-        # Most keys of busy buckets are of one name: for them this asks no more than it must.
+            return found or (await self._new_path(base, names, key), None)
+        # Most keys of busy buckets have one component: for them this makes as few calls as possible.
         path = f"{base}/{names[0]}"
         plain = await self._fs.lstat(path)
         if is_file(plain):
@@ -95,8 +95,8 @@ class Lookup:
             return path + FILE, None
         return path, None
 
-    async def _place(self, base: str, names: list[str], key: str) -> str:
-        """Return the path for an object that has none yet."""
+    async def _new_path(self, base: str, names: list[str], key: str) -> str:
+        """Return the path for a new object."""
         path = base
         missing = False
         for name in names[:-1]:
@@ -121,4 +121,4 @@ class Lookup:
 
 
 def _in_the_way(path: str, key: str) -> BackendError:
-    return BackendError(f"{path!r} is in the way of {key!r}; it was not made by this library: move it away")
+    return BackendError(f"{path!r} is in the way of {key!r}, and was not made by this library; move it away")

@@ -1,14 +1,14 @@
-"""How keys become paths, and file names keys again.
+"""How keys become paths, and file names become keys again.
 
-A key ``photos/a.jpg`` is the path ``photos/a.jpg``: what a person would expect. What a file system cannot hold
-is escaped, in a way that keeps different keys apart:
+The key ``photos/a.jpg`` has the path ``photos/a.jpg``, as a person expects. What a file system cannot store is escaped,
+so that different keys have different paths:
 
 - ``%`` and control characters become ``%XX``; so do the dots of ``.`` and ``..``; an empty component is ``%E``.
-- A component of more than 240 bytes is cut, and goes on in a directory whose name ends in ``%C``.
-- Where ``a`` is a file, the directory for ``a/b`` is ``a%D``. Where ``a`` is a directory, the file for ``a``
-  is ``a%F``. So no file ever moves because of another key.
+- A component of more than 240 bytes is cut, and continues in a directory whose name ends in ``%C``.
+- If ``a`` is a file, the directory for ``a/b`` is ``a%D``. If ``a`` is a directory, the file for ``a`` is ``a%F``. So
+  no file ever moves because of another key.
 
-A name that this writes differently than it stands there is no object's: it was put there by hand, and is left alone.
+A name that this library would write differently belongs to no object: it was made by hand, and is ignored.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     """What a name in a directory stands for.
 
     Attributes:
-        text: the part of a key that it is.
+        text: the part of a key.
         mark: `DIRECTORY`, `FILE`, `CONTINUED`, or ``""``.
     """
 
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 def path_of(key: str) -> list[str]:
-    """Return the names on the way to a key's file, without the marks that a conflict makes necessary."""
+    """Return the names on the path of a key's file, without the marks that a conflict makes necessary."""
     if (len(key) <= _MAX // 4 or (len(key) <= _MAX and key.isascii())) and not _SPECIAL.search(key):
         return key.split("/")
     names: list[str] = []
@@ -71,7 +71,7 @@ def _names_of(component: str) -> list[str]:
 
 
 def decode(name: str) -> Entry | None:
-    """Return what a name stands for; None if no key gives this name."""
+    """Return what a name stands for; None if no key has this name."""
     if "%" not in name:
         if _SPECIAL.search(name) or not _is_text(name) or len(name.encode()) > _MAX:
             return None
@@ -89,5 +89,5 @@ def decode(name: str) -> Entry | None:
 
 
 def _is_text(name: str) -> bool:
-    # Names that are not UTF-8 reach Python with lone surrogates in them (PEP 383).
+    # Python shows names that are not UTF-8 with lone surrogates (PEP 383).
     return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)

@@ -1,36 +1,16 @@
-"""Committing and removing objects, one key at a time, under that key's lock."""
+"""`Objects`: what the other parts of a tree need from the part that stores its objects."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from dataclasses import replace as with_changes
-from functools import partial
 
-from trove_async.driver.conditions import check_write
-from trove_async.errors import (
-    BackendError,
-    ObjectNotFoundError,
-    PreconditionFailedError,
-    TroveError,
-    VersionNotFoundError,
-)
-from trove_async.tree.attributes import NONE, Attributes, etag_of, info_of, listed
-from trove_async.tree.buckets import Buckets, BucketSettings
-from trove_async.tree.filesystem import FileSystem, Stat, Temporary
-from trove_async.tree.layout import Layout
-from trove_async.tree.lookup import Lookup
-from trove_async.tree.records import Records
-from trove_async.tree.versions import NULL, StoredVersion, Versions, new_version_id
-from trove_async.types import ObjectInfo, VersionInfo, VersioningStatus
+from trove_async.tree.attributes import Attributes
+from trove_async.tree.filesystem import Checkpoint, Stat, Temporary
+from trove_async.types import ObjectInfo
 
-__all__ = ["Objects", "OpenObject", "Temporary"]
-
-Checkpoint = Callable[[], None]
-_TRIES = 100
+__all__ = ["Objects", "OpenObject"]
 
 
 @dataclass(slots=True)
@@ -44,103 +24,25 @@ class OpenObject:
     info: ObjectInfo
 
 
-class _Clock:
-    """Gives every write a time of its own, which its ETag is made of."""
+class Objects(ABC):
+    """The objects of a tree: one file for each key.
 
-    def __init__(self) -> None:
-        self._last = 0
-        self._lock = threading.Lock()
+    This is all that a tree without versions has. `trove_async.tree.versioned.VersionedObjects` adds versions.
+    """
 
-    def __call__(self) -> int:
-        with self._lock:
-            self._last = max(self._last + 1, time.time_ns())
-            return self._last
-
-
-class Objects:
-    """The objects of a tree."""
-
-    def __init__(self, fs: FileSystem, layout: Layout, buckets: Buckets) -> None:
-        self._fs = fs
-        self._layout = layout
-        self._buckets = buckets
-        self._lookup = Lookup(fs, layout)
-        self._records = Records(fs, layout)
-        self._versions = Versions(fs, layout)
-        self.now = _Clock()
-
-    # Reading
-
-    async def open(self, bucket: str, key: str, version_id: str | None = None) -> OpenObject:
-        """Open an object, or a version of it.
+    @abstractmethod
+    async def open(self, bucket: str, key: str) -> OpenObject:
+        """Open an object; the caller closes its handle.
 
         Raises:
-            ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError: it does not exist.
+            ObjectNotFoundError, BucketNotFoundError: it does not exist.
         """
-        if version_id is None:
-            opened = await self._open_latest(bucket, key)
-        else:
-            opened = await self._open_version(bucket, key, version_id)
-            if opened is None:
-                # Between the two places that were looked at, it may have gone from one to the other.
-                async with self._fs.lock(self._layout.stripe(bucket, key)):
-                    opened = await self._open_version(bucket, key, version_id)
-        if opened is not None:
-            return opened
-        await self._buckets.require(bucket)
-        if version_id is None:
-            raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
-        raise VersionNotFoundError(f"the object {key!r} has no version {version_id!r}", bucket=bucket, key=key)
 
-    async def _open_latest(self, bucket: str, key: str) -> OpenObject | None:
-        for _ in range(_TRIES):
-            found = await self._lookup.open(bucket, key)
-            if found is None:
-                return None
-            path, (handle, status) = found
-            opened = await self._opened(bucket, key, path, handle, status)
-            if opened is not None:
-                return opened
-        raise BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
-
-    async def _open_version(self, bucket: str, key: str, version_id: str) -> OpenObject | None:
-        opened = await self._open_latest(bucket, key)
-        if opened is not None:
-            if version_id == (opened.attributes.version_id or NULL):
-                return opened
-            await self._fs.close(opened.handle)
-        for version in await self._versions.stored(bucket, key):
-            if version.version_id == version_id and not version.is_delete_marker:
-                found = await self._fs.open(version.path)
-                return None if found is None else await self._opened(bucket, key, version.path, *found)
-        return None
-
-    async def _opened(self, bucket: str, key: str, path: str, handle: int, status: Stat) -> OpenObject | None:
-        """Return what was opened; None if it was replaced before its sidecar could be read."""
-        attributes: Attributes | None = None
-        current = False
-        try:
-            attributes = await self._records.read(bucket, key, handle, status)
-            if attributes is None:
-                now_there = await self._fs.lstat(path)
-                current = now_there is not None and etag_of(now_there) == etag_of(status)
-        except BaseException:
-            await self._fs.close(handle)
-            raise
-        if attributes is None:
-            if not current:
-                await self._fs.close(handle)
-                return None
-            attributes = NONE
-        return OpenObject(path, handle, status, attributes, info_of(key, status, attributes))
-
+    @abstractmethod
     async def find(self, bucket: str, key: str) -> ObjectInfo | None:
-        """Return what a listing says of an object; None if there is none."""
-        found = await self._lookup.find(bucket, key)
-        return None if found is None else listed(key, found[1])
+        """Return what a listing shows for an object; None if there is none."""
 
-    # Writing
-
+    @abstractmethod
     async def commit(
         self,
         bucket: str,
@@ -154,259 +56,25 @@ class Objects:
         before: Callable[[], Awaitable[None]] | None = None,
         after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
-        """Make an object of a temporary, which is durable and in place, or still a temporary, when this returns.
+        """Make an object from a temporary. When this returns the object is durable and in place; else nothing changed.
 
-        The rename is the one commit. All that the object consists of is written before it.
+        The rename is the only commit. Everything else that the object consists of is written before it.
 
         Args:
             bucket, key: the object.
-            temporary: written whole; its handle stays open.
+            temporary: complete; the caller discards it afterwards.
             attributes: of the object, without a version.
             checkpoint: called right before the rename; raises to stop it.
-            if_match, if_none_match: decided under the lock under which the rename happens.
-            before: awaited under the lock before the rename, if it is given; it may raise too.
-            after: awaited under the lock after the rename, if it is given.
+            if_match, if_none_match: decided together with the rename.
+            before: awaited under the key's lock before the rename; may raise to stop it.
+            after: awaited under the key's lock after the rename.
         """
-        settings = await self._buckets.settings(bucket)
-        now = self.now()
-        if settings.versioning is VersioningStatus.ENABLED:
-            attributes = with_changes(attributes, version_id=new_version_id(now))
-        status = await self._fs.set_time(temporary.handle, now)
-        attached = await self._records.attach(temporary.handle, status, attributes)
-        await self._fs.sync(temporary.handle)
-        async with self._fs.lock(self._layout.stripe(bucket, key)):
-            path, current = await self._lookup.locate(bucket, key)
-            check_write(None if current is None else etag_of(current), if_match, if_none_match)
-            if before is not None:
-                await before()
-            checkpoint()
-            found = None if current is None else (path, current)
-            kept = await self._keep_current(bucket, key, settings, found, checkpoint)
-            if not attached:
-                await self._records.write_sidecar(bucket, key, status, attributes)
-            try:
-                path = await self._put_in_place(
-                    bucket, key, partial(self._fs.publish, temporary), path, replace=current is not None
-                )
-            except BaseException:
-                if not attached:
-                    await self._records.drop(bucket, key, status)
-                raise
-            await self._fs.sync_directory(path.rpartition("/")[0])
-            if current is not None and not kept:
-                await self._records.drop(bucket, key, current)
-            if after is not None:
-                await after()
-        return info_of(key, status, attributes)
 
-    async def _keep_current(
-        self,
-        bucket: str,
-        key: str,
-        settings: BucketSettings,
-        current: tuple[str, Stat] | None,
-        checkpoint: Checkpoint,
-    ) -> bool:
-        """Keep the latest version before it is replaced or deleted, as far as the bucket keeps versions."""
-        if settings.versioning is VersioningStatus.UNVERSIONED:
-            return False
-        version_id = None if current is None else await self._version_of(bucket, key, current[0])
-        if settings.versioning is VersioningStatus.SUSPENDED:
-            # What comes now is the null version, and there is only one.
-            await self._drop_null(bucket, key)
-            if version_id == NULL:
-                version_id = None
-        if current is None or version_id is None:
-            return False
-        await self._versions.keep(bucket, key, current[0], version_id)
-        checkpoint()
-        return True
-
-    async def _version_of(self, bucket: str, key: str, path: str) -> str:
-        opened = await self._fs.open(path)
-        if opened is None:
-            return NULL
-        handle, status = opened
-        try:
-            attributes = await self._records.read(bucket, key, handle, status)
-            return NULL if attributes is None else attributes.version_id or NULL
-        finally:
-            await self._fs.close(handle)
-
-    async def _drop_null(self, bucket: str, key: str) -> None:
-        for version in await self._versions.stored(bucket, key):
-            if version.version_id == NULL:
-                await self._drop_version(bucket, key, version)
-
-    async def _drop_version(self, bucket: str, key: str, version: StoredVersion) -> None:
-        await self._fs.unlink(version.path)
-        if not version.is_delete_marker:
-            await self._records.drop(bucket, key, version.status)
-
-    async def _put_in_place(
-        self, bucket: str, key: str, publish: Callable[..., Awaitable[None]], path: str, *, replace: bool
-    ) -> str:
-        """Give a file the key's place; return it. Its directory is to be synced.
-
-        Args:
-            bucket, key: the object.
-            publish: gives the file a path, as `FileSystem.publish` does.
-            path: where the key's file is, or is to be.
-            replace: whether there is one.
-        """
-        made: list[str] = []
-        taken = ""
-        try:
-            for _ in range(_TRIES):
-                try:
-                    await publish(path, replace=replace)
-                except FileNotFoundError:
-                    await self._buckets.require(bucket)
-                    await self._make_parents(bucket, path, made)
-                except FileExistsError:
-                    replace = True  # what is there is no object: a link, say, that was put there by hand
-                    continue
-                except (IsADirectoryError, NotADirectoryError):
-                    pass  # another key has taken the name meanwhile; there is another place
-                else:
-                    taken = path
-                    return path
-                path, current = await self._lookup.locate(bucket, key)
-                replace = current is not None
-            raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
-        finally:
-            # Those on the way to the file stay; others were for a place that was then another. Whether they go or not
-            # changes nothing about what became of the file.
-            with suppress(OSError, TroveError):
-                for directory in reversed(made):
-                    if not taken.startswith(f"{directory}/"):
-                        await self._fs.rmdir(directory)
-
-    async def _make_parents(self, bucket: str, path: str, made: list[str]) -> None:
-        base = self._layout.bucket(bucket)
-        at = base
-        for name in path[len(base) + 1 :].split("/")[:-1]:
-            at = f"{at}/{name}"
-            try:
-                await self._fs.mkdir(at)
-            except FileExistsError:
-                continue  # made by another, or a file: the rename will tell
-            except (FileNotFoundError, NotADirectoryError):
-                return  # removed again by another; try from the start
-            made.append(at)
-
-    # Deleting
-
+    @abstractmethod
     async def delete(self, bucket: str, key: str, checkpoint: Checkpoint, *, if_match: str | None = None) -> None:
-        """Delete an object; a delete marker is left where the bucket keeps versions."""
-        settings = await self._buckets.settings(bucket)
-        async with self._fs.lock(self._layout.stripe(bucket, key)):
-            current = await self._lookup.find(bucket, key)
-            if current is None:
-                await self._buckets.require(bucket)
-            if if_match is not None:
-                check_write(None if current is None else etag_of(current[1]), if_match, None)
-            checkpoint()
-            kept = await self._keep_current(bucket, key, settings, current, checkpoint)
-            if current is not None:
-                await self._remove(bucket, key, current, keep_record=kept)
-            if settings.versioning is not VersioningStatus.UNVERSIONED:
-                enabled = settings.versioning is VersioningStatus.ENABLED
-                now = self.now()
-                await self._versions.mark_deleted(bucket, key, new_version_id(now) if enabled else NULL, now)
+        """Delete an object; a missing one is success, a missing bucket is not."""
 
-    async def _remove(self, bucket: str, key: str, current: tuple[str, Stat], *, keep_record: bool = False) -> None:
-        path, status = current
-        await self._fs.unlink(path)
-        parent = path.rpartition("/")[0]
-        await self._fs.sync_directory(parent)
-        if not keep_record:
-            await self._records.drop(bucket, key, status)
-        base = self._layout.bucket(bucket)
-        while parent != base and await self._fs.rmdir(parent):
-            parent = parent.rpartition("/")[0]
-
-    async def delete_version(
-        self, bucket: str, key: str, version_id: str, checkpoint: Checkpoint, *, if_match: str | None = None
-    ) -> None:
-        """Delete one version for good; if it was the latest, the next newest takes its place."""
-        await self._buckets.require(bucket)
-        async with self._fs.lock(self._layout.stripe(bucket, key)):
-            current = await self._lookup.find(bucket, key)
-            stored = await self._versions.stored(bucket, key)
-            latest_id = None if current is None else await self._version_of(bucket, key, current[0])
-            # A commit that was cut short has left the latest a second name.
-            twins = [v for v in stored if v.version_id == latest_id]
-            stored = [v for v in stored if v.version_id != latest_id]
-            checkpoint()
-            if current is not None and latest_id == version_id:
-                if if_match is not None:
-                    check_write(etag_of(current[1]), if_match, None)
-                for twin in twins:
-                    await self._fs.unlink(twin.path)
-                await self._replace_latest(bucket, key, current, stored[0] if stored else None)
-            else:
-                doomed = next((v for v in stored if v.version_id == version_id), None)
-                if if_match is not None and (doomed is None or etag_of(doomed.status) != if_match):
-                    raise PreconditionFailedError(f"version {version_id!r} is missing or has another ETag")
-                if doomed is None:
-                    return
-                if current is None and stored[0] is doomed and doomed.is_delete_marker and len(stored) > 1:
-                    await self._revive(bucket, key, stored[1])
-                await self._drop_version(bucket, key, doomed)
-            await self._versions.tidy(bucket, key)
-
-    async def _replace_latest(
-        self, bucket: str, key: str, current: tuple[str, Stat], following: StoredVersion | None
-    ) -> None:
-        if following is None or following.is_delete_marker:
-            await self._remove(bucket, key, current)
-        else:
-            await self._bring_back(bucket, key, following, current[0], replace=True)
-            await self._records.drop(bucket, key, current[1])
-
-    async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
-        if not version.is_delete_marker:
-            path, _ = await self._lookup.locate(bucket, key)
-            await self._bring_back(bucket, key, version, path, replace=False)
-
-    async def _bring_back(self, bucket: str, key: str, version: StoredVersion, path: str, *, replace: bool) -> None:
-        """Make a stored version the latest again."""
-
-        async def publish(path: str, *, replace: bool) -> None:
-            await self._fs.rename(version.path, path)
-
-        path = await self._put_in_place(bucket, key, publish, path, replace=replace)
-        await self._fs.sync_directory(path.rpartition("/")[0])
-
-    async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
-        """Return the versions and markers of a key, newest first."""
-        await self._buckets.require(bucket)
-        async with self._fs.lock(self._layout.stripe(bucket, key)):
-            found = await self._lookup.find(bucket, key)
-            stored = await self._versions.stored(bucket, key)
-            if found is None:
-                return [v.info(key, is_latest=n == 0 and v.is_delete_marker) for n, v in enumerate(stored)]
-            latest_id = await self._version_of(bucket, key, found[0])
-            latest = StoredVersion(latest_id, found[0], found[1], False).info(key, is_latest=True)
-        return [latest, *(v.info(key, is_latest=False) for v in stored if v.version_id != latest_id)]
-
-    async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
-        """Return the versions that are not the latest; each with the time at which it was replaced."""
-        await self._buckets.require(bucket)
-        found: list[VersionInfo] = []
-        async with aclosing(self._versions.keys(bucket)) as keys:
-            async for key in keys:
-                if key.startswith(prefix):
-                    newer: VersionInfo | None = None
-                    for version in await self.list_versions(bucket, key):
-                        if newer is not None and not version.is_delete_marker:
-                            found.append(with_changes(version, last_modified=newer.last_modified))
-                        newer = version
-        return sorted(found, key=lambda version: version.key)
-
-    # Changing what is stored with an object
-
+    @abstractmethod
     async def change_attributes(
         self,
         bucket: str,
@@ -416,15 +84,8 @@ class Objects:
         *,
         if_match: str | None = None,
     ) -> None:
-        """Replace an object's attributes, atomically; its bytes, ETag and time stay."""
-        async with self._fs.lock(self._layout.stripe(bucket, key)):
-            opened = await self.open(bucket, key)
-            try:
-                if if_match is not None:
-                    check_write(opened.info.etag, if_match, None)
-                checkpoint()
-                attributes = change(opened.attributes)
-                if attributes != opened.attributes or attributes is not NONE:
-                    await self._records.rewrite(bucket, key, opened.handle, opened.status, attributes)
-            finally:
-                await self._fs.close(opened.handle)
+        """Replace an object's attributes atomically; its bytes, ETag and time stay."""
+
+    @abstractmethod
+    async def uses_sidecar(self, bucket: str, key: str, sidecar: str) -> bool:
+        """Return whether a file of the key reads its attributes from the sidecar; call it under the key's lock."""

@@ -1,4 +1,4 @@
-"""Storing attributes with a file: in its extended attribute, or in a sidecar where that does not do."""
+"""Storing attributes with a file: in its extended attribute, or in a sidecar if they do not fit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["Records"]
 class Records:
     """Reads and writes attributes.
 
-    A sidecar is named for the generation of its file and written before the file is renamed into place: the
-    file that is there selects its own, and no other. A sidecar that no file selects is swept.
+    A sidecar is named for the generation of its file and is written before the file is renamed into place, so a file
+    always finds its own. A sidecar without a file is removed by the sweeper.
     """
 
     def __init__(self, fs: FileSystem, layout: Layout) -> None:
@@ -23,7 +23,7 @@ class Records:
         self._layout = layout
 
     async def attach(self, handle: int, status: Stat, attributes: Attributes) -> bool:
-        """Store attributes in a file that is not in place yet; False if they need a sidecar."""
+        """Store attributes in a file that is not in place yet; return False if they need a sidecar."""
         if attributes is NONE:
             return True
         if not self._fs.has_attributes:
@@ -35,17 +35,17 @@ class Records:
 
     async def _point_to_sidecar(self, handle: int) -> None:
         if not await self._fs.set_attribute(handle, STUB):
-            raise OSError(errno.ENOSPC, "the file system holds no extended attribute of even a few bytes")
+            raise OSError(errno.ENOSPC, "the file system cannot store an extended attribute of even a few bytes")
 
     async def write_sidecar(self, bucket: str, key: str, status: Stat, attributes: Attributes) -> None:
         """Store attributes that do not fit into the file; under the key's lock, before the file is renamed."""
         await self._fs.write_file(self._sidecar(bucket, key, status), attributes.encode(status, key))
 
     async def read(self, bucket: str, key: str, handle: int, status: Stat) -> Attributes | None:
-        """Return the attributes of an open file; `NONE` if it was put or edited by hand.
+        """Return the attributes of an open file; `NONE` if it was made or edited by hand.
 
-        None: there is no sidecar where one should be, or may be. The file was replaced since it was opened,
-        and its sidecar removed; or it never had one.
+        Returns None if a sidecar is expected and missing: the file was replaced after it was opened and its sidecar
+        removed, or it never had one.
         """
         if self._fs.has_attributes:
             raw = await self._fs.get_attribute(handle)
@@ -57,7 +57,7 @@ class Records:
         if sidecar is not None:
             return Attributes.decode(sidecar, status)
         if self._fs.has_attributes:
-            # `rewrite` may have moved them into the file since.
+            # `rewrite` may have moved them into the file.
             raw = await self._fs.get_attribute(handle)
             if raw is not None and raw != STUB:
                 return Attributes.decode(raw, status)
@@ -75,8 +75,8 @@ class Records:
             await self._fs.sync(handle)
 
     async def drop(self, bucket: str, key: str, status: Stat) -> None:
-        """Remove the sidecar of a file that is gone, if it has one."""
-        # Where files have attributes few buckets have sidecars, and to see that is cheaper than to hash a key.
+        """Remove the sidecar of a removed file, if it has one."""
+        # With extended attributes, few buckets have sidecars, and checking that is cheaper than hashing a key.
         if not self._fs.has_attributes or await self._fs.lstat(self._layout.metadata(bucket)) is not None:
             await self._fs.unlink(self._sidecar(bucket, key, status))
 

@@ -1,4 +1,4 @@
-"""What listings remember of the directories that their pages come back to."""
+"""A cache of the names in directories that a listing reads for several pages."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from trove_async.tree.filesystem import Stat
 __all__ = ["MAX_NAMES", "Name", "RememberedNames"]
 
 MAX_NAMES: Final = 250_000
-"""How many names are remembered of all directories together."""
+"""How many names are cached for all directories together."""
 _DIRECTORIES: Final = 1_000
 _STATUS_SECONDS: Final = 30.0
-"""How long the status of names is remembered with them: an edit in place changes a file, and not its directory."""
+"""How long the status of files is cached: an edit in place changes a file but not its directory."""
 
 
 class Name(NamedTuple):
-    """A name in a directory, which sorts as the keys that it stands for."""
+    """A name in a directory, sorted like the keys that it stands for."""
 
-    text: str  # what it adds to a key; with a slash at the end for a directory
+    text: str  # the part of the key; ends in a slash for a directory
     path: str
     is_dir: bool
-    status: Stat | None = None  # where reading the directory has told it; no two names have the same path
+    status: Stat | None = None  # if reading the directory returned it; not compared, since paths differ
 
 
 class _Directory(NamedTuple):
@@ -35,7 +35,7 @@ class _Directory(NamedTuple):
 
 
 class RememberedNames:
-    """The sorted names of directories, by the time at which they had them; for several threads at once."""
+    """The sorted names of directories, valid for one modification time; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,18 +44,18 @@ class RememberedNames:
         self._size = 0
 
     def want(self, directory: str) -> None:
-        """Note that a page has left a directory in the middle, so that the next one will come back to it."""
+        """Note that a page ended within a directory, so the next page will read it again."""
         with self._lock:
             self._wanted[directory] = None
             if len(self._wanted) > _DIRECTORIES:
                 self._wanted.popitem(last=False)
 
     def wants(self, directory: str) -> bool:
-        """Tell whether it is worth knowing all the names of a directory."""
+        """Return whether all names of a directory should be cached."""
         return directory in self._wanted
 
     def get(self, directory: str, mtime_ns: int) -> list[Name] | None:
-        """Return the names that a directory of that time has; None if they are not known."""
+        """Return the names of a directory with this modification time; None if they are not cached."""
         with self._lock:
             known = self._directories.get(directory)
             if known is None:
@@ -67,7 +67,7 @@ class RememberedNames:
             return None
 
     def keep(self, directory: str, mtime_ns: int, names: list[Name]) -> None:
-        """Remember up to `MAX_NAMES` names, in place of those that were not asked for of late."""
+        """Cache names; those of the directories that were used least recently are removed beyond `MAX_NAMES`."""
         with self._lock:
             self._forget(directory)
             dated = any(name.status is not None for name in names)

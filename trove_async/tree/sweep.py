@@ -1,4 +1,4 @@
-"""Removing what is left of processes that were killed."""
+"""Removing what killed processes left behind."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 
 from trove_async.tree.buckets import Buckets, remove_all
-from trove_async.tree.filesystem import FileSystem, Stat
+from trove_async.tree.filesystem import FileSystem
 from trove_async.tree.layout import Layout
-from trove_async.tree.lookup import Lookup
-from trove_async.tree.versions import Versions
+from trove_async.tree.objects import Objects
 
 __all__ = ["SweepReport", "Sweeper"]
 
@@ -19,9 +18,9 @@ class SweepReport:
     """What a sweep removed.
 
     Attributes:
-        temporaries: directories of temporaries of processes that are gone.
-        sidecars: metadata of generations that are gone.
-        uploads: uploads that had been aborted or completed, but not removed whole.
+        temporaries: directories of temporaries whose process has ended.
+        sidecars: metadata of generations that were replaced or deleted.
+        uploads: uploads that were aborted or completed, but not removed completely.
     """
 
     temporaries: int = 0
@@ -30,17 +29,20 @@ class SweepReport:
 
 
 class Sweeper:
-    """Finds what nobody needs; nothing that an object, version or open upload consists of is touched."""
+    """Removes files that nothing refers to; it touches no part of an object, a version or an open upload."""
 
-    def __init__(self, fs: FileSystem, layout: Layout, buckets: Buckets) -> None:
+    def __init__(self, fs: FileSystem, layout: Layout, buckets: Buckets, objects: Objects) -> None:
         self._fs = fs
         self._layout = layout
         self._buckets = buckets
-        self._lookup = Lookup(fs, layout)
-        self._versions = Versions(fs, layout)
+        self._objects = objects
 
     async def sweep(self, *, temporaries: int) -> SweepReport:
-        """Sweep all buckets; the temporaries were swept already, so many of them."""
+        """Sweep all buckets.
+
+        Args:
+            temporaries: how many directories of temporaries were swept before, for the report.
+        """
         sidecars = uploads = 0
         for bucket in await self._buckets.list():
             sidecars += await self._sweep_sidecars(bucket.name)
@@ -52,7 +54,7 @@ class Sweeper:
         names = [entry.name async for entry in self._fs.scan(base)]
         swept = 0
         for name in names:
-            # An upload is begun by its manifest and ended by removing it: what has none is a rest.
+            # An upload begins with its manifest and ends when that is removed: a directory without one is a leftover.
             if await self._fs.lstat(f"{base}/{name}/manifest") is None:
                 await remove_all(self._fs, f"{base}/{name}")
                 swept += 1
@@ -74,13 +76,4 @@ class Sweeper:
             return False
         key = json.loads(raw).get("key")
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            found = await self._lookup.find(bucket, key)
-            statuses = [version.status for version in await self._versions.stored(bucket, key)]
-            if found is not None:
-                statuses.append(found[1])
-            selected = any(self._selects(bucket, key, status, path) for status in statuses)
-            return not selected and await self._fs.unlink(path)
-
-    def _selects(self, bucket: str, key: str, status: Stat, sidecar: str) -> bool:
-        """Tell whether a file of a key has a sidecar for its own; for drivers that find it in other ways too."""
-        return sidecar == self._layout.sidecar(bucket, key, status.st_size, status.st_mtime_ns)
+            return not await self._objects.uses_sidecar(bucket, key, path) and await self._fs.unlink(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,14 +16,14 @@ from trove_async.driver.options import CompleteOptions, PutOptions
 from trove_async.errors import InvalidPartError, UploadNotFoundError
 from trove_async.tree.attributes import Attributes, etag_of
 from trove_async.tree.buckets import Buckets, make_directories, remove_all
-from trove_async.tree.filesystem import FileSystem, Stat, Temporary
+from trove_async.tree.clock import WriteClock
+from trove_async.tree.filesystem import Checkpoint, FileSystem, Stat, Temporary
 from trove_async.tree.layout import Layout
 from trove_async.tree.objects import Objects
 from trove_async.types import ObjectInfo, PartInfo, UploadInfo
 
 __all__ = ["Uploads"]
 
-Checkpoint = Callable[[], None]
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 _MANIFEST: Final = "manifest"
 _READ_SIZE: Final = 1024 * 1024
@@ -41,12 +41,20 @@ class Uploads:
     """The open uploads of a tree."""
 
     def __init__(
-        self, fs: FileSystem, layout: Layout, buckets: Buckets, objects: Objects, *, min_part_size: int
+        self,
+        fs: FileSystem,
+        layout: Layout,
+        buckets: Buckets,
+        objects: Objects,
+        *,
+        clock: WriteClock,
+        min_part_size: int,
     ) -> None:
         self._fs = fs
         self._layout = layout
         self._buckets = buckets
         self._objects = objects
+        self._now = clock
         self._min_part_size = min_part_size
 
     async def initiate(self, bucket: str, key: str, options: PutOptions) -> str:
@@ -54,7 +62,7 @@ class Uploads:
         await self._buckets.require(bucket)
         upload_id = token_hex(16)
         manifest = {"key": key, "initiated_at": datetime.now(UTC).isoformat(), "options": options.dump()}
-        # The directory appears with its manifest in it, so that one without is a rest and can be swept.
+        # The directory appears together with its manifest, so a directory without one is a leftover for the sweeper.
         draft = self._fs.temporary()
         try:
             await self._fs.mkdir(draft)
@@ -68,11 +76,11 @@ class Uploads:
         return upload_id
 
     async def forget(self, bucket: str, upload_id: str) -> None:
-        """Remove an upload whose id nobody was told."""
+        """Remove an upload whose id was never returned to the caller."""
         await self._remove(self._layout.upload(bucket, upload_id))
 
     async def _remove(self, path: str) -> None:
-        # Without its manifest it is no upload any more, whatever becomes of the rest.
+        # Without its manifest the upload has ended, even if other files of it cannot be removed.
         await self._fs.unlink(f"{path}/{_MANIFEST}")
         await remove_all(self._fs, path)
 
@@ -80,7 +88,7 @@ class Uploads:
         """Return an open upload.
 
         Raises:
-            UploadNotFoundError: there is none of that id for that key.
+            UploadNotFoundError: no upload with this id is open for this key.
         """
         upload = await self._load(bucket, upload_id) if _ID.match(upload_id) else None
         if upload is None or upload.key != key:
@@ -100,10 +108,10 @@ class Uploads:
     async def store_part(
         self, bucket: str, key: str, upload_id: str, number: int, temporary: Temporary, checkpoint: Checkpoint
     ) -> PartInfo:
-        """Make a part of a temporary."""
-        status = await self._fs.set_time(temporary.handle, self._objects.now())
+        """Store a temporary as a part."""
+        status = await self._fs.set_time(temporary.handle, self._now())
         await self._fs.sync(temporary.handle)
-        # Under the lock no one completes or aborts it, so that no part is left where no upload is.
+        # The lock keeps others from completing or aborting the upload, which would leave this part without an upload.
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             upload = await self.require(bucket, key, upload_id)
             checkpoint()
@@ -112,7 +120,7 @@ class Uploads:
         return PartInfo(number, etag_of(status), status.st_size)
 
     async def parts(self, bucket: str, key: str, upload_id: str) -> list[PartInfo]:
-        """Return the parts that are stored."""
+        """Return the stored parts, sorted by number."""
         upload = await self.require(bucket, key, upload_id)
         return [PartInfo(number, etag_of(status), status.st_size) for number, status in await self._stored(upload)]
 
@@ -136,19 +144,19 @@ class Uploads:
         temporary: Temporary,
         checkpoint: Checkpoint,
     ) -> ObjectInfo:
-        """Join the parts in a temporary and make the object of it."""
+        """Join the parts in a temporary and commit it as the object."""
         upload = await self.require(bucket, key, upload_id)
         try:
             await self._check_parts(upload, parts)
         except InvalidPartError:
-            await self.require(bucket, key, upload_id)  # its parts go when another has ended it
+            await self.require(bucket, key, upload_id)  # another caller may have ended the upload and removed its parts
             raise
         for part in parts:
             await self._append(upload, part, temporary, checkpoint)
         checksums = await self._checksums(upload, temporary)
 
         async def still_open() -> None:
-            # Two completions, or one and an abort: who comes first under the key's lock is right.
+            # Of several completions and aborts, the first to take the key's lock wins.
             await self.require(bucket, key, upload_id)
 
         info = await self._objects.commit(
@@ -172,16 +180,17 @@ class Uploads:
             if status is None:
                 raise InvalidPartError(f"part {part.number} was not uploaded")
             if etag_of(status) != part.etag:
-                raise InvalidPartError(f"part {part.number} was uploaded again since: its ETag is {etag_of(status)!r}")
+                raise InvalidPartError(f"part {part.number} was uploaded again: its ETag is now {etag_of(status)!r}")
             if status.st_size < self._min_part_size and part is not parts[-1]:
                 raise InvalidPartError(
-                    f"part {part.number} has {status.st_size} bytes; all but the last need {self._min_part_size}"
+                    f"part {part.number} has {status.st_size} bytes; "
+                    f"every part but the last needs {self._min_part_size} or more"
                 )
 
     async def _append(self, upload: _Upload, part: PartInfo, temporary: Temporary, checkpoint: Checkpoint) -> None:
         opened = await self._fs.open(f"{upload.path}/{part.number:05}")
         if opened is None:
-            raise UploadNotFoundError("the upload was aborted meanwhile", key=upload.key)
+            raise UploadNotFoundError("the upload was aborted while it was being completed", key=upload.key)
         handle, _ = opened
         try:
             await self._fs.copy_data(handle, temporary.handle, checkpoint)
@@ -203,7 +212,7 @@ class Uploads:
         return {wanted.algorithm: digest}
 
     async def abort(self, bucket: str, key: str, upload_id: str) -> None:
-        """Give an upload up; one that is not open is success."""
+        """Abort an upload; one that is not open is success."""
         await self._buckets.require(bucket)
         if not _ID.match(upload_id):
             return
@@ -213,7 +222,7 @@ class Uploads:
                 await self._remove(upload.path)
 
     async def list(self, bucket: str, prefix: str) -> Sequence[UploadInfo]:
-        """Return the open uploads."""
+        """Return the open uploads, sorted by key and start."""
         await self._buckets.require(bucket)
         found: list[UploadInfo] = []
         async with aclosing(self._fs.scan(self._layout.uploads(bucket))) as scan:

@@ -1,8 +1,8 @@
 """The versions of an object that are not the latest, and the markers of its deletions.
 
-They lie in one directory for each key: a file for each version, named by its id, ``ID.deleted`` for a
-delete marker, and ``key``, which says whose they are. Time decides what is newer. The object itself, at its
-place in the bucket, is the latest version; if there is none, it is deleted, whatever lies here.
+Each key has a directory with a file for each version, named by its id, a file ``ID.deleted`` for each delete marker,
+and a file ``key`` that contains the key. The modification times are their order. The latest version is the object
+itself, in the bucket. If there is no object the key is deleted, whatever this directory contains.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from trove_async.types import VersionInfo
 __all__ = ["NULL", "StoredVersion", "Versions", "new_version_id"]
 
 NULL: Final = "null"
-"""The id of the version that was stored while no versions were kept."""
+"""The id of a version that was stored while the bucket kept no versions."""
 
 _DELETED: Final = ".deleted"
 _KEY: Final = "key"
 
 
 def new_version_id(mtime_ns: int) -> str:
-    """Return an id that sorts by time."""
+    """Return a version id that sorts by time."""
     return f"{mtime_ns:016x}{token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """A version or marker that lies in the directory of versions."""
+    """A version or delete marker in the directory of versions."""
 
     version_id: str
     path: str
@@ -42,7 +42,7 @@ class StoredVersion:
     is_delete_marker: bool
 
     def info(self, key: str, *, is_latest: bool) -> VersionInfo:
-        """Return what users see of it."""
+        """Return its description for users."""
         return VersionInfo(
             self.version_id,
             key,
@@ -62,7 +62,7 @@ class Versions:
         self._layout = layout
 
     async def stored(self, bucket: str, key: str) -> list[StoredVersion]:
-        """Return what is stored of a key, newest first."""
+        """Return the stored versions and markers of a key, newest first."""
         directory = self._layout.versions(bucket, key)
         found: list[StoredVersion] = []
         async with aclosing(self._fs.scan(directory)) as scan:
@@ -77,7 +77,7 @@ class Versions:
         return sorted(found, key=lambda version: version.status.st_mtime_ns, reverse=True)
 
     async def keys(self, bucket: str) -> AsyncGenerator[str, None]:
-        """Yield the keys that have something stored; whoever may leave it before its end closes it."""
+        """Yield the keys that have stored versions; a caller that may stop early uses `contextlib.aclosing`."""
         base = self._layout.all_versions(bucket)
         async with aclosing(self._fs.scan(base)) as groups:
             async for group in groups:
@@ -94,7 +94,7 @@ class Versions:
         try:
             await self._fs.link(path, target)
         except FileExistsError:
-            # Left by a commit that was cut short: the same file; or the null version of old, which goes.
+            # An interrupted commit left the same file, or it is the old null version, which is replaced.
             await self._fs.unlink(target)
             await self._fs.link(path, target)
         await self._fs.sync_directory(directory)
@@ -113,7 +113,7 @@ class Versions:
         await self._fs.sync_directory(directory)
 
     async def tidy(self, bucket: str, key: str) -> None:
-        """Remove the directory of a key that has nothing stored any more."""
+        """Remove the directory of a key without stored versions."""
         if not await self.stored(bucket, key):
             directory = self._layout.versions(bucket, key)
             await self._fs.unlink(f"{directory}/{_KEY}")

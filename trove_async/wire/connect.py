@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from trove_async.errors import BackendError, OperationTimeoutError, UnavailableError
 from trove_async.wire.origin import Origin, Proxy
 from trove_async.wire.protocol import Connection
+from trove_async.wire.proxies import Proxies
+from trove_async.wire.race import Address, connect_first
 from trove_async.wire.tls import handshake_error, tls_context
 
 if TYPE_CHECKING:
@@ -19,58 +21,59 @@ if TYPE_CHECKING:
 __all__ = ["Connector"]
 
 _MAX_ANSWER: Final = 64 * 1024
-_Address = tuple[int, Any]  # family, socket address
 
 
 class Connector:
     """Makes connections for a pool.
 
     Args:
-        timeout: seconds for a connection, from the look-up of the name to the end of the TLS handshake.
+        timeout: seconds for a connection, from looking up the name to the end of the TLS handshake.
         tls: for https origins; None for one that trusts the system's authorities, made when it is first needed.
-        proxy: through which all of them go.
+        proxies: those through which origins are reached; None for none.
     """
 
-    def __init__(self, *, timeout: float, tls: ssl.SSLContext | None, proxy: Proxy | None) -> None:
+    def __init__(self, *, timeout: float, tls: ssl.SSLContext | None, proxies: Proxies | None) -> None:
         self._timeout = timeout
         self._tls = tls
         self._tls_lock = asyncio.Lock()
-        self._proxy = proxy
+        self._proxies = proxies
         self._attempts: set[asyncio.Timeout] = set()
 
     async def connect(self, origin: Origin, pool: Pool) -> Connection:
-        """Return a connection that is open.
+        """Return an open connection.
 
         Raises:
             OperationTimeoutError: it took too long.
-            UnavailableError: no address of the origin, or no connection to it, or no trust in it.
-            BackendError: it, or the proxy, does not speak the protocol.
+            UnavailableError: the origin or its proxy has no address, accepts no connection, or is not trusted.
+            BackendError: the origin or its proxy does not speak the protocol.
+            InvalidArgumentError: the environment names a proxy that is not an HTTP proxy.
         """
+        proxy = None if self._proxies is None else self._proxies.find(origin)
         try:
             async with asyncio.timeout(self._timeout) as attempt:
                 self._attempts.add(attempt)
                 try:
-                    return await self._connect(origin, pool)
+                    return await self._connect(origin, proxy, pool)
                 finally:
                     self._attempts.discard(attempt)
         except TimeoutError as error:
-            raise OperationTimeoutError(f"no connection to {origin} within {self._timeout:g} s") from error
+            through = "" if proxy is None else f" through the proxy {proxy}"
+            raise OperationTimeoutError(f"no connection to {origin}{through} within {self._timeout:g} s") from error
 
     def interrupt(self) -> None:
-        """Have the attempts that are under way fail now, as if their time were over."""
+        """Let the attempts in progress fail now, as if they had timed out."""
         now = asyncio.get_running_loop().time()
         for attempt in self._attempts:
             attempt.reschedule(now)
 
-    async def _connect(self, origin: Origin, pool: Pool) -> Connection:
+    async def _connect(self, origin: Origin, proxy: Proxy | None, pool: Pool) -> Connection:
         loop = asyncio.get_running_loop()
         context = await self._context() if origin.scheme == "https" else None
-        via = self._proxy
-        sock = await self._open_socket(origin, *((via.host, via.port) if via else (origin.host, origin.port)))
+        sock = await _open_socket(origin, proxy)
         connection = Connection(pool, origin, sock, loop)
         try:
-            if via is not None and context is not None:
-                await _tunnel(sock, origin, via)
+            if proxy is not None and context is not None:
+                await _tunnel(sock, origin, proxy)
             await loop.create_connection(
                 lambda: connection,
                 sock=sock,
@@ -80,8 +83,8 @@ class Connector:
             )
         except BaseException as error:
             connection.drop()
-            # After the transport, which may have it already, has let go of it.
-            loop.call_soon(sock.close)
+            # In the next turn, when the loop has closed a transport that it has made already.
+            loop.call_soon(_forget, sock, connection, pool)
             if isinstance(error, ssl.SSLError):
                 raise handshake_error(origin, error) from error
             if isinstance(error, OSError) and not isinstance(error, TimeoutError | UnavailableError):
@@ -96,38 +99,32 @@ class Connector:
                     self._tls = await tls_context()
         return self._tls
 
-    async def _open_socket(self, origin: Origin, host: str, port: int) -> socket.socket:
-        """Connect to the first address that answers; each has an equal share of the time that is left."""
-        loop = asyncio.get_running_loop()
-        addresses = await _resolve(origin, host, port)
-        deadline = loop.time() + self._timeout
-        failure: OSError | None = None
-        for place, (family, address) in enumerate(addresses):
-            share = (deadline - loop.time()) / (len(addresses) - place)
-            try:
-                async with asyncio.timeout(share):
-                    return await _connect_socket(family, address)
-            except OSError as error:
-                failure = error
-        if isinstance(failure, TimeoutError) and failure.errno is None:
-            raise failure
-        # asyncio's own message of a refusal does not say so.
-        reason = os.strerror(failure.errno) if failure is not None and failure.errno else failure
-        raise UnavailableError(f"cannot connect to {origin}: {reason or 'it has no address'}") from failure
+
+def _forget(sock: socket.socket, connection: Connection, pool: Pool) -> None:
+    """Clean up after a connection that could not be made: uvloop may close its transport without `connection_lost`."""
+    sock.close()
+    pool.lost(connection)
 
 
-async def _connect_socket(family: int, address: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+async def _open_socket(origin: Origin, proxy: Proxy | None) -> socket.socket:
+    """Connect to the origin, or to its proxy."""
+    server = origin if proxy is None else proxy
+    target = str(origin) if proxy is None else f"the proxy {proxy}"
+    addresses = await _resolve(target, server.host, server.port)
     try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        return await connect_first(addresses)
+    except TimeoutError as error:
+        if error.errno is None:
+            raise
+        reason = os.strerror(error.errno)
+        raise UnavailableError(f"cannot connect to {target}: {reason}") from error
+    except OSError as error:
+        # asyncio's own message of a refusal does not say so.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UnavailableError(f"cannot connect to {target}: {reason}") from error
 
 
-async def _resolve(origin: Origin, host: str, port: int) -> list[_Address]:
+async def _resolve(target: str, host: str, port: int) -> list[Address]:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
@@ -137,13 +134,15 @@ async def _resolve(origin: Origin, host: str, port: int) -> list[_Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no host name"
-        raise UnavailableError(f"cannot connect to {origin}: no address of {host!r} ({reason})") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not a host name"
+        raise UnavailableError(f"cannot connect to {target}: no address of {host!r} ({reason})") from error
+    if not found:
+        raise UnavailableError(f"cannot connect to {target}: no address of {host!r}")
     return [(family, address) for family, _, _, _, address in found]
 
 
 async def _tunnel(sock: socket.socket, origin: Origin, proxy: Proxy) -> None:
-    """Have the proxy connect us to the origin."""
+    """Ask the proxy for a connection to the origin."""
     loop = asyncio.get_running_loop()
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     head = f"CONNECT {host}:{origin.port} HTTP/1.1\r\nHost: {host}:{origin.port}\r\n"
@@ -162,9 +161,11 @@ async def _tunnel(sock: socket.socket, origin: Origin, proxy: Proxy) -> None:
     status = int(rest[:3]) if rest[:3].isdigit() else 0
     if not version.startswith(b"HTTP/1.") or not status:
         raise BackendError(f"the proxy {proxy} answered with something that is not HTTP/1.1")
+    if status == 407:
+        raise proxy.authentication_error()
     if not 200 <= status < 300:
         raise UnavailableError(
             f"the proxy {proxy} refuses to connect to {origin}: status {status}", retryable=status >= 500
         )
     if not answer.endswith(b"\r\n\r\n"):
-        raise BackendError(f"the proxy {proxy} sent more than an answer")
+        raise BackendError(f"the proxy {proxy} sent data after its answer, before the TLS handshake")

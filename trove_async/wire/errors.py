@@ -236,8 +236,9 @@ def _is_redirect(status: int) -> bool:
 
 
 def clean(text: str) -> str:
-    """Return text of others as it can stand in a message: short, on one line, without secrets."""
-    return redact(" ".join(text[:_LONGEST_RAW].split()))[:_LONGEST_MESSAGE]
+    """Return text of others as it can stand in a message: short, on one line, printable, without secrets."""
+    line = redact(" ".join(text[:_LONGEST_RAW].split()))[:_LONGEST_MESSAGE]
+    return line if line.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def condition_error(

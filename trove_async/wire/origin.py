@@ -1,4 +1,4 @@
-"""Where requests go: an origin, and a proxy on the way to it."""
+"""Where requests go: an origin, or a proxy before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
-from trove_async.errors import InvalidArgumentError
+from trove_async.errors import InvalidArgumentError, UnavailableError
 
 __all__ = ["Origin", "Proxy"]
 
@@ -20,7 +20,7 @@ def _bracketed(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A server: what connections are made to, and what they are pooled by.
+    """A server: connections are made to it and pooled by it.
 
     Attributes:
         scheme: ``http`` or ``https``.
@@ -43,7 +43,7 @@ class Origin:
         object.__setattr__(self, "authority", host if default else f"{host}:{self.port}")
         object.__setattr__(self, "_hash", hash((self.scheme, self.host, self.port)))
 
-    # It is looked up for every request.
+    # Every request looks it up.
     def __hash__(self) -> int:
         return self._hash
 
@@ -57,7 +57,7 @@ class Proxy:
 
     Attributes:
         host, port: where it listens.
-        authorization: the value of ``Proxy-Authorization``; None for none.
+        authorization: the value of ``Proxy-Authorization``; None to send none.
     """
 
     host: str
@@ -66,10 +66,10 @@ class Proxy:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read ``http://[user:password@]host[:port]``; the port is 80 if it is left out.
+        """Parse ``http://[user:password@]host[:port]``; the default port is 80.
 
         Raises:
-            InvalidArgumentError: it is no such URL.
+            InvalidArgumentError: it is not such a URL.
         """
         try:
             parts = urlsplit(url)
@@ -77,7 +77,7 @@ class Proxy:
         except ValueError:
             parts, port = urlsplit(""), 0
         if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise InvalidArgumentError("a proxy is given as http://[user:password@]host[:port]")
+            raise InvalidArgumentError("a proxy must be given as http://[user:password@]host[:port]")
         authorization = None
         if parts.username is not None:
             secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -86,3 +86,12 @@ class Proxy:
 
     def __str__(self) -> str:
         return f"http://{_bracketed(self.host)}:{self.port}"
+
+    def authentication_error(self) -> UnavailableError:
+        """Return the error for a response of status 407."""
+        wanted = "refuses the user or password" if self.authorization else "requires a user and a password"
+        return UnavailableError(
+            f"the proxy {self} {wanted} (status 407): write proxy=http://user:password@host:port",
+            status=407,
+            retryable=False,
+        )

@@ -1,7 +1,7 @@
 """`Connection`: one HTTP/1.1 connection, which carries one request after the other.
 
-The head of an answer, and a chunked body, are parsed by httptools. A body of known length is not parsed at all: its
-bytes are counted, and the buffers handed on as they were received.
+Chunked bodies are parsed by httptools. A body of known length is not parsed at all: its bytes are counted, and the
+buffers are passed on as they were received.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
-
-import httptools
+from typing import TYPE_CHECKING, Final, cast
 
 from trove_async.errors import BackendError, OperationTimeoutError, TroveError, UnavailableError
+from trove_async.wire.chunked import ChunkedDecoder
+from trove_async.wire.head import MAX_HEAD, UNTIL_CLOSE, HeadError, find_end, frame, parse_head
 from trove_async.wire.origin import Origin
 from trove_async.wire.response import Response
 
@@ -24,41 +24,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-_MAX_HEAD: Final = 64 * 1024
-_WRITE_SIZE: Final = 512 * 1024  # what is given to the transport at once, of a large body
+_MAX_INTERIM: Final = 1000  # responses of 1xx before the final one
+_WRITE_SIZE: Final = 512 * 1024  # the bytes of a large body that are given to the transport at once
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _JOIN_SIZE: Final = 64 * 1024  # head and body up to this leave in one write
-_UNTIL_CLOSE: Final = 1 << 62
 _TLS_RECORDS: Final = b"\x15\x16"  # alert, handshake
-
-# Names come again and again, and are decoded once. What is kept is bounded: servers choose the names.
-_names: dict[bytes, str] = {}
-_MAX_NAMES: Final = 1000
-_MAX_NAME: Final = 64
 
 
 class Connection(asyncio.Protocol):
-    """A connection that is open: idle in the pool, or taken by the one response that it is waiting for or reading.
+    """An open connection: idle in the pool, or used by the one response that is waited for or read.
 
     Attributes:
-        origin: whose requests it carries.
-        sock: its socket; it belongs to the transport.
-        closed: no further request can be sent on it.
-        idle_since: when it came back to the pool, in the time of the loop.
-        remaining: bytes of the body that are still to come; huge if that is not known.
+        origin: the server whose requests it carries.
+        sock: its socket; the transport owns it.
+        closed: whether no further request can be sent on it.
+        idle_since: when it came back to the pool, by the clock of the loop.
+        remaining: the bytes of the body that are still to come; huge if that is not known.
     """
 
     __slots__ = (
-        "_finished",
+        "_decoder",
         "_head",
         "_idle_timeout",
+        "_interim",
         "_keep",
         "_loop",
         "_method",
-        "_parser",
         "_pool",
         "_progress",
-        "_raw_headers",
         "_response",
         "_sent",
         "_timer",
@@ -83,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._response: Response | None = None  # whose this is; None while it is idle
+        self._response: Response | None = None  # the response that uses it; None while it is idle
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -92,11 +85,10 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         self._write_paused = False
         self._method = ""
-        self._sent = False  # all of the request was given to the socket
-        self._head = b""  # the first part of one
-        self._parser: httptools.HttpResponseParser | None = None  # of a chunked body
-        self._finished = False  # the parser has seen the end
-        self._raw_headers: list[tuple[bytes, bytes]] = []
+        self._sent = False  # whether the whole request was given to the socket
+        self._head = b""  # what has arrived of an incomplete head
+        self._interim = (0, 0)  # how many interim responses came, and their bytes
+        self._decoder: ChunkedDecoder | None = None
         self._keep = False
 
     # What the transport and the response call.
@@ -112,6 +104,7 @@ class Connection(asyncio.Protocol):
         self._idle_timeout = idle_timeout
         self._sent = False
         self._head = b""
+        self._interim = (0, 0)
         try:
             if size + len(head) <= _JOIN_SIZE:
                 transport.write(b"".join((head, *body)) if size else head)
@@ -121,7 +114,7 @@ class Connection(asyncio.Protocol):
             while not response._streaming and response._connection is not None:
                 await self.wait()
         except BaseException:
-            # The connection may be another's by now; the response knows.
+            # The connection may already serve another response; this response knows.
             response.abort()
             raise
         if response._error is not None and not response._streaming:
@@ -140,20 +133,20 @@ class Connection(asyncio.Protocol):
             for start in range(0, len(view), _WRITE_SIZE):
                 while self._write_paused and not self._answered(response):
                     await self.wait()
-                # An answer before the end is the answer. A transport that has failed is about to say so.
+                # A response that comes before the end of the request counts. A failed transport is about to say so.
                 if self._answered(response) or transport.is_closing():
                     return
                 transport.write(view[start : start + _WRITE_SIZE])
         self._sent = True
 
     def _send_begin(self, transport: asyncio.Transport, head: bytes, view: memoryview) -> memoryview:
-        """Send the head and as much of a body's first chunk as the socket takes at once; return the rest of the chunk.
+        """Send the head and as much of the body's first chunk as the socket takes at once; return what is left of it.
 
-        asyncio would send them apart, and copy what the socket has no room for.
+        asyncio would send them apart, and copy what does not fit into the socket's buffer.
         """
         sent = 0
         if transport.get_extra_info("ssl_object") is None and not transport.get_write_buffer_size():
-            with suppress(OSError):  # it is full, or broken, which the transport is about to find out
+            with suppress(OSError):  # it is full, or broken, which the transport will notice
                 sent = self.sock.sendmsg((head, view))
         if sent < len(head):
             transport.write(head[sent:])
@@ -164,7 +157,7 @@ class Connection(asyncio.Protocol):
         return bool(response.status) or response._connection is None
 
     async def wait(self) -> None:
-        """Wait until there is something new for the response."""
+        """Wait until the response has made progress."""
         loop = self._loop
         self._progress = now = loop.time()
         due = now + self._idle_timeout
@@ -175,11 +168,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def waiting(self) -> bool:
-        """Tell whether a task waits."""
+        """Whether a task waits."""
         return self._waiter is not None
 
     def fail(self, error: TroveError) -> None:
-        """Drop the connection, and have its response raise the error."""
+        """Drop the connection; its response raises the error."""
         response = self._response
         if response is not None:
             self._response = None
@@ -189,11 +182,11 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def drop(self) -> None:
-        """Close the connection at once; its slot in the pool is free."""
+        """Close the connection at once, and free its place in the pool."""
         if self.closed:
             return
         self.closed = True
-        self._parser = None
+        self._decoder = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -202,17 +195,17 @@ class Connection(asyncio.Protocol):
         self._pool.discard(self)
 
     def pause_reading(self) -> None:
-        """Receive nothing more: the reader is behind."""
+        """Stop receiving: the reader is behind."""
         if self._transport is not None and not self.closed:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Receive again."""
+        """Go on receiving."""
         if self._transport is not None and not self.closed:
             self._transport.resume_reading()
 
-    def worn_out(self, keep_alive: float) -> bool:
-        """Tell whether it has been idle for long, or has ended in a way that the loop has yet to see."""
+    def stale(self, keep_alive: float) -> bool:
+        """Return whether it has been idle for too long, or was closed by the server without the loop noticing yet."""
         if self._loop.time() - self.idle_since > keep_alive:
             return True
         try:
@@ -230,7 +223,7 @@ class Connection(asyncio.Protocol):
             if not waiter.done():
                 waiter.set_result(None)
 
-    # The timer of the connection looks at when there was progress last, and is set anew only when it has run.
+    # The timer looks when the last progress was, and is set again only when it has run: setting it costs time.
 
     def _arm(self, due: float) -> None:
         if self._timer is not None:
@@ -257,12 +250,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not an instance of it under uvloop.
+        self._transport = cast(asyncio.Transport, transport)
         self._pool.made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Have the response end: with what can still be read, or with an error."""
+        """End the response: with what can still be read, or with an error."""
         if exc is not None and self._response is not None:
             self._salvage()
         if self._response is not None:
@@ -273,9 +266,9 @@ class Connection(asyncio.Protocol):
         self._pool.lost(self)
 
     def _salvage(self) -> None:
-        """Read the answer that a server sent before it reset the connection on which we still wrote.
+        """Read the response that a server sent before it reset the connection to which we were still writing.
 
-        asyncio closes a socket upon the first error of a write, with what has been received unread.
+        The loop closes a socket after the first failed write, although data may be unread.
         """
         transport = self._transport
         if transport is None or transport.get_extra_info("ssl_object") is not None:
@@ -287,18 +280,18 @@ class Connection(asyncio.Protocol):
             pass
 
     def eof_received(self) -> None:
-        """End a body that ends with the connection; everywhere else the end is an error."""
+        """End a body that ends with the connection; otherwise the end is an error."""
         response = self._response
         if response is None:
             self.drop()
-        elif self.remaining == _UNTIL_CLOSE and response.status and self._parser is None:
+        elif self.remaining == UNTIL_CLOSE and response.status and self._decoder is None:
             self._complete(response)
         else:
             what = "in the middle of its answer" if response.status or self._head else "without an answer"
             self.fail(UnavailableError(f"{self.origin} closed the connection {what}"))
 
     def pause_writing(self) -> None:
-        """Note that the socket takes no more for now."""
+        """Hold an upload: the socket's buffer is full."""
         self._write_paused = True
 
     def resume_writing(self) -> None:
@@ -310,7 +303,7 @@ class Connection(asyncio.Protocol):
         """Pass on what has arrived."""
         response = self._response
         if response is None:
-            self.drop()  # nothing was asked for
+            self.drop()  # there is no request to which it could belong
             return
         self._progress = self._loop.time()
         if response.status:
@@ -321,52 +314,51 @@ class Connection(asyncio.Protocol):
     def _receive_head(self, response: Response, data: bytes) -> None:
         if self._head:
             data = self._head + data
-        while data:
-            end = data.find(b"\r\n\r\n") + 4
-            if end > _MAX_HEAD or (end < 4 and len(data) > _MAX_HEAD):
-                self.fail(BackendError(f"{self.origin} answered with a head of more than {_MAX_HEAD} bytes"))
+        while True:
+            if data[:1] in (b"\r", b"\n"):
+                data = data.lstrip(b"\r\n")  # some servers send an empty line after a body
+            end = find_end(data)
+            if (end or len(data)) + self._interim[1] > MAX_HEAD:
+                self.fail(BackendError(f"{self.origin} answered with a head of more than {MAX_HEAD} bytes"))
                 return
-            if end < 4:
+            if not end:
                 self._head = data
-                if not data.startswith(b"HTTP/"[: len(data)]):
-                    self._fail_alien(data)
+                if not data.startswith(b"HTTP/1."[: len(data)]):
+                    self._refuse(data, "something that is not HTTP/1.1")
                 return
-            parser = httptools.HttpResponseParser(self)
-            self._raw_headers = []
             try:
-                parser.feed_data(data[:end])
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-                self._fail_alien(data, error)
-                return
-            status = parser.get_status_code()
-            if status >= 200:
-                self._begin(response, parser, status, data, end)
+                minor, status, headers = parse_head(data[:end])
+                if status >= 200:
+                    self._begin(response, minor, status, headers, data, end)
+                    return
+                self._count_interim(status, end)
+            except HeadError as error:
+                self._refuse(data, str(error))
                 return
             data = data[end:]
-        self._head = b""
 
-    def _fail_alien(self, data: bytes, cause: Exception | None = None) -> None:
+    def _count_interim(self, status: int, size: int) -> None:
+        count, total = self._interim
+        self._interim = count + 1, total + size
+        if status == 101:
+            raise HeadError("a change of the protocol, which was not asked for")
+        if count >= _MAX_INTERIM:
+            raise HeadError(f"more than {_MAX_INTERIM} interim responses")
+
+    def _refuse(self, data: bytes, reason: str) -> None:
         hint = "; does it speak https://?" if data[0] in _TLS_RECORDS and self.origin.scheme == "http" else ""
-        error = BackendError(f"{self.origin} answered with something that is not HTTP/1.1{hint}")
-        error.__cause__ = cause
-        self.fail(error)
+        self.fail(BackendError(f"{self.origin} answered with {reason}{hint}"))
 
     def _begin(
-        self, response: Response, parser: httptools.HttpResponseParser, status: int, data: bytes, end: int
+        self, response: Response, minor: int, status: int, headers: dict[str, str], data: bytes, end: int
     ) -> None:
-        headers = _decode(self._raw_headers)
-        connection = headers.get("connection")
-        if connection is None:
-            self._keep = data.startswith(b"HTTP/1.1")
-        else:
-            tokens = connection.lower()
-            self._keep = "close" not in tokens and (data.startswith(b"HTTP/1.1") or "keep-alive" in tokens)
-        length = self._frame(status, headers, parser)
-        response._begin(status, headers, length)
+        self.remaining, chunked, self._keep = frame(self._method, minor, status, headers)
+        self._decoder = ChunkedDecoder() if chunked else None
+        response._begin(status, headers, None if self.remaining == UNTIL_CLOSE else self.remaining)
         if response._streaming:
             self._wake()
         elif len(data) - end >= self.remaining:
-            # All of it is there, as it mostly is.
+            # Usually the whole response arrives at once.
             self._keep = self._keep and len(data) - end == self.remaining
             response.content = data[end : end + self.remaining]
             self._complete(response)
@@ -377,67 +369,47 @@ class Connection(asyncio.Protocol):
             self._acknowledge()
 
     def _acknowledge(self) -> None:
-        """Have the head acknowledged at once.
+        """Acknowledge the head at once.
 
-        A server that sends the body apart and without TCP_NODELAY (Ceph's gateway as it is delivered) waits for
-        that, and the kernel would put it off for 40 ms: see tcp(7), TCP_QUICKACK.
+        A server that sends the body separately and without TCP_NODELAY (Ceph's gateway by default) waits for the
+        acknowledgement, which the kernel would delay by 40 ms: see TCP_QUICKACK in tcp(7).
         """
         if _QUICKACK is not None:
             with suppress(OSError):
                 self.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
-    def _frame(self, status: int, headers: dict[str, str], parser: httptools.HttpResponseParser) -> int | None:
-        """Find out how the body ends, and return its length if that is told."""
-        coding = headers.get("transfer-encoding")
-        self._parser = None
-        self.remaining = _UNTIL_CLOSE
-        if self._method == "HEAD" or status in (204, 304):
-            self.remaining = 0
-        elif coding is not None:
-            if coding.lower().endswith("chunked"):
-                self._parser = parser
-                self._finished = False
-                return None
-        elif "content-length" in headers:
-            self.remaining = int(headers["content-length"])
-        if self.remaining == _UNTIL_CLOSE:
-            self._keep = False
-            return None
-        return self.remaining
-
     def _receive_body(self, response: Response, data: bytes) -> None:
-        if self._parser is not None:
-            self._receive_chunked(response, self._parser, data)
+        if self._decoder is not None:
+            self._receive_chunked(response, self._decoder, data)
             return
         size = len(data)
         if size > self.remaining:
             data = data[: self.remaining]
             size = self.remaining
             self._keep = False
-        if self.remaining != _UNTIL_CLOSE:
+        if self.remaining != UNTIL_CLOSE:
             self.remaining -= size
         if response._add(data):
             self._wake()
         if not self.remaining:
             self._complete(response)
 
-    def _receive_chunked(self, response: Response, parser: httptools.HttpResponseParser, data: bytes) -> None:
-        try:
-            parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._keep = False
-            if not self._finished:
-                broken = UnavailableError(f"{self.origin} sent a chunked body that is broken: {error}")
-                broken.__cause__ = error
-                self.fail(broken)
-                return
-        if self._finished:
+    def _receive_chunked(self, response: Response, decoder: ChunkedDecoder, data: bytes) -> None:
+        piece = decoder.feed(data)
+        if piece and response._add(piece):
+            self._wake()
+        if decoder.finished:
+            self._keep = self._keep and not decoder.surplus
             self._complete(response)
+        elif decoder.error is not None:
+            broken = UnavailableError(f"{self.origin} sent a chunked body that is broken: {decoder.error}")
+            broken.__cause__ = decoder.error
+            self.fail(broken)
 
     def _complete(self, response: Response) -> None:
-        """Let go of a response that is all there, and of the connection too."""
+        """End a response that has arrived, and give the connection back to the pool if it can be used again."""
         self._response = None
-        self._parser = None
+        self._decoder = None
         response._end(None)
         self._wake()
         transport = self._transport
@@ -451,42 +423,3 @@ class Connection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self.drop()
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        """Note what follows upon the answer."""
-        if self._finished:
-            self._keep = False  # there is more than the answer
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header, or a trailer, which nobody asks for."""
-        self._raw_headers.append((name, value))
-
-    def on_body(self, data: bytes) -> None:
-        """Pass on a piece of a chunked body."""
-        if self._response is not None and self._response._add(data):
-            self._wake()
-
-    def on_message_complete(self) -> None:
-        """Note the end."""
-        self._finished = True
-
-
-def _decode(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name = _names.get(raw_name) or _decode_name(raw_name)
-        try:
-            value = raw_value.decode().rstrip()
-        except UnicodeDecodeError:
-            value = raw_value.decode("latin-1").rstrip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
-def _decode_name(raw: bytes) -> str:
-    name = raw.decode("latin-1").lower()
-    if len(_names) < _MAX_NAMES and len(raw) <= _MAX_NAME:
-        _names[raw] = name
-    return name

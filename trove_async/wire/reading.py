@@ -62,6 +62,11 @@ class ObjectReads(ABC):
         """Return what compares the bytes of a whole object with the service's checksum; None for nothing."""
         return None
 
+    async def size_of(self, bucket: str, key: str, response: Response) -> int:
+        """Return the size of the object that an answer brings without a length, as some proxies send it."""
+        etag = response.headers.get("etag")
+        return (await self.head(bucket, key, HeadOptions(if_match=None if etag is None else etag_of(etag)))).size
+
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object."""
         wanted = options.range
@@ -70,9 +75,14 @@ class ObjectReads(ABC):
             content = response.content
             length = response.length if content is None else len(content)
             if length is None and response.status == 200:
-                length = await self._size(bucket, key, response)
+                length = await self.size_of(bucket, key, response) if known is None else known.size
             start, stop, size = placement(response, length, wanted, self.service)
             info = known or self.described(key, size, response)
+            if info.size != size:
+                raise BackendError(
+                    f"the object has {info.size} bytes, and the answer is about {size}: "
+                    "something between here and the service changes what is stored"
+                )
             check_read(info, options)
             whole = start == 0 and stop == size
             verifier = self.verifier(key, response) if whole else None
@@ -93,11 +103,6 @@ class ObjectReads(ABC):
         ends = whole or response.status == 206
         stream = ResponseStream(response, start, stop, ends=ends, reopen=reopen, verifier=verifier)
         return ObjectReader(info, stream, start=start, stop=stop)
-
-    async def _size(self, bucket: str, key: str, response: Response) -> int:
-        """Return the size of the object that an answer brings without a length, as some proxies send it."""
-        etag = response.headers.get("etag")
-        return (await self.head(bucket, key, HeadOptions(if_match=None if etag is None else etag_of(etag)))).size
 
     async def _resume(self, bucket: str, info: ObjectInfo, options: GetOptions, wanted: ByteRange) -> Response:
         """Ask for the same object from an offset on: not every server honours both the range and the condition."""
@@ -136,7 +141,7 @@ def placement(response: Response, length: int | None, wanted: ByteRange | None, 
     if response.status == 200:
         if "content-range" in headers:
             raise BackendError(
-                f"the answer has status 200 and the range {headers['content-range']!r}: it is a part, or the whole",
+                f"the answer has status 200 and the range {headers['content-range'][:80]!r}: it is a part or the whole",
                 status=200,
             )
         if length is None:

@@ -17,10 +17,12 @@ __all__ = ["SMALL_BODY", "Response"]
 SMALL_BODY: Final = 64 * 1024
 """Bytes up to which a body of known length is waited for with the head."""
 
-_HIGH_WATER: Final = 1024 * 1024  # bytes unread upon which nothing more is received
+_HIGH_WATER: Final = 1024 * 1024  # unread bytes at which receiving pauses
 _LOW_WATER: Final = 256 * 1024
 _NEVER: Final = 1 << 62
-_SMALL_CHUNK: Final = 64 * 1024  # chunks below it are joined before they are handed out
+_SMALL_CHUNK: Final = 64 * 1024  # smaller chunks are joined before they are returned
+_MANY_CHUNKS: Final = 1024
+_TINY_CHUNK: Final = 1024  # many chunks that are smaller on average are joined: an object for each costs more
 
 
 class Response:
@@ -224,6 +226,10 @@ class Response:
             self._chunks = deque()
         self._chunks.append(data)
         self._buffered += len(data)
+        if len(self._chunks) > _MANY_CHUNKS and self._buffered < len(self._chunks) * _TINY_CHUNK:
+            joined = b"".join(self._chunks)
+            self._chunks.clear()
+            self._chunks.append(joined)
         if self._buffered > self._high_water and not self._paused and self._connection is not None:
             self._paused = True
             self._connection.pause_reading()

@@ -1,4 +1,4 @@
-"""`Transport`: HTTP/1.1 for asyncio, with a pool of connections, and never a second try.
+"""`Transport`: HTTP/1.1 for asyncio, with a pool of connections and without retries.
 
 ::
 
@@ -6,9 +6,9 @@
     response = await transport.send(Origin("http", "localhost", 7480), "GET", "/bucket/key", [])
     data = await response.read_all(8 << 20)
 
-What is sent are buffers, so a caller can send them again; whether that is safe is the caller's to know. An error
-with ``ambiguous=True`` came after the whole request was sent and before `Transport.send` returned its answer, so it may
-have been carried out.
+A body is a sequence of buffers, so the caller can send it again; the caller knows whether that is safe. An error with
+``ambiguous=True`` came after the whole request was sent and before `Transport.send` returned the response, so the
+request may have been carried out.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from trove_async.errors import InvalidArgumentError
 from trove_async.wire.connect import Connector
-from trove_async.wire.origin import Origin, Proxy
+from trove_async.wire.origin import Origin
 from trove_async.wire.pool import Pool
-from trove_async.wire.request import encode_head
+from trove_async.wire.proxies import Proxies
+from trove_async.wire.request import encode_head, full_user_agent
 from trove_async.wire.response import Response
 
 if TYPE_CHECKING:
@@ -31,22 +32,24 @@ __all__ = ["Origin", "Response", "Transport"]
 
 
 class Transport:
-    """Sends requests over connections that are kept for the next ones.
+    """Sends requests over connections that are kept and used again.
 
     It belongs to the event loop in which it is made. A cancellation drops the connection and frees its place at once.
 
     Args:
-        connections: how many there may be at a time, to all origins together; further requests wait in line.
-        pool_timeout: seconds that a request waits in line.
+        connections: the maximum of open connections, to all origins together; further requests wait in a queue.
+        pool_timeout: seconds that requests wait in the queue while no connection becomes free for any of them.
         connect_timeout: seconds for a new connection, its TLS handshake included.
-        idle_timeout: seconds without progress, of the request or of the answer, after which it fails. There is no
+        idle_timeout: seconds without progress, of the request or the response, after which it fails. There is no
             timeout for the whole.
         keep_alive: seconds after which an idle connection is closed instead of used again.
-        tls: for https origins; None for one that trusts the authorities that the system trusts.
-        proxy: ``http://[user:password@]host[:port]``; https origins are reached through ``CONNECT``.
+        tls: for https origins; None for one that trusts the system's authorities.
+        proxy: ``http://[user:password@]host[:port]``, or a choice by origin; https origins are reached through
+            ``CONNECT``.
+        user_agent: put before the name and version of this library in ``User-Agent``.
 
     Raises:
-        InvalidArgumentError: a number is not more than 0, or the proxy is no such URL.
+        InvalidArgumentError: a number is not greater than 0, or the proxy is not such a URL.
     """
 
     def __init__(
@@ -58,12 +61,14 @@ class Transport:
         idle_timeout: float = 60,
         keep_alive: float = 15,
         tls: ssl.SSLContext | None = None,
-        proxy: str | None = None,
+        proxy: str | Proxies | None = None,
+        user_agent: str | None = None,
     ) -> None:
         if min(connections, pool_timeout, connect_timeout, idle_timeout, keep_alive) <= 0:
-            raise InvalidArgumentError("the number of connections and the timeouts are more than 0")
-        self._proxy = None if proxy is None else Proxy.parse(proxy)
-        connector = Connector(timeout=connect_timeout, tls=tls, proxy=self._proxy)
+            raise InvalidArgumentError("the number of connections and the timeouts must be greater than 0")
+        self._proxies = Proxies.given(proxy) if isinstance(proxy, str) else proxy
+        self._fixed = f"User-Agent: {full_user_agent(user_agent)}\r\n"
+        connector = Connector(timeout=connect_timeout, tls=tls, proxies=self._proxies)
         self._pool = Pool(connector, size=connections, timeout=pool_timeout, keep_alive=keep_alive)
         self._idle_timeout = idle_timeout
 
@@ -74,7 +79,7 @@ class Transport:
 
     @property
     def idle_connections(self) -> int:
-        """How many of them wait to be used again."""
+        """How many of them are idle."""
         return self._pool.idle
 
     async def send(
@@ -87,24 +92,24 @@ class Transport:
         *,
         idle_timeout: float | None = None,
     ) -> Response:
-        """Send a request; return when the head of the answer is there, and all of it if it is small.
+        """Send a request; return when the head of the response has arrived, and its body too if that is small.
 
-        A server may answer before it has the whole request: that is the answer, and the rest is not sent.
+        A server may answer before it has received the whole request; the remainder is not sent then.
 
         Args:
-            origin: where to.
+            origin: the server.
             method: such as ``GET``.
             target: path and query, percent-encoded; it is sent exactly as given.
             headers: ``Host`` and ``Content-Length`` are added unless they are given.
-            body: buffers that may not be changed before the call returns.
-            idle_timeout: another than the transport's, for this request and its answer.
+            body: buffers that must not change before the call returns.
+            idle_timeout: replaces the transport's, for this request and its response.
 
         Raises:
-            UnavailableError: no connection (refused, reset, no such name, certificate refused), or it broke before the
-                answer, or within a small one.
-            OperationTimeoutError: nothing moved for the idle timeout, no connection within its timeout, or none came
-                free within the pool's.
-            BackendError: what answers is no HTTP/1.1.
+            UnavailableError: the connection cannot be made (refused, reset, unknown name, certificate or proxy
+                credentials refused), or it broke before the response, or within a small one.
+            OperationTimeoutError: there was no progress for the idle timeout, no connection within its timeout, or
+                none became free within the pool's.
+            BackendError: the response is not HTTP/1.1, or exceeds the bounds of a head.
             InvalidArgumentError: the target or a header holds a line break.
             ClosedError: the transport is closed.
         """
@@ -113,17 +118,30 @@ class Transport:
             size += len(chunk)
         head = self._encode(origin, method, target, headers, size)
         connection = self._pool.take(origin) or await self._pool.acquire(origin)
-        return await connection.exchange(
+        response = await connection.exchange(
             method, head, body, size, self._idle_timeout if idle_timeout is None else idle_timeout
         )
+        if response.status == 407:
+            self._refused_by_proxy(origin, response)
+        return response
 
     async def aclose(self) -> None:
-        """Drop all connections, also those in use, whose readers get a `ClosedError`; it may be called again."""
+        """Drop all connections; readers of those in use get a `ClosedError`. It may be called again."""
         await self._pool.aclose()
 
     def _encode(self, origin: Origin, method: str, target: str, headers: Iterable[tuple[str, str]], size: int) -> bytes:
-        proxy = self._proxy
-        if proxy is None or origin.scheme == "https":
-            return encode_head(method, target, origin.authority, headers, size)
-        more = "" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n"
-        return encode_head(method, f"{origin}{target}", origin.authority, headers, size, more)
+        fixed = self._fixed
+        if self._proxies is not None and origin.scheme == "http":
+            proxy = self._proxies.find(origin)
+            if proxy is not None:
+                target = f"{origin}{target}"
+                if proxy.authorization is not None:
+                    fixed += f"Proxy-Authorization: {proxy.authorization}\r\n"
+        return encode_head(method, target, origin.authority, headers, size, fixed)
+
+    def _refused_by_proxy(self, origin: Origin, response: Response) -> None:
+        """Raise the error of a proxy that wants credentials, if there is a proxy."""
+        proxy = None if self._proxies is None else self._proxies.find(origin)
+        if proxy is not None:
+            response.abort()
+            raise proxy.authentication_error()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -76,7 +77,7 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         account, attempts, timeout = settings.account, settings.network.attempts, options.cleanup_timeout
         self.default_bucket = settings.bucket
         self._part_size = settings.part_size
-        tokens = Tokens(account.credential)
+        tokens = Tokens(account.credential, settings.network)
         self._stack.push_async_callback(tokens.close)
         session = self._session = Session(settings, tokens)
         self._stack.push_async_callback(session.close)
@@ -166,6 +167,11 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         if self._queues is None:
             return super()._events(bucket, options)
         return self._queues.watch(bucket, options, prepare=partial(self._client.require_bucket, bucket))
+
+    @classmethod
+    async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
+        """Take the host as the bucket: the account stands before it."""
+        return replace(dsn, host="", path="").reveal(), dsn.host or None, dsn.path.removeprefix("/")
 
 
 def _versions_of(

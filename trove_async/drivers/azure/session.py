@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 from urllib.parse import quote
 
@@ -34,12 +35,13 @@ class Session:
             raise ClosedError("the store is closed")
         if self._client is None:
             # The SDK takes a third of a second to import.
-            make = await anyio.to_thread.run_sync(_load)
+            make, new_session = await anyio.to_thread.run_sync(_load)
+            context = await self._settings.network.tls_context()
             if self._client is None:
-                self._client = self._make(make)
+                self._client = self._make(make, new_session(context))
         return self._client
 
-    def _make(self, make: Any) -> Any:
+    def _make(self, make: Any, session: Any) -> Any:
         account, network = self._settings.account, self._settings.network
         credential: Any = account.key_text
         if account.uses_tokens:
@@ -51,8 +53,9 @@ class Session:
             credential=credential,
             connection_timeout=network.connect_timeout,
             read_timeout=network.idle_timeout,
-            connection_verify=network.ca_file or network.verify,
-            proxies=None if network.proxy is None else {"http": network.proxy, "https": network.proxy},
+            session=session,
+            proxies=network.sdk_proxies(account.endpoint),
+            user_agent=network.full_user_agent,
         )
 
     async def close(self) -> None:
@@ -84,9 +87,17 @@ class _Credential:
         return None
 
 
-def _load() -> Any:
+def _load() -> tuple[Any, Any]:
     try:
+        import aiohttp
         from azure.storage.blob.aio import BlobServiceClient
     except ImportError as error:
         raise MissingDependencyError(f"azure needs {error.name!r}: pip install 'trove-async[azure]'") from error
-    return BlobServiceClient
+
+    def new_session(context: ssl.SSLContext) -> aiohttp.ClientSession:
+        """Return a session as the SDK makes it, with other certificates, and without the environment's proxies."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
+
+    return BlobServiceClient, new_session

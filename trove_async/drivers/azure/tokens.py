@@ -13,9 +13,11 @@ import anyio.to_thread
 
 from trove_async.drivers.azure.errors import credential_error
 from trove_async.errors import ClosedError, MissingDependencyError, TroveError
+from trove_async.wire.network import Network
 
 __all__ = ["Tokens"]
 
+_AUTHORITY: Final = "https://login.microsoftonline.com"
 _SCOPE: Final = "https://storage.azure.com/.default"
 _AHEAD: Final = 300.0
 """Seconds before its expiry during which a token is not used any more."""
@@ -32,10 +34,12 @@ class Tokens:
     Args:
         credential: an object with ``get_token``, blocking or not; None for azure-identity's default chain, which is
             made when it is first needed and closed with the store.
+        network: how that chain reaches Entra ID; None for its own defaults.
     """
 
-    def __init__(self, credential: Any = None) -> None:
+    def __init__(self, credential: Any = None, network: Network | None = None) -> None:
         self._credential = credential
+        self._network = network
         self._owned = credential is None
         self._token: str | None = None
         self._good_until = 0.0
@@ -114,7 +118,9 @@ class Tokens:
             if self._credential is None:
                 from azure.identity import DefaultAzureCredential
 
-                self._credential = DefaultAzureCredential(exclude_interactive_browser_credential=True)
+                self._credential = DefaultAzureCredential(
+                    exclude_interactive_browser_credential=True, **_pipeline_options(self._network)
+                )
             return self._credential.get_token(_SCOPE)
 
     def _fetched(self, task: asyncio.Task[str]) -> None:
@@ -131,6 +137,19 @@ class Tokens:
         if self._owned and self._credential is not None:
             credential, self._credential = self._credential, None
             await anyio.to_thread.run_sync(partial(_close, credential))
+
+
+def _pipeline_options(network: Network | None) -> dict[str, Any]:
+    """Return how azure-identity makes its requests; those to the machine's metadata service, over http, are direct."""
+    if network is None:
+        return {}
+    proxy = network.proxy_of(_AUTHORITY)
+    return {
+        "connection_verify": network.sdk_verify,
+        "connection_timeout": network.connect_timeout,
+        "proxies": {} if proxy is None else {"https": proxy},
+        "use_env_settings": False,
+    }
 
 
 def _close(credential: Any) -> None:

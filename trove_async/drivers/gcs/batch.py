@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from email.message import Message
 from typing import Final
 
-from trove_async.drivers.gcs.client import Client, resource_path
-from trove_async.drivers.gcs.errors import refusal
+from trove_async.drivers.gcs.addressing import resource_path
+from trove_async.drivers.gcs.client import Client
+from trove_async.drivers.gcs.errors import read_error
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
-    NotFoundError,
     ObjectNotFoundError,
     TroveError,
     UnauthenticatedError,
@@ -22,9 +21,13 @@ from trove_async.types import DeleteResult
 
 __all__ = ["Batch"]
 
-_NUMBER = re.compile(r"(\d+)>?\s*\Z")
-_STATUS = re.compile(rb"HTTP/1\.\d (\d{3})\b")
+_BOUNDARY: Final = re.compile(r"""multipart/mixed\s*;.*\bboundary=(?:"([^"]+)"|([^\s;"]+))""", re.I)
+_NUMBER: Final = re.compile(r"(\d{1,9})>?\s*\Z", re.ASCII)
+_STATUS: Final = re.compile(rb"HTTP/1\.\d (\d{3})\b")
 _END: Final = b"\r\n\r\n"
+
+_Answer = tuple[int, dict[str, str], bytes]
+"""Status, headers and body."""
 
 
 class Batch:
@@ -33,7 +36,7 @@ class Batch:
     Args:
         client: sends the requests.
         bucket: of the objects.
-        alone: deletes one object, for what a batch could not: with all the attempts that a single request has.
+        alone: deletes one object that the batch did not, with all the attempts that a single request has.
     """
 
     def __init__(self, client: Client, bucket: str, alone: Callable[[str], Awaitable[None]]) -> None:
@@ -45,18 +48,15 @@ class Batch:
         """Delete up to a hundred objects; return a result for each.
 
         Raises:
-            BucketNotFoundError: there is no such bucket.
+            BucketNotFoundError: the bucket does not exist.
             TroveError: nothing could be tried.
         """
         boundary = f"batch_{secrets.token_hex(16)}"
         content = b"".join(self._call(boundary, number, key) for number, key in enumerate(keys))
         content += f"--{boundary}--\r\n".encode()
         response, answer = await self._client.batch(content, f"multipart/mixed; boundary={boundary}", self._bucket)
-        told = _answers(response.headers.get("content-type", ""), answer)
-        results = {}
-        for number, key in enumerate(keys):
-            results[key] = await self._result(key, told.get(number))
-        return results
+        answers = _answers(response.headers.get("content-type", ""), answer)
+        return {key: await self._result(key, answers.get(number)) for number, key in enumerate(keys)}
 
     def _call(self, boundary: str, number: int, key: str) -> bytes:
         target = self._client.target(f"/storage/v1{resource_path(self._bucket, key)}")
@@ -65,19 +65,20 @@ class Batch:
             f"Content-ID: <{boundary}+{number}>\r\n\r\nDELETE {target} HTTP/1.1\r\nContent-Length: 0\r\n\r\n\r\n"
         ).encode()
 
-    async def _result(self, key: str, told: tuple[int, dict[str, str], bytes] | None) -> DeleteResult:
-        if told is not None:
-            status, headers, content = told
+    async def _result(self, key: str, answer: _Answer | None) -> DeleteResult:
+        if answer is not None:
+            status, headers, content = answer
             if status < 300:
                 return DeleteResult(key)
-            error = refusal(self._bucket, key, status, headers, content)
+            found = read_error(self._bucket, key, status, headers, content)
+            error = found.error
             if isinstance(error, BucketNotFoundError):
                 raise error
-            if isinstance(error, ObjectNotFoundError):
-                return DeleteResult(key)
-            unclear = error.retryable or isinstance(error, UnauthenticatedError) or type(error) is NotFoundError
-            if not unclear:
-                return DeleteResult(key, error)
+            if not found.unclear:
+                if isinstance(error, ObjectNotFoundError):
+                    return DeleteResult(key)
+                if not error.retryable and not isinstance(error, UnauthenticatedError):
+                    return DeleteResult(key, error)
         try:
             await self._alone(key)
         except BucketNotFoundError:
@@ -87,19 +88,17 @@ class Batch:
         return DeleteResult(key)
 
 
-def _answers(content_type: str, content: bytes) -> dict[int, tuple[int, dict[str, str], bytes]]:
-    """Return status, headers and body of each answer, by the number of its request.
+def _answers(content_type: str, content: bytes) -> dict[int, _Answer]:
+    """Return the answers, by the numbers of their requests.
 
     Raises:
-        BackendError: it is no answer of the batch endpoint.
+        BackendError: it is not an answer of the batch endpoint.
     """
-    message = Message()
-    message["content-type"] = content_type
-    boundary = message.get_boundary()
+    boundary = _BOUNDARY.match(content_type)
     if boundary is None:
-        raise BackendError("the answer to a batch has no parts: is the endpoint Cloud Storage?")
+        raise BackendError("the answer to a batch has no parts: is the endpoint Cloud Storage?", ambiguous=True)
     found = {}
-    for part in content.split(b"--" + boundary.encode())[1:]:
+    for part in content.split(b"--" + (boundary[1] or boundary[2]).encode())[1:]:
         if part.startswith(b"--"):
             break
         outer, _, inner = part.removeprefix(b"\r\n").partition(_END)

@@ -1,4 +1,4 @@
-"""crc32c as Cloud Storage has it, both ways: sent with what is written, compared with what is read.
+"""crc32c as Cloud Storage uses it: sent with what is written, compared with what is read.
 
 https://cloud.google.com/storage/docs/data-validation
 """
@@ -14,20 +14,18 @@ import google_crc32c
 
 from trove_async.body import Chunk
 from trove_async.errors import ChecksumError
-from trove_async.wire.stream import ResponseStream
-from trove_async.wire.transport import Response
 
-__all__ = ["VerifiedStream", "combine", "crc32c_in", "encode", "extend", "mismatch"]
+__all__ = ["CRC32CVerifier", "combine", "crc32c_in", "encode", "extend", "mismatch"]
 
 _POLYNOMIAL = 0x82F63B78
 _COPIED = 256 * 1024
-"""Bytes at a time of what has to be copied, because the library takes bytes alone."""
+"""Bytes that are copied at a time: google-crc32c takes only bytes."""
 
 
 def extend(value: int, chunks: Sequence[Chunk]) -> int:
-    """Return the checksum of what ``value`` is of and these chunks after it.
+    """Return the checksum of the bytes that ``value`` is the checksum of, followed by these chunks.
 
-    A millisecond is 10 MB and more, so that it is done on the loop.
+    It takes less than a millisecond for 10 MB, and so runs on the event loop.
     """
     for chunk in chunks:
         if type(chunk) is bytes:
@@ -40,17 +38,17 @@ def extend(value: int, chunks: Sequence[Chunk]) -> int:
 
 
 def combine(first: int, second: int, size: int) -> int:
-    """Return the checksum of bytes followed by others, of the checksums of both and the number of the others.
+    """Return the checksum of two byte strings joined, from the checksum of each and the size of the second.
 
-    What follows shifts a checksum, which is a polynomial over GF(2), by as many bits: it is multiplied by a power of x,
-    modulo the polynomial of Castagnoli (RFC 9260, appendix A).
+    A checksum is a polynomial over GF(2). To append bytes multiplies it by a power of x, modulo the Castagnoli
+    polynomial (RFC 9260, appendix A).
     """
     return _multiply(_power(size), first) ^ second
 
 
-@lru_cache(64)  # the parts of an upload are of one size, but for the last
+@lru_cache(64)  # all parts of an upload but the last have one size
 def _power(size: int) -> int:
-    """Return x to the power of eight times the size; the highest bit is the lowest power."""
+    """Return x to the power of ``8 * size``; the highest bit is the lowest power."""
     result, base = 1 << 31, 1 << 23
     while size:
         if size & 1:
@@ -70,12 +68,12 @@ def _multiply(one: int, other: int) -> int:
 
 
 def encode(value: int) -> str:
-    """Return a checksum as the service writes it: base64 of four bytes, the highest first."""
+    """Return a checksum as the service writes it: base64 of four bytes, big-endian."""
     return b64encode(value.to_bytes(4, "big")).decode()
 
 
 def crc32c_in(header: str | None) -> int | None:
-    """Return the checksum in a header ``x-goog-hash``, which may hold others too; None for none."""
+    """Return the checksum in a header ``x-goog-hash``, which may hold others too; None if there is none."""
     if header is not None:
         for item in header.split(","):
             name, _, value = item.strip().partition("=")
@@ -88,42 +86,34 @@ def crc32c_in(header: str | None) -> int | None:
 
 
 def mismatch(key: str, expected: int, actual: int) -> ChecksumError:
-    """Return the error for bytes that have another checksum than they should."""
+    """Return the error of bytes whose checksum is not the expected one."""
     return ChecksumError(f"the crc32c of object {key!r} is {actual:08x}, expected {expected:08x}", key=key)
 
 
-class VerifiedStream(ResponseStream):
-    """The bytes of a whole object, compared with its checksum when the last one has come.
+class CRC32CVerifier:
+    """Compares a whole body with the checksum that the service has; a `trove_async.wire.stream.Verifier`.
 
     Args:
-        response, size, reopen: as of `ResponseStream`, from the first byte.
         key: of the object, for the error.
-        expected: the checksum that the service has.
+        expected: the service's checksum.
     """
 
-    def __init__(self, response: Response, size: int, *, reopen: Reopen, key: str, expected: int) -> None:
-        super().__init__(response, 0, size, reopen=reopen)
+    __slots__ = ("_expected", "_key", "_value")
+
+    def __init__(self, key: str, expected: int) -> None:
         self._key = key
         self._expected = expected
         self._value = 0
-        self._checked: int | None = 0  # bytes that the value is of; None once there is a gap
 
-    async def read(self, size: int) -> bytes:
-        """Return what has arrived.
+    def update(self, chunk: bytes) -> None:
+        """Take in the next bytes."""
+        self._value = google_crc32c.extend(self._value, chunk)
+
+    def finish(self) -> None:
+        """Compare.
 
         Raises:
-            ChecksumError: it was the last, and all of it is not what is stored.
+            ChecksumError: the bytes are not those that are stored.
         """
-        chunk = await super().read(size)
-        if self._checked is not None:
-            self._value = google_crc32c.extend(self._value, chunk)
-            self._checked += len(chunk)
-            if self._checked == self._stop and self._value != self._expected:
-                raise mismatch(self._key, self._expected, self._value)
-        return chunk
-
-    async def seek(self, offset: int) -> None:
-        """Go on at an offset; what is read in pieces that do not join is not compared."""
-        if offset != self._checked:
-            self._checked = None
-        await super().seek(offset)
+        if self._value != self._expected:
+            raise mismatch(self._key, self._expected, self._value)

@@ -1,77 +1,39 @@
-"""Requests to Cloud Storage: with a token, sent, and sent again where that mends what went wrong."""
+"""Requests to Cloud Storage, through both of its APIs: with a token, and sent again where that may help."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from trove_async.body import Chunk
+from trove_async.drivers.gcs.addressing import bucket_path, encode_bucket, object_path, resource_path
 from trove_async.drivers.gcs.credentials import Credentials
-from trove_async.drivers.gcs.errors import refusal
+from trove_async.drivers.gcs.documents import ambiguous_if_malformed, decode
+from trove_async.drivers.gcs.errors import read_error
 from trove_async.drivers.gcs.settings import GCSSettings
-from trove_async.errors import BackendError, BucketNotFoundError, NotFoundError, ObjectNotFoundError, TroveError
-from trove_async.wire.client import Call, Headers, RetryingClient
-from trove_async.wire.sigv4 import encode_path
+from trove_async.errors import BucketNotFoundError, TroveError
+from trove_async.wire.client import Call, Headers, ServiceClient
 from trove_async.wire.transport import Origin, Response, Transport
 
-__all__ = [
-    "Attempts",
-    "Client",
-    "Headers",
-    "Query",
-    "bucket_path",
-    "decode",
-    "encode_bucket",
-    "object_path",
-    "resource_path",
-]
+__all__ = ["Client", "Headers", "Query"]
 
 Query = list[tuple[str, str]]
 
 _PORTS: Final = {"http": 80, "https": 443}
-_UNSETTLED: Final = (500, 502, 504)
-"""Statuses upon which the request may have taken effect all the same."""
+_ERROR_DOCUMENT: Final = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<Error[\s>]")
 
 
 @dataclass(slots=True)
 class _GCSCall(Call):
     path: str = ""
-    once: bool = False
     authorization: str | None = None
 
 
-@lru_cache(1024)
-def encode_bucket(bucket: str) -> str:
-    """Return a bucket's name as it stands in a path; valid ones stay as they are."""
-    return quote(bucket, safe="")
-
-
-def bucket_path(bucket: str) -> str:
-    """Return the path of a bucket in the JSON API, behind ``/storage/v1``."""
-    return f"/b/{encode_bucket(bucket)}"
-
-
-def object_path(bucket: str, key: str) -> str:
-    """Return the path of an object in the XML API.
-
-    Components that are dots are hidden in escapes, slashes and all: what stands between here and the service may
-    else resolve them.
-    """
-    if "." in key and any(part in (".", "..") for part in key.split("/")):
-        return f"/{encode_bucket(bucket)}/{quote(key, safe='')}"
-    return f"/{encode_bucket(bucket)}/{encode_path(key)}"
-
-
-def resource_path(bucket: str, key: str) -> str:
-    """Return the path of an object in the JSON API, behind ``/storage/v1``."""
-    return f"{bucket_path(bucket)}/o/{quote(key, safe='')}"
-
-
-class Client(RetryingClient[_GCSCall]):
+class Client(ServiceClient[_GCSCall]):
     """Sends the requests of one store. Every body is in memory, so that every request can be sent again.
 
     Args:
@@ -107,8 +69,9 @@ class Client(RetryingClient[_GCSCall]):
         query: Query | None = None,
         content: Mapping[str, Any] | None = None,
         writes: bool = False,
+        final: tuple[type[TroveError], ...] = (),
     ) -> Any:
-        """Send a request to the JSON API and return what it answers, decoded; None for an empty answer.
+        """Send a request to the JSON API and return the answer, decoded; None for an empty one.
 
         Args:
             method: of the request.
@@ -116,10 +79,11 @@ class Client(RetryingClient[_GCSCall]):
             bucket, key: what it is about, for errors.
             query: parameters.
             content: what is sent as JSON.
-            writes: whether an attempt whose answer was lost may have changed something.
+            writes: whether the request changes something; see `Call`.
+            final: errors after which the request is not sent again, although they are transient.
 
         Raises:
-            TroveError: what the service said, in its class of the tree.
+            TroveError: what the service answered, in its class of the tree.
             TransientError: after as many attempts as the settings allow.
         """
         headers: Headers = []
@@ -128,8 +92,12 @@ class Client(RetryingClient[_GCSCall]):
             headers = [("content-type", "application/json; charset=utf-8")]
             body = [json.dumps(content).encode()]
         call = self._json_call(method, f"/storage/v1{path}", bucket, key, query, headers, body, writes)
+        call.final = final
         _, answer = await self.fetch(call)
-        return decode(answer)
+        if not writes:
+            return decode(answer)
+        with ambiguous_if_malformed():
+            return decode(answer)
 
     async def media(self, bucket: str, key: str, query: Query, headers: Headers) -> Response:
         """Ask the JSON API for the bytes of an object; as `json`."""
@@ -158,7 +126,7 @@ class Client(RetryingClient[_GCSCall]):
             bucket, key: of the object.
             accepts: statuses that are no errors, beside those below 300.
             target: path and query of an open session; None for a new upload.
-            once: whether a failure in passing is raised at once, and the caller decides how to go on.
+            once: whether the request is sent once, and the caller decides how to go on after a transient error.
         """
         if target is None:
             call = self._json_call(
@@ -168,12 +136,9 @@ class Client(RetryingClient[_GCSCall]):
             path, _, encoded = target.partition("?")
             call = _GCSCall(method, bucket, key, encoded, headers, body, True, path=path)
         call.accepts = accepts
-        call.once = once
+        if once:
+            call.limit = 1
         return await self.fetch(call)
-
-    def attempts(self, bucket: str, key: str) -> Attempts:
-        """Return the attempts that there are for something of more than one request."""
-        return Attempts(self, _GCSCall("", bucket, key, "", [], (), True))
 
     async def batch(self, content: bytes, content_type: str, bucket: str) -> tuple[Response, bytes]:
         """Send a request that holds several."""
@@ -222,9 +187,25 @@ class Client(RetryingClient[_GCSCall]):
             query: encoded, without ``?``.
             headers: in lower case.
             body: buffers.
-            writes: as of `json`.
+            writes: as in `json`.
         """
         return await self.send(self._xml_call(method, bucket, key, query, headers, body, writes))
+
+    async def write(
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        *,
+        query: str = "",
+        headers: Headers | None = None,
+        body: Sequence[Chunk] = (),
+    ) -> Mapping[str, str]:
+        """Send a request to the XML API that changes something and return the headers of the answer; as `xml`."""
+        response = await self.send(self._xml_call(method, bucket, key, query, headers, body, True))
+        if response.content is None:
+            await response.aclose()
+        return response.headers
 
     async def document(
         self,
@@ -237,7 +218,7 @@ class Client(RetryingClient[_GCSCall]):
         body: Sequence[Chunk] = (),
         writes: bool = False,
     ) -> tuple[Response, bytes]:
-        """Send a request to the XML API and return the answer with its body; as `xml`."""
+        """Send a request to the XML API and return the answer with its body, a document; as `xml`."""
         return await self.fetch(self._xml_call(method, bucket, key, query, headers, body, writes))
 
     def _xml_call(
@@ -261,10 +242,7 @@ class Client(RetryingClient[_GCSCall]):
         """
         await self.json("GET", bucket_path(bucket), bucket, query=[("fields", "name")])
 
-    # As of `RetryingClient`
-
-    def _delay(self, call: _GCSCall, failure: TroveError) -> float | None:
-        return None if call.once else super()._delay(call, failure)
+    # What `ServiceClient` asks for
 
     async def _attempt(self, call: _GCSCall) -> Response:
         authorization = self._credentials.known or await self._credentials.authorization()
@@ -275,62 +253,26 @@ class Client(RetryingClient[_GCSCall]):
         target = f"{call.path}?{call.query}" if call.query else call.path
         return await self._transport.send(self.origin, call.method, target, headers, call.body)
 
-    async def _refused(self, call: _GCSCall, response: Response) -> TroveError | None:
-        error = refusal(
-            call.bucket,
-            call.key,
-            response.status,
-            response.headers,
-            await self._error_body(call, response),
-            ambiguous=call.writes and response.status in _UNSETTLED,
-            plain=call.query.startswith("alt=media"),
-        )
+    async def _error_of(self, call: _GCSCall, response: Response) -> TroveError | None:
+        content = await self._error_body(call, response)
+        plain = call.query.startswith("alt=media")
+        found = read_error(call.bucket, call.key, response.status, response.headers, content, plain=plain)
         if response.status == 401 and "401" not in call.corrected and await self._credentials.renew(call.authorization):
             call.corrected |= {"401"}
             return None
-        if type(error) is NotFoundError and call.key:
-            return await self._located(call, error)
-        return error
+        if found.unclear:
+            return await self._located(call.bucket, found.error)
+        return found.error
 
-    async def _located(self, call: _GCSCall, error: NotFoundError) -> TroveError:
-        """Find out what it is that is missing, where the answer does not tell."""
+    def _error_in(self, call: _GCSCall, response: Response, content: bytes) -> TroveError | None:
+        if response.status < 300 and _ERROR_DOCUMENT.match(content):
+            return read_error(call.bucket, call.key, 500, response.headers, content).error
+        return None
+
+    async def _located(self, bucket: str, error: TroveError) -> TroveError:
+        """Return the error of an object or a bucket that does not exist, whichever it is."""
         try:
-            await self.require_bucket(call.bucket)
+            await self.require_bucket(bucket)
         except BucketNotFoundError as missing:
             return missing
-        return ObjectNotFoundError(error.message, status=error.status, request_id=error.request_id)
-
-
-class Attempts:
-    """Counts what failed in passing, and waits between attempts as a single request does."""
-
-    def __init__(self, client: Client, call: _GCSCall) -> None:
-        self._client = client
-        self._call = call
-
-    async def failed(self, failure: TroveError) -> None:
-        """Wait for the next attempt.
-
-        Raises:
-            TroveError: the failure, where there is to be none.
-        """
-        self._call.attempts += 1
-        await self._client._wait(self._call, failure)
-
-    def succeeded(self) -> None:
-        """Begin to count anew."""
-        self._call.attempts = 0
-
-
-def decode(answer: bytes) -> Any:
-    """Return the JSON that an answer is; None for an empty one.
-
-    Raises:
-        BackendError: it is none.
-    """
-    if not answer:
-        return None
-    try:
-        return json.loads(answer)
-    except ValueError as error:
-        raise BackendError("the answer is no JSON: is the endpoint Cloud Storage?") from error
+        return error

@@ -1,28 +1,42 @@
-"""What is asked more rarely: buckets, versions, lifecycle rules, tags, holds."""
+"""Buckets, versions, lifecycle rules, tags, and what else objects have beside their content."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
-from trove_async.drivers.gcs.client import Client, Query, bucket_path, resource_path
+from trove_async.driver import LifecycleDeleteBySet, TagsDeleteBySet
+from trove_async.driver.retry import until_uncontended
+from trove_async.drivers.gcs.addressing import bucket_path, resource_path
+from trove_async.drivers.gcs.client import Client, Query
 from trove_async.drivers.gcs.credentials import Credentials
+from trove_async.drivers.gcs.documents import MALFORMED, items, mapping, resource, text, text_if_any
 from trove_async.drivers.gcs.lifecycle import from_gcs, own_labels, to_gcs
 from trove_async.drivers.gcs.names import check_new_bucket
-from trove_async.drivers.gcs.resources import MAX_METADATA, TAGS, encode_tags, parse_time, tags_of
+from trove_async.drivers.gcs.resources import MAX_METADATA, TAGS, is_generation, parse_time, tags_of
 from trove_async.drivers.gcs.settings import GCSSettings
-from trove_async.errors import BackendError, InvalidTagsError, PreconditionFailedError
+from trove_async.errors import (
+    AccessDeniedError,
+    BackendError,
+    BucketAlreadyExistsError,
+    BucketNotFoundError,
+    ConflictError,
+    InvalidTagsError,
+    PreconditionFailedError,
+)
 from trove_async.types import BucketInfo, LifecycleRule, VersionInfo, VersioningStatus
+from trove_async.wire.paging import pages
+from trove_async.wire.sigv4 import encode_query
 
 __all__ = ["Control"]
 
 _PAGE: Final = 1000
-_ATTEMPTS: Final = 10
 _BUCKETS: Final = ("fields", "nextPageToken,items(name,timeCreated)")
 _VERSIONS: Final = ("fields", "nextPageToken,items(name,size,generation,timeCreated,timeDeleted)")
 
 
-class Control:
+class Control(LifecycleDeleteBySet, TagsDeleteBySet):
     """Requests about buckets, and about what objects have beside their content.
 
     Args:
@@ -50,7 +64,8 @@ class Control:
             location: where; None for the store's own, or else for the service's default.
 
         Raises:
-            BucketAlreadyExistsError: there is one, of anybody's.
+            BucketAlreadyExistsError: it exists, in this project or in another.
+            ConflictError: another operation on the bucket is under way.
             InvalidBucketNameError: a new bucket cannot have the name.
             InvalidArgumentError: nothing says in which project.
         """
@@ -59,13 +74,36 @@ class Control:
         if (place := location or self._settings.location) is not None:
             content["location"] = place
         query = [("project", await self._credentials.find_project()), ("fields", "name")]
-        await self._client.json("POST", "/b", name, query=query, content=content, writes=True)
+        try:
+            await self._client.json(
+                "POST", "/b", name, query=query, content=content, writes=True, final=(ConflictError,)
+            )
+        except ConflictError as error:
+            # Google answers 409 to both, and does not always say which it is.
+            if not await self._is_taken(name):
+                raise
+            raise BucketAlreadyExistsError(
+                f"the bucket {name!r} exists already",
+                bucket=name,
+                status=error.status,
+                request_id=error.request_id,
+                ambiguous=error.ambiguous,
+            ) from error
+
+    async def _is_taken(self, name: str) -> bool:
+        try:
+            await self._client.require_bucket(name)
+        except BucketNotFoundError:
+            return False
+        except AccessDeniedError:
+            return True  # it is another's
+        return True
 
     async def delete_bucket(self, name: str) -> None:
         """Delete an empty bucket.
 
         Raises:
-            BucketNotFoundError: there is none.
+            BucketNotFoundError: it does not exist.
             BucketNotEmptyError: it holds objects or versions.
         """
         await self._client.json("DELETE", bucket_path(name), name, writes=True)
@@ -73,41 +111,30 @@ class Control:
     async def list_buckets(self) -> Sequence[BucketInfo]:
         """Return the buckets of the project, in the order of their names."""
         query = [("project", await self._credentials.find_project()), _BUCKETS]
-        found = [
-            BucketInfo(item["name"], parse_time(item.get("timeCreated"))) async for item in self._items("/b", "", query)
-        ]
+        async with aclosing(self._items("/b", "", query, "buckets")) as listed:
+            found = [_bucket(item) async for item in listed]
         return sorted(found, key=lambda bucket: bucket.name)
 
     # Versions
 
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
-        """Keep versions from now on, or stop to; a bucket that never kept any stays unversioned."""
+        """Keep versions from now on, or stop; a bucket that never kept any stays unversioned."""
         if not enabled and await self.get_versioning(bucket) is VersioningStatus.UNVERSIONED:
             return
         await self._patch_bucket(bucket, {"versioning": {"enabled": enabled}})
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:
-        """Tell what the bucket does."""
-        versioning = (await self._bucket(bucket, "versioning")).get("versioning")
-        if versioning is None:
+        """Tell whether the bucket keeps versions."""
+        versioning = mapping(await self._bucket(bucket, "versioning"), "versioning")
+        if not versioning:
             return VersioningStatus.UNVERSIONED
         return VersioningStatus.ENABLED if versioning.get("enabled") else VersioningStatus.SUSPENDED
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return the generations of an object, newest first; empty if it never existed."""
         query = [("versions", "true"), ("prefix", key), ("startOffset", key), ("endOffset", f"{key}\x01"), _VERSIONS]
-        items = [item async for item in self._items(f"{bucket_path(bucket)}/o", bucket, query) if item["name"] == key]
-        found = [
-            VersionInfo(
-                version_id=str(item["generation"]),
-                key=key,
-                size=int(item.get("size", 0)),
-                last_modified=parse_time(item.get("timeCreated")),
-                is_latest="timeDeleted" not in item,
-                etag=str(item["generation"]),
-            )
-            for item in items
-        ]
+        async with aclosing(self._items(f"{bucket_path(bucket)}/o", bucket, query, "versions")) as listed:
+            found = [_version(key, item) async for item in listed if text(item, "name") == key]
         return sorted(found, key=lambda version: int(version.version_id), reverse=True)
 
     # Lifecycle
@@ -119,21 +146,17 @@ class Control:
             UnsupportedError: the service has no such rule.
         """
         wanted, labels = to_gcs(rules)
-        for attempt in range(1, _ATTEMPTS + 1):
-            found = await self._client.json(
-                "GET", bucket_path(bucket), bucket, query=[("fields", "labels,metageneration")]
-            )
-            old = own_labels(found.get("labels") or {})
+
+        async def attempt() -> None:
+            found = await self._bucket(bucket, "labels,metageneration")
             content = {
                 "lifecycle": {"rule": wanted} if wanted else None,
-                "labels": {**dict.fromkeys(old), **labels},
+                "labels": {**dict.fromkeys(own_labels(mapping(found, "labels"))), **labels},
             }
-            try:
-                await self._patch_bucket(bucket, content, ("ifMetagenerationMatch", str(found.get("metageneration"))))
-                return
-            except PreconditionFailedError:  # another change of the bucket came between
-                if attempt == _ATTEMPTS:
-                    raise
+            await self._patch_bucket(bucket, content, ("ifMetagenerationMatch", str(found.get("metageneration"))))
+
+        message = "the bucket is changed too often by others for its lifecycle rules to be set"
+        await until_uncontended(attempt, lost=PreconditionFailedError, message=message)
 
     async def get_lifecycle(self, bucket: str) -> Sequence[LifecycleRule]:
         """Return the rules; empty if there are none.
@@ -141,14 +164,12 @@ class Control:
         Raises:
             UnsupportedError: there is a rule that a `LifecycleRule` cannot hold.
         """
-        found = (
-            await self._client.json("GET", bucket_path(bucket), bucket, query=[("fields", "lifecycle,labels")]) or {}
-        )
-        return from_gcs((found.get("lifecycle") or {}).get("rule") or [], found.get("labels") or {})
+        found = await self._bucket(bucket, "lifecycle,labels")
+        return from_gcs(items(mapping(found, "lifecycle"), "rule"), mapping(found, "labels"))
 
     async def _bucket(self, bucket: str, fields: str) -> Mapping[str, Any]:
-        found = await self._client.json("GET", bucket_path(bucket), bucket, query=[("fields", fields)])
-        return found if isinstance(found, dict) else {}
+        # An answer without any of the fields may be empty.
+        return resource(await self._client.json("GET", bucket_path(bucket), bucket, query=[("fields", fields)]) or {})
 
     async def _patch_bucket(self, bucket: str, content: Mapping[str, Any], *conditions: tuple[str, str]) -> None:
         query = [("fields", "name"), *conditions]
@@ -160,15 +181,15 @@ class Control:
         """Return an object's tags."""
         path = resource_path(bucket, key)
         found = await self._client.json("GET", path, bucket, key, query=[("fields", "metadata")])
-        return tags_of((found or {}).get("metadata") or {})
+        return tags_of(mapping(resource(found or {}), "metadata"))
 
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags: the one entry of its metadata that holds them, whatever else changes meanwhile.
 
         Raises:
-            InvalidTagsError: they are more than the service takes as metadata.
+            InvalidTagsError: they are larger than the metadata that the service takes.
         """
-        value = encode_tags(tags) if tags else None
+        value = encode_query(tags.items()) if tags else None
         if value is not None and len(value) > MAX_METADATA - len(TAGS):
             raise InvalidTagsError(f"the tags are {len(value)} bytes as they are stored, more than {MAX_METADATA}")
         await self.patch(bucket, key, {"metadata": {TAGS: value}})
@@ -180,18 +201,41 @@ class Control:
             "PATCH", resource_path(bucket, key), bucket, key, query=query, content=content, writes=True
         )
 
-    async def _items(self, path: str, bucket: str, query: Query) -> AsyncGenerator[dict[str, Any], None]:
-        token: str | None = None
-        while True:
+    async def _items(self, path: str, bucket: str, query: Query, what: str) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yield what a listing has, to its end; ``what`` names it for errors."""
+
+        async def fetch(token: str | None) -> Mapping[str, Any]:
             paging = [("maxResults", str(self._page_size))]
             if token is not None:
                 paging.append(("pageToken", token))
-            page = await self._client.json("GET", path, bucket, query=query + paging) or {}
-            for item in page.get("items", ()):
-                yield item
-            following = page.get("nextPageToken")
-            if not following:
-                return
-            if following == token:
-                raise BackendError("the service answers with the same page again and again")
-            token = following
+            return resource(await self._client.json("GET", path, bucket, query=query + paging) or {})
+
+        async with aclosing(pages(fetch, lambda page: text_if_any(page, "nextPageToken"), what)) as found:
+            async for page in found:
+                for item in items(page, "items"):
+                    yield resource(item)
+
+
+def _bucket(item: Mapping[str, Any]) -> BucketInfo:
+    try:
+        return BucketInfo(text(item, "name"), parse_time(item.get("timeCreated")))
+    except MALFORMED as error:
+        raise BackendError("the answer does not describe a bucket: is the endpoint Cloud Storage?") from error
+
+
+def _version(key: str, item: Mapping[str, Any]) -> VersionInfo:
+    try:
+        generation, size = str(item["generation"]), int(item.get("size", 0))
+        if size < 0 or not is_generation(generation):
+            raise ValueError(generation[:20])
+        time = parse_time(item.get("timeCreated"))
+    except MALFORMED as error:
+        raise BackendError("the answer does not describe a version: is the endpoint Cloud Storage?") from error
+    return VersionInfo(
+        version_id=generation,
+        key=key,
+        size=size,
+        last_modified=time,
+        is_latest="timeDeleted" not in item,
+        etag=generation,
+    )

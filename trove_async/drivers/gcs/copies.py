@@ -9,14 +9,25 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trove_async.driver import CopyOptions, HeadOptions, check_read
-from trove_async.drivers.gcs.client import Client, Query, resource_path
+from trove_async.driver.retry import Attempts, until_uncontended
+from trove_async.drivers.gcs.addressing import resource_path
+from trove_async.drivers.gcs.client import Client, Query
 from trove_async.drivers.gcs.conditions import under_condition
+from trove_async.drivers.gcs.documents import ambiguous_if_malformed, mapping, resource, text_if_any
 from trove_async.drivers.gcs.objects import Objects
 from trove_async.drivers.gcs.resources import CHECKSUM, FIELDS, info_of_resource
 from trove_async.drivers.gcs.settings import GCSSettings
-from trove_async.drivers.gcs.writes import Writes
-from trove_async.errors import BackendError, BucketNotFoundError, NotFoundError, ObjectNotFoundError, TransientError
+from trove_async.errors import (
+    BackendError,
+    BucketNotFoundError,
+    NotFoundError,
+    ObjectNotFoundError,
+    TransientError,
+    TroveError,
+    VersionNotFoundError,
+)
 from trove_async.types import ObjectInfo
+from trove_async.wire.client import same_object, settle
 
 __all__ = ["Copies"]
 
@@ -31,14 +42,12 @@ _KEPT: Final = (
     "metadata",
     "storageClass",
 )
-"""What of a source's resource describes it, and goes with it."""
-_SOURCE: Final = ("fields", f"{FIELDS},customTime,contexts")
-_ATTEMPTS: Final = 10
-_ANSWER: Final = ("fields", f"done,rewriteToken,resource({FIELDS})")
+"""The members of a resource that describe an object, and that a copy keeps."""
 
+_SOURCE: Final = ("fields", f"{FIELDS},crc32c,customTime,contexts")
+_ANSWER: Final = ("fields", f"done,rewriteToken,totalBytesRewritten,resource({FIELDS})")
 
-class _SourceGoneError(Exception):
-    """The generation that was to be copied is not there any more."""
+_Resource = Mapping[str, Any]
 
 
 class Copies:
@@ -46,53 +55,29 @@ class Copies:
 
     Args:
         client: sends the requests.
-        objects: find source and destination.
-        writes: describe the copy.
+        objects: find source and destination, and describe the copy.
         settings: of the store.
     """
 
-    def __init__(self, client: Client, objects: Objects, writes: Writes, settings: GCSSettings) -> None:
+    def __init__(self, client: Client, objects: Objects, settings: GCSSettings) -> None:
         self._client = client
         self._objects = objects
-        self._writes = writes
         self._settings = settings
 
     async def copy(
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
-        """Copy an object: that generation of it that there is when it is looked at.
+        """Copy the generation of an object that is found first; if it was replaced meanwhile, the next one."""
 
-        If that is gone when it is copied, the one that there is then.
-        """
-        attempts = _ATTEMPTS
-        while True:
-            try:
-                return await self._copy(src_bucket, src_key, dst_bucket, dst_key, options)
-            except _SourceGoneError as error:
-                attempts -= 1
-                if not attempts:
-                    raise TransientError("the source is replaced faster than it can be copied") from error
+        async def attempt() -> ObjectInfo:
+            source = await self._source(src_bucket, src_key, options)
+            path = f"{resource_path(src_bucket, src_key)}/rewriteTo{resource_path(dst_bucket, dst_key)}"
+            return await self._copy(source, path, dst_bucket, dst_key, options)
 
-    async def _copy(
-        self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
-    ) -> ObjectInfo:
-        source = await self._source(src_bucket, src_key, options)
-        content = self._description(source, dst_key, options)
-        path = f"{resource_path(src_bucket, src_key)}/rewriteTo{resource_path(dst_bucket, dst_key)}"
-        named: Query = [_ANSWER, ("sourceGeneration", str(source["generation"]))]
-        if self._settings.kms_key is not None:
-            named.append(("destinationKmsKeyName", self._settings.kms_key))
+        lost = VersionNotFoundError if options.source_version_id is None else ()
+        return await until_uncontended(attempt, lost=lost, message="the source is replaced too often to be copied")
 
-        async def write(conditions: Query) -> Mapping[str, Any]:
-            return await self._rewrite(path, dst_bucket, dst_key, named + conditions, content)
-
-        try:
-            made = await under_condition(options, write, lambda: self._objects.etag(dst_bucket, dst_key))
-        except ObjectNotFoundError as error:
-            raise _SourceGoneError from error
-        return info_of_resource(dst_key, made)
-
-    async def _source(self, bucket: str, key: str, options: CopyOptions) -> Mapping[str, Any]:
+    async def _source(self, bucket: str, key: str, options: CopyOptions) -> _Resource:
         try:
             found = await self._objects.resource(bucket, key, options.source_version_id, _SOURCE)
         except NotFoundError as error:
@@ -101,31 +86,67 @@ class Copies:
         check_read(info_of_resource(key, found), HeadOptions(if_match=options.source_if_match))
         return found
 
-    def _description(self, source: Mapping[str, Any], key: str, options: CopyOptions) -> dict[str, Any]:
-        """Return what describes the copy. All of it is said: what is left out may become the bucket's default."""
+    async def _copy(self, source: _Resource, path: str, bucket: str, key: str, options: CopyOptions) -> ObjectInfo:
+        content = self._description(source, key, options)
+        named: Query = [_ANSWER, ("sourceGeneration", str(source["generation"]))]
+        if self._settings.kms_key is not None:
+            named.append(("destinationKmsKeyName", self._settings.kms_key))
+
+        async def write(conditions: Query) -> ObjectInfo:
+            return await self._rewrite(path, bucket, key, named + conditions, content)
+
+        try:
+            return await under_condition(options, write, lambda: self._objects.etag(bucket, key))
+        except ObjectNotFoundError as error:
+            raise VersionNotFoundError(
+                status=error.status, request_id=error.request_id, ambiguous=error.ambiguous
+            ) from error
+        except TroveError as error:
+            made = await settle(error, lambda: self._stored(source, content, bucket, key, options))
+            if made is None:
+                raise
+            return made
+
+    def _description(self, source: _Resource, key: str, options: CopyOptions) -> dict[str, Any]:
+        """Return all that describes the copy: what is left out may become the bucket's default."""
         if options.replace is None:
-            content = self._writes.held({name: source[name] for name in _KEPT if name in source})
-        else:
-            content = self._writes.description(key, options.replace)
-            # It is of the bytes, which are the same.
-            if (kept := (source.get("metadata") or {}).get(CHECKSUM)) is not None:
-                content.setdefault("metadata", {})[CHECKSUM] = kept
-        content.pop("name", None)
+            return self._objects.held({name: source[name] for name in _KEPT if name in source})
+        content = self._objects.resource_of(key, options.replace)
+        # The checksum is that of the bytes, which are the same.
+        if (kept := mapping(source, "metadata").get(CHECKSUM)) is not None:
+            content.setdefault("metadata", {})[CHECKSUM] = kept
+        del content["name"]
         return content
 
-    async def _rewrite(
-        self, path: str, bucket: str, key: str, query: Query, content: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+    async def _stored(
+        self, source: _Resource, content: _Resource, bucket: str, key: str, options: CopyOptions
+    ) -> ObjectInfo | None:
+        """Return the object if it is the copy; who wrote it does not matter unless there was a condition."""
+        if options.if_match is not None or options.if_none_match is not None:
+            return None
+        found = await self._objects.resource(bucket, key, None, _SOURCE)
+        if found.get("generation") == source["generation"] or found.get("crc32c") != source.get("crc32c"):
+            return None
+        info = info_of_resource(key, found)
+        wanted = {**content, "size": source.get("size"), "generation": info.etag}
+        return info if same_object(info, info_of_resource(key, wanted)) else None
+
+    async def _rewrite(self, path: str, bucket: str, key: str, query: Query, content: _Resource) -> ObjectInfo:
         token: str | None = None
+        progress = Attempts(self._settings.network.attempts)
+        rewritten = "0"
         while True:
             more = [] if token is None else [("rewriteToken", token)]
-            answer = await self._client.json(
-                "POST", path, bucket, key, query=query + more, content=content, writes=True
-            )
-            if not isinstance(answer, dict):
-                raise BackendError("the answer to a copy is empty: is the endpoint Cloud Storage?")
-            if answer.get("done"):
-                return answer.get("resource") or {}
-            token = answer.get("rewriteToken")
-            if token is None:
-                raise BackendError("the copy is not done, and the answer does not say how to go on with it")
+            found = await self._client.json("POST", path, bucket, key, query=query + more, content=content, writes=True)
+            with ambiguous_if_malformed():
+                answer = resource(found)
+                if answer.get("done"):
+                    return info_of_resource(key, mapping(answer, "resource"))
+                token = text_if_any(answer, "rewriteToken")
+                if token is None:
+                    raise BackendError("the copy is not done, and the answer does not say how to go on with it")
+            before, rewritten = rewritten, str(answer.get("totalBytesRewritten"))
+            if rewritten != before:
+                progress.succeeded()
+            else:
+                await progress.failed(TransientError("the service makes no progress with the copy"))

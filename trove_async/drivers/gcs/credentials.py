@@ -29,7 +29,6 @@ from trove_async.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from trove_async.wire.tls import tls_context
 
 if TYPE_CHECKING:
     import aiohttp
@@ -48,6 +47,7 @@ _LATE: Final = 10.0
 """Seconds before its end from which a token is not used any more."""
 _PAUSE: Final = 30.0
 """Seconds from one attempt to have a token early to the next."""
+_TOKEN_SERVER: Final = "https://oauth2.googleapis.com"
 _TIMEOUT: Final = 20
 _FILE_VARIABLE: Final = "GOOGLE_APPLICATION_CREDENTIALS"
 _HINT: Final = (
@@ -201,10 +201,19 @@ class Credentials:
         from gcloud.aio.auth import AioSession
 
         network = self._settings.network
-        context = await tls_context(network.verify, network.ca_file)
+        context = await network.tls_context()
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=context)
-            self._session = aiohttp.ClientSession(connector=connector, proxy=network.proxy)
+            # The metadata server of a machine is never behind a proxy.
+            metadata = self._token is not None and not self._token.service_data
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                proxy=None if metadata else network.proxy_of(self._settings.pubsub_endpoint or _TOKEN_SERVER),
+                headers={"User-Agent": network.full_user_agent},
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=network.connect_timeout, sock_read=network.idle_timeout
+                ),
+            )
             if self._token is not None:
                 self._token.session = AioSession(self._session)  # type: ignore[arg-type]
 

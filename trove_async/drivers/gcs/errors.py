@@ -1,4 +1,4 @@
-"""What Cloud Storage says went wrong, in the classes of `trove_async.errors`: reasons, codes, statuses.
+"""What Cloud Storage says went wrong, in the classes of `trove_async.errors`: reasons of JSON, codes of XML.
 
 https://cloud.google.com/storage/docs/json_api/v1/status-codes,
 https://cloud.google.com/storage/docs/xml-api/reference-status.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from trove_async.dsn import redact
+from trove_async.drivers.gcs.documents import MALFORMED
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
-    BucketAlreadyExistsError,
     BucketNotEmptyError,
     BucketNotFoundError,
     ChecksumError,
+    ConflictError,
     ContentTooLargeError,
     InvalidArgumentError,
     InvalidBucketNameError,
@@ -40,17 +41,15 @@ from trove_async.errors import (
     UnsupportedError,
     UploadNotFoundError,
 )
-from trove_async.wire.fields import parse_retry_after
+from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule
 from trove_async.wire.xml import parse, text
 
-__all__ = ["CODES", "REASONS", "STATUSES", "refusal"]
+__all__ = ["CODES", "REASONS", "RULES", "ErrorResponse", "read_error"]
 
 _TOKEN: Final = "the token is refused: check the credentials, and that the clock is right"
 _HELD: Final = "an object hold or the bucket's retention keeps the object as it is"
 _PAYER: Final = "the bucket bills whoever asks: give user_project"
 _CLOCK: Final = "this machine's clock is wrong; set it"
-
-Rule = tuple[type[TroveError], str | None]
 
 REASONS: Final[Mapping[str, Rule]] = {
     "authError": (UnauthenticatedError, _TOKEN),
@@ -58,7 +57,7 @@ REASONS: Final[Mapping[str, Rule]] = {
     "backendError": (TransientError, None),
     "badRequest": (InvalidArgumentError, None),
     "conditionNotMet": (PreconditionFailedError, None),
-    "conflict": (BucketAlreadyExistsError, "the name is taken, by whomever"),
+    "conflict": (ConflictError, None),
     "countryBlocked": (AccessDeniedError, None),
     "dailyLimitExceeded": (ThrottledError, None),
     "expired": (UnauthenticatedError, _TOKEN),
@@ -89,7 +88,7 @@ REASONS: Final[Mapping[str, Rule]] = {
     "userProjectMissing": (AccessDeniedError, _PAYER),
     "userRateLimitExceeded": (ThrottledError, None),
 }
-"""A reason of the JSON API: the class of the error, and what to say about it beside the service's own words."""
+"""A reason of the JSON API: the class of the error, and advice that stands before the service's own words."""
 
 CODES: Final[Mapping[str, Rule]] = {
     "AccessDenied": (AccessDeniedError, None),
@@ -120,7 +119,7 @@ CODES: Final[Mapping[str, Rule]] = {
     "NoSuchUpload": (UploadNotFoundError, None),
     "NotImplemented": (UnsupportedError, "the service does not have the operation"),
     "ObjectUnderActiveHold": (AccessDeniedError, _HELD),
-    "OperationAborted": (TransientError, "another operation on the same thing is under way"),
+    "OperationAborted": (ConflictError, None),
     "PreconditionFailed": (PreconditionFailedError, None),
     "RequestTimeout": (OperationTimeoutError, None),
     "RetentionPolicyNotMet": (AccessDeniedError, _HELD),
@@ -130,31 +129,8 @@ CODES: Final[Mapping[str, Rule]] = {
     "TooManyBuckets": (StorageFullError, "the project has as many buckets as it may"),
     "UserProjectMissing": (AccessDeniedError, _PAYER),
 }
-"""A code of the XML API: as `REASONS`."""
+"""A code of the XML API; as `REASONS`."""
 
-STATUSES: Final[Mapping[int, type[TroveError]]] = {
-    304: NotModifiedError,
-    400: BackendError,
-    401: UnauthenticatedError,
-    403: AccessDeniedError,
-    404: NotFoundError,
-    405: UnsupportedError,
-    408: OperationTimeoutError,
-    409: TransientError,
-    410: NotFoundError,
-    411: BackendError,
-    412: PreconditionFailedError,
-    413: ContentTooLargeError,
-    416: RangeNotSatisfiableError,
-    429: ThrottledError,
-    501: UnsupportedError,
-    502: UnavailableError,
-    503: UnavailableError,
-    504: UnavailableError,
-}
-"""The class for an answer without a reason or code that is known."""
-
-_LONGEST_MESSAGE: Final = 400
 _MISMATCH = re.compile(r"(?:crc32c|md5)\b.*(?:does(?:n't| not)|did not) match", re.I | re.S)
 _MISSING_BUCKET = re.compile(r"bucket does not exist", re.I)
 _MISSING_OBJECT = re.compile(r"no such object|object .*not found|not found in bucket", re.I)
@@ -162,119 +138,94 @@ _NOT_EMPTY = re.compile(r"not empty", re.I)
 _METADATA = re.compile(r"metadata.*(?:too large|exceed)", re.I | re.S)
 
 
-def refusal(
-    bucket: str,
-    key: str,
-    status: int,
-    headers: Mapping[str, str],
-    content: bytes,
-    *,
-    ambiguous: bool = False,
-    plain: bool = False,
-) -> TroveError:
-    """Return the error for an answer that is no success.
+@dataclass(frozen=True, slots=True)
+class ErrorResponse:
+    """An answer that is an error.
 
-    Args:
-        bucket, key: of the request; empty where it was about none.
-        status, headers, content: of the answer; the headers' names in lower case.
-        ambiguous: whether the request may have taken effect all the same.
-        plain: whether the message may come as text, as it does where bytes of an object were asked for.
+    Attributes:
+        error: to raise.
+        unclear: whether something does not exist and the answer does not say what: the object, or its bucket.
     """
-    told = _read(content)
-    if told is None and plain and not content.lstrip().startswith(b"<"):
-        told = None, content.decode(errors="replace").strip()
-    if told is None and content and status < 500 and not _is_googles(headers):
-        error: TroveError = _alien(status, headers)
-    else:
-        code, message = told or (None, None)
-        error = _error_of(status, code, message, headers, about="object" if key else "bucket" if bucket else "service")
-    if isinstance(error, BucketNotFoundError) and bucket:
-        error.bucket = bucket
-    error.ambiguous = ambiguous
-    return error
+
+    error: TroveError
+    unclear: bool
 
 
-def _error_of(
-    status: int, code: str | None, message: str | None, headers: Mapping[str, str], *, about: str
-) -> TroveError:
-    kind, advice = _rule(status, code, message or "", about)
-    if kind is NotFoundError:
-        kind = _missing(message or "", about)
-    said = ": ".join(part for part in (code, message) if part)
-    words = [advice or kind.default_message, redact(said)[:_LONGEST_MESSAGE]]
-    return kind(
-        "; the service says: ".join(part for part in words if part),
-        status=status,
-        request_id=headers.get("x-guploader-uploadid"),
-        retry_after=parse_retry_after(headers.get("retry-after")),
-    )
-
-
-def _rule(status: int, code: str | None, message: str, about: str) -> Rule:
-    if status in (400, 412) and _MISMATCH.search(message):
-        return ChecksumError, None
-    if status == 400 and _METADATA.search(message):
-        return InvalidMetadataError, "the metadata is larger than the service takes"
-    if status == 409 and _NOT_EMPTY.search(message):
-        return BucketNotEmptyError, None
-    if status == 409 and about == "object":
-        return TransientError, "another operation on the same object is under way"
-    if status == 401:
-        return UnauthenticatedError, _TOKEN
-    if code is not None and code in CODES:
-        return CODES[code]
-    if code is not None and code in REASONS:
-        return REASONS[code]
-    if status in STATUSES:
-        return STATUSES[status], None
-    return (TransientError if status >= 500 else BackendError), None
-
-
-def _missing(message: str, about: str) -> type[NotFoundError]:
-    if _MISSING_BUCKET.search(message):
-        return BucketNotFoundError
-    if _MISSING_OBJECT.search(message):
-        return ObjectNotFoundError
-    return BucketNotFoundError if about == "bucket" else NotFoundError
-
-
-def _read(content: bytes) -> tuple[str | None, str | None] | None:
-    """Return reason or code, and message; None for a body that tells no error of the service's."""
+def _read(content: bytes) -> ErrorDocument | None:
     start = content.lstrip()[:1]
     if start == b"<":
-        try:
-            root = parse(content)
-        except BackendError:
-            return None
-        return (
-            (text(root, "Code"), _joined(text(root, "Message"), text(root, "Details"))) if root.tag == "Error" else None
-        )
+        return _read_xml(content)
     if start != b"{":
         return None
     try:
         error = json.loads(content)["error"]
-        if isinstance(error, str):  # as the service of tokens says it
-            return error, None
-        reasons = [item.get("reason") for item in error.get("errors", ())]
-        return (reasons[0] if reasons else error.get("status")), error.get("message")
-    except (ValueError, LookupError, TypeError, AttributeError):
+        if isinstance(error, str):  # the form of the token service
+            return ErrorDocument(error, None)
+        reasons = [item.get("reason") for item in error.get("errors") or ()]
+        return ErrorDocument(_text(reasons[0] if reasons else error.get("status")), _text(error.get("message")))
+    except MALFORMED:
         return None
 
 
-def _joined(*parts: str | None) -> str:
-    return " ".join(part for part in parts if part)
+def _read_xml(content: bytes) -> ErrorDocument | None:
+    try:
+        root = parse(content)
+    except BackendError:
+        return None
+    if root.tag != "Error":
+        return None
+    message = " ".join(part for part in (text(root, "Message"), text(root, "Details")) if part)
+    return ErrorDocument(text(root, "Code"), message)
 
 
-def _is_googles(headers: Mapping[str, str]) -> bool:
-    return any(name.startswith(("x-goog-", "x-guploader-")) for name in headers)
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
-def _alien(status: int, headers: Mapping[str, str]) -> BackendError:
-    kind = headers.get("content-type", "something").partition(";")[0]
-    server = headers.get("server")
-    named = f" of {server!r}" if server else ""
-    return BackendError(
-        f"the endpoint does not speak the protocol of Cloud Storage: the answer{named} is {kind}, "
-        "and tells no error as the service does; check the endpoint",
-        status=status,
+def _special(status: int | None, code: str | None, message: str) -> Rule | None:
+    if status in (400, 412) and _MISMATCH.search(message):
+        return ChecksumError, None
+    if status == 400 and _METADATA.search(message):
+        return InvalidMetadataError, "the metadata is larger than the service takes"
+    if status == 401:
+        return UnauthenticatedError, _TOKEN
+    if status == 409 and _NOT_EMPTY.search(message):
+        return BucketNotEmptyError, None
+    if status in (404, 410) or code == "notFound":
+        if _MISSING_BUCKET.search(message):
+            return BucketNotFoundError, None
+        if _MISSING_OBJECT.search(message):
+            return ObjectNotFoundError, None
+    return None
+
+
+RULES: Final = ErrorRules(
+    service="Cloud Storage",
+    read=_read,
+    codes={**REASONS, **CODES},
+    statuses={},
+    headers=("x-goog-", "x-guploader-"),
+    request_ids=("x-guploader-uploadid",),
+    special=_special,
+    unnamed=frozenset({"notFound"}),
+)
+
+
+def read_error(
+    bucket: str, key: str, status: int, headers: Mapping[str, str], content: bytes, *, plain: bool = False
+) -> ErrorResponse:
+    """Read an answer that is an error.
+
+    Args:
+        bucket, key: of the request; empty if it was about none.
+        status, headers, content: of the answer; the headers' names in lower case.
+        plain: whether the message may come as text, as it does where bytes of an object were asked for.
+    """
+    document = RULES.read(content)
+    if document is None and plain and not content.lstrip().startswith(b"<"):
+        document = ErrorDocument(None, content.decode(errors="replace").strip())
+    error = RULES.error_of(bucket, key, status, headers, content, document)
+    named = document is not None and (
+        document.code == "NoSuchKey" or _MISSING_OBJECT.search(document.message or "") is not None
     )
+    return ErrorResponse(error, isinstance(error, ObjectNotFoundError) and not named)

@@ -1,10 +1,10 @@
 """Lifecycle rules as Cloud Storage has them, both ways.
 
-https://cloud.google.com/storage/docs/lifecycle. Its rules have one action each, no name, and are always on. So
+https://cloud.google.com/storage/docs/lifecycle. Its rules have one action each, no name, and are always enabled. So
 
-- a rule of ours is as many as it has actions;
-- its id is kept as a label of the bucket, whose name is a digest of the rule, so that it goes with it;
-- a rule that is off has a further condition that no object meets: that it was made before 1970.
+- one `LifecycleRule` becomes one rule of the service for each of its actions;
+- its id is kept as a label of the bucket, whose name is a digest of the rule, so that it is removed with the rule;
+- a rule that is disabled has one more condition that no object meets: that it was created before 1970.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from trove_async.errors import UnsupportedError
+from trove_async.drivers.gcs.documents import MALFORMED
+from trove_async.errors import BackendError, UnsupportedError
 from trove_async.types import LifecycleRule
 
 __all__ = ["from_gcs", "own_labels", "to_gcs"]
@@ -34,7 +35,7 @@ _CONDITIONS: Final = {
     "SetStorageClass": {"age", "isLive", "matchesPrefix", "createdBefore"},
     "AbortIncompleteMultipartUpload": {"age", "matchesPrefix"},
 }
-"""What a rule of the service may have for each action, and a `LifecycleRule` holds."""
+"""The conditions for each action that a `LifecycleRule` can hold."""
 
 Rule = dict[str, Any]
 
@@ -43,7 +44,7 @@ def to_gcs(rules: Iterable[LifecycleRule]) -> tuple[list[Rule], dict[str, str]]:
     """Return rules as the service has them, and the labels that keep their ids.
 
     Raises:
-        UnsupportedError: the service has no such rule.
+        UnsupportedError: the service cannot express one of them.
     """
     made: list[Rule] = []
     labels: dict[str, str] = {}
@@ -52,7 +53,7 @@ def to_gcs(rules: Iterable[LifecycleRule]) -> tuple[list[Rule], dict[str, str]]:
         for one in _actions(rule):
             name = _label_name(one)
             if labels.setdefault(name, value) != value:
-                raise UnsupportedError(f"the lifecycle rule {rule.id!r} does what another one does already")
+                raise UnsupportedError(f"the lifecycle rule {rule.id!r} has the same action as another rule")
             made.append(one)
     return made, labels
 
@@ -61,7 +62,7 @@ def _actions(rule: LifecycleRule) -> list[Rule]:
     common: Rule = {"matchesPrefix": [rule.prefix]} if rule.prefix else {}
     if rule.abort_incomplete_days is not None and not rule.enabled:
         raise UnsupportedError(
-            f"the lifecycle rule {rule.id!r} gives uploads up and is off, which Cloud Storage has no rule for"
+            f"the lifecycle rule {rule.id!r} aborts uploads and is disabled, which Cloud Storage cannot express"
         )
     off = {} if rule.enabled else {"createdBefore": _NEVER}
     made: list[Rule] = []
@@ -83,17 +84,21 @@ def _rule(action: Rule, condition: Rule) -> Rule:
 
 
 def from_gcs(rules: Sequence[Rule], labels: Mapping[str, str]) -> list[LifecycleRule]:
-    """Return the rules of a bucket; those that others have set are named by their place.
+    """Return the rules of a bucket; those that other programs have set are named by their position.
 
     Raises:
-        UnsupportedError: one has what a `LifecycleRule` cannot hold, such as a condition on the storage class:
-            whoever set the rules again would change what it does.
+        BackendError: one cannot be read.
+        UnsupportedError: one has what a `LifecycleRule` cannot hold, such as a condition on the storage class: setting
+            the rules again would change what it does.
     """
     found: dict[str, LifecycleRule] = {}
     for number, rule in enumerate(rules, start=1):
-        value = labels.get(_label_name(rule))
-        name = f"rule-{number}" if value is None else _id_of(value)
-        one = _read(name, rule)
+        try:
+            value = labels.get(_label_name(rule))
+            name = f"rule-{number}" if value is None else _id_of(value)
+            one = _read(name, rule)
+        except MALFORMED as error:
+            raise BackendError(f"the answer has a lifecycle rule that cannot be read: {str(error)[:80]!r}") from error
         found[name] = one if name not in found else _joined(found[name], one)
     return list(found.values())
 
@@ -117,20 +122,31 @@ def _read(name: str, rule: Rule) -> LifecycleRule:
     before = condition.get("createdBefore")
     if before not in (None, _NEVER):
         _refuse(name, "the condition createdBefore")
-    made = LifecycleRule(name, prefix=prefixes[0], enabled=before is None)
-    noncurrent = condition.get("daysSinceNoncurrentTime")
+    made = LifecycleRule(name, prefix=_text(prefixes[0]), enabled=before is None)
+    noncurrent = _days(condition, "daysSinceNoncurrentTime")
     if noncurrent is not None:
         if "age" in condition:
             _refuse(name, "two ages")
         return replace(made, noncurrent_expiration_days=noncurrent)
-    age = condition.get("age")
+    age = _days(condition, "age")
     if age is None or condition.get("isLive") is False:
         _refuse(name, "no age of objects")
     if kind == "Delete":
         return replace(made, expiration_days=age)
     if kind == "SetStorageClass":
-        return replace(made, transition_days=age, transition_storage=action.get("storageClass"))
+        return replace(made, transition_days=age, transition_storage=_text(action["storageClass"]))
     return replace(made, abort_incomplete_days=age)
+
+
+def _days(condition: Rule, name: str) -> int | None:
+    value = condition.get(name)
+    return None if value is None else int(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} in place of text")
+    return value
 
 
 def _joined(one: LifecycleRule, other: LifecycleRule) -> LifecycleRule:
@@ -164,5 +180,6 @@ def _id_of(value: str) -> str:
 
 def _refuse(name: str, what: str) -> None:
     raise UnsupportedError(
-        f"the lifecycle rule {name!r} has {what}, which a LifecycleRule cannot hold; use the service's own tools for it"
+        f"the lifecycle rule {name[:80]!r} has {what[:80]}, which a LifecycleRule cannot hold; "
+        "use the service's own tools for it"
     )

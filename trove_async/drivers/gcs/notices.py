@@ -81,7 +81,7 @@ def read_notice(attributes: Mapping[str, str], data: bytes | None) -> Notice:
             _size(attributes, data),
             moment.astimezone(UTC),
         )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"it is no notification of Cloud Storage's: {error!r}") from error
 
 
@@ -109,7 +109,7 @@ class Seen:
         self._capacity = capacity
         self._last: OrderedDict[str, tuple[int, bool]] = OrderedDict()  # the generation, and whether it is live
 
-    def judge(self, notice: Notice) -> EventType | None:
+    def classify(self, notice: Notice) -> EventType | None:
         """Return what has happened; None if it is no news."""
         if notice.change is None:
             return None

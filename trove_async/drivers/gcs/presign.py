@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from trove_async.driver import PresignMethod, PresignOptions, PresignPostOptions
-from trove_async.drivers.gcs.client import Client, encode_bucket
+from trove_async.drivers.gcs.addressing import encode_bucket
+from trove_async.drivers.gcs.client import Client
 from trove_async.drivers.gcs.credentials import Credentials
 from trove_async.drivers.gcs.signing import Signer
 from trove_async.errors import UnauthenticatedError
@@ -27,7 +28,7 @@ class Presigner:
     Args:
         client: knows where the service is.
         credentials: have the key.
-        user_project: pays for the requests; None for the bucket's own.
+        user_project: the project that pays for the requests; None for the bucket's own.
     """
 
     def __init__(self, client: Client, credentials: Credentials, user_project: str | None) -> None:
@@ -35,7 +36,7 @@ class Presigner:
         self._credentials = credentials
         self._user_project = user_project
 
-    def url(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
+    async def url(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
         """Return a signed URL of the XML API."""
         query: list[tuple[str, str]] = []
         headers: list[tuple[str, str]] = []
@@ -63,8 +64,8 @@ class Presigner:
         )
         return url.replace(path, escape_dots(path), 1)
 
-    def form(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
-        """Return a form with which a browser may store an object of so many bytes at most."""
+    async def post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
+        """Return a form with which a browser may store an object of a size within bounds."""
         fields = {"key": key}
         conditions: list[Any] = [{"bucket": bucket}, ["content-length-range", options.min_size, options.max_size]]
         if options.content_type is not None:

@@ -1,11 +1,11 @@
-"""What a local store does that every store does: its life, its threads, and the verbs for objects and buckets."""
+"""The core of the local driver: its life, its threads, and the verbs for objects and buckets."""
 
 from __future__ import annotations
 
 import errno
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
@@ -24,7 +24,6 @@ from trove_async.driver import (
     ListOptions,
     NotificationDriver,
     OpenOptions,
-    PresignDriver,
     PutOptions,
     capabilities_of,
     check_read,
@@ -32,24 +31,33 @@ from trove_async.driver import (
 )
 from trove_async.drivers.local.errors import translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
-from trove_async.drivers.local.opening import LocalSettings, presign_key
+from trove_async.drivers.local.opening import LocalSettings, url_signer
 from trove_async.drivers.local.stream import FileStream
 from trove_async.drivers.local.watch import Notifier
-from trove_async.drivers.local.workers import Checkpoint, Workers
+from trove_async.drivers.local.workers import Workers
 from trove_async.dsn import DSN
 from trove_async.errors import ClosedError, PreconditionFailedError, RootNotFoundError, TroveError
 from trove_async.listing import ListPage
-from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
-from trove_async.signing import URLSigner
-from trove_async.tree import OpenObject, Temporary, Tree, run_sync
+from trove_async.signing import PresignByHMAC
+from trove_async.tree import (
+    Buckets,
+    Checkpoint,
+    Layout,
+    OpenObject,
+    Temporary,
+    Tree,
+    VersionedObjects,
+    WriteClock,
+    run_sync,
+    write_body,
+)
 from trove_async.tree.attributes import Attributes
 from trove_async.types import (
     EMPTY,
     BucketInfo,
     DeleteResult,
     ObjectInfo,
-    ObjectRef,
 )
 
 __all__ = ["LocalCore"]
@@ -58,20 +66,16 @@ R = TypeVar("R")
 R2 = TypeVar("R2")
 
 _SMALL: Final = 256 * 1024
-"""Bytes up to which an object is read or written in one hop, by the pool of the fast operations."""
-_WRITE_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of a body that is made as it goes which are written in one hop."""
-_JOINED: Final = 64 * 1024
-"""Bytes of a chunk below which it is joined to its neighbours rather than kept as it is."""
+"""Bytes up to which an object is read or written in one call, by the pool for fast operations."""
 _STEP_SIZE: Final = 8 * 1024 * 1024
-"""Bytes that a large buffer is written by, between looks at whether its caller is still there."""
+"""Bytes of a large buffer that are written between two checks whether the caller was cancelled."""
 
 
-class LocalCore(Driver):
+class LocalCore(PresignByHMAC, Driver):
     """The core verbs; `LocalDriver` adds the capabilities."""
 
     def __init__(self) -> None:
-        self._tree: Tree
+        self._tree: Tree[VersionedObjects]
         self._fs: LocalFileSystem
         self._quick: Workers | None = None
         self._slow: Workers | None = None
@@ -80,7 +84,6 @@ class LocalCore(Driver):
         self.cleanup_timeout = CLEANUP_TIMEOUT
         self._features = Features()
         self.notifiers: set[Notifier] = set()
-        self.url_signer: URLSigner | None = None
 
     @property
     def name(self) -> str:
@@ -95,41 +98,37 @@ class LocalCore(Driver):
     # Life
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
-        """Open a root, which must be a directory that can be written to."""
+        """Open a root, which must be a writable directory."""
         settings = LocalSettings.of(dsn, options)
         self._durable = settings.fsync
         timeout = options.cleanup_timeout
         self.cleanup_timeout = timeout
         self._quick = Workers("trove-local", usual=1, maximum=64, cleanup_timeout=timeout)
         self._slow = Workers("trove-local-slow", usual=4, maximum=64, cleanup_timeout=timeout)
-        self._fs = LocalFileSystem(settings.root, durable=settings.fsync)
-        self._tree = Tree(self._fs, settings.root, min_part_size=settings.min_part_size)
+        self._fs, self._tree = _build(settings)
         self._swept = await self._call(lambda: self._open_root(settings))
         self._features = self._find_features(settings)
 
     def _open_root(self, settings: LocalSettings) -> int:
         settings.check_root()
         swept = self._fs.open_root()
-        if settings.presign_url is not None:
-            self.url_signer = URLSigner(presign_key(self._tree.layout, settings), settings.presign_url)
+        self.url_signer = url_signer(self._tree.layout, settings.signing)
         return swept
 
     def _find_features(self, settings: LocalSettings) -> Features:
         protocols = capabilities_of(self)
-        if self.url_signer is None:
-            protocols -= {PresignDriver}
         if find_spec("watchfiles") is None:
             protocols -= {NotificationDriver}
-        return Features(
+        features = Features(
             protocols=protocols,
             conditions=frozenset({"put_if_none_match", "put_if_match", "get", "delete", "copy", "complete"}),
-            presign_methods=frozenset() if self.url_signer is None else frozenset({"GET", "PUT", "HEAD", "DELETE"}),
             native=frozenset({"watch", "range", "server_copy", "bulk_delete", "conditional_put"}),
             limits=Limits(min_part_size=settings.min_part_size),
         )
+        return self.with_presign(features)
 
     async def close(self) -> None:
-        """Finish what is under way, remove our temporaries, and end the threads."""
+        """Finish running operations, remove this store's temporaries, and end the threads."""
         for notifier in self.notifiers:
             notifier.fail(ClosedError("the store was closed", driver=self.name))
         quick, slow = self._quick, self._slow
@@ -162,7 +161,7 @@ class LocalCore(Driver):
         slow: bool = False,
         discard: Callable[[R], object] | None = None,
     ) -> R:
-        """Carry out an algorithm of the tree in one hop."""
+        """Run an algorithm of the tree in one call in a worker thread."""
         pool = self._pool(slow)
         number = self._fs.ask()
 
@@ -178,7 +177,7 @@ class LocalCore(Driver):
             raise self._translated(error) from error
 
     async def _call(self, function: Callable[[], R]) -> R:
-        """Call a plain function in one hop."""
+        """Call a function in a worker thread."""
         try:
             return await self._pool(False).run(lambda checkpoint: function())
         except OSError as error:
@@ -194,7 +193,7 @@ class LocalCore(Driver):
     # Objects
 
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        """Store an object; one that is in memory in one hop."""
+        """Store an object; one that is in memory in a single call in a worker thread."""
         return await self._store(
             body,
             partial(self._begin_put, bucket, key, options),
@@ -216,7 +215,7 @@ class LocalCore(Driver):
         )
 
     async def _begin_put(self, bucket: str, key: str, options: PutOptions) -> None:
-        """Refuse what the commit would refuse too, before the body is read."""
+        """Refuse what the commit would refuse, before the body is read."""
         await self._tree.buckets.require(bucket)
         if options.if_match is not None or options.if_none_match is not None:
             current = await self._tree.objects.find(bucket, key)
@@ -228,9 +227,9 @@ class LocalCore(Driver):
         begin: Callable[[], Coroutine[Any, Any, object]],
         commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]],
     ) -> R:
-        """Write a body to a temporary and commit it; whatever happens, no temporary stays.
+        """Write a body to a temporary and commit it; the temporary is removed in any case.
 
-        ``begin`` is what can be refused before a body that is made as it goes is read.
+        ``begin`` runs before a streamed body is read, and may refuse the write.
         """
         buffer = body.buffer
         if buffer is None:
@@ -265,7 +264,7 @@ class LocalCore(Driver):
             return await self._fs.create_temporary()
 
         temporary = await self._run(start, slow=True, discard=lambda t: run_sync(self._fs.discard(t)))
-        # A write that was given up, because it hangs, must not go on after its file was closed.
+        # A write that hangs and was abandoned must not continue after its file is closed.
         busy = threading.Lock()
 
         async def held(work: Callable[[Checkpoint], Coroutine[Any, Any, R2]]) -> R2:
@@ -278,11 +277,11 @@ class LocalCore(Driver):
         async def discard() -> None:
             if self._slow is not None:
                 await held(lambda _: self._fs.discard(temporary))
-            elif busy.acquire(blocking=False):  # the store was closed meanwhile
+            elif busy.acquire(blocking=False):  # the store was closed
                 run_sync(self._fs.discard(temporary))
 
         try:
-            await _write_chunks(body, lambda chunks: held(lambda _: self._fs.write(temporary.handle, chunks)))
+            await write_body(body, lambda chunks: held(lambda _: self._fs.write(temporary.handle, chunks)))
             return await held(lambda checkpoint: commit(temporary, checkpoint))
         finally:
             await finish(
@@ -292,7 +291,7 @@ class LocalCore(Driver):
             )
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-        """Open an object; a small one is read and closed in the same hop."""
+        """Open an object; a small one is read and closed in the same call."""
         opened, start, stop, data = await self._run(lambda _: self._open(bucket, key, options), discard=_close_unread)
         if data is not None:
             return ObjectReader(opened.info, data, start=start, stop=stop)
@@ -341,7 +340,7 @@ class LocalCore(Driver):
         return info
 
     async def find(self, bucket: str, key: str) -> ObjectInfo | None:
-        """Return what a listing says of an object; None if there is none."""
+        """Return what a listing shows for an object; None if there is no object."""
         return await self._run(lambda _: self._tree.objects.find(bucket, key))
 
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
@@ -356,7 +355,7 @@ class LocalCore(Driver):
             await objects.delete_version(bucket, key, options.version_id, checkpoint, if_match=if_match)
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
-        """Delete objects in one hop."""
+        """Delete objects in one call in a worker thread."""
         return await self._run(partial(self._delete_all, bucket, keys), slow=True)
 
     async def _delete_all(self, bucket: str, keys: Sequence[str], checkpoint: Checkpoint) -> list[DeleteResult]:
@@ -377,18 +376,26 @@ class LocalCore(Driver):
     async def copy(
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
-        """Copy an object within the kernel; where the file system can, its blocks are shared."""
-        return await self._run(partial(self._tree.copy, src_bucket, src_key, dst_bucket, dst_key, options), slow=True)
+        """Copy an object within the kernel; its blocks are shared if the file system supports that."""
+        return await self._run(partial(self._copy, src_bucket, src_key, dst_bucket, dst_key, options), slow=True)
 
-    async def server_copy(self, src: ObjectRef, dst: ObjectRef, options: CopyOptions | None = None) -> ObjectInfo:
-        """Copy an object; as `copy`."""
-        chosen = options or CopyOptions(source_version_id=src.version_id)
-        return await self.copy(src.bucket, src.key, dst.bucket, dst.key, chosen)
-
-    async def get_range(self, bucket: str, key: str, offset: int, length: int) -> ObjectReader:
-        """Open a range."""
-        wanted = ByteRange(offset, None if length < 0 else length)
-        return await self.get(bucket, key, GetOptions(range=wanted))
+    async def _copy(
+        self,
+        src_bucket: str,
+        src_key: str,
+        dst_bucket: str,
+        dst_key: str,
+        options: CopyOptions,
+        checkpoint: Checkpoint,
+    ) -> ObjectInfo:
+        source = await self._tree.objects.open(src_bucket, src_key, options.source_version_id)
+        etag = source.info.etag
+        if options.source_if_match is not None and options.source_if_match not in ("*", etag):
+            await self._fs.close(source.handle)
+            raise PreconditionFailedError(
+                f"the source's ETag is {etag!r}, not {options.source_if_match!r}", bucket=src_bucket, key=src_key
+            )
+        return await self._tree.copy(source, dst_bucket, dst_key, options, checkpoint)
 
     async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return a page of a listing."""
@@ -397,11 +404,11 @@ class LocalCore(Driver):
     # Buckets
 
     async def create_bucket(self, name: str, options: BucketOptions) -> None:
-        """Make a directory."""
+        """Create a directory."""
         await self._run(lambda _: self._tree.buckets.create(name), slow=self._durable)
 
     async def delete_bucket(self, name: str) -> None:
-        """Remove an empty directory, with the empty ones in it."""
+        """Remove a directory that contains only empty directories."""
         await self._run(lambda _: self._tree.buckets.delete(name), slow=True)
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
@@ -409,30 +416,15 @@ class LocalCore(Driver):
         return await self._run(lambda _: self._tree.buckets.list())
 
 
+def _build(settings: LocalSettings) -> tuple[LocalFileSystem, Tree[VersionedObjects]]:
+    layout, clock = Layout(settings.root), WriteClock()
+    fs = LocalFileSystem(layout, durable=settings.fsync)
+    buckets = Buckets(fs, layout)
+    objects = VersionedObjects(fs, layout, buckets, clock)
+    return fs, Tree(fs, layout, buckets, objects, clock=clock, min_part_size=settings.min_part_size)
+
+
 def _close_unread(result: tuple[OpenObject, int, int, bytes | None]) -> None:
     opened, _, _, data = result
     if data is None:
         os.close(opened.handle)
-
-
-async def _write_chunks(body: Body, write: Callable[[Sequence[Chunk]], Awaitable[None]]) -> None:
-    """Write a body in pieces of a few megabytes, however small its chunks are."""
-    pending: list[bytes | bytearray] = []
-    size = 0
-    async for chunk in body:
-        size += len(chunk)
-        if len(chunk) < _JOINED:
-            if not pending or type(pending[-1]) is bytes:
-                pending.append(bytearray())
-            pending[-1] += chunk
-        elif type(chunk) is bytes:
-            pending.append(chunk)
-        else:
-            # It may change when the next is asked for, so that it is written now rather than copied.
-            await write((*pending, chunk))
-            pending, size = [], 0
-        if size >= _WRITE_SIZE:
-            await write(pending)
-            pending, size = [], 0
-    if pending:
-        await write(pending)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 from trove_async.body import Body
 from trove_async.driver import (
     CompleteOptions,
-    DeleteOptions,
-    GetOptions,
-    PresignMethod,
-    PresignOptions,
-    PresignPostOptions,
+    ExpireByDelete,
+    LifecycleDeleteBySet,
     PutOptions,
+    RangeByGet,
+    ServerCopyByCopy,
+    TagsDeleteBySet,
+    VersionsByOptions,
     WatchOptions,
 )
 from trove_async.drivers.local.core import LocalCore
 from trove_async.drivers.local.watch import watch
-from trove_async.drivers.local.workers import Checkpoint
-from trove_async.errors import UnsupportedError
-from trove_async.reader import ObjectReader
-from trove_async.tree import Temporary, run_sync
+from trove_async.dsn import DSN
+from trove_async.tree import Checkpoint, Layout, Temporary, possible_roots, run_sync, split_path
 from trove_async.tree.sweep import SweepReport
 from trove_async.types import (
     EMPTY,
@@ -31,7 +33,6 @@ from trove_async.types import (
     ObjectEvent,
     ObjectInfo,
     PartInfo,
-    PresignedPost,
     UploadInfo,
     VersionInfo,
     VersioningStatus,
@@ -40,11 +41,19 @@ from trove_async.types import (
 __all__ = ["LocalDriver"]
 
 
-class LocalDriver(LocalCore):
+class LocalDriver(
+    RangeByGet, ServerCopyByCopy, VersionsByOptions, TagsDeleteBySet, LifecycleDeleteBySet, ExpireByDelete, LocalCore
+):
     """Objects as files: with the root ``/srv/data``, ``a/b.jpg`` of bucket ``pics`` is ``/srv/data/pics/a/b.jpg``.
 
-    Several processes may use one root at once. ``docs/local.md`` tells the layout and the parameters.
+    Several processes may use one root at once. ``docs/local.md`` describes the layout and the parameters.
     """
+
+    @classmethod
+    async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
+        """Take the directory on the path that contains ``.trove`` as the root; see `split_path`."""
+        root, bucket, key = split_path(dsn.path, await asyncio.to_thread(_roots, dsn.path))
+        return replace(dsn, path=root).reveal(), bucket, key
 
     # Multipart
 
@@ -80,7 +89,7 @@ class LocalDriver(LocalCore):
         return await self._run(complete, slow=True)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        """Give an upload up."""
+        """Abort an upload."""
         await self._run(lambda _: self._tree.uploads.abort(bucket, key, upload_id), slow=True)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
@@ -91,67 +100,27 @@ class LocalDriver(LocalCore):
         """Return the open uploads."""
         return await self._run(lambda _: self._tree.uploads.list(bucket, prefix), slow=True)
 
-    # Signed URLs
-
-    async def presign_get(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Sign a GET."""
-        return self._sign("GET", bucket, key, options)
-
-    async def presign_put(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Sign a PUT."""
-        return self._sign("PUT", bucket, key, options)
-
-    async def presign_head(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Sign a HEAD."""
-        return self._sign("HEAD", bucket, key, options)
-
-    async def presign_delete(self, bucket: str, key: str, options: PresignOptions) -> str:
-        """Sign a DELETE."""
-        return self._sign("DELETE", bucket, key, options)
-
-    async def presign_post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
-        """Refuse: there is no such form here."""
-        raise UnsupportedError("local files have no forms: presign a PUT", driver=self.name)
-
-    def _sign(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
-        if self.url_signer is None:
-            raise UnsupportedError("the store was opened without presign_url", driver=self.name)
-        return self.url_signer.sign(method, bucket, key, options)
-
     # Versions
 
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
-        """Keep versions from now on, or stop to."""
+        """Start or stop keeping versions."""
         status = VersioningStatus.ENABLED if enabled else VersioningStatus.SUSPENDED
-        await self._run(lambda _: self._tree.buckets.set_versioning(bucket, status), slow=self._durable)
+        await self._run(lambda _: self._tree.objects.set_versioning(bucket, status), slow=self._durable)
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:
-        """Tell what the bucket does."""
+        """Return whether the bucket keeps versions."""
         return (await self._run(lambda _: self._tree.buckets.required_settings(bucket))).versioning
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return versions and markers."""
         return await self._run(lambda _: self._tree.objects.list_versions(bucket, key))
 
-    async def get_version(self, bucket: str, key: str, version_id: str) -> ObjectReader:
-        """Open a version."""
-        return await self.get(bucket, key, GetOptions(version_id=version_id))
-
-    async def delete_version(self, bucket: str, key: str, version_id: str) -> None:
-        """Delete a version for good."""
-        objects = self._tree.objects
-        await self._run(partial(objects.delete_version, bucket, key, version_id), slow=self._durable)
-
-    async def restore_version(self, bucket: str, key: str, version_id: str) -> ObjectInfo:
-        """Make a copy of a version the latest."""
-        return await self._run(partial(self._tree.restore, bucket, key, version_id), slow=True)
-
-    # News
+    # Events
 
     async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
-        """Yield changes, also those of other processes and of people."""
+        """Yield changes, including those by other processes and by hand."""
         await self._run(lambda _: self._tree.buckets.require(bucket))
-        # Closed with this generator: one that is merely dropped ends later, in a task of its own.
+        # Closed together with this generator; a generator that is only dropped ends later, in another task.
         async with aclosing(watch(self, self._tree.layout.bucket(bucket), bucket, options)) as events:
             async for event in events:
                 yield event
@@ -160,22 +129,14 @@ class LocalDriver(LocalCore):
 
     async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
         """Store rules."""
-        await self._run(lambda _: self._tree.buckets.change(bucket, lifecycle=tuple(rules)), slow=self._durable)
+        await self._run(lambda _: self._tree.buckets.set_lifecycle(bucket, rules), slow=self._durable)
 
     async def get_lifecycle(self, bucket: str) -> Sequence[LifecycleRule]:
         """Return the rules."""
         return (await self._run(lambda _: self._tree.buckets.required_settings(bucket))).lifecycle
 
-    async def delete_lifecycle(self, bucket: str) -> None:
-        """Remove the rules."""
-        await self.set_lifecycle(bucket, ())
-
-    async def expire(self, bucket: str, key: str, if_match: str) -> None:
-        """Delete an object, if it is that one."""
-        await self.delete(bucket, key, DeleteOptions(if_match=if_match))
-
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
-        """Note another storage class; the file stays where it is."""
+        """Store another storage class; the file stays where it is."""
         work = partial(self._tree.change, bucket, key, if_match=if_match, storage_class=storage_class)
         await self._run(work, slow=self._durable)
 
@@ -184,9 +145,9 @@ class LocalDriver(LocalCore):
         return await self._run(lambda _: self._tree.objects.list_noncurrent(bucket, prefix), slow=True)
 
     async def sweep(self) -> SweepReport:
-        """Remove what killed processes have left; nothing that belongs to an object, version or open upload.
+        """Remove what killed processes left behind; nothing that belongs to an object, version or open upload.
 
-        Opening a store sweeps the temporaries alone.
+        Opening a store sweeps only the temporaries.
         """
         found = await self._call(self._fs.sweep_temporaries)
         swept, self._swept = self._swept + found, 0
@@ -203,6 +164,6 @@ class LocalDriver(LocalCore):
         work = partial(self._tree.change, bucket, key, tags=FrozenDict(tags) if tags else EMPTY)
         await self._run(work, slow=self._durable)
 
-    async def delete_tags(self, bucket: str, key: str) -> None:
-        """Remove an object's tags."""
-        await self.set_tags(bucket, key, {})
+
+def _roots(path: str) -> list[str]:
+    return [root for root in possible_roots(path) if os.path.isdir(Layout(root).internal)]

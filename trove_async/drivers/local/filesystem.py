@@ -39,8 +39,8 @@ _open: weakref.WeakSet[LocalFileSystem] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
-    # A child that is forked inherits the lock files; as long as it had them open, a parent that is
-    # killed would seem to hold its locks.
+    # A forked child inherits the lock files. If it kept them open, the locks of a killed parent would
+    # still be held.
     for fs in list(_open):
         fs.forget_locks()
 
@@ -52,12 +52,12 @@ class LocalFileSystem(FileSystem):
     """A directory of this machine.
 
     Args:
-        root: an absolute path.
-        durable: False to leave it to the system when to write to the disk.
+        layout: the paths of the store.
+        durable: whether to flush what is written to the disk; otherwise the system decides when.
     """
 
-    def __init__(self, root: str, *, durable: bool) -> None:
-        self._layout = Layout(root)
+    def __init__(self, layout: Layout, *, durable: bool) -> None:
+        self._layout = layout
         self._durable = durable
         self._numbers = count()
         self._scratch: str | None = None
@@ -74,11 +74,11 @@ class LocalFileSystem(FileSystem):
     # Life
 
     def open_root(self) -> int:
-        """Make our own directory, remove temporaries of processes that are gone, and take a folder for ours.
+        """Create the internal directories, sweep temporaries of ended processes, and take a directory for temporaries.
 
-        Returns how many such folders were removed.
+        Returns how many directories of temporaries were swept.
         """
-        for path in (self._layout.ours, self._layout.locks, self._layout.tmp):
+        for path in (self._layout.internal, self._layout.locks, self._layout.tmp):
             with suppress(FileExistsError):
                 os.mkdir(path)
         swept = self.sweep_temporaries()
@@ -91,7 +91,7 @@ class LocalFileSystem(FileSystem):
         while True:
             path = f"{self._layout.tmp}/{os.getpid()}-{secrets.token_hex(4)}"
             os.mkdir(path)
-            # Until it is locked, a sweeper may remove it: then it is not where it was.
+            # A sweeper may remove it before it is locked; then its path is gone.
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -104,7 +104,7 @@ class LocalFileSystem(FileSystem):
             os.close(descriptor)
 
     def sweep_temporaries(self) -> int:
-        """Remove the folders of temporaries that no living process has locked; return how many."""
+        """Remove the directories of temporaries that no running process has locked; return how many."""
         swept = 0
         for name in os.listdir(self._layout.tmp):
             path = f"{self._layout.tmp}/{name}"
@@ -117,7 +117,7 @@ class LocalFileSystem(FileSystem):
                 _remove_folder(path)
                 swept += 1
             except BlockingIOError:
-                pass  # its process lives
+                pass  # its process is running
             finally:
                 os.close(descriptor)
         return swept
@@ -127,10 +127,10 @@ class LocalFileSystem(FileSystem):
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             os.setxattr(descriptor, _ATTRIBUTE, b"?")
-        except AttributeError:  # no such function on some systems
+        except AttributeError:  # some systems lack the function
             return False
         except OSError as error:
-            # A disk that is full has attributes all the same, and those that are there must be found.
+            # A full disk still has extended attributes, and existing ones must be found.
             return error.errno not in _NO_ATTRIBUTES
         finally:
             os.close(descriptor)
@@ -138,7 +138,7 @@ class LocalFileSystem(FileSystem):
         return True
 
     def _probe_nameless(self) -> bool:
-        """Tell whether a file can be made without a name here, and be given one."""
+        """Return whether a file can be created without a name and be given one later."""
         path = self.temporary()
         try:
             descriptor = os.open(self._scratch or "", _NAMELESS, 0o600)
@@ -154,19 +154,19 @@ class LocalFileSystem(FileSystem):
         return True
 
     def _link_nameless(self, handle: int, path: str) -> None:
-        # With a directory's descriptor given, the call is one that follows the link in /proc: see open(2), O_TMPFILE.
+        # With a directory descriptor the call follows the link in /proc: see open(2), O_TMPFILE.
         os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=self._scratch_lock, follow_symlinks=True)
 
     def close_root(self) -> None:
-        """Remove our folder of temporaries and let go of the locks."""
+        """Remove the directory of temporaries and release the locks."""
         if self._scratch is not None:
-            with suppress(OSError):  # what cannot be removed is swept when the root is opened again
+            with suppress(OSError):  # leftovers are swept when the root is opened again
                 _remove_folder(self._scratch)
             self._scratch = None
         self.forget_locks()
 
     def forget_locks(self) -> None:
-        """Close the files of the locks; in a forked child, which shares them, the parent still holds its locks."""
+        """Close the lock files. In a forked child, the parent still holds its locks."""
         if self._scratch_lock is not None:
             os.close(self._scratch_lock)
             self._scratch_lock = None
@@ -178,34 +178,34 @@ class LocalFileSystem(FileSystem):
     def __del__(self) -> None:
         self.forget_locks()
 
-    # What a tree needs
+    # The operations of a tree
 
     @property
     def has_attributes(self) -> bool:
-        """Tell whether the file system has extended attributes of users."""
+        """Whether the file system has user extended attributes."""
         return self._has_attributes
 
     async def lstat(self, path: str) -> os.stat_result | None:
-        """Return the status of a file, None if there is none."""
+        """Return the status of a file, None if it does not exist."""
         try:
             return os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def ask(self) -> int:
-        """Give the next operation its number, when it is asked for."""
+        """Return the number of a new operation."""
         self._asked += 1
         return self._asked
 
     def begin(self, number: int) -> None:
-        """Note which operation this thread carries out from now on."""
+        """Set the operation that this thread runs from now on."""
         self._under_way.number = number
 
     async def is_directory(self, path: str) -> bool:
-        """Tell whether there is a directory.
+        """Return whether the path is a directory.
 
-        Operations that wait together share one look: what was seen after an operation was asked for is news to it,
-        though it be carried out later.
+        Operations that wait at the same time share one check: a result is valid for every operation that was requested
+        before the check.
         """
         if self._directories.get(path, 0) >= self._under_way.number:
             return True
@@ -218,11 +218,11 @@ class LocalFileSystem(FileSystem):
         return found
 
     async def exists(self, path: str) -> bool:
-        """Tell whether there is anything of that name."""
+        """Return whether anything has this name."""
         return os.access(path, os.F_OK, follow_symlinks=False)
 
     async def open(self, path: str) -> tuple[int, os.stat_result] | None:
-        """Open a regular file; None if there is none. A FIFO is none, and is not waited for."""
+        """Open a regular file; None if there is none. This never blocks on a FIFO."""
         try:
             descriptor = os.open(path, _READ)
         except OSError as error:
@@ -236,11 +236,11 @@ class LocalFileSystem(FileSystem):
         return None
 
     async def create(self, path: str) -> int:
-        """Make a new file."""
+        """Create a file."""
         return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
 
     async def create_temporary(self, content: Chunk = b"") -> Temporary:
-        """Make a file without a name, where the file system can; it takes no directory to make and to tidy."""
+        """Create a file, without a name if the file system supports that: it needs no clean-up in a directory."""
         if self._has_nameless:
             temporary = Temporary(os.open(self._scratch or "", _NAMELESS, 0o666))
         else:
@@ -254,7 +254,7 @@ class LocalFileSystem(FileSystem):
         return temporary
 
     async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
-        """Link a file that has no name to its place; rename one that has, or that replaces another."""
+        """Link a file without a name to its path; rename one that has a name or replaces another file."""
         if temporary.path is None and not replace:
             self._link_nameless(temporary.handle, path)
         else:
@@ -276,11 +276,11 @@ class LocalFileSystem(FileSystem):
         os.close(handle)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes:
-        """Read from a place."""
+        """Read from an offset."""
         return os.pread(handle, size, offset)
 
     async def write(self, handle: int, chunks: Sequence[Chunk]) -> None:
-        """Append all of them, at one go as far as the system takes them."""
+        """Append chunks, with as few system calls as possible."""
         written = os.writev(handle, chunks)
         for chunk in chunks:
             if written < len(chunk):
@@ -288,7 +288,7 @@ class LocalFileSystem(FileSystem):
             written = max(0, written - len(chunk))
 
     async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
-        """Share the blocks of the source, where the file system can; else copy them in the kernel."""
+        """Share the blocks of the source if the file system can; otherwise copy them in the kernel."""
         size = os.fstat(source).st_size
         if os.fstat(target).st_size == 0 and size:
             try:
@@ -307,7 +307,7 @@ class LocalFileSystem(FileSystem):
             done += copied
 
     async def get_attribute(self, handle: int) -> bytes | None:
-        """Return our extended attribute."""
+        """Return the extended attribute of the library."""
         try:
             return os.getxattr(handle, _ATTRIBUTE)
         except OSError as error:
@@ -316,7 +316,7 @@ class LocalFileSystem(FileSystem):
             raise
 
     async def set_attribute(self, handle: int, value: bytes) -> bool:
-        """Set our extended attribute; False if it is too large."""
+        """Set the extended attribute of the library; False if it is too large."""
         try:
             os.setxattr(handle, _ATTRIBUTE, value)
         except OSError as error:
@@ -331,14 +331,14 @@ class LocalFileSystem(FileSystem):
         return os.fstat(handle)
 
     async def sync(self, handle: int) -> None:
-        """Flush a file to the disk, in a store that is durable."""
+        """Flush a file to the disk, if the store is durable."""
         if self._durable:
             os.fsync(handle)
 
     async def sync_directory(self, path: str) -> None:
-        """Flush a directory to the disk, in a store that is durable."""
+        """Flush a directory to the disk, if the store is durable."""
         if self._durable:
-            with suppress(FileNotFoundError):  # it was removed, and with it what was to be flushed
+            with suppress(FileNotFoundError):  # it was removed, so there is nothing to flush
                 _sync_path(path)
 
     async def read_file(self, path: str) -> bytes | None:
@@ -388,7 +388,7 @@ class LocalFileSystem(FileSystem):
                 yield DirEntry(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
 
     async def mkdir(self, path: str) -> None:
-        """Make a directory."""
+        """Create a directory."""
         os.mkdir(path)
         await self.sync_directory(os.path.dirname(path))
 
@@ -419,11 +419,11 @@ class LocalFileSystem(FileSystem):
         os.link(source, target, follow_symlinks=False)
 
     def temporary(self) -> str:
-        """Return a path in this store's own folder of temporaries."""
+        """Return a new path in this store's directory of temporaries."""
         return f"{self._scratch}/{next(self._numbers)}"
 
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
-        """Hold a stripe's lock, against this process's threads and against other processes."""
+        """Return a stripe's lock, which excludes other threads of this process and other processes."""
         found = self._stripes[stripe]
         if found is None:
             with self._stripes_lock:
@@ -436,13 +436,13 @@ class LocalFileSystem(FileSystem):
 
 
 class _UnderWay(threading.local):
-    """The number of the operation that a thread carries out; outside of one, a number that nothing is news to."""
+    """The number of the operation that a thread runs; outside of operations, a number for which no check is valid."""
 
     number: int = sys.maxsize
 
 
 class _Stripe(AbstractAsyncContextManager[None]):
-    """A lock file, which a killed process frees, and a lock for the threads of this process."""
+    """A lock file, which is released when its process is killed, and a lock for the threads of this process."""
 
     __slots__ = ("_threads", "descriptor")
 
@@ -497,7 +497,7 @@ def _sync_path(path: str) -> None:
 
 
 def _remove_folder(path: str) -> None:
-    """Remove a folder of temporaries: files, and folders of files."""
+    """Remove a directory of temporaries: files, and directories of files."""
     with suppress(FileNotFoundError):
         for entry in list(os.scandir(path)):
             if entry.is_dir(follow_symlinks=False):

@@ -1,4 +1,4 @@
-"""What a local DSN says, and what its root must be."""
+"""The settings of a local store, and the checks of its root."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from trove_async.driver import OpenOptions
 from trove_async.dsn import DSN, Settings
-from trove_async.errors import AccessDeniedError, InvalidArgumentError, InvalidDSNError, RootNotFoundError
-from trove_async.signing import URLSigner
+from trove_async.errors import AccessDeniedError, InvalidDSNError, RootNotFoundError
+from trove_async.signing import SigningSettings, URLSigner
 from trove_async.tree.layout import Layout
 
-__all__ = ["LocalSettings", "presign_key"]
+__all__ = ["LocalSettings", "url_signer"]
 
 MIN_PART_SIZE = 5 * 1024 * 1024
 
@@ -25,20 +25,18 @@ class LocalSettings:
 
     Attributes:
         root: an absolute path.
-        fsync: whether a put returns only when the object would survive a power cut.
+        fsync: whether a put returns only when the object will survive a power cut.
         create: whether to make the root if it is missing.
-        min_part_size: bytes of every part of an upload but the last; the default is that of S3, so
-            that what works here works there.
-        presign_url: where the app that serves signed URLs can be reached; None for no signed URLs.
-        presign_key: signs them; None for the one in ``.trove/presign.key``.
+        min_part_size: bytes of every part of an upload but the last; the default is the limit of S3, so
+            that uploads that work here work there.
+        signing: of URLs; the root's own key is ``.trove/presign.key``.
     """
 
     root: str
     fsync: bool
     create: bool
     min_part_size: int
-    presign_url: str | None
-    presign_key: str | None
+    signing: SigningSettings
 
     @classmethod
     def of(cls, dsn: DSN, options: OpenOptions) -> LocalSettings:
@@ -52,42 +50,29 @@ class LocalSettings:
                 f"a {dsn.scheme} DSN has three slashes and an absolute path, such as {dsn.scheme}:///srv/data"
             )
         if not dsn.path.startswith("/"):
-            raise InvalidDSNError(f"the DSN names no directory; write for example {dsn.scheme}:///srv/data")
+            raise InvalidDSNError(f"the DSN does not name a directory; write for example {dsn.scheme}:///srv/data")
         if "\0" in dsn.path:
-            raise InvalidDSNError("the path of the DSN contains NUL, which no directory's name does")
+            raise InvalidDSNError("the path of the DSN contains NUL, which a directory's name cannot contain")
         settings = Settings(dsn, options.settings)
         result = cls(
             root=os.path.abspath(dsn.path),
             fsync=settings.flag("fsync", True),
             create=settings.flag("create", False),
             min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1),
-            presign_url=settings.text("presign_url"),
-            presign_key=settings.text("presign_key"),
+            signing=SigningSettings.of(settings),
         )
         settings.finish()
-        result._check_presign()
         return result
 
-    def _check_presign(self) -> None:
-        if self.presign_url is None:
-            if self.presign_key is not None:
-                raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
-            return
-        key = secrets.token_bytes(32) if self.presign_key is None else self.presign_key.encode()
-        try:
-            URLSigner(key, self.presign_url)
-        except InvalidArgumentError as error:
-            raise InvalidDSNError(error.message) from None
-
     def check_root(self) -> None:
-        """Check that the root is a directory that can be written to; make it if that was asked for.
+        """Check that the root is a writable directory; create it if ``create`` is set.
 
         Raises:
             RootNotFoundError: it is missing or not a directory.
             AccessDeniedError: it is read-only.
         """
         if self.create:
-            with suppress(FileExistsError, NotADirectoryError):  # what is wrong is said below
+            with suppress(FileExistsError, NotADirectoryError):  # the checks below report the cause
                 os.makedirs(self.root, exist_ok=True)
         try:
             status = os.stat(self.root)
@@ -103,11 +88,14 @@ class LocalSettings:
             raise AccessDeniedError(f"the root {self.root!r} cannot be written to; check its owner, mode and mount")
 
 
-def presign_key(layout: Layout, settings: LocalSettings) -> bytes:
-    """Return the key that signs URLs: the one given, or the root's own, made when it is first needed."""
-    if settings.presign_key is not None:
-        return settings.presign_key.encode()
-    path = f"{layout.ours}/presign.key"
+def url_signer(layout: Layout, signing: SigningSettings) -> URLSigner | None:
+    """Return what signs URLs, with the root's own key unless another is given; None without a base URL."""
+    needs_own_key = signing.base_url is not None and signing.key is None
+    return signing.signer(_own_presign_key(layout.presign_key) if needs_own_key else b"")
+
+
+def _own_presign_key(path: str) -> bytes:
+    """Return the root's own key, which is made when it is first needed."""
     if not os.path.exists(path):
         _make_presign_key(path)
     with open(path, "rb") as file:
@@ -123,6 +111,6 @@ def _make_presign_key(path: str) -> None:
             file.flush()
             os.fsync(descriptor)
         with suppress(FileExistsError):
-            os.link(draft, path)  # whoever is first makes the key; the others use it
+            os.link(draft, path)  # the first process makes the key; the others use it
     finally:
         os.unlink(draft)

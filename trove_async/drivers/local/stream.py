@@ -14,13 +14,13 @@ Reopen = Callable[[], Awaitable[int]]
 
 
 class FileStream(ByteStream):
-    """An open file. It stays the object that was opened, also when another takes its place.
+    """An open file. It stays the object that was opened, also when that is replaced.
 
     Args:
         handle: the file's descriptor.
         position: where to begin.
         stop: where to end.
-        read_at: reads so many bytes at a position of a descriptor, off the loop.
+        read_at: reads bytes of a descriptor from a position, in a worker thread.
         reopen: opens the same object again, or raises if it was replaced.
     """
 
@@ -40,7 +40,7 @@ class FileStream(ByteStream):
         return chunk
 
     async def seek(self, offset: int) -> None:
-        """Go to an offset; the file is opened again if it was closed."""
+        """Move to an offset; the file is opened again if it was closed."""
         if self._handle is None:
             self._handle = await self._reopen()
         self._position = offset

@@ -1,8 +1,8 @@
-"""Watching a bucket's directory, for changes by this process, by others and by people.
+"""Watching a bucket's directory for changes by this process, by others and by hand.
 
-The system's notifications (inotify, by way of watchfiles) only wake: they name paths, may come twice or joined,
-and miss what happens in a new directory before it is watched. What has changed is decided against the ETags that
-were last seen, so that every event is true, in order for each key, and told once.
+The notifications of the system (inotify, through watchfiles) are only a hint: they name paths, may be repeated or
+merged, and miss changes in a new directory before it is watched. Changes are found by comparing ETags with those seen
+before, so every event is true, sent once, and in order for each key.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["Notifier", "watch"]
 
 _DEBOUNCE_MS: Final = 100
 _STEP_MS: Final = 20
-_LOOK_AGAIN: Final = 0.25
-"""Seconds after which a new directory is looked into again: by then it is being watched itself."""
+_LIST_AGAIN: Final = 0.25
+"""Seconds after which a new directory is listed again; by then it is watched too."""
 
 
 class Notifier:
-    """A thread that waits for the system's notifications and hands their paths to the loop."""
+    """A thread that waits for notifications of the system and passes their paths to the event loop."""
 
     def __init__(self, directory: str, capacity: int) -> None:
         self._directory = directory
@@ -43,7 +43,7 @@ class Notifier:
         self._paths: dict[str, None] = {}
         self._failure: Exception | None = None
         self.ready = asyncio.Event()
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
         threading.Thread(target=self._work, name="trove-local-watch", daemon=True).start()
 
     def _work(self) -> None:
@@ -51,42 +51,42 @@ class Notifier:
             from watchfiles._rust_notify import RustNotify
 
             with RustNotify([self._directory], False, False, 0, True, True) as watcher:
-                self._tell(self.ready.set)
+                self._call_in_loop(self.ready.set)
                 while not self._stop.is_set():
                     changes = watcher.watch(_DEBOUNCE_MS, _STEP_MS, 0, self._stop)
                     if isinstance(changes, set):
-                        self._tell(lambda found=tuple(path for _, path in changes): self._take(found))
+                        self._call_in_loop(lambda found=tuple(path for _, path in changes): self._take(found))
         except ImportError as error:
             failure: Exception = MissingDependencyError("watch needs: pip install 'trove-async[local]'")
             failure.__cause__ = error
-            self._tell(lambda: self.fail(failure))
+            self._call_in_loop(lambda: self.fail(failure))
         except Exception as error:  # noqa: BLE001 - it is raised to the consumer
             cause = error
-            self._tell(lambda: self.fail(_failed(cause)))
+            self._call_in_loop(lambda: self.fail(_failed(cause)))
         finally:
-            self._tell(self._ended.set)
+            self._call_in_loop(self._ended.set)
 
-    def _tell(self, callback: object) -> None:
+    def _call_in_loop(self, callback: object) -> None:
         try:
             self._loop.call_soon_threadsafe(callback)  # type: ignore[arg-type]
         except RuntimeError:
-            self._stop.set()  # the loop was closed: nobody listens any more
+            self._stop.set()  # the loop is closed
 
     def _take(self, paths: tuple[str, ...]) -> None:
         self._paths.update(dict.fromkeys(paths))
         if len(self._paths) > self._capacity:
-            self.fail(WatchOverflowError(f"more than {self._capacity} changes waited and some are lost; list again"))
-        self.news.set()
+            self.fail(WatchOverflowError(f"more than {self._capacity} changes waited, and some are lost; list again"))
+        self.changed.set()
 
     def fail(self, error: Exception) -> None:
         """End the watch with an error."""
         self._failure = self._failure or error
         self.ready.set()
-        self.news.set()
+        self.changed.set()
 
     def take(self) -> list[str]:
-        """Return the paths that were named since the last call, each once."""
-        self.news.clear()
+        """Return the paths that changed since the last call, each once."""
+        self.changed.clear()
         if self._failure is not None:
             raise self._failure
         paths, self._paths = list(self._paths), {}
@@ -115,15 +115,15 @@ async def watch(
         await notifier.ready.wait()
         notifier.take()
         seen = _Seen(driver, bucket, options.prefix)
-        await seen.look_below("")
+        await seen.check_prefix("")
         options.on_ready()
         again: list[str] = []
         while True:
             prefixes: list[str] = []
             try:
-                # What is waited for is within this step, so that no scope is open at the yield below.
-                async with asyncio.timeout(_LOOK_AGAIN if again else None):
-                    await notifier.news.wait()
+                # The timeout covers only this wait, so that no cancel scope is open at the yield below.
+                async with asyncio.timeout(_LIST_AGAIN if again else None):
+                    await notifier.changed.wait()
             except TimeoutError:
                 prefixes, again = again, []
             changes: list[ObjectEvent] = []
@@ -132,14 +132,14 @@ async def watch(
                     raise BucketNotFoundError(f"the bucket {bucket!r} was deleted", bucket=bucket)
                 key = _key_of(path[len(base) + 1 :])
                 if key is not None:
-                    changes += await seen.look_at(key)
+                    changes += await seen.check_key(key)
                     if not key.endswith("/"):
                         key += "/"
                     if seen.holds_below(key) or os.path.isdir(path):  # noqa: ASYNC240 - one system call
                         prefixes.append(key)
                         again.append(key)
             for prefix in prefixes:
-                changes += await seen.look_below(prefix)
+                changes += await seen.check_prefix(prefix)
             for event in changes:
                 if event.type in options.events:
                     yield event
@@ -149,7 +149,7 @@ async def watch(
 
 
 class _Seen:
-    """The ETags that were last seen, and what they say has changed."""
+    """The ETags that were last seen, and what has changed since."""
 
     def __init__(self, driver: LocalCore, bucket: str, prefix: str) -> None:
         self._driver = driver
@@ -158,17 +158,17 @@ class _Seen:
         self._etags: dict[str, str] = {}
 
     def holds_below(self, prefix: str) -> bool:
-        """Tell whether there was an object whose key begins so."""
+        """Return whether there was an object whose key begins with the prefix."""
         return any(key.startswith(prefix) for key in self._etags)
 
-    async def look_at(self, key: str) -> list[ObjectEvent]:
-        """Return what has changed about one key."""
+    async def check_key(self, key: str) -> list[ObjectEvent]:
+        """Return the changes of one key."""
         if not key.startswith(self._prefix):
             return []
         return self._compare(key, await self._driver.find(self._bucket, key))
 
-    async def look_below(self, prefix: str) -> list[ObjectEvent]:
-        """Return what has changed about all keys that begin with ``prefix``."""
+    async def check_prefix(self, prefix: str) -> list[ObjectEvent]:
+        """Return the changes of all keys that begin with ``prefix``."""
         if not (prefix.startswith(self._prefix) or self._prefix.startswith(prefix)):
             return []
         wanted = max(prefix, self._prefix, key=len)
@@ -194,7 +194,7 @@ class _Seen:
 
 
 def _key_of(path: str) -> str | None:
-    """Return the key that a path within the bucket stands for; None if it stands for none."""
+    """Return the key of a path within the bucket; None if it is no key's path."""
     key = ""
     separator = ""
     for name in path.split("/"):

@@ -1,11 +1,11 @@
 """Threads for file operations, which share the wake-ups of the event loop.
 
-Handing one operation to a thread and back costs more than most file operations themselves, and most of that
-is waking the loop. So the workers take operations one at a time from one queue, and wake the loop once for
-all the results that are ready: at once when the queue is empty, else when many are ready; and the
-loop looks by itself every millisecond while anything is under way, so that no result waits for an operation
-that is slow. When an operation is slow while others wait, another worker is started in the place of the one that
-is held up, which goes when it comes back. A slow file holds up nobody for more than a few milliseconds.
+Passing an operation to a thread and back costs more than most file operations, and most of that is waking the event
+loop. So the workers take operations from one queue and wake the loop once for all results that are ready: at once when
+the queue is empty, otherwise when many are ready. The loop also checks every millisecond while operations are running,
+so no result waits for a slow operation. When an operation is slow and others are waiting, another worker replaces the
+one that is blocked, which ends when its operation returns. So a slow file delays other operations by a few milliseconds
+at most.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish
 from trove_async.errors import ClosedError
+from trove_async.tree import Checkpoint
 
-__all__ = ["Cancelled", "Checkpoint", "Workers"]
+__all__ = ["Cancelled", "Workers"]
 
 R = TypeVar("R")
-
-Checkpoint = Callable[[], None]
-"""An operation calls it before it commits; it raises `Cancelled` if the caller has gone."""
 
 _LOOK_EVERY: Final = 0.001
 _PATIENCE: Final = 0.01
@@ -34,7 +32,7 @@ _ENOUGH: Final = 48
 
 
 class Cancelled(BaseException):
-    """The caller of an operation was cancelled before it committed anything."""
+    """The caller of an operation was cancelled before the operation committed."""
 
 
 class _Job:
@@ -70,27 +68,27 @@ class _Job:
             self.error = error
 
     def drop(self) -> None:
-        """Free what an operation has returned for which nobody waits any more; once."""
+        """Discard the result of a cancelled operation, once."""
         discard, self.discard = self.discard, None
         if discard is not None and self.error is None and self.result is not None:
             discard(self.result)
 
 
 class _Worker:
-    """What the loop knows of a thread."""
+    """What the event loop knows about a thread."""
 
     __slots__ = ("busy", "replaced", "seen", "since", "taken")
 
     def __init__(self) -> None:
         self.busy = False
-        self.taken = 0  # how many jobs, so that the loop sees whether it is still the same one
+        self.taken = 0  # number of jobs taken, from which the loop sees whether it is still the same job
         self.seen = 0
         self.since = 0.0
         self.replaced = False
 
 
 class _Exchange:
-    """What the loop and the threads share. The threads know nothing else, so that a pool can be collected."""
+    """What the event loop and the threads share. Threads refer to nothing else, so a pool can be garbage-collected."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[], None]) -> None:
         self.loop = loop
@@ -101,7 +99,7 @@ class _Exchange:
         self.workers: set[_Worker] = set()
 
     def work(self, worker: _Worker) -> None:
-        """Take jobs until told to end, or until another worker has taken this one's place."""
+        """Run jobs until the pool ends or another worker replaces this one."""
         queue, done = self.queue, self.done
         while not worker.replaced:
             job = queue.get()
@@ -113,7 +111,7 @@ class _Exchange:
             worker.busy = False
             done.append(job)
             del job
-            # The flag is cleared before the results are taken, so that none is ever left without a wake-up.
+            # The loop clears the flag before it takes the results, so every result gets a wake-up.
             if not self.woken and (queue.empty() or len(done) >= _ENOUGH):
                 self.woken = True
                 try:
@@ -128,8 +126,8 @@ class Workers:
 
     Args:
         name: of the threads.
-        usual: how many threads there are while nothing is slow.
-        maximum: how many there may be at most.
+        usual: how many threads there are while no operation is slow.
+        maximum: how many threads there may be.
         cleanup_timeout: seconds that a cancelled call waits for its operation.
     """
 
@@ -155,9 +153,9 @@ class Workers:
     async def run(self, operation: Callable[[Checkpoint], R], *, discard: Callable[[R], object] | None = None) -> R:
         """Run an operation in a thread and return what it returns.
 
-        A caller that is cancelled before the operation has begun makes it never begin. One that is
-        cancelled later waits for it, since it may be committing: the operation learns of it at its next
-        checkpoint. ``discard`` is then called with what it returned after all.
+        If the caller is cancelled before the operation has begun, it never begins. If the caller is cancelled later it
+        waits for the operation, which may be committing; the operation stops at its next checkpoint. If it returns a
+        result after all, ``discard`` is called with that.
         """
         if self._closed:
             raise ClosedError("the store is closed")
@@ -185,11 +183,11 @@ class Workers:
     def _start_worker(self) -> None:
         worker = _Worker()
         self._exchange.workers.add(worker)
-        # Daemons: a file operation that never returns must not keep the process from ending.
+        # Daemon threads: a file operation that never returns must not keep the process from ending.
         threading.Thread(target=self._exchange.work, args=(worker,), name=self._name, daemon=True).start()
 
     def _deliver(self) -> None:
-        """Hand the results that are ready to those who wait for them."""
+        """Deliver the results that are ready."""
         exchange = self._exchange
         exchange.woken = False
         done = exchange.done
@@ -210,7 +208,7 @@ class Workers:
             self._idle.set()
 
     def _look(self) -> None:
-        """Every millisecond: deliver what is ready, and put another worker in the place of one that is held up."""
+        """Deliver results, and replace a worker that is blocked; runs every millisecond."""
         self._deliver()
         if not self._under_way:
             self._looking = None
@@ -232,7 +230,7 @@ class Workers:
                 self._start_worker()
 
     async def aclose(self) -> None:
-        """Refuse new operations, wait for those that there are, and end the threads; idempotent."""
+        """Refuse new operations, wait for the running ones, and end the threads; idempotent."""
         self._closed = True
         await self._idle.wait()
         self._end_threads()

@@ -1,6 +1,6 @@
-"""Objects in memory: ``memory://`` for a store of one's own, ``memory://NAME`` for one that the process shares.
+"""Objects in memory: ``memory://`` for a private store, ``memory://NAME`` for one that the process shares.
 
-It is the reference: every capability, every condition, exact errors.
+This is the reference driver: it has every capability and condition, and exact errors.
 """
 
 from trove_async.drivers.memory.driver import MemoryDriver

@@ -9,7 +9,7 @@ from typing import Final
 
 from trove_async.body import Body
 from trove_async.driver.base import Driver, capabilities_of
-from trove_async.driver.capabilities import Condition, Features, Limits, PresignDriver, PresignMethod
+from trove_async.driver.capabilities import Condition, Features, Limits
 from trove_async.driver.conditions import check_read
 from trove_async.driver.options import (
     BucketOptions,
@@ -20,14 +20,12 @@ from trove_async.driver.options import (
     HeadOptions,
     ListOptions,
     OpenOptions,
-    PresignOptions,
     PutOptions,
     WatchOptions,
 )
 from trove_async.driver.synonyms import (
     ExpireByDelete,
     LifecycleDeleteBySet,
-    PresignByMethod,
     RangeByGet,
     ServerCopyByCopy,
     TagsDeleteBySet,
@@ -40,15 +38,13 @@ from trove_async.drivers.memory.watch import Subscription
 from trove_async.dsn import DSN, Settings
 from trove_async.errors import (
     ClosedError,
-    InvalidArgumentError,
     InvalidDSNError,
     PreconditionFailedError,
-    UnsupportedError,
 )
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
-from trove_async.signing import URLSigner
+from trove_async.signing import PresignByHMAC, SigningSettings
 from trove_async.types import (
     EMPTY,
     BucketInfo,
@@ -65,15 +61,14 @@ from trove_async.types import (
 __all__ = ["MemoryDriver"]
 
 MIN_PART_SIZE: Final = 5 * 1024 * 1024
-"""Bytes of a part that is not the last; that of S3, so that what works here works there."""
+"""Bytes of every part but the last; the limit of S3, so that uploads that work here work there."""
 
 _TURN: Final = 2
-"""Operations after which other tasks get a turn of the loop: few, since all busy tasks have theirs in one turn."""
+"""After this many operations other tasks get a turn of the event loop."""
 
 _CONDITIONS: Final[frozenset[Condition]] = frozenset(
     ("put_if_none_match", "put_if_match", "get", "delete", "copy", "complete")
 )
-_PRESIGN_METHODS: Final[frozenset[PresignMethod]] = frozenset(("GET", "PUT", "HEAD", "DELETE"))
 _NATIVE: Final = frozenset(
     (
         "range",
@@ -90,31 +85,30 @@ _NATIVE: Final = frozenset(
 class MemoryDriver(
     RangeByGet,
     ServerCopyByCopy,
-    PresignByMethod,
     VersionsByOptions,
     LifecycleDeleteBySet,
     ExpireByDelete,
     TagsDeleteBySet,
+    PresignByHMAC,
     Driver,
 ):
     """Keeps objects in this process's memory.
 
-    ``memory://`` is private to the instance and goes when it is closed. ``memory://NAME`` is one store for all
-    instances of that name, from any thread's loop, and stays as long as the process.
+    ``memory://`` is private to the instance and vanishes when it is closed. ``memory://NAME`` is one store for all
+    instances with that name, in any thread's event loop, and lasts as long as the process.
 
     Settings:
-        min_part_size: bytes of each part of an upload but the last; default 5 MiB.
-        presign_url: where the app of `trove_async.web` is mounted. Without it no URLs are signed.
+        min_part_size: bytes of every part of an upload but the last; default 5 MiB.
+        presign_url: where the app of `trove_async.web` is mounted. Without it URLs are not signed.
         presign_key: text that signs the URLs; default random for each store.
 
-    Bytes are copied once on put, unless they are ``bytes`` already, and shared on get.
+    A put copies the bytes once, unless they are ``bytes``; a get shares them.
     """
 
     def __init__(self) -> None:
         self._store: Store | None = None
         self._features = Features()
         self._min_part_size = MIN_PART_SIZE
-        self._signer: URLSigner | None = None
         self._subscriptions: set[Subscription] = set()
         self._operations = 0
 
@@ -125,44 +119,38 @@ class MemoryDriver(
 
     @property
     def features(self) -> Features:
-        """All capabilities and conditions; presign where there is a ``presign_url``."""
+        """All capabilities and conditions; presigning only with a ``presign_url``."""
         return self._features
 
-    @property
-    def url_signer(self) -> URLSigner | None:
-        """What signs URLs; None without ``presign_url``."""
-        return self._signer
-
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
-        """Open a private store, or the process's one of the DSN's name."""
+        """Open a private store, or the store of the process with the DSN's name."""
         for part, value in (("user", dsn.user), ("password", dsn.password), ("port", dsn.port), ("path", dsn.path)):
             if value not in (None, ""):
                 raise InvalidDSNError(f"memory has no {part}; write memory:// or memory://NAME")
         settings = Settings(dsn, options.settings)
         min_part_size = settings.integer("min_part_size", MIN_PART_SIZE, minimum=1)
-        presign_url = settings.text("presign_url")
-        presign_key = settings.text("presign_key")
+        signing = SigningSettings.of(settings)
         settings.finish()
         store = named_store(dsn.host) if dsn.host else Store()
-        self._signer = _signer(presign_url, presign_key, store.signing_key)
+        self.url_signer = signing.signer(store.signing_key)
         self._min_part_size = min_part_size
-        self._features = Features(
-            protocols=capabilities_of(self) - (frozenset() if self._signer else {PresignDriver}),
+        features = Features(
+            protocols=capabilities_of(self),
             conditions=_CONDITIONS,
-            presign_methods=_PRESIGN_METHODS if self._signer else frozenset(),
             native=_NATIVE,
             limits=Limits(min_part_size=min_part_size),
         )
+        self._features = self.with_presign(features)
         self._store = store
 
     async def close(self) -> None:
-        """Let go of the store, which frees a private one, and end the watches."""
+        """Release the store, which frees a private one, and end the watches."""
         self._store = None
         for subscription in self._subscriptions:
             subscription.fail(ClosedError("the store was closed"))
 
     async def ping(self) -> None:
-        """Do nothing, if the driver is open."""
+        """Check that the driver is open."""
         self._open_store()
 
     def _open_store(self) -> Store:
@@ -176,40 +164,40 @@ class MemoryDriver(
     # Buckets
 
     async def create_bucket(self, name: str, options: BucketOptions) -> None:
-        """Make a bucket; the region means nothing here."""
+        """Create a bucket; the region is ignored."""
         self._open_store().create_bucket(name)
 
     async def delete_bucket(self, name: str) -> None:
-        """Delete a bucket without objects and versions; its open uploads go with it."""
+        """Delete a bucket without objects and versions, and its open uploads."""
         self._open_store().delete_bucket(name)
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
-        """Return the buckets, in the order of their names."""
+        """Return the buckets, sorted by name."""
         return self._open_store().buckets()
 
     # Objects
 
-    def _is_turn_of_others(self) -> bool:
-        """Tell whether other tasks are to run now: nothing here waits, and a task in a loop would keep them out."""
+    def _should_yield(self) -> bool:
+        """Return whether to let other tasks run: nothing here waits, so a busy task would keep them from running."""
         self._operations += 1
         return not self._operations % _TURN
 
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        """Store an object; conditions are decided before the body is read, and again when it is stored."""
-        if self._is_turn_of_others():
+        """Store an object; conditions are checked before the body is read, and again when it is stored."""
+        if self._should_yield():
             await asyncio.sleep(0)
         target = self._bucket(bucket, key)
         if_match, if_none_match = options.if_match, options.if_none_match
         if if_match is not None or if_none_match is not None:
             target.check_write(key, if_match, if_none_match)
         data = await _bytes_of(body)
-        self._open_store()  # it may have been closed meanwhile, and then nothing is stored any more
+        self._open_store()  # raises if the driver was closed while the body was read
         checksums: Mapping[str, str] = EMPTY if body.checksum is None else body.checksums
         return target.write(key, data, options.attributes, checksums, if_match=if_match, if_none_match=if_none_match)
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
-        """Open an object; the reader keeps its bytes, whatever becomes of the object."""
-        if self._is_turn_of_others():
+        """Open an object; the reader keeps its bytes even if the object is replaced or deleted."""
+        if self._should_yield():
             await asyncio.sleep(0)
         entry = self._bucket(bucket, key).entries.find(key, options.version_id)
         check_read(entry.info, options)
@@ -217,7 +205,7 @@ class MemoryDriver(
 
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         """Describe an object."""
-        if self._is_turn_of_others():
+        if self._should_yield():
             await asyncio.sleep(0)
         info = self._bucket(bucket, key).entries.find(key, options.version_id).info
         check_read(info, options)
@@ -225,7 +213,7 @@ class MemoryDriver(
 
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
         """Delete an object, or one version of it."""
-        if self._is_turn_of_others():
+        if self._should_yield():
             await asyncio.sleep(0)
         self._bucket(bucket, key).delete(key, options.version_id, options.if_match)
 
@@ -250,7 +238,7 @@ class MemoryDriver(
         return self._bucket(bucket).list_page(options)
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
-        """Delete objects, one by one in one go; each call lets other tasks run."""
+        """Delete objects; each call lets other tasks run first."""
         await asyncio.sleep(0)
         target = self._bucket(bucket)
         for key in keys:
@@ -264,7 +252,7 @@ class MemoryDriver(
         return self._bucket(bucket, key).begin_upload(key, options)
 
     async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
-        """Store a part, if the upload is open before its bytes are read and still is behind them."""
+        """Store a part, if the upload is open before and after the body is read."""
         target = self._bucket(bucket, key)
         target.upload(key, upload_id)
         data = await _bytes_of(body)
@@ -274,7 +262,7 @@ class MemoryDriver(
     async def complete_multipart(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
     ) -> ObjectInfo:
-        """Make the object of the parts."""
+        """Make the object from the parts."""
         target = self._bucket(bucket, key)
         upload = target.upload(key, upload_id)
         chosen = upload.chosen(parts, self._min_part_size)
@@ -286,7 +274,7 @@ class MemoryDriver(
         return target.complete_upload(upload, data, checksums, options.if_match, options.if_none_match)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        """Give an upload up."""
+        """Abort an upload."""
         self._bucket(bucket, key).abort_upload(key, upload_id)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
@@ -297,23 +285,14 @@ class MemoryDriver(
         """Return the open uploads."""
         return self._bucket(bucket).upload_infos(prefix)
 
-    # Presign
-
-    async def presign(self, method: PresignMethod, bucket: str, key: str, options: PresignOptions) -> str:
-        """Return a URL for a method."""
-        self._open_store()
-        if self._signer is None:
-            raise UnsupportedError("the memory driver signs URLs only with presign_url=", driver=self.name)
-        return self._signer.sign(method, bucket, key, options)
-
     # Versions
 
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
-        """Keep versions from now on, or stop to."""
+        """Start or stop keeping versions."""
         self._bucket(bucket).set_versioning(enabled)
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:
-        """Tell what the bucket does."""
+        """Return whether the bucket keeps versions."""
         return self._bucket(bucket).entries.status
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
@@ -323,7 +302,7 @@ class MemoryDriver(
     # Events
 
     async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
-        """Yield the changes that any instance makes, each of them, in their order."""
+        """Yield every change that any instance makes, in order."""
         target = self._bucket(bucket)
         subscription = Subscription(options)
         target.subscribe(subscription)
@@ -365,19 +344,8 @@ class MemoryDriver(
         self._bucket(bucket, key).entries.find(key, None).tag(tags)
 
 
-def _signer(presign_url: str | None, presign_key: str | None, store_key: bytes) -> URLSigner | None:
-    if presign_url is None:
-        if presign_key is not None:
-            raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
-        return None
-    try:
-        return URLSigner(store_key if presign_key is None else presign_key.encode(), presign_url)
-    except InvalidArgumentError as error:
-        raise InvalidDSNError(error.message) from None
-
-
 async def _bytes_of(body: Body) -> bytes:
-    """Return all of a body, checked, as bytes that nobody can change."""
+    """Return a whole body, checked, as immutable bytes."""
     data = body.buffer
     if data is None:
         return await _collected(body)
@@ -386,7 +354,7 @@ async def _bytes_of(body: Body) -> bytes:
 
 
 async def _collected(body: Body) -> bytes:
-    # BytesIO hands out what it has written to without a copy of it all at the end.
+    # BytesIO returns its buffer without copying it.
     buffer = io.BytesIO()
     async for chunk in body:
         buffer.write(chunk)
@@ -399,7 +367,7 @@ async def _joined(parts: Sequence[Part]) -> bytes:
     buffer = io.BytesIO()
     for part in parts:
         buffer.write(part.data)
-        await asyncio.sleep(0)  # a large object is not copied in one go
+        await asyncio.sleep(0)  # lets other tasks run while a large object is copied
     return buffer.getvalue()
 
 

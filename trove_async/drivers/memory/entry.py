@@ -1,4 +1,4 @@
-"""What a store holds of an object: its description, its bytes and its tags."""
+"""What is stored for an object: its description, its bytes and its tags."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trove_async.types import EMPTY, FrozenDict, ObjectInfo, VersionInfo
 __all__ = ["NULL_VERSION", "DeleteMarker", "Entry", "Stamp", "Version"]
 
 NULL_VERSION: Final = "null"
-"""The version id of what is stored while a bucket keeps no versions; its ``ObjectInfo.version_id`` is None."""
+"""The id of a version that was stored while the bucket kept no versions; its ``ObjectInfo.version_id`` is None."""
 
 
 class Stamp(NamedTuple):
-    """What sets a write apart: its ETag, its time, and the id of the version if it makes one."""
+    """What distinguishes a write: its ETag, its time, and the id of its version if the bucket keeps versions."""
 
     etag: str
     time: datetime
@@ -25,11 +25,11 @@ class Stamp(NamedTuple):
 
 
 class Entry:
-    """An object, or one version of it. Bytes never change; description and tags are replaced as a whole.
+    """An object, or one version of it. Its bytes never change; its description and tags are replaced as a whole.
 
     Attributes:
-        info: what put, head and get return; shared by all of them.
-        listed: the same without metadata, which listings do not show.
+        info: the description that put, head and get return.
+        listed: the description without metadata, for listings.
         data: all of the bytes.
         tags: the object's tags.
     """
@@ -55,12 +55,12 @@ class Entry:
         return ObjectAttributes.of(self.info, self.tags)
 
     def move_to(self, storage_class: str) -> None:
-        """Change the storage class and nothing else."""
+        """Change only the storage class."""
         self._describe(replace(self.info, storage_class=storage_class))
 
     @property
     def version_id(self) -> str:
-        """The id under which the version is found."""
+        """The id of the version."""
         return self.info.version_id or NULL_VERSION
 
     @property
@@ -77,7 +77,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class DeleteMarker:
-    """The version that says that an object was deleted."""
+    """A version that marks the object as deleted."""
 
     key: str
     version_id: str

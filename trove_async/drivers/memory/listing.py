@@ -1,4 +1,4 @@
-"""One page of a listing, out of sorted keys."""
+"""One page of a listing, from sorted keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trove_async.types import ObjectInfo, Prefix
 
 __all__ = ["list_page"]
 
-# A cursor is the last name of its page behind a letter that says what the name is of.
+# A cursor is a letter for the kind of the last name on its page, followed by this name.
 _KEY = "k"
 _PREFIX = "p"
 
@@ -23,8 +23,7 @@ _PREFIX = "p"
 def list_page(entries: SortedDict[str, Entry], options: ListOptions) -> ListPage:
     """Return the page that begins where the options say.
 
-    The keys of a group are skipped, not walked: a page costs a search for each of its groups, however
-    many keys they hold.
+    The keys of a group are skipped: a group costs one search, however many keys it has.
     """
     prefix, delimiter = options.prefix, options.delimiter
     begin = _begin(options)
@@ -48,10 +47,10 @@ def list_page(entries: SortedDict[str, Entry], options: ListOptions) -> ListPage
         group = key[: at + len(delimiter)]
         groups.append(Prefix(group))
         cursor = _PREFIX + group
-        behind = successor(group)
-        if behind is None:
+        following = successor(group)
+        if following is None:
             break
-        keys = _keys(entries, behind, False, end)
+        keys = _keys(entries, following, False, end)
     return ListPage(objects, groups)
 
 
@@ -60,7 +59,7 @@ def _keys(entries: SortedDict[str, Entry], begin: str, exclusive: bool, end: str
 
 
 def _begin(options: ListOptions) -> tuple[str, bool] | None:
-    """Return the name at which the page begins and whether it begins behind it; None at the end."""
+    """Return the name at which the page begins and whether it is excluded; None at the end of the listing."""
     bounds = [(options.prefix, False)]
     if options.start_after is not None:
         bounds.append((options.start_after, True))
@@ -69,10 +68,10 @@ def _begin(options: ListOptions) -> tuple[str, bool] | None:
         if kind == _KEY:
             bounds.append((name, True))
         elif kind == _PREFIX:
-            behind = successor(name)
-            if behind is None:
+            following = successor(name)
+            if following is None:
                 return None
-            bounds.append((behind, False))
+            bounds.append((following, False))
         else:
-            raise InvalidCursorError("this is no cursor of a listing of the memory driver")
+            raise InvalidCursorError("the cursor is not from a listing of the memory driver")
     return max(bounds)

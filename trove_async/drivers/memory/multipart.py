@@ -23,7 +23,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that is open: what the object will be like, and the parts so far."""
+    """An open upload: the options of the object, and the parts so far."""
 
     id: str
     key: str
@@ -37,11 +37,11 @@ class Upload:
         return UploadInfo(self.id, self.key, self.initiated_at)
 
     def part_infos(self) -> list[PartInfo]:
-        """Describe the parts, in the order of their numbers."""
+        """Describe the parts, sorted by number."""
         return [self.parts[number].info for number in sorted(self.parts)]
 
     def chosen(self, wanted: Sequence[PartInfo], min_part_size: int) -> list[Part]:
-        """Return the parts of which the object is made.
+        """Return the parts that make up the object.
 
         Raises:
             InvalidPartError: one is missing, has another ETag, or is too small and not the last.
@@ -50,7 +50,8 @@ class Upload:
         for part in found[:-1]:
             if part.info.size < min_part_size:
                 raise InvalidPartError(
-                    f"part {part.info.number} has {part.info.size} bytes; all but the last have {min_part_size} or more"
+                    f"part {part.info.number} has {part.info.size} bytes; "
+                    f"every part but the last needs {min_part_size} or more"
                 )
         return found
 

@@ -1,7 +1,7 @@
-"""The data behind the driver: stores, their buckets, and every change of them.
+"""The data of the driver: stores and their buckets, and every change to them.
 
-Each change is decided and made in one go, without awaiting, under the store's lock: the lock is for
-named stores that are used from the loops of several threads, and costs a tenth of a microsecond.
+Each change is decided and made without awaiting, under the store's lock. The lock is for named stores, which may be
+used from the event loops of several threads; it costs a tenth of a microsecond.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ _TICK: Final = timedelta(microseconds=1)
 
 
 class Store:
-    """Buckets, and what they have in common: the clock, the lock and the key that signs URLs."""
+    """Buckets, and what they share: the clock, the lock and the key that signs URLs."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.signing_key = secrets.token_bytes(32)
         self._buckets: dict[str, Bucket] = {}
-        # Ids begin with the count of writes, so that they sort; the token keeps them apart from another store's.
+        # Ids begin with the number of writes, so that they sort; the token makes them differ between stores.
         self._token = secrets.token_hex(4)
         self._writes = 0
         self._time = datetime.fromtimestamp(0, UTC)
 
     def stamp(self) -> Stamp:
-        """Return the next write's ETag, time and version id; time always moves on."""
+        """Return the next write's ETag, time and version id; the time is always later than the last one."""
         self._writes += 1
         now = datetime.now(UTC)
         self._time = now = now if now > self._time else self._time + _TICK
@@ -67,7 +67,7 @@ class Store:
         """Return a bucket; the key is only for the error.
 
         Raises:
-            BucketNotFoundError: there is none.
+            BucketNotFoundError: it does not exist.
         """
         found = self._buckets.get(name)
         if found is None:
@@ -75,14 +75,14 @@ class Store:
         return found
 
     def create_bucket(self, name: str) -> None:
-        """Make a bucket; errors as of the driver."""
+        """Create a bucket; see `Driver.create_bucket`."""
         with self.lock:
             if name in self._buckets:
                 raise BucketAlreadyExistsError(bucket=name)
             self._buckets[name] = Bucket(self, name)
 
     def delete_bucket(self, name: str) -> None:
-        """Delete a bucket with its open uploads, and end its subscriptions; errors as of the driver."""
+        """Delete a bucket with its open uploads, and end its subscriptions; see `Driver.delete_bucket`."""
         with self.lock:
             bucket = self.bucket(name)
             if bucket.entries:
@@ -91,7 +91,7 @@ class Store:
             bucket.end()
 
     def buckets(self) -> list[BucketInfo]:
-        """Describe the buckets, in the order of their names."""
+        """Describe the buckets, sorted by name."""
         with self.lock:
             return [self._buckets[name].info for name in sorted(self._buckets)]
 
@@ -100,11 +100,11 @@ class Bucket:
     """One bucket's objects, uploads, rules and subscriptions.
 
     Attributes:
-        info: its name and when it was made.
+        info: its name and creation time.
         entries: the objects and their versions; change them through the bucket's methods.
         uploads: the open uploads by their ids.
         rules: the lifecycle rules.
-        subscriptions: those who watch.
+        subscriptions: of the watches.
     """
 
     __slots__ = ("_lock", "_store", "entries", "exists", "info", "rules", "subscriptions", "uploads")
@@ -120,18 +120,18 @@ class Bucket:
         self.subscriptions: set[Subscription] = set()
 
     def end(self) -> None:
-        """Refuse all that comes after the deletion of the bucket."""
+        """Refuse further changes, after the deletion of the bucket."""
         self.exists = False
         for subscription in self.subscriptions:
             subscription.fail(BucketNotFoundError("the bucket was deleted", bucket=self.info.name))
 
     def _check_exists(self) -> None:
-        # A body is read while nothing is locked: the bucket may have gone meanwhile.
+        # A body is read without the lock: the bucket may have been deleted meanwhile.
         if not self.exists:
             raise BucketNotFoundError(bucket=self.info.name)
 
     def check_write(self, key: str, if_match: str | None, if_none_match: str | None) -> None:
-        """Decide the conditions of a write about the object that there is now."""
+        """Check the conditions of a write against the current object."""
         current = self.entries.current.get(key)
         check_write(None if current is None else current.info.etag, if_match, if_none_match)
 
@@ -145,7 +145,7 @@ class Bucket:
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> ObjectInfo:
-        """Decide the conditions and make an object the latest version of its key."""
+        """Check the conditions and make an object the latest version of its key."""
         with self._lock:
             return self._write(key, data, attributes, checksums, if_match, if_none_match)
 
@@ -171,7 +171,7 @@ class Bucket:
         return info
 
     def delete(self, key: str, version_id: str | None, if_match: str | None) -> None:
-        """Delete an object or a version of it, under a condition."""
+        """Delete an object or a version of it, if the condition holds."""
         with self._lock:
             self._check_exists()
             before = self.entries.current.get(key)
@@ -200,7 +200,7 @@ class Bucket:
             entry.move_to(storage_class)
 
     def _publish(self, key: str, before: Entry | None, time: datetime) -> None:
-        """Tell those who watch what has become of a key."""
+        """Send the change of a key to the subscriptions."""
         after = self.entries.current.get(key)
         if after is before:
             return
@@ -214,13 +214,13 @@ class Bucket:
             subscription.publish(event)
 
     def subscribe(self, subscription: Subscription) -> None:
-        """Have a subscription told of every later change."""
+        """Send every later change to a subscription."""
         with self._lock:
             self._check_exists()
             self.subscriptions.add(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Tell a subscription of nothing more."""
+        """Stop sending changes to a subscription."""
         with self._lock:
             self.subscriptions.discard(subscription)
 
@@ -236,7 +236,7 @@ class Bucket:
         """Return an open upload.
 
         Raises:
-            UploadNotFoundError: it is not open, or of another key.
+            UploadNotFoundError: it is not open, or belongs to another key.
         """
         upload = self.uploads.get(upload_id)
         if upload is None or upload.key != key:
@@ -244,7 +244,7 @@ class Bucket:
         return upload
 
     def write_part(self, key: str, upload_id: str, number: int, data: bytes) -> PartInfo:
-        """Store a part in place of any of its number."""
+        """Store a part; it replaces one with the same number."""
         with self._lock:
             self._check_exists()
             upload = self.upload(key, upload_id)
@@ -260,9 +260,9 @@ class Bucket:
         if_match: str | None,
         if_none_match: str | None,
     ) -> ObjectInfo:
-        """Make the object of an upload, which is over with it."""
+        """Make the object of an upload, and end the upload."""
         with self._lock:
-            self.upload(upload.key, upload.id)  # it may have been completed or aborted meanwhile
+            self.upload(upload.key, upload.id)  # raises if it was completed or aborted while the parts were joined
             info = self._write(upload.key, data, upload.options.attributes, checksums, if_match, if_none_match)
             del self.uploads[upload.id]
             return info
@@ -281,7 +281,7 @@ class Bucket:
         return [upload.info for upload in sorted(found, key=lambda upload: (upload.key, upload.id))]
 
     def set_versioning(self, enabled: bool) -> None:
-        """Keep versions from now on, or stop to; a bucket that never kept any stays unversioned when told to stop."""
+        """Start or stop keeping versions; a bucket that never kept any stays unversioned."""
         with self._lock:
             if enabled:
                 self.entries.status = VersioningStatus.ENABLED

@@ -37,7 +37,7 @@ class VersionedEntries:
         self._history: SortedDict[str, list[Version]] = SortedDict()
 
     def __bool__(self) -> bool:
-        """Tell whether there is an object, a version or a delete marker."""
+        """Return whether there is an object, a version or a delete marker."""
         return bool(self.current or self._history)
 
     def version_id_of(self, stamp: Stamp) -> str | None:
@@ -52,7 +52,7 @@ class VersionedEntries:
         self.current[key] = entry
 
     def delete(self, key: str, stamp: Stamp) -> None:
-        """Delete an object, leaving a marker where versions are kept."""
+        """Delete an object; where versions are kept this stores a delete marker."""
         if self.status is not VersioningStatus.UNVERSIONED:
             self._append(key, DeleteMarker(key, self.version_id_of(stamp) or NULL_VERSION, stamp.time))
         self.current.pop(key, None)
@@ -90,11 +90,11 @@ class VersionedEntries:
         return version
 
     def find_version(self, key: str, version_id: str) -> Version | None:
-        """Return a version or delete marker; None if there is none."""
+        """Return a version or delete marker; None if it does not exist."""
         return next((version for version in self._all(key) if version.version_id == version_id), None)
 
     def delete_version(self, key: str, version_id: str) -> None:
-        """Delete a version or marker for good; the next newest becomes the latest. A missing one is success."""
+        """Delete a version or marker permanently; the next newest becomes the latest. A missing one is success."""
         versions = [version for version in self._all(key) if version.version_id != version_id]
         if versions:
             if key in self._history:

@@ -14,7 +14,7 @@ __all__ = ["Subscription"]
 
 
 class Subscription:
-    """The events that wait for one consumer, who may be on another loop than those who write."""
+    """The buffered events for one consumer, which may run on another event loop than the writers."""
 
     def __init__(self, options: WatchOptions) -> None:
         self._prefix = options.prefix
@@ -27,7 +27,7 @@ class Subscription:
         self._waiting = False
 
     def publish(self, event: ObjectEvent) -> None:
-        """Hand an event over if it is asked for; one that finds no room ends the subscription."""
+        """Buffer an event if it is wanted; a full buffer ends the subscription."""
         if self._failure is not None or event.type not in self._types or not event.key.startswith(self._prefix):
             return
         if len(self._events) >= self._capacity:
@@ -37,9 +37,9 @@ class Subscription:
         self._wake()
 
     def fail(self, error: TroveError) -> None:
-        """End the subscription at once: the consumer gets the error, and nothing that still waits.
+        """End the subscription: the consumer gets the error, and no buffered event.
 
-        Whatever ended it, the consumer has to list again, and would learn of what waits a second time.
+        The consumer has to list again in any case, and that shows the buffered changes too.
         """
         self._failure = error
         self._wake()
@@ -47,12 +47,12 @@ class Subscription:
     def _wake(self) -> None:
         if self._waiting:
             self._waiting = False
-            # RuntimeError: the consumer's loop was closed, and nobody waits there any more.
+            # RuntimeError: the consumer's loop is closed, so nothing waits there.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wanted.set)
 
     async def next(self) -> ObjectEvent:
-        """Return the next event, once there is one.
+        """Wait for the next event and return it.
 
         Raises:
             WatchOverflowError: the consumer was too slow.
@@ -64,7 +64,7 @@ class Subscription:
                 return self._events.popleft()
             self._wanted.clear()
             self._waiting = True
-            # Looked at again behind the flag, since another thread may have published in between.
+            # Checked again after the flag is cleared: another thread may have published in between.
             if not self._events and self._failure is None:
                 await self._wanted.wait()
         raise self._failure

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import ssl
 from contextlib import AsyncExitStack
 from functools import cache, partial
 from time import monotonic
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio.to_thread
 
@@ -221,16 +223,24 @@ class Session:
     async def _open_client(self, service: str, endpoint: str | None) -> Any:
         settings = self._settings
         sdk = await self._in_thread(_warm_session, settings.aws_profile, service)
+        url = endpoint or (settings.endpoint if service == "s3" else None)
         sdk.register_component("credential_provider", _Provider(self))
         client = await self._stack.enter_async_context(
             sdk.create_client(
                 service,
                 region_name=self.region,
-                endpoint_url=endpoint or (settings.endpoint if service == "s3" else None),
-                verify=settings.network.ca_file if settings.network.verify else False,
-                config=_config(settings, self._profile, longest_wait=_LONG_POLL if service == "sqs" else 0),
+                endpoint_url=url and _accepted(url),
+                verify=settings.network.sdk_verify,
+                config=_config(
+                    settings,
+                    self._profile,
+                    url or f"https://{service}.{self.region}.amazonaws.com",
+                    longest_wait=_LONG_POLL if service == "sqs" else 0,
+                ),
             )
         )
+        if url is not None and _accepted(url) != url:
+            client.meta.events.register_first(f"request-created.{service}", _HostRestorer(_accepted(url), url))
         if service == "s3":
             from botocore.handlers import add_expect_header
 
@@ -338,7 +348,7 @@ def _ask(aws_profile: str | None, source: Any) -> Any:
     return asyncio.run(ask())
 
 
-def _config(settings: S3Settings, profile: Profile, *, longest_wait: float) -> Any:
+def _config(settings: S3Settings, profile: Profile, url: str, *, longest_wait: float) -> Any:
     from aiobotocore.config import AioConfig
     from botocore import UNSIGNED
 
@@ -353,10 +363,45 @@ def _config(settings: S3Settings, profile: Profile, *, longest_wait: float) -> A
         connect_timeout=network.connect_timeout,
         read_timeout=max(network.idle_timeout, longest_wait),
         max_pool_connections=min(network.connections, 10),
-        proxies=None if network.proxy is None else {"http": network.proxy, "https": network.proxy},
+        proxies=network.sdk_proxies(url),
+        user_agent_extra=network.full_user_agent,
+        **({} if network.tls_strict else {"http_session_cls": _lenient_session()}),
         # Other services refuse the trailing checksums (https://github.com/boto/boto3/issues/4398).
         request_checksum_calculation="when_supported" if profile.name == "aws" else "when_required",
         response_checksum_validation="when_required",
-        # The DSN says where the service is; AWS_ENDPOINT_URL would lead this client elsewhere than our own requests.
+        # The settings hold the endpoint, that of AWS_ENDPOINT_URL too, so that both planes use the same.
         ignore_configured_endpoint_urls=True,
     )
+
+
+def _accepted(url: str) -> str:
+    """Return a URL that the SDK accepts for one of which the host has ``_``, as names of containers often do."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace("_", "-")))
+
+
+class _HostRestorer:
+    """Puts the host that was given back into the SDK's requests, before they are signed."""
+
+    def __init__(self, accepted: str, url: str) -> None:
+        self._accepted = urlsplit(accepted).netloc
+        self._netloc = urlsplit(url).netloc
+
+    def __call__(self, request: Any, **_: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.netloc.endswith(self._accepted):  # a bucket may stand before it
+            netloc = parts.netloc.removesuffix(self._accepted) + self._netloc
+            request.url = urlunsplit(parts._replace(netloc=netloc))
+
+
+def _lenient_session() -> type[Any]:
+    """Return the class of the SDK's HTTP sessions with ``tls_strict=0``."""
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    class LenientSession(AIOHTTPSession):  # type: ignore[misc]
+        def _get_ssl_context(self) -> ssl.SSLContext:
+            context: ssl.SSLContext = super()._get_ssl_context()
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            return context
+
+    return LenientSession

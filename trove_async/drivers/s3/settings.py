@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from binascii import Error as Base64Error
 from dataclasses import dataclass, field
@@ -43,7 +44,8 @@ class S3Settings:
         region: of the DSN's host; None for that of ``AWS_REGION``, ``AWS_DEFAULT_REGION`` or the credentials
             profile, and at last us-east-1.
         bucket: the default bucket; None for none.
-        endpoint: the URL of a service that is not Amazon's, with a path where it has one; None for Amazon's.
+        endpoint: the URL of a service that is not Amazon's, with a path where it has one, from the DSN or the
+            environment; None for Amazon's.
         access_key, secret_key, session_token: None for the credential chain of the AWS SDKs.
         anonymous: whether requests are sent without a signature.
         aws_profile: the section of ``~/.aws/config`` and ``~/.aws/credentials``; None for ``AWS_PROFILE``.
@@ -111,10 +113,11 @@ class S3Settings:
         part_size = settings.integer("part_size", PART_SIZE, minimum=1)
         conditions = settings.text("conditions")
         access_key, secret_key = _keys(dsn, settings)
+        watch = choice(settings, "watch", get_args(Watching))
         result = cls(
             region=dsn.host or None,
             bucket=_bucket(dsn),
-            endpoint=endpoint_of("endpoint", settings.text("endpoint"), _CREDENTIALS),
+            endpoint=_endpoint(settings, "endpoint", "S3"),
             access_key=access_key,
             secret_key=secret_key,
             session_token=settings.text("session_token"),
@@ -129,7 +132,7 @@ class S3Settings:
             min_part_size=_optional(settings, "min_part_size"),
             max_copy_size=_optional(settings, "max_copy_size"),
             part_concurrency=settings.integer("part_concurrency", 8, minimum=1),
-            network=Network.of(settings),
+            network=Network.of(settings, ca_variables=("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")),
             sse=choice(settings, "sse", get_args(Encryption)),
             sse_kms_key=settings.text("sse_kms_key"),
             sse_customer_key=_customer_key(settings.text("sse_customer_key")),
@@ -138,9 +141,9 @@ class S3Settings:
             accelerate=settings.flag("accelerate", False),
             dualstack=settings.flag("dualstack", False),
             fips=settings.flag("fips", False),
-            watch=choice(settings, "watch", get_args(Watching)),
+            watch=watch,
             queue=settings.text("queue"),
-            queue_endpoint=endpoint_of("queue_endpoint", settings.text("queue_endpoint"), _CREDENTIALS),
+            queue_endpoint=_endpoint(settings, "queue_endpoint", "SQS" if watch == "sqs" else None),
             watch_setup=settings.flag("watch_setup", False),
         )
         settings.finish()
@@ -276,6 +279,20 @@ class S3Settings:
 def _optional(settings: Settings, name: str) -> int | None:
     value = settings.integer(name, 0)
     return value or None
+
+
+def _endpoint(settings: Settings, name: str, service: str | None) -> str | None:
+    """Return the endpoint of the DSN, else that of the AWS SDKs' environment; no environment without a service."""
+    given = settings.text(name)
+    if (
+        given is None
+        and service is not None
+        and os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true"
+    ):
+        for variable in (f"AWS_ENDPOINT_URL_{service}", "AWS_ENDPOINT_URL"):
+            if os.environ.get(variable):
+                return endpoint_of(variable, os.environ[variable], _CREDENTIALS)
+    return endpoint_of(name, given, _CREDENTIALS)
 
 
 def _contradict(one: str, other: str, reason: str) -> None:

@@ -1,14 +1,14 @@
 """One SFTP session over an SSH connection: many requests in flight, answered in any order.
 
-asyncssh has an SFTP client of its own; this one takes a fraction of the processor's time. Requests that are made in one
-turn of the event loop leave in one packet of SSH, each answer resolves a plain future, and there is no task for
-a request. SSH itself, with its keys, ciphers and windows, is all asyncssh's.
+This client takes a fraction of the processor time of asyncssh's own SFTP client. Requests that are made in one turn of
+the event loop leave in one SSH packet, each answer resolves a plain future, and a request needs no task. SSH itself,
+with its keys, ciphers and windows, is left to asyncssh.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import asyncssh
@@ -30,24 +30,24 @@ from trove_async.drivers.sftp.protocol import (
 __all__ = ["Channel", "Counter"]
 
 _MAX_PACKET: Final = 1024 * 1024
-"""Bytes of the largest packet that is taken; servers answer a read with 256 KiB at most."""
+"""Bytes of the largest accepted packet; servers answer a read with 256 KiB at most."""
 _BATCH: Final = 32 * 1024
-"""Bytes of requests that are handed on at once: one packet of SSH."""
+"""Bytes of requests that are sent at once: one SSH packet."""
 
 Counter = dict[str, int]
 
 
 class Channel(asyncssh.SSHClientSession[bytes]):
-    """A session; `opened` is done when the server has said what it can do.
+    """A session; `opened` is done when the server has sent its extensions.
 
-    The protocol obliges a server to carry out requests about one file in the order in which they were sent
-    (draft-ietf-secsh-filexfer-02, section 4.1), so that they need not be waited for one by one.
+    The protocol requires a server to process requests about one file in the order in which they were sent
+    (draft-ietf-secsh-filexfer-02, section 4.1), so the next request need not wait for the answer of the last one.
 
     Attributes:
         extensions: what the server has beyond version 3.
         limits: how large requests may be.
         counts: how many requests of each kind were sent.
-        turns: how many times something was sent after everything sent before had been answered.
+        turns: how often a request was sent when no other request was unanswered.
     """
 
     def __init__(self, *, idle_timeout: float) -> None:
@@ -57,7 +57,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self._buffer = bytearray()
         self._out: list[bytes | memoryview] = []
         self._out_size = 0
-        self._asked: dict[bytes, asyncio.Future[Any]] = {}  # what is to leave next
+        self._asked: dict[bytes, asyncio.Future[Any]] = {}  # requests of this turn, by path
         self._number = 0
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._failure: DisconnectedError | None = None
@@ -70,23 +70,22 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self.limits = ServerLimits()
         self.counts: Counter = {}
         self.turns = 0
-        self.on_lost: Callable[[], object] = _nothing
 
     # What asyncssh calls
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
-        """Say hello."""
+        """Store the channel."""
         self._chan = chan
 
     def session_started(self) -> None:
-        """Say hello: the subsystem runs."""
+        """Send the first packet."""
         assert self._chan is not None
         self._chan.write(pack_string(bytes((Kind.INIT,)) + pack_u32(VERSION)))
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Take the answers apart."""
+        """Parse answers."""
         if datatype is not None:
-            return  # what the server's program writes to its standard error
+            return  # standard error of the server's program
         buffer = self._buffer
         buffer += data
         self._last_heard = self._loop.time()
@@ -94,7 +93,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         while end - at >= 4:
             size = int.from_bytes(buffer[at : at + 4], "big")
             if size > _MAX_PACKET or size < 5:
-                self.fail(DisconnectedError("the server sends something that is not SFTP"))
+                self.fail(DisconnectedError("the server sent data that is not SFTP"))
                 return
             if end - at - 4 < size:
                 break
@@ -108,17 +107,17 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail what is under way."""
+        """Fail the pending requests."""
         reason = str(exc) if exc is not None and str(exc) else "the server closed it"
         self.fail(DisconnectedError(f"the connection was lost: {reason}"))
 
     def pause_writing(self) -> None:
-        """Have large writes wait."""
+        """Make large writes wait."""
         if self._writable is None:
             self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """Let large writes go on."""
+        """Let large writes continue."""
         if self._writable is not None:
             if not self._writable.done():
                 self._writable.set_result(None)
@@ -128,27 +127,27 @@ class Channel(asyncssh.SSHClientSession[bytes]):
 
     @property
     def failure(self) -> DisconnectedError | None:
-        """Why it is of no use any more, None while it is."""
+        """Why the session failed, None while it works."""
         return self._failure
 
     @property
     def busy(self) -> int:
-        """How many requests are not answered yet."""
+        """How many requests are unanswered."""
         return len(self._pending)
 
     @property
     def open_handles(self) -> int:
-        """How many handles the server has open for us."""
+        """How many handles are open on the server."""
         return len(self._handles)
 
     async def handshake(self) -> None:
-        """Wait for the server's hello, and ask for its limits where it tells them."""
+        """Wait for the server's first packet, and ask for its limits if it supports that."""
         self.extensions = await asyncio.shield(self.opened)
         if LIMITS in self.extensions:
             self.limits = limits_of(await self.request(Kind.EXTENDED, pack_string(LIMITS)))
 
     def fail(self, error: DisconnectedError) -> None:
-        """Give the session up: all that waits for an answer gets the error."""
+        """End the session: pending requests get the error."""
         if self._failure is not None:
             return
         self._failure = error
@@ -158,7 +157,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         for waiting in pending.values():
             if not waiting.done():
                 waiting.set_exception(type(error)(str(error)))
-                waiting.exception()  # nobody may wait for it any more
+                waiting.exception()  # marks it as retrieved: its caller may have been cancelled
         self._handles.clear()
         self._out.clear()
         if not self.opened.done():
@@ -167,17 +166,16 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self.resume_writing()
         if self._chan is not None:
             self._chan.abort()
-        self.on_lost()
 
     # Requests
 
     def request(self, kind: Kind, *parts: bytes | memoryview) -> asyncio.Future[Any]:
-        """Send a request, at the end of this turn of the loop; the future is its answer.
+        """Send a request at the end of this turn of the loop; the future is its answer.
 
-        What the parts hold must not change until then.
+        The content of the parts must not change until then.
 
-        It raises `OSError` as the server says, and `DisconnectedError` when the connection is lost.
-        A handle that comes for a future which was cancelled is closed.
+        The future raises the `OSError` for the server's status, and `DisconnectedError` when the connection is lost.
+        If it is cancelled, a handle that the server returns is closed.
         """
         waiting: asyncio.Future[Any] = self._loop.create_future()
         if self._failure is not None:
@@ -205,24 +203,24 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         return waiting
 
     def lstat(self, path: bytes) -> Awaitable[Any]:
-        """Ask for the status of a path, which is packed; those who ask in one turn of the loop share the answer."""
+        """Ask for the status of a packed path; callers in one turn of the loop share one request."""
         asked = self._asked.get(path)
         if asked is None:
             asked = self.request(Kind.LSTAT, path)
             if self._out:
                 self._asked[path] = asked
-        # One who waits may be cancelled, and the others wait on.
+        # One caller may be cancelled while others wait.
         return asyncio.shield(asked)
 
     def close_handle(self, handle: bytes) -> asyncio.Future[Any]:
-        """Close a handle; it counts as open until the server says otherwise."""
+        """Close a handle; it counts as open until the server has answered."""
         answer = self.request(Kind.CLOSE, pack_string(handle))
         answer.add_done_callback(lambda _: self._handles.discard(handle))
         return answer
 
     @property
     def writable(self) -> asyncio.Future[None] | None:
-        """What large writes have to wait for, None if for nothing."""
+        """What large writes must wait for, None if they need not wait."""
         return self._writable
 
     def _flush(self) -> None:
@@ -237,7 +235,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
                 self.fail(DisconnectedError("the connection was lost"))
 
     def _take(self, start: int, end: int) -> None:
-        """Give an answer to whoever waits for it."""
+        """Deliver an answer to its future."""
         buffer = self._buffer
         kind = buffer[start]
         if kind == Kind.VERSION:
@@ -245,7 +243,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             return
         waiting = self._pending.pop(int.from_bytes(buffer[start + 1 : start + 5], "big"), None)
         if waiting is None:
-            self.fail(DisconnectedError("the server answers what was not asked"))
+            self.fail(DisconnectedError("the server answered a request that was not sent"))
             return
         result: bytes | FileStatus | list[Any] | OSError | None
         if kind == Kind.DATA:
@@ -261,7 +259,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             return
         if isinstance(result, OSError):
             waiting.set_exception(result)
-            waiting.exception()  # of requests that were sent together only the first error is looked at
+            waiting.exception()  # of requests that were sent together, only the first error is raised
         else:
             waiting.set_result(result)
 
@@ -274,7 +272,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             self.fail(error)
 
     def _watch(self) -> None:
-        """Give up a connection that says nothing though it was asked something."""
+        """End a session in which the server does not answer."""
         self._watchdog = None
         if not self._pending:
             return
@@ -283,7 +281,3 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             self.fail(IdleError(f"the server did not answer for {self._idle_timeout:g} s"))
         else:
             self._watchdog = self._loop.call_later(left, self._watch)
-
-
-def _nothing() -> None:
-    """Do nothing."""

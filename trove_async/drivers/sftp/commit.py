@@ -1,4 +1,4 @@
-"""The one step of a write that counts: a rename, or for create-only a second name."""
+"""The step that commits a write: a rename, or a second name if it is create-only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from trove_async.driver.conditions import check_write
 from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError, translated
-from trove_async.drivers.sftp.places import Place
+from trove_async.drivers.sftp.location import Location
 from trove_async.drivers.sftp.protocol import FileStatus
-from trove_async.drivers.sftp.requests import over
+from trove_async.drivers.sftp.requests import wait_ignoring_errors
 from trove_async.errors import TroveError, UnavailableError
 from trove_async.tree import Temporary
 from trove_async.tree.attributes import etag_of
@@ -27,22 +27,21 @@ _log = logging.getLogger("trove_async")
 
 
 class Commit:
-    """Gives a temporary its place.
+    """Moves a temporary to its object's path.
 
-    A connection that is lost meanwhile leaves the outcome open; then the server is asked, on another one. Every file
-    of ours has a time of its own, so that ours at the place means that it was done, and ours in the
-    folder of temporaries that it was not.
+    If the connection is lost during that, the server is asked on a new one what happened. Every file has its own time,
+    so it is known again: at the object's path the commit was done, in the directory of temporaries it was not.
 
     Args:
-        objects: where to.
+        objects: of the tree.
         bucket, key: the object.
         temporary: written, flushed and closed.
-        status: that it has.
-        checkpoint: called right before the step; raises to stop it.
-        create_only: whether nothing may be there.
+        status: of the temporary.
+        checkpoint: called right before the commit; raises to stop it.
+        create_only: whether an existing object makes it fail.
 
     Attributes:
-        may_be_done: True once the object is there, or may be.
+        may_be_done: True once the object is in place, or may be.
     """
 
     def __init__(
@@ -66,31 +65,31 @@ class Commit:
         self._create_only = create_only
         self._unsettled = False
         self.may_be_done = False
-        self._taken: str | None = None  # the ETag of the object that was there, if it was to be created only
+        self._taken: str | None = None  # the ETag of the existing object, if this is create-only
 
-    async def publish(self, place: Place) -> FileStatus | None:
-        """Do it; return the status of the file that was replaced, None for none.
+    async def publish(self, location: Location) -> FileStatus | None:
+        """Commit; return the status of the file that was replaced, None if there was none.
 
         Raises:
             ObjectAlreadyExistsError: it is create-only, and there is an object.
         """
         self._checkpoint()
-        if not place.odd:
-            making = [] if not place.missing else await self._fs.send_mkdirs(place.missing)
+        if not location.conflict:
+            making = [] if not location.missing else await self._fs.send_mkdirs(location.missing)
             try:
-                await self._step(place.path, replace=place.status is not None)
+                await self._move(location.path, replace=location.status is not None)
             except (FileNotFoundError, IsADirectoryError, RefusedError):
-                pass  # a directory came or went meanwhile; what is wrong else shows again
+                pass  # a directory was created or removed meanwhile; another cause shows again below
             else:
                 if self._taken is not None:
                     check_write(self._taken, None, "*")
-                return place.status
+                return location.status
             finally:
                 for answer in making:
-                    await over(answer)
-                if place.missing and not self.may_be_done:
-                    await self._tidy(place.missing[-1])
-        return await self._publish_slowly()
+                    await wait_ignoring_errors(answer)
+                if location.missing and not self.may_be_done:
+                    await self._tidy(location.missing[-1])
+        return await self._publish_locked()
 
     async def _tidy(self, directory: str) -> None:
         try:
@@ -98,20 +97,20 @@ class Commit:
         except (OSError, TroveError) as error:
             _log.warning("empty directories may be left at %r: %s", directory, error)
 
-    async def _publish_slowly(self) -> FileStatus | None:
-        """Do it under the lease under which no one else makes names with marks or removes directories."""
+    async def _publish_locked(self) -> FileStatus | None:
+        """Commit under the lock for creating names with marks and removing directories."""
         async with self._objects.structure(self._bucket):
-            path, current = await self._objects.place_again(self._bucket, self._key)
+            path, current = await self._objects.locate(self._bucket, self._key)
             if self._create_only and not self._unsettled:
                 check_write(None if current is None else etag_of(current), None, "*")
             self._checkpoint()
-            await self._objects.put_in_place(self._bucket, self._key, self._step, path, replace=current is not None)
+            await self._objects.place(self._bucket, self._key, self._move, path, replace=current is not None)
             if self._taken is not None:
                 check_write(self._taken, None, "*")
             return current
 
-    async def _step(self, path: str, *, replace: bool) -> None:
-        """Rename or link, until it is known what became of it."""
+    async def _move(self, path: str, *, replace: bool) -> None:
+        """Rename or link, until the outcome is known."""
         failures = 0
         while True:
             try:
@@ -133,7 +132,7 @@ class Commit:
                     raise
                 raise self._ambiguous(error) from error
             except asyncio.CancelledError:
-                self.may_be_done = True  # it was given up, since the server did not answer for too long
+                self.may_be_done = True  # the caller stopped waiting for the answer
                 raise
 
     async def _link(self, path: str) -> None:
@@ -143,27 +142,29 @@ class Commit:
         except FileExistsError:
             there = await self._fs.lstat(path)
             if there is None or is_dir(there):
-                raise RefusedError(errno.EEXIST, "something was in the way") from None
-            if not self._is_ours(there):
+                raise RefusedError(errno.EEXIST, "the path is taken by something that is no object") from None
+            if not self._is_own(there):
                 self._taken = etag_of(there)
 
-    def _is_ours(self, there: FileStatus | None) -> bool:
+    def _is_own(self, there: FileStatus | None) -> bool:
         return there is not None and (there.st_size, there.st_mtime_ns) == (
             self._status.st_size,
             self._status.st_mtime_ns,
         )
 
     async def _is_done(self, path: str) -> bool:
-        """Ask the server whether the step was taken, after a connection was lost."""
+        """Ask the server whether the commit was done, after the connection was lost."""
         assert self._temporary.path is not None
         there, temporary = await self._fs.lstat_all((path, self._temporary.path))
-        if self._is_ours(there):
+        if self._is_own(there):
             return True
         if temporary is not None or self._create_only:
             return False
-        if self._fs.scratch_lapsed():
-            raise self._ambiguous(UnavailableError("the connection was lost for longer than our lease held"))
-        return True  # it was done, and the object was replaced or deleted since
+        if self._fs.lease_expired():
+            raise self._ambiguous(
+                UnavailableError("the connection was lost for longer than the lease of this client holds")
+            )
+        return True  # it was done, and the object was replaced or deleted afterwards
 
     def _ambiguous(self, error: TroveError) -> TroveError:
         self.may_be_done = error.ambiguous = True

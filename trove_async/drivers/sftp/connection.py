@@ -1,4 +1,4 @@
-"""One connection to the server, which comes back by itself."""
+"""One connection to the server, which is made again when it is lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from trove_async.errors import (
 __all__ = ["Connection"]
 
 _WINDOW: Final = 8 * 1024 * 1024
-"""Bytes that the server may send before we have taken them: more than any link holds on its way."""
+"""Bytes that the server may send before they are read: more than any link has in flight."""
 _PACKET: Final = 128 * 1024
 """Bytes of a packet of SSH that the server may send; larger ones are fewer, and each costs the same."""
 _CIPHERS: Final = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
@@ -36,7 +36,7 @@ _CIPHERS: Final = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
 
 class Connection:
-    """Gives the channel that there is, or makes one: whoever comes first connects, and the others wait for it.
+    """Returns the current channel or connects: the first caller connects, and the others wait for it.
 
     Attributes:
         connected: how many connections were made.
@@ -55,13 +55,13 @@ class Connection:
 
     @property
     def current(self) -> Channel | None:
-        """The channel that works, None if there is none at present."""
+        """The working channel, None if there is none now."""
         channel = self._channel
         return channel if channel is not None and channel.failure is None else None
 
     @property
     def open_handles(self) -> int:
-        """How many handles the server has open for us."""
+        """How many handles are open on the server."""
         return 0 if self._channel is None else self._channel.open_handles
 
     @property
@@ -73,10 +73,10 @@ class Connection:
         return found
 
     async def channel(self) -> Channel:
-        """Return a channel that works.
+        """Return a working channel.
 
         Raises:
-            UnauthenticatedError, HostKeyUnknownError, HostKeyChangedError, UnsupportedError: the server lets us not in.
+            UnauthenticatedError, HostKeyUnknownError, HostKeyChangedError, UnsupportedError: the login failed.
             UnavailableError, OperationTimeoutError: it cannot be reached.
         """
         found = self.current
@@ -86,13 +86,13 @@ class Connection:
             raise ClosedError("the store is closed")
         if self._connecting is None:
             self._connecting = asyncio.ensure_future(self._connect())
-            self._connecting.add_done_callback(self._connecting_is_over)
+            self._connecting.add_done_callback(self._connected)
         return await asyncio.shield(self._connecting)
 
-    def _connecting_is_over(self, task: asyncio.Task[Channel]) -> None:
+    def _connected(self, task: asyncio.Task[Channel]) -> None:
         self._connecting = None
         if not task.cancelled():
-            task.exception()  # whoever waits for it is told; if nobody does any more, the next one tries again
+            task.exception()  # marks it as retrieved: if no caller waits any more, the next one tries again
 
     async def _connect(self) -> Channel:
         await self._hang_up()
@@ -157,13 +157,13 @@ class Connection:
         given = self._settings.known_hosts
         path = os.path.expanduser(given or "~/.ssh/known_hosts")
         if given is None and not os.path.exists(path):
-            return b""  # nobody is known, and nobody is trusted
+            return b""  # no host is known or trusted
         try:
             return asyncssh.read_known_hosts(path)
         except OSError as error:
             raise InvalidDSNError(f"the known hosts {path!r} cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise InvalidDSNError(f"{path!r} is no file of known hosts: {error}") from error
+            raise InvalidDSNError(f"{path!r} is not a file of known hosts: {error}") from error
 
     def _load_key(self, path: str) -> asyncssh.SSHKey:
         try:
@@ -214,20 +214,20 @@ class Connection:
         return made[0]
 
     async def _hang_up(self) -> None:
-        """Let go of what is left of a connection."""
+        """Abort what remains of a connection."""
         channel, self._channel = self._channel, None
         ssh, self._ssh = self._ssh, None
         tunnels, self._tunnels = self._tunnels, []
         if channel is not None:
             for name, count in channel.counts.items():
                 self._counts[name] = self._counts.get(name, 0) + count
-            channel.fail(DisconnectedError("the connection was given up"))
+            channel.fail(DisconnectedError("the connection was closed"))
         for connection in ([] if ssh is None else [ssh]) + tunnels[::-1]:
             connection.abort()
             await connection.wait_closed()
 
     async def close(self) -> None:
-        """Close for good."""
+        """Close permanently."""
         self._closed = True
         if self._connecting is not None:
             connecting = self._connecting
@@ -244,10 +244,10 @@ async def _leave(ssh: asyncssh.SSHClientConnection) -> None:
 
 
 def _hop(text: str) -> tuple[str | None, str, int]:
-    user, at, rest = text.strip().rpartition("@")
-    host, colon, port = rest.rpartition(":")
+    user, at, address = text.strip().rpartition("@")
+    host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
-        host, port = rest, "22"
+        host, port = address, "22"
     if not host:
-        raise InvalidDSNError("jump names no host; write [user@]host[:port], with commas between several")
+        raise InvalidDSNError("jump does not name a host; write [user@]host[:port], separated by commas")
     return (user if at else None), host.strip("[]"), int(port)

@@ -33,15 +33,15 @@ __all__ = [
 
 
 class DisconnectedError(ConnectionError):
-    """The connection broke, or the other side breaks the protocol."""
+    """The connection was lost, or the server violated the protocol."""
 
 
 class IdleError(DisconnectedError):
-    """Nothing came for so long that the connection was given up."""
+    """The connection was closed since the server did not answer in time."""
 
 
 class RefusedError(OSError):
-    """SFTP's status 4: all that a server finds no other code for, such as a file that exists."""
+    """SFTP's status 4: every failure without a status of its own, such as a file that exists."""
 
 
 class SpaceError(RefusedError):
@@ -49,11 +49,11 @@ class SpaceError(RefusedError):
 
 
 class NameTooLongError(OSError):
-    """SFTP's status 5: OpenSSH says so of a name that is too long."""
+    """SFTP's status 5: OpenSSH returns it for a name that is too long."""
 
 
 _TABLE: Final[tuple[tuple[type[OSError], type[TroveError], str], ...]] = (
-    (IdleError, OperationTimeoutError, "; the connection was given up, and the next call makes another"),
+    (IdleError, OperationTimeoutError, "; the connection was closed, and the next call makes a new one"),
     (DisconnectedError, UnavailableError, ""),
     (SpaceError, StorageFullError, "; free some space or raise the quota"),
     (RefusedError, BackendError, "; the server's log may say why"),
@@ -64,29 +64,29 @@ _TABLE: Final[tuple[tuple[type[OSError], type[TroveError], str], ...]] = (
 
 
 def translated(error: OSError) -> TroveError:
-    """Return the error of the tree for one of a request, which becomes its cause."""
+    """Return the library's error for the error of a request, which should be its cause."""
     for kind, becomes, hint in _TABLE:
         if isinstance(error, kind):
             return becomes(f"{error.strerror or error}{hint}")
     if error.errno == errno.ENOTSUP:
-        return UnsupportedError(f"the server cannot do it: {error.strerror}")
+        return UnsupportedError(f"the server does not support this: {error.strerror}")
     return BackendError(str(error.strerror or error))
 
 
 def translated_login(error: Exception, host: str) -> TroveError:
-    """Return the error of the tree for one of connecting to a host and logging in."""
+    """Return the library's error for an error of connecting to a host or logging in."""
     if isinstance(error, TroveError):
         return error
     if isinstance(error, TimeoutError):
-        return OperationTimeoutError(f"{host} did not let us in in time")
+        return OperationTimeoutError(f"the login on {host} took too long")
     if isinstance(error, asyncssh.PermissionDenied):
         return UnauthenticatedError(
-            f"{host} accepts none of our credentials; check user, password and key (the agent's too): {error.reason}"
+            f"{host} accepts none of the credentials; check user, password, key and agent: {error.reason}"
         )
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return HostKeyUnknownError(f"the host key of {host} cannot be verified: {error.reason}")
     if isinstance(error, asyncssh.ChannelOpenError):
-        return UnavailableError(f"{host} opens no session: {error.reason}")
+        return UnavailableError(f"{host} refused to open a session: {error.reason}")
     if isinstance(error, asyncssh.Error):
         return UnavailableError(f"the connection to {host} failed: {error.reason}")
     if isinstance(error, OSError):
@@ -95,7 +95,7 @@ def translated_login(error: Exception, host: str) -> TroveError:
 
 
 def no_sftp(host: str) -> TroveError:
-    """Return the error for a server that lets us in and has no SFTP."""
+    """Return the error for a server that accepts the login but has no SFTP."""
     return UnsupportedError(
         f"{host} has no SFTP: its subsystem 'sftp' was refused or ended at once; sshd_config needs 'Subsystem sftp'"
     )

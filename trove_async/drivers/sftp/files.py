@@ -1,4 +1,4 @@
-"""The files that are open at the server."""
+"""The files that are open on the server."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from trove_async.drivers.sftp.channel import Channel
 from trove_async.drivers.sftp.errors import DisconnectedError
 from trove_async.drivers.sftp.protocol import Kind, pack_string
 
-__all__ = ["File", "Files"]
+__all__ = ["OpenFile", "OpenFiles"]
 
 
-class File:
+class OpenFile:
     """An open file.
 
     Attributes:
-        channel: the one that it was opened on; no other knows the handle.
+        channel: on which it was opened; the handle is valid there only.
         raw: the server's handle.
-        path: where it was when it was opened.
-        size: in bytes; what is written goes there.
+        path: when it was opened.
+        size: in bytes; the offset of the next write.
     """
 
     __slots__ = ("channel", "path", "raw", "size")
@@ -31,31 +31,31 @@ class File:
         self.size = size
 
     def request(self, kind: Kind, *parts: bytes | memoryview) -> Any:
-        """Send a request about the file; return its answer to come."""
+        """Send a request about the file; return its pending answer."""
         if self.raw is None:
             raise DisconnectedError("the file is not open")
         return self.channel.request(kind, pack_string(self.raw), *parts)
 
 
-class Files:
+class OpenFiles:
     """Open files by number."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
-        self._files: dict[int, File] = {}
+        self._files: dict[int, OpenFile] = {}
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, handle: int) -> File:
+    def __getitem__(self, handle: int) -> OpenFile:
         return self._files[handle]
 
-    def add(self, file: File) -> int:
-        """Give a file a number."""
+    def add(self, file: OpenFile) -> int:
+        """Add a file and return its number."""
         number = next(self._numbers)
         self._files[number] = file
         return number
 
-    def pop(self, handle: int) -> File | None:
-        """Forget a file; None if it is forgotten already."""
+    def pop(self, handle: int) -> OpenFile | None:
+        """Remove and return a file; None if it was removed already."""
         return self._files.pop(handle, None)

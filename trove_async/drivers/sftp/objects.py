@@ -1,15 +1,15 @@
-"""Objects of a tree over SFTP: the commit of `trove_async.tree`, in as few round trips as it can be done.
+"""The objects of a tree over SFTP, in as few round trips as possible.
 
-A commit takes no lock: the rename is atomic, and what the object consists of lies there before it. A lease is taken
-where a name with a mark is involved, a directory is removed, or metadata is changed in place: then two
-clients must not decide at once.
+A commit takes no lock: the rename is atomic, and everything else that the object consists of is written before it. A
+lock is taken where a name with a mark is involved, a directory is removed, or metadata is changed in place: then two
+clients must not decide at the same time.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Final
@@ -19,36 +19,35 @@ from trove_async.driver.conditions import check_write
 from trove_async.drivers.sftp.commit import Commit
 from trove_async.drivers.sftp.errors import DisconnectedError
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
-from trove_async.drivers.sftp.places import Look, Place
+from trove_async.drivers.sftp.location import Location, LocationQuery
 from trove_async.drivers.sftp.protocol import FileStatus
 from trove_async.drivers.sftp.sidecars import Sidecars
 from trove_async.drivers.sftp.slots import KeyLocks
 from trove_async.errors import BackendError, ObjectNotFoundError, UnsupportedError
-from trove_async.tree import OpenObject, Temporary
+from trove_async.tree import Buckets, Checkpoint, Layout, Objects, OpenObject, Temporary, WriteClock
 from trove_async.tree.attributes import NONE, Attributes, etag_of, info_of, listed
-from trove_async.tree.buckets import Buckets
-from trove_async.tree.layout import STRIPES, Layout
+from trove_async.tree.layout import STRIPES
+from trove_async.tree.lookup import Lookup
 from trove_async.tree.names import FILE
-from trove_async.tree.objects import Objects
+from trove_async.tree.placement import Placement
 from trove_async.types import ObjectInfo
 
 __all__ = ["SFTPObjects", "is_same", "refuse_conditions", "refuse_version"]
 
-Checkpoint = Callable[[], None]
 _TRIES: Final = 20
 _CLIMB: Final = 16
-"""Directories that are removed in one round trip, if all of them are empty."""
+"""How many directories are removed in one round trip."""
 
 
 @dataclass(slots=True)
 class _Write:
-    """What is to become an object.
+    """What will become an object.
 
     Attributes:
         temporary: holds the body.
-        checkpoint: raises once nobody waits for it any more.
-        create_only: whether there must be no object yet.
-        sent: the answers to come for what of the body was sent and is not confirmed.
+        checkpoint: raises once the caller was cancelled.
+        create_only: whether an existing object makes it fail.
+        sent: the pending answers for the parts of the body that were sent and not confirmed.
     """
 
     bucket: str
@@ -61,30 +60,42 @@ class _Write:
 
 
 class SFTPObjects(Objects):
-    """The objects of a tree, on a server."""
+    """The objects of a tree on a server, which keeps no versions.
 
-    def __init__(self, fs: SFTPFileSystem, layout: Layout, buckets: Buckets) -> None:
-        super().__init__(fs, layout, buckets)
+    Args:
+        fs, layout, buckets: of the tree.
+        clock: gives every write its own time; the one that ``fs`` uses.
+
+    Attributes:
+        fs: of the tree.
+        sidecars: hold the metadata.
+        writers: lets only one operation of this store write a key at a time.
+    """
+
+    def __init__(self, fs: SFTPFileSystem, layout: Layout, buckets: Buckets, clock: WriteClock) -> None:
+        self._layout = layout
+        self._now = clock
+        self._lookup = Lookup(fs, layout)
+        self._placement = Placement(fs, layout, buckets, self._lookup)
         self.fs = fs
         self.sidecars = Sidecars(fs, layout)
         self.writers = KeyLocks()
-        fs.now = self.now
 
     # Reading
 
-    async def look(self, bucket: str, key: str) -> Place:
-        """Find a key's place in one round trip."""
-        look = Look(self._layout, bucket, key)
-        look.ask(await self.fs.channel())
-        return await look.place()
+    async def _location(self, bucket: str, key: str) -> Location:
+        """Find where a key's file is, in one round trip."""
+        query = LocationQuery(self._layout, bucket, key)
+        query.ask(await self.fs.channel())
+        return await query.location()
 
     async def found(self, bucket: str, key: str) -> tuple[str, FileStatus] | None:
         """Return the path of an object and its status; None if there is none."""
-        return await self._found(bucket, key, await self.look(bucket, key))
+        return await self._found(bucket, key, await self._location(bucket, key))
 
-    async def _found(self, bucket: str, key: str, place: Place) -> tuple[str, FileStatus] | None:
-        if not place.odd:
-            return None if place.status is None else (place.path, place.status)
+    async def _found(self, bucket: str, key: str, location: Location) -> tuple[str, FileStatus] | None:
+        if not location.conflict:
+            return None if location.status is None else (location.path, location.status)
         found = await self._lookup.find(bucket, key)
         if found is None:
             return None
@@ -93,32 +104,31 @@ class SFTPObjects(Objects):
         return path, status
 
     async def find(self, bucket: str, key: str) -> ObjectInfo | None:
-        """Return what a listing says of an object; None if there is none."""
+        """Return what a listing shows for an object; None if there is none."""
         found = await self.found(bucket, key)
         return None if found is None else listed(key, found[1])
 
     async def head(self, bucket: str, key: str) -> tuple[ObjectInfo, Attributes]:
-        """Describe an object: in one round trip, and two more if metadata is stored with it."""
+        """Describe an object, in one round trip and two more if metadata is stored with it."""
         for _ in range(_TRIES):
             found = await self.found(bucket, key)
             if found is None:
                 raise _missing(bucket, key)
             attributes = await self.sidecars.read(bucket, key, found[1])
             if attributes is None:
-                # The file was replaced meanwhile; or its sidecar was removed by hand.
+                # The file was replaced during this, or somebody removed its sidecar by hand.
                 if await self.fs.lstat(found[0]) != found[1]:
                     continue
                 attributes = NONE
             return info_of(key, found[1], attributes), attributes
-        raise _restless(key)
+        raise _keeps_changing(key)
 
-    async def open(self, bucket: str, key: str, version_id: str | None = None) -> OpenObject:
+    async def open(self, bucket: str, key: str) -> OpenObject:
         """Open an object.
 
         Raises:
             ObjectNotFoundError, BucketNotFoundError: it does not exist.
         """
-        refuse_version(version_id)
         for _ in range(_TRIES):
             found = await self.found(bucket, key)
             if found is None:
@@ -137,7 +147,7 @@ class SFTPObjects(Objects):
             if attributes is not None:
                 return OpenObject(found[0], handle, status, attributes, info_of(key, status, attributes))
             await self.fs.close(handle)
-        raise _restless(key)
+        raise _keeps_changing(key)
 
     # Writing
 
@@ -151,7 +161,7 @@ class SFTPObjects(Objects):
         *,
         create_only: bool,
     ) -> ObjectInfo:
-        """Store an object that is in memory: three round trips, and a fourth if there was metadata."""
+        """Store an object that is in memory, in three round trips and a fourth if the object before had metadata."""
         temporary = await self.fs.create_temporary()
         try:
             file = self.fs.file(temporary.handle)
@@ -177,7 +187,7 @@ class SFTPObjects(Objects):
         before: Callable[[], Awaitable[None]] | None = None,
         after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
-        """Make an object of a temporary, as `Objects.commit` does; its handle is closed."""
+        """Make an object from a temporary, whose handle is closed; see `Objects.commit`."""
         refuse_conditions(if_match, if_none_match)
         write = _Write(bucket, key, temporary, attributes, checkpoint, if_none_match is not None)
         return await self._write(write, before, after)
@@ -188,26 +198,26 @@ class SFTPObjects(Objects):
         before: Callable[[], Awaitable[None]] | None = None,
         after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
-        """Commit, alone of those in this process who write the key, and of all if that takes a lease.
+        """Commit while nothing else in this process writes the key, and no other client where that takes a lock.
 
-        Locks are taken in one order everywhere: the key's in this process, the key's lease, that of the structure.
+        Locks are always taken in this order: the key's in this process, the key's of the store, the structure's.
         """
         async with self.writers.hold((write.bucket, write.key)), AsyncExitStack() as stack:
-            # Whole seconds tell no two generations apart: those who write one key have to know of each other.
+            # Times in whole seconds do not distinguish generations: then writers of one key must exclude each other.
             if before is not None or after is not None or not self.fs.carries_times:
                 await stack.enter_async_context(self.fs.lock(self._layout.stripe(write.bucket, write.key)))
             if before is not None:
                 await before()
-            info = await self._write_alone(write)
+            info = await self._commit(write)
             if after is not None:
                 await after()
         return info
 
-    async def _write_alone(self, write: _Write) -> ObjectInfo:
+    async def _commit(self, write: _Write) -> ObjectInfo:
         bucket, key, temporary, attributes = write.bucket, write.key, write.temporary, write.attributes
-        mtime_ns = self.now()
+        mtime_ns = self._now()
         if not self.fs.carries_times:
-            mtime_ns = _later(mtime_ns, (await self.look(bucket, key)).status)
+            mtime_ns = _later(mtime_ns, (await self._location(bucket, key)).status)
         size = self.fs.file(temporary.handle).size
         status = self.fs.status_for(size, mtime_ns, marked=attributes is not NONE)
         commit = Commit(self, bucket, key, temporary, status, write.checkpoint, create_only=write.create_only)
@@ -215,17 +225,17 @@ class SFTPObjects(Objects):
         if attributes is not NONE or not self.fs.carries_times:
             sidecar = asyncio.ensure_future(self._write_sidecar(bucket, key, status, attributes))
         try:
-            place = await self._seal(write, status)
-            if write.create_only and place.status is not None:
-                check_write(etag_of(place.status), None, "*")
+            location = await self._seal(write, status)
+            if write.create_only and location.status is not None:
+                check_write(etag_of(location.status), None, "*")
             if sidecar is not None:
                 await sidecar
-            replaced = await commit.publish(place)
+            replaced = await commit.publish(location)
         except BaseException:
             if sidecar is not None:
                 await asyncio.wait({sidecar})
                 if not sidecar.cancelled():
-                    sidecar.exception()  # it is retrieved: what came first is what the caller is told
+                    sidecar.exception()  # marks it as retrieved; the first error is the one to raise
                 if not commit.may_be_done:
                     await self._drop_quietly(bucket, key, status)
             raise
@@ -233,10 +243,10 @@ class SFTPObjects(Objects):
             await self._drop_quietly(bucket, key, replaced)
         return info_of(key, status, attributes)
 
-    async def _seal(self, write: _Write, status: FileStatus) -> Place:
-        """Give a temporary its time, flush and close it, and find the key's place meanwhile.
+    async def _seal(self, write: _Write, status: FileStatus) -> Location:
+        """Set a temporary's time, flush and close it, and meanwhile find where the key's file is.
 
-        What was written before and is there already survives the loss of a connection.
+        If the connection is lost this goes on over a new one, unless part of the body is not confirmed.
         """
         temporary, marked = write.temporary, status.marked is True
         failures = 0
@@ -245,7 +255,7 @@ class SFTPObjects(Objects):
                 if failures:
                     await self.fs.reopen(temporary.handle)
                 sealing = self.fs.seal(temporary.handle, status.st_mtime_ns, marked=marked)
-                place = await self.look(write.bucket, write.key)
+                location = await self._location(write.bucket, write.key)
                 for answer in (*write.sent, *sealing):
                     await self._sent(answer, temporary)
             except DisconnectedError:
@@ -253,7 +263,7 @@ class SFTPObjects(Objects):
                 if write.sent or failures == self.fs.attempts:
                     raise
             else:
-                return place
+                return location
 
     async def _write_sidecar(self, bucket: str, key: str, status: FileStatus, attributes: Attributes) -> None:
         if attributes is NONE:
@@ -270,56 +280,57 @@ class SFTPObjects(Objects):
             raise await self.fs.why_refused(error, temporary.path or "") from error
 
     async def _drop_quietly(self, bucket: str, key: str, status: FileStatus) -> None:
-        """Remove the sidecar of what was replaced; the commit is done, so that a failure is the sweeper's concern."""
+        """Remove the sidecar of a replaced file; the commit is done, so a failure leaves it for later."""
         try:
             await self.sidecars.drop(bucket, key, status)
         except OSError:
-            self.fs.leave_behind(self.sidecars.path(bucket, key, status))
+            self.fs.leftovers.add(self.sidecars.path(bucket, key, status))
 
-    async def place_again(self, bucket: str, key: str) -> tuple[str, FileStatus | None]:
-        """Return the place of a key, found a step at a time under a lease."""
+    async def locate(self, bucket: str, key: str) -> tuple[str, FileStatus | None]:
+        """Return where a key's file is and its status, found step by step; call it under `structure`."""
         path, status = await self._lookup.locate(bucket, key)
         assert status is None or isinstance(status, FileStatus)
         return path, status
 
-    def structure(self, bucket: str) -> Any:
-        """Hold the lease under which names with marks are given and directories removed."""
-        # These leases have numbers of their own, so that nobody waits for one that a key of his own has taken.
+    def structure(self, bucket: str) -> AbstractAsyncContextManager[None]:
+        """Return the lock for creating names with marks and removing directories."""
+        # These locks have their own numbers, so that an operation never waits for a lock that it holds for its key.
         return self.fs.lock(STRIPES + self._layout.stripe(bucket, ""))
 
-    async def put_in_place(
+    async def place(
         self, bucket: str, key: str, publish: Callable[..., Awaitable[None]], path: str, *, replace: bool
     ) -> str:
-        """Give a file the key's place, making the directories on its way; return it."""
-        return await self._put_in_place(bucket, key, publish, path, replace=replace)
+        """Move a file to the key's path, creating the directories on the way; return the path."""
+        return await self._placement.place(bucket, key, publish, path, replace=replace)
 
     # Deleting
 
     async def delete(self, bucket: str, key: str, checkpoint: Checkpoint, *, if_match: str | None = None) -> None:
-        """Delete an object."""
+        """Delete an object; a condition is not supported."""
+        refuse_conditions(if_match, None)
         parent = await self.remove(bucket, key, checkpoint)
         if parent is not None:
             await self.tidy(bucket, parent)
 
     async def remove(self, bucket: str, key: str, checkpoint: Checkpoint) -> str | None:
-        """Delete an object; return the directory that it lay in, if that may be empty now and is not the bucket's."""
+        """Delete an object; return the directory that may be empty now, None if that is the bucket's."""
         async with self.writers.hold((bucket, key)):
-            place = await self.look(bucket, key)
+            location = await self._location(bucket, key)
             checkpoint()
-            if place.odd:
+            if location.conflict:
                 async with self.structure(bucket):
-                    found = await self._found(bucket, key, place)
+                    found = await self._found(bucket, key, location)
                     checkpoint()
                     if found is not None:
                         await self._unlink(bucket, key, *found)
             else:
-                found = None if place.status is None else (place.path, place.status)
+                found = None if location.status is None else (location.path, location.status)
                 if found is not None:
                     await self._unlink(bucket, key, *found)
-        return None if found is None else self.left_by(bucket, found[0])
+        return None if found is None else self.directory_to_tidy(bucket, found[0])
 
-    def left_by(self, bucket: str, path: str) -> str | None:
-        """Return the directory that may go now that a file has: its own, or the one that it lay beside as ``a%F``."""
+    def directory_to_tidy(self, bucket: str, path: str) -> str | None:
+        """Return the directory that may be empty after a file was removed: its own, or ``a`` beside ``a%F``."""
         if path.endswith(FILE):
             return path.removesuffix(FILE)
         parent = path.rpartition("/")[0]
@@ -330,10 +341,10 @@ class SFTPObjects(Objects):
         await self.sidecars.drop(bucket, key, status)
 
     async def tidy(self, bucket: str, directory: str) -> None:
-        """Remove a directory, and those above it, as far as they are empty.
+        """Remove a directory and its parents, as far as they are empty.
 
-        A directory beside which lies ``a%F`` stays: were it to go, somebody who had seen it gone could store the same
-        key as ``a``.
+        A directory ``a`` with a file ``a%F`` beside it stays: without it, another client could store the same key as
+        the file ``a``.
         """
         base = self._layout.bucket(bucket)
         if directory == base or not await self.fs.is_empty(directory):
@@ -347,7 +358,7 @@ class SFTPObjects(Objects):
                     return
                 directory = chain[-1].rpartition("/")[0]
 
-    # Changing what is stored with an object
+    # Attributes
 
     async def change_attributes(
         self,
@@ -358,7 +369,7 @@ class SFTPObjects(Objects):
         *,
         if_match: str | None = None,
     ) -> None:
-        """Replace an object's attributes, atomically; its bytes, ETag and time stay."""
+        """Replace an object's attributes atomically; its bytes, ETag and time stay."""
         async with self.writers.hold((bucket, key)), self.fs.lock(self._layout.stripe(bucket, key)):
             opened = await self.open(bucket, key)
             try:
@@ -369,14 +380,23 @@ class SFTPObjects(Objects):
                 assert isinstance(opened.status, FileStatus)
                 if attributes != opened.attributes:
                     await self.sidecars.replace(bucket, key, opened.status, attributes)
-                    # The handle is that of the very file: one that was put meanwhile is not marked.
+                    # The handle is of this very file: an object that was put meanwhile is not marked.
                     await self.fs.mark(opened.handle, opened.status)
             finally:
                 await self.fs.close(opened.handle)
 
+    async def uses_sidecar(self, bucket: str, key: str, sidecar: str) -> bool:
+        """Return whether the object may read its metadata from the sidecar."""
+        found = await self._lookup.find(bucket, key)
+        if found is None:
+            return False
+        status = found[1]
+        assert isinstance(status, FileStatus)
+        return self.sidecars.may_select(bucket, key, status, sidecar)
+
 
 def _upwards(directory: str, base: str, count: int) -> list[str]:
-    """Return a directory and some of those above it, below the base."""
+    """Return a directory and up to ``count`` - 1 of its parents below the base."""
     found: list[str] = []
     while directory != base and len(found) < count:
         found.append(directory)
@@ -385,34 +405,34 @@ def _upwards(directory: str, base: str, count: int) -> list[str]:
 
 
 def is_same(one: FileStatus, other: FileStatus) -> bool:
-    """Tell whether two files of a key are the same generation of it."""
+    """Return whether two files of a key are the same generation of it."""
     return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
 def _later(mtime_ns: int, current: FileStatus | None) -> int:
-    """Return a time of a later second than that of the file that there is."""
+    """Return a time in a later second than that of the current file."""
     return mtime_ns if current is None else max(mtime_ns, current.st_mtime_ns + 1_000_000_000)
 
 
 def refuse_version(version_id: str | None) -> None:
-    """Refuse to look for a version.
+    """Refuse a version.
 
     Raises:
-        UnsupportedError: one was asked for.
+        UnsupportedError: there is a version id.
     """
     if version_id is not None:
-        raise UnsupportedError("no versions are kept over SFTP", driver="sftp")
+        raise UnsupportedError("SFTP stores keep no versions", driver="sftp")
 
 
 def refuse_conditions(if_match: str | None, if_none_match: str | None) -> None:
     """Refuse the conditions on a write that no request of SFTP can decide.
 
     Raises:
-        UnsupportedError: one was asked for that is not create-only.
+        UnsupportedError: a condition is given that is not create-only.
     """
     if if_match is not None or if_none_match not in (None, "*"):
         raise UnsupportedError(
-            "SFTP has no request that replaces a file on a condition; create-only (if_none_match='*') is all there is",
+            "SFTP cannot replace or delete a file on a condition; it supports only create-only (if_none_match='*')",
             driver="sftp",
         )
 
@@ -421,5 +441,5 @@ def _missing(bucket: str, key: str) -> ObjectNotFoundError:
     return ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
 
 
-def _restless(key: str) -> BackendError:
+def _keeps_changing(key: str) -> BackendError:
     return BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being read")

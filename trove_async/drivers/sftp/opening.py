@@ -1,68 +1,131 @@
-"""What the root must be, and what the server can do there."""
+"""Opening a root: checking it, finding out what the server supports, and composing the store."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
 
-from trove_async.drivers.sftp.errors import RefusedError
+from trove_async.cancellation import CLEANUP_TIMEOUT, finish
+from trove_async.drivers.sftp.abilities import probe
+from trove_async.drivers.sftp.connection import Connection
+from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError, translated
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
-from trove_async.drivers.sftp.protocol import (
-    COPY_DATA,
-    HARDLINK,
-    POSIX_RENAME,
-    Kind,
-    OpenFlag,
-    pack_string,
-    pack_u32,
-    pack_u64,
-)
+from trove_async.drivers.sftp.lease import ClientLease
+from trove_async.drivers.sftp.leftovers import Leftovers
+from trove_async.drivers.sftp.locks import Locks
+from trove_async.drivers.sftp.objects import SFTPObjects
+from trove_async.drivers.sftp.protocol import FileStatus, Kind
+from trove_async.drivers.sftp.reading import Reading
+from trove_async.drivers.sftp.remote_files import RemoteFiles
 from trove_async.drivers.sftp.requests import path_bytes
 from trove_async.drivers.sftp.settings import SFTPSettings
-from trove_async.errors import AccessDeniedError, RootNotFoundError, StorageFullError
+from trove_async.drivers.sftp.slots import Slots
+from trove_async.errors import AccessDeniedError, RootNotFoundError
+from trove_async.signing import URLSigner
+from trove_async.tree import Buckets, Layout, Tree, WriteClock
 from trove_async.tree.filesystem import is_dir
-from trove_async.tree.layout import Layout
 
-__all__ = ["Abilities", "check_root", "presign_key", "probe"]
+__all__ = ["OpenStore", "find_roots", "open_store"]
+
+_SPARE_HANDLES: Final = 4
 
 
-class Abilities:
-    """What was seen to work.
+@dataclass(frozen=True, slots=True)
+class OpenStore:
+    """A store whose root is open.
 
     Attributes:
-        carries_times: an access time that lies ahead stays, also when the file is read.
-        replaces: a file can be renamed over another.
-        links: a file can be given a second name, and none that is taken.
-        copies: the server copies files by itself; what it says is taken for granted.
+        fs, tree, reading, locks, slots: its parts.
+        url_signer: signs URLs; None without a ``presign_url``.
+        swept: how many directories of temporaries were swept.
     """
 
-    def __init__(self) -> None:
-        self.carries_times = False
-        self.replaces = False
-        self.links = False
-        self.copies = False
+    fs: SFTPFileSystem
+    tree: Tree[SFTPObjects]
+    reading: Reading
+    locks: Locks
+    slots: Slots
+    url_signer: URLSigner | None
+    swept: int
 
 
-async def check_root(
-    fs: SFTPFileSystem, layout: Layout, settings: SFTPSettings, begin: Callable[[], Awaitable[None]]
-) -> None:
-    """Check that the root is a directory that can be written to, and make our own in it.
-
-    ``begin`` makes our folder of temporaries.
+async def open_store(
+    settings: SFTPSettings, connection: Connection, files: RemoteFiles, lease: ClientLease, leftovers: Leftovers
+) -> OpenStore:
+    """Open a root; can be repeated after the connection was lost.
 
     Raises:
         RootNotFoundError: it is missing or not a directory.
         AccessDeniedError: it is read-only.
     """
+    layout, clock = Layout(settings.root), WriteClock()
+    await _check_root(files, layout, settings, lease)
+    abilities = await probe(files, lease, clock)
+    locks = Locks(files, layout, lease, links=abilities.links)
+    swept = await locks.sweep()
+    fs = SFTPFileSystem(
+        connection,
+        durable=settings.fsync,
+        attempts=settings.attempts,
+        abilities=abilities,
+        clock=clock,
+        lease=lease,
+        locks=locks,
+        leftovers=leftovers,
+    )
+    buckets = Buckets(fs, layout)
+    objects = SFTPObjects(fs, layout, buckets, clock)
+    return OpenStore(
+        fs=fs,
+        tree=Tree(fs, layout, buckets, objects, clock=clock, min_part_size=settings.min_part_size),
+        reading=Reading(objects, layout),
+        locks=locks,
+        slots=Slots(_handles(settings, (await files.channel()).limits.handles), settings.idle_timeout),
+        url_signer=await _signer(files, layout, settings),
+        swept=swept,
+    )
+
+
+async def find_roots(settings: SFTPSettings, candidates: Sequence[str]) -> list[str]:
+    """Log in, and return the directories that contain ``.trove``."""
+    connection = Connection(settings, cleanup_timeout=CLEANUP_TIMEOUT)
+    try:
+        channel = await connection.channel()
+        answers = [channel.request(Kind.LSTAT, path_bytes(Layout(root).internal)) for root in candidates]
+        found = [await _is_directory(answer) for answer in answers]
+    except DisconnectedError as error:
+        raise translated(error) from error
+    finally:
+        await finish(connection.close(), timeout=CLEANUP_TIMEOUT, leftover="a connection that does not close")
+    return [root for root, is_root in zip(candidates, found, strict=True) if is_root]
+
+
+async def _is_directory(answer: Awaitable[FileStatus]) -> bool:
+    try:
+        return is_dir(await answer)
+    except DisconnectedError:
+        raise
+    except OSError:
+        return False  # it does not exist, or a file or a directory without permission is on the way
+
+
+def _handles(settings: SFTPSettings, limit: int) -> int:
+    return max(1, min(settings.handles, limit - _SPARE_HANDLES)) if limit else settings.handles
+
+
+async def _check_root(files: RemoteFiles, layout: Layout, settings: SFTPSettings, lease: ClientLease) -> None:
+    """Check that the root is a writable directory, and create the library's own directories in it."""
     root = layout.root
-    ours = (layout.ours, layout.locks, layout.tmp)
-    status, *found = await asyncio.gather(fs.stat(root), *map(fs.lstat, ours))
+    internal = (layout.internal, layout.locks, layout.tmp)
+    status, *found = await asyncio.gather(files.stat(root), *map(files.lstat, internal))
     if status is None and settings.create:
         with suppress(FileExistsError):
-            await fs.make_directories(root)
-        status = await fs.stat(root)
+            await files.make_directories(root)
+        status = await files.stat(root)
     if status is None:
         raise RootNotFoundError(
             f"the root {root!r} does not exist on {settings.address}; make the directory, or add ?create=1 to the DSN"
@@ -70,88 +133,37 @@ async def check_root(
     if not is_dir(status):
         raise RootNotFoundError(f"the root {root!r} on {settings.address} is not a directory")
     try:
-        for path, there in zip(ours, found, strict=True):
+        for path, there in zip(internal, found, strict=True):
             if there is None:
                 with suppress(FileExistsError):
-                    await fs.mkdir(path)
-        await begin()
+                    await files.mkdir(path)
+        await lease.begin()
     except (PermissionError, RefusedError, FileNotFoundError) as error:
         raise AccessDeniedError(
             f"the root {root!r} on {settings.address} cannot be written to; check its owner, mode and mount: {error}"
         ) from error
 
 
-async def probe(fs: SFTPFileSystem) -> Abilities:
-    """Find out by trying, with files in our folder of temporaries: what a server says of itself is not enough."""
-    found = Abilities()
-    one, two, three = fs.temporary(), fs.temporary(), fs.temporary()
-    try:
-        await asyncio.gather(*(fs.write_new(path, b"?", fs.now()) for path in (one, two)))
-        found.carries_times, found.links = await asyncio.gather(_keeps_times(fs, one), _links(fs, one, three))
-        found.replaces = await _replaces(fs, one, two)
-        found.copies = await fs.has(COPY_DATA)
-    except RefusedError as error:
-        better = await fs.why_refused(error, fs.scratch)
-        if better is not error:
-            raise StorageFullError("the server's file system is full") from error
-        raise
-    finally:
-        await asyncio.gather(*map(fs.unlink, (one, two, three)))
-    return found
+async def _signer(files: RemoteFiles, layout: Layout, settings: SFTPSettings) -> URLSigner | None:
+    signing = settings.signing
+    needs_own_key = signing.base_url is not None and signing.key is None
+    return signing.signer(await _own_presign_key(files, layout.presign_key) if needs_own_key else b"")
 
 
-async def _keeps_times(fs: SFTPFileSystem, path: str) -> bool:
-    before = await fs.lstat(path)
-    channel = await fs.channel()
-    raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(OpenFlag.READ), pack_u32(0))
-    reading = channel.request(Kind.READ, pack_string(raw), pack_u64(0), pack_u32(1))
-    closing = channel.close_handle(raw)
-    await reading
-    await closing
-    after = await fs.lstat(path)
-    return before is not None and before.marked is False and before == after
-
-
-async def _links(fs: SFTPFileSystem, path: str, other: str) -> bool:
-    if not await fs.has(HARDLINK):
-        return False
-    try:
-        await fs.link(path, other)
-        await fs.link(path, other)
-    except FileExistsError:
-        return True
-    except OSError:
-        return False  # the server knows the request, and its file system has no links
-    return False
-
-
-async def _replaces(fs: SFTPFileSystem, path: str, other: str) -> bool:
-    if await fs.has(POSIX_RENAME):
-        return True
-    try:
-        await fs.ask(Kind.RENAME, path_bytes(path), path_bytes(other))
-    except OSError:
-        return False
-    return True
-
-
-async def presign_key(fs: SFTPFileSystem, layout: Layout, settings: SFTPSettings) -> bytes:
-    """Return the key that signs URLs: the one given, or the root's own, made when it is first needed."""
-    if settings.presign_key is not None:
-        return settings.presign_key.encode()
-    path = f"{layout.ours}/presign.key"
-    key = await fs.read_file(path)
+async def _own_presign_key(files: RemoteFiles, path: str) -> bytes:
+    """Return the root's own key, which is made when it is first needed."""
+    key = await files.read_file(path)
     while not key:
-        handle = await fs.create_private(f"{path}.{secrets.token_hex(4)}")
-        draft = fs.file(handle).path
+        handle = await files.create_private(f"{path}.{secrets.token_hex(4)}")
+        draft = files.file(handle).path
         try:
-            await fs.write(handle, (secrets.token_bytes(32),))
-            await fs.close(handle)
-            # A plain rename replaces nothing: whoever is first makes the key, and the others use it.
+            await files.write(handle, (secrets.token_bytes(32),))
+            await files.close(handle)
+            # A plain rename replaces nothing: the first client makes the key, and the others use it.
             with suppress(RefusedError):
-                await fs.ask(Kind.RENAME, path_bytes(draft), path_bytes(path))
+                await files.ask(Kind.RENAME, path_bytes(draft), path_bytes(path))
         finally:
-            await fs.close(handle)
-            await fs.unlink(draft)
-        key = await fs.read_file(path)
+            await files.close(handle)
+            await files.unlink(draft)
+        key = await files.read_file(path)
     return key

@@ -108,15 +108,15 @@ _SECOND: Final = 1_000_000_000
 
 
 class FileStatus(NamedTuple):
-    """What the server says of a file; `trove_async.tree.Stat`.
+    """The status of a file on the server; a `trove_async.tree.Stat`.
 
-    SFTP has times in whole seconds. The access time of a file of ours carries the rest, as seconds from 2038 on:
-    ``2**31`` and the nanoseconds of the modification, and ``2**30`` more if metadata was stored with the file. A time
-    that lies ahead is not touched by reads on a file system that is mounted ``relatime`` or ``noatime``.
+    SFTP has times in whole seconds. The access time of a file made by this library carries the nanoseconds: it is
+    ``2**31`` plus the nanoseconds of the modification, plus ``2**30`` if metadata is stored with the file. That is
+    a time after 2037. Reads do not change such a time on a file system that is mounted ``relatime`` or ``noatime``.
 
     Attributes:
-        st_mtime_ns: when it was modified, in nanoseconds of the epoch.
-        marked: whether metadata was stored with it; None if the file does not say, since it was not made by us.
+        st_mtime_ns: when it was modified, in nanoseconds since the epoch.
+        marked: whether metadata is stored with it; None if the access time carries nothing.
     """
 
     st_mode: int
@@ -126,7 +126,7 @@ class FileStatus(NamedTuple):
 
     @property
     def st_ino(self) -> int:
-        """Nothing: SFTP knows no inodes."""
+        """Always 0: SFTP has no inode numbers."""
         return 0
 
 
@@ -140,7 +140,7 @@ class Listed(NamedTuple):
 class ServerLimits(NamedTuple):
     """How large requests may be, in bytes, and how many handles may be open; 0 for unknown.
 
-    The defaults are what every server takes (draft-ietf-secsh-filexfer-02, section 3).
+    Every server accepts the defaults (draft-ietf-secsh-filexfer-02, section 3).
     """
 
     read: int = 32 * 1024
@@ -162,20 +162,20 @@ def pack_u64(value: int) -> bytes:
 
 
 def pack_string(value: bytes | memoryview | bytearray) -> bytes:
-    """Return bytes behind their length."""
+    """Return bytes after their length."""
     return _U32.pack(len(value)) + value
 
 
 def pack_times(mtime_ns: int, *, carried: bool, marked: bool) -> bytes:
-    """Return attributes that set a file's times, and nothing else.
+    """Return attributes that set only a file's times.
 
     Args:
         mtime_ns: when it was modified.
-        carried: whether the access time carries the nanoseconds; otherwise it is the modification's.
-        marked: whether metadata was stored with the file; said only where ``carried``.
+        carried: whether the access time carries the nanoseconds; otherwise it is the modification time.
+        marked: whether metadata is stored with the file; requires ``carried``.
     """
-    seconds, rest = divmod(mtime_ns, _SECOND)
-    atime = _CARRIED + rest + (_MARK if marked else 0) if carried else seconds
+    seconds, nanoseconds = divmod(mtime_ns, _SECOND)
+    atime = _CARRIED + nanoseconds + (_MARK if marked else 0) if carried else seconds
     return _TIMES.pack(_HAS_TIMES, atime, seconds)
 
 
@@ -185,7 +185,7 @@ def pack_times(mtime_ns: int, *, carried: bool, marked: bool) -> bytes:
 def parse_version(packet: bytes) -> frozenset[bytes]:
     """Return the extensions that the server's first packet names."""
     if not packet or packet[0] != Kind.VERSION:
-        raise DisconnectedError("the server's first packet is not one of SFTP")
+        raise DisconnectedError("the server's first packet is not an SFTP packet")
     found: set[bytes] = set()
     try:
         version = _U32.unpack_from(packet, 1)[0]
@@ -195,16 +195,16 @@ def parse_version(packet: bytes) -> frozenset[bytes]:
             _, at = _string(packet, at)
             found.add(name)
     except struct.error:
-        raise DisconnectedError("the server's first packet could not be understood") from None
+        raise DisconnectedError("the server's first packet is malformed") from None
     if version < VERSION:
-        raise DisconnectedError(f"the server speaks version {version} of SFTP, and only 3 is understood")
+        raise DisconnectedError(f"the server speaks version {version} of SFTP; version 3 is required")
     return frozenset(found)
 
 
 def decode(packet: bytes) -> bytes | FileStatus | list[Listed] | OSError | None:
-    """Return what an answer says, which stands behind the packet's kind and number.
+    """Return the content of an answer.
 
-    A handle, data or what an extension answers as bytes; None for done; and an error as an error.
+    A handle, data or the answer of an extension is bytes; a success without content is None; an error is an `OSError`.
     """
     kind = packet[0]
     try:
@@ -220,7 +220,7 @@ def decode(packet: bytes) -> bytes | FileStatus | list[Listed] | OSError | None:
             return packet[5:]
     except (struct.error, IndexError):
         pass
-    return DisconnectedError(f"an answer of kind {kind} could not be understood")
+    return DisconnectedError(f"an answer of kind {kind} is malformed")
 
 
 def _string(packet: bytes, at: int) -> tuple[bytes, int]:
@@ -245,7 +245,7 @@ def error_of(code: int, text: str) -> OSError:
     if code == 3:
         return PermissionError(errno.EACCES, text or "permission denied")
     if code == 5:
-        # OpenSSH says so of names that are too long, too.
+        # OpenSSH returns this for names that are too long, too.
         return NameTooLongError(errno.ENAMETOOLONG, text or "bad message")
     if code in (6, 7):
         return DisconnectedError(text or "the server has lost its connection")
@@ -255,7 +255,7 @@ def error_of(code: int, text: str) -> OSError:
 
 
 class EndOfFileError(OSError):
-    """There is no more to read."""
+    """The end of a file or directory."""
 
 
 def _attributes(packet: bytes, at: int) -> tuple[FileStatus, int]:
@@ -284,13 +284,13 @@ def _attributes(packet: bytes, at: int) -> tuple[FileStatus, int]:
 
 def _file_status(mode: int, size: int, atime: int, mtime: int) -> FileStatus:
     if not mode:
-        mode = stat.S_IFREG  # a server that does not tell kinds
+        mode = stat.S_IFREG  # a server that does not return the kind of a file
     if atime >= _CARRIED:
-        rest = atime - _CARRIED
-        marked = rest >= _MARK
-        rest &= _MARK - 1
-        if rest < _SECOND:
-            return FileStatus(mode, size, mtime * _SECOND + rest, marked)
+        carried = atime - _CARRIED
+        marked = carried >= _MARK
+        nanoseconds = carried & (_MARK - 1)
+        if nanoseconds < _SECOND:
+            return FileStatus(mode, size, mtime * _SECOND + nanoseconds, marked)
     return FileStatus(mode, size, mtime * _SECOND)
 
 
@@ -307,7 +307,7 @@ def _names(packet: bytes) -> list[Listed]:
 
 
 def limits_of(answer: bytes) -> ServerLimits:
-    """Return what ``limits@openssh.com`` answers."""
+    """Parse the answer of ``limits@openssh.com``."""
     if len(answer) < 32:
         return ServerLimits()
     _, read, write, handles = (_U64.unpack_from(answer, at)[0] for at in (0, 8, 16, 24))
@@ -318,11 +318,11 @@ def limits_of(answer: bytes) -> ServerLimits:
 
 
 def free_blocks_of(answer: bytes) -> int:
-    """Return how many blocks a user may still take, from what ``statvfs@openssh.com`` answers."""
+    """Return how many blocks are free for the user, from the answer of ``statvfs@openssh.com``."""
     free: int = _U64.unpack_from(answer, 32)[0] if len(answer) >= 40 else 1
     return free
 
 
 def encoded(path: str) -> bytes:
-    """Return a path as the server takes it; names that are not UTF-8 are bytes again."""
+    """Return a path as bytes; names that are not UTF-8 keep their bytes."""
     return os.fsencode(path)

@@ -1,4 +1,4 @@
-"""Opening an object for reading; a small one is read and closed in the same two round trips."""
+"""Opening an object for reading; a small one is opened, read and closed in two round trips."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from trove_async.driver import GetOptions, check_read
 from trove_async.drivers.sftp.channel import Channel
+from trove_async.drivers.sftp.location import LocationQuery
 from trove_async.drivers.sftp.objects import SFTPObjects, is_same, refuse_version
-from trove_async.drivers.sftp.places import Look
 from trove_async.drivers.sftp.protocol import EndOfFileError, FileStatus, Kind, OpenFlag, pack_u32, pack_u64
 from trove_async.drivers.sftp.requests import path_bytes
 from trove_async.errors import BackendError, ObjectNotFoundError
@@ -19,12 +19,12 @@ from trove_async.types import ObjectInfo
 __all__ = ["Opened", "Reading"]
 
 SMALL: Final = 256 * 1024
-"""Bytes up to which an object is read as it is opened."""
+"""Bytes up to which an object is read in the same operation that opens it."""
 _TRIES: Final = 20
 
 
 class Opened(NamedTuple):
-    """An object that was opened: with its bytes, or a handle for them."""
+    """An open object: its bytes, or a handle to read them."""
 
     info: ObjectInfo
     start: int
@@ -42,11 +42,11 @@ class Reading:
         self._layout = layout
 
     async def open(self, bucket: str, key: str, options: GetOptions) -> Opened:
-        """Open an object, and read it if what is wanted of it is small.
+        """Open an object, and read the wanted range if it is small.
 
         Raises:
             ObjectNotFoundError, BucketNotFoundError: it does not exist.
-            PreconditionFailedError, NotModifiedError, RangeNotSatisfiableError: as the options have it.
+            PreconditionFailedError, NotModifiedError, RangeNotSatisfiableError: the options do not hold.
         """
         refuse_version(options.version_id)
         for _ in range(_TRIES):
@@ -56,20 +56,20 @@ class Reading:
         raise BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
 
     async def _try(self, bucket: str, key: str, options: GetOptions) -> Opened | None:
-        """Open an object; None if it was replaced meanwhile."""
-        look = Look(self._layout, bucket, key)
+        """Open an object; None if it was replaced during this."""
+        query = LocationQuery(self._layout, bucket, key)
         channel = await self._fs.channel()
-        look.ask(channel)
-        opening = _open(channel, look.path)
+        query.ask(channel)
+        opening = _open(channel, query.path)
         try:
-            place = await look.place()
+            location = await query.location()
         except BaseException:
             await self._close(channel, opening)
             raise
-        found = place.path, place.status
-        if place.status is None:
+        found = location.path, location.status
+        if location.status is None:
             await self._close(channel, opening)
-            if place.odd:
+            if location.conflict:
                 marked = await self._objects.found(bucket, key)
                 found = ("", None) if marked is None else marked
             if found[1] is None:
@@ -122,7 +122,7 @@ class Reading:
         if not is_same(status, seen) or (data is not None and len(data) != stop - start):
             return None
         if attributes is None:
-            # Its sidecar is gone: it was replaced; or somebody has removed the sidecar.
+            # Its sidecar is missing: the object was replaced, or somebody removed the sidecar by hand.
             if await self._fs.lstat(file.path) != seen:
                 return None
             attributes = NONE

@@ -1,4 +1,4 @@
-"""What is asked about names: each operation is as few round trips as SFTP allows."""
+"""Requests about paths, in as few round trips as SFTP allows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from trove_async.drivers.sftp.protocol import (
 )
 from trove_async.tree.filesystem import is_file
 
-__all__ = ["NO_ATTRIBUTES", "Requests", "over", "path_bytes", "statuses_of"]
+__all__ = ["NO_ATTRIBUTES", "Requests", "path_bytes", "statuses_of", "wait_ignoring_errors"]
 
 R = TypeVar("R")
 
 NO_ATTRIBUTES: Final = pack_u32(0)
 _TRIES: Final = 10
-"""How often something is tried that is refused, as if a file were there, and then there is none."""
+"""How often a refused exclusive creation is tried if the path turns out to be free."""
 
 
 class Requests:
@@ -41,7 +41,7 @@ class Requests:
         self._connection = connection
 
     async def channel(self) -> Channel:
-        """Return the channel, connecting if need be."""
+        """Return the channel; connect first if there is none."""
         return self._connection.current or await self._connection.channel()
 
     async def ask(self, kind: Kind, *parts: bytes) -> Any:
@@ -60,12 +60,12 @@ class Requests:
         return await channel.request(Kind.EXTENDED, pack_string(name), *parts)
 
     async def has(self, name: bytes) -> bool:
-        """Tell whether the server has an extension."""
+        """Return whether the server has an extension."""
         return name in (await self.channel()).extensions
 
     @property
     def is_connected(self) -> bool:
-        """Tell whether there is a connection now."""
+        """Whether there is a connection now."""
         return self._connection.current is not None
 
     async def lstat(self, path: str) -> FileStatus | None:
@@ -78,18 +78,18 @@ class Requests:
         return await statuses_of([channel.request(Kind.LSTAT, path_bytes(path)) for path in paths])
 
     async def stat(self, path: str) -> FileStatus | None:
-        """Return the status of a file that links may lead to; None if there is none."""
+        """Return the status of a file, following links; None if there is none."""
         return (await statuses_of([(await self.channel()).request(Kind.STAT, path_bytes(path))]))[0]
 
     async def exists(self, path: str) -> bool:
-        """Tell whether there is anything of that name."""
+        """Return whether anything has this name."""
         return await self.lstat(path) is not None
 
     async def exclusively(self, path: str, attempt: Callable[[], Awaitable[R]]) -> R:
-        """Make something that must not be there; SFTP has one status for "it is there" and all the rest.
+        """Create something that must not exist yet; SFTP has one status for "it exists" and most other failures.
 
         Raises:
-            FileExistsError: it is there.
+            FileExistsError: it exists.
         """
         tries = 0
         while True:
@@ -98,21 +98,21 @@ class Requests:
             except RefusedError as error:
                 if await self.exists(path):
                     raise FileExistsError(errno.EEXIST, "file exists", path) from error
-                tries += 1  # what was there has gone since; or something else is wrong, and will be wrong again
+                tries += 1  # it was removed meanwhile, or the request failed for another reason and will fail again
                 if tries == _TRIES:
                     raise
 
     async def mkdir(self, path: str) -> None:
-        """Make a directory."""
+        """Create a directory."""
         await self.exclusively(path, lambda: self.ask(Kind.MKDIR, path_bytes(path), NO_ATTRIBUTES))
 
     async def send_mkdirs(self, paths: Sequence[str]) -> list[Any]:
-        """Send that directories be made; return the answers to come, which are errors for those that there are."""
+        """Send requests that create directories; return the pending answers, which fail for those that exist."""
         channel = await self.channel()
         return [channel.request(Kind.MKDIR, path_bytes(path), NO_ATTRIBUTES) for path in paths]
 
     async def make_directories(self, path: str) -> None:
-        """Make a directory and those above it that are missing."""
+        """Create a directory and its missing parents."""
         try:
             await self.mkdir(path)
         except FileExistsError:
@@ -131,26 +131,26 @@ class Requests:
         return True
 
     async def rmdir_all(self, paths: Sequence[str]) -> int:
-        """Remove directories, each of which may lie in the next; return how many went before the first that stayed."""
+        """Remove directories, each of which may be in the next; return how many were removed before one failed."""
         channel = await self.channel()
         answers = [channel.request(Kind.RMDIR, path_bytes(path)) for path in paths]
-        gone, stayed = 0, False
+        gone, failed = 0, False
         for answer in answers:
             try:
                 await answer
             except FileNotFoundError:
-                pass  # somebody else was quicker
+                pass  # another client removed it first
             except RefusedError:
-                stayed = True
-            gone += not stayed
+                failed = True
+            gone += not failed
         return gone
 
     async def remove_with(self, file: str, directory: str) -> bool:
-        """Remove the one file of a directory and the directory, in one round trip; False if there is more in it."""
+        """Remove a directory and the only file in it, in one round trip; False if the directory has more entries."""
         channel = await self.channel()
         unlinking = channel.request(Kind.REMOVE, path_bytes(file))
         removing = channel.request(Kind.RMDIR, path_bytes(directory))
-        await over(unlinking)
+        await wait_ignoring_errors(unlinking)
         try:
             await removing
         except FileNotFoundError:
@@ -187,12 +187,12 @@ class Requests:
 
 
 def path_bytes(path: str) -> bytes:
-    """Return a path as it is in a packet."""
+    """Return a path as it stands in a packet."""
     return pack_string(encoded(path))
 
 
-async def over(answer: Any) -> None:
-    """Wait for an answer that nobody needs."""
+async def wait_ignoring_errors(answer: Any) -> None:
+    """Wait for an answer whose result and error do not matter."""
     with suppress(OSError):
         await answer
 

@@ -1,15 +1,14 @@
-"""What an SFTP DSN says."""
+"""The settings of an SFTP store."""
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
 from trove_async.driver import OpenOptions
 from trove_async.dsn import DSN, Settings
-from trove_async.errors import InvalidArgumentError, InvalidDSNError
-from trove_async.signing import URLSigner
+from trove_async.errors import InvalidDSNError
+from trove_async.signing import SigningSettings
 
 __all__ = ["SFTPSettings"]
 
@@ -22,28 +21,27 @@ class SFTPSettings:
 
     Attributes:
         host, port: of the server.
-        user: None for the name of whoever runs this process.
-        password: for the login; None for none.
+        user: None for the name of the current user.
+        password: for the login; None if there is none.
         root: an absolute path on the server.
         known_hosts: a file in the format of OpenSSH's; None for ``~/.ssh/known_hosts``.
         verify: False to accept any host key.
-        key: a file with a private key; None for the agent's, and those that ``~/.ssh`` has by their usual names.
+        key: a file with a private key; None for the keys of the agent and those in ``~/.ssh`` with the usual names.
         passphrase: of the key.
         agent: the socket of an agent; None for the one that ``SSH_AUTH_SOCK`` names, ``"none"`` for none.
-        jump: hosts to go through, ``[user@]host[:port]`` with commas between.
-        config: a file like ``~/.ssh/config``, for what is not said here; None for none.
-        ciphers: which ciphers are offered, in OpenSSH's notation; None for AES-GCM before the others.
-        create: whether to make the root if it is missing.
+        jump: hosts to connect through, ``[user@]host[:port]`` separated by commas.
+        config: a file like ``~/.ssh/config``, for settings that are not given here; None for no file.
+        ciphers: the offered ciphers, in OpenSSH's notation; None to prefer AES-GCM.
+        create: whether to create the root if it is missing.
         fsync: whether a put returns only when the server says that the file is on its disk.
-        handles: files and directories that may be open at the server at a time.
-        attempts: how often an operation is tried that can be repeated.
+        handles: how many files and directories may be open on the server at a time.
+        attempts: how often an operation that can be repeated is tried.
         connect_timeout: seconds for the connection and the login.
-        idle_timeout: seconds without any answer after which a connection is given up.
-        keepalive: seconds of silence after which the server is asked whether it is there.
-        lease: seconds for which a lock of ours holds if it is not renewed.
+        idle_timeout: seconds without an answer after which the connection is closed.
+        keepalive: seconds of silence after which a keep-alive is sent.
+        lease: seconds for which a lock of this client holds if it is not renewed.
         min_part_size: bytes of every part of an upload but the last; the default is that of S3.
-        presign_url: where the app that serves signed URLs can be reached; None for no signed URLs.
-        presign_key: signs them; None for the one in ``.trove/presign.key``.
+        signing: of URLs; the root's own key is ``.trove/presign.key``.
     """
 
     host: str
@@ -68,15 +66,14 @@ class SFTPSettings:
     keepalive: float
     lease: float
     min_part_size: int
-    presign_url: str | None
-    presign_key: str | None
+    signing: SigningSettings
 
     @classmethod
     def of(cls, dsn: DSN, options: OpenOptions) -> SFTPSettings:
         """Read a DSN.
 
         Raises:
-            InvalidDSNError: it names no host, no absolute path, or an unknown parameter.
+            InvalidDSNError: it has no host, no absolute path, or an unknown parameter.
         """
         settings = Settings(dsn, options.settings)
         result = cls(
@@ -102,35 +99,27 @@ class SFTPSettings:
             keepalive=settings.seconds("keepalive", 30.0),
             lease=settings.seconds("lease", 60.0),
             min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1),
-            presign_url=settings.text("presign_url"),
-            presign_key=settings.text("presign_key"),
+            signing=SigningSettings.of(settings),
         )
         settings.finish()
         if not dsn.host:
-            raise InvalidDSNError("the DSN names no host; write for example sftp://user@host/srv/data")
+            raise InvalidDSNError("the DSN does not name a host; write for example sftp://user@host/srv/data")
         if not dsn.path.startswith("/"):
-            raise InvalidDSNError("the DSN names no directory; write for example sftp://user@host/srv/data")
+            raise InvalidDSNError("the DSN does not name a directory; write for example sftp://user@host/srv/data")
         if "\0" in dsn.path:
-            raise InvalidDSNError("the path of the DSN contains NUL, which no directory's name does")
+            raise InvalidDSNError("the path of the DSN contains NUL, which a directory's name cannot contain")
         result._check()
         return replace(result, root=_normal(dsn.path))
 
     def _check(self) -> None:
         if not self.verify and self.known_hosts is not None:
-            raise InvalidDSNError("with verify=0 any host key is accepted, and known_hosts is not looked at; give one")
+            raise InvalidDSNError(
+                "with verify=0 any host key is accepted and known_hosts is not read; give only one of them"
+            )
         if self.passphrase is not None and self.key is None:
-            raise InvalidDSNError("passphrase opens nothing without key; give both")
+            raise InvalidDSNError("passphrase has no effect without key; give both")
         if self.lease < 1:
             raise InvalidDSNError("lease must be at least 1 second: SFTP's times are in whole seconds")
-        if self.presign_url is None:
-            if self.presign_key is not None:
-                raise InvalidDSNError("presign_key signs nothing without presign_url; give both")
-            return
-        key = secrets.token_bytes(32) if self.presign_key is None else self.presign_key.encode()
-        try:
-            URLSigner(key, self.presign_url)
-        except InvalidArgumentError as error:
-            raise InvalidDSNError(error.message) from None
 
     @property
     def address(self) -> str:
@@ -139,7 +128,7 @@ class SFTPSettings:
 
 
 def _normal(path: str) -> str:
-    """Return a path without empty components and single dots; ``..`` is refused, for links may change what it means."""
+    """Return a path without empty components and single dots; refuse ``..``, whose meaning depends on links."""
     names = [name for name in path.split("/") if name not in ("", ".")]
     if ".." in names:
         raise InvalidDSNError("the path of the DSN contains '..'; write the directory's own path")

@@ -1,4 +1,4 @@
-"""Metadata in sidecars, which a file selects by its size and its time to the nanosecond."""
+"""Metadata in sidecars, which are found by a file's size and its time to the nanosecond."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from contextlib import aclosing, suppress
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
 from trove_async.drivers.sftp.protocol import FileStatus
 from trove_async.tree.attributes import NONE, Attributes
-from trove_async.tree.buckets import Buckets
-from trove_async.tree.filesystem import Stat
 from trove_async.tree.layout import Layout
-from trove_async.tree.sweep import Sweeper
 
-__all__ = ["SidecarSweeper", "Sidecars"]
+__all__ = ["Sidecars"]
 
 _SECOND = 1_000_000_000
 
 
 class Sidecars:
-    """Reads and writes them.
+    """Reads and writes sidecars.
 
-    A file says by its mark whether it has one, so that nothing is asked about those that have none. Where the server
-    keeps no access times there are no marks, and each file may have one.
+    A file's mark says whether it has a sidecar, so files without one cost no request. Where the server does not keep
+    access times there are no marks, and every file may have one.
     """
 
     def __init__(self, fs: SFTPFileSystem, layout: Layout) -> None:
@@ -33,11 +30,11 @@ class Sidecars:
         return self._layout.sidecar(bucket, key, status.st_size, status.st_mtime_ns)
 
     def may_exist(self, status: FileStatus) -> bool:
-        """Tell whether a file may have one."""
+        """Return whether a file may have a sidecar."""
         return status.marked is not False
 
     async def read(self, bucket: str, key: str, status: FileStatus) -> Attributes | None:
-        """Return the metadata of a file; None if its sidecar is gone, as when the file has been replaced."""
+        """Return the metadata of a file; None if its sidecar is missing, for example since the file was replaced."""
         if status.marked is False:
             return NONE
         raw = await self._fs.read_file(self.path(bucket, key, status))
@@ -45,12 +42,12 @@ class Sidecars:
             return Attributes.decode(raw, status)
         if status.marked:
             return None
-        return await self._of_restored(bucket, key, status) if self._fs.carries_times else NONE
+        return await self._read_restored(bucket, key, status) if self._fs.carries_times else NONE
 
-    async def _of_restored(self, bucket: str, key: str, status: FileStatus) -> Attributes:
-        """Return the metadata of a file whose access time was lost, as a restored backup's is.
+    async def _read_restored(self, bucket: str, key: str, status: FileStatus) -> Attributes:
+        """Return the metadata of a file that lost its access time, for example in a restored backup.
 
-        It has it back if just one generation of its size and second is known.
+        It is found if there is exactly one sidecar for the file's size and second.
         """
         folder, _, start = self._start(bucket, key, status).rpartition("/")
         found: list[int] = []
@@ -66,11 +63,11 @@ class Sidecars:
         return NONE if raw is None else Attributes.decode(raw, status._replace(st_mtime_ns=found[0]))
 
     def _start(self, bucket: str, key: str, status: FileStatus) -> str:
-        """Return what the paths of the sidecars of a key and size begin with."""
+        """Return the common start of the paths of all sidecars of a key and size."""
         return self.path(bucket, key, status).rpartition("-")[0] + "-"
 
     def may_select(self, bucket: str, key: str, status: FileStatus, path: str) -> bool:
-        """Tell whether a sidecar is a file's, or would be if no other were of its second."""
+        """Return whether a sidecar belongs to a file, or would if it were the only one of its second."""
         if path == self.path(bucket, key, status):
             return True
         start = self._start(bucket, key, status)
@@ -82,34 +79,22 @@ class Sidecars:
             return False
 
     async def write(self, bucket: str, key: str, status: FileStatus, attributes: Attributes) -> None:
-        """Write the sidecar of a file that is not in place yet; nothing selects it until then."""
+        """Write the sidecar of a file that is not in place yet."""
         path = self.path(bucket, key, status)
         content = attributes.encode(status, key)
         if not self._fs.carries_times:
-            await self._fs.unlink(path)  # of a file that was deleted within the same second, and whose sidecar was not
-        await self._fs.write_new(path, content, self._fs.now())
+            await self._fs.unlink(path)  # of a file that was deleted within the same second and whose sidecar was left
+        await self._fs.write_new(path, content, self._fs.new_time())
 
     async def replace(self, bucket: str, key: str, status: FileStatus, attributes: Attributes) -> None:
-        """Write the sidecar of a file that is in place, atomically."""
+        """Replace the sidecar of a file that is in place, atomically."""
         await self._fs.write_file(self.path(bucket, key, status), attributes.encode(status, key))
 
     async def drop(self, bucket: str, key: str, status: FileStatus) -> None:
-        """Remove the sidecar of a file that is gone, if it may have one."""
+        """Remove the sidecar of a removed file, if it may have one."""
         if self.may_exist(status):
             await self._fs.unlink(self.path(bucket, key, status))
 
 
 def _same_second(mtime_ns: int, status: FileStatus) -> bool:
     return mtime_ns // _SECOND == status.st_mtime_ns // _SECOND
-
-
-class SidecarSweeper(Sweeper):
-    """A sweeper that spares the metadata of files whose access time was lost."""
-
-    def __init__(self, fs: SFTPFileSystem, layout: Layout, buckets: Buckets) -> None:
-        super().__init__(fs, layout, buckets)
-        self._sidecars = Sidecars(fs, layout)
-
-    def _selects(self, bucket: str, key: str, status: Stat, sidecar: str) -> bool:
-        assert isinstance(status, FileStatus)
-        return self._sidecars.may_select(bucket, key, status, sidecar)

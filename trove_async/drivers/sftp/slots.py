@@ -13,11 +13,11 @@ __all__ = ["KeyLocks", "Slots"]
 
 
 class Slots:
-    """Handles that may be open at a time. An operation takes at once all that it needs, so that none waits half way.
+    """The handles that may be open at a time. An operation takes all that it needs at once.
 
     Args:
-        count: how many there are.
-        timeout: seconds that one waits for its turn.
+        count: of handles.
+        timeout: seconds that an operation waits for its turn.
     """
 
     def __init__(self, count: int, timeout: float) -> None:
@@ -28,14 +28,14 @@ class Slots:
 
     @property
     def taken(self) -> int:
-        """How many are in use."""
+        """How many handles are in use."""
         return self.count - self._free
 
     async def take(self, wanted: int) -> int:
-        """Wait for so many, in turn; return how many were taken, which are at most all that there are.
+        """Wait for handles, in turn; return how many were taken, at most the number of all handles.
 
         Raises:
-            OperationTimeoutError: others have held theirs for too long: readers that nobody closes, for example.
+            OperationTimeoutError: others have held theirs for too long, for example readers that are not closed.
         """
         wanted = min(wanted, self.count)
         if self._free >= wanted and not self._waiting:
@@ -50,7 +50,7 @@ class Slots:
             if turn.done() and not turn.cancelled():
                 self._free += wanted
             else:
-                with suppress(ValueError):  # it was cancelled, and passed over since
+                with suppress(ValueError):  # it was cancelled, and skipped already
                     self._waiting.remove((wanted, turn))
             self._wake()
             if isinstance(error, TimeoutError):
@@ -62,7 +62,7 @@ class Slots:
         return wanted
 
     def give(self, count: int) -> None:
-        """Give some back."""
+        """Return handles."""
         self._free += count
         self._wake()
 
@@ -75,7 +75,7 @@ class Slots:
 
 
 class KeyLocks:
-    """Has those who write the same key of this store do so one after the other."""
+    """Locks by key, for writers of one key in this store."""
 
     def __init__(self) -> None:
         self._locks: dict[object, tuple[asyncio.Lock, int]] = {}

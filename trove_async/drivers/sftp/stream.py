@@ -1,4 +1,4 @@
-"""Reading a large file, with several requests on their way."""
+"""Reading a large file, with several requests in flight."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from trove_async.drivers.sftp.errors import DisconnectedError, translated
-from trove_async.drivers.sftp.filesystem import IN_FLIGHT, SFTPFileSystem
+from trove_async.drivers.sftp.filesystem import SFTPFileSystem
 from trove_async.drivers.sftp.protocol import EndOfFileError, Kind, pack_u32, pack_u64
+from trove_async.drivers.sftp.remote_files import IN_FLIGHT
 from trove_async.reader import ByteStream
 
 __all__ = ["RemoteStream"]
 
 
 class RemoteStream(ByteStream):
-    """An open file. It stays the object that was opened, also when another takes its place.
+    """An open file. It stays the object that was opened, also when that is replaced.
 
     Args:
-        fs: where it is open.
+        fs: of the tree.
         handle: the file's handle.
         position: where to begin.
         stop: where to end.
         reopen: opens the same object again, or raises if it was replaced.
-        on_close: called when the handle is given back.
+        on_close: called when the handle is closed.
     """
 
     def __init__(
@@ -44,16 +45,16 @@ class RemoteStream(ByteStream):
         self._on_close = on_close
         self._asked: deque[tuple[int, Any]] = deque()
         self._asked_to = position
-        self._rest = b""
+        self._unread = b""
 
     async def read(self, size: int) -> bytes:
-        """Read up to ``size`` bytes: what the next answer holds."""
+        """Read up to ``size`` bytes: what the next answer contains."""
         if self._handle is None:
             self._handle = await self._reopen()
-        if not self._rest:
-            self._rest = await self._next(self._handle)
-        chunk = self._rest if len(self._rest) <= size else self._rest[:size]
-        self._rest = self._rest[len(chunk) :]
+        if not self._unread:
+            self._unread = await self._next(self._handle)
+        chunk = self._unread if len(self._unread) <= size else self._unread[:size]
+        self._unread = self._unread[len(chunk) :]
         self._position += len(chunk)
         return chunk
 
@@ -77,13 +78,13 @@ class RemoteStream(ByteStream):
             raise translated(error) from error
         except OSError as error:
             raise translated(error) from error
-        if len(chunk) < length:  # some servers return less than they are asked for
+        if len(chunk) < length:  # some servers return less than was requested
             self._forget()
             self._asked_to = self._position + len(chunk)
         return chunk
 
     async def seek(self, offset: int) -> None:
-        """Go to an offset; the file is opened again if it was closed."""
+        """Move to an offset; the file is opened again if it was closed."""
         self._forget()
         self._position = self._asked_to = offset
         if self._handle is None:
@@ -94,10 +95,10 @@ class RemoteStream(ByteStream):
         for _, answer in self._asked:
             answer.cancel()
         self._asked.clear()
-        self._rest = b""
+        self._unread = b""
 
     def abort(self) -> None:
-        """Close the file, without waiting for the server to say so."""
+        """Close the file without waiting for the answer."""
         self._forget()
         self._asked_to = self._position
         if self._handle is not None:

@@ -45,7 +45,7 @@ async def _cancel_everywhere(ctx: Context, name: str, delivery: Delivery, folder
         pytest.skip(f"{ctx.harness.name} does not declare {operation.capability.__name__}")
     await operation.open()
     points = await cancel_everywhere(
-        operation.run, delivery, prepare=operation.prepare, check=operation.check, step=ctx.harness.await_point_step
+        operation.run, delivery, prepare=operation.prepare, check=operation.check, step=ctx.await_point_step
     )
     assert points >= operation.least_points
 
@@ -330,10 +330,23 @@ async def _unclosable() -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def _impatient(ctx: Context, *layers: Callable[[Driver], Driver]) -> AsyncIterator[Trove]:
-    """Open another store on the same data, which gives clean-up a moment only."""
+    """Open another store on the same data, which gives clean-up a moment only.
+
+    The driver is closed outside of that moment: on a busy machine closing it may take longer.
+    """
     driver = await ctx.harness.driver()
-    async with trove_async.open(driver, layers=[*ctx.layers, *layers], cleanup_timeout=_SHORT) as store:
-        yield store
+    try:
+        async with trove_async.open(driver, layers=[_KeptOpen, *ctx.layers, *layers], cleanup_timeout=_SHORT) as store:
+            yield store
+    finally:
+        await driver.close()
+
+
+class _KeptOpen(LayerDriver):
+    """Leaves closing the driver to whoever opened it."""
+
+    async def close(self) -> None:
+        pass
 
 
 class _StuckDriver(LayerDriver):

@@ -17,7 +17,7 @@ from trove_async.testing.conformance.harness import Harness
 from trove_async.testing.conformance.stacks import Layer
 from trove_async.types import VersioningStatus
 
-__all__ = ["Context", "heavy", "leftover_tasks", "requires"]
+__all__ = ["Context", "heavy", "leftover_tasks", "plainly", "requires"]
 
 
 def requires(*what: type | str) -> pytest.MarkDecorator:
@@ -33,6 +33,9 @@ def requires(*what: type | str) -> pytest.MarkDecorator:
 heavy = pytest.mark.trove_heavy
 """Marks a check that takes long: it runs plainly and through one stack of all layers."""
 
+plainly = pytest.mark.trove_plainly
+"""Marks a check that takes long and is about the backend alone: only a long run repeats it through all layers."""
+
 
 class Context:
     """An open store with a bucket of its own, and what else a check needs.
@@ -43,28 +46,37 @@ class Context:
         store: an open `Trove`; `aclose` closes it.
         bucket: the name of a new and empty bucket.
         missing_bucket: the name of a bucket that does not exist.
+        long: True in a long run, whose checks leave nothing out.
     """
 
     def __init__(
-        self, harness: Harness, layers: Sequence[Layer], driver: Driver, store: Trove, exits: AsyncExitStack
+        self,
+        harness: Harness,
+        layers: Sequence[Layer],
+        driver: Driver,
+        store: Trove,
+        exits: AsyncExitStack,
+        *,
+        long: bool,
     ) -> None:
         self.harness = harness
         self.layers = tuple(layers)
         self._driver = driver
         self.store = store
+        self.long = long
         self.bucket = ""
         self.missing_bucket = self.bucket_name()
         self._exits = exits
         self._buckets: list[str] = []
 
     @classmethod
-    async def open(cls, harness: Harness, layers: Sequence[Layer] = ()) -> Context:
+    async def open(cls, harness: Harness, layers: Sequence[Layer] = (), *, long: bool = True) -> Context:
         """Open a store and make a bucket in it."""
         exits = AsyncExitStack()
         try:
             driver = await harness.driver()
             store = await exits.enter_async_context(trove_async.open(driver, layers=layers))
-            context = cls(harness, layers, driver, store, exits)
+            context = cls(harness, layers, driver, store, exits, long=long)
             context.bucket = await context.new_bucket()
         except BaseException:
             await exits.aclose()
@@ -75,6 +87,11 @@ class Context:
     def part_size(self) -> int:
         """Bytes of a part in the suite's uploads."""
         return self.harness.part_size
+
+    @property
+    def await_point_step(self) -> int:
+        """1 if a check cancels at every await point, 5 for every fifth."""
+        return 1 if self.long else self.harness.await_point_step
 
     def held(self, keys: Iterable[str]) -> list[str]:
         """Return those of the keys that the driver has no rule against; see the contract on keys in `Driver`."""

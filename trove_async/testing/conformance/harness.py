@@ -9,7 +9,7 @@ from typing import Protocol
 
 from trove_async.driver import Driver, LifecycleSweepDriver
 from trove_async.store import Trove
-from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN, STACKS
+from trove_async.testing.conformance.stacks import STACKS
 
 __all__ = ["HTTPClient", "HTTPResponse", "Harness"]
 
@@ -42,6 +42,9 @@ class HTTPClient(Protocol):
 class Harness(ABC):
     """A backend under test. One instance serves the whole run of the suite.
 
+    `stacks` and `await_point_step` make an ordinary run shorter. With ``--trove-long`` the checks run through every
+    stack and cancel at every await point.
+
     Attributes:
         name: the backend's column in the capability table.
         xfails: check id (``"C2"``, all tests of it), a test's name (``"test_c02_create_only_race"``) or one of its
@@ -50,15 +53,14 @@ class Harness(ABC):
         part_size: bytes of a part in the suite's uploads; at least ``limits.min_part_size``.
         outlives_process: True if another process sees what this one stored.
         stores_in_process: True if this process holds the objects, so that its memory says nothing of bounds.
-        bulk_objects: how many objects the check of a listing's memory stores; 100,000 where storing is cheap.
+        bulk_objects: how many objects the check of a listing's memory stores; 100,000 where storing is cheap. An
+            ordinary run stores 5,000 at most.
         transfer_memory: bytes of memory that one put may take whatever its size: part size times (concurrency + 1).
         settle_seconds: how long a service may take at most to carry out what was sent before a cancellation. Until then
             the checks of cancellation look again when they find what must not stay.
-        stacks: the names of the stacks of layers that the checks are run through. Where each request takes its
-            time, plainly and through all layers shows nearly as much.
-        heavy_stacks: those of them that the checks are run through which take long.
-        await_point_step: 1 for a cancellation at every await point. A second server of the same driver, which waits at
-            the same points, may do with every third, say.
+        stacks: the names of the stacks of layers that the checks run through. Plainly is enough for a service that
+            answers each request in milliseconds: layers do not know what they wrap.
+        await_point_step: 1 cancels at every await point, 5 at every fifth.
         storage_class: one that is not the default; None if the backend has no classes.
     """
 
@@ -73,7 +75,6 @@ class Harness(ABC):
     settle_seconds: float = 0.0
     await_point_step: int = 1
     stacks: Sequence[str] = tuple(STACKS)
-    heavy_stacks: Sequence[str] = (PLAIN, ALL_LAYERS)
 
     async def start(self) -> None:
         """Get the backend ready; called once, on the loop of the first test."""

@@ -16,7 +16,7 @@ import pytest
 from trove_async.driver import PresignDriver
 from trove_async.errors import InvalidKeyError, ObjectNotFoundError
 from trove_async.keys import MAX_KEY_BYTES
-from trove_async.testing.conformance.context import Context, heavy
+from trove_async.testing.conformance.context import Context, plainly
 from trove_async.testing.conformance.counting import CallCounter
 
 __all__ = ["KEYS", "KeyChecks", "random_keys"]
@@ -154,37 +154,37 @@ async def _refused_before_io(ctx: Context, key: str) -> None:
 class KeyChecks:
     """Each key with put, head, get, range, list, copy, presign where there is one, and delete."""
 
-    @heavy
+    @plainly
     async def test_k01_spaces(self, ctx: Context) -> None:
         """Spaces within a key."""
         await _round_trip(ctx, KEYS["k01_spaces"])
 
-    @heavy
+    @plainly
     async def test_k02_spaces_at_the_ends(self, ctx: Context) -> None:
         """Leading and trailing spaces are not trimmed."""
         await _round_trip(ctx, KEYS["k02_spaces_at_the_ends"])
 
-    @heavy
+    @plainly
     async def test_k03_unicode(self, ctx: Context) -> None:
         """Every script, and what lies beyond the Basic Multilingual Plane."""
         await _round_trip(ctx, KEYS["k03_unicode"])
 
-    @heavy
+    @plainly
     async def test_k04_nfc_and_nfd_are_distinct(self, ctx: Context) -> None:
         """Keys are not normalised: two that look alike are two."""
         await _round_trip(ctx, KEYS["k04_nfc_and_nfd_are_distinct"])
 
-    @heavy
+    @plainly
     async def test_k05_escapes_are_not_decoded(self, ctx: Context) -> None:
         """A percent sign is a percent sign."""
         await _round_trip(ctx, KEYS["k05_escapes_are_not_decoded"])
 
-    @heavy
+    @plainly
     async def test_k06_each_ascii_character(self, ctx: Context) -> None:
         """Every printable character, alone and in the middle."""
         await _round_trip(ctx, KEYS["k06_each_ascii_character"])
 
-    @heavy
+    @plainly
     async def test_k07_control_characters(self, ctx: Context) -> None:
         """They round-trip, or the driver's rule refuses them before I/O."""
         await _round_trip(ctx, CONTROL_KEYS)
@@ -194,22 +194,22 @@ class KeyChecks:
         for key in ("\0", "a\0", "\0a", "a\0b"):
             await _refused_before_io(ctx, key)
 
-    @heavy
+    @plainly
     async def test_k09_quotes(self, ctx: Context) -> None:
         """What XML, JSON and HTML escape."""
         await _round_trip(ctx, KEYS["k09_quotes"])
 
-    @heavy
+    @plainly
     async def test_k10_url_characters(self, ctx: Context) -> None:
         """What means something in a URL."""
         await _round_trip(ctx, KEYS["k10_url_characters"])
 
-    @heavy
+    @plainly
     async def test_k11_backslashes(self, ctx: Context) -> None:
         """A backslash separates nothing."""
         await _round_trip(ctx, KEYS["k11_backslashes"])
 
-    @heavy
+    @plainly
     async def test_k12_dots_are_literal(self, ctx: Context) -> None:
         """Keys that would be paths elsewhere stay keys, and never leave their bucket."""
         neighbour = await ctx.new_bucket()
@@ -223,17 +223,17 @@ class KeyChecks:
         await _round_trip(ctx, keys)
         assert [found.key for found in await ctx.store.list(neighbour).all()] == ["x"]
 
-    @heavy
+    @plainly
     async def test_k13_leading_slash(self, ctx: Context) -> None:
         """It is part of the key."""
         await _round_trip(ctx, KEYS["k13_leading_slash"])
 
-    @heavy
+    @plainly
     async def test_k14_trailing_slash(self, ctx: Context) -> None:
         """It makes another key, which is an object like any."""
         await _round_trip(ctx, KEYS["k14_trailing_slash"])
 
-    @heavy
+    @plainly
     async def test_k15_doubled_slash(self, ctx: Context) -> None:
         """Slashes are not joined."""
         await _round_trip(ctx, KEYS["k15_doubled_slash"])
@@ -246,24 +246,24 @@ class KeyChecks:
         for key in ("k" * 1025, "é" * 512 + "k", "👍" * 257):
             await _refused_before_io(ctx, key)
 
-    @heavy
+    @plainly
     async def test_k17_case_pairs_are_distinct(self, ctx: Context) -> None:
         """Keys are not folded, whatever the file system does."""
         await _round_trip(ctx, KEYS["k17_case_pairs_are_distinct"])
 
-    @heavy
+    @plainly
     async def test_k18_key_and_keys_below_it(self, ctx: Context) -> None:
         """``a`` and ``a/b`` are two objects, whichever was there first."""
         keys = KEYS["k18_key_and_keys_below_it"]
         await _round_trip(ctx, keys)
         await _round_trip(ctx, keys[::-1])
 
-    @heavy
+    @plainly
     async def test_k19_windows_names(self, ctx: Context) -> None:
         """Names that Windows keeps for itself."""
         await _round_trip(ctx, KEYS["k19_windows_names"])
 
-    @heavy
+    @plainly
     async def test_k20_names_like_the_drivers_own(self, ctx: Context) -> None:
         """No key meets a sidecar, a temporary or a folder of the driver's."""
         await _round_trip(ctx, KEYS["k20_names_like_the_drivers_own"])
@@ -273,7 +273,7 @@ class KeyChecks:
         for key in ("\ud800", "a\udfffb", "\udc80"):
             await _refused_before_io(ctx, key)
 
-    @heavy
+    @plainly
     async def test_k22_generated_keys(self, ctx: Context) -> None:
         """Fifty keys that nobody thought of, the same in every run."""
         await _round_trip(ctx, random_keys(50, seed=22))

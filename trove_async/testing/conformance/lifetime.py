@@ -29,7 +29,7 @@ from trove_async.errors import (
 )
 from trove_async.reader import ObjectReader
 from trove_async.store import Trove
-from trove_async.testing.conformance.context import Context, heavy
+from trove_async.testing.conformance.context import Context, plainly
 from trove_async.testing.helpers import random_bytes, read_all
 
 __all__ = ["LifetimeChecks"]
@@ -157,7 +157,7 @@ class LifetimeChecks:
         left = [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)]
         assert left == []
 
-    @heavy
+    @plainly
     @pytest.mark.skipif(not os.path.isdir(_FDS), reason="the system does not list open file descriptors")
     async def test_l07_file_descriptors_are_stable(self, ctx: Context) -> None:
         async def operate(number: int) -> None:

@@ -20,7 +20,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
     UploadNotFoundError,
 )
-from trove_async.testing.conformance.context import Context, heavy, requires
+from trove_async.testing.conformance.context import Context, plainly, requires
 from trove_async.testing.conformance.counting import CallCounter
 from trove_async.testing.conformance.processes import dsn_for_another_process, run_python
 from trove_async.testing.helpers import random_bytes
@@ -266,7 +266,7 @@ class MultipartChecks:
         with pytest.raises(BucketNotFoundError):
             await ctx.store.list_multipart_uploads(ctx.missing_bucket)
 
-    @heavy
+    @plainly
     async def test_u13_memory_is_bounded(self, ctx: Context) -> None:
         """A stream of unknown length takes the memory of a few parts, whatever its size."""
         bound = ctx.harness.transfer_memory
@@ -288,7 +288,7 @@ class MultipartChecks:
         assert info.size == 3 * bound // len(chunk) * len(chunk)
         assert peak - before <= bound
 
-    @heavy
+    @plainly
     @requires(MultipartDriver)
     async def test_u13_memory_of_concurrent_parts_is_bounded(self, ctx: Context) -> None:
         """Parts that are streamed take a part each at most, and one more."""

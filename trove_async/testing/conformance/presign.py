@@ -9,7 +9,7 @@ import pytest
 
 from trove_async.driver import PresignDriver
 from trove_async.errors import InvalidArgumentError, UnsupportedError
-from trove_async.testing.conformance.context import Context, heavy, requires
+from trove_async.testing.conformance.context import Context, plainly, requires
 from trove_async.testing.conformance.keys import KEYS
 
 __all__ = ["PresignChecks"]
@@ -76,7 +76,7 @@ class PresignChecks:
         assert answer.headers["content-type"].startswith("application/x-signed")
         assert answer.headers["content-disposition"] == 'attachment; filename="signed.bin"'
 
-    @heavy
+    @plainly
     @requires(PresignDriver)
     async def test_w02_url_expires(self, ctx: Context) -> None:
         """It is good before its time is over and not after it; times out of bounds are refused."""

@@ -22,7 +22,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
     TroveError,
 )
-from trove_async.testing.conformance.context import Context, heavy
+from trove_async.testing.conformance.context import Context, plainly
 from trove_async.testing.conformance.counting import CallCounter
 from trove_async.testing.conformance.sources import SOURCES, SourceError
 from trove_async.testing.helpers import assert_same_object, random_bytes, read_all
@@ -355,7 +355,7 @@ class PutGetChecks:
                 found.update(chunk)
         assert found.hexdigest() == expected
 
-    @heavy
+    @plainly
     async def test_p25_around_five_mebibytes(self, ctx: Context) -> None:
         for more in (-1, 0, 1):
             data = random_bytes(5 * MIB + more)

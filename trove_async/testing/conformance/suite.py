@@ -17,7 +17,7 @@ each check is a coroutine whose name carries its id and which takes `Context` as
 
     class ConditionChecks:
         @requires("put_if_none_match")  # conditions by name, capabilities as Protocols: requires(MultipartDriver)
-        @heavy  # runs plainly and through one stack of layers instead of all
+        @heavy  # runs plainly and through one stack of all layers; `plainly` leaves that one to long runs
         async def test_c01_create_only(self, ctx: Context) -> None:
             await ctx.store.put(ctx.bucket, "key", b"1", if_none_match="*")
 
@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import ClassVar, NamedTuple
 
 import pytest
@@ -64,7 +64,7 @@ from trove_async.testing.conformance.presign import PresignChecks
 from trove_async.testing.conformance.putget import PutGetChecks
 from trove_async.testing.conformance.ranges import RangeChecks
 from trove_async.testing.conformance.session import Harnesses, load_harness
-from trove_async.testing.conformance.stacks import PLAIN, STACKS
+from trove_async.testing.conformance.stacks import ALL_LAYERS, PLAIN, STACKS
 from trove_async.testing.conformance.table import check_id, declared_cells
 from trove_async.testing.conformance.versions import VersionChecks
 
@@ -109,16 +109,16 @@ class ConformanceSuite(
     harness: ClassVar[Harness | None] = None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each check plainly and through every stack of layers."""
+        """Run each check plainly and through stacks of layers."""
         name = metafunc.function.__name__
-        heavy = metafunc.definition.get_closest_marker("trove_heavy") is not None
         chosen = metafunc.config.getoption("trove_stack") or STACKS
+        long = bool(metafunc.config.getoption("trove_long"))
         harnesses = [self.harness] if self.harness else map(load_harness, metafunc.config.getoption("trove_driver"))
         variants = [
             pytest.param(Variant(harness, stack), id=f"{harness.name}-{stack}", marks=_expected(harness, name))
             for harness in harnesses
-            for stack in STACKS
-            if stack in chosen and stack in harness.stacks and (not heavy or stack in harness.heavy_stacks)
+            for stack in _stacks(metafunc.definition, harness, long=long)
+            if stack in chosen
         ]
         metafunc.parametrize("ctx", variants, indirect=True)
 
@@ -131,10 +131,10 @@ class ConformanceSuite(
         reason = harness.xfails.get(f"{name}[{case}]")
         if reason is not None:
             request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-        _record(request.node, harness, reason or _reason(harness, name))
+        _record(request.node, request.param, reason or _reason(harness, name))
         await trove_harnesses.start(harness)
         before = asyncio.all_tasks()
-        context = await Context.open(harness, STACKS[stack])
+        context = await Context.open(harness, STACKS[stack], long=request.config.getoption("trove_long"))
         try:
             if stack == PLAIN:
                 _record_cells(request.node, context)
@@ -151,6 +151,16 @@ class TestConformance(ConformanceSuite):
     """The suite on each harness that ``--trove-driver`` names."""
 
 
+def _stacks(node: pytest.Item, harness: Harness, *, long: bool) -> list[str]:
+    """Return the names of the stacks that a check runs through, in an ordinary run or in a long one."""
+    stacks: Collection[str] = STACKS if long else harness.stacks
+    if node.get_closest_marker("trove_plainly") is not None and not long:
+        stacks = {PLAIN}.intersection(stacks)
+    elif node.get_closest_marker("trove_plainly") or node.get_closest_marker("trove_heavy"):
+        stacks = {PLAIN, ALL_LAYERS}.intersection(stacks)
+    return [stack for stack in STACKS if stack in stacks]
+
+
 def _reason(harness: Harness, name: str) -> str | None:
     return harness.xfails.get(check_id(name)) or harness.xfails.get(name)
 
@@ -160,10 +170,11 @@ def _expected(harness: Harness, name: str) -> list[pytest.MarkDecorator]:
     return [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
 
 
-def _record(node: pytest.Item, harness: Harness, reason: str | None) -> None:
-    """Put into the test's properties, which xdist hands on, what the capability table is made of."""
+def _record(node: pytest.Item, variant: Variant, reason: str | None) -> None:
+    """Put into the test's properties, which xdist hands on, what the reports of a run are made of."""
     name = node.function.__name__  # type: ignore[attr-defined]
-    node.user_properties += [("trove_driver", harness.name), ("trove_check", check_id(name))]
+    driver, stack = variant.harness.name, variant.stack
+    node.user_properties += [("trove_driver", driver), ("trove_stack", stack), ("trove_check", check_id(name))]
     if reason is not None:
         node.user_properties.append(("trove_xfail", reason))
 

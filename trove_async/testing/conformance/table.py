@@ -151,6 +151,20 @@ class Table:
                 column.note(check, outcome)
         return cls(columns)
 
+    @classmethod
+    def of_json(cls, text: str) -> Self:
+        """Make the table again of what `json` returned."""
+        return cls(
+            {
+                name: Column(declared=seen["capabilities"], checks=seen["checks"], reasons=seen["cannot"])
+                for name, seen in json.loads(text).items()
+            }
+        )
+
+    def cells(self) -> dict[str, dict[str, str]]:
+        """Return each driver's cell for each row."""
+        return {name: {row.title: column.cell(row) for row in ROWS} for name, column in self.columns.items()}
+
     def _notes(self) -> dict[tuple[str, str], int]:
         """Return the number of each check that a backend cannot meet, in the order of the columns."""
         pairs = [(name, check) for name, column in self.columns.items() for check in _sorted(column.reasons)]
@@ -176,9 +190,10 @@ class Table:
 
     def json(self) -> str:
         """Return all of it, with the outcome of every check."""
+        cells = self.cells()
         drivers = {
             name: {
-                "capabilities": {row.title: column.cell(row) for row in ROWS},
+                "capabilities": cells[name],
                 "checks": {check: column.checks[check] for check in _sorted(column.checks)},
                 "cannot": {check: column.reasons[check] for check in _sorted(column.reasons)},
             }

@@ -1,4 +1,4 @@
-"""``python -m trove_async.testing.gcs``: the server as a process of its own."""
+"""``python -m trove_async.testing.gcs``: the server as a separate process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Serve until a signal, after one line of JSON that tells where and, but for ``--anonymous``, as whom."""
+    """Print the endpoint and, without ``--anonymous``, the service account as a line of JSON; serve until a signal."""
     parser = argparse.ArgumentParser(prog="python -m trove_async.testing.gcs", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: any that is free)")
+    parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: any free one)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--project", default="trove-project", help="the name of the project (default: %(default)s)")
-    parser.add_argument("--anonymous", action="store_true", help="ask for no credentials")
+    parser.add_argument("--anonymous", action="store_true", help="require no credentials")
     asyncio.run(_serve(parser.parse_args()))
 
 

@@ -1,4 +1,4 @@
-"""Access tokens: issued for signed assertions of the server's own service account, checked on each request.
+"""Access tokens, issued for assertions that the server's own service account signed, and self-signed JWTs.
 
 The grants are of https://developers.google.com/identity/protocols/oauth2/service-account (``jwt-bearer``) and
 https://developers.google.com/identity/protocols/oauth2/web-server#offline (``refresh_token``); the metadata server's of
@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 from trove_async.errors import MissingDependencyError
 from trove_async.testing.gcs.errors import ServiceError, login_required
 from trove_async.testing.gcs.http import Request, Response, json_response
+from trove_async.testing.gcs.unsupported import unsupported
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -30,11 +31,24 @@ _KEY_ID: Final = "0123456789abcdef0123456789abcdef01234567"
 _CLIENT_ID: Final = "100000000000000000000"
 _ASSERTION_LIFETIME: Final = 3600
 _SKEW: Final = 300
+_HMAC_SCHEMES: Final = ("goog1", "goog4-hmac-sha256", "goog4-rsa-sha256", "aws", "aws4-hmac-sha256")
+_SERVICES: Final = ("https://storage.googleapis.com", "https://pubsub.googleapis.com")
+_SCOPES: Final = frozenset(
+    f"https://www.googleapis.com/auth/{name}"
+    for name in (
+        "cloud-platform",
+        "cloud-platform.read-only",
+        "devstorage.full_control",
+        "devstorage.read_only",
+        "devstorage.read_write",
+        "pubsub",
+    )
+)
 
 
 @cache
 def _private_key() -> RSAPrivateKey:
-    """Make the key of this process: one is enough, and making one takes a moment."""
+    """Generate the key of this process; all servers share it because generation is slow."""
     try:
         from cryptography.hazmat.primitives.asymmetric import rsa
     except ImportError as error:
@@ -43,12 +57,12 @@ def _private_key() -> RSAPrivateKey:
 
 
 class Authority:
-    """Issues tokens, and knows those it issued.
+    """Issues access tokens, and checks the credentials of requests.
 
     Attributes:
-        lifetime: for how many seconds a token is valid.
-        refused: how many requests came with no valid token.
-        issued: how many tokens were issued.
+        lifetime: of a token, in seconds.
+        refused: the number of requests without a valid token.
+        issued: the number of tokens that were issued.
     """
 
     def __init__(self, project: str, lifetime: float, *, anonymous: bool) -> None:
@@ -62,16 +76,16 @@ class Authority:
 
     @property
     def email(self) -> str:
-        """The address of the service account."""
+        """The email address of the service account."""
         return f"trove@{self.project}.iam.gserviceaccount.com"
 
     @cached_property
     def refresh_token(self) -> str:
-        """The refresh token of the server's one user."""
+        """The refresh token of the server's only user."""
         return f"1//{secrets.token_urlsafe(32)}"
 
     def service_account_info(self) -> dict[str, str]:
-        """Return what Google's key file of the service account would hold."""
+        """Return the content of a key file for the service account."""
         key = _private_key()
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -89,7 +103,7 @@ class Authority:
         }
 
     def authorized_user_info(self) -> dict[str, str]:
-        """Return what the file of a user's application default credentials would hold."""
+        """Return the content of a user's file of application default credentials."""
         return {
             "type": "authorized_user",
             "client_id": f"{_CLIENT_ID}.apps.googleusercontent.com",
@@ -109,28 +123,30 @@ class Authority:
         return token
 
     def revoke(self) -> None:
-        """Make all tokens so far invalid."""
+        """Revoke all tokens issued so far."""
         self._expiries.clear()
 
     def check(self, request: Request) -> None:
-        """Refuse a request without a valid token.
+        """Refuse a request without a valid access token or self-signed JWT.
 
         Raises:
-            ServiceError: 401.
+            ServiceError: 401, or 501 if a signature takes the place of a token.
         """
         if self.anonymous:
             return
         scheme, _, token = request.header("authorization").partition(" ")
+        if scheme.lower() in _HMAC_SCHEMES:
+            raise unsupported(f"authorization by a signature in a header ({scheme})")
         if scheme.lower() != "bearer":
             self.refused += 1
             raise login_required(None)
-        expiry = self._expiries.get(token.strip())
-        if expiry is None or expiry <= time.time():
+        expiry = self._expiries.get(token.strip(), 0)
+        if expiry <= time.time() and not self._is_self_signed(token.strip(), f"http://{request.header('host')}"):
             self.refused += 1
             raise login_required(token)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Tell whether the service account's key made an RSA signature (PKCS #1 v1.5, SHA-256)."""
+        """Return True if an RSA signature (PKCS #1 v1.5, SHA-256) is of the service account's key."""
         key = _private_key().public_key()
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -160,7 +176,7 @@ class Authority:
         return json_response(self._token())
 
     def metadata(self, request: Request) -> Response:
-        """Answer what clients ask a virtual machine's metadata server.
+        """Answer requests to the metadata server of a virtual machine.
 
         Raises:
             ServiceError: 403 without ``Metadata-Flavor: Google``; 404.
@@ -182,31 +198,52 @@ class Authority:
     def _token(self) -> dict[str, Any]:
         return {"access_token": self.issue(), "expires_in": int(self.lifetime), "token_type": "Bearer"}
 
+    def _is_self_signed(self, token: str, endpoint: str) -> bool:
+        """Return True if a token is a JWT that the service account signed for this service.
+
+        Sources: https://developers.google.com/identity/protocols/oauth2/service-account#jwt-auth and
+        https://google.aip.dev/auth/4111: a JWT has an audience or a scope, not both.
+        """
+        try:
+            claims = self._claims(token)
+        except _GrantError:
+            return False
+        if claims.get("sub") != self.email or ("aud" in claims) == ("scope" in claims):
+            return False
+        if "aud" in claims:
+            own = (endpoint, self.base_url, *_SERVICES)
+            return str(claims["aud"]).removesuffix("/") in own
+        return not _SCOPES.isdisjoint(str(claims["scope"]).split())
+
     def _check_assertion(self, assertion: str, endpoint: str) -> None:
-        parts = assertion.split(".")
+        claims = self._claims(assertion)
+        # The endpoint is the URL that the client used, which may be that of a proxy.
+        if claims.get("aud") not in (endpoint, f"{self.base_url}/token", "https://oauth2.googleapis.com/token"):
+            raise _GrantError("invalid_grant", "Invalid JWT: Failed audience check.")
+        if not claims.get("scope"):
+            raise _GrantError("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
+
+    def _claims(self, jwt: str) -> Mapping[str, Any]:
+        """Return the claims of a JWT that the service account signed and that is valid now."""
+        parts = jwt.split(".")
         try:
             header, claims = (json.loads(_unpadded(part)) for part in parts[:2])
             signature = _unpadded(parts[2])
-        except (ValueError, IndexError) as error:
+            algorithm, issuer = header.get("alg"), claims.get("iss")
+        except (ValueError, IndexError, AttributeError) as error:
             raise _GrantError("invalid_grant", "Invalid JWT: not three parts of base64 with JSON.") from error
-        if header.get("alg") != "RS256" or not self.verifies(signature, ".".join(parts[:2]).encode()):
+        if algorithm != "RS256" or not self.verifies(signature, ".".join(parts[:2]).encode()):
             raise _GrantError("invalid_grant", "Invalid JWT Signature.")
-        self._check_claims(claims, endpoint)
-
-    def _check_claims(self, claims: Mapping[str, Any], endpoint: str) -> None:
-        if claims.get("iss") != self.email:
+        if issuer != self.email:
             raise _GrantError("invalid_grant", "Invalid grant: account not found")
-        # The endpoint is named as the client found it, which may be through a proxy.
-        if claims.get("aud") not in (endpoint, f"{self.base_url}/token", "https://oauth2.googleapis.com/token"):
-            raise _GrantError("invalid_grant", "Invalid JWT: Failed audience check.")
         now, begin, end = time.time(), claims.get("iat"), claims.get("exp")
         if not isinstance(begin, int | float) or not isinstance(end, int | float):
-            raise _GrantError("invalid_grant", "Invalid JWT: iat and exp are needed.")
+            raise _GrantError("invalid_grant", "Invalid JWT: iat and exp are required.")
         if end <= now - _SKEW or begin > now + _SKEW or end - begin > _ASSERTION_LIFETIME:
             message = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."
             raise _GrantError("invalid_grant", message)
-        if not claims.get("scope"):
-            raise _GrantError("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
+        checked: Mapping[str, Any] = claims
+        return checked
 
 
 class _GrantError(Exception):

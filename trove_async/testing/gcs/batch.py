@@ -9,7 +9,7 @@ from typing import Final
 
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request, Response
-from trove_async.testing.gcs.multipart import Part, split
+from trove_async.testing.gcs.multipart import Part, divided, split
 
 __all__ = ["batch"]
 
@@ -18,10 +18,10 @@ _OUTER: Final = ("content-", "transfer-encoding", "expect", "connection", "host"
 
 
 async def batch(request: Request, call: Callable[[Request], Response | Awaitable[Response]]) -> Response:
-    """Answer ``POST /batch/storage/v1``: each call by itself, in order.
+    """Answer ``POST /batch/storage/v1``: each call separately, in order.
 
     Raises:
-        ServiceError: 400; it is not a batch, or one of more than 100 calls.
+        ServiceError: 400; it is not a batch, or it has more than 100 calls.
     """
     parts = split(request.body, request.header("content-type"))
     if not parts:
@@ -42,12 +42,12 @@ async def batch(request: Request, call: Callable[[Request], Response | Awaitable
 
 
 def _inner(part: Part, outer: Request) -> Request:
-    head, _, body = bytes(part.body).partition(b"\r\n\r\n")
-    lines = head.decode("utf-8", "replace").strip().split("\r\n")
+    head, body = divided(bytes(part.body))
+    lines = head.decode("utf-8", "replace").strip().splitlines()
     words = lines[0].split(" ")
     if len(words) not in (2, 3):
         raise invalid("Failed to parse batch request.", reason="badRequest")
-    # The outer headers hold for each call unless it has its own, but for those that tell of the body.
+    # A call inherits the headers of the batch, except those about the body, unless it has its own.
     headers = {name: value for name, value in outer.headers.items() if not name.startswith(_OUTER)}
     for line in lines[1:]:
         name, _, value = line.partition(":")
@@ -55,14 +55,17 @@ def _inner(part: Part, outer: Request) -> Request:
     if "host" in outer.headers:
         headers["host"] = outer.headers["host"]
     request = Request(words[0], words[1], headers)
-    body = body.removesuffix(b"\r\n") if "content-length" not in headers else body[: int(headers["content-length"])]
+    length = headers.get("content-length")
+    if length is not None and not length.isdigit():
+        raise invalid("Failed to parse batch request.", reason="badRequest")
+    body = body.rstrip(b"\r\n") if length is None else body[: int(length)]
     request.chunks, request.size, request.complete = [body], len(body), True
     return request
 
 
 async def _answered(request: Request, call: Callable[[Request], Response | Awaitable[Response]]) -> bytes:
     if request.query.get("alt") == "media" or not request.raw_path.startswith("/storage/v1/"):
-        error = ServiceError(400, "badRequest", "A batch has no uploads, downloads or calls of other APIs.")
+        error = ServiceError(400, "badRequest", "A batch cannot have uploads, downloads or calls of other APIs.")
         response = Response(400, {"Content-Type": "application/json; charset=UTF-8"}, error.as_json())
     else:
         result = call(request)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from trove_async.testing.gcs.conditions import Preconditions
 from trove_async.testing.gcs.errors import ServiceError, invalid, required
 from trove_async.testing.gcs.http import Request, Response, mapping
+from trove_async.testing.gcs.lifecycle import CONDITIONS
 from trove_async.testing.gcs.listing import page_size
 from trove_async.testing.gcs.resources import PROJECT_NUMBER, answer, bucket_resource
 from trove_async.testing.gcs.state import Bucket, Storage
+from trove_async.testing.gcs.unsupported import BUCKET_FIELDS, check_fields
 
 __all__ = ["Buckets", "check_bucket_name"]
 
@@ -21,25 +24,19 @@ _LABELS: Final = 64
 _RULES: Final = 100
 _CLASSES: Final = frozenset(("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"))
 _COMPONENT: Final = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
-_READ_ONLY: Final = frozenset(
-    (
-        "kind",
-        "id",
-        "selfLink",
-        "projectNumber",
-        "name",
-        "metageneration",
-        "locationType",
-        "etag",
-        "timeCreated",
-        "updated",
-        "generation",
-    )
-)
+_WRITABLE: Final = BUCKET_FIELDS.keys() | {
+    "defaultEventBasedHold",
+    "iamConfiguration",
+    "labels",
+    "lifecycle",
+    "location",
+    "storageClass",
+    "versioning",
+}
 
 
 def check_bucket_name(name: object) -> str:
-    """Return a name that a bucket may have (https://cloud.google.com/storage/docs/buckets#naming).
+    """Return the name of a new bucket if it is valid (https://cloud.google.com/storage/docs/buckets#naming).
 
     Raises:
         ServiceError: 400.
@@ -76,13 +73,13 @@ class Buckets:
         """Answer ``POST /b``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         if not request.query.get("project"):
             raise required("project")
         given = request.json()
         name = check_bucket_name(given.get("name"))
-        fields = {key: value for key, value in given.items() if key not in _READ_ONLY and value is not None}
+        fields = _set(given)
         _check(fields)
         fields["location"] = str(fields.get("location", "US")).upper()
         return self._answer(request, self.storage.create_bucket(name, fields))
@@ -98,7 +95,7 @@ class Buckets:
         return self._answer(request, bucket)
 
     def list(self, request: Request) -> Response:
-        """Answer ``GET /b``; one project has them all.
+        """Answer ``GET /b``; all buckets belong to one project.
 
         Raises:
             ServiceError: 400; a parameter is missing or not valid.
@@ -117,23 +114,23 @@ class Buckets:
         return answer(request, document)
 
     def patch(self, request: Request, name: str) -> Response:
-        """Answer ``PATCH``: what is null is removed; what is absent stays, within objects as well.
+        """Answer ``PATCH``: null removes a field, and absent fields stay, in nested objects too.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         bucket = self._writable(request, name)
-        changes = {key: value for key, value in request.json().items() if key not in _READ_ONLY}
+        changes = {key: value for key, value in request.json().items() if key in _WRITABLE}
         return self._change(request, bucket, _merged(bucket.fields, changes))
 
     def update(self, request: Request, name: str) -> Response:
-        """Answer ``PUT``: all that may be changed is replaced.
+        """Answer ``PUT``: all writable fields are replaced.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         bucket = self._writable(request, name)
-        fields = {key: value for key, value in request.json().items() if key not in _READ_ONLY and value is not None}
+        fields = _set(request.json())
         fields["location"] = bucket.fields["location"]
         return self._change(request, bucket, fields)
 
@@ -141,7 +138,7 @@ class Buckets:
         """Answer ``DELETE``.
 
         Raises:
-            ServiceError: 409 if there are objects or noncurrent generations; 404 or 412.
+            ServiceError: 409 if there are objects or noncurrent generations, 404 or 412.
         """
         bucket = self._writable(request, name)
         if bucket.objects:
@@ -151,7 +148,7 @@ class Buckets:
         return Response(204)
 
     def test_permissions(self, request: Request, name: str) -> Response:
-        """Answer ``GET /b/{bucket}/iam/testPermissions``: whoever has a token may do all.
+        """Answer ``GET /b/{bucket}/iam/testPermissions``: all permissions are granted.
 
         Raises:
             ServiceError: 404.
@@ -160,8 +157,8 @@ class Buckets:
         asked = [item.partition("=")[2] for item in request.raw_query.split("&") if item.startswith("permissions=")]
         return answer(request, {"kind": "storage#testIamPermissionsResponse", "permissions": asked})
 
-    def service_account(self, request: Request) -> Response:
-        """Answer ``GET /projects/{project}/serviceAccount``: who publishes notifications."""
+    def service_account(self, request: Request, project: str) -> Response:
+        """Answer ``GET /projects/{project}/serviceAccount``: the account that publishes notifications."""
         address = f"service-{PROJECT_NUMBER}@gs-project-accounts.iam.gserviceaccount.com"
         return answer(request, {"kind": "storage#serviceAccount", "email_address": address})
 
@@ -178,6 +175,10 @@ class Buckets:
 
     def _answer(self, request: Request, bucket: Bucket) -> Response:
         return answer(request, bucket_resource(self.storage, bucket))
+
+
+def _set(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key in _WRITABLE and value is not None}
 
 
 def _merged(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -200,6 +201,7 @@ def _loaded(token: str) -> str:
 
 
 def _check(fields: dict[str, Any]) -> None:
+    check_fields(fields, BUCKET_FIELDS)
     if str(fields.get("storageClass", "STANDARD")) not in _CLASSES:
         raise invalid(f"Invalid argument: storage class {fields['storageClass']}")
     mapping(fields, "versioning")
@@ -225,6 +227,8 @@ def _is_label(key: object, value: object) -> bool:
 
 def _is_rule(rule: object) -> bool:
     if not isinstance(rule, dict) or not isinstance(rule.get("condition"), dict):
+        return False
+    if rule["condition"].keys() - CONDITIONS:
         return False
     action = mapping(rule, "action")
     if action.get("type") == "SetStorageClass":

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from trove_async.testing.gcs.errors import ServiceError, condition_failed, invalid, not_modified
 from trove_async.testing.gcs.http import Request
 from trove_async.testing.gcs.state import Bucket, StoredObject
 
-__all__ = ["Preconditions", "check_http_conditions"]
+__all__ = ["SOURCE", "Preconditions", "check_http_conditions", "header_number"]
+
+SOURCE: Final = "x-goog-copy-source-"
+"""The prefix of the headers about the source of a copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """What must hold of an object's live generation, or of a bucket."""
+    """The preconditions on the live generation of an object, or on a bucket."""
 
     generation: int | None = None
     not_generation: int | None = None
@@ -24,7 +28,7 @@ class Preconditions:
 
     @classmethod
     def of(cls, request: Request, *, source: bool = False) -> Preconditions:
-        """Read the parameters; with ``source`` those about the object that is copied.
+        """Read the query parameters; with ``source``, those about the source of a copy.
 
         Raises:
             ServiceError: 400; one is not a number.
@@ -40,35 +44,31 @@ class Preconditions:
         )
 
     @classmethod
-    def of_headers(cls, request: Request) -> Preconditions:
-        """Read the headers of the XML API.
+    def of_headers(cls, request: Request, *, source: bool = False) -> Preconditions:
+        """Read the headers of the XML API; with ``source``, those about the source of a copy.
 
         Raises:
             ServiceError: 400; one is not a number.
         """
+        prefix = f"{SOURCE}if" if source else "x-goog-if"
         values = [
-            _number(request, name)
-            for name in (
-                "x-goog-if-generation-match",
-                "x-goog-if-generation-not-match",
-                "x-goog-if-metageneration-match",
-                "x-goog-if-metageneration-not-match",
-            )
+            header_number(request, f"{prefix}-{name}")
+            for name in ("generation-match", "generation-not-match", "metageneration-match", "metageneration-not-match")
         ]
         return cls(*values)
 
     def check(self, found: StoredObject | None, *, reading: bool = False) -> None:
-        """Compare with an object, or with that there is none.
+        """Compare with an object; None if there is none.
 
         Raises:
-            ServiceError: 412, or 304 where a read asked not to get what it has.
+            ServiceError: 412, or 304 for a read that already has this version.
         """
         generation = 0 if found is None else found.generation
         if self.generation is not None and self.generation != generation:
             raise condition_failed()
         if self.metageneration is not None and (found is None or self.metageneration != found.metageneration):
             raise condition_failed()
-        # "If no live object exists, the precondition fails", whichever generation it names.
+        # "If no live object exists, the precondition fails", for any generation.
         if self.not_generation is not None and (found is None or self.not_generation == generation):
             raise not_modified() if reading else condition_failed()
         if self.not_metageneration is not None and (found is None or self.not_metageneration == found.metageneration):
@@ -78,7 +78,7 @@ class Preconditions:
         """Compare with a bucket's metageneration.
 
         Raises:
-            ServiceError: 412, or 304 where a read asked not to get what it has.
+            ServiceError: 412, or 304 for a read that already has this version.
         """
         if self.metageneration is not None and self.metageneration != bucket.metageneration:
             raise condition_failed()
@@ -89,7 +89,12 @@ class Preconditions:
 _NONE = Preconditions()
 
 
-def _number(request: Request, name: str) -> int | None:
+def header_number(request: Request, name: str) -> int | None:
+    """Return a header that is a number; None if it is absent.
+
+    Raises:
+        ServiceError: 400; it is not a number.
+    """
     value = request.headers.get(name)
     if value is None:
         return None
@@ -99,22 +104,27 @@ def _number(request: Request, name: str) -> int | None:
         raise invalid(f"Invalid argument: {name}") from error
 
 
-def check_http_conditions(request: Request, etag: str, modified: float) -> None:
+def check_http_conditions(request: Request, etag: str, modified: float, prefix: str = "") -> None:
     """Check the conditional headers of a read, in the order of RFC 9110, 13.2.2.
+
+    Args:
+        request: the request.
+        etag, modified: of the object.
+        prefix: before the names of the headers.
 
     Raises:
         ServiceError: 412 or 304.
     """
-    match, none_match = request.headers.get("if-match"), request.headers.get("if-none-match")
+    match, none_match = request.headers.get(f"{prefix}if-match"), request.headers.get(f"{prefix}if-none-match")
     if match is not None:
         if not _named(match.split(","), etag):
             raise condition_failed()
-    elif (since := _moment(request, "if-unmodified-since")) is not None and int(modified) > since:
+    elif (since := _moment(request, f"{prefix}if-unmodified-since")) is not None and int(modified) > since:
         raise condition_failed()
     if none_match is not None:
         if _named(none_match.split(","), etag):
             raise _unchanged(etag)
-    elif (since := _moment(request, "if-modified-since")) is not None and int(modified) <= since:
+    elif (since := _moment(request, f"{prefix}if-modified-since")) is not None and int(modified) <= since:
         raise _unchanged(etag)
 
 
@@ -136,4 +146,4 @@ def _moment(request: Request, name: str) -> float | None:
     try:
         return parsedate_to_datetime(value).timestamp()
     except ValueError:
-        return None  # RFC 9110, 13.1.3: what is not a date is ignored
+        return None  # RFC 9110, 13.1.3: an invalid date is ignored

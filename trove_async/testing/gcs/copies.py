@@ -1,6 +1,6 @@
-"""New objects of others: copy, rewrite and compose.
+"""Objects made from other objects: copy, rewrite, move and compose.
 
-https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite, ``…/copy`` and ``…/compose``, and
+https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite, ``…/copy``, ``…/move`` and ``…/compose``, and
 https://cloud.google.com/storage/docs/composite-objects.
 """
 
@@ -12,22 +12,30 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trove_async.testing.gcs.conditions import Preconditions
+from trove_async.testing.gcs.creation import hashed
 from trove_async.testing.gcs.errors import invalid, required
 from trove_async.testing.gcs.http import Request, Response, mapping
-from trove_async.testing.gcs.resources import answer, answer_object, check_metadata, check_name, object_resource
-from trove_async.testing.gcs.state import WRITABLE, Content, Storage, StoredObject
-from trove_async.testing.gcs.uploads import hashed
+from trove_async.testing.gcs.resources import (
+    answer,
+    answer_object,
+    check_metadata,
+    check_name,
+    object_resource,
+    set_kms_key,
+    writable,
+)
+from trove_async.testing.gcs.state import Content, Storage, StoredObject
 
-__all__ = ["Copies"]
+__all__ = ["Copies", "inherited"]
 
 _SOURCES: Final = 32
 _UNIT: Final = 1 << 20
-_OWN: Final = frozenset(("storageClass", "temporaryHold", "eventBasedHold"))  # what a copy does not take over
+_NOT_INHERITED: Final = frozenset(("storageClass", "temporaryHold", "eventBasedHold", "kmsKeyName"))
 
 
 @dataclass(slots=True)
 class _Rewrite:
-    """A rewrite that is under way; its token is good for the same request alone."""
+    """An incomplete rewrite; its token is valid for the same request only."""
 
     source: StoredObject
     bucket: str
@@ -40,8 +48,8 @@ class Copies:
     """Copies within the server.
 
     Attributes:
-        bytes_per_call: how much one call of rewrite copies; None for any size.
-        rewrites: what is under way, by token.
+        bytes_per_call: the number of bytes that a call of rewrite copies; None for any number.
+        rewrites: the incomplete rewrites, by token.
     """
 
     def __init__(self, storage: Storage, bytes_per_call: int | None) -> None:
@@ -49,33 +57,33 @@ class Copies:
         self.bytes_per_call = bytes_per_call
         self.rewrites: dict[str, _Rewrite] = {}
 
-    def copy(self, request: Request, source: tuple[str, str], target: tuple[str, str]) -> Response:
+    def copy(self, request: Request, bucket: str, name: str, other: str, new_name: str) -> Response:
         """Answer ``POST …/copyTo/…``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
-        made = self._make(request, self._source(request, source), target)
+        made = self._make(request, self._source(request, bucket, name), (other, new_name))
         return answer_object(request, self.storage, made)
 
-    def rewrite(self, request: Request, source: tuple[str, str], target: tuple[str, str]) -> Response:
-        """Answer ``POST …/rewriteTo/…``: with the object, or with a token to call again with.
+    def rewrite(self, request: Request, bucket: str, name: str, other: str, new_name: str) -> Response:
+        """Answer ``POST …/rewriteTo/…``: with the object, or with a token for the next call.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
-        found = self._source(request, source)
+        found, target = self._source(request, bucket, name), (other, new_name)
         step = self._step(request, found, target)
         token = request.query.get("rewriteToken")
-        under_way = self._continued(request, token, found, target) if token else None
-        written = (under_way.written if under_way else 0) + (step or len(found.data))
+        incomplete = self._continued(request, token, found, target) if token else None
+        written = (incomplete.written if incomplete else 0) + (step or len(found.data))
         document: dict[str, Any] = {"kind": "storage#rewriteResponse", "objectSize": str(len(found.data))}
         if written < len(found.data):
-            if under_way is None:
+            if incomplete is None:
                 self._check_target(request, target)
-                token, under_way = secrets.token_urlsafe(32), _Rewrite(found, *target, request.body)
-                self.rewrites[token] = under_way
-            under_way.written = written
+                token, incomplete = secrets.token_urlsafe(32), _Rewrite(found, *target, request.body)
+                self.rewrites[token] = incomplete
+            incomplete.written = written
             document |= {"totalBytesRewritten": str(written), "done": False, "rewriteToken": token}
             return answer(request, document)
         made = self._make(request, found, target)
@@ -92,13 +100,14 @@ class Copies:
         """Answer ``POST …/compose``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         check_name(name)
         body = request.json()
         sources = self._sources(body, bucket_name)
-        fields = _writable(mapping(body, "destination"))
+        fields = writable(mapping(body, "destination"))
         fields.setdefault("storageClass", sources[0].fields["storageClass"])
+        set_kms_key(fields, request.query.get("kmsKeyName"))
         check_metadata(fields)
         conditions = Preconditions.of(request)
         conditions.check(self.storage.bucket(bucket_name).live(name))
@@ -113,8 +122,45 @@ class Copies:
         data = b"".join(source.data for source in sources)
         return hashed(data, store, lambda joined: Content.joined(joined, components))
 
-    def _source(self, request: Request, source: tuple[str, str]) -> StoredObject:
-        bucket, name = source
+    def move(self, request: Request, bucket_name: str, name: str, new_name: str) -> Response:
+        """Answer ``POST …/moveTo/…``: the object gets another name, in one step.
+
+        Raises:
+            ServiceError: the request is refused.
+        """
+        found = self._source(request, bucket_name, name)
+        if new_name == name:
+            raise invalid("The source and destination object names must be different.")
+        self.storage.check_held(found)
+        made = self.make(found, bucket_name, new_name, Preconditions.of(request), dict(found.fields))
+        bucket = self.storage.bucket(bucket_name)
+        self.storage.delete(bucket, found, permanently=not bucket.versioned)
+        return answer_object(request, self.storage, made)
+
+    def make(
+        self, found: StoredObject, bucket_name: str, name: str, conditions: Preconditions, fields: dict[str, Any]
+    ) -> StoredObject:
+        """Store the content of an object under another name.
+
+        Args:
+            found: the source.
+            bucket_name, name: of the new object.
+            conditions: on the object that is replaced.
+            fields: the properties of the new object.
+
+        Raises:
+            ServiceError: 400, 403, 404 or 412.
+        """
+        check_name(name)
+        bucket = self.storage.bucket(bucket_name)
+        conditions.check(bucket.live(name))
+        check_metadata(fields)
+        content = found.content
+        if content.xml_etag is not None:
+            content = Content(content.data, content.crc32c, content.md5, content.components)
+        return self.storage.store(bucket, name, content, fields)
+
+    def _source(self, request: Request, bucket: str, name: str) -> StoredObject:
         found = self.storage.find(self.storage.bucket(bucket), name, request.integer("sourceGeneration"))
         Preconditions.of(request, source=True).check(found)
         return found
@@ -132,10 +178,10 @@ class Copies:
         return asked if moves or storage_class != found.fields["storageClass"] else None
 
     def _continued(self, request: Request, token: str, found: StoredObject, target: tuple[str, str]) -> _Rewrite:
-        under_way = self.rewrites.get(token)
-        if under_way is None or under_way != _Rewrite(found, *target, request.body, under_way.written):
+        incomplete = self.rewrites.get(token)
+        if incomplete is None or incomplete != _Rewrite(found, *target, request.body, incomplete.written):
             raise invalid("Invalid rewrite token.", reason="invalidParameter")
-        return under_way
+        return incomplete
 
     def _check_target(self, request: Request, target: tuple[str, str]) -> None:
         bucket, name = target
@@ -143,17 +189,9 @@ class Copies:
         Preconditions.of(request).check(self.storage.bucket(bucket).live(name))
 
     def _make(self, request: Request, found: StoredObject, target: tuple[str, str]) -> StoredObject:
-        self._check_target(request, target)
-        given = request.json()
-        # Metadata in the request replaces all of the source's, and without any the source's is taken over
-        # (https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite, «Request body»).
-        fields = _writable(given) if given else {key: v for key, v in found.fields.items() if key not in _OWN}
-        check_metadata(fields)
-        bucket, name = target
-        content = found.content
-        if content.xml_etag is not None:
-            content = Content(content.data, content.crc32c, content.md5, content.components)
-        return self.storage.store(self.storage.bucket(bucket), name, content, fields)
+        fields = writable(request.json()) or inherited(found)
+        set_kms_key(fields, request.query.get("destinationKmsKeyName"))
+        return self.make(found, *target, Preconditions.of(request), fields)
 
     def _sources(self, body: Mapping[str, Any], bucket_name: str) -> list[StoredObject]:
         bucket = self.storage.bucket(bucket_name)
@@ -176,12 +214,16 @@ class Copies:
         return found
 
 
+def inherited(found: StoredObject) -> dict[str, Any]:
+    """Return the properties that a copy has from its source, if the request gives none.
+
+    Source: https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite, "Request body".
+    """
+    return {key: value for key, value in found.fields.items() if key not in _NOT_INHERITED}
+
+
 def _whole(value: object) -> int | None:
     try:
         return None if value is None else int(str(value))
     except ValueError as error:
         raise invalid(f"Invalid value for: {value}") from error
-
-
-def _writable(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if key in WRITABLE and value is not None}

@@ -1,4 +1,4 @@
-"""The bytes of objects, with their headers, ranges and transcoding.
+"""Downloads of objects, with headers, ranges and decompressive transcoding.
 
 https://cloud.google.com/storage/docs/json_api/v1/objects/get, https://cloud.google.com/storage/docs/xml-api/get-object-download,
 https://cloud.google.com/storage/docs/transcoding and https://cloud.google.com/storage/docs/xml-api/reference-headers.
@@ -30,7 +30,7 @@ _UNTYPED: Final = "application/octet-stream"
 
 
 def object_headers(found: StoredObject, *, xml: bool) -> dict[str, str]:
-    """Return the headers that tell an object's properties; custom metadata is told by the XML API alone."""
+    """Return the headers with an object's properties; only the XML API includes custom metadata."""
     fields = found.fields
     content = found.content
     digest = f"crc32c={content.crc32c}" if content.md5 is None else f"crc32c={content.crc32c},md5={content.md5}"
@@ -53,6 +53,8 @@ def object_headers(found: StoredObject, *, xml: bool) -> dict[str, str]:
     for name, header in _NAMED.items():
         if fields.get(name):
             headers[header] = fields[name]
+    if fields.get("kmsKeyName"):
+        headers["X-Goog-Encryption-Kms-Key-Name"] = fields["kmsKeyName"]
     if xml:
         for key, value in (fields.get("metadata") or {}).items():
             headers[f"x-goog-meta-{key}"] = " ".join(value.splitlines())
@@ -60,10 +62,10 @@ def object_headers(found: StoredObject, *, xml: bool) -> dict[str, str]:
 
 
 def media(request: Request, found: StoredObject, *, xml: bool = False) -> Response:
-    """Return an object's bytes, or the range that is asked for, decompressed where Google does that.
+    """Return an object's bytes or the requested range, decompressed if Google would decompress it.
 
     Raises:
-        ServiceError: 416; no byte of the range is there.
+        ServiceError: 416; the object has no byte of the range.
     """
     headers = object_headers(found, xml=xml)
     data = found.data
@@ -94,7 +96,7 @@ def _is_transcoded(request: Request, found: StoredObject) -> bool:
 
 
 def _transcoded(headers: dict[str, str], data: bytes) -> Response:
-    # The length is not known beforehand, the hashes stay those of what is stored, and a range is ignored.
+    # The length is not known in advance, the hashes are those of the stored bytes, and a range is ignored.
     try:
         plain = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
@@ -106,7 +108,7 @@ def _transcoded(headers: dict[str, str], data: bytes) -> Response:
 
 
 def _span(header: str, size: int) -> tuple[int, int] | None:
-    """Return the range as start and end; None where the header is one that is ignored (RFC 9110, 14.2)."""
+    """Return the start and the end of a range; None if the header is to be ignored (RFC 9110, 14.2)."""
     found = _RANGE.fullmatch(header)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The errors of the services, and how each API words them.
+"""The errors of the services, and their form in each API.
 
 Codes, reasons and shapes are of https://cloud.google.com/storage/docs/json_api/v1/status-codes and
 https://cloud.google.com/storage/docs/xml-api/reference-status.
@@ -52,17 +52,17 @@ _STATUSES: Final[Mapping[int, str]] = {
 
 
 class ServiceError(Exception):
-    """A request is refused; one of the APIs words it.
+    """A request is refused.
 
     Attributes:
-        status: the status code of HTTP.
+        status: the HTTP status code.
         reason: the reason of the JSON API.
-        message: for people.
-        location: what of the request is at fault, as kind (``header``, ``parameter``) and name.
-        xml_code: the code of the XML API; by default the one that is usual for the status.
-        details: the further element of an error of the XML API.
+        message: a human-readable description.
+        location: the part of the request at fault, as kind (``header``, ``parameter``) and name.
+        xml_code: the code of the XML API; by default the usual one for the status.
+        details: the element ``Details`` of an error of the XML API.
         headers: headers of the response.
-        in_words: it is told in plain text, as what the servers before the JSON API refuse is.
+        plain: True for an error in plain text, as the upload servers in front of the JSON API send it.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ServiceError(Exception):
         self.xml_code = xml_code or _XML_CODES.get(status, "InvalidArgument")
         self.details = details
         self.headers = dict(headers or {})
-        self.in_words = False
+        self.plain = False
 
     def as_json(self) -> bytes:
         """Return the body of the storage JSON API."""
@@ -100,18 +100,18 @@ class ServiceError(Exception):
 
     def as_xml(self) -> bytes:
         """Return the body of the XML API."""
-        message, told = self.message, self.details
+        message, details = self.message, self.details
         if self.xml_code == "NoSuchKey":
-            message, told = "The specified key does not exist.", message
-        details = "" if told is None else f"<Details>{escape(told)}</Details>"
+            message, details = "The specified key does not exist.", message
+        element = "" if details is None else f"<Details>{escape(details)}</Details>"
         return (
             "<?xml version='1.0' encoding='UTF-8'?><Error>"
-            f"<Code>{self.xml_code}</Code><Message>{escape(message)}</Message>{details}</Error>"
+            f"<Code>{self.xml_code}</Code><Message>{escape(message)}</Message>{element}</Error>"
         ).encode()
 
 
 def invalid(message: str, *, reason: str = "invalid", xml_code: str | None = None) -> ServiceError:
-    """Return a 400: the request is not one the service takes."""
+    """Return a 400: the service does not accept the request."""
     return ServiceError(400, reason, message, xml_code=xml_code)
 
 
@@ -121,7 +121,7 @@ def required(parameter: str) -> ServiceError:
 
 
 def login_required(token: str | None) -> ServiceError:
-    """Return a 401: without a token, or with one that is unknown, expired or revoked."""
+    """Return a 401: there is no token, or it is unknown, expired or revoked."""
     reason, message, challenge = "required", "Login Required", 'Bearer realm="https://accounts.google.com/"'
     if token is not None:
         reason, message, challenge = "authError", "Invalid Credentials", f'{challenge}, error="invalid_token"'
@@ -131,17 +131,17 @@ def login_required(token: str | None) -> ServiceError:
 
 
 def not_found(message: str = "Not Found") -> ServiceError:
-    """Return a 404 of something that is neither bucket nor object."""
+    """Return a 404 for something that is neither a bucket nor an object."""
     return ServiceError(404, "notFound", message)
 
 
 def no_bucket() -> ServiceError:
-    """Return a 404 of a bucket."""
+    """Return a 404 for a bucket."""
     return ServiceError(404, "notFound", "The specified bucket does not exist.", xml_code="NoSuchBucket")
 
 
 def no_object(bucket: str, name: str) -> ServiceError:
-    """Return a 404 of an object or of a generation of it."""
+    """Return a 404 for an object or one of its generations."""
     return ServiceError(404, "notFound", f"No such object: {bucket}/{name}", xml_code="NoSuchKey")
 
 
@@ -158,7 +158,7 @@ def condition_failed() -> ServiceError:
 
 
 def not_modified() -> ServiceError:
-    """Return a 304: it is sent without a body."""
+    """Return a 304, which is sent without a body."""
     return ServiceError(304, "notModified", "Not Modified")
 
 
@@ -168,7 +168,7 @@ def gone(message: str) -> ServiceError:
 
 
 def held(bucket: str, name: str, kind: str) -> ServiceError:
-    """Return a 403: a hold keeps the object as it is; ``kind`` is ``Temporary`` or ``Event-Based``."""
+    """Return a 403: the object is under a hold; ``kind`` is ``Temporary`` or ``Event-Based``."""
     message = (
         f"Object '{bucket}/{name}' is under active {kind} hold and cannot be deleted, overwritten or archived "
         "until hold is removed."

@@ -1,33 +1,18 @@
-"""HTTP/1.1 on asyncio's transports, parsed by httptools.
-
-Bodies of requests are collected as they arrive; what a broken connection has delivered is handed on too. Handlers are
-plain functions, so that a request that waits for nothing is answered in the turn of the loop in which it arrived.
-"""
+"""HTTP requests and responses."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import time
-from collections import deque
-from collections.abc import Awaitable, Mapping
-from email.utils import formatdate
+from collections.abc import Mapping
 from functools import cached_property
 from http import HTTPStatus
-from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from trove_async.errors import MissingDependencyError
 from trove_async.testing.gcs.errors import invalid
 
-__all__ = ["JSON_HEADERS", "Application", "HTTPServer", "Request", "Response", "decoded", "json_response", "mapping"]
+__all__ = ["JSON_HEADERS", "Request", "Response", "decoded", "json_response", "mapping"]
 
-_SMALL: Final = 1 << 16
-_SLICE: Final = 1 << 18
-_BACKLOG: Final = 1024
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
     308: "Resume Incomplete",
     499: "Client Closed Request",
@@ -36,18 +21,18 @@ _BODILESS: Final = (204, 304)
 
 
 class Request:
-    """A request, whole or as far as it has arrived.
+    """A request, complete or as far as it has arrived.
 
     Attributes:
-        method: as it was sent.
-        target: path and query, as they were sent.
+        method: as sent.
+        target: the path and the query, as sent.
         raw_path: the path with its percent-encoding.
         raw_query: the query with its percent-encoding.
-        headers: by their names in lower case; the values of one name are joined with a comma.
-        chunks: the body as it came.
-        size: how many bytes of the body have come.
+        headers: by lower-case name; values of the same name are joined with a comma.
+        chunks: the body in the pieces in which it arrived.
+        size: the number of bytes of the body that have arrived.
         complete: False if the connection broke before the end.
-        abandoned: True once nobody waits for the answer.
+        abandoned: True once the client no longer waits for the response.
     """
 
     def __init__(self, method: str, target: str, headers: dict[str, str]) -> None:
@@ -66,7 +51,7 @@ class Request:
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """The parameters, decoded; of several with one name the last."""
+        """The decoded parameters; the last one wins if a name is repeated."""
         try:
             return dict(parse_qsl(self.raw_query, keep_blank_values=True, errors="strict")) if self.raw_query else {}
         except UnicodeDecodeError as error:
@@ -74,12 +59,12 @@ class Request:
 
     @cached_property
     def segments(self) -> list[str]:
-        """The parts of the path between slashes, each decoded once."""
+        """The segments of the path, each decoded once."""
         return [decoded(segment) for segment in self.raw_path[1:].split("/")]
 
     @cached_property
     def body(self) -> bytes:
-        """All of the body that has arrived."""
+        """The body as far as it has arrived."""
         return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
     def header(self, name: str, default: str = "") -> str:
@@ -87,14 +72,14 @@ class Request:
         return self.headers.get(name, default)
 
     def flag(self, name: str) -> bool:
-        """Return a boolean parameter; False where it is absent."""
+        """Return a boolean parameter; False if it is absent."""
         return self.query.get(name, "").lower() == "true"
 
     def integer(self, name: str) -> int | None:
-        """Return a parameter that is a number.
+        """Return a parameter that is a number; None if it is absent.
 
         Raises:
-            ServiceError: 400; it is not one.
+            ServiceError: 400; it is not a number.
         """
         value = self.query.get(name)
         if value is None or value == "":
@@ -105,7 +90,7 @@ class Request:
             raise invalid(f"Invalid value for parameter {name}: {value}", reason="invalidParameter") from error
 
     def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object; an empty one where there is no body.
+        """Return the body as a JSON object; an empty one if there is no body.
 
         Raises:
             ServiceError: 400; it is something else.
@@ -122,7 +107,7 @@ class Request:
 
 
 def mapping(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return an object within a JSON object; an empty one where it is absent or null.
+    """Return an object within a JSON object; an empty one if it is absent or null.
 
     Raises:
         ServiceError: 400; it is something else.
@@ -150,7 +135,7 @@ def decoded(part: str) -> str:
 
 
 class Response:
-    """A response; with ``chunked`` its length is not announced."""
+    """A response; with ``chunked`` it has no Content-Length."""
 
     __slots__ = ("body", "chunked", "headers", "length", "status")
 
@@ -167,7 +152,7 @@ class Response:
         self.headers = headers or {}
         self.body = body
         self.chunked = chunked
-        self.length = length  # what is announced in answer to HEAD
+        self.length = length  # the Content-Length in a response to HEAD
 
     def head(self, date: str, *, close: bool) -> bytes:
         """Return the status line and the headers."""
@@ -188,239 +173,10 @@ JSON_HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "application/json; charset=UTF-8",
     "Server": "UploadServer",
 }
-"""The headers of every JSON document; nobody changes them."""
+"""The headers of every JSON response; do not change them."""
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a response with a JSON document."""
     body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
     return Response(status, {**JSON_HEADERS, **headers} if headers else JSON_HEADERS, body)
-
-
-class Application(Protocol):
-    """What answers requests."""
-
-    def refuse(self, request: Request) -> Response | None:
-        """Answer a request by its head alone, or let its body come; asked where a client waits to be told."""
-
-    def limit(self, request: Request) -> int | None:
-        """Return how long a body may be; None for any length."""
-
-    def handle(self, request: Request) -> Response | Awaitable[Response]:
-        """Answer a whole request."""
-
-    def abandoned(self, request: Request) -> None:
-        """Take what came of a request whose connection broke within the body."""
-
-
-def _load_parsers() -> ModuleType:
-    try:
-        import httptools
-    except ImportError as error:
-        raise MissingDependencyError("GCSServer needs: pip install 'trove-async[testing]'") from error
-    return httptools
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self._second = 0
-        self._text = ""
-
-    def date(self) -> str:
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._text = formatdate(now, usegmt=True)
-        return self._text
-
-
-class HTTPServer:
-    """Listens while open, and owns all connections.
-
-    Attributes:
-        port: the port; of 0 the one that was free.
-    """
-
-    def __init__(self, application: Application, host: str, port: int) -> None:
-        self.application = application
-        self.host = host
-        self.port = port
-        self.parsers = _load_parsers()
-        self.clock = _Clock()
-        self.connections: set[_Connection] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def open(self) -> None:
-        """Begin to listen."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port, backlog=_BACKLOG)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def aclose(self) -> None:
-        """End all connections; idempotent."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        server.close()
-        for connection in list(self.connections):
-            connection.abort()
-        tasks = list(self.tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await server.wait_closed()
-        await asyncio.sleep(0)  # the transports call connection_lost in the next turn
-
-
-class _Connection(asyncio.Protocol):
-    """One connection; the methods ``on_`` are the callbacks of httptools."""
-
-    def __init__(self, server: HTTPServer) -> None:
-        self._server = server
-        self._application = server.application
-        self._transport: asyncio.Transport | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._queue: deque[Request] = deque()
-        self._busy = False
-        self._request: Request | None = None
-        self._serving: Request | None = None
-        self._limit: int | None = None
-        self._errors = (server.parsers.HttpParserError, server.parsers.HttpParserUpgrade)
-        self._parser = server.parsers.HttpRequestParser(self)
-        self._url = b""
-        self._headers: dict[str, str] = {}
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._server.connections.add(self)
-        connected = transport.get_extra_info("socket")
-        if connected is not None:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._writable.set()
-        self._server.connections.discard(self)
-        if self._serving is not None:
-            self._serving.abandoned = True
-        request, self._request = self._request, None
-        if request is not None and request.size:
-            self._application.abandoned(request)
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except self._errors as error:
-            self._request = None
-            self._refuse(Response(400, {"Content-Type": "text/plain"}, f"Bad Request: {error!r}".encode()))
-
-    def on_message_begin(self) -> None:
-        self._url = b""
-        self._headers = {}
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = name.decode("latin-1").lower()
-        text = value.decode("utf-8", "surrogateescape").strip()
-        known = self._headers.get(key)
-        self._headers[key] = text if known is None else f"{known},{text}"
-
-    def on_headers_complete(self) -> None:
-        method = self._parser.get_method().decode("latin-1")
-        request = Request(method, self._url.decode("utf-8", "surrogateescape"), self._headers)
-        request.keep_alive = self._parser.should_keep_alive()
-        self._request = request
-        self._limit = self._application.limit(request)
-        if request.header("expect").lower() == "100-continue" and self._transport is not None:
-            refusal = self._application.refuse(request)
-            if refusal is None:
-                self._transport.write(_CONTINUE)
-            else:
-                self._request = None
-                self._refuse(refusal)
-
-    def on_body(self, body: bytes) -> None:
-        request = self._request
-        if request is None:
-            return
-        request.chunks.append(body)
-        request.size += len(body)
-        if self._limit is not None and request.size > self._limit:
-            self._request = None
-            self._refuse(Response(413, {"Content-Type": "text/plain"}, b"Request Entity Too Large"))
-
-    def on_message_complete(self) -> None:
-        request, self._request = self._request, None
-        if request is not None:
-            request.complete = True
-            self._queue.append(request)
-            self._advance()
-
-    def _refuse(self, response: Response) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(response.head(self._server.clock.date(), close=True) + bytes(response.body))
-            self._transport.close()
-
-    def _advance(self) -> None:
-        while self._queue and not self._busy:
-            request = self._queue.popleft()
-            result = self._application.handle(request)
-            if isinstance(result, Response) and len(result.body) <= _SMALL:
-                self._write(request, result)
-            else:
-                self._busy, self._serving = True, request
-                task = asyncio.get_running_loop().create_task(self._finish(request, result))
-                self._server.tasks.add(task)
-                task.add_done_callback(self._server.tasks.discard)
-
-    def _write(self, request: Request, response: Response) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        head = response.head(self._server.clock.date(), close=not request.keep_alive)
-        if request.method == "HEAD":
-            self._transport.write(head)
-        elif response.chunked:
-            framed = b"%x\r\n%b\r\n" % (len(response.body), bytes(response.body)) if response.body else b""
-            self._transport.write(b"".join((head, framed, b"0\r\n\r\n")))
-        else:
-            self._transport.write(b"".join((head, response.body)) if response.body else head)
-        if not request.keep_alive:
-            self._transport.close()
-
-    async def _finish(self, request: Request, result: Response | Awaitable[Response]) -> None:
-        response = result if isinstance(result, Response) else await result
-        if response.chunked or request.method == "HEAD" or len(response.body) <= _SMALL:
-            self._write(request, response)
-        else:
-            await self._write_slowly(request, response)
-        self._busy, self._serving = False, None
-        self._advance()
-
-    async def _write_slowly(self, request: Request, response: Response) -> None:
-        if self._transport is None:
-            return
-        self._transport.write(response.head(self._server.clock.date(), close=not request.keep_alive))
-        body = memoryview(response.body)
-        for start in range(0, len(body), _SLICE):
-            if self._transport is None:
-                return
-            self._transport.write(body[start : start + _SLICE])
-            await self._writable.wait()
-        if not request.keep_alive and self._transport is not None:
-            self._transport.close()

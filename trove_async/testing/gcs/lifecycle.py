@@ -1,4 +1,4 @@
-"""Lifecycle rules, carried out when a test says so (https://cloud.google.com/storage/docs/lifecycle)."""
+"""Lifecycle rules, applied when a test asks for it (https://cloud.google.com/storage/docs/lifecycle)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from trove_async.testing.gcs.state import Bucket, Storage, StoredObject
 from trove_async.testing.gcs.xml_multipart import MultipartUploads
 
-__all__ = ["apply_lifecycle"]
+__all__ = ["CONDITIONS", "apply_lifecycle"]
 
 _DAY: Final = 86400
 _COLDER: Final = ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE")
@@ -18,9 +18,9 @@ Test = Callable[[Bucket, StoredObject, Any, float], bool]
 
 
 def apply_lifecycle(storage: Storage, uploads: MultipartUploads, now: float) -> int:
-    """Do what the rules of all buckets ask for at a time, and return how many actions that took.
+    """Apply the rules of all buckets at a time, and return the number of actions.
 
-    An object that several rules name is deleted if one of them says so, else gets the coldest class, as documented.
+    An object that several rules match is deleted if one of them says so, else it gets the coldest class, as documented.
     """
     done = 0
     for bucket in storage.buckets.values():
@@ -109,3 +109,5 @@ _TESTS: Final[dict[str, Test]] = {
     "noncurrentTimeBefore": lambda _bucket, found, date, _now: _before(found.deleted, date),
     "numNewerVersions": lambda bucket, found, number, _now: _newer(bucket, found) >= number,
 }
+CONDITIONS: Final = _TESTS.keys() | {"matchesPrefix", "matchesSuffix"}
+"""The conditions that a rule may have."""

@@ -1,6 +1,6 @@
 """Pages of objects (https://cloud.google.com/storage/docs/json_api/v1/objects/list).
 
-Names are in the order of their UTF-8 bytes, which is the order of Python's strings.
+Names are in the order of their UTF-8 bytes, which is the order of strings in Python.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from trove_async.testing.gcs.errors import invalid
 from trove_async.testing.gcs.http import Request
 from trove_async.testing.gcs.state import Bucket, StoredObject
 
-__all__ = ["Page", "Selection", "page", "page_document", "page_size"]
+__all__ = ["Page", "Position", "Selection", "page", "page_document", "page_size", "position_of", "token_of"]
 
 _PAGE: Final = 1000
-_LAST: Final = "\U0010ffff"  # the last character there is
+_LAST: Final = "\U0010ffff"  # the last code point
+
+Position = tuple[str, int, bool]
+"""The end of a page: a name, its generation, and True if it is a prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is to be listed.
+    """The parameters of a list.
 
     Attributes:
-        start: names from this one on.
-        end: names before this one; empty for all.
-        trailing: an object whose name ends with the first delimiter is listed beside the prefix.
-        after: what the page before ended with: a name, its generation, and whether it was a prefix.
+        start: the first name, inclusive.
+        end: the last name, exclusive; empty for no limit.
+        trailing: list an object whose name ends with the first delimiter beside the prefix.
+        after: the end of the previous page.
     """
 
     prefix: str = ""
@@ -42,7 +45,7 @@ class Selection:
     trailing: bool = False
     glob: re.Pattern[str] | None = None
     size: int = _PAGE
-    after: tuple[str, int, bool] | None = None
+    after: Position | None = None
 
     @classmethod
     def of(cls, request: Request) -> Selection:
@@ -62,24 +65,28 @@ class Selection:
             request.flag("includeTrailingDelimiter"),
             _glob(glob) if glob else None,
             page_size(request),
-            _loaded(query["pageToken"]) if query.get("pageToken") else None,
+            position_of(query["pageToken"]) if query.get("pageToken") else None,
         )
 
 
 @dataclass(slots=True)
 class Page:
-    """A page; items and prefixes count alike towards its size."""
+    """A page; items and prefixes both count towards its size.
+
+    Attributes:
+        end: its end if more pages follow; None on the last page.
+    """
 
     items: list[StoredObject] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)
-    token: str | None = None
+    end: Position | None = None
 
     def __len__(self) -> int:
         return len(self.items) + len(self.prefixes)
 
 
 def page_size(request: Request) -> int:
-    """Return how many results a page may have, at most 1000.
+    """Return the maximum number of results of a page, at most 1000.
 
     Raises:
         ServiceError: 400; it is negative or not a number.
@@ -93,10 +100,10 @@ def page_size(request: Request) -> int:
 def page(bucket: Bucket, selection: Selection) -> Page:
     """Return the page of a bucket's objects."""
     result = Page()
-    last: tuple[str, int, bool] = ("", 0, False)
+    last: Position = ("", 0, False)
     for entry in _entries(bucket, selection):
         if len(result) == selection.size:
-            result.token = _token(last)
+            result.end = last
             break
         if isinstance(entry, str):
             result.prefixes.append(entry)
@@ -108,24 +115,24 @@ def page(bucket: Bucket, selection: Selection) -> Page:
 
 
 def _entries(bucket: Bucket, selection: Selection) -> Iterator[StoredObject | str]:
-    """Yield objects and prefixes; the names below a prefix are stepped over, not through."""
+    """Yield objects and prefixes; the names below a prefix are skipped, not scanned."""
     after = selection.after
     low = max(selection.prefix, selection.start)
-    told = ""  # the prefix that was yielded last
+    yielded = ""  # the prefix that was yielded last
     if after is not None:
         low = max(low, after[0])
-        told = after[0] if after[2] else _prefix_of(after[0], selection) or ""
+        yielded = after[0] if after[2] else _prefix_of(after[0], selection) or ""
     while True:
         for name in bucket.objects.irange(low):
             if not name.startswith(selection.prefix) or (selection.end and name >= selection.end):
                 return
             shared = _prefix_of(name, selection)
-            if shared is not None and shared != told and _has_any(bucket, name, selection):
-                told = shared
+            if shared is not None and shared != yielded and _has_any(bucket, name, selection):
+                yielded = shared
                 yield shared
             if shared is None or (selection.trailing and name == shared):
                 yield from _listed(bucket, name, selection)
-            elif told == shared:
+            elif yielded == shared:
                 low = _following(shared)
                 break
         else:
@@ -133,7 +140,7 @@ def _entries(bucket: Bucket, selection: Selection) -> Iterator[StoredObject | st
 
 
 def _following(prefix: str) -> str:
-    """Return the first name after all that begin with a prefix."""
+    """Return the first name after all names with a prefix."""
     stem = prefix.rstrip(_LAST)
     return stem[:-1] + chr(ord(stem[-1]) + 1) if stem else prefix + _LAST * 1024
 
@@ -163,11 +170,17 @@ def _has_any(bucket: Bucket, name: str, selection: Selection) -> bool:
     return selection.versions or bucket.live(name) is not None
 
 
-def _token(last: tuple[str, int, bool]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
+def token_of(position: Position) -> str:
+    """Return the page token for what follows a position."""
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
 
 
-def _loaded(token: str) -> tuple[str, int, bool]:
+def position_of(token: str) -> Position:
+    """Return the position that a page token stands for.
+
+    Raises:
+        ServiceError: 400; it is not a page token.
+    """
     try:
         name, generation, is_prefix = json.loads(base64.urlsafe_b64decode(token))
         return str(name), int(generation), bool(is_prefix)
@@ -177,7 +190,8 @@ def _loaded(token: str) -> tuple[str, int, bool]:
 
 @lru_cache(maxsize=64)
 def _glob(pattern: str) -> re.Pattern[str]:
-    # `*` and `?` stop at slashes, `**` does not; {a,b} are alternatives (objects.list, parameter matchGlob).
+    # `*` and `?` do not match slashes, `**` does; {a,b} are alternatives. Source:
+    # https://cloud.google.com/storage/docs/json_api/v1/objects/list#list-object-glob.
     out: list[str] = []
     position = depth = 0
     while position < len(pattern):
@@ -208,10 +222,10 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def page_document(found: Page) -> dict[str, Any]:
-    """Return the document of a page, but for its items."""
+    """Return the document of a page without its items."""
     document: dict[str, Any] = {"kind": "storage#objects"}
-    if found.token is not None:
-        document["nextPageToken"] = found.token
+    if found.end is not None:
+        document["nextPageToken"] = token_of(found.end)
     if found.prefixes:
         document["prefixes"] = found.prefixes
     return document

@@ -9,26 +9,27 @@ from typing import Final
 
 from trove_async.testing.gcs.errors import ServiceError, invalid
 
-__all__ = ["Part", "content_type", "split"]
+__all__ = ["Part", "content_type", "divided", "split"]
 
 _PARTS: Final = 200
-_HEAD_END: Final = re.compile(rb"\r\n\r\n|\n\n")
+_LINE_END: Final = re.compile(rb"\r?\n")
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: headers by their names in lower case, and the body as a view of the whole."""
+    """One part: headers by lower-case name, and the body as a view of the whole body."""
 
     headers: dict[str, str]
     body: memoryview
 
     def parameter(self, header: str, name: str) -> str | None:
-        """Return a parameter of one of its headers."""
+        """Return a parameter of a header; None if it is absent."""
         return content_type(self.headers.get(header, ""))[1].get(name)
 
 
 def content_type(value: str) -> tuple[str, dict[str, str]]:
-    """Return the type in lower case and the parameters of a header such as Content-Type."""
+    """Return the lower-case media type and the parameters of a Content-Type header."""
     message = Message()
     message["Content-Type"] = value
     parameters = message.get_params(failobj=[])
@@ -37,15 +38,15 @@ def content_type(value: str) -> tuple[str, dict[str, str]]:
 
 
 def split(body: bytes, header: str) -> list[Part]:
-    """Return the parts of a body, by its Content-Type.
+    """Return the parts of a body with the given Content-Type.
 
     Raises:
-        ServiceError: 400; it is not such a body, or ends before its last boundary.
+        ServiceError: 400; it has no boundary, is malformed, or ends before its last boundary.
     """
     boundary = content_type(header)[1].get("boundary")
     if not boundary:
         raise invalid("Missing multipart boundary.", reason="badContent")
-    # gcsfs ends its lines with a line feed alone, which Google takes.
+    # gcsfs and Google's client for Python end lines with a line feed alone, which Google accepts.
     delimiter = re.compile(rb"(?:^|\r?\n)--" + re.escape(boundary.encode()) + rb"(--)?[ \t]*(?:\r?\n|$)")
     view = memoryview(body)
     found = delimiter.search(body)
@@ -53,7 +54,7 @@ def split(body: bytes, header: str) -> list[Part]:
     while found is not None and not found[1]:
         if len(parts) >= _PARTS:
             raise invalid("Too many parts.", reason="badContent")
-        # A part without headers begins with an empty line, which the delimiter's own line end may be part of.
+        # The line end of the delimiter may also be the empty line of a part without headers.
         start = found.end()
         found = delimiter.search(body, max(start - 2, 0))
         if found is None:
@@ -64,9 +65,16 @@ def split(body: bytes, header: str) -> list[Part]:
     return parts
 
 
+def divided(message: bytes) -> tuple[bytes, bytes]:
+    """Return the head and the body of a message, whose lines may end with a line feed alone."""
+    found = _HEAD_END.search(message)
+    return (message, b"") if found is None else (message[: found.start()], message[found.end() :])
+
+
 def _part(body: bytes, view: memoryview, start: int, end: int) -> Part:
-    if body.startswith(b"\r\n", start):
-        return Part({}, view[start + 2 : end])
+    empty = _LINE_END.match(body, start)
+    if empty is not None:
+        return Part({}, view[empty.end() : end])
     found = _HEAD_END.search(body, start, end + 4)
     if found is None or found.start() > end:
         raise _malformed()

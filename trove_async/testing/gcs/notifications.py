@@ -1,4 +1,4 @@
-"""Notification configurations of buckets, and the messages they send.
+"""Notification configurations of buckets, and their messages.
 
 https://cloud.google.com/storage/docs/json_api/v1/notifications and
 https://cloud.google.com/storage/docs/pubsub-notifications.
@@ -30,7 +30,7 @@ _SETTINGS: Final = ("topic", "payload_format", "event_types", "object_name_prefi
 
 
 class Notifications:
-    """The collection ``notificationConfigs`` of each bucket, and what publishes."""
+    """The collection ``notificationConfigs`` of each bucket, and the publisher of its messages."""
 
     def __init__(self, storage: Storage, pubsub: PubSub) -> None:
         self.storage = storage
@@ -41,7 +41,7 @@ class Notifications:
         """Answer ``POST /b/{bucket}/notificationConfigs``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         bucket = self.storage.bucket(bucket_name)
         given = request.json()
@@ -79,7 +79,7 @@ class Notifications:
             document["items"] = list(self.storage.bucket(bucket).notifications.values())
         return answer(request, document)
 
-    def delete(self, bucket_name: str, identity: str) -> Response:
+    def delete(self, request: Request, bucket_name: str, identity: str) -> Response:
         """Answer ``DELETE /b/{bucket}/notificationConfigs/{id}``.
 
         Raises:

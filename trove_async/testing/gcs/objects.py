@@ -1,4 +1,4 @@
-"""Objects in the JSON API: metadata, media, lists, changes and deletion.
+"""Objects in the JSON API: metadata, downloads, lists, updates and deletion.
 
 https://cloud.google.com/storage/docs/json_api/v1/objects.
 """
@@ -14,8 +14,9 @@ from trove_async.testing.gcs.downloads import media
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.listing import Selection, page, page_document
-from trove_async.testing.gcs.resources import answer_object, answer_page, check_metadata
+from trove_async.testing.gcs.resources import answer_object, answer_page, check_metadata, writable
 from trove_async.testing.gcs.state import WRITABLE, Storage, StoredObject
+from trove_async.testing.gcs.unsupported import OBJECT_FIELDS, check_fields
 
 __all__ = ["Objects"]
 
@@ -23,7 +24,7 @@ _CHANGEABLE = WRITABLE - {"storageClass"}
 
 
 class Objects:
-    """The collection ``objects`` but for what makes new ones."""
+    """The methods of the collection ``objects`` that create no objects."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -32,7 +33,7 @@ class Objects:
         """Answer ``GET /b/{bucket}/o/{object}``, with the bytes if ``alt=media``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         found = self._found(request, bucket, name)
         Preconditions.of(request).check(found, reading=True)
@@ -45,19 +46,20 @@ class Objects:
         """Answer ``GET /b/{bucket}/o``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         found = page(self.storage.bucket(bucket), Selection.of(request))
         return answer_page(request, self.storage, page_document(found), found.items)
 
     def patch(self, request: Request, bucket: str, name: str) -> Response:
-        """Answer ``PATCH``: what is null is removed, what is absent stays.
+        """Answer ``PATCH``: null removes a field, and absent fields stay.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         found = self._writable(request, bucket, name)
         changes = request.json()
+        check_fields(changes, OBJECT_FIELDS)
         fields = dict(found.fields)
         for key, value in changes.items():
             if key not in _CHANGEABLE:
@@ -72,21 +74,21 @@ class Objects:
         return self._change(request, found, fields)
 
     def update(self, request: Request, bucket: str, name: str) -> Response:
-        """Answer ``PUT``: all that may be changed is replaced.
+        """Answer ``PUT``: all writable fields are replaced.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         found = self._writable(request, bucket, name)
         fields = {key: value for key, value in found.fields.items() if key not in _CHANGEABLE}
-        fields.update({key: value for key, value in request.json().items() if key in _CHANGEABLE and value is not None})
+        fields.update({key: value for key, value in writable(request.json()).items() if key in _CHANGEABLE})
         return self._change(request, found, fields)
 
     def delete(self, request: Request, bucket: str, name: str) -> Response:
-        """Answer ``DELETE``; with a generation that one is deleted for good.
+        """Answer ``DELETE``; a generation in the request is deleted permanently.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         found = self._writable(request, bucket, name)
         holder = self.storage.bucket(bucket)

@@ -15,13 +15,14 @@ from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from trove_async.testing.gcs.conditions import Preconditions
+from trove_async.testing.gcs.creation import Expected, create, hashed
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.multipart import split
 from trove_async.testing.gcs.resources import check_metadata, check_name
+from trove_async.testing.gcs.sessions import client_url
 from trove_async.testing.gcs.signed import Credential, Signatures, check_length
-from trove_async.testing.gcs.state import Content, StoredObject
-from trove_async.testing.gcs.uploads import Expected, Uploads, hashed, own_url
+from trove_async.testing.gcs.state import Content, Storage, StoredObject
 from trove_async.testing.gcs.xml_api import fields_of
 from trove_async.testing.gcs.xml_multipart import xml_response
 
@@ -33,19 +34,19 @@ _STATUSES: Final = (200, 201, 204)
 
 
 class Policies:
-    """Uploads by ``POST /{bucket}`` with a form."""
+    """Uploads of forms by ``POST /{bucket}``."""
 
-    def __init__(self, uploads: Uploads, signatures: Signatures) -> None:
-        self.uploads = uploads
+    def __init__(self, storage: Storage, signatures: Signatures) -> None:
+        self.storage = storage
         self.signatures = signatures
 
     def post(self, request: Request, bucket: str) -> Response | Awaitable[Response]:
-        """Answer the form's request.
+        """Answer ``POST /{bucket}``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
-        self.uploads.storage.bucket(bucket)
+        self.storage.bucket(bucket)
         form, data = _form(request)
         self._check(form, bucket, len(data))
         name = form.get("key", "")
@@ -54,7 +55,7 @@ class Policies:
         check_metadata(fields)
 
         def store(content: Content) -> Response:
-            made = self.uploads.create(bucket, name, content, fields, Preconditions(), Expected.of(form))
+            made = create(self.storage, bucket, name, content, fields, Preconditions(), Expected.of(form))
             return _answer(request, form, made)
 
         return hashed(data, store)
@@ -85,7 +86,7 @@ def _form(request: Request) -> tuple[dict[str, str], bytes]:
         if name == "file":
             filename = part.parameter("content-disposition", "filename") or ""
             form["key"] = form.get("key", "").replace("${filename}", filename)
-            return form, bytes(part.body)  # what follows the file is not read
+            return form, bytes(part.body)  # fields after the file are not read
         form[name] = bytes(part.body).decode("utf-8", "replace")
     raise invalid("The form has no field file.", xml_code="InvalidArgument")
 
@@ -102,7 +103,7 @@ def _policy(encoded: str) -> tuple[float, list[Any]]:
 
 
 def _satisfied(condition: Any, values: Mapping[str, str], size: int) -> str:
-    """Check a condition, and return the name of the field that it is about."""
+    """Check a condition, and return the name of its field."""
     match condition:
         case ["content-length-range", least, most]:
             check_length(size, int(least), int(most))
@@ -130,7 +131,7 @@ def _answer(request: Request, form: Mapping[str, str], made: StoredObject) -> Re
     status = int(wanted) if wanted.isdigit() and int(wanted) in _STATUSES else 204
     if status != 201:
         return Response(status, headers)
-    location = f"{own_url(request, '')}/{made.bucket}/{made.name}"
+    location = f"{client_url(request, '')}/{made.bucket}/{made.name}"
     response = xml_response(
         f"<PostResponse><Location>{escape(location)}</Location><Bucket>{made.bucket}</Bucket>"
         f"<Key>{escape(made.name)}</Key><ETag>{escape(made.xml_etag)}</ETag></PostResponse>"

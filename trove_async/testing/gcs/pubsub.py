@@ -19,6 +19,7 @@ from typing import Any, Final
 from trove_async.testing.gcs.errors import ServiceError
 from trove_async.testing.gcs.http import Request, Response, json_response, mapping
 from trove_async.testing.gcs.push import Pusher
+from trove_async.testing.gcs.unsupported import PUSH_FIELDS, SUBSCRIPTION_FIELDS, TOPIC_FIELDS, check_fields
 
 __all__ = ["PubSub", "Subscription"]
 
@@ -38,12 +39,12 @@ class _Leased:
 
 @dataclass(slots=True)
 class Subscription:
-    """A subscription, with what waits and what is handed out but not acknowledged.
+    """A subscription, with its undelivered and its unacknowledged messages.
 
     Attributes:
-        resource: as the API shows it.
-        waiting: messages to hand out.
-        leased: those handed out, by the ID to acknowledge them with.
+        resource: its resource in the API.
+        waiting: the messages to deliver.
+        leased: the delivered and unacknowledged messages, by ack ID.
     """
 
     resource: dict[str, Any]
@@ -53,12 +54,12 @@ class Subscription:
     pusher: Pusher | None = None
 
     def add(self, message: dict[str, Any]) -> None:
-        """Take a message."""
+        """Add a message."""
         self.waiting.append(message)
         self.arrived.set()
 
     def reclaim(self, now: float) -> None:
-        """Take back what was not acknowledged in time."""
+        """Return messages that were not acknowledged in time to the waiting ones."""
         for identity in [identity for identity, leased in self.leased.items() if leased.until <= now]:
             self.add(self.leased.pop(identity).message)
 
@@ -67,10 +68,10 @@ class PubSub:
     """All topics and subscriptions.
 
     Attributes:
-        topics: their resources, by full name.
-        policies: who may do what with topics, by full name.
+        topics: the resources of topics, by full name.
+        policies: the IAM policies of topics, by full name.
         subscriptions: by full name.
-        pull_wait: for how many seconds at most a pull waits for a message.
+        pull_wait: the maximum time in seconds that a pull waits for a message.
     """
 
     def __init__(self, pull_wait: float) -> None:
@@ -84,7 +85,7 @@ class PubSub:
         """Answer ``/v1/projects/…``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         match request.segments[1:]:
             case ["projects", project, "topics", *rest]:
@@ -94,7 +95,7 @@ class PubSub:
         raise _missing(request.raw_path)
 
     def publish(self, topic: str, message: Mapping[str, Any]) -> str | None:
-        """Hand a message to all subscriptions of a topic, and return its ID; None if there is no such topic."""
+        """Add a message to all subscriptions of a topic, and return its ID; None if the topic does not exist."""
         if topic not in self.topics:
             return None
         identity = str(next(self._ids))
@@ -106,12 +107,12 @@ class PubSub:
         return identity
 
     def expire(self) -> None:
-        """Let the deadlines of all messages that are handed out pass."""
+        """Expire the deadlines of all delivered messages."""
         for subscription in self.subscriptions.values():
             subscription.reclaim(float("inf"))
 
     def close(self) -> None:
-        """Stop to push."""
+        """Stop all pushes."""
         for subscription in self.subscriptions.values():
             if subscription.pusher is not None:
                 subscription.pusher.close()
@@ -129,6 +130,7 @@ class PubSub:
         name = f"{parent}/{identity}"
         match request.method, verb:
             case "PUT", "":
+                check_fields(request.json(), TOPIC_FIELDS)
                 _check_new(name, self.topics)
                 self.topics[name] = {**request.json(), "name": name}
                 return json_response(self.topics[name])
@@ -148,7 +150,7 @@ class PubSub:
         raise _missing(request.raw_path)
 
     def _policy(self, request: Request, topic: str, verb: str) -> Response:
-        """Keep a topic's policy, which nothing here depends on."""
+        """Answer requests about a topic's policy, which is stored and not enforced."""
         if verb == "testIamPermissions":
             return json_response({"permissions": request.json().get("permissions", [])})
         if verb == "setIamPolicy":
@@ -192,12 +194,16 @@ class PubSub:
             case "POST", "modifyAckDeadline":
                 return _modify(request, subscription)
             case "POST", "modifyPushConfig":
-                self._set_push(name, subscription, mapping(request.json(), "pushConfig"))
+                settings = mapping(request.json(), "pushConfig")
+                check_fields(settings, PUSH_FIELDS)
+                self._set_push(name, subscription, settings)
                 return json_response({})
         raise _missing(request.raw_path)
 
     def _subscribe(self, request: Request, name: str) -> Response:
         given = request.json()
+        check_fields(given, SUBSCRIPTION_FIELDS)
+        check_fields(mapping(given, "pushConfig"), PUSH_FIELDS)
         _check_new(name, self.subscriptions)
         topic = self._topic(str(given.get("topic")))["name"]
         deadline = given.get("ackDeadlineSeconds") or _DEADLINE

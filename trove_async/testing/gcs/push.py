@@ -1,4 +1,4 @@
-"""Push subscriptions: messages as requests to an endpoint (https://cloud.google.com/pubsub/docs/push)."""
+"""Push subscriptions: messages are sent as requests to an endpoint (https://cloud.google.com/pubsub/docs/push)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_DELAY: Final = 60.0
 
 
 class Pusher:
-    """Sends what waits, one message after the other; one that is not taken again, after a growing delay.
+    """Sends the waiting messages one by one; a message that is not acknowledged is sent again after a growing delay.
 
     Endpoints are ``http://``; nothing is signed.
     """

@@ -1,4 +1,4 @@
-"""What the server was asked: a bounded record for tests to count on."""
+"""A bounded log of the requests that the server answered, for tests to count."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["RequestLog", "Seen"]
+__all__ = ["LoggedRequest", "RequestLog"]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LoggedRequest:
     """A request that was answered.
 
     Attributes:
         method, target: of the request line; the target is path and query.
-        status: of the answer.
-        body_size: how many bytes the body had.
+        status: of the response.
+        body_size: the size of the body in bytes.
     """
 
     method: str
@@ -31,37 +31,37 @@ class Seen:
 
 
 class RequestLog:
-    """The last requests, and how many there were in all.
+    """The latest requests, and the number of all requests.
 
     Attributes:
-        total: how many requests were answered since the start or the last `clear`.
+        total: the number of requests answered since the start or the last `clear`.
     """
 
     def __init__(self, size: int) -> None:
         self.total = 0
-        self._seen: deque[Seen] = deque(maxlen=size)
+        self._requests: deque[LoggedRequest] = deque(maxlen=size)
 
-    def __iter__(self) -> Iterator[Seen]:
-        return iter(tuple(self._seen))
+    def __iter__(self) -> Iterator[LoggedRequest]:
+        return iter(tuple(self._requests))
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._requests)
 
-    def add(self, seen: Seen) -> None:
+    def add(self, request: LoggedRequest) -> None:
         """Record a request."""
         self.total += 1
-        self._seen.append(seen)
+        self._requests.append(request)
 
     def count(self, method: str | None = None, target: str = "", status: int | None = None) -> int:
-        """Return how many of the recorded requests are of a method and status and hold ``target`` in theirs."""
+        """Return the number of recorded requests with a method, a status, and a target that contains ``target``."""
         return sum(
-            (method is None or seen.method == method)
-            and target in seen.target
-            and (status is None or seen.status == status)
-            for seen in tuple(self._seen)
+            (method is None or request.method == method)
+            and target in request.target
+            and (status is None or request.status == status)
+            for request in tuple(self._requests)
         )
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all requests, and reset the total."""
         self.total = 0
-        self._seen.clear()
+        self._requests.clear()

@@ -1,4 +1,4 @@
-"""The JSON resources of buckets and objects, and parts of them as ``fields`` asks.
+"""The JSON resources of buckets and objects.
 
 Properties are of https://cloud.google.com/storage/docs/json_api/v1/objects#resource and
 https://cloud.google.com/storage/docs/json_api/v1/buckets#resource.
@@ -7,7 +7,8 @@ https://cloud.google.com/storage/docs/json_api/v1/buckets#resource.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -15,7 +16,9 @@ from urllib.parse import quote
 
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import JSON_HEADERS, Request, Response, json_response
-from trove_async.testing.gcs.state import Bucket, Storage, StoredObject
+from trove_async.testing.gcs.partial import ANY, Tree, parsed, select
+from trove_async.testing.gcs.state import WRITABLE, Bucket, Storage, StoredObject
+from trove_async.testing.gcs.unsupported import OBJECT_FIELDS, check_fields
 
 __all__ = [
     "PROJECT_NUMBER",
@@ -26,7 +29,9 @@ __all__ = [
     "check_metadata",
     "check_name",
     "object_resource",
+    "set_kms_key",
     "stamp",
+    "writable",
 ]
 
 _TEXTS: Final = (
@@ -37,6 +42,7 @@ _TEXTS: Final = (
     "contentType",
     "customTime",
 )
+_KMS_KEY: Final = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 _METADATA_LIMIT: Final = 8192
 _NAME_LIMIT: Final = 1024
 _RENDERED: Final = 4
@@ -45,9 +51,7 @@ _STORAGE_CLASSES: Final = frozenset(
     ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "MULTI_REGIONAL", "REGIONAL", "DURABLE_REDUCED_AVAILABILITY")
 )
 PROJECT_NUMBER: Final = "123456789012"
-"""The number of every project here."""
-
-Tree = dict[str, "Tree"]
+"""The number of every project."""
 
 
 @lru_cache(maxsize=4096)
@@ -57,7 +61,7 @@ def stamp(moment: float) -> str:
 
 
 def object_resource(storage: Storage, found: StoredObject) -> dict[str, Any]:
-    """Return the resource of a generation."""
+    """Return the resource of an object's generation."""
     base_url = storage.base_url
     path = f"/b/{found.bucket}/o/{quote(found.name, safe='')}"
     generation = str(found.generation)
@@ -109,7 +113,7 @@ def bucket_resource(storage: Storage, bucket: Bucket) -> dict[str, Any]:
 
 
 def check_name(name: object) -> None:
-    """Refuse a name that no object may have (https://cloud.google.com/storage/docs/objects#naming).
+    """Refuse an invalid name of an object (https://cloud.google.com/storage/docs/objects#naming).
 
     Raises:
         ServiceError: 400.
@@ -128,8 +132,36 @@ def check_name(name: object) -> None:
         raise invalid(f"Invalid object name: '{name}'")
 
 
+def writable(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the writable properties of a resource in a request; others are ignored.
+
+    Raises:
+        ServiceError: 501; one belongs to a feature that the server does not have.
+    """
+    check_fields(document, OBJECT_FIELDS)
+    fields = {key: value for key, value in document.items() if key in WRITABLE and value is not None}
+    if isinstance(fields.get("metadata"), dict):
+        fields["metadata"] = {key: value for key, value in fields["metadata"].items() if value is not None}
+    return fields
+
+
+def set_kms_key(fields: dict[str, Any], key: str | None) -> None:
+    """Set the customer-managed key of a new object; its content stays as it is.
+
+    Source: https://cloud.google.com/storage/docs/encryption/customer-managed-keys.
+
+    Raises:
+        ServiceError: 400; it is not the name of a key.
+    """
+    if not key:
+        return
+    if _KMS_KEY.fullmatch(key) is None:
+        raise invalid(f"Malformed Cloud KMS crypto key: {key}")
+    fields["kmsKeyName"] = f"{key}/cryptoKeyVersions/1"
+
+
 def check_metadata(fields: dict[str, Any]) -> None:
-    """Refuse properties of an object that the service does not take.
+    """Refuse invalid properties of an object.
 
     Raises:
         ServiceError: 400.
@@ -154,10 +186,10 @@ def check_metadata(fields: dict[str, Any]) -> None:
 
 
 def answer_object(request: Request, storage: Storage, found: StoredObject) -> Response:
-    """Return the resource of a generation, or the parts of it that ``fields`` asks for.
+    """Return the resource of an object's generation, or the selected ``fields`` of it.
 
     Raises:
-        ServiceError: 400; ``fields`` is malformed.
+        ServiceError: 400; ``fields`` is not valid.
     """
     if request.raw_query and request.query.get("fields"):
         return answer(request, object_resource(storage, found))
@@ -167,17 +199,17 @@ def answer_object(request: Request, storage: Storage, found: StoredObject) -> Re
 def answer_page(
     request: Request, storage: Storage, document: dict[str, Any], items: Sequence[StoredObject]
 ) -> Response:
-    """Return a page of objects, or the parts of it that ``fields`` asks for.
+    """Return a page of objects, or the selected ``fields`` of it.
 
     Raises:
-        ServiceError: 400; ``fields`` is malformed.
+        ServiceError: 400; ``fields`` is not valid.
     """
     wanted = request.query.get("fields", "")
     tree: Tree | None = None
     if wanted:
-        tree = _parsed(wanted)
-        document = _partial(document, tree)
-        tree = tree.get("items", tree.get("*"))
+        tree = parsed(wanted, document["kind"])
+        document = select(document, tree)
+        tree = tree.get("items", tree.get(ANY))
         items = items if tree is not None else ()
     if not items:
         return json_response(document)
@@ -190,7 +222,7 @@ def _rendered(storage: Storage, found: StoredObject, wanted: str = "", tree: Tre
     known = found.rendered.get(wanted)
     if known is None:
         resource = object_resource(storage, found)
-        parts = _partial(resource, tree) if tree else resource
+        parts = select(resource, tree) if tree else resource
         known = json.dumps(parts, separators=(",", ":"), ensure_ascii=False).encode()
         if len(found.rendered) < _RENDERED:
             found.rendered[wanted] = known
@@ -198,58 +230,10 @@ def _rendered(storage: Storage, found: StoredObject, wanted: str = "", tree: Tre
 
 
 def answer(request: Request, value: dict[str, Any], status: int = 200) -> Response:
-    """Return a resource, or the parts of it that ``fields`` asks for.
+    """Return a resource, or the selected ``fields`` of it.
 
     Raises:
-        ServiceError: 400; ``fields`` is malformed.
+        ServiceError: 400; ``fields`` is not valid.
     """
     wanted = request.query.get("fields") if request.raw_query else None
-    return json_response(value if not wanted else _partial(value, _parsed(wanted)), status)
-
-
-@lru_cache(maxsize=256)
-def _parsed(expression: str) -> Tree:
-    tree, end = _parse(expression, 0)
-    if end != len(expression):
-        raise invalid(f"Invalid field selection {expression}", reason="invalidParameter")
-    return tree
-
-
-def _parse(expression: str, position: int) -> tuple[Tree, int]:
-    # The grammar of https://cloud.google.com/storage/docs/json_api#partial-response: a,b  a/b  a(b,c)  *
-    tree: Tree = {}
-    while True:
-        branch = tree
-        while True:
-            start = position
-            while position < len(expression) and expression[position] not in ",/()":
-                position += 1
-            name = expression[start:position].strip()
-            if not name:
-                raise invalid(f"Invalid field selection {expression}", reason="invalidParameter")
-            branch = branch.setdefault(name, {})
-            if position >= len(expression) or expression[position] != "/":
-                break
-            position += 1
-        if position < len(expression) and expression[position] == "(":
-            below, position = _parse(expression, position + 1)
-            if position >= len(expression) or expression[position] != ")":
-                raise invalid(f"Invalid field selection {expression}", reason="invalidParameter")
-            branch.update(below)
-            position += 1
-        if position >= len(expression) or expression[position] != ",":
-            return tree, position
-        position += 1
-
-
-def _partial(value: Any, tree: Tree) -> Any:
-    if not tree or ("*" in tree and not tree["*"]):
-        return value
-    if isinstance(value, list):
-        return [_partial(item, tree) for item in value]
-    if not isinstance(value, dict):
-        return value
-    everywhere = tree.get("*")
-    if everywhere is not None:
-        return {key: _partial(item, everywhere) for key, item in value.items()}
-    return {key: _partial(value[key], below) for key, below in tree.items() if key in value}
+    return json_response(select(value, parsed(wanted, value["kind"])) if wanted else value, status)

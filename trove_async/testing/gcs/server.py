@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from trove_async.testing.gcs.auth import Authority
-from trove_async.testing.gcs.http import HTTPServer
+from trove_async.testing.gcs.connections import HTTPServer
 from trove_async.testing.gcs.lifecycle import apply_lifecycle
 from trove_async.testing.gcs.pubsub import PubSub
 from trove_async.testing.gcs.requests import RequestLog
 from trove_async.testing.gcs.service import Service
+from trove_async.testing.gcs.sessions import Session
 from trove_async.testing.gcs.signed import Signatures
 from trove_async.testing.gcs.state import Storage, StoredObject, crc32c_of
-from trove_async.testing.gcs.uploads import Session
 from trove_async.testing.gcs.xml_multipart import MultipartUpload
 
 __all__ = ["GCSServer"]
@@ -35,14 +35,14 @@ _PULL: Final = 10.0
 class GCSServer:
     """A server that answers as Google documents Cloud Storage and Pub/Sub.
 
-    Use it as a context manager: with ``async with`` it runs on the loop of the block, with ``with`` on one of its own,
-    in a thread. Each instance begins empty and forgets all in the end.
+    Use it as a context manager: ``async with`` runs it on the current event loop, ``with`` runs it on another loop in a
+    thread. Each instance starts empty and keeps nothing when it is closed.
 
     Attributes:
         host: the address it listens on.
-        port: the port; known once it is open.
+        port: the port; set once the server is open.
         project: the project that owns everything.
-        requests: what it was asked, as a `RequestLog`.
+        requests: the log of the requests that it answered.
     """
 
     def __init__(
@@ -59,22 +59,21 @@ class GCSServer:
         pull_wait: float = _PULL,
         log_size: int = _LOG,
     ) -> None:
-        """Make a server; it listens once it is entered.
+        """Create a server; it listens once it is entered.
 
         Args:
-            port: the port to listen on; 0 for any that is free.
+            port: the port to listen on; 0 for any free one.
             host: the address to listen on.
             project: the project's name.
-            anonymous: take requests without credentials as well.
-            token_lifetime: for how many seconds an access token is valid.
-            chunk_granularity: the number of bytes of which a resumable upload persists multiples, and the least that a
-                chunk has but for the last; Google's is 256 KiB.
-            minimum_part: how many bytes a part of an XML multipart upload has at least, but for the last; Google's is
-                5 MiB.
-            rewrite_bytes_per_call: how many bytes one call of rewrite copies at most, whatever is copied. By default a
-                call copies all, or, where location or storage class change, what it asks for.
-            pull_wait: for how many seconds a pull waits for a message that is not there.
-            log_size: how many of the last requests are recorded.
+            anonymous: accept requests without credentials as well.
+            token_lifetime: the lifetime of an access token in seconds.
+            chunk_granularity: a resumable upload persists multiples of this number of bytes, and each chunk but the
+                last has at least as many; Google's is 256 KiB.
+            minimum_part: the minimum size of a part of an XML multipart upload, except the last; Google's is 5 MiB.
+            rewrite_bytes_per_call: the maximum number of bytes that a call of rewrite copies. By default a call copies
+                everything, or, if the location or the storage class changes, as much as the request allows.
+            pull_wait: the maximum time in seconds that a pull waits for a message.
+            log_size: the number of requests that the log keeps.
 
         Raises (on entering):
             MissingDependencyError: httptools or google-crc32c is missing.
@@ -106,12 +105,12 @@ class GCSServer:
 
     @property
     def url(self) -> str:
-        """Where it is: ``http://host:port``."""
+        """The base URL: ``http://host:port``."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def service_account_info(self) -> dict[str, str]:
-        """The content of a key file of its service account, whose token endpoint is this server."""
+        """The content of a key file for its service account, whose token endpoint is this server."""
         return self._authority.service_account_info()
 
     @property
@@ -121,12 +120,12 @@ class GCSServer:
 
     @property
     def hmac_key(self) -> tuple[str, str]:
-        """The access ID and the secret of an HMAC key of its service account; for signed URLs."""
+        """The access ID and the secret of an HMAC key of its service account, for signed URLs."""
         return self._signatures.access_id, self._signatures.secret
 
     @property
     def tokens_issued(self) -> int:
-        """How many access tokens it has issued."""
+        """The number of access tokens it has issued."""
         return self._authority.issued
 
     def issue_token(self) -> str:
@@ -151,32 +150,31 @@ class GCSServer:
         return [item for item in found if versions or item.deleted is None]
 
     def open_uploads(self) -> list[Session | MultipartUpload]:
-        """Return the resumable sessions and XML multipart uploads that are neither complete nor given up."""
-        sessions = [session for session in self._service.uploads.sessions.values() if session.open]
-        return [*sessions, *self._service.multipart.uploads.values()]
+        """Return the resumable sessions and XML multipart uploads that are neither complete nor aborted."""
+        return [*self._service.sessions.open(), *self._service.multipart.uploads.values()]
 
     def expire_uploads(self) -> None:
-        """Let all resumable sessions that are open be gone, as Google does after a week."""
-        self._service.uploads.expire()
+        """Expire all open resumable sessions, as Google does after a week."""
+        self._service.sessions.expire()
 
     def expire_ack_deadlines(self) -> None:
-        """Let the deadlines pass of all messages of Pub/Sub that are handed out and not acknowledged."""
+        """Expire the acknowledgement deadlines of all delivered messages of Pub/Sub."""
         self._run(self._pubsub.expire)
 
     def apply_lifecycle(self, now: datetime | None = None) -> int:
-        """Do what the lifecycle rules of all buckets ask for at a time; nothing else ever does.
+        """Apply the lifecycle rules of all buckets; the server never applies them by itself.
 
         Args:
-            now: the time, with its time zone; by default the present.
+            now: the time at which they are applied, with a time zone; by default the present.
 
         Returns:
-            How many objects were deleted or got another class, and uploads aborted.
+            The number of objects that were deleted or got another class, and of uploads that were aborted.
         """
         moment = time.time() if now is None else now.timestamp()
         return self._run(lambda: apply_lifecycle(self._storage, self._service.multipart, moment))
 
     def _run(self, work: Callable[[], _T]) -> _T:
-        """Do what tells tasks of the loop something, on the loop where that is another thread's."""
+        """Call a function on the server's loop, which may run in another thread."""
         if self._loop is None or threading.current_thread() is self._thread:
             return work()
 
@@ -187,8 +185,8 @@ class GCSServer:
 
     async def __aenter__(self) -> Self:
         if self._http is not None:
-            raise RuntimeError("it is open already")
-        crc32c_of(b"")  # what is missing is told now, not by the first upload
+            raise RuntimeError("the server is open already")
+        crc32c_of(b"")  # a missing package is reported now, not by the first upload
         http = HTTPServer(self._service, self.host, self.port)
         await http.open()
         self._http, self.port = http, http.port
@@ -201,7 +199,7 @@ class GCSServer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End all connections and stop listening; idempotent."""
+        """Close all connections and stop listening; idempotent."""
         http, self._http = self._http, None
         if http is not None:
             self._pubsub.close()
@@ -214,7 +212,7 @@ class GCSServer:
         async def serve() -> None:
             try:
                 await self.__aenter__()
-            except Exception as error:  # noqa: BLE001 - it is raised where the thread was started
+            except Exception as error:  # noqa: BLE001 - re-raised in the thread that entered the server
                 failure.append(error)
                 return ready.set()
             try:

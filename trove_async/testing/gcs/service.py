@@ -1,9 +1,9 @@
-"""The routes of the services, and how their errors are worded."""
+"""The routes of the services, and the form of their errors."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from trove_async.testing.gcs.auth import Authority
@@ -12,15 +12,19 @@ from trove_async.testing.gcs.buckets import Buckets
 from trove_async.testing.gcs.copies import Copies
 from trove_async.testing.gcs.errors import ServiceError, invalid, not_found
 from trove_async.testing.gcs.http import Request, Response, decoded
+from trove_async.testing.gcs.methods import find
 from trove_async.testing.gcs.notifications import Notifications
 from trove_async.testing.gcs.objects import Objects
 from trove_async.testing.gcs.policies import Policies
 from trove_async.testing.gcs.pubsub import PubSub
-from trove_async.testing.gcs.requests import RequestLog, Seen
+from trove_async.testing.gcs.requests import LoggedRequest, RequestLog
+from trove_async.testing.gcs.sessions import Sessions, is_resumed
 from trove_async.testing.gcs.signed import Signatures, is_signed
 from trove_async.testing.gcs.state import Storage
-from trove_async.testing.gcs.uploads import Uploads, is_resumed
+from trove_async.testing.gcs.unsupported import check_headers, check_path, check_xml_parameters, unsupported
+from trove_async.testing.gcs.uploads import Uploads
 from trove_async.testing.gcs.xml_api import XMLObjects
+from trove_async.testing.gcs.xml_listing import list_objects
 from trove_async.testing.gcs.xml_multipart import MultipartUploads
 
 __all__ = ["Service"]
@@ -29,7 +33,7 @@ Result = Response | Awaitable[Response]
 
 _OWN: Final = ("/storage/v1/", "/upload/", "/download/", "/token", "/computeMetadata/", "/batch/", "/v1/")
 _LOGGER: Final = logging.getLogger(__name__)
-_DOCUMENT: Final = 10 << 20  # the size of a request that is no upload
+_DOCUMENT: Final = 10 << 20  # the maximum size of a request that is not an upload
 _JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
 _XML: Final = {"Content-Type": "application/xml; charset=UTF-8"}
 _PLAIN: Final = {"Content-Type": "text/plain; charset=utf-8"}
@@ -37,7 +41,7 @@ _TEXT: Final = {"Content-Type": "text/html; charset=UTF-8"}
 
 
 class Service:
-    """Answers all requests: routes them to the APIs, checks who asks, and words what is refused."""
+    """Answers all requests: routes them to the APIs, checks their credentials, and renders errors."""
 
     def __init__(
         self,
@@ -56,17 +60,42 @@ class Service:
         self.signatures = signatures
         self.pubsub = pubsub
         self.log = log
-        self.uploads = Uploads(storage, chunk_granularity)
+        self.sessions = Sessions(storage, chunk_granularity)
+        self.uploads = Uploads(storage, self.sessions)
         self.multipart = MultipartUploads(storage, minimum_part)
         self.copies = Copies(storage, rewrite_bytes_per_call)
         self.buckets = Buckets(storage)
         self.objects = Objects(storage)
-        self.xml = XMLObjects(storage, self.uploads, self.multipart)
-        self.policies = Policies(self.uploads, signatures)
+        self.xml = XMLObjects(storage, self.sessions, self.multipart, self.copies)
+        self.policies = Policies(storage, signatures)
         self.notifications = Notifications(storage, pubsub)
+        self._methods: Mapping[str, Callable[..., Result]] = {
+            "objects.get": self.objects.get,
+            "objects.list": self.objects.list,
+            "objects.insert": self._misplaced_upload,
+            "objects.patch": self.objects.patch,
+            "objects.update": self.objects.update,
+            "objects.delete": self.objects.delete,
+            "objects.compose": self.copies.compose,
+            "objects.rewrite": self.copies.rewrite,
+            "objects.copy": self.copies.copy,
+            "objects.move": self.copies.move,
+            "buckets.list": self.buckets.list,
+            "buckets.insert": self.buckets.insert,
+            "buckets.get": self.buckets.get,
+            "buckets.patch": self.buckets.patch,
+            "buckets.update": self.buckets.update,
+            "buckets.delete": self.buckets.delete,
+            "buckets.testIamPermissions": self.buckets.test_permissions,
+            "notifications.list": self.notifications.list,
+            "notifications.insert": self.notifications.insert,
+            "notifications.get": self.notifications.get,
+            "notifications.delete": self.notifications.delete,
+            "projects.serviceAccount.get": self.buckets.service_account,
+        }
 
     def refuse(self, request: Request) -> Response | None:
-        """Answer by the head alone a request whose credentials are not valid."""
+        """Refuse a request by its head if its credentials are not valid."""
         try:
             if self._is_xml(request):
                 self._check_xml(request)
@@ -77,14 +106,14 @@ class Service:
         return None
 
     def limit(self, request: Request) -> int | None:
-        """Return how long a body may be."""
+        """Return the maximum size of a body."""
         return None if request.raw_path.startswith("/upload/") or self._is_xml(request) else _DOCUMENT
 
     def abandoned(self, request: Request) -> None:
-        """Keep what a session's broken request delivered."""
+        """Persist what a broken request to a resumable session delivered."""
         try:
             if is_resumed(request):
-                self.uploads.abandoned(request)
+                self.sessions.abandoned(request)
         except ServiceError:
             return
 
@@ -94,7 +123,7 @@ class Service:
             result = self._route(request)
         except ServiceError as error:
             return self._logged(request, self._refusal(request, error))
-        except Exception:  # noqa: BLE001 - a fault of the server's own is told to its clients as Google would
+        except Exception:  # noqa: BLE001 - a bug of the server becomes a 500, as at Google
             return self._failed(request)
         if isinstance(result, Response):
             return self._logged(request, result)
@@ -114,11 +143,12 @@ class Service:
         return self._logged(request, self._refusal(request, error))
 
     def _logged(self, request: Request, response: Response) -> Response:
-        self.log.add(Seen(request.method, request.target, response.status, request.size))
+        self.log.add(LoggedRequest(request.method, request.target, response.status, request.size))
         return response
 
     def _route(self, request: Request) -> Result:
         path = request.raw_path
+        check_headers(request)
         if path.startswith("/storage/v1/"):
             self.authority.check(request)
             return self._storage(request, request.segments[2:])
@@ -140,79 +170,36 @@ class Service:
         return self._xml(request)
 
     def _storage(self, request: Request, path: list[str]) -> Result:
-        match request.method, path:
-            case "GET", ["b", bucket, "o", name]:
-                return self.objects.get(request, bucket, name)
-            case "GET", ["b", bucket, "o"]:
-                return self.objects.list(request, bucket)
-            case "DELETE", ["b", bucket, "o", name]:
-                return self.objects.delete(request, bucket, name)
-            case "PATCH", ["b", bucket, "o", name]:
-                return self.objects.patch(request, bucket, name)
-            case "PUT", ["b", bucket, "o", name]:
-                return self.objects.update(request, bucket, name)
-            case "POST", ["b", bucket, "o", name, "compose"]:
-                return self.copies.compose(request, bucket, name)
-            case "POST", ["b", bucket, "o", name, "rewriteTo", "b", other, "o", target]:
-                return self.copies.rewrite(request, (bucket, name), (other, target))
-            case "POST", ["b", bucket, "o", name, "copyTo", "b", other, "o", target]:
-                return self.copies.copy(request, (bucket, name), (other, target))
-            case "POST", ["b", bucket, "o"]:
-                self.storage.bucket(bucket)
-                message = "Upload requests must have a URL path beginning with /upload/"
-                raise invalid(message, reason="wrongUrlForUpload")
-            case _, ["b", bucket, "notificationConfigs", *rest]:
-                return self._notification(request, bucket, rest)
-            case _, ["b", *rest]:
-                return self._bucket(request, rest)
-            case "GET", ["projects", _, "serviceAccount"]:
-                return self.buckets.service_account(request)
-        raise not_found()
+        method = find(request.method, path)
+        if method is None:
+            check_path(path)
+            raise not_found()
+        method.check(request)
+        return self._methods[method.name](request, *[path[position] for position in method.variables])
 
-    def _bucket(self, request: Request, path: list[str]) -> Response:
-        match request.method, path:
-            case "GET", []:
-                return self.buckets.list(request)
-            case "POST", []:
-                return self.buckets.insert(request)
-            case "GET", [name]:
-                return self.buckets.get(request, name)
-            case "PATCH", [name]:
-                return self.buckets.patch(request, name)
-            case "PUT", [name]:
-                return self.buckets.update(request, name)
-            case "DELETE", [name]:
-                return self.buckets.delete(request, name)
-            case "GET", [name, "iam", "testPermissions"]:
-                return self.buckets.test_permissions(request, name)
-        raise not_found()
-
-    def _notification(self, request: Request, bucket: str, path: list[str]) -> Response:
-        match request.method, path:
-            case "GET", []:
-                return self.notifications.list(request, bucket)
-            case "POST", []:
-                return self.notifications.insert(request, bucket)
-            case "GET", [identity]:
-                return self.notifications.get(request, bucket, identity)
-            case "DELETE", [identity]:
-                return self.notifications.delete(bucket, identity)
-        raise not_found()
+    def _misplaced_upload(self, request: Request, bucket: str) -> Response:
+        self.storage.bucket(bucket)
+        message = "Upload requests must have a URL path beginning with /upload/"
+        raise invalid(message, reason="wrongUrlForUpload")
 
     def _upload(self, request: Request) -> Result:
         if is_resumed(request):
-            return self.uploads.resume(request)
+            return self.sessions.resume(request)
         self.authority.check(request)
-        match request.method, request.segments[3:]:
-            case (("POST" | "PUT"), ["b", bucket, "o"]):
-                return self.uploads.insert(request, bucket)
-        raise not_found()
+        path = request.segments[3:]
+        method = find("POST", path)  # an upload may be a PUT as well
+        if method is None or method.name != "objects.insert" or request.method not in ("POST", "PUT"):
+            raise not_found()
+        method.check(request)
+        return self.uploads.insert(request, path[1])
 
-    def _download(self, request: Request) -> Response:
-        match request.method, request.segments[3:]:
-            case "GET", ["b", bucket, "o", name]:
-                return self.objects.get(request, bucket, name)
-        raise not_found()
+    def _download(self, request: Request) -> Result:
+        path = request.segments[3:]
+        method = find(request.method, path)
+        if method is None or method.name != "objects.get":
+            raise not_found()
+        method.check(request)
+        return self.objects.get(request, path[1], path[3])
 
     def _xml(self, request: Request) -> Result:
         bucket, _, name = request.raw_path[1:].partition("/")
@@ -220,11 +207,14 @@ class Service:
         if self._is_form(request):
             return self.policies.post(request, bucket)
         self._check_xml(request)
+        check_xml_parameters(request.query, of_object=bool(name))
         if name:
             return self.xml.handle(request, bucket, decoded(name))
-        if request.method == "GET" and "uploads" in request.query:
-            return self.multipart.list_uploads(request, bucket)
-        raise ServiceError(501, "notImplemented", "Buckets are managed with the JSON API here.")
+        if request.method == "GET" and bucket:
+            if "uploads" in request.query:
+                return self.multipart.list_uploads(request, bucket)
+            return list_objects(request, self.storage.bucket(bucket))
+        raise unsupported("buckets in the XML API")
 
     def _check_xml(self, request: Request) -> None:
         if is_signed(request):
@@ -247,7 +237,7 @@ class Service:
             return Response(error.status, {**_XML, **error.headers}, error.as_xml())
         if request.raw_path.startswith("/v1/"):
             return Response(error.status, {**_JSON, **error.headers}, error.as_rpc_json())
-        if error.in_words:
+        if error.plain:
             return Response(error.status, {**_PLAIN, **error.headers}, error.message.encode())
         if "alt=media" in request.raw_query:
             return Response(error.status, {**_TEXT, **error.headers}, error.message.encode())

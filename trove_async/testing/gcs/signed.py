@@ -1,4 +1,4 @@
-"""Signed URLs, version 4: checked as Google documents them to be made.
+"""Signed URLs of version 4.
 
 https://cloud.google.com/storage/docs/access-control/signed-urls,
 https://cloud.google.com/storage/docs/authentication/canonical-requests and ``…/authentication/signatures``.
@@ -36,12 +36,12 @@ _REQUIRED: Final = (
     "x-goog-signature",
 )
 _UNRESERVED: Final = "-_.~"
-_UNSIGNED: Final = frozenset(("x-goog-content-sha256",))  # an extension header that is the payload's part
+_UNSIGNED: Final = frozenset(("x-goog-content-sha256",))  # it belongs to the payload, not to the signed headers
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who signed, and for what: ``account/date/location/storage/goog4_request``."""
+    """The account and the scope of a signature: ``account/date/location/storage/goog4_request``."""
 
     account: str
     scope: str
@@ -66,7 +66,7 @@ class Credential:
 
 
 class Signatures:
-    """Checks signatures of the service account's RSA key and of one HMAC key.
+    """Verifies signatures of the service account's RSA key and of one HMAC key.
 
     Attributes:
         access_id, secret: the HMAC key.
@@ -78,7 +78,7 @@ class Signatures:
         self.secret = secret
 
     def check_url(self, request: Request) -> None:
-        """Refuse a request to a signed URL unless all is as it was signed.
+        """Refuse a request to a signed URL that differs from what was signed.
 
         Raises:
             ServiceError: 400 or 403.
@@ -98,10 +98,10 @@ class Signatures:
             raise _mismatch(f"{message}\n\n{canonical}")
 
     def verifies(self, algorithm: str, credential: Credential, signature: str, message: str) -> bool:
-        """Tell whether a signature in hex is that of a message.
+        """Return True if a hexadecimal signature is that of a message.
 
         Raises:
-            ServiceError: 400 of an algorithm, 403 of an account that it does not know.
+            ServiceError: 400 if the algorithm is unknown, 403 if the account is.
         """
         try:
             raw = bytes.fromhex(signature)
@@ -122,12 +122,12 @@ class Signatures:
 
 
 def is_signed(request: Request) -> bool:
-    """Tell whether a request brings its permission in its URL."""
+    """Return True if a request has a signed URL."""
     return "x-goog-signature=" in request.raw_query.lower()
 
 
 def check_length_range(header: str | None, size: int) -> None:
-    """Refuse a body that is not of the length that ``X-Goog-Content-Length-Range`` allows; None allows any.
+    """Refuse a body with a size outside ``X-Goog-Content-Length-Range``; None allows any size.
 
     Raises:
         ServiceError: 400.
@@ -197,7 +197,7 @@ def _check_headers(headers: Mapping[str, str], signed: list[str]) -> None:
 
 
 def _canonical(request: Request, signed: list[str]) -> str:
-    # Google names the characters that are encoded; a client may send others of them encoded or plain all the same.
+    # The path is encoded anew, since a client may encode more or fewer characters than Google documents.
     path = quote(decoded(request.raw_path), safe=f"/{_UNRESERVED}")
     parameters = sorted(
         (quote(name, safe=_UNRESERVED), quote(value, safe=_UNRESERVED))

@@ -1,7 +1,7 @@
-"""What the server holds: buckets, objects and their generations. All in memory, and each change in one step.
+"""The state of the server: buckets, objects and their generations. It is in memory, and each change is atomic.
 
-Generations and metagenerations are as https://cloud.google.com/storage/docs/metadata#generation-number tells,
-versioning as https://cloud.google.com/storage/docs/object-versioning, holds as
+Generations and metagenerations are as in https://cloud.google.com/storage/docs/metadata#generation-number,
+versioning as in https://cloud.google.com/storage/docs/object-versioning, holds as in
 https://cloud.google.com/storage/docs/object-holds.
 """
 
@@ -37,11 +37,11 @@ WRITABLE: Final = frozenset(
         "temporaryHold",
     )
 )
-"""The properties of an object that whoever makes it may set. All but ``storageClass`` may be changed later."""
+"""The properties of an object that a writer may set. All except ``storageClass`` may be changed later."""
 
 
 def crc32c_of(data: bytes) -> str:
-    """Return the CRC32C as the service writes it: base64 of the big-endian bytes."""
+    """Return the CRC32C in the encoding of the service: base64 of the big-endian bytes."""
     try:
         import google_crc32c
     except ImportError as error:
@@ -51,13 +51,13 @@ def crc32c_of(data: bytes) -> str:
 
 @dataclass(slots=True)
 class Content:
-    """The bytes of an object, and what is computed from them.
+    """The bytes of an object, and their checksums.
 
     Attributes:
-        data: the bytes as they were stored.
-        crc32c, md5: base64, as the service writes them; a composite object and one of a multipart upload has no MD5.
-        components: how many objects it was composed of; None if it was not.
-        xml_etag: the ETag of the XML API, where that is not the MD5.
+        data: the stored bytes.
+        crc32c, md5: in base64; an object from compose or from a multipart upload has no MD5.
+        components: the number of objects it was composed of; None if it was not composed.
+        xml_etag: the ETag of the XML API, if that is not the MD5.
     """
 
     data: bytes
@@ -68,13 +68,13 @@ class Content:
 
     @classmethod
     def of(cls, data: bytes) -> Content:
-        """Hash bytes that came in one upload."""
+        """Hash the bytes of one upload."""
         md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         return cls(data, crc32c_of(data), md5)
 
     @classmethod
     def joined(cls, data: bytes, components: int | None = None, xml_etag: str | None = None) -> Content:
-        """Hash bytes that were put together on the server."""
+        """Hash bytes that the server concatenated."""
         return cls(data, crc32c_of(data), None, components, xml_etag)
 
 
@@ -83,9 +83,9 @@ class StoredObject:
     """One generation of an object.
 
     Attributes:
-        fields: what of `WRITABLE` is set; ``storageClass`` always is.
+        fields: the properties that are set, of those in `WRITABLE`; ``storageClass`` always is.
         deleted: when it became noncurrent; None while it is live. All times are seconds since the epoch.
-        rendered: its resource in JSON, whole (under the empty name) and in the parts that lists asked for.
+        rendered: its resource in JSON, by the value of ``fields`` that selected it.
     """
 
     bucket: str
@@ -102,17 +102,17 @@ class StoredObject:
 
     @property
     def data(self) -> bytes:
-        """The bytes as they were stored."""
+        """The stored bytes."""
         return self.content.data
 
     @property
     def etag(self) -> str:
-        """The ETag of the JSON API: another one after every change, of the metadata too."""
+        """The ETag of the JSON API, which changes with the content and with the metadata."""
         return base64.b64encode(_varints(self.generation, self.metageneration)).decode()
 
     @property
     def xml_etag(self) -> str:
-        """The ETag of the XML API, quoted: the MD5 in hex where there is one."""
+        """The quoted ETag of the XML API: the MD5 in hex if there is one."""
         if self.content.xml_etag is not None:
             return f'"{self.content.xml_etag}"'
         if self.content.md5 is None:
@@ -120,13 +120,13 @@ class StoredObject:
         return f'"{base64.b64decode(self.content.md5).hex()}"'
 
     def hold(self) -> str | None:
-        """Return which hold keeps it as it is."""
+        """Return the kind of hold that it is under; None if there is none."""
         if self.fields.get("temporaryHold"):
             return "Temporary"
         return "Event-Based" if self.fields.get("eventBasedHold") else None
 
     def touch(self) -> None:
-        """Count a change of its metadata."""
+        """Record a change of its metadata."""
         self.metageneration += 1
         self.updated = time.time()
         self.rendered.clear()
@@ -145,7 +145,7 @@ def _varints(*numbers: int) -> bytes:
 
 @dataclass(slots=True)
 class Bucket:
-    """A bucket; ``fields`` are the writable properties of its resource as they were given."""
+    """A bucket; ``fields`` are the writable properties of its resource as they were set."""
 
     name: str
     fields: dict[str, Any]
@@ -158,12 +158,12 @@ class Bucket:
 
     @property
     def versioned(self) -> bool:
-        """True if replaced and deleted objects stay as noncurrent generations."""
+        """True if replaced and deleted objects become noncurrent generations."""
         return bool((self.fields.get("versioning") or {}).get("enabled"))
 
     @property
     def storage_class(self) -> str:
-        """The class of objects that are given none."""
+        """The default storage class of its objects."""
         return str(self.fields.get("storageClass", "STANDARD"))
 
     @property
@@ -182,14 +182,14 @@ class Bucket:
             yield from versions
 
     def touch(self) -> None:
-        """Count a change of its metadata."""
+        """Record a change of its metadata."""
         self.metageneration += 1
         self.updated = time.time()
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of an object, as notifications tell it."""
+    """A change of an object, for notifications."""
 
     type: EventType
     bucket: Bucket
@@ -199,12 +199,12 @@ class Event:
 
 
 class Storage:
-    """All buckets, and what changes objects. Whoever checks conditions does it in the same step.
+    """All buckets, and the changes of objects. Callers check conditions in the same step.
 
     Attributes:
         buckets: by name.
         listeners: called with each `Event`.
-        base_url: under which clients find the server; for the links in resources.
+        base_url: of the server, for the links in resources.
     """
 
     def __init__(self, project: str) -> None:
@@ -238,7 +238,7 @@ class Storage:
         return bucket
 
     def find(self, bucket: Bucket, name: str, generation: int | None = None) -> StoredObject:
-        """Return the live object, or a generation of it whether live or not.
+        """Return the live generation of an object, or the given one, live or noncurrent.
 
         Raises:
             ServiceError: 404.
@@ -253,14 +253,14 @@ class Storage:
         return found
 
     def store(self, bucket: Bucket, name: str, content: Content, fields: dict[str, Any]) -> StoredObject:
-        """Make a new live generation of an object.
+        """Create a new live generation of an object.
 
         Raises:
-            ServiceError: 403; a hold keeps the one there is.
+            ServiceError: 403; the generation to replace is under a hold.
         """
         replaced = bucket.live(name)
         if replaced is not None:
-            self._release(replaced)
+            self.check_held(replaced)
         now = time.time()
         generation = self._generation = max(self._generation + 1, int(now * 1_000_000))
         fields.setdefault("storageClass", bucket.storage_class)
@@ -270,40 +270,45 @@ class Storage:
         if replaced is not None:
             self._retire(bucket, replaced, overwritten_by=generation)
         bucket.objects.setdefault(name, []).append(made)
-        self._tell(Event("OBJECT_FINALIZE", bucket, made, overwrote=replaced.generation if replaced else None))
+        self._notify(Event("OBJECT_FINALIZE", bucket, made, overwrote=replaced.generation if replaced else None))
         return made
+
+    def check_held(self, found: StoredObject) -> None:
+        """Refuse to replace or delete an object under a hold.
+
+        Raises:
+            ServiceError: 403.
+        """
+        hold = found.hold()
+        if hold is not None:
+            raise held(found.bucket, found.name, hold)
 
     def delete(self, bucket: Bucket, found: StoredObject, *, permanently: bool) -> None:
         """Delete an object: a live one of a versioned bucket becomes noncurrent unless ``permanently``.
 
         Raises:
-            ServiceError: 403; a hold keeps it.
+            ServiceError: 403; it is under a hold.
         """
-        self._release(found)
+        self.check_held(found)
         if permanently:
             self._remove(bucket, found)
-            self._tell(Event("OBJECT_DELETE", bucket, found))
+            self._notify(Event("OBJECT_DELETE", bucket, found))
         else:
             self._retire(bucket, found)
 
     def changed(self, bucket: Bucket, found: StoredObject) -> None:
-        """Count a change of an object's metadata, and tell of it."""
+        """Record a change of an object's metadata, and notify the listeners."""
         found.touch()
-        self._tell(Event("OBJECT_METADATA_UPDATE", bucket, found))
-
-    def _release(self, found: StoredObject) -> None:
-        hold = found.hold()
-        if hold is not None:
-            raise held(found.bucket, found.name, hold)
+        self._notify(Event("OBJECT_METADATA_UPDATE", bucket, found))
 
     def _retire(self, bucket: Bucket, live: StoredObject, overwritten_by: int | None = None) -> None:
         if bucket.versioned:
             live.deleted = time.time()
             live.rendered.clear()
-            self._tell(Event("OBJECT_ARCHIVE", bucket, live, overwritten_by=overwritten_by))
+            self._notify(Event("OBJECT_ARCHIVE", bucket, live, overwritten_by=overwritten_by))
         else:
             self._remove(bucket, live)
-            self._tell(Event("OBJECT_DELETE", bucket, live, overwritten_by=overwritten_by))
+            self._notify(Event("OBJECT_DELETE", bucket, live, overwritten_by=overwritten_by))
 
     def _remove(self, bucket: Bucket, found: StoredObject) -> None:
         versions = bucket.objects[found.name]
@@ -311,6 +316,6 @@ class Storage:
         if not versions:
             del bucket.objects[found.name]
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         for listener in self.listeners:
             listener(event)

@@ -1,24 +1,29 @@
-"""Objects in the XML API (https://cloud.google.com/storage/docs/xml-api/overview), which signed URLs speak."""
+"""Objects in the XML API (https://cloud.google.com/storage/docs/xml-api/overview), which signed URLs use."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final
+from xml.sax.saxutils import escape
 
-from trove_async.testing.gcs.conditions import Preconditions, check_http_conditions
+from trove_async.testing.gcs.conditions import SOURCE, Preconditions, check_http_conditions, header_number
+from trove_async.testing.gcs.copies import Copies, inherited
+from trove_async.testing.gcs.creation import Expected, create, hashed
 from trove_async.testing.gcs.downloads import media, object_headers
-from trove_async.testing.gcs.errors import ServiceError
-from trove_async.testing.gcs.http import Request, Response
-from trove_async.testing.gcs.resources import check_metadata, check_name
+from trove_async.testing.gcs.errors import ServiceError, condition_failed, invalid
+from trove_async.testing.gcs.http import Request, Response, decoded
+from trove_async.testing.gcs.resources import check_metadata, check_name, set_kms_key, stamp
+from trove_async.testing.gcs.sessions import Sessions, client_url, is_resumed
 from trove_async.testing.gcs.signed import check_length_range
 from trove_async.testing.gcs.state import Content, Storage, StoredObject
-from trove_async.testing.gcs.uploads import Expected, Uploads, hashed, is_resumed, own_url
-from trove_async.testing.gcs.xml_multipart import MultipartUploads
+from trove_async.testing.gcs.unsupported import KMS_HEADER
+from trove_async.testing.gcs.xml_multipart import MultipartUploads, xml_response
 
 __all__ = ["XMLObjects", "fields_of"]
 
 _LENGTH_RANGE: Final = "x-goog-content-length-range"
 _META: Final = "x-goog-meta-"
+_COPIES_OWN: Final = ("kmsKeyName", "storageClass")
 _FIELDS: Final = {
     "cache-control": "cacheControl",
     "content-disposition": "contentDisposition",
@@ -39,7 +44,7 @@ _OVERRIDES: Final = {
 
 
 def fields_of(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the properties of an object that headers, or the fields of a form, tell."""
+    """Return the properties of an object from headers or from the fields of a form."""
     fields: dict[str, Any] = {}
     metadata: dict[str, str] = {}
     for header, value in headers.items():
@@ -49,26 +54,30 @@ def fields_of(headers: Mapping[str, str]) -> dict[str, Any]:
             metadata[header.removeprefix(_META)] = value
     if metadata:
         fields["metadata"] = metadata
+    set_kms_key(fields, headers.get(KMS_HEADER))
     return fields
 
 
 class XMLObjects:
-    """Requests of the form ``/{bucket}/{object}``; whether they are allowed is decided before."""
+    """Requests for ``/{bucket}/{object}``; the caller checks their credentials."""
 
-    def __init__(self, storage: Storage, uploads: Uploads, multipart: MultipartUploads) -> None:
+    def __init__(self, storage: Storage, sessions: Sessions, multipart: MultipartUploads, copies: Copies) -> None:
         self.storage = storage
-        self.uploads = uploads
+        self.sessions = sessions
         self.multipart = multipart
+        self.copies = copies
 
     def handle(self, request: Request, bucket: str, name: str) -> Response | Awaitable[Response]:
         """Answer a request about an object.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         query = request.query
         if is_resumed(request):
-            return self.uploads.resume(request, lambda made: Response(200, _told(made)))
+            return self.sessions.resume(request, lambda made: Response(200, _described(made)))
+        if ("uploads" in query or "uploadId" in query) and Preconditions.of_headers(request) != Preconditions():
+            raise invalid("Preconditions are not supported in the requests of multipart uploads.")
         match request.method:
             case "GET" if "uploadId" in query:
                 return self.multipart.list_parts(request, bucket, name)
@@ -104,8 +113,8 @@ class XMLObjects:
 
     def _put(self, request: Request, bucket: str, name: str) -> Response | Awaitable[Response]:
         self.storage.bucket(bucket)
-        if request.header("x-goog-copy-source") or request.header("x-amz-copy-source"):
-            raise ServiceError(501, "notImplemented", "Copies are made with the JSON API here.")
+        if request.header("x-goog-copy-source"):
+            return self._copy(request, bucket, name)
         fields = fields_of(request.headers)
         check_name(name)
         check_metadata(fields)
@@ -113,10 +122,35 @@ class XMLObjects:
         conditions, expected = Preconditions.of_headers(request), Expected.of(request.headers)
 
         def store(content: Content) -> Response:
-            made = self.uploads.create(bucket, name, content, fields, conditions, expected)
-            return Response(200, _told(made))
+            made = create(self.storage, bucket, name, content, fields, conditions, expected)
+            return Response(200, _described(made))
 
         return hashed(request.body, store)
+
+    def _copy(self, request: Request, bucket: str, name: str) -> Response:
+        """Copy an object (https://cloud.google.com/storage/docs/xml-api/put-object-copy)."""
+        if request.size:
+            raise invalid("The body of a request that copies an object must be empty.")
+        directive = request.header("x-goog-metadata-directive", "COPY")
+        if directive not in ("COPY", "REPLACE"):
+            raise invalid(f"Invalid argument: x-goog-metadata-directive: {directive}")
+        source_bucket, source_name = _copy_source(request.headers["x-goog-copy-source"])
+        if (source_bucket, source_name) == (bucket, name) and directive == "COPY":
+            raise invalid("An object can be copied to itself only with x-goog-metadata-directive: REPLACE.")
+        generation = header_number(request, f"{SOURCE}generation")
+        found = self.storage.find(self.storage.bucket(source_bucket), source_name, generation)
+        _check_copy_source(request, found)
+        given = fields_of(request.headers)
+        if directive == "REPLACE":
+            fields = {"contentType": "application/octet-stream", **given}
+        else:
+            fields = inherited(found) | {key: value for key, value in given.items() if key in _COPIES_OWN}
+        made = self.copies.make(found, bucket, name, Preconditions.of_headers(request), fields)
+        response = xml_response(
+            f"<CopyObjectResult><LastModified>{stamp(made.updated)}</LastModified>"
+            f"<ETag>{escape(made.xml_etag)}</ETag></CopyObjectResult>"
+        )
+        return Response(200, {**_described(made), **response.headers}, response.body)
 
     def _delete(self, request: Request, bucket: str, name: str) -> Response:
         found = self._found(request, bucket, name)
@@ -127,11 +161,11 @@ class XMLObjects:
         return Response(204)
 
     def _start(self, request: Request, bucket: str, name: str) -> Response:
-        session = self.uploads.begin(
+        session = self.sessions.begin(
             bucket, name, fields_of(request.headers), Preconditions.of_headers(request), Expected.of(request.headers)
         )
         session.length_range = request.headers.get(_LENGTH_RANGE)
-        base = own_url(request, self.storage.base_url)
+        base = client_url(request, self.storage.base_url)
         location = f"{base}{request.raw_path}?upload_id={session.id}"
         return Response(201, {"Location": location, "X-GUploader-UploadID": session.id})
 
@@ -139,7 +173,23 @@ class XMLObjects:
         return self.storage.find(self.storage.bucket(bucket), name, request.integer("generation"))
 
 
-def _told(made: StoredObject) -> dict[str, str]:
+def _copy_source(header: str) -> tuple[str, str]:
+    bucket, _, name = header.removeprefix("/").partition("/")
+    if not bucket or not name:
+        raise invalid(f"Invalid argument: x-goog-copy-source: {header}")
+    return decoded(bucket), decoded(name)
+
+
+def _check_copy_source(request: Request, found: StoredObject) -> None:
+    """Check the conditions on the source; "if any of them fails to match, you get a 412"."""
+    try:
+        Preconditions.of_headers(request, source=True).check(found)
+        check_http_conditions(request, found.xml_etag, found.updated, SOURCE)
+    except ServiceError as error:
+        raise condition_failed() if error.status == 304 else error from None
+
+
+def _described(made: StoredObject) -> dict[str, str]:
     digest = f"crc32c={made.content.crc32c}"
     if made.content.md5 is not None:
         digest += f",md5={made.content.md5}"

@@ -1,6 +1,6 @@
 """Multipart uploads of the XML API (https://cloud.google.com/storage/docs/multipart-uploads).
 
-"Preconditions are not supported in the requests": they are ignored. Limits are of
+"Preconditions are not supported in the requests": they are refused. Limits are those of
 https://cloud.google.com/storage/quotas#requests: parts 1 to 10 000, each but the last of 5 MiB or more.
 """
 
@@ -17,11 +17,11 @@ from typing import Any, Final
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from trove_async.testing.gcs.creation import Expected, hashed
 from trove_async.testing.gcs.errors import ServiceError, invalid
 from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.resources import check_metadata, check_name, stamp
 from trove_async.testing.gcs.state import Content, Storage
-from trove_async.testing.gcs.uploads import Expected, hashed
 
 __all__ = ["MultipartUpload", "MultipartUploads", "xml_response"]
 
@@ -44,12 +44,12 @@ class _Part:
 
 @dataclass(slots=True)
 class MultipartUpload:
-    """A multipart upload that is neither complete nor aborted.
+    """An open multipart upload.
 
     Attributes:
         id: its upload ID.
         parts: by number.
-        begun: when, in seconds since the epoch.
+        begun: when it was begun, in seconds since the epoch.
     """
 
     id: str
@@ -70,8 +70,8 @@ class MultipartUploads:
     """The multipart uploads of all buckets.
 
     Attributes:
-        minimum: how many bytes a part has that is not the last.
-        uploads: those that are open, by ID.
+        minimum: the minimum size of a part that is not the last.
+        uploads: the open uploads, by ID.
     """
 
     def __init__(self, storage: Storage, minimum: int) -> None:
@@ -83,7 +83,7 @@ class MultipartUploads:
         """Answer ``POST /{bucket}/{object}?uploads``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         self.storage.bucket(bucket)
         check_name(name)
@@ -100,7 +100,7 @@ class MultipartUploads:
         """Answer ``PUT …?partNumber=…&uploadId=…``.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         upload = self._find(request, bucket, name)
         number = request.integer("partNumber") or 0
@@ -121,7 +121,7 @@ class MultipartUploads:
         """Answer ``POST …?uploadId=…`` with the list of parts.
 
         Raises:
-            ServiceError: what the request is refused for.
+            ServiceError: the request is refused.
         """
         upload = self._find(request, bucket, name)
         chosen = self._chosen(upload, request.body)
@@ -138,8 +138,8 @@ class MultipartUploads:
                 f"<Bucket>{bucket}</Bucket><Key>{escape(name)}</Key>"
                 f"<ETag>{escape(made.xml_etag)}</ETag></CompleteMultipartUploadResult>"
             )
-            told = {"X-Goog-Hash": f"crc32c={content.crc32c}", "X-Goog-Generation": str(made.generation)}
-            response.headers = {**response.headers, **told, "X-Goog-Metageneration": "1"}
+            generation = {"X-Goog-Hash": f"crc32c={content.crc32c}", "X-Goog-Generation": str(made.generation)}
+            response.headers = {**response.headers, **generation, "X-Goog-Metageneration": "1"}
             return response
 
         data = b"".join(part.content.data for part in chosen)
@@ -238,7 +238,7 @@ class MultipartUploads:
             numbers.append(number)
             chosen.append(part)
         if not chosen:
-            raise invalid("At least one part is needed.", xml_code="MalformedCompleteMultipartUploadRequest")
+            raise invalid("At least one part is required.", xml_code="MalformedCompleteMultipartUploadRequest")
         if any(len(part.content.data) < self.minimum for part in chosen[:-1]):
             message = "Your proposed upload is smaller than the minimum allowed size."
             raise ServiceError(400, "invalid", message, xml_code="EntityTooSmall")

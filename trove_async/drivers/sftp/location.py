@@ -1,4 +1,4 @@
-"""Where a key's file is, found in one round trip where nothing but the key's own names lies on the way."""
+"""Where a key's file is, found in one round trip unless names of other keys are in the way."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from trove_async.tree.filesystem import is_dir, is_file
 from trove_async.tree.layout import Layout
 from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, path_of
 
-__all__ = ["Look", "Place"]
+__all__ = ["Location", "LocationQuery"]
 
 
 @dataclass(slots=True)
-class Place:
-    """Where a key's file is, or is to be.
+class Location:
+    """Where a key's file is, or will be.
 
     Attributes:
-        path: without any of the marks that a conflict makes necessary.
-        status: of the file; None if there is none, or if ``odd``.
-        missing: the directories on the way that have to be made.
-        odd: something stands in the way, so that a name with a mark is the right one, or may be.
+        path: without the marks that a conflict makes necessary.
+        status: of the file; None if there is none, or if there is a ``conflict``.
+        missing: the directories on the way that must be created.
+        conflict: another key uses one of the names, so the right path has, or may have, a mark.
     """
 
     path: str
     status: FileStatus | None = None
     missing: list[str] = field(default_factory=list)
-    odd: bool = False
+    conflict: bool = False
 
 
-class Look:
-    """The question where a key's file is: all that can lie on its way is asked for at once.
+class LocationQuery:
+    """Asks where a key's file is: for the status of every possible name on its path at once.
 
-    No symbolic link on the way is followed, as in `trove_async.tree.lookup`, which goes a step at a time.
+    Symbolic links are not followed, as in `trove_async.tree.lookup`, which goes step by step.
     """
 
     def __init__(self, layout: Layout, bucket: str, key: str) -> None:
@@ -56,31 +56,33 @@ class Look:
         self._answers: list[Any] = []
 
     def ask(self, channel: Channel) -> None:
-        """Send the questions."""
-        # Many look at their bucket at once, and few at the same file.
+        """Send the requests."""
+        # Many operations ask about the same bucket at once, and few about the same file.
         self._answers = [channel.lstat(path_bytes(self._asked[0]))]
         self._answers += [channel.request(Kind.LSTAT, path_bytes(path)) for path in self._asked[1:]]
 
-    async def place(self) -> Place:
-        """Wait for the answers.
+    async def location(self) -> Location:
+        """Wait for the answers and return the location.
 
         Raises:
-            BucketNotFoundError: there is no such bucket.
+            BucketNotFoundError: the bucket does not exist.
         """
-        found = dict(zip(self._asked, await statuses_of(self._answers), strict=True))
-        if not is_dir(found[self._base]):
+        statuses = dict(zip(self._asked, await statuses_of(self._answers), strict=True))
+        if not is_dir(statuses[self._base]):
             raise BucketNotFoundError(f"the bucket {self.bucket!r} does not exist", bucket=self.bucket)
-        place = Place(self.path)
+        found = Location(self.path)
         for directory in self._directories:
-            status = found[directory]
+            status = statuses[directory]
             if status is None:
-                place.missing.append(directory)
-            place.odd |= (status is not None and not is_dir(status)) or found.get(directory + DIRECTORY) is not None
-        status = found[self.path]
+                found.missing.append(directory)
+            found.conflict |= (status is not None and not is_dir(status)) or (
+                statuses.get(directory + DIRECTORY) is not None
+            )
+        status = statuses[self.path]
         if is_file(status):
-            place.status = status
-        elif status is not None or found[self.path + FILE] is not None:
-            place.odd = True
-        if place.odd:
-            place.status = None
-        return place
+            found.status = status
+        elif status is not None or statuses[self.path + FILE] is not None:
+            found.conflict = True
+        if found.conflict:
+            found.status = None
+        return found

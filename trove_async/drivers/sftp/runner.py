@@ -1,0 +1,123 @@
+"""Running operations over a connection that may be lost, for callers that may be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from trove_async.cancellation import finish
+from trove_async.drivers.sftp.errors import DisconnectedError, translated
+from trove_async.drivers.sftp.leftovers import Leftovers
+from trove_async.drivers.sftp.locks import cancellation_check
+from trove_async.errors import ClosedError, TransientError, TroveError
+from trove_async.tree import Checkpoint
+
+__all__ = ["Runner"]
+
+R = TypeVar("R")
+
+
+class _Operation:
+    """One call, and whether its caller still waits for it."""
+
+    __slots__ = ("cancelled",)
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def check(self) -> None:
+        """Raise if the caller was cancelled."""
+        if self.cancelled:
+            raise asyncio.CancelledError
+
+
+class Runner:
+    """Runs operations to their end, and repeats them where that is safe.
+
+    Args:
+        leftovers: files to remove after an operation that has worked.
+        attempts: how often an operation that can be repeated is tried.
+        cleanup_timeout: seconds that a cancelled caller waits for the end of its operation.
+    """
+
+    def __init__(self, leftovers: Leftovers, *, attempts: int, cleanup_timeout: float) -> None:
+        self._leftovers = leftovers
+        self._attempts = attempts
+        self._cleanup_timeout = cleanup_timeout
+        self.closed = False
+
+    def close(self) -> None:
+        """Refuse further operations; those under way are not repeated."""
+        self.closed = True
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` after `close`."""
+        if self.closed:
+            raise ClosedError("the store is closed")
+
+    async def run(
+        self,
+        work: Callable[[Checkpoint], Awaitable[R]],
+        *,
+        repeat: bool = True,
+        uncertain: bool = False,
+        discard: Callable[[R], Awaitable[object]] | None = None,
+    ) -> R:
+        """Run an operation; a cancellation makes it stop at its next checkpoint, and waits for that.
+
+        Args:
+            work: the operation; its argument is a function that raises once the caller was cancelled.
+            repeat: whether it can be repeated after the connection was lost.
+            uncertain: whether it may have taken effect when the connection was lost.
+            discard: called with the result if the caller was cancelled before it could be returned.
+        """
+        self.check_open()
+        operation = _Operation()
+        task = asyncio.ensure_future(self._run(work, operation, repeat, uncertain))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            operation.cancelled = True
+            try:
+                ended = _wait_and_discard(task, discard)
+                await finish(ended, timeout=self._cleanup_timeout, leftover="an operation over SFTP")
+            finally:
+                task.cancel()
+            raise
+
+    async def _run(
+        self, work: Callable[[Checkpoint], Awaitable[R]], operation: _Operation, repeat: bool, uncertain: bool
+    ) -> R:
+        cancellation_check.set(operation.check)
+        failures = 0
+        while True:
+            try:
+                result = await work(operation.check)
+            except (DisconnectedError, TransientError) as error:
+                failures += 1
+                failure = error if isinstance(error, TransientError) else translated(error)
+                if failure is not error:
+                    failure.ambiguous = uncertain
+                if self.closed:
+                    raise ClosedError("the store was closed during the operation") from error
+                if not repeat or failure.ambiguous or failures >= self._attempts:
+                    raise failure from (None if failure is error else error)
+                operation.check()
+                await asyncio.sleep(random.uniform(0, min(2.0, 0.05 * 2**failures)))
+            except OSError as error:
+                if isinstance(error, TroveError):
+                    raise
+                raise translated(error) from error
+            else:
+                if self._leftovers:
+                    await self._leftovers.remove()
+                return result
+
+
+async def _wait_and_discard(task: asyncio.Future[R], discard: Callable[[R], Awaitable[object]] | None) -> None:
+    """Wait until a task ends, and discard its result."""
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None and discard is not None:
+        await discard(task.result())

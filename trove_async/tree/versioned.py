@@ -1,0 +1,362 @@
+"""`VersionedObjects`: objects that are committed under their key's lock, in buckets that may keep versions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace as with_changes
+from functools import partial
+from typing import Final
+
+from trove_async.driver.conditions import check_write
+from trove_async.errors import BackendError, ObjectNotFoundError, PreconditionFailedError, VersionNotFoundError
+from trove_async.tree.attributes import NONE, Attributes, etag_of, info_of, listed
+from trove_async.tree.buckets import Buckets, BucketSettings
+from trove_async.tree.clock import WriteClock
+from trove_async.tree.filesystem import Checkpoint, FileSystem, Stat, Temporary
+from trove_async.tree.layout import Layout
+from trove_async.tree.lookup import Lookup
+from trove_async.tree.objects import Objects, OpenObject
+from trove_async.tree.placement import Placement
+from trove_async.tree.records import Records
+from trove_async.tree.versions import NULL, StoredVersion, Versions, new_version_id
+from trove_async.types import ObjectInfo, VersionInfo, VersioningStatus
+
+__all__ = ["VersionedObjects"]
+
+_TRIES: Final = 100
+
+
+class VersionedObjects(Objects):
+    """The objects of a tree whose buckets may keep versions.
+
+    Args:
+        fs, layout, buckets: of the tree.
+        clock: gives every write its own time.
+    """
+
+    def __init__(self, fs: FileSystem, layout: Layout, buckets: Buckets, clock: WriteClock) -> None:
+        self._fs = fs
+        self._layout = layout
+        self._buckets = buckets
+        self._now = clock
+        self._lookup = Lookup(fs, layout)
+        self._placement = Placement(fs, layout, buckets, self._lookup)
+        self._records = Records(fs, layout)
+        self._versions = Versions(fs, layout)
+
+    # Reading
+
+    async def open(self, bucket: str, key: str, version_id: str | None = None) -> OpenObject:
+        """Open an object, or a version of it.
+
+        Raises:
+            ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError: it does not exist.
+        """
+        if version_id is None:
+            opened = await self._open_latest(bucket, key)
+        else:
+            opened = await self._open_version(bucket, key, version_id)
+            if opened is None:
+                # It may have moved from one directory to the other between the two searches.
+                async with self._fs.lock(self._layout.stripe(bucket, key)):
+                    opened = await self._open_version(bucket, key, version_id)
+        if opened is not None:
+            return opened
+        await self._buckets.require(bucket)
+        if version_id is None:
+            raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
+        raise VersionNotFoundError(f"the object {key!r} has no version {version_id!r}", bucket=bucket, key=key)
+
+    async def _open_latest(self, bucket: str, key: str) -> OpenObject | None:
+        for _ in range(_TRIES):
+            found = await self._lookup.open(bucket, key)
+            if found is None:
+                return None
+            path, (handle, status) = found
+            opened = await self._opened(bucket, key, path, handle, status)
+            if opened is not None:
+                return opened
+        raise BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
+
+    async def _open_version(self, bucket: str, key: str, version_id: str) -> OpenObject | None:
+        opened = await self._open_latest(bucket, key)
+        if opened is not None:
+            if version_id == (opened.attributes.version_id or NULL):
+                return opened
+            await self._fs.close(opened.handle)
+        for version in await self._versions.stored(bucket, key):
+            if version.version_id == version_id and not version.is_delete_marker:
+                found = await self._fs.open(version.path)
+                return None if found is None else await self._opened(bucket, key, version.path, *found)
+        return None
+
+    async def _opened(self, bucket: str, key: str, path: str, handle: int, status: Stat) -> OpenObject | None:
+        """Return the opened object; None if it was replaced before its sidecar could be read."""
+        attributes: Attributes | None = None
+        current = False
+        try:
+            attributes = await self._records.read(bucket, key, handle, status)
+            if attributes is None:
+                now_there = await self._fs.lstat(path)
+                current = now_there is not None and etag_of(now_there) == etag_of(status)
+        except BaseException:
+            await self._fs.close(handle)
+            raise
+        if attributes is None:
+            if not current:
+                await self._fs.close(handle)
+                return None
+            attributes = NONE
+        return OpenObject(path, handle, status, attributes, info_of(key, status, attributes))
+
+    async def find(self, bucket: str, key: str) -> ObjectInfo | None:
+        """Return what a listing shows for an object; None if there is none."""
+        found = await self._lookup.find(bucket, key)
+        return None if found is None else listed(key, found[1])
+
+    # Writing
+
+    async def commit(
+        self,
+        bucket: str,
+        key: str,
+        temporary: Temporary,
+        attributes: Attributes,
+        checkpoint: Checkpoint,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        before: Callable[[], Awaitable[None]] | None = None,
+        after: Callable[[], Awaitable[object]] | None = None,
+    ) -> ObjectInfo:
+        """Make an object from a temporary; see `Objects.commit`."""
+        settings = await self._buckets.settings(bucket)
+        now = self._now()
+        if settings.versioning is VersioningStatus.ENABLED:
+            attributes = with_changes(attributes, version_id=new_version_id(now))
+        status = await self._fs.set_time(temporary.handle, now)
+        attached = await self._records.attach(temporary.handle, status, attributes)
+        await self._fs.sync(temporary.handle)
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            path, current = await self._lookup.locate(bucket, key)
+            check_write(None if current is None else etag_of(current), if_match, if_none_match)
+            if before is not None:
+                await before()
+            checkpoint()
+            found = None if current is None else (path, current)
+            kept = await self._keep_current(bucket, key, settings, found, checkpoint)
+            if not attached:
+                await self._records.write_sidecar(bucket, key, status, attributes)
+            try:
+                path = await self._placement.place(
+                    bucket, key, partial(self._fs.publish, temporary), path, replace=current is not None
+                )
+            except BaseException:
+                if not attached:
+                    await self._records.drop(bucket, key, status)
+                raise
+            await self._fs.sync_directory(path.rpartition("/")[0])
+            if current is not None and not kept:
+                await self._records.drop(bucket, key, current)
+            if after is not None:
+                await after()
+        return info_of(key, status, attributes)
+
+    async def _keep_current(
+        self,
+        bucket: str,
+        key: str,
+        settings: BucketSettings,
+        current: tuple[str, Stat] | None,
+        checkpoint: Checkpoint,
+    ) -> bool:
+        """Keep the latest version before it is replaced or deleted, if the bucket keeps versions; return whether."""
+        if settings.versioning is VersioningStatus.UNVERSIONED:
+            return False
+        version_id = None if current is None else await self._version_of(bucket, key, current[0])
+        if settings.versioning is VersioningStatus.SUSPENDED:
+            # The next write becomes the null version, and there can be only one.
+            await self._drop_null(bucket, key)
+            if version_id == NULL:
+                version_id = None
+        if current is None or version_id is None:
+            return False
+        await self._versions.keep(bucket, key, current[0], version_id)
+        checkpoint()
+        return True
+
+    async def _version_of(self, bucket: str, key: str, path: str) -> str:
+        opened = await self._fs.open(path)
+        if opened is None:
+            return NULL
+        handle, status = opened
+        try:
+            attributes = await self._records.read(bucket, key, handle, status)
+            return NULL if attributes is None else attributes.version_id or NULL
+        finally:
+            await self._fs.close(handle)
+
+    async def _drop_null(self, bucket: str, key: str) -> None:
+        for version in await self._versions.stored(bucket, key):
+            if version.version_id == NULL:
+                await self._drop_version(bucket, key, version)
+
+    async def _drop_version(self, bucket: str, key: str, version: StoredVersion) -> None:
+        await self._fs.unlink(version.path)
+        if not version.is_delete_marker:
+            await self._records.drop(bucket, key, version.status)
+
+    # Deleting
+
+    async def delete(self, bucket: str, key: str, checkpoint: Checkpoint, *, if_match: str | None = None) -> None:
+        """Delete an object; in a bucket that keeps versions this stores a delete marker."""
+        settings = await self._buckets.settings(bucket)
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            current = await self._lookup.find(bucket, key)
+            if current is None:
+                await self._buckets.require(bucket)
+            if if_match is not None:
+                check_write(None if current is None else etag_of(current[1]), if_match, None)
+            checkpoint()
+            kept = await self._keep_current(bucket, key, settings, current, checkpoint)
+            if current is not None:
+                await self._remove(bucket, key, current, keep_record=kept)
+            if settings.versioning is not VersioningStatus.UNVERSIONED:
+                enabled = settings.versioning is VersioningStatus.ENABLED
+                now = self._now()
+                await self._versions.mark_deleted(bucket, key, new_version_id(now) if enabled else NULL, now)
+
+    async def _remove(self, bucket: str, key: str, current: tuple[str, Stat], *, keep_record: bool = False) -> None:
+        path, status = current
+        await self._fs.unlink(path)
+        parent = path.rpartition("/")[0]
+        await self._fs.sync_directory(parent)
+        if not keep_record:
+            await self._records.drop(bucket, key, status)
+        base = self._layout.bucket(bucket)
+        while parent != base and await self._fs.rmdir(parent):
+            parent = parent.rpartition("/")[0]
+
+    async def delete_version(
+        self, bucket: str, key: str, version_id: str, checkpoint: Checkpoint, *, if_match: str | None = None
+    ) -> None:
+        """Delete one version permanently; if it was the latest, the next newest becomes the latest."""
+        await self._buckets.require(bucket)
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            current = await self._lookup.find(bucket, key)
+            stored = await self._versions.stored(bucket, key)
+            latest_id = None if current is None else await self._version_of(bucket, key, current[0])
+            # An interrupted commit may have left a second name for the latest version.
+            twins = [v for v in stored if v.version_id == latest_id]
+            stored = [v for v in stored if v.version_id != latest_id]
+            checkpoint()
+            if current is not None and latest_id == version_id:
+                if if_match is not None:
+                    check_write(etag_of(current[1]), if_match, None)
+                for twin in twins:
+                    await self._fs.unlink(twin.path)
+                await self._replace_latest(bucket, key, current, stored[0] if stored else None)
+            else:
+                target = next((v for v in stored if v.version_id == version_id), None)
+                if if_match is not None and (target is None or etag_of(target.status) != if_match):
+                    raise PreconditionFailedError(f"version {version_id!r} is missing or has another ETag")
+                if target is None:
+                    return
+                if current is None and stored[0] is target and target.is_delete_marker and len(stored) > 1:
+                    await self._revive(bucket, key, stored[1])
+                await self._drop_version(bucket, key, target)
+            await self._versions.tidy(bucket, key)
+
+    async def _replace_latest(
+        self, bucket: str, key: str, current: tuple[str, Stat], following: StoredVersion | None
+    ) -> None:
+        if following is None or following.is_delete_marker:
+            await self._remove(bucket, key, current)
+        else:
+            await self._bring_back(bucket, key, following, current[0], replace=True)
+            await self._records.drop(bucket, key, current[1])
+
+    async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
+        if not version.is_delete_marker:
+            path, _ = await self._lookup.locate(bucket, key)
+            await self._bring_back(bucket, key, version, path, replace=False)
+
+    async def _bring_back(self, bucket: str, key: str, version: StoredVersion, path: str, *, replace: bool) -> None:
+        """Make a stored version the latest again."""
+
+        async def publish(path: str, *, replace: bool) -> None:
+            await self._fs.rename(version.path, path)
+
+        path = await self._placement.place(bucket, key, publish, path, replace=replace)
+        await self._fs.sync_directory(path.rpartition("/")[0])
+
+    async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
+        """Return the versions and markers of a key, newest first."""
+        await self._buckets.require(bucket)
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            found = await self._lookup.find(bucket, key)
+            stored = await self._versions.stored(bucket, key)
+            if found is None:
+                return [v.info(key, is_latest=n == 0 and v.is_delete_marker) for n, v in enumerate(stored)]
+            latest_id = await self._version_of(bucket, key, found[0])
+            latest = StoredVersion(latest_id, found[0], found[1], False).info(key, is_latest=True)
+        return [latest, *(v.info(key, is_latest=False) for v in stored if v.version_id != latest_id)]
+
+    async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
+        """Return the versions that are not the latest, each with the time at which it was replaced."""
+        await self._buckets.require(bucket)
+        found: list[VersionInfo] = []
+        async with aclosing(self._versions.keys(bucket)) as keys:
+            async for key in keys:
+                if key.startswith(prefix):
+                    newer: VersionInfo | None = None
+                    for version in await self.list_versions(bucket, key):
+                        if newer is not None and not version.is_delete_marker:
+                            found.append(with_changes(version, last_modified=newer.last_modified))
+                        newer = version
+        return sorted(found, key=lambda version: version.key)
+
+    # Attributes
+
+    async def change_attributes(
+        self,
+        bucket: str,
+        key: str,
+        change: Callable[[Attributes], Attributes],
+        checkpoint: Checkpoint,
+        *,
+        if_match: str | None = None,
+    ) -> None:
+        """Replace an object's attributes atomically; its bytes, ETag and time stay."""
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            opened = await self.open(bucket, key)
+            try:
+                if if_match is not None:
+                    check_write(opened.info.etag, if_match, None)
+                checkpoint()
+                attributes = change(opened.attributes)
+                if attributes != opened.attributes or attributes is not NONE:
+                    await self._records.rewrite(bucket, key, opened.handle, opened.status, attributes)
+            finally:
+                await self._fs.close(opened.handle)
+
+    async def uses_sidecar(self, bucket: str, key: str, sidecar: str) -> bool:
+        """Return whether the object or one of its versions reads its attributes from the sidecar."""
+        found = await self._lookup.find(bucket, key)
+        statuses = [version.status for version in await self._versions.stored(bucket, key)]
+        if found is not None:
+            statuses.append(found[1])
+        return any(sidecar == self._layout.sidecar(bucket, key, s.st_size, s.st_mtime_ns) for s in statuses)
+
+    # Versioning of a bucket
+
+    async def set_versioning(self, bucket: str, status: VersioningStatus) -> None:
+        """Start or stop keeping versions; a bucket that never kept any has nothing to suspend."""
+
+        def changed(settings: BucketSettings) -> BucketSettings:
+            if status is VersioningStatus.SUSPENDED and settings.versioning is VersioningStatus.UNVERSIONED:
+                return settings
+            return with_changes(settings, versioning=status)
+
+        await self._buckets.change(bucket, changed)
