@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 import trove_async as trove
-from tests.azure.stores import busy, driver_of, leave_block, opened
+from tests.azure.stores import azure_error, busy, driver_of, leave_block, opened, through
 from trove_async.drivers.azure.blocks import STAGING
 from trove_async.drivers.azure.multipart import PARTS
+from trove_async.testing.answers import AnsweringProxy
 
 pytestmark = pytest.mark.asyncio
 
@@ -81,3 +82,35 @@ async def test_what_a_killed_process_left_is_swept(bucket: str) -> None:
         assert sorted(await driver.sweep(bucket, timedelta(0))) == sorted([staged, parts])
         assert await driver.leftovers(bucket) == []
         await store.complete_multipart(bucket, "key", upload, [part])
+
+
+async def test_ranges_of_an_empty_object_are_refused(bucket: str) -> None:
+    async with opened() as store:
+        await store.put(bucket, "key", b"")
+        for wanted in ((0, 1), (0, None), (-1, None), (5, 2)):
+            with pytest.raises(trove.RangeNotSatisfiableError):
+                await store.read(bucket, "key", range=wanted)
+        assert await store.read(bucket, "key", range=(0, 0)) == b""
+
+
+async def test_ranges_that_reach_past_either_end_are_cut_off(bucket: str) -> None:
+    async with opened() as store:
+        await store.put(bucket, "key", b"0123456789")
+        assert await store.read(bucket, "key", range=(-100, None)) == b"0123456789"
+        assert await store.read(bucket, "key", range=(-3, None)) == b"789"
+        assert await store.read(bucket, "key", range=(8, 100)) == b"89"
+        with pytest.raises(trove.RangeNotSatisfiableError):
+            await store.read(bucket, "key", range=(10, 1))
+
+
+async def test_the_end_of_an_object_that_is_replaced_meanwhile_is_of_one_object(
+    bucket: str, service: AnsweringProxy
+) -> None:
+    """The size is asked for first, and the bytes under the condition that it is still the same object."""
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", b"the old one")
+        service.answer(azure_error(412, "ConditionNotMet"), method="GET", path="/key")
+        assert await store.read(bucket, "key", range=(-3, None)) == b"one"
+        assert service.count("GET", "/key") == 2
+        with pytest.raises(trove.PreconditionFailedError):
+            await store.read(bucket, "key", range=(-3, None), if_match="0x1")

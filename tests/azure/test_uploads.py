@@ -219,3 +219,27 @@ async def test_a_completion_that_was_cancelled_before_copies_nothing(bucket: str
         assert await store.list_parts(bucket, "key", upload) == [part]
         await store.complete_multipart(bucket, "key", upload, [part])
         assert await store.read(bucket, "key") == b"part"
+
+
+async def test_an_upload_whose_begin_was_cancelled_is_not_open(bucket: str) -> None:
+    """The manifest is awaited before it is removed, so that none is stored after its removal."""
+    async with opened() as store:
+        client = driver_of(store)._client
+        attempt = client._attempt
+        sent, go_on = asyncio.Event(), asyncio.Event()
+
+        async def held(call: Any) -> Any:
+            if "/uploads/" in call.key and call.method == "PUT":
+                sent.set()
+                await go_on.wait()
+            return await attempt(call)
+
+        client._attempt = held  # type: ignore[method-assign]
+        beginning = asyncio.create_task(store.initiate_multipart(bucket, "key"))
+        await sent.wait()
+        beginning.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await beginning
+        assert await store.list_multipart_uploads(bucket) == []

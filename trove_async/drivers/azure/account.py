@@ -1,4 +1,4 @@
-"""Which account is meant, where its services are, and what signs requests to it; no I/O but the environment's."""
+"""The account of a store: where its services are, and what signs requests to it. Only the environment is read."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _SUFFIX: Final = "core.windows.net"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the DSN, or a keyword argument, says of the account; None for what it does not.
+    """What the DSN and the keyword arguments say about the account; None for what they do not say.
 
     Attributes:
         account: the account's name.
         key: its key, in base64.
-        sas: a shared access signature, without ``?``.
-        connection_string: as Azure's portal shows it.
-        credential: an object of azure-identity, or any with its ``get_token``.
-        anonymous: whether requests are sent without any.
+        sas: a shared access signature, with or without ``?``.
+        connection_string: in the form of Azure's portal.
+        credential: an object of azure-identity, or another one with its ``get_token``.
+        anonymous: whether requests are sent without credentials.
         endpoint, queue_endpoint: URLs of the services.
     """
 
@@ -50,16 +50,16 @@ class Given:
 class Account:
     """An account, and how requests to it are signed.
 
-    One of `key`, `sas` and `anonymous` is set, or a token of Microsoft Entra ID is what remains.
+    If none of `key`, `sas` and `anonymous` is set, requests carry a token of Microsoft Entra ID.
 
     Attributes:
-        name: the account's.
+        name: of the account.
         endpoint, queue_endpoint: URLs without a slash at the end.
-        key: signs; None for none.
+        key: signs; None if there is none.
         key_text: the key in base64, for the SDK.
-        sas: parameters that are added to every query; empty for none.
-        anonymous: whether nothing is added.
-        credential: gives tokens; None for azure-identity's default.
+        sas: parameters that are added to every query; empty if there are none.
+        anonymous: whether requests carry no credentials.
+        credential: gives tokens; None for azure-identity's default chain.
     """
 
     name: str
@@ -78,19 +78,19 @@ class Account:
 
 
 def account_of(given: Given) -> Account:
-    """Return the account that was given; what is missing comes from the environment, as the Azure CLI has it.
+    """Return the account that was given; what is missing is read from the variables of the Azure CLI.
 
-    That is AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY and AZURE_STORAGE_SAS_TOKEN; what
-    there belongs to another account than the given one is not used.
+    They are AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY and AZURE_STORAGE_SAS_TOKEN;
+    values of another account than the given one are not used.
 
     Raises:
-        InvalidDSNError: something contradicts itself, is malformed, or no account is named.
+        InvalidDSNError: values contradict each other or are malformed, or no account is named.
     """
     parts = _parts(given.connection_string) if given.connection_string is not None else {}
     name = given.account or parts.get("accountname")
     if given.account is not None and parts.get("accountname", given.account) != given.account:
         raise InvalidDSNError(
-            f"the connection string is of the account {parts['accountname']!r}, the DSN names {given.account!r}"
+            f"the connection string is of the account {parts['accountname']!r}; the DSN names {given.account!r}"
         )
     key, sas = given.key or parts.get("accountkey"), given.sas or parts.get("sharedaccesssignature")
     ways = [bool(given.key), bool(given.sas), bool(given.connection_string), given.credential is not None]
@@ -124,7 +124,7 @@ def account_of(given: Given) -> Account:
 
 
 def _from_environment(name: str | None) -> tuple[dict[str, str], str | None, str | None, str | None]:
-    """Return parts of a connection string, account, key and SAS."""
+    """Return the parts of a connection string, and the account, the key and the signature."""
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if text:
         parts = _parts(text)
@@ -167,7 +167,7 @@ def _sas(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _name_in(endpoint: str | None) -> str | None:
-    """Return the account that the URL of a service names, in its host or, of an emulator, in its path."""
+    """Return the account that the URL of a service names: in the host, or in the path if it is an emulator's."""
     if endpoint is None:
         return None
     url = urlsplit(endpoint)

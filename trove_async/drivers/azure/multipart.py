@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from trove_async.body import Chunk
-from trove_async.cancellation import finish
+from trove_async.cancellation import finish, to_the_end
 from trove_async.driver import CompleteOptions, HeadOptions, ObjectAttributes, PutOptions, check_write
 from trove_async.drivers.azure.blocks import STAGING, Blocks, decode_id
 from trove_async.drivers.azure.client import Client
@@ -90,8 +90,14 @@ class Multipart:
         attributes = ObjectAttributes(metadata=FrozenDict({"key": key}))
         headers = [("x-ms-blob-type", "BlockBlob"), *self._objects.attribute_headers(names.manifest, attributes)]
         body = [json.dumps(options.dump()).encode()]
+        leftover = f"the request that begins the upload {upload_id} in bucket {bucket!r}"
         try:
-            await self._client.write("PUT", bucket, names.manifest, headers=headers, body=body)
+            # A manifest that is stored after its deletion would leave the upload open.
+            await to_the_end(
+                self._client.write("PUT", bucket, names.manifest, headers=headers, body=body),
+                timeout=self._timeout,
+                leftover=leftover,
+            )
         except (asyncio.CancelledError, TransientError):
             # The upload may have been begun all the same.
             await self._give_up(names, upload_id)

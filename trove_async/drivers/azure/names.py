@@ -60,14 +60,14 @@ def check_key(key: str) -> None:
     if found := _UNHOLDABLE.search(key):
         raise InvalidKeyError(f"the key contains U+{ord(found[0]):04X}, which Azure does not take in names", key=key)
     if key[0] == OWN:
-        raise InvalidKeyError(f"keys that begin with {OWN!r} are those of the library's own blobs", key=key)
+        raise InvalidKeyError(f"keys that begin with {OWN!r} are reserved for the library's hidden blobs", key=key)
     if "\\" in key:
-        raise InvalidKeyError("Azure makes slashes of backslashes in names", key=key)
+        raise InvalidKeyError("Azure turns backslashes in names into slashes", key=key)
     if "/" in key or key[0] == ".":
         segments = key.split("/")
         if len(segments) > _MOST_SEGMENTS:
             raise InvalidKeyError(
-                f"the key has {len(segments)} components, Azure takes {_MOST_SEGMENTS} at most", key=key
+                f"the key has {len(segments)} components; Azure takes {_MOST_SEGMENTS} at most", key=key
             )
         if "." in segments or ".." in segments:
-            raise InvalidKeyError("Azure takes no '.' or '..' between slashes: it removes them", key=key)
+            raise InvalidKeyError("Azure removes '.' and '..' between slashes", key=key)

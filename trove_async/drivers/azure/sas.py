@@ -1,4 +1,4 @@
-"""Shared access signatures: permissions in a URL, made by the SDK with the account's key or one of the user's."""
+"""Shared access signatures: permissions in a URL, signed by the SDK with the key of the account or of a user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trove_async.wire.xml import document, parse
 __all__ = ["MAX_SECONDS", "Signatures"]
 
 MAX_SECONDS: Final = 7 * 24 * 3600
-"""Seconds for which the key of a user is good, and with it what it signs."""
+"""Seconds for which a user delegation key, and what it signs, is valid."""
 
 _SPARE: Final = 15 * 60
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -26,12 +26,12 @@ _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 class Signatures:
     """Makes shared access signatures of one store.
 
-    With an account key they need no request. With tokens of Microsoft Entra ID the service gives a key that signs in
-    the user's name, which is kept until it is about to expire.
+    With an account key they need no request. With tokens of Microsoft Entra ID the service issues a user delegation
+    key, which is kept until it is about to expire.
 
     Args:
-        account: whose.
-        client: asks for a user's key.
+        account: of the store.
+        client: asks for a user delegation key.
     """
 
     def __init__(self, account: Account, client: Client) -> None:
@@ -43,14 +43,14 @@ class Signatures:
 
     @property
     def possible(self) -> bool:
-        """Tell whether the credentials can sign: a signature and anonymous access cannot."""
+        """Tell whether the credentials can sign, which a signature and anonymous access cannot."""
         return self._account.key is not None or self._account.uses_tokens
 
     async def sign(self, ref: ObjectRef, permission: str, expires: float, **more: Any) -> str:
         """Return a signature for a blob: the parameters of a query, encoded.
 
         Args:
-            ref: the blob; its version is none.
+            ref: the blob; its version is not used.
             permission: letters, such as ``r``.
             expires: seconds from now.
             more: arguments of the SDK's ``generate_blob_sas``, such as ``version_id``.
@@ -105,7 +105,7 @@ class Signatures:
         return self._generate
 
     async def _delegation_key(self, expires: float) -> Any:
-        """Return a key of the user's that is good for as long as the signature."""
+        """Return a user delegation key that is valid for as long as the signature."""
         now = self._client.now
         if self._user_key is None or now + expires > self._user_key_expires:
             lasting = min(max(expires + _SPARE, 3600), MAX_SECONDS)

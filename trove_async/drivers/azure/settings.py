@@ -1,4 +1,4 @@
-"""What an Azure DSN says: ``azure://account[:key]@container?…``."""
+"""The parameters of an Azure DSN: ``azure://account[:key]@container?…``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Versions = Literal["none", "native", "snapshots"]
 """What keeps versions: nothing, the account (blob versioning), or snapshots that the driver makes."""
 
 Checksums = Literal["md5", "none"]
-"""What is sent with bodies for the service to verify."""
+"""The checksum that is sent with bodies for the service to verify."""
 
 Watching = Literal["poll", "queue"]
 """Where events come from: comparing listings, or a storage queue that Event Grid feeds."""
@@ -38,14 +38,14 @@ class AzureSettings:
 
     Attributes:
         account: where requests go, and what signs them.
-        bucket: the default container; None for none.
+        bucket: the default container; None if the DSN names none.
         versions: what keeps versions.
         checksum: sent with bodies.
-        part_size: bytes of a block of an upload; what is no larger is put in one request.
+        part_size: bytes of a block of an upload; a body that is no larger is stored in one request.
         part_concurrency: how many blocks of one upload are under way at once.
-        max_copy_size: bytes of a blob that is copied in one request.
-        storage_class: access tier of what is written, where the call names none.
-        watch: where events come from; None for polling.
+        max_copy_size: bytes up to which a blob is copied in one request.
+        storage_class: access tier of objects that are written without one.
+        watch: where events come from; None for the default, polling.
         queue: name of the storage queue; ``{bucket}`` in it stands for the container's name.
         network: how the service is reached.
     """
@@ -85,7 +85,7 @@ class AzureSettings:
             network=Network.of(settings),
         )
         settings.finish()
-        # Last, for it looks at the environment, too: what is wrong with the DSN is said before what is missing there.
+        # Last, since it reads the environment: errors in the DSN are raised before those about missing values.
         result = read(account=account_of(given))
         result._check_watch()
         return result

@@ -1,4 +1,4 @@
-"""`SharedKey`: the signatures of Azure Storage, made with the key of an account.
+"""`SharedKey`: the signatures of Azure Storage with the key of an account.
 
 https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
 """
@@ -30,26 +30,26 @@ _STANDARD: Final = (
     "if-unmodified-since",
     "range",
 )
-"""The headers whose values are signed by their place, in the order of their places."""
+"""The headers of which only the values are signed, in the order of their places."""
 
 _PLACES: Final = {name: place for place, name in enumerate(_STANDARD)}
 _LENGTH: Final = _PLACES["content-length"]
 
-# The service sorts names of headers as a dictionary does: hyphens do not count, and underscores stand before digits.
+# The service sorts the names of headers like words: hyphens do not count, and underscores sort before digits.
 _COLLATION: Final = {ord("-"): None, ord("_"): " "}
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-@lru_cache(8)  # requests of one second have the same
+@lru_cache(8)  # all requests of a second have the same
 def _date(second: int) -> str:
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(second)
     return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year} {hour:02}:{minute:02}:{second:02} GMT"
 
 
 def date_header(now: float) -> str:
-    """Return a time, in seconds of the epoch, as the header ``x-ms-date`` has it."""
+    """Return a time, in seconds of the epoch, in the form of the header ``x-ms-date``."""
     return _date(int(now))
 
 

@@ -1,4 +1,4 @@
-"""Tokens of Microsoft Entra ID: one request for all who wait, renewed ahead of their end."""
+"""Tokens of Microsoft Entra ID: one request for all that wait, renewed before they expire."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["Tokens"]
 _AUTHORITY: Final = "https://login.microsoftonline.com"
 _SCOPE: Final = "https://storage.azure.com/.default"
 _AHEAD: Final = 300.0
-"""Seconds before its end from which on a token is not used any more."""
+"""Seconds before its expiry during which a token is not used any more."""
 
 _PAUSE: Final = 5.0
-"""Seconds for which a token that the service refused, and that comes again, is not asked for once more."""
+"""Seconds without another request for a token after the service refused one and the credential gave it again."""
 
 
 class Tokens:
     """The tokens of one store.
 
-    azure-identity reads files, starts processes and asks metadata services: its blocking credentials run in a thread.
+    Credentials of azure-identity read files, start processes and ask metadata services; blocking ones run in a thread.
 
     Args:
         credential: an object with ``get_token``, blocking or not; None for azure-identity's default chain, which is
-            made when it is first needed, and closed with the store.
+            made when it is first needed and closed with the store.
         network: how that chain reaches Entra ID; None for its own defaults.
     """
 
@@ -50,19 +50,19 @@ class Tokens:
 
     @property
     def known(self) -> str | None:
-        """The token, where it can be used without asking; else await `get`."""
+        """The token if it can still be used; None if `get` has to be awaited."""
         return self._token if time() < self._good_until else None
 
     @property
     def good_until(self) -> float:
-        """Until when the token is used, in seconds of the epoch."""
+        """When the token stops being used, in seconds of the epoch."""
         return self._good_until
 
     async def get(self) -> str:
-        """Return a token that lasts.
+        """Return a token that can be used.
 
         Raises:
-            UnauthenticatedError: none could be had.
+            UnauthenticatedError: no token could be fetched.
         """
         if self._closed:
             raise ClosedError("the store is closed")
@@ -82,10 +82,10 @@ class Tokens:
             raise
 
     async def renew(self, used: str) -> bool:
-        """Ask for another token than one that was refused; tell whether there is one.
+        """Replace a token that was refused; tell whether there is another one.
 
         Raises:
-            UnauthenticatedError: none could be had.
+            UnauthenticatedError: no token could be fetched.
         """
         if self._token == used:
             if self._refused is not None and self._refused[0] == used and time() < self._refused[1]:
@@ -126,10 +126,10 @@ class Tokens:
     def _fetched(self, task: asyncio.Task[str]) -> None:
         self._fetching = None
         if not task.cancelled():
-            task.exception()  # those who wait are told
+            task.exception()  # it is retrieved: the tasks that wait raise it
 
     async def close(self) -> None:
-        """Give up what is being fetched, and close what was made here; idempotent."""
+        """Cancel what is being fetched, and close the default chain; idempotent."""
         self._closed = True
         if self._fetching is not None:
             self._fetching.cancel()
