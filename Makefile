@@ -8,7 +8,7 @@ WORKERS ?= 4
 CONFORMANCE ?= tests/conformance
 BENCH ?=
 # Real servers that the tests talk to, on 127.0.0.1; `python -m tests.servers` starts them by hand.
-SERVERS = ceph moto gcs azurite sshd asyncssh
+SERVERS = ceph moto gcs azurite sshd asyncssh nginx
 LONG_SERVERS = $(SERVERS) gcs_emulator
 BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
 CODE = $(wildcard trove_async tests examples benchmarks)
