@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from trove_async.errors import InvalidDSNError
 
-__all__ = ["DSN", "Settings", "parse_dsn", "redact"]
+__all__ = ["DSN", "SettingsParser", "parse_dsn", "redact"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _SECRET_NAME = re.compile(
@@ -150,7 +150,7 @@ def _unquote(text: str, part: str) -> str:
         raise InvalidDSNError(f"the {part} of the DSN is not UTF-8 once its escapes are undone") from None
 
 
-class Settings:
+class SettingsParser:
     """A driver's settings: the DSN's parameters and keyword arguments, each taken once and checked.
 
     A driver takes what it knows and calls `finish`, which refuses what is left over.

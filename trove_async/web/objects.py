@@ -191,7 +191,7 @@ async def get_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: 
         info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
         status = evaluate(headers, info)
         if status is not None:
-            return _refusal(status, info, overrides)
+            return _condition_answer(status, info, overrides)
         chosen = wanted if range_applies(headers, info) else None
         answer = await _open(store, ref, chosen, overrides)
         if not isinstance(answer.body, ObjectReader) or answer.body.info.etag == info.etag:
@@ -205,7 +205,7 @@ async def head_object(store: Trove, ref: ObjectRef, headers: Headers, overrides:
     info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
     status = evaluate(headers, info)
     if status is not None:
-        return _refusal(status, info, overrides)
+        return _condition_answer(status, info, overrides)
     return Answer(200, [*overrides.describe(info), ("Content-Length", str(info.size))])
 
 
@@ -226,7 +226,7 @@ async def _open(store: Trove, ref: ObjectRef, wanted: ByteRange | None, override
     return Answer(206, headers, reader)
 
 
-def _refusal(status: int, info: ObjectInfo, overrides: Overrides) -> Answer:
+def _condition_answer(status: int, info: ObjectInfo, overrides: Overrides) -> Answer:
     if status == 304:
         return Answer(304, overrides.describe_unmodified(info))
     return error_answer(PreconditionFailedError("a condition of the request does not hold"))

@@ -18,7 +18,7 @@ from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.driver import WatchOptions
 from trove_async.driver.queues import LastChanges, Message, MessageQueue, QueueWatches, Received, Sleep
 from trove_async.drivers.s3.errors import sdk_error
-from trove_async.drivers.s3.notices import Notice, read_notices
+from trove_async.drivers.s3.notifications import S3Notification, read_notifications
 from trove_async.drivers.s3.queue_setup import MISSING_QUEUE
 from trove_async.errors import NotFoundError, TroveError
 from trove_async.types import ObjectEvent
@@ -131,8 +131,8 @@ class _Queue(MessageQueue):
         entries = [{**entry, "VisibilityTimeout": seconds} for entry in _entries(messages)]
         await self._ask("change_message_visibility_batch", Entries=entries)
 
-    def read(self, content: Any) -> list[Notice]:
-        return read_notices(content)
+    def read(self, content: Any) -> list[S3Notification]:
+        return read_notifications(content)
 
     def error_of(self, error: Exception) -> TroveError:
         return sdk_error(error, about="service")
