@@ -92,7 +92,7 @@ class Control:
         """
         check_new_bucket(name, self._profile)
         if await self._is_taken(name):
-            raise BucketAlreadyExistsError(f"the bucket {name!r} exists already", bucket=name)
+            raise BucketAlreadyExistsError(f"the bucket {name!r} already exists", bucket=name)
         if region is None and self._profile.name == "aws":
             region = self._session.region
         parameters: dict[str, Any] = {}
