@@ -107,9 +107,7 @@ def _refuse_unbound(request: SignedRequest, headers: Headers) -> Answer | None:
         return None
     length = content_length(headers)
     if length is None:
-        error = InvalidArgumentError(
-            f"the URL is signed for {request.content_length} bytes; send Content-Length"
-        )
+        error = InvalidArgumentError(f"the URL is signed for {request.content_length} bytes; send Content-Length")
         return error_answer(error, status=411)
     if length != request.content_length:
         raise AccessDeniedError(f"the URL is signed for a body of {request.content_length} bytes, not {length}")
