@@ -51,8 +51,8 @@ class Fault:
         operation: name of the driver's method, or a pattern such as ``*_multipart`` or ``*``. A fault of
             ``watch`` is counted before the subscription, and before each event after the first.
         key: only operations on this key; None for all.
-        when: ``before`` or ``after``. After: the operation is carried out, but its answer is lost. A `TroveError` raised
-            after a write is ``ambiguous``.
+        when: ``after``: the operation is carried out, but its answer is lost. A `TroveError` raised after a
+            write is ``ambiguous``.
         error: the exception to raise; each time a copy of it is raised.
         delay: seconds to wait first.
         cancel: cancel the calling task at this point.

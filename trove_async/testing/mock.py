@@ -202,9 +202,7 @@ class MockDriver(Driver):
     def _produce(self, method: str, *arguments: Any) -> Any:
         if method not in self._answers:
             shown = ", ".join(repr(argument) for argument in arguments if isinstance(argument, str))
-            raise UnexpectedCallError(
-                f"{method}({shown}) was called without an answer; give one with MockDriver({method}=…)"
-            )
+            raise UnexpectedCallError(f"{method}({shown}) has no answer; give one with MockDriver({method}=…)")
         answer = self._answers[method]
         if _is_error(answer):
             raise answer
