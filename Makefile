@@ -1,4 +1,4 @@
-# Needs only make and Python 3.11 or newer, with venv and pip. `make help` lists what there is.
+# Needs only make and Python 3.11 or newer, with venv and pip. `make help` lists the targets.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
 CODE = $(wildcard trove_async tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
-# The tests start hundreds of processes, which are not to compile everything anew.
+# The tests start hundreds of processes, which should not recompile all modules.
 unexport PYTHONDONTWRITEBYTECODE
 SUITE = $(PYTEST) -n $(WORKERS) --dist worksteal
 WITH_SERVERS = trap '$(BIN)/python -m tests.servers down $(SERVERS)' EXIT; trap 'exit 130' INT TERM; \
@@ -29,7 +29,7 @@ help: ## list the targets
 
 setup: $(VENV)/.dev ## create .venv with the library and every tool
 
-demo: $(VENV)/.demo ## copy a real tree into a local store, and show what the library does
+demo: $(VENV)/.demo ## copy a real tree into a local store, and show the library's features
 	@echo "== demo: python -m examples.demo"
 	@$(BIN)/python -m examples.demo
 
@@ -41,7 +41,7 @@ servers: $(VENV)/.dev ## install the servers that the tests need (Debian package
 test: $(VENV)/.dev ## all checks and tests, as CI runs them
 	@$(MAKE) --no-print-directory -j3 --output-sync=line servers types collect lint imports
 	@$(WITH_SERVERS) echo "== tests: pytest on $(WORKERS) processes" && $(SUITE) --trove-capabilities=build tests
-	@echo "== capabilities: docs/capabilities.md is what the tests saw"
+	@echo "== capabilities: docs/capabilities.md agrees with the tests"
 	@$(BIN)/python -m tests.capabilities --check
 	@echo "== test: $$(($$(date +%s) - $$(cat $(VENV)/.servers))) s since the servers were installed"
 
@@ -99,13 +99,13 @@ clean: ## remove .venv, build products and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment that was left half made has no stamp, and is made again.
+# An incomplete environment has no stamp, and is created again.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+		echo "Python 3.11 or newer is needed, but '$(PYTHON)' is older or missing. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "== setup: creating $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV) || { \
-		echo "Python's venv module is missing: apt-get install python3-venv (or your system's like)" >&2; exit 1; }
+		echo "Python's venv module is missing: apt-get install python3-venv (or the equivalent for your system)" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made

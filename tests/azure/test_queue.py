@@ -265,7 +265,7 @@ async def test_messages_are_read_or_refused() -> None:
         "e30=",
         json.dumps({**event_of("b", "k"), "eventTime": "2026-01-01T00:00:00"}),
     ):
-        with pytest.raises(ValueError, match="no event of Event Grid"):
+        with pytest.raises(ValueError, match="not an event of Event Grid"):
             read_notifications(text)
     without = [
         read_notifications(json.dumps(event_of("bucket", "key", sequencer=0) | {"data": {"eTag": tag}}))[0]

@@ -121,7 +121,7 @@ def test_the_test_message_has_no_notifications() -> None:
     ],
 )
 def test_what_cannot_be_read_is_refused(body: str) -> None:
-    with pytest.raises(ValueError, match="no message of S3's"):
+    with pytest.raises(ValueError, match="not a notification of S3"):
         read_notifications(body)
 
 

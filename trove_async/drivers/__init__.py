@@ -1,4 +1,4 @@
-"""The drivers that come with the library, one room each; imported when a DSN first asks for one."""
+"""The drivers of the library, one package each; a driver is imported when a DSN first uses its scheme."""
 
 from typing import Final
 

@@ -1,6 +1,6 @@
-"""Carrying out lifecycle rules, for the drivers whose backend does not.
+"""Apply lifecycle rules for drivers whose backend does not.
 
-The driver is a `LifecycleSweepDriver`, and what else its capabilities say; no one type says that.
+The driver is a `LifecycleSweepDriver` and may have further capabilities, which no single type expresses.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["apply_lifecycle"]
 async def apply_lifecycle(
     driver: Any, capabilities: frozenset[type], bucket: str, now: datetime | None
 ) -> LifecycleReport:
-    """Carry out a bucket's rules once.
+    """Apply a bucket's rules once.
 
-    An object that is replaced while the sweeper looks at it is left alone: each expiry and
-    transition is of the ETag that was found to be old enough.
+    An object that is replaced meanwhile is not changed: each expiry and transition has the ETag that was old
+    enough as its condition.
     """
     if now is None:
         now = datetime.now(UTC)
@@ -62,7 +62,7 @@ async def _sweep_objects(driver: Any, bucket: str, rule: LifecycleRule, now: dat
                     await driver.transition(bucket, item.key, rule.transition_storage, item.etag)
                     transitioned += 1
         except (PreconditionFailedError, NotFoundError):
-            continue  # it was replaced or deleted since it was listed, and is not old any more
+            continue  # it was replaced or deleted since it was listed
     return LifecycleReport(expired=expired, transitioned=transitioned)
 
 

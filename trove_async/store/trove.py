@@ -31,17 +31,17 @@ Layer = Callable[[Driver], Driver]
 
 
 class Trove(CapabilityVerbs):
-    """An open store: what `trove_async.open` gives. Any number of tasks of its loop may use it."""
+    """An open store, returned by `trove_async.open`. Any number of tasks of its loop may use it."""
 
     async def ping(self) -> None:
-        """Prove that the backend can be reached and accepts the credentials, or raise why not."""
+        """Check that the backend can be reached and accepts the credentials; raise the error if not."""
         self._check_usable()
         await self._run("ping", None, None, self._driver.ping())
 
     def bucket(self, name: str | None = None) -> Bucket:
         """Return a bucket, whose methods are those of the store without their first argument.
 
-        No I/O: the bucket need not exist. Without a name it is the one that the DSN names.
+        No I/O: the bucket need not exist. Without a name it is the bucket of the DSN.
         """
         chosen = self._driver.default_bucket if name is None else name
         if chosen is None:
@@ -50,15 +50,15 @@ class Trove(CapabilityVerbs):
         return Bucket(self, chosen)
 
     async def create_bucket(self, name: str, *, region: str | None = None, exist_ok: bool = False) -> Bucket:
-        """Make a bucket and return it.
+        """Create a bucket and return it.
 
         Args:
             name: 1 to 255 bytes without slash; services allow less.
-            region: where, on services that have regions.
-            exist_ok: True: one that exists is as good.
+            region: of the bucket, on services with regions.
+            exist_ok: True to return an existing bucket.
 
         Raises:
-            BucketAlreadyExistsError: there is one, and ``exist_ok`` is False.
+            BucketAlreadyExistsError: it exists, and ``exist_ok`` is False.
         """
         self._check("create_bucket", name)
         with self._locating("create_bucket", name):
@@ -74,8 +74,8 @@ class Trove(CapabilityVerbs):
         """Delete an empty bucket.
 
         Raises:
-            BucketNotFoundError: there is none.
-            BucketNotEmptyError: it holds objects or versions; nothing was deleted.
+            BucketNotFoundError: it does not exist.
+            BucketNotEmptyError: it has objects or versions; nothing was deleted.
         """
         self._check("delete_bucket", name)
         await self._run("delete_bucket", name, None, self._driver.delete_bucket(name))
@@ -114,7 +114,7 @@ async def _open(
 
 
 def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:
-    """Put layers around a driver and return them, the innermost first; one layer may be several drivers."""
+    """Wrap a driver in layers and return them, innermost first; one layer may be several drivers."""
     outermost = driver
     for layer in layers:
         outermost = layer(outermost)
@@ -130,11 +130,11 @@ async def _open_driver(target: str | Driver, cleanup_timeout: float, settings: d
     if isinstance(target, Driver):
         if settings:
             raise InvalidArgumentError(
-                f"{sorted(settings)[0]!r} is no argument of open() with a driver that is open already"
+                f"{sorted(settings)[0]!r} is not an argument of open() with a driver that is already open"
             )
         return target
     if isinstance(target, os.PathLike):
-        raise InvalidDSNError("a path is no DSN; write f'local://{path}' with an absolute path")
+        raise InvalidDSNError("a path is not a DSN; write f'local://{path}' with an absolute path")
     dsn = parse_dsn(target)
     try:
         factory = lookup(dsn.scheme)
@@ -159,15 +159,15 @@ def open(
     """Open a store: ``async with trove_async.open(dsn) as t``; or ``t = await trove_async.open(dsn)`` and ``aclose()``.
 
     Args:
-        dsn: ``memory://``, ``local:///srv/data``, …; see ``docs/dsn.md``. Or a driver that is open.
-        layers: put around the driver, the first innermost.
-        cleanup_timeout: seconds that clean-up after a failure or cancellation may take.
-        **settings: the driver's parameters, as in the DSN's query but with values of any type.
+        dsn: ``memory://``, ``local:///srv/data``, …; see ``docs/dsn.md``. Or an open driver.
+        layers: wrap the driver, the first one innermost.
+        cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
+        **settings: the driver's parameters, as in the query of the DSN, but with values of any type.
 
     Raises (when awaited or entered):
-        InvalidDSNError: a part of the DSN is wrong or unknown; no secret is in the message.
-        MissingDependencyError: the driver's package is not installed; names the extra.
-        NotFoundError, AccessDeniedError: what the DSN names is missing or closed to us.
+        InvalidDSNError: a part of the DSN is wrong or unknown; the message has no secrets.
+        MissingDependencyError: the driver's package is not installed; the message names the extra.
+        NotFoundError, AccessDeniedError: the DSN refers to something missing or inaccessible.
     """
     if not cleanup_timeout > 0:
         raise InvalidArgumentError("cleanup_timeout must be more than 0 seconds", operation="open")

@@ -1,4 +1,4 @@
-"""Watching a bucket."""
+"""Watch a bucket."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Subscribe = Callable[[Callable[[], object]], AsyncGenerator[ObjectEvent, None]]
 
 
 class Watch:
-    """What ``watch`` returns: an async context manager and an async iterator of events.
+    """The result of ``watch``: an async context manager and an async iterator of events.
 
-    Entering it returns once the subscription stands: every later change is seen. Without
-    ``async with``, the first step of ``async for`` subscribes, and `aclose` ends it. A step that is
-    cancelled, by a timeout say, loses no event; the next step gets it.
+    Entering it subscribes: every later change is seen. Without ``async with``, the first step of ``async for``
+    subscribes, and `aclose` unsubscribes. A step that is cancelled, for example by a timeout, loses no event: the
+    next step gets it.
     """
 
     def __init__(self, subscribe: Subscribe, *, locate: Callable[[TroveError], None], cleanup_timeout: float) -> None:
@@ -54,7 +54,7 @@ class Watch:
         finally:
             waiting.cancel()
         if not ready.is_set() and (self._step.cancelled() or self._step.exception() is not None):
-            await self._take()  # raises why there is no subscription
+            await self._take()  # raises the error of the subscription
 
     def __aiter__(self) -> Self:
         return self
@@ -66,7 +66,7 @@ class Watch:
             await self._start()
         assert self._events is not None
         if self._step is None:
-            # A task of its own: a step that is cancelled must not end the driver's generator.
+            # A separate task: a cancelled step must not end the driver's generator.
             self._step = asyncio.ensure_future(_next(self._events))
         return await self._take()
 
@@ -77,13 +77,13 @@ class Watch:
             event = await asyncio.shield(step)
         except asyncio.CancelledError:
             if not step.cancelled():
-                raise  # the step goes on, or is done, and the next call gets its event
+                raise  # the step continues, or has ended, and the next call gets its event
             self._step = None
             if self._closed and not _cancelling():
                 raise StopAsyncIteration from None  # `aclose`, in another task, has ended the step
             raise
         except BaseException as error:
-            # The driver's generator has ended with the error, and there is nothing left to close.
+            # The driver's generator has ended with the error; there is nothing to close.
             self._closed = True
             self._step = self._events = None
             if isinstance(error, TroveError):
@@ -93,7 +93,7 @@ class Watch:
         return event
 
     async def aclose(self) -> None:
-        """End the subscription and all that serves it; idempotent."""
+        """Unsubscribe and end the tasks of the subscription; idempotent."""
         self._closed = True
         events, self._events = self._events, None
         step, self._step = self._step, None

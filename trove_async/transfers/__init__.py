@@ -1,7 +1,7 @@
-"""Large work over any stores: many copies at once, between files and stores, that can be interrupted and run again.
+"""Bulk transfers: many concurrent copies between files and stores, which can be interrupted and run again.
 
-An end of a copy is a `LocalFile` or a `StoredObject`. `Transfer` carries out many `Job`s, a bounded number at
-a time; `files_below` and `objects_below` find what a tree consists of.
+An end of a copy is a `LocalFile` or a `StoredObject`. `Transfer` runs many `Job`s, a bounded number at
+a time; `files_below` and `objects_below` list the members of a tree.
 """
 
 from trove_async.transfers.copying import copy, remove

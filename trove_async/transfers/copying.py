@@ -1,4 +1,4 @@
-"""One copy, between any two ends."""
+"""One copy between a file and an object, or between two objects."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ async def copy(
     checksum: str | None = None,
     on_progress: Progress | None = None,
 ) -> None:
-    """Copy an object or file, atomically: the target is the old one or the new one, whole.
+    """Copy an object or file, atomically: the target is always the old one or the new one, complete.
 
-    Objects keep their content type, metadata, content headers and tags. A file's modification time becomes the metadata
-    ``mtime`` of the object, and the time of the file that is made of it.
+    Objects keep their content type, metadata, content headers and tags. The modification time of a file is stored in
+    the object's metadata as ``mtime``, and is restored when the object is copied to a file.
 
     Args:
-        source, target: at least one of them is an object. Directories on the way to a file are made.
-        described: what the source is known to be; only that is copied, where the store can tell.
-        record: of a copy between objects: write down the source's time with the target, if it has no ``mtime``.
-        checksum: an algorithm: an object that is written keeps a checksum of its bytes.
+        source, target: at least one of them is an object. Missing directories for a file are created.
+        described: the known description of the source; if the store supports it, no other state is copied.
+        record: for copies between objects: store the source's time with the target, if it has no ``mtime``.
+        checksum: an algorithm: a new object gets a checksum of its bytes.
         on_progress: called with the bytes copied so far and the size; not for a copy within a store.
 
     Raises:
-        NotFoundError, FileNotFoundError: the source, or the bucket that it should go to, does not exist.
-        PreconditionFailedError: the source is not the one that was described any more.
+        NotFoundError, FileNotFoundError: the source or the target's bucket does not exist.
+        PreconditionFailedError: the source no longer matches ``described``.
         TroveError, OSError: reading or writing failed; the message names the end.
     """
     if isinstance(source, LocalFile):
         if isinstance(target, LocalFile):
-            raise InvalidArgumentError("both ends are files of this machine; one has to be an object")
+            raise InvalidArgumentError("both ends are local files; at least one must be an object")
         await _upload(source, target, checksum, on_progress)
     elif isinstance(target, LocalFile):
         await _download(source, target, described, on_progress)
@@ -66,14 +66,14 @@ async def copy(
 
 
 async def remove(end: End, described: Description) -> None:
-    """Remove the source of a move, unless it has become another since it was described.
+    """Remove the source of a move, unless it has changed since it was described.
 
     Raises:
-        ObjectChangedError, PreconditionFailedError: it has; both ends exist.
+        ObjectChangedError, PreconditionFailedError: it has changed; both ends exist.
     """
     if isinstance(end, LocalFile):
         if await describe(end) != described:
-            raise ObjectChangedError(f"the file {end.path!r} changed while it was moved; it is copied and still there")
+            raise ObjectChangedError(f"the file {end.path!r} changed while it was moved; it was copied but not removed")
         await anyio.to_thread.run_sync(os.unlink, end.path)
     else:
         pinned = _etag_for(end.store, "delete", described)
@@ -81,14 +81,14 @@ async def remove(end: End, described: Description) -> None:
 
 
 def _etag_for(store: Trove, condition: str, described: Description | None) -> str | None:
-    """Return the ETag to insist on, where the store can honour that."""
+    """Return the ETag for a condition on the source, if the store supports it."""
     if described is None or described.info is None or not store.supports(condition):
         return None
     return described.info.etag
 
 
 async def _upload(source: LocalFile, target: StoredObject, checksum: str | None, on_progress: Progress | None) -> None:
-    # Looked at before it is read: a file that changes meanwhile has another time, and is copied again next time.
+    # Described before it is read: a file that changes meanwhile has another time, and is copied again next time.
     here = await describe(source)
     if here is None or here.mtime is None:
         raise FileNotFoundError(f"{source.path!r} does not exist")

@@ -1,4 +1,4 @@
-"""The two ends of a copy: a file of this machine, or an object of a store."""
+"""The two ends of a copy: a local file, or an object of a store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MTIME: Final = "mtime"
-"""The metadata in which an object keeps the time of the file that it was made of, as rclone does
+"""The metadata key for the modification time of the file from which an object was made, as in rclone
 (https://rclone.org/s3/#modification-times): seconds since 1970 with nine decimals."""
 
 _MTIME_TEXT = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?\Z", re.ASCII)
@@ -42,7 +42,7 @@ _CHUNK: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file of this machine, by its path."""
+    """A local file, by its path."""
 
     path: str
 
@@ -52,7 +52,7 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object: its store, which is open, its bucket and its key."""
+    """An object: its open store, its bucket and its key."""
 
     store: Trove
     bucket: str
@@ -63,19 +63,19 @@ class StoredObject:
 
 
 End = LocalFile | StoredObject
-"""What is copied, or what it becomes."""
+"""The source or the target of a copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What tells whether an end has changed.
+    """The state of an end, which shows whether it has changed.
 
     Attributes:
         size: bytes.
-        mtime: nanoseconds since 1970: of a file its own; of an object the one that it keeps in its
-            metadata, else when it was stored.
-        recorded: whether ``mtime`` is that of a file, and not the time at which an object happened to be stored.
-        info: of an object, all that is known of it.
+        mtime: nanoseconds since 1970: the modification time of a file; for an object the one in its
+            metadata, else the time when it was stored.
+        recorded: whether ``mtime`` is the time of a file, and not the time when an object was stored.
+        info: the description of an object.
     """
 
     size: int
@@ -87,10 +87,10 @@ class Description:
 def is_directory_marker(info: ObjectInfo) -> bool:
     """Return whether an object only marks a directory, as Hadoop and Azure Data Lake Storage store them.
 
-    Such an object is empty and has the metadata ``hdi_isfolder``. AzCopy calls it a directory stub, and skips it too.
+    Such an object is empty and has the metadata ``hdi_isfolder``. AzCopy calls it a directory stub, and also skips it.
 
     Args:
-        info: of a head; listings have no metadata.
+        info: from a head; listings have no metadata.
     """
     return info.size == 0 and info.metadata.get("hdi_isfolder", "").lower() == "true"
 
@@ -99,8 +99,8 @@ async def describe(end: End) -> Description | None:
     """Describe an end; None if it does not exist.
 
     Raises:
-        OSError: it is a directory or another thing that is no file, or cannot be looked at.
-        TroveError: the store says why not; that the bucket is missing, too.
+        OSError: it is a directory or another kind of non-file, or cannot be accessed.
+        TroveError: the store's error, for example for a missing bucket.
     """
     if isinstance(end, LocalFile):
         return await anyio.to_thread.run_sync(_describe_file, end.path)
@@ -112,7 +112,7 @@ async def describe(end: End) -> Description | None:
 
 
 def description_of(info: ObjectInfo) -> Description:
-    """Describe an object of which all is known."""
+    """Describe an object from its `ObjectInfo`."""
     recorded = _parse_mtime(info.metadata.get(MTIME, ""))
     return Description(info.size, _stored_at(info) if recorded is None else recorded, recorded is not None, info)
 
@@ -130,7 +130,7 @@ def _describe_file(path: str) -> Description | None:
 
 
 def mtime_text(nanoseconds: int) -> str:
-    """Return a time as it stands in the metadata."""
+    """Format a time for the metadata."""
     seconds, fraction = divmod(abs(nanoseconds), 10**9)
     return f"{'-' if nanoseconds < 0 else ''}{seconds}.{fraction:09}"
 
@@ -150,7 +150,7 @@ def _stored_at(info: ObjectInfo) -> int | None:
 
 
 async def sha256_of(end: End, description: Description) -> str:
-    """Return the SHA-256 of an end's bytes: the one that an object keeps, else computed from all of them."""
+    """Return the SHA-256 of an end's bytes: the stored one of an object, or computed from all bytes."""
     if description.info is not None and (stored := description.info.checksums.get("sha256")) is not None:
         return stored
     hasher = hashlib.sha256()

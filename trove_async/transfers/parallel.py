@@ -1,4 +1,4 @@
-"""Working on many things, a bounded number at a time."""
+"""Process many items with bounded concurrency."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["for_each"]
 T = TypeVar("T")
 
 AHEAD: Final = 10_000
-"""How many items are taken before there is someone to work on them, so that what is left to do is known early."""
+"""The number of items that are read ahead of the workers, so that the total is known early."""
 
 
 async def for_each(items: AsyncIterable[T], work: Callable[[T], Awaitable[None]], *, workers: int) -> None:
-    """Work on each item, on at most ``workers`` of them at once.
+    """Process each item, at most ``workers`` at a time.
 
-    Memory is bounded however many items there are. When this returns or raises, nothing of it is under way.
+    Memory is bounded for any number of items. When this returns or raises, nothing is still running.
 
     Args:
-        items: what is worked on, taken in its order.
-        work: called with each item. What it raises ends all the others, so let it deal with the errors of an item.
+        items: the items, read in order.
+        work: called with each item. An exception ends all other work, so it should handle the errors of an item itself.
         workers: 1 or more.
 
     Raises:
-        Exception: what ``items`` raises, once the items that came before it are done; or what ``work`` raises.
+        Exception: the exception of ``items``, after the items before it are done; or the exception of ``work``.
     """
     failures: list[Exception] = []
     send, receive = anyio.create_memory_object_stream[T](AHEAD)

@@ -1,4 +1,4 @@
-"""Many copies at once, which may be interrupted at any moment and run again."""
+"""Many concurrent copies, which may be interrupted at any moment and run again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Job", "Outcome", "Result", "Tally", "Transfer"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One copy that is to be made; ``size`` is how many bytes it is expected to be."""
+    """One copy; ``size`` is the expected number of bytes."""
 
     source: End
     target: End
@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A job that is over; ``error`` says why it failed."""
+    """A finished job; ``error`` says why it failed."""
 
     job: Job
     outcome: Outcome
@@ -44,11 +44,11 @@ class Result:
 
 @dataclass(slots=True)
 class Tally:
-    """How far the work is; read it at any time.
+    """The progress of a transfer; read it at any time.
 
     Attributes:
-        jobs, size: found so far, and the bytes of those that are not skipped; they grow until all are found.
-        moved: bytes that were copied, also of copies under way.
+        jobs, size: the jobs found so far, and the bytes of those that are not skipped; both grow until all are found.
+        moved: the number of bytes copied, including copies in progress.
         copied, unchanged, directories, failed: finished jobs, by `Outcome`.
     """
 
@@ -62,22 +62,22 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Return how many jobs are over."""
+        """Return the number of finished jobs."""
         return self.copied + self.unchanged + self.directories + self.failed
 
 
 @dataclass
 class Transfer:
-    """How copies are made.
+    """Runs copies.
 
     Attributes:
-        workers: copies at once.
+        workers: the maximum number of concurrent copies.
         skip_unchanged: skip sources that were copied before and have not changed; see `is_unchanged`.
         skip_directories: skip objects that only mark a directory; see `is_directory_marker`.
         by_checksum: compare by SHA-256, and store it with objects that are written.
-        record: of copies between objects, write down the source's time with the target.
-        move: remove each source once its copy is made, or was there.
-        tally: how far it is.
+        record: for copies between objects, store the source's time with the target.
+        move: remove each source after its copy was made, or already existed.
+        tally: the progress.
     """
 
     workers: int = 8
@@ -93,16 +93,16 @@ class Transfer:
             raise InvalidArgumentError(f"workers must be 1 or more, not {self.workers}")
 
     async def run(self, jobs: AsyncIterable[Job], on_result: Callable[[Result], object]) -> None:
-        """Carry out all jobs; one that fails keeps none of the others from being tried.
+        """Run all jobs; after a failure, the others are still tried.
 
-        When this is cancelled, copies under way leave their targets as they were, and no other is begun.
+        When this is cancelled, copies in progress leave their targets unchanged, and no further copy is begun.
 
         Args:
-            jobs: found while others are carried out already.
-            on_result: called with each job that is over.
+            jobs: read while earlier jobs are running.
+            on_result: called with each finished job.
 
         Raises:
-            Exception: what ``jobs`` raises, once the jobs before it are done.
+            Exception: the exception of ``jobs``, after the jobs before it are done.
         """
 
         async def counted() -> AsyncIterator[Job]:
@@ -122,7 +122,7 @@ class Transfer:
         await for_each(counted(), work, workers=self.workers)
 
     async def preview(self, job: Job) -> Outcome:
-        """Return the outcome that a job should have, without running it."""
+        """Return the expected outcome of a job, without running it."""
         return await self._skipped(job, await self._describe(job)) or Outcome.COPIED
 
     async def _carry_out(self, job: Job) -> Outcome:
@@ -139,13 +139,13 @@ class Transfer:
         """Describe the source, if the job needs that."""
         if self.move:
             return await _described(job.source)
-        # Listings do not show the metadata that marks a directory; of other objects than empty ones it is not needed.
+        # Listings do not have the metadata that marks a directory; only empty objects can have it.
         if self.skip_directories and job.size == 0 and isinstance(job.source, StoredObject):
             return await describe(job.source)
         return None
 
     async def _skipped(self, job: Job, described: Description | None) -> Outcome | None:
-        """Return the outcome of a job that needs no copy; None for one that does."""
+        """Return the outcome of a job that needs no copy; None if it needs one."""
         info = None if described is None else described.info
         if self.skip_directories and info is not None and is_directory_marker(info):
             return Outcome.DIRECTORY
@@ -160,7 +160,7 @@ class Transfer:
 
         def on_progress(done: int, _size: int | None = None) -> None:
             nonlocal moved
-            self.tally.moved += done - moved  # a body that is sent again begins again
+            self.tally.moved += done - moved  # a body that is sent again starts at 0 again
             moved = done
 
         try:

@@ -1,4 +1,4 @@
-"""What a tree consists of: the files below a directory, the objects below a prefix."""
+"""The members of a tree: the files below a directory, the objects below a prefix."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Found:
 
     Attributes:
         name: its path within the tree, with slashes.
-        end: where it is.
-        size: bytes, when it was found.
+        end: the file or object.
+        size: bytes, when it was listed.
     """
 
     name: str
@@ -38,14 +38,14 @@ async def files_below(
 ) -> AsyncIterator[Found]:
     """Yield the regular files below a directory, in the order of their names as keys.
 
-    Symbolic links are not followed: a link to a directory above would never end, and one to the outside would take
-    along what nobody asked for. A directory is read when it is reached, so memory holds one directory a level.
+    Symbolic links are not followed: a link to a parent directory would never end, and a link to another place would
+    include unrelated files. A directory is read when it is reached, so memory holds one directory per level.
 
     Args:
-        root: the directory; itself it may be a link.
-        on_skip: called with the path of each link, device, pipe or socket, which are left out.
-        on_error: called with the path and error of each directory that cannot be read, and the rest goes on;
-            None to raise it.
+        root: the directory; it may itself be a link.
+        on_skip: called with the path of each link, device, pipe or socket, which are skipped.
+        on_error: called with the path and error of each directory that cannot be read, and the others continue;
+            None to raise the error.
     """
     pending: list[Iterator[_Entry]] = [iter([_Entry("", root, "directory", 0)])]
     while pending:
@@ -66,10 +66,10 @@ async def files_below(
 
 
 async def objects_below(store: Trove, bucket: str, prefix: str) -> AsyncIterator[Found]:
-    """Yield the objects whose keys begin with a prefix, in their order; names are what follows it.
+    """Yield the objects whose keys begin with a prefix, in order; their names are the keys without the prefix.
 
     Args:
-        store, bucket: where.
+        store, bucket: of the objects.
         prefix: ends in a slash; empty for the whole bucket.
     """
     async for info in store.list(bucket, prefix):
@@ -103,5 +103,5 @@ def _entry(above: str, entry: os.DirEntry[str]) -> _Entry:
         return _Entry(name, entry.path, "other", 0)
     try:
         return _Entry(name, entry.path, "file", entry.stat(follow_symlinks=False).st_size)
-    except FileNotFoundError:  # removed meanwhile; whoever reads it says so
+    except FileNotFoundError:  # removed meanwhile; reading it reports the error
         return _Entry(name, entry.path, "file", 0)

@@ -1,4 +1,4 @@
-"""Whether a copy was made already: the rule by which work that was interrupted goes on."""
+"""Whether a copy already exists: the rule by which interrupted work continues."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ __all__ = ["is_unchanged"]
 async def is_unchanged(
     source: End, target: End, *, by_checksum: bool = False, described: Description | None = None
 ) -> bool:
-    """Tell whether the target is a copy of the source as it is now.
+    """Return whether the target is a copy of the source in its current state.
 
     It is if both have the same size, and
 
     - the target has the source's modification time, to the nanosecond: copies record it in an object's metadata and
-      set it on a file. An object without that record is of someone else's making, and counts as changed. Clocks
-      are never compared, so that those of two machines need not agree; or
-    - with ``by_checksum``, both have the same SHA-256. What no checksum is stored of is read whole.
+      set it on a file. An object without it was not written by a copy, and counts as changed. Clocks
+      are never compared, so the clocks of two machines need not agree; or
+    - with ``by_checksum``, both have the same SHA-256. An end without a stored checksum is read completely.
 
     Args:
         source, target: the ends; the target need not exist.
         by_checksum: compare the bytes, not the times.
-        described: the source's description, where it is known.
+        described: the source's description, if it is known.
 
     Raises:
-        OSError, TroveError: one of the ends cannot be looked at.
+        OSError, TroveError: one of the ends cannot be accessed.
     """
     there = await describe(target)
     if there is None:

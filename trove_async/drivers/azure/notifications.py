@@ -32,7 +32,7 @@ class AzureNotification:
 
     Attributes:
         bucket, key: of the blob.
-        change: ``CREATED`` for every write, also one that replaced a blob; None for what changes no object.
+        change: ``CREATED`` for every write, also one that replaced a blob; None if no object changed.
         size, etag: of the blob; None if the event does not say.
         time: when it happened.
         sequencer: the later of two events of one key has the greater one; None if the event has none.
@@ -48,28 +48,28 @@ class AzureNotification:
 
     @property
     def state(self) -> tuple[str | None]:
-        """What tells one write from another if there is no sequencer."""
+        """Values that distinguish one write from another if there is no sequencer."""
         return (self.etag,)
 
     def event(self, kind: EventType) -> ObjectEvent:
-        """Return what a watch yields."""
+        """Return the event of this type for a consumer."""
         if kind is EventType.DELETED:
             return ObjectEvent(kind, self.bucket, self.key, time=self.time)
         return ObjectEvent(kind, self.bucket, self.key, self.size, self.etag, time=self.time)
 
 
 def read_notifications(text: str) -> list[AzureNotification]:
-    """Read a message of a queue.
+    """Parse a message of a queue.
 
     Raises:
-        ValueError: it is no event of Event Grid about a blob.
+        ValueError: it is not an event of Event Grid about a blob.
     """
     try:
         found = json.loads(_plain(text))
         events = found if isinstance(found, list) else [found]
         return [_notification(event) for event in events]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"it is no event of Event Grid about a blob: {error!r}") from error
+        raise ValueError(f"not an event of Event Grid about a blob: {error!r}") from error
 
 
 def _plain(text: str) -> str | bytes:
@@ -83,7 +83,7 @@ def _plain(text: str) -> str | bytes:
 
 
 def _notification(event: Mapping[str, Any]) -> AzureNotification:
-    # CloudEvents say `type` and `time` for what Event Grid's own schema calls `eventType` and `eventTime`.
+    # CloudEvents have `type` and `time` in place of Event Grid's `eventType` and `eventTime`.
     kind, time = event.get("eventType") or event["type"], event.get("eventTime") or event["time"]
     subject, data = event["subject"], event["data"]
     if not subject.startswith(_SUBJECT):
@@ -96,12 +96,12 @@ def _notification(event: Mapping[str, Any]) -> AzureNotification:
         raise ValueError(f"the time {time!r} has no zone")
     etag, size = data.get("eTag"), data.get("contentLength")
     if not (size is None or isinstance(size, int)):
-        raise ValueError(f"the size {size!r} is no number")
+        raise ValueError(f"the size {size!r} is not a number")
     change = _CHANGES.get(kind)
     return AzureNotification(
         bucket,
         key,
-        # An empty blob is made where a blob is about to be written by another of Azure's protocols.
+        # Another of Azure's protocols creates an empty blob before it writes to it.
         None if key[0] == OWN or data.get("api") == "CreateFile" else change,
         size if change is EventType.CREATED else None,
         etag.strip('"') if etag else None,
@@ -111,7 +111,7 @@ def _notification(event: Mapping[str, Any]) -> AzureNotification:
 
 
 def _microseconds(time: str) -> str:
-    """Return a time to the microsecond: the service gives tenths of it."""
+    """Cut a time to microseconds: the service sends tenths of a microsecond."""
     head, point, tail = time.partition(".")
     if not point:
         return time
@@ -120,6 +120,6 @@ def _microseconds(time: str) -> str:
 
 
 def _order(sequencer: str) -> tuple[int, str]:
-    """Return what sequencers are compared by: those of the same length compare as text."""
+    """Return a sort key for a sequencer: sequencers of the same length compare as text."""
     bare = sequencer.upper().lstrip("0")
     return len(bare), bare

@@ -81,7 +81,7 @@ REASONS: Final[Mapping[str, Rule]] = {
     "retentionPolicyNotMet": (AccessDeniedError, _HELD),
     "sslRequired": (AccessDeniedError, "the service wants https"),
     "stalled": (OperationTimeoutError, None),
-    "uploadBrokenConnection": (TransientError, "the body did not arrive whole"),
+    "uploadBrokenConnection": (TransientError, "the body did not arrive completely"),
     "uploadTooLarge": (ContentTooLargeError, None),
     "usageLimits": (ThrottledError, None),
     "userProjectInconsistent": (InvalidArgumentError, None),
@@ -111,7 +111,7 @@ CODES: Final[Mapping[str, Rule]] = {
     "InvalidURI": (InvalidKeyError, None),
     "KeyTooLong": (InvalidKeyError, None),
     "MalformedCompleteMultipartUploadRequest": (InvalidPartError, None),
-    "MetadataTooLarge": (InvalidMetadataError, "the metadata is larger than the service takes"),
+    "MetadataTooLarge": (InvalidMetadataError, "the metadata is larger than the service accepts"),
     "MethodNotAllowed": (UnsupportedError, "the service does not have the operation"),
     "MissingSecurityHeader": (UnauthenticatedError, None),
     "NoSuchBucket": (BucketNotFoundError, None),
@@ -126,7 +126,7 @@ CODES: Final[Mapping[str, Rule]] = {
     "ServiceUnavailable": (UnavailableError, None),
     "SignatureDoesNotMatch": (UnauthenticatedError, "the key does not fit the account"),
     "SlowDown": (ThrottledError, None),
-    "TooManyBuckets": (StorageFullError, "the project has as many buckets as it may"),
+    "TooManyBuckets": (StorageFullError, "the project has its maximum number of buckets"),
     "UserProjectMissing": (AccessDeniedError, _PAYER),
 }
 """A code of the XML API; as `REASONS`."""
@@ -186,7 +186,7 @@ def _special(status: int | None, code: str | None, message: str) -> Rule | None:
     if status in (400, 412) and _MISMATCH.search(message):
         return ChecksumError, None
     if status == 400 and _METADATA.search(message):
-        return InvalidMetadataError, "the metadata is larger than the service takes"
+        return InvalidMetadataError, "the metadata is larger than the service accepts"
     if status == 401:
         return UnauthenticatedError, _TOKEN
     if status == 409 and _NOT_EMPTY.search(message):

@@ -1,4 +1,4 @@
-"""The notifications of Cloud Storage, and which of them are events.
+"""Parse the notifications of Cloud Storage, and classify them.
 
 https://cloud.google.com/storage/docs/pubsub-notifications
 """

@@ -80,7 +80,7 @@ def resource_of(attributes: ObjectAttributes, checksum: Checksum | None = None) 
         checksum: the caller's; one without a value is left out.
 
     Raises:
-        InvalidMetadataError: the metadata is larger than the service takes, or has a name that the library uses.
+        InvalidMetadataError: the metadata is larger than the service accepts, or has a name that the library uses.
     """
     resource: dict[str, Any] = {"contentType": attributes.content_type}
     for name, field in CONTENT:

@@ -1,1 +1,1 @@
-"""Amazon S3, and the services that speak its protocol."""
+"""Amazon S3, and services with the same protocol."""

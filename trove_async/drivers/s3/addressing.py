@@ -1,4 +1,4 @@
-"""Where requests about a bucket go: the origin, what precedes the key in the path, and the region to sign for."""
+"""The addresses of buckets: the origin, the path before the key, and the region to sign for."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _USUAL_REGION = re.compile(r"(?:us|eu|ap|sa|ca|me|af|il|mx|us-gov)-(?!gov|iso)\w
 
 @dataclass(frozen=True, slots=True)
 class BucketAddress:
-    """Where a bucket is.
+    """The address of a bucket.
 
     Attributes:
         origin: the server.
-        prefix: encoded; the target of a request is ``prefix``, a slash and the encoded key, or, about the
-            bucket itself, ``prefix`` or, where that is empty, a slash.
-        region: to sign for.
+        prefix: encoded; the target of a request is ``prefix``, a slash and the encoded key. For the bucket itself it
+            is ``prefix``, or a slash if that is empty.
+        region: the region to sign for.
     """
 
     origin: Origin
@@ -40,7 +40,7 @@ class BucketAddress:
 
 
 def known_suffix(region: str) -> str | None:
-    """Return the DNS suffix of Amazon's endpoints in a region; None if botocore has to be asked."""
+    """Return the DNS suffix of Amazon's endpoints in a region; None if only botocore knows it."""
     return AWS_SUFFIX if _USUAL_REGION.fullmatch(region) else None
 
 
@@ -49,7 +49,7 @@ class Endpoint:
 
     Args:
         settings, profile: of the store.
-        region: what to sign for where a bucket's own region is not known.
+        region: the region to sign for if a bucket's own region is not known.
         suffix: the DNS suffix of Amazon's partition; not used with an endpoint of the settings.
     """
 
@@ -65,14 +65,14 @@ class Endpoint:
             self._path_style |= settings.addressing == "auto" and _is_address(self._origin.host)
 
     def address(self, bucket: str, region: str | None = None) -> BucketAddress:
-        """Return where a bucket is.
+        """Return the address of a bucket.
 
         Args:
-            bucket: its name; empty for requests about no bucket.
-            region: the bucket's own, once it is known that it is another one.
+            bucket: its name; empty for requests without a bucket.
+            region: the bucket's own region, if it is known to be another one.
 
         Raises:
-            InvalidBucketNameError: the bucket's name cannot stand in a host's, and acceleration needs that.
+            InvalidBucketNameError: acceleration needs a bucket name that is valid in a host name.
         """
         region = region or self.region
         origin = self._origin or Origin("https", self._host(bucket, region), 443)
@@ -89,7 +89,7 @@ class Endpoint:
         if settings.accelerate and bucket:
             if not dns_compatible(bucket):
                 raise InvalidBucketNameError(
-                    f"{bucket!r} cannot be reached with accelerate: its name cannot stand in a host's", bucket=bucket
+                    f"{bucket!r} cannot be reached with accelerate: its name is not valid in a host name", bucket=bucket
                 )
             return f"s3-accelerate.{dualstack}{self._suffix}"
         return f"{'s3-fips' if settings.fips else 's3'}.{dualstack}{region}.{self._suffix}"

@@ -1,4 +1,4 @@
-"""Requests to S3: addressed, signed, and sent again where that may help."""
+"""Requests to S3: addressed, signed and retried."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from trove_async.wire.transport import Response, Transport
 __all__ = ["Client", "Headers"]
 
 _MOST_SKEW: Final = 15 * 60
-"""Seconds by which a clock may be wrong before S3 refuses what it has signed."""
+"""The clock skew in seconds after which S3 refuses signatures."""
 
 _UNSIGNED: Final[Mapping[str, Headers]] = {
-    # Proxies and Google's front end change the header, which would break a signature over it. Without it some fronts
-    # compress, and then leave Content-Length out of the answer to a HEAD.
+    # Proxies and Google's front end change the header, which would break a signature over it. Without it some front
+    # ends compress, and then omit Content-Length from the answer to a HEAD.
     method: [("accept-encoding", "identity")]
     for method in ("GET", "HEAD")
 }
 _NOTHING: Final[Headers] = []
 
 _ERROR_DOCUMENT: Final = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<Error[\s>]")
-"""What begins a document that is an error; white space before it has kept the connection alive."""
+"""The start of an error document, after white space that has kept the connection alive."""
 
 
 @dataclass(slots=True)
@@ -43,12 +43,12 @@ class _S3Call(Call):
 
 
 class Client(ServiceClient[_S3Call]):
-    """Sends the data plane's requests of one store. Every body is in memory, so that every request can be sent again.
+    """Sends the requests of one store's data plane. Every body is in memory, so every request can be retried.
 
     Args:
         settings: of the store.
-        session: knows the credentials and the addresses of buckets.
-        transport: carries the requests.
+        session: has the credentials and the addresses of buckets.
+        transport: sends the requests.
     """
 
     def __init__(self, settings: S3Settings, session: Session, transport: Transport) -> None:
@@ -74,15 +74,15 @@ class Client(ServiceClient[_S3Call]):
         """Send a request and return the answer, whose status is below 300.
 
         Args:
-            method, bucket, key: of the request; no key for requests about the bucket.
+            method, bucket, key: of the request; an empty key for requests about the bucket.
             query: encoded, without ``?``.
             headers: in lower case; all of them are signed.
             body: buffers.
             writes: whether the request changes something; see `Call`.
 
         Raises:
-            TroveError: what the service answered, in its class of the tree.
-            TransientError: after as many attempts as the settings allow.
+            TroveError: the service's error.
+            TransientError: after the maximum number of attempts.
         """
         call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
         call.payload = await self._payload(body, bucket)
@@ -98,7 +98,7 @@ class Client(ServiceClient[_S3Call]):
         headers: Headers | None = None,
         body: Sequence[Chunk] = (),
     ) -> Mapping[str, str]:
-        """Send a request that changes something and return the headers of the answer; as `request`."""
+        """Send a request that changes something and return the headers of the answer; see `request`."""
         call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, True)
         call.payload = await self._payload(body, bucket)
         response = await self.send(call)
@@ -118,11 +118,11 @@ class Client(ServiceClient[_S3Call]):
         writes: bool = False,
         final: tuple[type[TroveError], ...] = (),
     ) -> tuple[Response, bytes]:
-        """Send a request and return the answer with its body, which is a document; as `request`.
+        """Send a request and return the answer with its document; see `request`.
 
-        An answer that was lost is asked for again. A document that is an error is raised as one, whatever the status:
-        S3 begins some answers before it knows how they end
-        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html). ``final`` holds the errors
+        If the answer is lost, the request is sent again. An error document is raised as an error, whatever the status:
+        S3 begins some answers before the operation has ended
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html). ``final`` has the errors
         after which the request is not sent again.
         """
         call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
@@ -136,7 +136,7 @@ class Client(ServiceClient[_S3Call]):
         return None
 
     def address(self, bucket: str) -> BucketAddress:
-        """Return where a bucket is, as far as is known."""
+        """Return the address of a bucket, as far as it is known."""
         found = self._addresses.get(bucket)
         if found is None:
             found = self._addresses[bucket] = self._session.address(bucket)
@@ -151,11 +151,11 @@ class Client(ServiceClient[_S3Call]):
 
     @property
     def now(self) -> float:
-        """The time in seconds of the epoch, by the service's clock as far as it is known."""
+        """The service's time in seconds since the epoch, as far as its clock is known."""
         return self._clock.now
 
     async def credentials(self) -> Credentials | None:
-        """Return what to sign with, None for anonymous access."""
+        """Return the credentials to sign with; None for anonymous access."""
         return self._session.known_credentials or await self._session.credentials()
 
     async def _payload(self, body: Sequence[Chunk], bucket: str) -> str:
@@ -194,8 +194,8 @@ class Client(ServiceClient[_S3Call]):
         return None
 
     async def _correct(self, call: _S3Call, response: Response, code: str | None, region: str | None) -> bool:
-        """Remove the cause of an error, if it is one that can be removed."""
-        # The answer to a HEAD has no code: the status and the headers have to do.
+        """Remove the cause of an error, if that is possible."""
+        # The answer to a HEAD has no code, only a status and headers.
         bare = call.method == "HEAD"
         if code in SKEWED or (bare and response.status == 403):
             return self._clock.correct(response.headers, _MOST_SKEW if bare else 0)

@@ -330,7 +330,7 @@ class Control:
                 raise sdk_error(error, about=about, writes=writes) from error
             except RecursionError as error:
                 # The SDK follows redirects recursively.
-                raise BackendError("the endpoint is not an S3 service: it redirects endlessly") from error
+                raise BackendError("the endpoint does not speak S3: it redirects endlessly") from error
 
     async def _open(self) -> Any:
         client = await self._session.client()

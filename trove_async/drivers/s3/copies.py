@@ -35,7 +35,7 @@ from trove_async.wire.xml import parse, text
 __all__ = ["Copies"]
 
 _PART_SIZE: Final = 256 * MIB
-"""Bytes of a part that the service copies: it needs no memory of this process, and fewer requests are cheaper."""
+"""The size of a part that the service copies: it needs no memory in this process, and fewer requests are cheaper."""
 
 
 class Copies:
@@ -43,9 +43,9 @@ class Copies:
 
     Args:
         client: sends the requests.
-        objects, uploads, control: do what is done to objects, parts and tags.
+        objects, uploads, control: the requests about objects, parts and tags.
         settings, profile: of the store.
-        cleanup_timeout: seconds that giving an upload up may take.
+        cleanup_timeout: the time limit in seconds of aborting an upload.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Copies:
         named = self._source_headers(source, src_bucket, src_key, options)
         in_parts = source.size > self._limit
         attributes = options.replace
-        # An upload is opened with the attributes. And S3 refuses to copy an object onto itself unless something
-        # changes; the attributes may be "replaced" by the same ones.
+        # An upload is opened with the attributes. S3 also refuses to copy an object onto itself unless something
+        # changes; "replacing" the attributes by the same ones is enough.
         if attributes is None and (in_parts or (src_bucket, src_key) == (dst_bucket, dst_key)):
             attributes = ObjectAttributes.of(source, await self._tags(src_bucket, src_key, options.source_version_id))
         try:
@@ -103,7 +103,7 @@ class Copies:
         return await self._control.get_tags(bucket, key, version_id) if self._profile.tags else {}
 
     def _source_headers(self, source: ObjectInfo, bucket: str, key: str, options: CopyOptions) -> Headers:
-        """Return the headers that name the source, in the state in which it was seen."""
+        """Return the headers with the source, and the condition that it has not changed."""
         name = f"/{bucket}/{encode_path(key)}"
         version_id = options.source_version_id or source.version_id
         if version_id is not None:
@@ -131,7 +131,7 @@ class Copies:
             if self._profile.tags:
                 headers += [("x-amz-tagging-directive", "REPLACE")]
         elif (kept := source.storage_class or self._settings.storage_class) is not None:
-            # A copy is in the default class unless the request names another.
+            # A copy gets the default storage class unless the request names another.
             headers += [("x-amz-storage-class", kept)]
         try:
             response, content = await self._client.document("PUT", bucket, key, headers=headers, writes=True)
@@ -156,7 +156,7 @@ class Copies:
         attributes: ObjectAttributes | None,
         conditions: CompleteOptions,
     ) -> ObjectInfo | None:
-        """Return the object if it is the copy; who wrote it does not matter unless there was a condition."""
+        """Return the object if it is the copy. Without a condition, it does not matter who wrote it."""
         if conditions.if_match is not None or conditions.if_none_match is not None:
             return None
         found = await self._objects.head(bucket, key, HeadOptions())
@@ -211,7 +211,7 @@ def _copied_etag(content: bytes) -> str:
     """Return the ETag in the answer to a copy.
 
     Raises:
-        BackendError: something else than the service has answered; it is ambiguous.
+        BackendError: the answer does not come from the service; the error is ambiguous.
     """
     try:
         etag = text(parse(content), "ETag")

@@ -1,4 +1,4 @@
-"""`S3Driver`: a store in Amazon S3, or in a service that speaks its protocol."""
+"""`S3Driver`: a store in Amazon S3, or in a service with the same protocol."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = ["S3Driver"]
 
 
 class S3Driver(HTTPDriver):
-    """Objects in S3. ``docs/s3.md`` lists the parameters of the DSN, and what each service lacks."""
+    """Objects in S3. ``docs/s3.md`` lists the parameters of the DSN, and the missing features of each service."""
 
     _settings: S3Settings
     _profile: Profile
@@ -61,7 +61,7 @@ class S3Driver(HTTPDriver):
         return "s3"
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
-        """Read the DSN and find the credentials; the first connection is made by the first request."""
+        """Parse the DSN and find the credentials; the first request makes the first connection."""
         settings = self._settings = S3Settings.of(dsn, options)
         profile = self._profile = settings.dialect()
         timeout = options.cleanup_timeout
@@ -112,7 +112,7 @@ class S3Driver(HTTPDriver):
         )
 
     async def sdk_client(self, service: str = "s3") -> Any:
-        """Return the aiobotocore client of this store, for what the library has no verb for; it is closed with it.
+        """Return the store's aiobotocore client, for features that the library does not have; closed with the store.
 
         Args:
             service: ``s3``, or another one of Amazon's, such as ``sqs``.
@@ -120,23 +120,23 @@ class S3Driver(HTTPDriver):
         return await self._session.client(service)
 
     async def probe(self, bucket: str | None = None) -> Probe:
-        """Find out what the service honours, by requests.
+        """Determine by requests which conditions and features the service has.
 
-        A condition counts as honoured only if a request whose condition holds is carried out, one whose condition does
-        not hold is refused, the refused one has changed nothing, and of ten that write one object at once one succeeds.
+        A condition counts as honoured only if a request whose condition holds succeeds, one whose condition does not
+        hold is refused, the refused one has changed nothing, and one of ten concurrent writes of an object succeeds.
 
         In some hundreds of requests it stores small objects and one of 11 MiB, under a random prefix that begins with
         ``trove-probe-``, and removes them with their versions and uploads, also if it fails or is cancelled. For a
-        moment there are keys with control characters: a service that cannot list these answers no listing of the bucket
-        meanwhile.
+        moment there are keys with control characters: a service that cannot list these fails every listing of the
+        bucket meanwhile.
 
         Args:
-            bucket: where to write; None for the default bucket.
+            bucket: the bucket to write to; None for the default bucket.
 
         Raises:
             InvalidArgumentError: there is no bucket to write to.
-            TroveError: a request failed for a reason that says nothing of the service: the bucket does not exist, the
-                credentials may not write to it, or a connection broke.
+            TroveError: a request failed for a reason that is not a property of the service: the bucket does not
+                exist, the credentials may not write to it, or a connection broke.
         """
         bucket = bucket or self.default_bucket
         if bucket is None:
@@ -144,11 +144,11 @@ class S3Driver(HTTPDriver):
         return await probe(self.prober(bucket, f"trove-probe-{secrets.token_hex(8)}/"), self._settings.endpoint)
 
     def prober(self, bucket: str, prefix: str) -> Prober:
-        """Return what makes the requests of a probe."""
+        """Return the prober for a bucket."""
         return Prober(self._client, self._control, self._listing, self._settings, self._profile, bucket, prefix)
 
     def check_key(self, key: str) -> None:
-        """Refuse what the service cannot hold or list."""
+        """Refuse keys that the service cannot store or list."""
         check_key(key, self._profile)
 
     def check_bucket(self, bucket: str) -> None:
@@ -156,7 +156,7 @@ class S3Driver(HTTPDriver):
         check_bucket(bucket, self._profile)
 
     def _events(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
-        """Return the changes from the queue that the bucket sends them to, or from comparing listings."""
+        """Return the events from the bucket's queue, or from comparing listings."""
         if self._queues is None:
             return super()._events(bucket, options)
         return self._queues.watch(bucket, options, prepare=partial(self._prepare_queue, bucket))

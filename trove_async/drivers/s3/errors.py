@@ -1,4 +1,4 @@
-"""What S3 and its SDK say went wrong, in the classes of `trove_async.errors`: one table of codes, one of statuses."""
+"""Convert errors of S3 and its SDK to the classes of `trove_async.errors`: a table of codes, and one of statuses."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ from trove_async.wire.xml import parse
 __all__ = ["CODES", "ELSEWHERE", "EXPIRED", "RULES", "SKEWED", "STATUSES", "ErrorResponse", "read_error", "sdk_error"]
 
 EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
-"""Codes after which new credentials help."""
+"""Codes after which a request is sent again with new credentials."""
 
 SKEWED: Final = frozenset({"RequestTimeTooSkewed"})
-"""Codes after which the service's own time helps."""
+"""Codes after which a request is signed again with the service's time."""
 
 ELSEWHERE: Final = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect"}
 )
-"""Codes after which the bucket's own region helps, if the answer names it."""
+"""Codes after which a request is sent again to the bucket's own region, if the answer names it."""
 
 _SECRET = "check the secret key, and that nothing between here and the service changes requests"
 _RENEW = "the credentials expired and could not be renewed"
 _CLOCK = "this machine's clock is wrong; set it"
-_REGION = "the bucket is in another region; write that one into the DSN"
+_REGION = "the bucket is in another region; put that region into the DSN"
 _ARCHIVED = "the object is archived; restore it first"
 _AGAIN = "another write of the same object is under way"
 
 CODES: Final[dict[str, Rule]] = {
-    # Who asks. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    # Credentials. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     "AccessDenied": (AccessDeniedError, None),
     "AccessDeniedException": (AccessDeniedError, None),
     "AccountProblem": (AccessDeniedError, None),
@@ -91,7 +91,7 @@ CODES: Final[dict[str, Rule]] = {
     "Unauthorized": (UnauthenticatedError, None),
     "UnauthorizedAccess": (AccessDeniedError, None),
     "UnrecognizedClientException": (UnauthenticatedError, "the service does not know the access key"),
-    # Where it is.
+    # Regions.
     "AuthorizationHeaderMalformed": (UnauthenticatedError, None),
     "IllegalLocationConstraintException": (BackendError, _REGION),
     "IncorrectEndpoint": (BackendError, _REGION),
@@ -99,7 +99,7 @@ CODES: Final[dict[str, Rule]] = {
     "InvalidRegionName": (InvalidArgumentError, "there is no such region"),
     "PermanentRedirect": (BackendError, _REGION),
     "TemporaryRedirect": (BackendError, _REGION),
-    # What is not there, or is already.
+    # Missing and existing things.
     "BucketAlreadyExists": (BucketAlreadyExistsError, "the name is taken, by this account or another"),
     "BucketAlreadyOwnedByYou": (BucketAlreadyExistsError, None),
     "BucketNotEmpty": (BucketNotEmptyError, None),
@@ -121,7 +121,7 @@ CODES: Final[dict[str, Rule]] = {
     "RestoreAlreadyInProgress": (ConflictError, None),
     "InvalidObjectState": (BackendError, _ARCHIVED),
     "ObjectNotInActiveTierError": (BackendError, _ARCHIVED),
-    # What was sent.
+    # Invalid requests.
     "BadDigest": (ChecksumError, None),
     "ChecksumMismatch": (ChecksumError, None),
     "EntityTooLarge": (ContentTooLargeError, None),
@@ -139,7 +139,7 @@ CODES: Final[dict[str, Rule]] = {
     "InvalidURI": (InvalidKeyError, None),
     "KeyTooLong": (InvalidKeyError, None),
     "KeyTooLongError": (InvalidKeyError, None),
-    "MetadataTooLarge": (InvalidMetadataError, "the metadata is larger than the service takes"),
+    "MetadataTooLarge": (InvalidMetadataError, "the metadata is larger than the service accepts"),
     "TooManyParts": (InvalidPartError, None),
     "XAmzContentChecksumMismatch": (ChecksumError, None),
     "XAmzContentSHA256Mismatch": (ChecksumError, None),
@@ -161,7 +161,7 @@ CODES: Final[dict[str, Rule]] = {
     # Transient failures, and quotas.
     "BandwidthLimitExceeded": (ThrottledError, None),
     "EC2ThrottledException": (ThrottledError, None),
-    "IncompleteBody": (TransientError, "the body did not arrive whole"),
+    "IncompleteBody": (TransientError, "the body did not arrive completely"),
     "InternalError": (TransientError, None),
     "InternalFailure": (TransientError, None),
     "LimitExceededException": (ThrottledError, None),
@@ -178,24 +178,24 @@ CODES: Final[dict[str, Rule]] = {
     "ThrottledException": (ThrottledError, None),
     "Throttling": (ThrottledError, None),
     "ThrottlingException": (ThrottledError, None),
-    "TooManyBuckets": (StorageFullError, "the account has as many buckets as it may"),
+    "TooManyBuckets": (StorageFullError, "the account has its maximum number of buckets"),
     "TooManyRequestsException": (ThrottledError, None),
     "WillExceedQuota": (StorageFullError, "the quota is used up"),
 }
-"""A service's code: the class of the error, and what to say about it beside the service's own words."""
+"""The class of the error for a code of the service, with an explanation that is added to the service's message."""
 
 STATUSES: Final[dict[int, type[TroveError]]] = {
     503: ThrottledError,
 }
-"""What S3 means by a status, where that differs from the usual."""
+"""S3's meaning of a status if it differs from the usual one."""
 
 _EXPECTED_REGION: Final = re.compile(r"expecting '([A-Za-z0-9_-]+)'|expected: \d+/([A-Za-z0-9_-]+)/s3/")
-"""How MinIO and Garage name the region that a request should be signed for."""
+"""The formats in which MinIO and Garage name the region to sign for."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An answer that is an error.
+    """An answer with an error.
 
     Attributes:
         error: to raise.
@@ -242,11 +242,11 @@ RULES: Final = ErrorRules(
 
 
 def read_error(bucket: str, key: str, status: int, headers: Mapping[str, str], content: bytes) -> ErrorResponse:
-    """Read an answer that is an error.
+    """Parse an answer with an error.
 
     Args:
-        bucket, key: of the request; empty if it was about none.
-        status, headers, content: of the answer; the headers' names in lower case.
+        bucket, key: of the request; empty if it had none.
+        status, headers, content: of the answer; the names of headers in lower case.
     """
     document = RULES.read(content)
     code = message = None
@@ -282,12 +282,12 @@ def _region(headers: Mapping[str, str], document: ErrorDocument | None, message:
 
 
 def sdk_error(error: Exception, *, about: str = "bucket", writes: bool = False) -> TroveError:
-    """Return the error for one that botocore, aiobotocore or aiohttp raised; raise it ``from`` that one.
+    """Convert an error of botocore, aiobotocore or aiohttp; raise the result ``from`` the original.
 
     Args:
-        error: what was caught.
-        about: ``object``, ``bucket`` or ``service``: what is missing if the answer says only that something is.
-        writes: whether the request may have changed something; without an answer that is ``ambiguous`` then.
+        error: the caught error.
+        about: ``object``, ``bucket`` or ``service``: the missing thing, if the answer does not say what is missing.
+        writes: whether the request may have changed something; without an answer the error is then ``ambiguous``.
     """
     response = getattr(error, "response", None)
     if isinstance(response, dict) and "Error" in response:
@@ -304,16 +304,16 @@ def _client_error(response: dict[str, Any], about: str, operation: str) -> Trove
     code, message = document.get("Code"), document.get("Message")
     region = _region(headers, None, message) or document.get("Region")
     request_id = metadata.get("RequestId") or headers.get("x-amz-request-id")
-    # botocore finds no code in a page that is XML, and takes the status for the code of one that is not.
+    # For an XML page botocore has no code; for another page the code is the status.
     page = code in ("", str(status)) and headers.get("content-type", "").startswith(("text/html", "text/plain"))
-    # The answer to a HEAD has no body, so that the type of the content says nothing.
+    # The answer to a HEAD has no body, so its content type means nothing.
     if page and not operation.startswith("Head") and not RULES.is_own(headers):
         return RULES.foreign(status, headers)
     if region and (code in ELSEWHERE or status in (301, 307)):
         return _elsewhere(document.get("BucketName", ""), region, status, request_id)
     return RULES.error(
         status,
-        # botocore takes the status for the code of an answer without a body.
+        # For an answer without a body botocore's code is the status.
         None if code == str(status) else code,
         message,
         request_id=request_id,

@@ -1,4 +1,4 @@
-"""How S3's headers describe an object, both ways."""
+"""Convert the description of an object to and from S3's headers."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = [
 
 _META: Final = "x-amz-meta-"
 CHECKSUM: Final = "trove-checksum"
-"""The name of the metadata that holds the checksum that a caller asked for; S3 need not know its algorithm."""
+"""The metadata key for the checksum that a caller requested; S3 need not support its algorithm."""
 
 _MAX_METADATA: Final = 2048
 
 
 def attribute_headers(attributes: ObjectAttributes, checksum: Checksum | None = None) -> list[tuple[str, str]]:
-    """Return the headers that describe an object that is written, its tags included.
+    """Return the headers that describe a new object, including its tags.
 
     Args:
         attributes: of the object.
         checksum: the caller's; one without a value is left out.
 
     Raises:
-        InvalidMetadataError: the metadata is larger than the 2 KB that S3 takes
+        InvalidMetadataError: the metadata is larger than the 2 KB that S3 accepts
             (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
     """
     headers = attributes.content_headers()
@@ -63,19 +63,19 @@ def etag_in(headers: Mapping[str, str]) -> str:
     """Return the ETag of an answer about an object.
 
     Raises:
-        BackendError: there is none, so that the answer is not S3's.
+        BackendError: there is none, so the answer does not come from S3.
     """
     return etag_of(required(headers, "etag", "an S3 service"))
 
 
 def version_of(headers: Mapping[str, str]) -> str | None:
-    """Return the id of the version that an answer is about; None if the bucket keeps no versions."""
+    """Return the version id of an answer; None if the bucket does not keep versions."""
     version_id = headers.get("x-amz-version-id")
     return None if version_id in ("", "null") else version_id
 
 
 def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
-    """Return what the headers of the answer to a GET or HEAD say of an object."""
+    """Return the object that the headers of an answer to a GET or HEAD describe."""
     metadata: Mapping[str, str] = EMPTY
     checksums: Mapping[str, str] = EMPTY
     found: dict[str, str] = {}

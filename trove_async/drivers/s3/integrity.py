@@ -1,4 +1,4 @@
-"""Checksums that are sent with a body, for the service to verify before it stores anything."""
+"""Checksums that are sent with a body, which the service verifies before it stores anything."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["checksum_headers", "document_headers", "part_checksum"]
 
 
 async def checksum_headers(algorithm: str, chunks: Sequence[Chunk]) -> list[tuple[str, str]]:
-    """Return the header that tells the checksum of a body.
+    """Return the header with the checksum of a body.
 
     Args:
-        algorithm: ``md5`` for Content-MD5, ``none`` for no header, or one that S3 has a header for
+        algorithm: ``md5`` for Content-MD5, ``none`` for no header, or an algorithm for which S3 has a header
             (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
-        chunks: the body. One that is large is read in a thread.
+        chunks: the body. A large one is read in a thread.
     """
     if algorithm == "none":
         return []
@@ -27,14 +27,14 @@ async def checksum_headers(algorithm: str, chunks: Sequence[Chunk]) -> list[tupl
 
 
 def document_headers(content: bytes) -> list[tuple[str, str]]:
-    """Return the headers of an XML document that is sent; S3 wants Content-MD5 with some, and takes it with all."""
+    """Return the headers for an XML document; S3 requires Content-MD5 for some, and accepts it for all."""
     value = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
     return [("content-md5", value), ("content-type", "application/xml")]
 
 
 def part_checksum(algorithm: str) -> str:
-    """Return what to send with a part.
+    """Return the checksum header for a part.
 
-    An upload that was begun without naming an algorithm takes Content-MD5 with its parts, and no other.
+    An upload that was initiated without an algorithm accepts only Content-MD5 for its parts.
     """
     return "none" if algorithm == "none" else "md5"

@@ -1,4 +1,4 @@
-"""Lifecycle rules as S3 has them, both ways.
+"""Convert lifecycle rules to and from S3's format.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_LifecycleRule.html
 """
@@ -12,7 +12,7 @@ from trove_async.types import LifecycleRule
 
 __all__ = ["from_s3", "to_s3"]
 
-# What a rule of S3 may have, and a `LifecycleRule` holds.
+# The elements of a rule of S3 that a `LifecycleRule` can represent.
 _KNOWN = {
     "": {
         "ID",
@@ -33,7 +33,7 @@ _KNOWN = {
 
 
 def to_s3(rule: LifecycleRule) -> dict[str, Any]:
-    """Return a rule as the parameter of PutBucketLifecycleConfiguration has it."""
+    """Convert a rule to the parameter of PutBucketLifecycleConfiguration."""
     result: dict[str, Any] = {
         "ID": rule.id,
         "Status": "Enabled" if rule.enabled else "Disabled",
@@ -51,11 +51,11 @@ def to_s3(rule: LifecycleRule) -> dict[str, Any]:
 
 
 def from_s3(rule: dict[str, Any]) -> LifecycleRule:
-    """Return a rule of a bucket.
+    """Convert a rule of a bucket.
 
     Raises:
-        UnsupportedError: it has what a `LifecycleRule` cannot hold, such as a filter by tags: whoever
-            set the rules again would change what it does.
+        UnsupportedError: a `LifecycleRule` cannot represent the rule, for example a filter by tags: setting the
+            converted rules would change it.
     """
     name = rule.get("ID", "")
     _check(name, "", rule)
@@ -78,7 +78,7 @@ def from_s3(rule: dict[str, Any]) -> LifecycleRule:
 
 
 def _check(name: str, part: str, value: dict[str, Any]) -> None:
-    # False and an empty list say that there is none of it, as some servers like to.
+    # Some servers send False or an empty list for an absent element.
     unknown = sorted(key for key, given in value.items() if key not in _KNOWN[part] and given not in (False, [], None))
     if unknown:
         _refuse(name, f"{part}.{unknown[0]}" if part else unknown[0])
@@ -86,5 +86,5 @@ def _check(name: str, part: str, value: dict[str, Any]) -> None:
 
 def _refuse(name: str, what: str) -> None:
     raise UnsupportedError(
-        f"the lifecycle rule {name!r} has {what}, which a LifecycleRule cannot hold; use the service's own tools for it"
+        f"the lifecycle rule {name!r} has {what}, which a LifecycleRule cannot represent; use the service's own tools"
     )

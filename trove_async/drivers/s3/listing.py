@@ -1,4 +1,4 @@
-"""Listings, with the second version of the protocol; a server that answers with the first is understood too."""
+"""Listings with ListObjectsV2; answers of servers that support only ListObjects are accepted too."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Listing:
         cursor, after = options.cursor, options.start_after
         if cursor is not None and cursor.startswith(AFTER):
             after = cursor.removeprefix(AFTER)
-            params.append(("marker", after))  # that is what a server of the first version understands
+            params.append(("marker", after))  # for a server that supports only ListObjects
         elif cursor is not None:
             params.append(("continuation-token", cursor))
         if after is not None:

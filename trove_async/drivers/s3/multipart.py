@@ -1,4 +1,4 @@
-"""Uploads in parts, step by step."""
+"""The methods of `MultipartDriver`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Multipart"]
 
 
 class Multipart:
-    """Uploads in parts.
+    """Multipart uploads whose steps the caller controls.
 
     Args:
         uploads, objects, control: send the requests.
         profile: of the store.
-        cleanup_timeout: seconds that giving an upload up may take.
+        cleanup_timeout: the time limit in seconds of aborting an upload.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Multipart:
         self._timeout = cleanup_timeout
 
     async def initiate(self, bucket: str, key: str, options: PutOptions) -> str:
-        """Begin an upload and return its id; if the call is cancelled, none stays open."""
+        """Initiate an upload and return its id; if the call is cancelled, no upload stays open."""
         if options.attributes.tags and not self._profile.tagging_header:
             raise UnsupportedError(
                 f"services of profile {self._profile.name!r} drop the tags of an upload: set them when it is complete"
@@ -52,17 +52,17 @@ class Multipart:
     async def complete(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
     ) -> ObjectInfo:
-        """Make the object of the parts, and describe it."""
+        """Complete an upload, and describe the object."""
         upload = S3Upload(self._uploads, bucket, key, conditions=options, upload_id=upload_id)
         made = await complete(upload, parts, self._timeout)
         try:
             info = await self._objects.head(bucket, key, HeadOptions())
         except TroveError:
-            return made  # it is made; the credentials may be good for writing alone
+            return made  # it is stored; the credentials may allow writing only
         return info if info.etag == made.etag else made
 
     async def abort(self, bucket: str, key: str, upload_id: str) -> None:
-        """Give an upload up."""
+        """Abort an upload."""
         await self._uploads.abort(bucket, key, upload_id)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:

@@ -15,14 +15,14 @@ from trove_async.errors import InvalidBucketNameError, InvalidKeyError
 __all__ = ["check_bucket", "check_key", "check_new_bucket", "dns_compatible"]
 
 _STRICT = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-# As Ceph has it with rgw_relaxed_s3_bucket_names, and Amazon had in us-east-1 until 2018.
+# The rules of Ceph with rgw_relaxed_s3_bucket_names, and of Amazon in us-east-1 until 2018.
 _RELAXED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _CONTROL_NAMES: Final = {"\n": "a newline", "\r": "a carriage return", "\t": "a tab"}
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
-_STRICT_RULE: Final = "it has 3 to 63 lower-case letters, digits, '-' and '.', a letter or digit at both ends"
+_STRICT_RULE: Final = "use 3 to 63 lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
 _ARN: Final = re.compile(r"arn:[a-z-]+:(?P<service>s3[a-z-]*):(?P<region>[a-z0-9-]*):\d*:(?P<resource>.*)", re.DOTALL)
 _OTHER_SUFFIXES: Final = {
     "--x-s3": "a directory bucket",
@@ -40,27 +40,27 @@ _RESERVED_SUFFIXES: Final = ("-s3alias", "--ol-s3")
 
 
 def check_bucket(name: str, profile: Profile) -> None:
-    """Check that a bucket can have a name, or an access point be spoken to as a bucket of that name.
+    """Check that a name is valid for a bucket, or for an access point that is addressed like a bucket.
 
     Raises:
-        InvalidBucketNameError: it cannot; says why.
+        InvalidBucketNameError: it is not; the message says why.
     """
     if (form := _other_form(name)) is not None:
-        _refuse(name, f"this is {form}, which is not addressed as a bucket is")
+        _refuse(name, f"this is {form}, which is not addressed like a bucket")
     if not profile.dns_bucket_names or profile.name == "aws":
-        # Amazon kept the names that it allowed in us-east-1 until 2018.
+        # Buckets created in us-east-1 until 2018 keep their names.
         if not _RELAXED.fullmatch(name):
-            _refuse(name, "it has 3 to 255 letters, digits, '-', '_' and '.', a letter or digit at both ends")
+            _refuse(name, "use 3 to 255 letters, digits, '-', '_' and '.', with a letter or digit at both ends")
     elif not _STRICT.fullmatch(name):
         _refuse(name, _STRICT_RULE)
     elif ".." in name:
-        _refuse(name, "it has no two dots in a row")
+        _refuse(name, "it must not have two dots in a row")
     if _ADDRESS.fullmatch(name):
-        _refuse(name, "it is no IP address")
+        _refuse(name, "it must not be an IP address")
 
 
 def _other_form(name: str) -> str | None:
-    """Return what a name stands for that is not a bucket's.
+    """Return what a name refers to if it is not a bucket.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html
     """
@@ -75,10 +75,10 @@ def _other_form(name: str) -> str | None:
 
 
 def check_new_bucket(name: str, profile: Profile) -> None:
-    """Check that a bucket can be created under a name: Amazon reserves some.
+    """Check that a bucket can be created with a name: Amazon reserves some.
 
     Raises:
-        InvalidBucketNameError: it cannot; says why.
+        InvalidBucketNameError: it cannot; the message says why.
     """
     check_bucket(name, profile)
     if profile.name != "aws":
@@ -92,10 +92,10 @@ def check_new_bucket(name: str, profile: Profile) -> None:
 
 
 def check_key(key: str, profile: Profile) -> None:
-    """Check that a service can hold a key, list it and delete it.
+    """Check that a service can store, list and delete a key.
 
     Raises:
-        InvalidKeyError: it cannot; says why.
+        InvalidKeyError: it cannot; the message says why.
     """
     if not profile.control_characters and (found := _CONTROL.search(key)):
         raise InvalidKeyError(
@@ -104,13 +104,15 @@ def check_key(key: str, profile: Profile) -> None:
             key=key,
         )
     if not profile.dot_components and any(part in (".", "..") for part in key.split("/")):
-        raise InvalidKeyError(f"services of profile {profile.name!r} take no '.' or '..' between slashes", key=key)
+        raise InvalidKeyError(f"services of profile {profile.name!r} accept no '.' or '..' between slashes", key=key)
     if not profile.empty_components and ("//" in key or key.startswith("/")):
-        raise InvalidKeyError(f"services of profile {profile.name!r} take no key with '//' or a leading '/'", key=key)
+        raise InvalidKeyError(
+            f"services of profile {profile.name!r} accept no '//' and no leading '/' in a key", key=key
+        )
 
 
 def dns_compatible(name: str) -> bool:
-    """Say whether a bucket's name can stand before the endpoint's host under TLS: wildcards cover no dots."""
+    """Whether a bucket's name can precede the endpoint's host under TLS: wildcards do not cover dots."""
     return _LABEL.fullmatch(name) is not None
 
 

@@ -1,7 +1,7 @@
-"""What S3's messages about changes say, in each of their shapes.
+"""Parse S3's notifications in each of their formats.
 
-The shapes: S3's own notifications (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html),
-those of EventBridge (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html), and either inside the
+The formats: S3's own (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html),
+EventBridge's (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html), and either of them in the
 envelope of an SNS topic without raw delivery.
 """
 
@@ -24,16 +24,16 @@ _REMOVED = frozenset({"ObjectRemoved:Delete", "LifecycleExpiration:Delete"})
 
 @dataclass(frozen=True, slots=True)
 class S3Notification:
-    """One change, as the service tells it.
+    """A notification of one change.
 
     Attributes:
-        bucket, key: where.
-        change: `EventType.CREATED` for whatever wrote the object, `EventType.DELETED`, or None for what is no news of
-            the object: tags, restores, and the removal of one version for good, of which the
-            service does not say whether it was the latest.
-        size, etag, version_id: as the service says them; None if it does not.
-        time: when the service had carried the change out.
-        sequencer: orders the changes of one key; None where the service has none.
+        bucket, key: of the object.
+        change: `EventType.CREATED` for any write of the object, `EventType.DELETED`, or None if the object did not
+            change: tags, restores, and the permanent deletion of one version, since the service does not say
+            whether it was the latest.
+        size, etag, version_id: of the object; None if the service does not send them.
+        time: when the change was made.
+        sequencer: orders the changes of one key; None if the service sends none.
     """
 
     bucket: str
@@ -47,21 +47,21 @@ class S3Notification:
 
     @property
     def state(self) -> tuple[str | None, str | None]:
-        """What tells one write from another where there is no sequencer."""
+        """Values that distinguish one write from another if there is no sequencer."""
         return self.etag, self.version_id
 
     def event(self, kind: EventType) -> ObjectEvent:
-        """Return the event of that kind for a consumer."""
+        """Return the event of this type for a consumer."""
         if kind is EventType.DELETED:
             return ObjectEvent(kind, self.bucket, self.key, time=self.time)
         return ObjectEvent(kind, self.bucket, self.key, self.size, self.etag, self.version_id, self.time)
 
 
 def read_notifications(body: str) -> list[S3Notification]:
-    """Read the body of a message; the test message that S3 sends when notifications are set up has no notifications.
+    """Parse the body of a message; the test message that S3 sends when notifications are set up has no notifications.
 
     Raises:
-        ValueError: it is none of the known shapes.
+        ValueError: the message has none of the known formats.
     """
     try:
         message = json.loads(body)
@@ -74,8 +74,8 @@ def read_notifications(body: str) -> list[S3Notification]:
         if message.get("Event") == "s3:TestEvent":
             return []
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"it is no message of S3's: {error!r}") from error
-    raise ValueError("it is no message of S3's: neither Records, nor of EventBridge")
+        raise ValueError(f"not a notification of S3: {error!r}") from error
+    raise ValueError("not a notification of S3: neither Records nor an EventBridge event")
 
 
 def _of_record(record: Mapping[str, Any]) -> S3Notification:
@@ -84,7 +84,7 @@ def _of_record(record: Mapping[str, Any]) -> S3Notification:
     version = found.get("versionId") or None
     return _notification(
         record["s3"]["bucket"]["name"],
-        # As a form's field is: "+" for a space.
+        # Encoded like a form field: "+" for a space.
         unquote_plus(found["key"], errors="strict"),
         _change(name.startswith("ObjectCreated:"), name in _MARKED, name in _REMOVED, version),
         found,
@@ -142,7 +142,7 @@ def _notification(
         etag.strip('"') if etag else None,
         version,
         moment.astimezone(UTC),
-        # The shorter of two is padded with zeros on the right, then they compare as text; without the zeros at the
-        # end that is how all of them compare.
+        # Sequencers are compared as text after the shorter one was padded with zeros on the right. Without trailing
+        # zeros no padding is needed.
         sequencer.upper().rstrip("0") if sequencer else None,
     )

@@ -1,4 +1,4 @@
-"""Signed URLs, and forms that browsers may post."""
+"""Signed URLs, and signed forms for browsers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Presigner"]
 
 
 class Presigner:
-    """Signs URLs with the store's credentials; a URL lives no longer than they do.
+    """Signs URLs with the store's credentials; a URL expires with them at the latest.
 
     Args:
-        client: knows the credentials and the addresses.
+        client: has the credentials and the addresses.
         settings: of the store.
     """
 
@@ -58,7 +58,7 @@ class Presigner:
         return url.replace(path, escape_dots(path), 1)
 
     async def post(self, bucket: str, key: str, options: PresignPostOptions) -> PresignedPost:
-        """Return a form with which a browser may store an object of a size within bounds.
+        """Return a form with which a browser can store an object, with limits on its size.
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
         """

@@ -1,4 +1,4 @@
-"""What an S3 DSN says: ``s3://[key:secret@]region/bucket?endpoint=…``."""
+"""The settings of an S3 store: ``s3://[key:secret@]region/bucket?endpoint=…``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from trove_async.wire.network import Network, choice, endpoint_of
 __all__ = ["Addressing", "Encryption", "S3Settings", "Watching"]
 
 Addressing = Literal["auto", "path", "virtual"]
-"""Where the bucket stands in URLs: in the path, in the host's name, or as the service and the name call for."""
+"""The place of the bucket in URLs: in the path, in the host name, or chosen by service and name."""
 
 Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
-"""What encrypts at rest; the names are those of the header ``x-amz-server-side-encryption``."""
+"""The kinds of encryption at rest, with the values of the header ``x-amz-server-side-encryption``."""
 
 Watching = Literal["poll", "sqs"]
-"""Where events come from: comparing listings, or a queue that the bucket sends them to."""
+"""The sources of events: comparing listings, or a queue that receives the bucket's notifications."""
 
 Headers = list[tuple[str, str]]
 
@@ -41,32 +41,32 @@ class S3Settings:
     """The parameters of ``s3://``.
 
     Attributes:
-        region: of the DSN's host; None for that of ``AWS_REGION``, ``AWS_DEFAULT_REGION`` or the credentials
-            profile, and at last us-east-1.
-        bucket: the default bucket; None for none.
-        endpoint: the URL of a service that is not Amazon's, with a path where it has one, from the DSN or the
+        region: the host of the DSN; None for the first of ``AWS_REGION``, ``AWS_DEFAULT_REGION``, the credentials
+            profile's region, and us-east-1.
+        bucket: the default bucket; may be None.
+        endpoint: the URL of a service other than Amazon's, possibly with a path, from the DSN or the
             environment; None for Amazon's.
         access_key, secret_key, session_token: None for the credential chain of the AWS SDKs.
         anonymous: whether requests are sent without a signature.
         aws_profile: the section of ``~/.aws/config`` and ``~/.aws/credentials``; None for ``AWS_PROFILE``.
-        profile: the name of the `Profile`; None for the one that fits the endpoint.
-        addressing: where the bucket stands in URLs.
-        signed_payload: whether bodies are hashed and the hash is signed; None for only where the
-            connection is not encrypted.
-        checksum: sent with bodies; None for the profile's.
-        conditions: those that the server honours; None for the profile's.
-        part_size: bytes of a part of an upload; what is no larger is put in one request.
-        min_part_size: bytes of the smallest part that the server takes; None for the profile's.
-        max_copy_size: bytes of an object that is copied in one request; None for the profile's.
-        part_concurrency: how many parts of one upload are under way at once.
-        network: how the service is reached.
-        sse, sse_kms_key: encryption at rest with the service's keys, or with that key of KMS.
-        sse_customer_key: a key of 32 bytes in base64, with which objects are written and read.
-        requester_pays: whether we pay for reading the buckets of others.
-        storage_class: of what is written, where the call names none.
-        accelerate, dualstack, fips: which of Amazon's endpoints is used.
-        watch: where events come from; None for polling.
-        queue: name or URL of the SQS queue; ``{bucket}`` in it stands for the bucket's name.
+        profile: the name of the `Profile`; None to choose it by the endpoint.
+        addressing: the place of the bucket in URLs.
+        signed_payload: whether bodies are hashed and the hash is signed; None: only if the connection is
+            not encrypted.
+        checksum: the checksum sent with bodies; None for the profile's.
+        conditions: the conditions that the server honours; None for the profile's.
+        part_size: bytes of a part of an upload; a body that is no larger is put in one request.
+        min_part_size: the server's minimum for the bytes of a part; None for the profile's.
+        max_copy_size: the maximum size of an object to copy in one request, in bytes; None for the profile's.
+        part_concurrency: the maximum number of concurrent parts of one upload.
+        network: the network settings.
+        sse, sse_kms_key: encryption at rest with the service's keys, or with a KMS key.
+        sse_customer_key: a key of 32 bytes in base64, to encrypt and decrypt objects.
+        requester_pays: whether this account pays for reading other accounts' buckets.
+        storage_class: the default storage class of new objects.
+        accelerate, dualstack, fips: select one of Amazon's endpoints.
+        watch: the source of events; None for polling.
+        queue: name or URL of the SQS queue; ``{bucket}`` in it is replaced by the bucket's name.
         queue_endpoint: the URL of SQS; None for Amazon's.
         watch_setup: whether watching creates the queue, its policy and the bucket's notification.
     """
@@ -104,7 +104,7 @@ class S3Settings:
 
     @classmethod
     def of(cls, dsn: DSN, options: OpenOptions) -> S3Settings:
-        """Read a DSN.
+        """Parse a DSN.
 
         Raises:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
@@ -151,7 +151,7 @@ class S3Settings:
         return result
 
     def dialect(self) -> Profile:
-        """Return the profile, with the conditions and the checksum that the DSN names in place of its own."""
+        """Return the profile, with the conditions and the checksum of the DSN if it has them."""
         return adapt(
             profile_for(self.endpoint, self.profile),
             conditions=self.conditions,
@@ -161,11 +161,11 @@ class S3Settings:
         )
 
     def signs_payload(self, scheme: str) -> bool:
-        """Say whether bodies are hashed for the signature; TLS protects them where it is used."""
+        """Whether bodies are hashed for the signature; with TLS that is not necessary."""
         return scheme == "http" if self.signed_payload is None else self.signed_payload
 
     def encryption_headers(self) -> Headers:
-        """Return what a write says about encryption at rest."""
+        """Return the headers of a write for encryption at rest."""
         if self.sse is None:
             return self.customer_key_headers()
         headers = [("x-amz-server-side-encryption", str(self.sse))]
@@ -174,7 +174,7 @@ class S3Settings:
         return headers
 
     def customer_key_headers(self, *, source: bool = False) -> Headers:
-        """Return what a read says of the customer's key, or, for the ``source`` of it, a copy; empty without one."""
+        """Return the headers with the customer's key for a read, or for the source of a copy; may be empty."""
         if self.sse_customer_key is None:
             return []
         digest = hashlib.md5(base64.b64decode(self.sse_customer_key), usedforsecurity=False).digest()
@@ -199,7 +199,7 @@ class S3Settings:
         if region is not None and (dsn.port is not None or "." in region or region == "localhost"):
             host = region if dsn.port is None else f"{region}:{dsn.port}"
             raise InvalidDSNError(
-                f"{host!r} stands where the region does; write s3://us-east-1/bucket?endpoint=http://{host}"
+                f"{host!r} is in the place of the region; write s3://us-east-1/bucket?endpoint=http://{host}"
             )
         if dsn.port is not None:
             raise InvalidDSNError("an s3 DSN has no port; give endpoint=http://host:port")
@@ -207,7 +207,7 @@ class S3Settings:
             self._check_amazon()
             return
         if region is not None and not _SIGNING_REGION.fullmatch(region):
-            raise InvalidDSNError(f"{region!r} is no region: it has letters, digits, '-' and '_'")
+            raise InvalidDSNError(f"{region!r} is not a region: use letters, digits, '-' and '_'")
         for name in ("accelerate", "dualstack", "fips"):
             if getattr(self, name):
                 _contradict(name, "endpoint", "it chooses one of Amazon's endpoints")
@@ -215,7 +215,7 @@ class S3Settings:
     def _check_amazon(self) -> None:
         if self.region is not None and not REGION.fullmatch(self.region):
             raise InvalidDSNError(
-                f"{self.region!r} is no region of Amazon's: an s3 DSN is s3://region/bucket, "
+                f"{self.region!r} is not a region of Amazon: an s3 DSN is s3://region/bucket, "
                 "and s3:///bucket takes the region from the environment"
             )
         if self.profile not in (None, "aws"):
@@ -282,7 +282,7 @@ def _optional(settings: SettingsParser, name: str) -> int | None:
 
 
 def _endpoint(settings: SettingsParser, name: str, service: str | None) -> str | None:
-    """Return the endpoint of the DSN, else that of the AWS SDKs' environment; no environment without a service."""
+    """Return the endpoint of the DSN, or of the AWS SDKs' environment variables if a service is given."""
     given = settings.text(name)
     if (
         given is None
@@ -304,9 +304,9 @@ def _bucket(dsn: DSN) -> str | None:
     if not name:
         return None
     if name.startswith("arn:"):
-        return name  # with a slash in it; the check of the name says what it is
+        return name  # it has a slash; the check of the name explains the error
     if "/" in name:
-        raise InvalidDSNError(f"the path of an s3 DSN is a bucket's name alone, not {dsn.path!r}")
+        raise InvalidDSNError(f"the path of an s3 DSN is only a bucket name, not {dsn.path!r}")
     return name
 
 

@@ -1,4 +1,4 @@
-"""Bodies larger than a part, and the upload in parts that stores them: what S3 brings to `wire.multipart`."""
+"""Puts of bodies of any size, with multipart uploads for large ones: S3's part of `wire.multipart`."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class S3Upload(Upload[PartInfo]):
 
     Args:
         uploads: of the store.
-        bucket, key: what it becomes.
+        bucket, key: of the object.
         attributes: of the object.
-        body: where the parts come from; None if the service copies them.
-        checksum: the caller's, as far as it is known when the upload begins.
-        conditions: under which it is completed.
-        upload_id: of an upload that is open.
+        body: the source of the parts; None if the service copies them.
+        checksum: the caller's, if it is known when the upload begins.
+        conditions: of the completion.
+        upload_id: of an open upload.
     """
 
     def __init__(
@@ -97,22 +97,22 @@ class S3Upload(Upload[PartInfo]):
         return await self._uploads.send_part(self.bucket, self.key, self.id, number, chunks)
 
     async def complete(self, parts: Sequence[PartInfo]) -> ObjectInfo:
-        """Make the object of the parts."""
+        """Complete the upload."""
         return await self._uploads.complete(self, parts)
 
     async def find(self, parts: Sequence[PartInfo]) -> ObjectInfo | None:
-        """Return the object if the upload is not open any more and its ETag is that of the parts."""
+        """Return the object if the upload is no longer open and the object's ETag is that of the parts."""
         if not await self._uploads.is_gone(self):
             return None
         found = await self._uploads.objects.head(self.bucket, self.key, HeadOptions())
         return self.made(parts, {}, found.etag) if found.etag == expected_etag(parts) else None
 
     async def abort(self) -> None:
-        """Give the upload up."""
+        """Abort the upload."""
         await self._uploads.abort(self.bucket, self.key, self.id)
 
     def made(self, parts: Sequence[PartInfo], headers: Mapping[str, str], etag: str) -> ObjectInfo:
-        """Return the object that the upload became."""
+        """Return the completed object."""
         size = sum(part.size for part in parts)
         checksum = self.checksum if self.body is None else self.body.computed
         return self._uploads.objects.written(self.key, size, headers, etag, self.attributes, checksum)
@@ -123,9 +123,9 @@ class Uploads:
 
     Args:
         client: sends the requests.
-        objects: for what fits into one request.
+        objects: for bodies that fit into one request.
         settings, profile: of the store.
-        cleanup_timeout: seconds that giving an upload up may take.
+        cleanup_timeout: the time limit in seconds of aborting an upload.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class Uploads:
     # Whole bodies
 
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
-        """Store a body of any length in bounded memory: what is no larger than a part in one request.
+        """Store a body of any length in bounded memory; a body no larger than a part takes one request.
 
         Raises:
-            UnsupportedError: the body is larger than a part, and there is a condition that would be ignored.
+            UnsupportedError: the body is larger than a part, and the service would ignore a condition.
         """
         source = PartSource(body)
         part_size = self._plan.size_for(1, body.size)
@@ -169,7 +169,7 @@ class Uploads:
         )
 
     def _require_condition(self, options: PutOptions) -> None:
-        """Refuse a condition that a completion would ignore, before there is an upload."""
+        """Refuse a condition that a completion would ignore, before an upload is begun."""
         conditions = self.objects.write_conditions(options.if_match, options.if_none_match)
         if conditions and "complete" not in self._profile.conditions:
             raise UnsupportedError(
@@ -196,7 +196,7 @@ class Uploads:
         return PartInfo(number, etag_in(answer), sum(map(len, chunks)))
 
     async def complete(self, upload: S3Upload, parts: Sequence[PartInfo]) -> ObjectInfo:
-        """Make the object of parts, and give it its tags where it could not be opened with them."""
+        """Complete an upload, and set the tags if the service does not accept them when the upload is opened."""
         listed = [("Part", [("PartNumber", str(part.number)), ("ETag", f'"{part.etag}"')]) for part in parts]
         content = document("CompleteMultipartUpload", listed, NAMESPACE)
         headers = [("content-type", "application/xml")]
@@ -223,14 +223,14 @@ class Uploads:
         return made
 
     async def tag(self, bucket: str, key: str, tags: Mapping[str, str] = EMPTY) -> None:
-        """Give an object that was just made its tags, where it could not be made with them."""
+        """Set the tags of a new object, if the service did not accept them when it was created."""
         pairs = [("Tag", [("Key", name), ("Value", value)]) for name, value in tags.items()]
         content = document("Tagging", [("TagSet", pairs)], NAMESPACE)
         headers = document_headers(content)
         await self._client.document("PUT", bucket, key, query="tagging=", headers=headers, body=[content], writes=True)
 
     async def is_gone(self, upload: S3Upload) -> bool:
-        """Tell whether an upload is not open any more."""
+        """Return whether an upload is no longer open."""
         try:
             await self._list_one_part(upload.bucket, upload.key, upload.id)
         except UploadNotFoundError:
@@ -238,9 +238,9 @@ class Uploads:
         return False
 
     async def abort(self, bucket: str, key: str, upload_id: str) -> None:
-        """Give an upload up; one that is not open is success.
+        """Abort an upload; success if it is not open.
 
-        A part that was under way may be stored after an abort, which must then be repeated
+        A part that was in progress may be stored after an abort, which must then be repeated
         (https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html).
         """
         query = encode_query([("uploadId", upload_id)])
@@ -250,7 +250,7 @@ class Uploads:
                 try:
                     await self._list_one_part(bucket, key, upload_id)
                 except AccessDeniedError:
-                    return  # the upload was aborted, and the credentials may not look at its parts
+                    return  # the upload was aborted, and the credentials do not allow listing its parts
         except UploadNotFoundError:
             return
         except NotFoundError:
@@ -265,7 +265,7 @@ def _made_etag(answer: bytes) -> str:
     """Return the ETag in the answer to a completion, which Ceph leaves empty.
 
     Raises:
-        BackendError: something else than the service has answered; it is ambiguous.
+        BackendError: the answer does not come from the service; the error is ambiguous.
     """
     try:
         root = parse(answer)
@@ -279,7 +279,7 @@ def _made_etag(answer: bytes) -> str:
 
 
 def expected_etag(parts: Sequence[PartInfo]) -> str:
-    """Return the ETag of an object of parts whose ETags are MD5 digests, as they mostly are; else ``""``."""
+    """Return the ETag of an object from the ETags of its parts if these are MD5 digests, as usual; else ``""``."""
     try:
         digests = b"".join(bytes.fromhex(part.etag) for part in parts)
     except ValueError:
