@@ -86,10 +86,12 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         algorithm, colon, value = found.pop(CHECKSUM, "").partition(":")
         checksums = FrozenDict({algorithm: value}) if colon else EMPTY
         metadata = FrozenDict(found) if found else EMPTY
-    content: dict[str, str] = {}
+    content: dict[str, str | None] = {}
     for name, field in CONTENT_HEADERS:
         if name in headers:
             content[field] = headers[name]
+    if "content_encoding" in content:
+        content["content_encoding"] = _stored_encoding(content["content_encoding"])
     storage_class = headers.get("x-amz-storage-class")
     return ObjectInfo(
         key,
@@ -103,3 +105,14 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         checksums=checksums,
         **content,
     )
+
+
+def _stored_encoding(value: str) -> str | None:
+    """Return how an object is encoded; None if it is not.
+
+    Some services keep the ``aws-chunked`` of the request that stored the object, or return an empty header for it,
+    although the encoding is that request's alone
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html).
+    """
+    codings = [coding for coding in map(str.strip, value.split(",")) if coding not in ("", "aws-chunked")]
+    return ", ".join(codings) or None
