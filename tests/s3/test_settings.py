@@ -180,6 +180,7 @@ def test_customer_key_headers() -> None:
         ("s3://key@us-east-1/", "belong together"),
         ("s3://:secret@us-east-1/", "belong together"),
         ("s3:///?access_key=k", "belong together"),
+        ("s3://k%0Al:hidden@us-east-1/", "access_key must not be blank or hold a line break"),
         ("s3:///?secret_key=k", "belong together"),
         ("s3:///?session_token=t", "belongs to access_key"),
         ("s3://k:s@us-east-1/?access_key=k", "access_key and the DSN's user contradict"),

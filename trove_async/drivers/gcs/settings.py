@@ -110,7 +110,7 @@ class GCSSettings:
             endpoint=given or emulator or _ENDPOINT,
             emulated=emulator is not None,
             credentials=settings.text("credentials"),
-            access_token=settings.text("access_token"),
+            access_token=settings.secret("access_token"),
             anonymous=settings.flag("anonymous", False),
             user_project=settings.text("user_project"),
             kms_key=settings.text("kms_key"),

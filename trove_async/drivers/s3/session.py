@@ -22,6 +22,7 @@ from trove_async.drivers.s3.addressing import BucketAddress, Endpoint, known_suf
 from trove_async.drivers.s3.errors import sdk_error
 from trove_async.drivers.s3.profiles import Profile, region_of
 from trove_async.drivers.s3.settings import S3Settings
+from trove_async.dsn import trimmed_secret
 from trove_async.errors import ClosedError, MissingDependencyError, TroveError, UnauthenticatedError
 from trove_async.wire.sigv4 import Credentials
 
@@ -187,7 +188,11 @@ class Session:
 
     async def _load(self) -> Credentials:
         self._source, found = await self._in_thread(_ask, self._settings.aws_profile, self._source)
-        self._known = Credentials(found.access_key, found.secret_key, found.token)
+        self._known = Credentials(
+            trimmed_secret("the access key of the AWS configuration", found.access_key),
+            trimmed_secret("the secret key of the AWS configuration", found.secret_key),
+            trimmed_secret("the session token of the AWS configuration", found.token) if found.token else None,
+        )
         expires = hasattr(self._source, "refresh_needed")
         self._good_until = monotonic() + _LOOK_SECONDS if expires else float("inf")
         return self._known
@@ -282,11 +287,14 @@ class _Provider:
 
 # What runs in threads
 
+_SESSION_VARIABLES: Final = {"profile": (None, ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"], None, lambda name: name or None)}
+"""Variables of the SDK: an empty ``AWS_PROFILE`` names no profile."""
+
 
 def _sdk_session(aws_profile: str | None) -> Any:
     from aiobotocore.session import AioSession
 
-    sdk = AioSession(profile=aws_profile)
+    sdk = AioSession(profile=aws_profile, session_vars=_SESSION_VARIABLES)
     sdk.register_component("data_loader", _loader(sdk.get_config_variable("data_path")))
     for provider in sdk.get_component("credential_provider").providers:
         if hasattr(provider, "_prompter"):

@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 from trove_async.driver import Condition, OpenOptions
 from trove_async.drivers.s3.names import check_bucket
 from trove_async.drivers.s3.profiles import CHECKSUMS, REGION, Profile, adapt, parse_conditions, profile_for
-from trove_async.dsn import DSN, Settings
+from trove_async.dsn import DSN, Settings, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
@@ -120,7 +120,7 @@ class S3Settings:
             endpoint=_endpoint(settings, "endpoint", "S3"),
             access_key=access_key,
             secret_key=secret_key,
-            session_token=settings.text("session_token"),
+            session_token=settings.secret("session_token"),
             anonymous=settings.flag("anonymous", False),
             aws_profile=settings.text("aws_profile"),
             profile=settings.text("profile"),
@@ -311,7 +311,7 @@ def _bucket(dsn: DSN) -> str | None:
 
 
 def _keys(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
-    access_key, secret_key = settings.text("access_key"), settings.text("secret_key")
+    access_key, secret_key = settings.secret("access_key"), settings.secret("secret_key")
     if dsn.user is None:
         return access_key, secret_key
     for name, value in (("access_key", access_key), ("secret_key", secret_key)):
@@ -319,7 +319,7 @@ def _keys(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
             _contradict(name, "the DSN's user", "give the credentials once")
     if not dsn.user or not dsn.password:
         raise InvalidDSNError("the access key and the secret key belong together: s3://key:secret@region/")
-    return dsn.user, dsn.password
+    return trimmed_secret("access_key", dsn.user), trimmed_secret("secret_key", dsn.password)
 
 
 def _signed(settings: Settings) -> bool | None:
