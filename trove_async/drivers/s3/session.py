@@ -26,7 +26,7 @@ from trove_async.dsn import trimmed_secret
 from trove_async.errors import ClosedError, MissingDependencyError, TroveError, UnauthenticatedError
 from trove_async.wire.sigv4 import Credentials
 
-__all__ = ["Session"]
+__all__ = ["Session", "in_thread", "sdk_session"]
 
 _LOOK_SECONDS: Final = 1.0
 """For how long credentials that can expire are used without asking when they do."""
@@ -84,10 +84,10 @@ class Session:
             region = "auto"
         region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if not region:
-            region = await self._in_thread(_configured_region, settings.aws_profile) or self._profile.region
+            region = await in_thread(_configured_region, settings.aws_profile) or self._profile.region
         suffix = known_suffix(region)
         if suffix is None:
-            suffix = known_suffix("us-east-1") if settings.endpoint else await self._in_thread(_suffix_of, region)
+            suffix = known_suffix("us-east-1") if settings.endpoint else await in_thread(_suffix_of, region)
         self._endpoint = Endpoint(settings, self._profile, region, str(suffix))
 
     @property
@@ -187,7 +187,7 @@ class Session:
             task.exception()  # those who wait are told; ahead of time there may be nobody
 
     async def _load(self) -> Credentials:
-        self._source, found = await self._in_thread(_ask, self._settings.aws_profile, self._source)
+        self._source, found = await in_thread(_ask, self._settings.aws_profile, self._source)
         self._known = Credentials(
             trimmed_secret("the access key of the AWS configuration", found.access_key),
             trimmed_secret("the secret key of the AWS configuration", found.secret_key),
@@ -196,17 +196,6 @@ class Session:
         expires = hasattr(self._source, "refresh_needed")
         self._good_until = monotonic() + _LOOK_SECONDS if expires else float("inf")
         return self._known
-
-    @staticmethod
-    async def _in_thread(function: Any, *arguments: Any) -> Any:
-        try:
-            return await anyio.to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True)
-        except TroveError:
-            raise
-        except ImportError as error:
-            raise MissingDependencyError(f"s3 needs {error.name!r}: pip install 'trove-async[s3]'") from error
-        except Exception as error:
-            raise sdk_error(error) from error
 
     # The SDK's clients
 
@@ -227,7 +216,7 @@ class Session:
 
     async def _open_client(self, service: str, endpoint: str | None) -> Any:
         settings = self._settings
-        sdk = await self._in_thread(_warm_session, settings.aws_profile, service)
+        sdk = await in_thread(_warm_session, settings.aws_profile, service)
         url = endpoint or (settings.endpoint if service == "s3" else None)
         sdk.register_component("credential_provider", _Provider(self))
         client = await self._stack.enter_async_context(
@@ -291,7 +280,28 @@ _SESSION_VARIABLES: Final = {"profile": (None, ["AWS_DEFAULT_PROFILE", "AWS_PROF
 """Variables of the SDK: an empty ``AWS_PROFILE`` names no profile."""
 
 
-def _sdk_session(aws_profile: str | None) -> Any:
+async def in_thread(function: Any, *arguments: Any) -> Any:
+    """Call a function of the SDK in a thread.
+
+    Raises:
+        TroveError: what the SDK raised, in its class of the tree.
+    """
+    try:
+        return await anyio.to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True)
+    except TroveError:
+        raise
+    except ImportError as error:
+        raise MissingDependencyError(f"s3 needs {error.name!r}: pip install 'trove-async[s3]'") from error
+    except Exception as error:
+        raise sdk_error(error) from error
+
+
+def sdk_session(aws_profile: str | None) -> Any:
+    """Return a session of the SDK; it reads files when it is asked for what they hold.
+
+    Args:
+        aws_profile: the section of the files; None for that of ``AWS_PROFILE``, or the default one.
+    """
     from aiobotocore.session import AioSession
 
     sdk = AioSession(profile=aws_profile, session_vars=_SESSION_VARIABLES)
@@ -322,20 +332,20 @@ def _warm_session(aws_profile: str | None, service: str) -> Any:
     """Return a session that has read what it will need: making clients of it does no I/O."""
     import aiobotocore.config  # noqa: F401 - it takes its time, too
 
-    sdk = _sdk_session(aws_profile)
+    sdk = sdk_session(aws_profile)
     sdk.warm_up_loader_caches(service)
     sdk.get_scoped_config()
     return sdk
 
 
 def _configured_region(aws_profile: str | None) -> str | None:
-    region: str | None = _sdk_session(aws_profile).get_config_variable("region")
+    region: str | None = sdk_session(aws_profile).get_config_variable("region")
     return region
 
 
 def _suffix_of(region: str) -> str:
     """Return the DNS suffix of the partition that a region belongs to, as the SDK knows it."""
-    partitions = _sdk_session(None).get_component("data_loader").load_data("partitions")["partitions"]
+    partitions = sdk_session(None).get_component("data_loader").load_data("partitions")["partitions"]
     found = next((p for p in partitions if region in p["regions"] or re.match(p["regionRegex"], region)), partitions[0])
     suffix: str = found["outputs"]["dnsSuffix"]
     return suffix
@@ -345,7 +355,7 @@ def _ask(aws_profile: str | None, source: Any) -> Any:
     """Return the credentials that a source has now, with the source; without one, look through the chain."""
 
     async def ask() -> tuple[Any, Any]:
-        asked = source if source is not None else await _sdk_session(aws_profile).get_credentials()
+        asked = source if source is not None else await sdk_session(aws_profile).get_credentials()
         if asked is None:
             raise UnauthenticatedError(
                 "no credentials were found: put them into the DSN, s3://key:secret@region/, or into the environment "

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
@@ -15,6 +16,7 @@ from trove_async.drivers.s3.names import check_bucket
 from trove_async.drivers.s3.profiles import CHECKSUMS, REGION, Profile, adapt, parse_conditions, profile_for
 from trove_async.dsn import DSN, Settings, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
+from trove_async.types import EMPTY
 from trove_async.wire.network import Network, choice, endpoint_of
 
 __all__ = ["Addressing", "Encryption", "S3Settings", "Watching"]
@@ -103,8 +105,12 @@ class S3Settings:
     watch_setup: bool
 
     @classmethod
-    def of(cls, dsn: DSN, options: OpenOptions) -> S3Settings:
+    def of(cls, dsn: DSN, options: OpenOptions, configured: Mapping[str, str] = EMPTY) -> S3Settings:
         """Read a DSN.
+
+        Args:
+            dsn, options: of the store.
+            configured: the endpoints that the files of the AWS SDKs name, by service.
 
         Raises:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
@@ -117,7 +123,7 @@ class S3Settings:
         result = cls(
             region=dsn.host or None,
             bucket=_bucket(dsn),
-            endpoint=_endpoint(settings, "endpoint", "S3"),
+            endpoint=_endpoint(settings, "endpoint", "s3", configured),
             access_key=access_key,
             secret_key=secret_key,
             session_token=settings.secret("session_token"),
@@ -143,7 +149,7 @@ class S3Settings:
             fips=settings.flag("fips", False),
             watch=watch,
             queue=settings.text("queue"),
-            queue_endpoint=_endpoint(settings, "queue_endpoint", "SQS" if watch == "sqs" else None),
+            queue_endpoint=_endpoint(settings, "queue_endpoint", "sqs" if watch == "sqs" else None, configured),
             watch_setup=settings.flag("watch_setup", False),
         )
         settings.finish()
@@ -281,17 +287,18 @@ def _optional(settings: Settings, name: str) -> int | None:
     return value or None
 
 
-def _endpoint(settings: Settings, name: str, service: str | None) -> str | None:
-    """Return the endpoint of the DSN, else that of the AWS SDKs' environment; no environment without a service."""
+def _endpoint(settings: Settings, name: str, service: str | None, configured: Mapping[str, str]) -> str | None:
+    """Return the endpoint of the DSN, else that of the AWS SDKs' environment or files, if a service is named."""
     given = settings.text(name)
     if (
         given is None
         and service is not None
         and os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true"
     ):
-        for variable in (f"AWS_ENDPOINT_URL_{service}", "AWS_ENDPOINT_URL"):
+        for variable in (f"AWS_ENDPOINT_URL_{service.upper()}", "AWS_ENDPOINT_URL"):
             if os.environ.get(variable):
                 return endpoint_of(variable, os.environ[variable], _CREDENTIALS)
+        return endpoint_of("endpoint_url of the AWS configuration", configured.get(service), _CREDENTIALS)
     return endpoint_of(name, given, _CREDENTIALS)
 
 
