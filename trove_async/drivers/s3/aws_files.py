@@ -28,7 +28,8 @@ async def configured_endpoints(aws_profile: str | None) -> Mapping[str, str]:
     Raises:
         InvalidDSNError: a file names an endpoint, and the files cannot be read or lack the profile.
     """
-    return await in_thread(_read, aws_profile)
+    found: Mapping[str, str] = await in_thread(_read, aws_profile)
+    return found
 
 
 def _read(aws_profile: str | None) -> Mapping[str, str]:

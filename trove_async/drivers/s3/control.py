@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
-from trove_async.drivers.s3.errors import EXPIRED, sdk_error
+from trove_async.drivers.s3.errors import EXPIRED, MOST_SKEW, SKEWED, sdk_error
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
 from trove_async.drivers.s3.profiles import Profile
@@ -317,20 +317,31 @@ class Control:
         from botocore.parsers import ResponseParserError
 
         client = self._client or await self._open()
-        renewed = False
+        renewed = corrected = False
         while True:
             used = await self._session.credentials()
             try:
                 return await getattr(client, operation)(**parameters)
             except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:
-                code = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
+                answer = getattr(error, "response", None) or {}
+                code = answer.get("Error", {}).get("Code")
                 if code in EXPIRED and not renewed and used is not None and await self._session.renew(used):
                     renewed = True
+                    continue
+                if not corrected and self._correct_clock(code, answer):
+                    corrected = True
                     continue
                 raise sdk_error(error, about=about, writes=writes) from error
             except RecursionError as error:
                 # The SDK follows each redirection of a redirection by a call of itself.
                 raise BackendError("the endpoint does not speak S3: it redirects without end") from error
+
+    def _correct_clock(self, code: str | None, answer: Mapping[str, Any]) -> bool:
+        """Adopt the service's time if a wrong clock is, or may be, why it refused a request; tell whether it was."""
+        if code not in SKEWED and code != "403":  # the answer to a HEAD has no code of the service
+            return False
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return self._session.clock.correct(headers, 0 if code in SKEWED else MOST_SKEW)
 
     async def _open(self) -> Any:
         client = await self._session.client()

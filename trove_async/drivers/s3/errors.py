@@ -45,13 +45,27 @@ from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule, clean
 from trove_async.wire.fields import parse_retry_after
 from trove_async.wire.xml import parse
 
-__all__ = ["CODES", "ELSEWHERE", "EXPIRED", "RULES", "SKEWED", "STATUSES", "ErrorResponse", "read_error", "sdk_error"]
+__all__ = [
+    "CODES",
+    "ELSEWHERE",
+    "EXPIRED",
+    "MOST_SKEW",
+    "RULES",
+    "SKEWED",
+    "STATUSES",
+    "ErrorResponse",
+    "read_error",
+    "sdk_error",
+]
 
 EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 """Codes after which new credentials help."""
 
 SKEWED: Final = frozenset({"RequestTimeTooSkewed"})
 """Codes after which the service's own time helps."""
+
+MOST_SKEW: Final = 15 * 60
+"""Seconds by which a clock may be wrong before S3 refuses what it has signed."""
 
 ELSEWHERE: Final = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect"}

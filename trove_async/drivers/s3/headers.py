@@ -90,8 +90,8 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
     for name, field in CONTENT_HEADERS:
         if name in headers:
             content[field] = headers[name]
-    if "content_encoding" in content:
-        content["content_encoding"] = _stored_encoding(content["content_encoding"])
+    if "content-encoding" in headers:
+        content["content_encoding"] = _stored_encoding(headers["content-encoding"])
     storage_class = headers.get("x-amz-storage-class")
     return ObjectInfo(
         key,

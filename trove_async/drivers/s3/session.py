@@ -24,7 +24,8 @@ from trove_async.drivers.s3.profiles import Profile, region_of
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.dsn import trimmed_secret
 from trove_async.errors import ClosedError, MissingDependencyError, TroveError, UnauthenticatedError
-from trove_async.wire.sigv4 import Credentials
+from trove_async.wire.clock import ServiceClock
+from trove_async.wire.sigv4 import Credentials, timestamp
 
 __all__ = ["Session", "in_thread", "sdk_session"]
 
@@ -49,9 +50,13 @@ class Session:
 
     Args:
         settings, profile: of the store.
+
+    Attributes:
+        clock: the service's, by which both planes sign.
     """
 
     def __init__(self, settings: S3Settings, profile: Profile) -> None:
+        self.clock = ServiceClock()
         self._settings = settings
         self._profile = profile
         self._endpoint: Endpoint | None = None
@@ -235,6 +240,7 @@ class Session:
         )
         if url is not None and _accepted(url) != url:
             client.meta.events.register_first(f"request-created.{service}", _HostRestorer(_accepted(url), url))
+        client.meta.events.register_first(f"before-sign.{service}", _ClockSetter(self.clock))
         if service == "s3":
             from botocore.handlers import add_expect_header
 
@@ -410,6 +416,27 @@ class _HostRestorer:
         if parts.netloc.endswith(self._accepted):  # a bucket may stand before it
             netloc = parts.netloc.removesuffix(self._accepted) + self._netloc
             request.url = urlunsplit(parts._replace(netloc=netloc))
+
+
+class _ClockSetter:
+    """Has the SDK's requests signed by the service's clock."""
+
+    def __init__(self, clock: ServiceClock) -> None:
+        self._clock = clock
+
+    def __call__(self, request: Any, **_: Any) -> None:
+        request.context = _SignedContext(request.context, self._clock)
+
+
+class _SignedContext(dict[str, Any]):
+    """The context of a request, in which a signer notes its time; the SDK has no other way to set that time."""
+
+    def __init__(self, context: dict[str, Any], clock: ServiceClock) -> None:
+        super().__init__(context)
+        self._clock = clock
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, timestamp(self._clock.now) if name == "timestamp" else value)
 
 
 def _lenient_session() -> type[Any]:
