@@ -105,6 +105,18 @@ async def test_a_session_takes_chunks_of_256_kib(
     assert (stop, total) == (size, str(size))
 
 
+async def test_an_object_of_which_the_service_gives_no_checksum_is_kept(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    data = pattern(PART + 1)
+    made = Answer(200, {"Content-Type": "application/json"}, b'{"generation": "7", "size": "%d"}' % len(data))
+    service.answer(made, method="PUT", path="upload_id=", when="after", skip=1)
+    async with opened(server, service.url(), uploads="resumable") as store:
+        assert (await store.put(bucket, "key", data)).size == len(data)
+        assert service.count("DELETE") == 0
+        assert await store.read(bucket, "key") == data
+
+
 async def test_a_session_goes_on_from_what_the_service_has(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
