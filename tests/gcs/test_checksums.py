@@ -35,5 +35,6 @@ def test_how_the_service_writes_it() -> None:
 
 def test_what_is_no_checksum() -> None:
     assert crc32c_of("EjRWeA==") == 0x12345678
-    for value in (None, "None", "", "AAAA", "\u00e9", 5, {}):
+    values: tuple[object, ...] = (None, "None", "", "AAAA", "\u00e9", 5, {})
+    for value in values:
         assert crc32c_of(value) is None
