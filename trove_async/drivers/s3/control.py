@@ -36,6 +36,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.wire.errors import clean
 from trove_async.wire.fields import etag_of
 from trove_async.wire.paging import pages
 from trove_async.wire.xml import parse, parse_time, text
@@ -209,7 +210,10 @@ class Control:
             if type(error) is not NotFoundError:
                 raise
             return {}
-        return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet") or ()}
+        try:
+            return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet") or ()}
+        except KeyError as error:
+            raise BackendError("the answer has a tag without a key or a value") from error
 
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags."""
@@ -331,6 +335,10 @@ class Control:
             except RecursionError as error:
                 # The SDK follows each redirection of a redirection by a call of itself.
                 raise BackendError("the endpoint does not speak S3: it redirects without end") from error
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                # The SDK's own handlers take for granted what an answer has, such as a bucket in a redirection.
+                message = f"the endpoint does not speak S3: the SDK cannot handle the answer: {clean(str(error))}"
+                raise BackendError(message, ambiguous=writes) from error
 
     async def _open(self) -> Any:
         client = await self._session.client()
