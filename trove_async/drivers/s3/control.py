@@ -44,7 +44,20 @@ from trove_async.wire.xml import parse, parse_time, text
 __all__ = ["Control"]
 
 _PAGE: Final = 1000
-_LISTINGS: Final = ("ListBuckets", "ListMultipartUploads", "ListObjectVersions", "ListParts")
+_LISTINGS: Final = {
+    "list_buckets": ("ListBuckets", "ListAllMyBuckets"),
+    "list_multipart_uploads": ("ListMultipartUploads", "ListMultipartUploads"),
+    "list_object_versions": ("ListObjectVersions", "ListVersions"),
+    "list_parts": ("ListParts", "ListParts"),
+}
+"""The methods of the SDK's client that list: the names of the operations, and what the names of the documents
+begin with that answer them: ``Result`` or ``Response`` follows."""
+
+_NOTHING_SET: Final = frozenset(
+    {"NoSuchConfiguration", "NoSuchLifecycleConfiguration", "NoSuchTagSet", "NoSuchTagSetError"}
+)
+"""Codes that say that a bucket has no rules, or an object no tags."""
+
 _STATUSES: Final = {
     "Enabled": VersioningStatus.ENABLED,
     "Suspended": VersioningStatus.SUSPENDED,
@@ -190,7 +203,7 @@ class Control:
         try:
             answer = await self._call("get_bucket_lifecycle_configuration", about="service", Bucket=bucket)
         except NotFoundError as error:
-            if type(error) is not NotFoundError:
+            if _code_of(error.__cause__) not in _NOTHING_SET:
                 raise
             return []
         return [from_s3(rule) for rule in answer.get("Rules", [])]
@@ -206,8 +219,7 @@ class Control:
         try:
             answer = await self._call("get_object_tagging", about="object", **self._object(bucket, key, version_id))
         except NotFoundError as error:
-            # Some servers have an error for an object without tags.
-            if type(error) is not NotFoundError:
+            if _code_of(error.__cause__) not in _NOTHING_SET:
                 raise
             return {}
         try:
@@ -299,7 +311,11 @@ class Control:
                 answer = await self._call(operation, about=about, **asked)
             finally:
                 _taking.reset(taking)
-            return parse(answer["Document"])
+            page = parse(answer["Document"])
+            if not page.tag.startswith(_LISTINGS[operation][1]):
+                # It must not pass for an empty page.
+                raise BackendError(f"the answer to {operation} is a <{page.tag[:40]}>: is the endpoint an S3 service?")
+            return page
 
         def following(page: Element) -> _Marker | None:
             if text(page, "IsTruncated", "true") != "true":
@@ -327,8 +343,7 @@ class Control:
             try:
                 return await getattr(client, operation)(**parameters)
             except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:
-                code = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
-                if code in EXPIRED and not renewed and used is not None and await self._session.renew(used):
+                if _code_of(error) in EXPIRED and not renewed and used is not None and await self._session.renew(used):
                     renewed = True
                     continue
                 raise sdk_error(error, about=about, writes=writes) from error
@@ -342,10 +357,16 @@ class Control:
 
     async def _open(self) -> Any:
         client = await self._session.client()
-        for listing in _LISTINGS:
+        for listing, _ in _LISTINGS.values():
             client.meta.events.register(f"before-parse.s3.{listing}", _take_document, unique_id=f"trove-{listing}")
         self._client = client
         return client
+
+
+def _code_of(error: BaseException | None) -> str | None:
+    """Return the service's code in an error of the SDK."""
+    code: str | None = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
+    return code
 
 
 def _take_document(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
