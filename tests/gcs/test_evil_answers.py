@@ -31,6 +31,7 @@ _OBJECT: Final[dict[str, Any]] = {
 }
 _DOCUMENT: Final[dict[str, Any]] = {
     **_OBJECT,
+    "kind": "storage#objects",
     "items": [_OBJECT],
     "prefixes": ["a/"],
     "nextPageToken": "",
