@@ -270,7 +270,7 @@ async def test_buckets_of_many_pages(server: GCSServer) -> None:
 async def test_a_listing_that_repeats_its_pages_is_an_error(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
-    service.answer(Answer(200, {}, b'{"items": [], "nextPageToken": "x"}'), times=None)
+    service.answer(Answer(200, {}, b'{"kind": "storage#objects", "items": [], "nextPageToken": "x"}'), times=None)
     async with opened(server, service.url()) as store:
         for call in (store.list_buckets(), store.list(bucket).all(), store.list_versions(bucket, "key")):
             with pytest.raises(trove.BackendError, match="repeats its pages"):

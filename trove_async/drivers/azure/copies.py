@@ -217,7 +217,7 @@ class Copies:
         status = answer.get("x-ms-copy-status", "success")
         if status != "success" or "etag" not in answer:
             raise BackendError(
-                f"the service answers that the copy is {status!r}; a copy that is over with the answer was asked for: "
+                f"the service answers that the copy is {status[:80]!r}, and not that it has ended: "
                 "is the endpoint an Azure Blob service?",
                 ambiguous=True,
             )

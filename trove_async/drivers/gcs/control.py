@@ -11,7 +11,7 @@ from trove_async.driver.retry import until_uncontended
 from trove_async.drivers.gcs.addressing import bucket_path, resource_path
 from trove_async.drivers.gcs.client import Client, Query
 from trove_async.drivers.gcs.credentials import Credentials
-from trove_async.drivers.gcs.documents import MALFORMED, items, mapping, resource, text, text_if_any
+from trove_async.drivers.gcs.documents import MALFORMED, items, listing_page, mapping, resource, text, text_if_any
 from trove_async.drivers.gcs.lifecycle import from_gcs, own_labels, to_gcs
 from trove_async.drivers.gcs.names import check_new_bucket
 from trove_async.drivers.gcs.resources import MAX_METADATA, TAGS, is_generation, parse_time, tags_of
@@ -32,8 +32,8 @@ from trove_async.wire.sigv4 import encode_query
 __all__ = ["Control"]
 
 _PAGE: Final = 1000
-_BUCKETS: Final = ("fields", "nextPageToken,items(name,timeCreated)")
-_VERSIONS: Final = ("fields", "nextPageToken,items(name,size,generation,timeCreated,timeDeleted)")
+_BUCKETS: Final = ("fields", "kind,nextPageToken,items(name,timeCreated)")
+_VERSIONS: Final = ("fields", "kind,nextPageToken,items(name,size,generation,timeCreated,timeDeleted)")
 
 
 class Control(LifecycleDeleteBySet, TagsDeleteBySet):
@@ -208,7 +208,7 @@ class Control(LifecycleDeleteBySet, TagsDeleteBySet):
             paging = [("maxResults", str(self._page_size))]
             if token is not None:
                 paging.append(("pageToken", token))
-            return resource(await self._client.json("GET", path, bucket, query=query + paging) or {})
+            return listing_page(await self._client.json("GET", path, bucket, query=query + paging))
 
         async with aclosing(pages(fetch, lambda page: text_if_any(page, "nextPageToken"), what)) as found:
             async for page in found:

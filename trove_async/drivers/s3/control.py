@@ -36,6 +36,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.wire.errors import clean
 from trove_async.wire.fields import etag_of
 from trove_async.wire.paging import pages
 from trove_async.wire.xml import parse, parse_time, text
@@ -43,7 +44,23 @@ from trove_async.wire.xml import parse, parse_time, text
 __all__ = ["Control"]
 
 _PAGE: Final = 1000
-_LISTINGS: Final = ("ListBuckets", "ListMultipartUploads", "ListObjectVersions", "ListParts")
+_LISTINGS: Final = {
+    "list_buckets": ("ListBuckets", "ListAllMyBuckets"),
+    "list_multipart_uploads": ("ListMultipartUploads", "ListMultipartUploads"),
+    "list_object_versions": ("ListObjectVersions", "ListVersions"),
+    "list_parts": ("ListParts", "ListParts"),
+}
+"""The methods of the SDK's client that list: the names of the operations, and what the names of the documents
+begin with that answer them: ``Result`` or ``Response`` follows."""
+
+_NOTHING_SET: Final = frozenset(
+    {"NoSuchConfiguration", "NoSuchLifecycleConfiguration", "NoSuchTagSet", "NoSuchTagSetError"}
+)
+"""Codes that say that a bucket has no rules, or an object no tags."""
+
+_ENDLESS: Final = "the endpoint does not speak S3: it redirects without end"
+"""What is said of a `RecursionError`: the SDK follows each redirection of a redirection by a call of itself."""
+
 _STATUSES: Final = {
     "Enabled": VersioningStatus.ENABLED,
     "Suspended": VersioningStatus.SUSPENDED,
@@ -189,7 +206,7 @@ class Control:
         try:
             answer = await self._call("get_bucket_lifecycle_configuration", about="service", Bucket=bucket)
         except NotFoundError as error:
-            if type(error) is not NotFoundError:
+            if _code_of(error.__cause__) not in _NOTHING_SET:
                 raise
             return []
         return [from_s3(rule) for rule in answer.get("Rules", [])]
@@ -205,11 +222,13 @@ class Control:
         try:
             answer = await self._call("get_object_tagging", about="object", **self._object(bucket, key, version_id))
         except NotFoundError as error:
-            # Some servers have an error for an object without tags.
-            if type(error) is not NotFoundError:
+            if _code_of(error.__cause__) not in _NOTHING_SET:
                 raise
             return {}
-        return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet") or ()}
+        try:
+            return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet") or ()}
+        except KeyError as error:
+            raise BackendError("the answer has a tag without a key or a value") from error
 
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags."""
@@ -295,7 +314,11 @@ class Control:
                 answer = await self._call(operation, about=about, **asked)
             finally:
                 _taking.reset(taking)
-            return parse(answer["Document"])
+            page = parse(answer["Document"])
+            if not page.tag.startswith(_LISTINGS[operation][1]):
+                # It must not pass for an empty page.
+                raise BackendError(f"the answer to {operation} is a <{page.tag[:40]}>: is the endpoint an S3 service?")
+            return page
 
         def following(page: Element) -> _Marker | None:
             if text(page, "IsTruncated", "true") != "true":
@@ -323,32 +346,42 @@ class Control:
             try:
                 return await getattr(client, operation)(**parameters)
             except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:
-                answer = getattr(error, "response", None) or {}
-                code = answer.get("Error", {}).get("Code")
+                if isinstance(getattr(error, "kwargs", {}).get("error"), RecursionError):
+                    raise BackendError(_ENDLESS) from error
+                code = _code_of(error)
                 if code in EXPIRED and not renewed and used is not None and await self._session.renew(used):
                     renewed = True
                     continue
-                if not corrected and self._correct_clock(code, answer):
+                if not corrected and self._correct_clock(code, error):
                     corrected = True
                     continue
                 raise sdk_error(error, about=about, writes=writes) from error
             except RecursionError as error:
-                # The SDK follows each redirection of a redirection by a call of itself.
-                raise BackendError("the endpoint does not speak S3: it redirects without end") from error
+                raise BackendError(_ENDLESS) from error
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                # The SDK's own handlers take for granted what an answer has, such as a bucket in a redirection.
+                message = f"the endpoint does not speak S3: the SDK cannot handle the answer: {clean(str(error))}"
+                raise BackendError(message, ambiguous=writes) from error
 
-    def _correct_clock(self, code: str | None, answer: Mapping[str, Any]) -> bool:
+    def _correct_clock(self, code: str | None, error: Exception) -> bool:
         """Adopt the service's time if a wrong clock is, or may be, why it refused a request; tell whether it was."""
         if code not in SKEWED and code != "403":  # the answer to a HEAD has no code of the service
             return False
-        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        headers = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
         return self._session.clock.correct(headers, 0 if code in SKEWED else MOST_SKEW)
 
     async def _open(self) -> Any:
         client = await self._session.client()
-        for listing in _LISTINGS:
+        for listing, _ in _LISTINGS.values():
             client.meta.events.register(f"before-parse.s3.{listing}", _take_document, unique_id=f"trove-{listing}")
         self._client = client
         return client
+
+
+def _code_of(error: BaseException | None) -> str | None:
+    """Return the service's code in an error of the SDK."""
+    code: str | None = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
+    return code
 
 
 def _take_document(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:

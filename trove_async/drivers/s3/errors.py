@@ -280,7 +280,7 @@ def read_error(bucket: str, key: str, status: int, headers: Mapping[str, str], c
 
 def _elsewhere(bucket: str, region: str, status: int | None, request_id: str | None) -> BackendError:
     return BackendError(
-        f"the bucket {bucket!r} is in the region {region!r}; write s3://{region}/ into the DSN",
+        f"the bucket {bucket!r} is in the region {region[:80]!r}; write s3://{region[:80]}/ into the DSN",
         status=status,
         request_id=request_id,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from trove_async.checksums import Checksum
+from trove_async.checksums import Checksum, stored_checksums
 from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.errors import InvalidMetadataError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
@@ -83,8 +83,8 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         if name[:11] == _META:
             found[name[11:]] = decode_value(headers[name])
     if found:
-        algorithm, colon, value = found.pop(CHECKSUM, "").partition(":")
-        checksums = FrozenDict({algorithm: value}) if colon else EMPTY
+        if CHECKSUM in found:
+            checksums = FrozenDict(stored_checksums(found.pop(CHECKSUM)))
         metadata = FrozenDict(found) if found else EMPTY
     content: dict[str, str | None] = {}
     for name, field in CONTENT_HEADERS:
