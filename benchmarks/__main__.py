@@ -16,11 +16,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.client import Place
+from benchmarks.client import Target
 from benchmarks.measure import Result
-from benchmarks.places import places
 from benchmarks.registry import BACKENDS, PEERS, REMOTES, S3_SERVERS, has_client, make_client, workloads_on
 from benchmarks.report import Measurements, chart, table, write_json
+from benchmarks.targets import targets
 from benchmarks.workloads import WORKLOADS, run_workload
 from tests.servers import ServerError, running
 
@@ -72,18 +72,18 @@ def _start_servers(backends: str) -> None:
                 raise SystemExit(f"--backend {backend}: {error}") from None
 
 
-async def _measure_one(name: str, workload: str, place: Place, scale: float) -> Result:
-    client = make_client(name, place)
+async def _measure_one(name: str, workload: str, target: Target, scale: float) -> Result:
+    client = make_client(name, target)
     await client.open()
     try:
-        return await run_workload(client, workloads_on(place.backend)[workload].scaled(scale))
+        return await run_workload(client, workloads_on(target.backend)[workload].scaled(scale))
     finally:
         await client.close()
 
 
-def _in_a_process(name: str, workload: str, place: Place, scale: float) -> Result | None:
+def _in_a_process(name: str, workload: str, target: Target, scale: float) -> Result | None:
     """Measure in a process of its own, so that all clients have the same conditions."""
-    command = [sys.executable, "-m", "benchmarks", "--one", name, workload, place.dump(), "--scale", str(scale)]
+    command = [sys.executable, "-m", "benchmarks", "--one", name, workload, target.dump(), "--scale", str(scale)]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
@@ -121,14 +121,14 @@ def _run_rounds(arguments: argparse.Namespace, backend: str, name: str, measurem
     clients = [
         client for client in _clients(arguments) if has_client(client, backend, fsync=fsync, streams=workload.streams)
     ]
-    with places(backend, workload, fsync=fsync, directory=arguments.directory) as place_for:
+    with targets(backend, workload, fsync=fsync, directory=arguments.directory) as target_for:
         if backend in REMOTES or backend in S3_SERVERS:
-            with place_for("warm-up") as place:
-                _in_a_process(clients[0], name, place, scale)
+            with target_for("warm-up") as target:
+                _in_a_process(clients[0], name, target, scale)
         for number in range(arguments.rounds):
             for client in clients[:: -1 if number % 2 else 1]:
-                with place_for(f"{client}-{number}") as place:
-                    result = _in_a_process(client, name, place, scale)
+                with target_for(f"{client}-{number}") as target:
+                    result = _in_a_process(client, name, target, scale)
                 if result is not None:
                     measurements.setdefault((backend, name, client), []).append(result)
             print(f"{backend}: {name}: round {number + 1} of {arguments.rounds}", flush=True)
@@ -160,8 +160,8 @@ def main() -> None:
     """Measure what the command line asks for."""
     arguments = _arguments()
     if arguments.one:
-        client, workload, place = arguments.one
-        result = asyncio.run(_measure_one(client, workload, Place.load(place), arguments.scale))
+        client, workload, target = arguments.one
+        result = asyncio.run(_measure_one(client, workload, Target.load(target), arguments.scale))
         print(json.dumps(asdict(result)))
         return
     _start_servers(arguments.backend)

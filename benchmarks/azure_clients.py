@@ -27,7 +27,7 @@ def _dsn(server: Any) -> str:
 
 
 def _account(client: Client) -> Account:
-    account = client.place.account
+    account = client.target.account
     assert account is not None
     return account
 

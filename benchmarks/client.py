@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONNECTIONS", "PART_CONCURRENCY", "PART_SIZE", "Account", "Bucket", "Client", "Place"]
+__all__ = ["CONNECTIONS", "PART_CONCURRENCY", "PART_SIZE", "Account", "Bucket", "Client", "Target"]
 
 CONNECTIONS = 100
 """How many each client may open to a server."""
@@ -55,7 +55,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """Where a measurement is made.
 
     Attributes:
@@ -82,7 +82,7 @@ class Place:
         return json.dumps(asdict(self), default=str)
 
     @classmethod
-    def load(cls, text: str) -> Place:
+    def load(cls, text: str) -> Target:
         """Read what `dump` has returned."""
         fields = json.loads(text)
         bucket = fields["bucket"] and Bucket(**fields["bucket"])
@@ -93,8 +93,8 @@ class Place:
 class Client(ABC):
     """One library on one backend."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, target: Target) -> None:
+        self.target = target
 
     async def open(self) -> None:
         """Get ready."""

@@ -24,8 +24,8 @@ class TroveClient(Client):
     bucket = "bench"
 
     async def open(self) -> None:
-        place = self.place
-        dsn = "memory://" if place.backend == "memory" else f"local://{place.root}?fsync={int(place.fsync)}"
+        target = self.target
+        dsn = "memory://" if target.backend == "memory" else f"local://{target.root}?fsync={int(target.fsync)}"
         self._trove = await trove_async.open(dsn)
         await self._trove.create_bucket(self.bucket, exist_ok=True)
 
@@ -61,7 +61,7 @@ class ObstoreClient(Client):
     async def open(self) -> None:
         from obstore.store import LocalStore, MemoryStore
 
-        self._store: Any = MemoryStore() if self.place.backend == "memory" else LocalStore(self.place.root)
+        self._store: Any = MemoryStore() if self.target.backend == "memory" else LocalStore(self.target.root)
 
     async def put(self, key: str, data: bytes) -> None:
         import obstore
@@ -103,10 +103,10 @@ class OpendalClient(Client):
     async def open(self) -> None:
         import opendal
 
-        if self.place.backend == "memory":
+        if self.target.backend == "memory":
             self._operator: Any = opendal.AsyncOperator("memory")
         else:
-            data, temporary = self.place.root / "data", self.place.root / "tmp"
+            data, temporary = self.target.root / "data", self.target.root / "tmp"
             self._operator = opendal.AsyncOperator("fs", root=str(data), atomic_write_dir=str(temporary))
 
     async def put(self, key: str, data: bytes) -> None:
@@ -148,34 +148,34 @@ class AiofilesClient(Client):
     async def get(self, key: str) -> bytes:
         import aiofiles
 
-        async with aiofiles.open(self.place.root / key, "rb") as file:
+        async with aiofiles.open(self.target.root / key, "rb") as file:
             return await file.read()
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         import aiofiles
         import aiofiles.os
 
-        temporary = self.place.root / f".{next(self._numbers)}"
+        temporary = self.target.root / f".{next(self._numbers)}"
         async with aiofiles.open(temporary, "wb") as file:
             async for chunk in chunks:
                 await file.write(chunk)
-            if self.place.fsync:
+            if self.target.fsync:
                 await file.flush()
                 await asyncio.to_thread(os.fsync, file.fileno())
-        await aiofiles.os.replace(temporary, self.place.root / key)
+        await aiofiles.os.replace(temporary, self.target.root / key)
 
     async def get_stream(self, key: str) -> int:
         import aiofiles
 
         total = 0
-        async with aiofiles.open(self.place.root / key, "rb") as file:
+        async with aiofiles.open(self.target.root / key, "rb") as file:
             while chunk := await file.read(1024 * 1024):
                 total += len(chunk)
         return total
 
     async def list(self) -> int:
         def sizes() -> list[int]:
-            return [entry.stat().st_size for entry in os.scandir(self.place.root)]
+            return [entry.stat().st_size for entry in os.scandir(self.target.root)]
 
         return len(await asyncio.to_thread(sizes))
 
@@ -188,13 +188,13 @@ class FsspecClient(Client):
     async def open(self) -> None:
         import fsspec
 
-        self._fs: Any = fsspec.filesystem("memory" if self.place.backend == "memory" else "file")
-        self._base = "/bench" if self.place.backend == "memory" else str(self.place.root)
+        self._fs: Any = fsspec.filesystem("memory" if self.target.backend == "memory" else "file")
+        self._base = "/bench" if self.target.backend == "memory" else str(self.target.root)
         self._fs.makedirs(self._base, exist_ok=True)
 
     async def put(self, key: str, data: bytes) -> None:
         def write() -> None:
-            if self.place.backend == "memory":
+            if self.target.backend == "memory":
                 self._fs.pipe_file(f"{self._base}/{key}", data)
                 return
             temporary = f"{self._base}/.{next(self._numbers)}"

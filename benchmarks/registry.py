@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from benchmarks import clients, s3_clients
 from benchmarks.azure_clients import AZURE
-from benchmarks.client import Client, Place
+from benchmarks.client import Client, Target
 from benchmarks.gcs_clients import GCS
 from benchmarks.remote import Remote
 from benchmarks.sftp_clients import SFTP
@@ -27,7 +27,7 @@ REMOTES: Final[dict[str, Remote]] = {"gcs": GCS, "azure": AZURE, "sftp": SFTP}
 
 BACKENDS: Final = ("memory", "local", *S3_SERVERS, *REMOTES)
 
-_CLIENTS: Final[dict[str, Callable[[Place], Client]]] = {
+_CLIENTS: Final[dict[str, Callable[[Target], Client]]] = {
     "trove": clients.TroveClient,
     "obstore": clients.ObstoreClient,
     "opendal": clients.OpendalClient,
@@ -35,7 +35,7 @@ _CLIENTS: Final[dict[str, Callable[[Place], Client]]] = {
     "fsspec": clients.FsspecClient,
 }
 
-_S3_CLIENTS: Final[dict[str, Callable[[Place], Client]]] = {
+_S3_CLIENTS: Final[dict[str, Callable[[Target], Client]]] = {
     "trove": s3_clients.TroveS3Client,
     "obstore": s3_clients.ObstoreS3Client,
     "s3fs": s3_clients.S3fsClient,
@@ -82,8 +82,8 @@ def workloads_on(backend: str) -> dict[str, Workload]:
     }
 
 
-def make_client(name: str, place: Place) -> Client:
+def make_client(name: str, target: Target) -> Client:
     """Return a client, which is yet to be opened."""
-    if place.backend in REMOTES:
-        return REMOTES[place.backend].clients[name](place)
-    return (_S3_CLIENTS if place.bucket is not None else _CLIENTS)[name](place)
+    if target.backend in REMOTES:
+        return REMOTES[target.backend].clients[name](target)
+    return (_S3_CLIENTS if target.bucket is not None else _CLIENTS)[name](target)

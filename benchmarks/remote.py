@@ -14,19 +14,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import trove_async
-from benchmarks.client import Account, Client, Place
+from benchmarks.client import Account, Client, Target
 from benchmarks.clients import TroveClient
 from benchmarks.workloads import STREAM, Workload, in_parallel, random_bytes, random_chunks
 from tests.servers import running
 
-__all__ = ["Remote", "RemoteTroveClient", "remote_places"]
+__all__ = ["Remote", "RemoteTroveClient", "remote_targets"]
 
 
 class RemoteTroveClient(TroveClient):
     """This library."""
 
     async def open(self) -> None:
-        account = self.place.account
+        account = self.target.account
         assert account is not None
         self.bucket = account.bucket
         self._trove = await trove_async.open(account.dsn)
@@ -45,7 +45,7 @@ class Remote:
 
     server: str
     dsn: Callable[[Any], str]
-    clients: dict[str, Callable[[Place], Client]]
+    clients: dict[str, Callable[[Target], Client]]
     programs: frozenset[str] = frozenset()
 
     def account(self) -> Account:
@@ -56,21 +56,21 @@ class Remote:
 
 
 @contextmanager
-def remote_places(backend: str, remote: Remote, workload: Workload) -> Iterator[Callable[[str], Any]]:
+def remote_targets(backend: str, remote: Remote, workload: Workload) -> Iterator[Callable[[str], Any]]:
     """Make ready for the rounds of one workload; what they have left is removed at the end."""
     if not workload.reads:
-        yield lambda _: _place(backend, remote, None)
+        yield lambda _: _target(backend, remote, None)
         return
-    with _place(backend, remote, workload) as place:
-        yield lambda _: nullcontext(place)
+    with _target(backend, remote, workload) as target:
+        yield lambda _: nullcontext(target)
 
 
 @contextmanager
-def _place(backend: str, remote: Remote, filled: Workload | None) -> Iterator[Place]:
+def _target(backend: str, remote: Remote, filled: Workload | None) -> Iterator[Target]:
     account = remote.account()
     asyncio.run(_make(account, filled))
     try:
-        yield Place(backend, account=account)
+        yield Target(backend, account=account)
     finally:
         asyncio.run(_remove(account))
 

@@ -26,7 +26,7 @@ _READ = 1024 * 1024
 
 
 def _bucket(client: Client) -> Bucket:
-    bucket = client.place.bucket
+    bucket = client.target.bucket
     assert bucket is not None
     return bucket
 

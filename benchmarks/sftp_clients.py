@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.client import Client, Place
+from benchmarks.client import Client, Target
 from benchmarks.remote import Remote, RemoteTroveClient
 from tests.servers import Sshd
 
@@ -29,11 +29,11 @@ class TroveSFTPClient(RemoteTroveClient):
 class _Other(Client):
     """What the other clients have in common: where the files are."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        assert place.account is not None
-        self.server: dict[str, Any] = place.account.server
-        self.base = f"{self.server['folder']}/{place.account.bucket}"
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        assert target.account is not None
+        self.server: dict[str, Any] = target.account.server
+        self.base = f"{self.server['folder']}/{target.account.bucket}"
         self.numbers = count()
 
     def path(self, key: str) -> str:

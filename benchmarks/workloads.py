@@ -87,7 +87,7 @@ async def run_workload(client: Client, workload: Workload) -> Result:
 
     What it reads is stored before by the same client; on a server it is there, and the connections are made before.
     """
-    remote = client.place.remote
+    remote = client.target.remote
     if workload.reads and not remote:
         await _prepare(client, workload)
     if workload.kind == "put stream":
@@ -124,9 +124,9 @@ async def _prepare(client: Client, workload: Workload) -> None:
     """Store what the workload reads; the files of a listing directly, which is the same for all clients and quicker."""
     if workload.streams:
         await client.put_stream(STREAM, random_chunks(workload.size))
-    elif workload.kind == "list" and client.place.backend == "local":
+    elif workload.kind == "list" and client.target.backend == "local":
         folder = {"TroveClient": "bench", "OpendalClient": "data"}.get(type(client).__name__, "")
-        await asyncio.to_thread(_make_files, client.place.root / folder, workload)
+        await asyncio.to_thread(_make_files, client.target.root / folder, workload)
     else:
         await in_parallel([partial(_attempt, put) for put in _puts(client, workload)])
 

@@ -47,7 +47,7 @@ from trove_async.driver import (
     check_write,
     register,
 )
-from trove_async.dsn import Settings
+from trove_async.dsn import SettingsParser
 from trove_async.keys import successor
 from trove_async.testing.conformance import Harness
 
@@ -97,7 +97,7 @@ class SQLiteDriver(RangeByGet, Driver):
     # Its life, and the way into the thread
 
     async def open(self, dsn: trove.DSN, options: OpenOptions) -> None:
-        Settings(dsn, options.settings).finish()  # there are no parameters; one that is given is an error
+        SettingsParser(dsn, options.settings).finish()  # there are no parameters; one that is given is an error
         if dsn.host or dsn.user or not dsn.path:
             raise trove.InvalidDSNError("write three slashes and a path, such as sqlite:///srv/objects.db")
         self._cleanup_timeout = options.cleanup_timeout

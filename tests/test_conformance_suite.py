@@ -302,9 +302,9 @@ def test_moto_shows_what_ceph_cannot() -> None:
     ("option", "message"),
     [
         ("--trove-driver=tests.capabilities:harness", "has no attribute 'harness'"),
-        ("--trove-driver=tests.capabilities:main", "a function is no Harness"),
+        ("--trove-driver=tests.capabilities:main", "a function is not a Harness"),
         ("--trove-driver=tests.capabilities", "write module:attribute"),
-        ("--trove-stack=limit+limit", "there are plain, limit"),
+        ("--trove-stack=limit+limit", "use one of plain, limit"),
     ],
 )
 def test_wrong_names_end_the_run(option: str, message: str) -> None:

@@ -1,8 +1,7 @@
-"""What is put: bytes, a path, a file, or an iterable of chunks, as one thing.
+"""`Body`: one type for everything that ``put`` accepts: bytes, a path, a file, or an iterable of chunks.
 
-A driver gets a `Body` and either takes `Body.buffer`, if all of it is in memory, or iterates
-over it. Length and checksum are checked on the way, so that a driver that stores nothing
-when the iteration raises stores nothing that is wrong.
+A driver gets a `Body` and either takes `Body.buffer`, if all of it is in memory, or iterates over it. The iteration
+checks the length and the checksum, and raises if one is wrong: a driver commits only after it has ended.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from trove_async.errors import BodySizeError, BodyTypeError
 __all__ = ["AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
 
 Chunk = bytes | bytearray | memoryview
-"""What bodies consist of; any other object with the buffer protocol is accepted from users."""
+"""The types of chunks; users may also pass any other object with the buffer protocol."""
 
 Progress = Callable[[int, int | None], object]
-"""Called with the bytes taken so far and the size, None if unknown; it must not block."""
+"""Called with the number of bytes read so far and the size, None if unknown; it must not block."""
 
 R = TypeVar("R")
 
@@ -50,11 +49,11 @@ class AsyncReadable(Protocol):
 
 
 BodyLike = Chunk | str | os.PathLike[str] | BinaryIO | Iterable[Chunk] | AsyncIterable[Chunk] | AsyncReadable
-"""What ``put`` accepts. (``str`` is here for the error that it gets: say ``.encode()``.)"""
+"""The types that ``put`` accepts. (``str`` is included so that it raises an error that suggests ``.encode()``.)"""
 
 
 def as_chunk(value: object) -> Chunk:
-    """Return a buffer as flat bytes without copying it; refuse all else."""
+    """Return a buffer as flat bytes without copying it; raise for anything else."""
     if isinstance(value, bytes):
         return value
     try:
@@ -68,23 +67,23 @@ def as_chunk(value: object) -> Chunk:
 
 
 class _Source(ABC):
-    """Where the chunks come from."""
+    """The source of a body's chunks."""
 
     size: int | None = None
     replayable: bool = False
     cleanup_timeout: float = CLEANUP_TIMEOUT
 
     async def in_thread(self, function: Callable[[], R], on_cancel: Callable[[], object] | None = None) -> R:
-        """Call a function in a thread; a cancellation waits for it to come back."""
+        """Call a function in a thread; a cancellation waits until it returns."""
         return await self.held(anyio.to_thread.run_sync(function), on_cancel)
 
     async def held(self, work: Coroutine[Any, Any, R], on_cancel: Callable[[], object] | None = None) -> R:
-        """Await work that runs in a thread; a cancellation waits for it to come back."""
+        """Await work that runs in a thread; a cancellation waits until it ends."""
         leftover = "a thread that reads the source of a body"
         return await to_the_end(work, timeout=self.cleanup_timeout, leftover=leftover, on_cancel=on_cancel)
 
     async def prepare(self) -> _Source:
-        """Find out size and replayable, as far as that takes I/O; return what to read from."""
+        """Determine `size` and `replayable` if that takes I/O; return the source to read from."""
         return self
 
     @abstractmethod
@@ -92,10 +91,10 @@ class _Source(ABC):
         """Return the next chunk, empty at the end."""
 
     async def rewind(self) -> None:
-        """Start again; called only if replayable."""
+        """Start again from the first byte; called only if replayable."""
 
     async def aclose(self) -> None:
-        """Let go of what the source itself has opened or begun."""
+        """Close what the source has opened itself."""
 
 
 class _BufferSource(_Source):
@@ -117,7 +116,7 @@ class _BufferSource(_Source):
 
 
 class _PathSource(_Source):
-    """A file that we open and close; aiofiles reads it off the loop."""
+    """A file that the body opens and closes; aiofiles reads it off the loop."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -146,7 +145,7 @@ class _PathSource(_Source):
         return data if len(data) <= _SMALL_FILE else None
 
     async def _open(self) -> None:
-        # Unbuffered: our reads are large, and closing must not wait for a lock that a stalled read holds.
+        # Unbuffered: the reads are large, and closing must not wait for a lock that a stalled read holds.
         self._file = await aiofiles.open(self.path, "rb", buffering=0)
 
     async def read(self) -> Chunk:
@@ -164,7 +163,7 @@ class _PathSource(_Source):
 
 
 class _FileSource(_Source):
-    """A binary file of the user's: read in a thread, from where it stands, and left open."""
+    """A binary file that the user has opened: read in a thread from its current position, and left open."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -195,15 +194,15 @@ class _FileSource(_Source):
 
 
 class _IterableSource(_Source):
-    """A plain iterable: pulled in a thread, many small chunks at a time."""
+    """A synchronous iterable: read in a thread, many small chunks at a time."""
 
     def __init__(self, iterable: Iterable[object]) -> None:
         self._iterable = iterable
         self._iterator: Iterator[object] = iter(iterable)
-        # A list can be iterated again, a generator is its own iterator and cannot.
+        # A list can be iterated again; a generator, which is its own iterator, cannot.
         self.replayable = not isinstance(iterable, Iterator)
         self._failure: BaseException | None = None
-        self._stopped = Event()  # the caller has gone: pull no more
+        self._stopped = Event()  # the caller was cancelled: read no more
 
     async def read(self) -> Chunk:
         if self._failure is not None:
@@ -227,7 +226,7 @@ class _IterableSource(_Source):
         except BaseException as error:
             if not chunks:
                 raise
-            self._failure = error  # what came before it is handed out first
+            self._failure = error  # raised after the chunks that preceded it
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def rewind(self) -> None:
@@ -247,7 +246,7 @@ class _AsyncIterableSource(_Source):
         return b""
 
     async def aclose(self) -> None:
-        # An async generator that is left half-way holds what it has open until it is collected.
+        # An async generator that is not read to its end keeps its resources open until it is closed.
         if inspect.isasyncgen(self._iterator):
             await self._iterator.aclose()
 
@@ -296,13 +295,13 @@ class Body:
     """A body on its way into a store.
 
     ``async for chunk in body`` yields chunks that are not empty; a chunk is valid until the next one
-    is asked for. `rewind` starts over, which only a replayable body allows.
+    is requested. `rewind` starts again, which only a replayable body allows.
 
     Attributes:
         size: bytes; None if unknown before the end.
         replayable: True if it can be iterated more than once.
-        checksum: what is to be computed on the way, and compared; None for nothing.
-        taken: bytes that the current iteration has handed out.
+        checksum: the checksum to compute and compare during the iteration; None for no checksum.
+        taken: the number of bytes that the current iteration has yielded.
     """
 
     __slots__ = ("_hasher", "_on_progress", "_source", "checksum", "size", "taken")
@@ -328,27 +327,27 @@ class Body:
 
     def _check_declared(self, size: int) -> None:
         if self._source.size is not None and self._source.size != size:
-            raise BodySizeError(f"the body has {self._source.size} bytes, declared were {size}")
+            raise BodySizeError(f"the body has {self._source.size} bytes; {size} were declared")
 
     @property
     def replayable(self) -> bool:
-        """Tell whether `rewind` can start it again."""
+        """Whether `rewind` can start it again."""
         return self._source.replayable
 
     @property
     def buffer(self) -> Chunk | None:
-        """All of the body, if it is in memory; else None.
+        """The whole body if it is in memory, else None.
 
-        A driver that takes it calls `finish_buffer` before it commits.
+        A driver that uses it calls `finish_buffer` before it commits.
         """
         source = self._source
         return source.data if type(source) is _BufferSource else None
 
     async def prepare(self) -> None:
-        """Open what must be opened to know the size; the portable type has done it for a driver.
+        """Open the source, if that is needed to know the size; the store calls it before the driver.
 
         Raises:
-            OSError: the file cannot be opened; the error of the operating system, as it is.
+            OSError: the file cannot be opened; the operating system's error, unchanged.
             BodySizeError: the size is not the declared one.
         """
         self._source = await self._source.prepare()
@@ -395,12 +394,12 @@ class Body:
 
     def _finish(self) -> None:
         if self.size is not None and self.taken != self.size:
-            raise BodySizeError(f"the body ended after {self.taken} bytes, declared were {self.size}")
+            raise BodySizeError(f"the body ended after {self.taken} bytes; {self.size} were declared")
         if self.checksum is not None and self.checksum.value is not None:
             verify(self.checksum.algorithm, self.checksum.value, self.digest, "the body")
 
     async def finish_buffer(self) -> None:
-        """Check `buffer` as an iteration would, and report it as progress."""
+        """Check `buffer` as an iteration does, and report the progress."""
         source = self._source
         assert isinstance(source, _BufferSource)
         if self.checksum is not None and self._hasher is None:
@@ -412,7 +411,7 @@ class Body:
 
     @property
     def digest(self) -> str:
-        """The checksum of what was handed out, in lower-case hex; needs `checksum`."""
+        """The checksum of the bytes that were yielded, in lower-case hex; needs `checksum`."""
         assert self.checksum is not None
         if self._hasher is None:
             self._hasher = new_hasher(self.checksum.algorithm)
@@ -420,23 +419,23 @@ class Body:
 
     @property
     def computed(self) -> Checksum | None:
-        """The checksum of what was handed out; None if none was asked for."""
+        """The checksum of the bytes that were yielded; None if `checksum` is None."""
         return None if self.checksum is None else Checksum(self.checksum.algorithm, self.digest)
 
     @property
     def known_checksum(self) -> Checksum | None:
-        """The checksum as far as it is known before the body is read: that of a buffer, or the one that was given."""
+        """The checksum if it is known before the body is read: that of a buffer, or the one that the user gave."""
         return self.checksum if self.checksum is None or self.buffer is None else self.computed
 
     @property
     def checksums(self) -> dict[str, str]:
-        """What `ObjectInfo.checksums` holds of the body once it is read."""
+        """The value of `ObjectInfo.checksums` after the body was read."""
         return {} if self.checksum is None else {self.checksum.algorithm: self.digest}
 
     async def read_all(self) -> bytes:
-        """Return all of it; for bodies that are known to be small."""
+        """Return the whole body; for bodies that are known to be small."""
         return b"".join([bytes(chunk) async for chunk in self])
 
     async def aclose(self) -> None:
-        """Close what the body has opened; the user's own files stay open."""
+        """Close what the body has opened; files that the user has opened stay open."""
         await self._source.aclose()

@@ -1,4 +1,4 @@
-"""Cancellation: what must still be done when a task is cancelled, and for how long at most."""
+"""Clean-up that completes although the task is cancelled, within a time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 __all__ = ["CLEANUP_TIMEOUT", "CleanupWarning", "finish", "to_the_end"]
 
 CLEANUP_TIMEOUT: Final = 10.0
-"""Seconds that clean-up after a failure or cancellation may take, unless the store was opened with another."""
+"""The default time limit in seconds of clean-up after a failure or cancellation."""
 
 R = TypeVar("R")
 
@@ -19,23 +19,23 @@ _log = logging.getLogger("trove_async")
 
 
 class CleanupWarning(RuntimeWarning):
-    """Clean-up was given up; the message says what is left behind."""
+    """Clean-up did not end in time; the message says what is left behind."""
 
 
 async def finish(work: Coroutine[Any, Any, object], *, timeout: float, leftover: str) -> None:
-    """Carry out clean-up to its end, however often the calling task is cancelled meanwhile.
+    """Run clean-up to its end, however often the calling task is cancelled meanwhile.
 
-    A scope or `asyncio.shield` does not do: the first protects from scopes alone, the second lets
-    the caller go on while the work still runs. An error of the work is logged, since the
-    caller is about to raise what made the clean-up necessary.
+    A cancel scope or `asyncio.shield` is not enough: a scope protects only from other scopes, and with a shield the
+    caller continues while the work still runs. An error of the work is logged, since the caller is about to
+    raise the error that made the clean-up necessary.
 
     Args:
-        work: the clean-up; it runs as a task of its own and is over when this returns.
-        timeout: seconds after which it is cancelled and given up.
-        leftover: what is then left behind, for the warning; ids and all.
+        work: the clean-up; it runs as a separate task, which has ended when this returns.
+        timeout: seconds after which the task is cancelled.
+        leftover: a description of what is left behind in that case, with ids, for the warning.
 
     Raises:
-        asyncio.CancelledError: the calling task was cancelled meanwhile; the clean-up is done nevertheless.
+        asyncio.CancelledError: the calling task was cancelled meanwhile; the clean-up was done nevertheless.
     """
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
@@ -64,15 +64,15 @@ async def to_the_end(
     leftover: str,
     on_cancel: Callable[[], object] | None = None,
 ) -> R:
-    """Await what runs in a thread, and when cancelled wait for it to be over before raising that.
+    """Await work that runs in a thread; when cancelled, wait until it has ended before raising the cancellation.
 
-    A thread cannot be stopped, and whoever cancelled a call expects that it leaves things alone afterwards.
+    A thread cannot be stopped, and a cancelled call must not change anything after it has raised.
 
     Args:
-        work: what is awaited, as a task of its own.
-        timeout: seconds to wait for it after a cancellation, before it is left to itself with a warning.
-        leftover: what then goes on, for the warning.
-        on_cancel: called at the cancellation, to have the thread come back soon.
+        work: the work to await; it runs as a separate task.
+        timeout: seconds to wait for it after a cancellation; after them a warning is issued and the work continues.
+        leftover: a description of the work, for the warning.
+        on_cancel: called at the cancellation, to make the thread end soon.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -83,7 +83,7 @@ async def to_the_end(
         if not task.done():
             await finish(_over(task), timeout=timeout, leftover=leftover)
         if task.done() and not task.cancelled():
-            task.exception()  # it is retrieved: the cancellation is what the caller is told
+            task.exception()  # marks it as retrieved; the caller gets the cancellation
         raise
 
 

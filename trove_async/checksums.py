@@ -1,4 +1,4 @@
-"""Checksums: which there are, how they are written, and how they are computed."""
+"""Checksums: the algorithms, the notation, and the computation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from trove_async.errors import ChecksumError, InvalidArgumentError, MissingDepen
 
 __all__ = ["ALGORITHMS", "Checksum", "Hasher", "digest", "new_hasher", "update", "verify"]
 
-_ON_LOOP: Final = 256 * 1024  # what is read in less than half a millisecond
+_ON_LOOP: Final = 256 * 1024  # bytes that are hashed in less than half a millisecond
 
 R = TypeVar("R")
 
 
 class Hasher(Protocol):
-    """What computes a checksum; the objects of `hashlib` are such."""
+    """Computes a checksum; the objects of `hashlib` have this interface."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        """Take in more bytes."""
+        """Add bytes."""
 
     def hexdigest(self) -> str:
         """Return the checksum of all bytes so far, in lower-case hex."""
@@ -75,11 +75,11 @@ ALGORITHMS = frozenset(_HASHERS)
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """An algorithm, and the value that it must give where that is known.
+    """An algorithm, and optionally the expected value.
 
     Attributes:
         algorithm: one of `ALGORITHMS`.
-        value: lower-case hex; None to compute and store it whatever it is.
+        value: the expected checksum in lower-case hex; None to compute and store the checksum without a comparison.
     """
 
     algorithm: str
@@ -88,7 +88,7 @@ class Checksum:
     def __post_init__(self) -> None:
         if self.algorithm not in _HASHERS:
             raise InvalidArgumentError(
-                f"unknown checksum algorithm {self.algorithm!r}; there are {', '.join(sorted(ALGORITHMS))}"
+                f"unknown checksum algorithm {self.algorithm!r}; use one of {', '.join(sorted(ALGORITHMS))}"
             )
         if self.value is not None:
             expected = len(new_hasher(self.algorithm).hexdigest())
@@ -99,7 +99,7 @@ class Checksum:
 
     @classmethod
     def of(cls, value: Checksum | str) -> Checksum:
-        """Return the checksum that ``"sha256"`` or ``"sha256:HEX"`` stands for."""
+        """Parse ``"sha256"`` or ``"sha256:HEX"``."""
         if isinstance(value, Checksum):
             return value
         if not isinstance(value, str):
@@ -125,12 +125,12 @@ def stored_checksums(text: str) -> Mapping[str, str]:
 
 
 def new_hasher(algorithm: str) -> Hasher:
-    """Return a fresh hasher of an algorithm of `ALGORITHMS`."""
+    """Return a new hasher for an algorithm of `ALGORITHMS`."""
     return _HASHERS[algorithm]()
 
 
 def _new_threads() -> ThreadPoolExecutor:
-    # More threads than processors would only take turns, and take them from others.
+    # More threads than processors would be no faster.
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="trove-checksum")
 
 
@@ -146,19 +146,19 @@ os.register_at_fork(after_in_child=_forget_threads)
 
 
 async def _in_thread(function: Callable[..., R], *arguments: Any) -> R:
-    """Run what hashes in a thread; when cancelled, leave the bytes alone before that is raised."""
+    """Run a hash computation in a thread; when cancelled, wait until it no longer reads the bytes."""
     job = _threads.submit(function, *arguments)
     result = asyncio.wrap_future(job)
     try:
         return await asyncio.shield(result)
     except asyncio.CancelledError:
         if not job.cancel():
-            await finish(asyncio.wait({result}), timeout=CLEANUP_TIMEOUT, leftover="a checksum, which goes on")
+            await finish(asyncio.wait({result}), timeout=CLEANUP_TIMEOUT, leftover="a thread that computes a checksum")
         raise
 
 
 async def update(hasher: Hasher, data: bytes | bytearray | memoryview) -> None:
-    """Take in more bytes, in a thread if they are many, so that they do not hold up the loop."""
+    """Add bytes, in a thread if they are many, so that they do not block the loop."""
     if len(data) > _ON_LOOP:
         await _in_thread(hasher.update, data)
     else:
@@ -166,7 +166,7 @@ async def update(hasher: Hasher, data: bytes | bytearray | memoryview) -> None:
 
 
 async def digest(algorithm: str, chunks: Sequence[bytes | bytearray | memoryview]) -> bytes:
-    """Return the checksum of bytes that are all here, in a thread if they are many.
+    """Return the checksum of bytes in memory, computed in a thread if they are many.
 
     Args:
         algorithm: one of `ALGORITHMS`.
@@ -188,7 +188,7 @@ def verify(algorithm: str, expected: str, actual: str, what: str) -> None:
     """Compare two hex digests.
 
     Raises:
-        ChecksumError: they differ; names both.
+        ChecksumError: they differ; the message has both.
     """
     if expected != actual:
-        raise ChecksumError(f"the {algorithm} of {what} is {actual}, expected {expected}")
+        raise ChecksumError(f"the {algorithm} of {what} is {actual}; {expected} was expected")

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from trove_async.errors import InvalidDSNError
 
-__all__ = ["DSN", "Settings", "parse_dsn", "redact", "trimmed_secret"]
+__all__ = ["DSN", "SettingsParser", "parse_dsn", "redact", "trimmed_secret"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _SECRET_NAME = re.compile(
@@ -23,12 +23,12 @@ _HIDDEN = "***"
 class DSN:
     """The parts of a data source name, with percent-escapes undone.
 
-    Its `str` and `repr` hide the password and every parameter whose name says that it is secret.
+    Its `str` and `repr` hide the password and every parameter with the name of a secret.
 
     Attributes:
-        scheme: names the driver, in lower case.
-        user, password, host, port, path: None or empty where absent. The path keeps its first slash.
-        params: the query's names and values.
+        scheme: the name of the driver, in lower case.
+        user, password, host, port, path: None or empty if absent. The path keeps its first slash.
+        params: the names and values of the query.
     """
 
     scheme: str
@@ -67,7 +67,7 @@ class DSN:
         return f"DSN({str(self)!r})"
 
 
-# Each begins at the start of a word: to look from every character on takes quadratic time.
+# Each pattern begins at the start of a word: a search from every character would take quadratic time.
 _USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z0-9+.-]+://)(?P<user>[^\s/?#@:]*):[^\s/?#]*@")
 _QUERY = re.compile(r"(?<![\w.-])(?P<name>[\w.-]+)=(?P<value>[^&\s]+)")
 
@@ -79,13 +79,13 @@ def redact(text: str) -> str:
 
 
 def parse_dsn(dsn: str) -> DSN:
-    """Take a DSN apart.
+    """Parse a DSN.
 
     A user or password that contains one of ``/?#@:`` must be percent-encoded, as in any URL (RFC 3986).
 
     Raises:
-        InvalidDSNError: it has no scheme, a port that is no number, a parameter without
-            a value, twice the same parameter, a fragment, or a broken percent-escape.
+        InvalidDSNError: it has no scheme, a port that is not a number, a parameter without
+            a value, the same parameter twice, a fragment, or a broken percent-escape.
     """
     if not isinstance(dsn, str):
         raise InvalidDSNError(f"a DSN is a str such as 'local:///srv/data', not {type(dsn).__name__}")
@@ -94,7 +94,7 @@ def parse_dsn(dsn: str) -> DSN:
         raise InvalidDSNError("the DSN has no scheme; write for example 'local:///srv/data' or 'memory://'")
     scheme = scheme.lower()
     if not _SCHEME.match(scheme):
-        raise InvalidDSNError(f"{scheme!r} is no scheme: it has letters, digits, '+', '.' and '-'")
+        raise InvalidDSNError(f"{scheme!r} is not a scheme: use letters, digits, '+', '.' and '-'")
     if "#" in rest:
         raise InvalidDSNError("the DSN contains '#'; write it as %23")
     if "\0" in rest or any(c < " " for c in rest):
@@ -115,7 +115,7 @@ def _split_host(hostport: str) -> tuple[str, int | None]:
     if hostport.startswith("["):
         host, bracket, rest = hostport[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise InvalidDSNError("the host's brackets are not closed")
+            raise InvalidDSNError("the brackets of the host are not closed")
         port = rest[1:]
     else:
         host, _, port = hostport.partition(":")
@@ -136,18 +136,18 @@ def _parse_params(query: str) -> dict[str, str]:
             raise InvalidDSNError(f"the parameter {name!r} has no value; write name=value")
         if name in params:
             raise InvalidDSNError(f"the parameter {name!r} is given twice")
-        # "+" stays a plus sign: keys in base64 contain it, and a DSN is no HTML form.
+        # "+" stays a plus sign: keys in base64 contain it, and a DSN is not an HTML form.
         params[name] = _unquote(item[len(name) + 1 :], name)
     return params
 
 
 def _unquote(text: str, part: str) -> str:
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
-        raise InvalidDSNError(f"the {part} of the DSN has a '%' that begins no escape; write it as %25")
+        raise InvalidDSNError(f"the {part} of the DSN has a '%' that does not begin an escape; write it as %25")
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise InvalidDSNError(f"the {part} of the DSN is not UTF-8 once its escapes are undone") from None
+        raise InvalidDSNError(f"the {part} of the DSN is not UTF-8 after percent-decoding") from None
 
 
 def trimmed_secret(name: str, text: str) -> str:
@@ -162,10 +162,10 @@ def trimmed_secret(name: str, text: str) -> str:
     return value
 
 
-class Settings:
-    """A driver's settings: the DSN's parameters and keyword arguments, each taken once and checked.
+class SettingsParser:
+    """Parses the settings of a driver: the parameters of the DSN and the keyword arguments of ``open``.
 
-    A driver takes what it knows and calls `finish`, which refuses what is left over.
+    A driver takes each setting that it knows and then calls `finish`, which raises if one is left over.
     """
 
     def __init__(self, dsn: DSN, overrides: Mapping[str, Any]) -> None:
@@ -177,12 +177,12 @@ class Settings:
         self._known: list[str] = []
 
     def take(self, name: str, default: Any = None) -> Any:
-        """Return a setting as it was given, text if it comes from the DSN."""
+        """Return a setting as it was given: a str if it comes from the DSN."""
         self._known.append(name)
         return self._left.pop(name, default)
 
     def text(self, name: str, default: str | None = None) -> str | None:
-        """Return a setting that is text."""
+        """Return a setting that is a str."""
         value = self.take(name, default)
         if value is not None and (not isinstance(value, str) or not value):
             raise InvalidDSNError(f"{name} must be text that is not empty")
@@ -194,7 +194,7 @@ class Settings:
         return None if value is None else trimmed_secret(name, value)
 
     def flag(self, name: str, default: bool) -> bool:
-        """Return a setting that is 1 or 0 (also true, false, yes, no, on, off)."""
+        """Return a setting that is 1 or 0, or true, false, yes, no, on or off."""
         value = self.take(name, default)
         if isinstance(value, bool):
             return value
@@ -229,10 +229,10 @@ class Settings:
         return number
 
     def finish(self) -> None:
-        """Refuse what no `take` has asked for.
+        """Check that every setting was taken.
 
         Raises:
-            InvalidDSNError: names the unknown parameter and those that there are.
+            InvalidDSNError: a setting is unknown; the message has the known ones.
         """
         if self._left:
             unknown = sorted(self._left)[0]

@@ -13,7 +13,7 @@
     │   ├── InvalidCursorError
     │   ├── InvalidPartError
     │   └── InvalidLifecycleError
-    ├── BodyTypeError (TypeError)             not something that can be stored
+    ├── BodyTypeError (TypeError)             the body is of a type that cannot be stored
     ├── NotFoundError (FileNotFoundError)
     │   ├── BucketNotFoundError
     │   ├── ObjectNotFoundError
@@ -28,12 +28,12 @@
     ├── NotModifiedError
     ├── RangeNotSatisfiableError
     ├── BodySizeError                         the body is longer or shorter than declared
-    │   └── ContentTooLargeError              the body is longer than is accepted
+    │   └── ContentTooLargeError              the body is longer than the server accepts
     ├── ChecksumError
     ├── AccessDeniedError (PermissionError)
     │   └── UnauthenticatedError
-    │       ├── HostKeyUnknownError           an SSH server that nothing is known of
-    │       └── HostKeyChangedError           an SSH server that is another than the one that is known
+    │       ├── HostKeyUnknownError           the SSH server is not in the file of known hosts
+    │       └── HostKeyChangedError           the SSH server's key is not the one in the file of known hosts
     ├── StorageFullError (OSError)
     ├── UnsupportedError (NotImplementedError)
     ├── MissingDependencyError (ImportError)
@@ -41,14 +41,14 @@
     │   ├── ClosedError
     │   ├── WrongLoopError
     │   └── ForkedError
-    ├── TransientError                        worth another try
-    │   ├── ConflictError                     another operation on the same thing is under way
+    ├── TransientError                        the same call may succeed later
+    │   ├── ConflictError                     another operation on the same object or bucket is under way
     │   ├── ThrottledError
     │   ├── UnavailableError (ConnectionError)
     │   └── OperationTimeoutError (TimeoutError)
     ├── WatchOverflowError
     ├── DriverRegistrationError (ValueError)
-    ├── BackendError                          the backend failed in a way that has no class of its own
+    ├── BackendError                          any other failure of the backend
     └── BulkError                             some items of a bulk operation failed
 """
 
@@ -110,19 +110,19 @@ __all__ = [
 
 
 class TroveError(Exception):
-    """Root of the tree; catch it to catch all that the library raises.
+    """The base class of every error that the library raises.
 
     Attributes:
         message: what went wrong and what to do, on one line, without secrets.
         operation: the name of the call, such as ``put``.
-        bucket, key: what the call was about, where it was about one.
+        bucket, key: the bucket and key of the call; None if it had none.
         driver: the driver's name, such as ``local``.
-        status: the service's status code, where there is one.
-        request_id: the service's id of the request, for its support.
+        status: the status code of the service; None if there is none.
+        request_id: the service's id of the request, for its support; None if there is none.
         retryable: True if the same call may succeed later.
-        retry_after: seconds to wait before that, where the service said so.
-        ambiguous: True if it could not be found out whether a write took place.
-            The object is then old or new, and whole.
+        retry_after: seconds to wait before the retry; None if the service sent none.
+        ambiguous: True if the write may or may not have taken place. The object is then the old one or the new
+            one, and complete.
     """
 
     retryable: bool = False
@@ -158,7 +158,7 @@ class TroveError(Exception):
     def locate(
         self, operation: str, bucket: str | None = None, key: str | None = None, driver: str | None = None
     ) -> None:
-        """Fill in where the error happened; what is known already stays."""
+        """Fill in where the error happened; values that are already set stay."""
         self.operation = self.operation or operation
         # Bucket and key belong together: an error about another bucket is not about this key.
         if self.bucket in (None, bucket):
@@ -181,19 +181,19 @@ class TroveError(Exception):
 
 
 class InvalidArgumentError(TroveError, ValueError):
-    """The call is wrong in itself; nothing was sent and nothing changed."""
+    """An argument of the call is invalid; nothing was sent and nothing changed."""
 
     default_message = "an argument is invalid"
 
 
 class InvalidKeyError(InvalidArgumentError):
-    """The key is empty, too long, not text, or one that the backend cannot hold."""
+    """The key is empty, too long, not text, or not supported by the backend."""
 
     default_message = "the key is invalid"
 
 
 class InvalidBucketNameError(InvalidArgumentError):
-    """The bucket's name is empty or one that the backend cannot hold."""
+    """The bucket's name is empty, or not supported by the backend."""
 
     default_message = "the bucket name is invalid"
 
@@ -259,19 +259,19 @@ class BucketNotFoundError(NotFoundError):
 
 
 class ObjectNotFoundError(NotFoundError):
-    """The bucket exists, the object does not."""
+    """The bucket exists, but the object does not."""
 
     default_message = "the object does not exist"
 
 
 class VersionNotFoundError(NotFoundError):
-    """The object has no such version."""
+    """The object does not have this version."""
 
     default_message = "the object has no such version"
 
 
 class UploadNotFoundError(NotFoundError):
-    """No multipart upload of that id is open: unknown, completed, aborted or expired."""
+    """No multipart upload with this id is open: it is unknown, completed, aborted or expired."""
 
     default_message = "no such multipart upload is open"
 
@@ -283,9 +283,9 @@ class RootNotFoundError(NotFoundError):
 
 
 class BucketAlreadyExistsError(TroveError, FileExistsError):
-    """A bucket of that name exists already."""
+    """A bucket with this name already exists."""
 
-    default_message = "the bucket exists already"
+    default_message = "the bucket already exists"
 
 
 class BucketNotEmptyError(TroveError):
@@ -295,7 +295,7 @@ class BucketNotEmptyError(TroveError):
 
 
 class PreconditionFailedError(TroveError):
-    """A condition of the call (``if_match`` and its kin) did not hold; nothing changed."""
+    """A condition of the call, such as ``if_match``, did not hold; nothing changed."""
 
     default_message = "a condition did not hold"
 
@@ -303,7 +303,7 @@ class PreconditionFailedError(TroveError):
 class ObjectAlreadyExistsError(PreconditionFailedError, FileExistsError):
     """A create-only write (``if_none_match="*"``) found an object; it is unchanged."""
 
-    default_message = "the object exists already"
+    default_message = "the object already exists"
 
 
 class ObjectChangedError(PreconditionFailedError):
@@ -313,7 +313,7 @@ class ObjectChangedError(PreconditionFailedError):
 
 
 class NotModifiedError(TroveError):
-    """The object is the one that the caller has (``if_none_match``, ``if_modified_since``)."""
+    """The caller already has the object (``if_none_match``, ``if_modified_since``)."""
 
     default_message = "the object was not modified"
 
@@ -333,11 +333,11 @@ class BodySizeError(TroveError):
 class ContentTooLargeError(BodySizeError):
     """The body of a request is longer than the server accepts; nothing was stored."""
 
-    default_message = "the body is longer than is accepted"
+    default_message = "the body is longer than the server accepts"
 
 
 class ChecksumError(TroveError):
-    """The bytes are not those that the checksum was made of."""
+    """The bytes do not match their checksum."""
 
     default_message = "the checksum does not match"
 
@@ -355,13 +355,13 @@ class UnauthenticatedError(AccessDeniedError):
 
 
 class HostKeyUnknownError(UnauthenticatedError):
-    """The server's host key is not in the file of known hosts, so that nothing was sent to it."""
+    """The server's host key is not in the file of known hosts; no credentials were sent."""
 
     default_message = "the server's host key is not known"
 
 
 class HostKeyChangedError(UnauthenticatedError):
-    """The server has another host key than the one that is known: it may be another server that listens in."""
+    """The server's host key is not the one in the file of known hosts: another server may be impersonating it."""
 
     default_message = "the server's host key has changed"
 
@@ -373,7 +373,7 @@ class StorageFullError(TroveError, OSError):
 
 
 class UnsupportedError(TroveError, NotImplementedError):
-    """The driver, or this server, cannot do it; nothing was sent."""
+    """The driver or this server does not support the operation; nothing was sent."""
 
     default_message = "this driver does not support the operation"
 
@@ -385,7 +385,7 @@ class MissingDependencyError(TroveError, ImportError):
 
 
 class LifetimeError(TroveError, RuntimeError):
-    """An object of the library is used where or when it must not be."""
+    """An object of the library is used after it was closed, on another event loop or in another process."""
 
     default_message = "the store cannot be used here"
 
@@ -434,7 +434,7 @@ class UnavailableError(TransientError, ConnectionError):
 
 
 class OperationTimeoutError(TransientError, TimeoutError):
-    """Nothing moved for as long as the timeout allows."""
+    """No data arrived or could be sent within the timeout."""
 
     default_message = "the backend did not answer in time"
 
@@ -452,13 +452,13 @@ class DriverRegistrationError(TroveError, ValueError):
 
 
 class BackendError(TroveError):
-    """The backend failed in a way that has no class of its own; see ``__cause__``."""
+    """The backend failed in a way that no other class describes; see ``__cause__``."""
 
     default_message = "the backend failed"
 
 
 class _Result(Protocol):
-    """What `BulkError` needs to know of a `DeleteResult`, whose module imports this one."""
+    """The attributes of a `DeleteResult` that `BulkError` uses; its module imports this one."""
 
     @property
     def key(self) -> str: ...
@@ -468,11 +468,11 @@ class _Result(Protocol):
 
 
 class BulkError(TroveError):
-    """Some items of a bulk operation failed; all of them were tried.
+    """Some items of a bulk operation failed; all items were tried.
 
     Attributes:
         failed: a ``DeleteResult`` with its error for each item that failed.
-        deleted_count: how many items were deleted.
+        deleted_count: the number of items that were deleted.
     """
 
     default_message = "some items failed"

@@ -1,7 +1,7 @@
-"""The rules for names: bucket names, object keys, metadata keys, tags.
+"""The rules for bucket names, object keys, metadata and tags.
 
-Each function returns what it was given, in its normal form, or raises a subclass of
-`InvalidArgumentError` that says what is wrong. None of them does I/O.
+Each function returns its argument in normal form, or raises a subclass of `InvalidArgumentError` that says
+what is wrong. There is no I/O here.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ MAX_BUCKET_BYTES: Final = 255
 MAX_METADATA_BYTES: Final = 64 * 1024
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 
-# Only Python's own table, not the machine's: the same key has the same type everywhere.
+# Only Python's own table, not the machine's, so that a key has the same type everywhere.
 _types = MimeTypes(filenames=())
 _content_types: dict[str, str] = {}
-# A service has few buckets, and names one in every call.
+# A program uses few buckets, and names one in every call.
 _valid_buckets: set[str] = set()
 
 
@@ -48,9 +48,9 @@ def check_key(key: str) -> None:
     """Check that a key is text of 1 to 1,024 bytes of UTF-8 without NUL.
 
     Raises:
-        InvalidKeyError: it is not; the message says how.
+        InvalidKeyError: it is not; the message says why.
     """
-    # ASCII of a fitting length is nearly every key; for it this costs one pass in C.
+    # Nearly every key is ASCII and short enough; this check is then one pass in C.
     if type(key) is str and 0 < len(key) <= MAX_KEY_BYTES and key.isascii() and "\0" not in key:
         return
     _check_key_slowly(key)
@@ -74,13 +74,13 @@ def _check_key_slowly(key: object) -> None:
 
 
 def check_prefix(prefix: str) -> None:
-    """Check that a prefix is text that a key could begin with; the empty prefix is one."""
+    """Check that a prefix is text with which a key could begin; it may be empty."""
     if prefix != "":
         check_key(prefix)
 
 
 def check_bucket(bucket: str) -> None:
-    r"""Check what holds for bucket names on every backend; a driver may ask for more.
+    r"""Check the rules for bucket names that apply to every backend; a driver may have more rules.
 
     Raises:
         InvalidBucketNameError: the name is empty, ``.``, ``..``, begins with ``.trove``,
@@ -108,13 +108,13 @@ def _check_bucket_slowly(bucket: str) -> None:
 
 
 def content_type_of(key: str) -> str:
-    """Return the media type that a key's extension stands for, else ``application/octet-stream``."""
+    """Return the media type of a key's extension, or ``application/octet-stream`` if it is unknown."""
     dot = key.rfind(".")
     extension = key[dot:] if dot > key.rfind("/") + 1 else ""
     found = _content_types.get(extension)
     if found is None:
         found = _types.guess_type("a" + extension)[0] or DEFAULT_CONTENT_TYPE
-        # ".tar.gz" and ".gz" have an encoding too; the bytes are what the encoding made of them.
+        # ".tar.gz" and ".gz" have an encoding too; the object has the encoded bytes, so the type is not the inner one.
         if _types.guess_type("a" + extension)[1] is not None:
             found = DEFAULT_CONTENT_TYPE
         if len(_content_types) < 1024:
@@ -123,12 +123,12 @@ def content_type_of(key: str) -> str:
 
 
 def check_header(name: str, value: str) -> None:
-    """Check that a value can stand in an HTTP header: printable ASCII and spaces, no line break."""
+    """Check that a value is valid in an HTTP header: printable ASCII and spaces, no line break."""
     if not isinstance(value, str):
         raise InvalidMetadataError(f"{name} is a str, not {type(value).__name__}")
     if not value or not value.isascii() or not value.isprintable() or value != value.strip():
         raise InvalidMetadataError(
-            f"{name} {value!r} cannot stand in a header: use printable ASCII without spaces at the ends"
+            f"{name} {value!r} is not valid in a header: use printable ASCII without spaces at the ends"
         )
 
 
@@ -138,17 +138,17 @@ def check_content_type(value: str) -> None:
     essence = value.partition(";")[0].strip()
     kind, slash, subtype = essence.partition("/")
     if not (kind and slash and subtype) or any(c in '()<>@,:\\"/[]?= ' for c in kind + subtype):
-        raise InvalidMetadataError(f"content_type {value!r} is no media type; give one such as 'text/plain'")
+        raise InvalidMetadataError(f"content_type {value!r} is not a media type; give one such as 'text/plain'")
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> FrozenDict:
     """Return metadata with its keys in lower case.
 
-    Keys are 1 to 128 characters of ASCII letters, digits, ``-``, ``_`` and ``.``; values are
-    any text without control characters. Together at most 64 KiB; services allow less.
+    Keys are 1 to 128 ASCII letters, digits, ``-``, ``_`` and ``.``; values are any text without control characters.
+    The total is at most 64 KiB; services allow less.
 
     Raises:
-        InvalidMetadataError: they are not, or two keys differ in case alone.
+        InvalidMetadataError: a key or value is invalid, the metadata are too large, or two keys differ only in case.
     """
     if not metadata:
         return EMPTY
@@ -163,7 +163,7 @@ def check_metadata(metadata: Mapping[str, str] | None) -> FrozenDict:
                 f"metadata key {key!r} is not 1 to 128 ASCII letters, digits, hyphens, underscores or dots"
             )
         if name in result:
-            raise InvalidMetadataError(f"metadata keys are case-insensitive and {name!r} is given twice")
+            raise InvalidMetadataError(f"metadata keys are case-insensitive, and {name!r} is given twice")
         _check_text(f"the value of metadata key {key!r}", value)
         size += len(name) + len(value.encode())
         result[name] = value
@@ -173,13 +173,13 @@ def check_metadata(metadata: Mapping[str, str] | None) -> FrozenDict:
 
 
 def check_tags(tags: Mapping[str, str] | None) -> FrozenDict:
-    """Return tags, checked.
+    """Check tags and return them.
 
-    At most 10, with keys of 1 to 128 and values of 0 to 256 characters, as on S3
+    An object has at most 10 tags, with keys of 1 to 128 and values of 0 to 256 characters, as on S3
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
 
     Raises:
-        InvalidTagsError: there are more, or one is malformed.
+        InvalidTagsError: there are more than 10, or one is malformed.
     """
     if not tags:
         return EMPTY
@@ -211,7 +211,7 @@ def _check_text(what: str, value: str) -> None:
 def successor(prefix: str) -> str | None:
     """Return the smallest text that sorts after all text that begins with ``prefix``.
 
-    None if there is none. Text sorts by code point, which is the order of its UTF-8 bytes.
+    Return None if there is none. Text sorts by code point, which is the order of its UTF-8 bytes.
     """
     while prefix:
         last = ord(prefix[-1])

@@ -1,4 +1,4 @@
-"""Listings: the pages that drivers return, and the iterator that users hold."""
+"""Listings: the pages that drivers return, and the iterator that users read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ListPage:
     Attributes:
         objects: in the order of their keys' UTF-8 bytes.
         prefixes: in the same order; each once in the whole listing.
-        cursor: continues the listing behind this page, for the same options; None at the end.
+        cursor: continues the listing after this page, with the same options; None at the end.
             A page with a cursor may be empty.
     """
 
@@ -39,9 +39,9 @@ class ListPage:
 
 
 class PageChecker:
-    """Checks the pages of one listing, in the order in which they come.
+    """Checks the pages of one listing, in their order.
 
-    Whatever a service answers, a listing returns every key once and in order and ends, or it raises.
+    Whatever a service answers, a listing either returns every key once and in order and then ends, or it raises.
     """
 
     def __init__(self, prefix: str = "", cursor: str | None = None) -> None:
@@ -49,7 +49,7 @@ class PageChecker:
 
         Args:
             prefix: of the listing.
-            cursor: the driver's, of the first page; None if the listing begins at its start.
+            cursor: the driver's cursor of the first page; None at the start of the listing.
         """
         self._prefix = prefix
         self._last = ""
@@ -60,7 +60,7 @@ class PageChecker:
 
         Raises:
             BackendError: names are out of order, duplicated or outside of the prefix; a size is negative; a
-                cursor repeats; or there are 1,000 empty pages in a row.
+                cursor is repeated; or 1,000 empty pages follow each other.
         """
         names = [info.key for info in page.objects]
         _require_ascending(names)
@@ -81,7 +81,7 @@ class PageChecker:
         first, last = names[0], names[-1]
         if first <= self._last:
             raise BackendError(f"the listing is out of order: the backend listed {first!r} after {self._last!r}")
-        # Names with a common prefix are neighbours in this order: those in between have it too.
+        # In this order all names between two names with a prefix have the prefix too.
         for name in (first, last):
             if not name.startswith(self._prefix):
                 raise BackendError(f"the backend listed {name!r}, which does not begin with {self._prefix!r}")
@@ -91,21 +91,21 @@ class PageChecker:
         if cursor is None:
             return
         if cursor in self._cursors:
-            raise BackendError("the listing does not move on: the backend repeats its cursor")
+            raise BackendError("the listing does not end: the backend repeats its cursor")
         if len(self._cursors) >= _MAX_EMPTY_PAGES:
             raise BackendError(f"the backend sent {_MAX_EMPTY_PAGES} empty pages of a listing in a row")
         self._cursors.add(cursor)
 
 
 def _require_ascending(names: list[str]) -> None:
-    # Text compares by code point, which is the order of its UTF-8 bytes.
+    # Python compares text by code point, which is the order of its UTF-8 bytes.
     if sorted(names) != names or len(set(names)) != len(names):
         before, after = next(pair for pair in pairwise(names) if pair[0] >= pair[1])
         raise BackendError(f"the listing is out of order: the backend listed {after!r} after {before!r}")
 
 
 def _merged(items: Sequence[Item], names: Sequence[str]) -> tuple[list[Item], list[str]]:
-    """Return items and their names in the order of the names, which are all different."""
+    """Return items and their names, sorted by name; all names differ."""
     order = sorted(range(len(names)), key=names.__getitem__)
     ordered = [names[at] for at in order]
     _require_ascending(ordered)
@@ -114,7 +114,7 @@ def _merged(items: Sequence[Item], names: Sequence[str]) -> tuple[list[Item], li
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """Where an iterator stands: the page, and the last name that was taken of it."""
+    """The position of an iterator: the page, and the last name that was yielded from it."""
 
     bucket: str
     prefix: str
@@ -141,7 +141,7 @@ class _Position:
             if not all(x is None or isinstance(x, str) for x in optional):
                 raise ValueError
         except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
-            raise InvalidCursorError("this is no listing's cursor; take it from ObjectIterator.cursor") from None
+            raise InvalidCursorError("this is not the cursor of a listing; use ObjectIterator.cursor") from None
         return position
 
 
@@ -150,9 +150,9 @@ FetchPage = Callable[[str | None], Awaitable[ListPage]]
 
 @final
 class ObjectIterator(Generic[T]):
-    """A listing that is being read: ``async for``, `next`, `all` or `pages`.
+    """A listing; read it with ``async for``, `next`, `all` or `pages`.
 
-    It holds a position and no connection, so that it can be abandoned at any time.
+    It has a position but no connection, so it need not be closed.
     """
 
     def __init__(
@@ -170,12 +170,12 @@ class ObjectIterator(Generic[T]):
 
         Args:
             fetch: returns the page for a driver's cursor, None for the first.
-            bucket, prefix, delimiter, start_after: those of the listing; a cursor is refused with others.
-            max_keys: how many items to yield at most.
-            cursor: where to go on, from `cursor` of another iterator.
+            bucket, prefix, delimiter, start_after: of the listing; a cursor of another listing is an error.
+            max_keys: the maximum number of items to yield.
+            cursor: where to continue: the `cursor` of another iterator.
 
         Raises:
-            InvalidCursorError: the cursor is malformed, or of another listing.
+            InvalidCursorError: the cursor is malformed, or belongs to another listing.
         """
         position = _Position(bucket, prefix, delimiter, start_after, None, None)
         if cursor is not None:
@@ -189,7 +189,7 @@ class ObjectIterator(Generic[T]):
             position = found
         self._fetch = fetch
         self._position = position
-        self._page: str | None = position.page  # the driver's cursor of the page that `_items` is of
+        self._page: str | None = position.page  # the driver's cursor of the page that `_items` come from
         self._after = position.after
         self._next: str | None = position.page
         self._items: deque[Item] = deque()
@@ -200,12 +200,12 @@ class ObjectIterator(Generic[T]):
 
     @property
     def start_after(self) -> str | None:
-        """The key that the listing as a whole starts after, from its cursor if it came with one."""
+        """The key after which the whole listing starts; a cursor contains it."""
         return self._position.start_after
 
     @property
     def cursor(self) -> str | None:
-        """A text from which ``list(cursor=…)`` goes on after the last item taken; None at the end.
+        """A text with which ``list(cursor=…)`` continues after the last item yielded; None at the end.
 
         It works in another process, for the same bucket, prefix and delimiter.
         """
@@ -235,12 +235,12 @@ class ObjectIterator(Generic[T]):
         """Return the next item.
 
         Raises:
-            StopAsyncIteration: there is none.
+            StopAsyncIteration: there are no more items.
         """
         return await self.__anext__()
 
     async def all(self) -> list[T]:
-        """Return all remaining items, in memory."""
+        """Return all remaining items as one list."""
         return [item async for item in self]
 
     async def pages(self) -> AsyncIterator[list[T]]:
@@ -258,7 +258,7 @@ class ObjectIterator(Generic[T]):
             yield page  # type: ignore[misc]
 
     async def _fill(self) -> bool:
-        """Fetch pages until one has an item; return False if none has."""
+        """Fetch pages until one has an item; return False at the end of the listing."""
         while not self._items:
             if self._exhausted:
                 return False
@@ -267,8 +267,8 @@ class ObjectIterator(Generic[T]):
             self._page, self._next = self._next, page.cursor
             self._exhausted = page.cursor is None
             if self._resuming and self._after is not None:
-                # The cursor stands in the middle of a page. What was taken of it is not taken again, and may
-                # fill several pages by now: they are smaller this time, or there are more items.
+                # The cursor is in the middle of a page. Items that were yielded are skipped; they may fill several
+                # pages, because the pages are smaller now, or because there are more items.
                 after = self._after
                 items = [item for item in items if item.key > after]
             self._resuming = self._resuming and not items

@@ -1,4 +1,4 @@
-"""Byte ranges: what users ask for, and what that is of an object of a known size."""
+"""Byte ranges, and their positions in an object of a known size."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class ByteRange:
     """A part of an object.
 
     Attributes:
-        offset: where it begins, from 0; negative for the last ``-offset`` bytes.
-        length: bytes; None for all to the end. Past the end is cut off.
+        offset: the first byte, from 0; negative for the last ``-offset`` bytes.
+        length: the number of bytes; None for all bytes to the end. A range may extend past the end.
     """
 
     offset: int = 0
@@ -24,18 +24,18 @@ class ByteRange:
 
     def __post_init__(self) -> None:
         if not isinstance(self.offset, int) or not (self.length is None or isinstance(self.length, int)):
-            raise InvalidRangeError("a range has an int as offset and an int or None as length")
+            raise InvalidRangeError("the offset of a range must be an int, and its length an int or None")
         if self.length is not None and self.length < 0:
             raise InvalidRangeError(f"the length of a range is {self.length}; it must be 0 or more")
         if self.offset < 0 and self.length is not None:
-            raise InvalidRangeError("a range of the last bytes has no length: give (-n, None)")
+            raise InvalidRangeError("a range of the last n bytes has no length: write (-n, None)")
 
     @classmethod
     def of(cls, value: RangeLike) -> ByteRange:
-        """Return the range that ``(offset, length)`` stands for; a ByteRange is itself.
+        """Return the range for ``(offset, length)``; a `ByteRange` is returned unchanged.
 
         Raises:
-            InvalidRangeError: negative, or not a pair of numbers.
+            InvalidRangeError: the length is negative, or it is not a pair of numbers.
         """
         if isinstance(value, ByteRange):
             return value
@@ -47,18 +47,18 @@ class ByteRange:
 
     @classmethod
     def suffix(cls, length: int) -> ByteRange:
-        """Return the range of the last ``length`` bytes; of all if the object is shorter."""
+        """Return the range of the last ``length`` bytes; the whole object if it is shorter."""
         if length < 0:
             raise InvalidRangeError(f"the length of a suffix is {length}; it must be 0 or more")
         return cls(-length, None) if length else cls(0, 0)
 
     @property
     def empty(self) -> bool:
-        """Tell whether the range asks for nothing, which is answered without reading."""
+        """Whether the range has no bytes, so that nothing has to be read."""
         return self.length == 0
 
     def header(self) -> str:
-        """Return the range as the header ``Range`` has it (RFC 9110, section 14.2); not of one that is empty."""
+        """Return the value of the ``Range`` header (RFC 9110, section 14.2); the range must not be empty."""
         if self.offset < 0:
             return f"bytes={self.offset}"
         return f"bytes={self.offset}-{'' if self.length is None else self.offset + self.length - 1}"
@@ -67,29 +67,29 @@ class ByteRange:
         """Return ``(start, stop)`` within an object of ``size`` bytes.
 
         Raises:
-            RangeNotSatisfiableError: it begins at or past the end, unless it is empty.
+            RangeNotSatisfiableError: the range starts at or past the end, and is not empty.
         """
         if self.length == 0:
             start = min(self.offset, size)
             return start, start
         if self.offset < 0:
             if size == 0:
-                raise RangeNotSatisfiableError(f"the last {-self.offset} bytes of an empty object")
+                raise RangeNotSatisfiableError(f"the range is the last {-self.offset} bytes, but the object is empty")
             return max(0, size + self.offset), size
         if self.offset >= size:
-            raise RangeNotSatisfiableError(f"the range starts at {self.offset}, the object has {size} bytes")
+            raise RangeNotSatisfiableError(f"the range starts at {self.offset}, but the object has {size} bytes")
         return self.offset, size if self.length is None else min(size, self.offset + self.length)
 
 
 RangeLike = ByteRange | tuple[int, int | None]
-"""What is accepted as a range: a `ByteRange` or ``(offset, length)``."""
+"""A range as users may pass it: a `ByteRange` or ``(offset, length)``."""
 
 
 def coalesce(ranges: Iterable[ByteRange], gap: int) -> Sequence[tuple[ByteRange, list[int]]]:
     """Join ranges that lie within ``gap`` bytes of each other.
 
-    Empty ranges are left out; ranges of the last bytes are not joined. Returns each range to fetch with
-    the positions, in the given order, of those that it answers.
+    Empty ranges are left out; ranges of the last bytes are not joined. Return each range to fetch, with the
+    indexes of the given ranges that it contains.
     """
     ordered = sorted((r.offset, position, r) for position, r in enumerate(ranges) if not r.empty)
     joined: list[tuple[ByteRange, list[int]]] = []

@@ -32,7 +32,7 @@ _PACKAGE: Final = os.path.dirname(__file__) + os.sep
 
 
 def caller_location() -> str:
-    """Return ``file:line`` of the innermost caller that is not of this package."""
+    """Return ``file:line`` of the innermost caller outside this package."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
@@ -40,24 +40,24 @@ def caller_location() -> str:
 
 
 class ByteStream(ABC):
-    """The bytes of one object on their way from a backend; what a driver hands to `ObjectReader`.
+    """The bytes of one object as a backend delivers them; a driver passes it to `ObjectReader`.
 
-    A stream stands at a position of the object and ends where the range that was asked for ends.
+    A stream has a position in the object, and ends where the requested range ends.
     """
 
     @abstractmethod
     async def read(self, size: int) -> bytes:
         """Return the next 1 to ``size`` bytes; ``b""`` at the end.
 
-        A network stream returns what has arrived rather than wait for ``size`` bytes.
+        A network stream returns the bytes that have arrived and does not wait for ``size`` bytes.
 
         Raises:
-            TransientError: the connection broke; `seek` to the position reached goes on.
+            TransientError: the connection broke; `seek` to the current position continues the stream.
         """
 
     @abstractmethod
     async def seek(self, offset: int) -> None:
-        """Go on at ``offset`` of the object, from the very object that was opened.
+        """Continue at ``offset`` of the same object that was opened.
 
         Raises:
             PreconditionFailedError: the object was replaced meanwhile.
@@ -66,16 +66,16 @@ class ByteStream(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """Let go of file or connection at once, without waiting; idempotent, never raises.
+        """Release the file or connection at once, without waiting; idempotent, never raises.
 
-        A `seek` may follow, here as after `aclose`, and opens anew.
+        A `seek` may follow, as it may follow `aclose`; it opens the object again.
 
-        No `read` or `seek` is under way when it is called: both end, cancelled or not, only when
-        nothing of theirs runs any more.
+        No `read` or `seek` is in progress when it is called: both return, also when they are cancelled, only
+        after everything that they started has ended.
         """
 
     async def aclose(self) -> None:
-        """Let go of file or connection in good order, so that a connection can be used again."""
+        """Release the file or connection, which may wait so that the connection can be used again."""
         self.abort()
 
 
@@ -83,15 +83,15 @@ class ByteStream(ABC):
 class ObjectReader:
     """An object that is being read.
 
-    Use it in ``async with``, or read it to its end: then what it holds is given back. So it is on
-    any exception, on `aclose`, and, with a `ResourceWarning`, when it is collected.
+    Use it in ``async with``, or read it to its end: both release its file or connection. So do an exception, `aclose`,
+    and the garbage collector, which also issues a `ResourceWarning`.
 
-    ``async for chunk in reader`` yields chunks of up to 1 MiB. Positions are those of the range that
-    was asked for: 0 is its first byte.
+    ``async for chunk in reader`` yields chunks of up to 1 MiB. Positions are relative to the requested range: 0 is its
+    first byte.
 
     Attributes:
-        info: the object; its size is that of the whole object, whatever range is read.
-        start, stop: where in the object the range begins and ends.
+        info: the object; its size is that of the whole object, also if a range is read.
+        start, stop: the offsets in the object at which the range starts and ends.
     """
 
     __slots__ = (
@@ -111,7 +111,7 @@ class ObjectReader:
 
         Args:
             info: of the object.
-            source: a stream that stands at ``start``; or the bytes of the range, all of them.
+            source: a stream whose position is ``start``, or all bytes of the range.
             start: the offset in the object of the range's first byte.
             stop: the offset after its last byte; None for the end of the object.
         """
@@ -138,21 +138,21 @@ class ObjectReader:
 
     @property
     def size(self) -> int:
-        """Bytes that the reader reads in all, which are fewer than ``info.size`` for a range."""
+        """The total number of bytes that the reader reads; less than ``info.size`` for a range."""
         return self.stop - self.start
 
     @property
     def closed(self) -> bool:
-        """Tell whether it was closed, by its user or by a failure."""
+        """Whether the reader was closed, by its user or by a failure."""
         return self._closed
 
     @property
     def buffered(self) -> bool:
-        """True if all of it is in memory, so that reading takes no I/O and nothing need be closed."""
+        """Whether all bytes are in memory, so that reading takes no I/O and nothing has to be closed."""
         return self._buffer is not None
 
     def wrap(self, wrapper: Callable[[ByteStream], ByteStream]) -> None:
-        """Put another stream around the reader's; for layers, before the first read."""
+        """Wrap the reader's stream in another one; for layers, before the first read."""
         if self._stream is not None:
             self._stream = wrapper(self._stream)
 
@@ -161,29 +161,29 @@ class ObjectReader:
         return self._position
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position within the range; beyond its end is allowed and reads ``b""``.
+        """Move to a position within the range; a position past its end is allowed, and reads ``b""``.
 
         Raises:
             ValueError: the position would be negative.
-            ObjectChangedError: the object was replaced, and the bytes asked for are gone.
+            ObjectChangedError: the object was replaced, so the requested bytes no longer exist.
         """
         self._check_open()
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError(f"cannot seek to {base + offset}, before the beginning")
         if base + offset != self._position:
-            self._hasher = None  # only what is read from end to end can be checked
+            self._hasher = None  # the checksum is that of the whole object, read in order
             self._position = base + offset
             if self._stream is not None and self._position < self.size:
                 await self._guard(self._stream.seek(self.start + self._position))
         return self._position
 
     async def read(self, size: int = -1) -> bytes:
-        """Read ``size`` bytes, fewer only at the end; all that is left with -1.
+        """Read ``size`` bytes, fewer only at the end; with -1 all remaining bytes.
 
         Raises:
             ObjectChangedError: the connection broke, and the object was replaced before it was resumed.
-            ChecksumError: all was read and is not what was stored.
+            ChecksumError: the object was read completely and does not match its stored checksum.
             TransientError: the connection broke and could not be resumed.
         """
         self._check_open()
@@ -212,7 +212,7 @@ class ObjectReader:
         return b"".join(chunks)
 
     async def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Fill a buffer as far as there are bytes; return how many there were."""
+        """Read into a buffer until it is full or the range ends; return the number of bytes read."""
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view):
@@ -237,7 +237,7 @@ class ObjectReader:
         return await self._read_some(min(left, CHUNK_SIZE))
 
     async def _read_some(self, size: int) -> bytes:
-        """Read 1 to ``size`` bytes from the stream, through broken connections."""
+        """Read 1 to ``size`` bytes from the stream; resume it if the connection breaks."""
         stream = self._stream
         if stream is None:
             raise ClosedError("the reader was closed", key=self.info.key)
@@ -276,7 +276,7 @@ class ObjectReader:
         return chunk
 
     async def _check(self, chunk: bytes) -> None:
-        """Take a chunk into the checksum, and compare it at the end of the object."""
+        """Add a chunk to the checksum, and compare it at the end of the object."""
         assert self._hasher is not None
         try:
             await update(self._hasher, chunk)
@@ -289,7 +289,7 @@ class ObjectReader:
             raise
 
     async def _use(self, work: Awaitable[R]) -> R:
-        """Await something of the stream, which is not let go of while that is under way."""
+        """Await an operation of the stream, which is not released before the operation ends."""
         self._busy = True
         try:
             result = await work
@@ -303,7 +303,7 @@ class ObjectReader:
         return result
 
     async def _guard(self, work: Awaitable[None]) -> None:
-        self._live = True  # from now on the stream may hold something again, whatever becomes of the work
+        self._live = True  # from now on the stream may hold a file or connection, even if the work fails
         try:
             await self._use(work)
         except (PreconditionFailedError, NotFoundError) as error:
@@ -318,7 +318,7 @@ class ObjectReader:
             raise ClosedError(self._closed_because, key=self.info.key)
 
     async def _release(self) -> None:
-        """Give back what the stream holds, at the end of the body; a `seek` opens it again."""
+        """Release what the stream holds at the end of the body; a `seek` opens it again."""
         if self._live and self._stream is not None:
             self._live = False
             await self._guard_close(self._stream)
@@ -331,7 +331,7 @@ class ObjectReader:
             raise
 
     def _let_go(self, because: str = "the reader is closed, because a read failed; open another") -> None:
-        """Give back what the stream holds, at once and for good."""
+        """Release what the stream holds, at once and permanently."""
         stream, self._stream = self._stream, None
         self._buffer = None
         if not self._closed:
@@ -341,9 +341,9 @@ class ObjectReader:
             stream.abort()
 
     def abort(self, because: str = "the reader is closed") -> None:
-        """Close it at once, without waiting; reading it then raises `ClosedError`.
+        """Close the reader at once, without waiting; reading it then raises `ClosedError`.
 
-        So does a read that is under way in another task, when it comes back.
+        So does a read that is in progress in another task, when it ends.
         """
         if self._busy:
             self._closed, self._closed_because = True, because
@@ -351,7 +351,7 @@ class ObjectReader:
             self._let_go(because)
 
     async def aclose(self) -> None:
-        """Close it and give back what it holds; idempotent."""
+        """Close the reader and release its file or connection; idempotent."""
         if self._busy:
             self.abort()
         if self._closed:

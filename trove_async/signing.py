@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from trove_async.driver.capabilities import Features, PresignDriver, PresignMethod
 from trove_async.driver.options import PresignOptions
 from trove_async.driver.synonyms import PresignByMethod
-from trove_async.dsn import Settings
+from trove_async.dsn import SettingsParser
 from trove_async.errors import AccessDeniedError, InvalidArgumentError, InvalidDSNError, UnsupportedError
 
 __all__ = ["PresignByHMAC", "SignedRequest", "SigningDriver", "SigningSettings", "URLSigner", "find_signer"]
@@ -165,7 +165,7 @@ class SigningSettings:
     key: bytes | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> SigningSettings:
+    def of(cls, settings: SettingsParser) -> SigningSettings:
         """Take the settings out of those of a driver.
 
         Raises:

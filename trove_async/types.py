@@ -68,7 +68,7 @@ class ObjectInfo:
             ``put`` to a service that does not return it.
         content_type: media type. None in listings of backends that do not list it.
         metadata: the user's own, keys in lower case. Empty in listings.
-        version_id: if the bucket keeps versions.
+        version_id: None if the bucket does not keep versions.
         storage_class: None if the object is in the default class.
         cache_control, content_disposition, content_encoding, content_language:
             the headers of RFC 9110 and RFC 9111 that were stored with the object.

@@ -1,4 +1,4 @@
-"""Writing an object bit by bit: `ObjectWriter`."""
+"""`ObjectWriter`: write an object piece by piece."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _GATHER: Final = 256 * 1024
 
 @final
 class ObjectWriter:
-    """An object that is being written; a clean exit of ``async with`` commits it, any other aborts it.
+    """An object that is being written; a clean exit of ``async with`` commits it, any other exit aborts it.
 
-    Until the commit readers see the old object, or none. Memory is bounded: `write` waits while
-    the backend is behind.
+    Until the commit, readers see the old object, or none. Memory is bounded: `write` waits until
+    the backend has taken earlier chunks.
 
     Attributes:
-        info: the stored object, once the block was left cleanly; None before.
+        info: the stored object after a clean exit of the block; None before.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ObjectWriter:
         try:
             return await self._put(self._chunks())
         finally:
-            self._taken.set()  # whoever waits to write is told by the task that it is over
+            self._taken.set()  # wakes up a waiting `write`, which then sees that the task has ended
 
     async def _chunks(self) -> AsyncIterator[Chunk]:
         while True:
@@ -68,11 +68,11 @@ class ObjectWriter:
             yield chunk
 
     def tell(self) -> int:
-        """Return how many bytes were written."""
+        """Return the number of bytes written so far."""
         return self._position
 
     async def write(self, data: Chunk) -> int:
-        """Write bytes; return how many. The buffer may be used again when this returns.
+        """Write bytes; return their number. The buffer may be reused when this returns.
 
         Raises:
             ClosedError: the writer is closed or was never entered.
@@ -102,10 +102,10 @@ class ObjectWriter:
                 await self._taken.wait()
         if self._task.done():
             self._closed = True
-            self._task.result()  # raises what the backend refused it with
+            self._task.result()  # raises the backend's error
 
     async def abort(self) -> None:
-        """Give the object up: nothing is stored, and nothing of it is left; idempotent."""
+        """Abort the write: nothing is stored and nothing is left behind; idempotent."""
         self._closed = True
         if self._task is not None and not self._task.done():
             self._task.cancel()
@@ -126,13 +126,13 @@ class ObjectWriter:
             return
         if self._closed:
             if self._task.done() and not self._task.cancelled():
-                self._task.result()  # what a write has raised is raised again, or nothing would tell of it
+                self._task.result()  # raises an error of the put even if the user has caught it from `write`
             return
         try:
             await self._flush()
             self._closed = True
             self._ready.set()
-            # A shield, so that cancelling this wait does not look like a failure of the put itself.
+            # Shielded, so that cancelling this wait does not look like a failure of the put itself.
             self.info = await asyncio.shield(self._task)
         except BaseException:
             await self.abort()

@@ -12,7 +12,7 @@ from tests.evil_services import EvilAnswers
 from tests.network_faults import Target
 from trove_async.drivers.azure.configuration import Configuration
 from trove_async.drivers.azure.multipart import UPLOADS
-from trove_async.drivers.azure.notices import read_notices
+from trove_async.drivers.azure.notifications import read_notifications
 from trove_async.drivers.azure.pages import parse_page
 from trove_async.testing.answers import Answer, AnsweringProxy
 
@@ -137,4 +137,4 @@ EVENT = (
 )  # fmt: skip
 async def test_messages_that_are_no_events(text: str) -> None:
     with pytest.raises(ValueError, match="Event Grid"):
-        read_notices(text)
+        read_notifications(text)

@@ -18,7 +18,7 @@ from tests.azure.stores import driver_of, opened
 from tests.servers import running
 from trove_async.driver import WatchOptions
 from trove_async.driver.queues import LastChanges
-from trove_async.drivers.azure.notices import read_notices
+from trove_async.drivers.azure.notifications import read_notifications
 from trove_async.drivers.azure.queue import QueueWatcher
 from trove_async.types import EventType
 
@@ -250,11 +250,11 @@ async def test_the_name_of_the_queue_may_have_the_containers(bucket: str, queue:
 
 
 async def test_messages_are_read_or_refused() -> None:
-    [own] = read_notices(json.dumps(event_of("bucket", "\u2e2dtrove/parts/x")))
+    [own] = read_notifications(json.dumps(event_of("bucket", "\u2e2dtrove/parts/x")))
     assert LastChanges().classify(own) is None
-    [renamed] = read_notices(json.dumps(event_of("bucket", "key", "Renamed")))
+    [renamed] = read_notifications(json.dumps(event_of("bucket", "key", "Renamed")))
     assert LastChanges().classify(renamed) is None
-    [made] = read_notices(json.dumps(event_of("bucket", "key", api="CreateFile")))
+    [made] = read_notifications(json.dumps(event_of("bucket", "key", api="CreateFile")))
     assert LastChanges().classify(made) is None
     for text in (
         "",
@@ -266,9 +266,10 @@ async def test_messages_are_read_or_refused() -> None:
         json.dumps({**event_of("b", "k"), "eventTime": "2026-01-01T00:00:00"}),
     ):
         with pytest.raises(ValueError, match="no event of Event Grid"):
-            read_notices(text)
+            read_notifications(text)
     without = [
-        read_notices(json.dumps(event_of("bucket", "key", sequencer=0) | {"data": {"eTag": tag}}))[0] for tag in "aab"
+        read_notifications(json.dumps(event_of("bucket", "key", sequencer=0) | {"data": {"eTag": tag}}))[0]
+        for tag in "aab"
     ]
     seen = LastChanges()
-    assert [seen.classify(notice) for notice in without] == [EventType.CREATED, None, EventType.UPDATED]
+    assert [seen.classify(notification) for notification in without] == [EventType.CREATED, None, EventType.UPDATED]

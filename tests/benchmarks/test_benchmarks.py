@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 import trove_async
-from benchmarks.client import Client, Place
+from benchmarks.client import Client, Target
 from benchmarks.measure import Result
-from benchmarks.places import places
 from benchmarks.registry import workloads_on
 from benchmarks.report import table
 from benchmarks.s3_clients import AiohttpClient
+from benchmarks.targets import targets
 from benchmarks.workloads import WORKLOADS, Workload, run_workload
 
 ROOT = Path(__file__).parents[2]
@@ -134,13 +134,13 @@ def see_no_files_but_the_results(run: Run) -> None:
 async def test_buckets_hold_what_is_read_and_are_removed() -> None:
     workload = Workload("get", "get", 100, 3)
 
-    def use() -> Place:
-        with places("s3-ceph", workload, fsync=False, directory=None) as place_for, place_for("one") as place:
-            assert asyncio.run(_listed(place)) == [(key, 100) for key in workload.keys]
-            return place
+    def use() -> Target:
+        with targets("s3-ceph", workload, fsync=False, directory=None) as target_for, target_for("one") as target:
+            assert asyncio.run(_listed(target)) == [(key, 100) for key in workload.keys]
+            return target
 
-    place = await asyncio.to_thread(use)
-    bucket = place.bucket
+    target = await asyncio.to_thread(use)
+    bucket = target.bucket
     assert bucket is not None
     dsn = f"s3://{bucket.access_key}:{bucket.secret_key}@{bucket.region}/"
     async with trove_async.open(dsn, endpoint=bucket.endpoint) as store:
@@ -148,8 +148,8 @@ async def test_buckets_hold_what_is_read_and_are_removed() -> None:
             await store.list(bucket.name).all()
 
 
-async def _listed(place: Place) -> list[tuple[str, int]]:
-    client = AiohttpClient(place)
+async def _listed(target: Target) -> list[tuple[str, int]]:
+    client = AiohttpClient(target)
     await client.open()
     try:
         return [entry async for entry in client.entries()]
@@ -185,7 +185,7 @@ class FaultyClient(Client):
     ("kind", "operations", "failures"), [("put", 9, 3), ("get", 9, 9), ("get stream", 1, 1), ("list", 9, 1)]
 )
 async def test_counts_failures_and_wrong_answers(kind: str, operations: int, failures: int, tmp_path: Path) -> None:
-    client = FaultyClient(Place("local", tmp_path))
+    client = FaultyClient(Target("local", tmp_path))
     result = await run_workload(client, Workload("faulty", kind, 100, operations))
     assert result.failures == failures
 

@@ -46,8 +46,8 @@ async def workers() -> AsyncIterator[Workers]:
     await until(lambda: not threads())
 
 
-class Gate:
-    """An operation that waits to be let through."""
+class PausedOperation:
+    """An operation that waits until the test lets it continue."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -83,10 +83,10 @@ async def test_nothing_runs_on_the_thread_of_the_loop(workers: Workers) -> None:
 
 async def test_cancelled_before_it_began_it_never_runs() -> None:
     workers = Workers(NAME, usual=1, maximum=1, cleanup_timeout=BOUND)
-    gate = Gate()
+    paused = PausedOperation()
     ran: list[str] = []
-    first = asyncio.ensure_future(workers.run(gate))
-    await until(gate.entered.is_set)
+    first = asyncio.ensure_future(workers.run(paused))
+    await until(paused.entered.is_set)
     second = asyncio.ensure_future(workers.run(lambda checkpoint: ran.append("second")))
     await asyncio.sleep(0)
     second.cancel()
@@ -94,18 +94,18 @@ async def test_cancelled_before_it_began_it_never_runs() -> None:
     with pytest.raises(asyncio.CancelledError):
         await second
     assert not first.done()
-    gate.opened.set()
+    paused.opened.set()
     assert await first == "through"
     await workers.aclose()
     assert ran == []
 
 
 async def test_cancelled_while_it_runs_it_stops_at_its_checkpoint(workers: Workers) -> None:
-    gate = Gate()
+    paused = PausedOperation()
     ended: list[str] = []
 
     def operation(checkpoint: Checkpoint) -> None:
-        gate(checkpoint)
+        paused(checkpoint)
         try:
             checkpoint()
         except Cancelled:
@@ -114,24 +114,24 @@ async def test_cancelled_while_it_runs_it_stops_at_its_checkpoint(workers: Worke
         ended.append("committed")
 
     call = asyncio.ensure_future(workers.run(operation))
-    await until(gate.entered.is_set)
+    await until(paused.entered.is_set)
     call.cancel()
     await asyncio.sleep(0.01)
     assert not call.done()
-    gate.opened.set()
+    paused.opened.set()
     with pytest.raises(asyncio.CancelledError):
         await call
     assert ended == ["stopped"]
 
 
 async def test_what_a_cancelled_operation_returns_is_discarded_once(workers: Workers) -> None:
-    gate = Gate()
+    paused = PausedOperation()
     discarded: list[str] = []
-    call = asyncio.ensure_future(workers.run(gate, discard=discarded.append))
-    await until(gate.entered.is_set)
+    call = asyncio.ensure_future(workers.run(paused, discard=discarded.append))
+    await until(paused.entered.is_set)
     call.cancel()
     await asyncio.sleep(0)
-    gate.opened.set()
+    paused.opened.set()
     with pytest.raises(asyncio.CancelledError):
         await call
     assert discarded == ["through"]
@@ -197,13 +197,13 @@ async def test_one_wake_up_serves_many_results(workers: Workers) -> None:
 
 
 async def test_a_stuck_operation_holds_up_nobody_and_its_thread_goes_again(workers: Workers) -> None:
-    gates = [Gate() for _ in range(4)]
-    stuck = [asyncio.ensure_future(workers.run(gate)) for gate in gates]
+    paused_operations = [PausedOperation() for _ in range(4)]
+    stuck = [asyncio.ensure_future(workers.run(paused)) for paused in paused_operations]
     results = await asyncio.gather(*(workers.run(lambda checkpoint, n=n: n) for n in range(99)))  # type: ignore[misc]
     assert results == list(range(99))
     assert not any(call.done() for call in stuck)
-    for gate in gates:
-        gate.opened.set()
+    for paused in paused_operations:
+        paused.opened.set()
     assert await asyncio.gather(*stuck) == ["through"] * 4
     for _ in range(20):
         await workers.run(lambda checkpoint: None)
@@ -212,15 +212,15 @@ async def test_a_stuck_operation_holds_up_nobody_and_its_thread_goes_again(worke
 
 async def test_threads_are_bounded() -> None:
     workers = Workers(NAME, usual=1, maximum=3, cleanup_timeout=BOUND)
-    gates = [Gate() for _ in range(10)]
-    calls = [asyncio.ensure_future(workers.run(gate)) for gate in gates]
-    await until(lambda: sum(gate.entered.is_set() for gate in gates) == 3)
+    paused_operations = [PausedOperation() for _ in range(10)]
+    calls = [asyncio.ensure_future(workers.run(paused)) for paused in paused_operations]
+    await until(lambda: sum(paused.entered.is_set() for paused in paused_operations) == 3)
     for _ in range(20):
         await asyncio.sleep(0.002)
     assert len(threads()) == 3
-    assert sum(gate.entered.is_set() for gate in gates) == 3
-    for gate in gates:
-        gate.opened.set()
+    assert sum(paused.entered.is_set() for paused in paused_operations) == 3
+    for paused in paused_operations:
+        paused.opened.set()
     await asyncio.gather(*calls)
     await workers.aclose()
     await until(lambda: not threads())
@@ -228,15 +228,15 @@ async def test_threads_are_bounded() -> None:
 
 async def test_close_waits_for_what_is_under_way_and_ends_the_threads() -> None:
     workers = Workers(NAME, usual=2, maximum=8, cleanup_timeout=BOUND)
-    gate = Gate()
-    call = asyncio.ensure_future(workers.run(gate))
-    await until(gate.entered.is_set)
+    paused = PausedOperation()
+    call = asyncio.ensure_future(workers.run(paused))
+    await until(paused.entered.is_set)
     closing = asyncio.ensure_future(workers.aclose())
     await asyncio.sleep(0.01)
     assert not closing.done()
     with pytest.raises(ClosedError):
         await workers.run(lambda checkpoint: None)
-    gate.opened.set()
+    paused.opened.set()
     await closing
     assert await call == "through"
     await workers.aclose()
@@ -255,15 +255,15 @@ async def test_a_pool_that_is_dropped_ends_its_threads() -> None:
 
 async def test_a_cancelled_call_waits_no_longer_than_the_cleanup_timeout() -> None:
     workers = Workers(NAME, usual=1, maximum=8, cleanup_timeout=0.05)
-    gate = Gate()
+    paused = PausedOperation()
     discarded: list[str] = []
-    call = asyncio.ensure_future(workers.run(gate, discard=discarded.append))
-    await until(gate.entered.is_set)
+    call = asyncio.ensure_future(workers.run(paused, discard=discarded.append))
+    await until(paused.entered.is_set)
     call.cancel()
     with pytest.warns(CleanupWarning, match=NAME), pytest.raises(asyncio.CancelledError):
         await call
     assert await workers.run(lambda checkpoint: "served") == "served"
-    gate.opened.set()
+    paused.opened.set()
     await workers.aclose()
     assert discarded == ["through"]
     await until(lambda: not threads())

@@ -18,7 +18,7 @@ import pytest_asyncio
 import trove_async as trove
 from tests.gcs.stores import MIN_PART, opened
 from trove_async.drivers.gcs import driver as driver_module
-from trove_async.drivers.gcs.notices import Notice, Seen, read_notice
+from trove_async.drivers.gcs.notifications import GCSNotification, LastGenerations, read_notification
 from trove_async.drivers.gcs.pubsub import SubscriptionWatcher, subscription_of
 from trove_async.testing.answers import Answer, AnsweringProxy
 from trove_async.testing.gcs import GCSServer
@@ -321,43 +321,43 @@ async def test_what_is_no_notification(attributes: dict[str, str]) -> None:
         "objectGeneration": "1",
         "eventTime": "2026-01-01T00:00:00Z",
     }
-    assert read_notice(whole, None).change is CREATED
-    assert read_notice({**whole, "payloadFormat": "NONE"}, b"").size is None
+    assert read_notification(whole, None).change is CREATED
+    assert read_notification({**whole, "payloadFormat": "NONE"}, b"").size is None
     with pytest.raises(ValueError, match="Cloud Storage"):
-        read_notice(
+        read_notification(
             {**whole, **attributes} if len(attributes) == 1 and "eventType" not in attributes else attributes, None
         )
 
 
-def notice(generation: int, change: EventType | None, *, permanent: bool = False) -> Notice:
-    return Notice("bucket", "key", generation, change, permanent, None, datetime(2026, 1, 1, tzinfo=UTC))
+def notification(generation: int, change: EventType | None, *, permanent: bool = False) -> GCSNotification:
+    return GCSNotification("bucket", "key", generation, change, permanent, None, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 async def test_what_comes_late_is_no_news() -> None:
-    seen = Seen(versioned=False)
-    assert seen.classify(notice(5, CREATED)) is CREATED
-    assert seen.classify(notice(5, CREATED)) is None
-    assert seen.classify(notice(4, CREATED)) is None
-    assert seen.classify(notice(4, DELETED)) is None
-    assert seen.classify(notice(7, CREATED)) is UPDATED
-    assert seen.classify(notice(7, DELETED, permanent=True)) is DELETED
-    assert seen.classify(notice(7, DELETED, permanent=True)) is None
-    assert seen.classify(notice(7, CREATED)) is None
-    assert seen.classify(notice(8, CREATED)) is CREATED
-    assert seen.classify(notice(9, None)) is None
+    seen = LastGenerations(versioned=False)
+    assert seen.classify(notification(5, CREATED)) is CREATED
+    assert seen.classify(notification(5, CREATED)) is None
+    assert seen.classify(notification(4, CREATED)) is None
+    assert seen.classify(notification(4, DELETED)) is None
+    assert seen.classify(notification(7, CREATED)) is UPDATED
+    assert seen.classify(notification(7, DELETED, permanent=True)) is DELETED
+    assert seen.classify(notification(7, DELETED, permanent=True)) is None
+    assert seen.classify(notification(7, CREATED)) is None
+    assert seen.classify(notification(8, CREATED)) is CREATED
+    assert seen.classify(notification(9, None)) is None
 
 
 async def test_the_end_of_a_generation_that_was_not_seen_live() -> None:
     """In a bucket that keeps generations nobody can tell whether it was the live one."""
-    assert Seen(versioned=True).classify(notice(5, DELETED, permanent=True)) is None
-    assert Seen(versioned=True).classify(notice(5, DELETED)) is DELETED
-    assert Seen(versioned=False).classify(notice(5, DELETED, permanent=True)) is DELETED
+    assert LastGenerations(versioned=True).classify(notification(5, DELETED, permanent=True)) is None
+    assert LastGenerations(versioned=True).classify(notification(5, DELETED)) is DELETED
+    assert LastGenerations(versioned=False).classify(notification(5, DELETED, permanent=True)) is DELETED
 
 
 async def test_what_is_remembered_is_bounded() -> None:
-    seen = Seen(versioned=False, capacity=10)
+    seen = LastGenerations(versioned=False, capacity=10)
     for number in range(100):
         moment = datetime(2026, 1, 1, tzinfo=UTC)
-        seen.classify(Notice("bucket", f"key-{number}", 1, CREATED, False, None, moment))
+        seen.classify(GCSNotification("bucket", f"key-{number}", 1, CREATED, False, None, moment))
     assert len(seen._last) == 10
-    assert isinstance(notice(1, CREATED).event(CREATED), ObjectEvent)
+    assert isinstance(notification(1, CREATED).event(CREATED), ObjectEvent)

@@ -52,7 +52,7 @@ KEY = "2024/a photo (1).jpg"
 
 
 @dataclass
-class Place:
+class FaultyBucket:
     """A bucket of a store, and a way to it on which things go wrong."""
 
     store: trove.Trove
@@ -74,14 +74,14 @@ class Place:
 
 
 @asynccontextmanager
-async def place(name: str) -> AsyncIterator[Place]:
+async def faulty_bucket(name: str) -> AsyncIterator[FaultyBucket]:
     harness, faults, bucket = DRIVERS[name], Faults(), f"matrix-{uuid.uuid4().hex[:12]}"
     dsn = harness.dsn()
     assert dsn is not None
     async with trove.open(re.sub(r"(?<=[?&])part_size=\d+", f"part_size={PART}", dsn), layers=[faults]) as store:
         await store.create_bucket(bucket)
         try:
-            yield Place(store, bucket, faults)
+            yield FaultyBucket(store, bucket, faults)
         finally:
             faults.clear()
             await store.delete_many(bucket, [info.key async for info in store.list(bucket)])
@@ -90,7 +90,7 @@ async def place(name: str) -> AsyncIterator[Place]:
 
 
 def content(size: int, seed: int = 0) -> bytes:
-    """Return bytes of which no piece is found at another place."""
+    """Return bytes of which no piece is found at another position."""
     return b"".join((number + seed).to_bytes(8, "big") for number in range(-(-size // 8)))[:size]
 
 
@@ -99,7 +99,7 @@ async def chunks(size: int) -> AsyncIterator[bytes]:
         yield start.to_bytes(8, "big") * (1 << 15)
 
 
-async def transfer(source: Place, target: Place, *, move: bool) -> Result:
+async def transfer(source: FaultyBucket, target: FaultyBucket, *, move: bool) -> Result:
     results: list[Result] = []
 
     async def jobs() -> AsyncIterator[Job]:
@@ -115,7 +115,7 @@ async def transfer(source: Place, target: Place, *, move: bool) -> Result:
 @pytest.mark.asyncio
 async def test_bytes_type_and_metadata_arrive(source_name: str, target_name: str, move: bool) -> None:
     body = content(SIZE)
-    async with place(source_name) as source, place(target_name) as target:
+    async with faulty_bucket(source_name) as source, faulty_bucket(target_name) as target:
         await source.put(body)
         result = await transfer(source, target, move=move)
         assert (result.outcome, result.error) == (Outcome.COPIED, None)
@@ -133,7 +133,7 @@ async def test_move_that_breaks_on_either_leg_leaves_both_ends_as_they_were(
     source_name: str, target_name: str, leg: str
 ) -> None:
     old, new = content(SIZE, 1 << 40), content(SIZE)
-    async with place(source_name) as source, place(target_name) as target:
+    async with faulty_bucket(source_name) as source, faulty_bucket(target_name) as target:
         await source.put(new)
         await target.put(old)
         broken = source if leg == "get" else target
@@ -154,7 +154,7 @@ async def test_move_that_breaks_on_either_leg_leaves_both_ends_as_they_were(
 @pytest.mark.parametrize(("source_name", "target_name"), [*zip(OUTSIDE, [*OUTSIDE[1:], OUTSIDE[0]], strict=True)])
 @pytest.mark.asyncio
 async def test_large_objects_are_copied_in_bounded_memory(source_name: str, target_name: str) -> None:
-    async with place(source_name) as source, place(target_name) as target:
+    async with faulty_bucket(source_name) as source, faulty_bucket(target_name) as target:
         await source.store.put(source.bucket, KEY, chunks(LARGE), size=LARGE)
         tracemalloc.start()
         try:

@@ -96,7 +96,7 @@ class _Tapped:
         return lambda **parameters: self._tap.call(operation, self._inner, parameters)
 
 
-class Place:
+class QueuedBucket:
     """A bucket, its queue, and what a test does to both.
 
     Attributes:
@@ -162,10 +162,10 @@ class Place:
 class Watching:
     """A watch within its block; `next` is bounded in time."""
 
-    def __init__(self, place: Place, watcher: QueueWatcher, options: dict[str, Any]) -> None:
+    def __init__(self, queued: QueuedBucket, watcher: QueueWatcher, options: dict[str, Any]) -> None:
         self.ready = asyncio.Event()
         chosen = WatchOptions(on_ready=self.ready.set, **options)
-        self.events = watcher.watch(place.bucket, chosen, prepare=place.exists)
+        self.events = watcher.watch(queued.bucket, chosen, prepare=queued.exists)
         self.step: asyncio.Task[ObjectEvent] | None = None
 
     async def __aenter__(self) -> Watching:
@@ -223,19 +223,19 @@ def record(bucket: str, key: str, change: str = "ObjectCreated:Put", **more: Any
 
 
 @asynccontextmanager
-async def queued_bucket() -> AsyncIterator[Place]:
+async def queued_bucket() -> AsyncIterator[QueuedBucket]:
     """Make a bucket and a queue for its events, and remove both."""
     async with AsyncExitStack() as stack:
         s3, sqs = [await stack.enter_async_context(client(service)) for service in ("s3", "sqs")]
-        place = Place(s3, sqs)
-        await s3.create_bucket(Bucket=place.bucket)
-        place.url = await setup_queue(s3, sqs, place.bucket, place.queue)
-        await place.drain()
+        queued = QueuedBucket(s3, sqs)
+        await s3.create_bucket(Bucket=queued.bucket)
+        queued.url = await setup_queue(s3, sqs, queued.bucket, queued.queue)
+        await queued.drain()
         try:
-            yield place
+            yield queued
         finally:
-            await sqs.delete_queue(QueueUrl=place.url)
-            listed = await s3.list_objects_v2(Bucket=place.bucket)
+            await sqs.delete_queue(QueueUrl=queued.url)
+            listed = await s3.list_objects_v2(Bucket=queued.bucket)
             for found in listed.get("Contents", ()):
-                await s3.delete_object(Bucket=place.bucket, Key=found["Key"])
-            await s3.delete_bucket(Bucket=place.bucket)
+                await s3.delete_object(Bucket=queued.bucket, Key=found["Key"])
+            await s3.delete_bucket(Bucket=queued.bucket)

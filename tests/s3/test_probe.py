@@ -154,7 +154,7 @@ async def test_a_race_that_more_than_one_wins_is_seen() -> None:
         prober = driver.prober(bucket, "race/")
         key = prober._key()
         bodies = [b"a", b"b", b"c"]
-        with pytest.raises(_FailedError, match="of 3 writers at once 3 succeeded"):
+        with pytest.raises(_FailedError, match="3 of 3 concurrent writers succeeded"):
             await prober._race(key, {body: partial(prober._put, key, body) for body in bodies})
         await prober.clean()
 

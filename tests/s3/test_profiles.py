@@ -44,7 +44,7 @@ def test_the_endpoint_chooses_the_profile(endpoint: str | None, name: str) -> No
 
 
 def test_an_unknown_profile_is_told_those_that_there_are() -> None:
-    with pytest.raises(InvalidDSNError, match="no profile 'cepf'; there are aws, ceph, minio"):
+    with pytest.raises(InvalidDSNError, match="unknown profile 'cepf'; use one of aws, ceph, minio"):
         profile_for(None, "cepf")
 
 

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from tests.s3.queues import Place, Watching, name, queued_bucket, record
+from tests.s3.queues import QueuedBucket, Watching, name, queued_bucket, record
 from trove_async.cancellation import CleanupWarning
 from trove_async.driver import WatchOptions
 from trove_async.drivers.s3.sqs import queue_of
@@ -34,7 +34,7 @@ CREATED, UPDATED, DELETED = EventType.CREATED, EventType.UPDATED, EventType.DELE
 
 
 @pytest_asyncio.fixture
-async def place() -> AsyncIterator[Place]:
+async def queued() -> AsyncIterator[QueuedBucket]:
     """Give a bucket and its queue; afterwards no client and no task of a watch is left."""
     before = asyncio.all_tasks()
     async with queued_bucket() as found:
@@ -53,295 +53,295 @@ def unreachable() -> EndpointConnectionError:
     return EndpointConnectionError(endpoint_url="http://sqs.test")
 
 
-async def test_changes_of_the_bucket(place: Place) -> None:
-    async with place.watch() as watch:
+async def test_changes_of_the_bucket(queued: QueuedBucket) -> None:
+    async with queued.watch() as watch:
         for key in ("k", "a b/ü+%2F/😀.txt", "..//x/"):
-            etag = await place.put(key, b"first")
+            etag = await queued.put(key, b"first")
             event = await watch.next_of(CREATED, key)
-            assert (event.bucket, event.size, event.etag) == (place.bucket, 5, etag)
+            assert (event.bucket, event.size, event.etag) == (queued.bucket, 5, etag)
             assert event.time is not None
             assert event.time.tzinfo is not None
-            etag = await place.put(key, b"second")
+            etag = await queued.put(key, b"second")
             event = await watch.next_of(UPDATED, key)
             assert event.etag == etag
-            await place.delete(key)
+            await queued.delete(key)
             event = await watch.next_of(DELETED, key)
             assert (event.size, event.etag) == (None, None)
 
 
-async def test_an_upload_that_is_told_of_twice_is_one_event(place: Place) -> None:
-    async with place.watch() as watch:
-        target = {"Bucket": place.bucket, "Key": "k"}
-        upload = (await place.s3.create_multipart_upload(**target))["UploadId"]
-        part = await place.s3.upload_part(**target, UploadId=upload, PartNumber=1, Body=b"x")
+async def test_an_upload_that_is_told_of_twice_is_one_event(queued: QueuedBucket) -> None:
+    async with queued.watch() as watch:
+        target = {"Bucket": queued.bucket, "Key": "k"}
+        upload = (await queued.s3.create_multipart_upload(**target))["UploadId"]
+        part = await queued.s3.upload_part(**target, UploadId=upload, PartNumber=1, Body=b"x")
         parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-        await place.s3.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=parts)
+        await queued.s3.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=parts)
         await watch.next_of(CREATED, "k")
-        await place.put("last")
+        await queued.put("last")
         await watch.next_of(CREATED, "last")
 
 
-async def test_messages_of_eventbridge_and_of_topics(place: Place) -> None:
+async def test_messages_of_eventbridge_and_of_topics(queued: QueuedBucket) -> None:
     bridge = {
         "source": "aws.s3",
         "detail-type": "Object Created",
         "time": "2026-01-02T03:04:05Z",
-        "detail": {"bucket": {"name": place.bucket}, "object": {"key": "a+b", "size": 1, "etag": "1"}},
+        "detail": {"bucket": {"name": queued.bucket}, "object": {"key": "a+b", "size": 1, "etag": "1"}},
     }
-    async with place.watch() as watch:
-        await place.send(bridge)
+    async with queued.watch() as watch:
+        await queued.send(bridge)
         await watch.next_of(CREATED, "a+b")
-        await place.send({"Type": "Notification", "Message": json.dumps({"Records": [record(place.bucket, "a+c")]})})
+        await queued.send({"Type": "Notification", "Message": json.dumps({"Records": [record(queued.bucket, "a+c")]})})
         await watch.next_of(CREATED, "a c")
 
 
-async def test_repetitions_are_deleted_unseen(place: Place) -> None:
-    async with place.watch() as watch:
+async def test_repetitions_are_deleted_unseen(queued: QueuedBucket) -> None:
+    async with queued.watch() as watch:
         for sequencer in ("0A", "0B", "0A", "0B"):
-            await place.notify("k", sequencer=sequencer)
-        await place.notify("last")
+            await queued.notify("k", sequencer=sequencer)
+        await queued.notify("last")
         await watch.next_of(CREATED, "k")
         await watch.next_of(UPDATED, "k")
         await watch.next_of(CREATED, "last")
         watch.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_a_message_is_deleted_when_the_next_event_is_asked_for(place: Place) -> None:
-    async with place.watch() as watch:
-        await place.put("k")
+async def test_a_message_is_deleted_when_the_next_event_is_asked_for(queued: QueuedBucket) -> None:
+    async with queued.watch() as watch:
+        await queued.put("k")
         await watch.next_of(CREATED, "k")
-        assert await place.depth() == (0, 1)
-        assert place.tap.count("delete_message_batch") == 0
+        assert await queued.depth() == (0, 1)
+        assert queued.tap.count("delete_message_batch") == 0
         watch.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_what_was_not_taken_is_delivered_again(place: Place) -> None:
+async def test_what_was_not_taken_is_delivered_again(queued: QueuedBucket) -> None:
     for key in "abc":
-        await place.put(key)
-    async with place.watch() as watch:
+        await queued.put(key)
+    async with queued.watch() as watch:
         await watch.next_of(CREATED, "a")
         await watch.next_of(CREATED, "b")
-    assert await place.depth() == (2, 0), "only the first was acknowledged, and nothing stays invisible"
-    async with place.watch() as watch:
+    assert await queued.depth() == (2, 0), "only the first was acknowledged, and nothing stays invisible"
+    async with queued.watch() as watch:
         await watch.next_of(CREATED, "b")
         await watch.next_of(CREATED, "c")
         watch.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_messages_stay_invisible_however_slow_the_consumer_is(place: Place) -> None:
-    watcher = place.watcher(visibility=2)
-    async with place.watch(watcher) as watch:
-        await place.put("k")
+async def test_messages_stay_invisible_however_slow_the_consumer_is(queued: QueuedBucket) -> None:
+    watcher = queued.watcher(visibility=2)
+    async with queued.watch(watcher) as watch:
+        await queued.put("k")
         await watch.next_of(CREATED, "k")
-        while place.tap.count("change_message_visibility_batch") < 5:
+        while queued.tap.count("change_message_visibility_batch") < 5:
             await asyncio.sleep(0.1)
-            assert await place.depth() == (0, 1)
+            assert await queued.depth() == (0, 1)
         watch.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_only_what_there_is_time_for_is_received(place: Place) -> None:
+async def test_only_what_there_is_time_for_is_received(queued: QueuedBucket) -> None:
     for number in range(25):
-        await place.notify(f"k{number}")
-    async with place.watch() as watch:
+        await queued.notify(f"k{number}")
+    async with queued.watch() as watch:
         for _ in range(11):
             await watch.next()
         for _ in range(5):
             await asyncio.sleep(0.02)
-        assert await place.depth() == (5, 10)
+        assert await queued.depth() == (5, 10)
         for _ in range(14):
             await watch.next()
         watch.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_prefix_and_types_choose_and_the_rest_is_deleted(place: Place) -> None:
-    async with place.watch(prefix="p/", events=frozenset({UPDATED, DELETED})) as watch:
+async def test_prefix_and_types_choose_and_the_rest_is_deleted(queued: QueuedBucket) -> None:
+    async with queued.watch(prefix="p/", events=frozenset({UPDATED, DELETED})) as watch:
         for key in ("p/k", "q/k", "p"):
-            await place.put(key)
-            await place.put(key, b"yy")
+            await queued.put(key)
+            await queued.put(key, b"yy")
         await watch.next_of(UPDATED, "p/k")
-        await place.delete("q/k")
-        await place.delete("p/k")
+        await queued.delete("q/k")
+        await queued.delete("p/k")
         await watch.next_of(DELETED, "p/k")
         watch.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_s3s_test_message_is_deleted(place: Place) -> None:
-    await place.send({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": place.bucket})
-    async with place.watch():
-        await place.until_depth((0, 0))
+async def test_s3s_test_message_is_deleted(queued: QueuedBucket) -> None:
+    await queued.send({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": queued.bucket})
+    async with queued.watch():
+        await queued.until_depth((0, 0))
 
 
-async def test_what_cannot_be_read_is_left_and_named(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_cannot_be_read_is_left_and_named(queued: QueuedBucket, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "trove_async"):
-        await place.send("nonsense")
-        await place.send({"Records": [{}]})
-        async with place.watch() as watch:
-            await place.put("k")
+        await queued.send("nonsense")
+        await queued.send({"Records": [{}]})
+        async with queued.watch() as watch:
+            await queued.put("k")
             await watch.next_of(CREATED, "k")
             watch.ask()
-            await place.until_depth((0, 2))
+            await queued.until_depth((0, 2))
     assert len(caplog.records) == 2
-    assert all(place.queue in found.getMessage() for found in caplog.records)
+    assert all(queued.queue in found.getMessage() for found in caplog.records)
     assert "nonsense" not in caplog.text
 
 
-async def test_messages_of_other_buckets_are_left(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_messages_of_other_buckets_are_left(queued: QueuedBucket, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "trove_async"):
         for key in "ab":
-            await place.send({"Records": [record("other-bucket", key)]})
-        await place.send({"Records": [record("other-bucket", "c"), record(place.bucket, "mine")]})
-        async with place.watch() as watch:
+            await queued.send({"Records": [record("other-bucket", key)]})
+        await queued.send({"Records": [record("other-bucket", "c"), record(queued.bucket, "mine")]})
+        async with queued.watch() as watch:
             await watch.next_of(CREATED, "mine")
-            await place.put("k")
+            await queued.put("k")
             await watch.next_of(CREATED, "k")
             watch.ask()
-            await place.until_depth((0, 3))
+            await queued.until_depth((0, 3))
     assert [found.getMessage() for found in caplog.records if "'other-bucket'" in found.getMessage()] != []
     assert len(caplog.records) == 1
 
 
-async def test_every_watch_of_a_queue_gets_every_event(place: Place) -> None:
-    watcher = place.watcher()
-    async with place.watch(watcher) as one, place.watch(watcher, prefix="b") as other:
-        assert place.tap.open == 1
+async def test_every_watch_of_a_queue_gets_every_event(queued: QueuedBucket) -> None:
+    watcher = queued.watcher()
+    async with queued.watch(watcher) as one, queued.watch(watcher, prefix="b") as other:
+        assert queued.tap.open == 1
         for key in "abc":
-            await place.put(key)
+            await queued.put(key)
         for key in "abc":
             await one.next_of(CREATED, key)
         one.ask()
-        await place.until_depth((0, 1))
+        await queued.until_depth((0, 1))
         await other.next_of(CREATED, "b")
         other.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_what_one_watch_has_not_taken_comes_again_when_it_ends(place: Place) -> None:
-    watcher = place.watcher()
-    async with place.watch(watcher) as one:
-        async with place.watch(watcher) as other:
-            await place.put("k")
+async def test_what_one_watch_has_not_taken_comes_again_when_it_ends(queued: QueuedBucket) -> None:
+    watcher = queued.watcher()
+    async with queued.watch(watcher) as one:
+        async with queued.watch(watcher) as other:
+            await queued.put("k")
             await one.next_of(CREATED, "k")
             one.ask()
             await other.next_of(CREATED, "k")
-            assert await place.depth() == (0, 1)
+            assert await queued.depth() == (0, 1)
         # It is released for whoever comes now, and a repetition to the one that has taken it.
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_a_message_that_comes_again_too_early_waits_for_the_consumer_that_has_it(place: Place) -> None:
-    watcher = place.watcher()
-    async with place.watch(watcher) as fast, place.watch(watcher) as slow:
-        await place.put("k")
+async def test_a_message_that_comes_again_too_early_waits_for_the_consumer_that_has_it(queued: QueuedBucket) -> None:
+    watcher = queued.watcher()
+    async with queued.watch(watcher) as fast, queued.watch(watcher) as slow:
+        await queued.put("k")
         await slow.next_of(CREATED, "k")
         await fast.next_of(CREATED, "k")
-        (receipt,) = place.tap.receipts
-        await place.sqs.change_message_visibility(QueueUrl=place.url, ReceiptHandle=receipt, VisibilityTimeout=0)
-        await place.put("last")
+        (receipt,) = queued.tap.receipts
+        await queued.sqs.change_message_visibility(QueueUrl=queued.url, ReceiptHandle=receipt, VisibilityTimeout=0)
+        await queued.put("last")
         await fast.next_of(CREATED, "last")
-        assert len(place.tap.receipts) == 3
-        assert await place.depth() == (0, 2)
+        assert len(queued.tap.receipts) == 3
+        assert await queued.depth() == (0, 2)
         await slow.next_of(CREATED, "last")
         slow.ask()
         fast.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_a_watch_that_is_slower_than_others_overflows(place: Place) -> None:
-    watcher = place.watcher()
-    async with place.watch(watcher) as fast, place.watch(watcher, buffer_size=3) as slow:
+async def test_a_watch_that_is_slower_than_others_overflows(queued: QueuedBucket) -> None:
+    watcher = queued.watcher()
+    async with queued.watch(watcher) as fast, queued.watch(watcher, buffer_size=3) as slow:
         for number in range(8):
-            await place.put(f"k{number}")
+            await queued.put(f"k{number}")
         await slow.next_of(CREATED, "k0")
         for number in range(8):
             await fast.next_of(CREATED, f"k{number}")
         with pytest.raises(WatchOverflowError, match="more than 3"):
             await slow.next()
         fast.ask()
-        await place.until_depth((0, 0))
+        await queued.until_depth((0, 0))
 
 
-async def test_a_small_buffer_is_enough_for_a_watch_alone(place: Place) -> None:
-    async with place.watch(buffer_size=1) as watch:
+async def test_a_small_buffer_is_enough_for_a_watch_alone(queued: QueuedBucket) -> None:
+    async with queued.watch(buffer_size=1) as watch:
         for number in range(12):
-            await place.put(f"k{number}")
+            await queued.put(f"k{number}")
         for number in range(12):
             await watch.next_of(CREATED, f"k{number}")
 
 
-async def test_a_bucket_that_is_missing_is_an_error_before_the_queue_is_asked(place: Place) -> None:
+async def test_a_bucket_that_is_missing_is_an_error_before_the_queue_is_asked(queued: QueuedBucket) -> None:
     async def missing() -> None:
         raise ZeroDivisionError
 
     options = WatchOptions(on_ready=lambda: pytest.fail("it is not ready"))
     with pytest.raises(ZeroDivisionError):
-        await anext(place.watcher().watch(place.bucket, options, prepare=missing))
-    assert place.tap.calls == []
+        await anext(queued.watcher().watch(queued.bucket, options, prepare=missing))
+    assert queued.tap.calls == []
 
 
 @pytest.mark.parametrize("as_url", [False, True])
-async def test_a_queue_that_is_missing(place: Place, as_url: bool) -> None:
-    queue = place.url.replace(place.queue, name()) if as_url else name()
+async def test_a_queue_that_is_missing(queued: QueuedBucket, as_url: bool) -> None:
+    queue = queued.url.replace(queued.queue, name()) if as_url else name()
     options = WatchOptions(on_ready=lambda: pytest.fail("it is not ready"))
     with pytest.raises(NotFoundError, match="does not exist; create it") as caught:
-        await anext(place.watcher(queue).watch(place.bucket, options, prepare=place.exists))
+        await anext(queued.watcher(queue).watch(queued.bucket, options, prepare=queued.exists))
     assert isinstance(caught.value.__cause__, ClientError)
 
 
-async def test_the_queue_may_be_given_as_url_or_by_the_bucket(place: Place) -> None:
-    await place.put("k")
-    async with place.watch(place.watcher(place.url)) as watch:
+async def test_the_queue_may_be_given_as_url_or_by_the_bucket(queued: QueuedBucket) -> None:
+    await queued.put("k")
+    async with queued.watch(queued.watcher(queued.url)) as watch:
         await watch.next_of(CREATED, "k")
     assert queue_of("events-{bucket}", "my.bucket") == "events-my-bucket"
-    await place.sqs.create_queue(QueueName=f"events-{place.bucket}")
-    async with place.watch(place.watcher("events-{bucket}")):
-        assert ("get_queue_url", {"QueueName": f"events-{place.bucket}"}) in place.tap.calls
+    await queued.sqs.create_queue(QueueName=f"events-{queued.bucket}")
+    async with queued.watch(queued.watcher("events-{bucket}")):
+        assert ("get_queue_url", {"QueueName": f"events-{queued.bucket}"}) in queued.tap.calls
 
 
-async def test_closing_ends_all_watches(place: Place) -> None:
-    watcher = place.watcher()
-    async with place.watch(watcher) as one, place.watch(watcher) as other:
-        await place.put("k")
+async def test_closing_ends_all_watches(queued: QueuedBucket) -> None:
+    watcher = queued.watcher()
+    async with queued.watch(watcher) as one, queued.watch(watcher) as other:
+        await queued.put("k")
         await one.next_of(CREATED, "k")
         await other.next_of(CREATED, "k")
         other.ask()
         await watcher.aclose()
         await watcher.aclose()
-        assert place.tap.open == 0
+        assert queued.tap.open == 0
         for watch in (one, other):
             with pytest.raises(ClosedError):
                 await watch.next()
-    assert await place.depth() == (1, 0)
+    assert await queued.depth() == (1, 0)
 
 
-async def test_a_watch_that_is_being_prepared_when_all_is_closed_does_not_begin(place: Place) -> None:
-    watcher = place.watcher()
+async def test_a_watch_that_is_being_prepared_when_all_is_closed_does_not_begin(queued: QueuedBucket) -> None:
+    watcher = queued.watcher()
     options = WatchOptions(on_ready=lambda: pytest.fail("it is not ready"))
     with pytest.raises(ClosedError):
-        await anext(watcher.watch(place.bucket, options, prepare=watcher.aclose))
-    assert place.tap.calls == []
+        await anext(watcher.watch(queued.bucket, options, prepare=watcher.aclose))
+    assert queued.tap.calls == []
 
 
-async def test_failures_in_passing_are_survived(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failures_in_passing_are_survived(queued: QueuedBucket, caplog: pytest.LogCaptureFixture) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
     with caplog.at_level(logging.WARNING, "trove_async"):
-        async with place.watch(place.watcher(sleep=sleep)) as watch:
-            await place.put("a")
+        async with queued.watch(queued.watcher(sleep=sleep)) as watch:
+            await queued.put("a")
             await watch.next_of(CREATED, "a")
-            place.tap.errors = {"delete_message_batch": [unreachable()], "receive_message": [unreachable()]}
-            await place.put("b")
+            queued.tap.errors = {"delete_message_batch": [unreachable()], "receive_message": [unreachable()]}
+            await queued.put("b")
             await watch.next_of(CREATED, "b")
             watch.ask()
-            await place.until_depth((0, 0))
+            await queued.until_depth((0, 0))
     assert slept in ([1, 2], [1, 1])
     assert len(caplog.records) == 2
 
@@ -356,26 +356,26 @@ async def test_failures_in_passing_are_survived(place: Place, caplog: pytest.Log
     ],
 )
 async def test_a_failure_before_it_is_ready_is_raised_and_the_next_watch_tries_anew(
-    place: Place, operation: str, error: type[Exception], kind: type[TroveError]
+    queued: QueuedBucket, operation: str, error: type[Exception], kind: type[TroveError]
 ) -> None:
-    watcher = place.watcher()
-    place.tap.errors = {operation: [error(operation)]}
+    watcher = queued.watcher()
+    queued.tap.errors = {operation: [error(operation)]}
     options = WatchOptions(on_ready=lambda: pytest.fail("it is not ready"))
     with pytest.raises(kind) as caught:
-        await anext(watcher.watch(place.bucket, options, prepare=place.exists))
+        await anext(watcher.watch(queued.bucket, options, prepare=queued.exists))
     assert not isinstance(caught.value.__cause__, TroveError)
-    await place.put("k")
-    async with place.watch(watcher) as watch:
+    await queued.put("k")
+    async with queued.watch(watcher) as watch:
         await watch.next_of(CREATED, "k")
 
 
-async def test_a_failure_for_good_ends_all_watches_each_with_an_error_of_its_own(place: Place) -> None:
-    watcher = place.watcher()
-    async with place.watch(watcher) as one, place.watch(watcher) as other:
-        await place.put("k")
+async def test_a_failure_for_good_ends_all_watches_each_with_an_error_of_its_own(queued: QueuedBucket) -> None:
+    watcher = queued.watcher()
+    async with queued.watch(watcher) as one, queued.watch(watcher) as other:
+        await queued.put("k")
         await one.next_of(CREATED, "k")
         await other.next_of(CREATED, "k")
-        place.tap.errors = {"delete_message_batch": [denied("DeleteMessageBatch")]}
+        queued.tap.errors = {"delete_message_batch": [denied("DeleteMessageBatch")]}
         found = []
         for watch in (one, other):
             watch.ask()
@@ -386,12 +386,12 @@ async def test_a_failure_for_good_ends_all_watches_each_with_an_error_of_its_own
         assert found[0] is not found[1]
 
 
-async def _until_stalled(place: Place, operation: str) -> Watching:
+async def _until_stalled(queued: QueuedBucket, operation: str) -> Watching:
     """Watch until an operation stalls, with one event acknowledged and one taken on the way."""
-    place.tap.stall = operation
-    watch = place.watch(place.watcher(visibility=2))
+    queued.tap.stall = operation
+    watch = queued.watch(queued.watcher(visibility=2))
     watch.ask()
-    stalled = asyncio.ensure_future(place.tap.stalled.wait())
+    stalled = asyncio.ensure_future(queued.tap.stalled.wait())
     async with asyncio.timeout(20):
         while not stalled.done():
             if watch.step is None:
@@ -411,28 +411,30 @@ async def _until_stalled(place: Place, operation: str) -> Watching:
     "operation",
     ["connect", "get_queue_url", "receive_message", "delete_message_batch", "change_message_visibility_batch"],
 )
-async def test_cancelled_wherever_it_waits_it_leaves_nothing_and_loses_nothing(place: Place, operation: str) -> None:
+async def test_cancelled_wherever_it_waits_it_leaves_nothing_and_loses_nothing(
+    queued: QueuedBucket, operation: str
+) -> None:
     before = asyncio.all_tasks()
-    await place.put("first")
-    watch = await _until_stalled(place, operation)
+    await queued.put("first")
+    watch = await _until_stalled(queued, operation)
     await watch.aclose()
     assert asyncio.all_tasks() == before
-    assert place.tap.open == 0
+    assert queued.tap.open == 0
     acknowledged = operation == "delete_message_batch"
-    assert await place.depth() == ((0, 0) if acknowledged else (1, 0))
+    assert await queued.depth() == ((0, 0) if acknowledged else (1, 0))
     if not acknowledged:
-        async with place.watch() as again:
+        async with queued.watch() as again:
             await again.next_of(CREATED, "first")
 
 
-async def test_cleaning_up_is_given_up_in_time(place: Place) -> None:
-    watch = place.watch(place.watcher(cleanup_timeout=0.1))
+async def test_cleaning_up_is_given_up_in_time(queued: QueuedBucket) -> None:
+    watch = queued.watch(queued.watcher(cleanup_timeout=0.1))
     async with watch:
-        await place.put("k")
+        await queued.put("k")
         await watch.next_of(CREATED, "k")
-        place.tap.stall, place.tap.stalls = "change_message_visibility_batch", 2
-        with pytest.warns(CleanupWarning, match=place.queue):
+        queued.tap.stall, queued.tap.stalls = "change_message_visibility_batch", 2
+        with pytest.warns(CleanupWarning, match=queued.queue):
             await watch.events.aclose()
     for _ in range(50):
         await asyncio.sleep(0.01)
-    assert place.tap.open == 0
+    assert queued.tap.open == 0

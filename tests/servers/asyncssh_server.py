@@ -11,9 +11,9 @@ from pathlib import Path
 
 import asyncssh
 
+from tests.servers.folder import REPOSITORY
 from tests.servers.install import Debian
 from tests.servers.launch import HOST, Launch, accepts
-from tests.servers.place import REPOSITORY
 from tests.servers.server import Server
 
 USER = "trove"

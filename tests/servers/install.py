@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.errors import ServerError
-from tests.servers.place import root
+from tests.servers.folder import root
 
 _LOCKS = Path(__file__).parent
 # Debian keeps daemons in folders that a plain user's PATH does not name.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.errors import ServerError
+from tests.servers.folder import ServerFolder, State
 from tests.servers.install import which
-from tests.servers.place import Place, State
 from tests.servers.process import ProcessId, end
 
 HOST = "127.0.0.1"
@@ -33,13 +33,13 @@ class Spawned:
 class Launch:
     """One start of one server. `folder` is its own, empty at first, and is removed when the server stops."""
 
-    def __init__(self, place: Place) -> None:
-        self.folder = place.run
-        self._place = place
+    def __init__(self, folder: ServerFolder) -> None:
+        self.folder = folder.run
+        self._server_folder = folder
         self._state = State(ProcessId.of(os.getpid()))
         self._spawned: list[Spawned] = []
         self._reserved: list[socket.socket] = []
-        place.write(self._state)
+        folder.write(self._state)
 
     def port(self) -> int:
         """Choose a free port of 127.0.0.1.
@@ -76,7 +76,7 @@ class Launch:
             output = (error.output or b"").decode(errors="replace")
             raise ServerError(f"{' '.join(command)} did not end within {seconds:.0f} s:\n{output}") from None
         output = result.stdout.decode(errors="replace")
-        with (self._place.log / "commands.log").open("a", encoding="utf-8") as log:
+        with (self._server_folder.log / "commands.log").open("a", encoding="utf-8") as log:
             log.write(f"$ {' '.join(command)}\n{output}")
         if result.returncode:
             raise ServerError(f"{' '.join(command)} ended with exit code {result.returncode}:\n{output}")
@@ -84,7 +84,7 @@ class Launch:
 
     def spawn(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Spawned:
         """Start a process that stays until the server stops; its output goes to the log of this name."""
-        path = self._place.log / f"{name}.log"
+        path = self._server_folder.log / f"{name}.log"
         with path.open("ab") as log:
             popen = subprocess.Popen(
                 _tied(command),
@@ -98,7 +98,7 @@ class Launch:
         spawned = Spawned(name, popen, path, ProcessId.of(popen.pid))
         self._spawned.append(spawned)
         self._state = State(self._state.supervisor, tuple(one.identity for one in self._spawned))
-        self._place.write(self._state)
+        self._server_folder.write(self._state)
         return spawned
 
     def wait(self, spawned: Spawned, ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -114,7 +114,7 @@ class Launch:
     def ready(self, handle: dict[str, str | int]) -> None:
         """Publish how to reach the server."""
         self._state = State(self._state.supervisor, self._state.processes, handle)
-        self._place.write(self._state)
+        self._server_folder.write(self._state)
         self._free_ports()
 
     def ended(self) -> Spawned | None:

@@ -14,8 +14,8 @@ import sys
 from contextlib import suppress
 
 from tests.servers.errors import BusyError, ServerError
+from tests.servers.folder import ServerFolder
 from tests.servers.launch import Launch, describe_end
-from tests.servers.place import Place
 from tests.servers.registry import find
 from tests.servers.server import Server
 
@@ -36,37 +36,37 @@ def main(name: str, lock: int) -> int:
         return int(outcome != _READY)
     os.close(reading)
     os.setsid()
-    place = Place(name)
-    place.prepare()
-    _redirect_output(place)
-    _supervise(find(name), place, lock, writing)
+    folder = ServerFolder(name)
+    folder.prepare()
+    _redirect_output(folder)
+    _supervise(find(name), folder, lock, writing)
     return 0
 
 
-def _redirect_output(place: Place) -> None:
-    with open(os.devnull, "rb") as nothing, (place.log / "supervisor.log").open("ab") as log:
+def _redirect_output(folder: ServerFolder) -> None:
+    with open(os.devnull, "rb") as nothing, (folder.log / "supervisor.log").open("ab") as log:
         os.dup2(nothing.fileno(), 0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
 
 
-def _supervise(server: Server, place: Place, lock: int, report: int) -> None:
-    launch = Launch(place)
+def _supervise(server: Server, folder: ServerFolder, lock: int, report: int) -> None:
+    launch = Launch(folder)
     try:
         server.launch(launch)
     except BaseException as error:
         launch.stop(server.grace)
-        place.clear()
+        folder.clear()
         os.write(report, (str(error) if isinstance(error, ServerError) else repr(error)).encode())
         raise
     # Before the report, so that whoever reads it can take the lock.
     os.close(lock)
     os.write(report, _READY.encode())
     os.close(report)
-    _watch(launch, server, place)
+    _watch(launch, server, folder)
 
 
-def _watch(launch: Launch, server: Server, place: Place) -> None:
+def _watch(launch: Launch, server: Server, folder: ServerFolder) -> None:
     # Only now: the server's processes inherit the mask. Until here SIGTERM ends this process, and they follow.
     signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -77,25 +77,25 @@ def _watch(launch: Launch, server: Server, place: Place) -> None:
         if spawned := launch.ended():
             print(describe_end(spawned), file=sys.stderr)
             break
-        if not _wanted(place) and _retire(launch, server, place):
+        if not _wanted(folder) and _retire(launch, server, folder):
             return
     launch.stop(server.grace)
-    place.clear()
+    folder.clear()
 
 
-def _retire(launch: Launch, server: Server, place: Place) -> bool:
+def _retire(launch: Launch, server: Server, folder: ServerFolder) -> bool:
     # Never waiting for the lock: who holds it may be waiting for this process to end.
-    with suppress(BusyError), place.locked(seconds=0):
+    with suppress(BusyError), folder.locked(seconds=0):
         # Somebody may have come before the lock was taken.
-        if not _wanted(place):
+        if not _wanted(folder):
             launch.stop(server.grace)
-            place.clear()
+            folder.clear()
             return True
     return False
 
 
-def _wanted(place: Place) -> bool:
-    return place.kept.exists() or not place.unused()
+def _wanted(folder: ServerFolder) -> bool:
+    return folder.kept.exists() or not folder.unused()
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_what_is_no_checksum_is_refused(value: object) -> None:
 
 def test_a_mismatch_names_both_values() -> None:
     verify("md5", "00", "00", "the body")
-    with pytest.raises(ChecksumError, match=r"md5 of the body is 01, expected 00"):
+    with pytest.raises(ChecksumError, match=r"md5 of the body is 01; 00 was expected"):
         verify("md5", "00", "01", "the body")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trove_async.drivers.memory import MemoryDriver
-from trove_async.dsn import DSN, Settings, parse_dsn, redact
+from trove_async.dsn import DSN, SettingsParser, parse_dsn, redact
 from trove_async.errors import InvalidDSNError
 
 
@@ -143,8 +143,8 @@ def test_a_secret_within_a_parameter_is_hidden_too() -> None:
     assert "sesame" not in str(dsn) + repr(dsn)
 
 
-def settings(query: str = "", **overrides: object) -> Settings:
-    return Settings(parse_dsn(f"x://?{query}"), overrides)
+def settings(query: str = "", **overrides: object) -> SettingsParser:
+    return SettingsParser(parse_dsn(f"x://?{query}"), overrides)
 
 
 def test_settings_come_from_the_dsn_or_from_arguments() -> None:
@@ -171,7 +171,7 @@ def test_words_for_no(word: str) -> None:
     assert settings(f"x={word}").flag("x", True) is False
 
 
-WRONG: list[tuple[str, Callable[[Settings], object]]] = [
+WRONG: list[tuple[str, Callable[[SettingsParser], object]]] = [
     ("x=2", lambda s: s.flag("x", True)),
     ("x=", lambda s: s.text("x")),
     ("x=a", lambda s: s.integer("x", 1)),
@@ -185,7 +185,7 @@ WRONG: list[tuple[str, Callable[[Settings], object]]] = [
 
 
 @pytest.mark.parametrize(("query", "take"), WRONG)
-def test_a_setting_that_is_wrong_is_named(query: str, take: Callable[[Settings], object]) -> None:
+def test_a_setting_that_is_wrong_is_named(query: str, take: Callable[[SettingsParser], object]) -> None:
     with pytest.raises(InvalidDSNError, match=r"^x must"):
         take(settings(query))
 
@@ -237,14 +237,14 @@ async def test_a_path_is_bucket_and_key_unless_the_driver_splits_it_otherwise(
 
 
 def test_white_space_around_a_secret_is_left_out() -> None:
-    settings = Settings(parse_dsn("s3://?a=%20key%0D%0A"), {"b": "token\n", "c": "s"})
+    settings = SettingsParser(parse_dsn("s3://?a=%20key%0D%0A"), {"b": "token\n", "c": "s"})
     assert [settings.secret(name) for name in "abcd"] == ["key", "token", "s", None]
 
 
 @pytest.mark.parametrize("text", ["hid\nden", "hid\0den", " \n"])
 def test_a_secret_has_no_control_characters(text: str) -> None:
     with pytest.raises(InvalidDSNError, match="token must not") as caught:
-        Settings(parse_dsn("s3://"), {"token": text}).secret("token")
+        SettingsParser(parse_dsn("s3://"), {"token": text}).secret("token")
     assert "hid" not in str(caught.value)
 
 

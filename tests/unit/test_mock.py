@@ -47,7 +47,7 @@ async def test_a_value_is_returned_an_error_raised_and_a_function_called() -> No
 async def test_what_has_no_answer_is_an_unexpected_call_that_no_handler_of_ours_catches() -> None:
     async with trove_async.open(MockDriver()) as t:
         with pytest.raises(
-            UnexpectedCallError, match=r"head\('b', 'k'\) was called; say MockDriver\(head=…\)"
+            UnexpectedCallError, match=r"head\('b', 'k'\) has no answer; give one with MockDriver\(head=…\)"
         ) as caught:
             await t.exists("b", "k")
     assert isinstance(caught.value, AssertionError)

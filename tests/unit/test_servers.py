@@ -15,9 +15,9 @@ import pytest
 
 from tests.servers import ServerError, control, running
 from tests.servers.__main__ import main
+from tests.servers.folder import REPOSITORY, ServerFolder, State, root
 from tests.servers.install import Environment
 from tests.servers.launch import Launch, accepts
-from tests.servers.place import REPOSITORY, Place, State, root
 from tests.servers.process import ProcessId
 
 LOCKS = REPOSITORY / "tests" / "servers"
@@ -31,12 +31,12 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """The place of a moto of this test alone, installed where the others have it."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerFolder]:
+    """The folder of a moto of this test alone, installed where the others have it."""
     installed = root() / "installed"
     monkeypatch.setenv("TROVE_SERVERS", str(tmp_path))
     (tmp_path / "installed").symlink_to(installed)
-    yield Place("moto")
+    yield ServerFolder("moto")
     control.down("moto")
 
 
@@ -80,8 +80,8 @@ def reachable(endpoint: str) -> bool:
     return accepts(port)
 
 
-def state_of(place: Place) -> State:
-    state = place.read()
+def state_of(folder: ServerFolder) -> State:
+    state = folder.read()
     assert state is not None
     return state
 
@@ -100,41 +100,41 @@ def gone(state: State) -> bool:
     return not any(process.alive for process in (state.supervisor, *state.processes))
 
 
-def test_what_is_up_serves_everybody_until_down(place: Place, users: Callable[[], User]) -> None:
+def test_what_is_up_serves_everybody_until_down(folder: ServerFolder, users: Callable[[], User]) -> None:
     endpoint = control.up("moto").endpoint
-    state = state_of(place)
+    state = state_of(folder)
 
     user = users()
     assert user.endpoint() == endpoint
     user.leave()
     assert control.up("moto").endpoint == endpoint
 
-    assert state_of(place).supervisor == state.supervisor
+    assert state_of(folder).supervisor == state.supervisor
     assert reachable(endpoint)
     assert control.down("moto")
     assert gone(state)
     assert not reachable(endpoint)
-    assert not place.run.exists()
+    assert not folder.run.exists()
     assert not control.down("moto")
 
 
-def test_processes_that_ask_at_once_share_one_server(place: Place, users: Callable[[], User]) -> None:
+def test_processes_that_ask_at_once_share_one_server(folder: ServerFolder, users: Callable[[], User]) -> None:
     both = [users(), users()]
     endpoints = {user.endpoint() for user in both}
-    state = state_of(place)
+    state = state_of(folder)
 
     assert len(endpoints) == 1
     both[0].leave()
     assert reachable(*endpoints)
     both[1].leave()
     assert wait_for(lambda: gone(state))
-    assert wait_for(lambda: place.read() is None)
+    assert wait_for(lambda: folder.read() is None)
 
 
-def test_a_server_stops_when_its_only_user_is_killed(place: Place, users: Callable[[], User]) -> None:
+def test_a_server_stops_when_its_only_user_is_killed(folder: ServerFolder, users: Callable[[], User]) -> None:
     user = users()
     endpoint = user.endpoint()
-    state = state_of(place)
+    state = state_of(folder)
 
     user.kill()
 
@@ -143,13 +143,13 @@ def test_a_server_stops_when_its_only_user_is_killed(place: Place, users: Callab
 
 
 def test_a_server_without_users_ends_while_another_process_waits_for_that(
-    place: Place, users: Callable[[], User]
+    folder: ServerFolder, users: Callable[[], User]
 ) -> None:
     user = users()
     user.endpoint()
-    state = state_of(place)
+    state = state_of(folder)
 
-    with place.locked():
+    with folder.locked():
         user.leave()
         time.sleep(0.6)  # for the supervisor to see that nobody is left, and the lock taken
         assert state.supervisor.alive
@@ -157,68 +157,68 @@ def test_a_server_without_users_ends_while_another_process_waits_for_that(
         assert wait_for(lambda: gone(state))
 
 
-def test_a_server_stops_when_its_folder_is_removed(place: Place) -> None:
+def test_a_server_stops_when_its_folder_is_removed(folder: ServerFolder) -> None:
     control.up("moto")
-    state = state_of(place)
+    state = state_of(folder)
 
-    shutil.rmtree(place.folder)
+    shutil.rmtree(folder.path)
 
     assert wait_for(lambda: gone(state))
 
 
-def test_running_gives_the_handle(place: Place) -> None:
+def test_running_gives_the_handle(folder: ServerFolder) -> None:
     first = running("moto")
 
     assert reachable(first.endpoint)
     assert running("moto") == first
 
 
-def test_up_recovers_from_a_starter_that_was_killed(place: Place) -> None:
+def test_up_recovers_from_a_starter_that_was_killed(folder: ServerFolder) -> None:
     command = [sys.executable, "-m", "tests.servers", "up", "moto"]
     starter = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
-    assert wait_for(lambda: (state := place.read()) is not None and bool(state.processes))
-    before = state_of(place)
+    assert wait_for(lambda: (state := folder.read()) is not None and bool(state.processes))
+    before = state_of(folder)
     starter.kill()
     starter.wait()
 
     endpoint = control.up("moto").endpoint
 
     assert reachable(endpoint)
-    after = state_of(place)
+    after = state_of(folder)
     assert after.supervisor == before.supervisor or gone(before)
     control.down("moto")
     assert gone(before)
     assert gone(after)
 
 
-def test_up_recovers_from_a_supervisor_that_was_killed(place: Place) -> None:
+def test_up_recovers_from_a_supervisor_that_was_killed(folder: ServerFolder) -> None:
     endpoint = control.up("moto").endpoint
-    before = state_of(place)
+    before = state_of(folder)
 
     before.supervisor.send(signal.SIGKILL)
 
     assert wait_for(lambda: gone(before))
     assert not reachable(endpoint)
     assert reachable(control.up("moto").endpoint)
-    assert state_of(place).supervisor != before.supervisor
+    assert state_of(folder).supervisor != before.supervisor
 
 
-def test_a_server_that_died_is_started_anew_for_its_users_only(place: Place, users: Callable[[], User]) -> None:
+def test_a_server_that_died_is_started_anew_for_its_users_only(folder: ServerFolder, users: Callable[[], User]) -> None:
     control.up("moto")
-    before = state_of(place)
+    before = state_of(folder)
     before.processes[0].send(signal.SIGKILL)
     assert wait_for(lambda: gone(before))
 
     user = users()
     assert reachable(user.endpoint())
-    after = state_of(place)
+    after = state_of(folder)
     user.leave()
 
     assert wait_for(lambda: gone(after))
 
 
 def test_a_start_that_fails_shows_the_log_and_leaves_nothing(
-    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    folder: ServerFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = tmp_path / "other" / "installed" / "moto" / "bin" / "moto_server"
     program.parent.mkdir(parents=True)
@@ -230,13 +230,13 @@ def test_a_start_that_fails_shows_the_log_and_leaves_nothing(
     with pytest.raises(ServerError, match=r"(?s)moto ended with exit code 3.*what went wrong"):
         control.up("moto")
 
-    assert Place("moto").read() is None
-    assert not Place("moto").kept.exists()
+    assert ServerFolder("moto").read() is None
+    assert not ServerFolder("moto").kept.exists()
 
 
-def test_a_wait_is_bounded_and_shows_the_log(place: Place) -> None:
-    place.prepare()
-    launch = Launch(place)
+def test_a_wait_is_bounded_and_shows_the_log(folder: ServerFolder) -> None:
+    folder.prepare()
+    launch = Launch(folder)
     try:
         spawned = launch.spawn("slow", ["sh", "-c", "echo still at it; exec sleep 60"])
         assert wait_for(lambda: spawned.log.stat().st_size > 0)
@@ -244,13 +244,13 @@ def test_a_wait_is_bounded_and_shows_the_log(place: Place) -> None:
             launch.wait(spawned, lambda: False, "an answer", seconds=0)
     finally:
         launch.stop(grace=5)
-        place.clear()
+        folder.clear()
     assert not spawned.identity.alive
 
 
-def test_ports_that_were_chosen_differ_and_let_a_server_in(place: Place) -> None:
-    place.prepare()
-    launch = Launch(place)
+def test_ports_that_were_chosen_differ_and_let_a_server_in(folder: ServerFolder) -> None:
+    folder.prepare()
+    launch = Launch(folder)
     try:
         ports = [launch.port() for _ in range(10)]
         assert len(set(ports)) == 10
@@ -258,15 +258,15 @@ def test_ports_that_were_chosen_differ_and_let_a_server_in(place: Place) -> None
         launch.wait(launch.spawn("http", command), lambda: accepts(ports[0]), "its port")
     finally:
         launch.stop(grace=5)
-        place.clear()
+        folder.clear()
 
 
-def test_a_recycled_process_id_is_never_signalled(place: Place) -> None:
+def test_a_recycled_process_id_is_never_signalled(folder: ServerFolder) -> None:
     with subprocess.Popen(["sleep", "60"]) as bystander:
         real = ProcessId.of(bystander.pid)
         recycled = ProcessId(real.pid, real.started - 1)
-        place.prepare()
-        place.write(State(supervisor=recycled, processes=(recycled,), handle={}))
+        folder.prepare()
+        folder.write(State(supervisor=recycled, processes=(recycled,), handle={}))
 
         assert not control.down("moto")
 
@@ -290,7 +290,7 @@ def test_a_folder_with_spaces_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         running("moto")
 
 
-def test_the_command_prints_how_to_reach_a_server(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_how_to_reach_a_server(folder: ServerFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "moto"]) == 0
     lines = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
     assert main(["up", "--json", "moto"]) == 0
@@ -302,11 +302,13 @@ def test_the_command_prints_how_to_reach_a_server(place: Place, capsys: pytest.C
     assert reachable(handle["endpoint"])
 
 
-def test_an_unknown_name_is_refused_before_anything_is_done(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_is_refused_before_anything_is_done(
+    folder: ServerFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["up", "moto", "minio"]) == 1
 
     assert "ceph" in capsys.readouterr().err
-    assert place.read() is None
+    assert folder.read() is None
 
 
 @pytest.mark.parametrize("file", sorted(LOCKS.glob("requirements-*.txt")), ids=lambda file: file.stem)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trove_async.dsn import Settings, parse_dsn
+from trove_async.dsn import SettingsParser, parse_dsn
 from trove_async.errors import InvalidDSNError
 from trove_async.version import __version__
 from trove_async.wire.network import Network
@@ -16,7 +16,7 @@ S3_CA = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 
 
 def read(query: str = "", **options: Any) -> Network:
-    settings = Settings(parse_dsn(f"s3://?{query}" if query else "s3://"), {})
+    settings = SettingsParser(parse_dsn(f"s3://?{query}" if query else "s3://"), {})
     network = Network.of(settings, **options)
     settings.finish()
     return network

@@ -17,7 +17,7 @@ from trove_async.wire.transport import Origin, Response, Transport
 pytestmark = [pytest.mark.asyncio, pytest.mark.every_loop, pytest.mark.timeout(30)]
 
 
-class Gate:
+class HeldAnswers:
     """A server's answers, let out one by one."""
 
     def __init__(self) -> None:
@@ -47,21 +47,21 @@ async def settle() -> None:
 
 
 async def test_no_more_connections_are_open_than_allowed() -> None:
-    gate = Gate()
-    async with serving(gate.script) as server, transporting(connections=3) as transport:
+    held = HeldAnswers()
+    async with serving(held.script) as server, transporting(connections=3) as transport:
         tasks = [asyncio.ensure_future(get(transport, server.origin)) for _ in range(10)]
-        await gate.until_waiting(3)
+        await held.until_waiting(3)
         await settle()
-        assert gate.waiting == transport.open_connections == 3
-        gate.let(10)
+        assert held.waiting == transport.open_connections == 3
+        held.let(10)
         await asyncio.gather(*tasks)
         assert server.accepted == 3
         assert transport.idle_connections == 3
 
 
 async def test_connections_are_lent_in_the_order_of_asking() -> None:
-    gate = Gate()
-    async with serving(gate.script) as server, transporting(connections=1) as transport:
+    held = HeldAnswers()
+    async with serving(held.script) as server, transporting(connections=1) as transport:
         done: list[str] = []
 
         async def ask(number: int) -> None:
@@ -75,7 +75,7 @@ async def test_connections_are_lent_in_the_order_of_asking() -> None:
         for number in range(10):
             tasks.append(asyncio.ensure_future(ask(number)))
             await asyncio.sleep(0)
-        gate.let(15)
+        held.let(15)
         await asyncio.gather(*tasks)
         assert done == [f"/{number}" for number in [*range(10), *range(100, 105)]]
         assert server.accepted == 1
@@ -83,19 +83,19 @@ async def test_connections_are_lent_in_the_order_of_asking() -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_one_who_is_cancelled_in_the_line_loses_no_place(times: int) -> None:
-    gate = Gate()
-    async with serving(gate.script) as server, transporting(connections=1) as transport:
+    held = HeldAnswers()
+    async with serving(held.script) as server, transporting(connections=1) as transport:
         tasks = []
         for number in range(6):
             tasks.append(asyncio.ensure_future(get(transport, server.origin, f"/{number}")))
             await asyncio.sleep(0)
-        await gate.until_waiting(1)
+        await held.until_waiting(1)
         for _ in range(times):
             tasks[1].cancel()
             tasks[3].cancel()
             if times == 2:
                 await asyncio.sleep(0)
-        gate.let(6)
+        held.let(6)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [isinstance(result, asyncio.CancelledError) for result in results] == [
             number in (1, 3) for number in range(6)
@@ -164,14 +164,14 @@ async def test_a_connection_that_breaks_on_its_way_to_one_who_is_cancelled_frees
 
 
 async def test_nobody_waits_longer_than_the_timeout() -> None:
-    gate = Gate()
-    async with serving(gate.script) as server, transporting(connections=1, pool_timeout=0.02) as transport:
+    held = HeldAnswers()
+    async with serving(held.script) as server, transporting(connections=1, pool_timeout=0.02) as transport:
         first = asyncio.ensure_future(get(transport, server.origin))
-        await gate.until_waiting(1)
+        await held.until_waiting(1)
         with pytest.raises(OperationTimeoutError, match="none of 1 connections") as caught:
             await get(transport, server.origin)
         assert not caught.value.ambiguous
-        gate.let(2)
+        held.let(2)
         await first
         assert (await get(transport, server.origin)).status == 200
 
@@ -192,18 +192,18 @@ async def test_an_idle_connection_gives_way_to_one_to_another_origin() -> None:
 
 
 async def test_who_waits_for_another_origin_gets_the_place() -> None:
-    gate = Gate()
+    held = HeldAnswers()
     async with (
-        serving(gate.script) as a,
+        serving(held.script) as a,
         serving(answering(ok(b"b"))) as b,
         transporting(connections=1) as transport,
     ):
         first = asyncio.ensure_future(get(transport, a.origin))
-        await gate.until_waiting(1)
+        await held.until_waiting(1)
         second = asyncio.ensure_future(get(transport, b.origin))
         third = asyncio.ensure_future(get(transport, a.origin))
         await settle()
-        gate.let(2)
+        held.let(2)
         await first
         assert (await second).content == b"b"
         await third

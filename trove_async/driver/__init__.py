@@ -51,7 +51,7 @@ from trove_async.driver.synonyms import (
     TagsDeleteBySet,
     VersionsByOptions,
 )
-from trove_async.dsn import DSN, Settings, parse_dsn
+from trove_async.dsn import DSN, SettingsParser, parse_dsn
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ByteStream, ObjectReader
@@ -98,7 +98,7 @@ __all__ = [
     "RangeDriver",
     "ServerCopyByCopy",
     "ServerCopyDriver",
-    "Settings",
+    "SettingsParser",
     "TaggingDriver",
     "TagsDeleteBySet",
     "VersioningDriver",

@@ -89,7 +89,7 @@ class Driver(ABC):
         """Get ready; open no connection that is not needed yet. Called once, before any other method.
 
         Raises:
-            InvalidDSNError: a part or parameter is wrong or unknown; see `Settings`.
+            InvalidDSNError: a part or parameter is wrong or unknown; see `SettingsParser`.
         """
 
     async def start(self) -> None:

@@ -51,6 +51,6 @@ def check_write(current_etag: str | None, if_match: str | None, if_none_match: s
         raise PreconditionFailedError(f"if_match is {if_match!r} and {there}")
     if if_none_match is not None and current_etag is not None:
         if if_none_match == "*":
-            raise ObjectAlreadyExistsError("the object exists already, and the write was to create it only")
+            raise ObjectAlreadyExistsError("the object already exists, and the write may only create it")
         if if_none_match == current_etag:
             raise PreconditionFailedError(f"the object's ETag is {current_etag!r}, as if_none_match forbids")

@@ -41,8 +41,8 @@ class OpenOptions:
     """How a driver is opened.
 
     Attributes:
-        settings: keyword arguments of `trove_async.open` for the driver; together with the DSN's
-            parameters they are its `Settings`.
+        settings: keyword arguments of `trove_async.open` for the driver, which reads them and the
+            parameters of the DSN with `SettingsParser`.
         cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
     """
 

@@ -28,7 +28,7 @@ _open_stores: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 
 def _forget_in_child() -> None:
     for store in list(_open_stores):
-        store._refusal = ForkedError
+        store._unusable_error = ForkedError
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
@@ -61,7 +61,7 @@ class Lifetime:
         self._capabilities = capabilities_of(driver) & self._features.protocols
         self._cleanup_timeout = cleanup_timeout
         self._loop: AbstractEventLoop = get_running_loop()
-        self._refusal: type[LifetimeError] | None = None
+        self._unusable_error: type[LifetimeError] | None = None
         self._readers: weakref.WeakSet[ObjectReader] = weakref.WeakSet()
         self._opened_at = caller_location()
         # Most drivers hold any valid key; those that do not pay for a second check.
@@ -81,7 +81,7 @@ class Lifetime:
     @property
     def closed(self) -> bool:
         """Tell whether the store was closed, or cannot be used for another reason."""
-        return self._refusal is not None
+        return self._unusable_error is not None
 
     def supports(self, what: type | str) -> bool:
         """Tell whether a capability (a Protocol) or a condition (its name) is there, in driver and server."""
@@ -110,19 +110,19 @@ class Lifetime:
             self._require(capability, operation)
 
     def _check_usable(self) -> None:
-        if self._refusal is not None or get_running_loop() is not self._loop:
+        if self._unusable_error is not None or get_running_loop() is not self._loop:
             self._refuse()
 
     def _refuse(self) -> None:
-        if self._refusal is ClosedError:
+        if self._unusable_error is ClosedError:
             raise ClosedError(f"the store was closed; it had been opened at {self._opened_at}", driver=self._name)
-        if self._refusal is not None:
-            raise self._refusal(driver=self._name)
+        if self._unusable_error is not None:
+            raise self._unusable_error(driver=self._name)
         raise WrongLoopError(driver=self._name)
 
     def _check(self, operation: str, bucket: str, key: str = NO_KEY) -> None:
         """Check that the store is usable and the names are valid; no I/O."""
-        if self._refusal is not None or get_running_loop() is not self._loop:
+        if self._unusable_error is not None or get_running_loop() is not self._loop:
             self._refuse()
         self._check_names(operation, bucket, key)
 
@@ -165,18 +165,18 @@ class Lifetime:
         Readers that are open fail from now on, and so does every other use. It completes also
         when the calling task is cancelled meanwhile.
         """
-        if self._refusal is not None:
+        if self._unusable_error is not None:
             return
         if get_running_loop() is not self._loop:
             raise WrongLoopError(driver=self._name)
-        self._refusal = ClosedError
+        self._unusable_error = ClosedError
         _open_stores.discard(self)
         for reader in list(self._readers):
             reader.abort("the store that it was opened through was closed")
         await finish(self._driver.close(), timeout=self._cleanup_timeout, leftover=f"the {self._name} driver")
 
     def __del__(self) -> None:
-        if getattr(self, "_refusal", ClosedError) is None:
+        if getattr(self, "_unusable_error", ClosedError) is None:
             warnings.warn(
                 f"unclosed {self!r}, opened at {self._opened_at}; use 'async with', or call aclose()",
                 ResourceWarning,
@@ -185,5 +185,5 @@ class Lifetime:
             )
 
     def __repr__(self) -> str:
-        state = "" if self._refusal is None else " closed"
+        state = "" if self._unusable_error is None else " closed"
         return f"<{type(self).__name__} {self._name}{state}>"

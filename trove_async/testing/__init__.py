@@ -1,6 +1,6 @@
-"""What tests of drivers, layers and applications need.
+"""Tools for tests of drivers, layers and applications.
 
-`trove_async.testing.conformance` is the suite that every driver passes. Where pytest-asyncio is
+`trove_async.testing.conformance` is the suite that every driver passes. If pytest-asyncio is
 installed, tests have the fixture ``throwaway_store``: a store in memory with a bucket named ``bucket``.
 """
 

@@ -1,14 +1,14 @@
-"""`AnsweringProxy`: an HTTP proxy that gives the answers a healthy server does not give.
+"""`AnsweringProxy`: an HTTP proxy that gives answers that a healthy server does not give.
 
 ::
 
     async with AnsweringProxy("127.0.0.1", 9000) as proxy:
         proxy.answer(s3_error(503, "SlowDown", headers={"Retry-After": "1"}), method="PUT", path="/bucket/key")
         proxy.answer(s3_error(200, "InternalError"), path="uploadId=", method="POST", when="after")
-        ...  # what is tested talks to proxy.url()
+        ...  # the code under test connects to proxy.url()
         assert proxy.count("PUT", "/bucket/key") == 2
 
-For what goes wrong below HTTP put a `FaultProxy` before or behind it. It needs the extra ``testing``.
+For faults below HTTP combine it with a `FaultProxy`. It needs the extra ``testing``.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Answer:
 
     Attributes:
         status: the status code.
-        headers: the headers, as they are sent. Without ``Content-Length`` and ``Transfer-Encoding`` among them the
-            length of the body is added, except to a 204 or 304.
-        body: what is sent as the body; nothing after HEAD.
-        reason: the reason phrase; by default the status's own.
-        content_length: the length that is claimed, if another than that of ``body``. Where it is larger the body is
-            truncated: the connection ends after what there is.
-        close: the connection ends after the answer, which says so in ``Connection: close``.
+        headers: the headers to send. If ``Content-Length`` and ``Transfer-Encoding`` are absent, Content-Length is
+            added, except to a 204 or 304.
+        body: the body to send; not sent after HEAD.
+        reason: the reason phrase; default: the usual one for the status.
+        content_length: the declared length, if it differs from the length of ``body``. If it is larger, the body is
+            truncated: the connection ends after ``body``.
+        close: send ``Connection: close`` and close the connection after the answer.
     """
 
     status: int
@@ -60,19 +60,19 @@ class Answer:
         if not 200 <= self.status <= 999:
             raise InvalidArgumentError("an answer has a final status of three digits")
         if self.content_length is not None and self.content_length < len(self.body):
-            raise InvalidArgumentError("content_length may not be less than what is sent")
+            raise InvalidArgumentError("content_length must not be less than the length of the body")
 
     @property
     def truncated(self) -> bool:
-        """True if more is claimed than is sent."""
+        """Whether the declared length is larger than the body."""
         return self.content_length is not None and self.content_length > len(self.body)
 
     def encode(self, method: str = "GET", *, close: bool = False) -> bytes:
-        """Return the bytes that are sent in answer to a request.
+        """Return the bytes of the answer to a request.
 
         Args:
             method: the request's method.
-            close: say that the connection ends, whether the answer wants that or not.
+            close: send ``Connection: close`` even if the answer does not have it.
         """
         lines = [
             f"HTTP/1.1 {self.status} {self._phrase}",
@@ -101,9 +101,9 @@ def s3_error(
     headers: Mapping[str, str] | None = None,
     request_id: str = "injected",
 ) -> Answer:
-    """Return an error as S3 words it: an XML document with the code, the message and the request's id.
+    """Return an error as S3 sends it: an XML document with the code, the message and the request's id.
 
-    With the status 200 it is what CompleteMultipartUpload and CopyObject may answer once they have begun to
+    With the status 200 it is an answer that CompleteMultipartUpload and CopyObject may give after they have started it
     (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
     """
     document = (
@@ -122,12 +122,12 @@ class SeenRequest:
     Attributes:
         method, target: of the request line; the target is path and query.
         headers: names in lower case, and values, in order.
-        connection: on which of the client's connections it came, from 1.
-        body_size: how many bytes of its body have arrived, without the framing of chunks.
-        complete: True once all of it has arrived.
-        forwarded: True if the server was sent any of it.
+        connection: the number of the client's connection, from 1.
+        body_size: the number of bytes of its body that have arrived, without the framing of chunks.
+        complete: True when all of it has arrived.
+        forwarded: True if any of it was sent to the server.
         answer: the answer that the client got instead of the server's; None for the server's.
-        status: the status that the client was sent; None if no answer got that far.
+        status: the status that was sent to the client; None if none was sent.
     """
 
     method: str
@@ -163,18 +163,18 @@ class _Rule:
 
 
 class AnsweringProxy(Listener):
-    """Passes HTTP/1.1 requests on to a server, and answers some of them otherwise.
+    """Forwards HTTP/1.1 requests to a server, and answers some of them itself.
 
-    An ``async with`` block in the loop of the test; it listens on a free port of 127.0.0.1. What it does not answer
-    itself passes byte by byte, ``100 Continue`` and chunks included. Pipelined requests, upgrades and what is not HTTP
-    are answered with 400. A client that ends its side while it waits for an answer has left, and so the server is told.
+    Use it in ``async with`` in the loop of the test; it listens on a free port of 127.0.0.1. Requests that it does not
+    answer are forwarded unchanged, including ``100 Continue`` and chunks. Pipelined requests, upgrades and bytes that
+    are not HTTP are answered with 400. If a client closes its side while it waits for an answer, so does the proxy.
 
     Args:
         host, port: the server.
 
     Attributes:
-        requests: all whose head has arrived, in order.
-        accepted: how many connections were accepted.
+        requests: all requests whose head has arrived, in order.
+        accepted: the number of accepted connections.
 
     Raises:
         MissingDependencyError: httptools is not installed.
@@ -200,31 +200,31 @@ class AnsweringProxy(Listener):
     ) -> None:
         """Answer requests that arrive from now on.
 
-        Of several rules the first that takes a request answers it, and those behind it do not count it.
+        If several rules match a request, the first answers it, and the others do not count it.
 
         Args:
-            answer: what the client gets.
+            answer: the answer for the client.
             method: only requests of this method; None for all.
-            path: only those with this in their path or query.
-            when: ``before``: the server never sees the request. It is answered once all of it has arrived; one that
-                asks for ``100 Continue`` is answered at its head, and its connection then ends.
-                ``after``: the server has carried it out, and its own answer is dropped.
-            skip: how many such requests pass first.
-            times: how many are then answered; None for all.
+            path: only requests with this text in their path or query.
+            when: ``before``: the server never sees the request. It is answered when all of it has arrived; a request
+                with ``Expect: 100-continue`` is answered after its head, and its connection is then closed.
+                ``after``: the server carries out the request, and its answer is dropped.
+            skip: the number of matching requests to forward first.
+            times: the number of requests to answer then; None for all.
         """
         self._rules.append(_Rule(answer, method, path, when, Turns(skip, times)))
 
     def clear(self) -> None:
-        """Forget all answers, from now on; `requests` stays."""
+        """Remove all answers; `requests` stays."""
         self._rules.clear()
 
     def count(self, method: str | None = None, path: str = "") -> int:
-        """Return how many requests of a method (None for any) have arrived with this in their path or query."""
+        """Return the number of requests with a method (None for any) and with a text in their path or query."""
         return sum(method in (None, request.method) and path in request.target for request in self.requests)
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
-        """How many requests have arrived, by method and path."""
+        """The number of requests by method and path."""
         return Counter((request.method, request.path) for request in self.requests)
 
     def _rule_for(self, request: SeenRequest) -> tuple[Answer, When] | None:
@@ -250,11 +250,11 @@ def _load_parsers() -> ModuleType:
 
 
 class _BadRequestError(Exception):
-    """What the client sent cannot be taken; the message says why."""
+    """The request is not supported; the message says why."""
 
 
 class _RequestParser:
-    """Parses one request, as it arrives; the methods ``on_`` are the callbacks of httptools."""
+    """Parses one request as it arrives; the methods ``on_…`` are the callbacks of httptools."""
 
     def __init__(self, httptools: ModuleType, connection: int) -> None:
         self._errors = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -270,9 +270,9 @@ class _RequestParser:
         try:
             self._parser.feed_data(data)
         except self._errors as error:
-            raise _BadRequestError(f"not HTTP as this proxy takes it: {error!r}") from error
+            raise _BadRequestError(f"not valid HTTP: {error!r}") from error
         if self._begun > 1:
-            raise _BadRequestError("this proxy takes no pipelined requests")
+            raise _BadRequestError("this proxy does not support pipelined requests")
 
     def on_message_begin(self) -> None:
         self._begun += 1
@@ -315,7 +315,7 @@ class _ResponseParser:
         try:
             self._parser.feed_data(data)
         except self._errors as error:
-            raise ConnectionAbortedError(f"the server's response is not one this proxy takes: {error!r}") from error
+            raise ConnectionAbortedError(f"the server's response is not valid: {error!r}") from error
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -332,7 +332,7 @@ class _ResponseParser:
 
 
 class _Session:
-    """One connection of a client, its requests one after the other, and the connection to the server for them."""
+    """One connection of a client, with its consecutive requests, and its connection to the server."""
 
     def __init__(self, proxy: AnsweringProxy, client: socket.socket, number: int) -> None:
         self._proxy = proxy
@@ -340,7 +340,7 @@ class _Session:
         self._number = number
         self._server: socket.socket | None = None
         self._hang_up: HangUp | None = None
-        self._ended = False  # the connection takes no further request
+        self._ended = False  # the connection accepts no further requests
 
     async def run(self) -> None:
         try:
@@ -349,7 +349,7 @@ class _Session:
         except _BadRequestError as error:
             await self._send(Answer(400, {"Content-Type": "text/plain"}, str(error).encode()).encode(close=True))
         except OSError:
-            return  # the client left, or the server cannot be reached: a reset tells the other
+            return  # the client left, or the server cannot be reached: the other side is reset
         self._drop_server()
         await finish(self._client)
         self._client.close()
@@ -382,7 +382,7 @@ class _Session:
             await self._forward(parser, parser.request, head, None if rule is None else rule[0])
 
     async def _answer_before(self, parser: _RequestParser, request: SeenRequest, answer: Answer) -> None:
-        # A client that waits for `100 Continue` sends no body after another answer: the connection cannot go on.
+        # A client that waits for `100 Continue` sends no body after another answer, so the connection must end.
         at_head = (request.header("expect") or "").lower() == "100-continue" and not request.complete
         while not request.complete and not at_head:
             data = await self._receive(self._client)
@@ -450,9 +450,9 @@ class _Session:
             self._abandon(server)
             raise
         except OSError:
-            # Either side is gone. What the server has said before, the other task finds.
+            # One side has disconnected. The other task reads what the server has sent before.
             return self._abandon(server)
-        # A client that leaves while it waits is what the server is to see as well.
+        # If a client disconnects while it waits, the server must see that too.
         self._hang_up = HangUp(self._client, lambda: self._abandon(server))
         return None
 

@@ -1,10 +1,10 @@
-"""`Faults`: a layer that makes a driver fail where a test wants it to.
+"""`Faults`: a layer that injects failures into a driver.
 
 ::
 
     faults = Faults([
-        Fault("put", error=UnavailableError(), times=2),  # two puts are refused
-        Fault("delete", error=UnavailableError(), when="after"),  # one is carried out, its answer lost
+        Fault("put", error=UnavailableError(), times=2),  # two puts fail
+        Fault("delete", error=UnavailableError(), when="after"),  # one is carried out, but its answer is lost
         Fault("get", reset_after=70_000),  # the connection of one reader breaks
         Fault("*", delay=0.01, times=None),  # and everything is slow
     ])
@@ -40,28 +40,28 @@ _READING: Final = ("get", "head", "list", "ping", "presign")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong, where, and how often.
+    """A failure: its kind, its place and its number.
 
-    A fault at an operation is a ``delay``, an ``error`` or ``cancel``, before or after the operation. A
-    fault at a byte strikes in the middle of the bytes: those of a reader, or of the body of a put or part.
-    Every time that its point is reached a fault comes up: ``skip`` times it lets that pass, then it strikes
-    ``times`` times, then never again.
+    A fault of an operation is a ``delay``, an ``error`` or ``cancel``, before or after the operation. A fault at a byte
+    strikes in the middle of the bytes of a reader, or of the body of a put or part.
+    Each time the operation or the byte is reached, the fault is counted: the first ``skip`` times it does nothing, the
+    next ``times`` times it strikes, and then never again.
 
     Attributes:
-        operation: name of the driver's method, or a pattern such as ``*_multipart`` or ``*``. A fault at
-            ``watch`` comes up before the subscription, and before each event after the first.
+        operation: name of the driver's method, or a pattern such as ``*_multipart`` or ``*``. A fault of
+            ``watch`` is counted before the subscription, and before each event after the first.
         key: only operations on this key; None for all.
-        when: ``after``: the operation is carried out and its answer lost. A `TroveError` raised after a
+        when: ``after``: the operation is carried out, but its answer is lost. A `TroveError` raised after a
             write is ``ambiguous``.
-        error: is raised; a copy of it each time.
+        error: the exception to raise; each time a copy of it is raised.
         delay: seconds to wait first.
-        cancel: the calling task is cancelled at this point.
-        truncate_after: the bytes end after so many, as if that were all.
-        reset_after: after so many bytes ``error`` is raised, or else an `UnavailableError`.
-        corrupt_at: the byte at this position arrives changed.
-        stall_after: after so many bytes nothing comes any more, until the operation is cancelled.
-        skip: how many times it lets pass first.
-        times: how many times it strikes; None for always.
+        cancel: cancel the calling task at this point.
+        truncate_after: end the bytes after this number, without an error.
+        reset_after: raise ``error``, by default an `UnavailableError`, after this number of bytes.
+        corrupt_at: change the byte at this position.
+        stall_after: deliver nothing after this number of bytes, until the operation is cancelled.
+        skip: the number of times to do nothing first.
+        times: the number of times to strike; None for always.
     """
 
     operation: str
@@ -80,13 +80,13 @@ class Fault:
     def __post_init__(self) -> None:
         positions = [at for at in self._positions if at is not None]
         if len(positions) > 1 or (positions and (self.cancel or self.delay or self.when == "after")):
-            raise InvalidArgumentError("a fault at a byte is one thing; make a fault of its own for each")
+            raise InvalidArgumentError("a fault can have one position in the bytes; make several faults")
         if any(at < 0 for at in positions) or self.skip < 0 or self.delay < 0 or (self.times or 0) < 0:
             raise InvalidArgumentError("positions, skip, times and delay of a fault are 0 or more")
         if not (positions or self.error or self.delay or self.cancel):
             raise InvalidArgumentError("the fault does nothing: give error, delay, cancel, or a position in the bytes")
         if self.error is not None and positions and self.reset_after is None:
-            raise InvalidArgumentError("in the middle of the bytes an error is raised by reset_after")
+            raise InvalidArgumentError("an error in the middle of the bytes needs reset_after")
 
     @property
     def _positions(self) -> tuple[int | None, ...]:
@@ -94,24 +94,24 @@ class Fault:
 
     @property
     def position(self) -> int | None:
-        """The byte at which it strikes, from the first that is read or put; None if it is at an operation."""
+        """The byte at which the fault strikes, counted from the first byte read or put; None for an operation."""
         return next((at for at in self._positions if at is not None), None)
 
     def concerns(self, operation: Operation) -> bool:
-        """Tell whether the fault is about an operation of this name, on this key."""
+        """Whether the fault applies to an operation with this name and key."""
         return fnmatchcase(operation.name, self.operation) and self.key in (None, operation.key)
 
     def make_error(self) -> BaseException:
-        """Return what is to be raised."""
+        """Return the exception to raise."""
         if self.error is None:
             return UnavailableError("the connection was reset (injected)")
-        # An error that is raised collects a traceback and where it happened: each time needs its own.
+        # Raising an error adds a traceback and its context to it, so each time needs a copy.
         return self.error() if isinstance(self.error, type) else copy.copy(self.error)
 
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A fault that has struck: which, and the operation that it struck."""
+    """A fault that has struck, and the operation that it struck."""
 
     fault: Fault
     operation: str
@@ -120,36 +120,36 @@ class Injection:
 
 
 class Faults:
-    """Injects faults into every driver that it is put around.
+    """A layer that injects faults into the drivers that it wraps.
 
-    Readers and bodies that have a fault in the middle of their bytes are streams, also where the driver holds
-    all of it in memory; such a body cannot be replayed by the driver.
+    Readers and bodies with a fault in the middle of their bytes become streams, even if all bytes are in memory; the
+    driver cannot replay such a body.
 
     Attributes:
-        injected: what has struck so far, in order.
+        injected: the faults that have struck so far, in order.
     """
 
     def __init__(self, plan: Iterable[Fault] = ()) -> None:
         self.injected: list[Injection] = []
         self._plan: list[Fault] = []
-        self._met: dict[int, int] = {}  # by place in the plan: how many times the fault came up
+        self._met: dict[int, int] = {}  # the count of each fault, by its index in the plan
         self.add(*plan)
 
     def __call__(self, driver: Driver) -> Driver:
-        """Put the faults around a driver."""
+        """Wrap a driver."""
         return _FaultyDriver(driver, self)
 
     def add(self, *faults: Fault) -> None:
-        """Plan more faults, from now on."""
+        """Add faults."""
         self._plan.extend(faults)
 
     def clear(self) -> None:
-        """Forget all faults, from now on; `injected` stays."""
+        """Remove all faults; `injected` stays."""
         self._plan.clear()
         self._met.clear()
 
     def next_position(self, operation: Operation, position: int) -> int:
-        """Return the first byte behind a position at which a fault may come up; `sys.maxsize` for none."""
+        """Return the first byte after a position at which a fault may strike; `sys.maxsize` if there is none."""
         ahead = (
             fault.position
             for fault in self._plan
@@ -158,10 +158,10 @@ class Faults:
         return min(ahead, default=sys.maxsize)
 
     def meet(self, operation: Operation, when: When, position: int | None = None) -> list[Fault]:
-        """Return the faults that strike at a point, and count that it was reached.
+        """Return the faults that strike at a point, and count them.
 
         Args:
-            operation: that reached it.
+            operation: the operation.
             when: before or after the operation.
             position: of the next byte; None for the operation as a whole.
         """
@@ -240,11 +240,11 @@ async def _cancel_caller() -> None:
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
-    await asyncio.Event().wait()  # where the cancellation arrives
+    await asyncio.Event().wait()  # the cancellation arrives here
 
 
 class _Passage:
-    """Bytes that pass by one after the other, and what happens to them on their way."""
+    """A sequence of bytes to which faults are applied."""
 
     def __init__(self, faults: Faults, operation: Operation) -> None:
         self.position = 0
@@ -253,7 +253,7 @@ class _Passage:
         self._corrupt = False
 
     async def open(self) -> int:
-        """Return how many bytes may pass before the next fault; 0 if there are to be no more."""
+        """Return the number of bytes before the next fault; 0 at the end."""
         for fault in self._faults.meet(self._operation, "before", self.position):
             if fault.reset_after is not None:
                 raise fault.make_error()
@@ -265,7 +265,7 @@ class _Passage:
         return self._faults.next_position(self._operation, self.position) - self.position
 
     def carry(self, chunk: Chunk) -> Chunk:
-        """Return what arrives of a chunk."""
+        """Return a chunk after its faults were applied."""
         self.position += len(chunk)
         if self._corrupt and chunk:
             self._corrupt = False
@@ -274,7 +274,7 @@ class _Passage:
 
 
 class _FaultyChunks:
-    """The chunks of a body, cut where a fault is."""
+    """The chunks of a body, split at faults."""
 
     def __init__(self, body: Body, passage: _Passage) -> None:
         self._body = body
@@ -318,7 +318,7 @@ class _FaultyStream(ByteStream):
 
 
 class _BufferStream(ByteStream):
-    """A range that is in memory, read as if it came from afar."""
+    """A range in memory as a stream."""
 
     def __init__(self, data: bytes, start: int) -> None:
         self._data = data
@@ -334,4 +334,4 @@ class _BufferStream(ByteStream):
         self._at = offset - self._start
 
     def abort(self) -> None:
-        """Do nothing: nothing is held."""
+        """Do nothing: it holds no resources."""

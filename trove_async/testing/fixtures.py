@@ -1,4 +1,4 @@
-"""Fixtures for the tests of applications; the plugin loads them where pytest-asyncio is installed."""
+"""Fixtures for the tests of applications; the plugin loads them if pytest-asyncio is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["throwaway_store"]
 
 @pytest_asyncio.fixture(loop_scope="function")
 async def throwaway_store() -> AsyncIterator[trove_async.Trove]:
-    """Give a store in memory that no other test sees, with an empty bucket named ``bucket``."""
+    """Return a store in memory for this test only, with an empty bucket named ``bucket``."""
     async with trove_async.open("memory://") as store:
         await store.create_bucket("bucket")
         yield store

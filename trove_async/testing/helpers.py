@@ -11,12 +11,12 @@ __all__ = ["assert_same_object", "random_bytes", "read_all", "sample_object"]
 
 
 def sample_object(key: str = "folder/object.txt", data: bytes = b"some content") -> tuple[str, bytes]:
-    """Return a key and a body, to be put as ``await t.put(bucket, *sample_object())``."""
+    """Return a key and a body, for ``await t.put(bucket, *sample_object())``."""
     return key, data
 
 
 def random_bytes(n: int, seed: int = 42) -> bytes:
-    """Return ``n`` bytes that no compression shortens; the same for the same seed."""
+    """Return ``n`` incompressible bytes; the same for the same seed."""
     return random.Random(seed).randbytes(n)
 
 
@@ -27,12 +27,12 @@ async def read_all(reader: ObjectReader) -> bytes:
 
 
 def assert_same_object(a: ObjectInfo, b: ObjectInfo) -> None:
-    """Fail unless two descriptions are of the same object: all that both of them say agrees.
+    """Fail unless two descriptions are of the same object: all fields that both have are equal.
 
-    A listing has no metadata, and a put may not know the time; what one of them leaves open is not compared.
+    A listing has no metadata, and a put may not return the time; fields that one of them lacks are not compared.
 
     Raises:
-        AssertionError: names what differs.
+        AssertionError: names the field that differs.
     """
     for name in ("key", "size", "etag"):
         _assert_equal(name, getattr(a, name), getattr(b, name))

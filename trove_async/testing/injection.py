@@ -1,8 +1,8 @@
-"""Cancel an operation at every one of its await points, one run for each.
+"""Cancel an operation at each of its await points, in one run for each.
 
-An await point is a step at which a task of the operation gives control back to the event loop; tasks that
+An await point is a step at which a task of the operation returns control to the event loop; tasks that
 the operation starts count too. The cancellation is a real one, of the task or of an anyio scope, so that
-`asyncio.timeout`, task groups and shields see what they see in production::
+`asyncio.timeout`, task groups and shields behave as in production::
 
     points = await cancel_everywhere(lambda: t.put("b", "k", data), Delivery.PENDING, prepare=..., check=...)
 """
@@ -23,16 +23,16 @@ __all__ = ["Delivery", "Outcome", "cancel_at", "cancel_everywhere"]
 R = TypeVar("R")
 
 MAX_POINTS: Final = 2000
-"""An operation with more await points than this is taken for one that never ends."""
+"""An operation with more await points is assumed never to end."""
 
 PATIENCE: Final = 30.0
-"""Seconds after which an operation that was cancelled is taken for one that hangs."""
+"""Seconds after which a cancelled operation is assumed to hang."""
 
 _REPEATS: Final = 3
 
 
 class Delivery(Enum):
-    """How the cancellation comes."""
+    """When the cancellation is delivered."""
 
     PENDING = "while what the task awaits is pending"
     DONE = "after what the task awaits is done, before the task has gone on"
@@ -42,16 +42,16 @@ class Delivery(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[R]):
-    """What became of one run.
+    """The outcome of one run.
 
     Attributes:
-        point: the await point that was aimed at, from 1.
-        reached: False if the operation was over before it.
+        point: the number of the await point, from 1.
+        reached: False if the operation ended before that point.
         where: ``file:line`` of that point, empty if it was not reached.
         cancelled: the call raised `asyncio.CancelledError`.
         result: what the call returned; None if it raised.
-        error: what the call raised that is no `asyncio.CancelledError`.
-        left_running: the tasks that were not there before the call and were not over when it ended.
+        error: the exception of the call if it is not `asyncio.CancelledError`.
+        left_running: the tasks that were started during the call and had not ended when it ended.
     """
 
     point: int
@@ -79,7 +79,7 @@ class _Injector:
         return self._count >= self._point
 
     def suspended(self, coroutine: object, awaited: object) -> None:
-        """Note that a task gives control back, to wait for a future or, with None, for its turn."""
+        """Record that a task returns control, to wait for a future or, with None, for its next turn."""
         if self.task is None or self.task.done():
             return
         self._count += 1
@@ -105,7 +105,7 @@ _injector: ContextVar[_Injector | None] = ContextVar("injector", default=None)
 
 
 class _Watched(Coroutine[Any, Any, R]):
-    """A coroutine that tells an injector of each of its await points."""
+    """A coroutine that reports each of its await points to an injector."""
 
     def __init__(self, inner: Coroutine[Any, Any, R], injector: _Injector) -> None:
         self._inner = inner
@@ -128,18 +128,18 @@ class _Watched(Coroutine[Any, Any, R]):
         return self._inner.__await__()
 
     def __getattr__(self, name: str) -> Any:
-        # anyio and asyncio's debugger look at cr_running, cr_frame and their like.
+        # anyio and asyncio's debugger use cr_running, cr_frame and similar attributes.
         return getattr(self._inner, name)
 
 
 def _watch_tasks(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-    """Make a task: a task factory which watches those that an operation under injection starts."""
+    """Make a task: a task factory that also wraps the tasks that an operation starts."""
     injector = _injector.get()
     return asyncio.Task(coroutine if injector is None else _Watched(coroutine, injector), loop=loop, **options)
 
 
 def _innermost_line(at: object) -> str:
-    """Return where a coroutine waits: the innermost line that is not of asyncio or anyio themselves."""
+    """Return where a coroutine waits: the innermost line outside asyncio and anyio."""
     line = ""
     while at is not None:
         frame = getattr(at, "cr_frame", None) or getattr(at, "gi_frame", None) or getattr(at, "ag_frame", None)
@@ -152,7 +152,7 @@ def _innermost_line(at: object) -> str:
 
 @final
 class _Cancelled:
-    """What a run returns whose scope has caught the cancellation."""
+    """The result of a run whose scope has caught the cancellation."""
 
 
 async def cancel_at(operation: Callable[[], Awaitable[R]], point: int, delivery: Delivery) -> Outcome[R]:
@@ -171,7 +171,7 @@ async def cancel_at(operation: Callable[[], Awaitable[R]], point: int, delivery:
         try:
             return await operation()
         finally:
-            # Looked at before the loop has another turn, in which a task that is left behind could end.
+            # Checked before the next turn of the loop, in which a leftover task could end.
             left.update(asyncio.all_tasks() - before - {injector.task})
 
     async def run() -> R | _Cancelled:
@@ -216,17 +216,17 @@ async def cancel_everywhere(
     """Run an operation again and again, each time cancelled at a later await point.
 
     Args:
-        operation: what is cancelled.
-        delivery: how the cancellation comes.
-        prepare: brings about the state that each run begins with.
-        check: looks at the outcome and the state after each run, the last of which is not cancelled.
-        step: 5 tries every fifth await point. Each delivery begins at another one, so that together they try most.
+        operation: the operation to cancel.
+        delivery: when the cancellation is delivered.
+        prepare: creates the initial state of each run.
+        check: checks the outcome and the state after each run; the last run is not cancelled.
+        step: 5 tries every fifth await point. Each delivery starts at another one, so that together they try most.
 
     Returns:
-        How many await points there are; an upper bound if not all were tried.
+        The number of await points; an upper bound if not all were tried.
 
     Raises:
-        AssertionError: a check failed, with a note that names the await point; or there is no end of points.
+        AssertionError: a check failed, with a note that names the await point; or there are too many await points.
     """
     first = 1 + [*Delivery].index(delivery) % step
     for point in range(first, MAX_POINTS + 1, step):

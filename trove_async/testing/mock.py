@@ -1,4 +1,4 @@
-"""`MockDriver`: a driver whose answers a test gives, for tests of code that uses a store.
+"""`MockDriver`: a driver with configured answers, for tests of code that uses a store.
 
 ::
 
@@ -7,7 +7,7 @@
         await code_under_test(t)
     assert mock.calls_to("put")[0].body == b"hello"
 
-For code that needs a store which works, ``memory://`` is the better double; a mock is for the answers that a
+For code that needs a working store, ``memory://`` is the better test double; a mock is for answers that a
 working store does not give.
 """
 
@@ -48,9 +48,9 @@ _ANSWERABLE: Final = METHODS.keys() | {"check_bucket", "check_key"}
 
 
 class UnexpectedCallError(AssertionError):
-    """A method was called for which the test has given no answer.
+    """A method without a configured answer was called.
 
-    It is no `TroveError`, so that the code under test does not handle it as a failure of the backend.
+    It is not a `TroveError`, so that the code under test does not handle it as a failure of the backend.
     """
 
 
@@ -61,7 +61,7 @@ class Call:
     Attributes:
         name: of the method.
         arguments: by their names in the contract, such as ``bucket``, ``key`` and ``options``.
-        body: what was put, where the mock has read it: for answers that are neither callable nor an error.
+        body: the body of a put, if the mock has read it: for answers that are neither callable nor an error.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Call:
 
 
 def _answering(method: F) -> F:
-    """Return a method of the contract that answers as the test says."""
+    """Return a method of the contract that gives the configured answer."""
     described = METHODS[method.__name__]
 
     async def answering(self: MockDriver, *args: Any, **kwargs: Any) -> Any:
@@ -79,31 +79,30 @@ def _answering(method: F) -> F:
 
     made: Any = answering
     made.__name__, made.__qualname__ = described.name, f"MockDriver.{described.name}"
-    made.__doc__, made.__signature__ = "Answer as the test says.", described.signature
+    made.__doc__, made.__signature__ = "Give the configured answer.", described.signature
     return cast(F, made)
 
 
 class MockDriver(Driver):
-    """A driver that answers what the test says, and records what it was asked.
+    """A driver that gives configured answers and records its calls.
 
-    An answer for each method that may be called is given by the method's name:
-
+    Give an answer for each method that may be called, as a keyword argument with the method's name:
     - a function is called with the method's arguments, and awaited if it is async;
     - an exception, or a class of exceptions, is raised;
-    - any other value is returned. The body of a put or part is then read to its end first, so that its size
-      and checksum are checked, and is found in `Call.body`. ``bytes`` for ``get``, ``get_range`` and ``get_version``
-      are served as an object, in the range that was asked for; for ``watch`` an iterable of events
-      is sent, and then silence.
+    - any other value is returned. The body of a put or part is first read to its end, so that its size
+      and checksum are checked, and stored in `Call.body`. ``bytes`` for ``get``, ``get_range`` and ``get_version``
+      are served as an object, in the requested range; for ``watch`` an iterable of events is yielded, and then
+      no more events come.
 
     A method without an answer raises `UnexpectedCallError`; only ``open`` and ``close`` need none. The driver is open
-    from the start: hand it to `trove_async.open`, or register ``lambda: mock`` for a scheme.
+    from the start: pass it to `trove_async.open`, or register ``lambda: mock`` for a scheme.
 
     Attributes:
-        calls: every call so far, in order; ``check_key`` and ``check_bucket`` are not among them.
+        calls: all calls so far, in order, except ``check_key`` and ``check_bucket``.
     """
 
     def __new__(cls, *, capabilities: Iterable[type] = (), **answers: Any) -> Self:
-        """Make an instance of the class that has just the capabilities that were asked for."""
+        """Make an instance of the class with exactly the requested capabilities."""
         complete = {capability for capability in CAPABILITIES if methods_of(capability) <= answers.keys()}
         return cast(Self, object.__new__(_composed(cls, frozenset(capabilities) | complete)))
 
@@ -120,19 +119,19 @@ class MockDriver(Driver):
 
         Args:
             name: the driver's name, as in errors.
-            capabilities: those to have besides the ones of which every method has an answer.
+            capabilities: additional capabilities; those of which every method has an answer are included.
             features: default: these capabilities, every condition, and every presign method.
-            default_bucket: as if the DSN named it.
+            default_bucket: the bucket that a DSN would name.
             **answers: by the names of the methods of `Driver` and the capabilities.
 
         Raises:
-            TypeError: a name is no method's, or that of a capability that the driver does not have.
+            TypeError: a name is not a method's, or belongs to a capability that the driver does not have.
         """
         for unknown in answers.keys() - _ANSWERABLE:
-            raise TypeError(f"{unknown!r} is no method of Driver or a capability; list is made of list_page")
+            raise TypeError(f"{unknown!r} is not a method of Driver or a capability; list uses list_page")
         for missing in sorted(name for name in answers if not hasattr(self, name)):
             raise TypeError(
-                f"{missing!r} belongs to a capability that the mock has not: name it in capabilities=, "
+                f"{missing!r} belongs to a capability that the mock does not have: name it in capabilities=, "
                 "or give an answer for each of its methods"
             )
         self.calls: list[Call] = []
@@ -151,20 +150,20 @@ class MockDriver(Driver):
 
     @property
     def name(self) -> str:
-        """The name that was given."""
+        """The configured name."""
         return self._name
 
     @property
     def features(self) -> Features:
-        """What was given, or all that the mock has."""
+        """The configured features, or all features of the mock."""
         return self._features
 
     def check_key(self, key: str) -> None:
-        """Answer as the test says; by default every key will do."""
+        """Give the configured answer; by default every key is valid."""
         self._produce("check_key", key)
 
     def check_bucket(self, bucket: str) -> None:
-        """Answer as the test says; by default every name will do."""
+        """Give the configured answer; by default every name is valid."""
         self._produce("check_bucket", bucket)
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
@@ -203,7 +202,7 @@ class MockDriver(Driver):
     def _produce(self, method: str, *arguments: Any) -> Any:
         if method not in self._answers:
             shown = ", ".join(repr(argument) for argument in arguments if isinstance(argument, str))
-            raise UnexpectedCallError(f"{method}({shown}) was called; say MockDriver({method}=…) if it may be")
+            raise UnexpectedCallError(f"{method}({shown}) has no answer; give one with MockDriver({method}=…)")
         answer = self._answers[method]
         if _is_error(answer):
             raise answer
@@ -234,7 +233,7 @@ def _serve(data: bytes, arguments: Mapping[str, Any]) -> ObjectReader:
         wanted = ByteRange(arguments["offset"], None if length < 0 else length)
     elif isinstance(options := arguments.get("options"), GetOptions) and options.range is not None:
         wanted = options.range
-    # An empty object has no first byte for a range to begin with, and is read all the same.
+    # An empty object is read without a range: no range starts within it.
     start, stop = wanted.resolve(len(data)) if wanted != ByteRange() else (0, len(data))
     info = ObjectInfo(arguments["key"], len(data), etag="mock")
     return ObjectReader(info, data[start:stop], start=start, stop=stop)

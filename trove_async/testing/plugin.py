@@ -1,6 +1,6 @@
 """The pytest plugin of the library: the conformance suite's options and report, and `throwaway_store`.
 
-It is loaded at every start of pytest where the library is installed, so all that it needs is imported late.
+pytest loads it at every start if the library is installed, so its imports are late.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trove_async.testing.conformance.session import Harnesses
     from trove_async.testing.conformance.table import Table
 
-# The checks are plain modules, whose asserts are as telling as those of test files.
+# The checks are plain modules; pytest rewrites their asserts like those of test files.
 pytest.register_assert_rewrite("trove_async.testing.conformance")
 
 _SUITE = Path(__file__).parent / "conformance" / "suite.py"
@@ -61,15 +61,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if drivers or stacks:
         from trove_async.testing.conformance.session import check_stacks, load_harness
 
-        check_stacks(stacks)  # names that are wrong end the run here
+        check_stacks(stacks)  # a wrong name ends the run here
         for driver in drivers:
             load_harness(driver)
     if drivers:
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args.clear()
-        if str(_SUITE) not in config.args:  # the processes of xdist are told of it
+        if str(_SUITE) not in config.args:  # xdist passes it to its workers
             config.args.append(str(_SUITE))
-    if not hasattr(config, "workerinput"):  # the processes of xdist report to the one that controls them
+    if not hasattr(config, "workerinput"):  # the workers of xdist report to the controller
         config.pluginmanager.register(_Report(config), "trove-capabilities")
 
 
@@ -84,7 +84,7 @@ def trove_harnesses() -> Iterator[Harnesses]:
 
 
 class _Report:
-    """Prints and writes the capability table; xdist hands over what it is made of in the properties of each test."""
+    """Prints and writes the capability table from the properties of each test, which xdist passes on."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._folder: str | None = config.getoption("trove_capabilities")

@@ -1,11 +1,11 @@
-"""`FaultProxy`: a TCP proxy that breaks, stalls and slows connections where a test wants it to.
+"""`FaultProxy`: a TCP proxy that breaks, stalls and slows connections.
 
 ::
 
     async with FaultProxy("127.0.0.1", 9000) as proxy:
         proxy.inject(ConnectionFault(reset_down_after=70_000), times=2)  # the next two connections break
         proxy.inject(ConnectionFault(latency=0.02), times=None)  # and all are slow
-        ...  # what is tested talks to proxy.url()
+        ...  # the code under test connects to proxy.url()
         assert [strike.kind for strike in proxy.strikes if strike.kind == "reset"] == ["reset"] * 2
         assert proxy.open == 0
 
@@ -33,30 +33,30 @@ _Verdict = Literal["ended", "reset", "cut"]
 
 _BREAKS: Final[tuple[BreakKind, ...]] = ("reset", "cut", "stall")
 _READ_AHEAD: Final = 16  # chunks on their way in each direction, so that latency does not limit the throughput
-_RATE_STEP: Final = 0.05  # seconds: a limited rate passes so much at once
+_RATE_STEP: Final = 0.05  # seconds: the interval in which a limited rate passes bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionFault:
-    """What goes wrong on one connection. Up is to the server, down is from it.
+    """A fault of one connection. Up is to the server, down is from it.
 
-    The bytes of each direction are counted from the connection's first. A break strikes as soon as exactly so many
-    have been delivered; one at 0 strikes when the first byte is to pass, so that ``reset_down_after=0`` loses an
-    answer and not the request. Faults of one connection add up, and of its breaks the first one reached strikes.
+    The bytes of each direction are counted from the start of the connection. A break strikes after exactly the given
+    number of bytes was delivered; one at 0 strikes when the first byte arrives, so that ``reset_down_after=0`` loses
+    the answer and not the request. Several faults of one connection are combined; of the breaks, the first one reached
+    strikes.
 
     Attributes:
         refuse: the connection is accepted and reset at once. (A port on which nothing listens is
             `FaultProxy.unreachable`.)
-        blackhole: it is accepted, and nothing passes; no connection to the server is made.
+        blackhole: the connection is accepted, and nothing passes; no connection to the server is made.
         reset_up_after, reset_down_after: both sides get a TCP reset.
-        cut_up_after, cut_down_after: both sides get a clean end (FIN); what they still send is dropped.
-        stall_up_after, stall_down_after: the connection stays open and nothing passes any more, either way,
-            until the client leaves or `FaultProxy.clear` lets it go on.
+        cut_up_after, cut_down_after: both sides get a clean end (FIN); bytes that they still send are dropped.
+        stall_up_after, stall_down_after: the connection stays open and nothing passes in either direction,
+            until the client disconnects or `FaultProxy.clear` is called.
         latency: seconds by which bytes are delayed, each way. It does not limit the throughput.
-        jitter: up to so many seconds more, at random; bytes stay in order.
-        rate: bytes in a second, each way; None for no limit.
-        slice: bytes that are written at once, each way; None for as they come. A receiver that is
-            slow may still read several slices at once.
+        jitter: the maximum of a random additional delay in seconds; bytes stay in order.
+        rate: bytes per second, each way; None for no limit.
+        slice: bytes per write, each way; None for no limit. A slow receiver may still read several slices at once.
     """
 
     refuse: bool = False
@@ -83,23 +83,23 @@ class ConnectionFault:
 
     @property
     def slows(self) -> bool:
-        """True if it changes how fast or in what pieces bytes pass."""
+        """Whether the fault changes the speed or the pieces in which bytes pass."""
         return bool(self.latency or self.jitter or self.rate or self.slice)
 
     def breaks(self, direction: Direction) -> list[tuple[BreakKind, int]]:
-        """Return what breaks in a direction, and after how many bytes."""
+        """Return the breaks of a direction, each with its number of bytes."""
         positions = [(kind, getattr(self, f"{kind}_{direction}_after")) for kind in _BREAKS]
         return [(kind, after) for kind, after in positions if after is not None]
 
 
 @dataclass(slots=True)
 class ProxiedConnection:
-    """A connection that was accepted.
+    """An accepted connection.
 
     Attributes:
-        number: 1 for the first since the proxy was made.
-        bytes_up, bytes_down: what was passed on to the server, and to the client.
-        transcript: the first bytes that the client sent and the proxy read, passed on or not.
+        number: 1 for the proxy's first connection.
+        bytes_up, bytes_down: the number of bytes forwarded to the server, and to the client.
+        transcript: the first bytes that the proxy read from the client, forwarded or not.
         open: True until the proxy has closed it on both sides.
     """
 
@@ -114,8 +114,8 @@ class ProxiedConnection:
 class Strike:
     """A fault that has struck a connection.
 
-    ``kind`` is ``refuse``, ``blackhole``, ``reset``, ``cut``, ``stall``, or ``slow``: that one comes once for each
-    connection that a fault slows, with the first bytes that pass.
+    ``kind`` is ``refuse``, ``blackhole``, ``reset``, ``cut``, ``stall``, or ``slow``; ``slow`` comes once for each
+    connection that a fault slows, with its first bytes.
     """
 
     kind: Literal["refuse", "blackhole", "reset", "cut", "stall", "slow"]
@@ -124,18 +124,18 @@ class Strike:
 
 
 class FaultProxy(Listener):
-    """Passes connections on to a server, with the faults that a test injects.
+    """Forwards connections to a server, with the faults that a test injects.
 
-    An ``async with`` block in the loop of the test; it listens on a free port of 127.0.0.1. Closing it resets what
-    is open. It may be opened and closed by different tasks, as fixtures do.
+    Use it in ``async with`` in the loop of the test; it listens on a free port of 127.0.0.1. Closing it resets open
+    connections. It may be opened and closed by different tasks, as fixtures do.
 
     Args:
         host, port: the server.
         plan: a fault, or None, for each of the first connections; see `script`.
-        transcript: how many bytes of what its client sends are kept of each connection.
+        transcript: the number of bytes from the client to keep for each connection.
 
     Attributes:
-        connections: all that were accepted, in order.
+        connections: all accepted connections, in order.
         strikes: the faults that have struck, in order.
     """
 
@@ -154,45 +154,45 @@ class FaultProxy(Listener):
 
     @property
     def accepted(self) -> int:
-        """How many connections were accepted, the refused ones among them."""
+        """The number of accepted connections, including refused ones."""
         return len(self.connections)
 
     @property
     def open(self) -> int:
-        """How many connections are open now."""
+        """The number of open connections."""
         return sum(connection.open for connection in self.connections)
 
     @property
     def bytes_up(self) -> int:
-        """How many bytes were passed on to the server, by all connections."""
+        """The number of bytes forwarded to the server, on all connections."""
         return sum(connection.bytes_up for connection in self.connections)
 
     @property
     def bytes_down(self) -> int:
-        """How many bytes were passed on to clients, by all connections."""
+        """The number of bytes forwarded to clients, on all connections."""
         return sum(connection.bytes_down for connection in self.connections)
 
     def inject(self, fault: ConnectionFault, *, skip: int = 0, times: int | None = 1) -> None:
-        """Have a fault on connections that are accepted from now on.
+        """Inject a fault into connections that are accepted from now on.
 
         Args:
-            fault: what goes wrong.
-            skip: how many connections it lets pass first.
-            times: how many connections it then holds for; None for all.
+            fault: the fault.
+            skip: the number of connections without the fault first.
+            times: the number of connections with the fault then; None for all.
         """
         self._injected.append((fault, Turns(skip, times)))
 
     def script(self, plan: Iterable[ConnectionFault | None]) -> None:
-        """Have one fault on each of the following connections, none where the plan says None, and none after it."""
+        """Inject one fault into each of the next connections; None in the plan is a connection without a fault."""
         for place, fault in enumerate(plan):
             if fault is not None:
                 self.inject(fault, skip=place)
 
     def inject_open(self, fault: ConnectionFault) -> int:
-        """Have a fault on the connections that are open now, its bytes counted from now.
+        """Inject a fault into the connections that are open now; its bytes are counted from now.
 
         Returns:
-            how many there are.
+            The number of these connections.
         """
         if fault.refuse:
             raise InvalidArgumentError("an open connection cannot be refused; reset it")
@@ -201,22 +201,22 @@ class FaultProxy(Listener):
         return len(self._live)
 
     def break_open(self, kind: BreakKind) -> int:
-        """Break the connections that are open now, at once, and tell how many; nothing passes on them any more."""
+        """Break the open connections at once, and return their number; nothing more passes on them."""
         for connection in self._live:
             connection.break_now(kind)
         return len(self._live)
 
     def clear(self) -> None:
-        """Forget all faults; open connections go on without them, stalled ones where they stopped."""
+        """Remove all faults; open connections continue without them, stalled ones from where they stopped."""
         self._injected.clear()
         for connection in self._live:
             connection.heal()
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:
-        """Have nothing listen on the port inside the block: connecting raises `ConnectionRefusedError`.
+        """Stop listening on the port inside the block: connecting raises `ConnectionRefusedError`.
 
-        Connections that are open stay open.
+        Open connections stay open.
         """
         self._stop_listening()
         try:
@@ -225,9 +225,9 @@ class FaultProxy(Listener):
             self._listen_again()
 
     async def until(self, holds: Callable[[Self], bool]) -> None:
-        """Wait until something holds for the proxy, such as ``lambda proxy: proxy.open == 0``.
+        """Wait until a condition holds, such as ``lambda proxy: proxy.open == 0``.
 
-        It is asked again whenever a connection, a byte or a strike was counted.
+        It is evaluated again whenever a connection, a byte or a strike was counted.
         """
         while not holds(self):
             await self._change.wait()
@@ -261,16 +261,16 @@ class _Break:
 
 
 class _Connection:
-    """One connection, both its sides, and the faults on it."""
+    """One connection with both its sides, and its faults."""
 
     def __init__(self, proxy: FaultProxy, client: socket.socket, record: ProxiedConnection) -> None:
         self.record = record
         self.client = client
         self.server: socket.socket | None = None
         self.faults: list[ConnectionFault] = []
-        self.voice = asyncio.Event()  # set unless the connection has fallen silent
-        self.voice.set()
-        self.broken = False  # a side cannot be written to any more
+        self.running = asyncio.Event()  # cleared while the connection is stalled
+        self.running.set()
+        self.broken = False  # one side can no longer be written to
         self._proxy = proxy
         self._slow_noted: set[int] = set()
         self._hang_up: HangUp | None = None
@@ -300,11 +300,11 @@ class _Connection:
         self._up.breaks.clear()
         self._down.breaks.clear()
         self._unwatch()
-        self.voice.set()
+        self.running.set()
 
     def fall_silent(self) -> None:
-        """Pass nothing any more; nothing is read either, so that who sends meets a full window."""
-        self.voice.clear()
+        """Stall: forward nothing, and read nothing, so that the sender's window fills up."""
+        self.running.clear()
         if self._hang_up is None and self.client.fileno() != -1:
             self._hang_up = HangUp(self.client, lambda: self.end("reset"))
 
@@ -354,7 +354,7 @@ class _Connection:
             self._close_ended()
 
     async def _work(self) -> None:
-        await self.voice.wait()
+        await self.running.wait()
         try:
             self.server = await connect(*self._proxy.server)
         except OSError:
@@ -369,14 +369,14 @@ class _Connection:
         return self.end("reset" if self.broken else "ended")
 
     async def _cut(self) -> None:
-        # A socket that is closed with bytes unread sends a reset; so both are read to their end first.
+        # A socket that is closed with unread bytes sends a reset, so both sides are read to their end first.
         async with asyncio.TaskGroup() as group:
             group.create_task(finish(self.client, self.note_heard))
             if self.server is not None:
                 group.create_task(finish(self.server))
 
     def _close_ended(self) -> None:
-        # Both sides have ended, and a reset would only take from them what is still on its way.
+        # Both sides have ended; a reset would destroy bytes that are still in transit.
         self.client.close()
         if self.server is not None:
             self.server.close()
@@ -392,7 +392,7 @@ class _Connection:
 
 @dataclass(eq=False, slots=True)
 class _Lane:
-    """One direction of a connection: what is read is queued with the time at which it is due, and then written."""
+    """One direction of a connection: bytes that were read are queued with the time at which they are due."""
 
     connection: _Connection
     direction: Direction
@@ -414,11 +414,11 @@ class _Lane:
         due = 0.0
         data: bytes | None = b"."
         while data:
-            await self.connection.voice.wait()
+            await self.connection.running.wait()
             try:
                 data = await loop.sock_recv(self._ends[0], CHUNK)
             except OSError:
-                data = None  # in line behind what came before it
+                data = None  # queued behind earlier bytes
             if data and self.direction == "up":
                 self.connection.note_heard(data)
             delay = sum(fault.latency + random.uniform(0, fault.jitter) for fault in self.connection.faults)
@@ -437,7 +437,7 @@ class _Lane:
             elif not self.connection.over:
                 sink.shutdown(socket.SHUT_WR)
         except OSError:
-            # Whom it was for is gone. What they sent before is still in the other lane, which ends the connection.
+            # The receiver is gone. The other direction still has bytes from it, and ends the connection.
             self.connection.broken = True
 
     async def _next(self) -> bytes | None:
@@ -445,18 +445,18 @@ class _Lane:
         wait = due - asyncio.get_running_loop().time()
         if wait > 0:
             await asyncio.sleep(wait)
-        await self.connection.voice.wait()
+        await self.connection.running.wait()
         return data
 
     async def _pass(self, sink: socket.socket, view: memoryview) -> None:
         while view:
-            await self.connection.voice.wait()
+            await self.connection.running.wait()
             if await self._break(sink):
                 continue
             if self.connection.over:
-                # What is set to end passes no byte more, and is about to be cancelled.
+                # A connection that is about to end forwards nothing more, and is about to be cancelled.
                 await asyncio.Event().wait()
-            # From the look at the breaks to the bytes' leaving nothing is awaited: the position is exact.
+            # Nothing is awaited between the check of the breaks and the write, so the position is exact.
             sent = await send_some(sink, view[: self._allowed(len(view))])
             view = view[sent:]
             self.passed += sent
@@ -477,12 +477,12 @@ class _Lane:
         return min(limits)
 
     async def _break(self, sink: socket.socket) -> bool:
-        """Break the connection if that is due at this position, and tell whether it was."""
+        """Break the connection if that is due at this position, and return whether it was."""
         if not self.breaks or self.breaks[0].position > self.passed or self.connection.over:
             return False
         due = self.breaks.pop(0)
         if due.kind != "stall":
-            await delivered(sink)  # a reset overtakes what the receiver has not got yet
+            await delivered(sink)  # a reset would overtake bytes that the receiver does not have yet
         self.connection.strike(due.kind, due.fault)
         self.connection.break_now(due.kind)
         return True

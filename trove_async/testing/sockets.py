@@ -1,6 +1,6 @@
-"""Sockets as the proxies of this package need them: where each byte, end and reset is under control.
+"""Sockets for the proxies of this package, which control each byte, end and reset.
 
-asyncio's transports read ahead, hold bytes back and close when they see fit; here the proxies own the sockets.
+asyncio's transports read ahead, buffer bytes and close at their own time; here the proxies own the sockets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DELIVERY_GRACE: Final = 0.01
 
 
 class Turns:
-    """Counts occasions: lets ``skip`` of them pass, takes ``times`` (None for all), and no more."""
+    """Counts events: the first ``skip`` are ignored, the next ``times`` (None for all) count, and then no more."""
 
     def __init__(self, skip: int, times: int | None) -> None:
         self._skip = skip
@@ -36,7 +36,7 @@ class Turns:
         self._met = 0
 
     def take(self) -> bool:
-        """Count an occasion, and tell whether it is to be taken."""
+        """Count an event, and return whether it counts."""
         self._met += 1
         return self._met > self._skip and (self._times is None or self._met <= self._skip + self._times)
 
@@ -44,12 +44,12 @@ class Turns:
 class Listener(ABC):
     """Listens on a free port of 127.0.0.1 while open, and owns the task of each connection.
 
-    Closing it ends all of them and releases every socket, whatever they are waiting for. All run below one task that
-    belongs to the object, not to a block, so that a fixture may close it from another task than the one that opened it.
+    Closing it ends all tasks and releases every socket. All tasks are children of one task that belongs to the
+    object, so that a fixture may close it from another task than the one that opened it.
 
     Attributes:
         host: ``127.0.0.1``.
-        port: the port; the same for as long as it is open.
+        port: the port; it does not change while the listener is open.
     """
 
     host: str = _HOST
@@ -62,15 +62,15 @@ class Listener(ABC):
 
     @abstractmethod
     def _admit(self, client: socket.socket) -> tuple[Coroutine[Any, Any, None], Callable[[], None]]:
-        """Return what serves a new connection, and what releases its sockets when that is over or never began."""
+        """Return the coroutine for a new connection, and a function that releases its sockets afterwards."""
 
     def url(self, path: str = "", *, scheme: str = "http") -> str:
-        """Return the URL under which clients find it."""
+        """Return the URL for clients."""
         return f"{scheme}://{self.host}:{self.port}{path}"
 
     async def __aenter__(self) -> Self:
         if self._root is not None:
-            raise RuntimeError("it is open already")
+            raise RuntimeError("the listener is already open")
         self._socket = _bound(0)
         self.port = self._socket.getsockname()[1]
         self._socket.listen(_BACKLOG)
@@ -91,7 +91,7 @@ class Listener(ABC):
     async def aclose(self) -> None:
         """End all connections; idempotent.
 
-        Nothing is waited for but turns of the loop, so a cancellation is passed on only once all is closed.
+        This waits only for turns of the loop, and raises a cancellation after everything is closed.
         """
         root, self._root = self._root, None
         if root is None:
@@ -109,7 +109,7 @@ class Listener(ABC):
         if cancelled is not None:
             raise cancelled
         if not root.cancelled():
-            root.result()  # it ends by being cancelled, or by an error of the proxy's own
+            root.result()  # raises an error of the proxy itself
 
     async def _serve(self, serving: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as self._group:
@@ -118,7 +118,7 @@ class Listener(ABC):
             try:
                 await asyncio.Event().wait()
             finally:
-                self._unwatch()  # a group that is ending must get no more tasks
+                self._unwatch()  # no tasks may be added to a group that is ending
 
     def _watch(self) -> None:
         if self._socket is not None:
@@ -129,10 +129,10 @@ class Listener(ABC):
             asyncio.get_running_loop().remove_reader(self._socket)
 
     def _stop_listening(self) -> None:
-        assert self._socket is not None, "it is not open"
+        assert self._socket is not None, "the listener is not open"
         self._unwatch()
         self._socket.close()
-        self._socket = _bound(self.port)  # bound, so that nobody else gets the port
+        self._socket = _bound(self.port)  # bound, so that no other process gets the port
 
     def _listen_again(self) -> None:
         if self._socket is not None:
@@ -148,7 +148,7 @@ class Listener(ABC):
             return
         _prepare(client)
         work, release = self._admit(client)
-        # A task that is cancelled before its first step runs none of its code: its callbacks are what always runs.
+        # A task that is cancelled before its first step runs none of its code, but always runs its callbacks.
         self._group.create_task(work).add_done_callback(lambda _: release())
 
 
@@ -166,10 +166,10 @@ def _prepare(connected: socket.socket) -> None:
 
 
 async def connect(host: str, port: int) -> socket.socket:
-    """Connect to the first of a host's addresses that answers.
+    """Connect to the first of a host's addresses that accepts.
 
     Raises:
-        OSError: none does; the error of the last.
+        OSError: no address does; the error of the last one.
     """
     loop = asyncio.get_running_loop()
     failure = OSError(f"{host} has no address")
@@ -191,7 +191,7 @@ async def connect(host: str, port: int) -> socket.socket:
 
 
 async def send_some(sink: socket.socket, data: memoryview) -> int:
-    """Send what the socket takes at once, and return how much that was; if nothing, wait until it may take more."""
+    """Send what fits into the socket's buffer and return its size; if nothing fits, wait until it does."""
     try:
         return sink.send(data)
     except BlockingIOError:
@@ -206,10 +206,10 @@ async def send_some(sink: socket.socket, data: memoryview) -> int:
 
 
 async def delivered(sink: socket.socket) -> None:
-    """Wait until the peer has acknowledged all that was sent, or is gone.
+    """Wait until the peer has acknowledged all sent bytes, or has disconnected.
 
-    Linux tells how much is outstanding (SIOCOUTQ, tcp(7)), and nothing tells when that changes. Elsewhere this waits
-    for a moment.
+    Linux reports the outstanding bytes (SIOCOUTQ, tcp(7)), but not when they change, so this polls. On other systems
+    it waits for a moment.
     """
     if sys.platform != "linux":
         await asyncio.sleep(_DELIVERY_GRACE)
@@ -222,7 +222,7 @@ async def delivered(sink: socket.socket) -> None:
 
 
 async def finish(connected: socket.socket, heard: Callable[[bytes], object] = lambda data: None) -> None:
-    """Send an end, then read and drop what the peer still sends until it has ended as well."""
+    """Close the sending side, then discard received bytes until the peer closes its side as well."""
     loop = asyncio.get_running_loop()
     with suppress(OSError):
         connected.shutdown(socket.SHUT_WR)
@@ -231,7 +231,7 @@ async def finish(connected: socket.socket, heard: Callable[[bytes], object] = la
 
 
 def reset(connected: socket.socket) -> None:
-    """Close with a TCP reset (SO_LINGER of 0 seconds, socket(7)); nothing if it is closed."""
+    """Close with a TCP reset (SO_LINGER of 0 seconds, socket(7)); do nothing if it is closed."""
     if connected.fileno() == -1:
         return
     with suppress(OSError):
@@ -240,10 +240,10 @@ def reset(connected: socket.socket) -> None:
 
 
 class HangUp:
-    """Calls back, once, when the peer of a socket has ended or reset, also if bytes before that are unread.
+    """Calls a function once when the peer of a socket has closed or reset, even if bytes are unread.
 
-    asyncio watches for bytes alone; an epoll of its own can be watched by the loop (EPOLLRDHUP, epoll_ctl(2)). Where
-    there is no epoll it never calls.
+    asyncio watches only for readable bytes, so the loop watches a separate epoll object (EPOLLRDHUP, epoll_ctl(2)).
+    Without epoll the function is never called.
     """
 
     def __init__(self, connected: socket.socket, callback: Callable[[], object]) -> None:
@@ -258,7 +258,7 @@ class HangUp:
         self._callback()
 
     def close(self) -> None:
-        """Watch no more; idempotent."""
+        """Stop watching; idempotent."""
         if sys.platform == "linux" and not self._epoll.closed:
             asyncio.get_running_loop().remove_reader(self._epoll.fileno())
             self._epoll.close()

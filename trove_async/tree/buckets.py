@@ -107,7 +107,7 @@ class Buckets:
             try:
                 await self._fs.mkdir(path)
             except FileExistsError:
-                raise BucketAlreadyExistsError(f"the bucket {bucket!r} exists already", bucket=bucket) from None
+                raise BucketAlreadyExistsError(f"the bucket {bucket!r} already exists", bucket=bucket) from None
             try:
                 await self._store(bucket, BucketSettings(created_at=datetime.now(UTC).isoformat()))
             except BaseException:

@@ -2,7 +2,7 @@
 
 `trove_async.web.starlette` is for Starlette and FastAPI, `trove_async.web.aiohttp` for aiohttp; only they import a
 framework. `signed_urls` makes an ASGI app that needs none. All of them are thin: `trove_async.web.objects` and
-`trove_async.web.events` answer requests whatever they came through, and `trove_async.web.http` holds the
+`trove_async.web.events` answer requests independently of the framework, and `trove_async.web.http` has the
 rules of RFC 9110.
 """
 

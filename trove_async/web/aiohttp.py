@@ -1,4 +1,4 @@
-"""Objects for aiohttp's server: responses that serve them, and uploads that are streamed into a store.
+"""Integration with aiohttp's server: responses that serve objects, and uploads that stream into a store.
 
 ::
 
@@ -42,14 +42,14 @@ _log = logging.getLogger("trove_async.web")
 
 
 class _AnswerResponse(web.StreamResponse):
-    """A response that opens what it sends when it is sent, so that one that never is holds nothing."""
+    """A response that opens its content when it is sent, so that an unsent response needs no clean-up."""
 
     @abstractmethod
     async def _answer(self, request: web.BaseRequest) -> Answer:
-        """Return what is to be sent."""
+        """Return the answer to send."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send all of it."""
+        """Send the answer."""
         if self.prepared:
             return await super().prepare(request)
         answer = await self._answer(request)
@@ -70,15 +70,15 @@ class _AnswerResponse(web.StreamResponse):
         try:
             whole = await transmit(aiter(body), self.write, _gone(request))
         except TroveError as error:
-            # aiohttp takes those that are a ConnectionError for a client that went away, and says nothing.
+            # aiohttp treats a ConnectionError as a client that has disconnected, and does not log it.
             _log.error("an answer was cut off: %s", error, exc_info=error)
             whole = False
         if not whole:
-            raise ConnectionResetError("the answer was not sent as a whole")  # so that aiohttp closes the connection
+            raise ConnectionResetError("the answer was not sent completely")  # so that aiohttp closes the connection
 
 
 async def _gone(request: web.BaseRequest) -> None:
-    # aiohttp has no event for it: it cancels handlers or, as is the default, tells them nothing.
+    # aiohttp has no event for it: it cancels handlers or, by default, does not notify them.
     while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
         await asyncio.sleep(_LOOK_SECONDS)
 
@@ -86,8 +86,8 @@ async def _gone(request: web.BaseRequest) -> None:
 class ObjectResponse(_AnswerResponse):
     """Serves an object, as ``web.FileResponse`` serves a file: streamed, with ranges, conditions and HEAD.
 
-    The object is opened when the response is sent, and closed when it has been, also when the client goes away
-    meanwhile. Errors of the store are answered as `error_response` does it.
+    The object is opened when the response is sent, and closed afterwards, also if the client disconnects.
+    Errors of the store are answered as by `error_response`.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class ObjectResponse(_AnswerResponse):
 
         Args:
             store, bucket, key, version_id: which object.
-            content_type: default what is stored.
-            disposition: ``inline`` or ``attachment``; default ``attachment`` with a filename, else what is stored.
-            filename: what the file is to be called, any text; default the last part of the key.
-            headers: sent with the object, instead of those of the same name; not with errors.
+            content_type: default: the stored one.
+            disposition: ``inline`` or ``attachment``; default: ``attachment`` with a filename, else the stored one.
+            filename: the name for the saved file, any text; default: the last component of the key.
+            headers: sent with the object, replacing headers with the same name; not sent with errors.
 
         Raises:
-            ValueError: an argument cannot stand in a header.
+            ValueError: an argument is not valid in a header.
         """
         super().__init__(headers=headers)
         self._store = store
@@ -125,9 +125,9 @@ class ObjectResponse(_AnswerResponse):
 
 
 class EventStreamResponse(_AnswerResponse):
-    """Sends a bucket's changes as server-sent events, until the client goes away; see `EventStream`.
+    """Sends a bucket's events as server-sent events, until the client disconnects; see `EventStream`.
 
-    The bucket is watched from when the response is sent, and no longer when it has been.
+    The bucket is watched while the response is being sent.
     """
 
     def __init__(
@@ -143,9 +143,9 @@ class EventStreamResponse(_AnswerResponse):
         """Make a response.
 
         Args:
-            store, bucket, prefix, events: as of `Trove.watch`.
-            keep_alive: seconds of silence after which a comment is sent.
-            headers: sent besides; not with errors.
+            store, bucket, prefix, events: as for `Trove.watch`.
+            keep_alive: seconds without events after which a comment is sent.
+            headers: additional headers; not sent with errors.
         """
         super().__init__(headers=headers)
         self._read = partial(read_events, store, bucket, prefix=prefix, events=events, keep_alive=keep_alive)
@@ -163,35 +163,35 @@ async def receive(
     max_size: int | None = None,
     **arguments: Unpack[PutArguments],
 ) -> ObjectInfo:
-    """Stream a request's body into the store; it is never in memory as a whole, and ``client_max_size`` is no limit.
+    """Stream a request's body into the store; memory is bounded, and ``client_max_size`` does not apply.
 
-    If-Match and If-None-Match are honoured, and Content-Type and Content-Language are stored. Whatever is
-    raised, nothing is stored and the old object stays.
+    If-Match and If-None-Match are honoured, and Content-Type and Content-Language are stored. If this raises,
+    nothing is stored and the old object stays.
 
-    aiohttp decodes bodies that come with a Content-Encoding; what it has decoded is what is stored and counted.
+    aiohttp decodes bodies with a Content-Encoding; the decoded bytes are stored and counted.
 
     Args:
-        request: whose body nobody has read.
-        store, bucket, key: where it goes.
-        max_size: bytes; default any number.
-        arguments: of `Trove.put`; they go before what the request says.
+        request: a request whose body was not read yet.
+        store, bucket, key: the object to write.
+        max_size: the maximum size in bytes; default: no limit.
+        arguments: of `Trove.put`; they override the headers of the request.
 
     Raises:
-        ConnectionResetError: aiohttp's; the client went away before all of it came.
+        ConnectionResetError: from aiohttp; the client disconnected before the body was complete.
         ContentTooLargeError: the body is longer than ``max_size``.
         InvalidArgumentError: chunks or encoding of the body are malformed.
-        TroveError: as of `Trove.put`; see `error_middleware`.
+        TroveError: as for `Trove.put`; see `error_middleware`.
     """
     headers = _headers(request)
     if headers.get("content-encoding", "").lower() in _DECODED:
-        # Both speak of what came over the wire.
+        # Both headers describe the encoded body.
         del headers["content-encoding"]
         headers.pop("content-length", None)
     ref = ObjectRef(bucket, key)
     try:
         return await receive_object(store, ref, headers, request.content.iter_any(), max_size=max_size, **arguments)
     except web.RequestPayloadError as error:
-        raise InvalidArgumentError("the body is not encoded as the request says") from error
+        raise InvalidArgumentError("the body is not encoded as its Content-Encoding says") from error
 
 
 def _headers(request: web.BaseRequest) -> dict[str, str]:
@@ -209,7 +209,7 @@ def error_response(error: TroveError) -> web.Response:
 async def error_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer the errors of a store that a handler raises; clients that go away while they upload are no errors."""
+    """Turn a store's errors in a handler into answers; a client that disconnects during an upload is not an error."""
     try:
         return await handler(request)
     except TroveError as error:
@@ -217,4 +217,4 @@ async def error_middleware(
     except ConnectionResetError:
         if request.transport is not None:
             raise
-        return web.Response(status=499)  # nginx's word for it, for what logs statuses
+        return web.Response(status=499)  # nginx's status for it, for access logs

@@ -1,4 +1,4 @@
-"""What ASGI apps and responses have in common (ASGI 3, https://asgi.readthedocs.io/en/stable/specs/www.html)."""
+"""Functions for ASGI apps and responses (ASGI 3, https://asgi.readthedocs.io/en/stable/specs/www.html)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientGoneError(Exception):
-    """The client went away before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -29,10 +29,10 @@ def headers_of(scope: Scope) -> dict[str, str]:
 
 
 async def body_of(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield a request's body as it arrives; the server reads no more from the client than is taken here.
+    """Yield a request's body as it arrives; the server reads from the client no faster than this is iterated.
 
     Raises:
-        ClientGoneError: the client went away before all of it came.
+        ClientGoneError: the client disconnected before the body was complete.
     """
     more = True
     while more:
@@ -45,10 +45,10 @@ async def body_of(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def respond(answer: Answer, method: str, receive: Receive, send: Send) -> None:
-    """Send an answer. Its body is closed when this returns or raises, also when the client goes away meanwhile.
+    """Send an answer. Its body is closed when this returns or raises, also if the client disconnects meanwhile.
 
     Raises:
-        TroveError: the body broke off. The server then cuts the answer off, and the client sees that it is not whole.
+        TroveError: the body failed. The server then closes the connection, so the client sees an incomplete answer.
     """
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     start = {"type": "http.response.start", "status": answer.status, "headers": headers}

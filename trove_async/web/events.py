@@ -18,12 +18,12 @@ from trove_async.web.objects import Answer, error_answer
 __all__ = ["KEEP_ALIVE", "EventStream", "encode_event", "read_events"]
 
 KEEP_ALIVE: Final = 15.0
-"""Seconds of silence after which a comment is sent, as the specification advises for the sake of proxies."""
+"""Seconds without events after which a comment is sent, as the specification recommends because of proxies."""
 
 _HEADERS: Final = (
     ("Content-Type", "text/event-stream"),
     ("Cache-Control", "no-store"),
-    ("X-Accel-Buffering", "no"),  # nginx would hold events back
+    ("X-Accel-Buffering", "no"),  # otherwise nginx buffers the events
 )
 _log = logging.getLogger("trove_async.web")
 
@@ -38,16 +38,16 @@ async def read_events(
     keep_alive: float = KEEP_ALIVE,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Answer:
-    """Answer a request for a bucket's changes; the subscription stands when this returns. Errors are answers too.
+    """Answer a request for a bucket's events, subscribed when this returns. Errors become answers too.
 
     Args:
-        store, bucket, prefix, events: as of `Trove.watch`.
-        method: of the request; nothing is watched for HEAD.
-        keep_alive: seconds of silence after which a comment is sent; more than 0.
-        headers: sent besides; not with errors.
+        store, bucket, prefix, events: as for `Trove.watch`.
+        method: of the request; HEAD does not watch anything.
+        keep_alive: seconds without events after which a comment is sent; more than 0.
+        headers: additional headers; not sent with errors.
 
     Raises:
-        ValueError: a header or ``keep_alive`` makes no sense.
+        ValueError: a header or ``keep_alive`` is invalid.
     """
     if not keep_alive > 0:
         raise ValueError("keep_alive must be more than 0 seconds")
@@ -64,7 +64,7 @@ async def read_events(
 
 
 def encode_event(event: ObjectEvent) -> bytes:
-    """Return a change as an event: its type is that of the change, its data are JSON with all that is known of it."""
+    """Encode an event: its type is the type of the change, its data are JSON with all fields that are not None."""
     said = {
         "type": event.type,
         "bucket": event.bucket,
@@ -78,15 +78,15 @@ def encode_event(event: ObjectEvent) -> bytes:
 
 
 def _encode(name: str, data: bytes) -> bytes:
-    # JSON has no line breaks, so that the data are one line.
+    # JSON has no line breaks, so the data are one line.
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
 class EventStream:
-    """The body of an answer: what a watch that is entered sees, until it fails or the block is left.
+    """The body of an answer: the events of an entered watch, until it fails or the block is left.
 
-    It begins with the comment ``subscribed``: later changes are seen. What makes it fail comes last, as the event
-    ``watch.failed`` with ``code`` and ``message``: changes may be lost, and the client lists the bucket again.
+    It begins with the comment ``subscribed``: later changes are seen. If the watch fails, the last event is
+    ``watch.failed`` with ``code`` and ``message``: events may be lost, and the client lists the bucket again.
     """
 
     def __init__(self, watch: Watch, keep_alive: float) -> None:
@@ -116,7 +116,7 @@ class EventStream:
             return await self._next()
         except TroveError as error:
             self._failed = True
-            _log.warning("a stream of events ends: %s", error)
+            _log.warning("an event stream ended: %s", error)
             return _encode("watch.failed", error_body(error))
 
     async def _next(self) -> bytes:
@@ -124,6 +124,6 @@ class EventStream:
             async with asyncio.timeout(self._keep_alive):
                 return encode_event(await anext(self._watch))
         except TimeoutError as error:
-            if isinstance(error, TroveError):  # it is the store that timed out
+            if isinstance(error, TroveError):  # the store timed out
                 raise
             return b": keep-alive\n\n"

@@ -1,7 +1,7 @@
-"""What RFC 9110 says about objects: ranges, conditions, headers, statuses. No I/O and no framework.
+"""The rules of RFC 9110 for objects: ranges, conditions, headers, statuses. No I/O and no framework.
 
-Requests' headers are mappings with names in lower case, made by `join_headers`; answers' headers are pairs of
-name and value.
+The headers of requests are mappings with names in lower case, made by `join_headers`; the headers of answers are
+pairs of name and value.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ __all__ = [
 Headers = Mapping[str, str]
 
 Disposition = Literal["inline", "attachment"]
-"""What a browser is to do with an answer: show it, or save it as a file."""
+"""Whether a browser shows an answer or saves it as a file."""
 
 METADATA_PREFIX: Final = "X-Trove-Meta-"
-"""Begins the names of the headers that carry metadata; their values are percent-encoded UTF-8."""
+"""The prefix of headers with metadata; their values are percent-encoded UTF-8."""
 
 VERSION_HEADER: Final = "X-Trove-Version-Id"
-"""Carries the version id of what was read or written."""
+"""The header with the id of the version that was read or written."""
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,64})\s*-\s*(\d{0,64})\s*\Z", re.IGNORECASE | re.ASCII)
 _ETAG = re.compile(r'\s*(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|\Z)')
@@ -75,7 +75,7 @@ _METADATA_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 _PLAIN_FILENAME = re.compile(r"[A-Za-z0-9 !#$&'()+,.;=@^_`{}~-]+\Z")
-_ATTR_CHAR: Final = "!#$&+-.^_`|~"  # with letters and digits, what RFC 8187 leaves as it is
+_ATTR_CHAR: Final = "!#$&+-.^_`|~"  # with letters and digits, the characters that RFC 8187 does not encode
 _CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range")
 
 
@@ -99,7 +99,7 @@ _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
 
 
 def join_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return a request's headers; the values of one that comes several times are joined (section 5.3)."""
+    """Return a request's headers; the values of a repeated header are joined (section 5.3)."""
     found: dict[str, str] = {}
     for name, value in pairs:
         lower, stripped = name.lower(), value.strip()
@@ -108,9 +108,9 @@ def join_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def parse_range(headers: Headers) -> ByteRange | None:
-    """Return the range that a request asks for; None for all of the object.
+    """Return the range of a request; None for the whole object.
 
-    A Range that is malformed, of another unit, or of several ranges is ignored, as section 14.2 allows.
+    A Range header that is malformed, or has another unit or several ranges, is ignored, as section 14.2 allows.
     """
     match = _RANGE.match(headers.get("range", "").strip())
     if match is None:
@@ -125,15 +125,15 @@ def parse_range(headers: Headers) -> ByteRange | None:
 
 
 def is_conditional(headers: Headers) -> bool:
-    """Tell whether the answer depends on what the object is now."""
+    """Whether the request has conditions, so that the answer depends on the current object."""
     return any(name in headers for name in _CONDITIONS)
 
 
 def evaluate(headers: Headers, info: ObjectInfo) -> int | None:
-    """Decide the conditions of a read, in the order of section 13.2.2.
+    """Evaluate the conditions of a read, in the order of section 13.2.2.
 
     Returns:
-        412, 304, or None if the request is to be answered.
+        412, 304, or None if all conditions hold.
     """
     modified = _whole_seconds(info.last_modified)
     if "if-match" in headers:
@@ -150,7 +150,7 @@ def evaluate(headers: Headers, info: ObjectInfo) -> int | None:
 
 
 def range_applies(headers: Headers, info: ObjectInfo) -> bool:
-    """Tell whether If-Range, if there is one, lets the range stand (section 13.1.5)."""
+    """Whether the range applies according to If-Range, if the request has it (section 13.1.5)."""
     value = headers.get("if-range")
     if value is None:
         return True
@@ -164,9 +164,9 @@ def write_conditions(headers: Headers) -> tuple[str | None, str | None]:
     """Return ``if_match`` and ``if_none_match`` of a write; no condition is ignored.
 
     Raises:
-        InvalidArgumentError: a condition names several ETags, or none.
-        PreconditionFailedError: If-Match has a weak ETag, which matches nothing.
-        UnsupportedError: a condition is one on dates, which no store decides under races.
+        InvalidArgumentError: a condition does not have exactly one ETag.
+        PreconditionFailedError: If-Match has a weak ETag, which never matches.
+        UnsupportedError: a condition compares dates, which no store can do atomically.
     """
     if "if-unmodified-since" in headers:
         raise UnsupportedError("If-Unmodified-Since is not honoured for writes; use If-Match")
@@ -189,7 +189,7 @@ def _single_etag(headers: Headers, name: str) -> tuple[bool, str | None]:
 
 
 def _etags(value: str) -> list[tuple[bool, str]]:
-    """Return the ETags of a list, each with whether it is weak; empty if the list is malformed."""
+    """Parse a list of ETags, each with whether it is weak; return no ETags if the list is malformed."""
     found: list[tuple[bool, str]] = []
     position = 0
     while position < len(value):
@@ -208,7 +208,7 @@ def _matches(value: str, etag: str, *, weakly: bool) -> bool:
 
 
 def _date(value: str | None) -> datetime | None:
-    """Return the moment that a header names; None if it names none, and is to be ignored."""
+    """Parse a date header; return None if it is malformed, and so to be ignored."""
     if value is None:
         return None
     try:
@@ -229,14 +229,14 @@ def object_headers(
     content_disposition: str | None = None,
     metadata: bool = True,
 ) -> list[tuple[str, str]]:
-    """Return the headers that describe an object, but for its length.
+    """Return the headers that describe an object, except its length.
 
     Args:
         info: of the object.
-        content_type, content_disposition: said instead of what is stored.
-        metadata: whether its metadata are said.
+        content_type, content_disposition: replace the stored values.
+        metadata: whether to include the metadata.
 
-    A value that cannot stand in a header is left out, whatever backend it came from.
+    A value that is not valid in a header is left out.
     """
     said = {"content_disposition": content_disposition}
     found: list[tuple[str, str | None]] = [
@@ -246,7 +246,7 @@ def object_headers(
         ("Last-Modified", _http_date(info.last_modified)),
         (VERSION_HEADER, info.version_id),
         ("Accept-Ranges", "bytes"),
-        # What is served was uploaded by someone: no browser shall guess that it is a page.
+        # Users have uploaded the content: browsers must not guess that it is HTML.
         ("X-Content-Type-Options", "nosniff"),
         *(
             (METADATA_PREFIX + name, quote(value, safe=""))
@@ -258,7 +258,7 @@ def object_headers(
 
 
 def not_modified_headers(info: ObjectInfo) -> list[tuple[str, str]]:
-    """Return the headers of a 304, which says only what a cache needs (section 15.4.5)."""
+    """Return the headers of a 304: those that a cache needs (section 15.4.5)."""
     wanted = ("ETag", "Last-Modified", "Cache-Control")
     return [(name, value) for name, value in object_headers(info) if name in wanted]
 
@@ -268,7 +268,7 @@ def _http_date(moment: datetime | None) -> str | None:
 
 
 def described_headers(headers: Headers) -> ObjectArguments:
-    """Return what the headers of an upload say about its bytes, as arguments of ``put``."""
+    """Return the content headers of an upload as arguments of ``put``."""
     return ObjectArguments(
         content_type=headers.get("content-type") or None,
         content_encoding=headers.get("content-encoding") or None,
@@ -277,11 +277,11 @@ def described_headers(headers: Headers) -> ObjectArguments:
 
 
 def content_disposition(disposition: Disposition, filename: str) -> str:
-    """Return a Content-Disposition (RFC 6266) that names a file, whatever its name consists of.
+    """Return a Content-Disposition header (RFC 6266) with a filename, which may be any text.
 
-    A name that is not plain comes twice: encoded as RFC 8187 has it, and with ``_`` for what is not plain, for old
-    clients. Slashes, and what cannot be printed, such as line breaks and marks that turn the direction of text
-    around, are ``_`` in both.
+    A name with special characters is sent twice: encoded according to RFC 8187, and for old clients with ``_`` in
+    place of these characters. Slashes and characters that cannot be printed, such as line breaks and marks that change
+    the direction of text, become ``_`` in both.
 
     Raises:
         ValueError: the disposition is neither ``inline`` nor ``attachment``.
@@ -298,39 +298,39 @@ def content_disposition(disposition: Disposition, filename: str) -> str:
 
 
 def check_headers(headers: Iterable[tuple[str, str]]) -> None:
-    """Check that names and values can stand in an answer, and bring no header of their own (section 5.5).
+    """Check that the names and values of headers are valid and do not inject other headers (section 5.5).
 
     Raises:
-        ValueError: one cannot.
+        ValueError: one is not valid.
     """
     for name, value in headers:
         if not _HEADER_NAME.match(name) or not _HEADER_VALUE.match(value):
-            raise ValueError(f"{name!r}: {value!r} cannot stand in a header")
+            raise ValueError(f"{name!r}: {value!r} is not valid in a header")
 
 
 def content_length(headers: Headers) -> int | None:
-    """Return the length of a request's body; None if it says none.
+    """Return the Content-Length of a request; None if it has none.
 
     Raises:
-        InvalidArgumentError: it is no number.
+        InvalidArgumentError: it is not a number.
     """
     value = headers.get("content-length")
     if value is None:
         return None
     if not value.isascii() or not value.isdigit() or len(value) > 20:
-        raise InvalidArgumentError("Content-Length is no number")
+        raise InvalidArgumentError("Content-Length is not a number")
     return int(value)
 
 
 def error_status(error: TroveError) -> int:
-    """Return the status that an error is answered with."""
+    """Return the status code for an error."""
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
 
 
 def error_body(error: TroveError) -> bytes:
-    """Return the JSON that says what went wrong: ``code`` and ``message``.
+    """Return the JSON for an error: ``code`` and ``message``.
 
-    What is the server's own fault is said in general terms: its details are for the log.
+    For an error of the server the message is generic: the details are for the log.
     """
     message = error.message if error_status(error) < 500 else error.default_message
     return json.dumps({"code": type(error).__name__.removesuffix("Error"), "message": message}).encode()

@@ -1,6 +1,6 @@
-"""Requests for objects and their answers, for every server and framework alike.
+"""Requests for objects and their answers, independent of servers and frameworks.
 
-An adapter hands over the request's headers (as `join_headers` makes them) and its body, and sends the `Answer`.
+An adapter passes the request's headers (from `join_headers`) and its body, and sends the `Answer`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _log = logging.getLogger("trove_async.web")
 
 
 class Stream(Protocol):
-    """A body that comes in chunks. It holds something, which it gives back when its block is left."""
+    """A body in chunks. It holds resources, which it releases when its block is left."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -80,12 +80,12 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is to be sent.
+    """An answer to send.
 
     Attributes:
-        status: of the answer.
-        headers: in the order in which they are sent; Content-Length is among them where it is due.
-        body: what follows. A stream is open, and its block is to be entered before anything else is awaited.
+        status: the status code.
+        headers: in the order in which they are sent, including Content-Length if it applies.
+        body: the body. A stream is open: enter its block before awaiting anything else.
     """
 
     status: int
@@ -95,12 +95,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What an answer says instead of what is stored; None for what is stored.
+    """Headers that replace the stored ones; None keeps the stored one.
 
     Attributes:
         content_type, content_disposition: of the object.
-        metadata: whether the object's own is sent.
-        headers: sent with the object, instead of those of the same name; not with errors.
+        metadata: whether the object's metadata are sent.
+        headers: sent with the object, replacing headers with the same name; not sent with errors.
     """
 
     content_type: str | None = None
@@ -117,16 +117,16 @@ class Overrides:
         disposition: Disposition | None = None,
         filename: str | None = None,
     ) -> Self:
-        """Return what an application says about the object that it serves; metadata, which may be its own, is not sent.
+        """Return an application's headers for an object. The metadata are not sent, as they may be internal.
 
         Args:
-            key: of the object; what follows its last slash is the filename, if there is none.
+            key: of the object; its last component is the default filename.
             content_type: a media type.
-            disposition: default ``attachment`` with a filename, else what is stored.
-            filename: what the file is to be called; any text.
+            disposition: default: ``attachment`` with a filename, else the stored one.
+            filename: the name for the saved file; any text.
 
         Raises:
-            ValueError: one of them cannot be said.
+            ValueError: one of them is not valid in a header.
         """
         if content_type is not None:
             check_content_type(content_type)
@@ -164,9 +164,9 @@ _AS_STORED: Final = Overrides()
 async def read_object(
     store: Trove, ref: ObjectRef, method: str, headers: Headers, overrides: Overrides = _AS_STORED
 ) -> Answer:
-    """Answer a request that reads an object, whatever becomes of it: errors are answers too.
+    """Answer a request that reads an object; errors become answers too.
 
-    Ranges and conditions are for GET, the latter for HEAD as well; any other method gets the whole object.
+    Ranges apply to GET, conditions to GET and HEAD; any other method gets the whole object.
     """
     try:
         if method == "HEAD":
@@ -179,10 +179,10 @@ async def read_object(
 async def get_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: Overrides = _AS_STORED) -> Answer:
     """Answer a GET: the object or a range of it, 304, 412 or 416.
 
-    Conditions are decided about the very object that is then sent, also when it is replaced meanwhile.
+    Conditions are evaluated for the same object that is then sent, also if it is replaced meanwhile.
 
     Raises:
-        TroveError: as of `Trove.get`; see `error_answer`.
+        TroveError: as for `Trove.get`; see `error_answer`.
     """
     wanted = parse_range(headers)
     if not is_conditional(headers):
@@ -191,7 +191,7 @@ async def get_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: 
         info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
         status = evaluate(headers, info)
         if status is not None:
-            return _refusal(status, info, overrides)
+            return _condition_answer(status, info, overrides)
         chosen = wanted if range_applies(headers, info) else None
         answer = await _open(store, ref, chosen, overrides)
         if not isinstance(answer.body, ObjectReader) or answer.body.info.etag == info.etag:
@@ -201,11 +201,11 @@ async def get_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: 
 
 
 async def head_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: Overrides = _AS_STORED) -> Answer:
-    """Answer a HEAD: what GET without a range answers, less the body."""
+    """Answer a HEAD: like a GET without a range, but without the body."""
     info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
     status = evaluate(headers, info)
     if status is not None:
-        return _refusal(status, info, overrides)
+        return _condition_answer(status, info, overrides)
     return Answer(200, [*overrides.describe(info), ("Content-Length", str(info.size))])
 
 
@@ -226,17 +226,17 @@ async def _open(store: Trove, ref: ObjectRef, wanted: ByteRange | None, override
     return Answer(206, headers, reader)
 
 
-def _refusal(status: int, info: ObjectInfo, overrides: Overrides) -> Answer:
+def _condition_answer(status: int, info: ObjectInfo, overrides: Overrides) -> Answer:
     if status == 304:
         return Answer(304, overrides.describe_unmodified(info))
     return error_answer(PreconditionFailedError("a condition of the request does not hold"))
 
 
 async def put_object(store: Trove, ref: ObjectRef, headers: Headers, body: AsyncIterable[bytes]) -> Answer:
-    """Answer a PUT, as `receive_object` carries it out; how the object is to be served comes with it too.
+    """Answer a PUT: `receive_object`, with the headers that describe how to serve the object.
 
     Raises:
-        TroveError: as of `receive_object`; see `error_answer`.
+        TroveError: as for `receive_object`; see `error_answer`.
     """
     info = await receive_object(
         store,
@@ -259,20 +259,20 @@ async def receive_object(
     max_size: int | None = None,
     **arguments: Unpack[PutArguments],
 ) -> ObjectInfo:
-    """Stream a request's body into the store. If the body raises, nothing is stored and the error passes.
+    """Stream a request's body into the store. If the body raises, nothing is stored and the error is passed on.
 
     Args:
-        store, ref: where it goes.
+        store, ref: the object to write.
         headers: of the request. If-Match and If-None-Match are honoured, Content-Length is the declared
             size, and Content-Type, Content-Encoding and Content-Language are stored.
         body: of the request; read no faster than it is stored.
-        max_size: bytes; a body that is longer stores nothing.
-        arguments: of `Trove.put`; they go before what the headers say.
+        max_size: bytes; a longer body is not stored.
+        arguments: of `Trove.put`; they override the headers.
 
     Raises:
-        ContentTooLargeError: it is longer than ``max_size``; unread, if it says so itself.
-        InvalidArgumentError: the headers make no sense.
-        TroveError: as of `Trove.put`.
+        ContentTooLargeError: the body is longer than ``max_size``; it is not read if Content-Length says so.
+        InvalidArgumentError: the headers are invalid.
+        TroveError: as for `Trove.put`.
     """
     if "content-range" in headers:
         raise InvalidArgumentError("Content-Range: a PUT replaces the whole object (RFC 9110, section 14.5)")
@@ -302,16 +302,16 @@ async def _at_most(max_size: int, body: AsyncIterable[bytes]) -> AsyncIterator[b
                 raise ContentTooLargeError(f"the body is longer than the {max_size} bytes that are accepted")
             yield chunk
     finally:
-        # An async generator that is left half-way holds what it has until it is collected.
+        # An async generator that is not read to its end keeps its resources open until it is closed.
         if inspect.isasyncgen(chunks):
             await chunks.aclose()
 
 
 async def delete_object(store: Trove, ref: ObjectRef, headers: Headers) -> Answer:
-    """Answer a DELETE, of an object or of a version; If-Match is honoured.
+    """Answer a DELETE of an object or a version; If-Match is honoured.
 
     Raises:
-        TroveError: as of `Trove.delete`; see `error_answer`.
+        TroveError: as for `Trove.delete`; see `error_answer`.
     """
     if_match, if_none_match = write_conditions(headers)
     if if_none_match is not None:
@@ -321,14 +321,14 @@ async def delete_object(store: Trove, ref: ObjectRef, headers: Headers) -> Answe
 
 
 def error_answer(error: TroveError, *headers: tuple[str, str], status: int | None = None) -> Answer:
-    """Return the answer for an error: JSON with a code and a message. What is the server's fault is logged.
+    """Return the answer for an error: JSON with a code and a message. Errors of the server are logged.
 
-    What passes by itself says when to try again (section 10.2.3).
+    Temporary errors have a Retry-After header (section 10.2.3).
 
     Args:
-        error: what went wrong.
-        headers: sent besides.
-        status: default the one that the error's class stands for.
+        error: the error.
+        headers: additional headers.
+        status: default: the status for the error's class.
     """
     status = status or error_status(error)
     if status >= 500:

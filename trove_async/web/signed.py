@@ -30,25 +30,25 @@ def signed_urls(store: Trove, *, signer: URLSigner | None = None) -> SignedURLAp
     """Return an ASGI app that serves the URLs that a store signs; mount it at the store's ``presign_url``.
 
     Args:
-        store: an open store. Reads and writes go through it, layers and all; the app does not close it.
-        signer: what verifies; default the one of the store's driver.
+        store: an open store. Reads and writes go through it and its layers; the app does not close it.
+        signer: verifies the URLs; default: the signer of the store's driver.
 
     Raises:
-        UnsupportedError: the store signs no URLs, or its backend serves them itself.
+        UnsupportedError: the store does not sign URLs, or its backend serves them itself.
     """
     found = signer or find_signer(store.driver)
     if found is None:
         raise UnsupportedError(
-            "the store signs no URLs that could be served here; open it with presign_url=", driver=store.driver.name
+            "the store does not sign URLs that this app can serve; open it with presign_url=", driver=store.driver.name
         )
     return SignedURLApp(store, found)
 
 
 class SignedURLApp:
-    """Serves GET, HEAD, PUT and DELETE of URLs that are signed for just that; see `signed_urls`.
+    """Serves GET, HEAD, PUT and DELETE requests to URLs that are signed for that method; see `signed_urls`.
 
-    Errors are JSON with ``code`` and ``message``. A client that goes away while it uploads leaves
-    nothing behind; one that goes away while it downloads frees what the download holds.
+    Errors are JSON with ``code`` and ``message``. A client that disconnects during an upload leaves nothing behind; one
+    that disconnects during a download releases its resources.
     """
 
     def __init__(self, store: Trove, signer: URLSigner) -> None:
@@ -56,7 +56,7 @@ class SignedURLApp:
         self._signer = signer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; or the lifespan, in which there is nothing to do."""
+        """Serve one request, or the lifespan, which does nothing."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
@@ -96,18 +96,18 @@ class SignedURLApp:
 
 
 def _refuse_unbound(request: SignedRequest, headers: Headers) -> Answer | None:
-    """Return the refusal of an upload that says no length where one is signed; None if it keeps to what is signed.
+    """Return the error answer for an upload without a length if a length is signed; None if the upload is valid.
 
     Raises:
-        AccessDeniedError: it has another content type or length.
+        AccessDeniedError: its content type or length is not the signed one.
     """
     if request.content_type is not None and headers.get("content-type") != request.content_type:
-        raise AccessDeniedError(f"the URL is signed for the content type {request.content_type!r}; send just that")
+        raise AccessDeniedError(f"the URL is signed for the content type {request.content_type!r}; send the same one")
     if request.content_length is None:
         return None
     length = content_length(headers)
     if length is None:
-        error = InvalidArgumentError(f"the URL is signed for a body of {request.content_length} bytes; say so")
+        error = InvalidArgumentError(f"the URL is signed for {request.content_length} bytes; send Content-Length")
         return error_answer(error, status=411)
     if length != request.content_length:
         raise AccessDeniedError(f"the URL is signed for a body of {request.content_length} bytes, not {length}")

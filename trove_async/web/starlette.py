@@ -1,4 +1,4 @@
-"""Objects for Starlette and FastAPI: responses that serve them, and uploads that are streamed into a store.
+"""Integration with Starlette and FastAPI: responses that serve objects, and uploads that stream into a store.
 
 ::
 
@@ -40,7 +40,7 @@ __all__ = ["EventStreamResponse", "ObjectResponse", "error_response", "exception
 
 
 class _AnswerResponse(Response):
-    """A response that opens what it sends when it is sent, so that one that never is holds nothing."""
+    """A response that opens its content when it is sent, so that an unsent response needs no clean-up."""
 
     def __init__(self, headers: Mapping[str, str] | None, background: BackgroundTask | None) -> None:
         self.status_code = 200
@@ -49,10 +49,10 @@ class _AnswerResponse(Response):
 
     @abstractmethod
     async def _answer(self, scope: Scope) -> Answer:
-        """Return what is to be sent."""
+        """Return the answer to send."""
 
     def _set_by_hand(self) -> tuple[tuple[str, str], ...]:
-        """Return the headers that were given and those that were set since, cookies among them."""
+        """Return the given headers and those that were set since, including cookies."""
         return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,8 +66,8 @@ class _AnswerResponse(Response):
 class ObjectResponse(_AnswerResponse):
     """Serves an object, as ``FileResponse`` serves a file: streamed, with ranges, conditions and HEAD.
 
-    The object is opened when the response is sent, and closed when it has been, also when the client goes away
-    meanwhile. Errors of the store are answered as `error_response` does it.
+    The object is opened when the response is sent, and closed afterwards, also if the client disconnects.
+    Errors of the store are answered as by `error_response`.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class ObjectResponse(_AnswerResponse):
 
         Args:
             store, bucket, key, version_id: which object.
-            content_type: default what is stored.
-            disposition: ``inline`` or ``attachment``; default ``attachment`` with a filename, else what is stored.
-            filename: what the file is to be called, any text; default the last part of the key.
-            headers: sent with the object, instead of those of the same name; not with errors.
-            background: run when the response has been sent.
+            content_type: default: the stored one.
+            disposition: ``inline`` or ``attachment``; default: ``attachment`` with a filename, else the stored one.
+            filename: the name for the saved file, any text; default: the last component of the key.
+            headers: sent with the object, replacing headers with the same name; not sent with errors.
+            background: run after the response was sent.
 
         Raises:
-            ValueError: an argument cannot stand in a header.
+            ValueError: an argument is not valid in a header.
         """
         super().__init__(headers, background)
         self._store = store
@@ -107,9 +107,9 @@ class ObjectResponse(_AnswerResponse):
 
 
 class EventStreamResponse(_AnswerResponse):
-    """Sends a bucket's changes as server-sent events, until the client goes away; see `EventStream`.
+    """Sends a bucket's events as server-sent events, until the client disconnects; see `EventStream`.
 
-    The bucket is watched from when the response is sent, and no longer when it has been.
+    The bucket is watched while the response is being sent.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class EventStreamResponse(_AnswerResponse):
         """Make a response.
 
         Args:
-            store, bucket, prefix, events: as of `Trove.watch`.
-            keep_alive: seconds of silence after which a comment is sent.
-            headers: sent besides; not with errors.
-            background: run when the client is gone.
+            store, bucket, prefix, events: as for `Trove.watch`.
+            keep_alive: seconds without events after which a comment is sent.
+            headers: additional headers; not sent with errors.
+            background: run after the client has disconnected.
         """
         super().__init__(headers, background)
         self._read = partial(read_events, store, bucket, prefix=prefix, events=events, keep_alive=keep_alive)
@@ -147,21 +147,21 @@ async def receive(
     max_size: int | None = None,
     **arguments: Unpack[PutArguments],
 ) -> ObjectInfo:
-    """Stream a request's body into the store; it is never in memory as a whole.
+    """Stream a request's body into the store; memory is bounded.
 
     If-Match and If-None-Match are honoured, and Content-Type, Content-Encoding and Content-Language are stored.
-    Whatever is raised, nothing is stored and the old object stays.
+    If this raises, nothing is stored and the old object stays.
 
     Args:
-        request: whose body nobody has read.
-        store, bucket, key: where it goes.
-        max_size: bytes; default any number.
-        arguments: of `Trove.put`; they go before what the request says.
+        request: a request whose body was not read yet.
+        store, bucket, key: the object to write.
+        max_size: the maximum size in bytes; default: no limit.
+        arguments: of `Trove.put`; they override the headers of the request.
 
     Raises:
-        ClientDisconnect: Starlette's; the client went away before all of it came.
+        ClientDisconnect: from Starlette; the client disconnected before the body was complete.
         ContentTooLargeError: the body is longer than ``max_size``.
-        TroveError: as of `Trove.put`; see `exception_handlers`.
+        TroveError: as for `Trove.put`; see `exception_handlers`.
     """
     ref = ObjectRef(bucket, key)
     headers = headers_of(request.scope)
@@ -180,12 +180,12 @@ async def _answer_error(request: Request, error: Any) -> Response:
 
 
 async def _answer_nobody(request: Request, error: Any) -> Response:
-    return Response(status_code=499)  # nginx's word for it, for what logs statuses
+    return Response(status_code=499)  # nginx's status for it, for access logs
 
 
 exception_handlers: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
     TroveError: _answer_error,
     ClientDisconnect: _answer_nobody,
 }
-"""For ``FastAPI(exception_handlers=…)`` and ``Starlette(exception_handlers=…)``: errors of a store that a handler
-raises are answered, and clients that go away while they upload are not logged as errors."""
+"""For ``FastAPI(exception_handlers=…)`` and ``Starlette(exception_handlers=…)``: turns a store's errors in a handler
+into answers; a client that disconnects during an upload is not logged as an error."""

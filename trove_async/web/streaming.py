@@ -1,4 +1,4 @@
-"""Sending a body to a client that may go away at any moment."""
+"""Send a body to a client that may disconnect at any moment."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["transmit"]
 async def transmit(
     chunks: AsyncIterator[bytes], write: Callable[[bytes], Awaitable[object]], gone: Coroutine[Any, Any, object]
 ) -> bool:
-    """Hand over chunk by chunk, until there are no more or the client is gone.
+    """Send chunks until there are no more or the client disconnects.
 
-    When it returns or raises, cancelled or not, nothing of it runs any more.
+    When this returns or raises, cancelled or not, none of its tasks is running.
 
     Args:
-        chunks: what is sent. They are asked for no faster than they are taken; whoever opened them closes them.
-        write: sends one. An OSError that it raises is a client that is gone.
-        gone: returns when the client is gone.
+        chunks: the body; read no faster than it is sent. The caller closes it.
+        write: sends one chunk. An OSError means that the client has disconnected.
+        gone: returns when the client has disconnected.
 
     Returns:
-        whether all of it was sent.
+        Whether the whole body was sent.
     """
     sending = asyncio.ensure_future(_send(chunks, write))
     leaving = asyncio.ensure_future(gone)
@@ -33,7 +33,7 @@ async def transmit(
         sending.cancel()
         leaving.cancel()
         await asyncio.gather(sending, leaving, return_exceptions=True)
-    return ended.result() is True  # or raises what broke the body, so that the server cuts the answer off
+    return ended.result() is True  # or raises the body's error, so that the server closes the connection
 
 
 async def _send(chunks: AsyncIterator[bytes], write: Callable[[bytes], Awaitable[object]]) -> bool:

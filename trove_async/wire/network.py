@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from trove_async.dsn import Settings
+from trove_async.dsn import SettingsParser
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
 from trove_async.wire.origin import Origin
 from trove_async.wire.proxies import Proxies
@@ -53,7 +53,7 @@ class Network:
     user_agent: str | None
 
     @classmethod
-    def of(cls, settings: Settings, *, ca_variables: Sequence[str] = ("REQUESTS_CA_BUNDLE",)) -> Network:
+    def of(cls, settings: SettingsParser, *, ca_variables: Sequence[str] = ("REQUESTS_CA_BUNDLE",)) -> Network:
         """Take the parameters out of a DSN's.
 
         Args:
@@ -195,7 +195,7 @@ def endpoint_of(name: str, text: str | None, credentials: str) -> str | None:
     return text.rstrip("/")
 
 
-def choice(settings: Settings, name: str, choices: tuple[Any, ...], default: str | None = None) -> Any:
+def choice(settings: SettingsParser, name: str, choices: tuple[Any, ...], default: str | None = None) -> Any:
     """Return a setting that is one of several words.
 
     Raises:

@@ -18,7 +18,7 @@ from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.driver import WatchOptions
 from trove_async.driver.queues import LastChanges, Message, MessageQueue, QueueWatches, Received
 from trove_async.drivers.azure.client import Client
-from trove_async.drivers.azure.notices import Notice, read_notices
+from trove_async.drivers.azure.notifications import AzureNotification, read_notifications
 from trove_async.errors import BucketNotFoundError, NotFoundError
 from trove_async.types import ObjectEvent
 from trove_async.wire.xml import parse
@@ -113,8 +113,8 @@ class _Queue(MessageQueue):
                 response = await self._client.request("PUT", self._path(message), params=params)
                 message.receipt = response.headers.get("x-ms-popreceipt", message.receipt)
 
-    def read(self, content: Any) -> list[Notice]:
-        return read_notices(content)
+    def read(self, content: Any) -> list[AzureNotification]:
+        return read_notifications(content)
 
     def _path(self, message: Message) -> str:
         return f"{self._queue}/messages/{message.message_id}"

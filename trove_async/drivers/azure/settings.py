@@ -10,7 +10,7 @@ from trove_async.driver import OpenOptions
 from trove_async.drivers.azure.account import Account, Given, account_of
 from trove_async.drivers.azure.headers import TIERS
 from trove_async.drivers.azure.names import check_bucket
-from trove_async.dsn import DSN, Settings, trimmed_secret
+from trove_async.dsn import DSN, SettingsParser, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
@@ -69,7 +69,7 @@ class AzureSettings:
         Raises:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
         """
-        settings = Settings(dsn, options.settings)
+        settings = SettingsParser(dsn, options.settings)
         given = _given(dsn, settings)
         read = partial(
             cls,
@@ -102,7 +102,7 @@ class AzureSettings:
             raise InvalidDSNError("queue belongs to watch=queue; give both")
 
 
-def _given(dsn: DSN, settings: Settings) -> Given:
+def _given(dsn: DSN, settings: SettingsParser) -> Given:
     if dsn.port is not None:
         raise InvalidDSNError("an azure DSN has no port; give endpoint=http://host:port/account")
     key, account = settings.secret("account_key"), settings.text("account")

@@ -83,7 +83,7 @@ class Control(LifecycleDeleteBySet, TagsDeleteBySet):
             if not await self._is_taken(name):
                 raise
             raise BucketAlreadyExistsError(
-                f"the bucket {name!r} exists already",
+                f"the bucket {name!r} already exists",
                 bucket=name,
                 status=error.status,
                 request_id=error.request_id,

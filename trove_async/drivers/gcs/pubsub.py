@@ -17,7 +17,7 @@ from typing import Any, Final
 from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.driver import WatchOptions
 from trove_async.driver.queues import Message, MessageQueue, QueueWatches, Received, Sleep
-from trove_async.drivers.gcs.notices import Notice, Seen, read_notice
+from trove_async.drivers.gcs.notifications import GCSNotification, LastGenerations, read_notification
 from trove_async.dsn import redact
 from trove_async.errors import (
     AccessDeniedError,
@@ -97,13 +97,13 @@ class SubscriptionWatcher(QueueWatches):
             bucket: to watch.
             subscription: its full name.
             options: as there.
-            versioned: as in `Seen`.
+            versioned: as in `LastGenerations`.
         """
 
         def make() -> _Subscription:
             return _Subscription(self._connect, self._renew, subscription, deadline=self._deadline, wait=self._wait)
 
-        return self.subscribed(subscription, make, bucket, options, Seen(versioned))
+        return self.subscribed(subscription, make, bucket, options, LastGenerations(versioned))
 
 
 class _Subscription(MessageQueue):
@@ -161,8 +161,8 @@ class _Subscription(MessageQueue):
     async def hide(self, messages: Sequence[Message], seconds: int) -> None:
         await self._ask("modify_ack_deadline", [message.receipt for message in messages], seconds)
 
-    def read(self, content: Any) -> list[Notice]:
-        return [read_notice(*content)]
+    def read(self, content: Any) -> list[GCSNotification]:
+        return [read_notification(*content)]
 
     def error_of(self, error: Exception) -> TroveError:
         return _error_of(error, self._subscription)

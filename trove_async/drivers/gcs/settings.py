@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from trove_async.driver import OpenOptions
 from trove_async.drivers.gcs.names import check_bucket
-from trove_async.dsn import DSN, Settings
+from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
@@ -100,8 +100,8 @@ class GCSSettings:
         Raises:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
         """
-        settings = Settings(dsn, options.settings)
-        project, bucket = _place(dsn, settings)
+        settings = SettingsParser(dsn, options.settings)
+        project, bucket = _project_and_bucket(dsn, settings)
         given = endpoint_of("endpoint", settings.text("endpoint"), _CREDENTIALS)
         emulator = None if given else _emulator()
         result = cls(
@@ -177,7 +177,7 @@ def _contradict(one: str, other: str, reason: str) -> None:
     raise InvalidDSNError(f"{one} and {other} contradict each other: {reason}")
 
 
-def _place(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
+def _project_and_bucket(dsn: DSN, settings: SettingsParser) -> tuple[str | None, str | None]:
     """Return the project and the bucket."""
     if dsn.user is not None:
         raise InvalidDSNError(f"a {dsn.scheme} DSN has no user; credentials are {_CREDENTIALS}")

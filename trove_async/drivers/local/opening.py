@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from trove_async.driver import OpenOptions
-from trove_async.dsn import DSN, Settings
+from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import AccessDeniedError, InvalidDSNError, RootNotFoundError
 from trove_async.signing import SigningSettings, URLSigner
 from trove_async.tree.layout import Layout
@@ -53,7 +53,7 @@ class LocalSettings:
             raise InvalidDSNError(f"the DSN does not name a directory; write for example {dsn.scheme}:///srv/data")
         if "\0" in dsn.path:
             raise InvalidDSNError("the path of the DSN contains NUL, which a directory's name cannot contain")
-        settings = Settings(dsn, options.settings)
+        settings = SettingsParser(dsn, options.settings)
         result = cls(
             root=os.path.abspath(dsn.path),
             fsync=settings.flag("fsync", True),

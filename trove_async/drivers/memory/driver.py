@@ -35,7 +35,7 @@ from trove_async.drivers.memory.entry import Entry
 from trove_async.drivers.memory.multipart import Part
 from trove_async.drivers.memory.store import Bucket, Store, named_store
 from trove_async.drivers.memory.watch import Subscription
-from trove_async.dsn import DSN, Settings
+from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import (
     ClosedError,
     InvalidDSNError,
@@ -127,7 +127,7 @@ class MemoryDriver(
         for part, value in (("user", dsn.user), ("password", dsn.password), ("port", dsn.port), ("path", dsn.path)):
             if value not in (None, ""):
                 raise InvalidDSNError(f"memory has no {part}; write memory:// or memory://NAME")
-        settings = Settings(dsn, options.settings)
+        settings = SettingsParser(dsn, options.settings)
         min_part_size = settings.integer("min_part_size", MIN_PART_SIZE, minimum=1)
         signing = SigningSettings.of(settings)
         settings.finish()

@@ -1,7 +1,7 @@
-"""The rare requests, made by the SDK: buckets, versions, lifecycle, tags, open uploads, notifications.
+"""The less frequent requests, made by the SDK: buckets, versions, lifecycle, tags, open uploads, notifications.
 
-The SDK's parser holds the event loop for a tenth of a second over a page of a thousand items. So the answers
-that are long are taken from it before it reads them, and are read here.
+The SDK's parser blocks the event loop for a tenth of a second on a page of 1,000 items. Long answers are therefore
+intercepted before it reads them, and are parsed here.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ _STATUSES: Final = {
     "Suspended": VersioningStatus.SUSPENDED,
 }
 
-# Others may list with the same client, and want what its parser makes of the answer.
+# Users may list with the same client, and need the output of its parser.
 _taking: ContextVar[bool] = ContextVar("_taking", default=False)
 
 Decode = Callable[[str], str]
 _Marker = tuple[tuple[str, str | int], ...]
-"""The parameters that ask for a page of a listing."""
+"""The parameters that request a page of a listing."""
 
 
 class Control:
@@ -79,9 +79,9 @@ class Control:
 
     Args:
         session: has the SDK's client.
-        profile: what the server is like.
-        requester_pays: whether we pay for requests about the buckets of others.
-        page_size: how many items are asked for at once, at most 1,000.
+        profile: the properties of the service.
+        requester_pays: whether this account pays for requests to other accounts' buckets.
+        page_size: the number of items in one request, at most 1,000.
     """
 
     def __init__(
@@ -100,20 +100,20 @@ class Control:
 
         Args:
             name: of the bucket.
-            region: where; None for the store's own on Amazon, and for the server's default elsewhere.
+            region: of the bucket; None for the store's region on Amazon, and for the server's default elsewhere.
 
         Raises:
-            BucketAlreadyExistsError: there is one, of anybody's. It is asked for first, since Ceph, MinIO and
-                Amazon in us-east-1 answer success to the owner of a bucket that there is.
+            BucketAlreadyExistsError: some account has a bucket with this name. This is queried first, since Ceph, MinIO
+                and Amazon in us-east-1 report success if the caller already owns the bucket.
             InvalidBucketNameError: a new bucket cannot have the name.
         """
         check_new_bucket(name, self._profile)
         if await self._is_taken(name):
-            raise BucketAlreadyExistsError(f"the bucket {name!r} exists already", bucket=name)
+            raise BucketAlreadyExistsError(f"the bucket {name!r} already exists", bucket=name)
         if region is None and self._profile.name == "aws":
             region = self._session.region
         parameters: dict[str, Any] = {}
-        # us-east-1 is where a bucket goes that names no place, and no place to name.
+        # A bucket without a location constraint goes to us-east-1, which is not a valid location constraint.
         if region not in (None, "us-east-1", "auto"):
             parameters["CreateBucketConfiguration"] = {"LocationConstraint": region}
         await self._call("create_bucket", writes=True, Bucket=name, **parameters)
@@ -124,7 +124,7 @@ class Control:
         except BucketNotFoundError:
             return False
         except (AccessDeniedError, BackendError) as error:
-            # It is another's, or in another region.
+            # It belongs to another account, or is in another region.
             if error.status in (301, 403):
                 return True
             raise
@@ -134,13 +134,13 @@ class Control:
         """Delete an empty bucket.
 
         Raises:
-            BucketNotFoundError: there is none.
-            BucketNotEmptyError: it holds objects, versions or, with some services, open uploads.
+            BucketNotFoundError: it does not exist.
+            BucketNotEmptyError: it has objects, versions or, on some services, open uploads.
         """
         await self._call("delete_bucket", writes=True, Bucket=name)
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
-        """Return the buckets that are ours, in the order of their names."""
+        """Return the account's buckets, in the order of their names."""
         found: list[BucketInfo] = []
         async for page in self._pages("list_buckets", {"ContinuationToken": "ContinuationToken"}, about="service"):
             found += [_bucket(element) for element in page.iterfind("Buckets/Bucket")]
@@ -149,14 +149,14 @@ class Control:
     # Versions
 
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
-        """Keep versions from now on, or stop to; a bucket that never kept any stays unversioned."""
+        """Start or stop keeping versions; a bucket that never kept versions stays unversioned."""
         if not enabled and await self.get_versioning(bucket) is VersioningStatus.UNVERSIONED:
             return
         status = {"Status": "Enabled" if enabled else "Suspended"}
         await self._call("put_bucket_versioning", writes=True, Bucket=bucket, VersioningConfiguration=status)
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:
-        """Tell what the bucket does."""
+        """Return whether the bucket keeps versions."""
         answer = await self._call("get_bucket_versioning", Bucket=bucket)
         return _STATUSES.get(answer.get("Status", ""), VersioningStatus.UNVERSIONED)
 
@@ -181,7 +181,7 @@ class Control:
     # Lifecycle
 
     async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
-        """Replace the bucket's rules; none removes them.
+        """Replace the bucket's rules; an empty sequence removes them.
 
         Raises:
             UnsupportedError: a rule moves objects, and the service has no storage classes to move them to.
@@ -191,7 +191,7 @@ class Control:
             return
         moving = [rule.id for rule in rules if rule.transition_days is not None]
         if moving and not self._profile.transitions:
-            raise UnsupportedError(f"the rule {moving[0]!r} moves objects, which services of this profile do not")
+            raise UnsupportedError(f"the rule {moving[0]!r} moves objects, which these services do not support")
         configuration = {"Rules": [to_s3(rule) for rule in rules]}
         await self._call(
             "put_bucket_lifecycle_configuration", writes=True, Bucket=bucket, LifecycleConfiguration=configuration
@@ -201,7 +201,7 @@ class Control:
         """Return the rules; empty if there are none.
 
         Raises:
-            UnsupportedError: there is a rule that a `LifecycleRule` cannot hold.
+            UnsupportedError: a `LifecycleRule` cannot represent one of the rules.
         """
         try:
             answer = await self._call("get_bucket_lifecycle_configuration", about="service", Bucket=bucket)
@@ -251,7 +251,7 @@ class Control:
         """Return the parts that are stored, in the order of their numbers.
 
         Raises:
-            UploadNotFoundError: no such upload is open.
+            UploadNotFoundError: the upload is not open.
         """
         found: list[PartInfo] = []
         parameters = {**self._object(bucket, key), "UploadId": upload_id, "MaxParts": self._page_size}
@@ -259,22 +259,22 @@ class Control:
         try:
             async for page in self._pages("list_parts", markers, about="object", **parameters):
                 found += [_part(element) for element in page.iterfind("Part")]
-        except ObjectNotFoundError as error:  # so Ceph calls it
+        except ObjectNotFoundError as error:  # Ceph's answer
             raise UploadNotFoundError(status=error.status, request_id=error.request_id) from error
         return sorted(found, key=lambda part: part.number)
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
-        """Return the open uploads, in the order of their keys, then of their begin."""
+        """Return the open uploads, in the order of their keys, then of their start."""
         found: list[UploadInfo] = []
         markers = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
         parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxUploads": self._page_size, **self._payer}
-        # Ceph encodes the keys and does not say so; where keys have no control characters XML can hold them.
+        # Ceph encodes the keys without saying so; keys without control characters need no encoding in XML.
         if self._profile.control_characters:
             parameters["EncodingType"] = "url"
         async for page in self._pages("list_multipart_uploads", markers, **parameters):
             decode = _decoder(page)
             found += [_upload(element, decode) for element in page.iterfind("Upload")]
-        # Of those that began within a second, or whenever the service tells, its own order is the best guess.
+        # Times may have a resolution of one second; the service's order decides between equal ones.
         return sorted(found, key=lambda upload: (upload.key, str(upload.initiated_at or "")))
 
     # Notifications
@@ -285,7 +285,7 @@ class Control:
         return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
 
     async def set_notifications(self, bucket: str, configuration: Mapping[str, Any]) -> None:
-        """Replace where the bucket sends its events: all of it, what others have set as well."""
+        """Replace the whole notification configuration, including the parts that others have set."""
         await self._call(
             "put_bucket_notification_configuration",
             writes=True,
@@ -298,12 +298,12 @@ class Control:
     async def _pages(
         self, operation: str, markers: Mapping[str, str], *, about: str = "bucket", **parameters: Any
     ) -> AsyncGenerator[Element, None]:
-        """Yield the answers of a listing to its end.
+        """Yield the answers of a listing until its end.
 
         Args:
             operation: the client's method.
-            markers: the elements that say where the next page begins, and the parameters that ask for it.
-            about: as in `sdk_error`.
+            markers: the elements with the position of the next page, and the parameters that request it.
+            about: as for `sdk_error`.
             parameters: of the first page.
         """
 
@@ -385,7 +385,7 @@ def _code_of(error: BaseException | None) -> str | None:
 
 
 def _take_document(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Hand an answer on as it is, and leave the SDK's parser nothing to read."""
+    """Return an answer unparsed, and leave nothing for the SDK's parser."""
     if _taking.get() and response_dict["status_code"] < 300:
         customized_response_dict["Document"] = response_dict["body"]
         response_dict["body"] = b"<Taken/>"
@@ -396,13 +396,13 @@ def _decoder(page: Element) -> Decode:
 
 
 def _marker(page: Element, name: str, value: str) -> str | int:
-    """Return a marker as it is asked for."""
+    """Return a marker as the next request needs it."""
     if name == "NextPartNumberMarker":
         return int(value)
     if name != "NextKeyMarker":
         return value
     decode = _decoder(page)
-    # Ceph encodes the keys and not the marker, which is the last of them.
+    # Ceph encodes the keys, but not the marker, which is the last of them.
     keys = [decode(key.text or "") for key in page.iterfind("*/Key")]
     return value if keys and keys[-1] == value else decode(value)
 
@@ -419,7 +419,7 @@ def _number(element: Element, name: str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise BackendError(f"the answer has a <{name}> that is no number") from None
+        raise BackendError(f"the answer has a <{name}> that is not a number") from None
 
 
 def _bucket(element: Element) -> BucketInfo:

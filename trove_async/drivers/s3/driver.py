@@ -37,7 +37,7 @@ from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.sqs import QueueWatcher, queue_of
 from trove_async.drivers.s3.uploads import Uploads
-from trove_async.dsn import DSN, Settings
+from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import InvalidArgumentError
 from trove_async.types import ObjectEvent
 from trove_async.wire.driver import HTTPDriver
@@ -63,7 +63,7 @@ class S3Driver(HTTPDriver):
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Read the DSN and find the credentials; the first connection is made by the first request."""
-        configured = await configured_endpoints(Settings(dsn, options.settings).text("aws_profile"))
+        configured = await configured_endpoints(SettingsParser(dsn, options.settings).text("aws_profile"))
         settings = self._settings = S3Settings.of(dsn, options, configured)
         profile = self._profile = settings.dialect()
         timeout = options.cleanup_timeout

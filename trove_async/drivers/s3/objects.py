@@ -1,4 +1,4 @@
-"""The operations on objects that take one request: get, head, put, delete."""
+"""Operations on objects with one request: get, head, put, delete."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 class Objects(ObjectReads):
-    """Requests about one object, or a few.
+    """Requests about one or several objects.
 
     Args:
         client: sends them.
         settings, profile: of the store.
 
     Attributes:
-        encryption: the headers of a write that ask for encryption.
-        customer_key: those of them that every read of such an object needs too.
+        encryption: the headers of a write that request encryption.
+        customer_key: the headers that a read of an object encrypted with a customer's key needs.
     """
 
     service = "an S3 service"
@@ -97,7 +97,7 @@ class Objects(ObjectReads):
             response = await self._client.request("HEAD", bucket, key, query=_version_query(options), headers=headers)
         except NotFoundError as error:
             # The answer to a HEAD has no body, and a missing bucket looks like a missing object.
-            with suppress(AccessDeniedError):  # the credentials may be good for objects alone
+            with suppress(AccessDeniedError):  # the credentials may allow requests about objects only
                 await self.require_bucket(bucket)
             raise _missing(error, options.version_id) from error
         info = info_of(key, content_length(response.headers, self.service), response.headers)
@@ -108,7 +108,7 @@ class Objects(ObjectReads):
         """Check that a bucket exists.
 
         Raises:
-            BucketNotFoundError: it does not.
+            BucketNotFoundError: it does not exist.
         """
         try:
             await self._client.request("HEAD", bucket)
@@ -133,7 +133,7 @@ class Objects(ObjectReads):
         except PreconditionFailedError as error:
             raise condition_error(error, options.if_none_match) from error
         except ObjectNotFoundError as error:
-            # The object that was to be replaced does not exist.
+            # The object to replace does not exist.
             raise PreconditionFailedError(
                 error.message, status=error.status, request_id=error.request_id, ambiguous=error.ambiguous
             ) from error
@@ -148,19 +148,19 @@ class Objects(ObjectReads):
     async def _stored(
         self, bucket: str, key: str, chunks: Sequence[Chunk], options: PutOptions, checksum: Checksum | None
     ) -> ObjectInfo | None:
-        """Return the object if it is what was put; who wrote it does not matter unless there was a condition."""
+        """Return the object if it has the content of the put. Without a condition, it does not matter who wrote it."""
         if options.if_match is not None or options.if_none_match is not None:
             return None
         found = await self.head(bucket, key, HeadOptions())
-        etag = (await digest("md5", chunks)).hex()  # which is the ETag, unless the object is encrypted with a key
+        etag = (await digest("md5", chunks)).hex()  # the ETag, unless the object is encrypted with a key
         wanted = self.written(key, sum(map(len, chunks)), {}, etag, options.attributes, checksum)
         return found if same_object(found, wanted) else None
 
     async def _etag(self, bucket: str, key: str, chunks: Sequence[Chunk], answer: Mapping[str, str]) -> str:
-        """Return the ETag of an object that was stored, from a service that leaves it out of the answer.
+        """Return the ETag of a stored object if the answer to the put does not have it.
 
         Raises:
-            TroveError: it is not the service that answered, and the object cannot be found.
+            TroveError: the answer did not come from the service, and the object cannot be found.
         """
         try:
             return (await self.head(bucket, key, HeadOptions())).etag
@@ -168,7 +168,7 @@ class Objects(ObjectReads):
             if not RULES.is_own(answer):
                 error.ambiguous = True
                 raise
-            # The service said that it is stored; the credentials may be good for writing alone.
+            # The service has stored the object; the credentials may allow writing only.
             return (await digest("md5", chunks)).hex()
 
     def written(
@@ -187,10 +187,10 @@ class Objects(ObjectReads):
         return attributes.info(key, size, etag, None, version_of(headers), checksums)
 
     def attribute_headers(self, attributes: ObjectAttributes, checksum: Checksum | None = None) -> Headers:
-        """Return the headers that describe an object that is written; without a storage class it gets the store's.
+        """Return the headers that describe a new object; the default of the storage class is the store's.
 
         Raises:
-            InvalidMetadataError: the service cannot hold the metadata.
+            InvalidMetadataError: the service cannot store the metadata.
         """
         if not self._profile.metadata_underscores and any("_" in name for name in attributes.metadata):
             raise InvalidMetadataError(
@@ -201,7 +201,7 @@ class Objects(ObjectReads):
         return attribute_headers(attributes, checksum)
 
     async def _require_conditions(self, bucket: str) -> None:
-        """Refuse a condition that the bucket would ignore; the bucket is asked each time, since it may have changed."""
+        """Raise if the bucket would ignore a condition. The bucket is queried each time, since it may have changed."""
         if self._profile.versioned_conditions:
             return
         _, content = await self._client.document("GET", bucket, query="versioning=")
@@ -214,13 +214,13 @@ class Objects(ObjectReads):
         """Return the headers of the conditions of a write.
 
         Raises:
-            UnsupportedError: S3 has ``If-Match`` with an ETag and ``If-None-Match: *``, and no other
+            UnsupportedError: S3 has only ``If-Match`` with an ETag and ``If-None-Match: *``
                 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
         """
         if if_match == "*":
-            raise UnsupportedError("S3 has no condition that any object exists: give the ETag in if_match")
+            raise UnsupportedError("S3 cannot require that any object exists: give the ETag in if_match")
         if if_none_match not in (None, "*"):
-            raise UnsupportedError("S3 has no condition that excludes one ETag from a write: only if_none_match='*'")
+            raise UnsupportedError("S3 cannot exclude one ETag from a write: only if_none_match='*' is possible")
         return write_conditions(if_match, if_none_match, quoted=self._profile.quotes_etags)
 
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
@@ -235,14 +235,14 @@ class Objects(ObjectReads):
                 ) from None
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
-        """Delete up to a thousand objects in one request, and one by one those that failed for a transient reason."""
+        """Delete up to 1,000 objects in one request; retry those with a transient error one by one."""
         distinct = list(dict.fromkeys(keys))
         results: dict[str, DeleteResult] = {}
         listed = [key for key in distinct if can_hold(key)]
         if listed:
             results = await self._delete_listed(bucket, listed)
         for key in distinct:
-            # XML cannot name every key, a URL can.
+            # XML cannot contain every key; a URL can.
             found = results.get(key)
             if found is None or (found.error is not None and found.error.retryable):
                 results[key] = await self._delete_one(bucket, key)

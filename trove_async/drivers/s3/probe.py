@@ -1,4 +1,4 @@
-"""Finding out what a service that speaks S3 honours, which profile fits it, and what the DSN should say."""
+"""Probe an S3 service: which conditions and features it has, which profile fits, and which DSN parameters it needs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _CLEANUP_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a service was seen to do.
+    """The result of a probe.
 
     Attributes:
-        findings: in the order in which they were made: each kind of condition, then ``quotes_etags``, ``tags``,
+        findings: in the order of the checks: each kind of condition, then ``quotes_etags``, ``tags``,
             ``versioning``, ``bulk_delete``, ``multipart``, ``unequal_parts``, ``control_characters`` and
             ``plain_writes`` (whether writes without a condition survive races with conditional ones).
         profile: the name of the profile that fits best.
-        differences: the names of the findings, conditions apart, in which the service differs from that profile.
-        parameters: what the DSN should say; empty where it need not say anything.
+        differences: the names of the findings, except conditions, that differ from that profile.
+        parameters: the parameters that the DSN should have; may be empty.
     """
 
     findings: tuple[Finding, ...]
@@ -37,19 +37,19 @@ class Probe:
 
     @property
     def conditions(self) -> frozenset[Condition]:
-        """The kinds of condition that are honoured."""
+        """The kinds of condition that the service honours."""
         return frozenset(condition for condition in CONDITIONS if self.works(condition))
 
     def works(self, name: str) -> bool | None:
-        """Return what was found under a name; None if it could not be found out."""
+        """Return the result of one check; None if the check was not possible."""
         return next(finding.works for finding in self.findings if finding.name == name)
 
 
 async def probe(prober: Prober, endpoint: str | None) -> Probe:
-    """Make the requests of a probe, remove what they stored, and choose the profile; see `S3Driver.probe`.
+    """Make the requests of a probe, remove the objects that they stored, and choose the profile; see `S3Driver.probe`.
 
     Args:
-        prober: asks the service.
+        prober: makes the requests.
         endpoint: of the store.
     """
     try:
@@ -61,10 +61,10 @@ async def probe(prober: Prober, endpoint: str | None) -> Probe:
 
 
 def fit(findings: tuple[Finding, ...], endpoint: str | None) -> Probe:
-    """Choose the profile that fits what was found.
+    """Choose the profile that fits the findings best.
 
-    It claims as little as can be that was not found, and then lacks as little as can be that was; with what is equal
-    in that, its conditions decide, and at last the profile that the endpoint has by itself comes first.
+    The best profile declares the fewest features that were not found, and then lacks the fewest that were found. If
+    several are equal, the conditions decide, and finally the endpoint's default profile is preferred.
 
     Args:
         findings: of a `Prober`.
@@ -73,7 +73,7 @@ def fit(findings: tuple[Finding, ...], endpoint: str | None) -> Probe:
     found = {finding.name: finding.works for finding in findings}
     honoured = frozenset(condition for condition in CONDITIONS if found[condition])
     own = profile_for(endpoint, None)
-    # What the parameter leaves out is the endpoint's own; and Amazon's addresses and checksums are for Amazon.
+    # The endpoint's default needs no parameter; Amazon's addresses and checksums are for Amazon only.
     others = (profile for profile in PROFILES.values() if profile.name != "aws" and endpoint is not None)
     candidates = dict.fromkeys((own, *others))
 
@@ -84,7 +84,7 @@ def fit(findings: tuple[Finding, ...], endpoint: str | None) -> Probe:
     best = min(candidates, key=distance)
     wrong, lacking = _differences(found, best)
     if "quotes_etags" in wrong:
-        honoured -= {"put_if_match"}  # it would be sent as the service does not understand it
+        honoured -= {"put_if_match"}  # it would be sent in a form that the service does not understand
     parameters = {}
     if best is not own:
         parameters["profile"] = best.name
@@ -94,7 +94,7 @@ def fit(findings: tuple[Finding, ...], endpoint: str | None) -> Probe:
 
 
 def _differences(found: Mapping[str, bool | None], profile: Profile) -> tuple[list[str], list[str]]:
-    """Return what a profile claims and was not found, and what it lacks and was."""
+    """Return the features that a profile declares but were not found, and those that it lacks but were found."""
     claims = {
         "quotes_etags": profile.quotes_etags,
         "tags": profile.tags,

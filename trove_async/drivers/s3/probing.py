@@ -1,4 +1,4 @@
-"""The requests of a probe, and what the answers show; see `trove_async.drivers.s3.probe`."""
+"""The requests of a probe and the findings from their answers; see `trove_async.drivers.s3.probe`."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ __all__ = ["Finding", "Prober"]
 
 _RACERS: Final = 10
 _ROUNDS: Final = 3
-"""Races for each condition: a service that looks first and then writes may get through one of them by luck."""
+"""The number of races per condition: a service that does not check atomically may pass one of them by chance."""
 
 _PLAIN_ROUNDS: Final = 20
 _PLAIN_RACERS: Final = 4
-"""Races of a write without a condition with so many conditional ones; the window is small, so there are many."""
+"""The number of races between a plain write and conditional ones; many, because the window for a fault is small."""
 
 _STALE: Final = "0" * 32
-"""An ETag that no object of a probe has."""
+"""An ETag of no object of a probe."""
 
 _MIB: Final = 1024 * 1024
 _PART_SIZE: Final = 5 * _MIB
@@ -57,12 +57,12 @@ _CLEANUP_ROUNDS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: as `Probe.findings` lists them; those of conditions are the conditions' own.
-        works: None if it could not be found out.
-        detail: what was seen, where there is something to say.
+        name: see `Probe.findings`; for a condition its own name.
+        works: None if the check was not possible.
+        detail: an explanation; may be empty.
     """
 
     name: str
@@ -71,11 +71,11 @@ class Finding:
 
 
 class _FailedError(Exception):
-    """The service did something else than it should; the message says what."""
+    """The service behaved wrongly; the message says how."""
 
 
 class _UnknownError(Exception):
-    """It cannot be found out; the message says why."""
+    """The check is not possible; the message says why."""
 
 
 Check = Callable[[], Awaitable[str]]
@@ -83,12 +83,12 @@ Write = Callable[[], Awaitable[object]]
 
 
 class Prober:
-    """Asks one service.
+    """Makes the requests of a probe.
 
     Args:
         client, control, listing, settings, profile: of the store.
-        bucket: where to write.
-        prefix: what the keys begin with; nothing else may begin with it, since all of it is removed.
+        bucket: the bucket to write to.
+        prefix: the prefix of all keys; every object with it is removed at the end.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class Prober:
         self._unlistable: dict[str, str | None] = {}
 
     async def run(self) -> tuple[Finding, ...]:
-        """Look at everything.
+        """Make all checks.
 
         Raises:
-            TroveError: the bucket cannot be written and read, or a request failed for a reason of its own.
+            TroveError: the bucket cannot be written and read, or a request failed for an unrelated reason.
         """
         key = self._key()
         await self._put(key, b"probe")
@@ -160,7 +160,7 @@ class Prober:
     async def _check_put_if_none_match(self) -> str:
         key = self._key()
         create = write_conditions(None, "*", quoted=True)
-        await _accepts(self._put(key, b"old", create), "If-None-Match: * was refused where there is no object")
+        await _accepts(self._put(key, b"old", create), "If-None-Match: * was refused although there is no object")
         await _refuses(self._put(key, b"new", create), "If-None-Match: * replaced an object")
         await self._holds(key, b"old")
         for _ in range(_ROUNDS):
@@ -184,7 +184,7 @@ class Prober:
         await _refuses(self._put(key, b"old", stale), "a stale If-Match was ignored")
         await self._holds(key, b"new")
         key = self._key()
-        await _refuses(self._put(key, b"new", stale), "If-Match stored an object where there was none", missing=True)
+        await _refuses(self._put(key, b"new", stale), "If-Match stored an object although there was none", missing=True)
         await self._holds(key, None)
         for _ in range(_ROUNDS):
             current = write_conditions(await self._put(key, b"first"), None, quoted=quoted)
@@ -262,16 +262,16 @@ class Prober:
         return ""
 
     async def _race(self, key: str, writes: Mapping[bytes, Write]) -> None:
-        """Let all write one key at once: one must succeed, and its bytes be there."""
+        """Make concurrent writes to one key: exactly one must succeed, and its bytes must be stored."""
         attempts = [_is_accepted(write()) for write in writes.values()]
-        # All are over when this returns, whatever becomes of one of them.
+        # All have ended when this returns, also if one fails.
         results = await asyncio.gather(*attempts, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         won = [body for body, result in zip(writes, results, strict=True) if result]
         if len(won) != 1:
-            raise _FailedError(f"of {len(writes)} writers at once {len(won)} succeeded")
+            raise _FailedError(f"{len(won)} of {len(writes)} concurrent writers succeeded")
         await self._holds(key, won[0])
 
     def _match(self, etag: str) -> Headers:
@@ -301,7 +301,7 @@ class Prober:
         await self._put(key, b"version")
         status = await self._control.get_versioning(self.bucket)
         if len(await self._control.list_versions(self.bucket, key)) != 1:
-            raise _FailedError("an object that was put once has not one version")
+            raise _FailedError("an object that was put once does not have one version")
         return f"the bucket is {status.value}"
 
     async def _check_bulk_delete(self) -> str:
@@ -316,7 +316,7 @@ class Prober:
         return ""
 
     async def _check_parts(self, *sizes: int) -> str:
-        """Upload parts of these sizes, and a last one that is smaller."""
+        """Upload parts of the given sizes, and a smaller last one."""
         key = self._key()
         blank = memoryview(bytes(max(sizes)))
         await (await self._upload(key, [], *(blank[:size] for size in sizes), b"end"))
@@ -335,18 +335,18 @@ class Prober:
                 await self._holds(key, b"odd")
             page = await self._listing.list_page(self.bucket, ListOptions(prefix=f"{self.prefix}control/"))
             if sorted(info.key for info in page.objects) != sorted(keys):
-                raise _FailedError("the keys are not listed as they are")
+                raise _FailedError("the keys are not listed as they were stored")
         except TroveError as error:
             await self._remove_unlistable()
-            # If it was not for these keys it fails now too, and says nothing of them.
+            # If the failure was not due to these keys, this request fails as well, and the check is not possible.
             await self._listing.list_page(self.bucket, ListOptions(prefix=f"{self.prefix}control/"))
             raise _FailedError(error.message) from error
         return ""
 
     async def _check_plain_writes(self) -> str:
-        """Race writes without a condition with conditional ones: what was acknowledged last must be there.
+        """Race plain writes with conditional ones: the last acknowledged write must be stored.
 
-        A conditional write that succeeds came before the other, which changes the ETag. Ceph loses some of the others.
+        A conditional write that succeeds came before the plain one, which changes the ETag. Ceph loses some plain ones.
         """
         if self._quoted is None:
             raise _UnknownError("If-Match of a put is not honoured")
@@ -395,10 +395,10 @@ class Prober:
         return await response.read_all(_MIB)
 
     async def _holds(self, key: str, content: bytes | None) -> None:
-        """Check what an object holds; None if it must not exist."""
+        """Check the content of an object; None if it must not exist."""
         found = await self._content(key)
         if found != content:
-            raise _FailedError("the answer was as it should be, but what is stored is not")
+            raise _FailedError("the answer was correct, but the stored content is not")
 
     async def _delete(self, key: str, version_id: str | None = None, headers: Headers | None = None) -> None:
         query = encode_query([("versionId", version_id)]) if version_id is not None else ""
@@ -411,7 +411,7 @@ class Prober:
         await self._client.document("PUT", self.bucket, target, headers=sent, writes=True)
 
     async def _begin(self, key: str, *parts: Chunk) -> tuple[str, list[str]]:
-        """Upload everything but the completion; return the upload's id and the ETags of the parts."""
+        """Upload the parts; return the upload's id and the ETags of the parts."""
         _, content = await self._client.document(
             "POST", self.bucket, key, query="uploads=", headers=[*self._objects.encryption]
         )
@@ -429,7 +429,7 @@ class Prober:
         return upload_id, etags
 
     async def _upload(self, key: str, conditions: Headers, *parts: Chunk) -> Awaitable[object]:
-        """Upload everything, and return the completion, which is still to be awaited."""
+        """Upload the parts, and return the completion, which the caller awaits."""
         return self._complete(key, *await self._begin(key, *parts), conditions)
 
     async def _complete(self, key: str, upload_id: str, etags: Sequence[str], conditions: Headers) -> None:
@@ -450,10 +450,10 @@ class Prober:
             return  # a completion that was cancelled was carried out
         await response.aclose()
 
-    # The end
+    # Clean-up
 
     async def clean(self) -> None:
-        """Remove all that was written; what fails does not keep the rest from being removed."""
+        """Remove everything that was written; after a failure, go on with the others."""
         failures: list[TroveError] = []
         for step in (self._remove_unlistable, self._abort_uploads, self._remove_objects):
             try:
@@ -483,7 +483,7 @@ class Prober:
         await _all(self._abort(key, upload_id) for upload_id, key in found.items())
 
     async def _remove_objects(self) -> None:
-        # Where versions are kept a delete without one adds a marker, so that it comes second.
+        # In a versioned bucket a delete without a version adds a marker, so it is tried second.
         keys = set() if await self._remove_versions() else self._keys
         page = await self._listing.list_page(self.bucket, ListOptions(prefix=self.prefix))
         await _all(self._delete(key) for key in {*keys, *(info.key for info in page.objects)})
@@ -501,23 +501,23 @@ class Prober:
             listed = [element for element in parse(content) if element.tag in ("Version", "DeleteMarker")]
             if not listed:
                 return True
-            # Our keys have nothing that an encoding changes but what it may encode.
+            # Encoding changes only characters in these keys that a service may or may not encode.
             named = [(unquote_plus(text(element, "Key") or ""), text(element, "VersionId")) for element in listed]
             await _all(self._delete(key, version_id) for key, version_id in named)
         return True
 
 
 def _bodies() -> list[bytes]:
-    """Return what the writers of a race write."""
+    """Return the bodies of the writers of a race."""
     return [f"writer {number}".encode() for number in range(_RACERS)]
 
 
 async def _is_accepted(request: Awaitable[object], *, missing: bool = False) -> bool:
-    """Make a conditional request and return whether it was carried out.
+    """Make a conditional request and return whether it succeeded.
 
     Args:
-        request: to make.
-        missing: whether to say that there is no object is to refuse, too.
+        request: the request.
+        missing: whether "the object does not exist" counts as a refusal too.
     """
     try:
         await request
@@ -541,7 +541,7 @@ async def _refuses(request: Awaitable[object], otherwise: str, *, missing: bool 
 
 
 async def _all(requests: Iterable[Awaitable[object]]) -> None:
-    """Make requests at once; one that fails keeps none from being made."""
+    """Make requests concurrently; after a failure, the others continue."""
     results = await asyncio.gather(*requests, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
@@ -549,8 +549,8 @@ async def _all(requests: Iterable[Awaitable[object]]) -> None:
 
 
 def _says_no(error: TroveError) -> bool:
-    """Say whether an error is the service's own word on what it was asked for, and not of the way to it."""
+    """Whether an error is the service's answer to the request, and not a problem of the connection."""
     if isinstance(error, UnauthenticatedError | BucketNotFoundError | StorageFullError):
         return False
-    # 500 is also what services answer to what they never thought of.
+    # Services also answer 500 to requests that they do not expect.
     return not isinstance(error, TransientError) or error.status == 500

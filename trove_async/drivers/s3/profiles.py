@@ -1,7 +1,7 @@
-"""How the services that speak S3 differ: one `Profile` for each, with the reason for every difference.
+"""The differences between S3 services: a `Profile` for each, with the reason for every difference.
 
-A profile declares a condition only where the service was seen to honour it, or its own documentation
-promises it: a condition that is ignored is worse than one that is refused.
+A profile declares a condition only if the service was seen to honour it, or if its documentation promises it:
+an ignored condition is worse than a refused one.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ CONDITIONS: Final[frozenset[Condition]] = frozenset(get_args(Condition))
 """Every kind of condition."""
 
 CHECKSUMS: Final = ("crc32c", "crc32", "sha256", "sha1", "md5", "none")
-"""What can be sent with a body for the service to verify: ``md5`` is the header Content-MD5, ``none`` is nothing."""
+"""The checksums that can be sent with a body: ``md5`` is the header Content-MD5, ``none`` sends none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What a service that speaks S3 has, and where it differs from Amazon's.
+    """The properties of an S3 service.
 
     Attributes:
-        name: as in the parameter ``profile``.
-        conditions: the kinds of condition that it honours.
+        name: the value of the parameter ``profile``.
+        conditions: the kinds of condition that the service honours.
         checksum: one of `CHECKSUMS`, sent with every body; the service verifies it.
-        path_style: whether the bucket goes into the path, where addressing is ``auto``.
-        region: what to sign with where none is given, neither in the DSN nor in the environment.
-        equal_parts: whether all parts of an upload but the last must be of one size.
-        min_part_size, max_part_size: bytes; of every part of an upload, the minimum not of the last.
-        max_parts: of an upload.
+        path_style: whether the bucket is in the path of URLs if addressing is ``auto``.
+        region: the region to sign for if neither the DSN nor the environment has one.
+        equal_parts: whether all parts of an upload except the last must have the same size.
+        min_part_size, max_part_size: bytes of a part of an upload; the last part may be smaller.
+        max_parts: the maximum number of parts of an upload.
         max_put_size: bytes of an object that is put in one request.
         max_copy_size: bytes of an object that is copied in one request.
         versioned_conditions: whether the conditions of a put hold in buckets that keep versions.
-        copy_version_ids: whether the answer to a copy names the version that it made.
+        copy_version_ids: whether the answer to a copy has the id of the new version.
         metadata_underscores: whether names of metadata keep their underscores.
-        quotes_etags: whether ``If-Match`` at a put has the ETag in quotes, as HTTP wants it.
+        quotes_etags: whether ``If-Match`` of a put needs the ETag in quotes, as in HTTP.
         bulk_delete: whether there is a request that deletes many objects.
-        tags, lifecycle, versioning: whether there are such.
-        tagging_header: whether uploads and copies are given tags by the header that puts are given them by.
+        tags, lifecycle, versioning: whether the service has them.
+        tagging_header: whether uploads and copies honour the header ``x-amz-tagging``, as puts do.
         transitions: whether lifecycle rules can move objects to another storage class.
         queues: whether buckets send their events to SQS queues.
         object_attributes: whether GetObjectAttributes works.
-        ordered_versions: whether versions and delete markers are listed in one order, the newest first.
+        ordered_versions: whether versions and delete markers are listed together, newest first.
         control_characters: whether keys with characters below U+0020 can be stored and listed.
-        dot_components, empty_components: whether keys may have ``.`` or ``..``, or nothing, between slashes.
-        dns_bucket_names: whether bucket names follow Amazon's rules, or may have underscores and upper case too.
+        dot_components, empty_components: whether components of keys between slashes may be ``.`` or ``..``, or empty.
+        dns_bucket_names: whether bucket names follow Amazon's rules; if not, underscores and upper case are allowed.
     """
 
     name: str
@@ -103,19 +103,19 @@ _CEPH = Profile(
     name="ceph",
     # Seen on 16.2: If-Match of a delete and every condition of a copy or a completion are ignored.
     conditions=frozenset({"put_if_none_match", "put_if_match", "get"}),
-    # Seen on 16.2: there If-None-Match is ignored, and If-Match never holds.
+    # Seen on 16.2: in such buckets If-None-Match is ignored, and If-Match never holds.
     versioned_conditions=False,
-    # Seen on 16.2: the header is missing, and the version is there.
+    # Seen on 16.2: the header is missing, but the version exists.
     copy_version_ids=False,
-    # Seen on 16.2: they come back as hyphens.
+    # Seen on 16.2: they are returned as hyphens.
     metadata_underscores=False,
-    # Seen on 16.2: If-Match at a put is compared with the bare ETag; with quotes it never holds.
+    # Seen on 16.2: If-Match of a put is compared with the bare ETag; with quotes it never holds.
     quotes_etags=False,
-    # Seen on 16.2: an upload, and a copy that replaces the description, drop them without a word.
+    # Seen on 16.2: an upload, and a copy with new metadata, silently drop them.
     tagging_header=False,
     # Seen on 16.2: 500.
     object_attributes=False,
-    # Seen on 16.2: the object is stored, and the listing that it is in answers 500.
+    # Seen on 16.2: the object is stored, but listings that contain it fail with 500.
     control_characters=False,
     dns_bucket_names=False,
 )
@@ -184,15 +184,15 @@ _MOTO = Profile(
     # Seen on 5.2: the conditions of a copy and If-Match of a completion are ignored.
     conditions=frozenset({"put_if_none_match", "put_if_match", "get", "delete"}),
     queues=True,
-    # Seen on 5.2: the delete markers come behind all versions, and times are those of a second.
+    # Seen on 5.2: the delete markers follow all versions, and times have a resolution of one second.
     ordered_versions=False,
-    # Seen on 5.2: an object whose key has a line feed is not found again.
+    # Seen on 5.2: an object with a line feed in its key cannot be found again.
     control_characters=False,
 )
 
 _GENERIC = Profile(
     name="generic",
-    # What the server lacks it will say; what it ignores it will not: so there is all of S3, but no condition on writes.
+    # A server reports missing features, but not ignored conditions: so all features, but no conditions on writes.
     control_characters=False,
     dns_bucket_names=False,
 )
@@ -203,7 +203,7 @@ PROFILES: Final[dict[str, Profile]] = {
 """All profiles by name."""
 
 REGION: Final = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-\d+")
-"""The shape of a region of Amazon's or Backblaze's."""
+"""The form of the names of Amazon's and Backblaze's regions."""
 
 # The DNS suffixes of Amazon's partitions, as in botocore's partitions.json.
 _AWS_SUFFIXES = (
@@ -223,19 +223,19 @@ _SUFFIXES: Final = (
 
 
 def profile_for(endpoint: str | None, name: str | None) -> Profile:
-    """Return the profile of that name; without one, that of the endpoint's host.
+    """Return the profile with a name; without a name, the one for the host of the endpoint.
 
-    Without an endpoint it is Amazon's. An endpoint that is not known is ``generic``: Ceph and MinIO, for
-    example, run under names of their users.
+    Without an endpoint it is Amazon's. For an unknown endpoint it is ``generic``: Ceph and MinIO, for
+    example, run under their users' host names.
 
     Raises:
-        InvalidDSNError: there is no profile of that name; the message lists them.
+        InvalidDSNError: no profile has this name; the message lists the names.
     """
     if name is not None:
         try:
             return PROFILES[name]
         except KeyError:
-            raise InvalidDSNError(f"there is no profile {name!r}; there are {', '.join(PROFILES)}") from None
+            raise InvalidDSNError(f"unknown profile {name!r}; use one of {', '.join(PROFILES)}") from None
     if endpoint is None:
         return _AWS
     host = "." + (urlsplit(endpoint).hostname or "")
@@ -243,7 +243,7 @@ def profile_for(endpoint: str | None, name: str | None) -> Profile:
 
 
 def region_of(endpoint: str) -> str | None:
-    """Return the region that an endpoint of Amazon or Backblaze names, such as ``https://s3.eu-west-1.amazonaws.com``."""
+    """Return the region in the name of an Amazon or Backblaze endpoint, such as ``https://s3.eu-west-1.amazonaws.com``."""
     if profile_for(endpoint, None) not in (_AWS, _B2):
         return None
     labels = (urlsplit(endpoint).hostname or "").split(".")
@@ -251,10 +251,10 @@ def region_of(endpoint: str) -> str | None:
 
 
 def parse_conditions(text: str) -> frozenset[Condition]:
-    """Read the parameter ``conditions``: names with commas between them, or ``all``, or ``none``.
+    """Parse the parameter ``conditions``: names separated by commas, or ``all``, or ``none``.
 
     Raises:
-        InvalidDSNError: there is no such condition; the message lists them.
+        InvalidDSNError: a condition is unknown; the message lists the known ones.
     """
     if text in ("all", "none"):
         return CONDITIONS if text == "all" else frozenset()
@@ -262,7 +262,7 @@ def parse_conditions(text: str) -> frozenset[Condition]:
     unknown = [name for name in names if name not in CONDITIONS]
     if unknown:
         known = ", ".join(sorted(CONDITIONS))
-        raise InvalidDSNError(f"conditions has no {unknown[0]!r}; it is 'all', 'none' or some of {known}")
+        raise InvalidDSNError(f"unknown condition {unknown[0]!r}; conditions is 'all', 'none' or a list of {known}")
     return frozenset(condition for condition in CONDITIONS if condition in names)
 
 
@@ -274,7 +274,7 @@ def adapt(
     min_part_size: int | None = None,
     max_copy_size: int | None = None,
 ) -> Profile:
-    """Return a profile with what the user knows better about the server; None keeps the profile's own."""
+    """Return a profile with some values replaced by the user's; None keeps the profile's value."""
     return replace(
         profile,
         conditions=profile.conditions if conditions is None else frozenset(conditions),

@@ -1,4 +1,4 @@
-"""Making a bucket send its events to a queue."""
+"""Set up the notifications of a bucket: send its events to a queue."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from trove_async.errors import InvalidArgumentError, TroveError
 __all__ = ["MISSING_QUEUE", "setup_queue"]
 
 MISSING_QUEUE: Final = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
-"""What SQS calls a queue that does not exist, in its protocols."""
+"""The error codes for a queue that does not exist, in the two protocols of SQS."""
 
 _EVENTS: Final = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*")
 _ATTRIBUTES: Final = {
-    "MessageRetentionPeriod": str(14 * 24 * 3600),  # the longest that SQS has
+    "MessageRetentionPeriod": str(14 * 24 * 3600),  # the maximum of SQS
     "ReceiveMessageWaitTimeSeconds": "20",
     "VisibilityTimeout": "60",
 }
 _DELAYS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Seconds between attempts while S3 does not know of the queue's policy yet; SQS takes up to a minute to apply it."""
+"""Seconds between attempts until the queue's policy takes effect, which takes SQS up to a minute."""
 
 _Sleep = Callable[[float], Awaitable[object]]
 
 
 async def setup_queue(s3: Any, sqs: Any, bucket: str, queue: str, *, sleep: _Sleep = asyncio.sleep) -> str:
-    """Make a bucket send its events to a queue, and return the queue's URL; what is done already stays as it is.
+    """Send a bucket's events to a queue, and return the queue's URL; idempotent.
 
-    The queue is created if there is none: messages stay for 14 days. Its policy gets a statement that lets S3 send for
-    this bucket and account; other statements stay. The bucket's notifications get a configuration for
-    the queue; other configurations stay, EventBridge's too. Nothing is ever taken back, neither here nor when a watch
-    ends: events that nobody takes wait in the queue.
+    The queue is created if it does not exist; it keeps messages for 14 days. A statement that allows S3 to send events
+    of this bucket and account is added to its policy; other statements stay. A configuration for the queue is added
+    to the bucket's notifications; other configurations stay, also EventBridge's. Nothing is ever removed, neither
+    here nor when a watch ends: events without a consumer wait in the queue.
 
-    Two callers that change the notifications of one bucket at the same moment may undo each other's change: S3 replaces
-    them as a whole. Events come once S3 has applied the change, which takes up to some minutes on Amazon's.
+    Two callers that change the notifications of one bucket at the same time may undo each other's change, because S3
+    replaces the whole configuration. Events arrive after S3 has applied the change, on Amazon within minutes.
 
     Args:
         s3, sqs: clients of aiobotocore, for the bucket's region and account.
@@ -46,8 +46,8 @@ async def setup_queue(s3: Any, sqs: Any, bucket: str, queue: str, *, sleep: _Sle
         sleep: waits for some seconds.
 
     Raises:
-        BucketNotFoundError: and no queue was created.
-        InvalidArgumentError: S3 refuses the configuration, such as one whose events another one of the bucket gets.
+        BucketNotFoundError: the bucket does not exist; no queue was created.
+        InvalidArgumentError: S3 refuses the configuration, for example because it overlaps with another one.
     """
     try:
         notifications = await s3.get_bucket_notification_configuration(Bucket=bucket)
@@ -75,7 +75,7 @@ async def _ensure_queue(sqs: Any, queue: str) -> str:
 
 
 async def _allow(sqs: Any, url: str, bucket: str) -> str:
-    """Let S3 send to the queue for the bucket, and return the queue's ARN."""
+    """Allow S3 to send the bucket's events to the queue, and return the queue's ARN."""
     answer = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "Policy"])
     attributes = answer["Attributes"]
     arn = str(attributes["QueueArn"])
@@ -86,7 +86,7 @@ async def _allow(sqs: Any, url: str, bucket: str) -> str:
         "Principal": {"Service": "s3.amazonaws.com"},
         "Action": "sqs:SendMessage",
         "Resource": arn,
-        # The account too, since a bucket that is deleted may be made anew by anybody.
+        # With the account, since any account may recreate a deleted bucket.
         "Condition": {
             "ArnEquals": {"aws:SourceArn": f"arn:{partition}:s3:::{bucket}"},
             "StringEquals": {"aws:SourceAccount": account},
@@ -104,7 +104,7 @@ async def _allow(sqs: Any, url: str, bucket: str) -> str:
 
 
 async def _notify(s3: Any, bucket: str, arn: str, notifications: dict[str, Any], sleep: _Sleep) -> None:
-    """Add a configuration for the queue to the bucket's, unless there is one."""
+    """Add a configuration for the queue to the bucket's, unless it has one."""
     queues = notifications.get("QueueConfigurations", [])
     for found in queues:
         if found["QueueArn"] == arn and not found.get("Filter") and set(_EVENTS) <= set(found["Events"]):
@@ -124,10 +124,10 @@ async def _notify(s3: Any, bucket: str, arn: str, notifications: dict[str, Any],
 
 
 def _is_early(error: TroveError) -> bool:
-    """Tell whether S3 could not send to the queue when it tried."""
+    """Whether S3 could not send its test message to the queue."""
     return isinstance(error, InvalidArgumentError) and "destination configurations" in error.message
 
 
 def _id(bucket: str) -> str:
-    """Return the name of our statement and our configuration; it has letters and digits alone, as policies want it."""
+    """Return the id of the statement and the configuration; policies allow only letters and digits."""
     return "troveEvents" + hashlib.sha256(bucket.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""Who we are to S3, and where it is: credentials renewed once for all who wait, places of buckets, the SDK's clients.
+"""Credentials, renewed once for all waiting tasks; addresses of buckets; and the SDK's clients.
 
-The SDK reads files, loads models and asks metadata services; that happens in threads, so that the event loop does
-not wait for it. The SDK is imported when it is first needed: with keys and region in the DSN, by the control plane.
+The SDK reads files, loads models and queries metadata services. This happens in threads, so that it does not block the
+event loop. The SDK is imported when it is first needed: if the DSN has keys and a region, by the control plane.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from trove_async.wire.sigv4 import Credentials, timestamp
 __all__ = ["Session", "in_thread", "sdk_session"]
 
 _LOOK_SECONDS: Final = 1.0
-"""For how long credentials that can expire are used without asking when they do."""
+"""Seconds for which credentials that can expire are used before their expiry is checked again."""
 
 _SPARE_SECONDS: Final = 60
-"""With less than this left, requests wait for new credentials; before, they go on with the old ones."""
+"""With fewer seconds left, requests wait for new credentials; before that, they use the old ones."""
 
 _AHEAD_SECONDS: Final = 30.0
-"""How often credentials are renewed ahead of time, where that fails or those that come do not last long either."""
+"""Seconds between renewals ahead of expiry, if a renewal fails or the new credentials expire soon too."""
 
 _RENEW_SECONDS: Final = 5.0
-"""How often credentials that the service refused are asked for again, where the same ones come back."""
+"""Seconds between attempts to replace credentials that the service refused, if the chain returns the same ones."""
 
 _LONG_POLL: Final = 30.0
-"""Seconds that an answer of SQS may take, which waits up to 20 for a message."""
+"""The read timeout for SQS in seconds; SQS waits up to 20 s for a message."""
 
 
 class Session:
-    """What one store knows of its credentials and addresses.
+    """The credentials and addresses of one store.
 
     Args:
         settings, profile: of the store.
@@ -75,13 +75,13 @@ class Session:
             self._good_until = float("inf")
 
     async def open(self) -> None:
-        """Find out the region and Amazon's endpoint in it; asks no server.
+        """Determine the region, and Amazon's endpoint in it, without a request.
 
-        The region is that of the DSN, of the endpoint's name, of ``AWS_REGION``, of ``AWS_DEFAULT_REGION``, of the
-        AWS configuration, and at last the profile's.
+        The region comes from the DSN, the name of the endpoint, ``AWS_REGION``, ``AWS_DEFAULT_REGION``, the AWS
+        configuration or the profile; the first that has one counts.
 
         Raises:
-            InvalidDSNError: the AWS configuration is needed and cannot be read, or lacks the credentials profile.
+            InvalidDSNError: the AWS configuration is needed, but is unreadable or lacks the credentials profile.
         """
         settings = self._settings
         region = settings.region or (settings.endpoint and region_of(settings.endpoint))
@@ -97,7 +97,7 @@ class Session:
 
     @property
     def region(self) -> str:
-        """What to sign for where a bucket's own region is not known."""
+        """The region to sign for if a bucket's own region is not known."""
         return self._opened.region
 
     def address(self, bucket: str, region: str | None = None) -> BucketAddress:
@@ -114,16 +114,16 @@ class Session:
 
     @property
     def known_credentials(self) -> Credentials | None:
-        """The credentials, where they can be used without a look; else await `credentials`."""
+        """The credentials if they can be used without a check; else await `credentials`."""
         return self._known if monotonic() < self._good_until else None
 
     async def credentials(self) -> Credentials | None:
-        """Return what to sign with; None for anonymous access.
+        """Return the credentials to sign with; None for anonymous access.
 
-        Credentials that expire are renewed ahead of it, once for all who wait.
+        Credentials that expire are renewed ahead of time, once for all waiting tasks.
 
         Raises:
-            UnauthenticatedError: there are none, or they could not be renewed.
+            UnauthenticatedError: no credentials were found, or they could not be renewed.
         """
         if self._settings.anonymous:
             return None
@@ -138,12 +138,12 @@ class Session:
         return self._known
 
     async def renew(self, used: Credentials) -> bool:
-        """Get other credentials than those that the service refused as expired; return whether there are such.
+        """Replace credentials that the service refused as expired; return whether there are other ones.
 
-        However many call it about the same ones, the chain is asked once.
+        The chain is queried once, however many tasks report the same credentials.
 
         Raises:
-            UnauthenticatedError: there are none any more.
+            UnauthenticatedError: no credentials were found.
         """
         if self._settings.anonymous or self._settings.access_key is not None:
             return False
@@ -157,14 +157,14 @@ class Session:
         return self._known != used
 
     async def _ask_again(self) -> Credentials:
-        """Look through the whole chain: what gave the credentials may hold on to them."""
+        """Query the whole chain again: the provider of the credentials may have cached them."""
         if self._fetching is None:
             self._source = None
             self._good_until = 0.0
         return await self._fetch()
 
     def _needs_renewal(self, seconds: int | None = None) -> bool:
-        """Say whether the credentials expire within some seconds, by default those that the SDK thinks right."""
+        """Whether the credentials expire within some seconds; the default is the SDK's."""
         refresh_needed = getattr(self._source, "refresh_needed", None)
         return self._source is None or (refresh_needed is not None and bool(refresh_needed(seconds)))
 
@@ -189,7 +189,7 @@ class Session:
     def _fetched(self, task: asyncio.Task[Credentials]) -> None:
         self._fetching = None
         if not task.cancelled():
-            task.exception()  # those who wait are told; ahead of time there may be nobody
+            task.exception()  # marks it as retrieved: a renewal ahead of time may have no waiting task
 
     async def _load(self) -> Credentials:
         self._source, found = await in_thread(_ask, self._settings.aws_profile, self._source)
@@ -209,7 +209,7 @@ class Session:
 
         Args:
             service: ``s3`` or ``sqs``.
-            endpoint: its URL; None for that of the settings, for ``s3``, or Amazon's.
+            endpoint: its URL; None for the endpoint of the settings (``s3``) or Amazon's.
         """
         async with self._lock:
             if self._closed:
@@ -244,12 +244,12 @@ class Session:
         if service == "s3":
             from botocore.handlers import add_expect_header
 
-            # With `Expect: 100-continue` a server that reads and does not answer is waited for without end.
+            # With `Expect: 100-continue` the SDK would wait forever for a server that does not answer it.
             client.meta.events.unregister("before-call.s3", add_expect_header)
         return client
 
     async def close(self) -> None:
-        """Close the clients and give up what is being fetched; idempotent."""
+        """Close the clients and cancel a renewal that is in progress; idempotent."""
         self._closed = True
         if self._fetching is not None:
             self._fetching.cancel()
@@ -260,7 +260,7 @@ class Session:
 
 
 class _Provider:
-    """Gives the SDK's clients the credentials of a session, in the place of the SDK's own chain."""
+    """Gives the SDK's clients the credentials of a session instead of those of the SDK's own chain."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -280,7 +280,7 @@ class _Provider:
         return found and Shared(found.access_key, found.secret_key, found.token)
 
 
-# What runs in threads
+# Functions that run in threads
 
 _SESSION_VARIABLES: Final = {"profile": (None, ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"], None, lambda name: name or None)}
 """Variables of the SDK: an empty ``AWS_PROFILE`` names no profile."""
@@ -319,24 +319,24 @@ def sdk_session(aws_profile: str | None) -> Any:
 
 
 def _refuse_to_prompt(prompt: str) -> str:
-    """Stand in for the SDK's question for an MFA code: a library has no terminal to ask at."""
+    """Replace the SDK's prompt for an MFA code: a library has no terminal."""
     raise UnauthenticatedError(
-        "the role of the AWS profile needs an MFA code, which a library cannot ask for: get temporary credentials "
+        "the role of the AWS profile needs an MFA code, which a library cannot prompt for: get temporary credentials "
         "first, for example with 'aws sts assume-role', and give them as access_key, secret_key and session_token"
     )
 
 
 @cache
 def _loader(data_path: str | None) -> Any:
-    """Return what reads the SDK's models, each of which it then keeps: that takes a tenth of a second."""
+    """Return the loader of the SDK's models, which caches them: loading takes a tenth of a second."""
     from botocore.loaders import create_loader
 
     return create_loader(data_path)
 
 
 def _warm_session(aws_profile: str | None, service: str) -> Any:
-    """Return a session that has read what it will need: making clients of it does no I/O."""
-    import aiobotocore.config  # noqa: F401 - it takes its time, too
+    """Return a session that has loaded all its files, so that creating a client does no I/O."""
+    import aiobotocore.config  # noqa: F401 - this import is slow, too
 
     sdk = sdk_session(aws_profile)
     sdk.warm_up_loader_caches(service)
@@ -350,7 +350,7 @@ def _configured_region(aws_profile: str | None) -> str | None:
 
 
 def _suffix_of(region: str) -> str:
-    """Return the DNS suffix of the partition that a region belongs to, as the SDK knows it."""
+    """Return the DNS suffix of a region's partition, from the SDK's data."""
     partitions = sdk_session(None).get_component("data_loader").load_data("partitions")["partitions"]
     found = next((p for p in partitions if region in p["regions"] or re.match(p["regionRegex"], region)), partitions[0])
     suffix: str = found["outputs"]["dnsSuffix"]
@@ -358,7 +358,7 @@ def _suffix_of(region: str) -> str:
 
 
 def _ask(aws_profile: str | None, source: Any) -> Any:
-    """Return the credentials that a source has now, with the source; without one, look through the chain."""
+    """Return the current credentials of a source, and the source; without a source, query the chain."""
 
     async def ask() -> tuple[Any, Any]:
         asked = source if source is not None else await sdk_session(aws_profile).get_credentials()
@@ -393,19 +393,19 @@ def _config(settings: S3Settings, profile: Profile, url: str, *, longest_wait: f
         # Other services refuse the trailing checksums (https://github.com/boto/boto3/issues/4398).
         request_checksum_calculation="when_supported" if profile.name == "aws" else "when_required",
         response_checksum_validation="when_required",
-        # The settings hold the endpoint, that of AWS_ENDPOINT_URL too, so that both planes use the same.
+        # The settings contain the endpoint, also that of AWS_ENDPOINT_URL, so that both planes use the same.
         ignore_configured_endpoint_urls=True,
     )
 
 
 def _accepted(url: str) -> str:
-    """Return a URL that the SDK accepts for one of which the host has ``_``, as names of containers often do."""
+    """Replace ``_`` in the host of a URL, which names of containers often have and the SDK does not accept."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.replace("_", "-")))
 
 
 class _HostRestorer:
-    """Puts the host that was given back into the SDK's requests, before they are signed."""
+    """Restores the configured host in the SDK's requests before they are signed."""
 
     def __init__(self, accepted: str, url: str) -> None:
         self._accepted = urlsplit(accepted).netloc

@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 from trove_async.driver import Condition, OpenOptions
 from trove_async.drivers.s3.names import check_bucket
 from trove_async.drivers.s3.profiles import CHECKSUMS, REGION, Profile, adapt, parse_conditions, profile_for
-from trove_async.dsn import DSN, Settings, trimmed_secret
+from trove_async.dsn import DSN, SettingsParser, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.types import EMPTY
 from trove_async.wire.network import Network, choice, endpoint_of
@@ -115,7 +115,7 @@ class S3Settings:
         Raises:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
         """
-        settings = Settings(dsn, options.settings)
+        settings = SettingsParser(dsn, options.settings)
         part_size = settings.integer("part_size", PART_SIZE, minimum=1)
         conditions = settings.text("conditions")
         access_key, secret_key = _keys(dsn, settings)
@@ -193,14 +193,14 @@ class S3Settings:
 
     def _check(self, dsn: DSN) -> None:
         self.dialect()
-        self._check_place(dsn)
+        self._check_location(dsn)
         self._check_credentials()
         self._check_sizes()
         self._check_encryption()
         self._check_watch()
         self._check_bucket()
 
-    def _check_place(self, dsn: DSN) -> None:
+    def _check_location(self, dsn: DSN) -> None:
         region = self.region
         if region is not None and (dsn.port is not None or "." in region or region == "localhost"):
             host = region if dsn.port is None else f"{region}:{dsn.port}"
@@ -282,12 +282,12 @@ class S3Settings:
                 _contradict(name, given, "it needs watch=sqs")
 
 
-def _optional(settings: Settings, name: str) -> int | None:
+def _optional(settings: SettingsParser, name: str) -> int | None:
     value = settings.integer(name, 0)
     return value or None
 
 
-def _endpoint(settings: Settings, name: str, service: str | None, configured: Mapping[str, str]) -> str | None:
+def _endpoint(settings: SettingsParser, name: str, service: str | None, configured: Mapping[str, str]) -> str | None:
     """Return the endpoint of the DSN, else that of the AWS SDKs' environment or files, if a service is named."""
     given = settings.text(name)
     if (
@@ -317,7 +317,7 @@ def _bucket(dsn: DSN) -> str | None:
     return name
 
 
-def _keys(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
+def _keys(dsn: DSN, settings: SettingsParser) -> tuple[str | None, str | None]:
     access_key, secret_key = settings.secret("access_key"), settings.secret("secret_key")
     if dsn.user is None:
         return access_key, secret_key
@@ -329,7 +329,7 @@ def _keys(dsn: DSN, settings: Settings) -> tuple[str | None, str | None]:
     return trimmed_secret("access_key", dsn.user), trimmed_secret("secret_key", dsn.password)
 
 
-def _signed(settings: Settings) -> bool | None:
+def _signed(settings: SettingsParser) -> bool | None:
     payload = choice(settings, "payload", ("signed", "unsigned"))
     return None if payload is None else payload == "signed"
 

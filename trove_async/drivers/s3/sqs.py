@@ -1,10 +1,10 @@
-"""Watching a bucket through an SQS queue that its events are sent to; see `trove_async.driver.queues`.
+"""Watch a bucket through an SQS queue that receives its events; see `trove_async.driver.queues`.
 
-The queue knows nothing of the bucket: a watch whose bucket is deleted goes on, and hears of nothing any more. A message
-can be kept invisible for 12 hours. S3's test message is deleted; a message that cannot be read is taken away by a
+The queue does not know the bucket: if the bucket is deleted, its watches continue and see no more events. A message
+can stay invisible for 12 hours. S3's test message is deleted; a message that cannot be parsed goes to the
 dead-letter queue, if the queue has one.
 
-**What it costs**: one request for each 20 seconds in which nothing happens, and two for each ten messages.
+**Cost**: one request per 20 seconds without events, and two for each ten messages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.driver import WatchOptions
 from trove_async.driver.queues import LastChanges, Message, MessageQueue, QueueWatches, Received, Sleep
 from trove_async.drivers.s3.errors import sdk_error
-from trove_async.drivers.s3.notices import Notice, read_notices
+from trove_async.drivers.s3.notifications import S3Notification, read_notifications
 from trove_async.drivers.s3.queue_setup import MISSING_QUEUE
 from trove_async.errors import NotFoundError, TroveError
 from trove_async.types import ObjectEvent
@@ -26,7 +26,7 @@ from trove_async.types import ObjectEvent
 __all__ = ["QueueWatcher", "queue_of"]
 
 _BATCH: Final = 10
-"""Messages in one request; SQS's limit."""
+"""The maximum number of messages in one request, a limit of SQS."""
 
 _VISIBILITY: Final = 60
 _LONGEST_WAIT: Final = 20
@@ -36,9 +36,9 @@ Connect = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 def queue_of(queue: str, bucket: str) -> str:
-    """Return the name or URL of a bucket's queue: ``{bucket}`` in ``queue`` stands for the bucket.
+    """Return the name or URL of a bucket's queue: ``{bucket}`` in ``queue`` is replaced by the bucket's name.
 
-    Names of queues have no dots, so that each becomes a ``-``.
+    Names of queues have no dots, so each dot becomes a ``-``.
     """
     return queue.replace("{bucket}", bucket.replace(".", "-"))
 
@@ -47,13 +47,13 @@ class QueueWatcher(QueueWatches):
     """The watches of a driver.
 
     Args:
-        connect: gives the client; entered once for each queue that is being watched.
+        connect: returns the client; entered once for each watched queue.
         queue: name or URL; see `queue_of`.
-        cleanup_timeout: seconds in which messages are handed back when a watch ends.
-        visibility: seconds for which a message that is being worked on is invisible; it is extended in time.
-        wait: seconds that a request for messages waits for one, up to 20 and to a third of ``visibility``; the
-            client has to wait longer than that for an answer.
-        sleep: waits for some seconds between attempts while SQS fails in passing.
+        cleanup_timeout: the time limit in seconds to release messages when a watch ends.
+        visibility: seconds for which a received message is invisible to others; it is extended in time.
+        wait: seconds for which a request waits for a message, at most 20 and at most a third of ``visibility``; the
+            client's read timeout must be longer.
+        sleep: waits between attempts after temporary errors of SQS; takes seconds.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class QueueWatcher(QueueWatches):
     def watch(
         self, bucket: str, options: WatchOptions, *, prepare: Callable[[], Awaitable[object]]
     ) -> AsyncGenerator[ObjectEvent, None]:
-        """Yield the changes of a bucket; see `QueueWatches.subscribed`."""
+        """Yield the events of a bucket; see `QueueWatches.subscribed`."""
         queue = queue_of(self._queue, bucket)
 
         def make() -> _Queue:
@@ -131,8 +131,8 @@ class _Queue(MessageQueue):
         entries = [{**entry, "VisibilityTimeout": seconds} for entry in _entries(messages)]
         await self._ask("change_message_visibility_batch", Entries=entries)
 
-    def read(self, content: Any) -> list[Notice]:
-        return read_notices(content)
+    def read(self, content: Any) -> list[S3Notification]:
+        return read_notifications(content)
 
     def error_of(self, error: Exception) -> TroveError:
         return sdk_error(error, about="service")

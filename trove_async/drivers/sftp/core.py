@@ -211,7 +211,7 @@ class SFTPCore(PresignByHMAC, Driver):
         """Refuse what the commit would refuse, before the body is read."""
         found = await self._store.tree.objects.find(bucket, key)
         if found is not None and options.if_none_match is not None:
-            raise ObjectAlreadyExistsError("the object exists already, and the write was to create it only")
+            raise ObjectAlreadyExistsError("the object already exists, and the write may only create it")
 
     async def _store_stream(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from trove_async.driver import OpenOptions
-from trove_async.dsn import DSN, Settings
+from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import InvalidDSNError
 from trove_async.signing import SigningSettings
 
@@ -75,7 +75,7 @@ class SFTPSettings:
         Raises:
             InvalidDSNError: it has no host, no absolute path, or an unknown parameter.
         """
-        settings = Settings(dsn, options.settings)
+        settings = SettingsParser(dsn, options.settings)
         result = cls(
             host=dsn.host,
             port=dsn.port or 22,

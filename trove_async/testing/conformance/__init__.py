@@ -1,4 +1,4 @@
-"""The conformance suite: what every driver must show, as pytest classes over one `Harness`.
+"""The conformance suite: the requirements for every driver, as pytest classes for one `Harness`.
 
 Run it with ``pytest --trove-driver=module:harness``; see ``docs/drivers.md``. `ConformanceSuite` is in
 `trove_async.testing.conformance.suite`, which needs the extra ``testing``.

@@ -58,7 +58,7 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
     assert task.cancelled(), f"the cancellation was swallowed: {task!r}"
 
 
-class _Gate:
+class _StalledSource:
     """A source that hands out its chunks and then waits for ever; `reached` is set when it does."""
 
     def __init__(self, chunks: int, size: int) -> None:
@@ -103,9 +103,9 @@ class CancellationChecks:
     async def test_x02_cancelled_stream_leaves_no_upload(self, ctx: Context, parts: int) -> None:
         """A put that waits for more after so many parts leaves no upload when it is cancelled."""
         old = await _old_object(ctx)
-        gate = _Gate(parts, ctx.part_size)
-        task = asyncio.create_task(ctx.store.put(ctx.bucket, "key", gate.stream()))
-        await asyncio.wait_for(gate.reached.wait(), _BOUND)
+        source = _StalledSource(parts, ctx.part_size)
+        task = asyncio.create_task(ctx.store.put(ctx.bucket, "key", source.stream()))
+        await asyncio.wait_for(source.reached.wait(), _BOUND)
         await _cancelled(task)
         await _assert_unchanged(ctx, old)
 
@@ -208,10 +208,10 @@ class CancellationChecks:
         old = await _old_object(ctx)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(_SHORT):
-                await ctx.store.put(ctx.bucket, "key", _Gate(1, ctx.part_size).stream())
+                await ctx.store.put(ctx.bucket, "key", _StalledSource(1, ctx.part_size).stream())
         with pytest.raises(TimeoutError):
             with anyio.fail_after(_SHORT):
-                await ctx.store.put(ctx.bucket, "key", _Gate(1, ctx.part_size).stream())
+                await ctx.store.put(ctx.bucket, "key", _StalledSource(1, ctx.part_size).stream())
         await _assert_unchanged(ctx, old)
 
     @heavy
@@ -266,20 +266,20 @@ class CancellationChecks:
     async def test_x09_cancellation_is_not_swallowed(self, ctx: Context, kind: str, chunks: int) -> None:
         """A put whose source waits ends in `asyncio.CancelledError`, whatever it has read before."""
         old = await _old_object(ctx)
-        gate = _Gate(chunks, 20_000)
+        source = _StalledSource(chunks, 20_000)
 
         async def write() -> None:
             async with ctx.store.writer(ctx.bucket, "key") as writer:
                 while True:
-                    await writer.write(await gate.read())
+                    await writer.write(await source.read())
 
         puts: dict[str, Callable[[], Awaitable[object]]] = {
-            "stream": lambda: ctx.store.put(ctx.bucket, "key", gate.stream()),
-            "read": lambda: ctx.store.put(ctx.bucket, "key", gate),
+            "stream": lambda: ctx.store.put(ctx.bucket, "key", source.stream()),
+            "read": lambda: ctx.store.put(ctx.bucket, "key", source),
             "writer": write,
         }
         task = asyncio.ensure_future(puts[kind]())
-        await asyncio.wait_for(gate.reached.wait(), _BOUND)
+        await asyncio.wait_for(source.reached.wait(), _BOUND)
         await _cancelled(task)
         await _assert_unchanged(ctx, old)
 

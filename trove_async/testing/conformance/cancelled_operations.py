@@ -27,7 +27,7 @@ _CHUNKS: Final = 10
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as a reader sees it; the content is compared, and its length is what is shown."""
+    """An object as a reader sees it; its `repr` shows only the length of the content."""
 
     content: bytes
     content_type: str | None = "application/octet-stream"
@@ -53,11 +53,11 @@ async def snapshot(store: Trove, bucket: str) -> dict[str, Stored]:
 
 
 class CancelledOperation(ABC):
-    """An operation that leads from an old state of the bucket to a new one.
+    """An operation that changes the bucket from an old state to a new one.
 
     Attributes:
-        capability: what the store must have for it.
-        least_points: await points that it has on every driver.
+        capability: the capability that the store must have.
+        least_points: the minimum number of await points on every driver.
     """
 
     capability: type | None = None
@@ -74,10 +74,10 @@ class CancelledOperation(ABC):
         self.new: dict[str, Stored] = dict(self.old)
 
     async def open(self) -> None:
-        """Get ready, once, before the first run."""
+        """Prepare once, before the first run."""
 
     async def prepare(self) -> None:
-        """Bring about the old state."""
+        """Create the old state."""
         if await snapshot(self.store, self.bucket) == self.old:
             return
         await self.store.delete_many(self.bucket, [found.key async for found in self.store.list(self.bucket)])
@@ -92,10 +92,10 @@ class CancelledOperation(ABC):
 
     @abstractmethod
     async def run(self) -> object:
-        """Do it."""
+        """Carry out the operation."""
 
     async def check(self, outcome: Outcome[object]) -> None:
-        """Fail unless the call ended as it must, and left what it must and nothing else."""
+        """Fail unless the call ended as required, and left the required state and nothing else."""
         if outcome.error is not None:
             raise AssertionError(f"the cancellation became {outcome.error!r}") from outcome.error
         assert not outcome.left_running, f"tasks outlive the call: {outcome.left_running}"
@@ -109,7 +109,7 @@ class CancelledOperation(ABC):
     async def _settled(self) -> State:
         """Return the state of the bucket, in which each object is old or new.
 
-        What a service was sent before the cancellation it may carry out a moment later, between two looks even.
+        A service may carry out a request that was sent before the cancellation a moment later, even between two reads.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.ctx.harness.settle_seconds
@@ -126,10 +126,10 @@ class CancelledOperation(ABC):
                 return state
 
     async def check_more(self, outcome: Outcome[object], state: State) -> None:
-        """Look at what holds for this operation alone."""
+        """Check the requirements of this operation only."""
 
     async def check_uploads(self, state: State) -> None:
-        """Fail if an upload is open; of an operation on an upload, bring it to its end."""
+        """Fail if an upload is open; an operation on an upload completes it."""
         if self.store.supports(MultipartDriver):
             assert await self.store.list_multipart_uploads(self.bucket) == [], "an upload is left open"
 
@@ -179,7 +179,7 @@ class _Put(CancelledOperation):
 
 
 class _AsyncFile:
-    """An object with an async ``read``, as that of an upload is one."""
+    """An object with an async ``read``, such as the file of a web framework's upload."""
 
     def __init__(self, data: bytes) -> None:
         self._file = io.BytesIO(data)
@@ -318,7 +318,7 @@ class _UploadPart(CancelledOperation):
         await self.store.delete(self.bucket, "key")
 
     async def _completed(self) -> PartInfo:
-        """Complete the upload with the part that there is, which may be replaced between the two requests."""
+        """Complete the upload with its part, which may be replaced between the two requests."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.ctx.harness.settle_seconds
         while True:
@@ -334,7 +334,7 @@ class _UploadPart(CancelledOperation):
 
 
 class _CompleteMultipart(CancelledOperation):
-    """Makes an object of parts: the object is new and the upload gone, or nothing has changed."""
+    """Completes an upload: the object is new and the upload gone, or nothing has changed."""
 
     capability = MultipartDriver
 
@@ -366,7 +366,7 @@ class _CompleteMultipart(CancelledOperation):
 
 
 class _InitiateMultipart(CancelledOperation):
-    """Begins an upload: whoever is cancelled meanwhile may leave one open, which has no parts."""
+    """Initiates an upload: a cancelled call may leave one without parts open."""
 
     capability = MultipartDriver
 
@@ -409,4 +409,4 @@ OPERATIONS: Final[dict[str, Make]] = {
     "upload-part": _UploadPart,
     "complete-multipart": _CompleteMultipart,
 }
-"""What makes each operation, by its name."""
+"""The factory of each operation, by its name."""

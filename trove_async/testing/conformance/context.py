@@ -1,4 +1,4 @@
-"""`Context`: what a check is given, and what is put right after it."""
+"""`Context`: the argument of a check, with its clean-up."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ __all__ = ["Context", "heavy", "leftover_tasks", "plainly", "requires"]
 def requires(*what: type | str) -> pytest.MarkDecorator:
     """Mark a check as being about capabilities (Protocols) or conditions (their names).
 
-    It runs where the store declares all of them, and is skipped with that reason elsewhere; that
-    what is not declared does not work either is for the checks B1 and B3 to show.
+    It runs if the store declares all of them, and is skipped with that reason otherwise. The checks B1 and B3
+    verify that undeclared capabilities do not work.
     """
     # with_args, since calling a mark with one class would decorate that class.
     return pytest.mark.trove_requires.with_args(*what)
 
 
 heavy = pytest.mark.trove_heavy
-"""Marks a check that takes long: it runs plainly and through one stack of all layers."""
+"""Marks a slow check: it runs without layers and through one stack of all layers."""
 
 plainly = pytest.mark.trove_plainly
-"""Marks a check that takes long and is about the backend alone: only a long run repeats it through all layers."""
+"""Marks a slow check of the backend only: only a long run repeats it through all layers."""
 
 
 class Context:
-    """An open store with a bucket of its own, and what else a check needs.
+    """An open store with a new bucket, and other tools for a check.
 
     Attributes:
         harness: the backend.
-        layers: around each driver, the innermost first; empty for none.
+        layers: the layers around each driver, innermost first; may be empty.
         store: an open `Trove`; `aclose` closes it.
         bucket: the name of a new and empty bucket.
         missing_bucket: the name of a bucket that does not exist.
-        long: True in a long run, whose checks leave nothing out.
+        long: True in a long run, which is exhaustive.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Context:
 
     @classmethod
     async def open(cls, harness: Harness, layers: Sequence[Layer] = (), *, long: bool = True) -> Context:
-        """Open a store and make a bucket in it."""
+        """Open a store and create a bucket in it."""
         exits = AsyncExitStack()
         try:
             driver = await harness.driver()
@@ -85,7 +85,7 @@ class Context:
 
     @property
     def part_size(self) -> int:
-        """Bytes of a part in the suite's uploads."""
+        """The part size in bytes of the suite's uploads."""
         return self.harness.part_size
 
     @property
@@ -94,11 +94,11 @@ class Context:
         return 1 if self.long else self.harness.await_point_step
 
     def held(self, keys: Iterable[str]) -> list[str]:
-        """Return those of the keys that the driver has no rule against; see the contract on keys in `Driver`."""
+        """Return the keys that the driver accepts; see the contract for keys in `Driver`."""
         return [key for key in keys if not self.refuses(key)]
 
     def refuses(self, key: str) -> bool:
-        """Tell whether the driver has a rule against a key, of its service's."""
+        """Whether the driver rejects a key because of a rule of its service."""
         try:
             self.store.driver.check_key(key)
         except InvalidKeyError:
@@ -106,11 +106,11 @@ class Context:
         return False
 
     def bucket_name(self) -> str:
-        """Return a valid name of no bucket; drawn by lot, so that runs on one server do not meet."""
+        """Return the valid name of a missing bucket; random, so that runs on one server do not collide."""
         return self.harness.bucket_name(secrets.randbelow(10**9))
 
     async def new_bucket(self) -> str:
-        """Make another bucket, which is emptied and deleted after the check, and return its name."""
+        """Create another bucket, which is emptied and deleted after the check, and return its name."""
         name = self.bucket_name()
         await self.store.create_bucket(name)
         self._buckets.append(name)
@@ -119,7 +119,7 @@ class Context:
     async def reopen(self, *layers: Layer) -> Trove:
         """Open another store over another driver that sees the same data; closed after the check.
 
-        It has the context's layers, and around them those that are given.
+        It has the context's layers, and the given layers around them.
         """
         return await self.wrap(await self.harness.driver(), *layers)
 
@@ -129,11 +129,11 @@ class Context:
         return await self._exits.enter_async_context(store)
 
     async def residue(self) -> Sequence[str]:
-        """Return what the backend holds and a clean store must not; see `Harness.residue`."""
+        """Return the names of leftovers in the backend; see `Harness.residue`."""
         return await self.harness.residue()
 
     async def assert_clean(self) -> None:
-        """Fail if anything is left behind by operations that are over."""
+        """Fail if completed operations have left anything behind."""
         left = await self.residue()
         assert not left, f"left behind: {', '.join(left)}"
 
@@ -144,13 +144,13 @@ class Context:
             if buckets:
                 try:
                     await self._remove(buckets, self._driver)
-                except ClosedError:  # the check has closed it; to open another takes time
+                except ClosedError:  # the check has closed it; opening another takes time
                     await self._remove(buckets, await self.harness.driver())
         finally:
             await self._exits.aclose()
 
     async def _remove(self, buckets: Sequence[str], driver: Driver) -> None:
-        """Delete buckets with all that they hold; one that the check has deleted is fine."""
+        """Delete buckets with their content; a bucket that the check has deleted is fine."""
         store = await self.wrap(driver)
         there = {found.name for found in await store.list_buckets()}
         for bucket in buckets:
@@ -170,7 +170,7 @@ class Context:
 
 
 async def leftover_tasks(before: set[asyncio.Task[object]]) -> list[str]:
-    """Return the tasks that a check has left running; one that is about to end gets the turns of the loop for it."""
+    """Return the tasks that a check has left running, after some turns of the loop for those about to end."""
     left: set[asyncio.Task[object]] = set()
     for _ in range(10):
         left = asyncio.all_tasks() - before - {asyncio.current_task()}

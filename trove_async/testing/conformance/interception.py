@@ -1,4 +1,4 @@
-"""Layers for checks: one that steps in before operations, one that steps in while an object is read."""
+"""Layers for checks: one calls a function before operations, one while an object is read."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["Intercept", "Read", "Streams", "read_on"]
 R = TypeVar("R")
 
 Read = Callable[[ByteStream, int], Awaitable[bytes]]
-"""Reads up to so many bytes from a stream, or fails as a network would."""
+"""Reads up to a number of bytes from a stream, or fails like a network."""
 
 _CHUNK: Final = 16 * 1024
 
 
 class Intercept:
-    """A layer that has a function called before every operation; what it raises, the operation raises.
+    """A layer that calls a function before every operation, which raises what the function raises.
 
-    The function is awaited, so that it can hold an operation back, too.
+    The function is awaited, so it can also delay an operation.
     """
 
     def __init__(self, before: Callable[[Operation], Awaitable[None]]) -> None:
         self._before = before
 
     def __call__(self, driver: Driver) -> Driver:
-        """Put the interception around a driver."""
+        """Wrap a driver."""
         return _InterceptedDriver(driver, self._before)
 
 
@@ -53,8 +53,8 @@ class Streams:
     """A layer that answers every get with a stream, small objects too, and reads it through a function.
 
     Attributes:
-        open: how many streams hold what they hold: opened, and neither closed nor aborted.
-        opened: how many were opened, by a get or by a seek that opened one anew.
+        open: the number of open streams: opened, and neither closed nor aborted.
+        opened: the number of streams that were opened, by a get or again by a seek.
     """
 
     def __init__(self, read: Read = read_on) -> None:
@@ -63,7 +63,7 @@ class Streams:
         self.read = read
 
     def __call__(self, driver: Driver) -> Driver:
-        """Put the layer around a driver."""
+        """Wrap a driver."""
         return _StreamsDriver(driver, self)
 
 
@@ -82,7 +82,7 @@ class _StreamsDriver(LayerDriver):
 
 
 class _BufferStream(ByteStream):
-    """Bytes of an object as a stream that hands them out bit by bit."""
+    """The bytes of an object as a stream that returns them in small pieces."""
 
     def __init__(self, data: bytes, start: int) -> None:
         self._data = data
@@ -100,7 +100,7 @@ class _BufferStream(ByteStream):
         self._position = offset - self._start
 
     def abort(self) -> None:
-        """Nothing is held."""
+        """Do nothing: it holds no resources."""
 
 
 class _CountedStream(ByteStream):

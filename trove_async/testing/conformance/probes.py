@@ -1,6 +1,6 @@
-"""One proof for each capability and condition that a driver has it, and the portable calls that need it.
+"""A probe for each capability and condition, and the methods of `Trove` that need them.
 
-The proofs go past the portable type, which refuses what is not declared, to the driver itself.
+The probes call the driver directly, because `Trove` refuses what is not declared.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ RULE = LifecycleRule("old", prefix="logs/", expiration_days=30)
 
 
 async def works(probe: Probe, driver: Driver, bucket: str) -> bool:
-    """Tell whether a driver has what a probe is of; whatever else it raises says that it has not."""
+    """Whether a driver has what a probe checks; any exception means that it does not."""
     try:
         await probe(driver, bucket)
-    except (Exception, pytest.fail.Exception):  # noqa: BLE001 - a driver says in many ways that it cannot
+    except (Exception, pytest.fail.Exception):  # noqa: BLE001 - drivers fail in many ways
         return False
     return True
 
@@ -263,6 +263,6 @@ CAPABILITY_CALLS: Final[dict[type, dict[str, Call]]] = {
         "set_tags": lambda t, b: t.set_tags(b, "key", {"a": "1"}),
         "delete_tags": lambda t, b: t.delete_tags(b, "key"),
     },
-    BulkDeleteDriver: {},  # delete_many is there for every store, which deletes one by one where it must
+    BulkDeleteDriver: {},  # every store has delete_many, which deletes one by one if necessary
 }
-"""For each capability the methods of `Trove` that need it, as calls."""
+"""For each capability calls of the methods of `Trove` that need it."""

@@ -1,4 +1,4 @@
-"""The harnesses of a run: found by name, started once and stopped at the end."""
+"""The harnesses of a run: found by name, started once, and stopped at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_harness(spec: str) -> Harness:
     """Return the harness that ``module:attribute`` names; a class is instantiated.
 
     Raises:
-        pytest.UsageError: there is none; says what was looked for.
+        pytest.UsageError: it does not exist; the message has the name.
     """
     module, colon, attribute = spec.partition(":")
     if not (module and colon and attribute):
@@ -31,35 +31,35 @@ def load_harness(spec: str) -> Harness:
         raise pytest.UsageError(f"--trove-driver={spec}: {error}") from error
     harness = found() if isinstance(found, type) else found
     if not isinstance(harness, Harness):
-        raise pytest.UsageError(f"--trove-driver={spec}: a {type(harness).__name__} is no Harness")
+        raise pytest.UsageError(f"--trove-driver={spec}: a {type(harness).__name__} is not a Harness")
     return harness
 
 
 def check_stacks(names: Sequence[str]) -> None:
-    """Refuse names of no stack of layers.
+    """Check the names of stacks of layers.
 
     Raises:
-        pytest.UsageError: names those that there are.
+        pytest.UsageError: a name is unknown; the message has the known ones.
     """
     for name in names:
         if name not in STACKS:
-            raise pytest.UsageError(f"--trove-stack={name}: there are {', '.join(STACKS)}")
+            raise pytest.UsageError(f"--trove-stack={name}: unknown stack; use one of {', '.join(STACKS)}")
 
 
 class Harnesses:
-    """The harnesses that have been started."""
+    """The started harnesses."""
 
     def __init__(self) -> None:
         self._started: list[Harness] = []
 
     async def start(self, harness: Harness) -> None:
-        """Start a harness, unless it was."""
+        """Start a harness, unless it is already started."""
         if harness not in self._started:
             await harness.start()
             self._started.append(harness)
 
     def stop(self) -> None:
-        """Stop all of them, the last first."""
+        """Stop all harnesses, the last one first."""
 
         async def stop_all() -> None:
             while self._started:

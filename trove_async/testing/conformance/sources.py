@@ -1,4 +1,4 @@
-"""Bodies of every kind, that fail where they are told to."""
+"""Bodies of every kind, which fail at a given position."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["SOURCES", "SourceError"]
 
 
 class SourceError(Exception):
-    """What a source raises; no driver may turn it into another error."""
+    """Raised by a source; a driver must pass it on unchanged."""
 
 
 class _FailingFile(io.RawIOBase):
@@ -54,4 +54,4 @@ SOURCES: Final[dict[str, Callable[[Sequence[bytes], int | None], Any]]] = {
     "async-iterable": _failing_async,
     "async-reader": _AsyncReader,
 }
-"""Makers of bodies that raise `SourceError` in place of the chunk ``fail_at``; after the last if it is their number."""
+"""Factories of bodies that raise `SourceError` in place of the chunk ``fail_at``, or at the end."""

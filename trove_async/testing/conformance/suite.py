@@ -5,7 +5,7 @@ A driver's author runs it without writing a test::
     pytest --trove-driver=mypackage.tests:harness
     pytest --trove-driver=mypackage.tests:harness --trove-stack=plain -k "test_p01 or test_c02"  # while at work on it
 
-or gives it a place among other tests, where ``TestMine::test_p01_…[mine-plain]`` are their ids::
+or includes it in other tests, with ids such as ``TestMine::test_p01_…[mine-plain]``::
 
     class TestMine(ConformanceSuite):
         harness = harness
@@ -21,14 +21,14 @@ each check is a coroutine whose name carries its id and which takes `Context` as
         async def test_c01_create_only(self, ctx: Context) -> None:
             await ctx.store.put(ctx.bucket, "key", b"1", if_none_match="*")
 
-- ``ctx.store`` is an open `Trove` (in layers, if the run is through layers), ``ctx.bucket`` the name of a
-  new bucket, ``ctx.missing_bucket`` that of none, ``ctx.harness`` the `Harness`, ``ctx.part_size`` its part size.
-- ``await ctx.new_bucket()`` makes one more; ``await ctx.reopen()`` opens a second store over a second driver;
-  ``await ctx.reopen(layer)`` with a layer around it, and ``await ctx.wrap(driver)`` over a driver of the check's own.
+- ``ctx.store`` is an open `Trove` (with layers, if the run is through layers), ``ctx.bucket`` the name of a new bucket,
+  ``ctx.missing_bucket`` the name of a missing one, ``ctx.harness`` the `Harness`, ``ctx.part_size`` its part size.
+- ``await ctx.new_bucket()`` creates another bucket; ``await ctx.reopen()`` opens a second store over a second driver;
+  ``await ctx.reopen(layer)`` adds a layer, and ``await ctx.wrap(driver)`` opens a store over the check's own driver.
   All of these are emptied, deleted and closed after the check.
 - After each check the suite asserts that ``harness.residue()`` is empty and that no task is left;
   ``await ctx.assert_clean()`` asserts the first in between.
-- ``pytest.skip(reason)`` for what does not apply to a backend, such as a DSN that it has not.
+- Call ``pytest.skip(reason)`` if a check does not apply to a backend, for example because it has no DSN.
 - Objects and bodies: `trove_async.testing.helpers`.
 """
 
@@ -72,7 +72,7 @@ __all__ = ["ConformanceSuite"]
 
 
 class Variant(NamedTuple):
-    """What a check is run on: a backend, and a stack of layers by its name."""
+    """The target of a check: a backend, and the name of a stack of layers."""
 
     harness: Harness
     stack: str
@@ -100,16 +100,16 @@ class ConformanceSuite(
     LifecycleRuleChecks,
     CapabilityChecks,
 ):
-    """Every check. Subclass it as ``TestSomething`` and set `harness`.
+    """All checks. Subclass it as ``TestSomething`` and set `harness`.
 
     Attributes:
-        harness: the backend under test; None for those that ``--trove-driver`` names.
+        harness: the backend under test; None for the harnesses of ``--trove-driver``.
     """
 
     harness: ClassVar[Harness | None] = None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each check plainly and through stacks of layers."""
+        """Run each check without layers and through stacks of layers."""
         name = metafunc.function.__name__
         chosen = metafunc.config.getoption("trove_stack") or STACKS
         long = bool(metafunc.config.getoption("trove_long"))
@@ -124,7 +124,7 @@ class ConformanceSuite(
 
     @pytest_asyncio.fixture(loop_scope="function")
     async def ctx(self, request: pytest.FixtureRequest, trove_harnesses: Harnesses) -> AsyncIterator[Context]:
-        """Give a check its context, and see to it that nothing is left when it is over."""
+        """Provide the context of a check, and assert that nothing is left behind afterwards."""
         harness, stack = request.param
         name = request.node.function.__name__
         case = request.node.callspec.id.removeprefix(f"{harness.name}-{stack}").removeprefix("-")
@@ -152,7 +152,7 @@ class TestConformance(ConformanceSuite):
 
 
 def _stacks(node: pytest.Item, harness: Harness, *, long: bool) -> list[str]:
-    """Return the names of the stacks that a check runs through, in an ordinary run or in a long one."""
+    """Return the names of the stacks for a check, in an ordinary run or in a long one."""
     stacks: Collection[str] = STACKS if long else harness.stacks
     if node.get_closest_marker("trove_plainly") is not None and not long:
         stacks = {PLAIN}.intersection(stacks)
@@ -171,7 +171,7 @@ def _expected(harness: Harness, name: str) -> list[pytest.MarkDecorator]:
 
 
 def _record(node: pytest.Item, variant: Variant, reason: str | None) -> None:
-    """Put into the test's properties, which xdist hands on, what the reports of a run are made of."""
+    """Store the data for the reports in the test's properties, which xdist passes on."""
     name = node.function.__name__  # type: ignore[attr-defined]
     driver, stack = variant.harness.name, variant.stack
     node.user_properties += [("trove_driver", driver), ("trove_stack", stack), ("trove_check", check_id(name))]

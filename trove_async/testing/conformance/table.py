@@ -1,4 +1,4 @@
-"""The capability table: what each driver declared, and the checks showed to work."""
+"""The capability table: the declarations of each driver that the checks have proved."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _CHECK: Final = re.compile(r"test_([a-z])(\d\d)_")
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-        title: what stands in its first column.
-        native: the name in `Features.native` that says that the backend itself has it.
-        needs: the capability, or the conditions; all of them make it whole.
-        checks: ids, or letters for whole groups, of the checks that prove it.
+        title: its first cell.
+        native: the name in `Features.native` if the backend itself has it.
+        needs: the capability, or all the conditions.
+        checks: the ids, or letters for whole groups, of the checks that prove it.
     """
 
     title: str
@@ -51,7 +51,7 @@ class Row:
     checks: tuple[str, ...]
 
     def proved_by(self, check: str) -> bool:
-        """Tell whether a check is one of those that prove it."""
+        """Whether a check is one of those that prove it."""
         return check in self.checks or check[0] in self.checks
 
 
@@ -71,7 +71,7 @@ ROWS: Final = (
     Row("conditional delete", "conditional_delete", ("delete",), ("C10",)),
     Row("conditional complete", "conditional_complete", ("complete",), ("C8",)),
 )
-"""The lines of the table, in its order."""
+"""The rows of the table, in order."""
 
 
 def check_id(test: str) -> str:
@@ -83,7 +83,7 @@ def check_id(test: str) -> str:
 
 
 def declared_cells(features: Features, capabilities: frozenset[type]) -> dict[str, str]:
-    """Return a cell for each row: ``N``, ``L`` or, where it is not declared, ``–``; not proved yet."""
+    """Return a cell for each row: ``N``, ``L`` or, if it is not declared, ``–``; not proved yet."""
     declared = (capabilities & features.protocols) | features.conditions
     cells = {}
     for row in ROWS:
@@ -99,12 +99,12 @@ def declared_cells(features: Features, capabilities: frozenset[type]) -> dict[st
 
 @dataclass
 class Column:
-    """What one driver showed.
+    """The results of one driver.
 
     Attributes:
         declared: row to cell, from `declared_cells`.
         checks: check to its outcome, the worst of all its runs.
-        reasons: check to the reason why the backend cannot meet it.
+        reasons: check to the reason why the backend cannot pass it.
     """
 
     declared: dict[str, str] = field(default_factory=dict)
@@ -112,11 +112,11 @@ class Column:
     reasons: dict[str, str] = field(default_factory=dict)
 
     def note(self, check: str, outcome: Outcome) -> None:
-        """Note the outcome of a run of a check."""
+        """Record the outcome of a run of a check."""
         self.checks[check] = max(outcome, self.checks.get(check, "skipped"), key=_BADNESS.index)
 
     def cell(self, row: Row) -> str:
-        """Return what was declared where it was shown to work: ``failed`` or ``not run`` say that it was not."""
+        """Return the declared cell if the checks have proved it, else ``failed`` or ``not run``."""
         declared = self.declared.get(row.title, "–")
         if declared == "–":
             return declared
@@ -136,7 +136,7 @@ class Table:
 
     @classmethod
     def of_reports(cls, reports: Iterable[pytest.TestReport]) -> Self:
-        """Make the table of what pytest reports of the checks; see `record`."""
+        """Make the table from pytest's reports of the checks; see `record`."""
         columns: dict[str, Column] = {}
         for report in reports:
             properties: dict[str, Any] = dict(report.user_properties)
@@ -153,7 +153,7 @@ class Table:
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        """Make the table again of what `json` returned."""
+        """Make the table from the value that `json` returned."""
         return cls(
             {
                 name: Column(declared=seen["capabilities"], checks=seen["checks"], reasons=seen["cannot"])
@@ -166,12 +166,12 @@ class Table:
         return {name: {row.title: column.cell(row) for row in ROWS} for name, column in self.columns.items()}
 
     def _notes(self) -> dict[tuple[str, str], int]:
-        """Return the number of each check that a backend cannot meet, in the order of the columns."""
+        """Assign a number to each check that a backend cannot pass, in the order of the columns."""
         pairs = [(name, check) for name, column in self.columns.items() for check in _sorted(column.reasons)]
         return {pair: number for number, pair in enumerate(pairs, 1)}
 
     def markdown(self) -> str:
-        """Return the table as a page's body, with a note for each check that a backend cannot meet."""
+        """Return the table as Markdown, with a note for each check that a backend cannot pass."""
         notes = self._notes()
         lines = [_line("", *self.columns), _line("---", *("---" for _ in self.columns))]
         for row in ROWS:
@@ -189,7 +189,7 @@ class Table:
         return text
 
     def json(self) -> str:
-        """Return all of it, with the outcome of every check."""
+        """Return the table with the outcome of every check, for JSON."""
         cells = self.cells()
         drivers = {
             name: {

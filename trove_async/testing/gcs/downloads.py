@@ -17,7 +17,7 @@ from trove_async.testing.gcs.errors import ServiceError
 from trove_async.testing.gcs.http import Request, Response
 from trove_async.testing.gcs.state import StoredObject
 
-__all__ = ["media", "object_headers"]
+__all__ = ["download_headers", "media"]
 
 _RANGE: Final = re.compile(r"\s*bytes\s*=\s*(?:(\d+)-(\d*)|-(\d+))\s*")
 _NAMED: Final[Mapping[str, str]] = {
@@ -29,7 +29,7 @@ _NAMED: Final[Mapping[str, str]] = {
 _UNTYPED: Final = "application/octet-stream"
 
 
-def object_headers(found: StoredObject, *, xml: bool) -> dict[str, str]:
+def download_headers(found: StoredObject, *, xml: bool) -> dict[str, str]:
     """Return the headers with an object's properties; only the XML API includes custom metadata."""
     fields = found.fields
     content = found.content
@@ -67,7 +67,7 @@ def media(request: Request, found: StoredObject, *, xml: bool = False) -> Respon
     Raises:
         ServiceError: 416; the object has no byte of the range.
     """
-    headers = object_headers(found, xml=xml)
+    headers = download_headers(found, xml=xml)
     data = found.data
     if found.fields.get("contentEncoding", "").lower() == "gzip":
         headers["Vary"] = "Accept-Encoding"

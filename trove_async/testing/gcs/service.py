@@ -102,7 +102,7 @@ class Service:
             elif request.raw_path != "/token" and not is_resumed(request):
                 self.authority.check(request)
         except ServiceError as error:
-            return self._logged(request, self._refusal(request, error))
+            return self._logged(request, self._error_response(request, error))
         return None
 
     def limit(self, request: Request) -> int | None:
@@ -122,7 +122,7 @@ class Service:
         try:
             result = self._route(request)
         except ServiceError as error:
-            return self._logged(request, self._refusal(request, error))
+            return self._logged(request, self._error_response(request, error))
         except Exception:  # noqa: BLE001 - a bug of the server becomes a 500, as at Google
             return self._failed(request)
         if isinstance(result, Response):
@@ -133,14 +133,14 @@ class Service:
         try:
             return self._logged(request, await result)
         except ServiceError as error:
-            return self._logged(request, self._refusal(request, error))
+            return self._logged(request, self._error_response(request, error))
         except Exception:  # noqa: BLE001 - as above
             return self._failed(request)
 
     def _failed(self, request: Request) -> Response:
         _LOGGER.exception("%s %s", request.method, request.target)
         error = ServiceError(500, "backendError", "Backend Error", xml_code="InternalError")
-        return self._logged(request, self._refusal(request, error))
+        return self._logged(request, self._error_response(request, error))
 
     def _logged(self, request: Request, response: Response) -> Response:
         self.log.add(LoggedRequest(request.method, request.target, response.status, request.size))
@@ -230,7 +230,7 @@ class Service:
     def _is_xml(self, request: Request) -> bool:
         return not request.raw_path.startswith(_OWN)
 
-    def _refusal(self, request: Request, error: ServiceError) -> Response:
+    def _error_response(self, request: Request, error: ServiceError) -> Response:
         if error.status == 304:
             return Response(304, error.headers)
         if self._is_xml(request):

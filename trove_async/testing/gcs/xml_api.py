@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from trove_async.testing.gcs.conditions import SOURCE, Preconditions, check_http_conditions, header_number
 from trove_async.testing.gcs.copies import Copies, inherited
 from trove_async.testing.gcs.creation import Expected, create, hashed
-from trove_async.testing.gcs.downloads import media, object_headers
+from trove_async.testing.gcs.downloads import download_headers, media
 from trove_async.testing.gcs.errors import ServiceError, condition_failed, invalid
 from trove_async.testing.gcs.http import Request, Response, decoded
 from trove_async.testing.gcs.resources import check_metadata, check_name, set_kms_key, stamp
@@ -104,7 +104,7 @@ class XMLObjects:
         Preconditions.of_headers(request).check(found, reading=True)
         check_http_conditions(request, found.xml_etag, found.updated)
         if request.method == "HEAD" and "range" not in request.headers:
-            return Response(200, object_headers(found, xml=True), length=len(found.data))
+            return Response(200, download_headers(found, xml=True), length=len(found.data))
         response = media(request, found, xml=True)
         overrides = {header: request.query[name] for name, header in _OVERRIDES.items() if name in request.query}
         if overrides:

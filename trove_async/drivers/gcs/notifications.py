@@ -15,7 +15,7 @@ from typing import Any, Final
 from trove_async.driver.queues import MEMORY
 from trove_async.types import EventType, ObjectEvent
 
-__all__ = ["Notice", "Seen", "read_notice"]
+__all__ = ["GCSNotification", "LastGenerations", "read_notification"]
 
 _FINALIZED: Final = "OBJECT_FINALIZE"
 _ARCHIVED: Final = "OBJECT_ARCHIVE"
@@ -23,7 +23,7 @@ _DELETED: Final = "OBJECT_DELETE"
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class GCSNotification:
     """One change, as the service reports it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Notice:
         return ObjectEvent(kind, self.bucket, self.key, self.size, etag, etag, self.time)
 
 
-def read_notice(attributes: Mapping[str, str], data: bytes | None) -> Notice:
+def read_notification(attributes: Mapping[str, str], data: bytes | None) -> GCSNotification:
     """Read a message.
 
     Args:
@@ -72,7 +72,7 @@ def read_notice(attributes: Mapping[str, str], data: bytes | None) -> Notice:
             change = EventType.UPDATED if attributes.get("overwroteGeneration") else EventType.CREATED
         elif kind in (_ARCHIVED, _DELETED) and not attributes.get("overwrittenByGeneration"):
             change = EventType.DELETED
-        return Notice(
+        return GCSNotification(
             attributes["bucketId"],
             attributes["objectId"],
             int(attributes["objectGeneration"]),
@@ -92,7 +92,7 @@ def _size(attributes: Mapping[str, str], data: bytes | None) -> int | None:
     return int(resource["size"]) if "size" in resource else None
 
 
-class Seen:
+class LastGenerations:
     """The last change of each key that one watch has seen; it drops repeated and late notifications.
 
     Subscriptions deliver at least once and in any order. A change of a generation that is older than the last one of
@@ -109,20 +109,20 @@ class Seen:
         self._capacity = capacity
         self._last: OrderedDict[str, tuple[int, bool]] = OrderedDict()  # the generation, and whether it is live
 
-    def classify(self, notice: Notice) -> EventType | None:
+    def classify(self, notification: GCSNotification) -> EventType | None:
         """Return the type of the event; None if it is not one."""
-        if notice.change is None:
+        if notification.change is None:
             return None
-        deleted = notice.change is EventType.DELETED
-        generation, live = self._last.get(notice.key, (0, False))
-        if generation > notice.generation or (generation == notice.generation and not (live and deleted)):
+        deleted = notification.change is EventType.DELETED
+        generation, live = self._last.get(notification.key, (0, False))
+        if generation > notification.generation or (generation == notification.generation and not (live and deleted)):
             return None
-        if deleted and notice.permanent and self._versioned and generation != notice.generation:
+        if deleted and notification.permanent and self._versioned and generation != notification.generation:
             return None
-        self._last[notice.key] = (notice.generation, not deleted)
-        self._last.move_to_end(notice.key)
+        self._last[notification.key] = (notification.generation, not deleted)
+        self._last.move_to_end(notification.key)
         if len(self._last) > self._capacity:
             self._last.popitem(last=False)
         if deleted:
             return EventType.DELETED
-        return EventType.UPDATED if live else notice.change
+        return EventType.UPDATED if live else notification.change

@@ -8,7 +8,7 @@ import pytest
 
 from tests.s3.queues import record
 from trove_async.driver.queues import LastChanges
-from trove_async.drivers.s3.notices import Notice, read_notices
+from trove_async.drivers.s3.notifications import S3Notification, read_notifications
 from trove_async.types import EventType
 
 CREATED, UPDATED, DELETED = EventType.CREATED, EventType.UPDATED, EventType.DELETED
@@ -30,32 +30,32 @@ def in_topic(body: str) -> str:
     return json.dumps({"Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:r:1:t", "Message": body})
 
 
-def only(body: str) -> Notice:
-    (notice,) = read_notices(body)
-    return notice
+def only(body: str) -> S3Notification:
+    (notification,) = read_notifications(body)
+    return notification
 
 
 def test_what_s3_sends() -> None:
-    notice = only(of_s3("k", size=3, eTag="abc", versionId="v1", sequencer="0055aed6dcd90281e500"))
-    assert notice == Notice(
+    notification = only(of_s3("k", size=3, eTag="abc", versionId="v1", sequencer="0055aed6dcd90281e500"))
+    assert notification == S3Notification(
         "b", "k", CREATED, 3, "abc", "v1", datetime(2026, 1, 2, 3, 4, 5, 678000, UTC), "0055AED6DCD90281E5"
     )
-    event = notice.event(UPDATED)
+    event = notification.event(UPDATED)
     assert (event.type, event.bucket, event.key) == (UPDATED, "b", "k")
-    assert (event.size, event.etag, event.version_id, event.time) == (3, "abc", "v1", notice.time)
+    assert (event.size, event.etag, event.version_id, event.time) == (3, "abc", "v1", notification.time)
 
 
 def test_what_eventbridge_sends() -> None:
     more: Any = {"size": 3, "etag": "abc", "version-id": "v1", "sequencer": "617f08299329d189"}
-    notice = only(of_bridge("k", **more))
-    assert notice == Notice(
+    notification = only(of_bridge("k", **more))
+    assert notification == S3Notification(
         "b", "k", CREATED, 3, "abc", "v1", datetime(2026, 1, 2, 3, 4, 5, 0, UTC), "617F08299329D189"
     )
 
 
 @pytest.mark.parametrize("body", [of_s3("k"), of_bridge("k")])
 def test_a_topic_may_be_around_it(body: str) -> None:
-    assert read_notices(in_topic(body)) == read_notices(body)
+    assert read_notifications(in_topic(body)) == read_notifications(body)
 
 
 def test_keys_are_decoded_where_they_are_encoded() -> None:
@@ -93,8 +93,8 @@ def test_after_a_deletion_there_is_nothing_to_describe() -> None:
     assert (event.size, event.etag, event.version_id) == (None, None, None)
 
 
-def test_the_test_message_has_no_notices() -> None:
-    assert read_notices(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"})) == []
+def test_the_test_message_has_no_notifications() -> None:
+    assert read_notifications(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"})) == []
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_test_message_has_no_notices() -> None:
 )
 def test_what_cannot_be_read_is_refused(body: str) -> None:
     with pytest.raises(ValueError, match="no message of S3's"):
-        read_notices(body)
+        read_notifications(body)
 
 
 class Story:

@@ -48,15 +48,15 @@ class State:
     handle: dict[str, Any] | None = None
 
 
-class Place:
+class ServerFolder:
     """The folder of one server."""
 
     def __init__(self, name: str) -> None:
-        self.folder = root() / name
-        self.run = self.folder / "run"
-        self.log = self.folder / "log"
-        self.kept = self.folder / "kept"
-        self._state = self.folder / "state.json"
+        self.path = root() / name
+        self.run = self.path / "run"
+        self.log = self.path / "log"
+        self.kept = self.path / "kept"
+        self._state = self.path / "state.json"
 
     @contextmanager
     def locked(self, seconds: float = _LOCK_SECONDS) -> Iterator[int]:
@@ -69,7 +69,7 @@ class Place:
             deadline = time.monotonic() + seconds
             while not _try_lock(descriptor):
                 if time.monotonic() >= deadline:
-                    raise BusyError(f"Another process has held {self.folder / 'lock'} for {seconds:.0f} s.")
+                    raise BusyError(f"Another process has held {self.path / 'lock'} for {seconds:.0f} s.")
                 time.sleep(0.02)
             yield descriptor
         finally:
@@ -122,8 +122,8 @@ class Place:
         shutil.rmtree(self.run, ignore_errors=True)
 
     def _open(self, name: str) -> int:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.path.mkdir(parents=True, exist_ok=True)
+        return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -16,14 +16,14 @@ from urllib.parse import unquote_plus
 
 from trove_async.types import EventType, ObjectEvent
 
-__all__ = ["Notice", "read_notices"]
+__all__ = ["S3Notification", "read_notifications"]
 
 _MARKED = frozenset({"ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:DeleteMarkerCreated"})
 _REMOVED = frozenset({"ObjectRemoved:Delete", "LifecycleExpiration:Delete"})
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class S3Notification:
     """One change, as the service tells it.
 
     Attributes:
@@ -57,8 +57,8 @@ class Notice:
         return ObjectEvent(kind, self.bucket, self.key, self.size, self.etag, self.version_id, self.time)
 
 
-def read_notices(body: str) -> list[Notice]:
-    """Read the body of a message; the test message that S3 sends when notifications are set up has no notices.
+def read_notifications(body: str) -> list[S3Notification]:
+    """Read the body of a message; the test message that S3 sends when notifications are set up has no notifications.
 
     Raises:
         ValueError: it is none of the known shapes.
@@ -78,11 +78,11 @@ def read_notices(body: str) -> list[Notice]:
     raise ValueError("it is no message of S3's: neither Records, nor of EventBridge")
 
 
-def _of_record(record: Mapping[str, Any]) -> Notice:
+def _of_record(record: Mapping[str, Any]) -> S3Notification:
     name = record["eventName"].removeprefix("s3:")
     found = record["s3"]["object"]
     version = found.get("versionId") or None
-    return _notice(
+    return _notification(
         record["s3"]["bucket"]["name"],
         # As a form's field is: "+" for a space.
         unquote_plus(found["key"], errors="strict"),
@@ -94,13 +94,13 @@ def _of_record(record: Mapping[str, Any]) -> Notice:
     )
 
 
-def _of_bridge(message: Mapping[str, Any]) -> Notice:
+def _of_bridge(message: Mapping[str, Any]) -> S3Notification:
     kind, detail = message["detail-type"], message["detail"]
     found = detail["object"]
     version = found.get("version-id") or None
     deleted = kind == "Object Deleted"
     marked = deleted and detail.get("deletion-type") == "Delete Marker Created"
-    return _notice(
+    return _notification(
         detail["bucket"]["name"],
         found["key"],
         _change(kind == "Object Created", marked, deleted, version),
@@ -119,7 +119,7 @@ def _change(created: bool, marked: bool, removed: bool, version: str | None) -> 
     return None
 
 
-def _notice(
+def _notification(
     bucket: str,
     key: str,
     change: EventType | None,
@@ -127,14 +127,14 @@ def _notice(
     etag: str | None,
     version: str | None,
     time: str,
-) -> Notice:
+) -> S3Notification:
     if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
         raise ValueError("bucket or key is missing")
     moment = datetime.fromisoformat(time)
     if moment.tzinfo is None:
         raise ValueError(f"the time {time!r} has no zone")
     sequencer = found.get("sequencer")
-    return Notice(
+    return S3Notification(
         bucket,
         key,
         change,

@@ -18,52 +18,52 @@ from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from benchmarks.client import Bucket, Place
+from benchmarks.client import Bucket, Target
 from benchmarks.registry import REMOTES, S3_SERVERS
-from benchmarks.remote import remote_places
+from benchmarks.remote import remote_targets
 from benchmarks.s3_clients import AiohttpClient
 from benchmarks.workloads import STREAM, Workload, in_parallel, random_bytes, random_chunks
 from tests.servers import running
 
-__all__ = ["Places", "places"]
+__all__ = ["TargetFactory", "targets"]
 
-Places = Callable[[str], AbstractContextManager[Place]]
-"""Gives the place of one measurement, by a name that is its own."""
+TargetFactory = Callable[[str], AbstractContextManager[Target]]
+"""Gives the target of one measurement, by a name that is its own."""
 
 _DELETED: Final = 1000  # keys in one request, as S3 has it
 
 
 @contextmanager
-def places(backend: str, workload: Workload, *, fsync: bool, directory: Path | None) -> Iterator[Places]:
+def targets(backend: str, workload: Workload, *, fsync: bool, directory: Path | None) -> Iterator[TargetFactory]:
     """Make ready for the rounds of one workload; what they have left is removed at the end."""
     if backend in REMOTES:
-        with remote_places(backend, REMOTES[backend], workload) as places_of:
-            yield places_of
+        with remote_targets(backend, REMOTES[backend], workload) as targets_of:
+            yield targets_of
     elif backend not in S3_SERVERS:
         with tempfile.TemporaryDirectory(prefix="trove-bench-", dir=directory) as root:
             yield lambda name: _folder(backend, workload, Path(root) / name, fsync)
     elif workload.reads:
         with _bucket(backend) as bucket:
             asyncio.run(_fill(bucket, workload))
-            yield lambda _: nullcontext(Place(backend, bucket=bucket))
+            yield lambda _: nullcontext(Target(backend, bucket=bucket))
     else:
-        yield lambda _: _place(backend)
+        yield lambda _: _target(backend)
 
 
 @contextmanager
-def _folder(backend: str, workload: Workload, root: Path, fsync: bool) -> Iterator[Place]:
+def _folder(backend: str, workload: Workload, root: Path, fsync: bool) -> Iterator[Target]:
     root.mkdir()
     try:
-        yield Place(backend, root, fsync)
+        yield Target(backend, root, fsync)
     finally:
         if workload.streams:
             shutil.rmtree(root, ignore_errors=True)  # a gigabyte each
 
 
 @contextmanager
-def _place(backend: str) -> Iterator[Place]:
+def _target(backend: str) -> Iterator[Target]:
     with _bucket(backend) as bucket:
-        yield Place(backend, bucket=bucket)
+        yield Target(backend, bucket=bucket)
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _bucket(backend: str) -> Iterator[Bucket]:
 
 @asynccontextmanager
 async def _client(bucket: Bucket) -> AsyncIterator[AiohttpClient]:
-    client = AiohttpClient(Place("", bucket=bucket))
+    client = AiohttpClient(Target("", bucket=bucket))
     await client.open()
     try:
         yield client

@@ -17,7 +17,7 @@ from typing import Any, Final
 from trove_async.drivers.azure.names import OWN
 from trove_async.types import EventType, ObjectEvent
 
-__all__ = ["Notice", "read_notices"]
+__all__ = ["AzureNotification", "read_notifications"]
 
 _CHANGES: Final = {
     "Microsoft.Storage.BlobCreated": EventType.CREATED,
@@ -27,7 +27,7 @@ _SUBJECT: Final = "/blobServices/default/containers/"
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class AzureNotification:
     """One event.
 
     Attributes:
@@ -58,7 +58,7 @@ class Notice:
         return ObjectEvent(kind, self.bucket, self.key, self.size, self.etag, time=self.time)
 
 
-def read_notices(text: str) -> list[Notice]:
+def read_notifications(text: str) -> list[AzureNotification]:
     """Read a message of a queue.
 
     Raises:
@@ -67,7 +67,7 @@ def read_notices(text: str) -> list[Notice]:
     try:
         found = json.loads(_plain(text))
         events = found if isinstance(found, list) else [found]
-        return [_notice(event) for event in events]
+        return [_notification(event) for event in events]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"it is no event of Event Grid about a blob: {error!r}") from error
 
@@ -82,7 +82,7 @@ def _plain(text: str) -> str | bytes:
         raise ValueError("neither JSON nor base64") from error
 
 
-def _notice(event: Mapping[str, Any]) -> Notice:
+def _notification(event: Mapping[str, Any]) -> AzureNotification:
     # CloudEvents say `type` and `time` for what Event Grid's own schema calls `eventType` and `eventTime`.
     kind, time = event.get("eventType") or event["type"], event.get("eventTime") or event["time"]
     subject, data = event["subject"], event["data"]
@@ -98,7 +98,7 @@ def _notice(event: Mapping[str, Any]) -> Notice:
     if not (size is None or isinstance(size, int)):
         raise ValueError(f"the size {size!r} is no number")
     change = _CHANGES.get(kind)
-    return Notice(
+    return AzureNotification(
         bucket,
         key,
         # An empty blob is made where a blob is about to be written by another of Azure's protocols.
