@@ -120,7 +120,7 @@ async def test_labels_of_others_stay(server: GCSServer, bucket: str) -> None:
         assert await store.get_lifecycle(bucket) == RULES[:1]
         await store.delete_lifecycle(bucket)
         found = await driver_of(store)._control._bucket(bucket, "labels,lifecycle")
-        assert found == {"labels": {"team": "x"}}
+        assert found == {"name": bucket, "labels": {"team": "x"}}
 
 
 async def test_rules_set_at_once_are_those_of_one(server: GCSServer, bucket: str) -> None:

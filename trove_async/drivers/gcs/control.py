@@ -168,8 +168,10 @@ class Control(LifecycleDeleteBySet, TagsDeleteBySet):
         return from_gcs(items(mapping(found, "lifecycle"), "rule"), mapping(found, "labels"))
 
     async def _bucket(self, bucket: str, fields: str) -> Mapping[str, Any]:
-        # An answer without any of the fields may be empty.
-        return resource(await self._client.json("GET", bucket_path(bucket), bucket, query=[("fields", fields)]) or {})
+        # The answer is empty without one field that every bucket has.
+        return resource(
+            await self._client.json("GET", bucket_path(bucket), bucket, query=[("fields", f"name,{fields}")])
+        )
 
     async def _patch_bucket(self, bucket: str, content: Mapping[str, Any], *conditions: tuple[str, str]) -> None:
         query = [("fields", "name"), *conditions]
@@ -180,8 +182,8 @@ class Control(LifecycleDeleteBySet, TagsDeleteBySet):
     async def get_tags(self, bucket: str, key: str) -> dict[str, str]:
         """Return an object's tags."""
         path = resource_path(bucket, key)
-        found = await self._client.json("GET", path, bucket, key, query=[("fields", "metadata")])
-        return tags_of(mapping(resource(found or {}), "metadata"))
+        found = await self._client.json("GET", path, bucket, key, query=[("fields", "name,metadata")])
+        return tags_of(mapping(resource(found), "metadata"))
 
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags: the one entry of its metadata that holds them, whatever else changes meanwhile.

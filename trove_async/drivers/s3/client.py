@@ -10,7 +10,7 @@ from typing import Final
 from trove_async.body import Chunk
 from trove_async.checksums import digest
 from trove_async.drivers.s3.addressing import BucketAddress
-from trove_async.drivers.s3.errors import ELSEWHERE, EXPIRED, MOST_SKEW, SKEWED, read_error
+from trove_async.drivers.s3.errors import ELSEWHERE, EXPIRED, MOST_SKEW, RULES, SKEWED, read_error
 from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.errors import TroveError
@@ -46,6 +46,8 @@ class Client(ServiceClient[_S3Call]):
         session: knows the credentials and the addresses of buckets.
         transport: carries the requests.
     """
+
+    rules = RULES
 
     def __init__(self, settings: S3Settings, session: Session, transport: Transport) -> None:
         super().__init__(transport, settings.network.attempts)

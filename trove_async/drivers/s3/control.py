@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
-from trove_async.drivers.s3.errors import EXPIRED, MOST_SKEW, SKEWED, sdk_error
+from trove_async.drivers.s3.errors import EXPIRED, MOST_SKEW, RULES, SKEWED, read_error, sdk_error
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
 from trove_async.drivers.s3.profiles import Profile
@@ -25,6 +25,7 @@ from trove_async.errors import (
     BucketNotFoundError,
     NotFoundError,
     ObjectNotFoundError,
+    TroveError,
     UnsupportedError,
     UploadNotFoundError,
 )
@@ -68,6 +69,7 @@ _STATUSES: Final = {
 
 # Users may list with the same client, and need the output of its parser.
 _taking: ContextVar[bool] = ContextVar("_taking", default=False)
+_calling: ContextVar[bool] = ContextVar("_calling", default=False)
 
 Decode = Callable[[str], str]
 _Marker = tuple[tuple[str, str | int], ...]
@@ -343,8 +345,12 @@ class Control:
         renewed = corrected = False
         while True:
             used = await self._session.credentials()
+            calling = _calling.set(True)
             try:
                 return await getattr(client, operation)(**parameters)
+            except TroveError as error:  # of `_check_answer`
+                error.ambiguous = writes
+                raise
             except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:
                 if isinstance(getattr(error, "kwargs", {}).get("error"), RecursionError):
                     raise BackendError(_ENDLESS) from error
@@ -362,6 +368,8 @@ class Control:
                 # The SDK's own handlers take for granted what an answer has, such as a bucket in a redirection.
                 message = f"the endpoint does not speak S3: the SDK cannot handle the answer: {clean(str(error))}"
                 raise BackendError(message, ambiguous=writes) from error
+            finally:
+                _calling.reset(calling)
 
     def _correct_clock(self, code: str | None, error: Exception) -> bool:
         """Adopt the service's time if a wrong clock is, or may be, why it refused a request; tell whether it was."""
@@ -372,8 +380,7 @@ class Control:
 
     async def _open(self) -> Any:
         client = await self._session.client()
-        for listing, _ in _LISTINGS.values():
-            client.meta.events.register(f"before-parse.s3.{listing}", _take_document, unique_id=f"trove-{listing}")
+        client.meta.events.register_first("before-parse.s3", _before_parse, unique_id="trove")
         self._client = client
         return client
 
@@ -384,11 +391,33 @@ def _code_of(error: BaseException | None) -> str | None:
     return code
 
 
-def _take_document(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Return an answer unparsed, and leave nothing for the SDK's parser."""
+def _before_parse(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], operation_model: Any, **_: Any
+) -> None:
+    """Check an answer, and take it from the SDK's parser if it is long."""
+    if _calling.get():
+        _check_answer(response_dict, operation_model)
     if _taking.get() and response_dict["status_code"] < 300:
         customized_response_dict["Document"] = response_dict["body"]
         response_dict["body"] = b"<Taken/>"
+
+
+def _check_answer(response_dict: dict[str, Any], operation_model: Any) -> None:
+    """Raise the error of an answer that the SDK would mistake for another."""
+    status, body = response_dict["status_code"], response_dict["body"]
+    headers = {name.lower(): value for name, value in response_dict["headers"].items()}
+    error: TroveError | None = None
+    if status < 300:
+        # The parser makes an empty answer of a page or of nothing.
+        method = operation_model.http["method"]
+        error = RULES.check_success(status, headers, None if method == "HEAD" else body, writes=False)
+        if error is None and not body and method == "GET" and not RULES.is_own(headers):
+            error = RULES.foreign(status, headers)
+    elif status < 400 and "Bucket" not in operation_model.input_shape.members:
+        # The SDK would look for the region of the bucket that the request is about.
+        error = read_error("", "", status, headers, body).error
+    if error is not None:
+        raise error
 
 
 def _decoder(page: Element) -> Decode:
