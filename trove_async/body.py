@@ -328,7 +328,7 @@ class Body:
 
     def _check_declared(self, size: int) -> None:
         if self._source.size is not None and self._source.size != size:
-            raise BodySizeError(f"the body has {self._source.size} bytes, declared were {size}")
+            raise BodySizeError(f"the body has {self._source.size} bytes; {size} were declared")
 
     @property
     def replayable(self) -> bool:
@@ -380,7 +380,7 @@ class Body:
             raise StopAsyncIteration
         self.taken += count
         if self.size is not None and self.taken > self.size:
-            raise BodySizeError(f"the body is longer than the {self.size} bytes that were declared")
+            raise BodySizeError(f"the body has more than the {self.size} bytes that were declared")
         if self.checksum is not None:
             await self._hash(chunk)
         if self._on_progress is not None:
@@ -395,7 +395,7 @@ class Body:
 
     def _finish(self) -> None:
         if self.size is not None and self.taken != self.size:
-            raise BodySizeError(f"the body ended after {self.taken} bytes, declared were {self.size}")
+            raise BodySizeError(f"the body ended after {self.taken} bytes; {self.size} were declared")
         if self.checksum is not None and self.checksum.value is not None:
             verify(self.checksum.algorithm, self.checksum.value, self.digest, "the body")
 
