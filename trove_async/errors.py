@@ -28,12 +28,12 @@
     ├── NotModifiedError
     ├── RangeNotSatisfiableError
     ├── BodySizeError                         the body is longer or shorter than declared
-    │   └── ContentTooLargeError              the body is longer than is accepted
+    │   └── ContentTooLargeError              the body is longer than the receiver accepts
     ├── ChecksumError
     ├── AccessDeniedError (PermissionError)
     │   └── UnauthenticatedError
-    │       ├── HostKeyUnknownError           an SSH server that nothing is known of
-    │       └── HostKeyChangedError           an SSH server that is another than the one that is known
+    │       ├── HostKeyUnknownError           an SSH server whose key is not known
+    │       └── HostKeyChangedError           an SSH server whose key is not the known one
     ├── StorageFullError (OSError)
     ├── UnsupportedError (NotImplementedError)
     ├── MissingDependencyError (ImportError)
@@ -41,7 +41,7 @@
     │   ├── ClosedError
     │   ├── WrongLoopError
     │   └── ForkedError
-    ├── TransientError                        worth another try
+    ├── TransientError                        the same call may succeed later
     │   ├── ConflictError                     another operation on the same thing is under way
     │   ├── ThrottledError
     │   ├── UnavailableError (ConnectionError)
@@ -333,7 +333,7 @@ class BodySizeError(TroveError):
 class ContentTooLargeError(BodySizeError):
     """The body of a request is longer than the server accepts; nothing was stored."""
 
-    default_message = "the body is longer than is accepted"
+    default_message = "the body is longer than the receiver accepts"
 
 
 class ChecksumError(TroveError):
