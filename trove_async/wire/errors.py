@@ -66,7 +66,7 @@ STATUSES: Final[Mapping[int, type[TroveError]]] = {
 }
 """The class for an answer without a known code. Others are `TransientError` from 500 on, else `BackendError`."""
 
-_PROXY: Final = "a proxy asks for a user and a password: give proxy=http://user:password@host:port"
+_PROXY: Final = "a proxy requires a user and a password; give them in the URL of the proxy, before '@'"
 _BETWEEN: Final = frozenset({407, 413})
 """Statuses that proxies and gateways answer for themselves, beside those that are transient."""
 

@@ -29,7 +29,7 @@ PART_SIZE: Final = 8 * 1024 * 1024
 MAX_PART_SIZE: Final = 4000 * 1024 * 1024
 MAX_BLOCKS: Final = 50_000
 MAX_COPY_SIZE: Final = 256 * 1024 * 1024
-_CREDENTIALS: Final = "the DSN: azure://account:key@container"
+_CREDENTIALS: Final = "account and account_key, or in the DSN before '@'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def _given(dsn: DSN, settings: SettingsParser) -> Given:
     if dsn.password is not None and key is not None:
         raise InvalidDSNError("the account key is given twice: before the '@' of the DSN, and as account_key")
     if dsn.password is not None and not (dsn.user and dsn.password):
-        raise InvalidDSNError("account and key belong together: azure://account:key@container")
+        raise InvalidDSNError("the DSN holds only one of account and key; give both before '@'")
     credential = settings.take("credential")
     if credential is not None and not callable(getattr(credential, "get_token", None)):
         raise InvalidDSNError("credential is an object with get_token(), given as an argument and not in the DSN")

@@ -43,6 +43,7 @@ from trove_async.errors import (
 from trove_async.wire.client import may_have_succeeded
 from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule, clean
 from trove_async.wire.fields import parse_retry_after
+from trove_async.wire.tls import ADVICE
 from trove_async.wire.xml import parse
 
 __all__ = [
@@ -357,7 +358,7 @@ def _library_error(error: Exception, writes: bool) -> TroveError:
     if isinstance(error, sdk.ParamValidationError | sdk.InvalidRegionError | sdk.UnknownEndpointError):
         return InvalidArgumentError(words)
     if isinstance(error, sdk.SSLError | aiohttp.ClientSSLError):
-        return UnavailableError(f"the service's certificate was refused; see ca_file: {words}", retryable=False)
+        return UnavailableError(f"the TLS certificate is refused; {ADVICE}: {words}", retryable=False)
     if isinstance(error, sdk.ConnectTimeoutError | sdk.ReadTimeoutError | TimeoutError):
         return OperationTimeoutError(words, ambiguous=writes)
     if isinstance(error, sdk.EndpointConnectionError | sdk.ProxyConnectionError):

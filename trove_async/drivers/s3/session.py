@@ -364,8 +364,8 @@ def _ask(aws_profile: str | None, source: Any) -> Any:
         asked = source if source is not None else await sdk_session(aws_profile).get_credentials()
         if asked is None:
             raise UnauthenticatedError(
-                "no credentials were found: put them into the DSN, s3://key:secret@region/, or into the environment "
-                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add anonymous=1"
+                "no credentials were found: give access_key and secret_key, or set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or give anonymous=1 for public buckets"
             )
         return asked, await asked.get_frozen_credentials()
 

@@ -33,7 +33,7 @@ Watching = Literal["poll", "sqs"]
 Headers = list[tuple[str, str]]
 
 PART_SIZE: Final = 8 * 1024 * 1024
-_CREDENTIALS: Final = "the DSN: s3://key:secret@region/"
+_CREDENTIALS: Final = "access_key and secret_key, or in the DSN before '@'"
 
 _SIGNING_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -221,7 +221,7 @@ class S3Settings:
     def _check_amazon(self) -> None:
         if self.region is not None and not REGION.fullmatch(self.region):
             raise InvalidDSNError(
-                f"{self.region!r} is no region of Amazon's: an s3 DSN is s3://region/bucket, "
+                f"{self.region!r} is not an Amazon region: an s3 DSN is s3://region/bucket, "
                 "and s3:///bucket takes the region from the environment"
             )
         if self.profile not in (None, "aws"):
@@ -240,7 +240,7 @@ class S3Settings:
         if self.aws_profile is not None and len(given) > 1:
             _contradict("aws_profile", given[0], "give the credentials once")
         if (self.access_key is None) != (self.secret_key is None):
-            raise InvalidDSNError("access_key and secret_key belong together; give both, as in s3://key:secret@region/")
+            raise InvalidDSNError("access_key and secret_key belong together; give both")
         if self.session_token is not None and self.access_key is None:
             raise InvalidDSNError("session_token belongs to access_key and secret_key; give all three")
 
@@ -325,7 +325,7 @@ def _keys(dsn: DSN, settings: SettingsParser) -> tuple[str | None, str | None]:
         if value is not None:
             _contradict(name, "the DSN's user", "give the credentials once")
     if not dsn.user or not dsn.password:
-        raise InvalidDSNError("the access key and the secret key belong together: s3://key:secret@region/")
+        raise InvalidDSNError("the DSN holds only one of access key and secret key; give both before '@'")
     return trimmed_secret("access_key", dsn.user), trimmed_secret("secret_key", dsn.password)
 
 
