@@ -46,17 +46,22 @@ def test_demo_runs_from_any_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_custom_driver_passes_the_conformance_suite() -> None:
-    """By the command that docs/drivers.md gives, plainly; in a process of its own, for its column is in no table."""
+@pytest.mark.parametrize(
+    ("harness", "cells"),
+    [
+        ("examples.custom_driver:harness", ["range | N", "conditional put | N", "multipart | –"]),
+        ("examples.prefix_layer:harness", ["multipart | L", "versioning | L", "watch | L", "lifecycle | –"]),
+    ],
+)
+def test_examples_pass_the_conformance_suite(harness: str, cells: list[str]) -> None:
+    """By the command that the documentation gives, plainly; in a process of its own, for its column is in no table."""
     printed = run_python(
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--trove-driver=examples.custom_driver:harness",
-        "--trove-stack=plain",
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--trove-driver={harness}", "--trove-stack=plain"
     )
     assert re.search(r"^\d{3} passed, \d+ skipped in ", printed, re.MULTILINE)
-    for cell in ("range | N", "conditional put | N", "multipart | –"):
+    for cell in cells:
         assert f"| {cell} |" in printed
+
+
+def test_prefix_layer() -> None:
+    assert run_python("-m", "examples.prefix_layer") == "['report.txt']\n['acme/report.txt', 'other/report.txt']\n"

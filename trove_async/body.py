@@ -379,7 +379,7 @@ class Body:
             raise StopAsyncIteration
         self.taken += count
         if self.size is not None and self.taken > self.size:
-            raise BodySizeError(f"the body is longer than the {self.size} bytes that were declared")
+            raise BodySizeError(f"the body has more than the {self.size} bytes that were declared")
         if self.checksum is not None:
             await self._hash(chunk)
         if self._on_progress is not None:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
-__all__ = ["CLEANUP_TIMEOUT", "CleanupWarning", "finish", "to_the_end"]
+__all__ = ["CLEANUP_TIMEOUT", "SHIELD", "CleanupWarning", "Shield", "finish", "shielded", "to_the_end"]
 
 CLEANUP_TIMEOUT: Final = 10.0
 """The default time limit in seconds of clean-up after a failure or cancellation."""
@@ -89,3 +90,75 @@ async def to_the_end(
 
 async def _over(task: asyncio.Future[Any]) -> None:
     await asyncio.wait({task})
+
+
+class Shield:
+    """The requests of one call of `shielded`: whether one is under way, and whether another attempt may begin."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Any] | None = None
+        self._sent = False
+        self._failed = False
+        self._cancelled = False
+
+    async def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Carry out the work in the task that calls this."""
+        self._task = asyncio.current_task()
+        if self._cancelled:
+            work.close()
+            raise asyncio.CancelledError
+        return await work
+
+    def cancel(self) -> None:
+        """Take in that the caller was cancelled: end the work, unless a request is under way."""
+        self._cancelled = True
+        if self._task is not None and not self._sent:
+            self._task.cancel()
+
+    def end(self) -> None:
+        """End work that goes on after its time."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+
+    def may_send(self) -> bool:
+        """Tell whether a request can be sent now; it cannot if it would be another attempt after a cancellation."""
+        self._sent = not (self._cancelled and self._failed)
+        return self._sent
+
+    def failed(self, error: Exception) -> None:
+        """Take in that a request failed, before the wait for the next attempt.
+
+        Raises:
+            Exception: the error, since the caller was cancelled.
+        """
+        if self._cancelled:
+            raise error
+        self._sent = False
+        self._failed = True
+
+
+SHIELD: Final[ContextVar[Shield | None]] = ContextVar("SHIELD", default=None)
+"""The shield of the work that runs in this context: who sends a request or tries one again tells it."""
+
+
+async def shielded(work: Coroutine[Any, Any, R], *, timeout: float, leftover: str) -> R:
+    """Await requests of which one must not be torn apart; when cancelled, begin no further attempt.
+
+    A request that is under way at the cancellation is awaited, with what its answer leads to. Work that waits for a
+    connection, or for the next attempt, ends at once.
+
+    Args:
+        work: sends the requests; it runs as a task of its own.
+        timeout: seconds to wait for it after a cancellation, before it is cancelled with a warning.
+        leftover: what is then left behind, for the warning.
+
+    Raises:
+        asyncio.CancelledError: the calling task was cancelled, whether the work was done or not.
+    """
+    shield = Shield()
+    token = SHIELD.set(shield)
+    try:
+        return await to_the_end(shield.run(work), timeout=timeout, leftover=leftover, on_cancel=shield.cancel)
+    finally:
+        SHIELD.reset(token)
+        shield.end()

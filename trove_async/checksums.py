@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -109,6 +109,19 @@ class Checksum:
 
     def __str__(self) -> str:
         return self.algorithm if self.value is None else f"{self.algorithm}:{self.value}"
+
+
+def stored_checksums(text: str) -> Mapping[str, str]:
+    """Return what `ObjectInfo.checksums` has for a checksum that was stored as text; empty if the text is not one.
+
+    Any program may write the metadata of an object, and a checksum that nobody can compute must not keep it from being
+    read.
+    """
+    try:
+        checksum = Checksum.of(text)
+    except InvalidArgumentError:
+        return {}
+    return {} if checksum.value is None else {checksum.algorithm: checksum.value}
 
 
 def new_hasher(algorithm: str) -> Hasher:

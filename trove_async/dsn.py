@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from trove_async.errors import InvalidDSNError
 
-__all__ = ["DSN", "SettingsParser", "parse_dsn", "redact"]
+__all__ = ["DSN", "SettingsParser", "parse_dsn", "redact", "trimmed_secret"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _SECRET_NAME = re.compile(
@@ -150,6 +150,18 @@ def _unquote(text: str, part: str) -> str:
         raise InvalidDSNError(f"the {part} of the DSN is not UTF-8 after percent-decoding") from None
 
 
+def trimmed_secret(name: str, text: str) -> str:
+    """Return a key or a token without the white space around it, such as the line break at the end of a file.
+
+    Raises:
+        InvalidDSNError: nothing is left, or there is a control character in it.
+    """
+    value = text.strip()
+    if not value or not value.isprintable():
+        raise InvalidDSNError(f"{name} must not be blank or hold a line break or another control character")
+    return value
+
+
 class SettingsParser:
     """Parses the settings of a driver: the parameters of the DSN and the keyword arguments of ``open``.
 
@@ -175,6 +187,11 @@ class SettingsParser:
         if value is not None and (not isinstance(value, str) or not value):
             raise InvalidDSNError(f"{name} must be text that is not empty")
         return value
+
+    def secret(self, name: str) -> str | None:
+        """Return a setting that is a key or a token; see `trimmed_secret`."""
+        value = self.text(name)
+        return None if value is None else trimmed_secret(name, value)
 
     def flag(self, name: str, default: bool) -> bool:
         """Return a setting that is 1 or 0, or true, false, yes, no, on or off."""

@@ -10,6 +10,7 @@ import pytest
 import trove_async as trove
 from tests.azure.stores import PART, busy, driver_of, opened, pattern, through
 from tests.network_faults import CreateOnlyFaults, NetworkFaults, Target
+from tests.portals import Portals
 from trove_async.testing.answers import Answer, AnsweringProxy
 from trove_async.testing.proxy import FaultProxy
 
@@ -19,6 +20,10 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 @pytest.fixture
 def target() -> Target:
     return Target(open_store=opened, part_size=PART, endpoint=through, range_header="x-ms-range")
+
+
+class TestPortals(Portals):
+    """What a portal answers is no success."""
 
 
 class TestNetworkFaults(NetworkFaults):

@@ -54,6 +54,24 @@ def test_a_signature_may_be_encoded_or_not() -> None:
         assert dict(read("azure://acct@", sas=sas).account.sas)["sig"] == "a+b/="
 
 
+def test_white_space_around_secrets_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read("azure://acct@", account_key=f"{KEY}\n").account.key_text == KEY
+    assert read(f"azure://acct:{KEY}%0A@").account.key_text == KEY
+    assert dict(read("azure://acct@", sas="?sv=1&sig=x\n").account.sas)["sig"] == "x"
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "?sv=1&sig=x\r\n")
+    assert dict(read("azure://acct@").account.sas)["sig"] == "x"
+    monkeypatch.setenv("AZURE_STORAGE_KEY", f" {KEY}\n")
+    assert read("azure://acct@").account.key_text == KEY
+
+
+def test_the_connection_string_of_a_container_is_refused() -> None:
+    signed = "SharedAccessSignature=sv=1&sig=x;BlobEndpoint="
+    with pytest.raises(trove.InvalidDSNError, match=r"names the container 'photos'.*azure://account@photos"):
+        read("azure://", connection_string=f"{signed}https://acct.blob.core.windows.net/photos;")
+    behind = read("azure://", connection_string=f"{signed}https://gateway.example/acct").account
+    assert (behind.name, behind.endpoint) == ("acct", "https://gateway.example/acct")
+
+
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "acct")
     assert read("azure://photos").account.uses_tokens

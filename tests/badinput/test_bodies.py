@@ -215,6 +215,14 @@ async def test_conditions_that_are_none(store: trove.Trove) -> None:
             await store.put("b", "kept", b"new", if_match=value)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="time zone"):
         await store.get("b", "kept", if_modified_since=datetime(2024, 1, 1))  # noqa: DTZ001 - that is the point
+    with pytest.raises(InvalidArgumentError, match="if_unmodified_since is a datetime, not str"):
+        await store.head("b", "kept", if_unmodified_since="2024-01-01")  # type: ignore[arg-type]
+
+
+async def test_a_condition_of_an_unknown_name_is_not_just_unsupported(store: trove.Trove) -> None:
+    assert store.supports("put_if_match")
+    with pytest.raises(InvalidArgumentError, match="'if_match' is not a condition; there are put_if_none_match, "):
+        store.supports("if_match")  # type: ignore[arg-type]
 
 
 async def test_listings_that_are_none(store: trove.Trove) -> None:

@@ -179,4 +179,4 @@ def test_probe_needs_a_bucket(trove: Run, service: Service) -> None:
 def test_probe_is_for_drivers_that_have_one(trove: Run) -> None:
     done = trove("ping", "--probe")
     assert (done.code, done.lines) == (1, [])
-    assert done.err == "trove: --probe is for services that differ; the features of local are known\n"
+    assert done.err == "trove: local has nothing to probe: its features are known; leave out --probe\n"

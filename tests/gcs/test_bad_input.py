@@ -44,7 +44,7 @@ async def test_what_a_dsn_names(dsn: str, project: str | None, bucket: str | Non
 @pytest.mark.parametrize(
     ("dsn", "words"),
     [
-        ("gcs://user@project/bucket", ["no user", "credentials="]),
+        ("gcs://user@project/bucket", ["no user", "the parameter credentials"]),
         ("gcs://user:secret@project/bucket", ["no user"]),
         ("gcs://localhost:8080/bucket", ["no port", "endpoint="]),
         ("gcs://project/bucket/key", ["bucket/key"]),

@@ -6,7 +6,7 @@ import google_crc32c
 import pytest
 
 from trove_async.body import Chunk
-from trove_async.drivers.gcs.checksums import combine, crc32c_in, encode, extend
+from trove_async.drivers.gcs.checksums import combine, crc32c_in, crc32c_of, encode, extend
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 1000, 262_144, 1_000_003])
@@ -29,5 +29,12 @@ def test_how_the_service_writes_it() -> None:
     assert encode(0x12345678) == "EjRWeA=="
     assert crc32c_in("crc32c=EjRWeA==,md5=AAAA") == 0x12345678
     assert crc32c_in("md5=AAAA, crc32c=EjRWeA==") == 0x12345678
-    for nothing in (None, "", "md5=AAAA", "crc32c=!"):
+    for nothing in (None, "", "md5=AAAA", "crc32c=!", "crc32c=AAAA"):
         assert crc32c_in(nothing) is None
+
+
+def test_what_is_no_checksum() -> None:
+    assert crc32c_of("EjRWeA==") == 0x12345678
+    values: tuple[object, ...] = (None, "None", "", "AAAA", "\u00e9", 5, {})
+    for value in values:
+        assert crc32c_of(value) is None

@@ -120,7 +120,7 @@ async def test_labels_of_others_stay(server: GCSServer, bucket: str) -> None:
         assert await store.get_lifecycle(bucket) == RULES[:1]
         await store.delete_lifecycle(bucket)
         found = await driver_of(store)._control._bucket(bucket, "labels,lifecycle")
-        assert found == {"labels": {"team": "x"}}
+        assert found == {"name": bucket, "labels": {"team": "x"}}
 
 
 async def test_rules_set_at_once_are_those_of_one(server: GCSServer, bucket: str) -> None:
@@ -270,7 +270,7 @@ async def test_buckets_of_many_pages(server: GCSServer) -> None:
 async def test_a_listing_that_repeats_its_pages_is_an_error(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
-    service.answer(Answer(200, {}, b'{"items": [], "nextPageToken": "x"}'), times=None)
+    service.answer(Answer(200, {}, b'{"kind": "storage#objects", "items": [], "nextPageToken": "x"}'), times=None)
     async with opened(server, service.url()) as store:
         for call in (store.list_buckets(), store.list(bucket).all(), store.list_versions(bucket, "key")):
             with pytest.raises(trove.BackendError, match="repeats its pages"):

@@ -71,7 +71,7 @@ async def test_no_credentials_anywhere(bucket: str, server: GCSServer, monkeypat
 
     monkeypatch.setattr(token, "GCE_ENDPOINT_TOKEN", "http://127.0.0.1:1/token")
     async with opened(server, access_token=None) as store:
-        with pytest.raises(trove.UnauthenticatedError, match="credentials=/path"):
+        with pytest.raises(trove.UnauthenticatedError, match="as credentials"):
             await store.read(bucket, "key")
 
 

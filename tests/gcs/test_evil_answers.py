@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from functools import partial
+from typing import Any, ClassVar, Final
 
 import pytest
 
 from tests.evil_answers import EVIL_HEADERS, EVIL_VALUES, SMALL, check, mutations
-from tests.gcs.stores import opened
+from tests.evil_services import EvilAnswers
+from tests.gcs.stores import PART, opened
+from tests.network_faults import Target
 from trove_async.testing.answers import Answer, AnsweringProxy
 from trove_async.testing.gcs import GCSServer
 
@@ -28,6 +31,7 @@ _OBJECT: Final[dict[str, Any]] = {
 }
 _DOCUMENT: Final[dict[str, Any]] = {
     **_OBJECT,
+    "kind": "storage#objects",
     "items": [_OBJECT],
     "prefixes": ["a/"],
     "nextPageToken": "",
@@ -149,3 +153,14 @@ async def test_headers(server: GCSServer, service: AnsweringProxy, name: str) ->
                 service.clear()
                 service.answer(answer, times=None)
                 await check(store, answer)
+
+
+@pytest.fixture
+def target(server: GCSServer) -> Target:
+    return Target(open_store=partial(opened, server), part_size=PART)
+
+
+class TestEvilAnswers(EvilAnswers):
+    """Those of all drivers over HTTP."""
+
+    own: ClassVar = {"x-goog-generation": "1", "x-guploader-uploadid": "1"}

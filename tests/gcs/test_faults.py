@@ -10,6 +10,7 @@ import pytest
 from tests.gcs.stores import PART, opened
 from tests.network_faults import CreateOnlyFaults, NetworkFaults, Target
 from tests.payload import pattern
+from tests.portals import Portals
 from trove_async.testing.gcs import GCSServer
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
@@ -26,6 +27,10 @@ def target(server: GCSServer) -> Target:
         held_to=lambda etag: f"?generation={etag} ",
         tells=lambda etag: {"x-goog-generation": etag},
     )
+
+
+class TestPortals(Portals):
+    """What a portal answers is no success."""
 
 
 class TestNetworkFaults(NetworkFaults):

@@ -9,6 +9,7 @@ import tracemalloc
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import trove_async as trove
 from tests.gcs.stores import MIN_PART, PART, driver_of, json_error, opened, pattern, xml_error
 from tests.servers import running
 from trove_async.driver import OpenOptions
+from trove_async.driver import retry as retry_module
 from trove_async.drivers.gcs.settings import CHUNK, MAX_PART_SIZE, GCSSettings
 from trove_async.drivers.gcs.uploads import MAX_PARTS, MAX_SIZE, plan_for, session_plan_for
 from trove_async.dsn import parse_dsn
@@ -103,6 +105,18 @@ async def test_a_session_takes_chunks_of_256_kib(
     start, stop, total = spans[-1]
     assert 0 < stop - start <= CHUNK
     assert (stop, total) == (size, str(size))
+
+
+async def test_an_object_of_which_the_service_gives_no_checksum_is_kept(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    data = pattern(PART + 1)
+    made = Answer(200, {"Content-Type": "application/json"}, b'{"generation": "7", "size": "%d"}' % len(data))
+    service.answer(made, method="PUT", path="upload_id=", when="after", skip=1)
+    async with opened(server, service.url(), uploads="resumable") as store:
+        assert (await store.put(bucket, "key", data)).size == len(data)
+        assert service.count("DELETE") == 0
+        assert await store.read(bucket, "key") == data
 
 
 async def test_a_session_goes_on_from_what_the_service_has(
@@ -382,6 +396,33 @@ async def test_a_cancellation_at_every_point_leaves_nothing(server: GCSServer, b
             assert await store.read(bucket, "key") in (b"old", data)
         assert (await task).size == len(data)
     assert step > 20
+
+
+@pytest.mark.parametrize("uploads", ["parts", "resumable"])
+async def test_a_completion_is_not_sent_again_after_a_cancellation(
+    server: GCSServer, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch, uploads: str
+) -> None:
+    """It is cancelled while it waits for its next attempt."""
+    waiting = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(retry_module, "asyncio", SimpleNamespace(sleep=sleep))
+    in_parts = uploads == "parts"
+    method, path, sent = ("POST", "uploadId=", 0) if in_parts else ("PUT", "upload_id=", 1)
+    service.answer(Answer(503), method=method, path=path, skip=sent)
+    async with opened(server, service.url(), uploads=uploads) as store:
+        await store.put(bucket, "key", b"old")
+        task = asyncio.create_task(store.put(bucket, "key", pattern(PART + 1)))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert service.count(method, path) == sent + 1
+        assert server.open_uploads() == []
+        assert await store.read(bucket, "key") == b"old"
 
 
 async def test_a_part_that_is_refused_ends_the_put(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:

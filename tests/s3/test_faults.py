@@ -8,6 +8,7 @@ import pytest
 
 import trove_async as trove
 from tests.network_faults import CreateOnlyFaults, NetworkFaults, Once, Target
+from tests.portals import Portals
 from tests.s3.stores import PART, ServerName, opened
 from trove_async.testing.answers import AnsweringProxy, s3_error
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
@@ -18,6 +19,10 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 @pytest.fixture
 def target(server: ServerName) -> Target:
     return Target(open_store=partial(opened, server), part_size=PART)
+
+
+class TestPortals(Portals):
+    """What a portal answers is no success."""
 
 
 class TestNetworkFaults(NetworkFaults):

@@ -71,6 +71,13 @@ async def test_class_prefixes_and_cursor() -> None:
     assert (page.prefixes, page.cursor) == ([trove.Prefix("x/")], "a&b")
 
 
+async def test_prefixes_in_one_element_or_in_many() -> None:
+    more = "<CommonPrefixes><Prefix>a%2F</Prefix><Prefix>b%2F</Prefix></CommonPrefixes>"
+    more += "<CommonPrefixes><Prefix>c%2F</Prefix></CommonPrefixes>"
+    page = await both_ways(page_of(more=more))
+    assert page.prefixes == [trove.Prefix("a/"), trove.Prefix("b/"), trove.Prefix("c/")]
+
+
 @given(keys=st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)))
 @pytest.mark.parametrize("encoded", [True, False])
 async def test_keys(keys: list[str], encoded: bool) -> None:

@@ -324,6 +324,24 @@ async def test_a_wrong_clock_is_corrected_once(clock: SimpleNamespace, operation
             assert datetime.now(UTC).strftime("X-Amz-Date=%Y%m%dT") in url
 
 
+async def test_both_planes_sign_by_the_service_s_clock(clock: SimpleNamespace) -> None:
+    async with scratch("ceph") as bucket, AnsweringProxy(*address("ceph")) as service:
+        service.answer(
+            s3_error(403, "RequestTimeTooSkewed", headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)})
+        )
+        async with opened("ceph", service.url()) as store:
+            assert bucket in [found.name for found in await store.list_buckets()]
+            assert [request.status for request in service.requests] == [403, 200]
+            await store.put(bucket, "key", b"data")
+            assert await store.get_tags(bucket, "key") == {}
+            assert [request.status for request in service.requests][2:] == [200, 200]
+
+
+async def test_a_wrong_clock_is_no_bucket_that_exists(clock: SimpleNamespace) -> None:
+    async with scratch("ceph") as bucket:  # which is created and deleted
+        assert bucket
+
+
 async def test_a_clock_that_stays_wrong_is_told(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     date = format_datetime(datetime.now(UTC), usegmt=True)
     service.answer(s3_error(403, "RequestTimeTooSkewed", headers={"Date": date}), times=None)

@@ -56,6 +56,31 @@ async def test_a_role_that_needs_an_mfa_code_is_refused_without_a_prompt(home: P
             await session.credentials()
 
 
+async def test_white_space_around_keys_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", " secret\r\n")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token\n")
+    async with opened("s3://us-east-1/") as session:
+        assert await session.credentials() == Credentials("key", "secret", "token")
+
+
+async def test_keys_with_line_breaks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key\nanother")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    async with opened("s3://us-east-1/") as session:
+        with pytest.raises(InvalidDSNError, match=r"access key .* line break"):
+            await session.credentials()
+
+
+async def test_an_empty_name_is_no_profile(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "")
+    (home / "config").write_text("[default]\nregion = eu-west-3\naws_access_key_id = a\naws_secret_access_key = s\n")
+    async with opened("s3:///") as session:
+        assert session.region == "eu-west-3"
+        assert await session.credentials() == Credentials("a", "s")
+        await session.client()
+
+
 # Addresses
 
 

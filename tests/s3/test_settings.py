@@ -168,7 +168,7 @@ def test_customer_key_headers() -> None:
 @pytest.mark.parametrize(
     ("dsn", "said"),
     [
-        ("s3://assets", "'assets' is not a region of Amazon: an s3 DSN is s3://region/bucket"),
+        ("s3://assets", "'assets' is not an Amazon region: an s3 DSN is s3://region/bucket"),
         ("s3://localhost:9000/b", "write s3://us-east-1/bucket?endpoint=http://localhost:9000"),
         ("s3://minio.example.com/b", "endpoint=http://minio.example.com"),
         ("s3://:9000/b", "no port"),
@@ -177,9 +177,10 @@ def test_customer_key_headers() -> None:
         ("s3://us-east-1/arn:aws:s3:us-east-1:1:accesspoint/ap", "an access point"),
         ("s3:///data--use1-az4--x-s3", "directory bucket"),
         ("s3://a%20b/?endpoint=http://h", "is not a region"),
-        ("s3://key@us-east-1/", "belong together"),
-        ("s3://:secret@us-east-1/", "belong together"),
+        ("s3://key@us-east-1/", "give both before"),
+        ("s3://:secret@us-east-1/", "give both before"),
         ("s3:///?access_key=k", "belong together"),
+        ("s3://k%0Al:hidden@us-east-1/", "access_key must not be blank or hold a line break"),
         ("s3:///?secret_key=k", "belong together"),
         ("s3:///?session_token=t", "belongs to access_key"),
         ("s3://k:s@us-east-1/?access_key=k", "access_key and the DSN's user contradict"),

@@ -236,6 +236,18 @@ async def test_a_path_is_bucket_and_key_unless_the_driver_splits_it_otherwise(
     assert await MemoryDriver.split(parse_dsn(text)) == expected
 
 
+def test_white_space_around_a_secret_is_left_out() -> None:
+    settings = SettingsParser(parse_dsn("s3://?a=%20key%0D%0A"), {"b": "token\n", "c": "s"})
+    assert [settings.secret(name) for name in "abcd"] == ["key", "token", "s", None]
+
+
+@pytest.mark.parametrize("text", ["hid\nden", "hid\0den", " \n"])
+def test_a_secret_has_no_control_characters(text: str) -> None:
+    with pytest.raises(InvalidDSNError, match="token must not") as caught:
+        SettingsParser(parse_dsn("s3://"), {"token": text}).secret("token")
+    assert "hid" not in str(caught.value)
+
+
 @pytest.mark.parametrize("word", ["9", "a", "a.", "a://", "=", "a=", "://:", "a:"])
 def test_redact_takes_linear_time(word: str) -> None:
     """A text that takes quadratic time would stop the test at its time limit."""

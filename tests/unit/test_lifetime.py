@@ -7,6 +7,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -193,6 +194,14 @@ async def test_a_layer_that_fails_leaves_no_open_driver() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await trove_async.open(mock, layers=[broken])
+    assert [call.name for call in mock.calls] == ["close"]
+
+
+@pytest.mark.parametrize("layer", ["name", id, lambda driver: None])
+async def test_what_is_no_layer_is_refused(layer: Any) -> None:
+    mock = MockDriver()
+    with pytest.raises(InvalidArgumentError, match="a layer is called with a driver and returns a driver"):
+        await trove_async.open(mock, layers=[layer])
     assert [call.name for call in mock.calls] == ["close"]
 
 

@@ -65,6 +65,13 @@ def test_an_unknown_scheme_names_those_that_there_are() -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_makes_no_driver_is_named() -> None:
+    register("unit-test", dict)  # type: ignore[arg-type]
+    with pytest.raises(DriverRegistrationError, match="registered for 'unit-test' makes a dict, not a Driver"):
+        await trove_async.open("unit-test://")
+
+
+@pytest.mark.asyncio
 async def test_open_says_that_the_dsn_is_wrong() -> None:
     with pytest.raises(InvalidDSNError, match="no driver is registered for 'no-such'"):
         await trove_async.open("no-such://")

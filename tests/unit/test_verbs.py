@@ -16,6 +16,7 @@ from trove_async.driver import (
     CAPABILITIES,
     METHODS,
     Body,
+    Condition,
     CopyOptions,
     DeleteOptions,
     Features,
@@ -289,7 +290,7 @@ async def test_a_capability_that_is_missing_is_refused_before_anything_else(verb
     ],
 )
 async def test_a_condition_that_cannot_be_honoured_is_refused_before_the_body_is_read(
-    condition: str, use: Callable[[Trove, object], Awaitable[object]]
+    condition: Condition, use: Callable[[Trove, object], Awaitable[object]]
 ) -> None:
     complete = everything().features
     mock = everything(features=replace(complete, conditions=complete.conditions - {condition}))

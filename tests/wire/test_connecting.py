@@ -226,7 +226,9 @@ async def test_a_proxy_that_wants_credentials_says_so(origin: Origin, user: str,
         await peer.gone()
 
     async with serving(script) as server, transporting(proxy=f"http://{user}127.0.0.1:{server.port}") as transport:
-        with pytest.raises(UnavailableError, match=f"the proxy http://127.*{words}.*user:password") as caught:
+        with pytest.raises(
+            UnavailableError, match=f"the proxy http://127.*{words}.*; give them in the URL of the proxy"
+        ) as caught:
             await get(transport, origin)
         assert (caught.value.status, caught.value.retryable) == (407, False)
         assert "secret" not in str(caught.value)

@@ -67,7 +67,7 @@ def test_other_answers_of_something_else_say_to_check_the_endpoint(rules: ErrorR
 def test_a_proxy_that_wants_a_password_is_named_as_one(rules: ErrorRules) -> None:
     error = answer(rules, 407)
     assert type(error) is UnauthenticatedError
-    assert "proxy=http://user:password@host:port" in error.message
+    assert "the URL of the proxy, before '@'" in error.message
 
 
 @every_service

@@ -63,7 +63,7 @@ async def ping(session: Session, dsn: StoreDSN = None, count: Count = 1, probe: 
     store = await session.open(chosen)
     prober = find_prober(store.driver) if probe else None
     if probe and prober is None:
-        raise UnsupportedError(f"--probe is for services that differ; the features of {store.driver.name} are known")
+        raise UnsupportedError(f"{store.driver.name} has nothing to probe: its features are known; leave out --probe")
     shown = str(parse_dsn(chosen))  # without its secrets
     for _ in range(count):
         begin = time.perf_counter()

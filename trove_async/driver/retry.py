@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from trove_async.cancellation import SHIELD
 from trove_async.errors import TransientError, TroveError
 
 __all__ = ["CONTENTION", "REQUESTS", "WATCHING", "Attempts", "Backoff", "until_uncontended"]
@@ -71,7 +72,7 @@ class Attempts:
         """Wait for the next attempt.
 
         Raises:
-            TroveError: the error itself, if it is final or was the last attempt's.
+            TroveError: the error itself, if it is final or was the last attempt's, or if the caller was cancelled.
         """
         self.made += 1
         if not error.retryable or self.made >= self._limit:
@@ -81,6 +82,8 @@ class Attempts:
             if error.retry_after > self._backoff.patience:
                 raise error
             wait = max(wait, error.retry_after)
+        if (shield := SHIELD.get()) is not None:
+            shield.failed(error)
         await asyncio.sleep(wait)
 
     def succeeded(self) -> None:

@@ -31,7 +31,9 @@ class Limit:
 
     def __post_init__(self) -> None:
         if not isinstance(self.concurrency, int) or self.concurrency < 1:
-            raise InvalidArgumentError(f"concurrency must be 1 or more, not {self.concurrency!r}")
+            raise InvalidArgumentError(
+                f"concurrency is a whole number of 1 or more, as in Limit(8), not {self.concurrency!r}"
+            )
 
     def __call__(self, driver: Driver) -> Driver:
         """Put the limit around a driver; each driver has its own."""

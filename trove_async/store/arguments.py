@@ -249,6 +249,8 @@ def check_keywords(method: str, arguments: Mapping[str, object], known: frozense
 def _aware(name: str, value: datetime | None) -> datetime | None:
     if value is None:
         return None
+    if not isinstance(value, datetime):
+        raise InvalidArgumentError(f"{name} is a datetime, not {type(value).__name__}")
     if value.tzinfo is None:
         raise InvalidArgumentError(f"{name} has no time zone; give an aware datetime, such as datetime.now(UTC)")
     return value.astimezone(UTC)

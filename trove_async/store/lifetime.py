@@ -7,12 +7,20 @@ import warnings
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar, cast, get_args
 
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, capabilities_of
 from trove_async.driver.capabilities import Condition, Features
-from trove_async.errors import ClosedError, ForkedError, LifetimeError, TroveError, UnsupportedError, WrongLoopError
+from trove_async.errors import (
+    ClosedError,
+    ForkedError,
+    InvalidArgumentError,
+    LifetimeError,
+    TroveError,
+    UnsupportedError,
+    WrongLoopError,
+)
 from trove_async.keys import check_bucket, check_key
 from trove_async.reader import ObjectReader, caller_location
 
@@ -83,8 +91,14 @@ class Lifetime:
         """Tell whether the store was closed, or cannot be used for another reason."""
         return self._unusable_error is not None
 
-    def supports(self, what: type | str) -> bool:
-        """Tell whether a capability (a Protocol) or a condition (its name) is there, in driver and server."""
+    def supports(self, what: type | Condition) -> bool:
+        """Return whether driver and server have a capability (a Protocol) or a condition (its name).
+
+        Raises:
+            InvalidArgumentError: there is no condition of that name.
+        """
+        if isinstance(what, str) and what not in get_args(Condition):
+            raise InvalidArgumentError(f"{what!r} is not a condition; there are {', '.join(get_args(Condition))}")
         return what in self._capabilities or what in self._features.conditions
 
     def _require(self, capability: type, operation: str) -> None:

@@ -117,7 +117,10 @@ def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:
     """Wrap a driver in layers and return them, innermost first; one layer may be several drivers."""
     outermost = driver
     for layer in layers:
-        outermost = layer(outermost)
+        made: object = layer(outermost) if callable(layer) else None
+        if not isinstance(made, Driver):
+            raise InvalidArgumentError(f"a layer is called with a driver and returns a driver; {layer!r} does not")
+        outermost = made
     found: list[Driver] = []
     at: Driver | None = outermost
     while at is not None and at is not driver:
@@ -141,6 +144,10 @@ async def _open_driver(target: str | Driver, cleanup_timeout: float, settings: d
     except DriverRegistrationError as error:
         raise InvalidDSNError(error.message) from None
     driver = factory()
+    if not isinstance(driver, Driver):
+        raise DriverRegistrationError(
+            f"what is registered for {dsn.scheme!r} makes a {type(driver).__name__}, not a Driver"
+        )
     try:
         await driver.open(dsn, OpenOptions(settings=settings, cleanup_timeout=cleanup_timeout))
     except BaseException:

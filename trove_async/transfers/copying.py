@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from trove_async.body import Progress
-from trove_async.driver import TaggingDriver
+from trove_async.driver import Condition, TaggingDriver
 from trove_async.errors import InvalidArgumentError, ObjectChangedError, ObjectNotFoundError
 from trove_async.store import Trove
 from trove_async.store.arguments import content_arguments
@@ -80,7 +80,7 @@ async def remove(end: End, described: Description) -> None:
         await end.store.delete(end.bucket, end.key, if_match=pinned)
 
 
-def _etag_for(store: Trove, condition: str, described: Description | None) -> str | None:
+def _etag_for(store: Trove, condition: Condition, described: Description | None) -> str | None:
     """Return the ETag for a condition on the source, if the store supports it."""
     if described is None or described.info is None or not store.supports(condition):
         return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from trove_async.body import Chunk
 from trove_async.driver.retry import Attempts
 from trove_async.errors import BackendError, TransientError, TroveError
 from trove_async.types import ObjectInfo
+from trove_async.wire.errors import ErrorRules
 from trove_async.wire.transport import Response, Transport
 
 __all__ = ["Call", "Headers", "ServiceClient", "may_have_succeeded", "same_object", "settle"]
@@ -39,6 +40,7 @@ class Call:
         final: errors after which the request is not sent again, although they are transient.
         ambiguous: whether an attempt may have changed something.
         corrected: codes of errors whose cause the client has removed; it does so once for each.
+        document: whether the answer is a document of the service, and not the content of an object.
     """
 
     method: str
@@ -54,6 +56,7 @@ class Call:
     ambiguous: bool = False
     corrected: frozenset[str | None] = frozenset()
     attempts: Attempts | None = None
+    document: bool = False
 
 
 C = TypeVar("C", bound=Call)
@@ -65,9 +68,16 @@ class ServiceClient(ABC, Generic[C]):
     Args:
         transport: carries the requests.
         attempts: of each request, the first one included.
+
+    Attributes:
+        rules: say what the answers of the service mean.
     """
 
+    rules: ClassVar[ErrorRules]
+
     def __init__(self, transport: Transport, attempts: int) -> None:
+        self._successes = self.rules.successes
+        self._request_id = self.rules.request_ids[0]
         self._transport = transport
         self._attempts = attempts
 
@@ -93,12 +103,21 @@ class ServiceClient(ABC, Generic[C]):
         while True:
             try:
                 response = await self._attempt(call)
-                if response.status < 300 or response.status in call.accepts:
-                    return response
-                failure = await self._error_of(call, response)
-                if failure is None:
-                    continue
-                failure.ambiguous = may_have_succeeded(response.status)
+                status = response.status
+                if status < 300 or status in call.accepts:
+                    if call.key and not (call.writes or call.document):
+                        return response  # who reads it checks it
+                    if status in self._successes and self._request_id in response.headers:
+                        return response
+                    failure = self._doubt(call, response, None if call.method == "HEAD" else response.content)
+                    if failure is None:
+                        return response
+                    response.abort()
+                else:
+                    failure = await self._error_of(call, response)
+                    if failure is None:
+                        continue
+                    failure.ambiguous = may_have_succeeded(status)
             except TroveError as error:
                 failure = error
             await self._failed(call, failure)
@@ -110,6 +129,7 @@ class ServiceClient(ABC, Generic[C]):
             TroveError: as in `send`. If the answer to a write cannot be read, the error is ``ambiguous``.
             BackendError: the body is longer than 16 MiB.
         """
+        call.document = True
         while True:
             response = await self.send(call)
             try:
@@ -119,11 +139,23 @@ class ServiceClient(ABC, Generic[C]):
                 failure.ambiguous = True
             else:
                 found = self._error_in(call, response, content)
+                if found is not None:
+                    found.ambiguous = isinstance(found, TransientError)
+                else:
+                    found = self._doubt(call, response, content)
                 if found is None:
                     return response, content
                 failure = found
-                failure.ambiguous = isinstance(failure, TransientError)
             await self._failed(call, failure)
+
+    def _doubt(self, call: C, response: Response, content: bytes | None) -> TroveError | None:
+        """Return the error of an answer that only looks like a success; None if there is no sign of that."""
+        if response.status in call.accepts:
+            return None
+        failure = self.rules.check_success(response.status, response.headers, content, writes=call.writes)
+        if failure is not None:
+            failure.ambiguous = True
+        return failure
 
     async def _failed(self, call: C, failure: TroveError) -> None:
         """Wait for the next attempt, or raise the failure if there is none."""

@@ -6,17 +6,14 @@ import asyncio
 import os
 import socket
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from trove_async.errors import BackendError, OperationTimeoutError, UnavailableError
 from trove_async.wire.origin import Origin, Proxy
-from trove_async.wire.protocol import Connection
+from trove_async.wire.protocol import Connection, Owner
 from trove_async.wire.proxies import Proxies
 from trove_async.wire.race import Address, connect_first
 from trove_async.wire.tls import handshake_error, tls_context
-
-if TYPE_CHECKING:
-    from trove_async.wire.pool import Pool
 
 __all__ = ["Connector"]
 
@@ -39,7 +36,7 @@ class Connector:
         self._proxies = proxies
         self._attempts: set[asyncio.Timeout] = set()
 
-    async def connect(self, origin: Origin, pool: Pool) -> Connection:
+    async def connect(self, origin: Origin, pool: Owner) -> Connection:
         """Return an open connection.
 
         Raises:
@@ -66,7 +63,7 @@ class Connector:
         for attempt in self._attempts:
             attempt.reschedule(now)
 
-    async def _connect(self, origin: Origin, proxy: Proxy | None, pool: Pool) -> Connection:
+    async def _connect(self, origin: Origin, proxy: Proxy | None, pool: Owner) -> Connection:
         loop = asyncio.get_running_loop()
         context = await self._context() if origin.scheme == "https" else None
         sock = await _open_socket(origin, proxy)
@@ -100,7 +97,7 @@ class Connector:
         return self._tls
 
 
-def _forget(sock: socket.socket, connection: Connection, pool: Pool) -> None:
+def _forget(sock: socket.socket, connection: Connection, pool: Owner) -> None:
     """Clean up after a connection that could not be made: uvloop may close its transport without `connection_lost`."""
     sock.close()
     pool.lost(connection)

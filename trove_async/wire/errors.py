@@ -6,6 +6,7 @@ of them stands here: the statuses of HTTP, answers of something that is not the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -65,9 +66,13 @@ STATUSES: Final[Mapping[int, type[TroveError]]] = {
 }
 """The class for an answer without a known code. Others are `TransientError` from 500 on, else `BackendError`."""
 
-_PROXY: Final = "a proxy asks for a user and a password: give proxy=http://user:password@host:port"
+_PROXY: Final = "a proxy requires a user and a password; give them in the URL of the proxy, before '@'"
 _BETWEEN: Final = frozenset({407, 413})
 """Statuses that proxies and gateways answer for themselves, beside those that are transient."""
+
+_HTML: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title|script)\b", re.I | re.S
+)
 
 _LONGEST_MESSAGE: Final = 400
 _LONGEST_RAW: Final = 4 * _LONGEST_MESSAGE
@@ -105,6 +110,8 @@ class ErrorRules:
         special: decides before the tables; None if they decide.
         unnamed: codes that say only that something is missing, and not what.
         headed: statuses that the service never answers without its headers, even if the answer has no body.
+        successes: statuses with which the service says that something was done.
+        headed_writes: whether the service always sends its headers when a write was done.
     """
 
     service: str
@@ -116,6 +123,8 @@ class ErrorRules:
     special: Callable[[int | None, str | None, str], Rule | None] = _no_special_case
     unnamed: frozenset[str] = frozenset()
     headed: frozenset[int] = frozenset()
+    successes: frozenset[int] = frozenset({200, 201, 204})
+    headed_writes: bool = False
 
     def error_of(
         self,
@@ -209,6 +218,28 @@ class ErrorRules:
         if status == 304 or self.is_own(headers):
             return False
         return bool(body) or status in self.headed or _is_redirect(status)
+
+    def check_success(
+        self, status: int, headers: Mapping[str, str], body: bytes | None, *, writes: bool
+    ) -> TroveError | None:
+        """Return the error of an answer that only looks like a success; None if there is no sign of that.
+
+        Captive portals, and proxies that want a login, answer every request with 200 and a page of HTML.
+
+        Args:
+            status, headers: of the answer, which does not hold the content of an object.
+            body: its body; None if it has none by the rules of HTTP, or has not arrived.
+            writes: whether the request changes something.
+        """
+        if status not in self.successes:
+            return BackendError(
+                f"the answer has the status {status}, which {self.service} does not send", status=status
+            )
+        if self.is_own(headers):
+            return None
+        # Some servers call a document of XML, or no body at all, HTML.
+        html = headers.get("content-type", "").startswith("text/html") if body is None else _HTML.match(body)
+        return self.foreign(status, headers) if html or (writes and self.headed_writes) else None
 
     def foreign(self, status: int, headers: Mapping[str, str]) -> TroveError:
         """Return the error for an answer of something that is not the service: a proxy, a gateway, a web site."""

@@ -1,23 +1,23 @@
 """Uploads in parts: the algorithm once, for every service that has them.
 
 `put_in_parts` cuts a body, sends the parts in parallel, and completes the upload. Whatever happens, either the object
-is made, whole, or no upload stays open: the request that begins one is shielded, since only its answer tells what to
+is made, whole, or no upload stays open: the request that begins one is awaited, since only its answer tells what to
 abort; a completion that was sent is awaited, since an abort that overtakes it can take away parts that it is making an
-object of; and one whose answer was lost is settled by a look at the object.
+object of; and one whose answer was lost is settled by a look at the object. After a cancellation neither is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from trove_async.body import Body, Chunk
-from trove_async.cancellation import finish, to_the_end
+from trove_async.cancellation import finish, shielded
 from trove_async.driver.retry import Attempts
 from trove_async.errors import ConflictError, InvalidArgumentError, TroveError
 from trove_async.types import ObjectInfo
@@ -143,22 +143,25 @@ async def begin(upload: Upload[P], timeout: float) -> None:
         upload: to open.
         timeout: seconds that clean-up may take.
     """
-    beginning = asyncio.ensure_future(upload.begin())
+    is_open = False
 
-    async def undo() -> None:
-        await asyncio.wait({beginning})
-        if beginning.exception() is None:
-            await upload.abort()
+    async def work() -> None:
+        nonlocal is_open
+        await upload.begin()
+        is_open = True
 
     try:
-        await asyncio.shield(beginning)
+        await shielded(work(), timeout=timeout, leftover=str(upload))
     except asyncio.CancelledError:
-        await _give_up(upload, undo(), timeout)
+        if is_open:
+            await _give_up(upload, timeout)
         raise
 
 
 async def complete(upload: Upload[P], parts: Sequence[P], timeout: float) -> ObjectInfo:
     """Make the object of parts. Once the request was sent it is awaited, also by a caller that was cancelled.
+
+    After a cancellation it is neither sent nor sent again.
 
     Args:
         upload: to complete.
@@ -177,7 +180,7 @@ async def complete(upload: Upload[P], parts: Sequence[P], timeout: float) -> Obj
         upload.completed = True
         return made
 
-    return await to_the_end(work(), timeout=timeout, leftover=f"the completion of {upload}")
+    return await shielded(work(), timeout=timeout, leftover=f"the completion of {upload}")
 
 
 @asynccontextmanager
@@ -188,11 +191,11 @@ async def opened(upload: Upload[P], timeout: float) -> AsyncGenerator[Upload[P],
         yield upload
     finally:
         if not upload.completed:
-            await _give_up(upload, upload.abort(), timeout)
+            await _give_up(upload, timeout)
 
 
-async def _give_up(upload: Upload[P], work: Coroutine[Any, Any, None], timeout: float) -> None:
-    await finish(work, timeout=timeout, leftover=str(upload))
+async def _give_up(upload: Upload[P], timeout: float) -> None:
+    await finish(upload.abort(), timeout=timeout, leftover=str(upload))
 
 
 async def make_of_parts(

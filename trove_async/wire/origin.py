@@ -77,7 +77,9 @@ class Proxy:
         except ValueError:
             parts, port = urlsplit(""), 0
         if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise InvalidArgumentError("a proxy must be given as http://[user:password@]host[:port]")
+            raise InvalidArgumentError(
+                "a proxy is given as http://host:port, with a user and password before '@' if it requires them"
+            )
         authorization = None
         if parts.username is not None:
             secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -91,7 +93,7 @@ class Proxy:
         """Return the error for a response of status 407."""
         wanted = "refuses the user or password" if self.authorization else "requires a user and a password"
         return UnavailableError(
-            f"the proxy {self} {wanted} (status 407): write proxy=http://user:password@host:port",
+            f"the proxy {self} {wanted}; give them in the URL of the proxy, before '@'",
             status=407,
             retryable=False,
         )

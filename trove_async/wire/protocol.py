@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from trove_async.errors import BackendError, OperationTimeoutError, TroveError, UnavailableError
 from trove_async.wire.chunked import ChunkedDecoder
@@ -20,15 +20,30 @@ from trove_async.wire.response import Response
 
 if TYPE_CHECKING:
     from trove_async.body import Chunk
-    from trove_async.wire.pool import Pool
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Owner"]
 
 _MAX_INTERIM: Final = 1000  # responses of 1xx before the final one
 _WRITE_SIZE: Final = 512 * 1024  # the bytes of a large body that are given to the transport at once
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _JOIN_SIZE: Final = 64 * 1024  # head and body up to this leave in one write
 _TLS_RECORDS: Final = b"\x15\x16"  # alert, handshake
+
+
+class Owner(Protocol):
+    """What a connection needs of the pool that it belongs to; see `trove_async.wire.pool.Pool`."""
+
+    def made(self, connection: Connection) -> None:
+        """Note that the loop has a transport for a connection."""
+
+    def lost(self, connection: Connection) -> None:
+        """Note that the loop has closed it."""
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection that can be used again."""
+
+    def discard(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
 
 
 class Connection(asyncio.Protocol):
@@ -67,7 +82,7 @@ class Connection(asyncio.Protocol):
         "sock",
     )
 
-    def __init__(self, pool: Pool, origin: Origin, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pool: Owner, origin: Origin, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self.origin = origin
         self.sock = sock
         self.closed = False

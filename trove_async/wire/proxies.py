@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, Self
 from urllib import request
 
@@ -22,8 +23,8 @@ class Proxies:
     """The proxies by the scheme of the origin.
 
     Attributes:
-        urls: their URLs by ``http``, ``https`` and ``all``, and under ``no`` the hosts that need none, separated by
-            commas.
+        urls: their URLs by ``http``, ``https`` and ``all``, and under ``no`` the hosts, addresses and networks that
+            need none, separated by commas.
     """
 
     urls: Mapping[str, str] = field(repr=False)
@@ -52,7 +53,7 @@ class Proxies:
     def url(self, origin: Origin) -> str | None:
         """Return the URL of the proxy that leads to an origin, credentials included; None if none does."""
         url = self.urls.get(origin.scheme) or self.urls.get("all")
-        if not url or _bypassed(f"{origin.host}:{origin.port}", self.urls):
+        if not url or self._is_bypassed(origin):
             return None
         return url if "://" in url else f"http://{url}"
 
@@ -76,3 +77,24 @@ class Proxies:
             ) from None
         self._found[origin] = proxy
         return proxy
+
+    def _is_bypassed(self, origin: Origin) -> bool:
+        if _bypassed(f"{origin.host}:{origin.port}", self.urls):
+            return True
+        try:
+            address = ip_address(origin.host)
+        except ValueError:
+            return False
+        return any(_covers(entry.strip(), address, origin.port) for entry in self.urls.get("no", "").split(","))
+
+
+def _covers(entry: str, address: IPv4Address | IPv6Address, port: int) -> bool:
+    """Tell whether an entry of ``NO_PROXY`` is an address, ``[address]:port`` or a network, and covers an address."""
+    if entry.startswith("["):
+        entry, _, rest = entry[1:].partition("]")
+        if rest not in ("", f":{port}"):
+            return False
+    try:
+        return address in ip_network(entry, strict=False)
+    except ValueError:
+        return False

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from trove_async.errors import BackendError, ClosedError, InvalidArgumentError, LifetimeError, TroveError
-
-if TYPE_CHECKING:
-    from trove_async.wire.protocol import Connection
 
 __all__ = ["SMALL_BODY", "Response"]
 
@@ -23,6 +20,24 @@ _NEVER: Final = 1 << 62
 _SMALL_CHUNK: Final = 64 * 1024  # smaller chunks are joined before they are returned
 _MANY_CHUNKS: Final = 1024
 _TINY_CHUNK: Final = 1024  # many chunks that are smaller on average are joined: an object for each costs more
+
+
+class Connection(Protocol):
+    """What a response needs of the connection that carries it; see `trove_async.wire.protocol.Connection`."""
+
+    @property
+    def remaining(self) -> int: ...
+
+    @property
+    def waiting(self) -> bool: ...
+
+    async def wait(self) -> None: ...
+
+    def fail(self, error: TroveError) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
 
 class Response:

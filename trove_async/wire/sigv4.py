@@ -29,6 +29,7 @@ __all__ = [
     "encode_path",
     "encode_query",
     "escape_dots",
+    "timestamp",
 ]
 
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
@@ -113,6 +114,11 @@ def _merge_repeated(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
     for name, value in headers:
         merged.setdefault(name, []).append(" ".join(value.split()))
     return [(name, ",".join(values)) for name, values in merged.items()]
+
+
+def timestamp(at: float) -> str:
+    """Return a time, in seconds since 1970, as signatures hold it."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
 
 
 class _SigningKey:
@@ -276,7 +282,7 @@ class SigV4:
     def _timestamp(self, at: float) -> str:
         second = int(at)
         if second != self._second:
-            self._stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+            self._stamp = timestamp(second)
             self._second = second
         return self._stamp
 

@@ -9,10 +9,14 @@ from typing import Final
 from trove_async.errors import BackendError, InvalidArgumentError, TroveError, UnavailableError
 from trove_async.wire.origin import Origin
 
-__all__ = ["handshake_error", "tls_context"]
+__all__ = ["ADVICE", "handshake_error", "tls_context"]
 
 _STRICT_ERRORS: Final = range(80, 94)
 """The errors of OpenSSL's ``X509_V_FLAG_X509_STRICT``, in x509_vfy.h."""
+ADVICE: Final = (
+    "give the certificate of its authority as ca_file, correct the host name, or set verify=0 for a test server"
+)
+"""What to do if a certificate is refused."""
 
 
 async def tls_context(verify: bool = True, ca_file: str | None = None, strict: bool = True) -> ssl.SSLContext:
@@ -53,7 +57,7 @@ def handshake_error(origin: Origin, error: ssl.SSLError) -> TroveError:
     """Return the error of a failed handshake: the reason, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = error.verify_message.rstrip(".")
-        advice = "give the CA file of its authority, correct the host name, or turn verification off for a test server"
+        advice = ADVICE
         if error.verify_code in _STRICT_ERRORS:
             advice = (
                 "it, or its authority, violates RFC 5280; issue it again with the extension, "

@@ -13,10 +13,12 @@ request may have been carried out.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from trove_async.cancellation import SHIELD
 from trove_async.errors import InvalidArgumentError
 from trove_async.wire.connect import Connector
 from trove_async.wire.origin import Origin
@@ -118,6 +120,9 @@ class Transport:
             size += len(chunk)
         head = self._encode(origin, method, target, headers, size)
         connection = self._pool.take(origin) or await self._pool.acquire(origin)
+        if (shield := SHIELD.get()) is not None and not shield.may_send():
+            self._pool.release(connection)
+            raise asyncio.CancelledError
         response = await connection.exchange(
             method, head, body, size, self._idle_timeout if idle_timeout is None else idle_timeout
         )

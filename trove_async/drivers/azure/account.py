@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from trove_async.drivers.azure.shared_key import SharedKey
+from trove_async.dsn import trimmed_secret
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
 
 __all__ = ["Account", "Given", "account_of"]
@@ -102,6 +103,8 @@ def account_of(given: Given) -> Account:
     if not any(ways) and not given.anonymous:
         parts, name, key, sas = _from_environment(name)
     endpoint = given.endpoint or parts.get("blobendpoint")
+    if endpoint is not None:
+        _refuse_container(endpoint)
     name = name or _name_in(endpoint)
     if not name:
         raise InvalidDSNError(
@@ -133,9 +136,14 @@ def _from_environment(name: str | None) -> tuple[dict[str, str], str | None, str
     named = os.environ.get("AZURE_STORAGE_ACCOUNT") or None
     if name is not None and named is not None and name != named:
         return {}, name, None, None
-    key = os.environ.get("AZURE_STORAGE_KEY") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY") or None
-    sas = os.environ.get("AZURE_STORAGE_SAS_TOKEN") or None
+    key = _from_variable("AZURE_STORAGE_KEY") or _from_variable("AZURE_STORAGE_ACCOUNT_KEY")
+    sas = _from_variable("AZURE_STORAGE_SAS_TOKEN")
     return {}, name or named, key, None if key else sas
+
+
+def _from_variable(name: str) -> str | None:
+    text = os.environ.get(name)
+    return trimmed_secret(name, text) if text else None
 
 
 def _parts(text: str) -> dict[str, str]:
@@ -166,6 +174,23 @@ def _sas(text: str) -> tuple[tuple[str, str], ...]:
     return pairs
 
 
+def _refuse_container(endpoint: str) -> None:
+    """Refuse the URL of a container, as in the connection strings that Azure Storage Explorer makes for one."""
+    url = urlsplit(endpoint)
+    container = url.path.strip("/")
+    if container and _is_service(url.hostname):
+        raise InvalidDSNError(
+            f"the blob endpoint names the container {container!r}; "
+            f"end it after the host, and write azure://account@{container}"
+        )
+
+
+def _is_service(host: str | None) -> bool:
+    """Tell whether a host is that of an account at Azure, such as ``account.blob.core.windows.net``."""
+    labels = (host or "").split(".")
+    return len(labels) > 2 and labels[1] in ("blob", "privatelink")
+
+
 def _name_in(endpoint: str | None) -> str | None:
     """Return the account that the URL of a service names: in the host, or in the path if it is an emulator's."""
     if endpoint is None:
@@ -174,5 +199,4 @@ def _name_in(endpoint: str | None) -> str | None:
     path = url.path.strip("/")
     if path:
         return path.partition("/")[0]
-    labels = (url.hostname or "").split(".")
-    return labels[0] if len(labels) > 2 and labels[1] in ("blob", "privatelink") else None
+    return (url.hostname or "").partition(".")[0] if _is_service(url.hostname) else None

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from trove_async.body import Chunk
 from trove_async.drivers.azure.account import Account
-from trove_async.drivers.azure.errors import UNAUTHENTICATED, read_error
+from trove_async.drivers.azure.errors import RULES, UNAUTHENTICATED, read_error
 from trove_async.drivers.azure.shared_key import date_header
 from trove_async.drivers.azure.tokens import Tokens
 from trove_async.errors import (
@@ -63,6 +63,8 @@ class Client(ServiceClient[_AzureCall]):
         attempts: of each request, the first one included.
         endpoint: the URL of the service, of blobs or of queues.
     """
+
+    rules = RULES
 
     def __init__(self, account: Account, tokens: Tokens, transport: Transport, attempts: int, endpoint: str) -> None:
         super().__init__(transport, attempts)

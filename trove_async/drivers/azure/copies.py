@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from trove_async.cancellation import to_the_end
+from trove_async.cancellation import shielded
 from trove_async.checksums import Checksum
 from trove_async.driver import CopyOptions, HeadOptions, ObjectAttributes, check_write
 from trove_async.drivers.azure.blocks import Blocks, BlockUpload
@@ -194,7 +194,7 @@ class Copies:
         if own:
             # With metadata in the request none is taken from the source.
             headers += metadata_headers(source.metadata, {**checksum_metadata(source), **own})
-        answer = await to_the_end(
+        answer = await shielded(
             self._request(dst, headers, conditions, on_done),
             timeout=self._timeout,
             leftover=f"the copy to {dst.key!r} in bucket {dst.bucket!r}",
@@ -217,7 +217,7 @@ class Copies:
         status = answer.get("x-ms-copy-status", "success")
         if status != "success" or "etag" not in answer:
             raise BackendError(
-                f"the service answers that the copy is {status!r}; a copy that is over with the answer was asked for: "
+                f"the service answers that the copy is {status[:80]!r}, and not that it has ended: "
                 "is the endpoint an Azure Blob service?",
                 ambiguous=True,
             )

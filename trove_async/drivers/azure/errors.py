@@ -191,6 +191,8 @@ RULES: Final = ErrorRules(
     special=_special,
     unnamed=frozenset({"ResourceNotFound"}),
     headed=frozenset({404, 405}),
+    successes=frozenset({200, 201, 202, 204}),
+    headed_writes=True,
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from trove_async.body import Chunk
-from trove_async.checksums import Checksum, digest
+from trove_async.checksums import Checksum, digest, stored_checksums
 from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.errors import InvalidArgumentError, InvalidMetadataError, InvalidTagsError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
@@ -195,8 +195,8 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         if name[:10] == _META:
             found[name[10:]] = headers[name]
     if found:
-        algorithm, colon, value = found.pop(CHECKSUM, "").partition(":")
-        checksums = FrozenDict({algorithm: value}) if colon else EMPTY
+        if CHECKSUM in found:
+            checksums = FrozenDict(stored_checksums(found.pop(CHECKSUM)))
         version_id = version_of(headers, found)
         found.pop(VERSION, None)
         metadata = FrozenDict({_unescaped(name): decode_value(text) for name, text in found.items()})

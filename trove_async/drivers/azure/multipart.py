@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from trove_async.body import Chunk
-from trove_async.cancellation import finish, to_the_end
+from trove_async.cancellation import finish, shielded
 from trove_async.driver import CompleteOptions, HeadOptions, ObjectAttributes, PutOptions, check_write
 from trove_async.drivers.azure.blocks import STAGING, Blocks, decode_id
 from trove_async.drivers.azure.client import Client
@@ -93,7 +93,7 @@ class Multipart:
         leftover = f"the request that begins the upload {upload_id} in bucket {bucket!r}"
         try:
             # A manifest that is stored after its deletion would leave the upload open.
-            await to_the_end(
+            await shielded(
                 self._client.write("PUT", bucket, names.manifest, headers=headers, body=body),
                 timeout=self._timeout,
                 leftover=leftover,

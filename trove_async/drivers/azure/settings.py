@@ -10,7 +10,7 @@ from trove_async.driver import OpenOptions
 from trove_async.drivers.azure.account import Account, Given, account_of
 from trove_async.drivers.azure.headers import TIERS
 from trove_async.drivers.azure.names import check_bucket
-from trove_async.dsn import DSN, SettingsParser
+from trove_async.dsn import DSN, SettingsParser, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
@@ -29,7 +29,7 @@ PART_SIZE: Final = 8 * 1024 * 1024
 MAX_PART_SIZE: Final = 4000 * 1024 * 1024
 MAX_BLOCKS: Final = 50_000
 MAX_COPY_SIZE: Final = 256 * 1024 * 1024
-_CREDENTIALS: Final = "the DSN: azure://account:key@container"
+_CREDENTIALS: Final = "account and account_key, or in the DSN before '@'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +105,20 @@ class AzureSettings:
 def _given(dsn: DSN, settings: SettingsParser) -> Given:
     if dsn.port is not None:
         raise InvalidDSNError("an azure DSN has no port; give endpoint=http://host:port/account")
-    key, account = settings.text("account_key"), settings.text("account")
+    key, account = settings.secret("account_key"), settings.text("account")
     if dsn.user and account is not None:
         raise InvalidDSNError("the account is given twice: before the '@' of the DSN, and as account")
     if dsn.password is not None and key is not None:
         raise InvalidDSNError("the account key is given twice: before the '@' of the DSN, and as account_key")
     if dsn.password is not None and not (dsn.user and dsn.password):
-        raise InvalidDSNError("account and key belong together: azure://account:key@container")
+        raise InvalidDSNError("the DSN holds only one of account and key; give both before '@'")
     credential = settings.take("credential")
     if credential is not None and not callable(getattr(credential, "get_token", None)):
         raise InvalidDSNError("credential is an object with get_token(), given as an argument and not in the DSN")
-    sas = settings.text("sas")
+    sas = settings.secret("sas")
     return Given(
         account=dsn.user or account,
-        key=dsn.password or key,
+        key=trimmed_secret("the account key", dsn.password) if dsn.password else key,
         sas=sas,
         connection_string=settings.text("connection_string"),
         credential=credential,

@@ -15,9 +15,11 @@ import google_crc32c
 from trove_async.body import Chunk
 from trove_async.errors import ChecksumError
 
-__all__ = ["CRC32CVerifier", "combine", "crc32c_in", "encode", "extend", "mismatch"]
+__all__ = ["CRC32CVerifier", "combine", "crc32c_in", "crc32c_of", "encode", "extend", "mismatch"]
 
 _POLYNOMIAL = 0x82F63B78
+_SIZE = 4
+"""Bytes of a checksum."""
 _COPIED = 256 * 1024
 """Bytes that are copied at a time: google-crc32c takes only bytes."""
 
@@ -69,7 +71,7 @@ def _multiply(one: int, other: int) -> int:
 
 def encode(value: int) -> str:
     """Return a checksum as the service writes it: base64 of four bytes, big-endian."""
-    return b64encode(value.to_bytes(4, "big")).decode()
+    return b64encode(value.to_bytes(_SIZE, "big")).decode()
 
 
 def crc32c_in(header: str | None) -> int | None:
@@ -78,11 +80,17 @@ def crc32c_in(header: str | None) -> int | None:
         for item in header.split(","):
             name, _, value = item.strip().partition("=")
             if name == "crc32c":
-                try:
-                    return int.from_bytes(b64decode(value, validate=True), "big")
-                except (Base64Error, ValueError):
-                    return None
+                return crc32c_of(value)
     return None
+
+
+def crc32c_of(value: object) -> int | None:
+    """Return the checksum that the service has written as `encode` does; None if the value is no such text."""
+    try:
+        data = b64decode(value, validate=True) if isinstance(value, str) else b""
+    except (Base64Error, ValueError):
+        return None
+    return int.from_bytes(data, "big") if len(data) == _SIZE else None
 
 
 def mismatch(key: str, expected: int, actual: int) -> ChecksumError:

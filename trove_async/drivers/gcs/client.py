@@ -12,10 +12,10 @@ from urllib.parse import quote, urlsplit
 from trove_async.body import Chunk
 from trove_async.drivers.gcs.addressing import bucket_path, encode_bucket, object_path, resource_path
 from trove_async.drivers.gcs.credentials import Credentials
-from trove_async.drivers.gcs.documents import ambiguous_if_malformed, decode
-from trove_async.drivers.gcs.errors import read_error
+from trove_async.drivers.gcs.documents import ambiguous_if_malformed, decode, resource
+from trove_async.drivers.gcs.errors import RULES, read_error
 from trove_async.drivers.gcs.settings import GCSSettings
-from trove_async.errors import BucketNotFoundError, TroveError
+from trove_async.errors import AccessDeniedError, BucketNotFoundError, TroveError
 from trove_async.wire.client import Call, Headers, ServiceClient
 from trove_async.wire.transport import Origin, Response, Transport
 
@@ -46,6 +46,8 @@ class Client(ServiceClient[_GCSCall]):
         prefix: the path of the endpoint's URL, without a slash at its end.
     """
 
+    rules = RULES
+
     def __init__(self, settings: GCSSettings, credentials: Credentials, transport: Transport) -> None:
         super().__init__(transport, settings.network.attempts)
         url = urlsplit(settings.endpoint)
@@ -70,8 +72,9 @@ class Client(ServiceClient[_GCSCall]):
         content: Mapping[str, Any] | None = None,
         writes: bool = False,
         final: tuple[type[TroveError], ...] = (),
+        limit: int | None = None,
     ) -> Any:
-        """Send a request to the JSON API and return the answer, decoded; None for an empty one.
+        """Send a request to the JSON API and return the answer, decoded; None for an empty one to a deletion.
 
         Args:
             method: of the request.
@@ -81,6 +84,7 @@ class Client(ServiceClient[_GCSCall]):
             content: what is sent as JSON.
             writes: whether the request changes something; see `Call`.
             final: errors after which the request is not sent again, although they are transient.
+            limit: of the attempts; None for that of the settings.
 
         Raises:
             TroveError: what the service answered, in its class of the tree.
@@ -92,12 +96,13 @@ class Client(ServiceClient[_GCSCall]):
             headers = [("content-type", "application/json; charset=utf-8")]
             body = [json.dumps(content).encode()]
         call = self._json_call(method, f"/storage/v1{path}", bucket, key, query, headers, body, writes)
-        call.final = final
+        call.final, call.limit = final, limit
         _, answer = await self.fetch(call)
         if not writes:
-            return decode(answer)
+            return resource(decode(answer))
         with ambiguous_if_malformed():
-            return decode(answer)
+            found = decode(answer)
+            return found if method == "DELETE" else resource(found)
 
     async def media(self, bucket: str, key: str, query: Query, headers: Headers) -> Response:
         """Ask the JSON API for the bytes of an object; as `json`."""
@@ -272,7 +277,9 @@ class Client(ServiceClient[_GCSCall]):
     async def _located(self, bucket: str, error: TroveError) -> TroveError:
         """Return the error of an object or a bucket that does not exist, whichever it is."""
         try:
-            await self.require_bucket(bucket)
+            await self.json("GET", bucket_path(bucket), bucket, query=[("fields", "name")], limit=1)
         except BucketNotFoundError as missing:
             return missing
+        except AccessDeniedError:
+            pass  # the credentials may be good for objects alone
         return error

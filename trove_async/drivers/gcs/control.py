@@ -11,7 +11,7 @@ from trove_async.driver.retry import until_uncontended
 from trove_async.drivers.gcs.addressing import bucket_path, resource_path
 from trove_async.drivers.gcs.client import Client, Query
 from trove_async.drivers.gcs.credentials import Credentials
-from trove_async.drivers.gcs.documents import MALFORMED, items, mapping, resource, text, text_if_any
+from trove_async.drivers.gcs.documents import MALFORMED, items, listing_page, mapping, resource, text, text_if_any
 from trove_async.drivers.gcs.lifecycle import from_gcs, own_labels, to_gcs
 from trove_async.drivers.gcs.names import check_new_bucket
 from trove_async.drivers.gcs.resources import MAX_METADATA, TAGS, is_generation, parse_time, tags_of
@@ -32,8 +32,8 @@ from trove_async.wire.sigv4 import encode_query
 __all__ = ["Control"]
 
 _PAGE: Final = 1000
-_BUCKETS: Final = ("fields", "nextPageToken,items(name,timeCreated)")
-_VERSIONS: Final = ("fields", "nextPageToken,items(name,size,generation,timeCreated,timeDeleted)")
+_BUCKETS: Final = ("fields", "kind,nextPageToken,items(name,timeCreated)")
+_VERSIONS: Final = ("fields", "kind,nextPageToken,items(name,size,generation,timeCreated,timeDeleted)")
 
 
 class Control(LifecycleDeleteBySet, TagsDeleteBySet):
@@ -168,8 +168,10 @@ class Control(LifecycleDeleteBySet, TagsDeleteBySet):
         return from_gcs(items(mapping(found, "lifecycle"), "rule"), mapping(found, "labels"))
 
     async def _bucket(self, bucket: str, fields: str) -> Mapping[str, Any]:
-        # An answer without any of the fields may be empty.
-        return resource(await self._client.json("GET", bucket_path(bucket), bucket, query=[("fields", fields)]) or {})
+        # The answer is empty without one field that every bucket has.
+        return resource(
+            await self._client.json("GET", bucket_path(bucket), bucket, query=[("fields", f"name,{fields}")])
+        )
 
     async def _patch_bucket(self, bucket: str, content: Mapping[str, Any], *conditions: tuple[str, str]) -> None:
         query = [("fields", "name"), *conditions]
@@ -180,8 +182,8 @@ class Control(LifecycleDeleteBySet, TagsDeleteBySet):
     async def get_tags(self, bucket: str, key: str) -> dict[str, str]:
         """Return an object's tags."""
         path = resource_path(bucket, key)
-        found = await self._client.json("GET", path, bucket, key, query=[("fields", "metadata")])
-        return tags_of(mapping(resource(found or {}), "metadata"))
+        found = await self._client.json("GET", path, bucket, key, query=[("fields", "name,metadata")])
+        return tags_of(mapping(resource(found), "metadata"))
 
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags: the one entry of its metadata that holds them, whatever else changes meanwhile.
@@ -208,7 +210,7 @@ class Control(LifecycleDeleteBySet, TagsDeleteBySet):
             paging = [("maxResults", str(self._page_size))]
             if token is not None:
                 paging.append(("pageToken", token))
-            return resource(await self._client.json("GET", path, bucket, query=query + paging) or {})
+            return listing_page(await self._client.json("GET", path, bucket, query=query + paging))
 
         async with aclosing(pages(fetch, lambda page: text_if_any(page, "nextPageToken"), what)) as found:
             async for page in found:

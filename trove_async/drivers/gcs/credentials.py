@@ -51,7 +51,7 @@ _TOKEN_SERVER: Final = "https://oauth2.googleapis.com"
 _TIMEOUT: Final = 20
 _FILE_VARIABLE: Final = "GOOGLE_APPLICATION_CREDENTIALS"
 _HINT: Final = (
-    "give credentials=/path/to/key.json, or set GOOGLE_APPLICATION_CREDENTIALS, "
+    "give the path of a key file as credentials, or set GOOGLE_APPLICATION_CREDENTIALS, "
     "or run 'gcloud auth application-default login', or give anonymous=1 for public buckets"
 )
 

@@ -9,7 +9,17 @@ from typing import Any, Final
 
 from trove_async.errors import BackendError
 
-__all__ = ["MALFORMED", "ambiguous_if_malformed", "decode", "items", "mapping", "resource", "text", "text_if_any"]
+__all__ = [
+    "MALFORMED",
+    "ambiguous_if_malformed",
+    "decode",
+    "items",
+    "listing_page",
+    "mapping",
+    "resource",
+    "text",
+    "text_if_any",
+]
 
 MALFORMED: Final = (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 """What is raised where values of JSON are used that have another type than they should."""
@@ -43,6 +53,18 @@ def resource(found: Any) -> Members:
     if not isinstance(found, dict):
         raise BackendError("the answer is not a JSON object: is the endpoint Cloud Storage?")
     return found
+
+
+def listing_page(found: Any) -> Members:
+    """Return a decoded answer that must be a page of a listing, which has its kind even if it has no items.
+
+    Raises:
+        BackendError: it is something else, which must not pass for an empty page.
+    """
+    members = resource(found)
+    if not text(members, "kind").startswith("storage#"):
+        raise BackendError("the answer is not a listing: is the endpoint Cloud Storage?")
+    return members
 
 
 def mapping(found: Members, name: str) -> Members:

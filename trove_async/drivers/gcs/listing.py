@@ -7,7 +7,7 @@ from typing import Final
 from trove_async.driver import ListOptions
 from trove_async.drivers.gcs.addressing import bucket_path
 from trove_async.drivers.gcs.client import Client, Query
-from trove_async.drivers.gcs.documents import items, resource, text, text_if_any
+from trove_async.drivers.gcs.documents import items, listing_page, resource, text, text_if_any
 from trove_async.drivers.gcs.resources import LISTED, info_of_resource
 from trove_async.errors import BackendError
 from trove_async.listing import ListPage
@@ -17,7 +17,7 @@ __all__ = ["Listing"]
 
 _PAGE: Final = 1000
 _LONGEST_KEY: Final = 1024
-_FIELDS: Final = ("fields", f"nextPageToken,prefixes,items({LISTED})")
+_FIELDS: Final = ("fields", f"kind,nextPageToken,prefixes,items({LISTED})")
 
 
 class Listing:
@@ -41,7 +41,7 @@ class Listing:
             query.append(("pageToken", options.cursor))
         if options.start_after is not None:
             query.append(("startOffset", _next_key(options.start_after)))
-        found = resource(await self._client.json("GET", f"{bucket_path(bucket)}/o", bucket, query=query))
+        found = listing_page(await self._client.json("GET", f"{bucket_path(bucket)}/o", bucket, query=query))
         objects = [info_of_resource(text(item, "name"), item) for item in map(resource, items(found, "items"))]
         prefixes = items(found, "prefixes")
         if not all(isinstance(prefix, str) for prefix in prefixes):

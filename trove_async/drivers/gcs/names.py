@@ -64,4 +64,4 @@ def check_key(key: str) -> None:
 
 
 def _refuse(name: str, reason: str) -> None:
-    raise InvalidBucketNameError(f"{name!r} cannot be a bucket's name: {reason}", bucket=name)
+    raise InvalidBucketNameError(f"{name!r} cannot name a bucket: {reason}", bucket=name)

@@ -18,7 +18,7 @@ __all__ = ["Presigner"]
 
 _NO_KEY: Final = (
     "URLs are signed with a service account's key, and these credentials have none: "
-    "open the store with credentials=/path/to/key.json"
+    "open the store with the path of its key file as credentials"
 )
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
-from trove_async.checksums import Checksum
+from trove_async.checksums import Checksum, stored_checksums
 from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.drivers.gcs.documents import MALFORMED
 from trove_async.errors import BackendError, InvalidMetadataError
@@ -134,9 +134,9 @@ def tags_of(metadata: Mapping[str, Any]) -> dict[str, str]:
 def _split(found: dict[str, str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return the user's metadata and checksums of what is stored as metadata."""
     found.pop(TAGS, None)
-    algorithm, colon, value = found.pop(CHECKSUM, "").partition(":")
+    checksums = FrozenDict(stored_checksums(found.pop(CHECKSUM))) if CHECKSUM in found else EMPTY
     metadata = {name: decode_value(value) for name, value in found.items()}
-    return FrozenDict(metadata) if metadata else EMPTY, FrozenDict({algorithm: value}) if colon else EMPTY
+    return FrozenDict(metadata) if metadata else EMPTY, checksums
 
 
 def info_of_headers(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from trove_async.body import Body, Chunk
 from trove_async.driver import DeleteOptions, PutOptions
 from trove_async.driver.retry import Attempts
-from trove_async.drivers.gcs.checksums import crc32c_in, encode, extend, mismatch
+from trove_async.drivers.gcs.checksums import crc32c_of, encode, extend, mismatch
 from trove_async.drivers.gcs.client import Client, Headers, Query
 from trove_async.drivers.gcs.documents import ambiguous_if_malformed, decode, resource
 from trove_async.drivers.gcs.objects import Objects
@@ -204,7 +204,7 @@ class ResumableUpload(Upload[int]):
             made = resource(decode(answer))
         info = self._objects.written(self._key, total, made, self._attributes, self._body.computed)
         self.completed = True
-        found = crc32c_in(f"crc32c={made.get('crc32c')}")
+        found = crc32c_of(made.get("crc32c"))
         if found is not None and found != self._crc32c:
             # A service that compares would have refused it; this one stored other bytes than were sent.
             await self._objects.delete(self._bucket, self._key, DeleteOptions(if_match=info.etag))

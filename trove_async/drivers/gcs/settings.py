@@ -38,7 +38,7 @@ MIN_PART_SIZE: Final = 5 * 1024 * 1024
 PART_SIZE: Final = 8 * 1024 * 1024
 MAX_PART_SIZE: Final = 5 * 1024**3
 _ENDPOINT: Final = "https://storage.googleapis.com"
-_CREDENTIALS: Final = "a file: credentials=/path/to/key.json"
+_CREDENTIALS: Final = "a file, whose path is the parameter credentials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class GCSSettings:
             endpoint=given or emulator or _ENDPOINT,
             emulated=emulator is not None,
             credentials=settings.text("credentials"),
-            access_token=settings.text("access_token"),
+            access_token=settings.secret("access_token"),
             anonymous=settings.flag("anonymous", False),
             user_project=settings.text("user_project"),
             kms_key=settings.text("kms_key"),
@@ -180,7 +180,7 @@ def _contradict(one: str, other: str, reason: str) -> None:
 def _project_and_bucket(dsn: DSN, settings: SettingsParser) -> tuple[str | None, str | None]:
     """Return the project and the bucket."""
     if dsn.user is not None:
-        raise InvalidDSNError(f"a {dsn.scheme} DSN has no user; credentials are {_CREDENTIALS}")
+        raise InvalidDSNError(f"a {dsn.scheme} DSN has no user; credentials belong in {_CREDENTIALS}")
     if dsn.port is not None:
         raise InvalidDSNError(f"a {dsn.scheme} DSN has no port; give endpoint=http://host:port")
     path = dsn.path.strip("/")

@@ -31,9 +31,9 @@ from trove_async.driver import (
 )
 from trove_async.drivers.local.errors import translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
+from trove_async.drivers.local.notifier import Notifier
 from trove_async.drivers.local.opening import LocalSettings, url_signer
 from trove_async.drivers.local.stream import FileStream
-from trove_async.drivers.local.watch import Notifier
 from trove_async.drivers.local.workers import Workers
 from trove_async.dsn import DSN
 from trove_async.errors import ClosedError, PreconditionFailedError, RootNotFoundError, TroveError

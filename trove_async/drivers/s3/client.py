@@ -10,19 +10,15 @@ from typing import Final
 from trove_async.body import Chunk
 from trove_async.checksums import digest
 from trove_async.drivers.s3.addressing import BucketAddress
-from trove_async.drivers.s3.errors import ELSEWHERE, EXPIRED, SKEWED, read_error
+from trove_async.drivers.s3.errors import ELSEWHERE, EXPIRED, MOST_SKEW, RULES, SKEWED, read_error
 from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.errors import TroveError
 from trove_async.wire.client import Call, Headers, ServiceClient
-from trove_async.wire.clock import ServiceClock
 from trove_async.wire.sigv4 import EMPTY_SHA256, UNSIGNED_PAYLOAD, Credentials, SigV4, encode_path
 from trove_async.wire.transport import Response, Transport
 
 __all__ = ["Client", "Headers"]
-
-_MOST_SKEW: Final = 15 * 60
-"""The clock skew in seconds after which S3 refuses signatures."""
 
 _UNSIGNED: Final[Mapping[str, Headers]] = {
     # Proxies and Google's front end change the header, which would break a signature over it. Without it some front
@@ -51,13 +47,15 @@ class Client(ServiceClient[_S3Call]):
         transport: sends the requests.
     """
 
+    rules = RULES
+
     def __init__(self, settings: S3Settings, session: Session, transport: Transport) -> None:
         super().__init__(transport, settings.network.attempts)
         self._settings = settings
         self._session = session
         self._addresses: dict[str, BucketAddress] = {}
         self._signers: dict[str, SigV4] = {}
-        self._clock = ServiceClock()
+        self._clock = session.clock
         self._extra: Headers = [("x-amz-request-payer", "requester")] if settings.requester_pays else []
 
     async def request(
@@ -198,7 +196,7 @@ class Client(ServiceClient[_S3Call]):
         # The answer to a HEAD has no code, only a status and headers.
         bare = call.method == "HEAD"
         if code in SKEWED or (bare and response.status == 403):
-            return self._clock.correct(response.headers, _MOST_SKEW if bare else 0)
+            return self._clock.correct(response.headers, MOST_SKEW if bare else 0)
         if code in EXPIRED:
             return await self._renew(call)
         if code in ELSEWHERE or response.status in (301, 307):

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
-from trove_async.drivers.s3.errors import EXPIRED, sdk_error
+from trove_async.drivers.s3.errors import EXPIRED, MOST_SKEW, RULES, SKEWED, read_error, sdk_error
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
 from trove_async.drivers.s3.profiles import Profile
@@ -25,6 +25,7 @@ from trove_async.errors import (
     BucketNotFoundError,
     NotFoundError,
     ObjectNotFoundError,
+    TroveError,
     UnsupportedError,
     UploadNotFoundError,
 )
@@ -36,6 +37,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.wire.errors import clean
 from trove_async.wire.fields import etag_of
 from trove_async.wire.paging import pages
 from trove_async.wire.xml import parse, parse_time, text
@@ -43,7 +45,23 @@ from trove_async.wire.xml import parse, parse_time, text
 __all__ = ["Control"]
 
 _PAGE: Final = 1000
-_LISTINGS: Final = ("ListBuckets", "ListMultipartUploads", "ListObjectVersions", "ListParts")
+_LISTINGS: Final = {
+    "list_buckets": ("ListBuckets", "ListAllMyBuckets"),
+    "list_multipart_uploads": ("ListMultipartUploads", "ListMultipartUploads"),
+    "list_object_versions": ("ListObjectVersions", "ListVersions"),
+    "list_parts": ("ListParts", "ListParts"),
+}
+"""The methods of the SDK's client that list: the names of the operations, and what the names of the documents
+begin with that answer them: ``Result`` or ``Response`` follows."""
+
+_NOTHING_SET: Final = frozenset(
+    {"NoSuchConfiguration", "NoSuchLifecycleConfiguration", "NoSuchTagSet", "NoSuchTagSetError"}
+)
+"""Codes that say that a bucket has no rules, or an object no tags."""
+
+_ENDLESS: Final = "the endpoint does not speak S3: it redirects without end"
+"""What is said of a `RecursionError`: the SDK follows each redirection of a redirection by a call of itself."""
+
 _STATUSES: Final = {
     "Enabled": VersioningStatus.ENABLED,
     "Suspended": VersioningStatus.SUSPENDED,
@@ -51,6 +69,7 @@ _STATUSES: Final = {
 
 # Users may list with the same client, and need the output of its parser.
 _taking: ContextVar[bool] = ContextVar("_taking", default=False)
+_calling: ContextVar[bool] = ContextVar("_calling", default=False)
 
 Decode = Callable[[str], str]
 _Marker = tuple[tuple[str, str | int], ...]
@@ -189,7 +208,7 @@ class Control:
         try:
             answer = await self._call("get_bucket_lifecycle_configuration", about="service", Bucket=bucket)
         except NotFoundError as error:
-            if type(error) is not NotFoundError:
+            if _code_of(error.__cause__) not in _NOTHING_SET:
                 raise
             return []
         return [from_s3(rule) for rule in answer.get("Rules", [])]
@@ -205,11 +224,13 @@ class Control:
         try:
             answer = await self._call("get_object_tagging", about="object", **self._object(bucket, key, version_id))
         except NotFoundError as error:
-            # Some servers answer with an error if an object has no tags.
-            if type(error) is not NotFoundError:
+            if _code_of(error.__cause__) not in _NOTHING_SET:
                 raise
             return {}
-        return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet") or ()}
+        try:
+            return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet") or ()}
+        except KeyError as error:
+            raise BackendError("the answer has a tag without a key or a value") from error
 
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags."""
@@ -295,7 +316,11 @@ class Control:
                 answer = await self._call(operation, about=about, **asked)
             finally:
                 _taking.reset(taking)
-            return parse(answer["Document"])
+            page = parse(answer["Document"])
+            if not page.tag.startswith(_LISTINGS[operation][1]):
+                # It must not pass for an empty page.
+                raise BackendError(f"the answer to {operation} is a <{page.tag[:40]}>: is the endpoint an S3 service?")
+            return page
 
         def following(page: Element) -> _Marker | None:
             if text(page, "IsTruncated", "true") != "true":
@@ -317,34 +342,82 @@ class Control:
         from botocore.parsers import ResponseParserError
 
         client = self._client or await self._open()
-        renewed = False
+        renewed = corrected = False
         while True:
             used = await self._session.credentials()
+            calling = _calling.set(True)
             try:
                 return await getattr(client, operation)(**parameters)
+            except TroveError as error:  # of `_check_answer`
+                error.ambiguous = writes
+                raise
             except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:
-                code = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
+                if isinstance(getattr(error, "kwargs", {}).get("error"), RecursionError):
+                    raise BackendError(_ENDLESS) from error
+                code = _code_of(error)
                 if code in EXPIRED and not renewed and used is not None and await self._session.renew(used):
                     renewed = True
                     continue
+                if not corrected and self._correct_clock(code, error):
+                    corrected = True
+                    continue
                 raise sdk_error(error, about=about, writes=writes) from error
             except RecursionError as error:
-                # The SDK follows redirects recursively.
-                raise BackendError("the endpoint does not speak S3: it redirects endlessly") from error
+                raise BackendError(_ENDLESS) from error
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                # The SDK's handlers assume the form of an answer, for example that a redirect names a bucket.
+                message = f"the endpoint does not speak S3: the SDK cannot handle the answer: {clean(str(error))}"
+                raise BackendError(message, ambiguous=writes) from error
+            finally:
+                _calling.reset(calling)
+
+    def _correct_clock(self, code: str | None, error: Exception) -> bool:
+        """Adopt the service's time if a wrong clock may be the cause of an error; return whether it was adopted."""
+        if code not in SKEWED and code != "403":  # the answer to a HEAD has no code of the service
+            return False
+        headers = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return self._session.clock.correct(headers, 0 if code in SKEWED else MOST_SKEW)
 
     async def _open(self) -> Any:
         client = await self._session.client()
-        for listing in _LISTINGS:
-            client.meta.events.register(f"before-parse.s3.{listing}", _take_document, unique_id=f"trove-{listing}")
+        client.meta.events.register_first("before-parse.s3", _before_parse, unique_id="trove")
         self._client = client
         return client
 
 
-def _take_document(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Return an answer unparsed, and leave nothing for the SDK's parser."""
+def _code_of(error: BaseException | None) -> str | None:
+    """Return the service's code in an error of the SDK."""
+    code: str | None = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
+    return code
+
+
+def _before_parse(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], operation_model: Any, **_: Any
+) -> None:
+    """Check an answer, and take it from the SDK's parser if it is long."""
+    if _calling.get():
+        _check_answer(response_dict, operation_model)
     if _taking.get() and response_dict["status_code"] < 300:
         customized_response_dict["Document"] = response_dict["body"]
         response_dict["body"] = b"<Taken/>"
+
+
+def _check_answer(response_dict: dict[str, Any], operation_model: Any) -> None:
+    """Raise the error of an answer that the SDK would mistake for another."""
+    status, body = response_dict["status_code"], response_dict["body"]
+    headers = {name.lower(): value for name, value in response_dict["headers"].items()}
+    error: TroveError | None = None
+    if status < 300:
+        # The parser makes an empty answer of a page or of nothing.
+        method = operation_model.http["method"]
+        error = RULES.check_success(status, headers, None if method == "HEAD" else body, writes=False)
+        if error is None and not body and method == "GET" and not RULES.is_own(headers):
+            error = RULES.foreign(status, headers)
+    elif status < 400 and "Bucket" not in operation_model.input_shape.members:
+        # The SDK would look for the region of the bucket that the request is about.
+        error = read_error("", "", status, headers, body).error
+    if error is not None:
+        raise error
 
 
 def _decoder(page: Element) -> Decode:

@@ -20,6 +20,7 @@ from trove_async.driver import (
     WatchOptions,
     capabilities_of,
 )
+from trove_async.drivers.s3.aws_files import configured_endpoints
 from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.control import Control
 from trove_async.drivers.s3.copies import Copies
@@ -36,7 +37,7 @@ from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.sqs import QueueWatcher, queue_of
 from trove_async.drivers.s3.uploads import Uploads
-from trove_async.dsn import DSN
+from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import InvalidArgumentError
 from trove_async.types import ObjectEvent
 from trove_async.wire.driver import HTTPDriver
@@ -62,7 +63,8 @@ class S3Driver(HTTPDriver):
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Parse the DSN and find the credentials; the first request makes the first connection."""
-        settings = self._settings = S3Settings.of(dsn, options)
+        configured = await configured_endpoints(SettingsParser(dsn, options.settings).text("aws_profile"))
+        settings = self._settings = S3Settings.of(dsn, options, configured)
         profile = self._profile = settings.dialect()
         timeout = options.cleanup_timeout
         self.default_bucket = settings.bucket

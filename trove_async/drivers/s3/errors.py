@@ -43,15 +43,30 @@ from trove_async.errors import (
 from trove_async.wire.client import may_have_succeeded
 from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule, clean
 from trove_async.wire.fields import parse_retry_after
+from trove_async.wire.tls import ADVICE
 from trove_async.wire.xml import parse
 
-__all__ = ["CODES", "ELSEWHERE", "EXPIRED", "RULES", "SKEWED", "STATUSES", "ErrorResponse", "read_error", "sdk_error"]
+__all__ = [
+    "CODES",
+    "ELSEWHERE",
+    "EXPIRED",
+    "MOST_SKEW",
+    "RULES",
+    "SKEWED",
+    "STATUSES",
+    "ErrorResponse",
+    "read_error",
+    "sdk_error",
+]
 
 EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 """Codes after which a request is sent again with new credentials."""
 
 SKEWED: Final = frozenset({"RequestTimeTooSkewed"})
 """Codes after which a request is signed again with the service's time."""
+
+MOST_SKEW: Final = 15 * 60
+"""Seconds by which a clock may be wrong before S3 refuses what it has signed."""
 
 ELSEWHERE: Final = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect"}
@@ -266,7 +281,7 @@ def read_error(bucket: str, key: str, status: int, headers: Mapping[str, str], c
 
 def _elsewhere(bucket: str, region: str, status: int | None, request_id: str | None) -> BackendError:
     return BackendError(
-        f"the bucket {bucket!r} is in the region {region!r}; write s3://{region}/ into the DSN",
+        f"the bucket {bucket!r} is in the region {region[:80]!r}; write s3://{region[:80]}/ into the DSN",
         status=status,
         request_id=request_id,
     )
@@ -343,7 +358,7 @@ def _library_error(error: Exception, writes: bool) -> TroveError:
     if isinstance(error, sdk.ParamValidationError | sdk.InvalidRegionError | sdk.UnknownEndpointError):
         return InvalidArgumentError(words)
     if isinstance(error, sdk.SSLError | aiohttp.ClientSSLError):
-        return UnavailableError(f"the service's certificate was refused; see ca_file: {words}", retryable=False)
+        return UnavailableError(f"the TLS certificate is refused; {ADVICE}: {words}", retryable=False)
     if isinstance(error, sdk.ConnectTimeoutError | sdk.ReadTimeoutError | TimeoutError):
         return OperationTimeoutError(words, ambiguous=writes)
     if isinstance(error, sdk.EndpointConnectionError | sdk.ProxyConnectionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from trove_async.checksums import Checksum
+from trove_async.checksums import Checksum, stored_checksums
 from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.errors import InvalidMetadataError
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
@@ -83,13 +83,15 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         if name[:11] == _META:
             found[name[11:]] = decode_value(headers[name])
     if found:
-        algorithm, colon, value = found.pop(CHECKSUM, "").partition(":")
-        checksums = FrozenDict({algorithm: value}) if colon else EMPTY
+        if CHECKSUM in found:
+            checksums = FrozenDict(stored_checksums(found.pop(CHECKSUM)))
         metadata = FrozenDict(found) if found else EMPTY
-    content: dict[str, str] = {}
+    content: dict[str, str | None] = {}
     for name, field in CONTENT_HEADERS:
         if name in headers:
             content[field] = headers[name]
+    if "content-encoding" in headers:
+        content["content_encoding"] = _stored_encoding(headers["content-encoding"])
     storage_class = headers.get("x-amz-storage-class")
     return ObjectInfo(
         key,
@@ -103,3 +105,14 @@ def info_of(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         checksums=checksums,
         **content,
     )
+
+
+def _stored_encoding(value: str) -> str | None:
+    """Return how an object is encoded; None if it is not.
+
+    Some services keep the ``aws-chunked`` of the request that stored the object, or return an empty header for it,
+    although the encoding is that request's alone
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html).
+    """
+    codings = [coding for coding in map(str.strip, value.split(",")) if coding not in ("", "aws-chunked")]
+    return ", ".join(codings) or None

@@ -117,4 +117,4 @@ def dns_compatible(name: str) -> bool:
 
 
 def _refuse(name: str, reason: str) -> None:
-    raise InvalidBucketNameError(f"{name!r} cannot be a bucket's name: {reason}", bucket=name)
+    raise InvalidBucketNameError(f"{name!r} cannot name a bucket: {reason}", bucket=name)

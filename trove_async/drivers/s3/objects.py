@@ -142,7 +142,9 @@ class Objects(ObjectReads):
             if made is None:
                 raise
             return made
-        etag = etag_in(answer) if "etag" in answer else await self._etag(bucket, key, chunks, answer)
+        if "etag" not in answer and not RULES.is_own(answer):
+            return await self._looked_for(bucket, key, chunks, options, checksum)
+        etag = etag_in(answer) if "etag" in answer else await self._etag(bucket, key, chunks)
         return self.written(key, size, answer, etag, options.attributes, checksum)
 
     async def _stored(
@@ -156,19 +158,30 @@ class Objects(ObjectReads):
         wanted = self.written(key, sum(map(len, chunks)), {}, etag, options.attributes, checksum)
         return found if same_object(found, wanted) else None
 
-    async def _etag(self, bucket: str, key: str, chunks: Sequence[Chunk], answer: Mapping[str, str]) -> str:
-        """Return the ETag of a stored object if the answer to the put does not have it.
+    async def _looked_for(
+        self, bucket: str, key: str, chunks: Sequence[Chunk], options: PutOptions, checksum: Checksum | None
+    ) -> ObjectInfo:
+        """Return the object that was put, after an answer that nothing shows to be the service's.
 
         Raises:
-            TroveError: the answer did not come from the service, and the object cannot be found.
+            TroveError: there is no such object; the error is ambiguous.
         """
+        error = BackendError(
+            "the answer to a put has no ETag and no header of S3, and the object is not there: is the endpoint an S3 "
+            "service?",
+            ambiguous=True,
+        )
+        made = await settle(error, lambda: self._stored(bucket, key, chunks, options, checksum))
+        if made is None:
+            raise error
+        return made
+
+    async def _etag(self, bucket: str, key: str, chunks: Sequence[Chunk]) -> str:
+        """Return the ETag of an object that was stored, from a service that leaves it out of the answer."""
         try:
             return (await self.head(bucket, key, HeadOptions())).etag
-        except TroveError as error:
-            if not RULES.is_own(answer):
-                error.ambiguous = True
-                raise
-            # The service has stored the object; the credentials may allow writing only.
+        except TroveError:
+            # The service said that it is stored; the credentials may be good for writing alone.
             return (await digest("md5", chunks)).hex()
 
     def written(

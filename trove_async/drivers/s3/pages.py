@@ -66,7 +66,7 @@ async def parse_page(content: bytes) -> ListPage:
     if encoded:
         keys = _decoded(keys)
     objects = [_object(key, *entry[1:]) for key, entry in zip(keys, entries, strict=True)]
-    names = [prefix.findtext("Prefix") or "" for prefix in root.iterfind("CommonPrefixes")]
+    names = [prefix.text or "" for prefix in root.iterfind("CommonPrefixes/Prefix")]
     prefixes = [Prefix(name) for name in (_decoded(names) if encoded else names)]
     # A token is used even if IsTruncated is false: at worst the next page is empty.
     token = _unmarked(root.findtext("NextContinuationToken")) or None

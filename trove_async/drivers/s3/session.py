@@ -22,10 +22,12 @@ from trove_async.drivers.s3.addressing import BucketAddress, Endpoint, known_suf
 from trove_async.drivers.s3.errors import sdk_error
 from trove_async.drivers.s3.profiles import Profile, region_of
 from trove_async.drivers.s3.settings import S3Settings
+from trove_async.dsn import trimmed_secret
 from trove_async.errors import ClosedError, MissingDependencyError, TroveError, UnauthenticatedError
-from trove_async.wire.sigv4 import Credentials
+from trove_async.wire.clock import ServiceClock
+from trove_async.wire.sigv4 import Credentials, timestamp
 
-__all__ = ["Session"]
+__all__ = ["Session", "in_thread", "sdk_session"]
 
 _LOOK_SECONDS: Final = 1.0
 """Seconds for which credentials that can expire are used before their expiry is checked again."""
@@ -48,9 +50,13 @@ class Session:
 
     Args:
         settings, profile: of the store.
+
+    Attributes:
+        clock: the service's, by which both planes sign.
     """
 
     def __init__(self, settings: S3Settings, profile: Profile) -> None:
+        self.clock = ServiceClock()
         self._settings = settings
         self._profile = profile
         self._endpoint: Endpoint | None = None
@@ -83,10 +89,10 @@ class Session:
             region = "auto"
         region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if not region:
-            region = await self._in_thread(_configured_region, settings.aws_profile) or self._profile.region
+            region = await in_thread(_configured_region, settings.aws_profile) or self._profile.region
         suffix = known_suffix(region)
         if suffix is None:
-            suffix = known_suffix("us-east-1") if settings.endpoint else await self._in_thread(_suffix_of, region)
+            suffix = known_suffix("us-east-1") if settings.endpoint else await in_thread(_suffix_of, region)
         self._endpoint = Endpoint(settings, self._profile, region, str(suffix))
 
     @property
@@ -186,22 +192,15 @@ class Session:
             task.exception()  # marks it as retrieved: a renewal ahead of time may have no waiting task
 
     async def _load(self) -> Credentials:
-        self._source, found = await self._in_thread(_ask, self._settings.aws_profile, self._source)
-        self._known = Credentials(found.access_key, found.secret_key, found.token)
+        self._source, found = await in_thread(_ask, self._settings.aws_profile, self._source)
+        self._known = Credentials(
+            trimmed_secret("the access key of the AWS configuration", found.access_key),
+            trimmed_secret("the secret key of the AWS configuration", found.secret_key),
+            trimmed_secret("the session token of the AWS configuration", found.token) if found.token else None,
+        )
         expires = hasattr(self._source, "refresh_needed")
         self._good_until = monotonic() + _LOOK_SECONDS if expires else float("inf")
         return self._known
-
-    @staticmethod
-    async def _in_thread(function: Any, *arguments: Any) -> Any:
-        try:
-            return await anyio.to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True)
-        except TroveError:
-            raise
-        except ImportError as error:
-            raise MissingDependencyError(f"s3 needs {error.name!r}: pip install 'trove-async[s3]'") from error
-        except Exception as error:
-            raise sdk_error(error) from error
 
     # The SDK's clients
 
@@ -222,7 +221,7 @@ class Session:
 
     async def _open_client(self, service: str, endpoint: str | None) -> Any:
         settings = self._settings
-        sdk = await self._in_thread(_warm_session, settings.aws_profile, service)
+        sdk = await in_thread(_warm_session, settings.aws_profile, service)
         url = endpoint or (settings.endpoint if service == "s3" else None)
         sdk.register_component("credential_provider", _Provider(self))
         client = await self._stack.enter_async_context(
@@ -241,6 +240,7 @@ class Session:
         )
         if url is not None and _accepted(url) != url:
             client.meta.events.register_first(f"request-created.{service}", _HostRestorer(_accepted(url), url))
+        client.meta.events.register_first(f"before-sign.{service}", _ClockSetter(self.clock))
         if service == "s3":
             from botocore.handlers import add_expect_header
 
@@ -282,11 +282,35 @@ class _Provider:
 
 # Functions that run in threads
 
+_SESSION_VARIABLES: Final = {"profile": (None, ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"], None, lambda name: name or None)}
+"""Variables of the SDK: an empty ``AWS_PROFILE`` names no profile."""
 
-def _sdk_session(aws_profile: str | None) -> Any:
+
+async def in_thread(function: Any, *arguments: Any) -> Any:
+    """Call a function of the SDK in a thread.
+
+    Raises:
+        TroveError: what the SDK raised, in its class of the tree.
+    """
+    try:
+        return await anyio.to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True)
+    except TroveError:
+        raise
+    except ImportError as error:
+        raise MissingDependencyError(f"s3 needs {error.name!r}: pip install 'trove-async[s3]'") from error
+    except Exception as error:
+        raise sdk_error(error) from error
+
+
+def sdk_session(aws_profile: str | None) -> Any:
+    """Return a session of the SDK; it reads files when it is asked for what they hold.
+
+    Args:
+        aws_profile: the section of the files; None for that of ``AWS_PROFILE``, or the default one.
+    """
     from aiobotocore.session import AioSession
 
-    sdk = AioSession(profile=aws_profile)
+    sdk = AioSession(profile=aws_profile, session_vars=_SESSION_VARIABLES)
     sdk.register_component("data_loader", _loader(sdk.get_config_variable("data_path")))
     for provider in sdk.get_component("credential_provider").providers:
         if hasattr(provider, "_prompter"):
@@ -314,20 +338,20 @@ def _warm_session(aws_profile: str | None, service: str) -> Any:
     """Return a session that has loaded all its files, so that creating a client does no I/O."""
     import aiobotocore.config  # noqa: F401 - this import is slow, too
 
-    sdk = _sdk_session(aws_profile)
+    sdk = sdk_session(aws_profile)
     sdk.warm_up_loader_caches(service)
     sdk.get_scoped_config()
     return sdk
 
 
 def _configured_region(aws_profile: str | None) -> str | None:
-    region: str | None = _sdk_session(aws_profile).get_config_variable("region")
+    region: str | None = sdk_session(aws_profile).get_config_variable("region")
     return region
 
 
 def _suffix_of(region: str) -> str:
     """Return the DNS suffix of a region's partition, from the SDK's data."""
-    partitions = _sdk_session(None).get_component("data_loader").load_data("partitions")["partitions"]
+    partitions = sdk_session(None).get_component("data_loader").load_data("partitions")["partitions"]
     found = next((p for p in partitions if region in p["regions"] or re.match(p["regionRegex"], region)), partitions[0])
     suffix: str = found["outputs"]["dnsSuffix"]
     return suffix
@@ -337,11 +361,11 @@ def _ask(aws_profile: str | None, source: Any) -> Any:
     """Return the current credentials of a source, and the source; without a source, query the chain."""
 
     async def ask() -> tuple[Any, Any]:
-        asked = source if source is not None else await _sdk_session(aws_profile).get_credentials()
+        asked = source if source is not None else await sdk_session(aws_profile).get_credentials()
         if asked is None:
             raise UnauthenticatedError(
-                "no credentials were found: put them into the DSN, s3://key:secret@region/, or into the environment "
-                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add anonymous=1"
+                "no credentials were found: give access_key and secret_key, or set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or give anonymous=1 for public buckets"
             )
         return asked, await asked.get_frozen_credentials()
 
@@ -392,6 +416,27 @@ class _HostRestorer:
         if parts.netloc.endswith(self._accepted):  # a bucket may stand before it
             netloc = parts.netloc.removesuffix(self._accepted) + self._netloc
             request.url = urlunsplit(parts._replace(netloc=netloc))
+
+
+class _ClockSetter:
+    """Has the SDK's requests signed by the service's clock."""
+
+    def __init__(self, clock: ServiceClock) -> None:
+        self._clock = clock
+
+    def __call__(self, request: Any, **_: Any) -> None:
+        request.context = _SignedContext(request.context, self._clock)
+
+
+class _SignedContext(dict[str, Any]):
+    """The context of a request, in which a signer notes its time; the SDK has no other way to set that time."""
+
+    def __init__(self, context: dict[str, Any], clock: ServiceClock) -> None:
+        super().__init__(context)
+        self._clock = clock
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, timestamp(self._clock.now) if name == "timestamp" else value)
 
 
 def _lenient_session() -> type[Any]:

@@ -7,14 +7,16 @@ import hashlib
 import os
 import re
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from trove_async.driver import Condition, OpenOptions
 from trove_async.drivers.s3.names import check_bucket
 from trove_async.drivers.s3.profiles import CHECKSUMS, REGION, Profile, adapt, parse_conditions, profile_for
-from trove_async.dsn import DSN, SettingsParser
+from trove_async.dsn import DSN, SettingsParser, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
+from trove_async.types import EMPTY
 from trove_async.wire.network import Network, choice, endpoint_of
 
 __all__ = ["Addressing", "Encryption", "S3Settings", "Watching"]
@@ -31,7 +33,7 @@ Watching = Literal["poll", "sqs"]
 Headers = list[tuple[str, str]]
 
 PART_SIZE: Final = 8 * 1024 * 1024
-_CREDENTIALS: Final = "the DSN: s3://key:secret@region/"
+_CREDENTIALS: Final = "access_key and secret_key, or in the DSN before '@'"
 
 _SIGNING_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -103,8 +105,12 @@ class S3Settings:
     watch_setup: bool
 
     @classmethod
-    def of(cls, dsn: DSN, options: OpenOptions) -> S3Settings:
+    def of(cls, dsn: DSN, options: OpenOptions, configured: Mapping[str, str] = EMPTY) -> S3Settings:
         """Parse a DSN.
+
+        Args:
+            dsn, options: of the store.
+            configured: the endpoints from the files of the AWS SDKs, by service.
 
         Raises:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
@@ -117,10 +123,10 @@ class S3Settings:
         result = cls(
             region=dsn.host or None,
             bucket=_bucket(dsn),
-            endpoint=_endpoint(settings, "endpoint", "S3"),
+            endpoint=_endpoint(settings, "endpoint", "s3", configured),
             access_key=access_key,
             secret_key=secret_key,
-            session_token=settings.text("session_token"),
+            session_token=settings.secret("session_token"),
             anonymous=settings.flag("anonymous", False),
             aws_profile=settings.text("aws_profile"),
             profile=settings.text("profile"),
@@ -143,7 +149,7 @@ class S3Settings:
             fips=settings.flag("fips", False),
             watch=watch,
             queue=settings.text("queue"),
-            queue_endpoint=_endpoint(settings, "queue_endpoint", "SQS" if watch == "sqs" else None),
+            queue_endpoint=_endpoint(settings, "queue_endpoint", "sqs" if watch == "sqs" else None, configured),
             watch_setup=settings.flag("watch_setup", False),
         )
         settings.finish()
@@ -215,7 +221,7 @@ class S3Settings:
     def _check_amazon(self) -> None:
         if self.region is not None and not REGION.fullmatch(self.region):
             raise InvalidDSNError(
-                f"{self.region!r} is not a region of Amazon: an s3 DSN is s3://region/bucket, "
+                f"{self.region!r} is not an Amazon region: an s3 DSN is s3://region/bucket, "
                 "and s3:///bucket takes the region from the environment"
             )
         if self.profile not in (None, "aws"):
@@ -234,7 +240,7 @@ class S3Settings:
         if self.aws_profile is not None and len(given) > 1:
             _contradict("aws_profile", given[0], "give the credentials once")
         if (self.access_key is None) != (self.secret_key is None):
-            raise InvalidDSNError("access_key and secret_key belong together; give both, as in s3://key:secret@region/")
+            raise InvalidDSNError("access_key and secret_key belong together; give both")
         if self.session_token is not None and self.access_key is None:
             raise InvalidDSNError("session_token belongs to access_key and secret_key; give all three")
 
@@ -281,17 +287,18 @@ def _optional(settings: SettingsParser, name: str) -> int | None:
     return value or None
 
 
-def _endpoint(settings: SettingsParser, name: str, service: str | None) -> str | None:
-    """Return the endpoint of the DSN, or of the AWS SDKs' environment variables if a service is given."""
+def _endpoint(settings: SettingsParser, name: str, service: str | None, configured: Mapping[str, str]) -> str | None:
+    """Return the endpoint of the DSN, or of the AWS SDKs' environment or files if a service is given."""
     given = settings.text(name)
     if (
         given is None
         and service is not None
         and os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true"
     ):
-        for variable in (f"AWS_ENDPOINT_URL_{service}", "AWS_ENDPOINT_URL"):
+        for variable in (f"AWS_ENDPOINT_URL_{service.upper()}", "AWS_ENDPOINT_URL"):
             if os.environ.get(variable):
                 return endpoint_of(variable, os.environ[variable], _CREDENTIALS)
+        return endpoint_of("endpoint_url of the AWS configuration", configured.get(service), _CREDENTIALS)
     return endpoint_of(name, given, _CREDENTIALS)
 
 
@@ -311,15 +318,15 @@ def _bucket(dsn: DSN) -> str | None:
 
 
 def _keys(dsn: DSN, settings: SettingsParser) -> tuple[str | None, str | None]:
-    access_key, secret_key = settings.text("access_key"), settings.text("secret_key")
+    access_key, secret_key = settings.secret("access_key"), settings.secret("secret_key")
     if dsn.user is None:
         return access_key, secret_key
     for name, value in (("access_key", access_key), ("secret_key", secret_key)):
         if value is not None:
             _contradict(name, "the DSN's user", "give the credentials once")
     if not dsn.user or not dsn.password:
-        raise InvalidDSNError("the access key and the secret key belong together: s3://key:secret@region/")
-    return dsn.user, dsn.password
+        raise InvalidDSNError("the DSN holds only one of access key and secret key; give both before '@'")
+    return trimmed_secret("access_key", dsn.user), trimmed_secret("secret_key", dsn.password)
 
 
 def _signed(settings: SettingsParser) -> bool | None:

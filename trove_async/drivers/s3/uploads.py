@@ -21,6 +21,7 @@ from trove_async.errors import (
     BackendError,
     ConflictError,
     NotFoundError,
+    ObjectNotFoundError,
     PreconditionFailedError,
     UnsupportedError,
     UploadNotFoundError,
@@ -101,8 +102,12 @@ class S3Upload(Upload[PartInfo]):
         return await self._uploads.complete(self, parts)
 
     async def find(self, parts: Sequence[PartInfo]) -> ObjectInfo | None:
-        """Return the object if the upload is no longer open and the object's ETag is that of the parts."""
-        if not await self._uploads.is_gone(self):
+        """Return the object if the upload is no longer open and the object's ETag is that of the parts.
+
+        Another writer of the same parts gets the same ETag. Without a condition, it does not matter who wrote it.
+        """
+        conditional = self.conditions.if_match is not None or self.conditions.if_none_match is not None
+        if conditional or not await self._uploads.is_gone(self):
             return None
         found = await self._uploads.objects.head(self.bucket, self.key, HeadOptions())
         return self.made(parts, {}, found.etag) if found.etag == expected_etag(parts) else None
@@ -258,7 +263,10 @@ class Uploads:
 
     async def _list_one_part(self, bucket: str, key: str, upload_id: str) -> None:
         query = encode_query([("max-parts", "1"), ("uploadId", upload_id)])
-        await self._client.document("GET", bucket, key, query=query)
+        try:
+            await self._client.document("GET", bucket, key, query=query)
+        except ObjectNotFoundError as error:  # so Ceph calls it
+            raise UploadNotFoundError(status=error.status, request_id=error.request_id) from error
 
 
 def _made_etag(answer: bytes) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from trove_async.driver.conditions import check_write
 from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError, translated
+from trove_async.drivers.sftp.filesystem import SFTPFileSystem
 from trove_async.drivers.sftp.location import Location
 from trove_async.drivers.sftp.protocol import FileStatus
 from trove_async.drivers.sftp.requests import wait_ignoring_errors
@@ -18,12 +20,26 @@ from trove_async.tree import Temporary
 from trove_async.tree.attributes import etag_of
 from trove_async.tree.filesystem import is_dir
 
-if TYPE_CHECKING:
-    from trove_async.drivers.sftp.objects import SFTPObjects
-
 __all__ = ["Commit"]
 
 _log = logging.getLogger("trove_async")
+
+
+class _Objects(Protocol):
+    """The objects of the tree, as far as a commit needs them; see `SFTPObjects`."""
+
+    @property
+    def fs(self) -> SFTPFileSystem: ...
+
+    async def tidy(self, bucket: str, directory: str) -> None: ...
+
+    def structure(self, bucket: str) -> AbstractAsyncContextManager[None]: ...
+
+    async def locate(self, bucket: str, key: str) -> tuple[str, FileStatus | None]: ...
+
+    async def place(
+        self, bucket: str, key: str, publish: Callable[..., Awaitable[None]], path: str, *, replace: bool
+    ) -> str: ...
 
 
 class Commit:
@@ -46,7 +62,7 @@ class Commit:
 
     def __init__(
         self,
-        objects: SFTPObjects,
+        objects: _Objects,
         bucket: str,
         key: str,
         temporary: Temporary,

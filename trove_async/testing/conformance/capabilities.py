@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from trove_async.driver import CAPABILITIES, capabilities_of
+from trove_async.driver import CAPABILITIES, Condition, capabilities_of
 from trove_async.errors import UnsupportedError
 from trove_async.layers import LayerDriver
 from trove_async.store import Trove
@@ -38,7 +38,7 @@ class CapabilityChecks:
             assert not await works(CAPABILITY_PROBES[capability], driver, ctx.bucket), "it works and is not declared"
 
     @pytest.mark.parametrize("condition", CONDITION_PROBES)
-    async def test_b01_condition_declared_if_it_works(self, ctx: Context, condition: str) -> None:
+    async def test_b01_condition_declared_if_it_works(self, ctx: Context, condition: Condition) -> None:
         driver = ctx.store.driver
         if ctx.store.supports(condition):
             await CONDITION_PROBES[condition](driver, ctx.bucket)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trove_async.driver import MultipartDriver
+from trove_async.driver import Condition, MultipartDriver
 from trove_async.errors import (
     NotModifiedError,
     ObjectAlreadyExistsError,
@@ -308,7 +308,7 @@ async def _complete(store: Trove, bucket: str, body: UnreadBody) -> None:
     await store.complete_multipart(bucket, "key", "upload", [], if_none_match="*")
 
 
-CONDITIONAL: dict[str, Callable[[Trove, str, UnreadBody], Awaitable[None]]] = {
+CONDITIONAL: dict[Condition, Callable[[Trove, str, UnreadBody], Awaitable[None]]] = {
     "put_if_none_match": _put_if_none_match,
     "put_if_match": _put_if_match,
     "get": _get,
@@ -319,7 +319,7 @@ CONDITIONAL: dict[str, Callable[[Trove, str, UnreadBody], Awaitable[None]]] = {
 """For each kind of condition a call that has one."""
 
 
-async def assert_refused(ctx: Context, store: Trove, counter: CallCounter, conditions: set[str]) -> None:
+async def assert_refused(ctx: Context, store: Trove, counter: CallCounter, conditions: set[Condition]) -> None:
     for name in sorted(conditions):
         body = UnreadBody()
         with pytest.raises(UnsupportedError):

@@ -14,6 +14,7 @@ from trove_async.body import Body
 from trove_async.driver import (
     BulkDeleteDriver,
     CompleteOptions,
+    Condition,
     CopyOptions,
     DeleteOptions,
     Driver,
@@ -215,7 +216,7 @@ CAPABILITY_PROBES: Final[dict[type, Probe]] = {
 }
 """For each capability a coroutine that raises unless a driver has it."""
 
-CONDITION_PROBES: Final[dict[str, Probe]] = {
+CONDITION_PROBES: Final[dict[Condition, Probe]] = {
     "put_if_none_match": put_if_none_match,
     "put_if_match": put_if_match,
     "get": conditional_get,
