@@ -62,7 +62,7 @@ def _check(parser: argparse.ArgumentParser, option: str, given: str, known: Iter
 
 
 def _start_servers(backends: str) -> None:
-    """Start the servers that are measured on, ahead of all else: what is missing is told at once."""
+    """Start the servers first, so that a missing one is reported at once."""
     for backend in backends.split(","):
         server: Any = REMOTES[backend].server if backend in REMOTES else S3_SERVERS.get(backend)
         if server is not None:

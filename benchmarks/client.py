@@ -1,4 +1,4 @@
-"""What every client that is compared can do, and where it does it."""
+"""The interface of the compared clients, and the targets on which they work."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 __all__ = ["CONNECTIONS", "PART_CONCURRENCY", "PART_SIZE", "Account", "Bucket", "Client", "Target"]
 
 CONNECTIONS = 100
-"""How many each client may open to a server."""
+"""The maximum number of connections of each client."""
 
 PART_SIZE = 8 * 1024 * 1024
-"""Bytes of each part in which a stream is stored in S3."""
+"""The size of a part of a stream in S3, in bytes."""
 
 PART_CONCURRENCY = 8
-"""How many parts of a stream may be under way at once."""
+"""The maximum number of concurrent parts of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket of a server that speaks S3.
+    """A bucket of an S3 server.
 
     Attributes:
         server: its name in `tests.servers`.
@@ -41,12 +41,12 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A bucket, or container or directory, of a server that is no S3.
+    """A bucket, container or directory of another server.
 
     Attributes:
         dsn: with which this library opens the store.
         bucket: its name.
-        server: what `tests.servers` says of how to reach the server.
+        server: the handle of the server from `tests.servers`.
     """
 
     dsn: str
@@ -56,7 +56,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a measurement is made.
+    """The target of a measurement.
 
     Attributes:
         backend: its name, such as ``memory``, ``local`` or ``s3-ceph``.
@@ -74,16 +74,16 @@ class Target:
 
     @property
     def remote(self) -> bool:
-        """Tell whether there is a network between client and store."""
+        """Whether there is a network between client and store."""
         return self.bucket is not None or self.account is not None
 
     def dump(self) -> str:
-        """Return it as JSON."""
+        """Return the target as JSON."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def load(cls, text: str) -> Target:
-        """Read what `dump` has returned."""
+        """Parse the result of `dump`."""
         fields = json.loads(text)
         bucket = fields["bucket"] and Bucket(**fields["bucket"])
         account = fields["account"] and Account(**fields["account"])
@@ -97,10 +97,10 @@ class Client(ABC):
         self.target = target
 
     async def open(self) -> None:
-        """Get ready."""
+        """Open the client."""
 
     async def close(self) -> None:
-        """Let go."""
+        """Close the client."""
 
     @abstractmethod
     async def put(self, key: str, data: bytes) -> None:
@@ -116,8 +116,8 @@ class Client(ABC):
 
     @abstractmethod
     async def get_stream(self, key: str) -> int:
-        """Read an object in chunks; return how many bytes they had."""
+        """Read an object in chunks; return its number of bytes."""
 
     @abstractmethod
     async def list(self) -> int:
-        """List everything, with sizes; return how many objects there are."""
+        """List all objects, with sizes; return their number."""

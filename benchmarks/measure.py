@@ -1,4 +1,4 @@
-"""Measuring: time, CPU, memory, and how long the event loop stood still."""
+"""Measure time, CPU, memory, and stalls of the event loop."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any, Final, Self
 __all__ = ["Meter", "Result"]
 
 _TICK: Final = 0.005
-"""Seconds between two looks at the event loop. Each costs some 40 µs where the loop has nothing else to do: with a look
-every millisecond that was a third of what an operation on a server takes.
+"""Seconds between two checks of the event loop. Each costs about 40 µs on an idle loop: with a check every millisecond
+that was a third of the cost of an operation on a server.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run of a workload has shown.
+    """The result of one run of a workload.
 
     Attributes:
-        operations_per_second: how many operations; objects for a listing.
+        operations_per_second: for a listing, objects per second.
         bytes_per_second: of objects; 0 for a listing.
-        p50, p99: seconds that an operation took.
+        p50, p99: seconds per operation.
         cpu: seconds of all threads, user and system, for each operation.
         memory: bytes by which the process has grown at its peak.
-        stall: seconds of the longest time in which the event loop did not come around.
-        failures: operations that raised, or gave the wrong answer.
+        stall: the longest time in seconds for which the event loop was blocked.
+        failures: the number of operations that raised or returned a wrong result.
     """
 
     operations_per_second: float
@@ -69,7 +69,7 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended = time.perf_counter()
-        self._note_stall()  # the ticker may not have come around at all
+        self._note_stall()  # the ticker may not have run at all
         self._cpu = time.process_time() - self._cpu
         self._memory = max(0, _peak() - self._memory)
         assert self._ticker is not None
@@ -96,7 +96,7 @@ class Meter:
         self._times.append(time.perf_counter() - began)
 
     def result(self, operations: int, size: int) -> Result:
-        """Return what was measured."""
+        """Return the result."""
         elapsed = self._ended - self._began
         times = sorted(self._times)
         return Result(
@@ -121,6 +121,6 @@ def _peak() -> int:
 
 
 def _reset_peak() -> None:
-    """Have the peak begin anew, where the system can (Linux, proc(5): clear_refs)."""
+    """Reset the peak, if the system supports it (Linux, proc(5): clear_refs)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""Which backends there are, and which clients each of them has."""
+"""The backends, and the clients of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ S3_SERVERS: Final[dict[str, Literal["ceph", "rclone", "nginx"]]] = {
     "s3-rclone": "rclone",
     "s3-nginx": "nginx",
 }
-"""Backends in S3, and the servers of `tests.servers` that they are measured on."""
+"""The S3 backends, and their servers in `tests.servers`."""
 
 REMOTES: Final[dict[str, Remote]] = {"gcs": GCS, "azure": AZURE, "sftp": SFTP}
 """Backends on other servers."""
@@ -53,11 +53,11 @@ PEERS: Final = tuple(name for name in dict.fromkeys([*_CLIENTS, *_S3_CLIENTS, *_
 
 
 def has_client(name: str, backend: str, *, fsync: bool, streams: bool = True) -> bool:
-    """Tell whether a client has the backend, and can sync to the disk if it is to.
+    """Return whether a client supports the backend, and syncing to the disk if required.
 
     Args:
-        name, backend, fsync: which client, where, and whether it has to sync.
-        streams: whether a stream is what is measured.
+        name, backend, fsync: the client, the backend, and whether puts must be synced.
+        streams: whether the workload is a stream.
     """
     if backend in REMOTES:
         return name in REMOTES[backend].clients and (streams or name not in REMOTES[backend].programs)
@@ -69,9 +69,9 @@ def has_client(name: str, backend: str, *, fsync: bool, streams: bool = True) ->
 
 
 def workloads_on(backend: str) -> dict[str, Workload]:
-    """Return, by name, the workloads that say something about the backend; in S3 small objects are fewer."""
+    """Return the workloads of a backend by name; on S3 there are fewer small objects."""
     if backend == "memory":
-        return {name: w for name, w in WORKLOADS.items() if not w.streams}  # a gigabyte there measures the allocator
+        return {name: w for name, w in WORKLOADS.items() if not w.streams}  # they would measure the allocator
     if backend == "local":
         return dict(WORKLOADS)
     lacking = {"s3-nginx": ("put stream", "list"), "s3-rclone": ("list",)}.get(backend, ())
@@ -83,7 +83,7 @@ def workloads_on(backend: str) -> dict[str, Workload]:
 
 
 def make_client(name: str, target: Target) -> Client:
-    """Return a client, which is yet to be opened."""
+    """Return a client that is not opened yet."""
     if target.backend in REMOTES:
         return REMOTES[target.backend].clients[name](target)
     return (_S3_CLIENTS if target.bucket is not None else _CLIENTS)[name](target)

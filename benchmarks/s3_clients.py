@@ -191,7 +191,7 @@ class AiobotocoreClient(_PartsClient):
 
 
 def botocore_options() -> dict[str, Any]:
-    """Return what aiobotocore and s3fs are told, so that they send what the others send."""
+    """Return the settings with which aiobotocore and s3fs send the same requests as the others."""
     return {
         "s3": {"addressing_style": "path", "payload_signing_enabled": True},
         "signature_version": "s3v4",

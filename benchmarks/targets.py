@@ -1,7 +1,7 @@
-"""Where the rounds of a workload are run: directories and buckets, made before and removed afterwards.
+"""The targets of a workload's rounds: directories and buckets, created before and removed afterwards.
 
-What a workload reads from S3 is stored once, by a client of the benchmark's own, for all clients and rounds; what it
-writes goes into a bucket that is new for every measurement.
+The objects that a workload reads from S3 are stored once, by the benchmark's own client, for all clients and rounds;
+every measurement of writes has a new bucket.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tests.servers import running
 __all__ = ["TargetFactory", "targets"]
 
 TargetFactory = Callable[[str], AbstractContextManager[Target]]
-"""Gives the target of one measurement, by a name that is its own."""
+"""Returns the target of one measurement, which has a unique name."""
 
-_DELETED: Final = 1000  # keys in one request, as S3 has it
+_DELETED: Final = 1000  # keys in one request, the limit of S3
 
 
 @contextmanager
 def targets(backend: str, workload: Workload, *, fsync: bool, directory: Path | None) -> Iterator[TargetFactory]:
-    """Make ready for the rounds of one workload; what they have left is removed at the end."""
+    """Prepare the targets for the rounds of one workload, and remove them at the end."""
     if backend in REMOTES:
         with remote_targets(backend, REMOTES[backend], workload) as targets_of:
             yield targets_of
@@ -68,13 +68,13 @@ def _target(backend: str) -> Iterator[Target]:
 
 @contextmanager
 def _bucket(backend: str) -> Iterator[Bucket]:
-    """Make a bucket; remove it with all that is in it."""
+    """Create a bucket; remove it with its content."""
     server = S3_SERVERS[backend]
     handle: Any = running(server)
     bucket = Bucket(
         server,
         endpoint=handle.endpoint,
-        # nginx has none, and looks at none.
+        # nginx has no region and no keys, and ignores them.
         region=getattr(handle, "region", "us-east-1"),
         access_key=getattr(handle, "access_key", "trove-access"),
         secret_key=getattr(handle, "secret_key", "trove-secret"),
@@ -104,7 +104,7 @@ async def _make(bucket: Bucket) -> None:
 
 
 async def _fill(bucket: Bucket, workload: Workload) -> None:
-    """Store what the workload reads."""
+    """Store the objects that the workload reads."""
     async with _client(bucket) as client:
         if not workload.streams:
             data = random_bytes(workload.size)

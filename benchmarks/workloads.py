@@ -1,4 +1,4 @@
-"""What is measured."""
+"""The workloads."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Operation = Callable[[], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One thing that is measured.
+    """One workload.
 
     Attributes:
         name: such as ``put 4 KiB``.
         kind: ``put``, ``get``, ``put stream``, ``get stream`` or ``list``.
         size: bytes of each object.
-        operations: how many; objects for a listing.
+        operations: the number of operations; for a listing, of objects.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Workload:
 
     @property
     def reads(self) -> bool:
-        """Whether it reads what was stored before."""
+        """Whether it reads objects that were stored before."""
         return not self.kind.startswith("put")
 
     @property
@@ -55,11 +55,11 @@ class Workload:
 
     @property
     def keys(self) -> list[str]:
-        """Those of its objects."""
+        """The keys of its objects."""
         return [f"key-{number:06}" for number in range(self.operations)]
 
     def scaled(self, scale: float) -> Workload:
-        """Return the same with so much of the work: of its operations, or of the bytes of a stream."""
+        """Return the workload with a fraction of its operations, or of the bytes of a stream."""
         if self.streams:
             return replace(self, size=max(1, round(self.size * scale / MIB)) * MIB)
         return replace(self, operations=max(1, round(self.operations * scale)))
@@ -83,9 +83,9 @@ WORKLOADS: Final = _workloads()
 
 
 async def run_workload(client: Client, workload: Workload) -> Result:
-    """Measure one workload on a client that is open.
+    """Measure one workload on an open client.
 
-    What it reads is stored before by the same client; on a server it is there, and the connections are made before.
+    The client stores the objects to read before the measurement; on a server they exist already.
     """
     remote = client.target.remote
     if workload.reads and not remote:
@@ -116,12 +116,12 @@ def _gets(client: Client, workload: Workload) -> list[Operation]:
 
 
 async def _attempt(operation: Operation) -> None:
-    with suppress(Exception):  # what is missing or refused is counted where it is measured
+    with suppress(Exception):  # the measurement counts missing and refused objects
         await operation()
 
 
 async def _prepare(client: Client, workload: Workload) -> None:
-    """Store what the workload reads; the files of a listing directly, which is the same for all clients and quicker."""
+    """Store the objects to read; the files of a listing directly, which is faster and the same for all clients."""
     if workload.streams:
         await client.put_stream(STREAM, random_chunks(workload.size))
     elif workload.kind == "list" and client.target.backend == "local":
@@ -138,12 +138,12 @@ def _make_files(base: Path, workload: Workload) -> None:
 
 
 def random_bytes(size: int) -> bytes:
-    """Return that many, which nothing can compress."""
+    """Return incompressible bytes."""
     return os.urandom(size)
 
 
 async def random_chunks(size: int) -> AsyncIterator[bytes]:
-    """Yield whole MiB; each has memory of its own, so that what a client keeps of them shows."""
+    """Yield chunks of 1 MiB; each has its own memory, so that memory that a client keeps is visible."""
     chunk = bytearray(os.urandom(MIB))
     for _ in range(size // MIB):
         yield bytes(chunk)
@@ -156,7 +156,7 @@ async def _expect(work: Awaitable[int], expected: int) -> None:
 
 
 async def in_parallel(operations: Sequence[Operation]) -> None:
-    """Run operations by 100 tasks that take one after another."""
+    """Run operations in 100 tasks, each of which takes one after another."""
     waiting = iter(operations)
 
     async def work() -> None:

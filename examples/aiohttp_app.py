@@ -32,14 +32,14 @@ routes = web.RouteTableDef()
 
 @routes.put("/files/{key:.+}")
 async def upload(request: web.Request) -> web.StreamResponse:
-    """Stream a body into the store: from a client that goes away half-way nothing is stored."""
+    """Stream a body into the store: if the client disconnects before the end, nothing is stored."""
     info = await receive(request, request.app[STORE], BUCKET, request.match_info["key"], max_size=MAX_UPLOAD)
     return web.json_response({"key": info.key, "size": info.size, "etag": info.etag}, status=201)
 
 
 @routes.get("/files/{key:.+}")
 async def download(request: web.Request) -> web.StreamResponse:
-    """Anyone may have uploaded anything: browsers are told to save it, and to show none of it as a page of ours."""
+    """Serve an object as a download: its content is not trusted, so browsers must not show it as a page."""
     return ObjectResponse(request.app[STORE], BUCKET, request.match_info["key"], disposition="attachment")
 
 
@@ -51,7 +51,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/files")
 async def list_files(request: web.Request) -> web.StreamResponse:
-    """List so many, and say where to go on: give the cursor of an answer to get the next one; null is the end."""
+    """List up to ``limit`` objects, and return the cursor of the next page; null at the end."""
     query = request.query
     limit = query.get("limit", "100")
     if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
@@ -75,7 +75,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def open_store(app: web.Application) -> AsyncIterator[None]:
-    # A store belongs to the loop that it is opened on: here it is the server's.
+    # A store belongs to the loop on which it is opened: here the server's.
     async with trove.open(app[DSN]) as store:
         with suppress(trove.BucketAlreadyExistsError):
             await store.create_bucket(BUCKET)
@@ -92,5 +92,5 @@ def create_app(dsn: str) -> web.Application:
 
 
 if __name__ == "__main__":
-    # Streams of events have no end of their own; at a shutdown they get so many seconds.
+    # Event streams do not end by themselves; at a shutdown they have this number of seconds.
     web.run_app(create_app(sys.argv[1]), host="127.0.0.1", shutdown_timeout=5)

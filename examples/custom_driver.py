@@ -6,7 +6,7 @@ end puts it under the conformance suite::
     pytest --trove-driver=examples.custom_driver:harness
 
 An object is a row of ``object``, its bytes are rows of ``piece``. A put stores its pieces under an id that no object
-has yet, and one transaction at the end makes the object of them: that is the commit, and the id is the ETag.
+has yet, and one transaction at the end creates the object: that is the commit, and the id is the ETag.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ R = TypeVar("R")
 PIECE: Final = 256 * 1024
 TABLES: Final = """
     PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = NORMAL; -- a power cut may take the last puts, and leaves the others whole
+    PRAGMA synchronous = NORMAL; -- after a power cut the last puts may be missing; the others are complete
     CREATE TABLE IF NOT EXISTS bucket (name TEXT PRIMARY KEY, created TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS piece (body TEXT, number INTEGER, data BLOB NOT NULL, PRIMARY KEY (body, number));
     CREATE TABLE IF NOT EXISTS object (
@@ -75,7 +75,7 @@ ERRORS: Final[Mapping[int, type[trove.TroveError]]] = {
 class SQLiteDriver(RangeByGet, Driver):
     """Keeps objects in an SQLite database, which several processes may share.
 
-    One thread owns the connection. What it is given runs alone and in order; methods named ``_do_…`` run in it.
+    One thread owns the connection and runs one job at a time, in order; methods named ``_do_…`` run in it.
     """
 
     name = "sqlite"
@@ -94,7 +94,7 @@ class SQLiteDriver(RangeByGet, Driver):
             native=frozenset({"range", "conditional_put", "conditional_get", "conditional_copy", "conditional_delete"}),
         )
 
-    # Its life, and the way into the thread
+    # Lifetime, and calls in the thread
 
     async def open(self, dsn: trove.DSN, options: OpenOptions) -> None:
         SettingsParser(dsn, options.settings).finish()  # there are no parameters; one that is given is an error
@@ -105,7 +105,7 @@ class SQLiteDriver(RangeByGet, Driver):
         await self._run(self._do_open, dsn.path)
 
     def _do_open(self, path: str) -> None:
-        # Without isolation_level Python begins no transactions: ours begin where we say.
+        # Without isolation_level Python does not begin transactions; `_transaction` does.
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
         self._db.executescript(TABLES)
 
@@ -131,7 +131,7 @@ class SQLiteDriver(RangeByGet, Driver):
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
-            # A job that has not begun never will. One that has may be committing: it is waited for.
+            # A job that has not started never will. A running one may be committing, so wait for it.
             if not job.cancel():
                 await finish(_settled(job), timeout=self._cleanup_timeout, leftover="an SQLite transaction")
             raise
@@ -141,7 +141,7 @@ class SQLiteDriver(RangeByGet, Driver):
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        self._db.execute(begin)  # an immediate one keeps other processes from writing until it ends
+        self._db.execute(begin)  # an immediate transaction locks out other writers until it ends
         try:
             yield self._db
         except BaseException:
@@ -153,7 +153,7 @@ class SQLiteDriver(RangeByGet, Driver):
 
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> trove.ObjectInfo:
         _refuse_tags(options.attributes)
-        # What the commit would refuse is refused before the body is read; only the commit decides.
+        # Check the conditions before the body is read, to fail early; only the check in the commit decides.
         await self._run(self._do_check, bucket, key, options.if_match, options.if_none_match)
         staged = uuid4().hex
         self._staged.add(staged)
@@ -259,7 +259,7 @@ class SQLiteDriver(RangeByGet, Driver):
         return trove.ObjectReader(info, source, start=start, stop=stop)
 
     def _do_get(self, bucket: str, key: str, options: GetOptions) -> tuple[trove.ObjectInfo, int, int, bytes]:
-        """Describe an object; if little of it is wanted, read that in the same transaction, whatever others write."""
+        """Describe an object; read a small range in the same transaction, so that other writers cannot interfere."""
         with self._transaction("BEGIN"):
             info = self._do_head(bucket, key)
             check_read(info, options)
@@ -281,7 +281,7 @@ class SQLiteDriver(RangeByGet, Driver):
         return await self._run(self._do_list, bucket, options)
 
     def _do_list(self, bucket: str, options: ListOptions) -> ListPage:
-        """Go from key to key, and past each group in one step. The cursor is where the next page begins."""
+        """Go from key to key, and skip each group in one step. The cursor is the start of the next page."""
         self._do_require(bucket)
         objects: list[trove.ObjectInfo] = []
         prefixes: list[trove.Prefix] = []
@@ -336,7 +336,7 @@ class SQLiteDriver(RangeByGet, Driver):
 
 
 class PieceStream(ByteStream):
-    """The bytes of one body. It holds nothing open, so that there is nothing to let go of."""
+    """The bytes of one body. It has no resources to release."""
 
     def __init__(self, read_from: Callable[[int], Awaitable[bytes]], position: int) -> None:
         self._read_from = read_from
@@ -355,7 +355,7 @@ class PieceStream(ByteStream):
 
 
 async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:
-    """Yield a body in pieces of one size, so that a position tells its piece; only the last may be shorter."""
+    """Yield a body in pieces of one size, so that a position determines its piece; only the last may be shorter."""
     piece = bytearray()
     async for chunk in body:
         rest = memoryview(chunk)
@@ -371,7 +371,7 @@ async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:
 
 
 async def _settled(job: Future[Any]) -> None:
-    with suppress(Exception):  # nobody waits for its result any more
+    with suppress(Exception):  # its result is no longer needed
         await asyncio.wrap_future(job)
 
 
@@ -391,7 +391,7 @@ def _info(row: tuple[Any, ...]) -> trove.ObjectInfo:
 
 
 def _behind(key: str) -> str:
-    """Return where the keys begin that sort after one: keys have no NUL, so U+0001 is the least to append."""
+    """Return the smallest key that sorts after a key: keys have no NUL, so append U+0001."""
     return key + "\x01"
 
 
@@ -399,7 +399,7 @@ register("sqlite", SQLiteDriver)
 
 
 class SQLiteHarness(Harness):
-    """What the conformance suite has to know."""
+    """The properties that the conformance suite needs."""
 
     name = "sqlite"
     bulk_objects = 2_000  # each put is a transaction

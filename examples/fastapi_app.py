@@ -47,7 +47,7 @@ async def upload(key: str, request: Request, store: Store) -> dict[str, Any]:
 
 @routes.api_route("/files/{key:path}", methods=["GET", "HEAD"])
 async def download(key: str, store: Store) -> Response:
-    """Anyone may have uploaded anything: browsers are told to save it, and to show none of it as a page of ours."""
+    """Serve an object as a download: its content is not trusted, so browsers must not show it as a page."""
     return ObjectResponse(store, BUCKET, key, disposition="attachment")
 
 
