@@ -347,8 +347,8 @@ class Control:
             used = await self._session.credentials()
             calling = _calling.set(True)
             try:
-                return await getattr(client, operation)(**parameters)
-            except TroveError as error:  # of `_check_answer`
+                return await self._session.run(getattr(client, operation)(**parameters))
+            except TroveError as error:  # of `_check_answer`, or the store was closed
                 error.ambiguous = writes
                 raise
             except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:

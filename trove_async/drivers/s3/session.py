@@ -10,10 +10,11 @@ import asyncio
 import os
 import re
 import ssl
+from collections.abc import Awaitable, Coroutine
 from contextlib import AsyncExitStack
 from functools import cache, partial
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio.to_thread
@@ -28,6 +29,8 @@ from trove_async.wire.clock import ServiceClock
 from trove_async.wire.sigv4 import Credentials, timestamp
 
 __all__ = ["Session", "in_thread", "sdk_session"]
+
+R = TypeVar("R")
 
 _LOOK_SECONDS: Final = 1.0
 """Seconds for which credentials that can expire are used before their expiry is checked again."""
@@ -70,6 +73,7 @@ class Session:
         self._clients: dict[tuple[str, str | None], Any] = {}
         self._stack = AsyncExitStack()
         self._closed = False
+        self._calls: set[asyncio.Task[Any]] = set()
         if settings.access_key is not None and settings.secret_key is not None:
             self._known = Credentials(settings.access_key, settings.secret_key, settings.session_token)
             self._good_until = float("inf")
@@ -170,8 +174,28 @@ class Session:
 
     async def _fetch(self) -> Credentials:
         task = self._start_fetch()
+        return await self._until_closed(task, asyncio.shield(task))
+
+    async def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Await a call of the SDK, which ends when the session is closed.
+
+        Raises:
+            ClosedError: the session was closed, before or meanwhile.
+        """
+        if self._closed:
+            work.close()
+            raise ClosedError("the store is closed")
+        task = asyncio.ensure_future(work)
+        self._calls.add(task)
         try:
-            return await asyncio.shield(task)
+            return await self._until_closed(task, task)
+        finally:
+            self._calls.discard(task)
+
+    async def _until_closed(self, task: asyncio.Task[R], result: Awaitable[R]) -> R:
+        """Await the result of a task that `close` cancels."""
+        try:
+            return await result
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if self._closed and task.cancelled() and (caller is None or not caller.cancelling()):
@@ -251,9 +275,11 @@ class Session:
     async def close(self) -> None:
         """Close the clients and cancel a renewal that is in progress; idempotent."""
         self._closed = True
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.wait({self._fetching})
+        under_way: set[asyncio.Task[Any]] = {*self._calls, *([self._fetching] if self._fetching else ())}
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
         async with self._lock:
             self._clients.clear()
             await self._stack.aclose()
