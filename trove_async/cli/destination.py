@@ -25,9 +25,9 @@ class MarkerError(Exception):
 class Destination:
     """The target of a copy.
 
-    A name that ends in a slash is a folder, into which sources go under their own names; so is a bucket, and a
-    directory that exists, for what is no tree. Any other name is what the one source is called from now on; then
-    a tree's members go right below it, whether it exists or not.
+    A name that ends in a slash is a folder, in which sources keep their names; so is a bucket, and an existing
+    directory unless the source is a tree. Any other name is the new name of the only source; the members of a
+    tree are then placed directly below it, whether it exists or not.
 
     Attributes:
         store: that of an object; None for a file of this machine.

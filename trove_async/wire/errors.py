@@ -102,7 +102,7 @@ class ErrorRules:
 
     Attributes:
         service: its name, as in "the endpoint does not speak S3".
-        read: reads the body of an error answer; None if it is no error document of the service.
+        read: parses the body of an error answer; None if it is not an error document of the service.
         codes: a service's code: the class of the error, and advice.
         statuses: what the service means by a status, where that differs from `STATUSES`.
         headers: what the names of headers begin with that only the service sends.

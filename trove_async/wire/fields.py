@@ -27,7 +27,7 @@ __all__ = [
 
 _YEAR: Final = 365 * 24 * 3600.0
 _NO_DATE: Final = (ValueError, OverflowError, TypeError)
-"""What `parsedate_to_datetime` and arithmetic with what it returns raise for text that is no date."""
+"""The exceptions of `parsedate_to_datetime`, and of arithmetic with its result, for text that is not a date."""
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,19}", re.ASCII)
 
@@ -144,7 +144,7 @@ def content_length(headers: Mapping[str, str], service: str) -> int:
     """
     value = required(headers, "content-length", service)
     if not _LENGTH.fullmatch(value):
-        raise BackendError(f"the answer has a Content-Length that is no size: {value[:80]!r}")
+        raise BackendError(f"the answer has an invalid Content-Length: {value[:80]!r}")
     return int(value)
 
 

@@ -101,7 +101,7 @@ class CancellationChecks:
 
     @pytest.mark.parametrize("parts", [0, 1, 3])
     async def test_x02_cancelled_stream_leaves_no_upload(self, ctx: Context, parts: int) -> None:
-        """A put that waits for more after so many parts leaves no upload when it is cancelled."""
+        """A put that is cancelled while it waits for more data leaves no upload, after any number of parts."""
         old = await _old_object(ctx)
         source = _StalledSource(parts, ctx.part_size)
         task = asyncio.create_task(ctx.store.put(ctx.bucket, "key", source.stream()))

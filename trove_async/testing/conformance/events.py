@@ -1,4 +1,4 @@
-"""E: news of changes."""
+"""E: events."""
 
 from __future__ import annotations
 

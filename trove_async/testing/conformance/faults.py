@@ -38,7 +38,7 @@ def _whole(number: int, size: int) -> bytes:
 
 
 def _fail_after(count: int, fail: Callable[[], Awaitable[bytes]], *, times: int = 1) -> Read:
-    """Read so many bytes in small pieces, then fail so many times, then read on."""
+    """Read a number of bytes in small pieces, then fail a number of times, then continue."""
     left, failures = count, times
 
     async def read(stream: ByteStream, size: int) -> bytes:
@@ -140,7 +140,7 @@ class FaultChecks:
         assert most == 3
 
     async def test_v05_throttling_is_passed_on(self, ctx: Context) -> None:
-        """A backend that asks for fewer requests is believed: the caller is told for how long, at once."""
+        """If a backend asks for fewer requests, the error with the time to wait is raised at once."""
         await ctx.store.put(ctx.bucket, "key", b"old")
         asked: list[str] = []
 
@@ -236,7 +236,7 @@ class FaultChecks:
         assert streams.open == 0
 
     async def test_v09_a_write_whose_answer_is_lost_is_not_sent_again(self, ctx: Context) -> None:
-        """Nobody knows whether it took place: the caller is told so, and the library does not try it again."""
+        """A write of unknown outcome raises an ambiguous error, and the library does not retry it."""
         sent: list[str] = []
         lost = Faults([Fault(name, error=UnavailableError(), when="after") for name in ("put", "copy", "delete")])
 

@@ -269,7 +269,7 @@ class KeyChecks:
         await _round_trip(ctx, KEYS["k20_names_like_the_drivers_own"])
 
     async def test_k21_lone_surrogate_is_rejected(self, ctx: Context) -> None:
-        """What has no UTF-8 is no key."""
+        """Text that has no UTF-8 encoding is not a valid key."""
         for key in ("\ud800", "a\udfffb", "\udc80"):
             await _refused_before_io(ctx, key)
 

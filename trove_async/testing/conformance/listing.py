@@ -184,7 +184,7 @@ class ListChecks:
             assert await _keys(ctx.store, ctx.bucket, delimiter="/", page_size=page_size) == _grouped(keys, "/")
 
     async def test_t11_prefix_is_a_string(self, ctx: Context) -> None:
-        """A prefix is no folder: ``foo`` matches ``foobar``, and a key is a prefix of itself."""
+        """A prefix is not a folder: ``foo`` matches ``foobar``, and a key is a prefix of itself."""
         await _put_all(ctx, ["foo", "foo/1", "foobar", "foobar/1", "fo", "fop"])
         assert await _keys(ctx.store, ctx.bucket, "foo") == ["foo", "foo/1", "foobar", "foobar/1"]
         assert await _keys(ctx.store, ctx.bucket, "foobar/1") == ["foobar/1"]
