@@ -310,7 +310,7 @@ async def test_a_certificate_that_nobody_vouches_for() -> None:
         assert type(error) is trove.UnavailableError
         assert not error.retryable
         assert re.search("certificate .* is refused: self.signed certificate", str(error))
-        assert "CA file" in str(error)
+        assert "ca_file" in str(error)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])

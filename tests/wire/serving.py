@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,8 @@ class Peer:
         return request
 
     async def send(self, data: bytes) -> None:
+        if self.writer.transport.is_closing():  # asyncio's streams fail in ways of their own if it is written to
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 
@@ -101,7 +103,9 @@ async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Async
             pass
         finally:
             server.open -= 1
-            writer.transport.abort()
+            # asyncio's transport cannot be aborted after it has closed with the last of its buffer.
+            with suppress(AttributeError):
+                writer.transport.abort()
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     server = Server("https" if tls else "http", listener.sockets[0].getsockname()[1])
