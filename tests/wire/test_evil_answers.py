@@ -21,6 +21,9 @@ _HEADERS: Final = {
     "x-ms-request-id": "1",
     "x-ms-version": "2024-08-04",
 }
+_STATUS: Final = {"Content-Range": 206, "Location": 301, "Retry-After": 503}
+"""The status that gives a header its meaning, where it is not 200; a long run sends each header with each status."""
+
 _KEY: Final = "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U="
 
 DSNS: Final = {
@@ -36,10 +39,11 @@ def opened(service: str, proxy: AnsweringProxy) -> AbstractAsyncContextManager[t
 
 @pytest.mark.parametrize("service", DSNS)
 @pytest.mark.parametrize("name", [*EVIL_HEADERS, "x-ms-blob-type", "x-ms-copy-status", "x-amz-bucket-region"])
-async def test_headers(service: str, name: str) -> None:
+async def test_headers(service: str, name: str, request: pytest.FixtureRequest) -> None:
+    everywhere = request.config.getoption("trove_long")
     async with AnsweringProxy("127.0.0.1", 1) as proxy, opened(service, proxy) as store:
         for value in EVIL_HEADERS.get(name, ("", "x", "9" * 5000, "\u00b2", "pending")):
-            for status in (200, 206, 301, 503):
+            for status in (200, 206, 301, 503) if everywhere else (_STATUS.get(name, 200),):
                 answer = Answer(status, {**_HEADERS, name: value}, b"data")
                 proxy.clear()
                 proxy.answer(answer, times=None)

@@ -311,7 +311,7 @@ async def test_an_early_answer_over_tls(certificate: Path, server_tls: ssl.SSLCo
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(server_tls: ssl.SSLContext) -> None:
     async with serving(answering(ok()), tls=server_tls) as server, transporting() as transport:
-        with pytest.raises(UnavailableError, match=r"self-signed certificate.*CA file") as caught:
+        with pytest.raises(UnavailableError, match=r"self-signed certificate.*ca_file") as caught:
             await get(transport, server.origin)
         assert not caught.value.retryable
         assert not caught.value.ambiguous
