@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Tests mostly wait for servers.
-WORKERS ?= 4
+WORKERS ?= 6
 CONFORMANCE ?= tests/conformance
 BENCH ?=
 # Real servers that the tests talk to, on 127.0.0.1; `python -m tests.servers` starts them by hand.
