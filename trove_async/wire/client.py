@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Generic, TypeVar
 
@@ -125,6 +125,13 @@ class ServiceClient(ABC, Generic[C]):
             except TroveError as error:
                 failure = error
             await self._failed(call, failure)
+
+    async def send_for_headers(self, call: C) -> Mapping[str, str]:
+        """Send a request and return the headers of the answer, whose body is not read; raises as `send`."""
+        response = await self.send(call)
+        if response.content is None:
+            await response.aclose()
+        return response.headers
 
     async def fetch(self, call: C) -> tuple[Response, bytes]:
         """Send a request and return the answer with its body, a document; one that is lost is asked for again.

@@ -111,10 +111,7 @@ class Client(ServiceClient[_AzureCall]):
         body: Sequence[Chunk] = (),
     ) -> Mapping[str, str]:
         """Send a request that changes something and return the headers of the answer; as `request`."""
-        response = await self.send(self._call(method, bucket, key, params, headers, body, True))
-        if response.content is None:
-            await response.aclose()
-        return response.headers
+        return await self.send_for_headers(self._call(method, bucket, key, params, headers, body, True))
 
     async def document(
         self,

@@ -207,10 +207,7 @@ class Client(ServiceClient[_GCSCall]):
         body: Sequence[Chunk] = (),
     ) -> Mapping[str, str]:
         """Send a request to the XML API that changes something and return the headers of the answer; as `xml`."""
-        response = await self.send(self._xml_call(method, bucket, key, query, headers, body, True))
-        if response.content is None:
-            await response.aclose()
-        return response.headers
+        return await self.send_for_headers(self._xml_call(method, bucket, key, query, headers, body, True))
 
     async def document(
         self,

@@ -34,7 +34,7 @@ _ERROR_DOCUMENT: Final = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*
 
 @dataclass(slots=True)
 class _S3Call(Call):
-    payload: str = EMPTY_SHA256
+    payload: str | None = None
     credentials: Credentials | None = None
 
 
@@ -82,9 +82,7 @@ class Client(ServiceClient[_S3Call]):
             TroveError: the service's error.
             TransientError: after the maximum number of attempts.
         """
-        call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
-        call.payload = await self._payload(body, bucket)
-        return await self.send(call)
+        return await self.send(self._call(method, bucket, key, query, headers, body, writes))
 
     async def write(
         self,
@@ -97,12 +95,7 @@ class Client(ServiceClient[_S3Call]):
         body: Sequence[Chunk] = (),
     ) -> Mapping[str, str]:
         """Send a request that changes something and return the headers of the answer; see `request`."""
-        call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, True)
-        call.payload = await self._payload(body, bucket)
-        response = await self.send(call)
-        if response.content is None:
-            await response.aclose()
-        return response.headers
+        return await self.send_for_headers(self._call(method, bucket, key, query, headers, body, True))
 
     async def document(
         self,
@@ -123,10 +116,21 @@ class Client(ServiceClient[_S3Call]):
         (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html). ``final`` has the errors
         after which the request is not sent again.
         """
-        call = _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
+        call = self._call(method, bucket, key, query, headers, body, writes)
         call.final = final
-        call.payload = await self._payload(body, bucket)
         return await self.fetch(call)
+
+    def _call(
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        query: str,
+        headers: Headers | None,
+        body: Sequence[Chunk],
+        writes: bool,
+    ) -> _S3Call:
+        return _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
 
     def _error_in(self, call: _S3Call, response: Response, content: bytes) -> TroveError | None:
         if _ERROR_DOCUMENT.match(content):
@@ -169,6 +173,8 @@ class Client(ServiceClient[_S3Call]):
         headers = call.headers + _UNSIGNED.get(call.method, _NOTHING)
         credentials = call.credentials = await self.credentials()
         if credentials is not None:
+            if call.payload is None:
+                call.payload = await self._payload(call.body, call.bucket)
             headers += self.signer(address.region).sign(
                 credentials,
                 call.method,
