@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trove_async.errors import BackendError, InvalidKeyError
-from trove_async.wire.xml import can_hold, document, parse, parse_time, text
+from trove_async.wire.xml import can_hold, document, number, parse, parse_if_xml, parse_time, required, text
 
 # A busy machine is no failure of what is tested.
 BOUNDS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -309,3 +309,30 @@ def test_a_time_that_overflows_is_an_error_of_the_backend(value: str) -> None:
 def test_any_text_is_a_time_or_an_error_of_the_backend(value: str) -> None:
     with suppress(BackendError):
         assert parse_time(value).tzinfo is UTC
+
+
+def test_a_child_that_is_required_is_there() -> None:
+    part = parse(b"<Part><ETag/></Part>")
+    assert required(part, "ETag") == ""
+    with pytest.raises(BackendError, match="has a <Part> without a <Size>"):
+        required(part, "Size")
+
+
+@pytest.mark.parametrize("value", ["-1", "", "x", "1.5", "9" * 5000])
+def test_a_number_of_bytes_is_none_that_is_negative_or_no_number(value: str) -> None:
+    part = parse(f"<Part><PartNumber>7</PartNumber><Size>{value}</Size></Part>".encode())
+    assert number(part, "PartNumber") == 7
+    with pytest.raises(BackendError, match="has a <Size> that is not a number of bytes or parts"):
+        number(part, "Size")
+
+
+@pytest.mark.parametrize("data", [b"", b"<a>", b"plain text", b'{"error": 1}', b"<!DOCTYPE html><html></html>"])
+def test_what_is_no_xml_has_no_root(data: bytes) -> None:
+    assert parse_if_xml(data) is None
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b" \r\n"])
+def test_a_document_has_a_root_whatever_stands_before_it(before: bytes) -> None:
+    root = parse_if_xml(before + b'<?xml version="1.0"?><Error/>')
+    assert root is not None
+    assert root.tag == "Error"

@@ -16,7 +16,7 @@ from xml.parsers import expat
 
 from trove_async.errors import BackendError, InvalidKeyError
 
-__all__ = ["Children", "can_hold", "document", "parse", "parse_time", "text"]
+__all__ = ["Children", "can_hold", "document", "number", "parse", "parse_if_xml", "parse_time", "required", "text"]
 
 Children: TypeAlias = "Iterable[tuple[str, str | int | Children]]"
 """Elements in their order: each a name, and its text, number, truth value, or children."""
@@ -42,6 +42,20 @@ _SPECIAL: Final = re.compile(f"[&<>\r]|{_INVALID.pattern}")
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
 
 _ROOT_NAMESPACE: Final = re.compile(rb"""\A((?:<\?xml[^>]*>)?\s*<\w+) xmlns=(?:"[^"<>]*"|'[^'<>]*')""")
+
+
+def parse_if_xml(data: bytes) -> Element | None:
+    """Parse a document that may be something else, such as an error page; see `parse`.
+
+    Returns:
+        Its root; None if it is not XML.
+    """
+    if not data.lstrip(_BOM + b" \t\r\n").startswith(b"<"):
+        return None
+    try:
+        return parse(data)
+    except BackendError:
+        return None
 
 
 def parse(data: bytes) -> Element:
@@ -118,6 +132,33 @@ def _strip_namespaces(root: Element) -> None:
 def text(element: Element, name: str, default: str | None = None) -> str | None:
     """Return the text of the first child with a name: empty if the child is empty, the default if there is none."""
     return element.findtext(name, default)
+
+
+def required(element: Element, name: str) -> str:
+    """Return the text of the first child with a name.
+
+    Raises:
+        BackendError: there is none.
+    """
+    value = text(element, name)
+    if value is None:
+        raise BackendError(f"the answer has a <{element.tag}> without a <{name}>")
+    return value
+
+
+def number(element: Element, name: str) -> int:
+    """Return the number in the first child with a name.
+
+    Raises:
+        BackendError: there is none, or it is negative.
+    """
+    try:
+        value = int(required(element, name))
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise BackendError(f"the answer has a <{name}> that is not a number of bytes or parts")
+    return value
 
 
 def can_hold(value: str) -> bool:

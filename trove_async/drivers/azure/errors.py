@@ -35,7 +35,7 @@ from trove_async.errors import (
     UnsupportedError,
 )
 from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule, clean
-from trove_async.wire.xml import parse, text
+from trove_async.wire.xml import parse_if_xml, text
 
 __all__ = ["CODES", "RULES", "UNAUTHENTICATED", "credential_error", "read_error"]
 
@@ -158,15 +158,8 @@ _MD5: Final = re.compile(r"md5", re.IGNORECASE)
 
 
 def _read(content: bytes) -> ErrorDocument | None:
-    # A byte order mark stands before the service's documents.
-    content = content.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not content.startswith(b"<"):
-        return None
-    try:
-        root = parse(content)
-    except BackendError:
-        return None
-    if root.tag != "Error":
+    root = parse_if_xml(content)
+    if root is None or root.tag != "Error":
         return None
     message = text(root, "Message") or ""
     detail = text(root, "AuthenticationErrorDetail")

@@ -15,7 +15,6 @@ from typing import Any, Final
 from trove_async.drivers.gcs.documents import MALFORMED
 from trove_async.errors import (
     AccessDeniedError,
-    BackendError,
     BucketNotEmptyError,
     BucketNotFoundError,
     ChecksumError,
@@ -42,7 +41,7 @@ from trove_async.errors import (
     UploadNotFoundError,
 )
 from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule
-from trove_async.wire.xml import parse, text
+from trove_async.wire.xml import parse_if_xml, text
 
 __all__ = ["CODES", "REASONS", "RULES", "ErrorResponse", "read_error"]
 
@@ -152,11 +151,8 @@ class ErrorResponse:
 
 
 def _read(content: bytes) -> ErrorDocument | None:
-    start = content.lstrip()[:1]
-    if start == b"<":
+    if not content.lstrip().startswith(b"{"):
         return _read_xml(content)
-    if start != b"{":
-        return None
     try:
         error = json.loads(content)["error"]
         if isinstance(error, str):  # the form of the token service
@@ -168,11 +164,8 @@ def _read(content: bytes) -> ErrorDocument | None:
 
 
 def _read_xml(content: bytes) -> ErrorDocument | None:
-    try:
-        root = parse(content)
-    except BackendError:
-        return None
-    if root.tag != "Error":
+    root = parse_if_xml(content)
+    if root is None or root.tag != "Error":
         return None
     message = " ".join(part for part in (text(root, "Message"), text(root, "Details")) if part)
     return ErrorDocument(text(root, "Code"), message)

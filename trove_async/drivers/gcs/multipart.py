@@ -18,7 +18,7 @@ from trove_async.wire.fields import etag_of
 from trove_async.wire.multipart import begin, complete
 from trove_async.wire.paging import pages
 from trove_async.wire.sigv4 import encode_query
-from trove_async.wire.xml import can_hold, parse, parse_time, text
+from trove_async.wire.xml import can_hold, number, parse, parse_time, required, text
 
 __all__ = ["Multipart"]
 
@@ -125,27 +125,10 @@ class Multipart:
         return pages(fetch, following, what)
 
 
-def _required(element: Element, name: str) -> str:
-    value = text(element, name)
-    if value is None:
-        raise BackendError(f"the answer has a <{element.tag}> without a <{name}>")
-    return value
-
-
-def _number(element: Element, name: str) -> int:
-    try:
-        value = int(_required(element, name))
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise BackendError(f"the answer has a <{name}> that is not a number of bytes or parts")
-    return value
-
-
 def _part(element: Element) -> PartInfo:
-    return PartInfo(_number(element, "PartNumber"), etag_of(_required(element, "ETag")), _number(element, "Size"))
+    return PartInfo(number(element, "PartNumber"), etag_of(required(element, "ETag")), number(element, "Size"))
 
 
 def _upload(element: Element) -> UploadInfo:
     begun = text(element, "Initiated")
-    return UploadInfo(_required(element, "UploadId"), _required(element, "Key"), parse_time(begun) if begun else None)
+    return UploadInfo(required(element, "UploadId"), required(element, "Key"), parse_time(begun) if begun else None)

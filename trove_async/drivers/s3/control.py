@@ -40,7 +40,7 @@ from trove_async.types import (
 from trove_async.wire.errors import clean
 from trove_async.wire.fields import etag_of
 from trove_async.wire.paging import pages
-from trove_async.wire.xml import parse, parse_time, text
+from trove_async.wire.xml import number, parse, parse_time, required, text
 
 __all__ = ["Control"]
 
@@ -171,7 +171,7 @@ class Control:
         async for page in self._pages("list_object_versions", markers, **parameters):
             decode = _decoder(page)
             listed = [element for element in page if element.tag in ("Version", "DeleteMarker")]
-            keys = [decode(_required(element, "Key")) for element in listed]
+            keys = [decode(required(element, "Key")) for element in listed]
             found += [_version(element, key) for element, of in zip(listed, keys, strict=True) if of == key]
             # Longer keys that begin with this one come after it.
             if any(of != key for of in keys):
@@ -436,45 +436,30 @@ def _marker(page: Element, name: str, value: str) -> str | int:
     return value if keys and keys[-1] == value else decode(value)
 
 
-def _required(element: Element, name: str) -> str:
-    value = text(element, name)
-    if value is None:
-        raise BackendError(f"the answer has a <{element.tag}> without a <{name}>")
-    return value
-
-
-def _number(element: Element, name: str) -> int:
-    value = _required(element, name)
-    try:
-        return int(value)
-    except ValueError:
-        raise BackendError(f"the answer has a <{name}> that is not a number") from None
-
-
 def _bucket(element: Element) -> BucketInfo:
     created = text(element, "CreationDate")
-    return BucketInfo(_required(element, "Name"), parse_time(created) if created else None)
+    return BucketInfo(required(element, "Name"), parse_time(created) if created else None)
 
 
 def _version(element: Element, key: str) -> VersionInfo:
     marker = element.tag == "DeleteMarker"
     modified = text(element, "LastModified")
     return VersionInfo(
-        version_id=_required(element, "VersionId"),
+        version_id=required(element, "VersionId"),
         key=key,
-        size=0 if marker else _number(element, "Size"),
+        size=0 if marker else number(element, "Size"),
         last_modified=parse_time(modified).replace(microsecond=0) if modified else None,
         is_latest=text(element, "IsLatest") == "true",
         is_delete_marker=marker,
-        etag=None if marker else etag_of(_required(element, "ETag")),
+        etag=None if marker else etag_of(required(element, "ETag")),
     )
 
 
 def _part(element: Element) -> PartInfo:
-    return PartInfo(_number(element, "PartNumber"), etag_of(_required(element, "ETag")), _number(element, "Size"))
+    return PartInfo(number(element, "PartNumber"), etag_of(required(element, "ETag")), number(element, "Size"))
 
 
 def _upload(element: Element, decode: Decode) -> UploadInfo:
     begun = text(element, "Initiated")
-    key = decode(_required(element, "Key"))
-    return UploadInfo(_required(element, "UploadId"), key, parse_time(begun) if begun else None)
+    key = decode(required(element, "Key"))
+    return UploadInfo(required(element, "UploadId"), key, parse_time(begun) if begun else None)

@@ -44,7 +44,7 @@ from trove_async.wire.client import may_have_succeeded
 from trove_async.wire.errors import ErrorDocument, ErrorRules, Rule, clean
 from trove_async.wire.fields import parse_retry_after
 from trove_async.wire.tls import ADVICE
-from trove_async.wire.xml import parse
+from trove_async.wire.xml import parse_if_xml
 
 __all__ = [
     "CODES",
@@ -224,11 +224,8 @@ class ErrorResponse:
 
 
 def _read(content: bytes) -> ErrorDocument | None:
-    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        return None
-    try:
-        root = parse(content)
-    except BackendError:
+    root = parse_if_xml(content)
+    if root is None:
         return None
     # SQS and STS wrap it: <ErrorResponse><Error>…
     element = root if root.tag == "Error" else root.find("Error")
