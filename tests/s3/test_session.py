@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiobotocore import httpsession
 
 from trove_async.driver import OpenOptions
 from trove_async.drivers.s3.session import Session
@@ -151,6 +153,26 @@ async def test_a_bucket_in_another_region() -> None:
     async with opened("s3:///?endpoint=http://ceph:7480") as session:
         place = session.address("assets", "other")
         assert (place.region, place.origin.host, place.prefix) == ("other", "ceph", "/assets")
+
+
+@pytest.mark.parametrize(("query", "strict"), [("", True), ("tls_strict=0", False)])
+async def test_the_sdk_checks_certificates_as_strictly_as_the_store(
+    query: str, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = httpsession.create_urllib3_context
+
+    def strict_context() -> ssl.SSLContext:
+        """As Python makes it from 3.13 on."""
+        context: ssl.SSLContext = default()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(httpsession, "create_urllib3_context", strict_context)
+    async with opened(f"s3://key:secret@us-east-1/?{query}") as session:
+        client = await session.client()
+        context = client._endpoint.http_session._build_verify_context()
+    assert bool(context.verify_flags & ssl.VERIFY_X509_STRICT) is strict
+    assert context.verify_mode is ssl.CERT_REQUIRED
 
 
 async def test_a_name_with_dots_cannot_be_accelerated() -> None:
