@@ -22,7 +22,7 @@ import anyio.to_thread
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.checksums import Checksum, Hasher, new_hasher, update, verify
-from trove_async.errors import BodySizeError, BodyTypeError
+from trove_async.errors import BodySizeError, BodySourceError, BodyTypeError
 
 __all__ = ["AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
 
@@ -64,6 +64,23 @@ def as_chunk(value: object) -> Chunk:
     if not view.contiguous:
         return view.tobytes()
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
+def _given(value: object) -> Chunk:
+    """Return what the ``read`` of a file returned, as a chunk."""
+    if value is None:
+        raise BodySourceError(
+            "read() of the body returned None, as files in non-blocking mode do when they have no data yet; "
+            "pass a blocking file"
+        )
+    return as_chunk(value)
+
+
+def _escaped(error: StopIteration | StopAsyncIteration) -> BodySourceError:
+    return BodySourceError(
+        f"the body's source or on_progress raised {type(error).__name__}, which looks like the end of the body; "
+        "give next() and anext() a default, or catch the exception"
+    )
 
 
 class _Source(ABC):
@@ -150,7 +167,7 @@ class _PathSource(_Source):
 
     async def read(self) -> Chunk:
         assert self._file is not None
-        return await self.held(self._file.read(READ_SIZE)) or b""
+        return _given(await self.held(self._file.read(READ_SIZE)))
 
     async def rewind(self) -> None:
         assert self._file is not None
@@ -187,7 +204,10 @@ class _FileSource(_Source):
         return await self.in_thread(self._read)
 
     def _read(self) -> Chunk:
-        return as_chunk(self._file.read(READ_SIZE) or b"")
+        try:
+            return _given(self._file.read(READ_SIZE))
+        except StopIteration as error:  # asyncio cannot bring it out of a thread
+            raise _escaped(error) from error
 
     async def rewind(self) -> None:
         await self.in_thread(lambda: self._file.seek(self._start))
@@ -256,7 +276,7 @@ class _AsyncReadSource(_Source):
         self._file = file
 
     async def read(self) -> Chunk:
-        return as_chunk(await self._file.read(READ_SIZE))
+        return _given(await self._file.read(READ_SIZE))
 
 
 def _source_of(data: object) -> _Source:
@@ -372,19 +392,23 @@ class Body:
         self._hasher = None
 
     async def __anext__(self) -> Chunk:
-        chunk = await self._source.read()
-        count = len(chunk)
-        if not count:
-            self._finish()
-            raise StopAsyncIteration
-        self.taken += count
-        if self.size is not None and self.taken > self.size:
-            raise BodySizeError(f"the body has more than the {self.size} bytes that were declared")
-        if self.checksum is not None:
-            await self._hash(chunk)
-        if self._on_progress is not None:
-            self._on_progress(self.taken, self.size)
-        return chunk
+        try:
+            chunk = await self._source.read()
+            count = len(chunk)
+            if count:
+                self.taken += count
+                if self.size is not None and self.taken > self.size:
+                    raise BodySizeError(f"the body has more than the {self.size} bytes that were declared")
+                if self.checksum is not None:
+                    await self._hash(chunk)
+                if self._on_progress is not None:
+                    self._on_progress(self.taken, self.size)
+                return chunk
+        except (StopIteration, StopAsyncIteration) as error:
+            # The driver would take it for the end of the body, which only an empty chunk is.
+            raise _escaped(error) from error
+        self._finish()
+        raise StopAsyncIteration
 
     async def _hash(self, chunk: Chunk) -> None:
         assert self.checksum is not None

@@ -29,6 +29,7 @@
     ├── RangeNotSatisfiableError
     ├── BodySizeError                         the body is longer or shorter than declared
     │   └── ContentTooLargeError              the body is longer than the server accepts
+    ├── BodySourceError (RuntimeError)        the body's source broke off in a way that looks like its end
     ├── ChecksumError
     ├── AccessDeniedError (PermissionError)
     │   └── UnauthenticatedError
@@ -61,6 +62,7 @@ __all__ = [
     "AccessDeniedError",
     "BackendError",
     "BodySizeError",
+    "BodySourceError",
     "BodyTypeError",
     "BucketAlreadyExistsError",
     "BucketNotEmptyError",
@@ -334,6 +336,17 @@ class ContentTooLargeError(BodySizeError):
     """The body of a request is longer than the server accepts; nothing was stored."""
 
     default_message = "the body is longer than the server accepts"
+
+
+class BodySourceError(TroveError, RuntimeError):
+    """The body's source raised ``StopIteration`` or ``StopAsyncIteration``, or had no data yet; nothing was stored.
+
+    The exception is the ``__cause__``. An ``await anext(rows)`` without a default in a ``read`` is an example. It must
+    not end the body, which could be at any byte. For the same reason Python raises a `RuntimeError` when a
+    ``StopIteration`` leaves a generator or coroutine (PEP 479); that one passes unchanged.
+    """
+
+    default_message = "the source of the body broke off"
 
 
 class ChecksumError(TroveError):

@@ -262,6 +262,10 @@ class ObjectReader:
             except (PreconditionFailedError, NotFoundError) as error:
                 self._let_go()
                 raise ObjectChangedError(key=self.info.key) from error
+            except StopAsyncIteration as error:
+                # It would end an ``async for`` over the reader in the middle of the object.
+                self._let_go()
+                raise BackendError("the driver's stream raised StopAsyncIteration", key=self.info.key) from error
             except BaseException:
                 self._let_go()
                 raise

@@ -4,6 +4,7 @@ import array
 import asyncio
 import hashlib
 import io
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
-from trove_async.errors import BodySizeError, BodyTypeError, ChecksumError
+from trove_async.errors import BodySizeError, BodySourceError, BodyTypeError, ChecksumError
 
 pytestmark = pytest.mark.asyncio
 
@@ -293,6 +294,81 @@ async def test_an_error_of_the_source_passes_unchanged_after_what_came_before_it
             await drain(Body(source), taken)
         assert taken == b"onetwo"
         assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+@pytest.mark.parametrize("kind", ["async read", "file", "iterator"])
+async def test_an_exception_that_looks_like_the_end_is_an_error_with_it_as_cause(
+    kind: str, error: type[Exception]
+) -> None:
+    class Source:
+        def __init__(self) -> None:
+            self.left = [DATA]
+
+        def take(self) -> bytes:
+            if not self.left:
+                raise error
+            return self.left.pop()
+
+    class AsyncRead(Source):
+        async def read(self, size: int) -> bytes:
+            return self.take()
+
+    class File(Source):
+        def read(self, size: int) -> bytes:
+            return self.take()
+
+    class Chunks(Source):
+        def __iter__(self) -> Chunks:
+            return self
+
+        def __next__(self) -> bytes:
+            return self.take()
+
+    sources: dict[str, type[Source]] = {"async read": AsyncRead, "file": File, "iterator": Chunks}
+    if (kind, error) == ("iterator", StopIteration):
+        assert await read(Chunks()) == DATA  # it is the end of an iterator
+        return
+    taken = bytearray()
+    with pytest.raises(RuntimeError) as caught:
+        await drain(Body(sources[kind]()), taken)
+    assert taken == DATA
+    assert type(caught.value.__cause__) is error
+    # Python itself replaces a StopIteration that leaves a coroutine.
+    assert isinstance(caught.value, BodySourceError) or (kind, error) == ("async read", StopIteration)
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+async def test_a_progress_callback_does_not_end_the_body(error: type[Exception]) -> None:
+    def progress(taken: int, size: int | None) -> None:
+        raise error
+
+    with pytest.raises(BodySourceError, match="on_progress"):
+        await read([DATA, DATA], on_progress=progress)
+
+
+@pytest.mark.parametrize("end", [None, ""])
+async def test_a_file_without_data_yet_or_with_text_has_not_ended(end: object) -> None:
+    class File:
+        def __init__(self) -> None:
+            self.left = [DATA]
+
+        def read(self, size: int) -> object:
+            return self.left.pop() if self.left else end
+
+    with pytest.raises(BodySourceError if end is None else BodyTypeError):
+        await read(File())
+
+
+async def test_a_pipe_in_non_blocking_mode_has_not_ended_while_it_is_empty() -> None:
+    inlet, outlet = os.pipe()
+    os.set_blocking(inlet, False)
+    with open(inlet, "rb", buffering=0) as file, open(outlet, "wb", buffering=0) as writer:
+        writer.write(DATA)
+        taken = bytearray()
+        with pytest.raises(BodySourceError, match="non-blocking"):
+            await drain(Body(file), taken)
+        assert taken == DATA
 
 
 async def test_a_body_that_is_rewound_has_forgotten_the_error_of_the_first_time() -> None:

@@ -177,6 +177,16 @@ async def test_a_backend_that_sends_too_much_is_an_error() -> None:
     assert stream.aborted == 1
 
 
+async def test_a_stream_that_raises_the_end_of_an_iteration_is_an_error() -> None:
+    reader, stream = scripted(DATA, 10, StopAsyncIteration())
+    taken = b""
+    with pytest.raises(BackendError, match="StopAsyncIteration"):
+        async for chunk in reader:
+            taken += chunk
+    assert taken == DATA[:10]
+    assert not stream.open
+
+
 async def test_a_whole_read_is_checked_against_the_checksum() -> None:
     good, bad = hashlib.md5(DATA).hexdigest(), "00" * 16
     assert await scripted(DATA, 100, UnavailableError(), md5=good)[0].read() == DATA

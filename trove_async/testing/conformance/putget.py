@@ -17,6 +17,7 @@ from trove_async.driver import MultipartDriver
 from trove_async.errors import (
     BodySizeError,
     BodyTypeError,
+    ChecksumError,
     InvalidKeyError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -24,7 +25,7 @@ from trove_async.errors import (
 )
 from trove_async.testing.conformance.context import Context, plainly
 from trove_async.testing.conformance.counting import CallCounter
-from trove_async.testing.conformance.sources import SOURCES, SourceError
+from trove_async.testing.conformance.sources import BREAKING_OFF, ENDING_EARLY, SOURCES, SourceError
 from trove_async.testing.helpers import assert_same_object, random_bytes, read_all
 
 __all__ = ["PutGetChecks"]
@@ -67,7 +68,7 @@ async def acut(data: bytes, sizes: Sequence[int]) -> AsyncIterator[bytes]:
 
 
 class PutGetChecks:
-    """P1 to P25."""
+    """P1 to P26."""
 
     async def test_p01_round_trip(self, ctx: Context) -> None:
         data = random_bytes(1000)
@@ -361,3 +362,24 @@ class PutGetChecks:
             data = random_bytes(5 * MIB + more)
             await put_back(ctx, data, data)
             await put_back(ctx, acut(data, [MIB]), data)
+
+    @pytest.mark.parametrize("kind", BREAKING_OFF)
+    async def test_p26_source_that_breaks_off(self, ctx: Context, kind: str) -> None:
+        """A source that raises ``StopIteration`` or ``StopAsyncIteration`` from within has not ended."""
+        for chunks in ([b"half"], [random_bytes(ctx.part_size + 1)] * 2):
+            for size in (None, sum(map(len, chunks))):
+                await ctx.store.put(ctx.bucket, "key", b"old")
+                with pytest.raises(RuntimeError, match=r"Stop(Async)?Iteration"):
+                    await ctx.store.put(ctx.bucket, "key", BREAKING_OFF[kind](chunks), size=size)
+                await assert_unchanged(ctx, "key", b"old")
+
+    @pytest.mark.parametrize("kind", ENDING_EARLY)
+    async def test_p26_source_that_ends_early(self, ctx: Context, kind: str) -> None:
+        for chunks in ([b"half"], [random_bytes(ctx.part_size + 1)] * 2):
+            await ctx.store.put(ctx.bucket, "key", b"old")
+            with pytest.raises(BodySizeError):
+                await ctx.store.put(ctx.bucket, "key", ENDING_EARLY[kind](chunks), size=sum(map(len, chunks)) + 1)
+            whole = hashlib.sha256(b"".join([*chunks, b"more"])).hexdigest()
+            with pytest.raises(ChecksumError):
+                await ctx.store.put(ctx.bucket, "key", ENDING_EARLY[kind](chunks), checksum=f"sha256:{whole}")
+            await assert_unchanged(ctx, "key", b"old")

@@ -1,4 +1,4 @@
-"""Bodies of every kind, which fail at a given position."""
+"""Bodies of every kind, which fail at a given position, or break off in a way that looks like the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
-__all__ = ["SOURCES", "SourceError"]
+__all__ = ["BREAKING_OFF", "ENDING_EARLY", "SOURCES", "SourceError"]
 
 
 class SourceError(Exception):
@@ -55,3 +55,88 @@ SOURCES: Final[dict[str, Callable[[Sequence[bytes], int | None], Any]]] = {
     "async-reader": _AsyncReader,
 }
 """Factories of bodies that raise `SourceError` in place of the chunk ``fail_at``, or at the end."""
+
+
+class _StoppingFile(_FailingFile):
+    """A file whose ``read`` raises an exception after its chunks."""
+
+    def __init__(self, chunks: Sequence[bytes], error: type[Exception]) -> None:
+        super().__init__(chunks, None)
+        self._error = error
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = super().read(size)
+        if not chunk:
+            raise self._error
+        return chunk
+
+
+class _StoppingReader:
+    """Reads rows with ``anext``, which has no more of them before the body has ended."""
+
+    def __init__(self, chunks: Sequence[bytes]) -> None:
+        self._rows = _failing_async(chunks, None)
+
+    async def read(self, _size: int) -> bytes:
+        return await anext(self._rows)
+
+
+class _StoppingIterator:
+    """An iterator of both kinds that raises an exception after its chunks."""
+
+    def __init__(self, chunks: Sequence[bytes], error: type[Exception]) -> None:
+        self._left = iter(chunks)
+        self._error = error
+
+    def take(self) -> bytes:
+        for chunk in self._left:
+            return chunk
+        raise self._error
+
+
+class _SyncStopping(_StoppingIterator):
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self.take()
+
+
+class _AsyncStopping(_StoppingIterator):
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self.take()
+
+
+def _stopping(chunks: Sequence[bytes], error: type[Exception]) -> Iterator[bytes]:
+    yield from chunks
+    raise error
+
+
+async def _stopping_async(chunks: Sequence[bytes], error: type[Exception]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    raise error
+
+
+BREAKING_OFF: Final[dict[str, Callable[[Sequence[bytes]], Any]]] = {
+    "async-reader": _StoppingReader,
+    "file-stop": lambda chunks: _StoppingFile(chunks, StopIteration),
+    "file-async-stop": lambda chunks: _StoppingFile(chunks, StopAsyncIteration),
+    "iterator-async-stop": lambda chunks: _SyncStopping(chunks, StopAsyncIteration),
+    "async-iterator-stop": lambda chunks: _AsyncStopping(chunks, StopIteration),
+    "generator-stop": lambda chunks: _stopping(chunks, StopIteration),
+    "generator-async-stop": lambda chunks: _stopping(chunks, StopAsyncIteration),
+    "async-generator-stop": lambda chunks: _stopping_async(chunks, StopIteration),
+    "async-generator-async-stop": lambda chunks: _stopping_async(chunks, StopAsyncIteration),
+}
+"""Factories of bodies that raise ``StopIteration`` or ``StopAsyncIteration`` where it does not mean the end."""
+
+ENDING_EARLY: Final[dict[str, Callable[[Sequence[bytes]], Any]]] = {
+    "iterator": lambda chunks: _SyncStopping(chunks, StopIteration),
+    "async-iterator": lambda chunks: _AsyncStopping(chunks, StopAsyncIteration),
+    **{name: lambda chunks, make=make: make(chunks, None) for name, make in SOURCES.items()},
+}
+"""Factories of bodies that end after their chunks, each in the way of its kind."""
