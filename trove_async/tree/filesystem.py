@@ -163,7 +163,12 @@ class FileSystem(ABC):
     async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
         """Append a whole file to another; where possible its bytes do not pass through this process.
 
-        ``checkpoint`` is called between steps; it raises to stop the copy.
+        Args:
+            source, target: handles.
+            checkpoint: called between steps; it raises to stop the copy.
+
+        Raises:
+            OSError: the target did not grow by the size of the source; with EIO, unless the cause is known.
         """
 
     @abstractmethod

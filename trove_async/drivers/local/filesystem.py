@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final
 
 from trove_async.body import Chunk
+from trove_async.drivers.local.copying import append_file
 from trove_async.tree import DirEntry, FileSystem, Temporary
 from trove_async.tree.filesystem import is_dir
 from trove_async.tree.layout import STRIPES, Layout
@@ -24,10 +25,7 @@ from trove_async.tree.layout import STRIPES, Layout
 __all__ = ["LocalFileSystem"]
 
 _ATTRIBUTE: Final = "user.trove"
-_FICLONE: Final = 0x40049409
-"""The ioctl that makes a file share another's blocks (Linux, ``FICLONE`` in ``linux/fs.h``)."""
 _DIRECTORIES: Final = 1000
-_COPY_STEP: Final = 64 * 1024 * 1024
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAMELESS: Final = getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_CLOEXEC
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR})
@@ -288,23 +286,8 @@ class LocalFileSystem(FileSystem):
             written = max(0, written - len(chunk))
 
     async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
-        """Share the blocks of the source if the file system can; otherwise copy them in the kernel."""
-        size = os.fstat(source).st_size
-        if os.fstat(target).st_size == 0 and size:
-            try:
-                fcntl.ioctl(target, _FICLONE, source)
-            except OSError:
-                pass  # most file systems cannot
-            else:
-                os.lseek(target, 0, os.SEEK_END)
-                return
-        done = 0
-        while done < size:
-            checkpoint()
-            copied = _copy_step(source, target, done, min(_COPY_STEP, size - done))
-            if not copied:
-                return
-            done += copied
+        """Share the blocks of the source if the file system can; otherwise copy them."""
+        append_file(source, target, checkpoint)
 
     async def get_attribute(self, handle: int) -> bytes | None:
         """Return the extended attribute of the library."""
@@ -473,19 +456,6 @@ def _write_all(handle: int, data: Chunk) -> None:
         view = memoryview(data)
         while written < len(data):
             written += os.write(handle, view[written:])
-
-
-def _copy_step(source: int, target: int, offset: int, size: int) -> int:
-    try:
-        return os.copy_file_range(source, target, size, offset_src=offset)
-    except (OSError, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.EXDEV, errno.EINVAL, *_NO_ATTRIBUTES):
-            raise
-        data = os.pread(source, min(size, 1024 * 1024), offset)
-        written = 0
-        while written < len(data):
-            written += os.write(target, memoryview(data)[written:])
-        return written
 
 
 def _sync_path(path: str) -> None:
