@@ -260,7 +260,17 @@ class FileSystem(ABC):
 
     @abstractmethod
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
-        """Return a lock of the store that excludes all its users, in this process and others."""
+        """Return a lock of the store that excludes all its users, in this process and others.
+
+        An operation that holds a lock takes no other one.
+        """
+
+    @abstractmethod
+    def lock_all(self) -> AbstractAsyncContextManager[None]:
+        """Return all locks of the store as one, for changes of what all keys of a bucket depend on.
+
+        Every other operation that needs a lock waits meanwhile, so hold it for a few file operations only.
+        """
 
 
 def run_sync(work: Coroutine[Any, Any, R]) -> R:

@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from types import TracebackType
 from typing import Final
@@ -416,6 +416,14 @@ class LocalFileSystem(FileSystem):
                     flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
                     found = self._stripes[stripe] = _Stripe(os.open(path, flags, 0o666))
         return found
+
+    @asynccontextmanager
+    async def lock_all(self) -> AsyncGenerator[None, None]:
+        """Take all locks, in the same order as any other user of the store."""
+        async with AsyncExitStack() as stack:
+            for stripe in range(STRIPES):
+                await stack.enter_async_context(self.lock(stripe))
+            yield
 
 
 class _UnderWay(threading.local):

@@ -221,3 +221,7 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
         """Return a lock of the store."""
         return self._locks.lock(stripe)
+
+    def lock_all(self) -> AbstractAsyncContextManager[None]:
+        """Return all locks of the store as one."""
+        return self._locks.lock_all()
