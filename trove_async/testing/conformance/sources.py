@@ -121,6 +121,10 @@ async def _stopping_async(chunks: Sequence[bytes], error: type[Exception]) -> As
     raise error
 
 
+def _whole(make: Callable[[Sequence[bytes], int | None], Any]) -> Callable[[Sequence[bytes]], Any]:
+    return lambda chunks: make(chunks, None)
+
+
 BREAKING_OFF: Final[dict[str, Callable[[Sequence[bytes]], Any]]] = {
     "async-reader": _StoppingReader,
     "file-stop": lambda chunks: _StoppingFile(chunks, StopIteration),
@@ -137,6 +141,6 @@ BREAKING_OFF: Final[dict[str, Callable[[Sequence[bytes]], Any]]] = {
 ENDING_EARLY: Final[dict[str, Callable[[Sequence[bytes]], Any]]] = {
     "iterator": lambda chunks: _SyncStopping(chunks, StopIteration),
     "async-iterator": lambda chunks: _AsyncStopping(chunks, StopAsyncIteration),
-    **{name: lambda chunks, make=make: make(chunks, None) for name, make in SOURCES.items()},
+    **{name: _whole(make) for name, make in SOURCES.items()},
 }
 """Factories of bodies that end after their chunks, each in the way of its kind."""
