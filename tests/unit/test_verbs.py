@@ -1,7 +1,8 @@
-"""All verbs over a driver whose answers the test gives: what is checked before it is asked, and told of its errors."""
+"""All verbs over a mock driver: what is checked before the driver is called, and how its errors are reported."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -272,6 +273,30 @@ async def test_a_capability_that_is_missing_is_refused_before_anything_else(verb
         assert mock.calls == []
     assert (caught.value.operation, caught.value.driver) == (verb, "mock")
     assert isinstance(caught.value, NotImplementedError)
+
+
+READ_ARGUMENTS: dict[str, object] = {
+    "range": (1, 2),
+    "version_id": "v",
+    "if_match": "e",
+    "if_none_match": "e",
+    "if_modified_since": NOW,
+    "if_unmodified_since": NOW,
+}
+
+
+@pytest.mark.parametrize("verb", ["get", "read", "head"])
+async def test_each_argument_of_a_read_reaches_the_driver_when_it_is_given_alone(verb: str) -> None:
+    names = [
+        name for name in inspect.signature(getattr(Trove, verb)).parameters if name not in ("self", "bucket", "key")
+    ]
+    mock = everything(get=b"content", head=INFO)
+    async with trove_async.open(mock) as t:
+        for name in names:
+            await getattr(t, verb)("b", "k", **{name: READ_ARGUMENTS[name]})
+            options = mock.calls[-1].arguments["options"]
+            assert options != type(options)(), name
+            assert getattr(options, name) is not None, name
 
 
 @pytest.mark.parametrize(
