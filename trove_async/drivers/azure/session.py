@@ -43,8 +43,11 @@ class Session:
 
     def _make(self, make: Any, session: Any) -> Any:
         account, network = self._settings.account, self._settings.network
-        credential: Any = account.key_text
-        if account.uses_tokens:
+        credential: Any = None
+        if account.key_text is not None:
+            # With a name of its own, since the SDK cannot find the account in an endpoint of another domain.
+            credential = {"account_name": account.name, "account_key": account.key_text}
+        elif account.uses_tokens:
             credential = _Credential(self._tokens)
         elif account.sas:
             credential = "&".join(f"{name}={quote(value, safe='')}" for name, value in account.sas)
