@@ -93,6 +93,22 @@ async def test_nobody_asks(server: GCSServer, bucket: str) -> None:
         assert server.tokens_issued == issued
 
 
+async def test_tokens_are_asked_for_through_the_proxy_of_the_environment(
+    server: GCSServer, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://tokens.example.invalid/token"
+    path = write(tmp_path / "key.json", {**server.service_account_info, "token_uri": url})
+    answer = json.dumps({"access_token": server.issue_token(), "expires_in": 3600, "token_type": "Bearer"}).encode()
+    async with AnsweringProxy("127.0.0.1", 9) as proxy:
+        proxy.answer(Answer(200, {"Content-Type": "application/json"}, answer))
+        monkeypatch.setenv("https_proxy", proxy.url())
+        monkeypatch.setenv("http_proxy", proxy.url())
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        async with opened(server, access_token=None, credentials=path) as store:
+            await store.put(bucket, "key", b"data")
+    assert [(request.method, request.target) for request in proxy.requests] == [("POST", url)]
+
+
 # When a token is asked for
 
 
