@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 
 import pytest
@@ -167,3 +168,25 @@ def test_ping(shell: Shell, trove: Run) -> None:
     assert secret.code == 0
     assert "0123456789" not in secret.text
     assert trove("ping", "local:///no/such/root").code == 3
+
+
+def test_a_download_onto_a_link_or_a_pipe_leaves_it_in_place(trove: Run, shell: Shell) -> None:
+    trove("mb", "assets")
+    trove("put", "-", "assets/a", stdin=b"content")
+    link, real, pipe = (shell.folder / name for name in ("link", "real", "pipe"))
+    shell.write("real", b"old")
+    real.chmod(0o600)
+    link.symlink_to("real")
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    for target in ("./link", "./pipe"):
+        assert trove("cp", "assets/a", target).code == 0
+    assert (link.is_symlink(), real.read_bytes(), real.stat().st_mode & 0o777) == (True, b"content", 0o600)
+    assert os.read(held, 100) == b"content"
+    assert pipe.is_fifo()
+    os.close(held)
+    trove("versions", "on", "assets")
+    trove("put", "-", "assets/a", stdin=b"newer")
+    version = trove("versions", "ls", "assets/a", "--json").records[0]["version_id"]
+    assert trove("versions", "get", "assets/a", version, "-o", "link").code == 0
+    assert (link.is_symlink(), real.read_bytes()) == (True, b"newer")

@@ -1,66 +1,67 @@
-"""Saving an object as a file."""
+"""Saving an object as a file, or writing it into a device, pipe or open descriptor."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Coroutine
-from contextlib import suppress
-from secrets import token_hex
-from typing import Any
+import re
+import stat
+from typing import Final
 
-import aiofiles
-import aiofiles.threadpool.binary
 import anyio.to_thread
 
 from trove_async.body import Progress
-from trove_async.cancellation import finish, to_the_end
+from trove_async.cancellation import finish
 from trove_async.reader import ObjectReader
+from trove_async.store.targets import FileTarget, StreamTarget, Target
 
 __all__ = ["save"]
 
+_DESCRIPTOR: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd/(\d+)", re.ASCII)
+
 
 async def save(reader: ObjectReader, path: str, cleanup_timeout: float, on_progress: Progress | None = None) -> None:
-    """Write all that a reader reads to a file of its own, and rename it to ``path`` at the end."""
-    draft = _Draft(f"{path}.{token_hex(4)}.part", cleanup_timeout)
+    """Write all that a reader reads to a path; see `Trove.download`."""
+    target = await anyio.to_thread.run_sync(_target_of, path, cleanup_timeout)
     try:
-        await draft.step(draft.open())
+        await target.open()
         async for chunk in reader:
-            await draft.step(draft.write(chunk))
+            await target.write(chunk)
             if on_progress is not None:
                 on_progress(reader.tell(), reader.size)
-        await draft.step(draft.publish(path))
+        await target.publish()
     finally:
-        await finish(draft.discard(), timeout=cleanup_timeout, leftover=f"the file {draft.path!r}")
+        await finish(target.discard(), timeout=cleanup_timeout, leftover=f"the file {target.path!r}")
 
 
-class _Draft:
-    """A file that is being written, by steps in a thread that a cancellation waits for."""
+def _target_of(path: str, cleanup_timeout: float) -> Target:
+    """Return what to write for a path. Links are followed: the file at the end of them is the target."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        if not path or path.endswith(os.sep):
+            raise
+        return FileTarget(os.path.realpath(path), None, cleanup_timeout)
+    if stat.S_ISDIR(status.st_mode):
+        where = os.path.join(path, "NAME")
+        raise IsADirectoryError(errno.EISDIR, f"Is a directory; give the path of a file, such as {where!r}", path)
+    if stat.S_ISREG(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+        descriptor = _own_descriptor(path)
+        if descriptor is not None:
+            # The file was opened for this process, as by a shell's "> file", and others may write to it too.
+            return StreamTarget(path, status, cleanup_timeout, descriptor=descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return FileTarget(os.path.realpath(path), status, cleanup_timeout)
+    return StreamTarget(path, status, cleanup_timeout)
 
-    def __init__(self, path: str, cleanup_timeout: float) -> None:
-        self.path = path
-        self._cleanup_timeout = cleanup_timeout
-        self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
 
-    async def step(self, work: Coroutine[Any, Any, None]) -> None:
-        await to_the_end(work, timeout=self._cleanup_timeout, leftover=f"a thread that writes {self.path!r}")
-
-    async def open(self) -> None:
-        self._file = await aiofiles.open(self.path, "xb", buffering=0)
-
-    async def write(self, chunk: bytes) -> None:
-        assert self._file is not None
-        left = memoryview(chunk)
-        while left:
-            left = left[await self._file.write(left) :]
-
-    async def publish(self, path: str) -> None:
-        assert self._file is not None
-        await self._file.close()
-        await anyio.to_thread.run_sync(os.replace, self.path, path)
-
-    async def discard(self) -> None:
-        """Close the file and remove it, if it was not published."""
-        if self._file is not None:
-            await self._file.close()
-            with suppress(FileNotFoundError):
-                await anyio.to_thread.run_sync(os.unlink, self.path)
+def _own_descriptor(path: str) -> int | None:
+    """Return the descriptor of this process for which a path such as ``/dev/stdout`` stands; None if it is none."""
+    while os.path.islink(path):
+        directory, name = os.path.split(path)
+        path = os.path.join(os.path.realpath(directory), name)
+        found = _DESCRIPTOR.fullmatch(path)
+        if found is not None and int(found[1]) == os.getpid():
+            return int(found[2])
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    return None

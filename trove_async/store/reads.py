@@ -215,6 +215,10 @@ class ReadVerbs(Lifetime):
     ) -> ObjectInfo:
         """Save an object as a file, atomically: the file appears, or is replaced, when it is complete.
 
+        Links are followed. A file that is replaced keeps its mode, and its owner and group where the process may set
+        them. A device, a FIFO, and a descriptor of this process such as ``/dev/stdout`` are written as they stand: what
+        was written before a failure stays written. A FIFO that nobody reads is waited for.
+
         Args:
             bucket, key: which object.
             path: the file; its directory exists.
@@ -222,7 +226,7 @@ class ReadVerbs(Lifetime):
             on_progress: called with the bytes written so far and the size.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: the file cannot be written; `IsADirectoryError` for a directory.
             ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as for `get`;
                 an existing file is not touched.
         """
@@ -230,7 +234,9 @@ class ReadVerbs(Lifetime):
         with self._locating("download", bucket, key):
             options = get_options(version_id=version_id, if_match=if_match)
         async with await self._open_reader("download", bucket, key, options) as reader:
-            await self._run("download", bucket, key, save(reader, os.fspath(path), self._cleanup_timeout, on_progress))
+            await self._run(
+                "download", bucket, key, save(reader, os.fsdecode(path), self._cleanup_timeout, on_progress)
+            )
             return reader.info
 
     async def head(

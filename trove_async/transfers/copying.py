@@ -119,7 +119,8 @@ def _make_parents(path: str) -> None:
 
 
 def _set_mtime(path: str, mtime: int) -> None:
-    os.utime(path, ns=(mtime, mtime))
+    if os.path.isfile(path):  # and no device or pipe
+        os.utime(path, ns=(mtime, mtime))
 
 
 def _metadata_of(described: Description, record: bool) -> Mapping[str, str]:

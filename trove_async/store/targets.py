@@ -1,0 +1,232 @@
+"""What a download writes: a file, which is replaced at the end, or a stream, which is written as it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any, Final, TypeVar
+
+import aiofiles
+import aiofiles.threadpool.binary
+import anyio.to_thread
+
+from trove_async.cancellation import to_the_end
+from trove_async.readiness import writable
+
+__all__ = ["FileTarget", "StreamTarget", "Target"]
+
+R = TypeVar("R")
+
+_NAME_LENGTH: Final = 60
+"""The characters of a file's name that the name of its draft has too; a name has at most 255 bytes."""
+_READER_INTERVAL: Final = 0.05
+_ACCESS_LIST: Final = "system.posix_acl_access"
+
+
+class Target(ABC):
+    """What is written.
+
+    Attributes:
+        path: the file that is left behind if `discard` fails.
+    """
+
+    path: str
+
+    def __init__(self, cleanup_timeout: float) -> None:
+        self._cleanup_timeout = cleanup_timeout
+
+    async def _step(self, work: Coroutine[Any, Any, R]) -> R:
+        """Await work in a thread; a cancellation waits until it ends."""
+        return await to_the_end(work, timeout=self._cleanup_timeout, leftover=f"a thread that writes {self.path!r}")
+
+    async def _in_thread(self, function: Callable[[], R]) -> R:
+        return await self._step(anyio.to_thread.run_sync(function))
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Open it for writing."""
+
+    @abstractmethod
+    async def write(self, chunk: bytes) -> None:
+        """Write a chunk."""
+
+    @abstractmethod
+    async def publish(self) -> None:
+        """Take in that everything was written."""
+
+    @abstractmethod
+    async def discard(self) -> None:
+        """Close it, and remove what was not published."""
+
+
+class FileTarget(Target):
+    """A regular file: written under another name in its directory, and renamed at the end.
+
+    Args:
+        target: the path of the file, without links.
+        replaced: the state of the file if it exists. Mode, owner, group and access list stay as they are.
+    """
+
+    def __init__(self, target: str, replaced: os.stat_result | None, cleanup_timeout: float) -> None:
+        super().__init__(cleanup_timeout)
+        directory, name = os.path.split(target)
+        self.path = os.path.join(directory, f"{name[:_NAME_LENGTH]}.{token_hex(4)}.part")
+        self._target = target
+        self._replaced = replaced
+        self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
+
+    async def open(self) -> None:
+        """Make the draft."""
+        await self._step(self._open())
+
+    async def _open(self) -> None:
+        try:
+            self._file = await aiofiles.open(self.path, "xb", buffering=0, opener=self._create)
+        except OSError as error:
+            # The user knows the directory, and not the name of the draft.
+            raise OSError(error.errno, error.strerror, os.path.dirname(self._target)) from error
+
+    def _create(self, path: str, flags: int) -> int:
+        if self._replaced is None:
+            return os.open(path, flags, 0o666)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            _inherit(descriptor, self._target, self._replaced)
+        except BaseException:
+            os.close(descriptor)
+            os.unlink(path)
+            raise
+        return descriptor
+
+    async def write(self, chunk: bytes) -> None:
+        """Write a chunk to the draft."""
+        await self._step(self._write(chunk))
+
+    async def _write(self, chunk: bytes) -> None:
+        assert self._file is not None
+        left = memoryview(chunk)
+        while left:
+            left = left[await self._file.write(left) :]
+
+    async def publish(self) -> None:
+        """Rename the draft."""
+        await self._step(self._publish())
+
+    async def _publish(self) -> None:
+        assert self._file is not None
+        await self._file.close()
+        await anyio.to_thread.run_sync(os.replace, self.path, self._target)
+
+    async def discard(self) -> None:
+        """Close the draft, and remove it if it was not renamed."""
+        if self._file is not None:
+            await self._file.close()
+            with suppress(FileNotFoundError):
+                await anyio.to_thread.run_sync(os.unlink, self.path)
+
+
+class StreamTarget(Target):
+    """A device, a pipe, or a descriptor of this process: there is no old content to keep, and no way back.
+
+    Args:
+        path: where it is.
+        status: its state.
+        descriptor: write to this open descriptor, from where it stands, and leave it open.
+    """
+
+    def __init__(
+        self, path: str, status: os.stat_result, cleanup_timeout: float, *, descriptor: int | None = None
+    ) -> None:
+        super().__init__(cleanup_timeout)
+        self.path = path
+        self._is_fifo = stat.S_ISFIFO(status.st_mode)
+        self._given = descriptor
+        self._descriptor: int | None = None
+
+    async def open(self) -> None:
+        """Open it; wait until somebody reads a FIFO."""
+        while True:
+            await self._in_thread(self._open)
+            if self._descriptor is not None:
+                return
+            # The system does not say when somebody opens a FIFO for reading.
+            await asyncio.sleep(_READER_INTERVAL)
+
+    def _open(self) -> None:
+        if self._given is not None:
+            self._descriptor = os.dup(self._given)
+            return
+        try:
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            if not (self._is_fifo and error.errno == errno.ENXIO):  # nobody reads the FIFO yet
+                raise
+
+    async def write(self, chunk: bytes) -> None:
+        """Write a chunk; wait while a pipe or terminal takes no more."""
+        assert self._descriptor is not None
+        descriptor = self._descriptor
+        left = memoryview(chunk)
+        while left:
+            try:
+                left = left[await self._in_thread(lambda left=left: os.write(descriptor, left)) :]  # type: ignore[misc]
+            except BlockingIOError:
+                await writable(descriptor)
+
+    async def publish(self) -> None:
+        """Close it, so that the reader of a pipe sees the end."""
+        await self.discard()
+
+    async def discard(self) -> None:
+        """Close it."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            await anyio.to_thread.run_sync(os.close, descriptor)
+
+
+def _inherit(descriptor: int, path: str, old: os.stat_result) -> None:
+    """Give a new file the mode, owner, group and access list of the one that it will replace.
+
+    A group that cannot be kept leaves the new file's group with what everybody may do. The bits that run a program
+    as another user are not kept: writing to the file would clear them too.
+    """
+    mode = stat.S_IMODE(old.st_mode) & ~(stat.S_ISUID | stat.S_ISGID)
+    if not (_set_owner(descriptor, old) and _set_access_list(descriptor, path)):
+        mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    with suppress(PermissionError):  # a file system without modes
+        os.fchmod(descriptor, mode)
+
+
+def _set_owner(descriptor: int, old: os.stat_result) -> bool:
+    """Set owner and group where the process may; return whether the group is that of the old file."""
+    new = os.fstat(descriptor)
+    if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
+        return True
+    for owner in (old.st_uid, -1):
+        try:
+            os.fchown(descriptor, owner, old.st_gid)
+        except OSError:
+            continue
+        return True
+    return new.st_gid == old.st_gid
+
+
+def _set_access_list(descriptor: int, path: str) -> bool:
+    """Copy the access list of a file, of which the group's mode is only the mask; return whether that worked."""
+    if not hasattr(os, "getxattr"):
+        return True
+    try:
+        access = os.getxattr(path, _ACCESS_LIST)
+    except OSError:
+        return True  # it has none
+    try:
+        os.setxattr(descriptor, _ACCESS_LIST, access)
+    except OSError:
+        return False
+    return True
