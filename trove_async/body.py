@@ -13,6 +13,7 @@ import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from threading import Event
 from typing import Any, BinaryIO, Final, Protocol, Self, TypeVar, runtime_checkable
 
@@ -23,6 +24,7 @@ import anyio.to_thread
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.checksums import Checksum, Hasher, new_hasher, update, verify
 from trove_async.errors import BodySizeError, BodySourceError, BodyTypeError
+from trove_async.readiness import readable
 
 __all__ = ["AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
 
@@ -138,28 +140,34 @@ class _PathSource(_Source):
     def __init__(self, path: str) -> None:
         self.path = path
         self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
+        self._stream: _StreamSource | None = None
 
     async def prepare(self) -> _Source:
         # A small file is read whole at once: a thread hop costs more than its bytes.
-        data = await self.in_thread(self._read_small)
+        status, data = await self.in_thread(self._inspect)
         if data is not None:
             return _BufferSource(data)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            self._stream = _StreamSource(self.path)
+            self._stream.cleanup_timeout = self.cleanup_timeout
+            await self.in_thread(self._stream.open)
+            return self._stream
         await self.held(self._open())
         assert self._file is not None
         descriptor = self._file.fileno()
         status = await self.in_thread(lambda: os.fstat(descriptor))
-        if stat.S_ISREG(status.st_mode):
-            self.size = status.st_size
-            self.replayable = True
+        self.size = _believed(status.st_size)
+        self.replayable = True
         return self
 
-    def _read_small(self) -> bytes | None:
+    def _inspect(self) -> tuple[os.stat_result, bytes | None]:
+        """Return the state of the file, and its whole content if it is small."""
         status = os.stat(self.path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _SMALL_FILE:
-            return None
+            return status, None
         with open(self.path, "rb") as file:
             data = file.read(_SMALL_FILE + 1)
-        return data if len(data) <= _SMALL_FILE else None
+        return status, data if len(data) <= _SMALL_FILE else None
 
     async def _open(self) -> None:
         # Unbuffered: the reads are large, and closing must not wait for a lock that a stalled read holds.
@@ -174,9 +182,50 @@ class _PathSource(_Source):
         await self.held(self._file.seek(0))
 
     async def aclose(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
         if self._file is not None:
             file, self._file = self._file, None
             await file.close()
+
+
+def _believed(size: int) -> int | None:
+    """Return the size that a file has by its own account; None if it was already found to be wrong.
+
+    Files of ``/proc`` and ``/sys`` have the size 0 or that of a page, whatever is in them. This is called for files
+    that hold more than `_SMALL_FILE` bytes.
+    """
+    return size if size > _SMALL_FILE else None
+
+
+class _StreamSource(_Source):
+    """A FIFO or device that the body opens: waited for on the loop, so that a cancellation does not wait for it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._waits = True
+
+    def open(self) -> None:
+        """Open it, which waits for nobody."""
+        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+
+    async def read(self) -> Chunk:
+        assert self._descriptor is not None
+        descriptor = self._descriptor
+        while True:
+            if self._waits:
+                try:
+                    await readable(descriptor)
+                except PermissionError:  # such a device always has something, as a disk and /dev/zero
+                    self._waits = False
+            with suppress(BlockingIOError):
+                return await self.in_thread(lambda: os.read(descriptor, READ_SIZE))
+
+    async def aclose(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
 
 
 class _FileSource(_Source):
@@ -187,25 +236,43 @@ class _FileSource(_Source):
         self._start = 0
 
     async def prepare(self) -> _Source:
-        await self.in_thread(self._inspect)
-        return self
+        data = await self.in_thread(self._inspect)
+        return self if data is None else _BufferSource(data)
 
-    def _inspect(self) -> None:
+    def _inspect(self) -> bytes | None:
+        """Find out the size; return the whole content if it is small."""
         try:
             self.replayable = self._file.seekable()
-            if self.replayable:
-                self._start = self._file.tell()
-                self.size = max(0, self._file.seek(0, io.SEEK_END) - self._start)
-                self._file.seek(self._start)
+            if not self.replayable:
+                return None
+            self._start = self._file.tell()
+            size = max(0, self._file.seek(0, io.SEEK_END) - self._start)
+            self._file.seek(self._start)
         except (AttributeError, OSError):
-            self.replayable, self.size = False, None
+            self.replayable = False
+            return None
+        if size <= _SMALL_FILE:
+            data = self._read_small()
+            if data is not None:
+                return data
+            self._file.seek(self._start)
+        self.size = _believed(size)
+        return None
+
+    def _read_small(self) -> bytes | None:
+        chunks: list[bytes] = []
+        left = _SMALL_FILE + 1
+        while left > 0 and len(chunk := self._read_some(left)):
+            chunks.append(bytes(chunk))
+            left -= len(chunk)
+        return b"".join(chunks) if left > 0 else None
 
     async def read(self) -> Chunk:
-        return await self.in_thread(self._read)
+        return await self.in_thread(lambda: self._read_some(READ_SIZE))
 
-    def _read(self) -> Chunk:
+    def _read_some(self, size: int) -> Chunk:
         try:
-            return _given(self._file.read(READ_SIZE))
+            return _given(self._file.read(size))
         except StopIteration as error:  # asyncio cannot bring it out of a thread
             raise _escaped(error) from error
 
@@ -324,7 +391,7 @@ class Body:
         taken: the number of bytes that the current iteration has yielded.
     """
 
-    __slots__ = ("_hasher", "_on_progress", "_source", "checksum", "size", "taken")
+    __slots__ = ("_declared", "_hasher", "_on_progress", "_source", "checksum", "size", "taken")
 
     def __init__(
         self,
@@ -341,6 +408,7 @@ class Body:
         self._hasher: Hasher | None = None
         self.checksum = checksum
         self.size = source.size if size is None else size
+        self._declared = size is not None
         self.taken = 0
         if size is not None and source.size is not None:
             self._check_declared(size)
@@ -398,7 +466,7 @@ class Body:
             if count:
                 self.taken += count
                 if self.size is not None and self.taken > self.size:
-                    raise BodySizeError(f"the body has more than the {self.size} bytes that were declared")
+                    raise BodySizeError(self._longer())
                 if self.checksum is not None:
                     await self._hash(chunk)
                 if self._on_progress is not None:
@@ -416,9 +484,19 @@ class Body:
             self._hasher = new_hasher(self.checksum.algorithm)
         await update(self._hasher, chunk)
 
+    def _longer(self) -> str:
+        if self._declared:
+            return f"the body has more than the {self.size} bytes that were declared"
+        return f"the file grew while it was read: it had {self.size} bytes when it was opened"
+
+    def _shorter(self) -> str:
+        if self._declared:
+            return f"the body ended after {self.taken} bytes; {self.size} were declared"
+        return f"the file ended after {self.taken} bytes; it had {self.size} when it was opened"
+
     def _finish(self) -> None:
         if self.size is not None and self.taken != self.size:
-            raise BodySizeError(f"the body ended after {self.taken} bytes; {self.size} were declared")
+            raise BodySizeError(self._shorter())
         if self.checksum is not None and self.checksum.value is not None:
             verify(self.checksum.algorithm, self.checksum.value, self.digest, "the body")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import trove_async as trove
+from trove_async import readiness
 from trove_async.errors import (
     BodySizeError,
     BodyTypeError,
@@ -112,6 +114,36 @@ async def test_a_path_of_another_length_or_of_no_file(store: trove.Trove, tmp_pa
     assert raised.value.filename == str(tmp_path / "missing")
     with pytest.raises(IsADirectoryError):
         await store.put("b", "kept", tmp_path)
+
+
+@pytest.mark.parametrize("size", [1_500_000, 5_000_000])
+async def test_a_file_that_changes_its_size_while_it_is_read(store: trove.Trove, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "body"
+    for key in ("kept", "new"):
+        path.write_bytes(bytes(3_000_000))
+        with pytest.raises(BodySizeError, match="when it was opened"):
+            await store.put("b", key, path, on_progress=lambda *_: os.truncate(path, size))
+
+
+async def test_a_put_of_a_fifo_that_is_cancelled(
+    store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    waits = asyncio.Event()
+
+    async def readable(descriptor: int) -> None:
+        waits.set()
+        await readiness.readable(descriptor)
+
+    monkeypatch.setattr("trove_async.body.readable", readable)
+    for key in ("kept", "new"):
+        waits.clear()
+        task = asyncio.create_task(store.put("b", key, path))
+        await waits.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 class MineError(Exception):

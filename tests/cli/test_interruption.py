@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,33 @@ def test_a_put_that_waits_for_its_input_can_be_interrupted(shell: Shell, trove: 
     assert (process.returncode, err) == (130, b"trove: interrupted\n")
     assert trove("ls", "b").lines == []
     assert residue_of(shell.root) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("written", [b"", bytes(50_000)], ids=["no writer", "a silent writer"])
+def test_a_put_of_a_fifo_can_be_interrupted(shell: Shell, trove: Run, number: signal.Signals, written: bytes) -> None:
+    trove("mb", "b")
+    fifo = shell.folder / "fifo"
+    os.mkfifo(fifo)
+    with shell.start("put", "fifo", "b/k") as process, ExitStack() as stack:
+        opened = Path(f"/proc/{process.pid}/fd")
+        until(lambda: any(_leads_to(path, fifo) for path in opened.iterdir()), process)
+        if written:
+            writer = stack.enter_context(fifo.open("wb", buffering=0))
+            writer.write(written)
+            until(lambda: waiting_in(writer.fileno()) == 0, process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (128 + number, b"trove: interrupted\n")
+    assert trove("ls", "b").lines == []
+    assert residue_of(shell.root) == []
+
+
+def _leads_to(descriptor: Path, file: Path) -> bool:
+    try:
+        return descriptor.readlink() == file
+    except FileNotFoundError:
+        return False  # it was closed meanwhile
 
 
 def test_a_cat_that_nobody_reads_can_be_interrupted(shell: Shell, trove: Run) -> None:

@@ -6,14 +6,17 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trove_async import body as body_module
+from trove_async import readiness
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
 from trove_async.errors import BodySizeError, BodySourceError, BodyTypeError, ChecksumError
@@ -476,3 +479,140 @@ async def test_no_chunk_is_empty_and_together_they_are_the_whole(chunks: list[by
         taken = await chunks_of(Body(source))
         assert all(taken)
         assert b"".join(taken) == b"".join(chunks)
+
+
+def lie(monkeypatch: pytest.MonkeyPatch, path: Path, size: int) -> None:
+    """Let the system give a file another size, as it does for those of ``/proc`` and ``/sys``."""
+    inode = path.stat().st_ino
+
+    def lying(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def answer(*arguments: Any, **options: Any) -> os.stat_result:
+            status = ask(*arguments, **options)
+            return os.stat_result((*status[:6], size, *status[7:])) if status.st_ino == inode else status
+
+        return answer
+
+    monkeypatch.setattr(os, "stat", lying(os.stat))
+    monkeypatch.setattr(os, "fstat", lying(os.fstat))
+
+
+class LyingFile(io.BytesIO):
+    claimed = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.claimed if whence == io.SEEK_END else super().seek(offset, whence)
+
+
+@pytest.mark.parametrize("size", [0, 10, 300_000])
+@pytest.mark.parametrize("claimed", [0, 4096])
+async def test_a_size_that_is_wrong_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, claimed: int
+) -> None:
+    data = bytes(range(250)) * (size // 250) + bytes(size % 250)
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    lie(monkeypatch, path, claimed)
+    file = LyingFile(data)
+    file.claimed = claimed
+    with path.open("rb") as opened, path.open("rb", buffering=0) as raw:
+        for source in (path, file, opened, raw):
+            body = Body(source)
+            await body.prepare()
+            assert body.size in (None, size)
+            assert await body.read_all() == data
+            await body.rewind()
+            assert await body.read_all() == data
+            await body.aclose()
+    assert await read(path, size=size) == data
+    with pytest.raises(BodySizeError):
+        await read(path, size=size + 1)
+
+
+@pytest.mark.parametrize("name", ["/proc/version", "/proc/self/environ"])
+async def test_a_file_of_the_kernel_is_read(name: str) -> None:
+    data = Path(name).read_bytes()
+    assert data
+    assert await read(Path(name)) == data
+    with open(name, "rb") as file, open(name, "rb", buffering=0) as raw:
+        assert await read(file) == data
+        assert await read(raw) == data
+
+
+@pytest.mark.parametrize(("size", "said"), [(5_000_000, "the file grew"), (1_500_000, "ended after 1500000 bytes")])
+async def test_a_file_that_changes_its_size_while_it_is_read_is_an_error(tmp_path: Path, size: int, said: str) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(bytes(3_000_000))
+    with pytest.raises(BodySizeError, match=said):
+        await read(path, on_progress=lambda *_: os.truncate(path, size))
+
+
+async def test_a_file_may_change_its_size_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(bytes(3_000_000))
+    body = Body(path)
+    os.truncate(path, 10)
+    await body.prepare()
+    assert await body.read_all() == bytes(10)
+    await body.aclose()
+
+
+class Waiting:
+    """Notes that a body waits for a pipe."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = asyncio.Event()
+        monkeypatch.setattr(body_module, "readable", self._readable)
+
+    async def _readable(self, descriptor: int) -> None:
+        self.begun.set()
+        await readiness.readable(descriptor)
+
+
+async def test_a_fifo_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_bytes(DATA * 100))
+    writer.start()
+    body = Body(path)
+    await body.prepare()
+    assert (body.size, body.replayable) == (None, False)
+    assert await body.read_all() == DATA * 100
+    await body.aclose()
+    await asyncio.to_thread(writer.join)
+
+
+@pytest.mark.parametrize("written", [b"", DATA], ids=["no writer", "a silent writer"])
+async def test_a_cancellation_does_not_wait_for_the_writer_of_a_fifo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bytes
+) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    waiting = Waiting(monkeypatch)
+    body = Body(path)
+    await body.prepare()
+    with ExitStack() as stack:
+        writer = stack.enter_context(path.open("wb", buffering=0)) if written else None
+        if writer is not None:
+            writer.write(written)
+            assert await anext(body) == written
+            waiting.begun.clear()
+        task = asyncio.ensure_future(anext(body))
+        await waiting.begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await body.aclose()
+        if writer is not None:
+            with pytest.raises(BrokenPipeError):
+                writer.write(written)
+
+
+async def test_a_device_is_read() -> None:
+    body = Body(Path("/dev/null"))
+    await body.prepare()
+    assert await body.read_all() == b""
+    await body.aclose()
+    body = Body(Path("/dev/zero"))
+    await body.prepare()
+    assert set(await anext(body)) == {0}
+    await body.aclose()
