@@ -356,7 +356,11 @@ async def test_an_endpoint_whose_host_has_an_underscore(ceph_bucket: str, monkey
     def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
         return real("127.0.0.1" if host == "minio_server" else host, *arguments, **options)
 
+    async def of_loop(*arguments: Any, **options: Any) -> Any:
+        return getaddrinfo(*arguments, **options)
+
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", of_loop)  # uvloop's does not ask the socket module
     _, port = address("ceph")
     async with opened("ceph", f"http://minio_server:{port}") as store:
         await store.put(ceph_bucket, "key", b"data")

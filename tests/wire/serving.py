@@ -13,7 +13,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from trove_async.testing.proxy import FaultProxy
+from trove_async.wire import connect
+from trove_async.wire.protocol import Connection, Owner
 from trove_async.wire.transport import Origin, Response, Transport
 
 
@@ -121,6 +125,54 @@ async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Async
             break
         await asyncio.sleep(0.001)
     assert sockets() <= before
+
+
+class Clock:
+    """A loop for connections whose time passes only when the test says so.
+
+    Attributes:
+        received: the bytes that connections have received.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 0.0
+        self._timers: list[asyncio.TimerHandle] = []
+        self.received = 0
+        clock: Any = self
+
+        class Timed(Connection):
+            def __init__(self, pool: Owner, origin: Origin, sock: socket.socket, _: object) -> None:
+                super().__init__(pool, origin, sock, clock)
+
+            def data_received(self, data: bytes) -> None:
+                clock.received += len(data)
+                super().data_received(data)
+
+        monkeypatch.setattr(connect, "Connection", Timed)
+
+    def time(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, (), self)  # type: ignore[arg-type]
+        self._timers.append(timer)
+        return timer
+
+    def create_future(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    def get_debug(self) -> bool:
+        return False
+
+    def _timer_handle_cancelled(self, timer: asyncio.TimerHandle) -> None:
+        self._timers.remove(timer)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and run what is due."""
+        self._now += seconds
+        for timer in [timer for timer in self._timers if timer.when() <= self._now]:
+            self._timers.remove(timer)
+            timer._run()
 
 
 def answering(*answers: bytes) -> Script:

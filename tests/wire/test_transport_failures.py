@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.wire.serving import Peer, answering, get, ok, proxied, serving, transporting
+from tests.wire.serving import Clock, Peer, answering, get, ok, proxied, serving, transporting
 from trove_async.errors import BackendError, InvalidArgumentError, OperationTimeoutError, UnavailableError
 from trove_async.testing.proxy import ConnectionFault
 from trove_async.wire.protocol import Connection
@@ -23,6 +24,32 @@ REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\nConnection: close\r\n
 
 
 # Timeouts
+
+
+async def received(server: socket.socket, size: int) -> None:
+    """Receive up to ``size`` bytes, until the client closes the connection."""
+    while size > 0 and (data := await asyncio.get_running_loop().sock_recv(server, MIB)):
+        size -= len(data)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_request_that_is_given_up_is_reset_though_the_server_does_not_read(cancelled: bool) -> None:
+    """Nothing that the system still holds of it is sent, and no socket waits for the server."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        origin = Origin("http", "127.0.0.1", listener.getsockname()[1])
+        async with transporting(idle_timeout=60 if cancelled else 0.05) as transport:
+            put = asyncio.create_task(transport.send(origin, "PUT", "/", (), body=(BODY,)))
+            server, _ = await loop.sock_accept(listener)
+            with server:
+                await loop.sock_recv(server, 1)
+                if cancelled:
+                    put.cancel()
+                with pytest.raises(asyncio.CancelledError if cancelled else OperationTimeoutError):
+                    await put
+                with pytest.raises(ConnectionResetError):
+                    await received(server, len(BODY))
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
@@ -57,34 +84,43 @@ async def test_an_idle_timeout_of_a_request_is_its_own() -> None:
             await get(transport, server.origin, idle_timeout=0.05)
 
 
-async def test_a_body_that_stops_runs_into_the_idle_timeout_and_one_that_is_not_read_does_not() -> None:
+async def test_a_body_that_stops_runs_into_the_idle_timeout_and_one_that_is_not_read_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(ok(bytes(100_000))[:-1])
         await peer.gone()
 
-    async with serving(script) as server, transporting(idle_timeout=0.03) as transport:
+    clock = Clock(monkeypatch)
+    async with serving(script) as server, transporting(idle_timeout=30) as transport:
         response = await get(transport, server.origin)
-        await asyncio.sleep(0.1)
+        clock.advance(100)
         got = 0
         while got < 99_999:
             got += len(await response.read(MIB))
+        reading = asyncio.create_task(response.read(1))
+        await asyncio.sleep(0)
+        clock.advance(30)
         with pytest.raises(OperationTimeoutError) as caught:
-            await response.read(1)
+            await reading
         assert not caught.value.ambiguous
         assert transport.open_connections == 0
 
 
-async def test_slow_progress_is_progress() -> None:
+async def test_slow_progress_is_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
-        for byte in ok(bytes(10)):
+        for count, byte in enumerate(ok(bytes(10)), 1):
+            clock.advance(20)
             await peer.send(bytes([byte]))
-            await asyncio.sleep(0.03)
+            while clock.received < count:  # noqa: ASYNC110 - a connection announces nothing; the test has a timeout
+                await asyncio.sleep(0)
         await peer.gone()
 
-    # The answer as a whole takes longer than the timeout, each byte much less.
-    async with serving(script) as server, transporting(idle_timeout=1.0) as transport:
+    # The answer as a whole takes longer than the timeout, each byte less.
+    clock = Clock(monkeypatch)
+    async with serving(script) as server, transporting(idle_timeout=30) as transport:
         assert (await get(transport, server.origin)).content == bytes(10)
 
 
@@ -100,20 +136,20 @@ async def test_a_request_that_is_not_taken_runs_into_the_idle_timeout() -> None:
         assert transport.open_connections == 0
 
 
-async def test_a_request_that_is_taken_slowly_makes_progress() -> None:
+async def test_a_request_that_is_taken_slowly_makes_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(peer: Peer) -> None:
-        transport = peer.writer.transport
+        # The system's buffers hold less than the client could send within the timeout.
+        peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         await peer.head()
         taken = 0
         while taken < len(BODY):
-            transport.pause_reading()  # type: ignore[attr-defined]
-            await asyncio.sleep(0.01)
-            transport.resume_reading()  # type: ignore[attr-defined]
-            taken += len(await peer.reader.read(MIB))
+            taken += (count := len(await peer.reader.read(MIB)))
+            clock.advance(4 * count / MIB)
         await peer.send(ok())
 
-    # All of it takes longer than the timeout.
-    async with serving(script) as server, transporting(idle_timeout=0.3) as transport:
+    # All of it takes twice as long as the timeout.
+    clock = Clock(monkeypatch)
+    async with serving(script) as server, transporting(idle_timeout=30) as transport:
         assert (await transport.send(server.origin, "PUT", "/", [], [BODY])).status == 200
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -27,6 +28,7 @@ _MAX_INTERIM: Final = 1000  # responses of 1xx before the final one
 _WRITE_SIZE: Final = 512 * 1024  # the bytes of a large body that are given to the transport at once
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _JOIN_SIZE: Final = 64 * 1024  # head and body up to this leave in one write
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 _TLS_RECORDS: Final = b"\x15\x16"  # alert, handshake
 
 
@@ -193,8 +195,19 @@ class Connection(asyncio.Protocol):
             self._response = None
             error.ambiguous = self._sent and not response._streaming
             response._end(error)
+            if not response._streaming:
+                self._discard_unsent()
         self.drop()
         self._wake()
+
+    def _discard_unsent(self) -> None:
+        """Let the socket close with a reset (SO_LINGER, socket(7)).
+
+        Otherwise the system would go on sending what it holds of a request that was given up, and wait for minutes for
+        a server that does not read.
+        """
+        with suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def drop(self) -> None:
         """Close the connection at once, and free its place in the pool."""
