@@ -18,8 +18,8 @@ R = TypeVar("R")
 READS: Final = frozenset(
     {
         "ping", "get", "get_range", "get_version", "head", "list_page", "list_buckets", "list_versions",
-        "list_parts", "list_multipart_uploads", "list_noncurrent", "get_versioning", "get_lifecycle", "get_tags",
-        "presign_get", "presign_head", "watch",
+        "list_versions_page", "list_parts", "list_multipart_uploads", "list_noncurrent", "get_versioning",
+        "get_lifecycle", "get_tags", "presign_get", "presign_head", "watch",
     }
 )  # fmt: skip
 

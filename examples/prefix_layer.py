@@ -9,13 +9,21 @@ conformance suite::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 import trove_async as trove
-from trove_async.driver import Driver, ListOptions, ListPage, OpenOptions, WatchOptions
+from trove_async.driver import (
+    Driver,
+    ListOptions,
+    ListPage,
+    OpenOptions,
+    VersionListOptions,
+    VersionPage,
+    WatchOptions,
+)
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.keys import check_key
 from trove_async.layers import Call, LayerDriver, Operation
@@ -59,7 +67,7 @@ class Prefixed(LayerDriver):
             return [self.prefix + key for key in value]
         if isinstance(value, trove.ObjectRef):
             return replace(value, key=self.prefix + value.key)
-        if isinstance(value, ListOptions | WatchOptions):
+        if isinstance(value, ListOptions | VersionListOptions | WatchOptions):
             value = replace(value, prefix=self.prefix + value.prefix)
         if isinstance(value, ListOptions) and value.start_after is not None:
             value = replace(value, start_after=self.prefix + value.start_after)
@@ -69,6 +77,8 @@ class Prefixed(LayerDriver):
         """Return a result of the inner driver as the tenant sees it."""
         if isinstance(result, ListPage):
             return replace(result, objects=self.restored(result.objects), prefixes=self.restored(result.prefixes))
+        if isinstance(result, VersionPage):
+            return replace(result, versions=self.restored(result.versions))
         if isinstance(result, list | tuple):
             return [self.restored(item) for item in result]
         if isinstance(result, AsyncGenerator):
@@ -106,10 +116,6 @@ class PrefixedHarness(Harness):
         driver = MemoryDriver()
         await driver.open(trove.parse_dsn("memory://prefixed?min_part_size=65536"), OpenOptions())
         return Prefixed(driver, "acme/")
-
-    async def versioned_keys(self, store: trove.Trove, bucket: str) -> Sequence[str]:
-        versions = await trove.unwrap(store.driver, MemoryDriver).list_noncurrent(bucket)
-        return sorted({version.key.removeprefix("acme/") for version in versions})
 
 
 harness = PrefixedHarness()

@@ -96,6 +96,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "create_bucket": lambda store: store.create_bucket("bucket"),
     "get_versioning": lambda store: store.get_versioning("bucket"),
     "list_versions": lambda store: store.list_versions(*_NAMES),
+    "list_all_versions": lambda store: store.list_all_versions("bucket").all(),
     "get_lifecycle": lambda store: store.get_lifecycle("bucket"),
     "set_lifecycle": lambda store: store.set_lifecycle("bucket", []),
     "get_tags": lambda store: store.get_tags(*_NAMES),

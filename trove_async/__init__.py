@@ -29,6 +29,7 @@ from trove_async.driver.capabilities import (
     ServerCopyDriver,
     TaggingDriver,
     VersioningDriver,
+    VersionListingDriver,
 )
 from trove_async.driver.registry import register as _register
 from trove_async.drivers import BUILTIN as _BUILTIN
@@ -106,6 +107,7 @@ from trove_async.types import (
     VersioningStatus,
 )
 from trove_async.version import __version__
+from trove_async.version_listing import VersionIterator
 from trove_async.writer import ObjectWriter
 
 if _TYPE_CHECKING:
@@ -214,6 +216,8 @@ __all__ = [
     "UploadInfo",
     "UploadNotFoundError",
     "VersionInfo",
+    "VersionIterator",
+    "VersionListingDriver",
     "VersionNotFoundError",
     "VersioningDriver",
     "VersioningStatus",

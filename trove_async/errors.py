@@ -479,6 +479,9 @@ class _Result(Protocol):
     @property
     def error(self) -> TroveError | None: ...
 
+    @property
+    def version_id(self) -> str | None: ...
+
 
 class BulkError(TroveError):
     """Some items of a bulk operation failed; all items were tried.

@@ -247,10 +247,17 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class DeleteResult:
-    """The outcome for one key of a bulk delete; ``error`` is None if the object is gone."""
+    """The outcome for one object or version of a bulk delete.
+
+    Attributes:
+        key: of the object.
+        error: None if the object or version is gone.
+        version_id: of the version that was to be deleted; None for an object.
+    """
 
     key: str
     error: TroveError | None = None
+    version_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

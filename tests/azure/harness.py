@@ -16,7 +16,6 @@ from trove_async.driver import Driver, OpenOptions
 from trove_async.drivers.azure.driver import AzureDriver
 from trove_async.dsn import parse_dsn
 from trove_async.errors import InvalidKeyError
-from trove_async.store import Trove
 from trove_async.testing.conformance import Harness, HTTPClient, HTTPResponse
 from trove_async.testing.conformance.stacks import PLAIN
 
@@ -114,10 +113,6 @@ class AzureHarness(Harness):
     async def http(self, driver: Driver) -> AsyncIterator[HTTPClient]:
         async with httpx.AsyncClient() as client:
             yield _BlockBlobClient(client)
-
-    async def versioned_keys(self, store: Trove, bucket: str) -> Sequence[str]:
-        async with self._any_driver() as driver:
-            return await driver.versioned_keys(bucket)
 
     async def residue(self) -> Sequence[str]:
         found = [f"{busy} connections in use" for driver in self._drivers if (busy := driver.busy_connections)]

@@ -91,9 +91,7 @@ async def scratch() -> AsyncIterator[str]:
             assert await driver_of(store).leftovers(name) == []
         finally:
             async with opened(versions="snapshots") as versioned:
-                for key in await driver_of(versioned).versioned_keys(name):
-                    for version in await versioned.list_versions(name, key):
-                        await versioned.delete_version(name, key, version.version_id)
+                await versioned.empty_bucket(name, versions=True)
             await store.delete_bucket(name)
 
 

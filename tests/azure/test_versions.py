@@ -150,3 +150,36 @@ async def test_the_container_is_not_empty_while_versions_are_left(bucket: str, s
         with pytest.raises(trove.BucketNotEmptyError):
             await store.delete_bucket(bucket)
     assert service.count("DELETE") == 0
+
+
+def listed(*blobs: tuple[str, int, bool], marker: str = "") -> Answer:
+    """Return a page of versions, each a name, the day of its version, and whether it is the object."""
+    items = "".join(
+        f"<Blob><Name>{name}</Name><VersionId>2026-01-{day:02}T00:00:00.0000001Z</VersionId>"
+        + ("<IsCurrentVersion>true</IsCurrentVersion>" if current else "")
+        + f"<Properties><Last-Modified>Thu, {day:02} Jan 2026 00:00:00 GMT</Last-Modified><Etag>0x{day}</Etag>"
+        "<Content-Length>1</Content-Length></Properties></Blob>"
+        for name, day, current in blobs
+    )
+    document = f"<EnumerationResults><Blobs>{items}</Blobs><NextMarker>{marker}</NextMarker></EnumerationResults>"
+    return Answer(200, {"content-type": "application/xml", "x-ms-request-id": "1"}, document.encode())
+
+
+async def test_all_versions_of_the_account(bucket: str, service: AnsweringProxy) -> None:
+    """The service lists the oldest version first, and may end a page between two versions of a blob."""
+    service.answer(listed(("a", 1, False), ("a", 2, True), ("gone", 1, False), marker="m1"), path="comp=list")
+    service.answer(listed(("gone", 1, False), ("gone", 2, False), ("gone2", 3, True)), path="prefix=gone")
+    service.answer(listed(("gone", 2, False), ("gone2", 3, True), marker="m2"), path="marker=m1")
+    service.answer(listed(("gone2", 3, True)), path="prefix=gone2")
+    service.answer(listed(("z", 1, True)), path="marker=m2")
+    async with opened(through(service), versions="native") as store:
+        versions = await store.list_all_versions(bucket).all()
+    assert [(v.key, v.version_id[8:10], v.is_latest, v.is_delete_marker) for v in versions] == [
+        ("a", "02", True, False),
+        ("a", "01", False, False),
+        ("gone", "", True, True),
+        ("gone", "02", False, False),
+        ("gone", "01", False, False),
+        ("gone2", "03", True, False),
+        ("z", "01", True, False),
+    ]

@@ -71,3 +71,45 @@ def test_for_machines(filled: Run) -> None:
         {"type": "removal", "name": "b/a/b", "outcome": "removed"},
         {"type": "removal", "name": "b/a/c/d", "outcome": "removed"},
     ]
+
+
+@pytest.fixture
+def versioned(filled: Run) -> Run:
+    """Hold two versions and a delete marker of each key; no key has an object."""
+    filled("versions", "on", "b")
+    for key in KEYS:
+        assert filled("put", "f", f"b/{key}").code == 0
+    assert filled("rm", "-r", "--yes", "b").code == 0
+    assert left(filled) == []
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remaining"),
+    [
+        (["b/a"], ["a.txt", "a/b", "a/c/d", "ab"]),
+        (["-r", "b/a"], ["a.txt", "ab"]),
+        (["-r", "b/a/"], ["a", "a.txt", "ab"]),
+        (["-r", "b"], []),
+        (["b/a*"], ["a/b", "a/c/d"]),
+        (["-r", "b/a/?"], ["a", "a.txt", "ab"]),
+    ],
+)
+def test_versions_are_removed(versioned: Run, arguments: list[str], remaining: list[str]) -> None:
+    done = versioned("rm", "--versions", "--yes", "--json", *arguments)
+    assert done.code == 0
+    assert all(record["version_id"] for record in done.records)
+    assert len(done.records) == 3 * (len(KEYS) - len(remaining))
+    keys = {record["key"] for record in versioned("versions", "ls", "b", "--json").records}
+    assert keys == set(remaining)
+
+
+def test_a_bucket_of_deleted_objects_is_found_and_emptied(versioned: Run) -> None:
+    assert versioned("rb", "b").code == 4
+    assert versioned("rm", "--versions", "b/a").code == 2  # there is no terminal to ask at
+    assert "version" in versioned("rm", "--versions", "--dry-run", "b/a").lines[0]
+    assert len(versioned("versions", "ls", "b").lines) == 3 * len(KEYS)
+    assert len(versioned("versions", "ls", "b/a/").lines) == 3 * 2
+    assert versioned("rm", "-r", "--versions", "--yes", "b").code == 0
+    assert versioned("versions", "ls", "b").lines == []
+    assert versioned("rb", "b").code == 0

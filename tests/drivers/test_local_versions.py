@@ -335,3 +335,35 @@ async def test_upload_ids_lead_nowhere(store: trove.Trove) -> None:
         with pytest.raises(UploadNotFoundError):
             await store.upload_part("b", "k", upload_id, 1, b"part")
         await store.abort_multipart("b", "k", upload_id)
+
+
+async def test_all_versions_of_a_bucket_read_each_key_once(
+    store: trove.Trove, driver: LocalDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are in files, in directories that are named by hashes; a page keeps only as many keys as it needs."""
+    keys = [f"{number:03}" for number in range(60)]
+    for key in keys:
+        await put(store, b"1", key)
+        await store.delete("b", key)
+    reads: list[str] = []
+    read_file = LocalFileSystem.read_file
+
+    async def counted(self: LocalFileSystem, path: str) -> bytes | None:
+        reads.append(path)
+        return await read_file(self, path)
+
+    monkeypatch.setattr(LocalFileSystem, "read_file", counted)
+    found = await store.list_all_versions("b", page_size=7).all()
+    assert [(v.key, v.is_delete_marker) for v in found] == [(key, marker) for key in keys for marker in (True, False)]
+    assert len([path for path in reads if path.endswith("/key")]) <= len(keys)
+
+
+async def test_a_bucket_whose_keys_were_all_deleted_can_be_emptied(store: trove.Trove) -> None:
+    for key in ("a", "a/b", "c"):
+        await put(store, b"1", key)
+        await store.delete("b", key)
+    assert await store.list("b").all() == []
+    with pytest.raises(trove.BucketNotEmptyError):
+        await store.delete_bucket("b")
+    assert await store.empty_bucket("b", versions=True) == 6
+    await store.delete_bucket("b")

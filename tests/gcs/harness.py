@@ -20,7 +20,6 @@ from trove_async.driver import Driver, OpenOptions
 from trove_async.drivers.gcs.driver import GCSDriver
 from trove_async.drivers.gcs.settings import CHUNK
 from trove_async.dsn import parse_dsn
-from trove_async.store import Trove
 from trove_async.testing.conformance import Harness, HTTPClient
 from trove_async.testing.conformance.stacks import PLAIN
 
@@ -85,18 +84,6 @@ class GCSHarness(Harness):
     async def http(self, driver: Driver) -> AsyncIterator[HTTPClient]:
         async with httpx.AsyncClient() as client:
             yield client
-
-    async def versioned_keys(self, store: Trove, bucket: str) -> Sequence[str]:
-        async with self._any_driver() as driver:
-            storage = await driver.sdk_client()
-            found: set[str] = set()
-            params = {"versions": "true", "fields": "nextPageToken,items(name)", "pageToken": ""}
-            while True:
-                page = await storage.list_objects(bucket, params=params)
-                found.update(item["name"] for item in page.get("items", ()))
-                if not page.get("nextPageToken"):
-                    return sorted(found)
-                params["pageToken"] = page["nextPageToken"]
 
     async def residue(self) -> Sequence[str]:
         found = [f"{busy} connections in use" for driver in self._drivers if (busy := driver.busy_connections)]

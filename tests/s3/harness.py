@@ -17,7 +17,6 @@ from tests.servers.server import SMALLEST_PART
 from trove_async.driver import Driver, OpenOptions
 from trove_async.drivers.s3.driver import S3Driver
 from trove_async.dsn import parse_dsn
-from trove_async.store import Trove
 from trove_async.testing.conformance import Harness, HTTPClient
 from trove_async.testing.conformance.stacks import PLAIN
 
@@ -95,15 +94,6 @@ class S3Harness(Harness):
     async def http(self, driver: Driver) -> AsyncIterator[HTTPClient]:
         async with httpx.AsyncClient() as client:
             yield client
-
-    async def versioned_keys(self, store: Trove, bucket: str) -> Sequence[str]:
-        async with self._any_driver() as driver:
-            client = await driver.sdk_client()
-            found = set()
-            async for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
-                for version in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                    found.add(version["Key"])
-            return sorted(found)
 
     async def residue(self) -> Sequence[str]:
         found = [f"{busy} connections in use" for driver in self._drivers if (busy := driver.busy_connections)]

@@ -30,12 +30,7 @@ async def opened(dsn: str) -> AsyncIterator[tuple[trove.Trove, str]]:
         try:
             yield store, bucket
         finally:
-            if await store.get_versioning(bucket) == trove.VersioningStatus.UNVERSIONED:
-                await store.delete_many(bucket, [found.key async for found in store.list(bucket)])
-            else:
-                for key in await ceph.versioned_keys(store, bucket):
-                    for version in await store.list_versions(bucket, key):
-                        await store.delete_version(bucket, key, version.version_id)
+            await store.empty_bucket(bucket, versions=True)
             await store.delete_bucket(bucket)
 
 

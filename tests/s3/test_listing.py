@@ -261,3 +261,51 @@ async def test_what_is_deleted_in_bulk_by_any_key(odd: tuple[trove.Trove, str]) 
     store, bucket = odd
     await store.delete_many(bucket, ODD_KEYS[::2])
     assert [found.key async for found in store.list(bucket)] == ODD_KEYS[1::2]
+
+
+def versions_page(body: str) -> Answer:
+    document = f"<ListVersionsResult><EncodingType>url</EncodingType>{body}</ListVersionsResult>"
+    return Answer(200, {"content-type": "application/xml", "x-amz-request-id": "1"}, document.encode())
+
+
+VERSION = (
+    "<Version><Key>a%2Bb</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest><Size>1</Size><ETag>e</ETag>"
+    "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Version>"
+)
+MARKER = "<DeleteMarker><Key>c</Key><VersionId>v2</VersionId><IsLatest>true</IsLatest></DeleteMarker>"
+
+
+async def test_pages_of_versions(server: ServerName, service: AnsweringProxy) -> None:
+    """Keys and the markers of the next page are percent-encoded."""
+    more = "<IsTruncated>true</IsTruncated><NextKeyMarker>a%2Bb</NextKeyMarker>"
+    service.answer(versions_page(f"{VERSION}{more}<NextVersionIdMarker>v1</NextVersionIdMarker>"), path="versions")
+    service.answer(versions_page(MARKER), path="key-marker=a%2Bb")
+    async with opened(server, service.url()) as store:
+        listed = await store.list_all_versions("bucket", page_size=1).all()
+    assert [(v.key, v.version_id, v.is_delete_marker, v.is_latest) for v in listed] == [
+        ("a+b", "v1", False, True),
+        ("c", "v2", True, True),
+    ]
+    [first, second] = [parse_qs(urlsplit(seen.target).query) for seen in service.requests]
+    assert first["encoding-type"] == ["url"]
+    assert (second["key-marker"], second["version-id-marker"]) == (["a+b"], ["v1"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{VERSION}<IsTruncated>true</IsTruncated>",
+        f"{VERSION}<IsTruncated>true</IsTruncated><NextVersionIdMarker>v1</NextVersionIdMarker>",
+        f"{VERSION}<IsTruncated>true</IsTruncated><NextKeyMarker></NextKeyMarker>",
+        f"{VERSION}{VERSION}",
+        f"{MARKER}{VERSION}",
+        VERSION.replace("<Size>1", "<Size>-1"),
+        VERSION.replace("<VersionId>v1</VersionId>", ""),
+        MARKER.replace("<Key>c</Key>", ""),
+    ],
+)
+async def test_pages_of_versions_that_would_lose_some(server: ServerName, service: AnsweringProxy, body: str) -> None:
+    service.answer(versions_page(body), path="versions")
+    async with opened(server, service.url(), profile="generic") as store:
+        with pytest.raises(trove.BackendError):
+            await store.list_all_versions("bucket").all()

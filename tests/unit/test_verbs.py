@@ -90,6 +90,8 @@ BUCKET_VERBS: dict[str, Callable[[Trove, str], Awaitable[object]]] = {
     "delete_bucket": lambda t, b: t.delete_bucket(b),
     "list": lambda t, b: t.list(b).all(),
     "delete_many": lambda t, b: t.delete_many(b, ["k"]),
+    "empty_bucket": lambda t, b: t.empty_bucket(b),
+    "list_all_versions": lambda t, b: t.list_all_versions(b).all(),
     "list_multipart_uploads": lambda t, b: t.list_multipart_uploads(b),
     "set_versioning": lambda t, b: t.set_versioning(b, True),
     "get_versioning": lambda t, b: t.get_versioning(b),

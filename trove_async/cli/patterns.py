@@ -9,7 +9,7 @@ from trove_async.listing import Item
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo, Prefix
 
-__all__ = ["expand", "fixed_part", "is_pattern", "matcher"]
+__all__ = ["expand", "fixed_part", "is_pattern", "literal_start", "matcher"]
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]+")
 
@@ -60,7 +60,7 @@ async def expand(store: Trove, bucket: str, pattern: str, *, prefixes: bool) -> 
     base = fixed_part(pattern)
     if "**" in pattern:
         matches = matcher(pattern).fullmatch
-        async for info in store.list(bucket, _literal_start(pattern)):
+        async for info in store.list(bucket, literal_start(pattern)):
             if matches(info.key):
                 yield info
         return
@@ -77,7 +77,7 @@ async def _descend(store: Trove, bucket: str, base: str, components: list[str]) 
     if folders:
         below = []
     matches = matcher(component).fullmatch
-    async for item in store.list(bucket, base + _literal_start(component), delimiter="/"):
+    async for item in store.list(bucket, base + literal_start(component), delimiter="/"):
         name = item.key[len(base) :]
         if isinstance(item, Prefix):
             if not matches(name.removesuffix("/")):
@@ -91,5 +91,6 @@ async def _descend(store: Trove, bucket: str, base: str, components: list[str]) 
             yield item
 
 
-def _literal_start(pattern: str) -> str:
+def literal_start(pattern: str) -> str:
+    """Return the text before the first wildcard."""
     return re.split(r"[*?]", pattern, maxsplit=1)[0]

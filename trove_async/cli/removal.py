@@ -10,18 +10,19 @@ import typer
 
 from trove_async.cli.command import Literally, Names, command
 from trove_async.cli.errors import UsageError
-from trove_async.cli.patterns import expand, is_pattern
+from trove_async.cli.patterns import expand, is_pattern, literal_start, matcher
 from trove_async.cli.progress import count_bar
 from trove_async.cli.session import Session, StorePath
 from trove_async.cli.streams import ask, is_terminal
 from trove_async.errors import ObjectNotFoundError, TroveError
-from trove_async.types import ObjectInfo
+from trove_async.types import DeleteResult, ObjectInfo, VersionInfo
 
 __all__ = ["register", "rm"]
 
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also everything below a name.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; required for -r and patterns without a terminal.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Ignore what does not exist.")]
+Versions = Annotated[bool, typer.Option("--versions", help="Remove all versions permanently.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
 
 
@@ -37,13 +38,15 @@ async def rm(
     yes: Yes = False,
     force: Force = False,
     dry_run: DryRun = False,
+    versions: Versions = False,
     literal: Literally = False,
 ) -> None:
     """Remove objects.
 
-    -r and patterns ask first. In a bucket that keeps versions, a delete marker hides a removed object.
+    -r, --versions and patterns ask first. In a bucket that keeps versions, a delete marker hides a removed object;
+    --versions removes its versions and delete markers permanently, those of deleted objects too.
     """
-    selections = [await _selection(session, name, recursive, literal) for name in names]
+    selections = [await _selection(session, name, recursive, literal, versions) for name in names]
     if not (yes or dry_run or await _confirmed(selections)):
         session.output.note("nothing was removed")
         return
@@ -53,9 +56,9 @@ async def rm(
     async with count_bar(session.output, "removed") as removed:
         for selection in selections:
             try:
-                async for key in _removed(session, selection, force):
+                async for target in _removed(session, selection, force):
                     removed()
-                    session.output.record(_values(selection, key, "removed"))
+                    session.output.record(_values(selection, target, "removed"))
             except (TroveError, OSError) as error:
                 session.fail(error)
 
@@ -63,54 +66,72 @@ async def rm(
 async def _show(session: Session, selections: Sequence[_Selection], force: bool) -> None:
     for selection in selections:
         try:
-            async for key in selection.keys(force):
-                values = _values(selection, key, "would remove")
-                session.output.record(values, f"would remove: {values['name']}")
+            async for target in selection.targets(force):
+                values = _values(selection, target, "would remove")
+                version = f" version {target.version_id}" if isinstance(target, VersionInfo) else ""
+                session.output.record(values, f"would remove: {values['name']}{version}")
         except (TroveError, OSError) as error:
             session.fail(error)
 
 
-def _values(selection: _Selection, key: str, outcome: str) -> dict[str, str]:
-    return {"type": "removal", "name": f"{selection.place.bucket}/{key}", "outcome": outcome}
+def _values(selection: _Selection, target: str | VersionInfo | DeleteResult, outcome: str) -> dict[str, str]:
+    key, version_id = (target, None) if isinstance(target, str) else (target.key, target.version_id)
+    values = {"type": "removal", "name": f"{selection.place.bucket}/{key}", "outcome": outcome}
+    return values if version_id is None else {**values, "version_id": version_id}
 
 
-async def _removed(session: Session, selection: _Selection, force: bool) -> AsyncIterator[str]:
-    """Remove the selected objects and yield their keys; failures are reported."""
+async def _removed(session: Session, selection: _Selection, force: bool) -> AsyncIterator[DeleteResult]:
+    """Remove the selected objects and yield what was removed; failures are reported."""
     store, bucket, _ = selection.place
-    async for result in store.delete_many(bucket, selection.keys(force), raise_errors=False):
+    async for result in store.delete_many(bucket, selection.targets(force), raise_errors=False):
         if result.error is None:
-            yield result.key
+            yield result
         else:
             session.fail(result.error)
 
 
 @dataclass(frozen=True)
 class _Selection:
-    """The objects of one name; ``many`` if there may be any number."""
+    """The objects or versions of one name; ``many`` if there may be any number."""
 
     name: str
     place: StorePath
     recursive: bool
     pattern: bool
+    versions: bool
 
     @property
     def many(self) -> bool:
-        return self.recursive or self.pattern
+        return self.recursive or self.pattern or self.versions
 
-    async def keys(self, force: bool) -> AsyncIterator[str]:
-        """Yield the keys to remove.
+    async def targets(self, force: bool) -> AsyncIterator[str | VersionInfo]:
+        """Yield the keys or versions to remove.
 
         Raises:
-            ObjectNotFoundError: there is no object, and ``force`` is not set.
+            ObjectNotFoundError: there is none, and ``force`` is not set.
         """
         found = False
-        async for key in self._found():
+        async for target in self._versions() if self.versions else self._keys():
             found = True
-            yield key
+            yield target
         if not found and not force and self.place.key:
             raise ObjectNotFoundError(operation="rm", bucket=self.place.bucket, key=self.place.key)
 
-    async def _found(self) -> AsyncIterator[str]:
+    async def _versions(self) -> AsyncIterator[VersionInfo]:
+        store, bucket, key = self.place
+        if self.pattern:
+            matchers = [matcher(key)] + ([matcher(f"{key.rstrip('/')}/**")] if self.recursive else [])
+            listing = store.list_all_versions(bucket, literal_start(key))
+            async for version in listing:
+                if any(matches.fullmatch(version.key) for matches in matchers):
+                    yield version
+            return
+        below = _below(key)
+        async for version in store.list_all_versions(bucket, key):
+            if version.key == key or (self.recursive and version.key.startswith(below)):
+                yield version
+
+    async def _keys(self) -> AsyncIterator[str]:
         store, bucket, key = self.place
         if self.pattern:
             async for item in expand(store, bucket, key, prefixes=self.recursive):
@@ -125,17 +146,21 @@ class _Selection:
                 if info.key == key:
                     yield key
         if self.recursive:
-            below = key if not key or key.endswith("/") else f"{key}/"
-            async for info in store.list(bucket, below):
+            async for info in store.list(bucket, _below(key)):
                 if info.key != key:
                     yield info.key
 
 
-async def _selection(session: Session, name: str, recursive: bool, literal: bool) -> _Selection:
+def _below(key: str) -> str:
+    """Return what the keys below a name begin with."""
+    return key if not key or key.endswith("/") else f"{key}/"
+
+
+async def _selection(session: Session, name: str, recursive: bool, literal: bool, versions: bool) -> _Selection:
     place = await session.resolve(name)
     if not place.bucket or not (place.key or recursive):
         raise UsageError(f"{name!r} does not name an object; rm -r removes everything in a bucket, rb the bucket")
-    return _Selection(name, place, recursive, not literal and is_pattern(place.key))
+    return _Selection(name, place, recursive, not literal and is_pattern(place.key), versions)
 
 
 async def _confirmed(selections: Sequence[_Selection]) -> bool:
@@ -143,5 +168,8 @@ async def _confirmed(selections: Sequence[_Selection]) -> bool:
     if not many:
         return True
     if not is_terminal():
-        raise UsageError("rm asks before it removes with -r or a pattern, and there is no terminal: add --yes")
-    return await ask(f"remove all of {', '.join(map(repr, many))}?")
+        raise UsageError(
+            "rm asks before it removes with -r, --versions or a pattern, and there is no terminal: add --yes"
+        )
+    what = "permanently remove all versions" if any(selection.versions for selection in selections) else "remove all"
+    return await ask(f"{what} of {', '.join(map(repr, many))}?")

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from trove_async.cli.command import Name, command
+from trove_async.cli.errors import UsageError
 from trove_async.cli.objects import write_object
 from trove_async.cli.output import object_fields
 from trove_async.cli.session import Session
 from trove_async.errors import VersionNotFoundError
-from trove_async.types import VersioningStatus
+from trove_async.types import VersionInfo, VersioningStatus
 
 __all__ = ["get", "ls", "off", "on", "register", "restore", "rm", "status"]
 
@@ -24,7 +25,7 @@ OutputFile = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Versions of an object, and whether a bucket keeps them.")
+    group = typer.Typer(help="Versions of objects, and whether a bucket keeps them.")
     for name, function in (("ls", ls), ("get", get), ("rm", rm), ("restore", restore)):
         command(group, name)(function)
     for name, switch in (("on", on), ("off", off), ("status", status)):
@@ -33,16 +34,29 @@ def register(app: typer.Typer) -> None:
 
 
 async def ls(session: Session, name: Name) -> None:
-    """List an object's versions and delete markers, newest first."""
-    store, bucket, key = await session.object(name)
+    """List the versions and delete markers of an object, newest first.
+
+    For a bucket, or a name that ends in a slash: those of all keys in it, those of deleted objects too.
+    """
+    store, bucket, key = await session.resolve(name)
+    if not bucket:
+        raise UsageError(f"{name!r} names neither an object nor a bucket")
+    if not key or key.endswith("/"):
+        async for version in store.list_all_versions(bucket, key):
+            _show(session, bucket, version, f"  {bucket}/{version.key}")
+        return
     versions = await store.list_versions(bucket, key)
     if not versions:
         raise VersionNotFoundError("the object has no versions", operation="list_versions", bucket=bucket, key=key)
     for version in versions:
-        time = "-" if version.last_modified is None else f"{version.last_modified:%Y-%m-%dT%H:%M:%SZ}"
-        marks = " latest" * version.is_latest + " deleted" * version.is_delete_marker
-        line = f"{version.version_id}  {time:20}  {version.size:>14}{' ' + marks if marks else ''}"
-        session.output.record({"type": "version", "bucket": bucket} | asdict(version), line)
+        _show(session, bucket, version, "")
+
+
+def _show(session: Session, bucket: str, version: VersionInfo, name: str) -> None:
+    time = "-" if version.last_modified is None else f"{version.last_modified:%Y-%m-%dT%H:%M:%SZ}"
+    marks = " latest" * version.is_latest + " deleted" * version.is_delete_marker
+    line = f"{version.version_id}  {time:20}  {version.size:>14}{name}{' ' + marks if marks else ''}"
+    session.output.record({"type": "version", "bucket": bucket} | asdict(version), line)
 
 
 async def get(session: Session, name: Name, version: Version, output: OutputFile = None) -> None:

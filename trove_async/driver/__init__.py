@@ -22,6 +22,7 @@ from trove_async.driver.capabilities import (
     ServerCopyDriver,
     TaggingDriver,
     VersioningDriver,
+    VersionListingDriver,
 )
 from trove_async.driver.conditions import check_read, check_write
 from trove_async.driver.methods import METHODS, Method
@@ -39,6 +40,7 @@ from trove_async.driver.options import (
     PresignOptions,
     PresignPostOptions,
     PutOptions,
+    VersionListOptions,
     WatchOptions,
 )
 from trove_async.driver.registry import DriverFactory, lookup, register, schemes
@@ -55,6 +57,7 @@ from trove_async.dsn import DSN, SettingsParser, parse_dsn
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 from trove_async.reader import ByteStream, ObjectReader
+from trove_async.version_listing import VersionMark, VersionPage
 
 __all__ = [
     "CAPABILITIES",
@@ -101,6 +104,10 @@ __all__ = [
     "SettingsParser",
     "TaggingDriver",
     "TagsDeleteBySet",
+    "VersionListOptions",
+    "VersionListingDriver",
+    "VersionMark",
+    "VersionPage",
     "VersioningDriver",
     "VersionsByOptions",
     "WatchOptions",

@@ -19,6 +19,7 @@ from trove_async.driver.options import (
     PresignOptions,
     PresignPostOptions,
     PutOptions,
+    VersionListOptions,
     WatchOptions,
 )
 from trove_async.keys import MAX_KEY_BYTES
@@ -35,6 +36,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.version_listing import VersionPage
 
 __all__ = [
     "CAPABILITIES",
@@ -51,6 +53,7 @@ __all__ = [
     "RangeDriver",
     "ServerCopyDriver",
     "TaggingDriver",
+    "VersionListingDriver",
     "VersioningDriver",
 ]
 
@@ -146,6 +149,22 @@ class VersioningDriver(Protocol):
 
         Raises:
             VersionNotFoundError: it does not exist, or is a delete marker.
+        """
+
+
+@runtime_checkable
+class VersionListingDriver(Protocol):
+    """Listings of the versions of a whole bucket; for drivers that are also a `VersioningDriver`."""
+
+    async def list_versions_page(self, bucket: str, options: VersionListOptions) -> VersionPage:
+        """Return one page of the versions and delete markers of all keys, those of deleted objects too.
+
+        In the order of the keys' UTF-8 bytes; those of one key newest first, as in `VersioningDriver.list_versions`.
+        The object of a bucket that never kept versions is the version ``null``. Deleting or adding versions before the
+        cursor neither repeats nor skips others.
+
+        Raises:
+            BucketNotFoundError: the bucket does not exist.
         """
 
 
@@ -251,6 +270,7 @@ CAPABILITIES: Final[tuple[type, ...]] = (
     MultipartDriver,
     PresignDriver,
     VersioningDriver,
+    VersionListingDriver,
     NotificationDriver,
     LifecycleDriver,
     LifecycleSweepDriver,

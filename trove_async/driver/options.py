@@ -32,6 +32,7 @@ __all__ = [
     "PresignOptions",
     "PresignPostOptions",
     "PutOptions",
+    "VersionListOptions",
     "WatchOptions",
 ]
 
@@ -238,6 +239,22 @@ class ListOptions:
     prefix: str = ""
     delimiter: str | None = None
     start_after: str | None = None
+    page_size: int = 1000
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionListOptions:
+    """Which page of which listing of versions.
+
+    Attributes:
+        prefix: only keys that begin with it; a string, not a path.
+        page_size: how many versions to return; a hint. A backend may return fewer, or more if it lists all versions of
+            a key at once.
+        cursor: from the `VersionPage.cursor` of the previous page; None for the first page.
+    """
+
+    prefix: str = ""
     page_size: int = 1000
     cursor: str | None = None
 

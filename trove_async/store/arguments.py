@@ -41,6 +41,7 @@ __all__ = [
     "PresignArguments",
     "PutArguments",
     "check_lifecycle",
+    "check_page_size",
     "check_parts",
     "get_options",
     "head_options",
@@ -347,6 +348,12 @@ def _expires(expires: float | timedelta, limits: Limits) -> int:
     if not isinstance(expires, int | float) or not 1 <= expires <= limits.max_presign_seconds:
         raise InvalidArgumentError(f"expires must be 1 to {limits.max_presign_seconds} seconds, not {expires!r}")
     return int(expires)
+
+
+def check_page_size(page_size: int) -> None:
+    """Check the number of items that one request of a listing asks for."""
+    if not isinstance(page_size, int) or not 1 <= page_size <= 1000:
+        raise InvalidArgumentError(f"page_size must be 1 to 1000, not {page_size!r}")
 
 
 def check_parts(parts: Sequence[PartInfo]) -> tuple[PartInfo, ...]:

@@ -21,7 +21,7 @@ from trove_async.store.arguments import (
     PutArguments,
     UploadArguments,
 )
-from trove_async.store.bulk import BulkDelete
+from trove_async.store.bulk import BulkDelete, Target
 from trove_async.store.capabilities import CapabilityVerbs
 from trove_async.store.watch import Watch
 from trove_async.types import (
@@ -35,6 +35,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.version_listing import VersionIterator
 from trove_async.writer import ObjectWriter
 
 __all__ = ["Bucket"]
@@ -110,7 +111,7 @@ class Bucket:
         """Delete an object."""
         await self._trove.delete(self.name, key, version_id=version_id, if_match=if_match)
 
-    def delete_many(self, keys: Iterable[str] | AsyncIterable[str], *, raise_errors: bool = True) -> BulkDelete:
+    def delete_many(self, keys: Iterable[Target] | AsyncIterable[Target], *, raise_errors: bool = True) -> BulkDelete:
         """Delete many objects."""
         return self._trove.delete_many(self.name, keys, raise_errors=raise_errors)
 
@@ -246,6 +247,16 @@ class Bucket:
     async def list_versions(self, key: str) -> Sequence[VersionInfo]:
         """Return versions and delete markers of a key."""
         return await self._trove.list_versions(self.name, key)
+
+    def list_all_versions(
+        self, prefix: str = "", *, page_size: int = 1000, cursor: str | None = None
+    ) -> VersionIterator:
+        """List the versions and delete markers of the bucket."""
+        return self._trove.list_all_versions(self.name, prefix, page_size=page_size, cursor=cursor)
+
+    def empty_bucket(self, versions: bool = False, *, raise_errors: bool = True) -> BulkDelete:
+        """Delete all objects."""
+        return self._trove.empty_bucket(self.name, versions, raise_errors=raise_errors)
 
     async def get_version(self, key: str, version_id: str) -> ObjectReader:
         """Open a version."""

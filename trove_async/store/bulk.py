@@ -1,19 +1,22 @@
-"""Deleting many objects."""
+"""Deleting many objects or versions."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 
 from trove_async.errors import BulkError
-from trove_async.types import DeleteResult
+from trove_async.types import DeleteResult, VersionInfo
 
-__all__ = ["BulkDelete"]
+__all__ = ["BulkDelete", "Target"]
 
-DeleteChunk = Callable[[Sequence[str]], Awaitable[Sequence[DeleteResult]]]
+Target = str | VersionInfo
+"""What is deleted: the object of a key, or a version."""
+
+DeleteChunk = Callable[[Sequence[Target]], Awaitable[Sequence[DeleteResult]]]
 
 
 class BulkDelete:
-    """What ``delete_many`` returns: await it for the number of deletions, or iterate over the results.
+    """What ``delete_many`` and ``empty_bucket`` return: await it for the number of deletions, or iterate over results.
 
     Every key is tried, in chunks, whatever becomes of the others. Nothing happens before it is
     awaited or iterated over.
@@ -22,10 +25,11 @@ class BulkDelete:
     def __init__(
         self,
         delete: DeleteChunk,
-        keys: Iterable[str] | AsyncIterable[str],
+        keys: Iterable[Target] | AsyncIterable[Target],
         *,
         chunk_size: int,
         raise_errors: bool,
+        operation: str,
         bucket: str,
         driver: str,
     ) -> None:
@@ -33,6 +37,7 @@ class BulkDelete:
         self._keys = keys
         self._chunk_size = chunk_size
         self._raise_errors = raise_errors
+        self._operation = operation
         self._bucket = bucket
         self._driver = driver
 
@@ -61,13 +66,13 @@ class BulkDelete:
                 f"{failed[0].key!r}: {failed[0].error}",
                 failed=failed,
                 deleted_count=deleted,
-                operation="delete_many",
+                operation=self._operation,
                 bucket=self._bucket,
                 driver=self._driver,
             ) from failed[0].error
 
-    async def _chunks(self) -> AsyncIterator[list[str]]:
-        chunk: list[str] = []
+    async def _chunks(self) -> AsyncIterator[list[Target]]:
+        chunk: list[Target] = []
         async for key in _each(self._keys):
             chunk.append(key)
             if len(chunk) >= self._chunk_size:
@@ -77,7 +82,7 @@ class BulkDelete:
             yield chunk
 
 
-async def _each(keys: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
+async def _each(keys: Iterable[Target] | AsyncIterable[Target]) -> AsyncIterator[Target]:
     if isinstance(keys, AsyncIterable):
         async for key in keys:
             yield key

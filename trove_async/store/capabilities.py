@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Unpack, cast
 
@@ -18,10 +19,12 @@ from trove_async.driver.capabilities import (
     ServerCopyDriver,
     TaggingDriver,
     VersioningDriver,
+    VersionListingDriver,
 )
-from trove_async.driver.options import CompleteOptions, CopyOptions, WatchOptions
-from trove_async.errors import InvalidArgumentError, InvalidPartError, InvalidRangeError, UnsupportedError
+from trove_async.driver.options import CompleteOptions, CopyOptions, VersionListOptions, WatchOptions
+from trove_async.errors import InvalidArgumentError, InvalidPartError, InvalidRangeError, TroveError, UnsupportedError
 from trove_async.keys import check_prefix, check_tags
+from trove_async.listing import ObjectIterator
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import (
     UPLOAD_ARGUMENTS,
@@ -31,12 +34,14 @@ from trove_async.store.arguments import (
     UploadArguments,
     check_keywords,
     check_lifecycle,
+    check_page_size,
     check_parts,
     plain_etag,
     presign_options,
     presign_post_options,
     put_options,
 )
+from trove_async.store.bulk import BulkDelete
 from trove_async.store.lifetime import NO_KEY
 from trove_async.store.objects import ObjectVerbs
 from trove_async.store.sweep import apply_lifecycle
@@ -53,6 +58,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.version_listing import VersionIterator, VersionPage
 
 __all__ = ["CapabilityVerbs"]
 
@@ -257,6 +263,61 @@ class CapabilityVerbs(ObjectVerbs):
         driver = self._capable(VersioningDriver, "restore_version", bucket, key)
         return await self._run("restore_version", bucket, key, driver.restore_version(bucket, key, version_id))
 
+    def list_all_versions(
+        self, bucket: str, prefix: str = "", *, page_size: int = 1000, cursor: str | None = None
+    ) -> VersionIterator:
+        """List the versions and delete markers of a bucket: ``async for version in t.list_all_versions(…)``.
+
+        They come in the order of the keys' UTF-8 bytes, those of one key newest first; those of deleted objects too.
+        An object that was stored while the bucket kept no versions is the version ``null``.
+
+        Args:
+            bucket: an existing bucket.
+            prefix: only keys that begin with it; a string, not a path: ``foo`` matches ``foobar``.
+            page_size: the number of versions per request, 1 to 1,000; a hint.
+            cursor: continue at a `VersionIterator.cursor`, for the same bucket and prefix.
+
+        Raises:
+            UnsupportedError: at once; the store has no versions, or cannot list those of a bucket.
+            InvalidCursorError: at once; the cursor is malformed or of another listing.
+            BucketNotFoundError: at the first step.
+        """
+        driver: VersionListingDriver = self._capable(VersionListingDriver, "list_all_versions", bucket)
+
+        async def fetch(page: str | None) -> VersionPage:
+            self._check_usable()
+            options = VersionListOptions(prefix=prefix, page_size=page_size, cursor=page)
+            return await self._run("list_all_versions", bucket, None, driver.list_versions_page(bucket, options))
+
+        with self._locating("list_all_versions", bucket):
+            check_prefix(prefix)
+            check_page_size(page_size)
+            return VersionIterator(fetch, bucket=bucket, prefix=prefix, cursor=cursor)
+
+    def empty_bucket(self, bucket: str, versions: bool = False, *, raise_errors: bool = True) -> BulkDelete:
+        """Delete all objects of a bucket: await it for their number, or ``async for`` over a `DeleteResult` for each.
+
+        What is written meanwhile may stay. Uploads in parts stay; see `list_multipart_uploads`.
+
+        Args:
+            bucket: an existing bucket.
+            versions: True to delete all versions and delete markers permanently too, where the store keeps versions;
+                `delete_bucket` then succeeds. False leaves them, and adds a delete marker for each object in a bucket
+                that keeps versions.
+            raise_errors: as for `delete_many`.
+
+        Raises:
+            UnsupportedError: at once, with ``versions=True``; the store keeps versions and cannot list those of a
+                bucket.
+            BucketNotFoundError: at the first step.
+            BulkError: at the end, with ``failed`` and ``deleted_count``.
+        """
+        self._check("empty_bucket", bucket)
+        if versions and self.supports(VersioningDriver):
+            self._require(VersionListingDriver, "empty_bucket")
+            return self._bulk_delete("empty_bucket", bucket, _ahead(self.list_all_versions(bucket)), raise_errors)
+        return self._bulk_delete("empty_bucket", bucket, _keys(self.list(bucket)), raise_errors)
+
     # Notifications
 
     def watch(
@@ -399,3 +460,35 @@ class CapabilityVerbs(ObjectVerbs):
         self._require(capability, operation)
         self._check_names(operation, bucket, key)
         return self._driver
+
+
+async def _keys(objects: ObjectIterator[ObjectInfo]) -> AsyncIterator[str]:
+    with _emptying():
+        async for info in objects:
+            yield info.key
+
+
+async def _ahead(listing: VersionIterator) -> AsyncIterator[VersionInfo]:
+    """Yield the versions of a listing, and fetch each page before the one in front of it is used.
+
+    A page begins after the last version of the page in front of it. Some services list nothing after a version that was
+    deleted meanwhile.
+    """
+    before: Sequence[VersionInfo] = ()
+    with _emptying():
+        async for page in listing.pages():
+            for version in before:
+                yield version
+            before = page
+        for version in before:
+            yield version
+
+
+@contextmanager
+def _emptying() -> Iterator[None]:
+    """Name the operation that the user called in an error of its listing."""
+    try:
+        yield
+    except TroveError as error:
+        error.operation = "empty_bucket"
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
@@ -30,6 +31,9 @@ R = TypeVar("R")
 
 NO_KEY: Final = cast("str", object())
 """The call has no key. It is not None, because a user may give None by mistake, which is refused as a key."""
+
+_WORDS: Final = re.compile(r"\B(?=[A-Z])")
+"""The places between the words of a class's name."""
 
 _open_stores: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 
@@ -103,7 +107,7 @@ class Lifetime:
 
     def _require(self, capability: type, operation: str) -> None:
         if capability not in self._capabilities:
-            name = capability.__name__.removesuffix("Driver").lower()
+            name = _WORDS.sub(" ", capability.__name__.removesuffix("Driver")).lower()
             raise self._unsupported(f"this store has no {name} support", operation, capability)
 
     def _require_condition(self, condition: Condition, operation: str, value: object) -> None:

@@ -1,24 +1,15 @@
-"""The methods that write, delete and list objects."""
+"""The methods that write and list objects."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Sequence
-from functools import partial
 from typing import Unpack, overload
-
-import anyio
 
 from trove_async.body import Body, BodyLike, Progress
 from trove_async.cancellation import finish
 from trove_async.checksums import Checksum
-from trove_async.driver.capabilities import BulkDeleteDriver, TaggingDriver, VersioningDriver
-from trove_async.driver.options import CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListOptions, PutOptions
-from trove_async.errors import (
-    BucketNotFoundError,
-    InvalidArgumentError,
-    NotFoundError,
-    TroveError,
-)
+from trove_async.driver.capabilities import TaggingDriver, VersioningDriver
+from trove_async.driver.options import CopyOptions, DeleteOptions, HeadOptions, ListOptions, PutOptions
+from trove_async.errors import InvalidArgumentError, NotFoundError, TroveError
 from trove_async.keys import check_key, check_prefix, content_type_of
 from trove_async.listing import Item, ListPage, ObjectIterator
 from trove_async.store.arguments import (
@@ -27,28 +18,24 @@ from trove_async.store.arguments import (
     CopyArguments,
     PutArguments,
     check_keywords,
+    check_page_size,
     copy_options,
     default_put_options,
-    plain_etag,
     put_options,
 )
-from trove_async.store.bulk import BulkDelete
-from trove_async.store.reads import ReadVerbs
-from trove_async.types import DeleteResult, ObjectInfo
+from trove_async.store.deletes import DeleteVerbs
+from trove_async.types import ObjectInfo
 from trove_async.writer import ObjectWriter
 
 __all__ = ["ObjectVerbs"]
 
-_GET = GetOptions()
 _HEAD = HeadOptions()
 _DELETE = DeleteOptions()
 _COPY = CopyOptions()
-_RANGE_REQUESTS = 10
-_DELETE_REQUESTS = 16
 
 
-class ObjectVerbs(ReadVerbs):
-    """Put, delete, copy, move and list."""
+class ObjectVerbs(DeleteVerbs):
+    """Put, copy, move and list."""
 
     def _require_write_support(self, operation: str, options: PutOptions) -> None:
         """Refuse options that the store cannot honour; none is dropped silently."""
@@ -121,98 +108,6 @@ class ObjectVerbs(ReadVerbs):
 
     async def _close_body(self, body: Body) -> None:
         await finish(body.aclose(), timeout=self._cleanup_timeout, leftover="the source of a body")
-
-    async def delete(
-        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
-    ) -> None:
-        """Delete an object; success if it does not exist.
-
-        In a bucket that keeps versions this leaves a delete marker; with ``version_id`` it deletes that
-        version permanently.
-
-        Raises:
-            BucketNotFoundError: the bucket does not exist.
-            PreconditionFailedError: the object has another ETag than ``if_match``, or does not exist.
-        """
-        self._check("delete", bucket, key)
-        options = _DELETE
-        if version_id is not None or if_match is not None:
-            with self._locating("delete", bucket, key):
-                options = DeleteOptions(version_id=version_id, if_match=plain_etag(if_match))
-        self._require_condition("delete", "delete", if_match)
-        self._require_for(version_id, VersioningDriver, "delete")
-        await self._run("delete", bucket, key, self._driver.delete(bucket, key, options))
-
-    def delete_many(
-        self, bucket: str, keys: Iterable[str] | AsyncIterable[str], *, raise_errors: bool = True
-    ) -> BulkDelete:
-        """Delete many objects: await it for their number, or ``async for`` over a `DeleteResult` for each.
-
-        Every key is tried; missing objects count as deleted.
-
-        Args:
-            bucket: an existing bucket.
-            keys: any number, also from an async generator.
-            raise_errors: raise at the end if a key failed; False to look at the results alone.
-
-        Raises (at the end):
-            BulkError: with ``failed`` and ``deleted_count``.
-        """
-        self._check("delete_many", bucket)
-        if isinstance(keys, str):
-            raise InvalidArgumentError(
-                "keys is one str; give a list of keys", operation="delete_many", bucket=bucket, driver=self._name
-            )
-        return BulkDelete(
-            partial(self._delete_chunk, bucket),
-            keys,
-            chunk_size=self._features.limits.max_bulk_delete,
-            raise_errors=raise_errors,
-            bucket=bucket,
-            driver=self._name,
-        )
-
-    async def _delete_chunk(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
-        self._check_usable()
-        results: dict[int, DeleteResult] = {}
-        valid: list[int] = []
-        for position, key in enumerate(keys):
-            try:
-                self._check_names("delete_many", bucket, key)
-                valid.append(position)
-            except TroveError as error:
-                results[position] = DeleteResult(key, error)
-        good = [keys[position] for position in valid]
-        if good:
-            if self.supports(BulkDeleteDriver):
-                deleted = await self._run("delete_many", bucket, None, self._driver.delete_many(bucket, good))  # type: ignore[attr-defined]
-            else:
-                deleted = await self._delete_each(bucket, good)
-            for result in deleted:
-                if result.error is not None:
-                    result.error.locate("delete_many", bucket, result.key, self._name)
-            results.update(zip(valid, deleted, strict=True))
-        return [results[position] for position in range(len(keys))]
-
-    async def _delete_each(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
-        results: dict[int, DeleteResult] = {}
-        limiter = anyio.CapacityLimiter(_DELETE_REQUESTS)
-
-        async def delete(position: int, key: str) -> None:
-            async with limiter:
-                try:
-                    await self._driver.delete(bucket, key, _DELETE)
-                    results[position] = DeleteResult(key)
-                except TroveError as error:
-                    results[position] = DeleteResult(key, error)
-
-        async with anyio.create_task_group() as group:
-            for position, key in enumerate(keys):
-                group.start_soon(delete, position, key)
-        missing = results[0].error
-        if isinstance(missing, BucketNotFoundError):
-            raise missing
-        return [results[position] for position in range(len(keys))]
 
     async def copy(
         self,
@@ -345,8 +240,7 @@ class ObjectVerbs(ReadVerbs):
                 check_key(delimiter)
             if max_keys is not None and (not isinstance(max_keys, int) or max_keys < 0):
                 raise InvalidArgumentError(f"max_keys must be 0 or more, not {max_keys!r}")
-            if not isinstance(page_size, int) or not 1 <= page_size <= 1000:
-                raise InvalidArgumentError(f"page_size must be 1 to 1000, not {page_size!r}")
+            check_page_size(page_size)
 
         async def fetch(page: str | None) -> ListPage:
             self._check_usable()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace as with_changes
 from functools import partial
@@ -302,6 +302,10 @@ class VersionedObjects(Objects):
             latest_id = await self._version_of(bucket, key, found[0])
             latest = StoredVersion(latest_id, found[0], found[1], False).info(key, is_latest=True)
         return [latest, *(v.info(key, is_latest=False) for v in stored if v.version_id != latest_id)]
+
+    def versioned_keys(self, bucket: str) -> AsyncGenerator[str, None]:
+        """Yield the keys that have stored versions or markers, in any order; close it with `contextlib.aclosing`."""
+        return self._versions.keys(bucket)
 
     async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
         """Return the versions that are not the latest, each with the time at which it was replaced."""

@@ -25,6 +25,8 @@ NULL: Final = "null"
 
 _DELETED: Final = ".deleted"
 _KEY: Final = "key"
+_MAX_KEYS: Final = 100_000
+"""How many keys are cached."""
 
 
 def new_version_id(mtime_ns: int) -> str:
@@ -60,6 +62,7 @@ class Versions:
     def __init__(self, fs: FileSystem, layout: Layout) -> None:
         self._fs = fs
         self._layout = layout
+        self._keys: dict[str, str] = {}
 
     async def stored(self, bucket: str, key: str) -> list[StoredVersion]:
         """Return the stored versions and markers of a key, newest first."""
@@ -83,9 +86,21 @@ class Versions:
             async for group in groups:
                 async with aclosing(self._fs.scan(f"{base}/{group.name}")) as scan:
                     async for entry in scan:
-                        raw = await self._fs.read_file(f"{base}/{group.name}/{entry.name}/{_KEY}")
-                        if raw is not None:
-                            yield raw.decode()
+                        key = await self._key_of(f"{base}/{group.name}/{entry.name}", entry.name)
+                        if key is not None:
+                            yield key
+
+    async def _key_of(self, directory: str, name: str) -> str | None:
+        """Return the key of a directory; the name is its hash, so the key can be cached."""
+        key = self._keys.get(name)
+        if key is None:
+            raw = await self._fs.read_file(f"{directory}/{_KEY}")
+            if raw is None:
+                return None
+            if len(self._keys) >= _MAX_KEYS:
+                self._keys.clear()
+            key = self._keys[name] = raw.decode()
+        return key
 
     async def keep(self, bucket: str, key: str, path: str, version_id: str) -> None:
         """Keep the file at ``path``, which is about to be replaced, by giving it a second name."""

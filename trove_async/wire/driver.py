@@ -28,6 +28,8 @@ from trove_async.driver import (
     PutOptions,
     RangeByGet,
     ServerCopyByCopy,
+    VersionListOptions,
+    VersionPage,
     VersionsByOptions,
     WatchOptions,
 )
@@ -81,6 +83,13 @@ class Listing(Protocol):
 
     async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return a page of a listing."""
+
+
+class VersionListing(Protocol):
+    """Pages of versions."""
+
+    async def page(self, bucket: str, options: VersionListOptions) -> VersionPage:
+        """Return a page of the versions of a bucket."""
 
 
 class Uploads(Protocol):
@@ -178,6 +187,7 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
 
     _objects: Objects
     _listing: Listing
+    _version_listing: VersionListing
     _uploads: Uploads
     _multipart: Multipart
     _copies: Copies
@@ -337,6 +347,10 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return versions and delete markers."""
         return await self._control.list_versions(bucket, key)
+
+    async def list_versions_page(self, bucket: str, options: VersionListOptions) -> VersionPage:
+        """Return a page of the versions of a bucket."""
+        return await self._version_listing.page(bucket, options)
 
     # Events
 

@@ -17,6 +17,7 @@ from trove_async.driver import (
     PresignDriver,
     PresignMethod,
     VersioningDriver,
+    VersionListingDriver,
     WatchOptions,
     capabilities_of,
 )
@@ -50,9 +51,9 @@ _CONDITIONS: Final[frozenset[Condition]] = frozenset(
     ("put_if_none_match", "put_if_match", "get", "delete", "copy", "complete")
 )
 _METHODS: Final[frozenset[PresignMethod]] = frozenset(("GET", "PUT", "HEAD", "DELETE"))
-_NATIVE: Final = frozenset(("multipart", "presign", "versioning", "range", "server_copy", "tags")) | {
-    f"conditional_{condition.partition('_if_')[0]}" for condition in _CONDITIONS
-}
+_NATIVE: Final = frozenset(
+    ("multipart", "presign", "versioning", "version_listing", "range", "server_copy", "tags")
+) | {f"conditional_{condition.partition('_if_')[0]}" for condition in _CONDITIONS}
 
 
 class AzureDriver(ExpireByDelete, HTTPDriver):
@@ -86,7 +87,9 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         signatures = Signatures(account, client)
         configurations = Configurations(client)
         listing = self._listing = Listing(client, delete_markers=settings.versions == "snapshots")
-        versions = self._versions = _versions_of(settings, client, listing, signatures, configurations)
+        versions = self._versions = self._version_listing = _versions_of(
+            settings, client, listing, signatures, configurations
+        )
         objects = self._objects = Objects(client, settings, versions)
         control = self._control = Control(client, objects, listing, versions, configurations)
         blocks = Blocks(client, settings, timeout)
@@ -102,7 +105,8 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
 
     def _find_features(self, *, signs: bool) -> Features:
         settings = self._settings
-        lacking = {PresignDriver: not signs, VersioningDriver: settings.versions == "none"}
+        unversioned = settings.versions == "none"
+        lacking = {PresignDriver: not signs, VersioningDriver: unversioned, VersionListingDriver: unversioned}
         return Features(
             protocols=capabilities_of(self) - {protocol for protocol, lacks in lacking.items() if lacks},
             conditions=_CONDITIONS,
@@ -147,10 +151,6 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         return await self._multipart.sweep(bucket, older_than)
 
     # Versions and lifecycle
-
-    async def versioned_keys(self, bucket: str) -> Sequence[str]:
-        """Return the keys that have versions or delete markers; none of a store that was opened without versions."""
-        return await self._versions.keys(bucket)
 
     async def list_noncurrent(self, bucket: str, prefix: str = "") -> Sequence[VersionInfo]:
         """Return the versions that are not the latest."""

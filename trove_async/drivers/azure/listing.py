@@ -96,6 +96,27 @@ class Listing:
                 found += page.blobs
         return found
 
+    async def of_key(self, bucket: str, key: str, *, include: str | None) -> list[Listed]:
+        """Return the blobs of one key, such as its snapshots; see `all`."""
+        found: list[Listed] = []
+        async with aclosing(self._pages(bucket, key, include)) as listing:
+            async for page in listing:
+                found += [blob for blob in page.blobs if blob.info.key == key]
+                # Longer keys that begin with this one come after it.
+                if page.blobs and page.blobs[-1].info.key != key:
+                    break
+        return found
+
+    async def blobs(self, bucket: str, *, prefix: str, include: str | None, marker: str | None, size: int) -> Page:
+        """Return one page of the blobs below a prefix, as the service has them.
+
+        Args:
+            bucket, prefix, include: as for `all`.
+            marker: of the page; None for the first.
+            size: the maximum number of blobs.
+        """
+        return await self._page(bucket, prefix=prefix, marker=marker, include=include, size=size)
+
     def _pages(self, bucket: str, prefix: str, include: str | None) -> AsyncGenerator[Page, None]:
         async def fetch(marker: str | None) -> Page:
             return await self._page(bucket, prefix=prefix, marker=marker, include=include)

@@ -6,19 +6,21 @@ What keeps versions stands before every write and deletion, and finds the blobs 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, TypeVar
 
-from trove_async.driver import CompleteOptions, CopyOptions, DeleteOptions, PutOptions
+from trove_async.driver import CompleteOptions, CopyOptions, DeleteOptions, PutOptions, VersionListOptions
 from trove_async.drivers.azure.client import Client, Params
 from trove_async.drivers.azure.listing import Listing
 from trove_async.drivers.azure.names import OWN
 from trove_async.drivers.azure.pages import Listed
 from trove_async.drivers.azure.sas import Signatures
 from trove_async.errors import UnsupportedError, VersionNotFoundError
+from trove_async.iteration import decode_cursor, encode_cursor
 from trove_async.types import EMPTY, ObjectRef, VersionInfo, VersioningStatus
+from trove_async.version_listing import VersionPage
 from trove_async.wire.fields import write_conditions
 
 __all__ = ["AccountVersions", "Conditions", "Found", "KeptVersions", "Send", "Versions"]
@@ -30,6 +32,9 @@ Conditions = PutOptions | CopyOptions | CompleteOptions
 
 Send = Callable[[str | None, str | None, Mapping[str, str]], Awaitable[T]]
 """Sends a write with ``if_match``, ``if_none_match`` and metadata of the library's own; it may be called again."""
+
+_CURSOR: Final = 30
+"""The kind of the cursors of listings."""
 
 MARKER: Final = "deleted"
 """The id of the delete marker that stands for a blob that was deleted and has versions."""
@@ -98,12 +103,12 @@ class Versions:
         """Return versions and delete markers, newest first."""
         raise self._unsupported()
 
+    async def page(self, bucket: str, options: VersionListOptions) -> VersionPage:
+        """Return a page of the versions of a container."""
+        raise self._unsupported()
+
     async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
         """Return the versions that are not the latest, with the times at which they were replaced."""
-        return ()
-
-    async def keys(self, bucket: str) -> Sequence[str]:
-        """Return the keys that have versions or delete markers."""
         return ()
 
     @staticmethod
@@ -136,6 +141,29 @@ class KeptVersions(Versions, ABC):
         """Return versions and delete markers, newest first."""
         return self._described(key, await self._blobs(bucket, key))
 
+    async def page(self, bucket: str, options: VersionListOptions) -> VersionPage:
+        """Return a page of the versions of a container.
+
+        The service lists the versions of a blob oldest first, so a page ends between two blobs: the versions of the
+        last one of an answer are asked for at once if it is not the last answer. The cursor is the marker of the next
+        answer, and the last key on the page, versions of which the answer may begin with.
+        """
+        marker, after = (None, None) if options.cursor is None else decode_cursor(_CURSOR, 2, options.cursor)
+        answer = await self._listing.blobs(
+            bucket, prefix=options.prefix, include=self.include, marker=marker, size=options.page_size
+        )
+        grouped = self._grouped(blob for blob in answer.blobs if after is None or blob.info.key > after)
+        found: list[VersionInfo] = []
+        last = next(reversed(grouped), None)
+        for key, blobs in grouped.items():
+            if key == last and answer.marker is not None:
+                found += await self.history(bucket, key)
+            else:
+                found += self._described(key, self._sorted(blobs))
+        if answer.marker is None:
+            return VersionPage(found)
+        return VersionPage(found, encode_cursor(_CURSOR, (answer.marker, last or after)))
+
     async def list_noncurrent(self, bucket: str, prefix: str) -> Sequence[VersionInfo]:
         """Return the versions that are not the latest, with the times at which they were replaced."""
         result: list[VersionInfo] = []
@@ -143,19 +171,21 @@ class KeptVersions(Versions, ABC):
             result += _replaced(self._described(key, blobs))
         return result
 
-    async def keys(self, bucket: str) -> Sequence[str]:
-        """Return the keys that have versions or delete markers."""
-        return sorted(await self._by_key(bucket, ""))
-
     async def _blobs(self, bucket: str, key: str) -> list[Listed]:
-        return (await self._by_key(bucket, key)).get(key, [])
+        return self._sorted(await self._listing.of_key(bucket, key, include=self.include))
 
     async def _by_key(self, bucket: str, prefix: str) -> dict[str, list[Listed]]:
-        grouped: dict[str, list[Listed]] = {}
-        for blob in await self._listing.all(bucket, prefix=prefix, include=self.include):
-            if blob.info.key[0] != OWN:
-                grouped.setdefault(blob.info.key, []).append(blob)
+        grouped = self._grouped(await self._listing.all(bucket, prefix=prefix, include=self.include))
         return {key: self._sorted(blobs) for key, blobs in grouped.items()}
+
+    @staticmethod
+    def _grouped(blobs: Iterable[Listed]) -> dict[str, list[Listed]]:
+        """Return the blobs of each key, in the order of the keys, without the library's own."""
+        grouped: dict[str, list[Listed]] = {}
+        for blob in blobs:
+            if blob.info.key[0] != OWN and not blob.directory:
+                grouped.setdefault(blob.info.key, []).append(blob)
+        return grouped
 
     async def _promote(self, bucket: str, key: str, params: Params, etag: str | None) -> None:
         """Make a version the object again, as it was.

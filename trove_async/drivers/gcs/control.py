@@ -14,8 +14,9 @@ from trove_async.drivers.gcs.credentials import Credentials
 from trove_async.drivers.gcs.documents import MALFORMED, items, listing_page, mapping, resource, text, text_if_any
 from trove_async.drivers.gcs.lifecycle import from_gcs, own_labels, to_gcs
 from trove_async.drivers.gcs.names import check_new_bucket
-from trove_async.drivers.gcs.resources import MAX_METADATA, TAGS, is_generation, parse_time, tags_of
+from trove_async.drivers.gcs.resources import MAX_METADATA, TAGS, parse_time, tags_of
 from trove_async.drivers.gcs.settings import GCSSettings
+from trove_async.drivers.gcs.versions import VERSION_FIELDS, newest_first, version_of
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
@@ -33,7 +34,6 @@ __all__ = ["Control"]
 
 _PAGE: Final = 1000
 _BUCKETS: Final = ("fields", "kind,nextPageToken,items(name,timeCreated)")
-_VERSIONS: Final = ("fields", "kind,nextPageToken,items(name,size,generation,timeCreated,timeDeleted)")
 
 
 class Control(LifecycleDeleteBySet, TagsDeleteBySet):
@@ -132,10 +132,16 @@ class Control(LifecycleDeleteBySet, TagsDeleteBySet):
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return the generations of an object, newest first; empty if it never existed."""
-        query = [("versions", "true"), ("prefix", key), ("startOffset", key), ("endOffset", f"{key}\x01"), _VERSIONS]
+        query = [
+            ("versions", "true"),
+            ("prefix", key),
+            ("startOffset", key),
+            ("endOffset", f"{key}\x01"),
+            VERSION_FIELDS,
+        ]
         async with aclosing(self._items(f"{bucket_path(bucket)}/o", bucket, query, "versions")) as listed:
-            found = [_version(key, item) async for item in listed if text(item, "name") == key]
-        return sorted(found, key=lambda version: int(version.version_id), reverse=True)
+            found = [version_of(key, item) async for item in listed if text(item, "name") == key]
+        return newest_first(found)
 
     # Lifecycle
 
@@ -223,21 +229,3 @@ def _bucket(item: Mapping[str, Any]) -> BucketInfo:
         return BucketInfo(text(item, "name"), parse_time(item.get("timeCreated")))
     except MALFORMED as error:
         raise BackendError("the answer does not describe a bucket: is the endpoint Cloud Storage?") from error
-
-
-def _version(key: str, item: Mapping[str, Any]) -> VersionInfo:
-    try:
-        generation, size = str(item["generation"]), int(item.get("size", 0))
-        if size < 0 or not is_generation(generation):
-            raise ValueError(generation[:20])
-        time = parse_time(item.get("timeCreated"))
-    except MALFORMED as error:
-        raise BackendError("the answer does not describe a version: is the endpoint Cloud Storage?") from error
-    return VersionInfo(
-        version_id=generation,
-        key=key,
-        size=size,
-        last_modified=time,
-        is_latest="timeDeleted" not in item,
-        etag=generation,
-    )

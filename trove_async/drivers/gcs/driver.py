@@ -21,6 +21,7 @@ from trove_async.drivers.gcs.pubsub import SubscriptionWatcher, subscription_of
 from trove_async.drivers.gcs.resources import MAX_METADATA
 from trove_async.drivers.gcs.settings import MAX_PART_SIZE, GCSSettings
 from trove_async.drivers.gcs.uploads import MAX_PARTS, Uploads
+from trove_async.drivers.gcs.versions import VersionListing
 from trove_async.dsn import DSN
 from trove_async.errors import AccessDeniedError
 from trove_async.types import ObjectEvent, VersioningStatus
@@ -32,7 +33,7 @@ _CONDITIONS: Final[frozenset[Condition]] = frozenset(("put_if_none_match", "put_
 """All but those of a completion, which the service does not take."""
 
 _NATIVE: Final = frozenset(
-    ("multipart", "presign", "versioning", "lifecycle", "range", "server_copy", "bulk_delete")
+    ("multipart", "presign", "versioning", "version_listing", "lifecycle", "range", "server_copy", "bulk_delete")
 ) | {f"conditional_{condition.partition('_if_')[0]}" for condition in _CONDITIONS}
 
 
@@ -64,6 +65,7 @@ class GCSDriver(HTTPDriver):
         uploads = self._uploads = Uploads(client, objects, settings, timeout)
         self._control = Control(client, credentials, settings)
         self._listing = Listing(client)
+        self._version_listing = VersionListing(client)
         self._multipart = Multipart(client, uploads, objects, timeout)
         self._copies = Copies(client, objects, settings)
         self._presigner = Presigner(client, credentials, settings.user_project)

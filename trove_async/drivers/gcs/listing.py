@@ -13,7 +13,7 @@ from trove_async.errors import BackendError
 from trove_async.listing import ListPage
 from trove_async.types import Prefix
 
-__all__ = ["Listing"]
+__all__ = ["Listing", "next_key"]
 
 _PAGE: Final = 1000
 _LONGEST_KEY: Final = 1024
@@ -40,7 +40,7 @@ class Listing:
         if options.cursor is not None:
             query.append(("pageToken", options.cursor))
         if options.start_after is not None:
-            query.append(("startOffset", _next_key(options.start_after)))
+            query.append(("startOffset", next_key(options.start_after)))
         found = listing_page(await self._client.json("GET", f"{bucket_path(bucket)}/o", bucket, query=query))
         objects = [info_of_resource(text(item, "name"), item) for item in map(resource, items(found, "items"))]
         prefixes = items(found, "prefixes")
@@ -52,7 +52,7 @@ class Listing:
         return ListPage(objects, list(map(Prefix, prefixes)), cursor)
 
 
-def _next_key(key: str) -> str:
+def next_key(key: str) -> str:
     """Return the least key that sorts after a key; keys hold no NUL."""
     if len(key.encode()) < _LONGEST_KEY:
         return f"{key}\x01"

@@ -18,6 +18,8 @@ from trove_async.driver import (
     RangeByGet,
     ServerCopyByCopy,
     TagsDeleteBySet,
+    VersionListOptions,
+    VersionPage,
     VersionsByOptions,
     WatchOptions,
 )
@@ -26,6 +28,7 @@ from trove_async.drivers.local.watch import watch
 from trove_async.dsn import DSN
 from trove_async.tree import Checkpoint, Layout, Temporary, possible_roots, run_sync, split_path
 from trove_async.tree.sweep import SweepReport
+from trove_async.tree.version_listing import VersionListing
 from trove_async.types import (
     EMPTY,
     FrozenDict,
@@ -114,6 +117,11 @@ class LocalDriver(
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return versions and markers."""
         return await self._run(lambda _: self._tree.objects.list_versions(bucket, key))
+
+    async def list_versions_page(self, bucket: str, options: VersionListOptions) -> VersionPage:
+        """Return one page of the versions of a bucket."""
+        listing = VersionListing(self._tree.objects, self._tree.listing)
+        return await self._run(lambda _: listing.page(bucket, options), slow=True)
 
     # Events
 

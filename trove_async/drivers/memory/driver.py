@@ -21,6 +21,7 @@ from trove_async.driver.options import (
     ListOptions,
     OpenOptions,
     PutOptions,
+    VersionListOptions,
     WatchOptions,
 )
 from trove_async.driver.synonyms import (
@@ -57,6 +58,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.version_listing import VersionPage
 
 __all__ = ["MemoryDriver"]
 
@@ -298,6 +300,12 @@ class MemoryDriver(
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return versions and delete markers of a key, newest first."""
         return self._bucket(bucket, key).entries.versions(key)
+
+    async def list_versions_page(self, bucket: str, options: VersionListOptions) -> VersionPage:
+        """Return one page of the versions of a bucket; each page but the first lets other tasks run."""
+        if options.cursor is not None:
+            await asyncio.sleep(0)
+        return self._bucket(bucket).list_versions_page(options)
 
     # Events
 

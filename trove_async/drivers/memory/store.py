@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from trove_async.driver.conditions import check_write
-from trove_async.driver.options import ListOptions, ObjectAttributes, PutOptions
+from trove_async.driver.options import ListOptions, ObjectAttributes, PutOptions, VersionListOptions
 from trove_async.drivers.memory.entry import Entry, Stamp
 from trove_async.drivers.memory.listing import list_page
 from trove_async.drivers.memory.multipart import Part, Upload
@@ -38,6 +38,7 @@ from trove_async.types import (
     VersionInfo,
     VersioningStatus,
 )
+from trove_async.version_listing import VersionPage
 
 __all__ = ["Bucket", "Store", "named_store"]
 
@@ -190,6 +191,11 @@ class Bucket:
         """Return one page of a listing."""
         with self._lock:
             return list_page(self.entries.current, options)
+
+    def list_versions_page(self, options: VersionListOptions) -> VersionPage:
+        """Return one page of a listing of versions."""
+        with self._lock:
+            return self.entries.page(options)
 
     def transition(self, key: str, storage_class: str, if_match: str) -> None:
         """Change the storage class of the object of an ETag."""

@@ -8,13 +8,17 @@ was stored before versions were kept is the version ``null`` too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import merge
+from itertools import groupby
 
 from sortedcontainers import SortedDict
 
+from trove_async.driver.options import VersionListOptions
 from trove_async.drivers.memory.entry import NULL_VERSION, DeleteMarker, Entry, Stamp, Version
 from trove_async.errors import ObjectNotFoundError, VersionNotFoundError
 from trove_async.keys import successor
 from trove_async.types import VersionInfo, VersioningStatus
+from trove_async.version_listing import VersionMark, VersionPage
 
 __all__ = ["VersionedEntries"]
 
@@ -112,12 +116,32 @@ class VersionedEntries:
         newest_first = reversed(self._all(key))
         return [version.version_info(place == 0) for place, version in enumerate(newest_first)]
 
+    def page(self, options: VersionListOptions) -> VersionPage:
+        """Return one page of the versions of all keys."""
+        mark = None if options.cursor is None else VersionMark.decode(options.cursor)
+        begin, end = max(options.prefix, mark.key if mark is not None else ""), successor(options.prefix)
+        found: list[VersionInfo] = []
+        for key in _merged(
+            self.current.irange(begin, end, (True, False)), self._history.irange(begin, end, (True, False))
+        ):
+            versions = self.versions(key)
+            found += versions if mark is None or key != mark.key else mark.after(versions)
+            if len(found) > options.page_size:
+                del found[options.page_size :]
+                return VersionPage(found, VersionMark.of(found[-1]).encode())
+        return VersionPage(found)
+
     def noncurrent(self, prefix: str) -> Iterator[VersionInfo]:
         """Yield the versions that are not the latest, newest first for each key, with the times they were replaced."""
         for key in self._history.irange(prefix, successor(prefix), inclusive=(True, False)):
             versions = self._history[key]
             for index in range(len(versions) - 2, -1, -1):
                 yield _replaced(versions[index], versions[index + 1])
+
+
+def _merged(*sorted_keys: Iterator[str]) -> Iterator[str]:
+    """Yield the keys of several sorted sequences in order, each once."""
+    return (key for key, _ in groupby(merge(*sorted_keys)))
 
 
 def _replaced(version: Version, by: Version) -> VersionInfo:

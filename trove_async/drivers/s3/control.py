@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Final
-from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
 from trove_async.drivers.s3.errors import EXPIRED, MOST_SKEW, RULES, SKEWED, read_error, sdk_error
@@ -18,6 +17,7 @@ from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.session import Session
+from trove_async.drivers.s3.versions import decoder, key_marker, newest_first, version_elements, version_of
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
@@ -169,16 +169,14 @@ class Control:
         size = {"MaxKeys": self._page_size}
         parameters = {"Bucket": bucket, "Prefix": key, "EncodingType": "url", **size, **self._payer}
         async for page in self._pages("list_object_versions", markers, **parameters):
-            decode = _decoder(page)
-            listed = [element for element in page if element.tag in ("Version", "DeleteMarker")]
+            decode = decoder(page)
+            listed = version_elements(page)
             keys = [decode(required(element, "Key")) for element in listed]
-            found += [_version(element, key) for element, of in zip(listed, keys, strict=True) if of == key]
+            found += [version_of(element, key) for element, of in zip(listed, keys, strict=True) if of == key]
             # Longer keys that begin with this one come after it.
             if any(of != key for of in keys):
                 break
-        if not self._profile.ordered_versions:
-            found.sort(key=lambda version: (version.is_latest, str(version.last_modified)), reverse=True)
-        return found
+        return found if self._profile.ordered_versions else newest_first(found)
 
     # Lifecycle
 
@@ -274,7 +272,7 @@ class Control:
         if self._profile.control_characters:
             parameters["EncodingType"] = "url"
         async for page in self._pages("list_multipart_uploads", markers, **parameters):
-            decode = _decoder(page)
+            decode = decoder(page)
             found += [_upload(element, decode) for element in page.iterfind("Upload")]
         # Times may have a resolution of one second; the service's order decides between equal ones.
         return sorted(found, key=lambda upload: (upload.key, str(upload.initiated_at or "")))
@@ -420,39 +418,16 @@ def _check_answer(response_dict: dict[str, Any], operation_model: Any) -> None:
         raise error
 
 
-def _decoder(page: Element) -> Decode:
-    return unquote_plus if text(page, "EncodingType") == "url" else str
-
-
 def _marker(page: Element, name: str, value: str) -> str | int:
     """Return a marker as the next request needs it."""
     if name == "NextPartNumberMarker":
         return int(value)
-    if name != "NextKeyMarker":
-        return value
-    decode = _decoder(page)
-    # Ceph encodes the keys, but not the marker, which is the last of them.
-    keys = [decode(key.text or "") for key in page.iterfind("*/Key")]
-    return value if keys and keys[-1] == value else decode(value)
+    return key_marker(page, value) if name == "NextKeyMarker" else value
 
 
 def _bucket(element: Element) -> BucketInfo:
     created = text(element, "CreationDate")
     return BucketInfo(required(element, "Name"), parse_time(created) if created else None)
-
-
-def _version(element: Element, key: str) -> VersionInfo:
-    marker = element.tag == "DeleteMarker"
-    modified = text(element, "LastModified")
-    return VersionInfo(
-        version_id=required(element, "VersionId"),
-        key=key,
-        size=0 if marker else number(element, "Size"),
-        last_modified=parse_time(modified).replace(microsecond=0) if modified else None,
-        is_latest=text(element, "IsLatest") == "true",
-        is_delete_marker=marker,
-        etag=None if marker else etag_of(required(element, "ETag")),
-    )
 
 
 def _part(element: Element) -> PartInfo:

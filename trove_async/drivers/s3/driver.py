@@ -17,6 +17,7 @@ from trove_async.driver import (
     PresignDriver,
     TaggingDriver,
     VersioningDriver,
+    VersionListingDriver,
     WatchOptions,
     capabilities_of,
 )
@@ -37,6 +38,7 @@ from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.sqs import QueueWatcher, queue_of
 from trove_async.drivers.s3.uploads import Uploads
+from trove_async.drivers.s3.versions import VersionListing
 from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import InvalidArgumentError
 from trove_async.types import ObjectEvent
@@ -77,6 +79,7 @@ class S3Driver(HTTPDriver):
         control = self._control = Control(session, profile, requester_pays=settings.requester_pays)
         uploads = self._uploads = Uploads(client, objects, settings, profile, timeout)
         self._listing = Listing(client)
+        self._version_listing = VersionListing(client, profile)
         self._multipart = Multipart(uploads, objects, control, profile, timeout)
         self._copies = Copies(client, objects, uploads, control, settings, profile, timeout)
         self._presigner = Presigner(client, settings)
@@ -93,8 +96,19 @@ class S3Driver(HTTPDriver):
             PresignDriver: settings.anonymous,
             TaggingDriver: not profile.tags,
             VersioningDriver: not profile.versioning,
+            VersionListingDriver: not profile.versioning,
         }
-        native = {"multipart", "presign", "versioning", "lifecycle", "range", "server_copy", "tags", "bulk_delete"}
+        native = {
+            "multipart",
+            "presign",
+            "versioning",
+            "version_listing",
+            "lifecycle",
+            "range",
+            "server_copy",
+            "tags",
+            "bulk_delete",
+        }
         if settings.watch == "sqs":
             native.add("watch")
         native |= {f"conditional_{condition.partition('_if_')[0]}" for condition in profile.conditions}

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from trove_async.driver import Driver, LifecycleSweepDriver
-from trove_async.store import Trove
+from trove_async.driver import Driver
 from trove_async.testing.conformance.stacks import STACKS
 
 __all__ = ["HTTPClient", "HTTPResponse", "Harness"]
@@ -110,17 +109,6 @@ class Harness(ABC):
         """Yield a client for signed URLs of a driver; needed where `PresignDriver` is declared."""
         raise NotImplementedError("the driver declares presign: the harness needs http()")
         yield
-
-    async def versioned_keys(self, store: Trove, bucket: str) -> Sequence[str]:
-        """Return the keys that have versions or markers; asked before a bucket of the suite's is deleted.
-
-        The default knows stores whose lifecycle is the library's; needed where `VersioningDriver` is declared besides.
-        """
-        driver = store.driver
-        if not isinstance(driver, LifecycleSweepDriver):
-            raise NotImplementedError("the driver declares versioning: the harness needs versioned_keys()")
-        # The objects are deleted, so that all that is left of a key but its delete marker is not current.
-        return sorted({version.key for version in await driver.list_noncurrent(bucket)})
 
     async def residue(self) -> Sequence[str]:
         """Return a description of each thing that a clean store must not hold.

@@ -31,6 +31,8 @@ from trove_async.driver import (
     ServerCopyDriver,
     TaggingDriver,
     VersioningDriver,
+    VersionListingDriver,
+    VersionListOptions,
     WatchOptions,
 )
 from trove_async.errors import (
@@ -100,6 +102,14 @@ async def versioning(driver: Any, bucket: str) -> None:
         assert await reader.read() == DATA
     await driver.restore_version(bucket, "key", versions[1].version_id)
     await driver.delete_version(bucket, "key", versions[0].version_id)
+
+
+async def version_listing(driver: Any, bucket: str) -> None:
+    await driver.set_versioning(bucket, True)
+    await put(driver, bucket)
+    await put(driver, bucket)
+    page = await driver.list_versions_page(bucket, VersionListOptions())
+    assert [version.is_latest for version in page.versions] == [True, False]
 
 
 async def watch(driver: Any, bucket: str) -> None:
@@ -206,6 +216,7 @@ CAPABILITY_PROBES: Final[dict[type, Probe]] = {
     MultipartDriver: multipart,
     PresignDriver: presign,
     VersioningDriver: versioning,
+    VersionListingDriver: version_listing,
     NotificationDriver: watch,
     LifecycleDriver: lifecycle,
     LifecycleSweepDriver: lifecycle_sweep,
@@ -250,6 +261,7 @@ CAPABILITY_CALLS: Final[dict[type, dict[str, Call]]] = {
         "delete_version": lambda t, b: t.delete_version(b, "key", "1"),
         "restore_version": lambda t, b: t.restore_version(b, "key", "1"),
     },
+    VersionListingDriver: {"list_all_versions": lambda t, b: t.list_all_versions(b)},
     NotificationDriver: {"watch": lambda t, b: t.watch(b)},
     LifecycleDriver: {
         "set_lifecycle": lambda t, b: t.set_lifecycle(b, [RULE]),

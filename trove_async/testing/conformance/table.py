@@ -20,6 +20,7 @@ from trove_async.driver import (
     ServerCopyDriver,
     TaggingDriver,
     VersioningDriver,
+    VersionListingDriver,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ ROWS: Final = (
     Row("multipart", "multipart", (MultipartDriver,), ("U", "M12", "X2")),
     Row("presign", "presign", (PresignDriver,), ("W",)),
     Row("versioning", "versioning", (VersioningDriver,), ("Z",)),
+    Row("versions of a bucket", "version_listing", (VersionListingDriver,), ("Z5", "Z6", "Z7")),
     Row("watch", "watch", (NotificationDriver,), ("E",)),
     Row("lifecycle", "lifecycle", (LifecycleDriver,), ("Q",)),
     Row("range", "range", (RangeDriver,), ("R",)),

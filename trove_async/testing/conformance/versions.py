@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from trove_async.driver import ServerCopyDriver, VersioningDriver
-from trove_async.errors import BucketNotEmptyError, BucketNotFoundError, ObjectNotFoundError, VersionNotFoundError
+from trove_async.driver import ServerCopyDriver, VersioningDriver, VersionListingDriver
+from trove_async.errors import (
+    BucketNotEmptyError,
+    BucketNotFoundError,
+    InvalidCursorError,
+    ObjectNotFoundError,
+    VersionNotFoundError,
+)
 from trove_async.testing.conformance.context import Context, requires
 from trove_async.testing.helpers import read_all
-from trove_async.types import ObjectInfo, VersioningStatus
+from trove_async.types import ObjectInfo, VersionInfo, VersioningStatus
 
 __all__ = ["VersionChecks"]
 
@@ -26,6 +32,15 @@ async def _ids(ctx: Context, key: str = "key") -> list[str]:
 def _id(info: ObjectInfo) -> str:
     assert info.version_id is not None, f"the put of {info.key!r} gave no version id"
     return info.version_id
+
+
+async def _all(ctx: Context, prefix: str = "", *, page_size: int = 1000) -> list[VersionInfo]:
+    return await ctx.store.list_all_versions(ctx.bucket, prefix, page_size=page_size).all()
+
+
+async def _expected(ctx: Context, *keys: str) -> list[VersionInfo]:
+    """Return the versions of the keys, key by key."""
+    return [version for key in keys for version in await ctx.store.list_versions(ctx.bucket, key)]
 
 
 class VersionChecks:
@@ -176,3 +191,94 @@ class VersionChecks:
         with pytest.raises(VersionNotFoundError):
             await ctx.store.copy(ctx.bucket, "key", ctx.bucket, "copy", source_version_id="never")
         assert await ctx.store.read(ctx.bucket, "copy") == b"1"
+
+    @requires(VersioningDriver, VersionListingDriver)
+    async def test_z05_all_versions_of_a_bucket(self, ctx: Context) -> None:
+        """Those of deleted keys too, in the order of the keys, and as `list_versions` describes them."""
+        await ctx.store.put(ctx.bucket, "before", b"x")
+        await _put_versions(ctx, b"1", b"22", b"333", key="a/b")
+        await _put_versions(ctx, b"1", b"22", key="a")
+        await _put_versions(ctx, b"1", key="gone")
+        await _put_versions(ctx, b"1", key="ü")
+        await ctx.store.delete(ctx.bucket, "gone")
+        versions = await _all(ctx)
+        assert versions == await _expected(ctx, "a", "a/b", "before", "gone", "ü")
+        assert {version.key for version in versions if version.is_latest} >= {"a", "a/b", "before", "ü"}
+        assert await _all(ctx, "a/") == await _expected(ctx, "a/b")
+        assert await _all(ctx, "gon") == await _expected(ctx, "gone")
+        assert await _all(ctx, "never") == []
+        with pytest.raises(BucketNotFoundError):
+            await ctx.store.list_all_versions(ctx.missing_bucket).all()
+
+    @requires(VersioningDriver, VersionListingDriver)
+    async def test_z05_objects_of_a_bucket_that_keeps_no_versions(self, ctx: Context) -> None:
+        """Each is one version, which is the latest."""
+        infos = [await ctx.store.put(ctx.bucket, key, b"x") for key in ("a", "b")]
+        versions = await _all(ctx)
+        assert versions == await _expected(ctx, "a", "b")
+        assert [version.etag for version in versions] == [info.etag for info in infos]
+        assert all(version.is_latest for version in versions)
+
+    @requires(VersioningDriver, VersionListingDriver)
+    async def test_z06_versions_in_pages(self, ctx: Context) -> None:
+        """Small pages list the same; a cursor continues between any two versions, also with another page size."""
+        for key in ("a", "b", "b/c"):
+            await _put_versions(ctx, b"1", b"22", b"333", key=key)
+        await ctx.store.delete(ctx.bucket, "b")
+        expected = await _expected(ctx, "a", "b", "b/c")
+        for size in (1, 2, 4):
+            assert await _all(ctx, page_size=size) == expected
+        listing = ctx.store.list_all_versions(ctx.bucket, page_size=4)
+        for count in range(1, len(expected)):
+            assert await listing.next() == expected[count - 1]
+            following = ctx.store.list_all_versions(ctx.bucket, page_size=3, cursor=listing.cursor)
+            assert await following.all() == expected[count:]
+        with pytest.raises(InvalidCursorError):
+            ctx.store.list_all_versions(ctx.bucket, "other", cursor=listing.cursor)
+
+    @requires(VersioningDriver, VersionListingDriver)
+    async def test_z06_deletions_behind_the_cursor(self, ctx: Context) -> None:
+        """What was listed can be deleted meanwhile: nothing that follows is left out or listed again."""
+        keys = [f"key{number}" for number in range(5)]
+        for key in keys:
+            await _put_versions(ctx, b"1", b"22", key=key)
+        expected = await _expected(ctx, *keys)
+        listing = ctx.store.list_all_versions(ctx.bucket, page_size=2)
+        first = await listing.next()
+        await ctx.store.delete_version(ctx.bucket, first.key, first.version_id)
+        cursor = listing.cursor
+        following = ctx.store.list_all_versions(ctx.bucket, page_size=2, cursor=cursor)
+        assert [version.version_id for version in await following.all()] == [v.version_id for v in expected[1:]]
+        assert [version.version_id for version in await listing.all()] == [v.version_id for v in expected[1:]]
+
+    @requires(VersioningDriver, VersionListingDriver)
+    async def test_z07_bucket_is_emptied(self, ctx: Context) -> None:
+        """Without versions it then has no objects; with them it can be deleted."""
+        await ctx.store.put(ctx.bucket, "before", b"x")
+        for key in ("a", "gone"):
+            await _put_versions(ctx, b"1", b"22", key=key)
+        await ctx.store.delete(ctx.bucket, "gone")
+        assert await ctx.store.empty_bucket(ctx.bucket) == 2
+        assert await ctx.store.list(ctx.bucket).all() == []
+        versions = await _all(ctx)
+        assert {version.key for version in versions} == {"a", "before", "gone"}
+        results = [result async for result in ctx.store.empty_bucket(ctx.bucket, versions=True)]
+        assert {(r.key, r.version_id) for r in results} == {(v.key, v.version_id) for v in versions}
+        assert await _all(ctx) == []
+        await ctx.store.delete_bucket(ctx.bucket)
+        await ctx.store.create_bucket(ctx.bucket)
+        await ctx.store.put(ctx.bucket, "key", b"x")
+        assert await ctx.store.empty_bucket(ctx.bucket, versions=True) == 1
+        assert await ctx.store.list(ctx.bucket).all() == []
+        await ctx.assert_clean()
+
+    @requires(VersioningDriver)
+    async def test_z07_many_versions_are_deleted(self, ctx: Context) -> None:
+        """`delete_many` takes versions and keys together, and deletes the versions for good."""
+        one, two = await _put_versions(ctx, b"1", b"2", key="a")
+        await _put_versions(ctx, b"3", key="b")
+        [_, old] = await ctx.store.list_versions(ctx.bucket, "a")
+        results = [result async for result in ctx.store.delete_many(ctx.bucket, [old, "b"])]
+        assert [(r.key, r.version_id, r.error) for r in results] == [("a", one.version_id, None), ("b", None, None)]
+        assert await _ids(ctx, "a") == [two.version_id]
+        assert [found.key for found in await ctx.store.list(ctx.bucket).all()] == ["a"]
