@@ -18,7 +18,7 @@ from trove_async.drivers.sftp.protocol import (
     pack_u64,
 )
 from trove_async.drivers.sftp.remote_files import RemoteFiles
-from trove_async.drivers.sftp.requests import path_bytes
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import StorageFullError
 from trove_async.tree import WriteClock
 

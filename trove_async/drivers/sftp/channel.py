@@ -13,18 +13,15 @@ from typing import Any, Final
 
 import asyncssh
 
-from trove_async.drivers.sftp.errors import DisconnectedError, IdleError
+from trove_async.drivers.sftp.answers import Expected, expected_of, limits_of, parse_answer, parse_version
+from trove_async.drivers.sftp.errors import DisconnectedError, IdleError, ProtocolError
 from trove_async.drivers.sftp.protocol import (
     LIMITS,
     VERSION,
-    FileStatus,
     Kind,
     ServerLimits,
-    decode,
-    limits_of,
     pack_string,
     pack_u32,
-    parse_version,
 )
 
 __all__ = ["Channel", "Counter"]
@@ -43,6 +40,9 @@ class Channel(asyncssh.SSHClientSession[bytes]):
     The protocol requires a server to process requests about one file in the order in which they were sent
     (draft-ietf-secsh-filexfer-02, section 4.1), so the next request need not wait for the answer of the last one.
 
+    Every answer is checked against its request. One that does not fit ends the session: all pending requests fail with
+    `ProtocolError`, since none of the server's answers can be relied on.
+
     Attributes:
         extensions: what the server has beyond version 3.
         limits: how large requests may be.
@@ -59,12 +59,14 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self._out_size = 0
         self._asked: dict[bytes, asyncio.Future[Any]] = {}  # requests of this turn, by path
         self._number = 0
-        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._pending: dict[int, tuple[asyncio.Future[Any], Expected]] = {}
+        self._oldest: tuple[int, float] = (-1, 0.0)  # the oldest unanswered request when that was last looked at
         self._failure: DisconnectedError | None = None
         self._last_heard = self._loop.time()
         self._watchdog: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
         self._handles: set[bytes] = set()
+        self._closing = 0
         self.opened: asyncio.Future[frozenset[bytes]] = self._loop.create_future()
         self.extensions: frozenset[bytes] = frozenset()
         self.limits = ServerLimits()
@@ -84,8 +86,8 @@ class Channel(asyncssh.SSHClientSession[bytes]):
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Parse answers."""
-        if datatype is not None:
-            return  # standard error of the server's program
+        if datatype is not None or self._failure is not None:
+            return  # standard error of the server's program, or what follows a malformed answer
         buffer = self._buffer
         buffer += data
         self._last_heard = self._loop.time()
@@ -93,11 +95,13 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         while end - at >= 4:
             size = int.from_bytes(buffer[at : at + 4], "big")
             if size > _MAX_PACKET or size < 5:
-                self.fail(DisconnectedError("the server sent data that is not SFTP"))
+                self.fail(ProtocolError("the server sent data that is not SFTP"))
                 return
             if end - at - 4 < size:
                 break
             self._take(at + 4, at + 4 + size)
+            if self._failure is not None:
+                return
             at += 4 + size
         if at:
             del buffer[:at]
@@ -138,13 +142,18 @@ class Channel(asyncssh.SSHClientSession[bytes]):
     @property
     def open_handles(self) -> int:
         """How many handles are open on the server."""
-        return len(self._handles)
+        return len(self._handles) + self._closing
 
     async def handshake(self) -> None:
         """Wait for the server's first packet, and ask for its limits if it supports that."""
         self.extensions = await asyncio.shield(self.opened)
         if LIMITS in self.extensions:
-            self.limits = limits_of(await self.request(Kind.EXTENDED, pack_string(LIMITS)))
+            try:
+                self.limits = limits_of(await self.request(Kind.EXTENDED, pack_string(LIMITS)))
+            except DisconnectedError:
+                raise
+            except OSError:
+                pass  # the server names the extension and refuses it: the limits of every server apply
 
     def fail(self, error: DisconnectedError) -> None:
         """End the session: pending requests get the error."""
@@ -154,7 +163,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         if self._watchdog is not None:
             self._watchdog.cancel()
         pending, self._pending = self._pending, {}
-        for waiting in pending.values():
+        for waiting, _ in pending.values():
             if not waiting.done():
                 waiting.set_exception(type(error)(str(error)))
                 waiting.exception()  # marks it as retrieved: its caller may have been cancelled
@@ -188,7 +197,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             self._last_heard = self._loop.time()
             if self._watchdog is None:
                 self._watchdog = self._loop.call_later(self._idle_timeout, self._watch)
-        self._pending[number] = waiting
+        self._pending[number] = waiting, expected_of(kind, parts)
         size = 5
         for part in parts:
             size += len(part)
@@ -215,8 +224,18 @@ class Channel(asyncssh.SSHClientSession[bytes]):
     def close_handle(self, handle: bytes) -> asyncio.Future[Any]:
         """Close a handle; it counts as open until the server has answered."""
         answer = self.request(Kind.CLOSE, pack_string(handle))
-        answer.add_done_callback(lambda _: self._handles.discard(handle))
+        if handle in self._handles:
+            self._handles.discard(handle)
+            self._closing += 1
+            answer.add_done_callback(self._closed)
         return answer
+
+    def _closed(self, answer: asyncio.Future[Any]) -> None:
+        self._closing -= 1
+
+    def shorten_reads(self, size: int) -> None:
+        """Request no more bytes of a file at a time than this."""
+        self.limits = self.limits._replace(read=min(self.limits.read, size))
 
     @property
     def writable(self) -> asyncio.Future[None] | None:
@@ -236,25 +255,24 @@ class Channel(asyncssh.SSHClientSession[bytes]):
 
     def _take(self, start: int, end: int) -> None:
         """Deliver an answer to its future."""
-        buffer = self._buffer
-        kind = buffer[start]
-        if kind == Kind.VERSION:
-            self._greet(bytes(buffer[start:end]))
+        packet = memoryview(self._buffer)[start:end]
+        if packet[0] == Kind.VERSION:
+            self._greet(bytes(packet))
             return
-        waiting = self._pending.pop(int.from_bytes(buffer[start + 1 : start + 5], "big"), None)
-        if waiting is None:
-            self.fail(DisconnectedError("the server answered a request that was not sent"))
+        number = int.from_bytes(packet[1:5], "big")
+        asked = self._pending.get(number)
+        if asked is None:
+            self.fail(ProtocolError("the server answered a request that was not sent, or answered one twice"))
             return
-        result: bytes | FileStatus | list[Any] | OSError | None
-        if kind == Kind.DATA:
-            result = bytes(memoryview(buffer)[start + 9 : end])
-        else:
-            result = decode(bytes(memoryview(buffer)[start:end]))
-        if kind == Kind.HANDLE:
-            assert isinstance(result, bytes)
-            self._handles.add(result)
-            if waiting.cancelled():
-                self.close_handle(result)
+        waiting, expected = asked
+        try:
+            result = parse_answer(packet if packet[0] == Kind.DATA else bytes(packet), expected)
+            if expected[0] == Kind.HANDLE and isinstance(result, bytes):
+                self._opened(result, wanted=not waiting.cancelled())
+        except ProtocolError as error:
+            self.fail(error)
+            return
+        del self._pending[number]
         if waiting.done():
             return
         if isinstance(result, OSError):
@@ -263,12 +281,20 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         else:
             waiting.set_result(result)
 
+    def _opened(self, handle: bytes, *, wanted: bool) -> None:
+        if handle in self._handles:
+            raise ProtocolError("the server returned a handle that is open already; writes to it would mix two files")
+        self._handles.add(handle)
+        if not wanted:
+            self.close_handle(handle)
+
     def _greet(self, packet: bytes) -> None:
         if self.opened.done():
+            self.fail(ProtocolError("the server sent its first packet twice"))
             return
         try:
             self.opened.set_result(parse_version(packet))
-        except DisconnectedError as error:
+        except ProtocolError as error:
             self.fail(error)
 
     def _watch(self) -> None:
@@ -276,8 +302,13 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self._watchdog = None
         if not self._pending:
             return
-        left = self._last_heard + self._idle_timeout - self._loop.time()
-        if left <= 0:
+        now = self._loop.time()
+        left = self._last_heard + self._idle_timeout - now
+        oldest = next(iter(self._pending))
+        if oldest != self._oldest[0]:
+            self._oldest = oldest, now
+        # A server that goes on answering other requests may have forgotten this one.
+        if left <= 0 or self._oldest[1] + self._idle_timeout <= now:
             self.fail(IdleError(f"the server did not answer for {self._idle_timeout:g} s"))
         else:
             self._watchdog = self._loop.call_later(left, self._watch)

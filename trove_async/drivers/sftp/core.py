@@ -165,13 +165,14 @@ class SFTPCore(PresignByHMAC, Driver):
         slots: int = 2,
         repeat: bool = True,
         uncertain: bool = False,
+        reads: bool = False,
         discard: Callable[[R], Awaitable[object]] | None = None,
     ) -> R:
         """Run an operation that needs some handles; see `Runner.run`."""
         self._check_open()
         taken = await self._store.slots.take(slots)
         try:
-            return await self._runner.run(work, repeat=repeat, uncertain=uncertain, discard=discard)
+            return await self._runner.run(work, repeat=repeat, uncertain=uncertain, reads=reads, discard=discard)
         finally:
             self._store.slots.give(taken)
 
@@ -250,7 +251,7 @@ class SFTPCore(PresignByHMAC, Driver):
         keep = 0
         try:
             opened = await self._runner.run(
-                lambda _: self._store.reading.open(bucket, key, options), discard=self._discard_opened
+                lambda _: self._store.reading.open(bucket, key, options), reads=True, discard=self._discard_opened
             )
             if opened.data is not None:
                 return ObjectReader(opened.info, opened.data, start=opened.start, stop=opened.stop)
@@ -289,7 +290,7 @@ class SFTPCore(PresignByHMAC, Driver):
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         """Describe an object."""
         refuse_version(options.version_id)
-        info, _ = await self._run(lambda _: self._store.tree.objects.head(bucket, key), slots=1)
+        info, _ = await self._run(lambda _: self._store.tree.objects.head(bucket, key), slots=1, reads=True)
         check_read(info, options)
         return info
 
@@ -354,7 +355,7 @@ class SFTPCore(PresignByHMAC, Driver):
         """Return a page of a listing; reading a directory returns the sizes and times of its files."""
         # With a delimiter, directories below are searched for a first object, up to eight levels deep.
         slots = 1 if options.delimiter is None else 10
-        return await self._run(lambda _: self._store.tree.listing.page(bucket, options), slots=slots)
+        return await self._run(lambda _: self._store.tree.listing.page(bucket, options), slots=slots, reads=True)
 
     # Buckets
 
@@ -368,7 +369,7 @@ class SFTPCore(PresignByHMAC, Driver):
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
         """Return the directories of the root."""
-        return await self._run(lambda _: self._store.tree.buckets.list())
+        return await self._run(lambda _: self._store.tree.buckets.list(), reads=True)
 
 
 def _attributes(key: str, body: Body, options: PutOptions) -> Attributes:

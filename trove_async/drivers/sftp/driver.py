@@ -100,11 +100,11 @@ class SFTPDriver(RangeByGet, ServerCopyByCopy, TagsDeleteBySet, LifecycleDeleteB
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
         """Return the parts of an upload."""
-        return await self._run(lambda _: self._store.tree.uploads.parts(bucket, key, upload_id))
+        return await self._run(lambda _: self._store.tree.uploads.parts(bucket, key, upload_id), reads=True)
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
         """Return the open uploads."""
-        return await self._run(lambda _: self._store.tree.uploads.list(bucket, prefix))
+        return await self._run(lambda _: self._store.tree.uploads.list(bucket, prefix), reads=True)
 
     # Events
 
@@ -150,7 +150,7 @@ class SFTPDriver(RangeByGet, ServerCopyByCopy, TagsDeleteBySet, LifecycleDeleteB
 
     async def get_tags(self, bucket: str, key: str) -> dict[str, str]:
         """Return an object's tags."""
-        _, attributes = await self._run(lambda _: self._store.tree.objects.head(bucket, key), slots=1)
+        _, attributes = await self._run(lambda _: self._store.tree.objects.head(bucket, key), slots=1, reads=True)
         return dict(attributes.tags)
 
     async def set_tags(self, bucket: str, key: str, tags: dict[str, str]) -> None:

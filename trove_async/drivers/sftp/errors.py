@@ -22,8 +22,10 @@ from trove_async.errors import (
 
 __all__ = [
     "DisconnectedError",
+    "EndOfFileError",
     "IdleError",
     "NameTooLongError",
+    "ProtocolError",
     "RefusedError",
     "SpaceError",
     "no_sftp",
@@ -33,7 +35,15 @@ __all__ = [
 
 
 class DisconnectedError(ConnectionError):
-    """The connection was lost, or the server violated the protocol."""
+    """The connection was lost."""
+
+
+class ProtocolError(DisconnectedError):
+    """The server violated the protocol; the connection was closed, since none of its answers can be relied on."""
+
+
+class EndOfFileError(OSError):
+    """SFTP's status 1: the end of a file or directory."""
 
 
 class IdleError(DisconnectedError):
@@ -54,6 +64,7 @@ class NameTooLongError(OSError):
 
 _TABLE: Final[tuple[tuple[type[OSError], type[TroveError], str], ...]] = (
     (IdleError, OperationTimeoutError, "; the connection was closed, and the next call makes a new one"),
+    (ProtocolError, BackendError, "; the connection was closed. The server, or a proxy before it, violates SFTP"),
     (DisconnectedError, UnavailableError, ""),
     (SpaceError, StorageFullError, "; free some space or raise the quota"),
     (RefusedError, BackendError, "; the server's log may say why"),

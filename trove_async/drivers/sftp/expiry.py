@@ -8,7 +8,7 @@ from contextlib import suppress
 from trove_async.driver.conditions import check_write
 from trove_async.drivers.sftp.objects import SFTPObjects, is_same
 from trove_async.drivers.sftp.protocol import FileStatus, Kind
-from trove_async.drivers.sftp.requests import path_bytes
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import BackendError, ObjectNotFoundError
 from trove_async.tree.attributes import etag_of
 

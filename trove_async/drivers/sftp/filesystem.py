@@ -24,8 +24,9 @@ from trove_async.drivers.sftp.protocol import (
     pack_times,
     pack_u64,
 )
-from trove_async.drivers.sftp.remote_files import IN_FLIGHT, NEW_FILE, RemoteFiles
-from trove_async.drivers.sftp.requests import path_bytes
+from trove_async.drivers.sftp.reads import IN_FLIGHT
+from trove_async.drivers.sftp.remote_files import NEW_FILE, RemoteFiles
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.tree import FileSystem, Temporary, WriteClock
 from trove_async.tree.filesystem import is_dir
 
@@ -208,7 +209,8 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
 
     def settled(self, mtime_ns: int) -> bool:
         """Return whether a directory that still has this time is unchanged since it was read."""
-        return self._lease.server_time() - mtime_ns / 1_000_000_000 > _SETTLED_SECONDS
+        # Some servers return no time for directories.
+        return mtime_ns > 0 and self._lease.server_time() - mtime_ns / 1_000_000_000 > _SETTLED_SECONDS
 
     def new_time(self) -> int:
         """Return a time of its own for a file, in nanoseconds."""

@@ -17,9 +17,9 @@ from itertools import count
 from secrets import token_hex
 from typing import Final
 
-from trove_async.drivers.sftp.protocol import Kind, OpenFlag, pack_string, pack_u32, pack_u64
+from trove_async.drivers.sftp.protocol import FileStatus, Kind, OpenFlag, pack_string, pack_u32, pack_u64
 from trove_async.drivers.sftp.remote_files import RemoteFiles
-from trove_async.drivers.sftp.requests import path_bytes
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import TroveError
 from trove_async.tree import Layout
 from trove_async.tree.buckets import remove_all
@@ -142,9 +142,11 @@ class ClientLease:
         asking = channel.request(Kind.FSTAT, pack_string(raw))
         closing = channel.close_handle(raw)
         await writing
-        mtime_ns: int = (await asking).st_mtime_ns
+        status: FileStatus | None = await asking
         await closing
-        return mtime_ns
+        if status is not None and not status.is_complete:
+            status = await self._files.lstat(path)
+        return 0 if status is None else status.st_mtime_ns
 
     async def end(self) -> None:
         """Stop renewing the lease, and remove the directory."""

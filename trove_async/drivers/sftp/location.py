@@ -7,7 +7,7 @@ from typing import Any
 
 from trove_async.drivers.sftp.channel import Channel
 from trove_async.drivers.sftp.protocol import FileStatus, Kind
-from trove_async.drivers.sftp.requests import path_bytes, statuses_of
+from trove_async.drivers.sftp.statuses import path_bytes, statuses_of
 from trove_async.errors import BucketNotFoundError
 from trove_async.tree.filesystem import is_dir, is_file
 from trove_async.tree.layout import Layout
@@ -54,10 +54,12 @@ class LocationQuery:
         self.path = f"{at}/{names[-1]}"
         self._asked += [self.path, self.path + FILE]
         self._answers: list[Any] = []
+        self._channel: Channel
 
     def ask(self, channel: Channel) -> None:
         """Send the requests."""
         # Many operations ask about the same bucket at once, and few about the same file.
+        self._channel = channel
         self._answers = [channel.lstat(path_bytes(self._asked[0]))]
         self._answers += [channel.request(Kind.LSTAT, path_bytes(path)) for path in self._asked[1:]]
 
@@ -67,7 +69,8 @@ class LocationQuery:
         Raises:
             BucketNotFoundError: the bucket does not exist.
         """
-        statuses = dict(zip(self._asked, await statuses_of(self._answers), strict=True))
+        asked = list(zip(self._asked, self._answers, strict=True))
+        statuses = dict(zip(self._asked, await statuses_of(self._channel, asked), strict=True))
         if not is_dir(statuses[self._base]):
             raise BucketNotFoundError(f"the bucket {self.bucket!r} does not exist", bucket=self.bucket)
         found = Location(self.path)

@@ -15,7 +15,7 @@ from typing import Final
 from trove_async.drivers.sftp.lease import LEASE_NAME, ClientLease, lease_seconds
 from trove_async.drivers.sftp.protocol import Kind
 from trove_async.drivers.sftp.remote_files import RemoteFiles
-from trove_async.drivers.sftp.requests import path_bytes
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import TroveError
 from trove_async.tree import Layout
 from trove_async.tree.buckets import remove_all

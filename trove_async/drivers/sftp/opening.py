@@ -21,9 +21,9 @@ from trove_async.drivers.sftp.objects import SFTPObjects
 from trove_async.drivers.sftp.protocol import FileStatus, Kind
 from trove_async.drivers.sftp.reading import Reading
 from trove_async.drivers.sftp.remote_files import RemoteFiles
-from trove_async.drivers.sftp.requests import path_bytes
 from trove_async.drivers.sftp.settings import SFTPSettings
 from trove_async.drivers.sftp.slots import Slots
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import AccessDeniedError, RootNotFoundError
 from trove_async.signing import URLSigner
 from trove_async.tree import Buckets, Layout, Tree, WriteClock

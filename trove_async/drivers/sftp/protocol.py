@@ -1,4 +1,4 @@
-"""SFTP version 3 and OpenSSH's extensions of it: packets made and taken apart, without any I/O.
+"""SFTP version 3 and OpenSSH's extensions of it: kinds of packets, and the fields of requests; see also `answers`.
 
 Sources: draft-ietf-secsh-filexfer-02; OpenSSH's ``PROTOCOL``, section 4; draft-ietf-secsh-filexfer-extensions-00,
 section 7 (``copy-data``).
@@ -6,14 +6,10 @@ section 7 (``copy-data``).
 
 from __future__ import annotations
 
-import errno
-import os
 import stat
 import struct
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
-
-from trove_async.drivers.sftp.errors import DisconnectedError, NameTooLongError, RefusedError
 
 __all__ = [
     "COPY_DATA",
@@ -28,15 +24,12 @@ __all__ = [
     "Listed",
     "OpenFlag",
     "ServerLimits",
-    "decode",
-    "error_of",
-    "free_blocks_of",
-    "limits_of",
+    "decoded",
+    "encoded",
     "pack_string",
     "pack_times",
     "pack_u32",
     "pack_u64",
-    "parse_version",
 ]
 
 VERSION: Final = 3
@@ -47,9 +40,6 @@ FSYNC: Final = b"fsync@openssh.com"
 LIMITS: Final = b"limits@openssh.com"
 STATVFS: Final = b"statvfs@openssh.com"
 COPY_DATA: Final = b"copy-data"
-
-_LARGEST_BLOCK: Final = 256 * 1024
-"""Bytes of a read or write beyond which one costs no less for each byte; asyncssh's server takes 4 MiB."""
 
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
@@ -77,6 +67,7 @@ class Kind(IntEnum):
     REALPATH = 16
     STAT = 17
     RENAME = 18
+    READLINK = 19
     STATUS = 101
     HANDLE = 102
     DATA = 103
@@ -96,11 +87,7 @@ class OpenFlag(IntFlag):
     EXCLUSIVE = 0x20
 
 
-_HAS_SIZE: Final = 0x01
-_HAS_OWNER: Final = 0x02
-_HAS_MODE: Final = 0x04
 _HAS_TIMES: Final = 0x08
-_HAS_MORE: Final = 0x8000_0000
 
 _CARRIED: Final = 1 << 31
 _MARK: Final = 1 << 30
@@ -115,7 +102,9 @@ class FileStatus(NamedTuple):
     a time after 2037. Reads do not change such a time on a file system that is mounted ``relatime`` or ``noatime``.
 
     Attributes:
-        st_mtime_ns: when it was modified, in nanoseconds since the epoch.
+        st_mode: kind and permissions; 0 if the server did not return the kind.
+        st_size: in bytes; -1 if the server did not return it.
+        st_mtime_ns: when it was modified, in nanoseconds since the epoch; -1 if the server did not return it.
         marked: whether metadata is stored with it; None if the access time carries nothing.
     """
 
@@ -123,6 +112,27 @@ class FileStatus(NamedTuple):
     st_size: int
     st_mtime_ns: int
     marked: bool | None = None
+
+    @classmethod
+    def of(cls, mode: int, size: int, atime: int, mtime: int) -> FileStatus:
+        """Return the status for the attributes in an answer; -1 stands for those that it lacks, and 0 for no mode."""
+        if not stat.S_IFMT(mode):
+            mode = 0
+        if mtime < 0:
+            return cls(mode, size, -1)
+        if atime >= _CARRIED:
+            carried = atime - _CARRIED
+            nanoseconds = carried & (_MARK - 1)
+            if nanoseconds < _SECOND:
+                return cls(mode, size, mtime * _SECOND + nanoseconds, carried >= _MARK)
+        return cls(mode, size, mtime * _SECOND)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the server returned the kind of the file and, for a regular one, its size and time."""
+        return self.st_mode != 0 and (
+            (self.st_size >= 0 and self.st_mtime_ns >= 0) or stat.S_IFMT(self.st_mode) != stat.S_IFREG
+        )
 
     @property
     def st_ino(self) -> int:
@@ -179,150 +189,11 @@ def pack_times(mtime_ns: int, *, carried: bool, marked: bool) -> bytes:
     return _TIMES.pack(_HAS_TIMES, atime, seconds)
 
 
-# Taking packets apart
-
-
-def parse_version(packet: bytes) -> frozenset[bytes]:
-    """Return the extensions that the server's first packet names."""
-    if not packet or packet[0] != Kind.VERSION:
-        raise DisconnectedError("the server's first packet is not an SFTP packet")
-    found: set[bytes] = set()
-    try:
-        version = _U32.unpack_from(packet, 1)[0]
-        at = 5
-        while at < len(packet):
-            name, at = _string(packet, at)
-            _, at = _string(packet, at)
-            found.add(name)
-    except struct.error:
-        raise DisconnectedError("the server's first packet is malformed") from None
-    if version < VERSION:
-        raise DisconnectedError(f"the server speaks version {version} of SFTP; version 3 is required")
-    return frozenset(found)
-
-
-def decode(packet: bytes) -> bytes | FileStatus | list[Listed] | OSError | None:
-    """Return the content of an answer.
-
-    A handle, data or the answer of an extension is bytes; a success without content is None; an error is an `OSError`.
-    """
-    kind = packet[0]
-    try:
-        if kind == Kind.STATUS:
-            return _status(packet)
-        if kind == Kind.ATTRS:
-            return _attributes(packet, 5)[0]
-        if kind == Kind.NAME:
-            return _names(packet)
-        if kind in (Kind.DATA, Kind.HANDLE):
-            return packet[9 : 9 + _U32.unpack_from(packet, 5)[0]]
-        if kind == Kind.EXTENDED_REPLY:
-            return packet[5:]
-    except (struct.error, IndexError):
-        pass
-    return DisconnectedError(f"an answer of kind {kind} is malformed")
-
-
-def _string(packet: bytes, at: int) -> tuple[bytes, int]:
-    end = at + 4 + _U32.unpack_from(packet, at)[0]
-    return packet[at + 4 : end], end
-
-
-def _status(packet: bytes) -> OSError | None:
-    code = _U32.unpack_from(packet, 5)[0]
-    if code == 0:
-        return None
-    text = _string(packet, 9)[0].decode(errors="replace") if len(packet) >= 13 else ""
-    return error_of(code, text)
-
-
-def error_of(code: int, text: str) -> OSError:
-    """Return the error for a status of SFTP (draft-ietf-secsh-filexfer-02, section 7)."""
-    if code == 1:
-        return EndOfFileError(errno.ENODATA, text or "end of file")
-    if code == 2:
-        return FileNotFoundError(errno.ENOENT, text or "no such file")
-    if code == 3:
-        return PermissionError(errno.EACCES, text or "permission denied")
-    if code == 5:
-        # OpenSSH returns this for names that are too long, too.
-        return NameTooLongError(errno.ENAMETOOLONG, text or "bad message")
-    if code in (6, 7):
-        return DisconnectedError(text or "the server has lost its connection")
-    if code == 8:
-        return OSError(errno.ENOTSUP, text or "operation unsupported")
-    return RefusedError(errno.EIO, text or "failure")
-
-
-class EndOfFileError(OSError):
-    """The end of a file or directory."""
-
-
-def _attributes(packet: bytes, at: int) -> tuple[FileStatus, int]:
-    flags = _U32.unpack_from(packet, at)[0]
-    at += 4
-    size = mode = atime = mtime = 0
-    if flags & _HAS_SIZE:
-        size = _U64.unpack_from(packet, at)[0]
-        at += 8
-    if flags & _HAS_OWNER:
-        at += 8
-    if flags & _HAS_MODE:
-        mode = _U32.unpack_from(packet, at)[0]
-        at += 4
-    if flags & _HAS_TIMES:
-        atime = _U32.unpack_from(packet, at)[0]
-        mtime = _U32.unpack_from(packet, at + 4)[0]
-        at += 8
-    if flags & _HAS_MORE:
-        count = _U32.unpack_from(packet, at)[0]
-        at += 4
-        for _ in range(2 * count):
-            at = _string(packet, at)[1]
-    return _file_status(mode, size, atime, mtime), at
-
-
-def _file_status(mode: int, size: int, atime: int, mtime: int) -> FileStatus:
-    if not mode:
-        mode = stat.S_IFREG  # a server that does not return the kind of a file
-    if atime >= _CARRIED:
-        carried = atime - _CARRIED
-        marked = carried >= _MARK
-        nanoseconds = carried & (_MARK - 1)
-        if nanoseconds < _SECOND:
-            return FileStatus(mode, size, mtime * _SECOND + nanoseconds, marked)
-    return FileStatus(mode, size, mtime * _SECOND)
-
-
-def _names(packet: bytes) -> list[Listed]:
-    count = _U32.unpack_from(packet, 5)[0]
-    at = 9
-    found: list[Listed] = []
-    for _ in range(count):
-        name, at = _string(packet, at)
-        at += 4 + _U32.unpack_from(packet, at)[0]  # the line that `ls -l` would show
-        status, at = _attributes(packet, at)
-        found.append(Listed(name, status))
-    return found
-
-
-def limits_of(answer: bytes) -> ServerLimits:
-    """Parse the answer of ``limits@openssh.com``."""
-    if len(answer) < 32:
-        return ServerLimits()
-    _, read, write, handles = (_U64.unpack_from(answer, at)[0] for at in (0, 8, 16, 24))
-    least = ServerLimits()
-    return ServerLimits(
-        min(max(least.read, read), _LARGEST_BLOCK), min(max(least.write, write), _LARGEST_BLOCK), handles
-    )
-
-
-def free_blocks_of(answer: bytes) -> int:
-    """Return how many blocks are free for the user, from the answer of ``statvfs@openssh.com``."""
-    free: int = _U64.unpack_from(answer, 32)[0] if len(answer) >= 40 else 1
-    return free
-
-
 def encoded(path: str) -> bytes:
     """Return a path as bytes; names that are not UTF-8 keep their bytes."""
-    return os.fsencode(path)
+    return path.encode("utf-8", "surrogateescape")
+
+
+def decoded(name: bytes) -> str:
+    """Return a name as text, from which `encoded` makes the same bytes."""
+    return name.decode("utf-8", "surrogateescape")

@@ -9,8 +9,9 @@ from trove_async.driver import GetOptions, check_read
 from trove_async.drivers.sftp.channel import Channel
 from trove_async.drivers.sftp.location import LocationQuery
 from trove_async.drivers.sftp.objects import SFTPObjects, is_same, refuse_version
-from trove_async.drivers.sftp.protocol import EndOfFileError, FileStatus, Kind, OpenFlag, pack_u32, pack_u64
-from trove_async.drivers.sftp.requests import path_bytes
+from trove_async.drivers.sftp.protocol import FileStatus, Kind, OpenFlag, pack_u32
+from trove_async.drivers.sftp.reads import Reads
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import BackendError, ObjectNotFoundError
 from trove_async.tree.attributes import NONE, Attributes, info_of, listed
 from trove_async.tree.layout import Layout
@@ -88,7 +89,7 @@ class Reading:
             return opened
         finally:
             if not keep:
-                await self._fs.close(handle)
+                self._fs.let_go(handle)
 
     async def _close(self, channel: Channel, opening: Any) -> None:
         try:
@@ -108,18 +109,33 @@ class Reading:
         try:
             data: bytes | None = None
             if stop - start <= SMALL:
-                reads = self._ask_for(handle, start, stop)
+                reads = Reads(file, start, stop)
+                reads.ask()
                 assert file.raw is not None
                 closing = file.channel.close_handle(file.raw)
                 file.raw = None
-                data = await _joined(reads)
+                data = await reads.sent()
                 await closing
-            status: FileStatus = await asking
+                if data is None:
+                    data = await self._read_again(file.path, seen, start, stop)
+            status: FileStatus | None = await asking
+            if status is not None and not status.is_complete:
+                status = await self._fs.lstat(file.path)
             attributes = NONE if metadata is None else await metadata
         finally:
             if metadata is not None:
+                metadata.cancel()  # it is done, unless this has failed
                 await asyncio.wait({metadata})
-        if not is_same(status, seen) or (data is not None and len(data) != stop - start):
+                if not metadata.cancelled():
+                    metadata.exception()  # marks it as retrieved
+        if status is None or not is_same(status, seen):
+            return None
+        if data is not None and len(data) != stop - start:
+            if await self._fs.lstat(file.path) == seen:
+                raise BackendError(
+                    f"the object {key!r} ended after {start + len(data)} bytes; according to the server it has "
+                    f"{seen.st_size}"
+                )
             return None
         if attributes is None:
             # Its sidecar is missing: the object was replaced, or somebody removed the sidecar by hand.
@@ -128,22 +144,16 @@ class Reading:
             attributes = NONE
         return Opened(info_of(key, seen, attributes), start, stop, data, handle)
 
-    def _ask_for(self, handle: int, start: int, stop: int) -> list[Any]:
-        file = self._fs.file(handle)
-        step = file.channel.limits.read
-        return [
-            file.request(Kind.READ, pack_u64(at), pack_u32(min(step, stop - at))) for at in range(start, stop, step)
-        ]
-
-
-async def _joined(reads: list[Any]) -> bytes:
-    chunks: list[bytes] = []
-    for read in reads:
+    async def _read_again(self, path: str, seen: FileStatus, start: int, stop: int) -> bytes:
+        """Read a range of which the server returned less than was requested; nothing if the file was replaced."""
+        opened = await self._fs.open(path)
+        if opened is None:
+            return b""
+        handle, status = opened
         try:
-            chunks.append(await read)
-        except EndOfFileError:
-            break
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return await self._fs.read(handle, start, stop - start) if is_same(status, seen) else b""
+        finally:
+            await self._fs.close(handle)
 
 
 def _open(channel: Channel, path: str) -> Any:

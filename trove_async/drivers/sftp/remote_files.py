@@ -10,34 +10,44 @@ from contextlib import suppress
 from typing import Any, Final
 
 from trove_async.body import Chunk
+from trove_async.drivers.sftp.answers import free_blocks_of
 from trove_async.drivers.sftp.channel import Channel
 from trove_async.drivers.sftp.connection import Connection
-from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError, SpaceError
+from trove_async.drivers.sftp.errors import (
+    DisconnectedError,
+    EndOfFileError,
+    ProtocolError,
+    RefusedError,
+    SpaceError,
+)
 from trove_async.drivers.sftp.files import OpenFile, OpenFiles
 from trove_async.drivers.sftp.protocol import (
     FSYNC,
     STATVFS,
-    EndOfFileError,
     FileStatus,
     Kind,
     Listed,
     OpenFlag,
-    free_blocks_of,
+    decoded,
     pack_string,
     pack_times,
     pack_u32,
     pack_u64,
 )
-from trove_async.drivers.sftp.requests import NO_ATTRIBUTES, Requests, path_bytes, wait_ignoring_errors
+from trove_async.drivers.sftp.reads import IN_FLIGHT, Reads
+from trove_async.drivers.sftp.requests import NO_ATTRIBUTES, Requests, wait_ignoring_errors
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import UnavailableError
 from trove_async.tree import DirEntry
 from trove_async.tree.filesystem import is_dir, is_file
 
-__all__ = ["IN_FLIGHT", "NEW_FILE", "RemoteFiles"]
+__all__ = ["NEW_FILE", "RemoteFiles"]
 
-IN_FLIGHT: Final = 4 * 1024 * 1024
-"""Bytes of one file that are in flight at a time: as many as a link of 1 Gbit/s and 30 ms holds."""
 NEW_FILE: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.CREATE | OpenFlag.EXCLUSIVE
+_STATUSES: Final = 64
+"""Requests for the status of a directory's files that are in flight at a time."""
+_MOST_NAMES: Final = 10_000_000
+"""How many names of a directory are read, so that a broken server cannot make a listing endless."""
 _DIRECTORY_DEPTH: Final = 4
 """Requests for names of a directory that are in flight at a time."""
 _SMALL_READ: Final = 32 * 1024
@@ -73,7 +83,8 @@ class RemoteFiles(Requests):
 
     async def open(self, path: str) -> tuple[int, FileStatus] | None:
         """Open a regular file for reading; anything else is not opened, since the server would wait at a FIFO."""
-        if not is_file(await self.lstat(path)):
+        seen = await self.lstat(path)
+        if not is_file(seen):
             return None
         channel = await self.channel()
         try:
@@ -82,11 +93,15 @@ class RemoteFiles(Requests):
             return None
         handle = self.adopt(channel, raw, path)
         try:
-            status: FileStatus = await channel.request(Kind.FSTAT, pack_string(raw))
+            status: FileStatus | None = await channel.request(Kind.FSTAT, pack_string(raw))
+            if status is not None and not status.is_complete:
+                status = await self.lstat(path)
+                if status != seen:
+                    raise UnavailableError(f"{path!r} was replaced while it was being opened")
         except BaseException:
             await self.close(handle)
             raise
-        if is_file(status):
+        if status is not None and is_file(status):
             self.file(handle).size = status.st_size
             return handle, status
         await self.close(handle)
@@ -132,27 +147,13 @@ class RemoteFiles(Requests):
 
     async def read(self, handle: int, offset: int, size: int) -> bytes:
         """Read from an offset, with several requests in flight."""
-        file = self.file(handle)
-        step = file.channel.limits.read
-        depth = max(1, IN_FLIGHT // step)
-        asked: deque[tuple[int, Any]] = deque()
+        reads = Reads(self.file(handle), offset, offset + size)
         chunks: list[bytes] = []
-        at, end = offset, offset + size
-        while at < end or asked:
-            while at < end and len(asked) < depth:
-                length = min(step, end - at)
-                asked.append((length, file.request(Kind.READ, pack_u64(at), pack_u32(length))))
-                at += length
-            length, answer = asked.popleft()
-            try:
-                chunk = await answer
-            except EndOfFileError:
-                break
-            if not chunk:
-                break
-            chunks.append(chunk)
-            if len(chunk) < length:  # the end of the file, or a server that returns less than was requested
-                at, asked = at - sum(asked_length for asked_length, _ in asked) - (length - len(chunk)), deque()
+        try:
+            while chunk := await reads.next():
+                chunks.append(chunk)
+        finally:
+            reads.forget()
         return b"".join(chunks) if len(chunks) != 1 else chunks[0]
 
     async def write(self, handle: int, chunks: Sequence[Chunk]) -> None:
@@ -167,9 +168,9 @@ class RemoteFiles(Requests):
                         await self.reopen(handle)
                     await self._append(file, view)
                     break
-                except DisconnectedError:
+                except DisconnectedError as error:
                     failures += 1
-                    if failures == self.attempts:
+                    if failures == self.attempts or isinstance(error, ProtocolError):
                         raise
             file.size += len(view)
 
@@ -234,15 +235,16 @@ class RemoteFiles(Requests):
             raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(OpenFlag.READ), NO_ATTRIBUTES)
         except FileNotFoundError:
             return None
+        asking = channel.request(Kind.FSTAT, pack_string(raw))
         reading = channel.request(Kind.READ, pack_string(raw), pack_u64(0), pack_u32(_SMALL_READ))
         closing = channel.close_handle(raw)
         try:
             content: bytes = await reading
         except EndOfFileError:
             content = b""
-        finally:
-            await wait_ignoring_errors(closing)
-        return content if len(content) < _SMALL_READ else await self._read_whole(path)
+        await wait_ignoring_errors(closing)
+        # The answer may have fewer bytes than the file, and than were requested.
+        return content if (await asking).st_size == len(content) else await self._read_whole(path)
 
     async def _read_whole(self, path: str) -> bytes | None:
         """Return the content of an internal file that is longer than one read."""
@@ -251,7 +253,10 @@ class RemoteFiles(Requests):
             return None
         handle, status = opened
         try:
-            return await self.read(handle, 0, status.st_size)
+            content = await self.read(handle, 0, status.st_size)
+            if len(content) < status.st_size:
+                raise UnavailableError(f"{path!r} ended after {len(content)} of {status.st_size} bytes")
+            return content
         finally:
             await self.close(handle)
 
@@ -287,23 +292,42 @@ class RemoteFiles(Requests):
         handle = self.adopt(channel, raw, path)
         asked: deque[Any] = deque()
         depth = 2
+        count = 0
         try:
             while True:
                 while len(asked) < depth:
                     asked.append(channel.request(Kind.READDIR, pack_string(raw)))
                 depth = _DIRECTORY_DEPTH
                 names: list[Listed] = await asked.popleft()
-                for name, status in names:
+                count += len(names)
+                if count > _MOST_NAMES:
+                    raise OSError(errno.EIO, f"the directory {path!r} has more than {_MOST_NAMES:,} names")
+                for name, status in await self._with_status(path, names):
                     if name not in (b".", b".."):
-                        text = name.decode("utf-8", "surrogateescape")
+                        text = decoded(name)
                         yield DirEntry(text, is_dir(status), is_file(status), status)
         except EndOfFileError:
-            return
+            await self.close(handle)
         except (FileNotFoundError, RefusedError):
             # asyncssh's server reports a missing directory only here, and a file that vanished during the scan.
             await self._check_missing(path)
         finally:
-            await self.close(handle)
+            # A caller that stops early, or is cancelled, does not wait for the server.
+            self.let_go(handle)
+            for answer in asked:
+                answer.cancel()
+
+    async def _with_status(self, directory: str, names: list[Listed]) -> list[Listed]:
+        """Return names with their status; ask for it if the server left it out of the directory's listing."""
+        if all(listed.status.is_complete for listed in names):
+            return names
+        found: list[Listed] = []
+        for at in range(0, len(names), _STATUSES):
+            part = names[at : at + _STATUSES]
+            statuses = await self.lstat_all(f"{directory}/{decoded(listed.name)}" for listed in part)
+            pairs = zip(part, statuses, strict=True)
+            found += [Listed(listed.name, status) for listed, status in pairs if status is not None]
+        return found
 
     async def _check_missing(self, path: str) -> None:
         """Check that there is no directory.

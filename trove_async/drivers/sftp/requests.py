@@ -10,18 +10,11 @@ from typing import Any, Final, TypeVar
 from trove_async.drivers.sftp.channel import Channel
 from trove_async.drivers.sftp.connection import Connection
 from trove_async.drivers.sftp.errors import RefusedError
-from trove_async.drivers.sftp.protocol import (
-    HARDLINK,
-    POSIX_RENAME,
-    FileStatus,
-    Kind,
-    encoded,
-    pack_string,
-    pack_u32,
-)
+from trove_async.drivers.sftp.protocol import HARDLINK, POSIX_RENAME, FileStatus, Kind, pack_string, pack_u32
+from trove_async.drivers.sftp.statuses import path_bytes, statuses_of
 from trove_async.tree.filesystem import is_file
 
-__all__ = ["NO_ATTRIBUTES", "Requests", "path_bytes", "statuses_of", "wait_ignoring_errors"]
+__all__ = ["NO_ATTRIBUTES", "Requests", "wait_ignoring_errors"]
 
 R = TypeVar("R")
 
@@ -75,11 +68,12 @@ class Requests:
     async def lstat_all(self, paths: Iterable[str]) -> list[FileStatus | None]:
         """Return the status of several files in one round trip."""
         channel = await self.channel()
-        return await statuses_of([channel.request(Kind.LSTAT, path_bytes(path)) for path in paths])
+        return await statuses_of(channel, [(path, channel.request(Kind.LSTAT, path_bytes(path))) for path in paths])
 
     async def stat(self, path: str) -> FileStatus | None:
         """Return the status of a file, following links; None if there is none."""
-        return (await statuses_of([(await self.channel()).request(Kind.STAT, path_bytes(path))]))[0]
+        channel = await self.channel()
+        return (await statuses_of(channel, [(path, channel.request(Kind.STAT, path_bytes(path)))]))[0]
 
     async def exists(self, path: str) -> bool:
         """Return whether anything has this name."""
@@ -186,23 +180,7 @@ class Requests:
         await self.exclusively(target, lambda: self.extended(HARDLINK, *names))
 
 
-def path_bytes(path: str) -> bytes:
-    """Return a path as it stands in a packet."""
-    return pack_string(encoded(path))
-
-
 async def wait_ignoring_errors(answer: Any) -> None:
     """Wait for an answer whose result and error do not matter."""
     with suppress(OSError):
         await answer
-
-
-async def statuses_of(answers: Sequence[Any]) -> list[FileStatus | None]:
-    """Wait for the status of several files; None for those that are missing."""
-    found: list[FileStatus | None] = []
-    for answer in answers:
-        try:
-            found.append(await answer)
-        except FileNotFoundError:
-            found.append(None)
-    return found

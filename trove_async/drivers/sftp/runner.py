@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from trove_async.cancellation import finish
-from trove_async.drivers.sftp.errors import DisconnectedError, translated
+from trove_async.drivers.sftp.errors import DisconnectedError, ProtocolError, translated
 from trove_async.drivers.sftp.leftovers import Leftovers
 from trove_async.drivers.sftp.locks import cancellation_check
 from trove_async.errors import ClosedError, TransientError, TroveError
@@ -63,6 +63,7 @@ class Runner:
         *,
         repeat: bool = True,
         uncertain: bool = False,
+        reads: bool = False,
         discard: Callable[[R], Awaitable[object]] | None = None,
     ) -> R:
         """Run an operation; a cancellation makes it stop at its next checkpoint, and waits for that.
@@ -70,6 +71,7 @@ class Runner:
         Args:
             work: the operation; its argument is a function that raises once the caller was cancelled.
             repeat: whether it can be repeated after the connection was lost.
+            reads: whether it only reads; then a cancellation stops it at once.
             uncertain: whether it may have taken effect when the connection was lost.
             discard: called with the result if the caller was cancelled before it could be returned.
         """
@@ -80,6 +82,8 @@ class Runner:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             operation.cancelled = True
+            if reads:
+                task.cancel()
             try:
                 ended = _wait_and_discard(task, discard)
                 await finish(ended, timeout=self._cleanup_timeout, leftover="an operation over SFTP")
@@ -102,7 +106,7 @@ class Runner:
                     failure.ambiguous = uncertain
                 if self.closed:
                     raise ClosedError("the store was closed during the operation") from error
-                if not repeat or failure.ambiguous or failures >= self._attempts:
+                if not repeat or failure.ambiguous or failures >= self._attempts or isinstance(error, ProtocolError):
                     raise failure from (None if failure is error else error)
                 operation.check()
                 await asyncio.sleep(random.uniform(0, min(2.0, 0.05 * 2**failures)))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from trove_async.drivers.sftp.errors import DisconnectedError, translated
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
-from trove_async.drivers.sftp.protocol import EndOfFileError, Kind, pack_u32, pack_u64
-from trove_async.drivers.sftp.remote_files import IN_FLIGHT
+from trove_async.drivers.sftp.reads import Reads
 from trove_async.reader import ByteStream
 
 __all__ = ["RemoteStream"]
@@ -43,8 +40,7 @@ class RemoteStream(ByteStream):
         self._stop = stop
         self._reopen = reopen
         self._on_close = on_close
-        self._asked: deque[tuple[int, Any]] = deque()
-        self._asked_to = position
+        self._reads: Reads | None = None
         self._unread = b""
 
     async def read(self, size: int) -> bytes:
@@ -59,48 +55,33 @@ class RemoteStream(ByteStream):
         return chunk
 
     async def _next(self, handle: int) -> bytes:
-        file = self._fs.file(handle)
-        step = file.channel.limits.read
-        depth = max(1, IN_FLIGHT // step)
-        while self._asked_to < self._stop and len(self._asked) < depth:
-            length = min(step, self._stop - self._asked_to)
-            self._asked.append((length, file.request(Kind.READ, pack_u64(self._asked_to), pack_u32(length))))
-            self._asked_to += length
-        if not self._asked:
-            return b""
-        length, answer = self._asked.popleft()
         try:
-            chunk: bytes = await answer
-        except EndOfFileError:
-            return b""
+            if self._reads is None:
+                self._reads = Reads(self._fs.file(handle), self._position, self._stop)
+            return await self._reads.next()
         except DisconnectedError as error:
             self.abort()
             raise translated(error) from error
         except OSError as error:
             raise translated(error) from error
-        if len(chunk) < length:  # some servers return less than was requested
-            self._forget()
-            self._asked_to = self._position + len(chunk)
-        return chunk
 
     async def seek(self, offset: int) -> None:
         """Move to an offset; the file is opened again if it was closed."""
         self._forget()
-        self._position = self._asked_to = offset
+        self._position = offset
         if self._handle is None:
             self._handle = await self._reopen()
 
     def _forget(self) -> None:
         """Drop what was read ahead."""
-        for _, answer in self._asked:
-            answer.cancel()
-        self._asked.clear()
+        if self._reads is not None:
+            self._reads.forget()
+            self._reads = None
         self._unread = b""
 
     def abort(self) -> None:
         """Close the file without waiting for the answer."""
         self._forget()
-        self._asked_to = self._position
         if self._handle is not None:
             handle, self._handle = self._handle, None
             self._fs.let_go(handle)
@@ -109,7 +90,6 @@ class RemoteStream(ByteStream):
     async def aclose(self) -> None:
         """Close the file."""
         self._forget()
-        self._asked_to = self._position
         if self._handle is not None:
             handle, self._handle = self._handle, None
             try:
