@@ -28,6 +28,9 @@ _FORMAT: Final = "trove-signed-url-1"
 _MIN_KEY_BYTES: Final = 16
 _EXPIRES: Final = "expires"
 _SIGNATURE: Final = "signature"
+_NO_URL: Final = "open it with presign_url=, the URL of the app of trove_async.web that serves the signed URLs"
+"""Why a store signs no URLs."""
+
 _METHODS: Final[frozenset[PresignMethod]] = frozenset(("GET", "PUT", "HEAD", "DELETE"))
 
 # The names of the query parameters, and the fields of `SignedRequest` that they set.
@@ -219,7 +222,7 @@ class PresignByHMAC(PresignByMethod):
     def with_presign(self, features: Features) -> Features:
         """Return features that declare presigning only if URLs are signed."""
         if self.url_signer is None:
-            return replace(features, protocols=features.protocols - {PresignDriver}, presign_methods=frozenset())
+            return replace(features.without({PresignDriver: _NO_URL}), presign_methods=frozenset())
         return replace(features, presign_methods=_METHODS)
 
 

@@ -285,3 +285,11 @@ async def test_operations_that_wait_together_share_the_look_at_their_bucket(
     await store.delete_bucket("b")
     with pytest.raises(trove.BucketNotFoundError):
         await store.read("b", "k")
+
+
+async def test_watch_without_its_extra_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trove_async.drivers.local.core.find_spec", lambda name: None)
+    async with trove.open(f"local://{tmp_path}") as t:
+        assert not t.supports("watch")
+        with pytest.raises(trove.UnsupportedError, match=r"pip install 'trove-async\[local\]'"):
+            t.watch("b")

@@ -346,6 +346,49 @@ async def test_supports_asks_driver_and_server() -> None:
         assert not any(t.supports(capability) for capability in CAPABILITIES)
 
 
+@pytest.mark.parametrize("name", ["watch", "NotificationDriver", "notification"])
+async def test_supports_knows_the_names_of_users(name: str) -> None:
+    async with trove_async.open(everything()) as t:
+        assert t.supports(name)
+    async with trove_async.open(MockDriver()) as t:
+        assert not t.supports(name)
+
+
+async def test_supports_answers_for_every_method_and_capability() -> None:
+    """A name of a method is supported where the method is not refused."""
+    async with trove_async.open(everything()) as t:
+        for name in METHODS.keys() | {*OBJECT_VERBS, *BUCKET_VERBS} - {"bucket"}:
+            assert t.supports(name), name
+    async with trove_async.open(MockDriver()) as t:
+        for name in {*OBJECT_VERBS, *BUCKET_VERBS} - {"bucket", "get", "delete", "copy"}:
+            core = name in {
+                "put", "read", "read_ranges", "download", "head", "exists", "move", "writer", "list", "delete_many",
+                "empty_bucket", "create_bucket", "delete_bucket",
+            }  # fmt: skip
+            assert t.supports(name) == core, name
+
+
+async def test_supports_asks_for_the_method_that_is_signed() -> None:
+    features = Features(protocols=frozenset(CAPABILITIES), presign_methods=frozenset(("GET",)))
+    async with trove_async.open(everything(features=features)) as t:
+        assert t.supports("presign")
+        assert t.supports("presign_get")
+        assert not t.supports("presign_post")
+
+
+@pytest.mark.parametrize("name", ["wath", "", "Watch", "if_match", "GET"])
+async def test_supports_refuses_unknown_names(name: str) -> None:
+    async with trove_async.open(everything()) as t:
+        with pytest.raises(InvalidArgumentError, match=r"neither a capability \(.*versioning.*watch.*put_if_match"):
+            t.supports(name)
+
+
+async def test_a_signed_url_needs_presign_url_which_the_error_names() -> None:
+    async with trove_async.open("memory://") as t:
+        with pytest.raises(UnsupportedError, match="presign_url="):
+            await t.presign_get("b", "k")
+
+
 async def test_the_content_type_comes_from_the_key_unless_it_is_given() -> None:
     mock = MockDriver(put=INFO)
     async with trove_async.open(mock) as t:

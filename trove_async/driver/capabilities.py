@@ -319,7 +319,8 @@ class Features:
         watch_resume: whether ``watch(resume_token=…)`` works.
         native: the names of the capabilities that the backend itself has; the library provides the others.
         limits: what the backend allows.
-        dropped: what layers have taken away, each with the reason.
+        dropped: what the driver implements and is missing nevertheless, each with the reason: a layer has taken it
+            away, or the store was opened without something that it needs.
     """
 
     protocols: frozenset[type] = frozenset()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable
-from typing import Final, TypeVar, cast, get_args
+from typing import Final, TypeVar, cast
 
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, capabilities_of
-from trove_async.driver.capabilities import Condition, Features
+from trove_async.driver.capabilities import Condition, Features, PresignDriver
 from trove_async.errors import (
     ClosedError,
     ForkedError,
-    InvalidArgumentError,
     LifetimeError,
     TroveError,
     UnsupportedError,
@@ -24,6 +22,7 @@ from trove_async.errors import (
 )
 from trove_async.keys import check_bucket, check_key
 from trove_async.reader import ObjectReader, caller_location
+from trove_async.store.support import capability_words, meaning_of
 
 __all__ = ["NO_KEY", "Lifetime"]
 
@@ -31,9 +30,6 @@ R = TypeVar("R")
 
 NO_KEY: Final = cast("str", object())
 """The call has no key. It is not None, because a user may give None by mistake, which is refused as a key."""
-
-_WORDS: Final = re.compile(r"\B(?=[A-Z])")
-"""The places between the words of a class's name."""
 
 _open_stores: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 
@@ -95,20 +91,28 @@ class Lifetime:
         """Tell whether the store was closed, or cannot be used for another reason."""
         return self._unusable_error is not None
 
-    def supports(self, what: type | Condition) -> bool:
-        """Return whether driver and server have a capability (a Protocol) or a condition (its name).
+    def supports(self, what: type | str) -> bool:
+        """Return whether driver and server support something.
+
+        Args:
+            what: a capability: its Protocol, or its name such as ``"versioning"``, ``"watch"`` or ``"tags"``; a method
+                of the store, such as ``"presign_put"``; or a condition, such as ``"put_if_match"``. ``"get"``,
+                ``"delete"`` and ``"copy"`` are conditions: every store has the methods.
 
         Raises:
-            InvalidArgumentError: there is no condition of that name.
+            InvalidArgumentError: there is nothing of that name; the message lists the names.
         """
-        if isinstance(what, str) and what not in get_args(Condition):
-            raise InvalidArgumentError(f"{what!r} is not a condition; there are {', '.join(get_args(Condition))}")
-        return what in self._capabilities or what in self._features.conditions
+        features = self._features
+        meaning = meaning_of(what) if isinstance(what, str) else what
+        if isinstance(meaning, str):
+            return meaning in features.conditions or (
+                PresignDriver in self._capabilities and meaning in features.presign_methods
+            )
+        return meaning is None or meaning in self._capabilities
 
     def _require(self, capability: type, operation: str) -> None:
         if capability not in self._capabilities:
-            name = _WORDS.sub(" ", capability.__name__.removesuffix("Driver")).lower()
-            raise self._unsupported(f"this store has no {name} support", operation, capability)
+            raise self._unsupported(f"this store has no {capability_words(capability)} support", operation, capability)
 
     def _require_condition(self, condition: Condition, operation: str, value: object) -> None:
         if value is not None and condition not in self._features.conditions:

@@ -105,10 +105,13 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
 
     def _find_features(self, *, signs: bool) -> Features:
         settings = self._settings
-        unversioned = settings.versions == "none"
-        lacking = {PresignDriver: not signs, VersioningDriver: unversioned, VersionListingDriver: unversioned}
-        return Features(
-            protocols=capabilities_of(self) - {protocol for protocol, lacks in lacking.items() if lacks},
+        reasons: dict[type | str, str] = {}
+        if not signs:
+            reasons[PresignDriver] = "the credentials cannot sign URLs"
+        if settings.versions == "none":
+            reasons[VersioningDriver] = reasons[VersionListingDriver] = "open it with versions=native or =snapshots"
+        features = Features(
+            protocols=capabilities_of(self),
             conditions=_CONDITIONS,
             presign_methods=_METHODS if signs else frozenset(),
             native=_NATIVE | ({"watch"} if settings.watch == "queue" else set()),
@@ -121,6 +124,7 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
                 max_presign_seconds=MAX_SECONDS,
             ),
         )
+        return features.without(reasons)
 
     async def sdk_client(self) -> Any:
         """Return the SDK's ``BlobServiceClient`` for this account, for what the library has no verb for.

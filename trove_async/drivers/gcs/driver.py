@@ -76,9 +76,8 @@ class GCSDriver(HTTPDriver):
 
     def _find_features(self) -> Features:
         signs = self._credentials.signer is not None
-        protocols = capabilities_of(self)
-        return Features(
-            protocols=protocols if signs else protocols - {PresignDriver},
+        features = Features(
+            protocols=capabilities_of(self),
             conditions=_CONDITIONS,
             presign_methods=frozenset(("GET", "PUT", "HEAD", "DELETE", "POST")) if signs else frozenset(),
             native=_NATIVE | {"watch"} if self._watcher is not None else _NATIVE,
@@ -89,6 +88,7 @@ class GCSDriver(HTTPDriver):
                 max_metadata_size=MAX_METADATA,
             ),
         )
+        return features if signs else features.without({PresignDriver: "the credentials cannot sign URLs"})
 
     @classmethod
     async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:

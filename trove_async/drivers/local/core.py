@@ -116,15 +116,14 @@ class LocalCore(PresignByHMAC, Driver):
         return swept
 
     def _find_features(self, settings: LocalSettings) -> Features:
-        protocols = capabilities_of(self)
-        if find_spec("watchfiles") is None:
-            protocols -= {NotificationDriver}
         features = Features(
-            protocols=protocols,
+            protocols=capabilities_of(self),
             conditions=frozenset({"put_if_none_match", "put_if_match", "get", "delete", "copy", "complete"}),
             native=frozenset({"watch", "range", "server_copy", "bulk_delete", "conditional_put"}),
             limits=Limits(min_part_size=settings.min_part_size),
         )
+        if find_spec("watchfiles") is None:
+            features = features.without({NotificationDriver: "it needs: pip install 'trove-async[local]'"})
         return self.with_presign(features)
 
     async def close(self) -> None:

@@ -90,7 +90,8 @@ class S3Driver(HTTPDriver):
 
     def _find_features(self) -> Features:
         profile, settings = self._profile, self._settings
-        lacking = {
+        service = f"the service has none, says the profile {profile.name!r}"
+        lacking: dict[type | str, bool] = {
             BulkDeleteDriver: not profile.bulk_delete,
             LifecycleDriver: not profile.lifecycle,
             PresignDriver: settings.anonymous,
@@ -98,6 +99,9 @@ class S3Driver(HTTPDriver):
             VersioningDriver: not profile.versioning,
             VersionListingDriver: not profile.versioning,
         }
+        reasons = {protocol: service for protocol, lacks in lacking.items() if lacks}
+        if settings.anonymous:
+            reasons[PresignDriver] = "it was opened without credentials, which sign the URLs"
         native = {
             "multipart",
             "presign",
@@ -112,8 +116,8 @@ class S3Driver(HTTPDriver):
         if settings.watch == "sqs":
             native.add("watch")
         native |= {f"conditional_{condition.partition('_if_')[0]}" for condition in profile.conditions}
-        return Features(
-            protocols=capabilities_of(self) - {protocol for protocol, lacks in lacking.items() if lacks},
+        features = Features(
+            protocols=capabilities_of(self),
             conditions=profile.conditions,
             presign_methods=frozenset() if settings.anonymous else frozenset(("GET", "PUT", "HEAD", "DELETE", "POST")),
             native=frozenset(native),
@@ -126,6 +130,7 @@ class S3Driver(HTTPDriver):
                 max_metadata_size=2048,
             ),
         )
+        return features.without(reasons)
 
     async def sdk_client(self, service: str = "s3") -> Any:
         """Return the store's aiobotocore client, for features that the library does not have; closed with the store.
