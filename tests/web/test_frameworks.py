@@ -272,3 +272,61 @@ async def test_only_the_modules_for_a_framework_import_it() -> None:
     assert imported_with("trove_async.web, trove_async.web.events, trove_async.web.objects") == set()
     assert imported_with("trove_async.web.starlette") == {"starlette"}
     assert imported_with("trove_async.web.aiohttp") == {"aiohttp"}
+
+
+SECRET = (
+    "arn:aws:iam::123456789012:user/app is not authorized for internal-bucket, key id AKIAIOSFODNN7EXAMPLE, /srv/data"
+)
+
+
+@frameworks
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (trove.AccessDeniedError(SECRET, status=403), 500, "Backend"),
+        (trove.UnauthenticatedError(SECRET, request_id="1"), 500, "Backend"),
+        (trove.AccessDeniedError(SECRET), 403, "AccessDenied"),
+        (trove.errors.RootNotFoundError(SECRET), 500, "Backend"),
+        (trove.ObjectNotFoundError(SECRET, status=404), 404, "ObjectNotFound"),
+        (trove.BucketNotFoundError(SECRET), 404, "BucketNotFound"),
+        (trove.InvalidArgumentError(SECRET, status=400), 400, "InvalidArgument"),
+        (trove.errors.InvalidBucketNameError(SECRET), 400, "InvalidBucketName"),
+        (trove.PreconditionFailedError(SECRET, status=412), 412, "PreconditionFailed"),
+        (trove.errors.ConflictError(SECRET), 503, "Conflict"),
+        (trove.UnsupportedError(SECRET), 501, "Unsupported"),
+        (trove.ChecksumError(SECRET, status=400), 400, "Checksum"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_what_a_backend_says_reaches_no_client(
+    framework: str, error: trove.TroveError, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = Faults([Fault("get", error=error), Fault("put", error=error)])
+    async with trove.open("memory://", layers=[faults]) as store, site(framework, store) as client:
+        await store.create_bucket("b")
+        for answer in (await client.get("/o/k"), await client.put("/o/k", content=DATA)):
+            assert (answer.status_code, answer.json()["code"]) == (status, code)
+            assert answer.json()["message"] == type(error).default_message or status == 500
+            assert not any(word in answer.text + str(answer.headers) for word in ("arn:", "internal", "AKIA", "/srv"))
+    logged = [record for record in caplog.records if record.name == "trove_async.web"]
+    assert len(logged) == (2 if status >= 500 else 0)
+    assert all(SECRET in record.getMessage() for record in logged)
+
+
+@frameworks
+async def test_what_is_wrong_with_a_request_is_said(framework: str, store: trove.Trove) -> None:
+    async with site(framework, store) as client:
+        answer = await client.put("/o/" + "k" * 2000, content=DATA)
+        assert (answer.status_code, answer.json()["code"]) == (400, "InvalidKey")
+        assert "2000 bytes" in answer.json()["message"]
+
+
+@frameworks
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [(0.2, "1"), (0, "0"), (1e9, "300"), (float("inf"), "1"), (float("nan"), "1"), (-5, "0"), (None, "1")],
+)
+async def test_retry_after_is_bounded(framework: str, said: float | None, answered: str) -> None:
+    faults = Faults([Fault("get", error=trove.ThrottledError(retry_after=said))])
+    async with trove.open("memory://", layers=[faults]) as store, site(framework, store) as client:
+        assert (await client.get("/o/k")).headers["retry-after"] == answered

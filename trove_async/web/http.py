@@ -11,23 +11,28 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from math import ceil, isfinite
 from typing import Final, Literal
 from urllib.parse import quote
 
 from trove_async.driver import CONTENT_HEADERS
 from trove_async.errors import (
     AccessDeniedError,
+    BackendError,
     BodySizeError,
     BucketAlreadyExistsError,
     BucketNotEmptyError,
     ChecksumError,
     ContentTooLargeError,
     InvalidArgumentError,
+    InvalidBucketNameError,
+    InvalidDSNError,
     LifetimeError,
     NotFoundError,
     OperationTimeoutError,
     PreconditionFailedError,
     RangeNotSatisfiableError,
+    RootNotFoundError,
     StorageFullError,
     TransientError,
     TroveError,
@@ -55,6 +60,7 @@ __all__ = [
     "object_headers",
     "parse_range",
     "range_applies",
+    "retry_after",
     "write_conditions",
 ]
 
@@ -69,7 +75,15 @@ METADATA_PREFIX: Final = "X-Trove-Meta-"
 VERSION_HEADER: Final = "X-Trove-Version-Id"
 """The header with the id of the version that was read or written."""
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d{0,64})\s*-\s*(\d{0,64})\s*\Z", re.IGNORECASE | re.ASCII)
+_MAX_HEADER: Final = 64 * 1024
+"""Characters of a header that is looked at; a longer one is malformed. Servers allow less."""
+_MAX_RANGE: Final = 256
+_MAX_DATE: Final = 64
+_MAX_DIGITS: Final = 64
+_MAX_RETRY_AFTER: Final = 300
+
+# What clients send is matched only by patterns in which no two repetitions can take the same character: a search
+# then takes time in proportion to the text.
 _ETAG = re.compile(r'\s*(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|\Z)')
 _METADATA_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -83,6 +97,7 @@ _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
     (PreconditionFailedError, 412),
     (RangeNotSatisfiableError, 416),
     (AccessDeniedError, 403),
+    (RootNotFoundError, 500),
     (NotFoundError, 404),
     (BucketAlreadyExistsError, 409),
     (BucketNotEmptyError, 409),
@@ -97,14 +112,17 @@ _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
     (LifetimeError, 503),
 )
 
+_ABOUT_REQUESTS: Final = (InvalidArgumentError, BodySizeError, ChecksumError, RangeNotSatisfiableError)
+_ABOUT_STORES: Final = (InvalidBucketNameError, InvalidDSNError)
+"""Errors whose messages are about what the app has chosen, and clients need not know."""
+
 
 def join_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return a request's headers; the values of a repeated header are joined (section 5.3)."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for name, value in pairs:
-        lower, stripped = name.lower(), value.strip()
-        found[lower] = f"{found[lower]}, {stripped}" if lower in found else stripped
-    return found
+        found.setdefault(name.lower(), []).append(value.strip())
+    return {name: values[0] if len(values) == 1 else ", ".join(values) for name, values in found.items()}
 
 
 def parse_range(headers: Headers) -> ByteRange | None:
@@ -112,16 +130,24 @@ def parse_range(headers: Headers) -> ByteRange | None:
 
     A Range header that is malformed, or has another unit or several ranges, is ignored, as section 14.2 allows.
     """
-    match = _RANGE.match(headers.get("range", "").strip())
-    if match is None:
+    value = headers.get("range", "")
+    if len(value) > _MAX_RANGE:
         return None
-    first, last = match.groups()
+    unit, _, wanted = value.partition("=")
+    first, dash, last = (part.strip(" \t") for part in wanted.partition("-"))
+    if unit.strip(" \t").lower() != "bytes" or not dash or not (_is_number(first) and _is_number(last)):
+        return None
     if first and last:
         length = int(last) - int(first) + 1
         return ByteRange(int(first), length) if length > 0 else None
     if first:
         return ByteRange(int(first))
     return ByteRange.suffix(int(last)) if last and int(last) else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether text consists of decimal digits, a bounded number of them; it may be empty."""
+    return not text or (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS)
 
 
 def is_conditional(headers: Headers) -> bool:
@@ -192,6 +218,8 @@ def _etags(value: str) -> list[tuple[bool, str]]:
     """Parse a list of ETags, each with whether it is weak; return no ETags if the list is malformed."""
     found: list[tuple[bool, str]] = []
     position = 0
+    if len(value) > _MAX_HEADER:
+        return []
     while position < len(value):
         match = _ETAG.match(value, position)
         if match is None:
@@ -209,7 +237,7 @@ def _matches(value: str, etag: str, *, weakly: bool) -> bool:
 
 def _date(value: str | None) -> datetime | None:
     """Parse a date header; return None if it is malformed, and so to be ignored."""
-    if value is None:
+    if value is None or len(value) > _MAX_DATE:
         return None
     try:
         moment = parsedate_to_datetime(value)
@@ -323,14 +351,46 @@ def content_length(headers: Headers) -> int | None:
 
 
 def error_status(error: TroveError) -> int:
-    """Return the status code for an error."""
+    """Return the status code for an error.
+
+    A backend that refuses access refuses it to this server, and not to the client, so that the fault is the server's.
+    """
+    if isinstance(error, AccessDeniedError) and _is_of_backend(error):
+        return 500
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
 
 
 def error_body(error: TroveError) -> bytes:
     """Return the JSON for an error: ``code`` and ``message``.
 
-    For an error of the server the message is generic: the details are for the log.
+    What the backend says about itself is for the log: the message is then that of the error's class. Where the fault
+    is the server's, a refused access or a missing root is a ``Backend`` error.
     """
-    message = error.message if error_status(error) < 500 else error.default_message
-    return json.dumps({"code": type(error).__name__.removesuffix("Error"), "message": message}).encode()
+    hidden = error_status(error) == 500 and isinstance(error, AccessDeniedError | RootNotFoundError)
+    kind = BackendError if hidden else type(error)
+    message = error.message if _is_for_clients(error) else kind.default_message
+    return json.dumps({"code": kind.__name__.removesuffix("Error"), "message": message}).encode()
+
+
+def _is_of_backend(error: TroveError) -> bool:
+    """Whether a service or an operating system is the origin of an error."""
+    return error.driver is not None and not (
+        error.status is None and error.request_id is None and error.__cause__ is None
+    )
+
+
+def _is_for_clients(error: TroveError) -> bool:
+    """Whether the message of an error is about the request, and says nothing about the store."""
+    if error_status(error) >= 500 or error.status is not None or error.request_id is not None:
+        return False
+    if error.driver is None:  # it was raised by the app, before any store
+        return True
+    return isinstance(error, _ABOUT_REQUESTS) and not isinstance(error, _ABOUT_STORES) and error.__cause__ is None
+
+
+def retry_after(error: TroveError) -> int | None:
+    """Return the seconds for a Retry-After header, 0 to 300; None for an error without it (section 10.2.3)."""
+    seconds = error.retry_after
+    if seconds is None or not isfinite(seconds):
+        return 1 if isinstance(error, TransientError) else None
+    return ceil(min(max(seconds, 0), _MAX_RETRY_AFTER))

@@ -9,7 +9,6 @@ import inspect
 import logging
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
-from math import ceil
 from types import TracebackType
 from typing import Final, Protocol, Self, Unpack
 
@@ -18,7 +17,6 @@ from trove_async.errors import (
     InvalidArgumentError,
     PreconditionFailedError,
     RangeNotSatisfiableError,
-    TransientError,
     TroveError,
     UnavailableError,
     UnsupportedError,
@@ -45,6 +43,7 @@ from trove_async.web.http import (
     object_headers,
     parse_range,
     range_applies,
+    retry_after,
     write_conditions,
 )
 
@@ -62,7 +61,6 @@ __all__ = [
 ]
 
 _ATTEMPTS: Final = 3
-_RETRY_AFTER: Final = 1
 _log = logging.getLogger("trove_async.web")
 
 
@@ -323,7 +321,7 @@ async def delete_object(store: Trove, ref: ObjectRef, headers: Headers) -> Answe
 def error_answer(error: TroveError, *headers: tuple[str, str], status: int | None = None) -> Answer:
     """Return the answer for an error: JSON with a code and a message. Errors of the server are logged.
 
-    Temporary errors have a Retry-After header (section 10.2.3).
+    Temporary errors have a Retry-After header of at most 300 seconds.
 
     Args:
         error: the error.
@@ -335,8 +333,6 @@ def error_answer(error: TroveError, *headers: tuple[str, str], status: int | Non
         _log.error("a request was answered with %d: %s", status, error, exc_info=error)
     body = error_body(error)
     found = [*headers, ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    if error.retry_after is not None:
-        found.append(("Retry-After", str(ceil(error.retry_after))))
-    elif isinstance(error, TransientError):
-        found.append(("Retry-After", str(_RETRY_AFTER)))
+    if (seconds := retry_after(error)) is not None:
+        found.append(("Retry-After", str(seconds)))
     return Answer(status, found, body)
