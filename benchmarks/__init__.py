@@ -1,4 +1,4 @@
 """The benchmark: this library against its peers, under the same conditions and in the same run.
 
-``python -m benchmarks --help`` tells how to run it, ``docs/benchmark.md`` how to read it.
+``python -m benchmarks --help`` shows the options, ``docs/benchmark.md`` explains the results.
 """

@@ -27,23 +27,23 @@ from tests.servers import ServerError, running
 _PACKAGES = {"trove": "trove-async", "gcloud-aio": "gcloud-aio-storage", "azure-sdk": "azure-storage-blob"}
 _TIMEOUT = 300
 _SETTLE = 6
-"""Seconds after many files were removed. ext4 goes around inodes that were freed in the last minute, which
-all clients meet alike; to wait for its end after every workload would take longer than to measure."""
+"""Seconds to wait after many files were removed. ext4 avoids inodes that were freed in the last minute, which
+affects all clients equally; waiting for a minute after every workload would take longer than the measurement."""
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--backend", default=",".join(BACKENDS), help="which, separated by commas (default: all)")
+    parser.add_argument("--backend", default=",".join(BACKENDS), help="backends, separated by commas (default: all)")
     parser.add_argument("--vs", default=",".join(PEERS), help="peers, separated by commas (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: 5)")
     parser.add_argument(
         "--only",
         default="",
         help="workloads by name, size or kind, such as 'put 1 MiB', '4 KiB' or 'list', separated by commas",
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="of the work, such as 0.01 for a trial (default: 1)")
-    parser.add_argument("--fsync", action="store_true", help="sync every put to the disk, where the client can")
-    parser.add_argument("--directory", type=Path, help="where local files are made (default: a temporary directory)")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the work (default: 1)")
+    parser.add_argument("--fsync", action="store_true", help="sync every put; only clients that can are measured")
+    parser.add_argument("--directory", type=Path, help="directory for local files (default: a temporary directory)")
     parser.add_argument("--output", type=Path, default=Path("build/benchmark"), help="(default: build/benchmark)")
     parser.add_argument("--one", nargs=3, metavar=("CLIENT", "WORKLOAD", "PLACE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -62,7 +62,7 @@ def _check(parser: argparse.ArgumentParser, option: str, given: str, known: Iter
 
 
 def _start_servers(backends: str) -> None:
-    """Start the servers first, so that a missing one is reported at once."""
+    """Start the servers first, so that a missing one is reported immediately."""
     for backend in backends.split(","):
         server: Any = REMOTES[backend].server if backend in REMOTES else S3_SERVERS.get(backend)
         if server is not None:
@@ -82,7 +82,7 @@ async def _measure_one(name: str, workload: str, target: Target, scale: float) -
 
 
 def _in_a_process(name: str, workload: str, target: Target, scale: float) -> Result | None:
-    """Measure in a process of its own, so that all clients have the same conditions."""
+    """Measure in a separate process, so that all clients have the same conditions."""
     command = [sys.executable, "-m", "benchmarks", "--one", name, workload, target.dump(), "--scale", str(scale)]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT, check=False)
@@ -93,7 +93,7 @@ def _in_a_process(name: str, workload: str, target: Target, scale: float) -> Res
     measured = last.startswith("{")
     for note in notes if measured else [*notes, last]:
         print(f"  {name}: {note.strip()}")
-    if done.returncode:  # a library may crash when its process ends, and what was measured holds
+    if done.returncode:  # a library may crash when its process ends; the measurement is valid nevertheless
         print(f"  {name}: ended with {done.returncode}, {'after' if measured else 'and not'} having measured")
     return Result(**json.loads(last)) if measured else None
 
@@ -113,8 +113,8 @@ def _is_meant(workload: str, part: str) -> bool:
 def _run_rounds(arguments: argparse.Namespace, backend: str, name: str, measurements: Measurements) -> None:
     """Measure one workload.
 
-    Rounds are interleaved, so that a machine that slows down slows all clients alike, and every other one goes the
-    other way around: a server pays for memory that the next client finds ready. For the first of it nobody pays.
+    Rounds are interleaved, so that a machine that slows down affects all clients equally, and every second round has
+    the reverse order: a server allocates memory that the next client finds ready. The first client has a warm-up.
     """
     fsync, scale = arguments.fsync, arguments.scale
     workload = workloads_on(backend)[name].scaled(scale)
@@ -139,14 +139,14 @@ def _clients(arguments: argparse.Namespace) -> list[str]:
 
 
 def _version(client: str) -> str:
-    """Return which version of a client is measured."""
+    """Return the version of a client."""
     if client == "openssh":
         return subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr.partition(",")[0]
     return version(_PACKAGES.get(client, client))
 
 
 def _write(measurements: Measurements, conditions: dict[str, object], output: Path) -> str:
-    """Write what was measured; return it as tables."""
+    """Write the results; return them as tables."""
     output.mkdir(parents=True, exist_ok=True)
     text = table(measurements)
     heading = "\n".join(f"- {name}: {value}" for name, value in conditions.items())
@@ -157,7 +157,7 @@ def _write(measurements: Measurements, conditions: dict[str, object], output: Pa
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Run the benchmark with the options of the command line."""
     arguments = _arguments()
     if arguments.one:
         client, workload, target = arguments.one
@@ -183,7 +183,7 @@ def main() -> None:
     text = ""
     for backend in backends:
         _run(arguments, backend, measurements)
-        text = _write(measurements, conditions, arguments.output)  # what comes next may fail
+        text = _write(measurements, conditions, arguments.output)  # a later measurement may fail
     print(text)
     print(f"written to {arguments.output}/results.md, results.json and results.png")
 

@@ -1,7 +1,7 @@
-"""The clients that are compared on Azure Blob Storage, under the same conditions, on Microsoft's emulator.
+"""The compared clients on Azure Blob Storage, under the same conditions, on Microsoft's emulator.
 
-Each signs with the account's key, may open as many connections, and stores streams in blocks of one size, so many of
-them at a time, without checksums.
+Each signs with the account's key, may open the same number of connections, and stores streams in blocks of the same
+size with the same concurrency, without checksums.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _account(client: Client) -> Account:
 
 
 class ObstoreAzureClient(ObstoreClient):
-    """obstore: the object_store crate, from Rust. The connections that it keeps can be bounded, not those it opens."""
+    """obstore: the object_store crate, from Rust. Its idle connections can be limited, not its open ones."""
 
     async def open(self) -> None:
         from obstore.store import AzureStore
@@ -116,7 +116,7 @@ class AdlfsClient(Client):
 
     async def close(self) -> None:
         await self._files.service_client.close()
-        # What it would do at the end of the process needs a loop that has ended by then.
+        # Its finalizer at the end of the process needs a loop that has ended by then.
         for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
             found = finalizer.peek()
             if found is not None and found[0] is self._files:
@@ -131,11 +131,11 @@ class AdlfsClient(Client):
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         async with self._files.service_client.get_blob_client(self._bucket, key) as blob:
-            # Its files are written in threads of their own; this is the call beneath them.
+            # Its files are written in its own threads; this is the call below them.
             await blob.upload_blob(chunks, overwrite=True, max_concurrency=PART_CONCURRENCY)
 
     async def get_stream(self, key: str) -> int:
-        # It has no files that are read asynchronously, but ranges.
+        # It has no files for asynchronous reads, but ranges.
         path = f"{self._bucket}/{key}"
         end = (await self._files._info(path))["size"]
         size = 0

@@ -112,7 +112,7 @@ class Client(ABC):
 
     @abstractmethod
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        """Store an object that comes in chunks."""
+        """Store an object from chunks."""
 
     @abstractmethod
     async def get_stream(self, key: str) -> int:

@@ -1,7 +1,7 @@
-"""The clients that are compared on memory and on local files, each behind the same few calls.
+"""The compared clients on memory and on local files, behind one interface.
 
-What one of them can do atomically the others do too: a put through aiofiles or fsspec writes a temporary and renames
-it, as every store here does by itself. Nothing is synced to the disk unless the run says so.
+The puts of all clients are atomic: a put with aiofiles or fsspec writes a temporary file and renames it, as the
+stores do by themselves. Nothing is synced to the disk unless the run requires it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class OpendalClient(Client):
 
 
 class AiofilesClient(Client):
-    """aiofiles, as one writes a store with it by hand."""
+    """aiofiles, used as in a simple hand-written store."""
 
     _numbers = count()
 

@@ -1,7 +1,7 @@
-"""The clients that are compared on Cloud Storage, under the same conditions, on the project's own server.
+"""The compared clients on Cloud Storage, under the same conditions, on the project's own server.
 
-None sends a token. Each may open as many connections; streams are stored in parts or chunks of one size. What is
-verified is what each does by itself: this library has crc32c compared on every put, and compares it on every read.
+None sends a token. Each may open the same number of connections; streams are stored in parts or chunks of one size.
+Checksums are those of each client's default: this library sends crc32c with every put and checks it on every read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _account(client: Client) -> Account:
 
 
 class ObstoreGCSClient(ObstoreClient):
-    """obstore: the object_store crate, from Rust. The connections that it keeps can be bounded, not those it opens."""
+    """obstore: the object_store crate, from Rust. Its idle connections can be limited, not its open ones."""
 
     async def open(self) -> None:
         from obstore.store import GCSStore
@@ -60,7 +60,7 @@ class ObstoreGCSClient(ObstoreClient):
 
 
 class GcloudAioClient(Client):
-    """gcloud-aio-storage, called directly. It stores no stream but a file's, which it sends in one request."""
+    """gcloud-aio-storage, called directly. It can store only files as streams, and sends them in one request."""
 
     async def open(self) -> None:
         import aiohttp
@@ -104,7 +104,7 @@ class GcloudAioClient(Client):
 
 
 class GcsfsClient(Client):
-    """gcsfs, from within the event loop; its files, which are synchronous, from a thread."""
+    """gcsfs, called from the event loop; its files, which are synchronous, from a thread."""
 
     async def open(self) -> None:
         account = _account(self)
@@ -114,7 +114,7 @@ class GcsfsClient(Client):
         await self._fs._set_session()
 
     def _open(self, **options: Any) -> Any:
-        # That of the package itself asks by gRPC first what kind of bucket it is, which only Google's own answers.
+        # The default first asks by gRPC what kind of bucket it is, which only Google's servers answer.
         from gcsfs.core import GCSFileSystem
 
         return GCSFileSystem(

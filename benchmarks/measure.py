@@ -45,7 +45,7 @@ class Result:
 
 
 class Meter:
-    """Measures what happens within ``async with``."""
+    """Measures the operations inside ``async with``."""
 
     def __init__(self) -> None:
         self._times: list[float] = []
@@ -85,11 +85,11 @@ class Meter:
         self._stall = max(self._stall, time.perf_counter() - self._last_tick - _TICK)
 
     async def time(self, operation: Callable[[], Awaitable[Any]]) -> None:
-        """Run an operation; one that fails is counted."""
+        """Run an operation; a failure is counted and not raised."""
         began = time.perf_counter()
         try:
             await operation()
-        except Exception as error:  # noqa: BLE001 - whatever a client raises is a failure of that client
+        except Exception as error:  # noqa: BLE001 - any exception of a client counts as a failure
             self._failures += 1
             if self._failures == 1:
                 print(f"  failed: {type(error).__name__}: {error}")

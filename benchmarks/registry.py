@@ -45,7 +45,7 @@ _S3_CLIENTS: Final[dict[str, Callable[[Target], Client]]] = {
 
 _FEW: Final = 1000
 _S3_SHARE: Final = 0.4
-"""Of more operations than a few: the slowest client on the slowest server does some four hundred a second."""
+"""The number of small objects on servers: the slowest client on the slowest server handles about 400 per second."""
 
 _REMOTE_CLIENTS: Final = [name for remote in REMOTES.values() for name in remote.clients]
 

@@ -1,7 +1,7 @@
-"""What the backends on servers other than S3 have in common: this library's client, and where it works.
+"""The common part of the backends on servers other than S3: this library's client, and the targets.
 
-What a workload reads is stored once, by this library, for all clients and rounds; what it writes goes into a bucket
-that is new for every measurement.
+The objects that a workload reads are stored once, by this library, for all clients and rounds; every measurement of
+writes has a new bucket.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Remote:
 
     Attributes:
         server: its name in `tests.servers`.
-        dsn: makes the DSN of what `tests.servers` says of the server.
+        dsn: makes the DSN from the handle of `tests.servers`.
         clients: by name; this library's is ``trove``.
-        programs: those of them that are a process for each call, and are measured on streams alone.
+        programs: the clients that start a process for each call, and are measured on streams only.
     """
 
     server: str
@@ -49,7 +49,7 @@ class Remote:
     programs: frozenset[str] = frozenset()
 
     def account(self) -> Account:
-        """Return a bucket that is yet to be made."""
+        """Return the description of a new bucket, which does not exist yet."""
         name: Any = self.server
         handle: Any = running(name)
         return Account(self.dsn(handle), f"trove-bench-{uuid.uuid4().hex[:12]}", asdict(handle))
@@ -57,7 +57,7 @@ class Remote:
 
 @contextmanager
 def remote_targets(backend: str, remote: Remote, workload: Workload) -> Iterator[Callable[[str], Any]]:
-    """Make ready for the rounds of one workload; what they have left is removed at the end."""
+    """Prepare the targets for the rounds of one workload, and remove them at the end."""
     if not workload.reads:
         yield lambda _: _target(backend, remote, None)
         return

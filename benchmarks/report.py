@@ -1,4 +1,4 @@
-"""Tables and a picture of what was measured."""
+"""Tables and a chart of the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Measurements = dict[tuple[str, str, str], list[Result]]
 
 
 def medians(results: list[Result]) -> Result:
-    """Return the median of each figure; of failures the sum, of the stall the worst."""
+    """Return the median of each figure, the sum of the failures, and the longest stall."""
     values = {field.name: median(getattr(r, field.name) for r in results) for field in fields(Result)}
     values["stall"] = max(r.stall for r in results)
     values["failures"] = sum(r.failures for r in results)
@@ -25,7 +25,7 @@ def medians(results: list[Result]) -> Result:
 
 
 def table(measurements: Measurements) -> str:
-    """Return the results as Markdown, a table for each backend, with how many times as fast this library is."""
+    """Return the results as Markdown, a table for each backend, with the ratio of this library to each client."""
     lines: list[str] = []
     for backend in dict.fromkeys(key[0] for key in measurements):
         lines += [
@@ -65,7 +65,7 @@ def write_json(measurements: Measurements, path: Path, conditions: dict[str, obj
 
 
 def chart(measurements: Measurements, path: Path) -> None:
-    """Draw operations a second of each client, relative to the fastest of each workload."""
+    """Draw the operations per second of each client, relative to the fastest of each workload."""
     import matplotlib as mpl
 
     mpl.use("agg")

@@ -1,7 +1,7 @@
-"""The clients that are compared on S3, under the same conditions.
+"""The compared clients on S3, under the same conditions.
 
-Each may open as many connections, signs the hash of every body, sends no checksum, addresses the bucket in the path,
-and stores a stream in parts of one size, so many of them at a time.
+Each may open the same number of connections, signs the hash of every body, sends no checksum, uses path-style
+addressing, and stores a stream in parts of the same size with the same concurrency.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TroveS3Client(TroveClient):
 
 
 class ObstoreS3Client(ObstoreClient):
-    """obstore: the object_store crate, from Rust. The connections that it keeps can be bounded, not those it opens."""
+    """obstore: the object_store crate, from Rust. Its idle connections can be limited, not its open ones."""
 
     async def open(self) -> None:
         from obstore.store import S3Store
@@ -73,7 +73,7 @@ class ObstoreS3Client(ObstoreClient):
 
 
 class _PartsClient(Client):
-    """One whose library has no call that stores a stream: it is cut into parts by hand."""
+    """A library without a call that stores a stream: the benchmark divides it into parts."""
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         upload_id = await self.begin(key)
@@ -103,7 +103,7 @@ class _PartsClient(Client):
 
     @abstractmethod
     async def begin(self, key: str) -> str:
-        """Begin an upload and return its id."""
+        """Initiate an upload and return its id."""
 
     @abstractmethod
     async def send_part(self, key: str, upload_id: str, number: int, data: bytes) -> str:
@@ -111,13 +111,13 @@ class _PartsClient(Client):
 
     @abstractmethod
     async def complete(self, key: str, upload_id: str, etags: dict[int, str]) -> None:
-        """Make the object of the parts."""
+        """Complete the upload with its parts."""
 
 
 async def _cut(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     pieces: list[bytes] = []
     size = 0
-    async for chunk in chunks:  # whose size divides that of a part
+    async for chunk in chunks:  # the chunk size divides the part size
         pieces.append(chunk)
         size += len(chunk)
         if size >= PART_SIZE:
@@ -201,7 +201,7 @@ def botocore_options() -> dict[str, Any]:
 
 
 class S3fsClient(Client):
-    """s3fs, from within the event loop; its files, which are synchronous, from a thread."""
+    """s3fs, called from the event loop; its files, which are synchronous, from a thread."""
 
     async def open(self) -> None:
         bucket = _bucket(self)
@@ -259,7 +259,7 @@ class S3fsClient(Client):
 
 
 class AiohttpClient(_PartsClient):
-    """aiohttp, with a signature made by hand."""
+    """aiohttp, with the signature of `benchmarks.s3_signing`."""
 
     async def open(self) -> None:
         import aiohttp
@@ -274,7 +274,7 @@ class AiohttpClient(_PartsClient):
         await self._session.close()
 
     def send(self, method: str, path: str, query: str = "", data: bytes = b"", **headers: str) -> Any:
-        """Begin a request; enter what is returned for the answer."""
+        """Start a request; entering the returned context manager yields the response."""
         from yarl import URL
 
         payload = hashlib.sha256(data).hexdigest() if data else EMPTY
@@ -312,7 +312,7 @@ class AiohttpClient(_PartsClient):
             raise ValueError(answer[:500])
 
     async def put_in_one(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        """Store a stream by one request, on a server that looks at no signature."""
+        """Store a stream with one request, on a server that ignores signatures."""
         url = f"{self._bucket.endpoint}{self._base}/{key}"
         async with self._session.put(url, data=chunks, raise_for_status=True):
             pass

@@ -1,7 +1,7 @@
-"""AWS Signature Version 4, as short as it gets: what somebody would write who has nothing but an HTTP client.
+"""AWS Signature Version 4 in its shortest form: what an application with only an HTTP client would write.
 
-It is the benchmark's own, so that the client on plain aiohttp owes nothing to the library that it is compared with.
-Paths and queries here consist of characters that need no encoding, except where the caller has encoded them.
+It belongs to the benchmark, so that the client on plain aiohttp uses no code of the compared library.
+Paths and queries here consist of characters that need no encoding, except if the caller has encoded them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.client import Bucket
 __all__ = ["EMPTY", "signed_headers"]
 
 EMPTY = hashlib.sha256().hexdigest()
-"""The payload hash of no body."""
+"""The payload hash of an empty body."""
 
 
 @lru_cache(maxsize=4)
@@ -28,7 +28,7 @@ def _key(secret: str, day: str, region: str) -> bytes:
 
 
 def signed_headers(bucket: Bucket, method: str, path: str, query: str, payload: str) -> dict[str, str]:
-    """Return the headers of a request that sign it; ``query`` is sorted, ``payload`` the hash of the body."""
+    """Return the headers of a signed request; ``query`` is sorted, ``payload`` is the hash of the body."""
     host = bucket.endpoint.partition("://")[2]
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     scope = f"{stamp[:8]}/{bucket.region}/s3/aws4_request"

@@ -1,6 +1,6 @@
-"""The clients that are compared over SFTP: this library, asyncssh's client, sshfs for fsspec, and OpenSSH's program.
+"""The compared clients over SFTP: this library, asyncssh's client, sshfs for fsspec, and OpenSSH's program.
 
-A put is atomic with all of them: a temporary, and a rename that replaces. Nothing is flushed to the server's disk.
+A put is atomic with all of them: a temporary file, and a rename that replaces. Nothing is synced to the server's disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TroveSFTPClient(RemoteTroveClient):
 
 
 class _Other(Client):
-    """What the other clients have in common: where the files are."""
+    """The common part of the other clients: the paths of the files."""
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -44,7 +44,7 @@ class _Other(Client):
 
 
 class AsyncSSHClient(_Other):
-    """asyncssh, as one uses it by hand."""
+    """asyncssh, called directly."""
 
     async def open(self) -> None:
         import asyncssh
@@ -157,7 +157,7 @@ class SSHFSClient(_Other):
 
 
 class OpenSSHClient(_Other):
-    """OpenSSH's ``sftp``, one process for each call: for streams, which go through a file in memory."""
+    """OpenSSH's ``sftp``, one process for each call: for streams, through a file in memory."""
 
     async def _sftp(self, commands: str) -> None:
         server = self.server

@@ -118,7 +118,7 @@ async def _fill(bucket: Bucket, workload: Workload) -> None:
 async def _remove(bucket: Bucket) -> None:
     async with _client(bucket) as client:
         if bucket.server == "nginx":
-            await client.fetch("DELETE", f"/{bucket.name}/")  # a folder, with what is in it
+            await client.fetch("DELETE", f"/{bucket.name}/")  # a directory with its content
             return
         keys = [key async for key, _ in client.entries()]
         for start in range(0, len(keys), _DELETED):

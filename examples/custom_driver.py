@@ -1,7 +1,7 @@
 """A complete driver in one file: objects in an SQLite database, ``sqlite:///srv/objects.db``.
 
 It has the core methods, every condition, and reads of ranges; ``docs/drivers.md`` explains it. The harness at the
-end puts it under the conformance suite::
+end runs the conformance suite on it::
 
     pytest --trove-driver=examples.custom_driver:harness
 
@@ -97,7 +97,7 @@ class SQLiteDriver(RangeByGet, Driver):
     # Lifetime, and calls in the thread
 
     async def open(self, dsn: trove.DSN, options: OpenOptions) -> None:
-        SettingsParser(dsn, options.settings).finish()  # there are no parameters; one that is given is an error
+        SettingsParser(dsn, options.settings).finish()  # there are no parameters; a given parameter is an error
         if dsn.host or dsn.user or not dsn.path:
             raise trove.InvalidDSNError("write three slashes and a path, such as sqlite:///srv/objects.db")
         self._cleanup_timeout = options.cleanup_timeout
@@ -112,7 +112,7 @@ class SQLiteDriver(RangeByGet, Driver):
     async def close(self) -> None:
         if self._thread is not None:
             thread, self._thread = self._thread, None
-            closing = thread.submit(self._do_close)  # behind all that is under way
+            closing = thread.submit(self._do_close)  # after all jobs under way
             thread.shutdown(wait=False)
             await finish(_settled(closing), timeout=self._cleanup_timeout, leftover="the SQLite connection")
 
@@ -405,7 +405,7 @@ class SQLiteHarness(Harness):
     bulk_objects = 2_000  # each put is a transaction
     storage_class = "ARCHIVE"  # any word will do
     # A package would name its driver in the entry-point group "trove_async.drivers". A file cannot,
-    # so that another process, which is given the DSN alone, knows no driver for it.
+    # so another process, which is given only the DSN, finds no driver for it.
     outlives_process = False
 
     async def start(self) -> None:

@@ -1,7 +1,7 @@
-"""A layer in one file: a store that can be read and not changed, whatever is beneath it.
+"""A layer in one file: a read-only store, on any driver.
 
-It names what it lets through, so that an operation that it does not know is refused; ``docs/layers.md`` says
-what a layer may do. Run it with ``python -m examples.custom_layer``.
+It lists the operations that it permits, so an unknown operation is refused; ``docs/layers.md`` explains layers.
+Run it with ``python -m examples.custom_layer``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ READS: Final = frozenset(
 
 
 class ReadOnly(LayerDriver):
-    """Refuses every operation that is not for reading, before anything is sent and before a body is read.
+    """Refuses every operation that does not only read, before any request and before a body is read.
 
     Signed URLs for writing are refused as well: they would bypass the layer.
     """

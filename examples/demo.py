@@ -1,6 +1,6 @@
-"""What trove_async does, shown on this machine: ``make demo``, or ``python -m examples.demo``.
+"""A demonstration of trove_async on this machine: ``make demo``, or ``python -m examples.demo``.
 
-Everything happens in a temporary directory, which is removed at the end. Each step checks what it shows, and the exit
+Everything happens in a temporary directory, which is removed at the end. Each step checks its result, and the exit
 code is 1 if a check fails. The rates are those of this run on this machine; they are no benchmark.
 """
 
@@ -43,7 +43,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 class MismatchError(Exception):
-    """Something is not what it should be."""
+    """A check has failed."""
 
 
 def check(holds: bool, what: str) -> None:
@@ -67,17 +67,17 @@ def speed(seconds: float, size: int) -> str:
 
 
 def rates(seconds: float, count: int, unit: str, size: int) -> str:
-    """Return such as ``2,000 files, 60.0 MB in 1.50 s: 40 MB/s, 1,333 files/s``."""
+    """Return a text such as ``2,000 files, 60.0 MB in 1.50 s: 40 MB/s, 1,333 files/s``."""
     return f"{count:,} {unit}, {speed(seconds, size)}, {count / max(seconds, 1e-9):,.0f} {unit}/s"
 
 
 def peak_memory() -> str:
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on Linux
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB:,.0f} MiB"
 
 
 class ProgressLine:
-    """A line that is written over on a terminal; elsewhere a line for each quarter."""
+    """A line that is overwritten on a terminal; elsewhere one line for each quarter."""
 
     def __init__(self, what: str, total: int) -> None:
         self._what = what
@@ -95,7 +95,7 @@ class ProgressLine:
             print(f"  {self._what}: {percent:3}%, {self._done:,} of {self._total:,}", end=end, flush=True)
 
 
-# A real tree
+# A real directory tree
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def total(files: Iterable[SourceFile]) -> int:
 
 
 async def copy_tree(bucket: trove.Bucket, files: Sequence[SourceFile]) -> None:
-    """Put every file. The tasks take from one iterator, so that no list of pending work piles up."""
+    """Put every file. The tasks share one iterator, so that no list of pending work builds up."""
     heading(f"Copying {len(files):,} files into the bucket {bucket.name!r}, {TASKS} at a time")
     progress = ProgressLine("copied", len(files))
     todo = iter(files)
@@ -200,11 +200,11 @@ async def read_ranges(bucket: trove.Bucket, files: Sequence[SourceFile]) -> None
     say("the first 100 bytes, 1,000 from the middle and the last 100: as in the original")
 
 
-# One large object, of which nobody knows the length
+# One large object of unknown length
 
 
 async def generated(size: int, digest: hashlib._Hash) -> AsyncIterator[bytes]:
-    """Yield bytes that no two chunks share."""
+    """Yield chunks that are all different."""
     noise = os.urandom(MIB - 8)
     for number in range(size // MIB):
         chunk = number.to_bytes(8, "big") + noise
@@ -213,7 +213,7 @@ async def generated(size: int, digest: hashlib._Hash) -> AsyncIterator[bytes]:
 
 
 async def stream_large_object(bucket: trove.Bucket, size: int) -> None:
-    heading(f"Streaming {size // MIB} MiB from an async generator, whose length the store is not told")
+    heading(f"Streaming {size // MIB} MiB from an async generator, whose length the store does not know")
     written = hashlib.sha256()
     began = perf_counter()
     info = await bucket.put("large.bin", generated(size, written))
@@ -231,7 +231,7 @@ async def stream_large_object(bucket: trove.Bucket, size: int) -> None:
     await bucket.delete("large.bin")
 
 
-# What fsync costs, and what concurrency does
+# The cost of fsync, and the effect of concurrency
 
 
 async def put_durably(dsn: str, count: int = 100) -> None:
@@ -254,7 +254,7 @@ async def use_from_many_tasks(bucket: trove.Bucket, name: str, tasks: int = 100)
     began = perf_counter()
     read = await asyncio.gather(*map(bucket.read, bodies))
     say(f"reads: {rates(perf_counter() - began, tasks, 'objects', size)}")
-    check(read == [*bodies.values()], "an object that was read is not the one that was put")
+    check(read == [*bodies.values()], "an object that was read differs from the one that was put")
 
     async def create(number: int) -> bool:
         try:
@@ -288,7 +288,7 @@ async def watch_another_process(t: trove.Trove, dsn: str) -> None:
 
 @asynccontextmanager
 async def serving(t: trove.Trove, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve the URLs that a store signs, as any ASGI server could."""
+    """Serve the signed URLs of a store, as any ASGI server could."""
     import uvicorn
 
     config = uvicorn.Config(signed_urls(t), lifespan="off", log_level="warning", access_log=False)
@@ -302,7 +302,7 @@ async def serving(t: trove.Trove, listener: socket.socket) -> AsyncIterator[None
 
 
 def fetch(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    """Return status and body, as a client gets them that knows nothing of the library."""
+    """Return status and body with a client that has no knowledge of the library."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(url, headers=dict(headers)), timeout=30) as answer:
@@ -330,11 +330,11 @@ async def serve_signed_url(t: trove.Trove, bucket: trove.Bucket, key: str, liste
     say(f"200 with all {len(stored):,} bytes; with a Range header 206 with 10; with another expiry 403")
 
 
-# All of it
+# All steps
 
 
 class Tally:
-    """Counts what a store does: the hook of an `Observe` layer."""
+    """Counts the operations of a store: the hook of an `Observe` layer."""
 
     def __init__(self) -> None:
         self.operations: Counter[str] = Counter()
@@ -374,7 +374,7 @@ async def demo(root: Path, files: Sequence[SourceFile], stream_size: int) -> Non
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description="Show what trove_async does.")
-    parser.add_argument("--files", type=int, default=6000, help="copy at most so many (default %(default)s)")
+    parser.add_argument("--files", type=int, default=6000, help="the maximum number of files (default %(default)s)")
     parser.add_argument("--stream-mib", type=int, default=128, help="size of the large object (default %(default)s)")
     return parser.parse_args(argv)
 

@@ -40,7 +40,7 @@ Store = Annotated[trove.Trove, Depends(store_of)]
 
 @routes.put("/files/{key:path}", status_code=201)
 async def upload(key: str, request: Request, store: Store) -> dict[str, Any]:
-    """Stream a body into the store: from a client that goes away half-way nothing is stored."""
+    """Stream a body into the store: if the client disconnects before the end, nothing is stored."""
     info = await receive(request, store, BUCKET, key, max_size=MAX_UPLOAD)
     return {"key": info.key, "size": info.size, "etag": info.etag}
 
@@ -61,7 +61,7 @@ async def delete(key: str, store: Store) -> Response:
 async def list_files(
     store: Store, prefix: str = "", cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> dict[str, Any]:
-    """List so many, and say where to go on: give the cursor of an answer to get the next one; null is the end."""
+    """List up to ``limit`` objects, and return the cursor of the next page; null at the end."""
     listing = store.list(BUCKET, prefix, max_keys=limit, cursor=cursor)
     objects = [
         {"key": info.key, "size": info.size, "etag": info.etag, "last_modified": info.last_modified}
@@ -78,7 +78,7 @@ async def events(store: Store, prefix: str = "") -> Response:
 def create_app(dsn: str) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # A store belongs to the loop that it is opened on: here it is the server's.
+        # A store belongs to the loop on which it is opened: here the server's.
         async with trove.open(dsn) as store:
             with suppress(trove.BucketAlreadyExistsError):
                 await store.create_bucket(BUCKET)
@@ -91,5 +91,5 @@ def create_app(dsn: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    # Streams of events have no end of their own; at a shutdown they get so many seconds.
+    # Event streams do not end by themselves; at a shutdown they have this number of seconds.
     uvicorn.run(create_app(sys.argv[1]), timeout_graceful_shutdown=5)

@@ -1,7 +1,7 @@
-"""A layer in one file: each tenant has the keys below a prefix, and sees no others, whatever driver is beneath.
+"""A layer in one file: each tenant has the keys below a prefix and sees no others, on any driver.
 
-``docs/layers.md`` explains it. `Prefixed` maps keys on their way in and out; the harness at the end puts it under the
-conformance suite::
+``docs/layers.md`` explains it. `Prefixed` maps keys in arguments and in results; the harness at the end runs the
+conformance suite on it::
 
     pytest --trove-driver=examples.prefix_layer:harness
 """
@@ -37,11 +37,11 @@ SHARED: Final = "rules hold for the bucket, which tenants share"
 
 
 class Prefixed(LayerDriver):
-    """Keeps everything below a prefix of the keys.
+    """Stores everything below a key prefix.
 
     Args:
-        inner: the driver that it is around.
-        prefix: what the tenant's keys begin with, such as ``"acme/"``.
+        inner: the wrapped driver.
+        prefix: the start of the tenant's keys, such as ``"acme/"``.
     """
 
     drops: ClassVar = {trove.LifecycleDriver: SHARED, trove.LifecycleSweepDriver: SHARED}
@@ -98,13 +98,13 @@ class Prefixed(LayerDriver):
                 yield self.restored(event)
 
     def check_key(self, key: str) -> None:
-        """Ask the inner driver about the whole key."""
+        """Ask the inner driver about the complete key."""
         check_key(self.prefix + key)
         self.inner.check_key(self.prefix + key)
 
 
 class PrefixedHarness(Harness):
-    """What the conformance suite has to know."""
+    """The properties that the conformance suite needs."""
 
     name = "prefixed"
     stacks = ("plain",)

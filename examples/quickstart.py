@@ -13,7 +13,7 @@ async def quickstart(dsn: str) -> None:
     async with trove.open(dsn) as t:
         photos = await t.create_bucket("photos")
 
-        # Bytes, a path, a binary file, or an (async) iterable of bytes can be put. Nobody ever sees half of it.
+        # Put bytes, a path, a binary file, or an (async) iterable of bytes. Readers never see a partial object.
         info = await photos.put("2024/beach.jpg", b"not really a photo", metadata={"camera": "X100"})
         print("stored", info.key, info.size, info.content_type)
 
@@ -23,14 +23,14 @@ async def quickstart(dsn: str) -> None:
             async for chunk in reader:
                 print("streamed", len(chunk), "bytes of", reader.info.metadata)
 
-        # Replace what you have seen, and nothing else.
+        # Replace the object only if it is still the one you have seen.
         await photos.put("2024/beach.jpg", b"a better one", if_match=info.etag)
         try:
             await photos.put("2024/beach.jpg", b"a late one", if_match=info.etag)
         except trove.PreconditionFailedError:
-            print("refused: someone was faster")
+            print("refused: someone else was faster")
 
-        # Write bit by bit; leaving the block commits, an exception in it stores nothing.
+        # Write in pieces; leaving the block commits, and after an exception in it nothing is stored.
         async with photos.writer("2024/album.txt") as writer:
             await writer.write(b"beach.jpg\n")
 

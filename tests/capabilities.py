@@ -1,7 +1,7 @@
-"""``docs/capabilities.md``: written from what the conformance suite saw, or checked against it.
+"""``docs/capabilities.md``: written from the results of the conformance suite, or compared with them.
 
-``python -m tests.capabilities --write`` or ``--check``, after ``pytest --trove-capabilities=build``. The second table
-shows servers that only long runs put through the whole suite: ``--check`` leaves it out without ``--all``.
+``python -m tests.capabilities --write`` or ``--check``, after ``pytest --trove-capabilities=build``. Only long runs put
+the servers of the second table through the complete suite: ``--check`` leaves it out without ``--all``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HINT = "Run 'make capabilities' to update it, and commit it."
 
 
 class StaleError(Exception):
-    """The page cannot be written, or is not what it should be; the message says what to do."""
+    """The page cannot be written, or is out of date; the message says what to do."""
 
 
 def _tables(build: Path, *, every: bool) -> list[str]:
@@ -65,7 +65,7 @@ def _tables(build: Path, *, every: bool) -> list[str]:
 
 
 def check(build: Path, page: Path, *, every: bool = False) -> None:
-    """Fail unless the page is what the last run saw, which need not have been a long one unless ``every``."""
+    """Fail unless the page matches the last run, which must have been a long one only if ``every`` is set."""
     expected = HEADING + SECOND_HEADING.join(_tables(build, every=every))
     if not page.is_file():
         raise StaleError(f"{page} is missing. {HINT}")

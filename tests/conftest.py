@@ -1,4 +1,4 @@
-"""What the tests of several packages share; which of them run, and on which event loop."""
+"""Fixtures and options that several test packages share: the choice of tests, and their event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NETWORK: Final = ("_proxy", "_ca_bundle", "aws_endpoint_url")
 
 @pytest.fixture(autouse=True)
 def no_network_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove what the environment says about the network: tests reach their own servers."""
+    """Remove the network settings of the environment: tests reach their own servers."""
     for name in list(os.environ):
         if any(part in name.lower() for part in _NETWORK):
             monkeypatch.delenv(name)
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(PartTimes(), "part-times")
 
 
-# A machine that is busy does not make a property wrong.
+# A busy machine must not fail a test.
 settings.register_profile("trove", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("trove")
 
@@ -56,7 +56,7 @@ settings.load_profile("trove")
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run a test on the loop of this run, or on each if it is marked ``every_loop``.
+    """Run a test on the loop of this run, or on both if it is marked ``every_loop``.
 
     ``pytest.mark.asyncio(loop_factories=[...])`` names others.
     """
@@ -68,7 +68,7 @@ def pytest_asyncio_loop_factories(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only a long run repeats."""
+    """Leave out tests that only a long run repeats."""
     if config.getoption("trove_long"):
         return
     left_out = [item for item in items if _is_long(item)]
@@ -87,13 +87,13 @@ def _is_long(item: pytest.Item) -> bool:
 
 @pytest.fixture
 def await_point_step(request: pytest.FixtureRequest) -> int:
-    """Return 1 in a long run, to cancel at every await point of what talks to a server, or else 5 for every fifth."""
+    """Return 1 in a long run, which cancels at every await point on servers; otherwise 5, for every fifth."""
     return 1 if request.config.getoption("trove_long") else 5
 
 
 @pytest.fixture
 def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Have no attempt of a request over HTTP wait, and keep what each would have waited."""
+    """Let no retry of an HTTP request wait, and record the delays."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Answers of a broken or malicious service: whatever it sends, what a driver raises is a `TroveError`."""
+"""Answers of a broken or malicious service: whatever it sends, a driver raises only `TroveError`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EVIL_VALUES: Final[Mapping[str, Any]] = {
     "object": {"x": [1]},
     "nested": nested(400),
 }
-"""Values of JSON in place of those that a service would send."""
+"""JSON values in place of those that a service would send."""
 
 EVIL_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "Last-Modified": (
@@ -68,7 +68,7 @@ EVIL_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "Content-Type": ("", "x", "multipart/mixed", "multipart/mixed; boundary=", "multipart/mixed; boundary*=x'y'z"),
     "Location": ("", "http://[", "//", "file:///etc/passwd", "/\u00e4"),
 }
-"""Values of headers in place of those that a service would send."""
+"""Header values in place of those that a service would send."""
 
 
 async def _upload(store: trove.Trove) -> None:
@@ -115,11 +115,11 @@ async def _message_of(operation: Awaitable[Any]) -> str:
 SMALL: Final[Mapping[str, Operation]] = {
     name: operation for name, operation in OPERATIONS.items() if name not in ("put in parts", "put in a session")
 }
-"""Those that send little."""
+"""Operations that make few requests."""
 
 
 async def check(store: trove.Trove, answer: Answer, operations: Mapping[str, Operation] = OPERATIONS) -> None:
-    """Call operations of a store that gets this answer to each request: they may fail, with a `TroveError`."""
+    """Call operations of a store that gets this answer to each request: they may fail, but only with a `TroveError`."""
     for name, operation in operations.items():
         try:
             message = await _message_of(operation(store))

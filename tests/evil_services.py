@@ -1,7 +1,7 @@
-"""Answers of a broken or malicious service, and the errors that drivers over HTTP raise for them.
+"""Answers of a broken or malicious service, and the errors that HTTP drivers raise for them.
 
-A driver's tests derive a class from `EvilAnswers`, and have the fixtures ``target`` (see `tests.network_faults`),
-``bucket`` and ``service``. Whatever a service sends, callers see errors of the library and no others.
+A driver's tests derive a class from `EvilAnswers`, and define the fixtures ``target`` (see `tests.network_faults`),
+``bucket`` and ``service``. Whatever a service sends, callers see only errors of the library.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ BODIES: Final[dict[str, bytes]] = {
 
 
 async def attempt(operation: Operation, store: trove.Trove, bucket: str) -> trove.TroveError | None:
-    """Return the error that an operation raises, None if it succeeds; an error of another tree fails the test."""
+    """Return the error that an operation raises, None if it succeeds; an error outside the tree fails the test."""
     try:
         await operation(store, bucket)
     except trove.TroveError as error:
@@ -93,7 +93,7 @@ class EvilAnswers:
     """Answers that no healthy service gives.
 
     Attributes:
-        own: headers without which an answer is not the service's.
+        own: headers that every answer of the service has.
     """
 
     own: ClassVar[Mapping[str, str]] = {}
@@ -118,7 +118,7 @@ class EvilAnswers:
             for name in ("read", "range"):
                 assert await attempt(READS[name], store, "bucket") is not None, name
 
-    async def test_a_whole_object_with_a_range(self, target: Target, service: AnsweringProxy) -> None:
+    async def test_a_complete_object_with_a_range(self, target: Target, service: AnsweringProxy) -> None:
         service.answer(self.answer(200, {"Content-Range": "bytes 0-3/10"}, b"data"), times=None)
         async with target.opened(service, attempts=1) as store:
             for name in ("read", "range"):
@@ -131,7 +131,7 @@ class EvilAnswers:
         async with target.opened(service, attempts=1) as store:
             for name, operation in OPERATIONS.items():
                 error = await attempt(operation, store, "bucket")
-                # What is missing can be deleted, and has no rules.
+                # A missing object can be deleted, and has no rules.
                 assert error is not None or (status == 404 and name in ("delete", "get lifecycle")), name
                 assert error is None or len(str(error)) < 2000, name
 

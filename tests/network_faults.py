@@ -1,7 +1,7 @@
-"""What the tests of all drivers over HTTP do to the network, and what is to come of it.
+"""Faults of the network that the tests of all HTTP drivers inject, and the required results.
 
-A room of tests derives a class from `NetworkFaults` and one from `CreateOnlyFaults`, and has the fixtures ``target``,
-``bucket``, ``network``, ``service`` and ``delays``.
+A package of tests derives a class from `NetworkFaults` and one from `CreateOnlyFaults`, and defines the fixtures
+``target``, ``bucket``, ``network``, ``service`` and ``delays``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["CreateOnlyFaults", "NetworkFaults", "Once", "Target", "lines"]
 MIB: Final = 1024 * 1024
 BREAKS: Final = ("reset", "cut", "stall")
 IDLE_TIMEOUT: Final = 2.0
-"""Seconds after which a test gives up a connection that it made stall: more than any server takes, however busy."""
+"""The time in seconds after which a test gives up a stalled connection: longer than any busy server needs."""
 
 WHEN_READ: Final = (0, 9, 600, 70_000, 1_500_000, 3 * MIB)
 """Bytes of the answer: none, a part of the head, some of the body, and nearly all of it."""
@@ -47,16 +47,16 @@ def _etag(etag: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A driver before its server.
+    """A driver and its server.
 
     Attributes:
-        open_store: opens a store at an endpoint, None for the server's own, with settings; its connections are all
-            free at the end.
-        part_size: bytes of the parts that such a store sends.
-        endpoint: that of a store that talks to a proxy.
-        range_header: what a request for a range says, in lower case.
-        held_to: what a request says that goes on reading the object of an ETag, in lower case.
-        tells: the headers by which an answer tells an ETag.
+        open_store: opens a store with settings at an endpoint, None for the server's own; all its connections are
+            released at the end.
+        part_size: the size of the parts of such a store, in bytes.
+        endpoint: the endpoint of a store that uses a proxy.
+        range_header: the lower-case range header of a request.
+        held_to: the lower-case header with which a request continues to read the object of an ETag.
+        tells: the headers with which an answer gives an ETag.
     """
 
     open_store: Callable[..., AbstractAsyncContextManager[trove.Trove]]
@@ -67,7 +67,7 @@ class Target:
     tells: Callable[[str], dict[str, str]] = _etag
 
     def opened(self, proxy: Proxy | None = None, **settings: Any) -> AbstractAsyncContextManager[trove.Trove]:
-        """Open a store, through a proxy where one is given."""
+        """Open a store, through a proxy if one is given."""
         return self.open_store(self.endpoint(proxy) if proxy else None, **settings)
 
     def broken(self, seen: bytes, size: int, etag: str) -> Answer:
@@ -76,7 +76,7 @@ class Target:
 
 
 class Once:
-    """A source that can be read once, and counts how often it was asked."""
+    """A source that can be read once, and counts the requests for chunks."""
 
     def __init__(self, chunks: list[bytes]) -> None:
         self.chunks = chunks
@@ -98,7 +98,7 @@ def _break(kind: str, direction: str, after: int) -> ConnectionFault:
 
 
 def _upload_faults(part_size: int) -> list[ConnectionFault]:
-    """Return what strikes one connection after the other; most let a part through, so that there is progress."""
+    """Return the faults of successive connections; most let a part through, so that the upload progresses."""
     later = part_size * 3 // 2
     return [
         ConnectionFault(reset_up_after=later),
@@ -110,7 +110,7 @@ def _upload_faults(part_size: int) -> list[ConnectionFault]:
 
 
 def _idle_timeout(kind: str) -> float | None:
-    """Return the timeout with which a store notices a break; None for the default where it is told."""
+    """Return the timeout with which a store detects a break; None for the default if the break is visible."""
     return IDLE_TIMEOUT if kind == "stall" else None
 
 
@@ -128,13 +128,13 @@ async def _collect(reader: trove.ObjectReader, into: bytearray) -> None:
 @pytest.mark.asyncio
 @pytest.mark.usefixtures("delays")
 class NetworkFaults:
-    """Connections that break, stall and are slow."""
+    """Connections that break, stall or are slow."""
 
     # Reading
 
     @pytest.mark.parametrize("after", WHEN_READ)
     @pytest.mark.parametrize("kind", BREAKS)
-    async def test_a_get_goes_on_where_it_broke(
+    async def test_a_broken_get_is_resumed(
         self, target: Target, bucket: str, network: FaultProxy, kind: str, after: int
     ) -> None:
         data = pattern(3 * MIB)
@@ -182,7 +182,7 @@ class NetworkFaults:
         data = pattern(8 * MIB)
         async with target.opened() as direct, target.opened(network) as store:
             await direct.put(bucket, "key", data)
-            # Without it all of the body could be in the buffers of the sockets before the connection breaks.
+            # Otherwise the complete body could be in the buffers of the sockets before the connection breaks.
             network.inject(ConnectionFault(stall_down_after=MIB))
             reader = await store.get(bucket, "key")
             got = bytearray(await reader.read(100_000))
@@ -197,7 +197,7 @@ class NetworkFaults:
             assert reader.closed
             assert _busy(store) == 0
 
-    async def test_a_server_that_resumes_with_the_whole_object(
+    async def test_a_server_that_resumes_with_the_complete_object(
         self, target: Target, bucket: str, service: AnsweringProxy
     ) -> None:
         data = pattern(400_000)
@@ -221,7 +221,7 @@ class NetworkFaults:
                 await store.read(bucket, "key")
             assert _busy(store) == 0
 
-    async def test_a_server_that_resumes_at_another_place(
+    async def test_a_server_that_resumes_at_another_position(
         self, target: Target, bucket: str, service: AnsweringProxy
     ) -> None:
         data = pattern(400_000)
@@ -267,12 +267,12 @@ class NetworkFaults:
             with pytest.raises(trove.UnavailableError) as caught:
                 await store.put(bucket, "key", b"data")
             assert caught.value.ambiguous
-            assert network.accepted == 3 + 3  # the look at what is stored is lost as well
+            assert network.accepted == 3 + 3  # the look-up of the stored object is lost as well
             assert _busy(store) == 0
         async with target.opened() as direct:
             assert await direct.read(bucket, "key") == b"data"
 
-    async def test_a_put_whose_answers_are_lost_is_settled_by_a_look(
+    async def test_a_put_whose_answers_are_lost_is_settled_by_a_look_up(
         self, target: Target, bucket: str, network: FaultProxy
     ) -> None:
         network.inject(ConnectionFault(cut_down_after=0), times=3)
@@ -281,7 +281,7 @@ class NetworkFaults:
             assert (info.etag, info.size) == ((found := await store.head(bucket, "key")).etag, found.size)
             assert info.metadata == {"a": "b"}
 
-    async def test_a_put_that_was_not_stored_is_not_settled_by_what_was_there(
+    async def test_a_put_that_was_not_stored_is_not_mistaken_for_the_old_object(
         self, target: Target, bucket: str, network: FaultProxy
     ) -> None:
         async with target.opened() as direct:
@@ -291,7 +291,7 @@ class NetworkFaults:
             with pytest.raises(trove.UnavailableError):
                 await store.put(bucket, "key", b"data", metadata={"a": "new"})
 
-    async def test_a_put_that_reached_nobody_is_not_ambiguous(
+    async def test_a_put_that_reached_no_server_is_not_ambiguous(
         self, target: Target, bucket: str, network: FaultProxy
     ) -> None:
         async with target.opened(network, attempts=3) as store:
@@ -322,7 +322,7 @@ class NetworkFaults:
             assert info.size == len(data)
             assert _busy(store) == 0
             assert await store.read(bucket, "key") == data
-        # A server that takes one request a connection never gets as far as the others strike.
+        # A server that takes one request for each connection never reaches the other faults.
         assert {strike.kind for strike in network.strikes} >= {"reset", "stall"}
 
     async def test_a_put_cancelled_on_a_stalled_connection_leaves_no_upload(
@@ -352,10 +352,8 @@ class NetworkFaults:
 
     # Timeouts
 
-    async def test_a_slow_transfer_outlives_every_timeout(
-        self, target: Target, bucket: str, network: FaultProxy
-    ) -> None:
-        """Timeouts are for progress: what takes three times as long goes on to its end at the first try."""
+    async def test_a_slow_transfer_exceeds_no_timeout(self, target: Target, bucket: str, network: FaultProxy) -> None:
+        """Timeouts apply to progress: a transfer that takes three times as long succeeds at the first attempt."""
         data = pattern(3 * MIB // 2)
         network.inject(ConnectionFault(rate=MIB / 2), times=None)
         async with target.opened(network, idle_timeout=1.0, attempts=1, part_concurrency=1) as store:
@@ -368,17 +366,17 @@ class NetworkFaults:
             with pytest.raises(trove.OperationTimeoutError) as reading:
                 await store.head(bucket, "key")
             assert not reading.value.ambiguous
-            network.inject(ConnectionFault(stall_down_after=0), times=2)  # the look at what is stored stalls as well
+            network.inject(ConnectionFault(stall_down_after=0), times=2)  # the look-up stalls as well
             with pytest.raises(trove.OperationTimeoutError) as writing:
                 await store.put(bucket, "key", b"data")
             assert writing.value.ambiguous
             network.inject(ConnectionFault(stall_up_after=20_000))
             with pytest.raises(trove.OperationTimeoutError):
                 await store.put(bucket, "key", bytes(target.part_size))
-            assert network.accepted <= 5  # the sockets may hold all of it, so that there is a look again
+            assert network.accepted <= 5  # the sockets may buffer all of it, so that the object is looked up
             await network.until(lambda proxy: proxy.open == 0)
 
-    async def test_the_wait_for_a_connection_is_bounded(self, target: Target, bucket: str) -> None:
+    async def test_the_wait_for_a_connection_has_a_time_limit(self, target: Target, bucket: str) -> None:
         async with target.opened(connections=1, pool_timeout=0.1, attempts=1, part_size=8 * MIB) as store:
             await store.put(bucket, "key", bytes(4 * MIB))
             async with store.get(bucket, "key") as reader:
@@ -394,7 +392,7 @@ class NetworkFaults:
 @pytest.mark.asyncio
 @pytest.mark.usefixtures("delays")
 class CreateOnlyFaults:
-    """Connections that break under a put that must not replace anything, where that is one request."""
+    """Connections that break during a put that must not replace anything, if it is one request."""
 
     async def test_a_create_only_put_whose_answer_was_lost_is_ambiguous(
         self, target: Target, bucket: str, network: FaultProxy

@@ -1,4 +1,4 @@
-"""The parts of the test budget, and a report of the time that each took."""
+"""The parts of the test budget, and a report of their times."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "faces": Part(75, ("cli", "web")),
     "transfers": Part(75, ("matrix", "transfers")),
 }
-"""Name to part, in the order of the report. What is left of 15 minutes is for static checks and later features."""
+"""Name to part, in the order of the report. The remainder of 15 minutes is for static checks and later features."""
 
 
 def part_of(path: str, stack: str | None = None) -> str | None:
@@ -52,7 +52,7 @@ def part_of(path: str, stack: str | None = None) -> str | None:
 
 
 class PartTimes:
-    """Adds up how long the tests of each part took, and prints it at the end of the run.
+    """Adds up the time of the tests of each part, and prints it at the end of the run.
 
     The processes of xdist share the clock: a part's time is its share of the run's.
     """

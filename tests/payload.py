@@ -1,4 +1,4 @@
-"""What tests store."""
+"""The bytes that tests store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ __all__ = ["pattern"]
 
 
 def pattern(size: int) -> bytes:
-    """Return bytes of which no piece is found at another place."""
+    """Return bytes in which no piece occurs at another position."""
     count = -(-size // 4)
     return struct.pack(f">{count}I", *range(count))[:size]

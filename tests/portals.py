@@ -1,6 +1,6 @@
-"""A captive portal, or a proxy that wants a login: it answers every request with 200 and a page of HTML.
+"""A captive portal, or a proxy that requires a login: it answers every request with 200 and a page of HTML.
 
-A driver's tests derive a class from `Portals`, and have the fixtures ``target``, ``bucket`` and ``service``.
+A driver's tests derive a class from `Portals`, and define the fixtures ``target``, ``bucket`` and ``service``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def _delete_many(store: trove.Trove) -> None:
 
 
 class Portals:
-    """Nothing that a portal answers is taken for a success."""
+    """No answer of a portal is treated as a success."""
 
     async def _check(self, target: Target, service: AnsweringProxy, answer: Answer) -> None:
         service.answer(answer, times=None)

@@ -1,6 +1,6 @@
-"""The capability table of the README, which is the one of ``docs/capabilities.md``.
+"""The capability table of the README, which is the first one of ``docs/capabilities.md``.
 
-``python -m tests.readme`` writes it anew.
+``python -m tests.readme`` updates it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 
 
 def generated_table() -> str:
-    """Return the first table of the page that the conformance suite's run has written."""
+    """Return the first table of the page that the run of the conformance suite has written."""
     found = _TABLE.search(CAPABILITIES.read_text(encoding="utf-8"))
     assert found is not None, f"{CAPABILITIES} holds no table"
     return found[0]
 
 
 def shown_table() -> str:
-    """Return what stands between the README's marks."""
+    """Return the text between the README's marks."""
     _, _, rest = README.read_text(encoding="utf-8").partition(BEGIN + "\n")
     table, end, _ = rest.partition(END)
     assert end, f"{README} has no marks {BEGIN} and {END}"

@@ -1,4 +1,4 @@
-"""The conformance suite itself: it fails drivers that are broken, and tells what it saw."""
+"""The conformance suite itself: it fails broken drivers, and reports its results."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StoresBeforeTheEnd(LayerDriver):
 
 
 class DeclaresWhatItLacks(LayerDriver):
-    drops: ClassVar = {TaggingDriver: "it forgets to say so"}
+    drops: ClassVar = {TaggingDriver: "the layer does not drop it from its features"}
 
     @property
     def features(self) -> Features:
@@ -152,7 +152,7 @@ class LitteringHarness(MemoryHarness):
 
 
 class ExpectingHarness(MemoryHarness):
-    """It expects failures: of a check that does fail, of one that does not, and of one case of another."""
+    """Expects failures: of a check that fails, of one that passes, and of one case of another."""
 
     name = "Expecting"
     xfails: Mapping[str, str] = {
@@ -191,21 +191,21 @@ BREAKS: dict[type[LayerDriver], str] = {
     ClampsTheStart: "R6",
     ForgetsDeletes: "C10",
 }
-"""Each way to be broken, with the check that is to fail for it."""
+"""Each broken driver, with the check that must fail for it."""
 
-# What --trove-driver names: one attribute of this module for each.
+# The names for --trove-driver: one attribute of this module for each.
 globals().update({f"broken_{layer.__name__}": BrokenHarness(layer) for layer in BREAKS})
 
 Seen = dict[str, dict[str, dict[str, str]]]
 
 
 def run_suite(folder: Path, wanted: Mapping[str, tuple[str, Iterable[str]]], *options: str) -> tuple[Seen, str]:
-    """Run checks by a pytest of its own; return what it wrote of each driver, and what it printed.
+    """Run checks in a separate pytest; return its results for each driver, and its output.
 
     Args:
-        folder: for what it writes.
-        wanted: driver to its harness, and the checks that it is to be put through.
-        options: of pytest.
+        folder: for the results.
+        wanted: driver to its harness and its checks.
+        options: further options of pytest.
     """
     chosen = " or ".join(
         f"({driver}-plain and ({' or '.join(f'test_{check[0].lower()}{int(check[1:]):02d}_' for check in checks)}))"
@@ -240,7 +240,7 @@ def test_a_broken_driver_fails(seen: Seen, layer: type[LayerDriver]) -> None:
     assert seen[layer.__name__]["checks"]["N1"] == "passed"
 
 
-def test_what_is_left_behind_fails(seen: Seen) -> None:
+def test_leftovers_fail(seen: Seen) -> None:
     assert seen["Littering"]["checks"]["N1"] == "failed"
 
 
@@ -278,7 +278,7 @@ def collected(*arguments: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("long", [False, True])
-def test_long_runs_go_through_all_stacks(long: bool) -> None:
+def test_long_runs_use_all_stacks(long: bool) -> None:
     harnesses = {"memory": "tests.drivers.memory_harness:harness", "server": f"{__name__}:ServerHarness"}
     options = [f"--trove-driver={harness}" for harness in harnesses.values()]
     seen = collected(*options, "-k", "test_p02 or test_v13 or test_k01", *(["--trove-long"] if long else []))
@@ -293,7 +293,7 @@ def test_long_runs_go_through_all_stacks(long: bool) -> None:
     assert seen == {(check, f"{name}-{stack}") for (check, name), found in stacks.items() for stack in found}
 
 
-def test_moto_shows_what_ceph_cannot() -> None:
+def test_moto_runs_the_checks_that_ceph_cannot_pass() -> None:
     seen = collected("tests/conformance/test_s3.py", "-k", "moto")
     assert {check for check, _ in seen} == set(CEPH_CANNOT)
 

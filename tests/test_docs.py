@@ -1,4 +1,4 @@
-"""The pages are true: their examples run, their links lead somewhere, their tables are those of the code."""
+"""The documentation is correct: its examples run, its links have a target, its tables match the code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def examples_of(page: Path) -> Iterator[doctest.Example]:
-    """Yield what is to be run of a page: the steps of its sessions, and its other blocks of Python as a whole."""
+    """Yield the code of a page: the steps of its sessions, and its other blocks of Python in one piece."""
     text = page.read_text(encoding="utf-8")
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start(1)) + 1
@@ -47,7 +47,7 @@ def examples_of(page: Path) -> Iterator[doctest.Example]:
 
 
 class Session:
-    """Runs examples as ``python -m asyncio`` does: ``await`` may stand at the top."""
+    """Runs examples as ``python -m asyncio`` does: ``await`` may be used at the top level."""
 
     def __init__(self, page: Path, runner: asyncio.Runner) -> None:
         self._page = page
@@ -72,7 +72,7 @@ class Session:
         )
 
     async def _execute(self, example: doctest.Example) -> None:
-        # A single statement shows its value. On the loop it is also where it awaits nothing: `t.list()` belongs to one.
+        # A single statement shows its value. It runs on the loop even without an await: `t.list()` needs one.
         mode = "single" if example.want or example.exc_msg else "exec"
         tree = compile(example.source, f"{self._page.name}:{example.lineno}", mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         result = eval(tree, self._names)
@@ -82,10 +82,10 @@ class Session:
 
 @pages
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an empty directory; what a page opens it closes, since warnings are errors."""
+    """It runs in an empty directory; a page must close what it opens, since warnings are errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "displayhook", sys.__displayhook__)
-    monkeypatch.setattr(registry, "_factories", dict(registry._factories))  # what a page registers is gone after it
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))  # a page's drivers are removed after it
     with asyncio.Runner() as runner:
         session = Session(page, runner)
         for example in examples_of(page):
@@ -99,7 +99,7 @@ def anchors_of(page: Path) -> set[str]:
 
 
 @pages
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_a_target(page: Path) -> None:
     for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
         found = (page.parent / target).resolve() if target else page
         assert found.exists(), f"{page.name} links to {target}"

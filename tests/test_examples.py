@@ -1,4 +1,4 @@
-"""The examples do what they say, each in a process of its own, as a reader would run them."""
+"""The examples work, each in a separate process, as a reader would run them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_python(*arguments: str, cwd: Path = ROOT) -> str:
 def test_quickstart() -> None:
     memory, local = run_python("-m", "examples.quickstart").removeprefix("-- memory\n").split("-- local\n")
     assert memory == local
-    assert "refused: someone was faster" in memory
+    assert "refused: someone else was faster" in memory
 
 
 def test_demo() -> None:
@@ -54,7 +54,7 @@ def test_demo_runs_from_any_directory(tmp_path: Path) -> None:
     ],
 )
 def test_examples_pass_the_conformance_suite(harness: str, cells: list[str]) -> None:
-    """By the command that the documentation gives, plainly; in a process of its own, for its column is in no table."""
+    """With the documented command, without layers; in a separate process, since the table has no column for it."""
     printed = run_python(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--trove-driver={harness}", "--trove-stack=plain"
     )

@@ -1,4 +1,4 @@
-"""Every test counts towards one part of the test budget."""
+"""Every test belongs to one part of the test budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public surface: what there is, what it costs to import, and what type checkers make of it."""
+"""The public API: its names, the cost of importing it, and its types for type checkers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FOREIGN = [
 
 def test_every_public_name_exists_once_and_in_order() -> None:
     def order(name: str) -> tuple[int, str]:
-        """Constants first, then classes, then the rest: the order that ruff keeps."""
+        """Constants first, then classes, then all others: the order that ruff keeps."""
         return 0 if name.isupper() else 1 if name[0].isupper() else 2, name
 
     names = trove_async.__all__
@@ -72,7 +72,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
 
 
 def test_modules_import_each_other_in_one_direction() -> None:
-    """At run time and for type checkers alike."""
+    """At run time and for type checkers."""
     graph: dict[str, set[str]] = {name: imports_of(name) for name in MODULES}
     reached = {name: reachable(graph, name) for name in graph}
     circles = {frozenset(m for m in reached[name] if name in reached[m]) for name in graph if name in reached[name]}
@@ -80,10 +80,10 @@ def test_modules_import_each_other_in_one_direction() -> None:
 
 
 def imports_of(name: str) -> set[str]:
-    """Return the modules of the package that a module imports at its top, also those for type checkers alone."""
+    """Return the modules of the package that a module imports at its top, including imports for type checkers only."""
     module = importlib.import_module(name)
     if hasattr(module, "__path__"):
-        return set()  # a package passes names on, and everything in it imports it
+        return set()  # a package re-exports names, and everything in it imports it
     tree = ast.parse(inspect.getsource(module))
     blocks = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.If))]
     found: set[str] = set()
@@ -114,7 +114,7 @@ def test_importing_the_package_imports_nothing_that_a_driver_or_a_test_needs() -
     assert imported_with("trove_async").isdisjoint(FOREIGN)
 
 
-def test_no_driver_is_imported_before_it_is_asked_for() -> None:
+def test_no_driver_is_imported_before_it_is_needed() -> None:
     script = "import sys, trove_async; print(*(m for m in sys.modules if m.startswith('trove_async.drivers.')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
@@ -158,7 +158,7 @@ def test_no_module_is_longer_than_600_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
 
 
-def test_bucket_and_store_describe_their_verbs_alike() -> None:
+def test_bucket_and_store_describe_their_verbs_the_same_way() -> None:
     for name, method in inspect.getmembers(Bucket, inspect.isfunction):
         if name.startswith("_"):
             continue
@@ -172,7 +172,7 @@ def test_bucket_and_store_describe_their_verbs_alike() -> None:
 
 
 async def types_as_checked(t: Trove, bucket: Bucket, delimiter: str | None) -> None:
-    """Say what a type checker makes of the API; this is checked by mypy, and never run."""
+    """Use the API as a type checker sees it; mypy checks this function, and nothing runs it."""
     assert_type(t.get("b", "k"), Opening[ObjectReader])
     assert_type(t.watch("b"), Watch)
     assert_type(t.delete_many("b", ["k"]), BulkDelete)

@@ -63,14 +63,14 @@ def test_defaults_are_absent() -> None:
 
 
 @given(key=st.text(min_size=1, max_size=40))
-def test_every_key_comes_back_out_of_a_path_that_no_client_changes(key: str) -> None:
+def test_any_key_round_trips_through_a_path_that_clients_do_not_change(key: str) -> None:
     url = sign(key=key)
     assert verify("GET", url).key == key
     assert set(urlsplit(url).path) <= set(string.ascii_letters + string.digits + "/-_")
 
 
 @pytest.mark.parametrize("path", ["/objects", "", "/deeper/still", "https://elsewhere.example.com"])
-def test_where_the_app_is_mounted_does_not_matter(path: str) -> None:
+def test_the_mount_path_of_the_app_does_not_matter(path: str) -> None:
     parts = urlsplit(sign())
     tail = "/".join(parts.path.split("/")[-2:])
     assert verify("GET", f"{path}/{tail}?{parts.query}").key == "k"
@@ -107,7 +107,7 @@ def test_a_changed_query_is_refused(changes: dict[str, str | None]) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "POST", "get"])
-def test_each_method_is_signed_on_its_own(method: str) -> None:
+def test_each_method_has_its_own_signature(method: str) -> None:
     with pytest.raises(AccessDeniedError, match="another method"):
         verify(method, sign("GET"))
 
@@ -144,7 +144,7 @@ def test_another_key_verifies_nothing() -> None:
         URLSigner(b"f" * 16, BASE).verify("GET", sign(), NOW)
 
 
-def test_it_holds_until_it_expires_and_not_then() -> None:
+def test_a_url_is_valid_before_its_expiry_only() -> None:
     url = sign()
     assert verify("GET", url, NOW + 59.999).key == "k"
     with pytest.raises(AccessDeniedError, match="expired"):
@@ -164,7 +164,7 @@ def test_it_holds_until_it_expires_and_not_then() -> None:
         "http://höst",
     ],
 )
-def test_a_base_that_is_no_plain_url_is_refused(base: str) -> None:
+def test_an_invalid_base_url_is_refused(base: str) -> None:
     with pytest.raises(InvalidArgumentError):
         URLSigner(KEY, base)
 
@@ -179,15 +179,15 @@ def test_no_repr_shows_the_key() -> None:
 
 
 def test_find_signer_walks_through_layers() -> None:
-    class Signing(MemoryDriver):
+    class DriverWithSigner(MemoryDriver):
         url_signer = URLSigner(KEY, BASE)
 
     class Layer(LayerDriver):
         pass
 
-    driver: Driver = Signing()
+    driver: Driver = DriverWithSigner()
     assert isinstance(driver, SigningDriver)
-    assert find_signer(Layer(Layer(driver))) is Signing.url_signer
+    assert find_signer(Layer(Layer(driver))) is DriverWithSigner.url_signer
     assert find_signer(Layer(MemoryDriver())) is None
 
 

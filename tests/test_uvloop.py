@@ -1,4 +1,4 @@
-"""Every driver at its daily work on uvloop's event loop, which closes, cancels and counts time in other ways."""
+"""Common operations of every driver on uvloop's event loop, which closes, cancels and measures time differently."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_cancelled(ctx: Context, name: str, tmp_path: Path) -> None:
 
 
 async def test_cancelled_while_the_server_answers(ctx: Context) -> None:
-    """The connection that a cancelled read leaves behind is closed, and the next read gets another."""
+    """The connection of a cancelled read is closed, and the next read gets another."""
     data = random_bytes(ctx.part_size * 3)
     await ctx.store.put(ctx.bucket, "key", data)
     tasks = [asyncio.create_task(ctx.store.read(ctx.bucket, "key")) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""The examples of web applications, over real sockets, with clients that go away; and the example of a layer."""
+"""The examples of web applications, over real sockets, with clients that disconnect; and the example of a layer."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.asyncio
-async def test_what_was_streamed_in_comes_out_whole_and_in_ranges(service: Service) -> None:
+async def test_an_uploaded_object_is_downloaded_completely_and_in_ranges(service: Service) -> None:
     data = random_bytes(8 * MIB)
     stored = await service.client.put("/files/big.bin", content=pieces(data))
     assert (stored.status_code, stored.json()["size"]) == (201, len(data))
@@ -119,7 +119,7 @@ async def test_conditions_head_and_refusals(service: Service) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_listing_goes_on_from_its_cursor(service: Service) -> None:
+async def test_a_listing_continues_from_its_cursor(service: Service) -> None:
     for number in range(7):
         await service.store.put("files", f"a/{number}", b"x")
     await service.store.put("files", "b", b"x")
@@ -140,7 +140,7 @@ async def test_a_listing_goes_on_from_its_cursor(service: Service) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_put_is_seen_as_an_event_until_the_client_goes_away(service: Service) -> None:
+async def test_a_put_is_sent_as_an_event_until_the_client_disconnects(service: Service) -> None:
     await service.client.put("/files/warm-up", content=b"x")
     before = held(service.root)
     for _ in range(2):
@@ -158,7 +158,7 @@ async def test_a_put_is_seen_as_an_event_until_the_client_goes_away(service: Ser
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("framing", ["Content-Length: 8000000\r\n", "Transfer-Encoding: chunked\r\n"])
-async def test_an_upload_that_is_cut_off_leaves_nothing(service: Service, framing: str) -> None:
+async def test_an_interrupted_upload_leaves_nothing(service: Service, framing: str) -> None:
     await service.client.put("/files/k", content=b"old")
     await service.client.aclose()
     before = held(service.root)
@@ -168,7 +168,7 @@ async def test_an_upload_that_is_cut_off_leaves_nothing(service: Service, framin
             for _ in range(20):
                 writer.write(b"186a0\r\n%s\r\n" % chunk if "chunked" in framing else chunk)
             await writer.drain()
-            await until(lambda: held(service.root).files, bool)  # the body is on its way to the disk
+            await until(lambda: held(service.root).files, bool)  # the body is being written to the disk
         await until_no_more_than(before, service.root)
     assert [path for path in (service.root / ".trove" / "tmp").rglob("*") if path.is_file()] == []
     assert await service.store.read("files", "k") == b"old"
@@ -176,7 +176,7 @@ async def test_an_upload_that_is_cut_off_leaves_nothing(service: Service, framin
 
 
 @pytest.mark.asyncio
-async def test_downloads_that_are_cut_off_leave_nothing(service: Service) -> None:
+async def test_interrupted_downloads_leave_nothing(service: Service) -> None:
     await service.store.put("files", "big", bytes(32 * MIB))
     await service.client.get("/files/big", headers={"Range": "bytes=0-1"})
     await service.client.aclose()
@@ -201,14 +201,14 @@ def test_custom_layer() -> None:
     assert "delete is not reading" in printed
 
 
-def test_the_custom_layer_knows_the_operations_by_their_names() -> None:
+def test_the_custom_layer_lists_operations_by_name() -> None:
     assert METHODS.keys() >= READS
 
 
 @pytest.mark.asyncio
-async def test_the_custom_layer_refuses_what_is_not_reading_and_reads_no_body() -> None:
+async def test_the_custom_layer_refuses_writes_without_reading_the_body() -> None:
     async def body() -> AsyncIterator[bytes]:
-        raise AssertionError("the body is read")
+        raise AssertionError("the body was read")
         yield b""
 
     async with trove.open("memory://?presign_url=https://files.test", layers=[ReadOnly]) as t:

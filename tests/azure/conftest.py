@@ -1,4 +1,4 @@
-"""A container of the test's own, and what can be put before the server."""
+"""A container for the test, and proxies in front of the server."""
 
 from __future__ import annotations
 

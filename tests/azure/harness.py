@@ -1,4 +1,4 @@
-"""Azure under the conformance suite, on Azurite: ``--trove-driver=tests.azure.harness:azurite``."""
+"""Azure in the conformance suite, on Azurite: ``--trove-driver=tests.azure.harness:azurite``."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["AzureHarness", "azurite"]
 _PART_SIZE = 64 * 1024
 
 
-_ONE_CHARACTER = "Azurite 3.35 takes the first character of a delimiter alone"
+_ONE_CHARACTER = "Azurite 3.35 uses only the first character of a delimiter"
 _XFAILS: Mapping[str, str] = {
-    # What Azure itself does not have.
-    "test_m17_storage_class": "Azure says the access tier to a head and in a listing, and not to a get",
-    "test_m18_tags": "Azure takes tags of ASCII letters, digits and a few signs, so that others are refused",
-    "test_w03_bound_content_is_enforced": "a signature of Azure's binds neither type nor length, so they are refused",
-    # What Azurite does not do as Azure is documented to.
+    # Features that Azure itself does not have.
+    "test_m17_storage_class": "Azure returns the access tier in a head and in a listing, and not in a get",
+    "test_m18_tags": "Azure accepts tags of ASCII letters, digits and a few signs; others are refused",
+    "test_w03_bound_content_is_enforced": "Azure's signatures bind neither type nor length, so both are refused",
+    # Where Azurite differs from Azure's documentation.
     "test_k03_unicode": "Azurite 3.35 cannot list U+FFFF, which Azure percent-encodes (List Blobs, 2021-02-12)",
     # "The delimiter can be a single character or a string" (List Blobs).
     "test_t09_other_delimiters[abc]": _ONE_CHARACTER,
@@ -41,7 +41,7 @@ _XFAILS: Mapping[str, str] = {
 
 
 class _BlockBlobClient:
-    """A bare client that says of what it puts what every client of Azure has to: that it is a block blob."""
+    """A plain client that adds the header that every put to Azure needs: the type of the blob."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -54,7 +54,7 @@ class _BlockBlobClient:
 
 
 class _AzuriteDriver(AzureDriver):
-    """The driver, for a server in which a container with some names can neither be listed nor be emptied again."""
+    """The driver, for a server that can neither list nor empty a container with some names."""
 
     def check_key(self, key: str) -> None:
         super().check_key(key)
@@ -124,7 +124,7 @@ class AzureHarness(Harness):
 
     @asynccontextmanager
     async def _any_driver(self) -> AsyncIterator[AzureDriver]:
-        """Yield a driver that a check has open, or else one of our own."""
+        """Yield a driver that a check has open, or else a new one."""
         loop = asyncio.get_running_loop()
         for driver in self._drivers:
             if not driver.closed and self._loops[driver] is loop:

@@ -1,4 +1,4 @@
-"""Stores on Azurite, as the tests of the driver open them: whatever they did, nothing may be left of it."""
+"""Stores on Azurite, as the tests of the driver open them; nothing may be left over."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ACCOUNT = "devstoreaccount1"
 
 
 def address() -> tuple[str, int]:
-    """Return where a proxy finds the server."""
+    """Return the address of the server, for a proxy."""
     url = urlsplit(running("azurite").blob_endpoint)
     assert url.hostname is not None
     assert url.port is not None
@@ -42,28 +42,28 @@ def address() -> tuple[str, int]:
 
 
 def through(proxy: Any) -> str:
-    """Return the endpoint of a store that talks to a proxy; emulators have the account in the path."""
+    """Return the endpoint of a store that uses a proxy; emulators have the account in the path."""
     url: str = proxy.url()
     return f"{url.rstrip('/')}/{ACCOUNT}"
 
 
 def driver_of(store: trove.Trove) -> AzureDriver:
-    """Return the driver beneath a store."""
+    """Return the driver below the layers of a store."""
     return trove.unwrap(store.driver, AzureDriver)
 
 
 def busy(store: trove.Trove) -> int:
-    """Return how many connections carry a request or an answer."""
+    """Return the number of connections that carry a request or an answer."""
     return driver_of(store).busy_connections
 
 
 @asynccontextmanager
 async def opened(endpoint: str | None = None, **settings: Any) -> AsyncIterator[trove.Trove]:
-    """Open a store, and see at its end that every connection was given back.
+    """Open a store, and assert at its end that all connections were released.
 
     Args:
-        endpoint: the URL of a proxy before the server; None for the server's own.
-        settings: parameters; None takes one of those below away.
+        endpoint: the URL of a proxy in front of the server; None for the server itself.
+        settings: parameters; None removes one of the default parameters.
     """
     server = running("azurite")
     chosen: dict[str, Any] = {
@@ -81,7 +81,7 @@ async def opened(endpoint: str | None = None, **settings: Any) -> AsyncIterator[
 
 @asynccontextmanager
 async def scratch() -> AsyncIterator[str]:
-    """Make a container, and see at its end that no upload is open in it, nor anything of the library's own left."""
+    """Create a container, and assert at the end that no upload and no blob of the library's own is left in it."""
     name = f"test-{uuid.uuid4().hex[:16]}"
     async with opened() as store:
         await store.create_bucket(name)
@@ -97,19 +97,19 @@ async def scratch() -> AsyncIterator[str]:
 
 def azure_error(status: int, code: str, *, headers: dict[str, str] | None = None, request_id: str = "id-1") -> Answer:
     """Return an error in the form of the service."""
-    document = f"<Error><Code>{code}</Code><Message>told\nTime:now</Message></Error>"
+    document = f"<Error><Code>{code}</Code><Message>reason\nTime:now</Message></Error>"
     body = f'\ufeff<?xml version="1.0" encoding="utf-8"?>{document}'
     known = {"x-ms-error-code": code, "x-ms-request-id": request_id, "content-type": "application/xml"}
     return Answer(status, {**known, **(headers or {})}, body.encode())
 
 
 async def leave_block(store: trove.Trove, bucket: str, key: str, block_id: str) -> None:
-    """Store a block of a key that nobody commits."""
+    """Store an uncommitted block of a key."""
     params = [("comp", "block"), ("blockid", block_id)]
     await driver_of(store)._client.write("PUT", bucket, key, params=params, body=[b"left behind"])
 
 
 async def tier_of(store: trove.Trove, bucket: str, key: str) -> str | None:
-    """Return an object's tier; of a copy the server says that it is inferred, also if it was asked for."""
+    """Return an object's tier; the server says that a copy's tier is inferred, even if it was requested."""
     response = await driver_of(store)._client.request("HEAD", bucket, key)
     return response.headers.get("x-ms-access-tier")

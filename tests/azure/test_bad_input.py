@@ -1,4 +1,4 @@
-"""What users get wrong: credentials, accounts, containers and endpoints that are missing, wrong or something else."""
+"""Mistakes of users: missing, wrong or unsuitable credentials, accounts, containers and endpoints."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ async def test_an_unknown_account_is_refused(bucket: str) -> None:
             await store.put(bucket, "key", b"x")
 
 
-async def test_an_account_that_does_not_exist_is_no_host() -> None:
+async def test_an_account_without_a_host_name() -> None:
     async with trove.open("azure://no-such-account-anywhere.invalid:a2V5@", attempts=1) as store:
         with pytest.raises(trove.TransientError):
             await store.ping()
 
 
-async def test_a_missing_container_is_told_by_every_call() -> None:
+async def test_every_call_reports_a_missing_container() -> None:
     async with opened() as store:
         name = "no-such-container"
         calls: list[Callable[[], Awaitable[object]]] = [
@@ -75,7 +75,7 @@ async def test_an_expired_signature_is_refused(bucket: str) -> None:
         assert "d3Jvbmc" not in str(caught.value)
 
 
-async def test_an_endpoint_that_speaks_something_else_is_told() -> None:
+async def test_an_endpoint_that_does_not_speak_http_is_reported() -> None:
     async def chatter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.com ESMTP\r\n")
         await writer.drain()
@@ -89,20 +89,20 @@ async def test_an_endpoint_that_speaks_something_else_is_told() -> None:
         assert isinstance(caught.value, trove.BackendError | trove.UnavailableError)
 
 
-async def test_the_queue_service_is_no_blob_service() -> None:
+async def test_the_queue_service_is_not_a_blob_service() -> None:
     server = running("azurite")
     async with opened(server.queue_endpoint) as store:
         with pytest.raises(trove.TroveError):
             await store.put("bucket", "key", b"x")
 
 
-async def test_a_container_that_exists_is_not_made_again(bucket: str) -> None:
+async def test_an_existing_container_is_not_created_again(bucket: str) -> None:
     async with opened() as store:
         with pytest.raises(trove.BucketAlreadyExistsError):
             await store.create_bucket(bucket)
 
 
-async def test_an_unknown_tier_is_refused_before_anything_is_sent(bucket: str) -> None:
+async def test_an_unknown_tier_is_refused_before_any_request(bucket: str) -> None:
     async with opened() as store:
         with pytest.raises(trove.InvalidArgumentError, match="HOT"):
             await store.put(bucket, "key", b"x", storage_class="GLACIER")
@@ -111,7 +111,7 @@ async def test_an_unknown_tier_is_refused_before_anything_is_sent(bucket: str) -
         assert not await store.exists(bucket, "key")
 
 
-async def test_an_archived_object_is_told(bucket: str) -> None:
+async def test_an_archived_object_is_reported(bucket: str) -> None:
     async with opened() as store:
         await store.put(bucket, "key", b"x", storage_class="ARCHIVE")
         with pytest.raises(trove.BackendError, match="rehydrate"):

@@ -1,4 +1,4 @@
-"""Blobs of other kinds than the library writes: append and page blobs, and those that stand for directories."""
+"""Blobs of other types than the library writes: append and page blobs, and directory markers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = pytest.mark.parametrize("kind", ["append", "page"])
 
 
 async def make(store: trove.Trove, bucket: str, key: str, kind: str) -> None:
-    """Make an append or page blob with the SDK."""
+    """Create an append or page blob with the SDK."""
     blob = (await driver_of(store).sdk_client()).get_blob_client(bucket, key)
     if kind == "append":
         await blob.create_append_blob()
@@ -42,8 +42,8 @@ async def test_append_and_page_blobs_are_read(bucket: str, kind: str) -> None:
 
 @KINDS
 @SIZES
-async def test_small_and_large_objects_replace_them_if_the_service_allows_it(bucket: str, kind: str, size: int) -> None:
-    """Azurite does; a body that goes in blocks, which such a blob does not take, goes by way of a hidden blob."""
+async def test_they_can_be_replaced_if_the_service_permits_it(bucket: str, kind: str, size: int) -> None:
+    """Azurite does; a body in blocks, which such a blob does not accept, is first stored in a hidden blob."""
     async with opened() as store:
         await make(store, bucket, "key", kind)
         data = pattern(size)
@@ -55,7 +55,7 @@ async def test_small_and_large_objects_replace_them_if_the_service_allows_it(buc
 
 
 @KINDS
-async def test_a_condition_holds_for_them_too(bucket: str, kind: str) -> None:
+async def test_conditions_apply_to_them_too(bucket: str, kind: str) -> None:
     async with opened() as store:
         await make(store, bucket, "key", kind)
         for size in (5, 3 * PART):
@@ -64,7 +64,9 @@ async def test_a_condition_holds_for_them_too(bucket: str, kind: str) -> None:
 
 
 @SIZES
-async def test_a_service_that_does_not_replace_them_is_quoted(bucket: str, service: AnsweringProxy, size: int) -> None:
+async def test_the_error_of_a_service_that_does_not_replace_them_is_quoted(
+    bucket: str, service: AnsweringProxy, size: int
+) -> None:
     """Azure itself answers 409 to every request that would change the type of a blob, and keeps the blob."""
     async with opened(through(service)) as store:
         await make(store, bucket, "key", "append")
@@ -75,7 +77,7 @@ async def test_a_service_that_does_not_replace_them_is_quoted(bucket: str, servi
         assert await store.read(bucket, "key") == b"old"
 
 
-async def test_a_stream_that_does_not_fit_into_one_request_leaves_them(bucket: str) -> None:
+async def test_a_stream_larger_than_one_request_does_not_replace_them(bucket: str) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(3):
             yield bytes(PART)
@@ -87,7 +89,9 @@ async def test_a_stream_that_does_not_fit_into_one_request_leaves_them(bucket: s
         assert await store.read(bucket, "key") == b"old"
 
 
-async def test_an_object_too_large_for_one_copy_is_not_uploaded_in_vain(bucket: str, service: AnsweringProxy) -> None:
+async def test_an_object_too_large_for_one_copy_is_refused_before_the_upload(
+    bucket: str, service: AnsweringProxy
+) -> None:
     async with opened(through(service), max_copy_size=2 * PART) as store:
         await make(store, bucket, "key", "append")
         with pytest.raises(trove.UnsupportedError, match="append blob or a page blob"):
@@ -98,7 +102,7 @@ async def test_an_object_too_large_for_one_copy_is_not_uploaded_in_vain(bucket: 
 # Directories
 
 
-async def test_blobs_that_stand_for_directories_are_not_listed(bucket: str) -> None:
+async def test_directory_markers_are_not_listed(bucket: str) -> None:
     async with opened() as store:
         client = (await driver_of(store).sdk_client()).get_container_client(bucket)
         await client.upload_blob("dir", b"", metadata={"hdi_isfolder": "true"})
@@ -111,7 +115,7 @@ async def test_blobs_that_stand_for_directories_are_not_listed(bucket: str) -> N
         assert [item.key for item in found] == ["dir/", "full", "none"]
 
 
-async def test_a_container_of_directories_is_empty(bucket: str) -> None:
+async def test_a_container_with_only_directories_is_empty(bucket: str) -> None:
     async with opened() as store:
         name = f"{bucket}-d"
         await store.create_bucket(name)
@@ -122,7 +126,7 @@ async def test_a_container_of_directories_is_empty(bucket: str) -> None:
             await store.list(name).all()
 
 
-async def test_directories_of_a_hierarchical_namespace_are_told_by_their_type() -> None:
+async def test_directories_of_a_hierarchical_namespace_are_recognised_by_their_type() -> None:
     page = await parse_page(
         b"<EnumerationResults><Blobs>"
         b"<Blob><Name>d</Name><Properties><Etag>0x1</Etag><ResourceType>directory</ResourceType>"

@@ -18,7 +18,7 @@ DESCRIBED = {
 }
 
 
-async def test_everything_that_is_said_is_kept(bucket: str) -> None:
+async def test_all_properties_are_kept(bucket: str) -> None:
     async with opened() as store:
         await store.put(bucket, "key", b"data", storage_class="COOL", checksum="sha256", **DESCRIBED)  # type: ignore[arg-type]
         source = await store.head(bucket, "key")
@@ -32,7 +32,7 @@ async def test_everything_that_is_said_is_kept(bucket: str) -> None:
 
 @pytest.mark.parametrize("versions", ["none", "snapshots"])
 @pytest.mark.parametrize("size", [10, 3 * PART])
-async def test_a_description_is_replaced_whole(bucket: str, versions: str, size: int) -> None:
+async def test_replace_replaces_all_properties(bucket: str, versions: str, size: int) -> None:
     async with opened(versions=versions, max_copy_size=PART) as store:
         data = pattern(size)
         await store.put(bucket, "key", data, **DESCRIBED)  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ async def test_a_description_is_replaced_whole(bucket: str, versions: str, size:
         assert await driver_of(store).leftovers(bucket) == []
 
 
-async def test_a_failing_copy_leaves_no_blob_of_our_own(bucket: str) -> None:
+async def test_a_failing_copy_leaves_no_temporary_blob(bucket: str) -> None:
     async with opened() as store:
         await store.put(bucket, "key", b"data")
         await store.put(bucket, "there", b"old")
@@ -59,7 +59,7 @@ async def test_a_failing_copy_leaves_no_blob_of_our_own(bucket: str) -> None:
 
 
 async def test_a_store_of_another_tier_copies_and_completes(bucket: str) -> None:
-    """What is made ready on the way is in no tier from which it could not be copied."""
+    """Temporary blobs are in no tier from which they could not be copied."""
     async with opened(storage_class="ARCHIVE") as store:
         upload = await store.initiate_multipart(bucket, "key")
         part = await store.upload_part(bucket, "key", upload, 1, b"part")

@@ -1,4 +1,4 @@
-"""What operations cost in requests, as the page on Azure says."""
+"""The number of requests of each operation, as documented on the page about Azure."""
 
 from __future__ import annotations
 

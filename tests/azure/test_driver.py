@@ -1,4 +1,4 @@
-"""The driver as a whole: its client of the SDK, and what it holds."""
+"""The driver and its SDK client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trove_async.testing.answers import AnsweringProxy
 pytestmark = pytest.mark.asyncio
 
 
-async def test_the_sdks_client_has_the_stores_credentials(bucket: str) -> None:
+async def test_the_sdk_client_has_the_credentials_of_the_store(bucket: str) -> None:
     async with opened() as store:
         await store.put(bucket, "key", b"data", metadata={"m": "1"})
         client = await driver_of(store).sdk_client()
@@ -30,7 +30,7 @@ async def test_the_sdks_client_has_the_stores_credentials(bucket: str) -> None:
             await driver_of(store).sdk_client()
 
 
-async def test_what_the_sdk_wrote_is_read_and_the_other_way_round(bucket: str) -> None:
+async def test_objects_of_the_sdk_are_read_and_the_reverse(bucket: str) -> None:
     from azure.storage.blob import ContentSettings
 
     async with opened() as store:
@@ -48,7 +48,7 @@ async def test_what_the_sdk_wrote_is_read_and_the_other_way_round(bucket: str) -
         assert await blob.get_blob_tags() == {"a": "b"}
 
 
-async def test_a_reader_that_is_left_gives_its_connection_back(bucket: str) -> None:
+async def test_an_abandoned_reader_releases_its_connection(bucket: str) -> None:
     async with opened(connections=1) as store:
         await store.put(bucket, "key", bytes(5_000_000))
         for _ in range(3):
@@ -58,7 +58,7 @@ async def test_a_reader_that_is_left_gives_its_connection_back(bucket: str) -> N
         assert len(await store.read(bucket, "key")) == 5_000_000
 
 
-async def test_a_container_can_be_the_default(bucket: str) -> None:
+async def test_a_default_container(bucket: str) -> None:
     from tests.servers import running
 
     server = running("azurite")
@@ -69,7 +69,7 @@ async def test_a_container_can_be_the_default(bucket: str) -> None:
         assert await store.read(bucket, "key") == b"data"
 
 
-async def test_what_a_killed_process_left_is_swept(bucket: str) -> None:
+async def test_leftovers_of_a_killed_process_are_swept(bucket: str) -> None:
     async with opened() as store:
         driver = driver_of(store)
         staged, parts = f"{STAGING}killed", f"{PARTS}killed"
@@ -93,7 +93,7 @@ async def test_ranges_of_an_empty_object_are_refused(bucket: str) -> None:
         assert await store.read(bucket, "key", range=(0, 0)) == b""
 
 
-async def test_ranges_that_reach_past_either_end_are_cut_off(bucket: str) -> None:
+async def test_ranges_that_exceed_the_object_are_cut_off(bucket: str) -> None:
     async with opened() as store:
         await store.put(bucket, "key", b"0123456789")
         assert await store.read(bucket, "key", range=(-100, None)) == b"0123456789"
@@ -103,10 +103,10 @@ async def test_ranges_that_reach_past_either_end_are_cut_off(bucket: str) -> Non
             await store.read(bucket, "key", range=(10, 1))
 
 
-async def test_the_end_of_an_object_that_is_replaced_meanwhile_is_of_one_object(
+async def test_a_suffix_range_of_an_object_that_is_being_replaced_is_of_one_object(
     bucket: str, service: AnsweringProxy
 ) -> None:
-    """The size is asked for first, and the bytes under the condition that it is still the same object."""
+    """The size is requested first, and then the bytes on the condition that the object has not changed."""
     async with opened(through(service)) as store:
         await store.put(bucket, "key", b"the old one")
         service.answer(azure_error(412, "ConditionNotMet"), method="GET", path="/key")

@@ -1,4 +1,4 @@
-"""What answers that are errors become."""
+"""The error classes of error answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEADERS = {"x-ms-request-id": "id-1", "x-ms-version": "2023-11-03"}
     ],
 )
 def test_codes(status: int, code: str | None, kind: type[trove.TroveError]) -> None:
-    """The code stands in a header of every answer, also of those without a body."""
+    """Every answer has the code in a header, also answers without a body."""
     headers = HEADERS if code is None else {**HEADERS, "x-ms-error-code": code}
     error, found = read_error("bucket", "key", status, headers, b"")
     assert (type(error), found, error.status, error.request_id) == (kind, code, status, "id-1")
@@ -55,7 +55,7 @@ def test_codes(status: int, code: str | None, kind: type[trove.TroveError]) -> N
         b"\xff\xfe<\0E\0",
     ],
 )
-def test_bodies_that_are_no_error_documents(content: bytes) -> None:
+def test_bodies_that_are_not_error_documents(content: bytes) -> None:
     error, code = read_error("bucket", "key", 403, HEADERS, content)
     assert (type(error), code) == (trove.AccessDeniedError, None)
 
@@ -64,14 +64,14 @@ def test_bodies_that_are_no_error_documents(content: bytes) -> None:
     ("status", "kind"),
     [(408, trove.OperationTimeoutError), (429, ThrottledError), (502, trove.UnavailableError)],
 )
-def test_what_a_proxy_answers_is_tried_again_whatever_its_body(status: int, kind: type[trove.TroveError]) -> None:
+def test_an_answer_of_a_proxy_is_retried_whatever_its_body(status: int, kind: type[trove.TroveError]) -> None:
     error, _ = read_error("bucket", "key", status, {"content-type": "text/html"}, b"<html>")
     assert type(error) is kind
     assert error.retryable
 
 
 @pytest.mark.asyncio
-async def test_a_write_that_meets_another_is_sent_again(
+async def test_a_write_that_conflicts_with_another_is_retried(
     bucket: str, service: AnsweringProxy, delays: list[float]
 ) -> None:
     service.answer(azure_error(409, "PendingCopyOperation"), method="PUT", times=2)

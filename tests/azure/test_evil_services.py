@@ -1,4 +1,4 @@
-"""The driver before a service that is broken, or malicious."""
+"""The driver and a broken or malicious service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def target() -> Target:
 
 
 class TestEvilAnswers(EvilAnswers):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
     own: ClassVar = {"x-ms-request-id": "1", "x-ms-version": "2023-11-03"}
 
@@ -67,13 +67,13 @@ async def test_a_listing_that_repeats_its_markers_ends(bucket: str, service: Ans
     "content",
     [b"", b"null", b"[]", b"{}", b'{"lifecycle": 5}', b'{"lifecycle": [5], "versioning": "x"}', b"[" * 99_999],
 )
-async def test_settings_that_others_wrote(content: bytes) -> None:
+async def test_foreign_settings(content: bytes) -> None:
     with pytest.raises(trove.BackendError, match="settings"):
         Configuration.load(content)
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"{}", b'{"metadata": 5}', b"[" * 99_999])
-async def test_a_manifest_that_others_wrote(bucket: str, content: bytes) -> None:
+async def test_a_foreign_manifest(bucket: str, content: bytes) -> None:
     async with opened() as store:
         upload = await store.initiate_multipart(bucket, "key")
         part = await store.upload_part(bucket, "key", upload, 1, b"part")
@@ -135,6 +135,6 @@ EVENT = (
         EVENT % ("2026-01-01T00:00:00Z", '{"sequencer": 5}'),
     ],
 )  # fmt: skip
-async def test_messages_that_are_no_events(text: str) -> None:
+async def test_messages_that_are_not_events(text: str) -> None:
     with pytest.raises(ValueError, match="Event Grid"):
         read_notifications(text)

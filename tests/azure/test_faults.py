@@ -1,4 +1,4 @@
-"""The driver when the network fails, before the server."""
+"""The driver and failures of the network, in front of the server."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def target() -> Target:
 
 
 class TestPortals(Portals):
-    """What a portal answers is no success."""
+    """The answer of a portal is not a success."""
 
 
 class TestNetworkFaults(NetworkFaults):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
 
 class TestCreateOnlyFaults(CreateOnlyFaults):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
 
-async def test_a_commit_whose_answer_was_lost_is_known_by_its_blocks(bucket: str, service: AnsweringProxy) -> None:
-    """It is sent again, fails for what the first one did, and what is there is found to be ours."""
+async def test_a_commit_whose_answer_was_lost_is_recognised_by_its_blocks(bucket: str, service: AnsweringProxy) -> None:
+    """It is sent again and fails because the first one succeeded; the stored blob is found to be the committed one."""
     data = pattern(3 * PART)
     lost = Answer(503, {"x-ms-error-code": "ServerBusy", "x-ms-request-id": "1"})
     async with opened(through(service)) as store:
@@ -49,7 +49,7 @@ async def test_a_commit_whose_answer_was_lost_is_known_by_its_blocks(bucket: str
         service.answer(lost, method="PUT", path="comp=blocklist")
         with pytest.raises(trove.ObjectAlreadyExistsError) as caught:
             await store.put(bucket, "key", data, if_none_match="*")
-        assert caught.value.ambiguous  # what is there is another's, and ours may have been there before it
+        assert caught.value.ambiguous  # the stored blob is another writer's, and ours may have been there before it
 
 
 async def test_a_cancelled_put_in_blocks_leaves_the_old_object(bucket: str, network: FaultProxy) -> None:
@@ -70,7 +70,7 @@ async def test_a_cancelled_put_in_blocks_leaves_the_old_object(bucket: str, netw
             await put
         assert busy(store) == 0
         assert await store.read(bucket, "key") == b"old"
-        # What it has left blocks nobody: blocks of another upload go in beside them, and the commit removes them.
+        # The remaining blocks block nobody: another upload adds its own, and its commit removes them.
         data = pattern(3 * PART)
         await store.put(bucket, "key", data)
         assert await store.read(bucket, "key") == data
@@ -78,7 +78,7 @@ async def test_a_cancelled_put_in_blocks_leaves_the_old_object(bucket: str, netw
         assert blocks == {}
 
 
-async def test_the_sdk_uploads_where_a_put_was_given_up(bucket: str) -> None:
+async def test_the_sdk_can_upload_after_an_abandoned_put(bucket: str) -> None:
     from azure.storage.blob.aio import BlobClient
 
     from tests.servers import running

@@ -1,4 +1,4 @@
-"""Metadata and tags in headers, both ways."""
+"""Metadata and tags in headers, encoded and decoded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def back(headers: list[tuple[str, str]]) -> dict[str, str]:
 
 @settings(max_examples=300)
 @given(st.dictionaries(NAMES, VALUES, max_size=5))
-def test_metadata_comes_back(metadata: dict[str, str]) -> None:
+def test_metadata_round_trips(metadata: dict[str, str]) -> None:
     headers = metadata_headers(metadata)
     for name, value in headers:
         assert IDENTIFIER.fullmatch(name.removeprefix("x-ms-meta-")), name
@@ -53,18 +53,18 @@ def test_metadata_comes_back(metadata: dict[str, str]) -> None:
         "_x00.",
     ],
 )
-def test_names_that_look_encoded_come_back(name: str) -> None:
+def test_names_that_look_encoded_round_trip(name: str) -> None:
     assert back(metadata_headers({name: "value"})) == {name: "value"}
 
 
-def test_plain_names_and_values_stay_readable() -> None:
+def test_plain_names_and_values_are_not_encoded() -> None:
     assert metadata_headers({"author": "Some One", "a_b": "1"}) == [
         ("x-ms-meta-author", "Some One"),
         ("x-ms-meta-a_b", "1"),
     ]
 
 
-def test_metadata_of_others_is_decoded_if_it_can_be() -> None:
+def test_foreign_metadata_is_decoded_if_possible() -> None:
     headers = [("x-ms-meta-odd", "=?UTF-8?B?not base64?="), ("x-ms-meta-word", "=?ISO-8859-1?Q?=FC?=")]
     assert back(headers) == {"odd": "=?UTF-8?B?not base64?=", "word": "ü"}
 
@@ -74,14 +74,14 @@ def test_encoded_metadata_that_is_too_large_is_refused() -> None:
         metadata_headers({"name": "ü" * 3500})
 
 
-def test_tags_of_other_characters_are_refused() -> None:
+def test_tags_with_unsupported_characters_are_refused() -> None:
     with pytest.raises(trove.InvalidTagsError, match="characters"):
         attribute_headers(ObjectAttributes(tags=FrozenDict({"ä": "1"})))
     with pytest.raises(trove.InvalidTagsError, match="characters"):
         attribute_headers(ObjectAttributes(tags=FrozenDict({"a": "1;"})))
 
 
-def test_tiers_are_storage_classes_in_capitals() -> None:
+def test_tiers_are_storage_classes_in_capital_letters() -> None:
     assert ("x-ms-access-tier", "Cool") in attribute_headers(ObjectAttributes(storage_class="cool"))
     with pytest.raises(trove.InvalidArgumentError, match="HOT, COOL, COLD, ARCHIVE"):
         attribute_headers(ObjectAttributes(storage_class="STANDARD_IA"))

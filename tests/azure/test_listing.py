@@ -1,4 +1,4 @@
-"""Listings, and the blobs of the library's own that are in none."""
+"""Listings, which omit the library's own blobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trove_async.testing.answers import AnsweringProxy
 pytestmark = pytest.mark.asyncio
 
 
-async def test_what_is_the_librarys_own_is_not_listed(bucket: str) -> None:
+async def test_the_library_s_own_blobs_are_not_listed(bucket: str) -> None:
     async with opened() as store:
         await store.set_lifecycle(bucket, [trove.LifecycleRule("a", expiration_days=1)])
         upload = await store.initiate_multipart(bucket, "key")
@@ -27,7 +27,7 @@ async def test_what_is_the_librarys_own_is_not_listed(bucket: str) -> None:
         await store.delete(bucket, "trove/x")
 
 
-async def test_a_container_of_settings_alone_is_empty(bucket: str) -> None:
+async def test_a_container_with_only_settings_is_empty(bucket: str) -> None:
     async with opened() as store:
         name = f"{bucket}-b"
         await store.create_bucket(name)
@@ -41,7 +41,7 @@ async def test_a_container_of_settings_alone_is_empty(bucket: str) -> None:
             await store.list(name).all()
 
 
-async def test_names_that_xml_cannot_hold_are_decoded() -> None:
+async def test_names_that_xml_cannot_contain_are_decoded() -> None:
     content = b"""<?xml version="1.0" encoding="utf-8"?><EnumerationResults><Blobs>
     <Blob><Name Encoded="true">a%EF%BF%BF%2Fb</Name><Properties><Etag>0x1</Etag><Content-Length>3</Content-Length>
     <AccessTier>Cool</AccessTier></Properties></Blob>
@@ -55,7 +55,7 @@ async def test_names_that_xml_cannot_hold_are_decoded() -> None:
     assert (page.prefixes, page.marker) == (["\ufffe/"], "2!88!more")
 
 
-async def test_start_after_within_a_group_shows_the_group_while_it_goes_on(bucket: str) -> None:
+async def test_start_after_within_a_group_lists_the_group_if_more_of_it_follows(bucket: str) -> None:
     async with opened() as store:
         for key in ("a/1", "a/2", "b/1", "c"):
             await store.put(bucket, key, b"x")
@@ -65,7 +65,7 @@ async def test_start_after_within_a_group_shows_the_group_while_it_goes_on(bucke
             assert [item.key for item in found] == keys
 
 
-async def test_every_ascii_character_but_the_backslash_is_held(bucket: str) -> None:
+async def test_keys_with_every_ascii_character_except_the_backslash(bucket: str) -> None:
     async with opened() as store:
         keys = [f"at-{chr(code)}-it" for code in range(0x20, 0x7F) if chr(code) != "\\"]
         keys += [chr(code) for code in range(0x20, 0x7F) if chr(code) not in "./\\"]
@@ -79,7 +79,7 @@ async def test_every_ascii_character_but_the_backslash_is_held(bucket: str) -> N
 @pytest.mark.parametrize(
     "key", ["a\\b", "a\x01b", "a\x7fb", "a\x85b", "\ue000", ".", "a/../b", "./a", "/".join("k" * 255), f"{OWN}x"]
 )
-async def test_keys_that_azure_cannot_hold_are_refused(key: str) -> None:
+async def test_keys_that_azure_cannot_store_are_refused(key: str) -> None:
     async with trove.open("azure://acct:a2V5@?endpoint=http://127.0.0.1:1/acct") as store:
         with pytest.raises(trove.InvalidKeyError):
             await store.put("bucket", key, b"x")
@@ -93,7 +93,7 @@ async def test_container_names_are_checked(name: str) -> None:
             await store.create_bucket(name)
 
 
-async def test_a_container_that_is_being_deleted_can_be_made_later(service: AnsweringProxy) -> None:
+async def test_a_container_that_is_being_deleted_can_be_created_later(service: AnsweringProxy) -> None:
     service.answer(azure_error(409, "ContainerBeingDeleted"), times=None)
     async with opened(through(service), attempts=1) as store:
         with pytest.raises(trove.TransientError, match="half a minute"):

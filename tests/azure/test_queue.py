@@ -62,7 +62,7 @@ def cloud_event_of(bucket: str, key: str) -> dict[str, Any]:
 
 
 class Queue:
-    """The server's queue, by Microsoft's SDK."""
+    """The server's queue, through Microsoft's SDK."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -77,9 +77,9 @@ class Queue:
         return int(properties.approximate_message_count)
 
     async def until(self, visible: int) -> None:
-        """Wait until so many messages are visible."""
+        """Wait until this number of messages is visible."""
         async with asyncio.timeout(BOUND):
-            while await self.visible() != visible:  # noqa: ASYNC110 - the server tells nobody
+            while await self.visible() != visible:  # noqa: ASYNC110 - there is nothing to wait for
                 await asyncio.sleep(0.01)
 
     async def visible(self) -> int:
@@ -122,13 +122,13 @@ async def test_events_of_both_schemas_are_read(bucket: str, queue: Queue, encode
         assert [(await following(events)).key, (await following(events)).key] == ["c", "d"]
 
 
-async def test_a_message_is_deleted_when_its_event_was_taken(bucket: str, queue: Queue) -> None:
+async def test_a_message_is_deleted_when_its_event_is_acknowledged(bucket: str, queue: Queue) -> None:
     async with watching(queue) as store:
         async with store.watch(bucket, poll_interval=0.02) as events:
             await queue.send(event_of(bucket, "a"))
             await following(events)
             assert await queue.count() == 1
-        # The event was not acknowledged: it comes again.
+        # The event was not acknowledged: it is delivered again.
         await queue.until(1)
         async with store.watch(bucket, poll_interval=0.02) as events:
             assert (await following(events)).key == "a"
@@ -138,7 +138,7 @@ async def test_a_message_is_deleted_when_its_event_was_taken(bucket: str, queue:
         assert await queue.count() == 1
 
 
-async def test_repetitions_and_what_comes_late_are_dropped(bucket: str, queue: Queue) -> None:
+async def test_repeated_and_late_messages_are_dropped(bucket: str, queue: Queue) -> None:
     async with watching(queue) as store, store.watch(bucket, poll_interval=0.02) as events:
         for event in (
             event_of(bucket, "a", sequencer=5),
@@ -171,7 +171,9 @@ async def test_all_watches_of_a_queue_get_all_events(bucket: str, queue: Queue) 
         assert (await following(three)).key == "b"
 
 
-async def test_what_is_not_ours_is_left(bucket: str, queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unreadable_messages_and_those_of_others_are_left(
+    bucket: str, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, "trove_async"):
         async with watching(queue) as store, store.watch(bucket, poll_interval=0.02) as events:
             await queue.send("this is no JSON", encoded=False)
@@ -190,7 +192,7 @@ async def test_what_is_not_ours_is_left(bucket: str, queue: Queue, caplog: pytes
 
 
 async def test_a_slow_consumer_keeps_its_messages(bucket: str, queue: Queue) -> None:
-    """They are kept invisible for as long as they are worked on."""
+    """They stay invisible while they are in use."""
     async with watching(queue) as store:
         client = driver_of(store)._queues._client  # type: ignore[union-attr]
         watcher = QueueWatcher(client, queue.name, visibility=2)
@@ -208,7 +210,7 @@ async def test_a_slow_consumer_keeps_its_messages(bucket: str, queue: Queue) -> 
         await watcher.aclose()
 
 
-async def test_a_missing_queue_or_container_is_told(bucket: str, queue: Queue) -> None:
+async def test_a_missing_queue_or_container_is_reported(bucket: str, queue: Queue) -> None:
     async with watching(queue) as store:
         with pytest.raises(trove.BucketNotFoundError):
             async with store.watch("no-such-container"):
@@ -234,7 +236,7 @@ async def test_closing_the_store_ends_its_watches(bucket: str, queue: Queue) -> 
     assert asyncio.all_tasks() == before
 
 
-async def test_the_name_of_the_queue_may_have_the_containers(bucket: str, queue: Queue) -> None:
+async def test_the_name_of_the_queue_may_contain_that_of_the_container(bucket: str, queue: Queue) -> None:
     prefix, _, rest = queue.name.partition("-")
     watcher_name = f"{prefix}-{{bucket}}"
     async with watching(queue) as store:
@@ -249,7 +251,7 @@ async def test_the_name_of_the_queue_may_have_the_containers(bucket: str, queue:
         await watcher.aclose()
 
 
-async def test_messages_are_read_or_refused() -> None:
+async def test_messages_are_parsed_or_refused() -> None:
     [own] = read_notifications(json.dumps(event_of("bucket", "\u2e2dtrove/parts/x")))
     assert LastChanges().classify(own) is None
     [renamed] = read_notifications(json.dumps(event_of("bucket", "key", "Renamed")))

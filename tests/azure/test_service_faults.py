@@ -1,4 +1,4 @@
-"""The driver when the service fails: answers put before those of the server."""
+"""Failures of the service: answers of a proxy in front of the server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from trove_async.wire import clock as clock_module
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 
-async def test_what_the_service_asks_us_to_wait_is_waited(
-    bucket: str, service: AnsweringProxy, delays: list[float]
-) -> None:
+async def test_the_requested_wait_is_kept(bucket: str, service: AnsweringProxy, delays: list[float]) -> None:
     service.answer(azure_error(503, "ServerBusy", headers={"Retry-After": "7"}), method="PUT", times=2)
     async with opened(through(service)) as store:
         await store.put(bucket, "key", b"data")
@@ -28,7 +26,7 @@ async def test_what_the_service_asks_us_to_wait_is_waited(
     assert delays == [7, 7]
 
 
-async def test_a_busy_service_is_given_up(bucket: str, service: AnsweringProxy, delays: list[float]) -> None:
+async def test_a_service_that_stays_busy_is_given_up(bucket: str, service: AnsweringProxy, delays: list[float]) -> None:
     service.answer(azure_error(503, "ServerBusy", headers={"Retry-After": "2"}, request_id="id-7"), times=None)
     async with opened(through(service), attempts=4) as store:
         with pytest.raises(trove.ThrottledError) as caught:
@@ -36,10 +34,10 @@ async def test_a_busy_service_is_given_up(bucket: str, service: AnsweringProxy, 
     error = caught.value
     assert (error.status, error.request_id, error.retry_after, error.retryable) == (503, "id-7", 2, True)
     assert error.ambiguous
-    assert len(delays) == 3 + 3  # the look at what is stored is refused as well
+    assert len(delays) == 3 + 3  # the look-up of the stored blob is refused as well
 
 
-async def test_a_block_is_sent_again_alone(bucket: str, service: AnsweringProxy) -> None:
+async def test_only_the_failed_block_is_sent_again(bucket: str, service: AnsweringProxy) -> None:
     service.answer(azure_error(500, "InternalError"), method="PUT", path="blockid=")
     async with opened(through(service)) as store:
         await store.put(bucket, "key", pattern(3 * PART))
@@ -60,7 +58,7 @@ async def test_a_wrong_clock_is_corrected_once(
     assert service.count("GET") == 1
 
 
-async def test_a_wrong_key_is_not_tried_again(bucket: str, service: AnsweringProxy) -> None:
+async def test_a_wrong_key_is_not_retried(bucket: str, service: AnsweringProxy) -> None:
     async with opened(through(service), account_key="d3Jvbmc=") as store:
         with pytest.raises(trove.AccessDeniedError):
             await store.put(bucket, "key", b"data")
@@ -70,14 +68,14 @@ async def test_a_wrong_key_is_not_tried_again(bucket: str, service: AnsweringPro
     assert service.count("PUT") == 2
 
 
-async def test_a_broken_listing_is_asked_for_again(bucket: str, service: AnsweringProxy) -> None:
+async def test_a_broken_listing_is_requested_again(bucket: str, service: AnsweringProxy) -> None:
     service.answer(Answer(200, body=b"<EnumerationResults>", content_length=500), method="GET", path="comp=list")
     async with opened(through(service)) as store:
         await store.put(bucket, "key", b"data")
         assert [found.key for found in await store.list(bucket).all()] == ["key"]
 
 
-async def test_what_is_no_azure_is_said(bucket: str, service: AnsweringProxy) -> None:
+async def test_an_endpoint_that_is_not_azure(bucket: str, service: AnsweringProxy) -> None:
     page = Answer(404, {"Content-Type": "text/html", "Server": "nginx"}, b"<html>not here</html>")
     service.answer(page, times=None)
     async with opened(through(service)) as store:
@@ -93,9 +91,7 @@ async def test_what_is_no_azure_is_said(bucket: str, service: AnsweringProxy) ->
                 await call
 
 
-async def test_a_copy_that_goes_on_after_its_answer_is_never_taken_for_one_that_is_done(
-    bucket: str, service: AnsweringProxy
-) -> None:
+async def test_a_pending_copy_is_not_mistaken_for_a_finished_one(bucket: str, service: AnsweringProxy) -> None:
     pending = Answer(202, {"x-ms-copy-status": "pending", "ETag": '"0x1"', "x-ms-request-id": "1"})
     service.answer(pending, method="PUT", path="/copy")
     async with opened(through(service)) as store:
@@ -104,8 +100,8 @@ async def test_a_copy_that_goes_on_after_its_answer_is_never_taken_for_one_that_
             await store.copy(bucket, "key", bucket, "copy")
 
 
-async def test_a_large_copy_is_made_of_blocks(bucket: str, service: AnsweringProxy) -> None:
-    """Azurite has no copies of blocks: the requests are looked at, and what they would have stored is put there."""
+async def test_a_large_copy_uses_blocks(bucket: str, service: AnsweringProxy) -> None:
+    """Azurite cannot copy blocks: the requests are checked, and their result is stored by the test."""
     service.answer(Answer(201, {"x-ms-request-id": "1"}), method="PUT", path="blockid=", times=None)
     service.answer(
         Answer(201, {"ETag": '"0x77"', "x-ms-request-id": "1"}), method="PUT", path="comp=blocklist", times=None
@@ -127,9 +123,7 @@ async def test_a_large_copy_is_made_of_blocks(bucket: str, service: AnsweringPro
     assert commit.header("x-ms-blob-content-type") == "a/b"
 
 
-async def test_a_source_that_was_replaced_meanwhile_is_not_the_target_that_exists(
-    bucket: str, service: AnsweringProxy
-) -> None:
+async def test_a_replaced_source_is_not_reported_as_an_existing_target(bucket: str, service: AnsweringProxy) -> None:
     service.answer(azure_error(412, "SourceConditionNotMet"), method="PUT", path="/copy")
     async with opened(through(service)) as store:
         await store.put(bucket, "key", b"data")
@@ -137,7 +131,7 @@ async def test_a_source_that_was_replaced_meanwhile_is_not_the_target_that_exist
             await store.copy(bucket, "key", bucket, "copy", if_none_match="*")
 
 
-async def test_a_large_copy_whose_blocks_were_discarded_is_told(bucket: str, service: AnsweringProxy) -> None:
+async def test_a_large_copy_whose_blocks_were_discarded_is_reported(bucket: str, service: AnsweringProxy) -> None:
     service.answer(Answer(201, {"x-ms-request-id": "1"}), method="PUT", path="blockid=", times=None)
     service.answer(azure_error(400, "InvalidBlockList"), method="PUT", path="comp=blocklist")
     async with opened(through(service), max_copy_size=PART, part_size=8 * PART) as store:
@@ -147,7 +141,7 @@ async def test_a_large_copy_whose_blocks_were_discarded_is_told(bucket: str, ser
         assert not await store.exists(bucket, "copy")
 
 
-async def test_a_failed_block_ends_the_others(bucket: str, service: AnsweringProxy) -> None:
+async def test_a_failed_block_cancels_the_others(bucket: str, service: AnsweringProxy) -> None:
     service.answer(azure_error(403, "AuthorizationPermissionMismatch"), method="PUT", path="blockid=", times=None)
     async with opened(through(service)) as store:
         with pytest.raises(trove.AccessDeniedError):
@@ -157,10 +151,10 @@ async def test_a_failed_block_ends_the_others(bucket: str, service: AnsweringPro
     assert service.count("PUT", "comp=blocklist") == 0
 
 
-async def test_errors_carry_what_the_support_needs(bucket: str, service: AnsweringProxy) -> None:
+async def test_errors_have_the_request_id(bucket: str, service: AnsweringProxy) -> None:
     service.answer(azure_error(403, "AuthorizationFailure", request_id="id-9"))
     async with opened(through(service)) as store:
-        with pytest.raises(trove.AccessDeniedError, match="AuthorizationFailure: told") as caught:
+        with pytest.raises(trove.AccessDeniedError, match="AuthorizationFailure: reason") as caught:
             await store.read(bucket, "key")
     error: Any = caught.value
     assert (error.status, error.request_id, error.operation, error.driver) == (403, "id-9", "read", "azure")

@@ -1,4 +1,4 @@
-"""The DSN, and what the environment adds to it."""
+"""The DSN, and its defaults from the environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_account_key_and_container() -> None:
     assert not account.uses_tokens
 
 
-def test_a_key_with_signs_is_percent_encoded() -> None:
+def test_a_key_with_special_characters_is_percent_encoded() -> None:
     assert read("azure://acct:%2B%2F%2B%2F@").account.key_text == "+/+/"
 
 
@@ -54,7 +54,7 @@ def test_a_signature_may_be_encoded_or_not() -> None:
         assert dict(read("azure://acct@", sas=sas).account.sas)["sig"] == "a+b/="
 
 
-def test_white_space_around_secrets_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_white_space_around_secrets_is_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read("azure://acct@", account_key=f"{KEY}\n").account.key_text == KEY
     assert read(f"azure://acct:{KEY}%0A@").account.key_text == KEY
     assert dict(read("azure://acct@", sas="?sv=1&sig=x\n").account.sas)["sig"] == "x"
@@ -83,7 +83,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert account.sas == ()
 
 
-def test_the_environments_credentials_are_for_its_account_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_s_credentials_are_used_only_for_its_account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", CONNECTION)
     assert read("azure://photos").account.key is not None
     assert read("azure://acct@photos").account.key is not None
@@ -94,7 +94,7 @@ def test_the_environments_credentials_are_for_its_account_alone(monkeypatch: pyt
     assert read("azure://other@photos").account.uses_tokens
 
 
-def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_settings_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", CONNECTION)
     account = read("azure://acct@photos?anonymous=1").account
     assert account.anonymous
@@ -129,13 +129,13 @@ def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPat
         ("azure://acct@photos?unheard=of", "unheard"),
     ],
 )
-def test_what_is_wrong_is_said(dsn: str, words: str) -> None:
+def test_invalid_settings(dsn: str, words: str) -> None:
     with pytest.raises(trove.InvalidDSNError, match=words) as caught:
         read(dsn)
     assert "c2VjcmV0" not in str(caught.value)
 
 
-def test_secrets_are_in_no_repr() -> None:
+def test_secrets_do_not_appear_in_repr() -> None:
     settings = read("azure://acct:c2VjcmV0@photos")
     signed = read("azure://acct@photos", sas="sv=1&sig=hidden")
     assert "c2VjcmV0" not in repr(settings)

@@ -1,4 +1,4 @@
-"""The signer, byte for byte against that of Microsoft's SDK."""
+"""The signer, compared byte for byte with that of Microsoft's SDK."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = "c2VjcmV0IG9mIHRoZSBhY2NvdW50"
 
 
 def signed_by_sdk(method: str, path: str, params: list[tuple[str, str]], headers: dict[str, str], size: int) -> str:
-    """Return the ``Authorization`` that the SDK makes."""
+    """Return the ``Authorization`` that the SDK computes."""
     url = f"https://account.blob.core.windows.net{path}" + (f"?{encode_query(params)}" if params else "")
     request = HttpRequest(method, url, headers={**headers, "Content-Length": str(size)})
     policy = SharedKeyCredentialPolicy("account", KEY)  # type: ignore[no-untyped-call]
@@ -66,13 +66,13 @@ REQUESTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
-def test_the_signature_is_the_sdks(request_: Any) -> None:
+def test_the_signature_equals_that_of_the_sdk(request_: Any) -> None:
     method, path, params, headers, size = request_
     ours, theirs = both(method, path, params, {**COMMON, **headers}, size)
     assert ours == theirs
 
 
-def test_the_signature_is_the_sdks_for_generated_requests() -> None:
+def test_the_signature_equals_that_of_the_sdk_for_generated_requests() -> None:
     source = random.Random(7)
     letters = string.ascii_lowercase + string.digits + "_"
     for _ in range(300):
@@ -85,8 +85,8 @@ def test_the_signature_is_the_sdks_for_generated_requests() -> None:
         assert ours == theirs, (key, names, params)
 
 
-def test_what_is_signed_is_what_the_documentation_says() -> None:
-    """https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key, the example of Get Blob."""
+def test_the_example_of_the_documentation() -> None:
+    """The example of Get Blob, https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key."""
     headers = [("x-ms-date", "Fri, 26 Jun 2015 23:39:12 GMT"), ("x-ms-version", "2015-02-21")]
     params = [("comp", "metadata"), ("restype", "container"), ("timeout", "20")]
     text = SharedKey("myaccount", KEY).string_to_sign("GET", "/mycontainer", params, headers, 0)

@@ -1,6 +1,6 @@
-"""Credentials of Microsoft Entra ID, and shared access signatures: what is sent, and what is asked for again.
+"""Credentials of Microsoft Entra ID, and shared access signatures: the requests, and renewals.
 
-Azurite takes tokens over TLS alone and knows no user delegation keys: those answers are put before it.
+Azurite accepts tokens only over TLS and has no user delegation keys: a proxy gives those answers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STORED = Answer(201, {"ETag": '"0x1"', "x-ms-request-id": "1"})
 
 
 class Issuer:
-    """Gives tokens as a blocking credential does, and counts them."""
+    """Issues tokens as a blocking credential does, and counts them."""
 
     def __init__(self, lasting: float = 3600, *, different: bool = True) -> None:
         self.given = 0
@@ -50,7 +50,7 @@ def bearers(service: AnsweringProxy) -> list[str | None]:
 
 
 @pytest.mark.parametrize("kind", [Issuer, AsyncIssuer])
-async def test_one_token_serves_all_who_wait(service: AnsweringProxy, kind: type[Issuer]) -> None:
+async def test_one_token_serves_all_waiting_requests(service: AnsweringProxy, kind: type[Issuer]) -> None:
     service.answer(STORED, times=None)
     issuer = kind()
     async with opened(through(service), account_key=None, credential=issuer) as store:
@@ -62,7 +62,7 @@ async def test_one_token_serves_all_who_wait(service: AnsweringProxy, kind: type
 async def test_a_refused_token_is_renewed_once_for_all(service: AnsweringProxy) -> None:
     class Patient(Issuer):
         def get_token(self, scope: str) -> Any:
-            # Only when all have been refused, so that none is refused twice.
+            # Only after all have been refused, so that none is refused twice.
             while self.given and service.count("PUT") < 50:
                 time.sleep(0.005)
             return super().get_token(scope)
@@ -76,7 +76,7 @@ async def test_a_refused_token_is_renewed_once_for_all(service: AnsweringProxy) 
     assert set(bearers(service)) == {"Bearer token-1", "Bearer token-2"}
 
 
-async def test_a_token_that_stays_refused_is_told(service: AnsweringProxy) -> None:
+async def test_a_token_that_stays_refused_is_reported(service: AnsweringProxy) -> None:
     service.answer(azure_error(401, "InvalidAuthenticationInfo"), times=None)
     issuer = Issuer(different=False)
     async with opened(through(service), account_key=None, credential=issuer) as store:
@@ -96,7 +96,7 @@ async def test_a_token_is_renewed_before_its_end(service: AnsweringProxy) -> Non
     assert bearers(service) == ["Bearer token-1", "Bearer token-2"]
 
 
-async def test_a_credential_that_fails_is_told(service: AnsweringProxy) -> None:
+async def test_a_failing_credential_is_reported(service: AnsweringProxy) -> None:
     class Failing:
         def get_token(self, scope: str) -> Any:
             raise RuntimeError("no account\nwas found")
@@ -113,7 +113,7 @@ KEY = """<?xml version="1.0" encoding="utf-8"?><UserDelegationKey><SignedOid>oid
 <SignedService>b</SignedService><SignedVersion>2023-11-03</SignedVersion><Value>c2VjcmV0</Value></UserDelegationKey>"""
 
 
-async def test_urls_are_signed_with_a_key_of_the_users(service: AnsweringProxy) -> None:
+async def test_urls_are_signed_with_a_user_delegation_key(service: AnsweringProxy) -> None:
     service.answer(Answer(200, {"x-ms-request-id": "1"}, KEY.encode()), method="POST", times=None)
     async with opened(through(service), account_key=None, credential=Issuer()) as store:
         urls = [await store.presign_get("bucket", "key") for _ in range(3)]
@@ -123,7 +123,7 @@ async def test_urls_are_signed_with_a_key_of_the_users(service: AnsweringProxy) 
         assert service.count("POST", "comp=userdelegationkey") == 2
 
 
-async def test_copies_are_read_with_the_token(service: AnsweringProxy) -> None:
+async def test_the_source_of_a_copy_is_read_with_the_token(service: AnsweringProxy) -> None:
     described = {"ETag": '"0x1"', "Content-Length": "4", "x-ms-request-id": "1"}
     service.answer(Answer(200, described, b"data"), method="HEAD")
     service.answer(STORED, method="PUT")
@@ -152,7 +152,7 @@ async def signature(**more: Any) -> str:
     )
 
 
-async def test_a_shared_access_signature_is_all_that_is_needed(bucket: str) -> None:
+async def test_a_shared_access_signature_is_sufficient(bucket: str) -> None:
     async with opened(account_key=None, sas=await signature()) as store:
         assert not store.supports(trove.PresignDriver)
         await store.put(bucket, "key", pattern(200_000), tags={"a": "1"}, metadata={"m": "ü"})
@@ -168,7 +168,7 @@ async def test_a_shared_access_signature_is_all_that_is_needed(bucket: str) -> N
             await store.presign_get(bucket, "key")
 
 
-async def test_a_connection_string_is_all_that_is_needed(bucket: str) -> None:
+async def test_a_connection_string_is_sufficient(bucket: str) -> None:
     text = running("azurite").connection_string
     async with trove.open("azure://", connection_string=text) as store:
         await store.put(bucket, "key", b"data")

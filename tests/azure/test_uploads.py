@@ -46,8 +46,8 @@ async def test_ids_of_two_uploads_do_not_collide() -> None:
     assert len(one[1]) == 16
 
 
-async def test_blocks_that_others_left_do_not_block(bucket: str) -> None:
-    """All ids of a blob have one length; where another program has left some, ours take theirs."""
+async def test_blocks_of_other_programs_do_not_block(bucket: str) -> None:
+    """All block ids of a blob have one length; if another program left some, the driver uses their length."""
     async with opened() as store:
         await leave_block(store, bucket, "key", "MTIzNDU2Nzg5MDEy")
         data = pattern(5 * PART)
@@ -55,7 +55,7 @@ async def test_blocks_that_others_left_do_not_block(bucket: str) -> None:
         assert await store.read(bucket, "key") == data
 
 
-async def test_blocks_whose_ids_are_too_short_are_told(bucket: str) -> None:
+async def test_existing_blocks_with_ids_that_are_too_short_are_reported(bucket: str) -> None:
     async with opened() as store:
         await leave_block(store, bucket, "key", "MTIz")
         with pytest.raises(trove.BackendError, match="another length"):
@@ -64,7 +64,7 @@ async def test_blocks_whose_ids_are_too_short_are_told(bucket: str) -> None:
         assert await store.read(bucket, "key") == b"small"
 
 
-async def test_a_put_whose_blocks_were_discarded_is_stored_nevertheless(bucket: str) -> None:
+async def test_a_put_whose_blocks_were_discarded_is_repeated(bucket: str) -> None:
     data = pattern(3 * PART)
 
     async with opened() as store, opened() as other:
@@ -89,7 +89,7 @@ async def test_a_put_whose_blocks_were_discarded_is_stored_nevertheless(bucket: 
         assert await store.read(bucket, "key") == data
 
 
-async def test_a_stream_whose_blocks_were_discarded_is_told(bucket: str) -> None:
+async def test_a_stream_whose_blocks_were_discarded_is_reported(bucket: str) -> None:
     async with opened() as store, opened() as other:
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -132,7 +132,7 @@ async def test_an_upload_whose_condition_fails_can_be_completed_later(bucket: st
         assert await tier_of(store, bucket, "key") == "Cold"
 
 
-async def test_a_part_without_bytes_is_refused(bucket: str) -> None:
+async def test_an_empty_part_is_refused(bucket: str) -> None:
     async with opened() as store:
         upload = await store.initiate_multipart(bucket, "key")
         with pytest.raises(trove.InvalidPartError):
@@ -140,7 +140,7 @@ async def test_a_part_without_bytes_is_refused(bucket: str) -> None:
         await store.abort_multipart(bucket, "key", upload)
 
 
-async def test_a_large_body_goes_in_parallel_and_in_bounded_memory(bucket: str) -> None:
+async def test_a_large_body_is_sent_in_parallel_with_bounded_memory(bucket: str) -> None:
     under_way = most = 0
     async with opened(part_concurrency=3) as store:
         client = driver_of(store)._client
@@ -162,7 +162,7 @@ async def test_a_large_body_goes_in_parallel_and_in_bounded_memory(bucket: str) 
         assert await store.read(bucket, "key") == data
 
 
-async def test_a_completion_that_was_cancelled_while_the_service_copied_is_done(bucket: str) -> None:
+async def test_a_completion_that_is_cancelled_during_the_copy_is_carried_out(bucket: str) -> None:
     async with opened() as store:
         client = driver_of(store)._client
         attempt = client._attempt
@@ -190,7 +190,7 @@ async def test_a_completion_that_was_cancelled_while_the_service_copied_is_done(
         assert await store.list_multipart_uploads(bucket) == []
 
 
-async def test_a_completion_that_was_cancelled_before_copies_nothing(bucket: str) -> None:
+async def test_a_completion_that_is_cancelled_before_the_copy_copies_nothing(bucket: str) -> None:
     async with opened() as store:
         client = driver_of(store)._client
         attempt = client._attempt
@@ -221,7 +221,7 @@ async def test_a_completion_that_was_cancelled_before_copies_nothing(bucket: str
         assert await store.read(bucket, "key") == b"part"
 
 
-async def test_an_upload_whose_begin_was_cancelled_is_not_open(bucket: str) -> None:
+async def test_an_upload_whose_initiation_was_cancelled_is_not_open(bucket: str) -> None:
     """The manifest is awaited before it is removed, so that none is stored after its removal."""
     async with opened() as store:
         client = driver_of(store)._client

@@ -1,4 +1,4 @@
-"""Versions: snapshots on the server, and what is asked of an account that keeps versions itself."""
+"""Versions: snapshots on the server, and requests to an account that keeps versions itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trove_async.types import LifecycleReport
 pytestmark = pytest.mark.asyncio
 
 
-async def test_without_a_choice_there_are_no_versions(bucket: str) -> None:
+async def test_by_default_there_are_no_versions(bucket: str) -> None:
     async with opened() as store:
         assert not store.supports(trove.VersioningDriver)
         with pytest.raises(trove.UnsupportedError):
@@ -24,7 +24,7 @@ async def test_without_a_choice_there_are_no_versions(bucket: str) -> None:
         assert info.version_id is None
 
 
-async def test_writers_of_one_key_lose_no_version(bucket: str) -> None:
+async def test_concurrent_writers_of_one_key_lose_no_version(bucket: str) -> None:
     async with opened(versions="snapshots") as store:
         await store.set_versioning(bucket, True)
         writes = (store.put(bucket, "key", b"%d" % number) for number in range(12))
@@ -35,7 +35,7 @@ async def test_writers_of_one_key_lose_no_version(bucket: str) -> None:
             assert await store.read(bucket, "key", version_id=info.version_id) == b"%d" % number
 
 
-async def test_every_way_to_write_makes_a_version(bucket: str) -> None:
+async def test_every_kind_of_write_creates_a_version(bucket: str) -> None:
     async with opened(versions="snapshots") as store:
         await store.set_versioning(bucket, True)
         first = await store.put(bucket, "key", pattern(3 * PART))
@@ -52,7 +52,7 @@ async def test_every_way_to_write_makes_a_version(bucket: str) -> None:
         assert await store.read(bucket, "key", version_id=first.version_id) == pattern(3 * PART)
 
 
-async def test_create_only_takes_a_delete_marker_for_nothing(bucket: str) -> None:
+async def test_create_only_ignores_a_delete_marker(bucket: str) -> None:
     async with opened(versions="snapshots") as store:
         await store.set_versioning(bucket, True)
         await store.put(bucket, "a/key", b"1")
@@ -78,7 +78,7 @@ async def test_the_sweeper_removes_old_versions(bucket: str) -> None:
         assert await store.read(bucket, "key") == b"2"
 
 
-# What follows cannot be had of the server: it keeps no versions of its own.
+# The following answers cannot come from the server, which keeps no versions of its own.
 
 
 PAGE = """\ufeff<?xml version="1.0" encoding="utf-8"?><EnumerationResults><Blobs>
@@ -100,7 +100,7 @@ def page(*, deleted: bool = False) -> Answer:
     )
 
 
-async def test_versions_of_the_account_are_listed(bucket: str, service: AnsweringProxy) -> None:
+async def test_versions_kept_by_the_account_are_listed(bucket: str, service: AnsweringProxy) -> None:
     async with opened(through(service), versions="native") as store:
         assert await store.get_versioning(bucket) == trove.VersioningStatus.ENABLED
         with pytest.raises(trove.UnsupportedError, match="account"):
@@ -119,7 +119,7 @@ async def test_versions_of_the_account_are_listed(bucket: str, service: Answerin
         assert (replaced.version_id, replaced.last_modified) == (old.version_id, new.last_modified)
 
 
-async def test_versions_of_the_account_are_named_in_requests(bucket: str, service: AnsweringProxy) -> None:
+async def test_requests_name_the_versions_kept_by_the_account(bucket: str, service: AnsweringProxy) -> None:
     version = "2026-01-01T00:00:00.0000001Z"
     named = "versionid=2026-01-01T00%3A00%3A00.0000001Z"
     async with opened(through(service), versions="native") as store:
@@ -144,7 +144,7 @@ async def test_versions_of_the_account_are_named_in_requests(bucket: str, servic
         assert info.version_id is None
 
 
-async def test_the_container_is_not_empty_while_versions_are_left(bucket: str, service: AnsweringProxy) -> None:
+async def test_a_container_with_versions_is_not_empty(bucket: str, service: AnsweringProxy) -> None:
     async with opened(through(service), versions="native") as store:
         service.answer(page(deleted=True), path="include=versions")
         with pytest.raises(trove.BucketNotEmptyError):

@@ -14,7 +14,7 @@ BASE_URL = "http://objects.test/"
 
 @pytest_asyncio.fixture(params=["memory", "local"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[trove.Trove]:
-    """Hold ``kept`` in bucket ``b``; whatever a test does, it is there in the end, and nothing else is."""
+    """Store ``kept`` in bucket ``b``; whatever a test does, the bucket has this object and no other at the end."""
     root = tmp_path / "root"
     root.mkdir()
     dsn = "memory://" if request.param == "memory" else f"local://{root}"

@@ -1,6 +1,6 @@
-"""Checks that need a file system of their own: ``python -m tests.badinput.mounted CHECK FOLDER``.
+"""Checks that need their own file system: ``python -m tests.badinput.mounted CHECK FOLDER``.
 
-Run in a mount namespace, which the mounts vanish with when the process ends.
+Run it in a mount namespace, so that the mounts disappear with the process.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ async def prepare(store: trove.Trove) -> None:
 
 
 async def assert_kept(store: trove.Trove, root: Path) -> None:
-    """Fail unless the old object is there, whole, and nothing else is."""
+    """Fail unless the old object is complete and there is nothing else."""
     assert await store.read("b", "folder/kept") == KEPT
     assert (await store.head("b", "folder/kept")).metadata == METADATA
     assert [info.key async for info in store.list("b")] == ["folder/kept"]
     assert [bucket.name for bucket in await store.list_buckets()] == ["b"]
-    assert os.listdir(root / "b") == ["folder"], "a part of the way to an object that was refused stays"
+    assert os.listdir(root / "b") == ["folder"], "a directory of a refused object is left"
     assert await store.list_multipart_uploads("b") == []
     assert residue_of(root) == []
 
@@ -75,7 +75,7 @@ async def refused(store: trove.Trove, write: Write, kind: type[TroveError], said
 
 
 async def full(root: Path) -> None:
-    """A disk without space refuses what is too large, and keeps what there is."""
+    """A full disk refuses large objects and keeps stored ones."""
     mount(root, "size=2m")
     async with trove.open(f"local://{root}?min_part_size=1") as store:
         await prepare(store)
@@ -95,7 +95,7 @@ async def full(root: Path) -> None:
         for write in WRITES.values():
             await refused(store, write, StorageFullError, "free some space", errno.ENOSPC)
             await assert_kept(store, root)
-        async with trove.open(f"local://{root}") as other:  # it can be read, and be made room in
+        async with trove.open(f"local://{root}") as other:  # it can be read, and space can be freed in it
             await assert_kept(other, root)
         await store.delete("b", "folder/kept")
         assert await store.list("b").all() == []
@@ -105,7 +105,7 @@ async def full(root: Path) -> None:
 
 
 def fill(path: Path) -> None:
-    """Take all the space that is left."""
+    """Use up all free space."""
     with open(path, "wb", buffering=0) as file:
         for size in (65_536, 4_096, 1):
             with pytest.raises(OSError, match="No space left"):
@@ -118,7 +118,7 @@ def _write_on(file: io.RawIOBase, data: bytes) -> None:
 
 
 async def full_of_files(root: Path) -> None:
-    """A disk that can hold no further file refuses as well; directories count as files there."""
+    """The same on a disk without free inodes; directories need inodes too."""
     mount(root, "size=10m,nr_inodes=40")
     async with trove.open(f"local://{root}") as store:
         await prepare(store)
@@ -139,11 +139,11 @@ async def full_of_files(root: Path) -> None:
 
 
 async def read_only(root: Path) -> None:
-    """A root that becomes read-only can be read and refuses all else; one that is cannot be opened."""
+    """A root that becomes read-only can be read and refuses all else; a read-only root cannot be opened."""
     mount(root, "size=10m")
     async with trove.open(f"local://{root}") as store:
         await prepare(store)
-    # Another, which has opened no lock yet: as long as a file is open for writing, nothing becomes read-only.
+    # Another store, which has opened no lock yet: while a file is open for writing, nothing becomes read-only.
     store = await trove.open(f"local://{root}")
     remount(root, "ro")
     changes: list[Write] = [
@@ -161,7 +161,7 @@ async def read_only(root: Path) -> None:
     assert trove.unwrap(store.driver, LocalDriver)._fs._scratch_lock is None
     remount(root, "rw")
     async with trove.open(f"local://{root}") as again:
-        assert len(list((root / ".trove/tmp").iterdir())) == 1  # what could not be removed then was swept now
+        assert len(list((root / ".trove/tmp").iterdir())) == 1  # the earlier leftovers were swept now
         await assert_kept(again, root)
 
 

@@ -1,4 +1,4 @@
-"""Run checks that mount a file system of their own: in a mount namespace, root's or one that this user may make."""
+"""Run checks that mount a file system, in a mount namespace of root or one that this user may create."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def run_in_namespace(module: str, *arguments: str | Path, **environment: s
     said = out.decode()
     if "unshare: " in said or "permission denied" in said:
         pytest.fail(
-            "this test mounts a small tmpfs in a namespace of its own: run it as root, or allow it to users "
+            "this test mounts a small tmpfs in a new namespace: run it as root, or allow it to users "
             f"(sysctl kernel.unprivileged_userns_clone=1)\n{said}"
         )
     assert process.returncode == 0, said

@@ -1,4 +1,4 @@
-"""Bodies that are none, that end too soon or too late, or whose source fails; ranges and times out of bounds."""
+"""Invalid bodies, bodies that end too early or too late, and failing sources; ranges and times outside the limits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LARGE = 400_000
     ],
     ids=lambda value: ascii(value)[:20],
 )
-async def test_a_body_that_is_none(store: trove.Trove, body: Any, said: str) -> None:
+async def test_invalid_bodies(store: trove.Trove, body: Any, said: str) -> None:
     with pytest.raises(BodyTypeError, match=said) as raised:
         await store.put("b", "kept", body)
     assert isinstance(raised.value, TypeError)
@@ -88,7 +88,7 @@ BODIES: dict[str, Callable[[int], Any]] = {
 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("size", [10, LARGE])
-async def test_another_length_than_was_declared(store: trove.Trove, kind: str, size: int) -> None:
+async def test_a_length_other_than_the_declared_one(store: trove.Trove, kind: str, size: int) -> None:
     for declared in (size - 1, size + 1, 0):
         with pytest.raises(BodySizeError, match=str(declared)):
             await store.put("b", "kept", BODIES[kind](size), size=declared)
@@ -97,19 +97,19 @@ async def test_another_length_than_was_declared(store: trove.Trove, kind: str, s
 
 
 @pytest.mark.parametrize("size", [-1, 1.5, "10"])
-async def test_a_length_that_is_none(store: trove.Trove, size: Any) -> None:
+async def test_invalid_lengths(store: trove.Trove, size: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="size must be 0 or more"):
         await store.put("b", "kept", b"data", size=size)
 
 
-async def test_a_path_of_another_length_or_of_no_file(store: trove.Trove, tmp_path: Path) -> None:
+async def test_a_path_with_another_length_or_without_a_regular_file(store: trove.Trove, tmp_path: Path) -> None:
     path = tmp_path / "body"
     path.write_bytes(b"data")
     with pytest.raises(BodySizeError):
         await store.put("b", "kept", path, size=5)
     with pytest.raises(FileNotFoundError) as raised:
         await store.put("b", "kept", tmp_path / "missing")
-    # It is the source that is missing, and no object: the system's own error says which.
+    # The source is missing, and not an object: the error of the system says which file.
     assert not isinstance(raised.value, TroveError)
     assert raised.value.filename == str(tmp_path / "missing")
     with pytest.raises(IsADirectoryError):
@@ -151,7 +151,7 @@ class MineError(Exception):
 
 
 @pytest.mark.parametrize("before", [0, 10, LARGE])
-async def test_what_a_source_raises_passes_unchanged(store: trove.Trove, before: int) -> None:
+async def test_an_exception_of_the_source_is_raised_unchanged(store: trove.Trove, before: int) -> None:
     error = MineError("mine")
 
     def iterable() -> Iterator[bytes]:
@@ -193,7 +193,7 @@ async def test_a_source_that_cancels_itself(store: trove.Trove) -> None:
         await store.put("b", "kept", chunks())
 
 
-async def test_another_checksum_than_was_declared(store: trove.Trove) -> None:
+async def test_a_checksum_other_than_the_declared_one(store: trove.Trove) -> None:
     for body in (b"data", [b"x" * LARGE], b"x" * LARGE):
         with pytest.raises(ChecksumError, match="sha256"):
             await store.put("b", "kept", body, checksum="sha256:" + "0" * 64)
@@ -217,14 +217,14 @@ async def test_another_checksum_than_was_declared(store: trove.Trove) -> None:
     ],
     ids=str,
 )
-async def test_ranges_out_of_bounds(store: trove.Trove, wanted: Any, error: type[TroveError]) -> None:
+async def test_ranges_outside_the_object(store: trove.Trove, wanted: Any, error: type[TroveError]) -> None:
     with pytest.raises(error):
         await store.read("b", "kept", wanted)
     with pytest.raises(error):
         await store.get("b", "kept", range=wanted)
 
 
-async def test_ranges_on_the_edge(store: trove.Trove) -> None:
+async def test_ranges_at_the_ends_of_the_object(store: trove.Trove) -> None:
     assert await store.read("b", "kept", (3, None)) == b"t"
     assert await store.read("b", "kept", (1, 100)) == b"ept"
     assert await store.read("b", "kept", (-100, None)) == b"kept"
@@ -232,13 +232,13 @@ async def test_ranges_on_the_edge(store: trove.Trove) -> None:
 
 
 @pytest.mark.parametrize("expires", [0, -1, 0.5, 7 * 24 * 3600 + 1, "60", None, timedelta(days=8)], ids=str)
-async def test_expiries_out_of_bounds(store: trove.Trove, expires: Any) -> None:
+async def test_expiries_outside_the_limits(store: trove.Trove, expires: Any) -> None:
     for sign in (store.presign_get, store.presign_put):
         with pytest.raises(InvalidArgumentError, match="expires must be 1 to 604800"):
             await sign("b", "kept", expires=expires)
 
 
-async def test_conditions_that_are_none(store: trove.Trove) -> None:
+async def test_invalid_conditions(store: trove.Trove) -> None:
     etag = (await store.head("b", "kept")).etag
     with pytest.raises(InvalidArgumentError, match="not both"):
         await store.put("b", "kept", b"new", if_match=etag, if_none_match="*")
@@ -246,29 +246,29 @@ async def test_conditions_that_are_none(store: trove.Trove) -> None:
         with pytest.raises(InvalidArgumentError, match="ETag"):
             await store.put("b", "kept", b"new", if_match=value)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="time zone"):
-        await store.get("b", "kept", if_modified_since=datetime(2024, 1, 1))  # noqa: DTZ001 - that is the point
+        await store.get("b", "kept", if_modified_since=datetime(2024, 1, 1))  # noqa: DTZ001 - naive on purpose
     with pytest.raises(InvalidArgumentError, match="if_unmodified_since is a datetime, not str"):
         await store.head("b", "kept", if_unmodified_since="2024-01-01")  # type: ignore[arg-type]
 
 
-async def test_a_condition_of_an_unknown_name_is_not_just_unsupported(store: trove.Trove) -> None:
+async def test_an_unknown_condition_is_not_reported_as_unsupported(store: trove.Trove) -> None:
     assert store.supports("put_if_match")
     with pytest.raises(InvalidArgumentError, match=r"'if_match' is neither .*bulk_delete.* a condition \(put_if_none_"):
         store.supports("if_match")
 
 
-async def test_listings_that_are_none(store: trove.Trove) -> None:
+async def test_invalid_listings(store: trove.Trove) -> None:
     with pytest.raises(InvalidArgumentError, match="max_keys"):
         await store.list("b", max_keys=-1).all()
     with pytest.raises(InvalidArgumentError, match="page_size"):
         await store.list("b", page_size=0).all()
     with pytest.raises(InvalidArgumentError):
-        await store.list("b", cursor="not one of ours").all()
+        await store.list("b", cursor="no cursor").all()
     with pytest.raises(InvalidArgumentError):
         await store.list("b", delimiter="").all()
 
 
-async def test_parts_that_are_none(store: trove.Trove) -> None:
+async def test_invalid_parts(store: trove.Trove) -> None:
     upload = await store.initiate_multipart("b", "kept")
     for number in (0, -1, 10_001, "1"):
         with pytest.raises(InvalidPartError, match="a part's number is 1 to 10000"):
@@ -291,7 +291,7 @@ async def test_parts_that_are_none(store: trove.Trove) -> None:
     await store.abort_multipart("b", "kept", upload)
 
 
-async def test_what_is_not_there(store: trove.Trove) -> None:
+async def test_missing_objects_and_buckets(store: trove.Trove) -> None:
     with pytest.raises(ObjectNotFoundError, match="missing"):
         await store.read("b", "missing")
     with pytest.raises(ObjectNotFoundError, match="missing"):

@@ -1,4 +1,4 @@
-"""DSNs that are wrong, part by part: each is told what is wrong with it, and nothing is made."""
+"""Invalid DSNs, part by part: the error says what is wrong, and nothing is created."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def refused(dsn: Any, **settings: Any) -> str:
         ("local:///srv?fsync=1&fsync=0", "'fsync' is given twice"),
     ],
 )
-async def test_dsns_that_cannot_be_read(dsn: str, said: str) -> None:
+async def test_malformed_dsns(dsn: str, said: str) -> None:
     assert said in await refused(dsn)
 
 
@@ -63,7 +63,7 @@ async def test_dsns_that_cannot_be_read(dsn: str, said: str) -> None:
         ("memory://?presign_url=http://x/&presign_key=short", "5 bytes"),
     ],
 )
-async def test_what_memory_does_not_take(dsn: str, said: str) -> None:
+async def test_invalid_dsns_of_memory(dsn: str, said: str) -> None:
     assert said in await refused(dsn)
 
 
@@ -91,14 +91,14 @@ async def test_what_memory_does_not_take(dsn: str, said: str) -> None:
         ("local://{root}?presign_url=http://x/&presign_key=", "presign_key must be text"),
     ],
 )
-async def test_what_local_does_not_take(tmp_path: Path, location: str, said: str) -> None:
+async def test_invalid_dsns_of_local(tmp_path: Path, location: str, said: str) -> None:
     message = await refused(location.format(root=tmp_path))
     assert said in message
     assert "secret" not in message
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_settings_that_are_wrong(tmp_path: Path) -> None:
+async def test_invalid_settings(tmp_path: Path) -> None:
     dsn = f"local://{tmp_path}"
     assert "'fsync' is given in the DSN and as an argument" in await refused(f"{dsn}?fsync=1", fsync=True)
     assert "no parameter 'parts'" in await refused(dsn, parts=3)
@@ -109,7 +109,7 @@ async def test_settings_that_are_wrong(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_is_no_dsn(tmp_path: Path) -> None:
+async def test_objects_that_are_not_a_dsn(tmp_path: Path) -> None:
     assert "write f'local://{path}'" in await refused(tmp_path)
     for value in (None, 7, b"memory://"):
         assert type(value).__name__ in await refused(value)

@@ -1,4 +1,4 @@
-"""Names that are none: keys, buckets, metadata, tags."""
+"""Invalid names: keys, buckets, metadata, tags."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ each_verb = pytest.mark.parametrize("verb", VERBS)
     ],
     ids=["empty", "long", "long in UTF-8", "NUL", "surrogate", "bytes", "None", "int"],
 )
-async def test_a_key_that_is_none(store: trove.Trove, verb: str, key: object, said: str) -> None:
+async def test_invalid_keys(store: trove.Trove, verb: str, key: object, said: str) -> None:
     with pytest.raises(InvalidKeyError, match=said) as raised:
         await VERBS[verb](store, "b", key)
     assert isinstance(raised.value, ValueError)
@@ -79,13 +79,13 @@ async def test_a_key_that_is_none(store: trove.Trove, verb: str, key: object, sa
     ],
     ids=lambda value: ascii(value)[:20],
 )
-async def test_a_bucket_name_that_is_none(store: trove.Trove, verb: str, bucket: object, said: str) -> None:
+async def test_invalid_bucket_names(store: trove.Trove, verb: str, bucket: object, said: str) -> None:
     with pytest.raises(InvalidBucketNameError, match=said):
         await VERBS[verb](store, bucket, "key")
 
 
 @pytest.mark.parametrize("bucket", ["", "..", ".trove", "a/b", "a\0b", "x" * 256])
-async def test_a_bucket_of_such_a_name_is_not_made(store: trove.Trove, bucket: str) -> None:
+async def test_a_bucket_with_an_invalid_name_is_not_created(store: trove.Trove, bucket: str) -> None:
     for call in (store.create_bucket, store.delete_bucket, store.get_lifecycle, store.get_versioning):
         with pytest.raises(InvalidBucketNameError):
             await call(bucket)
@@ -106,7 +106,7 @@ async def test_a_bucket_of_such_a_name_is_not_made(store: trove.Trove, bucket: s
     ],
     ids=lambda value: ascii(value)[:20],
 )
-async def test_metadata_that_is_none(store: trove.Trove, metadata: Any, said: str) -> None:
+async def test_invalid_metadata(store: trove.Trove, metadata: Any, said: str) -> None:
     with pytest.raises(InvalidMetadataError, match=said):
         await store.put("b", "kept", b"new", metadata=metadata)
     with pytest.raises(InvalidMetadataError, match=said):
@@ -127,7 +127,7 @@ async def test_metadata_that_is_none(store: trove.Trove, metadata: Any, said: st
     ],
     ids=lambda value: ascii(value)[:20],
 )
-async def test_tags_that_are_none(store: trove.Trove, tags: Any, said: str) -> None:
+async def test_invalid_tags(store: trove.Trove, tags: Any, said: str) -> None:
     with pytest.raises(InvalidTagsError, match=said):
         await store.put("b", "kept", b"new", tags=tags)
     with pytest.raises(InvalidTagsError, match=said):
@@ -136,6 +136,6 @@ async def test_tags_that_are_none(store: trove.Trove, tags: Any, said: str) -> N
 
 @pytest.mark.parametrize("name", ["content_type", "cache_control", "content_disposition", "storage_class"])
 @pytest.mark.parametrize("value", ["", "line\r\nbreak", "ünïcode", " padded "])
-async def test_headers_that_are_none(store: trove.Trove, name: str, value: str) -> None:
+async def test_invalid_headers(store: trove.Trove, name: str, value: str) -> None:
     with pytest.raises(InvalidArgumentError, match=name):
         await store.put("b", "kept", b"new", **{name: value})  # type: ignore[arg-type]

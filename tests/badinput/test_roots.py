@@ -1,4 +1,4 @@
-"""Roots that are missing, closed, full, or no directories: each has its error, and is left as it was."""
+"""Roots that are missing, not permitted, full, or not directories: each has its error and is left unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def test_a_file_system_that_refuses(tmp_path: Path, check: str) -> None:
     await run_in_namespace("tests.badinput.mounted", check, tmp_path)
 
 
-async def test_a_root_that_is_missing(tmp_path: Path) -> None:
+async def test_a_missing_root(tmp_path: Path) -> None:
     with pytest.raises(RootNotFoundError, match=r"does not exist; make the directory, or add \?create=1") as raised:
         await trove.open(f"local://{tmp_path}/missing/root")
     assert isinstance(raised.value, FileNotFoundError)
@@ -33,7 +33,7 @@ async def test_a_root_that_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("create", [0, 1])
 @pytest.mark.parametrize("below", ["", "/below", "/below/it"])
-async def test_a_root_that_is_no_directory(tmp_path: Path, below: str, create: int) -> None:
+async def test_a_root_that_is_not_a_directory(tmp_path: Path, below: str, create: int) -> None:
     (tmp_path / "file").write_bytes(b"data")
     with pytest.raises(RootNotFoundError, match="is not a directory"):
         await trove.open(f"local://{tmp_path}/file{below}?create={create}")
@@ -55,7 +55,7 @@ async def test_a_root_may_be_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "real/b/k").read_bytes() == b"data"
 
 
-async def test_a_root_that_is_removed_while_it_is_open(tmp_path: Path) -> None:
+async def test_a_root_that_is_removed_while_the_store_is_open(tmp_path: Path) -> None:
     root = tmp_path / "root"
     store = await trove.open(f"local://{root}?create=1")
     await store.create_bucket("b")
@@ -71,7 +71,7 @@ async def test_a_root_that_is_removed_while_it_is_open(tmp_path: Path) -> None:
     assert not root.exists()
 
 
-async def test_a_place_of_ours_that_is_taken(tmp_path: Path) -> None:
+async def test_a_reserved_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / ".trove").write_bytes(b"not ours")
     with pytest.raises(BackendError):
         await trove.open(f"local://{tmp_path}")

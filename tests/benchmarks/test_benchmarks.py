@@ -1,4 +1,4 @@
-"""The benchmark runs, small, by its command; and what it counts and shows is so."""
+"""The benchmark's command with little work, and the correctness of its counts and tables."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 ROUNDS = 2
 FEW = ("put 4 KiB", "get stream", "list")
 EACH_KIND = (*FEW, "get 4 KiB", "put stream")
-"""Names, and kinds of which there is one workload each."""
-# The peers of the extra `bench` need not be here, and these are. aiofiles has no memory.
+"""Names, and the kinds of which there is one workload each."""
+# The peers of the extra `bench` need not be installed; these are. aiofiles has no memory backend.
 CLIENTS = {
     "memory": ("trove",),
     "local": ("trove", "aiofiles"),
@@ -63,7 +63,7 @@ def run(folder: Path, only: Sequence[str]) -> Run:
 
 
 def expected(only: Sequence[str]) -> set[tuple[str, str, str]]:
-    """Return what is to be measured, by backend, workload and client."""
+    """Return the expected measurements, by backend, workload and client."""
     names = [name for name, workload in WORKLOADS.items() if name in only or workload.kind in only]
     return {
         (backend, name, client)
@@ -76,17 +76,17 @@ def expected(only: Sequence[str]) -> set[tuple[str, str, str]]:
 
 @pytest.mark.timeout(1300)
 @pytest.mark.parametrize("only", [FEW, pytest.param(EACH_KIND, marks=pytest.mark.long)], ids=["few", "each-kind"])
-def test_it_measures_what_was_asked_for(tmp_path: Path, only: Sequence[str]) -> None:
-    """One test, since it starts dozens of processes."""
+def test_it_measures_what_was_requested(tmp_path: Path, only: Sequence[str]) -> None:
+    """One test, because it starts dozens of processes."""
     done = run(tmp_path, only)
-    see_all_in_the_json(done, only)
-    see_the_conditions_in_the_json(done)
-    see_all_in_the_table(done, only)
-    see_a_picture(done)
-    see_no_files_but_the_results(done)
+    check_json(done, only)
+    check_conditions_in_json(done)
+    check_table(done, only)
+    check_picture(done)
+    check_only_results_are_left(done)
 
 
-def see_all_in_the_json(run: Run, only: Sequence[str]) -> None:
+def check_json(run: Run, only: Sequence[str]) -> None:
     rows = run.written["measurements"]
     assert sorted((row["backend"], row["workload"], row["client"]) for row in rows) == sorted(expected(only))
     for row in rows:
@@ -98,13 +98,13 @@ def see_all_in_the_json(run: Run, only: Sequence[str]) -> None:
             assert 0 < found["operations_per_second"] < math.inf, row
 
 
-def see_the_conditions_in_the_json(run: Run) -> None:
+def check_conditions_in_json(run: Run) -> None:
     conditions = run.written["conditions"]
     assert (conditions["rounds"], conditions["fsync"], conditions["scale"]) == (ROUNDS, False, 0.01)
     assert conditions["versions"].keys() == {"trove", *PEERS}
 
 
-def see_all_in_the_table(run: Run, only: Sequence[str]) -> None:
+def check_table(run: Run, only: Sequence[str]) -> None:
     text = (run.output / "results.md").read_text()
     shown = set()
     for section in text.split("\n## ")[1:]:
@@ -118,20 +118,20 @@ def see_all_in_the_table(run: Run, only: Sequence[str]) -> None:
     assert all(line in run.printed for line in text.splitlines() if line.startswith("|"))
 
 
-def see_a_picture(run: Run) -> None:
+def check_picture(run: Run) -> None:
     data = (run.output / "results.png").read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", data[16:24])
     assert min(width, height) > 100
 
 
-def see_no_files_but_the_results(run: Run) -> None:
+def check_only_results_are_left(run: Run) -> None:
     assert run.left == []
     assert {path.name for path in run.output.iterdir()} == {"results.md", "results.json", "results.png"}
 
 
 @pytest.mark.asyncio
-async def test_buckets_hold_what_is_read_and_are_removed() -> None:
+async def test_buckets_hold_the_objects_to_read_and_are_removed() -> None:
     workload = Workload("get", "get", 100, 3)
 
     def use() -> Target:
@@ -158,7 +158,7 @@ async def _listed(target: Target) -> list[tuple[str, int]]:
 
 
 class FaultyClient(Client):
-    """Gives the wrong answers: too few bytes, too few objects; of three puts one is refused."""
+    """Gives wrong results: too few bytes, too few objects; one of three puts is refused."""
 
     puts = 0
 

@@ -1,4 +1,4 @@
-"""What the tests of the command share."""
+"""Fixtures of the tests of the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trove_async.cli.app import run
 
 
 class Run(Protocol):
-    """Runs the command with arguments and what comes from standard input."""
+    """Runs the command with arguments and standard input."""
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Done: ...
 

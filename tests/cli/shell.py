@@ -25,7 +25,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Done:
-    """A run that is over."""
+    """A finished run."""
 
     code: int
     out: bytes
@@ -45,7 +45,7 @@ class Done:
 
 
 class Process(subprocess.Popen[bytes]):
-    """A run under way, which is killed where a test fails meanwhile."""
+    """A running command, which is killed if the test fails."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -56,7 +56,7 @@ class Process(subprocess.Popen[bytes]):
 
 
 def until(condition: Callable[[], object], process: Process) -> None:
-    """Wait until something is so, while a process runs."""
+    """Wait until a condition holds while a process runs."""
     while not condition():
         assert process.poll() is None, "the process ended first"
         time.sleep(0.01)
@@ -83,7 +83,7 @@ class Shell:
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
-            # A process that is started in the background may have been told to ignore SIGINT.
+            # A process that is started in the background may ignore SIGINT.
             "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         }
         return Process([*COMMAND, *arguments], **settings | options)
@@ -97,7 +97,7 @@ class Shell:
         return Done(process.returncode, out, err.decode())
 
     def ok(self, *arguments: str, stdin: bytes = b"") -> Done:
-        """Run to the end, which has to be a good one."""
+        """Run to the end, and assert success."""
         done = self.run(*arguments, stdin=stdin)
         assert done.code == 0, f"{arguments} ended with {done.code}: {done.err}"
         return done

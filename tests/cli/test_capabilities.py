@@ -119,7 +119,7 @@ def test_rules_come_from_standard_input(trove: Run) -> None:
         (b"\xff", "not JSON"),
     ],
 )
-def test_rules_that_are_none(text: bytes, message: str) -> None:
+def test_invalid_rules(text: bytes, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_rules(text)
 
@@ -129,7 +129,7 @@ def test_rules() -> None:
 
 
 @pytest.mark.parametrize("value", ['"3"', "-1", "1.5", "{}", "true"])
-def test_a_rule_with_a_value_that_is_none_is_refused(shell: Shell, trove: Run, value: str) -> None:
+def test_a_rule_with_an_invalid_value_is_refused(shell: Shell, trove: Run, value: str) -> None:
     trove("mb", "b")
     shell.write("rules", f'[{{"id": "a", "expiration_days": {value}}}]'.encode())
     done = trove("lifecycle", "set", "b", "rules")
@@ -137,7 +137,7 @@ def test_a_rule_with_a_value_that_is_none_is_refused(shell: Shell, trove: Run, v
 
 
 @pytest.mark.parametrize(("method", "status"), [("get", 200), ("head", 200), ("put", 200), ("delete", 204)])
-def test_a_signed_url_does_what_it_was_signed_for(shell: Shell, trove: Run, method: str, status: int) -> None:
+def test_a_signed_url_permits_only_its_method(shell: Shell, trove: Run, method: str, status: int) -> None:
     base = "http://objects.test/signed"
     store = f"{shell.dsn}&presign_url={base}"
     shell.write("f", b"content")

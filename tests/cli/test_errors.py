@@ -1,4 +1,4 @@
-"""Exit codes that scripts can trust, and errors of one line."""
+"""Exit codes that scripts can rely on, and one-line errors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_failures_of_different_kinds_are_a_failure(shell: Shell, trove: Run) -> 
     assert (mixed.code, mixed.err.count("\n")) == (1, 2)
 
 
-def test_access_denied_is_a_code_of_its_own() -> None:
+def test_access_denied_has_its_own_code() -> None:
     from trove_async.cli.errors import code_of
     from trove_async.errors import AccessDeniedError, UnauthenticatedError
 
@@ -81,7 +81,7 @@ def test_debug_shows_the_traceback(shell: Shell, trove: Run) -> None:
     assert "Traceback" not in trove("ls", "local:///no/store/here").err
 
 
-def test_without_a_store_it_says_what_to_do(trove: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_store_is_reported_with_advice(trove: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TROVE_DSN")
     done = trove("cat", "photos/a.jpg")
     assert done.code == 2
@@ -90,7 +90,7 @@ def test_without_a_store_it_says_what_to_do(trove: Run, monkeypatch: pytest.Monk
     assert trove("ls").code == 2
 
 
-def test_a_store_may_be_named_before_or_behind_the_command(
+def test_the_store_option_may_precede_or_follow_the_command(
     shell: Shell, trove: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trove("mb", "b")
@@ -99,7 +99,7 @@ def test_a_store_may_be_named_before_or_behind_the_command(
         assert [record["name"] for record in trove(*arguments).records] == ["b"]
 
 
-def test_a_secret_in_the_dsn_is_in_no_error(trove: Run) -> None:
+def test_no_error_shows_a_secret_of_the_dsn(trove: Run) -> None:
     dsn = "local://user:hunter2@host/x?presign_key=hunter2hunter2hunter2"
     for arguments in (["ls", "--store", dsn, "--debug"], ["ping", dsn], ["ls", dsn]):
         done = trove(*arguments)
@@ -107,7 +107,7 @@ def test_a_secret_in_the_dsn_is_in_no_error(trove: Run) -> None:
         assert "hunter2" not in done.err
 
 
-def test_without_its_packages_it_names_the_extra(shell: Shell) -> None:
+def test_without_its_packages_the_command_names_the_extra(shell: Shell) -> None:
     script = "import sys; sys.modules['typer'] = None; from trove_async.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like, at any moment."""
+"""Ctrl-C and other signals, at any moment."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def tree(shell: Shell) -> Path:
 
 
 def interrupted(shell: Shell, arguments: list[str], number: signal.Signals) -> int:
-    """Send a signal once a random number of copies was told of, and return that number.
+    """Send a signal after a random number of copies was reported, and return that number.
 
-    The pipe is small: the command cannot be through before the signal comes, however late this process has its turn.
+    The pipe is small: the command cannot finish before the signal arrives, however late this process runs.
     """
     after = random.Random().randint(1, COUNT // 2)
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    with shell.start(*arguments, "--json", "-q", stdout=writing) as process, os.fdopen(reading, "rb") as told:
+    with shell.start(*arguments, "--json", "-q", stdout=writing) as process, os.fdopen(reading, "rb") as reports:
         os.close(writing)
-        for position, _ in enumerate(told, 1):
+        for position, _ in enumerate(reports, 1):
             if position == after:
                 process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
@@ -59,7 +59,7 @@ def interrupted(shell: Shell, arguments: list[str], number: signal.Signals) -> i
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_an_upload_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree: Path, number: signal.Signals) -> None:
+def test_an_interrupted_upload_is_continued(shell: Shell, trove: Run, tree: Path, number: signal.Signals) -> None:
     trove("mb", "b")
     whole = digests(tree)
     command = ["cp", "-r", "./tree", "b/t", "-j", "4"]
@@ -75,7 +75,7 @@ def test_an_upload_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree: 
     assert digests(shell.root / "b") == {f"t/{name}": digest for name, digest in whole.items()}
 
 
-def test_a_download_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree: Path) -> None:
+def test_an_interrupted_download_is_continued(shell: Shell, trove: Run, tree: Path) -> None:
     trove("mb", "b")
     trove("cp", "-r", "./tree", "b/t")
     whole = digests(tree)
@@ -90,7 +90,7 @@ def test_a_download_that_was_interrupted_goes_on(shell: Shell, trove: Run, tree:
 
 
 def _wait_until_read(pipe: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the process has taken all that is in the pipe: then it waits for more."""
+    """Wait until the process has read all bytes in the pipe: then it waits for more."""
     while struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]:
         assert process.poll() is None, "the process ended first"
         time.sleep(0.01)
@@ -142,7 +142,7 @@ def _leads_to(descriptor: Path, file: Path) -> bool:
         return False  # it was closed meanwhile
 
 
-def test_a_cat_that_nobody_reads_can_be_interrupted(shell: Shell, trove: Run) -> None:
+def test_a_cat_whose_output_is_not_read_can_be_interrupted(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     trove("put", "-", "b/k", stdin=bytes(4 * 1024 * 1024))
     with shell.start("cat", "b/k") as process:
@@ -152,7 +152,7 @@ def test_a_cat_that_nobody_reads_can_be_interrupted(shell: Shell, trove: Run) ->
         assert process.wait(PATIENCE) == 130
 
 
-def test_a_watch_tells_events_as_they_come_and_ends_at_once(shell: Shell, trove: Run) -> None:
+def test_a_watch_prints_events_as_they_arrive_and_ends_on_a_signal(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     with shell.start("watch", "b/in/", "--json") as process:
         assert process.stdout is not None
@@ -168,7 +168,7 @@ def test_a_watch_tells_events_as_they_come_and_ends_at_once(shell: Shell, trove:
     assert b'"key": "in/k", "size": 5' in line
 
 
-def test_a_watch_can_end_by_itself(shell: Shell, trove: Run) -> None:
+def test_a_watch_can_end_after_a_number_of_events(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     trove("put", "-", "b/k", stdin=b"1")
     with shell.start("watch", "b", "--count", "1", "--event", "deleted") as process:
@@ -181,7 +181,7 @@ def test_a_watch_can_end_by_itself(shell: Shell, trove: Run) -> None:
     assert out.endswith(b"  deleted  b/k\n")
 
 
-def test_a_signal_that_is_ignored_stays_so(shell: Shell, trove: Run) -> None:
+def test_an_ignored_signal_stays_ignored(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
     with shell.start("watch", "b", "--count", "1", preexec_fn=ignore) as process:

@@ -1,4 +1,4 @@
-"""What a name on the command line means."""
+"""The meaning of a name on the command line."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_names_in_the_given_store(text: str, bucket: str, key: str, folder: bool
     assert stored(text) == StoreName(STORE, bucket, key, folder)
 
 
-def test_a_name_without_a_store_says_what_to_do() -> None:
+def test_a_name_without_a_store_is_refused_with_advice() -> None:
     with pytest.raises(UsageError, match=r"set TROVE_DSN, give --store, or write \./photos/a\.jpg"):
         parsed("photos/a.jpg", store=None)
     with pytest.raises(UsageError, match="empty"):
@@ -181,18 +181,18 @@ def test_the_root_of_a_local_store_contains_trove(root: Path, scheme: str, path:
     assert (found.dsn, found.bucket, found.key) == (f"{scheme.lower()}://{root}{query}", bucket, key)
 
 
-def test_a_root_whose_name_needs_escapes_keeps_them(tmp_path: Path) -> None:
+def test_a_root_with_escaped_characters_in_its_name(tmp_path: Path) -> None:
     (tmp_path / "a b?/.trove").mkdir(parents=True)
     found = stored(f"local://{tmp_path}/a%20b%3F/bucket/k")
     assert parse_dsn(found.dsn).path == f"{tmp_path}/a b?"
 
 
-def test_no_root_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_root_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--store local://… or in TROVE_DSN"):
         stored(f"local://{tmp_path}/nowhere/b/k")
 
 
-def test_an_object_cannot_make_a_folder_a_store(root: Path) -> None:
+def test_an_object_cannot_turn_a_folder_into_a_store(root: Path) -> None:
     """A key "a/.trove/x" gives "a" a directory ".trove"; then no root is guessed."""
     (root / "b/a/.trove").mkdir(parents=True)
     with pytest.raises(UsageError, match=f"'{root}' and '{root}/b/a'"):
@@ -212,7 +212,7 @@ def test_a_name_does_not_show_the_secrets_of_its_store() -> None:
 
 @settings(deadline=None)
 @given(bucket=buckets, key=keys)
-def test_bucket_and_key_come_out_as_they_went_in(bucket: str, key: str) -> None:
+def test_bucket_and_key_round_trip(bucket: str, key: str) -> None:
     assume(bucket not in (".", ".."))
     name = stored(f"{bucket}/{key}")
     assert (name.bucket, name.key) == (bucket, key)
@@ -220,7 +220,7 @@ def test_bucket_and_key_come_out_as_they_went_in(bucket: str, key: str) -> None:
 
 @settings(deadline=None)
 @given(text=st.text(min_size=1, max_size=40))
-def test_every_text_is_one_thing_or_an_error(text: str) -> None:
+def test_every_text_has_one_meaning_or_is_an_error(text: str) -> None:
     try:
         name = parsed(text)
     except (UsageError, InvalidDSNError):

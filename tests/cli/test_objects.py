@@ -11,11 +11,11 @@ from tests.cli.conftest import Run
 from tests.cli.shell import Shell
 from trove_async.types import ObjectInfo
 
-BINARY = bytes(range(256)) * 5000  # more than a pipe holds
+BINARY = bytes(range(256)) * 5000  # more than a pipe buffers
 OBJECT_FIELDS = {"type", "bucket"} | {field.name for field in fields(ObjectInfo)}
 
 
-def test_what_goes_in_by_a_pipe_comes_out_by_one(shell: Shell) -> None:
+def test_bytes_piped_into_put_are_piped_out_by_cat(shell: Shell) -> None:
     shell.ok("mb", "assets")
     put = shell.ok("put", "-", "assets/größe 日本.bin", "--json", stdin=BINARY)
     assert [record["size"] for record in put.records] == [len(BINARY)]
@@ -25,7 +25,7 @@ def test_what_goes_in_by_a_pipe_comes_out_by_one(shell: Shell) -> None:
     assert named.out == BINARY
 
 
-def test_put_says_all_that_is_to_be_said_of_an_object(shell: Shell, trove: Run) -> None:
+def test_put_sets_every_property_of_an_object(shell: Shell, trove: Run) -> None:
     shell.write("photo", b"not really")
     trove("mb", "assets")
     options = [
@@ -64,7 +64,7 @@ def test_put_under_conditions(shell: Shell, trove: Run) -> None:
     assert trove("cat", "b/k").out == b"2"
 
 
-def test_put_names_the_object_of_a_folder_for_the_file(shell: Shell, trove: Run) -> None:
+def test_put_into_a_folder_names_the_object_after_the_file(shell: Shell, trove: Run) -> None:
     shell.write("dir/a.txt", b"")
     trove("mb", "b")
     assert trove("put", "dir/a.txt", "b").code == 0
@@ -84,7 +84,7 @@ def test_ranges(shell: Shell, trove: Run, text: str, expected: bytes) -> None:
     assert (done.code, done.out) == (0, expected)
 
 
-def test_cat_goes_on_behind_what_is_missing(shell: Shell, trove: Run) -> None:
+def test_cat_continues_after_a_missing_object(shell: Shell, trove: Run) -> None:
     shell.write("a", b"a")
     trove("mb", "b")
     trove("put", "a", "b/1")
@@ -95,7 +95,7 @@ def test_cat_goes_on_behind_what_is_missing(shell: Shell, trove: Run) -> None:
     assert done.err.count("\n") == 1
 
 
-def test_a_listing_shows_a_level_or_all_of_it(shell: Shell, trove: Run) -> None:
+def test_a_listing_shows_one_level_or_all(shell: Shell, trove: Run) -> None:
     trove("mb", "assets", "other")
     shell.write("f", b"12345")
     for key in ("a.txt", "photos", "photos/1.jpg", "photos/2024/2.jpg", "photosynthesis"):
@@ -120,7 +120,7 @@ def test_a_listing_shows_a_level_or_all_of_it(shell: Shell, trove: Run) -> None:
     assert (time[-1], size, name) == ("Z", "5", "assets/a.txt")
 
 
-def test_listings_for_machines(shell: Shell, trove: Run) -> None:
+def test_list_output_for_machines(shell: Shell, trove: Run) -> None:
     trove("mb", "assets")
     shell.write("f", b"12345")
     trove("put", "f", "assets/x\ny")
@@ -134,7 +134,7 @@ def test_listings_for_machines(shell: Shell, trove: Run) -> None:
     assert trove("ls", "assets").lines[0] == "assets/x\\ny"
 
 
-def test_patterns_are_taken_as_they_are_when_asked_for(shell: Shell, trove: Run) -> None:
+def test_literal_disables_patterns(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     shell.write("f", b"")
     trove("put", "f", "b/what?")
@@ -145,7 +145,7 @@ def test_patterns_are_taken_as_they_are_when_asked_for(shell: Shell, trove: Run)
     assert trove("ls", "b").lines == ["b/whats"]
 
 
-def test_buckets_come_and_go(shell: Shell, trove: Run) -> None:
+def test_buckets_are_created_and_removed(shell: Shell, trove: Run) -> None:
     assert trove("mb", "one", "two", "--json").records == [
         {"type": "bucket", "name": "one"},
         {"type": "bucket", "name": "two"},

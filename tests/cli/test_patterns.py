@@ -58,7 +58,7 @@ def test_expansion_finds_what_the_pattern_matches(stored: set[str], pattern: str
     expression = matcher(pattern)
     expected = {key for key in stored if expression.fullmatch(key)}
     assert len(found) == len(set(found))
-    # A pattern with a slash at its end means folders; as an object, one of those is only named as it is.
+    # A pattern that ends in a slash matches folders; an object with such a key is found only by its exact name.
     assert set(found) == {key for key in expected if not (pattern.endswith("/") and "**" not in pattern)}
 
 

@@ -1,4 +1,4 @@
-"""Every command once as a process of its own, and the suite that ``conformance`` runs."""
+"""Every command once in a separate process, and the suite that ``conformance`` runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trove_async.errors import MissingDependencyError
 
 
 def test_a_day_at_work(shell: Shell) -> None:
-    """Each group of commands, one process after the other: what one has done the next one sees."""
+    """Each group of commands, one process after the other: each process sees the results of those before."""
     shell.write("dir/größe.txt", b"12345")
     shell.ok("mb", "b")
     shell.ok("put", "dir/größe.txt", "b/k", "--tag", "a=1")
@@ -33,7 +33,7 @@ def test_a_day_at_work(shell: Shell) -> None:
     assert url.text.startswith("http://objects.test/b/")
     assert shell.ok("ping").text.startswith(f"local://{shell.root}?fsync=0: ")
     shell.ok("rm", "-r", "-y", "b")
-    assert shell.run("rb", "b").code == 4  # its versions are there still
+    assert shell.run("rb", "b").code == 4  # its versions still exist
 
 
 def test_conformance_passes_and_leaves_nothing(shell: Shell, trove: Run) -> None:
@@ -46,14 +46,14 @@ def test_conformance_passes_and_leaves_nothing(shell: Shell, trove: Run) -> None
     assert trove("ls").lines == ["mine"]
 
 
-def test_conformance_for_machines(shell: Shell) -> None:
+def test_conformance_output_for_machines(shell: Shell) -> None:
     done = shell.run("conformance", "memory://", "-k", "test_p01 or test_m18", "--stack=plain", "--json")
     (seen,) = done.records
     assert (done.code, seen["driver"], seen["checks"]) == (0, "memory", {"M18": "passed", "P1": "passed"})
     assert "passed" in done.err
 
 
-def test_no_check_is_no_conformance(shell: Shell) -> None:
+def test_running_no_check_is_not_conformance(shell: Shell) -> None:
     done = shell.run("conformance", "memory://", "-k", "test_of_nothing")
     assert done.code == 1
     assert done.err.endswith("trove: some checks failed, or no check was run; see above\n")

@@ -36,20 +36,20 @@ def left(trove: Run) -> list[str]:
         (["-r", "--yes", "b/a/?"], ["a", "a.txt", "ab"]),
     ],
 )
-def test_what_is_removed(filled: Run, arguments: list[str], remaining: list[str]) -> None:
+def test_removal(filled: Run, arguments: list[str], remaining: list[str]) -> None:
     assert filled("rm", *arguments).code == 0
     assert left(filled) == remaining
 
 
 @pytest.mark.parametrize("arguments", [["-r", "b/a"], ["b/a*"], ["b/a", "b/**"]])
-def test_nothing_is_removed_unasked(shell: Shell, filled: Run, arguments: list[str]) -> None:
+def test_nothing_is_removed_without_confirmation(shell: Shell, filled: Run, arguments: list[str]) -> None:
     done = shell.run("rm", *arguments, stdin=b"y\n")  # an answer counts only if it comes from a terminal
     assert (done.code, done.out) == (2, b"")
     assert "add --yes" in done.err
     assert left(filled) == KEYS
 
 
-def test_what_is_missing(filled: Run) -> None:
+def test_missing_objects(filled: Run) -> None:
     assert filled("rm", "b/missing", "b/ab").code == 3
     assert left(filled) == ["a", "a.txt", "a/b", "a/c/d"]
     assert filled("rm", "-r", "--yes", "b/missing").code == 3
@@ -60,13 +60,13 @@ def test_what_is_missing(filled: Run) -> None:
     assert filled("rm", "--yes", "-r", "nobucket").code == 3
 
 
-def test_a_dry_run_only_tells(filled: Run) -> None:
+def test_a_dry_run_only_reports(filled: Run) -> None:
     shown = filled("rm", "-r", "-n", "b/a/")
     assert shown.lines == ["would remove: b/a/b", "would remove: b/a/c/d"]
     assert left(filled) == KEYS
 
 
-def test_for_machines(filled: Run) -> None:
+def test_output_for_machines(filled: Run) -> None:
     assert filled("rm", "-r", "--yes", "--json", "b/a/").records == [
         {"type": "removal", "name": "b/a/b", "outcome": "removed"},
         {"type": "removal", "name": "b/a/c/d", "outcome": "removed"},

@@ -22,7 +22,7 @@ KEYS = ["a b", "a//b", "/leading", "../up", "50%25", "what?", "#1", "größe", "
 
 @dataclass(frozen=True)
 class Service:
-    """A bucket on a server, and how it is named."""
+    """A bucket on a server, and its DSN."""
 
     bucket: str
     account: str
@@ -61,12 +61,12 @@ def service(request: pytest.FixtureRequest, trove: Run) -> Iterator[Service]:
         ("S3://id:sec%2Fret@eu-west-1/b/k", "s3://id:sec%2Fret@eu-west-1", "b", "k", False),
     ],
 )
-def test_a_bucket_and_a_key_follow_the_region(text: str, dsn: str, bucket: str, key: str, folder: bool) -> None:
+def test_bucket_and_key_follow_the_region(text: str, dsn: str, bucket: str, key: str, folder: bool) -> None:
     assert asyncio.run(parse_name(text, store=None)) == StoreName(dsn, bucket, key, folder)
 
 
 @given(st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S")), min_size=1, max_size=20))
-def test_credentials_come_through_whatever_they_contain(secret: str) -> None:
+def test_credentials_may_contain_any_character(secret: str) -> None:
     escaped = "".join(f"%{ord(c):02X}" for c in secret)
     name = asyncio.run(parse_name(f"s3://{escaped}:{escaped}@us-east-1/b/k", store=None))
     assert isinstance(name, StoreName)
@@ -75,13 +75,13 @@ def test_credentials_come_through_whatever_they_contain(secret: str) -> None:
     assert "dsn" not in repr(name)
 
 
-def test_a_host_instead_of_a_region_is_told_by_the_driver(trove: Run) -> None:
+def test_a_host_in_place_of_a_region_is_reported_by_the_driver(trove: Run) -> None:
     done = trove("ls", "s3://localhost:9000/b/k")
     assert done.code == 2
     assert "?endpoint=http://localhost:9000" in done.err
 
 
-# Work
+# Commands
 
 
 def test_objects_are_named_by_dsn(trove: Run, service: Service) -> None:
@@ -120,7 +120,9 @@ def test_a_day_at_work(shell: Shell, trove: Run, service: Service, monkeypatch: 
     assert trove("ls", f"{bucket}-missing").code == 3
 
 
-def test_the_bucket_of_trove_dsn_is_named_again(trove: Run, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bucket_of_trove_dsn_is_repeated_in_names(
+    trove: Run, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TROVE_DSN", service.dsn(service.bucket))
     assert trove("put", "-", f"{service.bucket}/k", stdin=b"x").code == 0
     assert trove("ls", service.bucket).lines == [f"{service.bucket}/k"]
@@ -134,7 +136,7 @@ def test_a_wrong_secret_is_not_shown(trove: Run) -> None:
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_command_line_that_is_wrong_shows_no_secret(trove: Run) -> None:
+def test_an_invalid_command_line_shows_no_secret(trove: Run) -> None:
     dsn = "s3://id:hush-hush@us-east-1/bucket/?endpoint=http://127.0.0.1:1&session_token=hush-hush"
     for arguments in (("put", "-", dsn), ("rb", f"{dsn[:-10]}#"), ("mb", "--store", "x", dsn, "--nope", dsn)):
         done = trove(*arguments)
@@ -145,21 +147,21 @@ def test_a_command_line_that_is_wrong_shows_no_secret(trove: Run) -> None:
 # ping --probe
 
 
-def test_probe_tells_people(trove: Run, service: Service) -> None:
+def test_probe_output_for_people(trove: Run, service: Service) -> None:
     server = service.parameters.rpartition("=")[2]
     unknown = service.dsn(service.bucket).replace(f"&profile={server}", "")
     done = trove("ping", "--probe", unknown)
     assert done.code == 0, done.err
-    told = {line.split()[0]: " ".join(line.split()[1:]) for line in done.lines[1:]}
-    assert told["put_if_none_match"] == "yes"
-    assert told["copy"] == "no a stale x-amz-copy-source-if-match was ignored"
-    assert told["profile"] == server
-    assert told["for"].startswith(f"the DSN profile={server}")
+    findings = {line.split()[0]: " ".join(line.split()[1:]) for line in done.lines[1:]}
+    assert findings["put_if_none_match"] == "yes"
+    assert findings["copy"] == "no a stale x-amz-copy-source-if-match was ignored"
+    assert findings["profile"] == server
+    assert findings["for"].startswith(f"the DSN profile={server}")
     assert running(server).secret_key not in done.text + done.err  # type: ignore[call-overload]
     assert trove("ls", service.dsn(service.bucket)).lines == []
 
 
-def test_probe_tells_machines(trove: Run, service: Service) -> None:
+def test_probe_output_for_machines(trove: Run, service: Service) -> None:
     server = service.parameters.rpartition("=")[2]
     done = trove("ping", "--probe", "--json", service.dsn(service.bucket))
     assert done.code == 0, done.err
@@ -176,7 +178,7 @@ def test_probe_needs_a_bucket(trove: Run, service: Service) -> None:
     assert "s3://region/bucket" in done.err
 
 
-def test_probe_is_for_drivers_that_have_one(trove: Run) -> None:
+def test_probe_is_refused_by_drivers_without_one(trove: Run) -> None:
     done = trove("ping", "--probe")
     assert (done.code, done.lines) == (1, [])
     assert done.err == "trove: local has nothing to probe: its features are known; leave out --probe\n"

@@ -1,4 +1,4 @@
-"""What is different on a terminal, and where a reader goes away."""
+"""Behaviour on a terminal, and readers that close the pipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CURSOR_UP_OR_CLEAR = b"\x1b["
 
 
 def on_terminal(shell: Shell, *arguments: str, answer: bytes = b"", stdout: int | None = None) -> tuple[int, bytes]:
-    """Run on a terminal of its own; return the code and all that was shown on it."""
+    """Run on a new terminal; return the exit code and the output."""
     ours, theirs = pty.openpty()
     output = theirs if stdout is None else stdout
     environment = {**shell.environment, "TERM": "xterm", "COLUMNS": "100"}
@@ -79,7 +79,9 @@ def test_rm_asks_on_a_terminal(shell: Shell, trove: Run, answer: bytes, left: in
 
 
 @pytest.mark.parametrize("arguments", [["cat", "b/big"], ["ls", "-r", "b"]])
-def test_a_reader_that_goes_away_is_no_error(shell: Shell, trove: Run, tree: Path, arguments: list[str]) -> None:
+def test_a_reader_that_closes_the_pipe_is_not_an_error(
+    shell: Shell, trove: Run, tree: Path, arguments: list[str]
+) -> None:
     trove("put", "-", "b/big", stdin=bytes(1024 * 1024))
     for number in range(3):
         trove("cp", "-r", "./tree", f"b/{'x' * 250}/{number}")
@@ -91,7 +93,7 @@ def test_a_reader_that_goes_away_is_no_error(shell: Shell, trove: Run, tree: Pat
     assert (process.returncode, err) == (141, b"")
 
 
-def test_output_that_has_no_room_is_an_error(shell: Shell, trove: Run) -> None:
+def test_a_full_output_device_is_an_error(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     trove("put", "-", "b/k", stdin=b"1")
     for arguments in (["cat", "b/k"], ["ls", "b"]):

@@ -58,11 +58,11 @@ def test_a_tree_goes_to_a_store_and_to_another_and_back(shell: Shell, tree: Path
         ("./tree", "b/", "b/tree/a.txt"),
     ],
 )
-def test_a_slash_behind_the_target_makes_it_a_folder(
+def test_a_trailing_slash_makes_the_target_a_folder(
     trove: Run, tree: Path, source: str, target: str, expected: str
 ) -> None:
     trove("mb", "b")
-    for _ in range(2):  # what is there already changes nothing
+    for _ in range(2):  # unchanged files change nothing
         assert trove("cp", "-r", source, target).code == 0
         assert expected in trove("ls", "-r", "b").lines
         assert len(trove("ls", "-r", "b").lines) == len(NAMES)
@@ -72,7 +72,7 @@ def test_a_slash_behind_the_target_makes_it_a_folder(
     ("target", "expected"),
     [("b/new", "b/new"), ("b/x/", "b/x/a.txt"), ("b", "b/a.txt"), ("b/", "b/a.txt")],
 )
-def test_where_one_file_goes(trove: Run, tree: Path, target: str, expected: str) -> None:
+def test_the_target_of_one_file(trove: Run, tree: Path, target: str, expected: str) -> None:
     trove("mb", "b")
     assert trove("cp", "./tree/a.txt", target).code == 0
     assert trove("ls", "-r", "b").lines == [expected]
@@ -81,7 +81,7 @@ def test_where_one_file_goes(trove: Run, tree: Path, target: str, expected: str)
 @pytest.mark.parametrize(
     ("target", "expected"), [("./new", "new"), ("./made/", "made/a.txt"), ("./there", "there/a.txt"), (".", "a.txt")]
 )
-def test_where_one_object_goes(shell: Shell, trove: Run, tree: Path, target: str, expected: str) -> None:
+def test_the_target_of_one_object(shell: Shell, trove: Run, tree: Path, target: str, expected: str) -> None:
     trove("mb", "b")
     trove("cp", "./tree/a.txt", "b/k/a.txt")
     (shell.folder / "there").mkdir()
@@ -89,17 +89,17 @@ def test_where_one_object_goes(shell: Shell, trove: Run, tree: Path, target: str
     assert (shell.folder / expected).read_bytes() == content("a.txt")
 
 
-def test_several_sources_go_into_a_folder(shell: Shell, trove: Run, tree: Path) -> None:
+def test_several_sources_are_copied_into_a_folder(shell: Shell, trove: Run, tree: Path) -> None:
     trove("mb", "b")
     assert trove("cp", "./tree/a.txt", "./tree/a/b.txt", "b/x").code == 2
     assert trove("cp", "./tree/a.txt", "./tree/a/b.txt", "b/x/").code == 0
     assert trove("cp", "-r", "./tree/a", "./tree/x", "b").code == 2
     assert trove("cp", "-r", "./tree/a", "./tree/x", "b/y/").code == 0
     assert trove("ls", "-r", "b").lines == ["b/x/a.txt", "b/x/b.txt", "b/y/a/b.txt", "b/y/x/y/z"]
-    assert trove("cp", "./tree/a.txt", "b/x/a.txt", "b/z/").code == 2  # both would become a.txt
+    assert trove("cp", "./tree/a.txt", "b/x/a.txt", "b/z/").code == 2  # both would be named a.txt
 
 
-def test_patterns_keep_the_names_behind_their_fixed_part(shell: Shell, trove: Run, tree: Path) -> None:
+def test_patterns_keep_the_names_after_their_fixed_part(shell: Shell, trove: Run, tree: Path) -> None:
     trove("mb", "b")
     trove("cp", "-r", "./tree", "b/t")
     assert trove("cp", "b/t/**/*.txt", "./out/").code == 0
@@ -115,11 +115,11 @@ def outcomes(done: list[dict[str, str]]) -> dict[str, str]:
     return {record["target"].rpartition("b/t/")[2]: record["outcome"] for record in done}
 
 
-def test_only_what_changed_is_copied_again(shell: Shell, trove: Run, tree: Path) -> None:
+def test_only_changed_files_are_copied_again(shell: Shell, trove: Run, tree: Path) -> None:
     trove("mb", "b")
     trove("cp", "-r", "./tree", "b/t")
     assert set(outcomes(trove("cp", "-r", "./tree", "b/t", "--json").records).values()) == {"unchanged"}
-    # The same size, another time; another size, the same time; an object that someone else has stored.
+    # The same size and another time; another size and the same time; an object that someone else has stored.
     (tree / "a.txt").write_bytes(bytes(3200))
     status = (tree / "a" / "b.txt").stat()
     (tree / "a" / "b.txt").write_bytes(b"short")
@@ -131,7 +131,7 @@ def test_only_what_changed_is_copied_again(shell: Shell, trove: Run, tree: Path)
     assert trove("cat", "b/t/x/y/z").out == content("x/y/z")
 
 
-def test_by_checksum_times_mean_nothing(shell: Shell, trove: Run, tree: Path) -> None:
+def test_checksum_ignores_times(shell: Shell, trove: Run, tree: Path) -> None:
     trove("mb", "b")
     trove("cp", "-r", "./tree", "b/t")
     status = (tree / "a.txt").stat()
@@ -145,7 +145,7 @@ def test_by_checksum_times_mean_nothing(shell: Shell, trove: Run, tree: Path) ->
     assert info["checksums"] == {"sha256": hashlib.sha256(bytes(3200)).hexdigest()}
 
 
-def test_objects_keep_what_is_stored_with_them(shell: Shell, trove: Run) -> None:
+def test_objects_keep_their_metadata(shell: Shell, trove: Run) -> None:
     shell.write("f", b"12345")
     trove("mb", "b", "c")
     trove(
@@ -159,7 +159,7 @@ def test_objects_keep_what_is_stored_with_them(shell: Shell, trove: Run) -> None
         assert trove("tag", "ls", f"c/{key}").lines == ["t=v"]
     assert "0 copied, 1 unchanged" in trove("cp", "-r", "b/t", "c/two").err
     (one,) = trove("stat", "c/one", "--json").records
-    assert one["metadata"] == {"a": "1"}  # one object is copied as it is
+    assert one["metadata"] == {"a": "1"}  # one object is copied without a check
 
 
 @pytest.mark.parametrize("key", ["../up", "a/../../up", "/etc/x", "a//b", "./a"])
@@ -173,7 +173,7 @@ def test_no_key_leads_out_of_the_folder(shell: Shell, trove: Run, key: str) -> N
     assert sorted(files(shell.folder / "out")) == ["into/good"]
 
 
-def test_folder_markers_are_no_files(shell: Shell, trove: Run) -> None:
+def test_folder_markers_are_not_files(shell: Shell, trove: Run) -> None:
     shell.write("f", b"")
     trove("mb", "b")
     trove("put", "f", "b/t/f")
@@ -196,7 +196,7 @@ def store_marker(shell: Shell, key: str, metadata: dict[str, str] | None = None)
 STUB = {"hdi_isfolder": "true"}
 
 
-def test_directory_stubs_are_no_files(shell: Shell, trove: Run) -> None:
+def test_directory_stubs_are_not_files(shell: Shell, trove: Run) -> None:
     """Azure Data Lake stores an empty object for each directory, whose metadata listings do not show."""
     shell.write("f", b"data")
     trove("mb", "b")
@@ -215,14 +215,14 @@ def test_directory_stubs_are_no_files(shell: Shell, trove: Run) -> None:
     assert trove("ls", "-r", "b/t/").lines == ["b/t/empty", "b/t/sub"]
 
 
-def test_a_directory_stub_that_is_named_is_copied(shell: Shell, trove: Run) -> None:
+def test_a_directory_stub_given_by_name_is_copied(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     store_marker(shell, "stub", STUB)
     assert trove("cp", "b/stub", "b/copy").code == 0
     assert trove("stat", "b/copy", "--json").records[0]["metadata"] == STUB
 
 
-def test_links_and_pipes_are_left_out(shell: Shell, trove: Run, tree: Path) -> None:
+def test_links_and_pipes_are_skipped(shell: Shell, trove: Run, tree: Path) -> None:
     (tree / "loop").symlink_to(tree)
     (tree / "link").symlink_to(tree / "a.txt")
     os.mkfifo(tree / "pipe")
@@ -230,11 +230,11 @@ def test_links_and_pipes_are_left_out(shell: Shell, trove: Run, tree: Path) -> N
     done = trove("cp", "-r", "./tree", "b/t")
     assert (done.code, done.err.count("skipped")) == (0, 3)
     assert len(trove("ls", "-r", "b").lines) == len(NAMES)
-    assert trove("cp", "./tree/link", "b/linked").code == 0  # named, it is followed
+    assert trove("cp", "./tree/link", "b/linked").code == 0  # given by name, it is followed
     assert trove("cat", "b/linked").out == content("a.txt")
 
 
-def test_a_name_that_is_no_key_fails_alone(shell: Shell, trove: Run, tree: Path) -> None:
+def test_a_name_that_is_not_a_valid_key_fails_alone(shell: Shell, trove: Run, tree: Path) -> None:
     Path(os.fsdecode(os.fsencode(tree) + b"/\xff")).write_bytes(b"")
     trove("mb", "b")
     done = trove("cp", "-r", "./tree", "b/t")
@@ -257,7 +257,7 @@ def test_a_copy_into_itself_is_refused(trove: Run, tree: Path) -> None:
     assert trove("cp", "-r", "b", "c/b").code == 0
 
 
-def test_a_missing_bucket_is_told_of_once(trove: Run, tree: Path) -> None:
+def test_a_missing_bucket_is_reported_once(trove: Run, tree: Path) -> None:
     done = trove("cp", "-r", "./tree", "missing/t")
     assert (done.code, done.err.count("\n")) == (3, 1)
 
@@ -276,7 +276,7 @@ def test_moves_leave_nothing_behind(shell: Shell, trove: Run, tree: Path) -> Non
     assert trove("cat", "c/renamed").out == content("a.txt")
 
 
-def test_a_move_that_was_interrupted_after_its_copy_goes_on(trove: Run, tree: Path) -> None:
+def test_an_interrupted_move_continues_after_its_copy(trove: Run, tree: Path) -> None:
     trove("mb", "b")
     trove("cp", "-r", "./tree", "b/t")
     moved = trove("mv", "-r", "./tree", "b/t", "--json")

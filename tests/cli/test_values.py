@@ -18,7 +18,7 @@ def test_ranges(text: str, expected: ByteRange) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-", "5", "3-1", "a-b", "1-2-3", " 1-2", "1-2\n", "٣-٤"])
-def test_no_ranges(text: str) -> None:
+def test_invalid_ranges(text: str) -> None:
     with pytest.raises(UsageError):
         parse_range(text)
 
@@ -29,7 +29,7 @@ def test_times(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "m", "-1", "1.5h", "1w", "1h30m"])
-def test_no_times(text: str) -> None:
+def test_invalid_times(text: str) -> None:
     with pytest.raises(UsageError, match="not a time"):
         parse_duration(text)
 
@@ -41,17 +41,17 @@ def test_pairs() -> None:
             parse_pairs(wrong, "the tag")
 
 
-def test_failures_that_agree_keep_their_code() -> None:
+def test_failures_of_one_kind_keep_their_code() -> None:
     assert combined([]) == ExitCode.OK
     assert combined([ExitCode.NOT_FOUND] * 2) == ExitCode.NOT_FOUND
     assert combined([ExitCode.NOT_FOUND, ExitCode.ACCESS]) == ExitCode.FAILED
 
 
-def test_names_cannot_play_with_the_terminal() -> None:
+def test_names_cannot_send_control_sequences_to_the_terminal() -> None:
     assert printable("größe 日本 😀") == "größe 日本 😀"
     assert printable("a\x1b[2Jb\nc\udcff\u202e") == "a\\x1b[2Jb\\nc\\udcff\\u202e"
 
 
-def test_lines_of_system_errors_name_the_file() -> None:
+def test_system_errors_name_the_file() -> None:
     assert line_of(FileNotFoundError(2, "No such file or directory", "./a")) == "./a: No such file or directory"
     assert line_of(OSError("plain")) == "plain"

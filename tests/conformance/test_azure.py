@@ -1,4 +1,4 @@
-"""The Azure driver on Azurite, under every check."""
+"""The conformance suite on the Azure driver, with Azurite."""
 
 from __future__ import annotations
 

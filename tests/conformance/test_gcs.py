@@ -1,4 +1,4 @@
-"""The driver of Cloud Storage on the project's own server, under every check."""
+"""The conformance suite on the driver of Cloud Storage, with the project's own server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local driver, under every check and through every stack of layers."""
+"""The conformance suite on the local driver, through every stack of layers."""
 
 from __future__ import annotations
 

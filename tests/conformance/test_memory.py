@@ -1,4 +1,4 @@
-"""The memory driver, under every check and through every stack of layers."""
+"""The conformance suite on the memory driver, through every stack of layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The S3 driver on Ceph's gateway, under every check; on moto in a long run."""
+"""The conformance suite on the S3 driver: on Ceph's gateway, and in a long run on moto."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.s3.harness import ceph, moto
 from trove_async.testing.conformance.suite import ConformanceSuite
 
 CEPH_CANNOT: Final = ("C10", "M5", "U5", "Y11")
-"""Checks that moto passes and Ceph does not, or does not declare: they run on moto in every run."""
+"""The checks that moto passes and Ceph does not pass or declare: they run on moto in every run."""
 
 
 class TestS3Ceph(ConformanceSuite):

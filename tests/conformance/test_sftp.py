@@ -1,4 +1,4 @@
-"""The SFTP driver on OpenSSH's server, under every check; on asyncssh's in a long run."""
+"""The conformance suite on the SFTP driver: on OpenSSH's server, and in a long run on asyncssh's."""
 
 from __future__ import annotations
 

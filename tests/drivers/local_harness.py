@@ -1,4 +1,4 @@
-"""The local driver under the conformance suite: ``pytest --trove-driver=tests.drivers.local_harness:harness``."""
+"""The local driver in the conformance suite: ``pytest --trove-driver=tests.drivers.local_harness:harness``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PART_SIZE = 16 * 1024
 
 
 class _Borrowed(LayerDriver):
-    """A driver that whoever opened it closes."""
+    """A driver that is closed by the code that opened it."""
 
     async def close(self) -> None:
         pass

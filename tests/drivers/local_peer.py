@@ -1,6 +1,6 @@
 """Another process on the same root: ``python -m tests.drivers.local_peer COMMAND DSN ARGUMENT…``.
 
-It says ``ready`` once the store is open, waits for a line on its stdin, does its work and says what came of it.
+It prints ``ready`` when the store is open, waits for a line on its stdin, does its work and prints the result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BUCKET: Final = "b"
 
 
 async def increment(store: trove.Trove, key: str, times: str) -> None:
-    """Add to a number, from several tasks, by compare-and-swap; say how often it was in vain."""
+    """Increment a number from several tasks by compare-and-swap; print the number of conflicts."""
     failures = 0
 
     async def add() -> None:
@@ -48,7 +48,7 @@ async def increment(store: trove.Trove, key: str, times: str) -> None:
 
 
 async def create(store: trove.Trove, name: str, keys: str) -> None:
-    """Say which keys were ours to create."""
+    """Print the keys that this process created."""
     won = []
     for number in range(int(keys)):
         try:
@@ -60,7 +60,7 @@ async def create(store: trove.Trove, name: str, keys: str) -> None:
 
 
 async def churn(store: trove.Trove, name: str, times: str) -> None:
-    """Put and delete an object that shares its directories with the other's; each put must be there."""
+    """Put and delete an object that shares its directories with the other process's; each put must be stored."""
     for number in range(int(times)):
         key = f"shared/{number % 3}/{name}"
         data = f"{name} {number}".encode()
@@ -72,7 +72,7 @@ async def churn(store: trove.Trove, name: str, times: str) -> None:
 
 
 async def remake_bucket(store: trove.Trove, bucket: str, times: str) -> None:
-    """Delete and make a bucket, while the other puts into it."""
+    """Delete and create a bucket while the other process puts into it."""
     deleted = refused = 0
     for _ in range(int(times)):
         try:
@@ -84,12 +84,12 @@ async def remake_bucket(store: trove.Trove, bucket: str, times: str) -> None:
         try:
             await store.create_bucket(bucket)
         except BucketAlreadyExistsError:
-            raise AssertionError("a put has made the bucket") from None
+            raise AssertionError("a put created the bucket") from None
     print(deleted, refused)
 
 
 async def put_into_bucket(store: trove.Trove, bucket: str, times: str) -> None:
-    """Put into a bucket that comes and goes: what was put is there, or the bucket was not."""
+    """Put into a bucket that is deleted and created: either the object is stored, or the bucket was missing."""
     stored = 0
     for number in range(int(times)):
         key, data = f"deep/er/{number}", str(number).encode()
@@ -98,14 +98,14 @@ async def put_into_bucket(store: trove.Trove, bucket: str, times: str) -> None:
         except BucketNotFoundError:
             continue
         stored += 1
-        # As long as it is there the bucket is not empty, and no one can delete it.
+        # While the object exists the bucket is not empty, and nobody can delete it.
         assert await store.read(bucket, key) == data
         await store.delete(bucket, key)
     print(stored)
 
 
 async def hold(store: trove.Trove, key: str) -> None:
-    """Take the lock of a key and never give it back."""
+    """Take the lock of a key and never release it."""
     driver = trove.unwrap(store.driver, LocalDriver)
     stripe = driver._tree.layout.stripe(BUCKET, key)
     async with driver._fs.lock(stripe):

@@ -1,4 +1,4 @@
-"""What a local store must not leave behind, found without the help of its own sweeper."""
+"""The leftovers of a local store, found without its own sweeper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def residue_of(root: Path) -> list[str]:
-    """Return what a root holds that no object, version, open upload or living process needs."""
+    """Return what is in a root and belongs to no object, version, open upload or living process."""
     ours = root / ".trove"
     return [*_temporaries(ours / "tmp"), *_ended_uploads(ours / "uploads"), *_orphans(root)]
 
@@ -55,5 +55,5 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[str]:
-    # Paths of objects may be longer than a Path method would be happy with; strings do.
+    # A path of an object may be too long for the methods of Path, but not for strings.
     return [f"{at}/{name}" for at, _, names in os.walk(folder) for name in names]

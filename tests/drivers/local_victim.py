@@ -1,11 +1,11 @@
 """A process that writes to a local store until it is killed, and one that starts such processes quickly.
 
 ``python -m tests.drivers.local_victim`` imports everything once and stays single-threaded; with the argument
-``named`` its writers give temporaries names, as they must where files cannot be without. Each line on its stdin,
-``DSN SEED``, makes it fork a writer. It prints ``pid PID`` then, and ``dead`` when the writer is gone; the
-writer prints ``begin KEY N`` before and ``done KEY N`` after each operation. All of it is on one pipe, in order.
+``named`` its writers give names to temporaries, as they must where unnamed files are not supported. Each line on its
+stdin, ``DSN SEED``, makes it fork a writer. It then prints ``pid PID``, and ``dead`` when the writer is gone; the
+writer prints ``begin KEY N`` before and ``done KEY N`` after each operation. All output is in one pipe, in order.
 
-Every object says what it is: its sequence number is in its content, under a digest, and in its metadata.
+Every object identifies itself: its sequence number is in its content, with a digest, and in its metadata.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TOO_LARGE_FOR_AN_ATTRIBUTE = 20_000
 
 
 def content(number: str, size: int) -> bytes:
-    """Return content that tells its sequence number, and whether it is whole."""
+    """Return content that includes its sequence number and a digest."""
     rest = f"{number}\n".encode() + random.Random(number).randbytes(size)
     return hashlib.sha256(rest).hexdigest().encode() + rest
 
@@ -43,7 +43,7 @@ def number_of(data: bytes) -> str:
     """Return the sequence number of content.
 
     Raises:
-        AssertionError: it is not whole.
+        AssertionError: the content is not complete.
     """
     rest = data[_DIGEST:]
     assert hashlib.sha256(rest).hexdigest().encode() == data[:_DIGEST], f"torn after {len(data)} bytes"
@@ -69,7 +69,7 @@ class Writer:
             bucket = self._random.choice([BUCKET, VERSIONED])
             key = f"{self._name}/{self._random.randrange(KEYS)}"
             if self._random.random() < 0.2:
-                key += "/below"  # beside the object whose name its directory needs
+                key += "/below"  # next to the object whose name its directory needs
             number = f"{self._seed}-{count}"
             operation = self._random.choice(operations)
             says = DELETED if operation == self.delete else number
@@ -94,7 +94,7 @@ class Writer:
         return True
 
     async def replace_metadata(self, bucket: str, key: str, number: str) -> bool:
-        """Tags are kept where the metadata is, and change in place."""
+        """Tags are stored with the metadata, and change in place."""
         with suppress(ObjectNotFoundError):
             await self._store.set_tags(bucket, key, {"t": "x" * self._random.choice([1, 200])})
         return False
@@ -123,7 +123,7 @@ class Writer:
 
     async def drop_version(self, bucket: str, key: str, number: str) -> bool:
         versions = await self._store.list_versions(VERSIONED, key)
-        if len(versions) > 1:  # never the latest, so that the last one that was told is still there
+        if len(versions) > 1:  # never the latest, so that the last reported one still exists
             await self._store.delete_version(VERSIONED, key, self._random.choice(versions[1:]).version_id)
         return False
 
@@ -141,7 +141,7 @@ def main() -> None:
         dsn, seed = line.split()
         child = os.fork()
         if child == 0:
-            # Whatever happens in it, the child must not go on as its parent.
+            # Whatever happens, the child must not continue as its parent.
             try:
                 asyncio.run(write(dsn, int(seed)))
             finally:

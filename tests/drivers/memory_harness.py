@@ -1,4 +1,4 @@
-"""The memory driver under the conformance suite: ``pytest --trove-driver=tests.drivers.memory_harness:harness``."""
+"""The memory driver in the conformance suite: ``pytest --trove-driver=tests.drivers.memory_harness:harness``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PART_SIZE = 16 * 1024
 
 
 class _Borrowed(LayerDriver):
-    """A driver that whoever opened it closes."""
+    """A driver that is closed by the code that opened it."""
 
     async def close(self) -> None:
         pass

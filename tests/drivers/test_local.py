@@ -1,4 +1,4 @@
-"""What the conformance suite cannot know of the local driver's files."""
+"""The local driver's files, beyond the conformance suite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trove_async.errors import ClosedError, ObjectChangedError
 
 pytestmark = pytest.mark.asyncio
 
-LARGE = b"0123456789abcdef" * 40_000  # more than is read in one hop
+LARGE = b"0123456789abcdef" * 40_000  # more than one hop reads
 
 
 @pytest_asyncio.fixture
@@ -31,7 +31,7 @@ async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
 
 
 def open_files(below: Path) -> list[str]:
-    """Return the files below a directory that this process holds open, without those of locks."""
+    """Return the files below a directory that this process has open, except locks."""
     found = []
     for descriptor in os.listdir("/proc/self/fd"):
         try:
@@ -108,10 +108,10 @@ async def test_closing_during_a_put_leaves_nothing(tmp_path: Path) -> None:
     assert open_files(tmp_path) == []
 
 
-async def test_closing_while_a_thread_reads_hands_out_no_other_file(
+async def test_closing_while_a_thread_reads_does_not_reuse_the_descriptor(
     store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A descriptor that is closed under a reading thread would be that of the next file to be opened."""
+    """A descriptor that is closed while a thread reads could be reused for the next file that is opened."""
     await store.put("b", "k", LARGE)
     reading, go_on = threading.Event(), threading.Event()
     original = LocalFileSystem.read
@@ -166,7 +166,7 @@ async def test_closing_while_a_reader_opens_its_file_again(
 
 
 @pytest.mark.parametrize("change", ["overwrite", "delete"])
-async def test_an_open_reader_reads_what_it_has_opened(store: trove.Trove, change: str) -> None:
+async def test_an_open_reader_reads_the_object_that_it_opened(store: trove.Trove, change: str) -> None:
     await store.put("b", "k", LARGE)
     async with store.get("b", "k") as reader:
         assert await reader.read(16) == LARGE[:16]
@@ -175,7 +175,7 @@ async def test_an_open_reader_reads_what_it_has_opened(store: trove.Trove, chang
         else:
             await store.delete("b", "k")
         assert await reader.read() == LARGE[16:]
-        # At the end it has let the file go, and there is no other that is the same object.
+        # At the end it has closed the file, and no other file is the same object.
         with pytest.raises(ObjectChangedError):
             await reader.seek(0)
 
@@ -197,7 +197,7 @@ async def test_a_cancelled_copy_stops_and_leaves_the_old_object(
     task = asyncio.ensure_future(store.copy("b", "source", "b", "k"))
     await asyncio.to_thread(copying.wait, 30)
     task.cancel()
-    await asyncio.sleep(0.01)  # the task has heard of it
+    await asyncio.sleep(0.01)  # the task has received the cancellation
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -205,10 +205,10 @@ async def test_a_cancelled_copy_stops_and_leaves_the_old_object(
     assert residue_of(tmp_path) == []
 
 
-async def test_a_cancelled_beginning_of_an_upload_leaves_none(
+async def test_a_cancelled_initiation_leaves_no_upload(
     store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread has begun it when the caller, who alone would know its id, is gone."""
+    """The thread has created the upload when the caller, who alone would know its id, is gone."""
     renamed, go_on = threading.Event(), threading.Event()
     original = LocalFileSystem.rename
 
@@ -221,7 +221,7 @@ async def test_a_cancelled_beginning_of_an_upload_leaves_none(
     task = asyncio.ensure_future(store.initiate_multipart("b", "k"))
     await asyncio.to_thread(renamed.wait, 30)
     task.cancel()
-    await asyncio.sleep(0.01)  # the task has heard of it
+    await asyncio.sleep(0.01)  # the task has received the cancellation
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -229,7 +229,9 @@ async def test_a_cancelled_beginning_of_an_upload_leaves_none(
     assert list((tmp_path / ".trove/uploads/b").iterdir()) == []
 
 
-async def test_durable_is_the_default_and_fsync_turns_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_writes_are_durable_by_default_and_fsync_turns_it_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     fsync = os.fsync
 
@@ -266,7 +268,7 @@ async def test_a_driver_that_was_not_opened_can_be_closed(tmp_path: Path) -> Non
         await driver.ping()
 
 
-async def test_operations_that_wait_together_share_the_look_at_their_bucket(
+async def test_operations_that_wait_together_check_their_bucket_once(
     store: trove.Trove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.put("b", "k", b"data")
@@ -280,7 +282,7 @@ async def test_operations_that_wait_together_share_the_look_at_their_bucket(
     monkeypatch.setattr(LocalFileSystem, "lstat", lstat)
     assert await asyncio.gather(*(store.read("b", "k") for _ in range(50))) == [b"data"] * 50
     assert 1 <= len(looks) < 50
-    # What comes later looks for itself.
+    # A later operation checks again.
     await store.delete("b", "k")
     await store.delete_bucket("b")
     with pytest.raises(trove.BucketNotFoundError):

@@ -1,4 +1,4 @@
-"""A writer that is killed, whenever it may be, leaves every object whole, and nothing that a sweep does not find."""
+"""A writer that is killed at any moment leaves complete objects, and only leftovers that a sweep removes."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def zygote(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-class Told:
-    """What a key may hold, by what the writer has said.
+class Expected:
+    """The possible content of a key, according to the writer's output.
 
     Attributes:
-        done: what each key holds since the last operation on it that was finished; first what was found before.
-        begun: what has been begun since, and may be there or not.
+        done: the content of each key after the last finished operation on it; at first the content that was found.
+        begun: the content that operations begun since then may have stored.
     """
 
     def __init__(self, found: dict[str, str]) -> None:
@@ -58,28 +58,28 @@ class Told:
             self.begun[key].clear()
 
     def check(self, found: dict[str, str]) -> None:
-        """Fail unless every key holds what was done last, or what was begun since."""
+        """Fail unless every key has the content of its last finished operation, or of one begun since."""
         for key in {*found, *self.done, *self.begun}:
             may_be = {self.done.get(key, DELETED), *self.begun.get(key, ())}
             assert found.get(key, DELETED) in may_be, f"{key} is {found.get(key)}, not one of {may_be}"
 
 
-def run_and_kill(zygote: subprocess.Popen[str], dsn: str, seed: int, chance: random.Random, told: Told) -> None:
-    """Run a writer, kill it at some point, and read what it had said until then."""
+def run_and_kill(zygote: subprocess.Popen[str], dsn: str, seed: int, chance: random.Random, expected: Expected) -> None:
+    """Run a writer, kill it at some point, and read the output that it had written until then."""
     assert zygote.stdin is not None
     assert zygote.stdout is not None
     zygote.stdin.write(f"{dsn} {seed}\n")
     while not (line := _line(zygote.stdout)).startswith("pid"):
-        told.read(line)  # the writer may be quicker than who tells of it
+        expected.read(line)  # the writer may print before its pid is printed
     pid = int(line.split()[1])
     try:
         for _ in range(chance.randrange(60)):
-            told.read(_line(zygote.stdout))
+            expected.read(_line(zygote.stdout))
         time.sleep(chance.choice([0, chance.uniform(0, 0.003)]))
     finally:
         os.kill(pid, signal.SIGKILL)
     while (line := next(zygote.stdout)) != "dead\n":
-        told.read(line)
+        expected.read(line)
 
 
 def _line(lines: IO[str]) -> str:
@@ -89,16 +89,16 @@ def _line(lines: IO[str]) -> str:
 
 
 @pytest.mark.parametrize("batch", [0, *(pytest.param(batch, marks=pytest.mark.long) for batch in range(1, 10))])
-def test_killed_writers_leave_whole_objects(zygote: subprocess.Popen[str], tmp_path: Path, batch: int) -> None:
+def test_killed_writers_leave_complete_objects(zygote: subprocess.Popen[str], tmp_path: Path, batch: int) -> None:
     chance = random.Random(f"{batch} {zygote.args!r}")
     asyncio.run(_prepare(tmp_path))
     found: dict[str, str] = {}
     for kill in range(KILLS):
         dsn = f"local://{tmp_path}?fsync={kill % 2}&min_part_size={PART_SIZE}"
-        told = Told(found)
-        run_and_kill(zygote, dsn, batch * KILLS + kill, chance, told)
+        expected = Expected(found)
+        run_and_kill(zygote, dsn, batch * KILLS + kill, chance, expected)
         found = asyncio.run(_examine(tmp_path))
-        told.check(found)
+        expected.check(found)
 
 
 async def _prepare(root: Path) -> None:
@@ -109,7 +109,7 @@ async def _prepare(root: Path) -> None:
 
 
 async def _examine(root: Path) -> dict[str, str]:
-    """Return what each key holds; fail unless all of it is whole, and nothing else is left."""
+    """Return the content of each key; fail unless all of it is complete and nothing else is left."""
     found: dict[str, str] = {}
     async with trove.open(f"local://{root}?fsync=0") as store:
         await trove.unwrap(store.driver, LocalDriver).sweep()

@@ -1,4 +1,4 @@
-"""Where objects lie on the disk, and what is made of files that people put there."""
+"""The place of objects on disk, and files that people put there."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ async def keys(store: trove.Trove) -> list[str]:
     return [info.key async for info in store.list("b")]
 
 
-# Keys in each other's way
+# Conflicting keys
 
 
-async def test_an_object_lies_where_a_person_looks_for_it(store: trove.Trove, bucket: Path) -> None:
+async def test_an_object_is_stored_under_the_path_of_its_key(store: trove.Trove, bucket: Path) -> None:
     await store.put("b", "photos/2024/a.jpg", b"data")
     assert (bucket / "photos/2024/a.jpg").read_bytes() == b"data"
     await store.delete("b", "photos/2024/a.jpg")
@@ -93,12 +93,12 @@ async def test_no_file_moves_because_of_another_key(
 
 
 @pytest.mark.parametrize("removable", [True, False], ids=["removable", "not removable"])
-async def test_directories_made_for_a_place_that_is_then_another_go_again(
+async def test_directories_created_for_a_place_that_changed_are_removed(
     store: trove.Trove, bucket: Path, monkeypatch: pytest.MonkeyPatch, removable: bool
 ) -> None:
-    """A put of ``a/c/d`` makes ``a%D/c`` beside the file ``a``, which another process deletes at that moment.
+    """A put of ``a/c/d`` creates ``a%D/c`` because of the file ``a``, which another process deletes at that moment.
 
-    The object is there then, and the put is a success, whether they can be removed or not.
+    The object is then stored, and the put succeeds, whether the directories can be removed or not.
     """
     await store.put("b", "a", b"a file")
     make_parents = Placement._make_parents
@@ -120,7 +120,7 @@ async def test_directories_made_for_a_place_that_is_then_another_go_again(
     assert sorted(os.listdir(bucket)) == (["a"] if removable else ["a", "a%D"])
 
 
-async def test_two_directories_may_stand_for_one(store: trove.Trove, bucket: Path) -> None:
+async def test_two_directories_may_represent_one(store: trove.Trove, bucket: Path) -> None:
     await store.put("b", "a", b"")
     await store.put("b", "a/1", b"1")
     await store.delete("b", "a")
@@ -137,7 +137,7 @@ async def test_two_directories_may_stand_for_one(store: trove.Trove, bucket: Pat
 
 
 async def test_a_path_that_is_too_long_for_the_system_is_refused(tmp_path: Path) -> None:
-    """The longest key is some 3,100 bytes of path; a root may leave less of the 4,096 that Linux allows."""
+    """The longest key needs about 3,100 bytes of path; a root may leave less of the 4,096 that Linux permits."""
     root = tmp_path
     while len(str(root)) < 3_300:
         root = root / ("d" * 200)
@@ -149,7 +149,7 @@ async def test_a_path_that_is_too_long_for_the_system_is_refused(tmp_path: Path)
                 await store.put("b", key, b"data")
             assert not await store.exists("b", key)
         assert [info.key async for info in store.list("b")] == ["fits"]
-        assert os.listdir(root / "b") == ["fits"]  # nor a part of the way
+        assert os.listdir(root / "b") == ["fits"]  # not even a part of the path
     assert residue_of(root) == []
 
 
@@ -163,7 +163,7 @@ async def test_bucket_names_of_any_length(store: trove.Trove) -> None:
     assert [found.name for found in await store.list_buckets()] == ["b", name]
 
 
-async def test_files_have_the_mode_that_the_umask_leaves(store: trove.Trove, bucket: Path) -> None:
+async def test_files_have_the_mode_of_the_umask(store: trove.Trove, bucket: Path) -> None:
     mask = os.umask(0o027)
     try:
         await store.put("b", "folder/k", b"data")
@@ -173,7 +173,7 @@ async def test_files_have_the_mode_that_the_umask_leaves(store: trove.Trove, buc
     assert stat.S_IMODE((bucket / "folder").stat().st_mode) == 0o750
 
 
-async def test_the_key_of_signed_urls_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+async def test_the_key_of_signed_urls_is_created_once_and_readable_only_by_its_owner(tmp_path: Path) -> None:
     dsn = f"local://{tmp_path}?presign_url=http://objects.test/"
     path = tmp_path / ".trove/presign.key"
     async with trove.open(dsn) as store:
@@ -190,7 +190,7 @@ async def test_the_key_of_signed_urls_is_made_once_and_for_its_owner_alone(tmp_p
 # Files that were placed by hand
 
 
-async def test_a_file_placed_by_hand_is_an_object_with_defaults(store: trove.Trove, bucket: Path) -> None:
+async def test_a_file_placed_by_hand_is_an_object_with_default_metadata(store: trove.Trove, bucket: Path) -> None:
     (bucket / "photos").mkdir()
     (bucket / "photos/a.png").write_bytes(b"image")
     (listed,) = await store.list("b").all()
@@ -205,7 +205,7 @@ async def test_a_file_placed_by_hand_is_an_object_with_defaults(store: trove.Tro
     assert list(bucket.iterdir()) == []
 
 
-async def test_a_file_that_is_edited_is_another_object(store: trove.Trove, bucket: Path) -> None:
+async def test_an_edited_file_is_another_object(store: trove.Trove, bucket: Path) -> None:
     info = await store.put("b", "k", b"data", metadata={"a": "b"}, content_type="text/plain", tags={"t": "v"})
     with open(bucket / "k", "ab") as file:
         file.write(b" and more")
@@ -215,7 +215,7 @@ async def test_a_file_that_is_edited_is_another_object(store: trove.Trove, bucke
     assert await store.get_tags("b", "k") == {}
     with pytest.raises(PreconditionFailedError):
         await store.put("b", "k", b"", if_match=info.etag)
-    # Of the same size too.
+    # Also with the same size.
     (bucket / "k").write_bytes(b"same in size!")
     assert (await store.head("b", "k")).etag not in (info.etag, edited.etag)
 
@@ -236,7 +236,7 @@ async def test_a_copy_with_its_attributes_keeps_the_metadata(store: trove.Trove,
     assert await store.get_tags("b", "k") == {"t": "v"}
 
 
-async def test_directories_made_by_hand(store: trove.Trove, bucket: Path) -> None:
+async def test_directories_created_by_hand(store: trove.Trove, bucket: Path) -> None:
     (bucket.parent / "by-hand/empty/deeper").mkdir(parents=True)
     assert [found.name for found in await store.list_buckets()] == ["b", "by-hand"]
     assert await store.list("by-hand").all() == []
@@ -249,7 +249,7 @@ async def test_directories_made_by_hand(store: trove.Trove, bucket: Path) -> Non
     assert not (bucket.parent / "by-hand").exists()
 
 
-async def test_files_that_stand_for_no_key_are_left_alone(store: trove.Trove, bucket: Path) -> None:
+async def test_files_whose_names_represent_no_key_are_ignored(store: trove.Trove, bucket: Path) -> None:
     for name in ("a%2f", "new\nline", "%"):
         (bucket / name).touch()
     with open(os.fsencode(bucket) + b"/\xff", "wb"):
@@ -264,7 +264,7 @@ async def test_files_that_stand_for_no_key_are_left_alone(store: trove.Trove, bu
     assert len(list(bucket.iterdir())) == 4
 
 
-async def test_what_was_made_by_hand_under_a_name_of_ours_is_named(store: trove.Trove, bucket: Path) -> None:
+async def test_a_foreign_file_with_a_reserved_name_is_reported(store: trove.Trove, bucket: Path) -> None:
     (bucket / "file").touch()
     (bucket / "file%D").touch()
     with pytest.raises(BackendError, match="file%D' is in the way"):
@@ -276,7 +276,7 @@ async def test_what_was_made_by_hand_under_a_name_of_ours_is_named(store: trove.
     assert await keys(store) == ["file"]
 
 
-# Symbolic links lead nowhere
+# Symbolic links are not followed
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def unharmed(outside: Path) -> bool:
     return files(outside) == ["secret"] and (outside / "secret").read_bytes() == b"secret"
 
 
-async def test_a_link_to_a_file_is_no_object(store: trove.Trove, bucket: Path, outside: Path) -> None:
+async def test_a_link_to_a_file_is_not_an_object(store: trove.Trove, bucket: Path, outside: Path) -> None:
     (bucket / "link").symlink_to(outside / "secret")
     with pytest.raises(ObjectNotFoundError):
         await store.read("b", "link")
@@ -302,7 +302,7 @@ async def test_a_link_to_a_file_is_no_object(store: trove.Trove, bucket: Path, o
     assert await keys(store) == []
     await store.delete("b", "link")
     assert (bucket / "link").is_symlink()
-    await store.put("b", "link", b"data")  # takes the link's place, and does not write through it
+    await store.put("b", "link", b"data")  # it replaces the link, and does not write through it
     assert await store.read("b", "link") == b"data"
     assert unharmed(outside)
 
@@ -331,7 +331,7 @@ async def test_a_link_to_a_directory_is_not_entered(store: trove.Trove, bucket: 
     assert unharmed(outside)
 
 
-async def test_a_link_is_no_bucket(store: trove.Trove, bucket: Path, outside: Path) -> None:
+async def test_a_link_is_not_a_bucket(store: trove.Trove, bucket: Path, outside: Path) -> None:
     (bucket.parent / "link").symlink_to(outside)
     (outside / "folder").mkdir()
     await store.put("b", "k", b"data")
@@ -371,8 +371,8 @@ async def test_a_directory_that_becomes_a_link_hides_its_objects(
     assert unharmed(outside)
 
 
-async def test_a_bucket_of_a_name_that_was_there_before_is_empty(store: trove.Trove, bucket: Path) -> None:
-    """Also when its deletion was cut short after the directory was gone."""
+async def test_a_bucket_that_reuses_a_name_is_empty(store: trove.Trove, bucket: Path) -> None:
+    """Also if its deletion was interrupted after the directory was removed."""
     await store.set_versioning("b", True)
     await store.put("b", "k", b"1")
     await store.put("b", "k", b"2", metadata={"a": "x" * 20_000})

@@ -1,4 +1,4 @@
-"""Metadata in extended attributes, and in sidecars where they do not hold it."""
+"""Metadata in extended attributes, and in sidecars if it does not fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trove_async.tree import Temporary
 
 pytestmark = pytest.mark.asyncio
 
-# What an extended attribute holds on most file systems is one block, 4 KiB; a body of any size goes with it.
+# On most file systems an extended attribute holds one block, 4 KiB; larger metadata needs a sidecar.
 LIMIT = 4096
 SMALL = {"a": "b"}
 LARGE = {"a": "x" * 10_000, "b": "☃" * 5_000}
@@ -33,7 +33,7 @@ LARGEST = {"a": "x" * 60_000}
 
 @pytest.fixture(params=["attributes", "attributes of 4 KiB", "no attributes", "no nameless files"])
 def attributes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make files hold attributes as they do here, up to 4 KiB as on ext4, and not at all; and be named always."""
+    """Let files hold attributes as here, up to 4 KiB as on ext4, or not at all; or require names for temporaries."""
     kind: str = request.param
     original = LocalFileSystem.set_attribute
 
@@ -81,7 +81,7 @@ async def test_metadata_of_any_size(store: trove.Trove, tmp_path: Path, given: d
     assert sidecars(tmp_path) == []
 
 
-async def test_overwritten_and_deleted_metadata_goes(store: trove.Trove, tmp_path: Path) -> None:
+async def test_replaced_and_deleted_metadata_is_removed(store: trove.Trove, tmp_path: Path) -> None:
     for given in (LARGE, SMALL, LARGE, {}, LARGEST, LARGE):
         await store.put("b", "k", b"data", metadata=given)
         assert await metadata(store) == given
@@ -128,7 +128,7 @@ async def test_uploads_carry_metadata_of_any_size(store: trove.Trove) -> None:
         assert (await store.head("b", "k")).content_type == "text/plain"
 
 
-async def test_versions_keep_their_own(store: trove.Trove, tmp_path: Path) -> None:
+async def test_versions_keep_their_own_metadata(store: trove.Trove, tmp_path: Path) -> None:
     await store.put("b", "k", b"before", metadata={"n": "0", **LARGE})
     await store.set_versioning("b", True)
     ids = ["null"]
@@ -160,7 +160,7 @@ async def test_the_null_version_takes_its_metadata_with_it(store: trove.Trove, t
     assert [version.version_id == "null" for version in await store.list_versions("b", "k")] == [True, False]
 
 
-async def test_an_edited_file_has_no_metadata_any_more(store: trove.Trove, tmp_path: Path) -> None:
+async def test_an_edited_file_has_no_metadata(store: trove.Trove, tmp_path: Path) -> None:
     await store.put("b", "k", b"data", metadata=LARGE)
     (tmp_path / "b/k").write_bytes(b"edited")
     assert await metadata(store) == {}
@@ -169,7 +169,7 @@ async def test_an_edited_file_has_no_metadata_any_more(store: trove.Trove, tmp_p
     assert sidecars(tmp_path) == []
 
 
-async def test_a_sweep_removes_what_no_object_selects(store: trove.Trove, tmp_path: Path, attributes: str) -> None:
+async def test_a_sweep_removes_sidecars_without_an_object(store: trove.Trove, tmp_path: Path, attributes: str) -> None:
     driver = trove.unwrap(store.driver, LocalDriver)
     await store.set_versioning("b", True)
     await store.put("b", "k", b"1", metadata=LARGE)
@@ -186,7 +186,7 @@ async def test_a_sweep_removes_what_no_object_selects(store: trove.Trove, tmp_pa
 
 
 async def test_readers_see_content_and_metadata_of_one_write(store: trove.Trove) -> None:
-    """Also when the sidecar goes between the opening of the file and the reading of its metadata."""
+    """Also if the sidecar is removed between opening the file and reading its metadata."""
     writing = True
 
     async def write() -> None:
@@ -214,8 +214,8 @@ async def test_readers_see_content_and_metadata_of_one_write(store: trove.Trove)
     assert all(reads)
 
 
-async def test_the_sidecar_that_goes_while_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the object in the very moment in which a reader has opened it, and not read its metadata."""
+async def test_a_sidecar_that_is_removed_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the object after a reader has opened it and before it reads the metadata."""
     monkeypatch.setattr(LocalFileSystem, "_probe_attributes", lambda self: False)
     async with trove.open(f"local://{tmp_path}?fsync=0") as store:
         await store.create_bucket("b")
@@ -258,7 +258,7 @@ async def test_a_put_that_fails_leaves_no_sidecar(
     assert await metadata(store) == LARGE
 
 
-async def test_tags_that_do_not_fit_any_more_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tags_that_no_longer_fit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with trove.open(f"local://{tmp_path}?fsync=0") as store:
         await store.create_bucket("b")
         await store.put("b", "k", b"data")
@@ -276,7 +276,7 @@ async def test_tags_that_do_not_fit_any_more_are_refused(tmp_path: Path, monkeyp
 
 
 async def test_a_full_disk_does_not_hide_the_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a store is opened while no attribute can be written, those that are there are read all the same."""
+    """If no attribute can be written when a store is opened, existing attributes are read nevertheless."""
     dsn = f"local://{tmp_path}?fsync=0"
     async with trove.open(dsn) as store:
         await store.create_bucket("b")
@@ -291,7 +291,7 @@ async def test_a_full_disk_does_not_hide_the_metadata(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("attributes", ["attributes", "attributes of 4 KiB"], indirect=True)
-async def test_attributes_of_others_are_no_metadata(store: trove.Trove, tmp_path: Path) -> None:
+async def test_foreign_attributes_are_not_metadata(store: trove.Trove, tmp_path: Path) -> None:
     path = tmp_path / "b/k"
     for value in (b"\xff\xfe", b"[1]", b"{}", b'{"":[1]}', b'"text"', b"sidecar"):
         path.write_bytes(b"data")
@@ -300,7 +300,7 @@ async def test_attributes_of_others_are_no_metadata(store: trove.Trove, tmp_path
         assert await store.read("b", "k") == b"data"
 
 
-async def test_what_is_written_down_is_json(store: trove.Trove, tmp_path: Path, attributes: str) -> None:
+async def test_metadata_is_stored_as_json(store: trove.Trove, tmp_path: Path, attributes: str) -> None:
     await store.put("b", "k", b"data", metadata={"a": "naïve ☃"})
     if attributes == "no attributes":
         (path,) = sidecars(tmp_path)
@@ -310,7 +310,7 @@ async def test_what_is_written_down_is_json(store: trove.Trove, tmp_path: Path, 
     assert json.loads(raw)["m"] == {"a": "naïve ☃"}
 
 
-async def test_the_driver_finds_out_itself(tmp_path: Path) -> None:
+async def test_the_driver_detects_support_for_attributes(tmp_path: Path) -> None:
     driver = LocalDriver()
     await driver.open(parse_dsn(f"local://{tmp_path}"), OpenOptions())
     probe = tmp_path / "probe"

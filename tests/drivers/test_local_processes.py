@@ -37,7 +37,7 @@ async def store(dsn: str) -> AsyncIterator[trove.Trove]:
 
 @asynccontextmanager
 async def peer(command: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a `local_peer` until the end of the block; it is open and waits for a line."""
+    """Run a `local_peer` until the end of the block; it has opened the store and waits for a line."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.drivers.local_peer", command, *arguments,
         cwd=REPOSITORY, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -55,7 +55,7 @@ async def peer(command: str, *arguments: str) -> AsyncIterator[asyncio.subproces
 
 
 async def together(*commands: tuple[str, ...]) -> list[str]:
-    """Run several peers, which begin at once, and return what each of them said."""
+    """Run several peers that begin at the same time, and return the output of each."""
     async with AsyncExitStack() as stack, asyncio.timeout(BOUND):
         processes = [await stack.enter_async_context(peer(*command)) for command in commands]
         said = []
@@ -70,7 +70,7 @@ async def test_compare_and_swap_loses_no_increment(store: trove.Trove, dsn: str,
     await store.put(BUCKET, "counter", b"0")
     said = await together(*[("increment", dsn, "counter", "400")] * 2)
     assert await store.read(BUCKET, "counter") == b"800"
-    assert any(line != "in vain 0" for line in said), "they did not meet"
+    assert any(line != "in vain 0" for line in said), "the processes did not conflict"
     assert residue_of(tmp_path) == []
 
 
@@ -82,12 +82,12 @@ async def test_one_creates_and_the_other_does_not(store: trove.Trove, dsn: str) 
             assert await store.read(BUCKET, f"key-{number}") == name.encode()
 
 
-async def test_no_put_is_lost_to_a_deletion_beside_it(store: trove.Trove, dsn: str, tmp_path: Path) -> None:
+async def test_no_put_is_lost_to_a_concurrent_deletion(store: trove.Trove, dsn: str, tmp_path: Path) -> None:
     assert await together(("churn", dsn, "one", "600"), ("churn", dsn, "other", "600")) == ["done", "done"]
     assert list((tmp_path / BUCKET).iterdir()) == []
 
 
-async def test_a_bucket_is_not_deleted_with_an_object_in_it(store: trove.Trove, dsn: str, tmp_path: Path) -> None:
+async def test_a_bucket_with_an_object_is_not_deleted(store: trove.Trove, dsn: str, tmp_path: Path) -> None:
     said = await together(("remake_bucket", dsn, BUCKET, "600"), ("put_into_bucket", dsn, BUCKET, "600"))
     deleted, _ = map(int, said[0].split())
     assert deleted
@@ -112,7 +112,7 @@ async def test_a_killed_process_holds_no_lock(store: trove.Trove, dsn: str) -> N
     assert await store.read(BUCKET, "key") == b"data"
 
 
-async def test_temporaries_of_the_living_are_left_alone(store: trove.Trove, dsn: str, tmp_path: Path) -> None:
+async def test_temporaries_of_living_processes_are_not_swept(store: trove.Trove, dsn: str, tmp_path: Path) -> None:
     driver = trove.unwrap(store.driver, LocalDriver)
     folders = tmp_path / ".trove/tmp"
     (ours,) = folders.iterdir()
@@ -128,8 +128,8 @@ async def test_temporaries_of_the_living_are_left_alone(store: trove.Trove, dsn:
         assert set(folders.iterdir()) == {ours}
 
 
-async def test_many_stores_open_and_sweep_at_once(tmp_path: Path, dsn: str) -> None:
-    """A folder of temporaries that another sweeps before it is locked is made again."""
+async def test_many_stores_open_and_sweep_concurrently(tmp_path: Path, dsn: str) -> None:
+    """A folder of temporaries that is swept before it is locked is created again."""
 
     async def open_often() -> None:
         for _ in range(15):
@@ -141,7 +141,7 @@ async def test_many_stores_open_and_sweep_at_once(tmp_path: Path, dsn: str) -> N
     assert list((tmp_path / ".trove/tmp").iterdir()) == []
 
 
-async def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
+async def test_a_folder_that_is_swept_before_it_is_locked_is_created_again(
     tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mkdir = os.mkdir
@@ -159,7 +159,7 @@ async def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
     assert len(swept) == 2
 
 
-async def test_what_another_process_changes_about_a_bucket_is_seen(store: trove.Trove, dsn: str) -> None:
+async def test_changes_of_a_bucket_by_another_process_are_seen(store: trove.Trove, dsn: str) -> None:
     async with trove.open(dsn) as other:
         await other.set_versioning(BUCKET, True)
         first = await store.put(BUCKET, "key", b"1")

@@ -1,4 +1,4 @@
-"""Versions, lifecycle rules and uploads on the disk: what a crash leaves between two steps, and what age does."""
+"""Versions, lifecycle rules and uploads on disk: after a crash between two steps, and with age."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ async def history(store: trove.Trove, key: str = "k") -> list[bytes | None]:
 
 
 def stored(root: Path, key: str = "k") -> Path:
-    """Return the directory in which the versions of a key lie that are not the latest."""
+    """Return the directory of the noncurrent versions of a key."""
     (found,) = [path.parent for path in (root / ".trove/versions").rglob("key") if path.read_text() == key]
     return found
 
 
-# What a crash leaves
+# After a crash
 
 
-async def test_a_put_that_was_cut_short_is_none(store: trove.Trove, tmp_path: Path) -> None:
-    """The latest version has been linked among the others, and the new one was not put in place."""
+async def test_an_interrupted_put_creates_no_version(store: trove.Trove, tmp_path: Path) -> None:
+    """The latest version was linked among the others, and the new one was not put in place."""
     first = await put(store, b"1")
     latest = await put(store, b"2")
     os.link(tmp_path / "b/k", stored(tmp_path) / latest)
@@ -76,7 +76,9 @@ async def test_a_put_that_was_cut_short_is_none(store: trove.Trove, tmp_path: Pa
     assert await history(store) == [b"3", b"2"]
 
 
-async def test_a_version_that_was_linked_before_a_crash_is_deleted_for_good(store: trove.Trove, tmp_path: Path) -> None:
+async def test_a_version_that_was_linked_before_a_crash_is_deleted_permanently(
+    store: trove.Trove, tmp_path: Path
+) -> None:
     await put(store, b"1")
     latest = await put(store, b"2")
     os.link(tmp_path / "b/k", stored(tmp_path) / latest)
@@ -87,8 +89,8 @@ async def test_a_version_that_was_linked_before_a_crash_is_deleted_for_good(stor
         await store.read("b", "k", version_id=latest)
 
 
-async def test_a_deletion_without_its_marker_is_one(store: trove.Trove, tmp_path: Path) -> None:
-    """The latest was linked and removed, and the marker was not written."""
+async def test_a_deletion_interrupted_before_its_marker_is_a_deletion(store: trove.Trove, tmp_path: Path) -> None:
+    """The latest version was linked and removed, and the marker was not written."""
     await put(store, b"1")
     latest = await put(store, b"2")
     os.rename(tmp_path / "b/k", stored(tmp_path) / latest)
@@ -100,8 +102,8 @@ async def test_a_deletion_without_its_marker_is_one(store: trove.Trove, tmp_path
     assert await store.read("b", "k") == b"2"
 
 
-async def test_a_marker_that_stayed_when_its_object_came_back(store: trove.Trove, tmp_path: Path) -> None:
-    """The version beneath a marker was put in place, and the marker was not removed."""
+async def test_a_leftover_marker_of_a_restored_object(store: trove.Trove, tmp_path: Path) -> None:
+    """The version below a marker was put in place, and the marker was not removed."""
     version = await put(store, b"1")
     await store.delete("b", "k")
     os.rename(stored(tmp_path) / version, tmp_path / "b/k")
@@ -116,7 +118,9 @@ async def test_a_marker_that_stayed_when_its_object_came_back(store: trove.Trove
 # Deleting versions
 
 
-async def test_deleting_the_latest_brings_back_the_one_before(store: trove.Trove, tmp_path: Path) -> None:
+async def test_deleting_the_latest_version_makes_the_previous_one_the_latest(
+    store: trove.Trove, tmp_path: Path
+) -> None:
     first, second = await put(store, b"1"), await put(store, b"2")
     before = (await store.list_versions("b", "k"))[1]
     await store.delete_version("b", "k", second)
@@ -151,7 +155,7 @@ async def test_deleting_a_marker_that_is_not_the_latest_changes_no_object(store:
     assert await history(store) == [b"2", b"1"]
 
 
-async def test_deleting_a_version_that_is_not_there_is_success(store: trove.Trove) -> None:
+async def test_deleting_a_missing_version_is_success(store: trove.Trove) -> None:
     await put(store, b"1")
     await store.delete_version("b", "k", "0000000000000000deadbeef")
     await store.delete_version("b", "k", "../../k")
@@ -162,7 +166,7 @@ async def test_deleting_a_version_that_is_not_there_is_success(store: trove.Trov
 async def test_a_version_is_found_while_it_becomes_the_latest(
     store: trove.Trove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Right after the latest was found to be another, that one is deleted."""
+    """Right after another version was found to be the latest, that one is deleted."""
     first, second = await put(store, b"1"), await put(store, b"2")
     original = Versions.stored
     deleting: list[bool] = []
@@ -209,7 +213,7 @@ async def test_a_deletion_in_a_suspended_bucket_leaves_the_null_marker(store: tr
     assert await history(store) == [b"3", b"1"]
 
 
-async def test_an_object_from_before_there_were_versions(store: trove.Trove, tmp_path: Path) -> None:
+async def test_an_object_from_before_versioning(store: trove.Trove, tmp_path: Path) -> None:
     (tmp_path / "b/k").write_bytes(b"by hand")
     await put(store, b"1")
     assert await history(store) == [b"1", b"by hand"]
@@ -233,7 +237,7 @@ async def test_objects_expire(store: trove.Trove) -> None:
     assert [info.key async for info in store.list("b")] == ["other"]
 
 
-async def test_a_transition_changes_the_class_and_nothing_else(store: trove.Trove) -> None:
+async def test_a_transition_changes_only_the_class(store: trove.Trove) -> None:
     info = await store.put("b", "k", b"data", metadata={"a": "x" * 10_000}, tags={"t": "v"})
     before = await store.head("b", "k")
     rule = LifecycleRule("r", transition_days=30, transition_storage="GLACIER")
@@ -248,7 +252,7 @@ async def test_a_transition_changes_the_class_and_nothing_else(store: trove.Trov
     assert [version.version_id for version in await store.list_versions("b", "k")] == [info.version_id]
 
 
-async def test_versions_expire_by_when_they_were_replaced(store: trove.Trove) -> None:
+async def test_versions_expire_by_the_time_of_their_replacement(store: trove.Trove) -> None:
     for key in ("k", "deleted"):
         for number in range(3):
             await put(store, str(number).encode(), key)
@@ -260,7 +264,7 @@ async def test_versions_expire_by_when_they_were_replaced(store: trove.Trove) ->
     assert await history(store, "deleted") == [None]
 
 
-async def test_uploads_that_were_never_completed_are_aborted(store: trove.Trove, tmp_path: Path) -> None:
+async def test_incomplete_uploads_are_aborted(store: trove.Trove, tmp_path: Path) -> None:
     upload = await store.initiate_multipart("b", "k")
     await store.upload_part("b", "k", upload, 1, b"part")
     await store.set_lifecycle("b", [LifecycleRule("r", abort_incomplete_days=2)])
@@ -317,7 +321,7 @@ async def test_parts_that_arrive_while_an_upload_is_aborted_leave_nothing(store:
         assert list((tmp_path / ".trove/uploads/b").iterdir()) == []
 
 
-async def test_an_upload_that_cannot_be_begun_leaves_nothing(
+async def test_an_upload_that_cannot_be_initiated_leaves_nothing(
     store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def rename(self: LocalFileSystem, source: str, target: str) -> None:
@@ -330,7 +334,7 @@ async def test_an_upload_that_cannot_be_begun_leaves_nothing(
     assert residue_of(tmp_path) == []
 
 
-async def test_upload_ids_lead_nowhere(store: trove.Trove) -> None:
+async def test_upload_ids_cannot_leave_the_folder(store: trove.Trove) -> None:
     for upload_id in ("../../b", "..", "", "0" * 32, "A" * 32):
         with pytest.raises(UploadNotFoundError):
             await store.upload_part("b", "k", upload_id, 1, b"part")

@@ -1,4 +1,4 @@
-"""The threads of the local driver: results, cancellation, and operations that are stuck."""
+"""The threads of the local driver: results, cancellation, and operations that hang."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PausedOperation:
         return "through"
 
 
-async def test_results_and_errors_go_to_their_callers(workers: Workers) -> None:
+async def test_results_and_errors_are_returned_to_their_callers(workers: Workers) -> None:
     def divide(number: int) -> Callable[[Checkpoint], float]:
         return lambda checkpoint: 1 / number
 
@@ -68,7 +68,7 @@ async def test_results_and_errors_go_to_their_callers(workers: Workers) -> None:
     assert results == [1 / n for n in range(-50, 51) if n]
 
 
-async def test_an_error_that_is_no_exception_reaches_the_caller(workers: Workers) -> None:
+async def test_a_base_exception_reaches_the_caller(workers: Workers) -> None:
     def leave(checkpoint: Checkpoint) -> None:
         raise SystemExit(3)
 
@@ -81,7 +81,7 @@ async def test_nothing_runs_on_the_thread_of_the_loop(workers: Workers) -> None:
     assert await workers.run(lambda checkpoint: threading.current_thread().name) == NAME
 
 
-async def test_cancelled_before_it_began_it_never_runs() -> None:
+async def test_an_operation_cancelled_before_it_began_never_runs() -> None:
     workers = Workers(NAME, usual=1, maximum=1, cleanup_timeout=BOUND)
     paused = PausedOperation()
     ran: list[str] = []
@@ -90,7 +90,7 @@ async def test_cancelled_before_it_began_it_never_runs() -> None:
     second = asyncio.ensure_future(workers.run(lambda checkpoint: ran.append("second")))
     await asyncio.sleep(0)
     second.cancel()
-    # It does not wait for the operation that is under way, which is not its own.
+    # It does not wait for the running operation, which is another caller's.
     with pytest.raises(asyncio.CancelledError):
         await second
     assert not first.done()
@@ -100,7 +100,7 @@ async def test_cancelled_before_it_began_it_never_runs() -> None:
     assert ran == []
 
 
-async def test_cancelled_while_it_runs_it_stops_at_its_checkpoint(workers: Workers) -> None:
+async def test_an_operation_cancelled_while_it_runs_stops_at_its_checkpoint(workers: Workers) -> None:
     paused = PausedOperation()
     ended: list[str] = []
 
@@ -124,7 +124,7 @@ async def test_cancelled_while_it_runs_it_stops_at_its_checkpoint(workers: Worke
     assert ended == ["stopped"]
 
 
-async def test_what_a_cancelled_operation_returns_is_discarded_once(workers: Workers) -> None:
+async def test_the_result_of_a_cancelled_operation_is_discarded_once(workers: Workers) -> None:
     paused = PausedOperation()
     discarded: list[str] = []
     call = asyncio.ensure_future(workers.run(paused, discard=discarded.append))
@@ -137,8 +137,8 @@ async def test_what_a_cancelled_operation_returns_is_discarded_once(workers: Wor
     assert discarded == ["through"]
 
 
-async def test_cancelled_when_the_result_is_there_it_is_discarded_once() -> None:
-    """Two results come at once, and whoever gets the first cancels the caller of the second."""
+async def test_a_result_that_is_ready_at_the_cancellation_is_discarded_once() -> None:
+    """Two results arrive together, and the caller that gets the first cancels the caller of the second."""
     workers = Workers(NAME, usual=1, maximum=1, cleanup_timeout=BOUND)
     discarded: list[str] = []
     both_are_there = threading.Event()
@@ -153,7 +153,7 @@ async def test_cancelled_when_the_result_is_there_it_is_discarded_once() -> None
     second = asyncio.ensure_future(workers.run(lambda checkpoint: "result", discard=discarded.append))
     calls.append(asyncio.ensure_future(workers.run(lambda checkpoint: both_are_there.set())))
     await asyncio.sleep(0)
-    assert both_are_there.wait(BOUND)  # the loop stands still meanwhile, so that nothing is delivered
+    assert both_are_there.wait(BOUND)  # the loop is blocked meanwhile, so that nothing is delivered
     with pytest.raises(asyncio.CancelledError):
         await second
     await asyncio.gather(*calls)
@@ -161,8 +161,8 @@ async def test_cancelled_when_the_result_is_there_it_is_discarded_once() -> None
     await workers.aclose()
 
 
-async def test_cancelled_in_the_moment_between_it_is_discarded_once(workers: Workers) -> None:
-    """The future is cancelled at once, the caller learns of it a step later, and the result may come in between."""
+async def test_a_result_between_cancellation_and_delivery_is_discarded_once(workers: Workers) -> None:
+    """The future is cancelled immediately and its caller resumes a step later; the result may arrive in between."""
     for _ in range(50):
         discarded: list[int] = []
         call = asyncio.ensure_future(workers.run(lambda checkpoint: 1, discard=discarded.append))
@@ -196,7 +196,7 @@ async def test_one_wake_up_serves_many_results(workers: Workers) -> None:
     assert count[0] <= 200
 
 
-async def test_a_stuck_operation_holds_up_nobody_and_its_thread_goes_again(workers: Workers) -> None:
+async def test_a_hanging_operation_delays_no_other_and_its_thread_ends(workers: Workers) -> None:
     paused_operations = [PausedOperation() for _ in range(4)]
     stuck = [asyncio.ensure_future(workers.run(paused)) for paused in paused_operations]
     results = await asyncio.gather(*(workers.run(lambda checkpoint, n=n: n) for n in range(99)))  # type: ignore[misc]
@@ -210,7 +210,7 @@ async def test_a_stuck_operation_holds_up_nobody_and_its_thread_goes_again(worke
     await until(lambda: len(threads()) <= 2)
 
 
-async def test_threads_are_bounded() -> None:
+async def test_the_number_of_threads_is_bounded() -> None:
     workers = Workers(NAME, usual=1, maximum=3, cleanup_timeout=BOUND)
     paused_operations = [PausedOperation() for _ in range(10)]
     calls = [asyncio.ensure_future(workers.run(paused)) for paused in paused_operations]
@@ -226,7 +226,7 @@ async def test_threads_are_bounded() -> None:
     await until(lambda: not threads())
 
 
-async def test_close_waits_for_what_is_under_way_and_ends_the_threads() -> None:
+async def test_close_waits_for_running_operations_and_ends_the_threads() -> None:
     workers = Workers(NAME, usual=2, maximum=8, cleanup_timeout=BOUND)
     paused = PausedOperation()
     call = asyncio.ensure_future(workers.run(paused))
@@ -243,7 +243,7 @@ async def test_close_waits_for_what_is_under_way_and_ends_the_threads() -> None:
     await until(lambda: not threads())
 
 
-async def test_a_pool_that_is_dropped_ends_its_threads() -> None:
+async def test_a_collected_pool_ends_its_threads() -> None:
     workers = Workers(NAME, usual=1, maximum=8, cleanup_timeout=BOUND)
     await workers.run(lambda checkpoint: None)
     assert threads()
@@ -269,7 +269,7 @@ async def test_a_cancelled_call_waits_no_longer_than_the_cleanup_timeout() -> No
     await until(lambda: not threads())
 
 
-# A FIFO that nobody writes to: a file operation that never ends
+# A FIFO without a writer: a file operation that never ends
 
 
 @pytest_asyncio.fixture
@@ -290,7 +290,7 @@ def release(fifo: Path, content: bytes = b"") -> None:
         file.write(content)
 
 
-async def test_a_fifo_is_no_object(store: trove.Trove, fifo: Path) -> None:
+async def test_a_fifo_is_not_an_object(store: trove.Trove, fifo: Path) -> None:
     os.mkfifo(fifo)
     async with asyncio.timeout(BOUND):
         with pytest.raises(ObjectNotFoundError):
@@ -305,7 +305,7 @@ async def test_a_fifo_is_no_object(store: trove.Trove, fifo: Path) -> None:
     assert fifo.is_fifo()
 
 
-async def test_an_operation_that_is_stuck_on_a_fifo_lets_99_reads_finish(store: trove.Trove, fifo: Path) -> None:
+async def test_99_reads_finish_while_an_operation_hangs_on_a_fifo(store: trove.Trove, fifo: Path) -> None:
     os.mkfifo(fifo)
     await store.put("b", "k", b"data")
     driver = trove.unwrap(store.driver, LocalDriver)
@@ -319,7 +319,7 @@ async def test_an_operation_that_is_stuck_on_a_fifo_lets_99_reads_finish(store: 
         await asyncio.gather(*stuck)
 
 
-async def test_a_put_of_a_fifo_lets_99_reads_finish(store: trove.Trove, tmp_path: Path) -> None:
+async def test_99_reads_finish_during_a_put_of_a_fifo(store: trove.Trove, tmp_path: Path) -> None:
     source = tmp_path / "source"
     os.mkfifo(source)
     await store.put("b", "k", b"data")
@@ -332,8 +332,8 @@ async def test_a_put_of_a_fifo_lets_99_reads_finish(store: trove.Trove, tmp_path
     assert await store.read("b", "from-fifo") == b"from afar"
 
 
-async def test_a_stuck_call_of_a_store_is_given_up_when_cancelled(tmp_path: Path, fifo: Path) -> None:
-    # It is the time for closing the store as well, in which a busy machine must end the threads.
+async def test_a_hanging_call_of_a_store_is_given_up_when_cancelled(tmp_path: Path, fifo: Path) -> None:
+    # Closing the store has the same time limit, within which a busy machine must end the threads.
     async with trove.open(f"local://{tmp_path}?fsync=0", cleanup_timeout=1.0) as store:
         await store.create_bucket("b")
         os.mkfifo(fifo)

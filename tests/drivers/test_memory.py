@@ -1,4 +1,4 @@
-"""What the conformance suite cannot know of the memory driver."""
+"""The memory driver's behaviour beyond the conformance suite."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def unique_dsn() -> str:
 # Stores and their names
 
 
-async def test_a_private_store_is_seen_by_nobody_else() -> None:
+async def test_a_private_store_is_not_shared() -> None:
     async with trove.open("memory://") as one, trove.open("memory://") as other:
         await one.create_bucket("b")
         assert await other.list_buckets() == []
 
 
-async def test_a_named_store_is_one_for_the_process_and_outlives_its_drivers() -> None:
+async def test_a_named_store_is_shared_in_the_process_and_outlives_its_drivers() -> None:
     dsn = unique_dsn()
     async with trove.open(dsn) as one, trove.open(dsn) as other:
         await one.create_bucket("b")
@@ -78,7 +78,7 @@ async def test_closing_a_private_store_frees_its_data() -> None:
     assert private() is None
 
 
-async def test_a_named_store_is_shared_by_the_loops_of_threads() -> None:
+async def test_a_named_store_can_be_used_from_several_threads() -> None:
     dsn = unique_dsn()
     count = 300
 
@@ -117,7 +117,7 @@ async def test_a_named_store_is_shared_by_the_loops_of_threads() -> None:
         ("memory://?presign_url=http://h&presign_key=short", "bytes"),
     ],
 )
-async def test_what_a_dsn_cannot_say_is_refused_by_name(dsn: str, named: str) -> None:
+async def test_invalid_dsns_are_refused_with_the_name_of_the_parameter(dsn: str, named: str) -> None:
     with pytest.raises(InvalidDSNError, match=named) as caught:
         await trove.open(dsn)
     assert "secret" not in str(caught.value)
@@ -134,7 +134,7 @@ async def test_presign_is_declared_only_with_a_base_url() -> None:
         assert (await t.presign_get("b", "k")).startswith("http://h/x/b/")
 
 
-async def test_instances_of_a_name_sign_with_one_key_unless_one_is_given() -> None:
+async def test_instances_of_a_named_store_share_a_signing_key_unless_one_is_given() -> None:
     dsn = unique_dsn()
     options = PresignOptions()
     async with (
@@ -151,7 +151,7 @@ async def test_instances_of_a_name_sign_with_one_key_unless_one_is_given() -> No
 # Bytes
 
 
-async def test_bytes_are_stored_and_read_without_a_copy(store: trove.Trove) -> None:
+async def test_bytes_are_stored_and_read_without_copying(store: trove.Trove) -> None:
     data = bytes(4096)
     await store.put("b", "k", data)
     assert await store.read("b", "k") is data
@@ -159,21 +159,21 @@ async def test_bytes_are_stored_and_read_without_a_copy(store: trove.Trove) -> N
     assert await store.read("b", "l") is data
 
 
-async def test_an_object_has_one_description_for_put_head_get_and_list(store: trove.Trove) -> None:
+async def test_put_head_get_and_list_return_one_description(store: trove.Trove) -> None:
     info = await store.put("b", "k", b"data")
     assert await store.head("b", "k") is info
     assert (await store.get("b", "k")).info is info
     assert await store.list("b").all() == [info]
 
 
-async def test_a_listing_shows_no_metadata(store: trove.Trove) -> None:
+async def test_a_listing_has_no_metadata(store: trove.Trove) -> None:
     await store.put("b", "k", b"data", metadata={"a": "b"})
     (listed,) = await store.list("b").all()
     assert listed.metadata == {}
     assert (await store.head("b", "k")).metadata == {"a": "b"}
 
 
-async def test_a_streamed_body_is_in_memory_once(store: trove.Trove) -> None:
+async def test_a_streamed_body_is_kept_in_memory_once(store: trove.Trove) -> None:
     count, chunk = 64, bytes(256 * 1024)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -189,7 +189,7 @@ async def test_a_streamed_body_is_in_memory_once(store: trove.Trove) -> None:
     assert peak < 1.5 * count * len(chunk)
 
 
-async def test_time_moves_on_with_every_write_even_if_the_clock_does_not(
+async def test_times_increase_with_every_write_even_if_the_clock_does_not(
     store: trove.Trove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class StoppedClock(datetime):
@@ -204,7 +204,7 @@ async def test_time_moves_on_with_every_write_even_if_the_clock_does_not(
     assert len({info.etag for info in infos}) == 3
 
 
-async def test_a_driver_that_is_not_open_says_so() -> None:
+async def test_a_driver_that_is_not_open_raises() -> None:
     driver = MemoryDriver()
     for _ in range(2):
         with pytest.raises(ClosedError):
@@ -214,7 +214,7 @@ async def test_a_driver_that_is_not_open_says_so() -> None:
         await driver.close()
 
 
-async def test_a_put_that_the_close_overtakes_stores_nothing() -> None:
+async def test_a_put_that_is_running_at_close_stores_nothing() -> None:
     dsn = unique_dsn()
     closing = MemoryDriver()
     await closing.open(parse_dsn(dsn), OpenOptions())
@@ -230,7 +230,7 @@ async def test_a_put_that_the_close_overtakes_stores_nothing() -> None:
         assert not await t.exists("b", "k")
 
 
-async def test_a_put_into_a_bucket_that_goes_meanwhile_stores_nothing(store: trove.Trove) -> None:
+async def test_a_put_into_a_bucket_that_is_deleted_meanwhile_stores_nothing(store: trove.Trove) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"data"
         await store.delete_bucket("b")
@@ -241,7 +241,7 @@ async def test_a_put_into_a_bucket_that_goes_meanwhile_stores_nothing(store: tro
     assert not await store.exists("b", "k")
 
 
-async def test_conditions_are_decided_before_a_body_is_read(store: trove.Trove) -> None:
+async def test_conditions_are_checked_before_the_body_is_read(store: trove.Trove) -> None:
     await store.put("b", "k", b"old")
     taken = 0
 
@@ -281,14 +281,14 @@ async def test_listing_lets_other_tasks_run_between_pages(store: trove.Trove) ->
     assert turns >= 4
 
 
-# Versions, with the rules of S3
+# Versions, which follow the rules of S3
 
 
 async def ids(store: trove.Trove, key: str = "k") -> list[tuple[str, bool, bool]]:
     return [(v.version_id, v.is_latest, v.is_delete_marker) for v in await store.list_versions("b", key)]
 
 
-async def test_versions_are_kept_from_when_it_is_enabled(store: trove.Trove) -> None:
+async def test_versions_are_kept_after_versioning_is_enabled(store: trove.Trove) -> None:
     before = await store.put("b", "k", b"0")
     await store.set_versioning("b", True)
     one = await store.put("b", "k", b"1")
@@ -302,7 +302,7 @@ async def test_versions_are_kept_from_when_it_is_enabled(store: trove.Trove) -> 
     assert await (await store.get("b", "k", version_id=one.version_id)).read() == b"1"
 
 
-async def test_the_null_version_is_the_object_of_a_bucket_without_versions(store: trove.Trove) -> None:
+async def test_an_object_from_before_versioning_is_the_null_version(store: trove.Trove) -> None:
     await store.put("b", "k", b"0")
     assert await ids(store) == [("null", True, False)]
     assert await (await store.get_version("b", "k", "null")).read() == b"0"
@@ -336,7 +336,7 @@ async def test_versioning_that_was_never_enabled_cannot_be_suspended(store: trov
     assert await store.get_versioning("b") == "unversioned"
 
 
-async def test_a_bucket_of_delete_markers_alone_is_not_empty(store: trove.Trove) -> None:
+async def test_a_bucket_with_only_delete_markers_is_not_empty(store: trove.Trove) -> None:
     await store.set_versioning("b", True)
     await store.delete("b", "never was")
     ((marker, *_),) = await ids(store, "never was")
@@ -348,7 +348,7 @@ async def test_a_bucket_of_delete_markers_alone_is_not_empty(store: trove.Trove)
     await store.delete_bucket("b")
 
 
-async def test_noncurrent_versions_tell_when_they_were_replaced(store: trove.Trove) -> None:
+async def test_noncurrent_versions_have_the_time_of_their_replacement(store: trove.Trove) -> None:
     await store.set_versioning("b", True)
     one = await store.put("b", "k", b"1")
     two = await store.put("b", "k", b"2")
@@ -371,7 +371,7 @@ async def test_tags_belong_to_their_version(store: trove.Trove) -> None:
     assert await store.get_tags("b", "k") == {"a": "1"}
 
 
-async def test_a_transition_changes_the_storage_class_alone(store: trove.Trove) -> None:
+async def test_a_transition_changes_only_the_storage_class(store: trove.Trove) -> None:
     info = await store.put("b", "k", b"1", metadata={"a": "b"})
     driver = trove.unwrap(store.driver, MemoryDriver)
     await driver.transition("b", "k", "COLD", info.etag)
@@ -395,7 +395,7 @@ async def test_the_default_part_size_is_that_of_s3() -> None:
         assert t.features.limits.min_part_size == 5 * 1024 * 1024
 
 
-async def test_a_checksum_is_of_the_whole_object(store: trove.Trove) -> None:
+async def test_a_checksum_applies_to_the_complete_object(store: trove.Trove) -> None:
     for checksum, fits in (("crc32:" + "0" * 8, False), ("crc32", True)):
         upload = await store.initiate_multipart("b", "k", checksum=checksum)
         parts = [await store.upload_part("b", "k", upload, number, b"data") for number in (1, 2)]
@@ -410,7 +410,7 @@ async def test_a_checksum_is_of_the_whole_object(store: trove.Trove) -> None:
             await store.abort_multipart("b", "k", upload)
 
 
-async def test_of_two_completions_at_once_one_is_told_that_the_upload_is_over(store: trove.Trove) -> None:
+async def test_only_one_of_two_concurrent_completions_succeeds(store: trove.Trove) -> None:
     upload = await store.initiate_multipart("b", "k")
     parts = [await store.upload_part("b", "k", upload, number, b"data") for number in (1, 2)]
     outcomes = await asyncio.gather(
@@ -450,7 +450,7 @@ async def test_every_instance_of_a_store_sees_all_changes_in_order() -> None:
     assert seen[3].size == 2
 
 
-async def test_deleting_versions_tells_what_becomes_of_the_object(store: trove.Trove) -> None:
+async def test_deleting_versions_reports_the_change_of_the_object(store: trove.Trove) -> None:
     await store.set_versioning("b", True)
     one = await store.put("b", "k", b"1")
     two = await store.put("b", "k", b"2")
@@ -466,7 +466,7 @@ async def test_deleting_versions_tells_what_becomes_of_the_object(store: trove.T
     assert seen == [EventType.UPDATED, EventType.DELETED, EventType.CREATED, EventType.DELETED]
 
 
-async def test_a_buffer_that_overflows_raises_and_holds_nothing_more(store: trove.Trove) -> None:
+async def test_a_buffer_overflow_raises_and_frees_the_buffer(store: trove.Trove) -> None:
     driver = trove.unwrap(store.driver, MemoryDriver)
     async with aclosing(driver.watch("b", WatchOptions(buffer_size=3))) as events:
         first = asyncio.ensure_future(anext(events))
@@ -480,14 +480,14 @@ async def test_a_buffer_that_overflows_raises_and_holds_nothing_more(store: trov
             await anext(events)
 
 
-async def test_a_full_buffer_is_not_yet_too_much(store: trove.Trove) -> None:
+async def test_a_full_buffer_does_not_overflow(store: trove.Trove) -> None:
     async with store.watch("b", buffer_size=3) as events:
         for number in range(3):
             await store.put("b", str(number), b"")
         assert [(await anext(events)).key for _ in range(3)] == ["0", "1", "2"]
 
 
-async def test_a_watch_ends_with_its_driver_alone() -> None:
+async def test_a_watch_ends_only_with_its_own_driver() -> None:
     dsn = unique_dsn()
     async with trove.open(dsn) as other, trove.open(dsn) as closing:
         await other.create_bucket("b")
@@ -509,7 +509,7 @@ async def test_a_watch_ends_with_its_bucket(store: trove.Trove) -> None:
             await anext(events)
 
 
-async def test_a_watch_that_is_left_is_forgotten(store: trove.Trove) -> None:
+async def test_an_abandoned_watch_is_removed(store: trove.Trove) -> None:
     driver = trove.unwrap(store.driver, MemoryDriver)
     bucket = driver._open_store().bucket("b")
     async with store.watch("b"):

@@ -1,4 +1,4 @@
-"""Pages of the memory driver: what they hold, and how many keys they cost."""
+"""Pages of the memory driver: their content, and the number of keys that they examine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def entries_of(*keys: str) -> SortedDict[str, Entry]:
 
 
 def count_keys(entries: SortedDict[str, Entry], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list to which each key is added that is taken of the entries from now on."""
+    """Return the list to which each key is added that is taken from the entries from now on."""
     taken: list[str] = []
     walk = entries.irange
 
@@ -33,7 +33,7 @@ def count_keys(entries: SortedDict[str, Entry], monkeypatch: pytest.MonkeyPatch)
     return taken
 
 
-def test_a_group_costs_one_key_however_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_of_any_size_examines_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = entries_of(*(f"g{group}/{number:05}" for group in range(5) for number in range(2000)), "z")
     taken = count_keys(entries, monkeypatch)
     page = list_page(entries, ListOptions(delimiter="/"))
@@ -43,7 +43,7 @@ def test_a_group_costs_one_key_however_large_it_is(monkeypatch: pytest.MonkeyPat
     assert len(taken) == 6
 
 
-def test_a_page_takes_its_own_keys_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_examines_its_own_keys_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = entries_of(*(f"{number:05}" for number in range(5000)))
     taken = count_keys(entries, monkeypatch)
     page = list_page(entries, ListOptions(page_size=10, cursor="k02499"))
@@ -52,7 +52,7 @@ def test_a_page_takes_its_own_keys_and_one_more(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 100])
-def test_a_page_never_holds_more_than_was_asked_for(page_size: int) -> None:
+def test_a_page_never_has_more_than_the_requested_number(page_size: int) -> None:
     entries = entries_of("a", "b/1", "b/2", "c", "d/1", "e", "\U0010ffff/x")
     cursor, names = None, []
     while True:
@@ -65,7 +65,7 @@ def test_a_page_never_holds_more_than_was_asked_for(page_size: int) -> None:
     assert names == ["a", "b/", "c", "d/", "e", "\U0010ffff/"]
 
 
-def test_start_after_within_a_group_leaves_the_group_of_what_is_behind_it() -> None:
+def test_start_after_within_a_group_lists_the_group_if_more_of_it_follows() -> None:
     entries = entries_of("a/1", "a/2", "b")
     page = list_page(entries, ListOptions(delimiter="/", start_after="a/1"))
     assert [p.prefix for p in page.prefixes] == ["a/"]
@@ -78,7 +78,7 @@ def test_start_after_outside_the_prefix() -> None:
     assert keys == [["b/1"], []]
 
 
-def test_a_cursor_stands_while_keys_come_and_go() -> None:
+def test_a_cursor_stays_valid_while_keys_are_added_and_removed() -> None:
     entries = entries_of("a/1", "c", "d")
     page = list_page(entries, ListOptions(delimiter="/", page_size=1))
     del entries["a/1"]
@@ -88,6 +88,6 @@ def test_a_cursor_stands_while_keys_come_and_go() -> None:
     assert rest.prefixes == []
 
 
-def test_a_cursor_of_something_else_is_refused() -> None:
+def test_a_cursor_of_another_driver_is_refused() -> None:
     with pytest.raises(InvalidCursorError):
         list_page(entries_of("a"), ListOptions(cursor="xyz"))

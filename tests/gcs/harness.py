@@ -1,4 +1,4 @@
-"""Cloud Storage under the conformance suite: ``--trove-driver=tests.gcs.harness:gcs``."""
+"""Cloud Storage in the conformance suite: ``--trove-driver=tests.gcs.harness:gcs``."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from trove_async.testing.conformance.stacks import PLAIN
 
 __all__ = ["GCSHarness", "gcs"]
 
-_NO_MARKERS: Final = "Cloud Storage has no delete markers: a deleted object has noncurrent generations alone"
+_NO_MARKERS: Final = "Cloud Storage has no delete markers: a deleted object has only noncurrent generations"
 
 _XFAILS: Final[Mapping[str, str]] = {
-    "test_z01_versioning_is_set_for_each_bucket": "once versioning is off, what is replaced is gone for good",
-    "test_z01_versions_are_deleted_for_good": "no noncurrent generation becomes the live one by itself",
+    "test_z01_versioning_is_set_for_each_bucket": "without versioning, replaced objects are deleted permanently",
+    "test_z01_versions_are_deleted_for_good": "a noncurrent generation never becomes the live one by itself",
     "test_z02_delete_leaves_a_marker": _NO_MARKERS,
     "test_z02_bulk_delete_leaves_markers": _NO_MARKERS,
-    "test_z04_put_gives_a_version_id": "every object has a generation, also where no others are kept, and none is null",
+    "test_z04_put_gives_a_version_id": "every object has a generation, also without versioning, and none is null",
 }
 
 
@@ -96,7 +96,7 @@ class GCSHarness(Harness):
 
     @asynccontextmanager
     async def _any_driver(self) -> AsyncIterator[GCSDriver]:
-        """Yield a driver that a check has open, or else one of our own: to open one takes longer than most checks."""
+        """Yield a driver that a check has open, or else a new one: opening one takes longer than most checks."""
         loop = asyncio.get_running_loop()
         for driver in self._drivers:
             if not driver.closed and self._loops[driver] is loop:

@@ -51,7 +51,7 @@ async def opened(server: GCSServer, endpoint: str | None = None, **settings: Any
         assert busy(store) == 0
 
 
-def json_error(status: int, reason: str, message: str = "as told", headers: dict[str, str] | None = None) -> Answer:
+def json_error(status: int, reason: str, message: str = "no reason", headers: dict[str, str] | None = None) -> Answer:
     """Return an error as the JSON API says it."""
     body = (
         f'{{"error": {{"code": {status}, "message": "{message}", '
@@ -60,7 +60,7 @@ def json_error(status: int, reason: str, message: str = "as told", headers: dict
     return Answer(status, {"Content-Type": "application/json; charset=UTF-8", **(headers or {})}, body.encode())
 
 
-def xml_error(status: int, code: str, message: str = "as told", headers: dict[str, str] | None = None) -> Answer:
-    """Return an error as the XML API says it."""
+def xml_error(status: int, code: str, message: str = "no reason", headers: dict[str, str] | None = None) -> Answer:
+    """Return an error in the form of the XML API."""
     body = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     return Answer(status, {"Content-Type": "application/xml; charset=UTF-8", **(headers or {})}, body.encode())

@@ -1,4 +1,4 @@
-"""DSNs, names and endpoints that are wrong: what is said, and that nothing is sent."""
+"""Invalid DSNs, names and endpoints: the error messages, and that no request is sent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
         ("gs://my_bucket.example.com?anonymous=1", None, "my_bucket.example.com"),
     ],
 )
-async def test_what_a_dsn_names(dsn: str, project: str | None, bucket: str | None) -> None:
+async def test_the_project_and_bucket_of_a_dsn(dsn: str, project: str | None, bucket: str | None) -> None:
     from tests.gcs.stores import driver_of
 
     async with trove.open(dsn) as store:
@@ -74,7 +74,7 @@ async def test_what_a_dsn_names(dsn: str, project: str | None, bucket: str | Non
         ("gs://bucket?project=", ["project"]),
     ],
 )
-async def test_a_dsn_that_is_wrong(dsn: str, words: list[str]) -> None:
+async def test_invalid_dsns(dsn: str, words: list[str]) -> None:
     with pytest.raises(trove.InvalidDSNError) as caught:
         await trove.open(dsn)
     for word in words:
@@ -82,7 +82,7 @@ async def test_a_dsn_that_is_wrong(dsn: str, words: list[str]) -> None:
     assert "secret" not in str(caught.value)
 
 
-async def test_a_variable_of_the_environment_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_url_in_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "ftp://host")
     with pytest.raises(trove.InvalidDSNError, match="STORAGE_EMULATOR_HOST"):
         await trove.open("gcs://project/")
@@ -92,7 +92,7 @@ async def test_a_variable_of_the_environment_that_is_no_url(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", ["ab", "Upper", "-ab", "ab-", "a" * 64, "a.b..c", "1.2.3.4", "a b", "ä-ä"])
-async def test_names_that_no_bucket_has(server: GCSServer, name: str) -> None:
+async def test_names_that_no_bucket_can_have(server: GCSServer, name: str) -> None:
     async with opened(server) as store:
         with pytest.raises(trove.InvalidBucketNameError):
             await store.create_bucket(name)
@@ -100,7 +100,7 @@ async def test_names_that_no_bucket_has(server: GCSServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["goog-bucket", "my-google-bucket", "g00gle-bucket"])
-async def test_names_that_are_googles_own(server: GCSServer, name: str) -> None:
+async def test_names_that_google_reserves(server: GCSServer, name: str) -> None:
     async with opened(server) as store:
         with pytest.raises(trove.InvalidBucketNameError, match="Google"):
             await store.create_bucket(name)
@@ -108,7 +108,7 @@ async def test_names_that_are_googles_own(server: GCSServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("key", [".", "..", "a\nb", "a\rb", ".well-known/acme-challenge/x"])
-async def test_names_that_no_object_has(server: GCSServer, bucket: str, key: str) -> None:
+async def test_names_that_no_object_can_have(server: GCSServer, bucket: str, key: str) -> None:
     async with opened(server) as store:
         before = server.requests.count()
         for call in (store.put(bucket, key, b"data"), store.read(bucket, key), store.delete(bucket, key)):
@@ -117,7 +117,7 @@ async def test_names_that_no_object_has(server: GCSServer, bucket: str, key: str
         assert server.requests.count() == before
 
 
-async def test_a_project_that_nobody_names(server: GCSServer) -> None:
+async def test_a_missing_project(server: GCSServer) -> None:
     async with trove.open("gcs:///", endpoint=server.url, access_token=server.issue_token()) as store:
         for call in (store.create_bucket("bucket"), store.list_buckets()):
             with pytest.raises(trove.InvalidArgumentError, match="GOOGLE_CLOUD_PROJECT"):
@@ -134,16 +134,16 @@ async def test_a_project_that_does_not_exist(server: GCSServer, service: Answeri
                 await call
 
 
-async def test_a_bucket_of_somebody_else(server: GCSServer, service: AnsweringProxy) -> None:
-    told = "me@example.com does not have storage.objects.get access to the Google Cloud Storage object."
-    service.answer(json_error(403, "forbidden", told), times=None)
+async def test_a_bucket_of_another_user(server: GCSServer, service: AnsweringProxy) -> None:
+    message = "me@example.com does not have storage.objects.get access to the Google Cloud Storage object."
+    service.answer(json_error(403, "forbidden", message), times=None)
     async with opened(server, service.url()) as store:
         with pytest.raises(trove.AccessDeniedError, match=r"storage\.objects\.get") as caught:
             await store.head("bucket", "key")
         assert not isinstance(caught.value, trove.UnauthenticatedError)
 
 
-async def test_a_bucket_that_bills_who_asks(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_requester_pays_bucket(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
     service.answer(json_error(400, "userProjectMissing", "Bucket is requester pays bucket"))
     async with opened(server, service.url()) as store:
         with pytest.raises(trove.AccessDeniedError, match="user_project"):
@@ -159,7 +159,7 @@ async def test_a_bucket_that_bills_who_asks(server: GCSServer, bucket: str, serv
     assert "userProject=payer" in batch.target
 
 
-# Endpoints that speak something else
+# Endpoints that are not Cloud Storage
 
 
 PAGES: dict[str, Callable[[], Answer]] = {
@@ -173,7 +173,7 @@ PAGES: dict[str, Callable[[], Answer]] = {
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_an_endpoint_that_is_something_else(server: GCSServer, service: AnsweringProxy, page: str) -> None:
+async def test_an_endpoint_that_is_not_cloud_storage(server: GCSServer, service: AnsweringProxy, page: str) -> None:
     service.answer(PAGES[page](), times=None)
     calls: dict[str, Callable[[trove.Trove], Any]] = {
         "get": lambda store: store.read("bucket", "key"),
@@ -218,7 +218,7 @@ async def test_an_endpoint_where_nobody_listens(server: GCSServer) -> None:
 
 
 async def test_an_endpoint_with_a_path(server: GCSServer, service: AnsweringProxy) -> None:
-    """As of a gateway: all requests go below it."""
+    """For example that of a gateway: all requests go below the path."""
     service.answer(json_error(404, "notFound", "The specified bucket does not exist."), times=None)
     async with opened(server, f"{service.url()}/gateway/") as store:
         for call in (store.list("bucket").all(), store.read("bucket", "key"), store.put("bucket", "key", b"")):
@@ -228,7 +228,7 @@ async def test_an_endpoint_with_a_path(server: GCSServer, service: AnsweringProx
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])
-async def test_a_ca_file_that_is_none(tmp_path: Path, content: bytes | None) -> None:
+async def test_an_invalid_ca_file(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_bytes(content)
@@ -240,9 +240,7 @@ async def test_a_ca_file_that_is_none(tmp_path: Path, content: bytes | None) -> 
     "body",
     [b"", b"{", b'{"error": null}', b'{"error": {"errors": "x"}}', b"<Error>", b"<Error/>", b"\xff\xfe", b"[" * 500],
 )
-async def test_errors_that_are_hard_to_read(
-    server: GCSServer, bucket: str, service: AnsweringProxy, body: bytes
-) -> None:
+async def test_malformed_error_answers(server: GCSServer, bucket: str, service: AnsweringProxy, body: bytes) -> None:
     service.answer(Answer(403, {"X-GUploader-UploadID": "id"}, body), times=None)
     async with opened(server, service.url()) as store:
         for call in (store.head(bucket, "key"), store.read(bucket, "key")):
@@ -262,7 +260,7 @@ async def test_a_message_of_the_service_that_repeats_a_secret(
 
 
 @pytest.mark.parametrize("name", ["a?b=c", "a#b", "a%2Fb", "a&b"])
-async def test_names_that_would_be_something_else_in_a_url(server: GCSServer, name: str) -> None:
+async def test_names_that_would_change_the_meaning_of_a_url(server: GCSServer, name: str) -> None:
     async with opened(server) as store:
         await store.create_bucket("abc")
         for call in (store.put(name, "key", b"data"), store.head(name, "key"), store.list(name).all()):

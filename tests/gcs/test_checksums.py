@@ -1,4 +1,4 @@
-"""crc32c: of pieces, and as the service writes it."""
+"""crc32c: of combined pieces, and in the service's encoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trove_async.drivers.gcs.checksums import combine, crc32c_in, crc32c_of, enc
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 1000, 262_144, 1_000_003])
-def test_the_checksum_of_two_pieces_is_that_of_both(size: int) -> None:
+def test_the_checksums_of_two_pieces_can_be_combined(size: int) -> None:
     one, two = bytes(range(256)) * 3, (b"\x00\xff\x10abc" * size)[:size]
     whole = google_crc32c.value(one + two)
     assert combine(google_crc32c.value(one), google_crc32c.value(two), size) == whole
@@ -24,7 +24,7 @@ def test_any_kind_of_buffer() -> None:
     assert extend(0, ()) == 0
 
 
-def test_how_the_service_writes_it() -> None:
+def test_the_encoding_of_the_service() -> None:
     assert encode(google_crc32c.value(b"")) == "AAAAAA=="
     assert encode(0x12345678) == "EjRWeA=="
     assert crc32c_in("crc32c=EjRWeA==,md5=AAAA") == 0x12345678
@@ -33,7 +33,7 @@ def test_how_the_service_writes_it() -> None:
         assert crc32c_in(nothing) is None
 
 
-def test_what_is_no_checksum() -> None:
+def test_invalid_checksums() -> None:
     assert crc32c_of("EjRWeA==") == 0x12345678
     values: tuple[object, ...] = (None, "None", "", "AAAA", "\u00e9", 5, {})
     for value in values:

@@ -35,7 +35,7 @@ RULES = [
 ]
 
 
-async def test_rules_as_the_service_has_them() -> None:
+async def test_rules_in_the_form_of_the_service() -> None:
     made, labels = to_gcs(RULES)
     assert made == [
         {
@@ -60,14 +60,14 @@ async def test_rules_as_the_service_has_them() -> None:
     ]
     assert from_gcs(made, labels) == RULES
     assert set(own_labels({**labels, "team": "x"})) == set(labels)
-    # https://cloud.google.com/storage/docs/tags-and-labels: what a label may be.
+    # https://cloud.google.com/storage/docs/tags-and-labels: valid labels
     for name, value in labels.items():
         assert len(name) <= 63
         assert len(value) <= 63
         assert all(character.islower() or character.isdigit() or character in "-_" for character in name + value)
 
 
-async def test_rules_of_others_are_named_by_their_place() -> None:
+async def test_foreign_rules_are_identified_by_their_position() -> None:
     made, _ = to_gcs(RULES[:1])
     [rule] = from_gcs(made, {"team": "x"})
     assert rule == LifecycleRule("rule-1", prefix="logs/", expiration_days=30)
@@ -88,7 +88,7 @@ async def test_rules_of_others_are_named_by_their_place() -> None:
         ({"action": {"type": "Surprise"}, "condition": {"age": 1}}, "Surprise"),
     ],
 )
-async def test_a_rule_that_cannot_be_held_is_told(rule: dict[str, Any], words: str) -> None:
+async def test_a_rule_that_cannot_be_stored_is_reported(rule: dict[str, Any], words: str) -> None:
     with pytest.raises(trove.UnsupportedError, match=words):
         from_gcs([rule], {})
 
@@ -101,7 +101,7 @@ async def test_a_rule_that_cannot_be_held_is_told(rule: dict[str, Any], words: s
         ([LifecycleRule("A" * 100, expiration_days=1)], "too long"),
     ],
 )
-async def test_a_rule_that_the_service_does_not_have(
+async def test_a_rule_that_the_service_does_not_support(
     server: GCSServer, bucket: str, rules: list[LifecycleRule], words: str
 ) -> None:
     async with opened(server) as store:
@@ -111,7 +111,7 @@ async def test_a_rule_that_the_service_does_not_have(
         assert server.requests.count() == before
 
 
-async def test_labels_of_others_stay(server: GCSServer, bucket: str) -> None:
+async def test_labels_of_others_are_kept(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         await driver_of(store)._control._patch_bucket(bucket, {"labels": {"team": "x"}})
         await store.set_lifecycle(bucket, RULES)
@@ -123,7 +123,7 @@ async def test_labels_of_others_stay(server: GCSServer, bucket: str) -> None:
         assert found == {"name": bucket, "labels": {"team": "x"}}
 
 
-async def test_rules_set_at_once_are_those_of_one(server: GCSServer, bucket: str) -> None:
+async def test_concurrent_changes_of_rules_store_the_rules_of_one(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         sets = [[LifecycleRule(f"rule-{number}", expiration_days=number + 1)] for number in range(8)]
         await asyncio.gather(*(store.set_lifecycle(bucket, rules) for rules in sets))
@@ -133,7 +133,7 @@ async def test_rules_set_at_once_are_those_of_one(server: GCSServer, bucket: str
 # Versions
 
 
-async def test_a_bucket_that_never_kept_versions_stays_unversioned(server: GCSServer, bucket: str) -> None:
+async def test_suspending_a_bucket_without_versions_keeps_it_unversioned(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         await store.set_versioning(bucket, False)
         assert await store.get_versioning(bucket) is VersioningStatus.UNVERSIONED
@@ -142,8 +142,8 @@ async def test_a_bucket_that_never_kept_versions_stays_unversioned(server: GCSSe
         assert await store.get_versioning(bucket) is VersioningStatus.SUSPENDED
 
 
-async def test_a_deleted_object_has_noncurrent_generations_alone(server: GCSServer, bucket: str) -> None:
-    """There are no delete markers: what was deleted is brought back by restoring a generation."""
+async def test_a_deleted_object_has_only_noncurrent_generations(server: GCSServer, bucket: str) -> None:
+    """There are no delete markers: restoring a generation brings a deleted object back."""
     async with opened(server) as store:
         await store.set_versioning(bucket, True)
         one = await store.put(bucket, "key", b"1", metadata={"a": "b"}, tags={"t": "u"})
@@ -163,7 +163,7 @@ async def test_a_deleted_object_has_noncurrent_generations_alone(server: GCSServ
         assert (latest.version_id, latest.is_latest) == (restored.version_id, True)
 
 
-async def test_generations_of_many_pages(server: GCSServer, bucket: str) -> None:
+async def test_generations_in_several_pages(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         driver_of(store)._control._page_size = 3
         await store.set_versioning(bucket, True)
@@ -175,7 +175,7 @@ async def test_generations_of_many_pages(server: GCSServer, bucket: str) -> None
 # Tags
 
 
-async def test_tags_leave_all_else_as_it_is(server: GCSServer, bucket: str) -> None:
+async def test_setting_tags_changes_nothing_else(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         info = await store.put(bucket, "key", b"data", metadata={"a": "b"}, tags={"x": "1"})
         await store.set_tags(bucket, "key", {"y&=": "2=3&", "ü": ""})
@@ -188,7 +188,7 @@ async def test_tags_leave_all_else_as_it_is(server: GCSServer, bucket: str) -> N
         assert stored.fields["metadata"] == {"a": "b"}
 
 
-async def test_tags_that_are_more_than_metadata_holds(server: GCSServer, bucket: str) -> None:
+async def test_tags_that_exceed_the_limit_of_metadata(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         await store.put(bucket, "key", b"data")
         with pytest.raises(trove.InvalidTagsError, match="8192"):
@@ -200,7 +200,7 @@ async def test_tags_that_are_more_than_metadata_holds(server: GCSServer, bucket:
 
 @pytest.mark.parametrize("hold", ["temporary", "event_based"])
 @pytest.mark.parametrize("size", [4, 2 * PART])
-async def test_what_is_written_is_held(server: GCSServer, bucket: str, hold: str, size: int) -> None:
+async def test_new_objects_are_held(server: GCSServer, bucket: str, hold: str, size: int) -> None:
     async with opened(server, hold=hold) as store:
         await store.put(bucket, "key", pattern(size))
         await store.copy(bucket, "key", bucket, "copy")
@@ -227,7 +227,7 @@ async def test_a_hold_is_set_and_released(server: GCSServer, bucket: str) -> Non
 # Storage classes and keys
 
 
-async def test_the_store_s_own_class_and_key(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+async def test_the_store_s_own_storage_class_and_key(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
     key = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
     async with opened(server, service.url(), storage_class="NEARLINE", kms_key=key) as store:
         for name, size in (("small", 4), ("large", 3 * PART)):
@@ -244,7 +244,7 @@ async def test_the_store_s_own_class_and_key(server: GCSServer, bucket: str, ser
 # Buckets
 
 
-async def test_where_a_bucket_is(server: GCSServer) -> None:
+async def test_the_location_of_a_bucket(server: GCSServer) -> None:
     async with opened(server, location="europe-west3") as store:
         await store.create_bucket("one-bucket")
         await store.create_bucket("two-bucket", region="us-east1")
@@ -256,7 +256,7 @@ async def test_where_a_bucket_is(server: GCSServer) -> None:
         assert [place.lower() for place in located] == ["europe-west3", "us-east1"]
 
 
-async def test_buckets_of_many_pages(server: GCSServer) -> None:
+async def test_buckets_in_several_pages(server: GCSServer) -> None:
     async with opened(server) as store:
         driver_of(store)._control._page_size = 2
         names = [f"bucket-{number}" for number in range(5)]
@@ -277,7 +277,9 @@ async def test_a_listing_that_repeats_its_pages_is_an_error(
                 await call
 
 
-async def test_a_bucket_that_may_not_be_asked(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_bucket_whose_properties_may_not_be_read(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
     service.answer(json_error(403, "forbidden"), times=None)
     async with opened(server, service.url()) as store:
         for call in (
@@ -292,10 +294,10 @@ async def test_a_bucket_that_may_not_be_asked(server: GCSServer, bucket: str, se
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>Conflict", b'{"error": {"code": 409, "message": "x"}}'])
 @pytest.mark.parametrize("headers", [{}, {"X-GUploader-UploadID": "id"}], ids=["front end", "service"])
-async def test_a_conflict_on_creation_that_gives_no_reason(
+async def test_a_conflict_on_creation_without_a_reason(
     server: GCSServer, bucket: str, service: AnsweringProxy, body: bytes, headers: dict[str, str]
 ) -> None:
-    """The bucket is asked for: 409 is the answer for a name that is taken, and for a creation that is under way."""
+    """The bucket is looked up: 409 is the answer both for a name that is taken and for a creation in progress."""
     async with opened(server, service.url(), attempts=3) as store:
         service.answer(Answer(409, headers, body), method="POST", path="/b?", times=None)
         with pytest.raises(trove.BucketAlreadyExistsError):
@@ -305,7 +307,7 @@ async def test_a_conflict_on_creation_that_gives_no_reason(
     assert service.count("POST") == 2  # not sent again: the answer is the same
 
 
-async def test_a_bucket_of_somebody_else_exists(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_bucket_of_another_user_exists(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
     async with opened(server, service.url()) as store:
         service.answer(json_error(409, "conflict", "Sorry, that name is not available."), method="POST", path="/b?")
         service.answer(json_error(403, "forbidden"), method="GET", path=f"/b/{bucket}")
@@ -315,7 +317,7 @@ async def test_a_bucket_of_somebody_else_exists(server: GCSServer, bucket: str, 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("described", [{}, {"replace": True, "metadata": {"new": "1"}}], ids=["kept", "replaced"])
-async def test_a_copy_that_may_have_failed_is_settled_by_looking(
+async def test_an_uncertain_copy_is_settled_by_a_look_up(
     server: GCSServer, bucket: str, service: AnsweringProxy, when: When, described: dict[str, Any]
 ) -> None:
     async with opened(server, service.url(), attempts=2) as store:
@@ -330,9 +332,7 @@ async def test_a_copy_that_may_have_failed_is_settled_by_looking(
             assert caught.value.ambiguous
 
 
-async def test_a_copy_that_makes_no_progress_is_given_up(
-    server: GCSServer, bucket: str, service: AnsweringProxy
-) -> None:
+async def test_a_copy_without_progress_is_given_up(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
     answer = Answer(200, {}, b'{"done": false, "rewriteToken": "token", "totalBytesRewritten": "2"}')
     service.answer(answer, method="POST", path="rewriteTo", times=None)
     async with opened(server, service.url(), attempts=3) as store:

@@ -1,15 +1,15 @@
-"""The driver on gcp-storage-emulator, a second opinion on the JSON API, for what that gets right.
+"""The driver on gcp-storage-emulator, a second implementation of the JSON API, where that is correct.
 
-What it gets wrong, so that nothing here asks for it:
+The emulator's errors, which the tests avoid:
 
-- it takes every condition for fulfilled, on writes, copies and deletions, and checks no token and no signature;
-- its downloads tell no generation, so that objects can be read through the JSON API alone (``api=json``);
-- it has no multipart uploads of the XML API, and cannot give a resumable upload up;
-- it lists everything in one page, and knows no offset;
+- it treats every condition as fulfilled, on writes, copies and deletions, and checks no token and no signature;
+- its downloads name no generation, so objects can only be read through the JSON API (``api=json``);
+- it has no multipart uploads of the XML API, and cannot cancel a resumable upload;
+- it lists everything in one page, and ignores offsets;
 - a change of one entry of an object's metadata removes the others;
-- it knows no noncurrent generations, no holds, and no notifications;
-- to the deletion of a bucket that is not empty it answers without saying why;
-- a suffix range answers the whole object.
+- it has no noncurrent generations, no holds, and no notifications;
+- its answer to the deletion of a bucket that is not empty gives no reason;
+- it answers a suffix range with the complete object.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def bucket(store: trove.Trove) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("size", [0, 4, PART, PART + 1, 4 * PART + 77])
-async def test_an_object_comes_back(store: trove.Trove, bucket: str, size: int) -> None:
+async def test_put_and_get(store: trove.Trove, bucket: str, size: int) -> None:
     data = pattern(size)
     info = await store.put(bucket, "a/ü ?&#%", data, metadata={"a": "ä"}, content_type="text/x-a")
     head = await store.head(bucket, "a/ü ?&#%")
@@ -57,7 +57,7 @@ async def test_an_object_comes_back(store: trove.Trove, bucket: str, size: int) 
         assert await store.read(bucket, "a/ü ?&#%", range=(1, 2)) == data[1:3]
 
 
-async def test_what_is_replaced_has_another_etag(store: trove.Trove, bucket: str) -> None:
+async def test_a_replaced_object_has_another_etag(store: trove.Trove, bucket: str) -> None:
     one = await store.put(bucket, "key", b"1")
     two = await store.put(bucket, "key", b"2")
     assert one.etag != two.etag
@@ -94,7 +94,7 @@ async def test_lifecycle_rules_and_buckets(store: trove.Trove, bucket: str) -> N
         await store.create_bucket(bucket)
 
 
-async def test_what_is_missing(store: trove.Trove, bucket: str) -> None:
+async def test_missing_objects_and_buckets(store: trove.Trove, bucket: str) -> None:
     with pytest.raises(trove.ObjectNotFoundError):
         await store.read(bucket, "missing")
     with pytest.raises(trove.BucketNotFoundError):
@@ -103,7 +103,7 @@ async def test_what_is_missing(store: trove.Trove, bucket: str) -> None:
         await store.put("missing-bucket", "key", b"data")
 
 
-async def test_a_body_that_is_changed_on_its_way_is_not_stored(
+async def test_a_body_that_is_corrupted_in_transit_is_not_stored(
     store: trove.Trove, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trove_async.drivers.gcs import objects

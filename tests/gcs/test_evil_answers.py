@@ -1,4 +1,4 @@
-"""Cloud Storage as a broken or malicious service would be."""
+"""A broken or malicious Cloud Storage service."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _DOCUMENT: Final[dict[str, Any]] = {
     "totalBytesRewritten": "4",
     "resource": _OBJECT,
 }
-"""An answer that fits each request of the JSON API."""
+"""A valid answer to each request of the JSON API."""
 
 _ERROR: Final = {
     "error": {"code": 400, "message": "words", "status": "x", "errors": [{"reason": "invalid", "message": "words"}]}
@@ -79,12 +79,12 @@ _JSON: Final = {
         "get_tags",
     )
 }
-"""Operations that use what an answer of the JSON API says."""
+"""Operations that use the content of an answer of the JSON API."""
 
 _ERRORS: Final = {name: SMALL[name] for name in ("read", "put", "delete", "list", "create_bucket", "list_parts")}
 
 
-async def test_the_document_is_one_that_the_driver_reads(server: GCSServer, service: AnsweringProxy) -> None:
+async def test_the_base_document_is_accepted(server: GCSServer, service: AnsweringProxy) -> None:
     """The documents below differ from it in one value."""
     service.answer(Answer(200, _HEADERS, json.dumps(_DOCUMENT).encode()), times=None)
     async with opened(server, service.url(), attempts=1, api="json") as store:
@@ -161,6 +161,6 @@ def target(server: GCSServer) -> Target:
 
 
 class TestEvilAnswers(EvilAnswers):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
     own: ClassVar = {"x-goog-generation": "1", "x-guploader-uploadid": "1"}

@@ -1,4 +1,4 @@
-"""What is sent for an object, what is believed of an answer, and the traps of other libraries."""
+"""Requests about an object, checks of the answers, and known faults of other libraries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def targets(service: AnsweringProxy) -> list[str]:
 
 
 @SIZES
-async def test_reader_and_description_are_of_one_answer(
+async def test_reader_and_description_come_from_one_answer(
     server: GCSServer, bucket: str, service: AnsweringProxy, data: bytes
 ) -> None:
     async with opened(server, service.url()) as store:
@@ -43,10 +43,10 @@ async def test_reader_and_description_are_of_one_answer(
     assert targets(service) == ["PUT /bucket/key", "GET /bucket/key"]
 
 
-async def test_the_json_api_reads_the_generation_that_it_has_described(
+async def test_the_json_api_reads_the_generation_that_was_described(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
-    """There it takes two requests, and an object that is replaced between them is never mixed with the other."""
+    """There a get takes two requests; the bytes of a replaced object are never mixed with the new description."""
     async with opened(server, service.url(), api="json") as store, opened(server) as direct:
         await direct.put(bucket, "key", b"old", metadata={"of": "old"})
         async with store.get(bucket, "key") as reader:
@@ -66,7 +66,7 @@ async def test_the_json_api_reads_the_generation_that_it_has_described(
 
 
 @APIS
-async def test_what_an_object_is_described_with(server: GCSServer, bucket: str, api: str) -> None:
+async def test_the_description_of_an_object(server: GCSServer, bucket: str, api: str) -> None:
     given = {
         "content_type": "text/x-a",
         "cache_control": "public, max-age=6000",
@@ -96,7 +96,7 @@ async def test_what_an_object_is_described_with(server: GCSServer, bucket: str, 
     assert all(value.isascii() for value in stored.fields["metadata"].values())
 
 
-async def test_names_of_metadata_that_are_the_librarys_own(server: GCSServer, bucket: str) -> None:
+async def test_metadata_names_that_the_library_reserves(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         for name in ("trove-tags", "Trove-Checksum"):
             with pytest.raises(trove.InvalidMetadataError, match="the library uses"):
@@ -121,7 +121,7 @@ async def test_nothing_is_decompressed(server: GCSServer, bucket: str, api: str,
         assert await store.read(bucket, "key", range=(10, 50)) == packed[10:60]
 
 
-async def test_an_object_that_something_has_changed_on_its_way(
+async def test_an_object_that_was_transformed_in_transit(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     headers = {"x-goog-generation": "1", "x-goog-stored-content-length": "4"}
@@ -135,10 +135,10 @@ async def test_an_object_that_something_has_changed_on_its_way(
 
 
 @APIS
-async def test_a_body_that_is_changed_on_its_way_is_not_stored(
+async def test_a_body_that_is_corrupted_in_transit_is_not_stored(
     server: GCSServer, bucket: str, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service compares: what is sent here is not what the checksum was made of."""
+    """The service compares: the sent bytes do not match the checksum."""
     from trove_async.drivers.gcs import objects, resumable, uploads
 
     def wrong(value: int, _chunks: object) -> int:
@@ -157,7 +157,7 @@ async def test_a_body_that_is_changed_on_its_way_is_not_stored(
 
 
 @pytest.mark.parametrize("data", [b"data", LARGE], ids=["small", "large"])
-async def test_a_whole_read_is_compared(server: GCSServer, bucket: str, service: AnsweringProxy, data: bytes) -> None:
+async def test_a_complete_read_is_checked(server: GCSServer, bucket: str, service: AnsweringProxy, data: bytes) -> None:
     headers = {"x-goog-generation": "1", "x-goog-hash": "crc32c=AAAAAA==,md5=AAAAAAAAAAAAAAAAAAAAAA=="}
     service.answer(Answer(200, headers, data), method="GET", times=None)
     async with opened(server, service.url()) as store:
@@ -168,7 +168,7 @@ async def test_a_whole_read_is_compared(server: GCSServer, bucket: str, service:
         assert await store.read(bucket, "key") == data
 
 
-async def test_a_read_that_is_no_whole_is_not_compared(server: GCSServer, bucket: str) -> None:
+async def test_a_partial_read_is_not_checked(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         await store.put(bucket, "key", LARGE)
         assert await store.read(bucket, "key", range=(1, 150_000)) == LARGE[1:150_001]
@@ -178,10 +178,10 @@ async def test_a_read_that_is_no_whole_is_not_compared(server: GCSServer, bucket
             assert await reader.read() == LARGE[150_000:]
 
 
-async def test_a_session_whose_object_is_not_what_was_sent(
+async def test_a_session_whose_object_differs_from_the_sent_bytes(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
-    """A service that did not compare has stored it: it is deleted, that one and no other."""
+    """A service that did not compare has stored it: exactly that object is deleted."""
     async with opened(server, service.url(), uploads="resumable") as store:
         made = await store.put(bucket, "key", b"stands for what was stored")
         answer = json.dumps({"generation": made.etag, "crc32c": "AAAAAA=="}).encode()
@@ -191,7 +191,7 @@ async def test_a_session_whose_object_is_not_what_was_sent(
         with pytest.raises(trove.ChecksumError):
             await store.put(bucket, "key", pattern(PART + 7))
         assert not await store.exists(bucket, "key")
-    server.expire_uploads()  # the server was never told of the end
+    server.expire_uploads()  # the server did not see the end of the upload
 
 
 # Conditions
@@ -207,7 +207,7 @@ async def test_a_cached_object_is_not_sent_again(server: GCSServer, bucket: str,
 
 
 async def test_etags_that_no_object_can_have(server: GCSServer, bucket: str) -> None:
-    """They match nothing, and are never guessed at."""
+    """They match no object."""
     async with opened(server) as store:
         await store.put(bucket, "key", b"data")
         for wrong in ("abc", "0", "-1", "1.5", "1" * 30, "0x10"):
@@ -228,7 +228,7 @@ async def test_etags_that_no_object_can_have(server: GCSServer, bucket: str) -> 
         assert await store.read(bucket, "key", if_none_match="abc") == b"data"
 
 
-async def test_dates_are_decided_by_the_service(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+async def test_the_service_evaluates_dates(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
     later = datetime(2100, 1, 1, tzinfo=UTC)
     async with opened(server, service.url()) as store:
         await store.put(bucket, "key", LARGE)
@@ -239,10 +239,10 @@ async def test_dates_are_decided_by_the_service(server: GCSServer, bucket: str, 
     assert [request.status for request in service.requests] == [200, 304, 412]
 
 
-# What is missing
+# Missing objects
 
 
-async def test_what_is_missing_is_named(server: GCSServer, bucket: str) -> None:
+async def test_the_missing_object_or_bucket_is_named(server: GCSServer, bucket: str) -> None:
     async with opened(server) as store:
         present: tuple[Awaitable[object], ...] = (
             store.head(bucket, "key"),
@@ -285,7 +285,7 @@ async def test_an_answer_that_does_not_say_what_is_missing(
 
 
 async def test_a_listing_after_a_key_in_a_group(server: GCSServer, bucket: str) -> None:
-    """The service's offset includes the key itself, and makes a group of it; what is asked for is what sorts after."""
+    """The service's offset includes the key itself and groups it; the listing must begin after the key."""
     async with opened(server) as store:
         for key in ("a", "a/b", "b", "b/c", "b/d"):
             await store.put(bucket, key, b"x")
@@ -298,7 +298,7 @@ async def test_a_listing_after_a_key_in_a_group(server: GCSServer, bucket: str) 
         assert [item.key for item in await store.list(bucket, start_after=longest[:-1]).all()] == [longest]
 
 
-async def test_a_hundred_deletions_are_one_request(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_hundred_deletions_take_one_request(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
     keys = [f"key-{number}☺ /?" for number in range(250)]
     async with opened(server, service.url()) as store:
         await asyncio.gather(*(store.put(bucket, key, b"x") for key in keys))
@@ -308,7 +308,7 @@ async def test_a_hundred_deletions_are_one_request(server: GCSServer, bucket: st
         assert server.objects(bucket) == []
 
 
-async def test_a_deletion_that_failed_in_a_batch_is_tried_alone(
+async def test_a_deletion_that_failed_in_a_batch_is_retried_alone(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     async with opened(server, service.url()) as store:
@@ -322,16 +322,16 @@ async def test_a_deletion_that_failed_in_a_batch_is_tried_alone(
 
 
 def _batch_answer(parts: list[tuple[int, str]]) -> Answer:
-    told = ""
+    parts_text = ""
     for number, (status, reason) in enumerate(parts):
         body = (
             json.dumps({"error": {"code": status, "message": "no", "errors": [{"reason": reason}]}}) if reason else ""
         )
-        told += (
+        parts_text += (
             f"--batch_x\r\nContent-Type: application/http\r\nContent-ID: <response-z+{number}>\r\n\r\n"
             f"HTTP/1.1 {status} So\r\nContent-Length: {len(body)}\r\n\r\n{body}\r\n"
         )
-    return Answer(200, {"Content-Type": "multipart/mixed; boundary=batch_x"}, f"{told}--batch_x--\r\n".encode())
+    return Answer(200, {"Content-Type": "multipart/mixed; boundary=batch_x"}, f"{parts_text}--batch_x--\r\n".encode())
 
 
 # Copies
@@ -348,8 +348,10 @@ async def test_a_copy_that_takes_several_requests() -> None:
         assert server.requests.count("POST", "/rewriteTo/") > 1
 
 
-async def test_a_source_that_is_replaced_meanwhile(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
-    """What was looked at is what is copied; if it is gone, what there is then, and never a mixture."""
+async def test_a_source_that_is_replaced_during_the_copy(
+    server: GCSServer, bucket: str, service: AnsweringProxy
+) -> None:
+    """The described generation is copied; if it is gone, the new one is, and never a mixture."""
     stale = json.dumps({"generation": "5", "size": "4", "metadata": {"of": "another"}}).encode()
     async with opened(server, service.url()) as store:
         await store.put(bucket, "key", b"data", metadata={"of": "this"})
@@ -362,10 +364,10 @@ async def test_a_source_that_is_replaced_meanwhile(server: GCSServer, bucket: st
             await store.copy(bucket, "key", bucket, "other")
 
 
-# Errors that pass
+# Transient errors
 
 
-async def test_what_the_service_asks_us_to_wait_is_waited(
+async def test_the_requested_wait_is_kept(
     server: GCSServer, bucket: str, service: AnsweringProxy, delays: list[float]
 ) -> None:
     service.answer(xml_error(503, "SlowDown", headers={"Retry-After": "7"}), method="PUT", times=2)
@@ -375,7 +377,7 @@ async def test_what_the_service_asks_us_to_wait_is_waited(
     assert delays == [7, 7]
 
 
-async def test_a_busy_service_is_given_up(
+async def test_a_service_that_stays_busy_is_given_up(
     server: GCSServer, bucket: str, service: AnsweringProxy, delays: list[float]
 ) -> None:
     answer = json_error(
@@ -392,7 +394,7 @@ async def test_a_busy_service_is_given_up(
     assert delays == [2, 2, 2]
 
 
-async def test_a_write_that_is_said_to_have_failed_is_ambiguous(
+async def test_a_write_that_reportedly_failed_is_ambiguous(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     service.answer(xml_error(500, "InternalError"), method="PUT", when="after", times=2)
@@ -406,7 +408,7 @@ async def test_a_write_that_is_said_to_have_failed_is_ambiguous(
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 @pytest.mark.parametrize("when", ["before", "after"])
 @APIS
-async def test_a_put_that_may_have_failed_is_settled_by_looking(
+async def test_an_uncertain_put_is_settled_by_a_look_up(
     server: GCSServer, bucket: str, service: AnsweringProxy, status: int, when: When, api: str
 ) -> None:
     method = "PUT" if api == "xml" else "POST"
@@ -424,7 +426,7 @@ async def test_a_put_that_may_have_failed_is_settled_by_looking(
 
 
 @pytest.mark.parametrize("operation", ["put", "part", "delete"])
-async def test_an_answer_that_nobody_reads_gives_its_connection_back(
+async def test_an_unread_answer_releases_its_connection(
     server: GCSServer, bucket: str, service: AnsweringProxy, operation: str
 ) -> None:
     async with opened(server, service.url()) as store:
@@ -443,10 +445,10 @@ async def test_an_answer_that_nobody_reads_gives_its_connection_back(
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", "text/plain; charset=utf-8"])
-async def test_a_put_through_json_labels_the_bytes_with_the_type_of_the_object(
+async def test_a_json_upload_sends_the_bytes_with_the_type_of_the_object(
     server: GCSServer, bucket: str, network: FaultProxy, content_type: str
 ) -> None:
-    """The service refuses a part of another type than the object's."""
+    """The service refuses bytes with another type than the object's."""
     async with opened(server, network.url(), api="json") as store:
         await store.put(bucket, "key", b"data", content_type=content_type)
         await store.put(bucket, "key", b"data", content_type=content_type, if_match="*")
@@ -457,7 +459,7 @@ async def test_a_put_through_json_labels_the_bytes_with_the_type_of_the_object(
 
 
 @APIS
-async def test_an_answer_without_a_length_is_of_the_size_that_the_service_has(
+async def test_an_answer_without_a_length_has_the_size_of_the_stored_object(
     server: GCSServer, bucket: str, service: AnsweringProxy, api: str
 ) -> None:
     """Some proxies send bodies in chunks."""

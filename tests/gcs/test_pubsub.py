@@ -1,4 +1,4 @@
-"""Watching through Pub/Sub: notifications of the server's own, from its own subscriptions."""
+"""Watching through Pub/Sub: the server's own notifications, from its own subscriptions."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ async def api(server: GCSServer) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest_asyncio.fixture
 async def subscription(server: GCSServer, bucket: str, api: httpx.AsyncClient) -> str:
-    """Have the bucket send its notifications to a topic, and a subscription of that topic."""
+    """Make the bucket send its notifications to a topic, and return a subscription to that topic."""
     topic = f"projects/{server.project}/topics/changes"
     await call(api, "PUT", f"/v1/{topic}", {})
-    await call(api, "PUT", f"/v1/projects/{server.project}/subscriptions/news", {"topic": topic})
+    await call(api, "PUT", f"/v1/projects/{server.project}/subscriptions/events", {"topic": topic})
     settings = {"topic": f"//pubsub.googleapis.com/{topic}", "payload_format": "JSON_API_V1"}
     await call(api, "POST", f"/storage/v1/b/{bucket}/notificationConfigs", settings)
-    return "news"
+    return "events"
 
 
 async def call(api: httpx.AsyncClient, method: str, path: str, content: dict[str, Any]) -> Any:
@@ -60,7 +60,7 @@ async def call(api: httpx.AsyncClient, method: str, path: str, content: dict[str
 
 
 @asynccontextmanager
-async def watching(server: GCSServer, subscription: str = "news", **settings: Any) -> AsyncIterator[trove.Trove]:
+async def watching(server: GCSServer, subscription: str = "events", **settings: Any) -> AsyncIterator[trove.Trove]:
     chosen = {"watch": "pubsub", "subscription": subscription, "pubsub_endpoint": server.url, **settings}
     async with opened(server, **chosen) as store:
         yield store
@@ -72,18 +72,18 @@ async def take(watch: AsyncIterator[ObjectEvent], count: int) -> list[tuple[Even
 
 
 def pending(server: GCSServer) -> tuple[int, int]:
-    """Return how many messages wait, and how many are handed out."""
+    """Return the numbers of waiting and of delivered messages."""
     [found] = server._pubsub.subscriptions.values()
     return len(found.waiting), len(found.leased)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     for _ in range(2000):
         if condition():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to that")
+    raise AssertionError("the condition did not become true")
 
 
 async def test_events_of_each_kind(server: GCSServer, bucket: str, subscription: str) -> None:
@@ -105,7 +105,7 @@ async def test_events_of_each_kind(server: GCSServer, bucket: str, subscription:
             (CREATED, "other"),
             (CREATED, "copy"),
         ]
-    assert pending(server) == (1, 0)  # the last one that was handed out, and never acknowledged
+    assert pending(server) == (1, 0)  # the last delivered one, which was never acknowledged
 
 
 async def test_a_large_object_is_one_event(server: GCSServer, bucket: str, subscription: str) -> None:
@@ -116,7 +116,9 @@ async def test_a_large_object_is_one_event(server: GCSServer, bucket: str, subsc
         assert await take(watch, 2) == [(CREATED, "parts"), (CREATED, "resumable")]
 
 
-async def test_a_versioned_bucket_tells_of_the_object_alone(server: GCSServer, bucket: str, subscription: str) -> None:
+async def test_a_versioned_bucket_reports_only_changes_of_the_object(
+    server: GCSServer, bucket: str, subscription: str
+) -> None:
     async with watching(server) as store:
         await store.set_versioning(bucket, True)
         async with store.watch(bucket) as watch:
@@ -143,8 +145,8 @@ async def test_prefix_and_kinds(server: GCSServer, bucket: str, subscription: st
         assert await take(watch, 2) == [(DELETED, "a/1"), (DELETED, "a/2")]
 
 
-async def test_what_was_not_taken_comes_again(server: GCSServer, bucket: str, subscription: str) -> None:
-    """Asking for the next event acknowledges the last; what was taken and not acknowledged is delivered anew."""
+async def test_an_unacknowledged_event_is_delivered_again(server: GCSServer, bucket: str, subscription: str) -> None:
+    """Asking for the next event acknowledges the last; an unacknowledged event is delivered again."""
     async with watching(server) as store:
         for number in range(3):
             await store.put(bucket, f"key-{number}", b"x")
@@ -155,7 +157,7 @@ async def test_what_was_not_taken_comes_again(server: GCSServer, bucket: str, su
         assert {key for _, key in await take(watch, 2)} == {"key-1", "key-2"}
 
 
-async def test_a_repetition_is_no_event(server: GCSServer, bucket: str, subscription: str) -> None:
+async def test_a_repetition_is_not_an_event(server: GCSServer, bucket: str, subscription: str) -> None:
     async with watching(server) as store, store.watch(bucket) as watch:
         await store.put(bucket, "key", b"x")
         assert await take(watch, 1) == [(CREATED, "key")]
@@ -168,7 +170,7 @@ async def test_a_repetition_is_no_event(server: GCSServer, bucket: str, subscrip
 
 
 async def test_a_slow_consumer_keeps_its_messages(server: GCSServer, bucket: str, subscription: str) -> None:
-    """Their deadline, which the subscription sets to ten seconds, is extended for as long as it takes."""
+    """Their deadline, which the subscription sets to ten seconds, is extended while they are in use."""
     async with watching(server) as store, store.watch(bucket) as watch:
         await store.put(bucket, "key", b"x")
         await anext(watch)
@@ -195,7 +197,7 @@ async def test_a_buffer_that_overflows(server: GCSServer, bucket: str, subscript
             await take(slow, 6)
 
 
-async def test_a_message_of_somebody_else_is_left_alone(
+async def test_a_message_of_another_bucket_is_left(
     server: GCSServer, bucket: str, subscription: str, api: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic = f"projects/{server.project}/topics/changes"
@@ -238,26 +240,24 @@ async def test_closing_the_store_ends_the_watch(server: GCSServer, bucket: str, 
         await waiting
 
 
-# What is wrong
+# Errors
 
 
-async def test_a_subscription_that_is_missing(server: GCSServer, bucket: str) -> None:
+async def test_a_missing_subscription(server: GCSServer, bucket: str) -> None:
     async with watching(server, "nothing") as store:
         with pytest.raises(trove.NotFoundError, match="nothing"):
             async with store.watch(bucket):
                 pass
 
 
-async def test_a_bucket_that_is_missing(server: GCSServer, bucket: str, subscription: str) -> None:
+async def test_a_missing_bucket(server: GCSServer, bucket: str, subscription: str) -> None:
     async with watching(server) as store:
         with pytest.raises(trove.BucketNotFoundError):
             async with store.watch("missing"):
                 pass
 
 
-async def test_a_token_that_was_refused_is_renewed(
-    server: GCSServer, bucket: str, subscription: str, key_file: str
-) -> None:
+async def test_a_refused_token_is_renewed(server: GCSServer, bucket: str, subscription: str, key_file: str) -> None:
     async with watching(server, access_token=None, credentials=key_file) as store, store.watch(bucket) as watch:
         await store.put(bucket, "one", b"x")
         await anext(watch)
@@ -267,7 +267,7 @@ async def test_a_token_that_was_refused_is_renewed(
         assert await take(watch, 1) == [(CREATED, "two")]
 
 
-async def test_a_service_that_fails_in_passing(
+async def test_a_transient_failure_of_the_service(
     server: GCSServer, bucket: str, subscription: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
@@ -286,7 +286,7 @@ async def test_a_service_that_fails_in_passing(
     assert waited == [1, 2]
 
 
-async def test_a_service_that_is_none(server: GCSServer, bucket: str) -> None:
+async def test_an_endpoint_that_is_not_pubsub(server: GCSServer, bucket: str) -> None:
     async with AnsweringProxy(server.host, server.port) as service:
         service.answer(Answer(200, {"Content-Type": "text/html"}, b"<html>"), path="/v1/", times=None)
         async with watching(server, pubsub_endpoint=service.url()) as store:
@@ -295,12 +295,12 @@ async def test_a_service_that_is_none(server: GCSServer, bucket: str) -> None:
                     pass
 
 
-# Reading and judging
+# Parsing and ordering of notifications
 
 
 async def test_names_of_subscriptions() -> None:
-    assert subscription_of("news", "b", "p") == "projects/p/subscriptions/news"
-    assert subscription_of("news-{bucket}", "b", "p") == "projects/p/subscriptions/news-b"
+    assert subscription_of("events", "b", "p") == "projects/p/subscriptions/events"
+    assert subscription_of("events-{bucket}", "b", "p") == "projects/p/subscriptions/events-b"
     assert subscription_of("projects/q/subscriptions/s", "b", "p") == "projects/q/subscriptions/s"
 
 
@@ -313,7 +313,7 @@ async def test_names_of_subscriptions() -> None:
         {"objectGeneration": "x"},
     ],
 )
-async def test_what_is_no_notification(attributes: dict[str, str]) -> None:
+async def test_invalid_notifications(attributes: dict[str, str]) -> None:
     whole = {
         "eventType": "OBJECT_FINALIZE",
         "bucketId": "b",
@@ -333,7 +333,7 @@ def notification(generation: int, change: EventType | None, *, permanent: bool =
     return GCSNotification("bucket", "key", generation, change, permanent, None, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-async def test_what_comes_late_is_no_news() -> None:
+async def test_a_late_notification_is_not_an_event() -> None:
     seen = LastGenerations(versioned=False)
     assert seen.classify(notification(5, CREATED)) is CREATED
     assert seen.classify(notification(5, CREATED)) is None
@@ -347,14 +347,14 @@ async def test_what_comes_late_is_no_news() -> None:
     assert seen.classify(notification(9, None)) is None
 
 
-async def test_the_end_of_a_generation_that_was_not_seen_live() -> None:
-    """In a bucket that keeps generations nobody can tell whether it was the live one."""
+async def test_the_end_of_a_generation_that_was_never_seen_live() -> None:
+    """In a versioned bucket it is unknown whether it was the live one."""
     assert LastGenerations(versioned=True).classify(notification(5, DELETED, permanent=True)) is None
     assert LastGenerations(versioned=True).classify(notification(5, DELETED)) is DELETED
     assert LastGenerations(versioned=False).classify(notification(5, DELETED, permanent=True)) is DELETED
 
 
-async def test_what_is_remembered_is_bounded() -> None:
+async def test_the_number_of_remembered_keys_is_bounded() -> None:
     seen = LastGenerations(versioned=False, capacity=10)
     for number in range(100):
         moment = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,7 +1,7 @@
-"""V4 signatures against those that Google publishes for its own libraries, byte for byte.
+"""V4 signatures compared byte for byte with those that Google publishes for its own libraries.
 
-The vectors are of https://github.com/googleapis/conformance-tests, ``storage/v1/v4_signatures.json`` (Apache License
-2.0), with the key of an account that does not exist. Signatures of RSA are the same each time.
+The vectors are those of https://github.com/googleapis/conformance-tests, ``storage/v1/v4_signatures.json`` (Apache
+License 2.0), with the key of an account that does not exist. RSA signatures are deterministic.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ def test_a_form(case: dict[str, Any]) -> None:
     assert {name: fields[name] for name in case["fields"]} == case["fields"]
 
 
-def test_a_key_that_is_none() -> None:
+def test_an_invalid_key() -> None:
     for key in ("", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"):
         with pytest.raises(ValueError):
             Signer("me@example.com", key)
 
 
-def test_a_signer_shows_no_key() -> None:
+def test_a_signer_reveals_no_key() -> None:
     assert "PRIVATE" not in repr(SIGNER)
     assert ACCOUNT["client_email"] in repr(SIGNER)
 
 
-def test_the_time_is_told_in_utc() -> None:
+def test_the_time_is_in_utc() -> None:
     moment = datetime.fromisoformat("2019-02-01T11:00:00+02:00")
     there = SIGNER.url("GET", "https://h", "/b/k", expires=10, now=moment)
     assert there == SIGNER.url("GET", "https://h", "/b/k", expires=10, now=moment.astimezone(UTC))

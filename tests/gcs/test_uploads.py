@@ -1,4 +1,4 @@
-"""Bodies that are larger than a part: in parts, and in one session that goes on from what the service has."""
+"""Bodies that are larger than a part: in parts, and in one session that continues from the persisted bytes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ async def in_chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 def ranges(service: AnsweringProxy) -> list[str]:
-    """Return what each request to a session said that it holds."""
+    """Return the Content-Range of each request to a session."""
     return [request.header("content-range") or "" for request in service.requests if "upload_id=" in request.target]
 
 
-# How large parts are
+# The sizes of parts
 
 
 def settings(size: int) -> GCSSettings:
@@ -46,7 +46,7 @@ def settings(size: int) -> GCSSettings:
 
 
 @pytest.mark.parametrize("size", [1, 8 << 20, 80_000 << 20, (80_000 << 20) + 1, MAX_SIZE])
-async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -> None:
+async def test_a_body_of_known_length_has_parts_of_one_sufficient_size(size: int) -> None:
     plan = plan_for(settings(8 << 20))
     part = plan.size_for(1, size)
     assert part * MAX_PARTS >= size
@@ -75,7 +75,7 @@ async def test_a_session_has_requests_of_one_size_for_the_largest_object(total: 
 
 @pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 3 * PART])
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-async def test_how_many_requests_a_put_is(
+async def test_the_number_of_requests_of_a_put(
     server: GCSServer, bucket: str, service: AnsweringProxy, size: int, known: bool
 ) -> None:
     data = pattern(size)
@@ -101,13 +101,13 @@ async def test_a_session_takes_chunks_of_256_kib(
     spans = [(int(found[1]), int(found[2]) + 1, found[3]) for found in said if found]
     assert [start for start, _, _ in spans] == [0, *[stop for _, stop, _ in spans[:-1]]]
     assert all((stop - start) % CHUNK == 0 and total == "*" for start, stop, total in spans[:-1])
-    # The commit is small, so that what a cancellation has to wait for is.
+    # The commit is small, so a cancellation waits only for a small request.
     start, stop, total = spans[-1]
     assert 0 < stop - start <= CHUNK
     assert (stop, total) == (size, str(size))
 
 
-async def test_an_object_of_which_the_service_gives_no_checksum_is_kept(
+async def test_an_object_without_a_checksum_of_the_service_is_kept(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     data = pattern(PART + 1)
@@ -119,10 +119,10 @@ async def test_an_object_of_which_the_service_gives_no_checksum_is_kept(
         assert await store.read(bucket, "key") == data
 
 
-async def test_a_session_goes_on_from_what_the_service_has(
+async def test_a_session_continues_from_the_persisted_bytes(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
-    """An error after a chunk: what is persisted is asked for, and nothing of it is sent again."""
+    """After a failed chunk the persisted range is queried, and no persisted byte is sent again."""
     data = pattern(6 * PART)
     async with opened(server, service.url(), uploads="resumable", part_size=2 * PART) as store:
         service.answer(json_error(503, "backendError"), method="PUT", path="upload_id=", when="after")
@@ -132,32 +132,32 @@ async def test_a_session_goes_on_from_what_the_service_has(
     said = ranges(service)
     assert "bytes */*" in said
     sent = [text for text in said if not text.startswith("bytes */")]
-    assert len(sent) == len(set(sent)), "a chunk that the service has was sent again"
+    assert len(sent) == len(set(sent)), "a persisted chunk was sent again"
 
 
-async def test_a_service_that_takes_a_part_of_a_chunk_gets_the_rest(
+async def test_after_a_partly_persisted_chunk_the_remainder_is_sent(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     data = pattern(4 * PART)
     async with opened(server, service.url(), uploads="resumable", part_size=2 * PART) as store:
-        # It took nothing, and says so by leaving the range away.
+        # It persisted nothing, and says so by omitting the range.
         service.answer(Answer(308), method="PUT", path="upload_id=")
         await store.put(bucket, "key", in_chunks(data, 50_000))
         assert await store.read(bucket, "key") == data
     assert ranges(service)[:2] == [f"bytes 0-{PART - 1}/*"] * 2  # the last 256 KiB are kept for the commit
 
 
-async def test_a_service_that_never_takes_anything_is_given_up(
+async def test_a_service_that_persists_nothing_is_given_up(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     async with opened(server, service.url(), uploads="resumable", attempts=3) as store:
         service.answer(Answer(308), method="PUT", path="upload_id=", times=None)
         with pytest.raises(trove.TransientError, match="none of the bytes"):
             await store.put(bucket, "key", in_chunks(pattern(3 * PART), 50_000))
-        assert len(ranges(service)) == 3 + 1  # and the session is given up
+        assert len(ranges(service)) == 3 + 1  # and the session is cancelled
 
 
-async def test_a_service_that_forgets_bytes_is_not_believed(
+async def test_a_service_that_loses_persisted_bytes_is_an_error(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     async with opened(server, service.url(), uploads="resumable") as store:
@@ -168,7 +168,7 @@ async def test_a_service_that_forgets_bytes_is_not_believed(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_commit_whose_answer_is_an_error_is_settled(
+async def test_a_commit_answered_with_an_error_is_settled(
     server: GCSServer, bucket: str, service: AnsweringProxy, when: str
 ) -> None:
     size = 2 * PART + 7
@@ -198,7 +198,7 @@ GONE = {
 
 @pytest.mark.parametrize("form", GONE)
 @pytest.mark.parametrize("skip", [0, 1, 2], ids=["first", "second", "commit"])
-async def test_a_session_that_is_gone_begins_anew(
+async def test_an_expired_session_is_restarted(
     server: GCSServer, bucket: str, service: AnsweringProxy, form: str, skip: int, tmp_path: Path
 ) -> None:
     data = pattern(3 * PART)
@@ -215,9 +215,7 @@ async def test_a_session_that_is_gone_begins_anew(
         assert server.open_uploads() == []
 
 
-async def test_sessions_that_are_always_gone_end_the_put(
-    server: GCSServer, bucket: str, service: AnsweringProxy
-) -> None:
+async def test_sessions_that_always_expire_end_the_put(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
     service.answer(GONE["JSON 410"], method="PUT", path="upload_id=", times=None)
     async with opened(server, service.url(), uploads="resumable") as store:
         await store.put(bucket, "key", b"old")
@@ -228,7 +226,7 @@ async def test_sessions_that_are_always_gone_end_the_put(
         assert await store.read(bucket, "key") == b"old"
 
 
-async def test_a_stream_cannot_begin_a_session_anew(server: GCSServer, bucket: str) -> None:
+async def test_a_stream_cannot_restart_a_session(server: GCSServer, bucket: str) -> None:
     async def source() -> AsyncIterator[bytes]:
         yield pattern(2 * PART)
         server.expire_uploads()
@@ -268,7 +266,7 @@ async def test_a_session_without_a_url(server: GCSServer, bucket: str, service: 
 
 
 @pytest.mark.parametrize("said", ["bytes=0-", "bytes=1-5", "bytes=0-²", "0-5", "bytes=0-" + "9" * 5000])
-async def test_a_range_of_a_session_that_is_none(
+async def test_an_invalid_range_of_a_session(
     server: GCSServer, bucket: str, service: AnsweringProxy, said: str
 ) -> None:
     service.answer(Answer(308, {"Range": said}), method="PUT", path="upload_id=")
@@ -277,7 +275,7 @@ async def test_a_range_of_a_session_that_is_none(
             await store.put(bucket, "key", pattern(2 * PART))
 
 
-async def test_what_a_session_answers_that_is_no_object(
+async def test_a_session_s_answer_that_is_not_an_object(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     async with opened(server, service.url(), uploads="resumable") as store:
@@ -290,11 +288,11 @@ async def test_what_a_session_answers_that_is_no_object(
             await store.put(bucket, "key", in_chunks(pattern(3 * PART), 50_000))
 
 
-# Conditions, which parts do not have
+# Conditions, which the parts of the XML API do not support
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-async def test_a_condition_of_a_large_body_is_honoured(
+async def test_a_condition_on_a_large_body(
     server: GCSServer, bucket: str, service: AnsweringProxy, known: bool
 ) -> None:
     data = pattern(3 * PART + 1)
@@ -310,8 +308,8 @@ async def test_a_condition_of_a_large_body_is_honoured(
         assert service.count("POST", "uploads=") == 0
 
 
-async def test_a_condition_is_checked_again_when_the_object_is_made(server: GCSServer, bucket: str) -> None:
-    """Of two that create the same key, whoever comes second with the commit loses, however early it began."""
+async def test_a_condition_is_checked_again_on_completion(server: GCSServer, bucket: str) -> None:
+    """Of two writers that create the same key, the one that commits second fails, however early it began."""
     async with opened(server) as store:
 
         async def source() -> AsyncIterator[bytes]:
@@ -324,8 +322,8 @@ async def test_a_condition_is_checked_again_when_the_object_is_made(server: GCSS
         assert await store.read(bucket, "key") == b"first"
 
 
-async def test_any_object_but_that_one(server: GCSServer, bucket: str) -> None:
-    """The service's own condition of that kind wants an object to be there; ours does not."""
+async def test_a_put_if_the_object_is_not_that_one(server: GCSServer, bucket: str) -> None:
+    """The service's own condition of this kind requires an object; ours does not."""
     large = pattern(2 * PART)
     async with opened(server) as store:
         info = await store.put(bucket, "key", b"1", if_none_match="17")
@@ -341,7 +339,7 @@ async def test_any_object_but_that_one(server: GCSServer, bucket: str) -> None:
         assert await store.read(bucket, "key") == large
 
 
-async def test_what_cannot_be_said_in_xml_goes_in_a_session(
+async def test_metadata_that_xml_cannot_express_uses_a_session(
     server: GCSServer, bucket: str, service: AnsweringProxy
 ) -> None:
     key = "a\x01b"
@@ -358,7 +356,7 @@ async def test_what_cannot_be_said_in_xml_goes_in_a_session(
 
 @pytest.mark.parametrize("uploads", ["parts", "resumable"])
 @pytest.mark.parametrize("after", [0, 1, 3])
-async def test_a_source_that_raises_leaves_the_old_object(
+async def test_an_exception_of_the_source_leaves_the_old_object(
     server: GCSServer, bucket: str, uploads: str, after: int
 ) -> None:
     async def source() -> AsyncIterator[bytes]:
@@ -376,7 +374,7 @@ async def test_a_source_that_raises_leaves_the_old_object(
 
 @pytest.mark.parametrize("uploads", ["parts", "resumable"])
 async def test_a_cancellation_at_every_point_leaves_nothing(server: GCSServer, bucket: str, uploads: str) -> None:
-    """One after another: no session, no upload, no part of an object, no connection."""
+    """At each await point: no session, no upload, no part of an object and no busy connection is left."""
     data = pattern(3 * PART + 100)
     async with opened(server, uploads=uploads) as store:
         await store.put(bucket, "key", b"old")
@@ -399,10 +397,10 @@ async def test_a_cancellation_at_every_point_leaves_nothing(server: GCSServer, b
 
 
 @pytest.mark.parametrize("uploads", ["parts", "resumable"])
-async def test_a_completion_is_not_sent_again_after_a_cancellation(
+async def test_a_completion_is_not_retried_after_a_cancellation(
     server: GCSServer, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch, uploads: str
 ) -> None:
-    """It is cancelled while it waits for its next attempt."""
+    """The put is cancelled while it waits for its next attempt."""
     waiting = asyncio.Event()
 
     async def sleep(seconds: float) -> None:
@@ -425,7 +423,7 @@ async def test_a_completion_is_not_sent_again_after_a_cancellation(
         assert await store.read(bucket, "key") == b"old"
 
 
-async def test_a_part_that_is_refused_ends_the_put(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_refused_part_ends_the_put(server: GCSServer, bucket: str, service: AnsweringProxy) -> None:
     service.answer(xml_error(403, "AccessDenied"), method="PUT", path="partNumber=2")
     async with opened(server, service.url()) as store:
         with pytest.raises(trove.AccessDeniedError):
@@ -469,7 +467,7 @@ async def test_an_upload_that_is_gone_after_a_lost_answer_is_settled(
 
 @pytest.mark.parametrize("uploads", ["parts", "resumable"])
 async def test_memory_does_not_grow_with_the_object(uploads: str) -> None:
-    """Neither of a put nor of a get: the server is another process."""
+    """For a put and for a get: the server is another process."""
     server = running("gcs")
     bucket = f"test-{uuid.uuid4().hex[:16]}"
     settings: dict[str, Any] = {"anonymous": True, "part_size": 20 * PART, "part_concurrency": 2, "uploads": uploads}
@@ -494,4 +492,4 @@ async def test_memory_does_not_grow_with_the_object(uploads: str) -> None:
         highest = await peak(store, 300)
         await store.delete(bucket, "key")
         await store.delete_bucket(bucket)
-    assert highest < (2 + 3) * 20 * PART  # parts under way, and what is read ahead, of 15 in all
+    assert highest < (2 + 3) * 20 * PART  # parts under way and read-ahead, of 15 in all

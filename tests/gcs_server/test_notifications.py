@@ -108,7 +108,7 @@ async def test_events_of_replaced_and_deleted_objects(
     await client.delete(f"{OBJECTS}/a")
     messages = await seen(client)
     assert all("data" not in message for message in messages)
-    told = [
+    published = [
         (
             it["attributes"]["eventType"],
             it["attributes"]["objectGeneration"],
@@ -118,7 +118,7 @@ async def test_events_of_replaced_and_deleted_objects(
         for it in messages
     ]
     gone = "OBJECT_ARCHIVE" if versioned else "OBJECT_DELETE"
-    assert sorted(told, key=str) == sorted(
+    assert sorted(published, key=str) == sorted(
         [
             ("OBJECT_FINALIZE", first["generation"], None, None),
             (gone, first["generation"], None, second["generation"]),

@@ -1,4 +1,4 @@
-"""Copies and moves between every two drivers: what they keep, what they take of memory, and what a failure leaves."""
+"""Copies and moves between every two drivers: what they keep, their memory, and their state after a failure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pairs(names: Iterable[str]) -> list[Any]:
     return [pytest.param(*pair, id="-to-".join(pair)) for pair in itertools.product(names, repeat=2)]
 
 
-# Where this process holds the objects, its memory says nothing. Each of the others reads once, and writes once.
+# If this process holds the objects, its memory proves nothing. Each of the others reads once and writes once.
 OUTSIDE = [name for name, harness in DRIVERS.items() if not harness.stores_in_process]
 
 PART = 256 * 1024
@@ -53,7 +53,7 @@ KEY = "2024/a photo (1).jpg"
 
 @dataclass
 class FaultyBucket:
-    """A bucket of a store, and a way to it on which things go wrong."""
+    """A bucket of a store, and a connection to it on which faults are injected."""
 
     store: trove.Trove
     bucket: str
@@ -90,7 +90,7 @@ async def faulty_bucket(name: str) -> AsyncIterator[FaultyBucket]:
 
 
 def content(size: int, seed: int = 0) -> bytes:
-    """Return bytes of which no piece is found at another position."""
+    """Return bytes in which no piece occurs at another position."""
     return b"".join((number + seed).to_bytes(8, "big") for number in range(-(-size // 8)))[:size]
 
 
@@ -113,7 +113,7 @@ async def transfer(source: FaultyBucket, target: FaultyBucket, *, move: bool) ->
 @pytest.mark.parametrize(("source_name", "target_name"), pairs(DRIVERS))
 @pytest.mark.parametrize("move", [False, True], ids=["copy", "move"])
 @pytest.mark.asyncio
-async def test_bytes_type_and_metadata_arrive(source_name: str, target_name: str, move: bool) -> None:
+async def test_bytes_type_and_metadata_are_copied(source_name: str, target_name: str, move: bool) -> None:
     body = content(SIZE)
     async with faulty_bucket(source_name) as source, faulty_bucket(target_name) as target:
         await source.put(body)
@@ -129,22 +129,22 @@ async def test_bytes_type_and_metadata_arrive(source_name: str, target_name: str
 @pytest.mark.parametrize(("source_name", "target_name"), pairs(DRIVERS))
 @pytest.mark.parametrize("leg", ["get", "put"])
 @pytest.mark.asyncio
-async def test_move_that_breaks_on_either_leg_leaves_both_ends_as_they_were(
-    source_name: str, target_name: str, leg: str
-) -> None:
+async def test_a_move_that_breaks_on_either_side_changes_neither(source_name: str, target_name: str, leg: str) -> None:
     old, new = content(SIZE, 1 << 40), content(SIZE)
     async with faulty_bucket(source_name) as source, faulty_bucket(target_name) as target:
         await source.put(new)
         await target.put(old)
         broken = source if leg == "get" else target
-        broken.faults.add(Fault(leg, key=KEY, reset_after=SIZE // 2, error=trove.BackendError("the cable was pulled")))
+        broken.faults.add(
+            Fault(leg, key=KEY, reset_after=SIZE // 2, error=trove.BackendError("the connection was lost"))
+        )
         result = await transfer(source, target, move=True)
         assert result.outcome is Outcome.FAILED
         assert isinstance(result.error, trove.BackendError)
-        assert "the cable was pulled" in str(result.error)
+        assert "the connection was lost" in str(result.error)
         assert await source.digest() == hashlib.sha256(new).hexdigest()
         assert await target.digest() == hashlib.sha256(old).hexdigest()
-        # Nothing stands in the way of another try.
+        # Nothing prevents another attempt.
         broken.faults.clear()
         assert (await transfer(source, target, move=True)).outcome is Outcome.COPIED
         assert await target.digest() == hashlib.sha256(new).hexdigest()

@@ -1,4 +1,4 @@
-"""Where the library itself decides what a key may be, it may be anything."""
+"""Drivers whose keys have no rules of a service accept any key."""
 
 from __future__ import annotations
 

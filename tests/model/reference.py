@@ -1,4 +1,4 @@
-"""A store made of plain lists and dicts: what each driver is compared with.
+"""A store made of plain lists and dicts, with which each driver is compared.
 
 Versions follow S3 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Versioning.html): while a bucket keeps
 them, a write adds a version and a delete adds a marker; while that is suspended, both take the place of the
@@ -54,11 +54,11 @@ class ReferenceBucket:
         return next((stored for stored in self.versions.get(key, []) if stored.version_id == version_id), None)
 
     def write(self, key: str, stored: Stored) -> None:
-        """Store an object whose version id is the one that the driver gave it."""
+        """Store an object with the version id that the driver assigned."""
         self._append(key, stored)
 
     def delete(self, key: str, marker_id: str) -> None:
-        """Delete an object; ``marker_id`` is that of the marker where versions are kept."""
+        """Delete an object; ``marker_id`` is the id of the marker if versions are kept."""
         if self.status is VersioningStatus.UNVERSIONED:
             self.versions.pop(key, None)
         else:
@@ -81,7 +81,7 @@ class ReferenceBucket:
         self.versions[key][-1] = replace(self.versions[key][-1], tags=tuple(sorted(tags.items())))
 
     def listing(self, prefix: str, delimiter: str | None, start_after: str | None) -> list[str]:
-        """Return the names of a listing, those of groups with the delimiter at their end."""
+        """Return the names of a listing; those of groups end in the delimiter."""
         names = set()
         for key in self.objects():
             if not key.startswith(prefix) or (start_after is not None and key <= start_after):
@@ -92,5 +92,5 @@ class ReferenceBucket:
 
 
 def name_of(item: ObjectInfo | Prefix) -> str:
-    """Return what `ReferenceBucket.listing` calls an item."""
+    """Return the name of an item as `ReferenceBucket.listing` returns it."""
     return f"{item.key} (group)" if isinstance(item, Prefix) else item.key

@@ -1,4 +1,4 @@
-"""Random operations on a driver and on the reference: whatever can be seen of the two is the same after each step."""
+"""Random operations on a driver and on the reference: after each step both must look the same."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 PART_SIZE = 8
 
-# Names that are a folder and a file at once, look like a driver's own escapes, or mean something to a file system.
+# Names that are both a file and a folder, look like a driver's escapes, or mean something to a file system.
 KEYS = [
     "a", "a/", "a/b", "b/a", "c/a", "a//b", "a/b/c", "a%D", "a%F", "a.", "aa", "/", "//", ".", "..", "../a", "%41", "A",
     ".trove", "a\\b", "a\nb", "ä", "a\u0308", "🗝/ключ", "\U0010ffff", "-" * 250,
@@ -61,7 +61,7 @@ content_types = st.sampled_from([None, "text/plain"])
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Drives one store, on a loop of its own, and the reference beside it."""
+    """Runs operations on one store, on its own loop, and on the reference."""
 
     def dsn(self) -> str:
         raise NotImplementedError
@@ -85,7 +85,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.runner.run(bounded())
 
     def fails(self, work: Coroutine[Any, Any, object], *errors: type[Exception]) -> None:
-        """Check that an operation raises just such an error and no subclass of it."""
+        """Assert that an operation raises exactly this error and no subclass of it."""
         with pytest.raises(errors) as caught:
             self.run(work)
         assert type(caught.value) in errors
@@ -98,14 +98,14 @@ class StoreMachine(RuleBasedStateMachine):
             self.run(self.trove.aclose())
             self.runner.close()
 
-    # What is visible
+    # Comparison
 
     @invariant()
     def both_look_the_same(self) -> None:
         self.run(self.compare())
 
     async def compare(self) -> None:
-        """Compare the buckets that the last step has touched."""
+        """Compare the buckets that the last step changed."""
         assert [info.name for info in await self.trove.list_buckets()] == sorted(self.buckets)
         for name in self.touched & self.buckets.keys():
             await self.compare_bucket(name, self.buckets[name])
@@ -151,14 +151,14 @@ class StoreMachine(RuleBasedStateMachine):
             if stored.data is not None:
                 assert await self.trove.read(bucket, key, version_id=stored.version_id) == stored.data
 
-    # Bookkeeping
+    # Records of the reference
 
     def bucket(self, name: str) -> ReferenceBucket | None:
         self.touched.add(name)
         return self.buckets.get(name)
 
     def note(self, bucket: ReferenceBucket, key: str, info: ObjectInfo, template: Stored) -> None:
-        """Note what a write has stored, under the ETag and the version id that the driver gave it."""
+        """Record what a write has stored, with the ETag and the version id that the driver assigned."""
         version_id = info.version_id or NULL
         if bucket.status is VersioningStatus.ENABLED:
             assert version_id != NULL
@@ -193,7 +193,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize(target=keys, chosen=st.lists(st.sampled_from(KEYS), min_size=2, max_size=8, unique=True))
     def choose_keys(self, chosen: Sequence[str]) -> MultipleResults[str]:
-        # A few keys for each run, so that its operations meet.
+        # A few keys for each run, so that its operations affect the same objects.
         return multiple(*chosen)
 
     @initialize(versions=st.sampled_from([None, None, True, False]))
@@ -239,7 +239,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=buckets, chosen=st.lists(keys, min_size=3, max_size=12))
     def put_many(self, name: str, chosen: Sequence[str]) -> None:
-        """Fill a bucket, and give a key several versions: most of what can go wrong needs some of both."""
+        """Fill a bucket, and give a key several versions: most faults need some of both."""
         for number, key in enumerate(chosen):
             self.put(name, key, b"%d" % number, None, {}, {})
 
@@ -291,7 +291,7 @@ class StoreMachine(RuleBasedStateMachine):
             yield data
             raise ZeroDivisionError
 
-        # Whether a driver looks for the bucket before it takes the body is its own affair.
+        # A driver may check for the bucket before or after it reads the body.
         errors = [ZeroDivisionError] if name in self.buckets else [ZeroDivisionError, BucketNotFoundError]
         self.fails(self.trove.put(name, key, broken()), *errors)
 
@@ -406,7 +406,7 @@ class StoreMachine(RuleBasedStateMachine):
         page_sizes: tuple[int, int],
         taken: int,
     ) -> None:
-        """List some, and the rest from the cursor, with pages of another size."""
+        """List some, and the remainder from the cursor, with pages of another size."""
 
         first, second = page_sizes
 

@@ -1,4 +1,4 @@
-"""The servers, each with a bucket of the test's own, and what can be put before them."""
+"""The servers, each with a bucket for the test, and proxies in front of them."""
 
 from __future__ import annotations
 

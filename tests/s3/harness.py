@@ -1,4 +1,4 @@
-"""S3 under the conformance suite, on the servers that are at hand: ``--trove-driver=tests.s3.harness:ceph``."""
+"""S3 in the conformance suite, on the available servers: ``--trove-driver=tests.s3.harness:ceph``."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _PART_SIZE = SMALLEST_PART
 
 _XFAILS: Mapping[str, Mapping[str, str]] = {
     "ceph": {
-        "test_u05_bad_parts_are_refused": "Ceph 16 completes an upload only with all the parts that were sent",
-        "test_u12_unknown_upload_is_not_found": "Ceph 16 answers a second completion with the first one's result",
-        "test_m05_user_metadata": "Ceph 16 makes hyphens of underscores in names of metadata, so they are refused",
+        "test_u05_bad_parts_are_refused": "Ceph 16 completes an upload only if all uploaded parts are listed",
+        "test_u12_unknown_upload_is_not_found": "Ceph 16 answers a second completion with the result of the first",
+        "test_m05_user_metadata": "Ceph 16 changes underscores in names of metadata to hyphens, so they are refused",
     },
     "moto": {
-        "test_z01_versioning_is_set_for_each_bucket": "moto 5.2 lists no older versions once versioning is suspended",
-        "test_m18_tags": "moto 5.2 takes tags of ASCII alone",
+        "test_z01_versioning_is_set_for_each_bucket": "moto 5.2 lists no older versions after versioning was suspended",
+        "test_m18_tags": "moto 5.2 accepts only ASCII tags",
         "test_m18_tags_of_missing_object": "moto 5.2 answers 500",
-        "test_u12_unknown_upload_is_not_found": "moto 5.2 answers 500 to a part of an upload that was given up",
-        "test_w02_url_expires": "moto checks neither signatures nor when they expire",
+        "test_u12_unknown_upload_is_not_found": "moto 5.2 answers 500 to a part of an aborted upload",
+        "test_w02_url_expires": "moto checks neither signatures nor their expiry",
         "test_w03_url_is_for_one_method": "moto checks no signatures",
         "test_w03_changed_url_is_refused": "moto checks no signatures",
         "test_w03_bound_content_is_enforced": "moto checks no signatures",
@@ -74,7 +74,7 @@ class S3Harness(Harness):
         return (
             f"s3://{quote(access_key)}:{quote(secret_key)}@{server.region}/{bucket}"
             f"?endpoint={server.endpoint}&profile={self._server}&part_size={_PART_SIZE}&min_part_size={_PART_SIZE}"
-            # moto answers 500 to much that is only wrong, each time that it is asked, and to reads that meet a write.
+            # moto answers 500 to many invalid requests, every time, and to reads during a write.
             f"&attempts={4 if self._server == 'moto' else 5}"
         )
 
@@ -106,7 +106,7 @@ class S3Harness(Harness):
 
     @asynccontextmanager
     async def _any_driver(self) -> AsyncIterator[S3Driver]:
-        """Yield a driver that a check has open, or else one of our own: to open one takes longer than most checks."""
+        """Yield a driver that a check has open, or else a new one: opening one takes longer than most checks."""
         loop = asyncio.get_running_loop()
         for driver in self._drivers:
             if not driver.closed and self._loops[driver] is loop:

@@ -1,4 +1,4 @@
-"""A bucket on moto whose events go to a queue, and clients that a test can interfere with."""
+"""A bucket on moto whose events are sent to a queue, and clients that a test can disturb."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from trove_async.types import EventType, ObjectEvent
 
 BOUND = 30
 
-_SESSION = get_session()  # one, since each reads the SDK's models anew
+_SESSION = get_session()  # one, since each session loads the SDK's models again
 
 
 def client(service: str) -> Any:
-    """Return a context manager that gives a client for moto."""
+    """Return a context manager that yields a client for moto."""
     server = running("moto")
     return _SESSION.create_client(
         service,
@@ -39,14 +39,14 @@ def name() -> str:
 
 
 class Tap:
-    """A client whose calls are noted, and may be stalled or failed.
+    """A client whose calls are recorded, and may be stalled or made to fail.
 
     Attributes:
         calls: each operation with its parameters.
-        stall: the operation that waits for ever, as often as ``stalls`` says; ``stalled`` tells when it does.
-        errors: what operations raise, in their turn, instead of being carried out.
-        receipts: of the messages that were received.
-        open: how many clients are open.
+        stall: the operation that waits forever, ``stalls`` times; ``stalled`` is set when it does.
+        errors: the exceptions that operations raise, one after the other, instead of being carried out.
+        receipts: the receipts of the received messages.
+        open: the number of open clients.
     """
 
     def __init__(self) -> None:
@@ -97,12 +97,12 @@ class _Tapped:
 
 
 class QueuedBucket:
-    """A bucket, its queue, and what a test does to both.
+    """A bucket, its queue, and the actions of a test on both.
 
     Attributes:
-        s3, sqs: clients of the test's own.
+        s3, sqs: the test's own clients.
         bucket, queue, url: the names.
-        tap: the clients of the watchers.
+        tap: the clients of the watches.
     """
 
     def __init__(self, s3: Any, sqs: Any) -> None:
@@ -136,18 +136,18 @@ class QueuedBucket:
     async def notify(
         self, key: str, change: str = "ObjectCreated:Put", *, bucket: str | None = None, **more: Any
     ) -> None:
-        """Send what S3 sends."""
+        """Send a message as S3 does."""
         await self.send({"Records": [record(bucket or self.bucket, key, change, **more)]})
 
     async def depth(self) -> tuple[int, int]:
-        """Return how many messages are visible, and how many are not."""
+        """Return the numbers of visible and of invisible messages."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = await self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
         visible, hidden = (int(answer["Attributes"][name]) for name in names)
         return visible, hidden
 
     async def until_depth(self, expected: tuple[int, int]) -> None:
-        """Wait until the queue holds so many messages."""
+        """Wait until the queue has these numbers of visible and invisible messages."""
         for _ in range(BOUND * 20):
             if await self.depth() == expected:
                 return
@@ -155,12 +155,12 @@ class QueuedBucket:
         raise AssertionError(f"the queue holds {await self.depth()} messages, not {expected}")
 
     async def drain(self) -> None:
-        """Remove what waits, S3's test message for one."""
+        """Remove the waiting messages, including S3's test message."""
         await self.sqs.purge_queue(QueueUrl=self.url)
 
 
 class Watching:
-    """A watch within its block; `next` is bounded in time."""
+    """A watch within its block; `next` has a time limit."""
 
     def __init__(self, queued: QueuedBucket, watcher: QueueWatcher, options: dict[str, Any]) -> None:
         self.ready = asyncio.Event()
@@ -180,11 +180,11 @@ class Watching:
         return self
 
     def ask(self) -> None:
-        """Ask for the next event, which acknowledges the last."""
+        """Request the next event, which acknowledges the last."""
         self.step = asyncio.ensure_future(anext(self.events))
 
     async def next(self) -> ObjectEvent:
-        """Return the event that was asked for; the next one is asked for by the next call."""
+        """Return the requested event; the next call requests the next one."""
         if self.step is None:
             self.ask()
         assert self.step is not None
@@ -199,7 +199,7 @@ class Watching:
         return event
 
     async def aclose(self) -> None:
-        """Cancel the step that is under way, and end the watch."""
+        """Cancel the pending step, and end the watch."""
         if self.step is not None:
             self.step.cancel()
             await asyncio.wait({self.step})
@@ -212,7 +212,7 @@ class Watching:
 
 
 def record(bucket: str, key: str, change: str = "ObjectCreated:Put", **more: Any) -> dict[str, Any]:
-    """Return a record in S3's own shape; the key is written as it shall stand there."""
+    """Return a record as S3 writes it; the key is inserted as given."""
     return {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
@@ -224,7 +224,7 @@ def record(bucket: str, key: str, change: str = "ObjectCreated:Put", **more: Any
 
 @asynccontextmanager
 async def queued_bucket() -> AsyncIterator[QueuedBucket]:
-    """Make a bucket and a queue for its events, and remove both."""
+    """Create a bucket and a queue for its events, and remove both at the end."""
     async with AsyncExitStack() as stack:
         s3, sqs = [await stack.enter_async_context(client(service)) for service in ("s3", "sqs")]
         queued = QueuedBucket(s3, sqs)

@@ -1,4 +1,4 @@
-"""Stores on the real servers, as the tests of the driver open them: whatever they did, nothing may be left of it."""
+"""Stores on the real servers, as the tests of the driver open them; nothing may be left over."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PART = SMALLEST_PART
 
 
 def address(server: ServerName) -> tuple[str, int]:
-    """Return where a proxy finds the server."""
+    """Return the address of the server, for a proxy."""
     url = urlsplit(running(server).endpoint)
     assert url.hostname is not None
     assert url.port is not None
@@ -30,18 +30,18 @@ def address(server: ServerName) -> tuple[str, int]:
 
 
 def busy(store: trove.Trove) -> int:
-    """Return how many connections carry a request or an answer."""
+    """Return the number of connections that carry a request or an answer."""
     return trove.unwrap(store.driver, S3Driver).busy_connections
 
 
 @asynccontextmanager
 async def opened(server: ServerName, endpoint: str | None = None, **settings: Any) -> AsyncIterator[trove.Trove]:
-    """Open a store, and see at its end that every connection was given back.
+    """Open a store, and assert at its end that all connections were released.
 
     Args:
-        server: what it talks to.
-        endpoint: the URL of a proxy before it; None for the server's own.
-        settings: parameters; None takes one of those below away.
+        server: the server.
+        endpoint: the URL of a proxy in front of it; None for the server itself.
+        settings: parameters; None removes one of the default parameters.
     """
     handle = running(server)
     chosen: dict[str, Any] = {
@@ -61,7 +61,7 @@ async def opened(server: ServerName, endpoint: str | None = None, **settings: An
 
 @asynccontextmanager
 async def scratch(server: ServerName) -> AsyncIterator[str]:
-    """Make a bucket, and see at its end that no upload is open in it."""
+    """Create a bucket, and assert at the end that no upload is open in it."""
     name = f"test-{uuid.uuid4().hex[:16]}"
     async with opened(server) as store:
         await store.create_bucket(name)

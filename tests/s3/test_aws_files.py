@@ -1,4 +1,4 @@
-"""The endpoints that the files of the AWS SDKs name."""
+"""Endpoints in the configuration files of the AWS SDKs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the SDK files of its own, and no variables."""
+    """Give the SDK its own files, and no environment variables."""
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "ENDPOINT_URL", "ENDPOINT_URL_S3"):
         monkeypatch.delenv(f"AWS_{name}", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -64,7 +64,7 @@ async def test_files_without_endpoints_do_not_need_the_sdk(home: Path, monkeypat
     assert await configured_endpoints(None) == {}
 
 
-async def test_a_missing_profile_is_told(home: Path) -> None:
+async def test_a_missing_profile_is_reported(home: Path) -> None:
     (home / "config").write_text(FILE)
     with pytest.raises(InvalidDSNError, match="nobody"):
         await configured_endpoints("nobody")
@@ -83,7 +83,7 @@ async def test_a_store_uses_the_endpoint_of_its_profile(home: Path) -> None:
             assert bucket in [found.name for found in await store.list_buckets()]
 
 
-async def test_the_dsn_and_the_environment_come_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_dsn_and_the_environment_take_precedence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "config").write_text("[default]\nendpoint_url = http://user:secret@default:1\n")
     keys = "s3://key:secret@us-east-1/"
     async with trove.open(f"{keys}?endpoint=http://given:1"):

@@ -1,4 +1,4 @@
-"""What users get wrong about an S3 store: each mistake has its class, the service's own words, and no secret in it."""
+"""Mistakes of users: each has its error class and the service's own words, and reveals no secret."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ CALLS: dict[str, Call] = {
 }
 
 BARE = {"head", "copy"}
-"""Calls that begin with a HEAD, whose answer has no code and no message."""
+"""Calls that begin with a HEAD, whose error answer has no code and no message."""
 
 
 @pytest_asyncio.fixture
 async def bucket() -> AsyncIterator[str]:
-    """Give a bucket with an object."""
+    """Yield a bucket with an object."""
     async with scratch("ceph") as name, opened("ceph") as store:
         await store.put(name, "key", b"data")
         yield name
 
 
-def shows_nothing(error: BaseException, *secrets: str) -> None:
-    """See that neither an error, nor what caused it, nor the traceback of all tells a secret."""
+def assert_no_secret(error: BaseException, *secrets: str) -> None:
+    """Assert that neither the error nor its causes nor the traceback contain a secret."""
     text = "".join(traceback.format_exception(error))
     seen: BaseException | None = error
     while seen is not None:
@@ -83,13 +83,13 @@ async def test_a_wrong_secret(bucket: str, name: str) -> None:
             assert type(error) is trove.UnauthenticatedError
             assert "SignatureDoesNotMatch" in str(error)
             assert "secret key" in str(error)
-        shows_nothing(error, SECRET)
+        assert_no_secret(error, SECRET)
         assert SECRET not in repr(store) + repr(store.driver) + repr(vars(store.driver))
         assert busy(store) == 0
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_an_access_key_that_nobody_has(bucket: str, name: str) -> None:
+async def test_an_unknown_access_key(bucket: str, name: str) -> None:
     async with opened("ceph", access_key="nobody", secret_key=SECRET) as store:
         error = await failure(CALLS[name](store, bucket))
         assert isinstance(error, trove.AccessDeniedError)
@@ -98,11 +98,11 @@ async def test_an_access_key_that_nobody_has(bucket: str, name: str) -> None:
         if name not in BARE:
             assert type(error) is trove.UnauthenticatedError
             assert "InvalidAccessKeyId" in str(error)
-        shows_nothing(error, SECRET)
+        assert_no_secret(error, SECRET)
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_bucket_of_somebody_else(bucket: str, name: str) -> None:
+async def test_a_bucket_of_another_user(bucket: str, name: str) -> None:
     handle = running("ceph")
     async with opened("ceph", access_key=handle.other_access_key, secret_key=handle.other_secret_key) as store:
         error = await failure(CALLS[name](store, bucket))
@@ -115,7 +115,7 @@ async def test_a_bucket_of_somebody_else(bucket: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_token_that_has_expired(bucket: str, name: str) -> None:
+async def test_an_expired_token(bucket: str, name: str) -> None:
     async with AnsweringProxy(*address("ceph")) as service:
         answer = s3_error(400, "ExpiredToken", "The provided token has expired.", request_id="id-5")
         service.answer(answer, times=None)
@@ -127,7 +127,7 @@ async def test_a_token_that_has_expired(bucket: str, name: str) -> None:
             if name not in BARE:
                 assert type(error) is trove.UnauthenticatedError
                 assert "ExpiredToken: The provided token has expired." in str(error)
-            shows_nothing(error, TOKEN, running("ceph").secret_key)
+            assert_no_secret(error, TOKEN, running("ceph").secret_key)
 
 
 async def test_no_credentials_anywhere(bucket: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ async def test_no_credentials_anywhere(bucket: str, tmp_path: Any, monkeypatch: 
         assert "anonymous=1" in str(error)
 
 
-async def test_nobody_writes(bucket: str) -> None:
+async def test_anonymous_writes_are_refused(bucket: str) -> None:
     async with opened("ceph", access_key=None, secret_key=None, anonymous=True) as store:
         error = await failure(store.put(bucket, "key", b"mine"))
         assert type(error) is trove.AccessDeniedError
@@ -157,7 +157,7 @@ async def test_nobody_writes(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_bucket_that_is_missing(server: ServerName, name: str) -> None:
+async def test_a_missing_bucket(server: ServerName, name: str) -> None:
     async with opened(server) as store:
         missing = "there-is-no-such-bucket"
         error = await failure(CALLS[name](store, missing))
@@ -169,14 +169,14 @@ async def test_a_bucket_that_is_missing(server: ServerName, name: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["A_B", "ab", "a..b", "-a-b", "192.168.0.1", "a/b", "a b", "ü" * 5, "x" * 64])
-async def test_names_that_no_bucket_of_amazon_s_has(bad: str) -> None:
+async def test_names_that_amazon_s_buckets_cannot_have(bad: str) -> None:
     async with trove.open("s3://k:s@us-east-1/") as store:
         error = await failure(store.create_bucket(bad))
         assert type(error) is trove.InvalidBucketNameError
 
 
 @pytest.mark.parametrize("server", ["moto"])
-async def test_an_object_that_is_missing(server: ServerName) -> None:
+async def test_a_missing_object(server: ServerName) -> None:
     async with scratch(server) as bucket, opened(server) as store:
         for name in ("get", "head", "copy"):
             error = await failure(CALLS[name](store, bucket))
@@ -187,7 +187,7 @@ async def test_an_object_that_is_missing(server: ServerName) -> None:
 # Regions
 
 
-async def test_a_region_that_is_wrong_and_cannot_be_mended(bucket: str) -> None:
+async def test_a_wrong_region_that_cannot_be_corrected(bucket: str) -> None:
     message = "the region 'us-east-1' is wrong"
     async with AnsweringProxy(*address("ceph")) as service:
         answer = s3_error(400, "AuthorizationHeaderMalformed", message, request_id="id-6")
@@ -200,7 +200,7 @@ async def test_a_region_that_is_wrong_and_cannot_be_mended(bucket: str) -> None:
         assert service.count() == 1
 
 
-async def test_a_bucket_elsewhere_names_the_region_for_the_dsn(bucket: str) -> None:
+async def test_the_error_for_a_bucket_in_another_region_gives_the_dsn(bucket: str) -> None:
     async with AnsweringProxy(*address("ceph")) as service:
         answer = s3_error(301, "PermanentRedirect", headers={"x-amz-bucket-region": "eu-west-1"}, request_id="id-8")
         service.answer(answer, times=None)
@@ -217,7 +217,7 @@ async def test_a_bucket_elsewhere_names_the_region_for_the_dsn(bucket: str) -> N
 
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[str]:
-    """Run something that gives one answer to whatever it is sent, and that is no S3."""
+    """Serve the same answer to every request, as a server that is not S3."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, EOFError, asyncio.LimitOverrunError):
@@ -240,7 +240,7 @@ def page(status: str) -> bytes:
 
 
 def tidy_page(status: str) -> bytes:
-    """Return a page that is XML as well."""
+    """Return a page that is also valid XML."""
     return page(status).replace(b"<hr>", b"<hr/>").replace(b"Content-Length: ", b"X-Length: ")
 
 
@@ -248,16 +248,16 @@ def tidy_page(status: str) -> bytes:
 @pytest.mark.parametrize("page", [page, tidy_page])
 @pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "405 Not Allowed", "302 Found"])
 async def test_an_endpoint_that_is_a_web_site(name: str, status: str, page: Callable[[str], bytes]) -> None:
-    await meet_a_web_site(name, page(status))
+    await use_web_site_as_endpoint(name, page(status))
 
 
 @pytest.mark.parametrize("status", ["200 OK", "302 Found"])
 @pytest.mark.parametrize("name", ["put", "large put", "get", "delete_many", "list"])
-async def test_an_endpoint_that_welcomes_everybody(name: str, status: str) -> None:
-    await meet_a_web_site(name, page(status))
+async def test_an_endpoint_that_answers_200_to_everything(name: str, status: str) -> None:
+    await use_web_site_as_endpoint(name, page(status))
 
 
-async def meet_a_web_site(name: str, page: bytes) -> None:
+async def use_web_site_as_endpoint(name: str, page: bytes) -> None:
     async with answering(page) as url, opened("ceph", url, attempts=2) as store:
         error = await failure(CALLS[name](store, "bucket"))
         assert type(error) is trove.BackendError
@@ -292,7 +292,7 @@ async def test_an_endpoint_where_nobody_listens(server: ServerName) -> None:
             assert not error.ambiguous
 
 
-async def test_http_where_https_is_spoken_and_the_other_way_round() -> None:
+async def test_http_to_an_https_port_and_the_reverse() -> None:
     handle = running("ceph")
     plain, secure = handle.endpoint, handle.https_endpoint
     async with opened("ceph", plain.replace("http:", "https:"), attempts=1, verify=False) as store:
@@ -304,7 +304,7 @@ async def test_http_where_https_is_spoken_and_the_other_way_round() -> None:
         assert isinstance(error, trove.BackendError | trove.UnavailableError)
 
 
-async def test_a_certificate_that_nobody_vouches_for() -> None:
+async def test_an_untrusted_certificate() -> None:
     async with opened("ceph", running("ceph").https_endpoint) as store:
         error = await failure(store.read("bucket", "key"))
         assert type(error) is trove.UnavailableError
@@ -314,7 +314,7 @@ async def test_a_certificate_that_nobody_vouches_for() -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
-async def test_a_ca_file_that_is_none(tmp_path: Any, content: bytes | None) -> None:
+async def test_an_invalid_ca_file(tmp_path: Any, content: bytes | None) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_bytes(content)
@@ -325,7 +325,7 @@ async def test_a_ca_file_that_is_none(tmp_path: Any, content: bytes | None) -> N
 
 @pytest.mark.parametrize("status", [400, 403, 409, 500, 501])
 @pytest.mark.parametrize("body", [b"", b"oops", b"<Error>", b"<Error></Error>", b"<Error><Code/></Error>", b"\x00" * 9])
-async def test_errors_that_are_hard_to_read(bucket: str, status: int, body: bytes) -> None:
+async def test_malformed_error_answers(bucket: str, status: int, body: bytes) -> None:
     async with AnsweringProxy(*address("ceph")) as service:
         service.answer(Answer(status, {"x-amz-request-id": "id-2"}, body), times=None)
         async with opened("ceph", service.url(), attempts=1) as store:
@@ -334,13 +334,13 @@ async def test_errors_that_are_hard_to_read(bucket: str, status: int, body: byte
             assert error.message
 
 
-async def test_a_message_of_the_service_that_repeats_a_secret(bucket: str) -> None:
+async def test_a_service_s_message_that_repeats_a_secret(bucket: str) -> None:
     secret = running("ceph").secret_key
     message = f"GET s3://key:{secret}@host/ ?X-Amz-Signature=0123456789abcdef"
     async with AnsweringProxy(*address("ceph")) as service:
         service.answer(s3_error(403, "AccessDenied", message), times=None)
         async with opened("ceph", service.url()) as store:
-            shows_nothing(await failure(store.read(bucket, "key")), secret, "0123456789abcdef")
+            assert_no_secret(await failure(store.read(bucket, "key")), secret, "0123456789abcdef")
 
 
 # DSNs
@@ -392,14 +392,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("dsn", "words"), WRONG)
-async def test_a_dsn_that_is_wrong(dsn: str, words: list[str]) -> None:
+async def test_invalid_dsns(dsn: str, words: list[str]) -> None:
     dsn = dsn.replace("SECRET", SECRET)
     with pytest.raises(trove.InvalidDSNError) as caught:
         await trove.open(dsn)
     for word in words:
         assert word in str(caught.value)
     assert caught.value.operation == "open"
-    shows_nothing(caught.value, SECRET, KEY)
+    assert_no_secret(caught.value, SECRET, KEY)
 
 
 @pytest.mark.parametrize(
@@ -413,13 +413,13 @@ async def test_a_dsn_that_is_wrong(dsn: str, words: list[str]) -> None:
         ({"session_token": 7}, "session_token"),
     ],
 )
-async def test_arguments_that_are_wrong(settings: dict[str, Any], word: str) -> None:
+async def test_invalid_arguments(settings: dict[str, Any], word: str) -> None:
     with pytest.raises(trove.InvalidDSNError, match=word) as caught:
         await trove.open(f"s3://k:{SECRET}@us-east-1/?endpoint=http://h", **settings)
-    shows_nothing(caught.value, SECRET)
+    assert_no_secret(caught.value, SECRET)
 
 
-async def test_a_store_shows_no_secret_of_its_dsn() -> None:
+async def test_a_store_reveals_no_secret_of_its_dsn() -> None:
     dsn = (
         f"s3://key:{SECRET}@us-east-1/b1b?endpoint=http://h&session_token={TOKEN}&sse_customer_key={KEY}"
         f"&proxy=http://u:{SECRET}@p:1"

@@ -1,4 +1,4 @@
-"""A store that is closed while its requests are under way."""
+"""Closing a store with requests under way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio
 
 @pytest.mark.parametrize("operation", ["list_buckets", "get_tags", "put"])
 async def test_requests_under_way_end_when_the_store_is_closed(operation: str) -> None:
-    """Those of the SDK too, which would send them again for many seconds."""
+    """Including those of the SDK, which would otherwise repeat them for many seconds."""
     arrived = asyncio.Event()
 
     async def script(peer: Peer) -> None:

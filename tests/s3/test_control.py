@@ -50,7 +50,7 @@ def settings_of(server: str, **more: Any) -> S3Settings:
 
 @asynccontextmanager
 async def controlling(settings: S3Settings, page_size: int = 1000) -> AsyncIterator[tuple[Control, Any]]:
-    """Give a control plane, and the SDK's client to make objects with."""
+    """Yield a control plane, and the SDK's client for creating objects."""
     session = Session(settings, settings.dialect())
     await session.open()
     try:
@@ -66,7 +66,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 @pytest_asyncio.fixture
 async def store(server: str) -> AsyncIterator[tuple[Control, Any]]:
-    """Pages of two items, so that everything that pages is seen to."""
+    """A store with pages of two items, so that paging is tested everywhere."""
     async with controlling(settings_of(server), page_size=2) as both:
         yield both
 
@@ -93,7 +93,7 @@ async def empty(client: Any, bucket: str) -> None:
             await client.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
 
 
-async def test_a_bucket_is_made_once_and_listed_in_order(store: tuple[Control, Any], bucket: str) -> None:
+async def test_a_bucket_is_created_once_and_listed_in_order(store: tuple[Control, Any], bucket: str) -> None:
     control, _ = store
     with pytest.raises(BucketAlreadyExistsError) as raised:
         await control.create_bucket(bucket)
@@ -107,7 +107,7 @@ async def test_a_bucket_is_made_once_and_listed_in_order(store: tuple[Control, A
     assert created.utcoffset() is not None
 
 
-@pytest.mark.parametrize("server", ["ceph"], indirect=True)  # moto has one user
+@pytest.mark.parametrize("server", ["ceph"], indirect=True)  # moto has only one user
 async def test_a_bucket_of_another_user_is_taken(bucket: str) -> None:
     ceph = running("ceph")
     other = settings_of("ceph", access_key=ceph.other_access_key, secret_key=ceph.other_secret_key)
@@ -119,7 +119,7 @@ async def test_a_bucket_of_another_user_is_taken(bucket: str) -> None:
             await control.delete_bucket(bucket)
 
 
-async def test_names_are_refused_before_anything_is_sent() -> None:
+async def test_names_are_refused_before_any_request() -> None:
     unreachable = S3Settings.of(
         parse_dsn("s3://us-east-1/?endpoint=http://127.0.0.1:9&access_key=a&secret_key=b&attempts=1&profile=moto"),
         OpenOptions(),
@@ -143,7 +143,7 @@ async def test_deleting_a_bucket(store: tuple[Control, Any], bucket: str) -> Non
 
 
 @pytest.mark.parametrize("call", ["versions", "versioning", "lifecycle", "uploads", "set_lifecycle", "notifications"])
-async def test_a_missing_bucket_is_an_error_of_its_own(store: tuple[Control, Any], call: str) -> None:
+async def test_a_missing_bucket_has_its_own_error(store: tuple[Control, Any], call: str) -> None:
     control, _ = store
     name = f"missing-{uuid.uuid4().hex[:12]}"
     calls: dict[str, Callable[[], Awaitable[object]]] = {
@@ -187,7 +187,7 @@ async def test_versions_of_one_key_newest_first(store: tuple[Control, Any], buck
     listed = [(v.version_id, v.is_delete_marker) for v in versions]
     assert set(listed) == set(made)
     assert listed[0] == made[-1]
-    if server == "ceph":  # moto tells versions from markers, but not which of them were first within a second
+    if server == "ceph":  # moto separates versions from markers, but does not order them within a second
         assert listed == made[::-1]
     assert [v.is_latest for v in versions] == [True] + [False] * (len(made) - 1)
     assert {v.key for v in versions} == {"k"}
@@ -206,7 +206,7 @@ async def test_versions_of_an_unversioned_object(store: tuple[Control, Any], buc
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-async def test_odd_keys_have_versions_tags_and_uploads(store: tuple[Control, Any], bucket: str, key: str) -> None:
+async def test_unusual_keys_have_versions_tags_and_uploads(store: tuple[Control, Any], bucket: str, key: str) -> None:
     control, client = store
     await control.set_versioning(bucket, True)
     for _ in range(3):
@@ -222,7 +222,7 @@ async def test_tags(store: tuple[Control, Any], bucket: str, server: str) -> Non
     control, client = store
     await client.put_object(Bucket=bucket, Key="k", Body=b"x")
     assert await control.get_tags(bucket, "k") == {}
-    # moto takes no letters beyond ASCII.
+    # moto accepts only ASCII letters.
     tags = {"team": "späti" if server == "ceph" else "spati", "empty": "", "odd +-=._:/@": "a b"}
     await control.set_tags(bucket, "k", tags)
     assert await control.get_tags(bucket, "k") == tags
@@ -250,7 +250,7 @@ RULES = [
 ]
 
 
-async def test_lifecycle_rules_come_back_as_they_were_set(store: tuple[Control, Any], bucket: str) -> None:
+async def test_lifecycle_rules_round_trip(store: tuple[Control, Any], bucket: str) -> None:
     control, _ = store
     assert await control.get_lifecycle(bucket) == []
     await control.set_lifecycle(bucket, RULES)
@@ -264,7 +264,7 @@ async def test_lifecycle_rules_come_back_as_they_were_set(store: tuple[Control, 
     assert await control.get_lifecycle(bucket) == []
 
 
-async def test_a_foreign_rule_is_not_misread(store: tuple[Control, Any], bucket: str) -> None:
+async def test_a_rule_with_unknown_elements_is_refused(store: tuple[Control, Any], bucket: str) -> None:
     control, client = store
     rule = {
         "ID": "tagged",
@@ -282,7 +282,7 @@ async def test_parts_in_the_order_of_their_numbers(store: tuple[Control, Any], b
     upload_id = (await client.create_multipart_upload(Bucket=bucket, Key="k"))["UploadId"]
     assert await control.list_parts(bucket, "k", upload_id) == []
     etags = {}
-    # moto takes the number after which a page begins for an index.
+    # moto treats the number after which a page begins as an index.
     numbers = (11, 2, 5, 1, 9) if server == "ceph" else (5, 2, 4, 1, 3)
     for number in numbers:
         answer = await client.upload_part(
@@ -297,7 +297,7 @@ async def test_parts_in_the_order_of_their_numbers(store: tuple[Control, Any], b
         await control.list_parts(bucket, "k", upload_id)
 
 
-async def test_uploads_in_the_order_of_keys_then_of_begin(store: tuple[Control, Any], bucket: str) -> None:
+async def test_uploads_in_the_order_of_keys_then_of_start(store: tuple[Control, Any], bucket: str) -> None:
     control, client = store
     for key in ("b", "a", "a", "p/c", "a", "p/é", "z"):
         await client.create_multipart_upload(Bucket=bucket, Key=key)
@@ -336,7 +336,7 @@ async def test_wrong_credentials(access_key: str, secret_key: str, code: str) ->
 
 
 @pytest.mark.parametrize("server", ["ceph"], indirect=True)
-async def test_anonymous_access_is_told_what_it_may_not(bucket: str) -> None:
+async def test_anonymous_access_is_denied_with_an_explanation(bucket: str) -> None:
     handle = running("ceph")
     dsn = parse_dsn(f"s3:///?endpoint={handle.endpoint}&anonymous=1&profile=ceph")
     async with controlling(S3Settings.of(dsn, OpenOptions())) as (control, _):
@@ -344,7 +344,7 @@ async def test_anonymous_access_is_told_what_it_may_not(bucket: str) -> None:
             await control.delete_bucket(bucket)
 
 
-async def test_a_token_that_expired_is_renewed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_expired_token_is_renewed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = Issuer(tmp_path)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
@@ -377,7 +377,7 @@ def expired(url: str) -> AioAWSResponse:
     return AioAWSResponse(url, 400, HeadersDict({"content-type": "application/xml"}), Raw())
 
 
-async def test_https_with_its_own_authority() -> None:
+async def test_https_with_a_private_authority() -> None:
     handle = running("ceph")
     async with controlling(settings_of("ceph", endpoint=handle.https_endpoint, ca_file=handle.ca_file)) as (control, _):
         name = f"tls-{uuid.uuid4().hex[:12]}"
@@ -391,7 +391,7 @@ async def test_https_with_its_own_authority() -> None:
     assert "ca_file" in raised.value.message
 
 
-async def test_an_endpoint_that_is_no_s3() -> None:
+async def test_an_endpoint_that_is_not_s3() -> None:
     nginx = running("nginx")
     url = next(str(value) for value in vars(nginx).values() if str(value).startswith("http"))
     settings = S3Settings.of(parse_dsn(f"s3://k:s@us-east-1/?endpoint={url}"), OpenOptions())

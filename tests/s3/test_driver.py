@@ -1,4 +1,4 @@
-"""What the S3 driver does beyond what the conformance suite asks of every driver, on the servers that have it."""
+"""The S3 driver's behaviour beyond the conformance suite, on the servers that support it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_ceph_refuses_conditions_where_it_would_ignore_them() -> None:
         assert await store.read(bucket, "key") == b"first"
 
 
-async def test_conditions_that_s3_has_not_are_refused_before_a_byte() -> None:
+async def test_conditions_that_s3_lacks_are_refused_before_any_byte_is_read() -> None:
     async with opened(ceph.dsn()) as (store, bucket):
         info = await store.put(bucket, "key", b"first")
         for condition in ({"if_match": "*"}, {"if_none_match": info.etag}):
@@ -54,21 +54,21 @@ async def test_conditions_that_s3_has_not_are_refused_before_a_byte() -> None:
         assert await store.read(bucket, "key") == b"first"
 
 
-async def test_ceph_refuses_names_of_metadata_that_it_would_change() -> None:
+async def test_ceph_refuses_metadata_names_that_it_would_change() -> None:
     async with opened(ceph.dsn()) as (store, bucket):
         with pytest.raises(trove.InvalidMetadataError, match="underscores"):
             await store.put(bucket, "key", b"", metadata={"under_score": "1"})
         assert not await store.exists(bucket, "key")
 
 
-async def test_ceph_refuses_tags_of_an_upload_which_it_would_drop() -> None:
+async def test_ceph_refuses_tags_of_an_upload_because_it_would_drop_them() -> None:
     async with opened(ceph.dsn()) as (store, bucket):
         with pytest.raises(trove.UnsupportedError, match="drop the tags"):
             await store.initiate_multipart(bucket, "key", tags={"a": "1"})
         assert await store.list_multipart_uploads(bucket) == []
 
 
-async def test_form_stores_what_its_policy_allows() -> None:
+async def test_a_form_stores_what_its_policy_allows() -> None:
     async with opened(ceph.dsn()) as (store, bucket), httpx.AsyncClient() as browser:
         form = await store.presign_post(bucket, "posted.txt", max_size=10, min_size=2, content_type="text/plain")
 
@@ -99,7 +99,7 @@ async def test_watching_through_a_queue_that_is_set_up() -> None:
         assert (event.type, event.key) == (trove.EventType.CREATED, "in/a b+ü")
 
 
-async def test_page_with_a_prefix_that_xml_cannot_hold() -> None:
+async def test_a_page_with_a_prefix_that_xml_cannot_contain() -> None:
     token = "\ufffe\uffff"
     page = await parse_page(
         "<ListBucketResult><EncodingType>url</EncodingType><Prefix>\uffff\x01</Prefix><IsTruncated>true</IsTruncated>"
@@ -109,7 +109,7 @@ async def test_page_with_a_prefix_that_xml_cannot_hold() -> None:
     assert (page.cursor, [found.key for found in page.objects]) == (token, ["\uffff\x01"])
 
 
-async def test_conditions_that_s3_has_not_are_refused_before_an_upload_begins() -> None:
+async def test_conditions_that_s3_lacks_are_refused_before_an_upload_begins() -> None:
     async with (
         scratch("moto") as bucket,
         AnsweringProxy(*address("moto")) as service,
@@ -131,7 +131,7 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
         yield data[start : start + 50_000]
 
 
-async def test_part_that_is_larger_than_the_service_takes_is_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_part_above_the_service_s_maximum_is_refused_entirely(monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(moto.dsn()) as (store, bucket):
         driver = trove.unwrap(store.driver, S3Driver)
         upload = await store.initiate_multipart(bucket, "key")
@@ -146,7 +146,7 @@ async def test_part_that_is_larger_than_the_service_takes_is_refused_whole(monke
 
 @pytest.mark.parametrize("limit", ["", "&max_copy_size=65536"], ids=["whole", "in parts"])
 @pytest.mark.parametrize("target", ["key", "copy"])
-async def test_copy_keeps_the_checksum_however_it_is_made(target: str, limit: str) -> None:
+async def test_a_copy_keeps_the_checksum_however_it_is_made(target: str, limit: str) -> None:
     async with opened(ceph.dsn() + limit) as (store, bucket):
         info = await store.put(bucket, "key", bytes(200_000), checksum="sha256", metadata={"a": "b"})
         copied = await store.copy(bucket, "key", bucket, target)

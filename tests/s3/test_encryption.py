@@ -1,4 +1,4 @@
-"""What a DSN says about encryption, money, classes, identity and the way to the service, as real servers take it."""
+"""Settings of a DSN for encryption, payment, storage classes, credentials and connections, on real servers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ async def ceph_bucket() -> AsyncIterator[str]:
         yield name
 
 
-# A key of the customer's
+# Customer-provided keys
 
 
 @pytest.mark.parametrize("size", [0, 100, PART, 3 * PART + 5])
-async def test_objects_under_a_key_of_the_customer(ceph_bucket: str, size: int) -> None:
+async def test_objects_with_a_customer_provided_key(ceph_bucket: str, size: int) -> None:
     data = pattern(size)
     async with opened("ceph", sse_customer_key=KEY) as store:
         info = await store.put(ceph_bucket, "key", data, metadata={"a": "b"})
@@ -47,7 +47,7 @@ async def test_objects_under_a_key_of_the_customer(ceph_bucket: str, size: int) 
 
 
 @pytest.mark.parametrize("other", [None, OTHER_KEY], ids=["none", "another"])
-async def test_nobody_reads_without_the_key(ceph_bucket: str, other: str | None) -> None:
+async def test_reading_without_the_key_is_refused(ceph_bucket: str, other: str | None) -> None:
     async with opened("ceph", sse_customer_key=KEY) as store, opened("ceph", sse_customer_key=other) as stranger:
         await store.put(ceph_bucket, "key", b"secret")
         for read in (stranger.read, stranger.head):
@@ -55,13 +55,13 @@ async def test_nobody_reads_without_the_key(ceph_bucket: str, other: str | None)
                 await read(ceph_bucket, "key")
             assert caught.value.status in (400, 403)
             assert not caught.value.retryable
-            shows_nothing(caught.value, KEY, OTHER_KEY)
+            assert_no_secret(caught.value, KEY, OTHER_KEY)
         await stranger.delete(ceph_bucket, "key")
 
 
 @pytest.mark.parametrize("limit", [None, PART], ids=["whole", "parts"])
-async def test_copies_under_a_key_of_the_customer(limit: int | None) -> None:
-    """Moto keeps the key out of it, but what was sent can be seen before it."""
+async def test_copies_with_a_customer_provided_key(limit: int | None) -> None:
+    """Moto ignores the key, but the requests to it are visible."""
     async with (
         scratch("moto") as bucket,
         AnsweringProxy(*address("moto")) as service,
@@ -107,7 +107,7 @@ def needs_key(request: SeenRequest) -> bool:
         ),
     ],
 )
-async def test_what_encrypts_at_rest_is_said_by_what_writes(settings: dict[str, str], headers: dict[str, str]) -> None:
+async def test_writes_declare_encryption_at_rest(settings: dict[str, str], headers: dict[str, str]) -> None:
     async with (
         scratch("moto") as bucket,
         AnsweringProxy(*address("moto")) as service,
@@ -119,18 +119,20 @@ async def test_what_encrypts_at_rest_is_said_by_what_writes(settings: dict[str, 
         await store.read(bucket, "small")
         client = await trove.unwrap(store.driver, S3Driver).sdk_client()
         for key in ("small", "large", "copy"):
-            told = await client.head_object(Bucket=bucket, Key=key)
-            assert told["ServerSideEncryption"] == settings["sse"]
+            described = await client.head_object(Bucket=bucket, Key=key)
+            assert described["ServerSideEncryption"] == settings["sse"]
     for request in service.requests:
         writes = request.method in ("PUT", "POST") and "uploadId=" not in request.target
         found = {name: value for name, value in request.headers if name.startswith("x-amz-server-side")}
         assert found == (headers if writes else {})
 
 
-# Who pays, and where it lies
+# Who pays, and the storage class
 
 
-async def test_the_requester_pays_for_every_request(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_every_request_declares_that_the_requester_pays(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
     async with opened(server, service.url(), requester_pays=True) as store:
         await store.put(bucket, "key", pattern(2 * PART), tags={"a": "b"})
         await store.read(bucket, "key")
@@ -161,13 +163,13 @@ async def test_the_store_has_a_storage_class(ceph_bucket: str) -> None:
         assert classes == {"small": other, "large": other, "copy": other, "named": None}
 
 
-# Nobody
+# Anonymous access
 
 
 ANONYMOUS: dict[str, Any] = {"access_key": None, "secret_key": None, "anonymous": True}
 
 
-async def test_anybody_reads_what_is_public(ceph_bucket: str) -> None:
+async def test_anonymous_users_read_public_objects(ceph_bucket: str) -> None:
     async with AnsweringProxy(*address("ceph")) as service:
         async with opened("ceph") as owner, opened("ceph", service.url(), **ANONYMOUS) as nobody:
             await owner.put(ceph_bucket, "public", b"data")
@@ -196,7 +198,7 @@ async def test_anybody_reads_what_is_public(ceph_bucket: str) -> None:
 # TLS
 
 
-async def test_a_certificate_of_an_authority_of_one_s_own(ceph_bucket: str) -> None:
+async def test_a_certificate_of_a_private_authority(ceph_bucket: str) -> None:
     handle = running("ceph")
     data = pattern(3 * PART)
     async with opened("ceph", handle.https_endpoint, ca_file=handle.ca_file) as store:
@@ -206,14 +208,14 @@ async def test_a_certificate_of_an_authority_of_one_s_own(ceph_bucket: str) -> N
         assert await (await store.get(ceph_bucket, "key", range=(5, 10))).read() == data[5:15]
 
 
-async def test_a_certificate_that_is_not_checked(ceph_bucket: str) -> None:
+async def test_verification_of_the_certificate_can_be_switched_off(ceph_bucket: str) -> None:
     async with opened("ceph", running("ceph").https_endpoint, verify=False) as store:
         await store.put(ceph_bucket, "key", b"data")
         assert await store.read(ceph_bucket, "key") == b"data"
         assert await store.list_multipart_uploads(ceph_bucket) == []  # by the SDK
 
 
-async def test_a_certificate_that_nobody_vouches_for(ceph_bucket: str) -> None:
+async def test_an_untrusted_certificate(ceph_bucket: str) -> None:
     async with opened("ceph", running("ceph").https_endpoint, attempts=2) as store:
         for attempt in (
             store.put(ceph_bucket, "key", b"data"),
@@ -245,7 +247,7 @@ async def test_bodies_are_signed_over_http_only(ceph_bucket: str) -> None:
 
 @dataclass
 class Forwarder:
-    """A proxy for http (by whole URLs) and https (by CONNECT)."""
+    """A proxy for http (with full URLs) and https (with CONNECT)."""
 
     port: int = 0
     requests: list[str] = field(default_factory=list)
@@ -310,7 +312,7 @@ async def forwarding() -> AsyncIterator[Forwarder]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await listener.wait_closed()
-        await asyncio.sleep(0)  # in which the loop closes the sockets
+        await asyncio.sleep(0)  # turns in which the loop closes the sockets
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -333,15 +335,15 @@ async def test_all_requests_go_through_the_proxy(ceph_bucket: str, scheme: str) 
         assert proxy.users == {"Basic " + base64.b64encode(b"me:pass@word").decode()}
 
 
-async def test_a_proxy_that_is_not_there(ceph_bucket: str) -> None:
+async def test_an_unreachable_proxy(ceph_bucket: str) -> None:
     async with opened("ceph", proxy="http://me:hidden@127.0.0.1:1", attempts=1) as store:
         with pytest.raises(trove.UnavailableError) as caught:
             await store.read(ceph_bucket, "key")
-        shows_nothing(caught.value, "hidden")
+        assert_no_secret(caught.value, "hidden")
 
 
-def shows_nothing(error: BaseException, *secrets: str) -> None:
-    """See that neither an error nor what caused it tells a secret."""
+def assert_no_secret(error: BaseException, *secrets: str) -> None:
+    """Assert that neither the error nor its causes contain a secret."""
     seen: BaseException | None = error
     while seen is not None:
         for secret in secrets:

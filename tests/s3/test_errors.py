@@ -1,4 +1,4 @@
-"""What S3 and its SDK say, in the classes of the tree."""
+"""Errors of S3 and of its SDK, mapped to the classes of the tree."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ def document(code: str, message: str = "words", more: str = "") -> bytes:
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_every_code_has_its_class(code: str) -> None:
     kind, advice = CODES[code]
-    told = read_error("b", "k", 400, AMAZONIAN, document(code))
+    parsed = read_error("b", "k", 400, AMAZONIAN, document(code))
     expected = ObjectNotFoundError if code == "NotFound" else kind
-    assert type(told.error) is expected
-    assert told.code == code
-    assert told.error.status == 400
-    assert told.error.request_id == "REQ1"
-    assert code in told.error.message
-    assert "words" in told.error.message
-    assert (advice or expected.default_message) in told.error.message
-    assert "\n" not in str(told.error)
-    assert told.error.retryable == (code == "ConditionalRequestConflict" or issubclass(kind, TransientError))
+    assert type(parsed.error) is expected
+    assert parsed.code == code
+    assert parsed.error.status == 400
+    assert parsed.error.request_id == "REQ1"
+    assert code in parsed.error.message
+    assert "words" in parsed.error.message
+    assert (advice or expected.default_message) in parsed.error.message
+    assert "\n" not in str(parsed.error)
+    assert parsed.error.retryable == (code == "ConditionalRequestConflict" or issubclass(kind, TransientError))
 
 
 @pytest.mark.parametrize("status", sorted(STATUSES))
 def test_every_status_without_a_body_has_its_class(status: int) -> None:
-    told = read_error("b", "k", status, {}, b"")
-    assert type(told.error) is (ObjectNotFoundError if status in (404, 410) else RULES.class_of(status))
-    assert told.code is None
-    assert told.error.status == status
+    parsed = read_error("b", "k", status, {}, b"")
+    assert type(parsed.error) is (ObjectNotFoundError if status in (404, 410) else RULES.class_of(status))
+    assert parsed.code is None
+    assert parsed.error.status == status
 
 
 @pytest.mark.parametrize(("status", "kind"), [(418, BackendError), (500, TransientError), (599, TransientError)])
@@ -74,7 +74,7 @@ def test_other_statuses(status: int, kind: type[TroveError]) -> None:
     ("bucket", "key", "kind"),
     [("b", "k", ObjectNotFoundError), ("b", "", BucketNotFoundError), ("", "", NotFoundError)],
 )
-def test_what_is_missing_without_a_code(bucket: str, key: str, kind: type[TroveError]) -> None:
+def test_not_found_without_a_code(bucket: str, key: str, kind: type[TroveError]) -> None:
     assert type(read_error(bucket, key, 404, {}, b"").error) is kind
 
 
@@ -94,20 +94,20 @@ def test_a_missing_bucket_is_named() -> None:
     ],
 )
 def test_another_region(headers: dict[str, str], content: bytes, region: str | None) -> None:
-    told = read_error("b", "k", 301, {**AMAZONIAN, **headers}, content)
-    assert told.region == region
-    assert isinstance(told.error, BackendError)
-    assert not told.error.retryable
+    parsed = read_error("b", "k", 301, {**AMAZONIAN, **headers}, content)
+    assert parsed.region == region
+    assert isinstance(parsed.error, BackendError)
+    assert not parsed.error.retryable
     if region is not None:
-        assert "'b' is in the region 'eu-west-1'; write s3://eu-west-1/" in told.error.message
+        assert "'b' is in the region 'eu-west-1'; write s3://eu-west-1/" in parsed.error.message
 
 
-def test_a_malformed_authorization_without_a_region_is_about_the_credentials() -> None:
-    told = read_error("b", "k", 400, AMAZONIAN, document("AuthorizationHeaderMalformed", "no credential"))
-    assert type(told.error) is UnauthenticatedError
+def test_a_malformed_authorization_without_a_region_is_a_credentials_error() -> None:
+    parsed = read_error("b", "k", 400, AMAZONIAN, document("AuthorizationHeaderMalformed", "no credential"))
+    assert type(parsed.error) is UnauthenticatedError
 
 
-def test_the_codes_that_can_be_mended_are_known_ones() -> None:
+def test_the_codes_that_the_driver_corrects_are_known_ones() -> None:
     for code in EXPIRED | SKEWED | ELSEWHERE:
         assert code in CODES
 
@@ -128,14 +128,14 @@ def test_retry_after_a_date(away: int, least: float, most: float) -> None:
     assert least <= after <= most
 
 
-def test_a_delete_marker_is_no_version() -> None:
+def test_a_delete_marker_is_not_a_version() -> None:
     headers = {**AMAZONIAN, "x-amz-delete-marker": "true"}
     error = read_error("b", "k", 405, headers, document("MethodNotAllowed")).error
     assert type(error) is VersionNotFoundError
     assert type(read_error("b", "k", 405, AMAZONIAN, document("MethodNotAllowed")).error) is UnsupportedError
 
 
-def test_a_version_id_that_cannot_be_one_names_no_version() -> None:
+def test_an_invalid_version_id_is_a_missing_version() -> None:
     error = RULES.error(400, "InvalidArgument", "Invalid version id specified")
     assert type(error) is VersionNotFoundError
     assert type(RULES.error(400, "InvalidArgument", "Invalid prefix")) is InvalidArgumentError
@@ -145,14 +145,14 @@ def test_a_version_id_that_cannot_be_one_names_no_version() -> None:
     ("status", "content"),
     [(404, b"<html><body>Not Found</body></html>"), (404, b"404 page not found\n"), (400, b'{"error": "x"}')],
 )
-def test_an_endpoint_that_is_no_s3(status: int, content: bytes) -> None:
+def test_an_endpoint_that_is_not_s3(status: int, content: bytes) -> None:
     headers = {"content-type": "text/html; charset=utf-8", "server": "nginx"}
     error = read_error("b", "k", status, headers, content).error
     assert type(error) is BackendError
     assert "the endpoint does not speak S3: the answer of 'nginx' is text/html" in error.message
 
 
-def test_what_a_gateway_says_is_worth_another_try() -> None:
+def test_errors_of_a_gateway_are_retryable() -> None:
     error = read_error("b", "k", 502, {"content-type": "text/html"}, b"<html>Bad Gateway</html>").error
     assert type(error) is UnavailableError
     assert error.retryable
@@ -161,13 +161,13 @@ def test_what_a_gateway_says_is_worth_another_try() -> None:
 @pytest.mark.parametrize(
     "content", [b"<Error>", b"<Error", b"\xff\xfe", b"<!DOCTYPE a [<!ENTITY b 'c'>]><Error/>", b"<E/>"]
 )
-def test_bodies_that_are_no_error_documents(content: bytes) -> None:
-    told = read_error("b", "k", 403, AMAZONIAN, content)
-    assert type(told.error) is AccessDeniedError
-    assert told.code is None
+def test_bodies_that_are_not_error_documents(content: bytes) -> None:
+    parsed = read_error("b", "k", 403, AMAZONIAN, content)
+    assert type(parsed.error) is AccessDeniedError
+    assert parsed.code is None
 
 
-def test_the_id_in_the_document_serves_where_no_header_has_one() -> None:
+def test_the_request_id_in_the_document_is_used_if_no_header_has_one() -> None:
     assert read_error("b", "k", 403, {}, document("AccessDenied")).error.request_id == "REQ2"
 
 
@@ -226,11 +226,11 @@ def test_the_sdk_s_errors_without_a_code() -> None:
         (sdk.BotoCoreError(), BackendError),
     ],
 )
-def test_what_the_sdk_raises_itself(raised: Exception, kind: type[TroveError]) -> None:
+def test_exceptions_of_the_sdk(raised: Exception, kind: type[TroveError]) -> None:
     assert type(sdk_error(raised)) is kind
 
 
-def test_a_certificate_that_is_refused_is_not_tried_again() -> None:
+def test_a_refused_certificate_is_not_retried() -> None:
     error = sdk_error(sdk.SSLError(endpoint_url="u", error="self-signed"))
     assert type(error) is UnavailableError
     assert not error.retryable
@@ -244,7 +244,7 @@ def test_a_write_whose_answer_was_lost_is_ambiguous() -> None:
     assert not sdk_error(sdk.ReadTimeoutError(endpoint_url="u")).ambiguous
 
 
-def test_a_conflict_of_conditional_writes_is_worth_another_try() -> None:
+def test_a_conflict_of_conditional_writes_is_retryable() -> None:
     error = RULES.error(409, "ConditionalRequestConflict", None)
     assert type(error) is ConflictError
     assert error.retryable

@@ -1,4 +1,4 @@
-"""The driver before a service that is broken, or malicious."""
+"""The driver and a broken or malicious service."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def target() -> Target:
 
 
 class TestEvilAnswers(EvilAnswers):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
     own: ClassVar = {"x-amz-request-id": "1"}

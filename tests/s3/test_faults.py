@@ -1,4 +1,4 @@
-"""The driver when the network fails, before real servers."""
+"""The driver and failures of the network, with real servers."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def target(server: ServerName) -> Target:
 
 
 class TestPortals(Portals):
-    """What a portal answers is no success."""
+    """The answer of a portal is not a success."""
 
 
 class TestNetworkFaults(NetworkFaults):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
 
-@pytest.mark.parametrize("server", ["moto"])  # to Ceph a conditional put is two requests
+@pytest.mark.parametrize("server", ["moto"])  # Ceph carries out a conditional put in two steps
 class TestCreateOnlyFaults(CreateOnlyFaults):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
 
-async def test_a_create_only_put_that_is_said_to_have_failed_is_ambiguous(
+async def test_a_create_only_put_that_reportedly_failed_is_ambiguous(
     server: ServerName, bucket: str, service: AnsweringProxy
 ) -> None:
     service.answer(s3_error(500, "InternalError"), method="PUT", when="after")
@@ -46,7 +46,7 @@ async def test_a_create_only_put_that_is_said_to_have_failed_is_ambiguous(
         assert await store.read(bucket, "key") == b"data"
 
 
-async def test_a_small_source_that_can_be_read_once_is_sent_again_from_memory(
+async def test_a_small_source_that_can_be_read_once_is_retried_from_memory(
     server: ServerName, bucket: str, network: FaultProxy
 ) -> None:
     source = Once([b"one", b"two"])

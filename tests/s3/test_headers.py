@@ -1,4 +1,4 @@
-"""What S3's headers say of an object."""
+"""The description of an object in S3's headers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from trove_async.drivers.s3.headers import info_of
     [
         ("gzip", "gzip"),
         ("gzip, br", "gzip, br"),
-        # What stored the object was sent in chunks; services that are not Amazon's return that with the object.
+        # The object was uploaded in chunks; services other than Amazon's return that encoding with the object.
         ("aws-chunked", None),
         ("gzip,aws-chunked", "gzip"),
         ("aws-chunked, gzip", "gzip"),
         ("", None),
     ],
 )
-def test_the_encoding_of_the_request_is_none_of_the_object(sent: str, encoding: str | None) -> None:
+def test_the_encoding_of_the_upload_is_not_part_of_the_object_s_encoding(sent: str, encoding: str | None) -> None:
     assert info_of("key", 1, {"etag": '"e"', "content-encoding": sent}).content_encoding == encoding

@@ -1,4 +1,4 @@
-"""Listings: only the pages that are asked for, bounded work between two turns of the loop, and keys of any text."""
+"""Listings: only requested pages, bounded work between two turns of the loop, and arbitrary keys."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ MANY = [f"folder {number // 100:03}/key+{number:05}" for number in range(KEYS)]
 
 
 def token(number: int) -> str:
-    """Return what has to be escaped, as tokens may have to be: they are the service's own."""
+    """Return a token that needs escaping, as the tokens of a service may."""
     return f"at/{number:03}+=&"
 
 
@@ -97,7 +97,7 @@ def serve_many(service: AnsweringProxy) -> None:
         service.answer(page(keys, following), method="GET", path=asked, times=None)
 
 
-async def test_twenty_thousand_keys_come_in_twenty_requests(
+async def test_twenty_thousand_keys_take_twenty_requests(
     server: ServerName, bucket: str, service: AnsweringProxy
 ) -> None:
     serve_many(service)
@@ -125,7 +125,7 @@ async def test_other_tasks_run_between_pages(server: ServerName, bucket: str, se
     assert max(steps) <= PAGE
 
 
-async def test_no_page_is_asked_for_before_it_is_needed(
+async def test_no_page_is_requested_before_it_is_needed(
     server: ServerName, bucket: str, service: AnsweringProxy
 ) -> None:
     serve_many(service)
@@ -135,13 +135,13 @@ async def test_no_page_is_asked_for_before_it_is_needed(
         for number in range(1, 2 * PAGE + 2):
             await listing.next()
             assert service.count() == -(-number // PAGE)
-        assert busy(store) == 0  # it holds no connection
+        assert busy(store) == 0  # the listing holds no connection
         cursor = listing.cursor
         rest = [found.key async for found in store.list(bucket, cursor=cursor, max_keys=PAGE)]
         assert rest == MANY[2 * PAGE + 1 : 3 * PAGE + 1]
 
 
-async def test_a_page_that_breaks_is_asked_for_again(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_page_that_breaks_is_requested_again(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     whole = page(MANY[:PAGE], None)
     service.answer(Answer(200, whole.headers, whole.body[:100_000], content_length=len(whole.body)), method="GET")
     service.answer(s3_error(200, "InternalError"), method="GET")
@@ -152,7 +152,7 @@ async def test_a_page_that_breaks_is_asked_for_again(server: ServerName, bucket:
     assert service.count() == 3
 
 
-async def test_a_service_that_repeats_a_page_is_found_out(
+async def test_a_service_that_repeats_a_page_is_detected(
     server: ServerName, bucket: str, service: AnsweringProxy
 ) -> None:
     service.answer(page(["a"], "again"), method="GET", times=None)
@@ -173,7 +173,9 @@ async def test_a_service_that_repeats_a_page_is_found_out(
         b'<!DOCTYPE a [<!ENTITY b "c">]><ListBucketResult/>',
     ],
 )
-async def test_an_answer_that_is_no_page(server: ServerName, bucket: str, service: AnsweringProxy, body: bytes) -> None:
+async def test_an_answer_that_is_not_a_page(
+    server: ServerName, bucket: str, service: AnsweringProxy, body: bytes
+) -> None:
     service.answer(Answer(200, {"Content-Type": "application/xml"}, body), method="GET", times=None)
     async with opened(server, service.url()) as store:
         with pytest.raises(trove.BackendError):
@@ -185,7 +187,9 @@ async def test_an_answer_that_is_no_page(server: ServerName, bucket: str, servic
 # Real pages
 
 
-async def test_real_pages_join_without_a_seam(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_real_pages_join_without_gaps_or_repetitions(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
     keys = sorted((f"k+{number:04}/ü {number % 7}" for number in range(1_100)), key=str.encode)
     async with opened(server) as direct, opened(server, service.url()) as store:
         await fill(direct, bucket, keys)
@@ -198,7 +202,7 @@ async def test_real_pages_join_without_a_seam(server: ServerName, bucket: str, s
         assert parse_qs(urlsplit(service.requests[0].target).query)["max-keys"] == ["300"]
 
 
-# Odd keys
+# Unusual keys
 
 
 @pytest_asyncio.fixture
@@ -208,7 +212,7 @@ async def odd(server: ServerName, bucket: str) -> AsyncIterator[tuple[trove.Trov
         yield store, bucket
 
 
-async def test_keys_come_back_as_they_were_given(odd: tuple[trove.Trove, str]) -> None:
+async def test_keys_are_returned_unchanged(odd: tuple[trove.Trove, str]) -> None:
     store, bucket = odd
     assert [found.key async for found in store.list(bucket)] == ODD_KEYS
     assert [found.key async for found in store.list(bucket, page_size=1)] == ODD_KEYS
@@ -234,7 +238,7 @@ async def test_listing_after_any_key(odd: tuple[trove.Trove, str]) -> None:
         assert found == ODD_KEYS[number + 1 :]
 
 
-async def test_a_cursor_behind_any_key(odd: tuple[trove.Trove, str]) -> None:
+async def test_a_cursor_after_any_key(odd: tuple[trove.Trove, str]) -> None:
     store, bucket = odd
     listing = store.list(bucket, page_size=5)
     seen = []
@@ -257,7 +261,7 @@ async def test_a_service_that_does_not_encode_keys(server: ServerName, bucket: s
         assert [found.key async for found in store.list(bucket)] == ["a+b%20&<ü"]
 
 
-async def test_what_is_deleted_in_bulk_by_any_key(odd: tuple[trove.Trove, str]) -> None:
+async def test_keys_of_any_text_can_be_deleted_in_bulk(odd: tuple[trove.Trove, str]) -> None:
     store, bucket = odd
     await store.delete_many(bucket, ODD_KEYS[::2])
     assert [found.key async for found in store.list(bucket)] == ODD_KEYS[1::2]

@@ -35,7 +35,7 @@ def only(body: str) -> S3Notification:
     return notification
 
 
-def test_what_s3_sends() -> None:
+def test_messages_of_s3() -> None:
     notification = only(of_s3("k", size=3, eTag="abc", versionId="v1", sequencer="0055aed6dcd90281e500"))
     assert notification == S3Notification(
         "b", "k", CREATED, 3, "abc", "v1", datetime(2026, 1, 2, 3, 4, 5, 678000, UTC), "0055AED6DCD90281E5"
@@ -45,7 +45,7 @@ def test_what_s3_sends() -> None:
     assert (event.size, event.etag, event.version_id, event.time) == (3, "abc", "v1", notification.time)
 
 
-def test_what_eventbridge_sends() -> None:
+def test_messages_of_eventbridge() -> None:
     more: Any = {"size": 3, "etag": "abc", "version-id": "v1", "sequencer": "617f08299329d189"}
     notification = only(of_bridge("k", **more))
     assert notification == S3Notification(
@@ -54,11 +54,11 @@ def test_what_eventbridge_sends() -> None:
 
 
 @pytest.mark.parametrize("body", [of_s3("k"), of_bridge("k")])
-def test_a_topic_may_be_around_it(body: str) -> None:
+def test_a_message_may_be_wrapped_by_a_topic(body: str) -> None:
     assert read_notifications(in_topic(body)) == read_notifications(body)
 
 
-def test_keys_are_decoded_where_they_are_encoded() -> None:
+def test_encoded_keys_are_decoded() -> None:
     encoded = "a+b%2F%C3%BC%2B%252F/%F0%9F%98%80.txt"
     assert only(of_s3(encoded)).key == "a b/ü+%2F/😀.txt"
     assert only(of_bridge(encoded)).key == encoded
@@ -84,11 +84,11 @@ def test_keys_are_decoded_where_they_are_encoded() -> None:
         (of_bridge(kind="Object Tags Added"), None),
     ],
 )
-def test_what_each_kind_means(body: str, change: EventType | None) -> None:
+def test_the_meaning_of_each_kind(body: str, change: EventType | None) -> None:
     assert only(body).change is change
 
 
-def test_after_a_deletion_there_is_nothing_to_describe() -> None:
+def test_after_a_deletion_there_is_no_description() -> None:
     event = only(of_s3(change="ObjectRemoved:Delete", size=3, eTag="abc")).event(DELETED)
     assert (event.size, event.etag, event.version_id) == (None, None, None)
 
@@ -120,13 +120,13 @@ def test_the_test_message_has_no_notifications() -> None:
         "[" * 100_000,
     ],
 )
-def test_what_cannot_be_read_is_refused(body: str) -> None:
+def test_an_unreadable_message_is_refused(body: str) -> None:
     with pytest.raises(ValueError, match="not a notification of S3"):
         read_notifications(body)
 
 
 class Story:
-    """Tells one watch of the changes of a key, and says what it made of them."""
+    """Sends the changes of a key to one watch, and returns the resulting events."""
 
     def __init__(self, capacity: int = 10) -> None:
         self.seen = LastChanges(capacity)
@@ -140,7 +140,7 @@ class Story:
         return self.seen.classify(only(of_s3("k", "ObjectRemoved:Delete", **more)))
 
 
-def test_repetitions_are_no_news_and_neither_is_what_comes_too_late() -> None:
+def test_repeated_and_late_notifications_are_no_events() -> None:
     story = Story()
     assert story.put("1", "0055A1") is CREATED
     assert story.put("1", "0055A1") is None
@@ -154,7 +154,7 @@ def test_repetitions_are_no_news_and_neither_is_what_comes_too_late() -> None:
     assert story.put("3", "0055D") is CREATED
 
 
-def test_without_sequencers_what_says_the_same_is_no_news() -> None:
+def test_without_sequencers_identical_notifications_are_no_events() -> None:
     story = Story()
     assert story.put("1") is CREATED
     assert story.put("1") is None
@@ -165,7 +165,7 @@ def test_without_sequencers_what_says_the_same_is_no_news() -> None:
     assert story.put("1") is CREATED
 
 
-def test_a_change_without_a_sequencer_hides_no_order() -> None:
+def test_a_change_without_a_sequencer_keeps_the_known_order() -> None:
     story = Story()
     assert story.put("1", "A") is CREATED
     assert story.delete() is DELETED
@@ -173,7 +173,7 @@ def test_a_change_without_a_sequencer_hides_no_order() -> None:
     assert story.put("1", "B") is CREATED
 
 
-def test_what_is_remembered_is_bounded_and_the_oldest_is_forgotten() -> None:
+def test_the_number_of_remembered_keys_is_bounded_and_the_oldest_is_forgotten() -> None:
     story = Story(capacity=2)
     story.put("1", key="a")
     story.put("1", key="b")
@@ -183,7 +183,7 @@ def test_what_is_remembered_is_bounded_and_the_oldest_is_forgotten() -> None:
     assert story.put("2", key="b") is CREATED
 
 
-def test_what_is_no_change_of_the_object_changes_nothing() -> None:
+def test_an_event_that_does_not_change_the_object_changes_nothing() -> None:
     story = Story()
     story.put("1")
     assert story.seen.classify(only(of_s3("k", "ObjectRemoved:Delete", versionId="old"))) is None

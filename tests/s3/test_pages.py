@@ -1,4 +1,4 @@
-"""Pages of listings: what the fast way and the XML parser read is the same, however a service writes it."""
+"""Pages of listings: the fast parser and the XML parser give the same result for every service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio
 
 MODIFIED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
-# As these services write an object of three bytes whose key is `a/b c`.
+# An object of three bytes with the key `a/b c`, as these services write it.
 OBJECTS = {
     "AWS": "<Key>a/b+c</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>&quot;abc-2&quot;</ETag>"
     "<ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType>"
@@ -42,7 +42,7 @@ def page_of(*contents: str, encoded: bool = True, more: str = "") -> bytes:
 
 
 async def both_ways(page: bytes) -> ListPage:
-    """Read a page in both ways, of which a comment rules out the fast one."""
+    """Read a page with both parsers; a comment in it rules out the fast one."""
     found = await parse_page(page)
     assert found == await parse_page(page.replace(b"</ListBucketResult>", b"<!-- - --></ListBucketResult>"))
     return found
@@ -54,7 +54,7 @@ async def test_objects_of_services(service: str) -> None:
     assert page == ListPage([trove.ObjectInfo("a/b c", 3, "abc-2", MODIFIED)], [], None)
 
 
-async def test_order_is_kept_where_services_write_in_many_ways() -> None:
+async def test_the_order_is_kept_for_every_form_of_a_page() -> None:
     contents = [text.replace("<Size>3", f"<Size>{size}") for size, text in enumerate(OBJECTS.values())]
     page = await both_ways(page_of(*contents))
     assert [found.size for found in page.objects] == list(range(len(OBJECTS)))
@@ -97,18 +97,18 @@ async def test_keys(keys: list[str], encoded: bool) -> None:
         OBJECTS["AWS"].replace("<Size>3</Size>", ""),
     ],
 )
-async def test_objects_that_lack_something_are_an_error(content: str) -> None:
+async def test_entries_without_a_required_element_are_an_error(content: str) -> None:
     for page in (page_of(content), page_of(OBJECTS["AWS"], content)):
         with pytest.raises(trove.BackendError, match="without a key or a size"):
             await parse_page(page)
 
 
 @pytest.mark.parametrize("page", [b"<a/>", b"", b"\xff", b"<ListBucketResult>", page_of("<Key>a")])
-async def test_what_is_no_listing_is_an_error(page: bytes) -> None:
+async def test_an_answer_that_is_not_a_listing_is_an_error(page: bytes) -> None:
     with pytest.raises(trove.BackendError):
         await parse_page(page)
 
 
-async def test_entries_in_a_comment_are_none() -> None:
+async def test_entries_in_a_comment_are_ignored() -> None:
     hidden = f"<!-- <Contents>{OBJECTS['AWS']}</Contents> -->"
     assert (await parse_page(page_of(more=hidden))).objects == []

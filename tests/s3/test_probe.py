@@ -1,4 +1,4 @@
-"""`probe` on real servers: what it finds, that its advice is good, and that it leaves nothing."""
+"""`probe` on real servers: its findings, its advice, and its clean-up."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def dsn_of(server: str, bucket: str, **parameters: str) -> str:
 
 @asynccontextmanager
 async def opened(server: str, *, versions: bool = False) -> AsyncIterator[Trove]:
-    """Give a store of a profile of its own endpoint, which is unknown, and a bucket that must be empty in the end."""
+    """Yield a store whose endpoint belongs to no known profile, and a bucket that must be empty at the end."""
     bucket = f"probe-{uuid.uuid4().hex[:12]}"
     async with trove.open(dsn_of(server, bucket)) as store:
         await store.create_bucket(bucket)
@@ -72,7 +72,9 @@ MOTO: frozenset[Condition] = frozenset({"put_if_none_match", "put_if_match", "ge
 
 
 @pytest.mark.parametrize(("server", "conditions", "quotes"), [("ceph", CEPH, False), ("moto", MOTO, True)])
-async def test_a_server_is_known_by_what_it_does(server: str, conditions: frozenset[Condition], quotes: bool) -> None:
+async def test_a_server_is_identified_by_its_behaviour(
+    server: str, conditions: frozenset[Condition], quotes: bool
+) -> None:
     async with opened(server) as store:
         seen = await driver_of(store).probe()
     assert seen.conditions == conditions
@@ -84,7 +86,7 @@ async def test_a_server_is_known_by_what_it_does(server: str, conditions: frozen
 
 
 @pytest.mark.parametrize("server", ["ceph", "moto"])
-async def test_the_advice_makes_conditions_hold(server: str) -> None:
+async def test_conditions_hold_after_the_advice_is_followed(server: str) -> None:
     async with opened(server) as store:
         bucket = driver_of(store).default_bucket or ""
         with pytest.raises(trove.UnsupportedError):
@@ -114,7 +116,7 @@ async def test_versions_are_removed_too(server: str) -> None:
         await store.delete_version(bucket, "trove-probe-mine", str(mine.version_id))
 
 
-async def test_ceph_ignores_conditions_where_versions_are_kept() -> None:
+async def test_ceph_ignores_conditions_in_versioned_buckets() -> None:
     async with opened("ceph", versions=True) as store:
         seen = await driver_of(store).probe()
     assert seen.conditions == {"get"}
@@ -147,7 +149,7 @@ async def left_in_some(store: Trove) -> bool:
     return bool(await store.list_multipart_uploads(driver_of(store).default_bucket or ""))
 
 
-async def test_a_race_that_more_than_one_wins_is_seen() -> None:
+async def test_a_race_with_more_than_one_winner_is_detected() -> None:
     async with opened("moto") as store:
         driver = driver_of(store)
         bucket = driver.default_bucket or ""
@@ -159,7 +161,7 @@ async def test_a_race_that_more_than_one_wins_is_seen() -> None:
         await prober.clean()
 
 
-async def test_what_says_nothing_of_the_service_is_raised() -> None:
+async def test_errors_that_do_not_characterise_the_service_are_raised() -> None:
     async with trove.open(dsn_of("ceph", "")) as store:
         with pytest.raises(trove.InvalidArgumentError, match="s3://region/bucket"):
             await driver_of(store).probe()
@@ -174,13 +176,13 @@ async def test_what_says_nothing_of_the_service_is_raised() -> None:
                 await driver_of(other).probe()
 
 
-# Which profile fits: no server is asked.
+# The choice of a profile; no server is used.
 
 UNKNOWN = "https://objects.example.com"
 
 
 def findings_of(profile: Profile, **changed: bool | None) -> tuple[Finding, ...]:
-    """Return what a probe of a service finds that is exactly as a profile says."""
+    """Return the findings of a probe of a service that behaves exactly as a profile says."""
     found: dict[str, bool | None] = {condition: condition in profile.conditions for condition in sorted(CONDITIONS)}
     found |= {"quotes_etags": profile.quotes_etags, "tags": profile.tags, "versioning": profile.versioning}
     found |= {"bulk_delete": profile.bulk_delete, "multipart": True, "unequal_parts": not profile.equal_parts}
@@ -189,19 +191,19 @@ def findings_of(profile: Profile, **changed: bool | None) -> tuple[Finding, ...]
 
 
 @pytest.mark.parametrize("name", sorted(set(PROFILES) - {"aws"}))
-async def test_each_profile_fits_itself(name: str) -> None:
+async def test_each_profile_matches_itself(name: str) -> None:
     seen = fit(findings_of(PROFILES[name]), UNKNOWN)
     assert seen == Probe(seen.findings, name, (), {} if name == "generic" else {"profile": name})
 
 
-async def test_what_needs_no_saying_is_not_said() -> None:
+async def test_settings_that_are_the_default_are_omitted() -> None:
     r2 = fit(findings_of(PROFILES["r2"]), "https://account.r2.cloudflarestorage.com")
     assert (r2.profile, r2.parameters) == ("r2", {})
     aws = fit(findings_of(PROFILES["aws"]), None)
     assert (aws.profile, aws.parameters) == ("aws", {})
 
 
-async def test_conditions_are_said_where_the_profile_has_others() -> None:
+async def test_conditions_are_given_where_the_profile_has_others() -> None:
     seen = fit(findings_of(PROFILES["ceph"], delete=True), UNKNOWN)
     assert seen.parameters == {"profile": "ceph", "conditions": "delete,get,put_if_match,put_if_none_match"}
     none = dict.fromkeys(CONDITIONS, False)
@@ -212,17 +214,17 @@ async def test_a_service_is_never_taken_for_amazon() -> None:
     assert fit(findings_of(PROFILES["aws"]), UNKNOWN).profile != "aws"
 
 
-async def test_a_claim_too_many_weighs_more_than_one_that_is_missing() -> None:
+async def test_a_false_claim_weighs_more_than_a_missing_one() -> None:
     seen = fit(findings_of(PROFILES["generic"], tags=False, versioning=False), UNKNOWN)
     assert not {"tags", "versioning"} & {name for name in seen.differences if getattr(PROFILES[seen.profile], name)}
 
 
-async def test_what_could_not_be_found_out_is_no_difference() -> None:
+async def test_an_undetermined_finding_is_not_a_difference() -> None:
     assert fit(findings_of(PROFILES["generic"], tags=None, versioning=None), UNKNOWN).differences == ()
 
 
-async def test_a_condition_that_the_profile_would_send_in_vain_is_not_declared() -> None:
-    """If-Match without quotes is Ceph's alone, and in all else this is not Ceph."""
+async def test_a_condition_that_the_profile_would_send_wrongly_is_not_declared() -> None:
+    """Only Ceph accepts If-Match without quotes, and in all else this service is not Ceph."""
     seen = fit(findings_of(PROFILES["ceph"], bulk_delete=False, tags=False, versioning=False), UNKNOWN)
     assert seen.parameters == {"profile": "gcs", "conditions": "get,put_if_none_match"}
     assert "quotes_etags" in seen.differences

@@ -1,4 +1,4 @@
-"""The profiles, how they are chosen, and the names that each of them takes."""
+"""Profiles, how they are selected, and the names that each accepts."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ AWS, CEPH, MINIO, MOTO = (PROFILES[name] for name in ("aws", "ceph", "minio", "m
         ("http://[::1]:9000", "generic"),
     ],
 )
-def test_the_endpoint_chooses_the_profile(endpoint: str | None, name: str) -> None:
+def test_the_endpoint_selects_the_profile(endpoint: str | None, name: str) -> None:
     assert profile_for(endpoint, None).name == name
     assert profile_for(endpoint, "ceph").name == "ceph"
 
 
-def test_an_unknown_profile_is_told_those_that_there_are() -> None:
+def test_the_error_for_an_unknown_profile_lists_the_known_ones() -> None:
     with pytest.raises(InvalidDSNError, match="unknown profile 'cepf'; use one of aws, ceph, minio"):
         profile_for(None, "cepf")
 
@@ -60,12 +60,12 @@ def test_an_unknown_profile_is_told_those_that_there_are() -> None:
         ("https://s3.eu-west-1.example.com", None),
     ],
 )
-def test_the_region_that_an_endpoint_names(endpoint: str, region: str | None) -> None:
+def test_the_region_in_an_endpoint(endpoint: str, region: str | None) -> None:
     assert region_of(endpoint) == region
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: str(profile.name))
-def test_every_profile_holds_together(profile: Profile) -> None:
+def test_every_profile_is_consistent(profile: Profile) -> None:
     assert profile.conditions <= CONDITIONS
     assert "get" in profile.conditions
     assert profile.checksum in CHECKSUMS
@@ -73,11 +73,11 @@ def test_every_profile_holds_together(profile: Profile) -> None:
     assert PROFILES[profile.name] is profile
 
 
-def test_an_unknown_server_is_not_trusted_with_conditions_on_writes() -> None:
+def test_an_unknown_server_has_no_conditional_writes() -> None:
     assert PROFILES["generic"].conditions == {"get"}
 
 
-def test_what_the_user_knows_better() -> None:
+def test_the_user_can_override_the_profile() -> None:
     adapted = adapt(CEPH, conditions=parse_conditions("get,delete"), checksum="md5")
     assert adapted.conditions == {"get", "delete"}
     assert adapted.checksum == "md5"
@@ -99,7 +99,7 @@ def test_conditions_as_text() -> None:
     "name",
     ["abc", "a" * 63, "a.b-c", "0bucket9", "my.bucket.example", "1.2.3", "arn-alias-s3alias", "xn--old", "300.1.2.3.4"],
 )
-def test_bucket_names_that_do(name: str) -> None:
+def test_valid_bucket_names(name: str) -> None:
     for profile in PROFILES.values():
         check_bucket(name, profile)
 
@@ -115,7 +115,7 @@ def test_names_of_new_buckets_that_amazon_refuses(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["My_Bucket", "UPPER", "a" * 255, "a..b"])
-def test_names_of_buckets_that_amazon_allowed_once(name: str) -> None:
+def test_names_of_buckets_that_amazon_formerly_allowed(name: str) -> None:
     check_bucket(name, AWS)
 
 
@@ -133,7 +133,7 @@ def test_names_of_buckets_that_amazon_allowed_once(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("profile", ["aws", "generic", "ceph"])
-def test_other_forms_than_buckets_are_named(name: str, form: str, profile: str) -> None:
+def test_other_kinds_of_names_are_recognised(name: str, form: str, profile: str) -> None:
     with pytest.raises(InvalidBucketNameError, match=form):
         check_bucket(name, PROFILES[profile])
 
@@ -145,14 +145,14 @@ def test_a_newline_in_a_key_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["a_b", "UPPER", "a" * 255, "Mixed.Case_1"])
 @pytest.mark.parametrize("profile", ["ceph", "generic"])
-def test_bucket_names_that_others_take(name: str, profile: str) -> None:
+def test_bucket_names_that_other_services_accept(name: str, profile: str) -> None:
     check_bucket(name, PROFILES[profile])
     with pytest.raises(InvalidBucketNameError):
         check_bucket(name, MINIO)
 
 
 @pytest.mark.parametrize("name", ["ab", "a" * 256, "a/b", "a b", "_ab", "192.168.5.4", "é" * 5])
-def test_bucket_names_that_nobody_takes(name: str) -> None:
+def test_bucket_names_that_no_service_accepts(name: str) -> None:
     for profile in PROFILES.values():
         with pytest.raises(InvalidBucketNameError):
             check_bucket(name, profile)
@@ -166,7 +166,7 @@ def test_bucket_names_that_nobody_takes(name: str) -> None:
         ("t--table-s3", "table bucket"),
     ],
 )
-def test_what_is_not_spoken_to_as_a_bucket(name: str, said: str) -> None:
+def test_kinds_that_are_not_used_as_buckets_are_refused(name: str, said: str) -> None:
     with pytest.raises(InvalidBucketNameError, match=said):
         check_bucket(name, AWS)
 
@@ -177,18 +177,18 @@ def test_names_that_a_new_bucket_cannot_have(name: str) -> None:
         check_new_bucket(name, AWS)
 
 
-def test_what_amazon_reserves_is_free_elsewhere() -> None:
+def test_names_that_amazon_reserves_are_valid_elsewhere() -> None:
     check_new_bucket("sthree-x", CEPH)
     check_new_bucket("plain", AWS)
 
 
 @pytest.mark.parametrize("key", ["a", "a//b", "/a/", "../a", ".", "é\u2028", "a" * 1024, "\U0001f600", "\x7f"])
-def test_keys_that_do(key: str) -> None:
+def test_valid_keys(key: str) -> None:
     check_key(key, AWS)
     check_key(key, CEPH)
 
 
-def test_control_characters_are_refused_where_a_listing_would_break() -> None:
+def test_control_characters_are_refused_if_they_would_break_a_listing() -> None:
     check_key("a\x01b\n", AWS)
     for profile in (CEPH, MOTO):
         with pytest.raises(InvalidKeyError, match=r"U\+0001"):
@@ -196,7 +196,7 @@ def test_control_characters_are_refused_where_a_listing_would_break() -> None:
 
 
 @pytest.mark.parametrize("key", ["a/../b", ".", "a/.", "a//b", "/a"])
-def test_keys_that_are_paths_for_the_service(key: str) -> None:
+def test_keys_that_the_service_treats_as_paths(key: str) -> None:
     with pytest.raises(InvalidKeyError, match="'minio'"):
         check_key(key, MINIO)
     check_key("a/.b/..c/", MINIO)
@@ -206,5 +206,5 @@ def test_keys_that_are_paths_for_the_service(key: str) -> None:
     ("name", "compatible"),
     [("bucket", True), ("a-b-9", True), ("a.b", False), ("a_b", False), ("Abc", False), ("-ab", False), ("ab", False)],
 )
-def test_names_that_can_stand_in_a_host(name: str, compatible: bool) -> None:
+def test_names_that_can_be_part_of_a_host_name(name: str, compatible: bool) -> None:
     assert dns_compatible(name) is compatible

@@ -1,4 +1,4 @@
-"""Setting a queue up, with moto's S3 and SQS."""
+"""Setting up a queue, with moto's S3 and SQS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENTS = {"s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"
 
 @pytest_asyncio.fixture
 async def queued() -> AsyncIterator[QueuedBucket]:
-    """Give a bucket and a queue, and as yet nothing between them."""
+    """Yield a bucket and a queue that are not connected yet."""
     async with AsyncExitStack() as stack:
         s3, sqs = [await stack.enter_async_context(client(service)) for service in ("s3", "sqs")]
         found = QueuedBucket(s3, sqs)
@@ -46,12 +46,12 @@ async def attributes(queued: QueuedBucket, url: str) -> dict[str, str]:
 
 
 class Refusing:
-    """A client of S3 that refuses notifications as S3 does that has not heard of the queue's policy yet.
+    """A client of S3 that refuses notifications, as S3 does before it has seen the queue's policy.
 
     Attributes:
-        times: how often it will refuse.
-        more: configurations that the bucket has, of kinds that moto does not keep.
-        sent: what it was asked to store.
+        times: the number of refusals to come.
+        more: configurations of the bucket of kinds that moto does not store.
+        sent: the configuration that it was asked to store.
     """
 
     def __init__(self, inner: Any, times: int, code: str = "InvalidArgument", **more: Any) -> None:
@@ -75,7 +75,7 @@ class Refusing:
         return await self._inner.put_bucket_notification_configuration(**parameters)
 
 
-async def test_a_queue_is_made_that_s3_may_send_to(queued: QueuedBucket) -> None:
+async def test_a_queue_is_created_with_permission_for_s3(queued: QueuedBucket) -> None:
     url = await setup_queue(queued.s3, queued.sqs, queued.bucket, queued.queue)
     found = await attributes(queued, url)
     assert found["VisibilityTimeout"] == "60"
@@ -91,7 +91,7 @@ async def test_a_queue_is_made_that_s3_may_send_to(queued: QueuedBucket) -> None
     assert set(configuration["Events"]) == EVENTS
 
 
-async def test_what_is_set_up_is_left_alone(queued: QueuedBucket) -> None:
+async def test_an_existing_set_up_is_not_changed(queued: QueuedBucket) -> None:
     url = await setup_queue(queued.s3, queued.sqs, queued.bucket, queued.queue)
     before = await notifications(queued), (await attributes(queued, url))["Policy"]
     refusing = Refusing(queued.s3, times=1)
@@ -101,7 +101,7 @@ async def test_what_is_set_up_is_left_alone(queued: QueuedBucket) -> None:
     assert (await notifications(queued), (await attributes(queued, url))["Policy"]) == before
 
 
-async def test_what_others_have_set_up_stays(queued: QueuedBucket) -> None:
+async def test_configurations_of_others_stay(queued: QueuedBucket) -> None:
     created = await queued.sqs.create_queue(QueueName=queued.queue, Attributes={"VisibilityTimeout": "7"})
     url = created["QueueUrl"]
     arn = (await attributes(queued, url))["QueueArn"]
@@ -151,14 +151,14 @@ async def test_a_second_bucket_may_share_the_queue(queued: QueuedBucket) -> None
     await queued.s3.delete_bucket(Bucket=second)
 
 
-async def test_a_missing_bucket_makes_no_queue(queued: QueuedBucket) -> None:
+async def test_a_missing_bucket_creates_no_queue(queued: QueuedBucket) -> None:
     queue = name()
     with pytest.raises(BucketNotFoundError):
         await setup_queue(queued.s3, queued.sqs, name(), queue)
     assert "QueueUrls" not in await queued.sqs.list_queues(QueueNamePrefix=queue)
 
 
-async def test_it_waits_until_s3_knows_the_policy(queued: QueuedBucket) -> None:
+async def test_it_waits_until_s3_has_seen_the_policy(queued: QueuedBucket) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -181,7 +181,7 @@ async def test_it_waits_no_longer_than_a_minute(queued: QueuedBucket) -> None:
     assert len(slept) < 10
 
 
-async def test_other_refusals_are_raised_at_once(queued: QueuedBucket) -> None:
+async def test_other_refusals_are_raised_immediately(queued: QueuedBucket) -> None:
     refusing = Refusing(queued.s3, times=1, code="AccessDenied")
     with pytest.raises(AccessDeniedError):
         await setup_queue(refusing, queued.sqs, queued.bucket, queued.queue)

@@ -1,4 +1,4 @@
-"""The driver when the service fails, or sends it elsewhere: answers put before those of real servers."""
+"""Failures and redirects of the service: answers of a proxy in front of real servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 # A service that is busy
 
 
-async def test_what_the_service_asks_us_to_wait_is_waited(
+async def test_the_requested_wait_is_kept(
     server: ServerName, bucket: str, service: AnsweringProxy, delays: list[float]
 ) -> None:
     service.answer(s3_error(503, "SlowDown", headers={"Retry-After": "7"}), method="PUT", times=2)
@@ -37,7 +37,7 @@ async def test_what_the_service_asks_us_to_wait_is_waited(
     assert delays == [7, 7]
 
 
-async def test_what_is_waited_grows_and_has_a_bound(
+async def test_waits_grow_up_to_a_limit(
     server: ServerName, bucket: str, service: AnsweringProxy, delays: list[float]
 ) -> None:
     service.answer(s3_error(503, "SlowDown"), method="GET", times=None)
@@ -48,7 +48,7 @@ async def test_what_is_waited_grows_and_has_a_bound(
     assert all(0 <= delay <= min(20, 0.1 * 2**attempt) for attempt, delay in enumerate(delays, start=1))
 
 
-async def test_a_busy_service_is_given_up(
+async def test_a_service_that_stays_busy_is_given_up(
     server: ServerName, bucket: str, service: AnsweringProxy, delays: list[float]
 ) -> None:
     answer = s3_error(503, "SlowDown", "please", headers={"Retry-After": "2"}, request_id="id-7")
@@ -58,13 +58,13 @@ async def test_a_busy_service_is_given_up(
             await store.put(bucket, "key", b"data")
     error = caught.value
     assert (error.status, error.request_id, error.retry_after, error.retryable) == (503, "id-7", 2, True)
-    assert error.ambiguous  # a gateway may answer so while the request is under way; a look found nothing
+    assert error.ambiguous  # a gateway may answer so while the request is being carried out; a HEAD found nothing
     assert "SlowDown: please" in str(error)
     assert service.count("PUT") == 4
     assert delays == [2, 2, 2]
 
 
-async def test_a_service_that_asks_for_more_than_a_minute_is_not_waited_for(
+async def test_a_request_to_wait_for_more_than_a_minute_is_an_error(
     server: ServerName, bucket: str, service: AnsweringProxy, delays: list[float]
 ) -> None:
     service.answer(s3_error(503, "SlowDown", headers={"Retry-After": "61"}), times=None)
@@ -75,7 +75,7 @@ async def test_a_service_that_asks_for_more_than_a_minute_is_not_waited_for(
     assert (service.count(), delays) == (1, [])
 
 
-async def test_a_write_that_is_said_to_have_failed_is_settled_by_a_look(
+async def test_a_write_that_reportedly_failed_is_settled_by_a_head(
     server: ServerName, bucket: str, service: AnsweringProxy
 ) -> None:
     service.answer(s3_error(500, "InternalError"), method="PUT", when="after", times=2)
@@ -84,8 +84,8 @@ async def test_a_write_that_is_said_to_have_failed_is_settled_by_a_look(
         assert info == await store.head(bucket, "key")
 
 
-@pytest.mark.parametrize("server", ["moto"])  # to Ceph a conditional put is two requests
-async def test_a_conditional_write_that_is_said_to_have_failed_is_ambiguous(
+@pytest.mark.parametrize("server", ["moto"])  # Ceph carries out a conditional put in two steps
+async def test_a_conditional_write_that_reportedly_failed_is_ambiguous(
     server: ServerName, bucket: str, service: AnsweringProxy
 ) -> None:
     service.answer(s3_error(500, "InternalError"), method="PUT", when="after", times=2)
@@ -96,11 +96,11 @@ async def test_a_conditional_write_that_is_said_to_have_failed_is_ambiguous(
         assert await store.read(bucket, "key") == b"data"
 
 
-# 200 with an error
+# Errors with the status 200
 
 
 def late_error() -> Answer:
-    """Return what the service sends that has kept the connection alive for long before it failed."""
+    """Return the answer of a service that first keeps the connection alive and then fails."""
     body = (
         b'<?xml version="1.0" encoding="UTF-8"?>\n' + b" " * 3000 + b"\n<Error><Code>InternalError</Code>"
         b"<Message>late</Message><RequestId>id-9</RequestId></Error>"
@@ -122,7 +122,7 @@ ERRORS: dict[str, Callable[[], Answer]] = {
 
 @pytest.mark.parametrize("how", ERRORS)
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_completion_that_answers_200_and_an_error(
+async def test_a_completion_answered_with_200_and_an_error(
     server: ServerName, bucket: str, service: AnsweringProxy, when: Any, how: str
 ) -> None:
     data = pattern(3 * PART)
@@ -169,7 +169,9 @@ async def test_a_completion_that_never_succeeds(server: ServerName, bucket: str,
         assert await store.read(bucket, "key") == b"old"
 
 
-async def test_a_completion_that_is_refused_for_good(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_completion_that_is_refused_permanently(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
     service.answer(s3_error(200, "AccessDenied", request_id="id-3"), method="POST", path="uploadId=", times=None)
     async with opened(server, service.url()) as store:
         with pytest.raises(trove.AccessDeniedError) as caught:
@@ -182,7 +184,7 @@ async def test_a_completion_that_is_refused_for_good(server: ServerName, bucket:
 
 @pytest.mark.parametrize("how", ERRORS)
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_copy_that_answers_200_and_an_error(
+async def test_a_copy_answered_with_200_and_an_error(
     server: ServerName, bucket: str, service: AnsweringProxy, when: Any, how: str
 ) -> None:
     service.answer(ERRORS[how](), method="PUT", path="/copy", when=when)
@@ -207,7 +209,7 @@ async def test_a_create_only_copy_whose_answer_was_an_error_is_ambiguous(
         assert caught.value.ambiguous
 
 
-async def test_a_bulk_delete_tells_of_each_key(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_bulk_delete_reports_each_key(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     document = (
         b'<?xml version="1.0"?><DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Error><Key>a</Key>'
         b"<Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
@@ -221,7 +223,7 @@ async def test_a_bulk_delete_tells_of_each_key(server: ServerName, bucket: str, 
 
 
 @pytest.mark.parametrize("operation", ["put", "part", "delete"])
-async def test_an_answer_that_nobody_reads_gives_its_connection_back(
+async def test_an_unread_answer_releases_its_connection(
     server: ServerName, bucket: str, service: AnsweringProxy, operation: str
 ) -> None:
     async with opened(server, service.url()) as store:
@@ -274,7 +276,7 @@ async def test_one_renewal_serves_a_hundred_requests(issuer: Issuer) -> None:
         assert len([found async for found in store.list(bucket)]) == 101
 
 
-async def test_a_head_that_is_refused_without_a_word_renews_as_well(issuer: Issuer) -> None:
+async def test_a_head_refused_without_a_code_renews_as_well(issuer: Issuer) -> None:
     issuer.issue("old", 60)
     async with (
         scratch("moto") as bucket,
@@ -289,7 +291,7 @@ async def test_a_head_that_is_refused_without_a_word_renews_as_well(issuer: Issu
         service.answer(Answer(400), method="HEAD", times=None)
         with pytest.raises(trove.BackendError):
             await store.head(bucket, "key")
-        assert service.count("HEAD") == 3  # the same credentials again are no renewal
+        assert service.count("HEAD") == 3  # the same credentials are not a renewal
 
 
 async def test_renewed_credentials_that_are_refused_as_well(issuer: Issuer) -> None:
@@ -310,7 +312,7 @@ async def test_renewed_credentials_that_are_refused_as_well(issuer: Issuer) -> N
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Give the client a clock that is five hours late."""
+    """Give the client a clock that is five hours slow."""
     wrong = SimpleNamespace(time=lambda: time.time() - 5 * 3600)
     monkeypatch.setattr(clock_module, "time", wrong)
     return wrong
@@ -334,7 +336,7 @@ async def test_a_wrong_clock_is_corrected_once(clock: SimpleNamespace, operation
             assert datetime.now(UTC).strftime("X-Amz-Date=%Y%m%dT") in url
 
 
-async def test_both_planes_sign_by_the_service_s_clock(clock: SimpleNamespace) -> None:
+async def test_both_planes_sign_with_the_service_s_clock(clock: SimpleNamespace) -> None:
     async with scratch("ceph") as bucket, AnsweringProxy(*address("ceph")) as service:
         service.answer(
             s3_error(403, "RequestTimeTooSkewed", headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)})
@@ -347,12 +349,12 @@ async def test_both_planes_sign_by_the_service_s_clock(clock: SimpleNamespace) -
             assert [request.status for request in service.requests][2:] == [200, 200]
 
 
-async def test_a_wrong_clock_is_no_bucket_that_exists(clock: SimpleNamespace) -> None:
+async def test_a_wrong_clock_is_not_mistaken_for_an_existing_bucket(clock: SimpleNamespace) -> None:
     async with scratch("ceph") as bucket:  # which is created and deleted
         assert bucket
 
 
-async def test_a_clock_that_stays_wrong_is_told(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_clock_that_stays_wrong_is_reported(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     date = format_datetime(datetime.now(UTC), usegmt=True)
     service.answer(s3_error(403, "RequestTimeTooSkewed", headers={"Date": date}), times=None)
     async with opened(server, service.url()) as store:
@@ -362,7 +364,7 @@ async def test_a_clock_that_stays_wrong_is_told(server: ServerName, bucket: str,
 
 
 @pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}])
-async def test_a_skew_without_a_date_is_told(
+async def test_a_skew_without_a_date_is_reported(
     server: ServerName, bucket: str, service: AnsweringProxy, headers: dict[str, str]
 ) -> None:
     service.answer(s3_error(403, "RequestTimeTooSkewed", headers=headers), times=None)
@@ -372,7 +374,7 @@ async def test_a_skew_without_a_date_is_told(
     assert service.count() == 1
 
 
-# A bucket that is elsewhere
+# A bucket in another place
 
 
 def scope(request: SeenRequest) -> str:
@@ -391,7 +393,7 @@ MOVED = {
 
 
 @pytest.mark.parametrize("how", MOVED)
-async def test_a_bucket_in_another_region_is_followed_once(
+async def test_the_redirect_of_a_bucket_in_another_region_is_followed_once(
     server: ServerName, bucket: str, service: AnsweringProxy, how: str
 ) -> None:
     service.answer(MOVED[how])
@@ -413,9 +415,7 @@ async def test_the_region_in_an_answer_to_head(
     assert [scope(request) for request in service.requests] == ["us-east-1", "eu-west-1"]
 
 
-async def test_a_bucket_that_is_sent_round_in_circles_is_told(
-    server: ServerName, bucket: str, service: AnsweringProxy
-) -> None:
+async def test_redirects_in_a_circle_are_reported(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     service.answer(s3_error(301, "PermanentRedirect", headers={"x-amz-bucket-region": "eu-west-1"}))
     service.answer(s3_error(301, "PermanentRedirect", headers={"x-amz-bucket-region": "us-east-1"}), times=None)
     async with opened(server, service.url()) as store:
@@ -424,7 +424,7 @@ async def test_a_bucket_that_is_sent_round_in_circles_is_told(
     assert service.count() == 2
 
 
-async def test_an_answer_that_redirects_somewhere_else_is_not_followed(
+async def test_a_redirect_to_another_host_is_not_followed(
     server: ServerName, bucket: str, service: AnsweringProxy
 ) -> None:
     answer = s3_error(307, "TemporaryRedirect", headers={"Location": "http://127.0.0.1:1/"})

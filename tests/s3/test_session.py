@@ -1,4 +1,4 @@
-"""Places of buckets, and credentials: found where the AWS SDKs find them, and renewed once for all who wait."""
+"""URLs of buckets; and credentials, found where the AWS SDKs find them and renewed once for all waiting requests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_role_that_needs_an_mfa_code_is_refused_without_a_prompt(home: P
             await session.credentials()
 
 
-async def test_white_space_around_keys_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_white_space_around_keys_is_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key\n")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", " secret\r\n")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token\n")
@@ -74,7 +74,7 @@ async def test_keys_with_line_breaks_are_refused(monkeypatch: pytest.MonkeyPatch
             await session.credentials()
 
 
-async def test_an_empty_name_is_no_profile(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_empty_profile_name_means_the_default(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "")
     (home / "config").write_text("[default]\nregion = eu-west-3\naws_access_key_id = a\naws_secret_access_key = s\n")
     async with opened("s3:///") as session:
@@ -115,7 +115,7 @@ async def test_an_empty_name_is_no_profile(home: Path, monkeypatch: pytest.Monke
         ("s3:///?endpoint=http://127.0.0.1:1&profile=aws", "assets", "http://127.0.0.1:1/assets"),
     ],
 )
-async def test_where_a_bucket_is(dsn: str, bucket: str, url: str) -> None:
+async def test_the_url_of_a_bucket(dsn: str, bucket: str, url: str) -> None:
     async with opened(dsn) as session:
         place = session.address(bucket)
         assert f"{place.origin.scheme}://{place.origin.authority}{place.prefix}" == url
@@ -128,7 +128,7 @@ async def test_where_a_bucket_is(dsn: str, bucket: str, url: str) -> None:
         *((region, flags) for region in ("eu-west-1", "us-gov-east-1") for flags in ("", "dualstack=1", "fips=1")),
     ],
 )
-async def test_the_sdk_sends_to_the_same_place(region: str, flags: str) -> None:
+async def test_the_sdk_uses_the_same_url(region: str, flags: str) -> None:
     urls: list[str] = []
 
     def stop(request: Any, **_: Any) -> None:
@@ -156,13 +156,13 @@ async def test_a_bucket_in_another_region() -> None:
 
 
 @pytest.mark.parametrize(("query", "strict"), [("", True), ("tls_strict=0", False)])
-async def test_the_sdk_checks_certificates_as_strictly_as_the_store(
+async def test_the_sdk_verifies_certificates_as_strictly_as_the_store(
     query: str, strict: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     default = httpsession.create_urllib3_context
 
     def strict_context() -> ssl.SSLContext:
-        """As Python makes it from 3.13 on."""
+        """Make the context as Python does from 3.13 on."""
         context: ssl.SSLContext = default()
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
@@ -181,7 +181,7 @@ async def test_a_name_with_dots_cannot_be_accelerated() -> None:
             session.address("my.assets")
 
 
-async def test_a_session_that_is_not_open_knows_no_place() -> None:
+async def test_a_session_that_is_not_open_has_no_urls() -> None:
     settings = S3Settings.of(parse_dsn("s3:///"), OpenOptions())
     with pytest.raises(ClosedError):
         Session(settings, settings.dialect()).address("assets")
@@ -190,7 +190,9 @@ async def test_a_session_that_is_not_open_knows_no_place() -> None:
 # The region
 
 
-async def test_the_region_comes_from_the_first_that_names_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_region_comes_from_the_first_source_that_names_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def region(dsn: str, **more: Any) -> str:
         async with opened(dsn, **more) as session:
             return session.region
@@ -211,7 +213,7 @@ async def test_the_region_comes_from_the_first_that_names_one(home: Path, monkey
     assert await region("s3://sa-east-1/") == "sa-east-1"
 
 
-async def test_a_profile_that_there_is_not() -> None:
+async def test_a_missing_profile() -> None:
     with pytest.raises(InvalidDSNError, match="nobody"):
         async with opened("s3:///", aws_profile="nobody"):
             pass
@@ -220,7 +222,7 @@ async def test_a_profile_that_there_is_not() -> None:
 # Credentials
 
 
-async def test_keys_of_the_dsn_need_no_sdk_and_no_wait() -> None:
+async def test_keys_of_the_dsn_are_used_without_the_sdk() -> None:
     async with opened("s3://key:secret@us-east-1/?session_token=t") as session:
         known = session.known_credentials
         assert known == Credentials("key", "secret", "t")
@@ -259,7 +261,7 @@ async def test_no_credentials_at_all() -> None:
 
 
 class Issuer:
-    """A program that issues credentials, as ``credential_process`` calls it, and counts its calls."""
+    """A program that issues credentials, as ``credential_process`` runs it, with a count of its runs."""
 
     def __init__(self, home: Path) -> None:
         self._calls = home / "calls"
@@ -279,7 +281,7 @@ class Issuer:
         answer = {"Version": 1, "AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t"}
         self._answer.write_text(json.dumps({**answer, "Expiration": expires.isoformat()}))
 
-    def break_down(self) -> None:
+    def fail(self) -> None:
         self._answer.unlink()
 
     @property
@@ -292,7 +294,7 @@ def issuer(home: Path) -> Issuer:
     return Issuer(home)
 
 
-async def test_a_hundred_waiters_ask_once(issuer: Issuer) -> None:
+async def test_a_hundred_waiters_cause_one_request(issuer: Issuer) -> None:
     issuer.issue("one", 60)
     async with opened("s3://us-east-1/") as session:
         found = await asyncio.gather(*(session.credentials() for _ in range(100)))
@@ -313,7 +315,7 @@ async def test_expired_credentials_are_renewed_once_for_all(issuer: Issuer) -> N
         assert issuer.calls == 2
 
 
-async def test_the_same_credentials_again_are_no_renewal(issuer: Issuer) -> None:
+async def test_the_same_credentials_are_not_a_renewal(issuer: Issuer) -> None:
     issuer.issue("one", 60)
     async with opened("s3://us-east-1/") as session:
         used = await session.credentials()
@@ -323,13 +325,13 @@ async def test_the_same_credentials_again_are_no_renewal(issuer: Issuer) -> None
         assert issuer.calls <= 3
 
 
-async def test_credentials_near_their_end_are_renewed_while_they_serve(issuer: Issuer) -> None:
+async def test_credentials_near_expiry_are_renewed_in_the_background(issuer: Issuer) -> None:
     issuer.issue("one", 12)
     async with opened("s3://us-east-1/") as session:
         assert await session.credentials() == Credentials("one", "s", "t")
         before = issuer.calls
         issuer.issue("two", 60)
-        session._good_until = 0.0  # as if the second had passed after which they are looked at again
+        session._good_until = 0.0  # as if the second had passed after which they are checked again
         assert await session.credentials() == Credentials("one", "s", "t")
         assert session._fetching is not None
         await session._fetching
@@ -337,7 +339,7 @@ async def test_credentials_near_their_end_are_renewed_while_they_serve(issuer: I
         assert issuer.calls == before + 1
 
 
-async def test_credentials_that_never_last_long_are_not_renewed_without_end(issuer: Issuer) -> None:
+async def test_credentials_with_a_short_lifetime_are_not_renewed_endlessly(issuer: Issuer) -> None:
     issuer.issue("one", 12)
     async with opened("s3://us-east-1/") as session:
         await session.credentials()
@@ -350,7 +352,7 @@ async def test_credentials_that_never_last_long_are_not_renewed_without_end(issu
         assert issuer.calls == before + 1
 
 
-async def test_credentials_that_are_used_up_are_waited_for(issuer: Issuer) -> None:
+async def test_requests_wait_for_the_renewal_of_expired_credentials(issuer: Issuer) -> None:
     issuer.issue("one", 12)
     async with opened("s3://us-east-1/") as session:
         await session.credentials()
@@ -360,18 +362,18 @@ async def test_credentials_that_are_used_up_are_waited_for(issuer: Issuer) -> No
         assert await session.credentials() == Credentials("two", "s", "t")
 
 
-async def test_a_renewal_that_fails_is_told_to_all(issuer: Issuer) -> None:
+async def test_a_failed_renewal_is_raised_to_all_waiters(issuer: Issuer) -> None:
     issuer.issue("one", 60)
     async with opened("s3://us-east-1/") as session:
         used = await session.credentials()
         assert used is not None
-        issuer.break_down()
+        issuer.fail()
         results = await asyncio.gather(*(session.renew(used) for _ in range(20)), return_exceptions=True)
         assert {type(result) for result in results} == {UnauthenticatedError}
         assert issuer.calls == 2
 
 
-async def test_a_waiter_that_is_cancelled_leaves_the_others_alone(issuer: Issuer) -> None:
+async def test_a_cancelled_waiter_does_not_affect_the_others(issuer: Issuer) -> None:
     issuer.issue("one", 60)
     async with opened("s3://us-east-1/") as session:
         waiters = [asyncio.create_task(session.credentials()) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""S3 DSNs: what each part means, and what is wrong with those that are refused."""
+"""S3 DSNs: the meaning of each part, and the errors of refused ones."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_keyword_arguments_are_the_same_settings() -> None:
         read("s3:///bkt?part_size=8388608", part_size=8388608)
 
 
-def test_secrets_are_not_shown() -> None:
+def test_secrets_are_hidden() -> None:
     settings = read(
         "s3://key:hunter2@us-east-1/bkt?session_token=hunter3&proxy=http://u:hunter4@p:1", sse_customer_key=KEY
     )
@@ -127,13 +127,13 @@ def test_endpoints(dsn: str, endpoint: str) -> None:
     assert settings.dialect().name == "generic"
 
 
-def test_regions_of_other_services_have_any_shape() -> None:
+def test_regions_of_other_services_may_have_any_form() -> None:
     assert read("s3://auto/?endpoint=https://x.r2.cloudflarestorage.com").region == "auto"
     assert read("s3://garage/?endpoint=http://h").region == "garage"
     assert read("s3://us-gov-west-1/").region == "us-gov-west-1"
 
 
-def test_payloads_are_signed_where_nothing_else_protects_them() -> None:
+def test_payloads_are_signed_unless_tls_protects_them() -> None:
     for dsn, over_http, over_https in (
         ("s3:///", True, False),
         ("s3:///?payload=signed", True, True),
@@ -230,7 +230,7 @@ def test_customer_key_headers() -> None:
         ("s3:///?regoin=x", "s3 has no parameter 'regoin'; it has: accelerate, access_key"),
     ],
 )
-def test_dsns_that_are_refused(dsn: str, said: str) -> None:
+def test_refused_dsns(dsn: str, said: str) -> None:
     with pytest.raises(InvalidDSNError) as raised:
         read(dsn)
     assert said in raised.value.message
@@ -267,7 +267,7 @@ def test_endpoints_of_the_environment(
     assert (settings.endpoint, settings.queue_endpoint) == (endpoint, queue_endpoint)
 
 
-def test_an_endpoint_of_the_environment_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_endpoint_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "localhost:9000")
     with pytest.raises(InvalidDSNError, match="the AWS_ENDPOINT_URL_S3 must be a URL"):
         read("s3://")

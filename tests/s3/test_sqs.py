@@ -35,7 +35,7 @@ CREATED, UPDATED, DELETED = EventType.CREATED, EventType.UPDATED, EventType.DELE
 
 @pytest_asyncio.fixture
 async def queued() -> AsyncIterator[QueuedBucket]:
-    """Give a bucket and its queue; afterwards no client and no task of a watch is left."""
+    """Yield a bucket and its queue; assert at the end that no client and no task of a watch is left."""
     before = asyncio.all_tasks()
     async with queued_bucket() as found:
         yield found
@@ -69,7 +69,7 @@ async def test_changes_of_the_bucket(queued: QueuedBucket) -> None:
             assert (event.size, event.etag) == (None, None)
 
 
-async def test_an_upload_that_is_told_of_twice_is_one_event(queued: QueuedBucket) -> None:
+async def test_an_upload_that_is_reported_twice_is_one_event(queued: QueuedBucket) -> None:
     async with queued.watch() as watch:
         target = {"Bucket": queued.bucket, "Key": "k"}
         upload = (await queued.s3.create_multipart_upload(**target))["UploadId"]
@@ -95,7 +95,7 @@ async def test_messages_of_eventbridge_and_of_topics(queued: QueuedBucket) -> No
         await watch.next_of(CREATED, "a c")
 
 
-async def test_repetitions_are_deleted_unseen(queued: QueuedBucket) -> None:
+async def test_repetitions_are_deleted_without_an_event(queued: QueuedBucket) -> None:
     async with queued.watch() as watch:
         for sequencer in ("0A", "0B", "0A", "0B"):
             await queued.notify("k", sequencer=sequencer)
@@ -107,7 +107,7 @@ async def test_repetitions_are_deleted_unseen(queued: QueuedBucket) -> None:
         await queued.until_depth((0, 0))
 
 
-async def test_a_message_is_deleted_when_the_next_event_is_asked_for(queued: QueuedBucket) -> None:
+async def test_a_message_is_deleted_when_the_next_event_is_requested(queued: QueuedBucket) -> None:
     async with queued.watch() as watch:
         await queued.put("k")
         await watch.next_of(CREATED, "k")
@@ -117,7 +117,7 @@ async def test_a_message_is_deleted_when_the_next_event_is_asked_for(queued: Que
         await queued.until_depth((0, 0))
 
 
-async def test_what_was_not_taken_is_delivered_again(queued: QueuedBucket) -> None:
+async def test_an_unacknowledged_message_is_delivered_again(queued: QueuedBucket) -> None:
     for key in "abc":
         await queued.put(key)
     async with queued.watch() as watch:
@@ -131,7 +131,7 @@ async def test_what_was_not_taken_is_delivered_again(queued: QueuedBucket) -> No
         await queued.until_depth((0, 0))
 
 
-async def test_messages_stay_invisible_however_slow_the_consumer_is(queued: QueuedBucket) -> None:
+async def test_messages_stay_invisible_for_a_slow_consumer(queued: QueuedBucket) -> None:
     watcher = queued.watcher(visibility=2)
     async with queued.watch(watcher) as watch:
         await queued.put("k")
@@ -143,7 +143,7 @@ async def test_messages_stay_invisible_however_slow_the_consumer_is(queued: Queu
         await queued.until_depth((0, 0))
 
 
-async def test_only_what_there_is_time_for_is_received(queued: QueuedBucket) -> None:
+async def test_only_messages_that_can_be_handled_in_time_are_received(queued: QueuedBucket) -> None:
     for number in range(25):
         await queued.notify(f"k{number}")
     async with queued.watch() as watch:
@@ -158,7 +158,7 @@ async def test_only_what_there_is_time_for_is_received(queued: QueuedBucket) -> 
         await queued.until_depth((0, 0))
 
 
-async def test_prefix_and_types_choose_and_the_rest_is_deleted(queued: QueuedBucket) -> None:
+async def test_messages_outside_prefix_and_types_are_deleted(queued: QueuedBucket) -> None:
     async with queued.watch(prefix="p/", events=frozenset({UPDATED, DELETED})) as watch:
         for key in ("p/k", "q/k", "p"):
             await queued.put(key)
@@ -177,7 +177,7 @@ async def test_s3s_test_message_is_deleted(queued: QueuedBucket) -> None:
         await queued.until_depth((0, 0))
 
 
-async def test_what_cannot_be_read_is_left_and_named(queued: QueuedBucket, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unreadable_message_is_left_and_named(queued: QueuedBucket, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "trove_async"):
         await queued.send("nonsense")
         await queued.send({"Records": [{}]})
@@ -221,7 +221,7 @@ async def test_every_watch_of_a_queue_gets_every_event(queued: QueuedBucket) -> 
         await queued.until_depth((0, 0))
 
 
-async def test_what_one_watch_has_not_taken_comes_again_when_it_ends(queued: QueuedBucket) -> None:
+async def test_messages_that_a_watch_did_not_take_come_again_when_it_ends(queued: QueuedBucket) -> None:
     watcher = queued.watcher()
     async with queued.watch(watcher) as one:
         async with queued.watch(watcher) as other:
@@ -230,11 +230,11 @@ async def test_what_one_watch_has_not_taken_comes_again_when_it_ends(queued: Que
             one.ask()
             await other.next_of(CREATED, "k")
             assert await queued.depth() == (0, 1)
-        # It is released for whoever comes now, and a repetition to the one that has taken it.
+        # The message is released for a new watch, and its repetition for the one that has taken it.
         await queued.until_depth((0, 0))
 
 
-async def test_a_message_that_comes_again_too_early_waits_for_the_consumer_that_has_it(queued: QueuedBucket) -> None:
+async def test_a_message_that_is_redelivered_too_early_waits_for_its_consumer(queued: QueuedBucket) -> None:
     watcher = queued.watcher()
     async with queued.watch(watcher) as fast, queued.watch(watcher) as slow:
         await queued.put("k")
@@ -266,7 +266,7 @@ async def test_a_watch_that_is_slower_than_others_overflows(queued: QueuedBucket
         await queued.until_depth((0, 0))
 
 
-async def test_a_small_buffer_is_enough_for_a_watch_alone(queued: QueuedBucket) -> None:
+async def test_a_small_buffer_is_enough_for_a_single_watch(queued: QueuedBucket) -> None:
     async with queued.watch(buffer_size=1) as watch:
         for number in range(12):
             await queued.put(f"k{number}")
@@ -274,7 +274,7 @@ async def test_a_small_buffer_is_enough_for_a_watch_alone(queued: QueuedBucket) 
             await watch.next_of(CREATED, f"k{number}")
 
 
-async def test_a_bucket_that_is_missing_is_an_error_before_the_queue_is_asked(queued: QueuedBucket) -> None:
+async def test_a_missing_bucket_is_an_error_before_the_queue_is_used(queued: QueuedBucket) -> None:
     async def missing() -> None:
         raise ZeroDivisionError
 
@@ -293,7 +293,7 @@ async def test_a_queue_that_is_missing(queued: QueuedBucket, as_url: bool) -> No
     assert isinstance(caught.value.__cause__, ClientError)
 
 
-async def test_the_queue_may_be_given_as_url_or_by_the_bucket(queued: QueuedBucket) -> None:
+async def test_the_queue_may_be_given_as_url_or_with_the_bucket_s_name(queued: QueuedBucket) -> None:
     await queued.put("k")
     async with queued.watch(queued.watcher(queued.url)) as watch:
         await watch.next_of(CREATED, "k")
@@ -319,7 +319,7 @@ async def test_closing_ends_all_watches(queued: QueuedBucket) -> None:
     assert await queued.depth() == (1, 0)
 
 
-async def test_a_watch_that_is_being_prepared_when_all_is_closed_does_not_begin(queued: QueuedBucket) -> None:
+async def test_a_watch_that_is_being_prepared_at_close_does_not_begin(queued: QueuedBucket) -> None:
     watcher = queued.watcher()
     options = WatchOptions(on_ready=lambda: pytest.fail("it is not ready"))
     with pytest.raises(ClosedError):
@@ -327,7 +327,7 @@ async def test_a_watch_that_is_being_prepared_when_all_is_closed_does_not_begin(
     assert queued.tap.calls == []
 
 
-async def test_failures_in_passing_are_survived(queued: QueuedBucket, caplog: pytest.LogCaptureFixture) -> None:
+async def test_transient_failures_are_survived(queued: QueuedBucket, caplog: pytest.LogCaptureFixture) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -355,7 +355,7 @@ async def test_failures_in_passing_are_survived(queued: QueuedBucket, caplog: py
         ("receive_message", ValueError, BackendError),
     ],
 )
-async def test_a_failure_before_it_is_ready_is_raised_and_the_next_watch_tries_anew(
+async def test_a_failure_before_the_subscription_is_raised_and_the_next_watch_tries_again(
     queued: QueuedBucket, operation: str, error: type[Exception], kind: type[TroveError]
 ) -> None:
     watcher = queued.watcher()
@@ -369,7 +369,7 @@ async def test_a_failure_before_it_is_ready_is_raised_and_the_next_watch_tries_a
         await watch.next_of(CREATED, "k")
 
 
-async def test_a_failure_for_good_ends_all_watches_each_with_an_error_of_its_own(queued: QueuedBucket) -> None:
+async def test_a_permanent_failure_ends_all_watches_each_with_its_own_error(queued: QueuedBucket) -> None:
     watcher = queued.watcher()
     async with queued.watch(watcher) as one, queued.watch(watcher) as other:
         await queued.put("k")
@@ -387,7 +387,7 @@ async def test_a_failure_for_good_ends_all_watches_each_with_an_error_of_its_own
 
 
 async def _until_stalled(queued: QueuedBucket, operation: str) -> Watching:
-    """Watch until an operation stalls, with one event acknowledged and one taken on the way."""
+    """Watch until an operation stalls, after one event was acknowledged and one was taken."""
     queued.tap.stall = operation
     watch = queued.watch(queued.watcher(visibility=2))
     watch.ask()
@@ -411,9 +411,7 @@ async def _until_stalled(queued: QueuedBucket, operation: str) -> Watching:
     "operation",
     ["connect", "get_queue_url", "receive_message", "delete_message_batch", "change_message_visibility_batch"],
 )
-async def test_cancelled_wherever_it_waits_it_leaves_nothing_and_loses_nothing(
-    queued: QueuedBucket, operation: str
-) -> None:
+async def test_cancelled_at_any_stall_it_leaves_nothing_and_loses_nothing(queued: QueuedBucket, operation: str) -> None:
     before = asyncio.all_tasks()
     await queued.put("first")
     watch = await _until_stalled(queued, operation)
@@ -427,7 +425,7 @@ async def test_cancelled_wherever_it_waits_it_leaves_nothing_and_loses_nothing(
             await again.next_of(CREATED, "first")
 
 
-async def test_cleaning_up_is_given_up_in_time(queued: QueuedBucket) -> None:
+async def test_the_clean_up_has_a_time_limit(queued: QueuedBucket) -> None:
     watch = queued.watch(queued.watcher(cleanup_timeout=0.1))
     async with watch:
         await queued.put("k")

@@ -1,4 +1,4 @@
-"""Writers of the same bytes: of two that create an object, only one is told that it did."""
+"""Two writers create an object with the same bytes: only one of them succeeds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from trove_async.testing.answers import AnsweringProxy, s3_error
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 
-async def test_an_upload_that_lost_is_not_taken_for_the_one_that_won() -> None:
-    """The first completion conflicts, which takes the upload with it, and its answer is lost."""
+async def test_a_lost_create_race_is_not_mistaken_for_success() -> None:
+    """The first completion conflicts, which removes the upload, and its answer is lost."""
     data = pattern(3 * PART)
     async with scratch("moto") as bucket, AnsweringProxy(*address("moto")) as service:
         conditions = "put_if_none_match,complete"

@@ -1,4 +1,4 @@
-"""Puts in parts and copies in parts, on real servers: how many parts, of what size, and what is left when they fail."""
+"""Puts and copies in parts, on real servers: the number and the sizes of parts, and the leftovers of failures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def part_number(request: SeenRequest) -> int | None:
 
 
 def parts(service: AnsweringProxy) -> list[int]:
-    """Return the sizes of the parts that were sent, in the order of their numbers."""
+    """Return the sizes of the uploaded parts, in the order of their numbers."""
     sent = {number: request.body_size for request in service.requests if (number := part_number(request)) is not None}
     return [sent[number] for number in sorted(sent)]
 
@@ -50,14 +50,14 @@ def settings(dsn: str = "s3://us-east-1/") -> S3Settings:
     return S3Settings.of(parse_dsn(dsn), OpenOptions())
 
 
-async def test_parts_of_unknown_length_grow_until_ten_thousand_hold_the_largest_object() -> None:
+async def test_parts_of_unknown_length_grow_until_ten_thousand_fit_the_largest_object() -> None:
     chosen = settings()
     sizes = [plan_for(chosen, chosen.dialect()).size_for(number, None) for number in range(1, 10_001)]
     assert sizes[:1000] == [8 * MIB] * 1000
     assert sizes == sorted(sizes)
     assert sum(sizes) >= 5 * TIB
     assert max(sizes) <= chosen.dialect().max_part_size
-    # What is held in memory grows with what was sent, and no faster.
+    # Memory grows with the number of bytes sent, and no faster.
     assert all(size <= max(8 * MIB, sent // 500) for size, sent in zip(sizes[1:], accumulate(sizes), strict=False))
     with pytest.raises(trove.InvalidArgumentError, match="part_size"):
         plan_for(chosen, chosen.dialect()).size_for(10_001, None)
@@ -73,7 +73,7 @@ async def test_equal_parts_do_not_grow() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 8 * MIB, 80_000 * MIB, 80_000 * MIB + 1, 5 * TIB])
-async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -> None:
+async def test_a_body_of_known_length_has_parts_of_one_sufficient_size(size: int) -> None:
     chosen = settings()
     profile = chosen.dialect()
     part_size = plan_for(chosen, profile).size_for(1, size)
@@ -82,7 +82,7 @@ async def test_a_known_length_has_parts_of_one_size_that_are_enough(size: int) -
     assert part_size == chosen.part_size or -(-size // (part_size - MIB)) > profile.max_parts
 
 
-async def test_a_length_that_no_parts_hold() -> None:
+async def test_a_length_that_exceeds_the_largest_object() -> None:
     chosen = settings()
     profile: Profile = replace(chosen.dialect(), max_parts=10, max_part_size=8 * MIB)
     assert plan_for(chosen, profile).size_for(1, 80 * MIB) == 8 * MIB
@@ -106,7 +106,7 @@ async def test_a_length_that_no_parts_hold() -> None:
         (5 * PART + 77, [PART] * 5 + [77]),
     ],
 )
-async def test_how_many_requests_a_put_is(
+async def test_the_number_of_requests_of_a_put(
     server: ServerName, bucket: str, service: AnsweringProxy, size: int, expected: list[int], known: bool
 ) -> None:
     data = pattern(size)
@@ -119,7 +119,7 @@ async def test_how_many_requests_a_put_is(
         assert await store.read(bucket, "key") == data
 
 
-async def test_chunks_that_fit_no_part(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_chunks_that_are_no_multiple_of_a_part(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     data = pattern(7 * PART + 5)
     async with opened(server, service.url()) as store:
         for size in (1_000, PART + 1, 3 * PART, len(data)):
@@ -140,7 +140,7 @@ async def test_parts_that_grow(
         assert await store.read(bucket, "key") == data
 
 
-async def test_equal_parts_that_are_not_enough(
+async def test_equal_parts_that_are_too_small(
     server: ServerName, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PROFILES, server, replace(PROFILES[server], equal_parts=True, max_parts=5))
@@ -155,7 +155,7 @@ async def test_equal_parts_that_are_not_enough(
         assert (await store.head(bucket, "key")).size == 5 * PART
 
 
-async def test_a_known_length_whose_parts_have_to_be_larger(
+async def test_a_known_length_that_needs_larger_parts(
     server: ServerName, bucket: str, service: AnsweringProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PROFILES, server, replace(PROFILES[server], max_parts=3))
@@ -166,7 +166,7 @@ async def test_a_known_length_whose_parts_have_to_be_larger(
         assert await store.read(bucket, "key") == data
 
 
-async def test_the_source_is_read_no_further_than_parts_can_be_sent(server: ServerName, bucket: str) -> None:
+async def test_the_source_is_not_read_further_ahead_than_parts_are_sent(server: ServerName, bucket: str) -> None:
     pulled = 0
     async with FaultProxy(*address(server)) as network, opened(server, network.url(), part_concurrency=3) as store:
 
@@ -183,7 +183,7 @@ async def test_the_source_is_read_no_further_than_parts_can_be_sent(server: Serv
         await network.until(lambda proxy: len([strike for strike in proxy.strikes if strike.kind == "stall"]) >= 3)
         for _ in range(50):
             await asyncio.sleep(0)
-        # Three are being sent, and one is ready and one ahead of it.
+        # Three parts are being sent, one is ready, and one is being read.
         assert pulled <= 5
         network.clear()
         putting.cancel()
@@ -202,7 +202,7 @@ async def failing(data: bytes, after: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("after", [0, 1, PART, PART + 1, 3 * PART, 6 * PART])
-async def test_a_source_that_raises_leaves_the_old_object(server: ServerName, bucket: str, after: int) -> None:
+async def test_an_exception_of_the_source_leaves_the_old_object(server: ServerName, bucket: str, after: int) -> None:
     async with opened(server) as store:
         await store.put(bucket, "key", b"old")
         with pytest.raises(BrokenError):
@@ -213,7 +213,7 @@ async def test_a_source_that_raises_leaves_the_old_object(server: ServerName, bu
 
 
 @pytest.mark.parametrize("declared", [4 * PART - 1, 4 * PART + 1])
-async def test_a_length_that_was_not_the_declared_one(server: ServerName, bucket: str, declared: int) -> None:
+async def test_a_length_other_than_the_declared_one(server: ServerName, bucket: str, declared: int) -> None:
     async with opened(server) as store:
         with pytest.raises(trove.BodySizeError):
             await store.put(bucket, "key", stream(bytes(4 * PART)), size=declared)
@@ -222,7 +222,7 @@ async def test_a_length_that_was_not_the_declared_one(server: ServerName, bucket
         assert not await store.exists(bucket, "key")
 
 
-async def test_a_part_that_is_refused_ends_the_put(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_a_refused_part_ends_the_put(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     service.answer(s3_error(403, "AccessDenied", request_id="id-1"), method="PUT", path="partNumber=3&", times=None)
     async with opened(server, service.url(), part_concurrency=2) as store:
         with pytest.raises(trove.AccessDeniedError) as caught:
@@ -233,7 +233,7 @@ async def test_a_part_that_is_refused_ends_the_put(server: ServerName, bucket: s
         assert not await store.exists(bucket, "key")
 
 
-async def test_an_upload_that_cannot_be_begun(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
+async def test_an_upload_that_cannot_be_initiated(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     service.answer(s3_error(403, "AccessDenied"), method="POST", path="uploads", times=None)
     async with opened(server, service.url()) as store:
         with pytest.raises(trove.AccessDeniedError):
@@ -243,7 +243,7 @@ async def test_an_upload_that_cannot_be_begun(server: ServerName, bucket: str, s
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 @pytest.mark.parametrize("server", ["ceph"])
-async def test_a_condition_that_would_be_ignored_is_refused_before_anything_is_sent(
+async def test_a_condition_that_would_be_ignored_is_refused_before_any_request(
     bucket: str, service: AnsweringProxy, known: bool
 ) -> None:
     async with opened("ceph", service.url()) as store:
@@ -253,7 +253,7 @@ async def test_a_condition_that_would_be_ignored_is_refused_before_anything_is_s
         assert service.count() == 0
 
 
-async def test_a_condition_of_a_small_body_of_unknown_length(server: ServerName, bucket: str) -> None:
+async def test_a_condition_on_a_small_body_of_unknown_length(server: ServerName, bucket: str) -> None:
     async with opened(server) as store:
         await store.put(bucket, "key", stream(b"data"), if_none_match="*")
         with pytest.raises(trove.ObjectAlreadyExistsError):
@@ -264,7 +264,7 @@ async def test_a_condition_of_a_small_body_of_unknown_length(server: ServerName,
 # Copies
 
 DESCRIPTION: dict[str, Any] = {
-    "content_type": "text/x-told",
+    "content_type": "text/x-given",
     "metadata": {"a": "b", "greeting": "grüße  zwei"},
     "tags": {"color": "deep blue", "a+b": "c=d/e"},
     "cache_control": "no-cache",
@@ -314,7 +314,7 @@ async def test_a_copy_at_the_limit_is_one_request(server: ServerName, bucket: st
 
 
 @pytest.mark.parametrize("limit", [PART, 8 * PART], ids=["parts", "whole"])
-async def test_a_copy_onto_itself_keeps_what_it_is(server: ServerName, bucket: str, limit: int) -> None:
+async def test_a_copy_onto_itself_keeps_the_object(server: ServerName, bucket: str, limit: int) -> None:
     data = pattern(3 * PART)
     async with opened(server, max_copy_size=limit) as store:
         source = await store.put(bucket, "key", data, **DESCRIPTION)
@@ -324,7 +324,7 @@ async def test_a_copy_onto_itself_keeps_what_it_is(server: ServerName, bucket: s
         assert await store.read(bucket, "key") == data
 
 
-async def test_a_copy_in_parts_with_another_description(server: ServerName, bucket: str) -> None:
+async def test_a_copy_in_parts_with_replaced_metadata(server: ServerName, bucket: str) -> None:
     async with opened(server, max_copy_size=PART) as store:
         await store.put(bucket, "key", bytes(3 * PART), **DESCRIPTION)
         await store.copy(bucket, "key", bucket, "copy", replace=True, content_type="x/y", metadata={"n": "m"})
@@ -332,9 +332,7 @@ async def test_a_copy_in_parts_with_another_description(server: ServerName, buck
         assert (found.content_type, dict(found.metadata)) == ("x/y", {"n": "m"})
 
 
-async def test_a_copy_in_parts_that_fails_leaves_nothing(
-    server: ServerName, bucket: str, service: AnsweringProxy
-) -> None:
+async def test_a_failed_copy_in_parts_leaves_nothing(server: ServerName, bucket: str, service: AnsweringProxy) -> None:
     service.answer(s3_error(403, "AccessDenied"), method="PUT", path="partNumber=2&", times=None)
     async with opened(server, max_copy_size=PART) as direct, opened(server, service.url(), max_copy_size=PART) as store:
         await direct.put(bucket, "key", bytes(5 * PART))
@@ -345,7 +343,7 @@ async def test_a_copy_in_parts_that_fails_leaves_nothing(
         assert await direct.read(bucket, "copy") == b"old"
 
 
-async def test_a_part_of_a_copy_that_answers_200_and_an_error(
+async def test_a_part_of_a_copy_answered_with_200_and_an_error(
     server: ServerName, bucket: str, service: AnsweringProxy
 ) -> None:
     data = pattern(3 * PART)

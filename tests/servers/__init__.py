@@ -1,7 +1,7 @@
 """Real servers for the tests and the benchmarks: started once, shared by all processes, and never left behind.
 
-`running("ceph")` returns a handle that says how to reach the server. When it is up (`python -m tests.servers up ceph`)
-that one is used; otherwise it is started, and stops when the last process that uses it has ended.
+`running("ceph")` returns a handle with the server's address. A server that is up (`python -m tests.servers up ceph`)
+is used; otherwise one is started, and stops when the last process that uses it has ended.
 """
 
 from typing import Any, Literal, overload
@@ -52,8 +52,8 @@ def running(name: Literal["rclone"]) -> Rclone: ...
 @overload
 def running(name: Literal["sshd"]) -> Sshd: ...
 def running(name: str) -> Any:
-    """Return how to reach a server, which runs at least until this process ends.
+    """Return the handle of a server, which runs at least until this process ends.
 
-    Raises `ServerError`, which says how to mend it, when the server can't be had.
+    Raises `ServerError`, which says what to do, if the server is not available.
     """
     return use(name)

@@ -13,7 +13,7 @@ from tests.servers.registry import SERVERS, find
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command and return its exit code."""
+    """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     names = options.names or list(SERVERS)
     try:
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--json", action="store_true", help="print JSON, not KEY=VALUE lines")
     down = commands.add_parser("down", help="stop these servers, or all")
     down.add_argument("names", nargs="*", metavar="NAME", help=known)
-    status = commands.add_parser("status", help="say what runs and what is not installed")
+    status = commands.add_parser("status", help="show what runs and what is not installed")
     status.add_argument("names", nargs="*", metavar="NAME", help=known)
     return parser
 

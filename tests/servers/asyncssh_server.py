@@ -1,6 +1,6 @@
-"""asyncssh's SFTP server, with a password and a key. One of its ports keeps no access times.
+"""asyncssh's SFTP server, with a password and a key. On one of its ports it stores no access times.
 
-Run as a program, it serves: ``python -m tests.servers.asyncssh_server FOLDER PORT PORT``.
+As a program it serves: ``python -m tests.servers.asyncssh_server FOLDER PORT PORT``.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ PASSWORD = "an open secret"
 
 @dataclass(frozen=True)
 class AsyncSSH:
-    """How to reach the SFTP server, by password or by public key. A session sees the machine's own paths.
+    """The handle of the SFTP server, with a password and a public key. A session sees the machine's own paths.
 
-    `client_key` and `known_hosts` are files, `folder` is for data. At `forgetful` the same server forgets access times,
-    as file systems do that SFTP servers on other systems have.
+    `client_key` and `known_hosts` are files, `folder` is for data. At `forgetful` the same server ignores access times,
+    as the file systems of some SFTP servers do.
     """
 
     host: str
@@ -58,7 +58,7 @@ class _Logins(asyncssh.SSHServer):
         return (username, password) == (USER, PASSWORD)
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
-        return True  # it is a way to other servers, too
+        return True  # it is also a jump host
 
 
 class _Forgetful(asyncssh.SFTPServer):

@@ -17,7 +17,7 @@ _PRELOAD = Path(__file__).parent / "azurite_preload.cjs"
 
 @dataclass(frozen=True)
 class Azurite:
-    """How to reach Azurite. The endpoints end in the account's name, as the emulator wants it."""
+    """The handle of Azurite. The endpoints end in the account's name, as the emulator requires."""
 
     blob_endpoint: str
     queue_endpoint: str

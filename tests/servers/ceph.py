@@ -1,4 +1,4 @@
-"""Ceph's S3 gateway over a cluster of one monitor and one storage daemon that holds all in memory (Debian packages)."""
+"""Ceph's S3 gateway on a cluster of one monitor and one storage daemon, in memory (Debian packages)."""
 
 import uuid
 from dataclasses import dataclass
@@ -95,10 +95,10 @@ _ADMINISTRATION = "buckets=*;users=*;usage=*;metadata=*;zone=*"
 
 @dataclass(frozen=True)
 class Ceph:
-    """How to reach Ceph's S3 gateway: path-style addressing, any region.
+    """The handle of Ceph's S3 gateway: path-style addressing, any region.
 
-    `other_*` are the keys of a second user, who has no right to what the first one owns. `storage_class` is there
-    beside STANDARD. A day of a lifecycle rule lasts `lifecycle_day_seconds`.
+    `other_*` are the keys of a second user without permissions on the first user's buckets. `storage_class` exists in
+    addition to STANDARD. A day of a lifecycle rule lasts `lifecycle_day_seconds`.
     """
 
     endpoint: str
@@ -169,7 +169,7 @@ def _start_storage(launch: Launch) -> None:
 
 
 def _create_users(launch: Launch, handle: Ceph) -> None:
-    # The first command of all makes the default zone and its pools, too; it waits for the storage daemon.
+    # The first command also creates the default zone and its pools; it waits for the storage daemon.
     _create_user(launch, "trove", handle.access_key, handle.secret_key, "--caps", _ADMINISTRATION)
     _create_user(launch, "other", handle.other_access_key, handle.other_secret_key)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.servers.launch import Launch
 
-# All extensions are spelled out: Python 3.13 and newer verify strictly, and openssl's defaults differ by system.
+# All extensions are explicit: Python 3.13 and newer verify strictly, and openssl's defaults differ by system.
 _CONFIGURATION = """\
 [req]
 prompt = no
@@ -32,7 +32,7 @@ class Certificate:
 
 
 def make_certificate(launch: Launch) -> Certificate:
-    """Write `cert.pem` and `key.pem` to the folder of the launch; they hold for a month."""
+    """Write `cert.pem` and `key.pem` to the folder of the launch; they are valid for a month."""
     launch.write("openssl.cnf", _CONFIGURATION)
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     files = ["-config", "openssl.cnf", "-keyout", "key.pem", "-out", "cert.pem"]

@@ -12,14 +12,14 @@ from tests.servers.process import end, wait_until_gone
 from tests.servers.registry import find
 from tests.servers.server import Server
 
-# Every wait of a recipe has its own bound; this is for a supervisor that hangs between them.
+# Each wait of a recipe has its own time limit; this one is for a supervisor that hangs between them.
 _START_SECONDS = 150.0
 
 _shares: dict[str, int] = {}
 
 
 def up(name: str) -> Any:
-    """Start a server unless it runs, have it stay until `down`, and return its handle."""
+    """Start a server unless it runs, keep it until `down`, and return its handle."""
     server, folder = find(name), ServerFolder(name)
     with folder.locked() as lock:
         try:
@@ -30,7 +30,7 @@ def up(name: str) -> Any:
 
 
 def use(name: str) -> Any:
-    """Start a server unless it runs, have it stay at least as long as this process, and return its handle."""
+    """Start a server unless it runs, keep it at least as long as this process lives, and return its handle."""
     server, folder = find(name), ServerFolder(name)
     with folder.locked() as lock:
         share = str(folder.path)
@@ -40,7 +40,7 @@ def use(name: str) -> Any:
 
 
 def down(name: str) -> bool:
-    """Stop a server, whoever uses it. Returns whether there was one."""
+    """Stop a server even if it is in use. Returns whether there was one."""
     find(name)
     folder = ServerFolder(name)
     if not folder.path.exists():
@@ -53,7 +53,7 @@ def down(name: str) -> bool:
 
 
 def status(name: str) -> str:
-    """Say in one line whether a server runs, and for whom."""
+    """Return in one line whether a server runs, and for whom."""
     server, folder = find(name), ServerFolder(name)
     state = folder.read() if folder.path.exists() else None
     if state is not None and state.supervisor.alive:
@@ -94,7 +94,7 @@ def _start(server: Server, folder: ServerFolder, lock: int) -> State:
         )
         failure = result.stderr.decode(errors="replace").strip()
     except subprocess.TimeoutExpired:
-        failure = f"It was not ready within {_START_SECONDS:.0f} s."
+        failure = f"The server was not ready within {_START_SECONDS:.0f} s."
     state = folder.read()
     if failure or state is None or state.handle is None:
         _stop(folder)
@@ -108,6 +108,6 @@ def _stop(folder: ServerFolder) -> None:
         state.supervisor.send(signal.SIGTERM)
         if not wait_until_gone([state.supervisor], 15):
             end([state.supervisor], grace=0)
-        # None is left unless the supervisor was killed, and then not for long.
+        # None is left unless the supervisor was killed, and then only briefly.
         end(state.processes, grace=1)
     folder.clear()

@@ -2,7 +2,7 @@
 
 
 class ServerError(Exception):
-    """A server can't be had. The message says why, and what to do about it."""
+    """A server cannot be started or reached. The message gives the reason, and what to do about it."""
 
 
 class BusyError(ServerError):

@@ -1,4 +1,4 @@
-"""Fixtures for `conftest.py` to import by name. The processes of a run (pytest-xdist) share one server of a kind."""
+"""Fixtures that a `conftest.py` imports by name. The processes of a run (pytest-xdist) share each server."""
 
 import pytest
 

@@ -1,11 +1,11 @@
-"""Where the servers live on disk, and how processes agree on who starts, uses and stops them.
+"""The servers' files, and how processes agree on who starts, uses and stops them.
 
 ROOT/installed/            what `install` fetched
 ROOT/NAME/lock             held (flock) while the server is started or stopped
-ROOT/NAME/users            held shared by each process that uses the server; the kernel lets go when it ends
-ROOT/NAME/kept             there while the server is to stay up without users (`up`)
-ROOT/NAME/state.json       the supervisor, its processes, and how to reach the server once it is ready
-ROOT/NAME/run, log         its data, which goes when it stops, and its logs, which stay until the next start
+ROOT/NAME/users            held shared by each process that uses the server; the kernel releases it when that ends
+ROOT/NAME/kept             exists while the server is to stay up without users (`up`)
+ROOT/NAME/state.json       the supervisor, its processes, and the handle once the server is ready
+ROOT/NAME/run, log         its data, which is removed when it stops, and its logs, which stay until the next start
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def root() -> Path:
     path = Path(os.environ.get("TROVE_SERVERS") or REPOSITORY / "build" / "servers").absolute()
     if any(character.isspace() for character in str(path)):
         raise ServerError(
-            f"The configuration files of the servers can't name a folder with spaces: {path}. "
+            f"The configuration files of the servers cannot contain a folder with spaces: {path}. "
             "Set TROVE_SERVERS to a folder without."
         )
     return path
@@ -41,7 +41,7 @@ def root() -> Path:
 
 @dataclass(frozen=True)
 class State:
-    """What runs. `handle` is None until the server is ready."""
+    """The running processes. `handle` is None until the server is ready."""
 
     supervisor: ProcessId
     processes: tuple[ProcessId, ...] = ()
@@ -60,9 +60,9 @@ class ServerFolder:
 
     @contextmanager
     def locked(self, seconds: float = _LOCK_SECONDS) -> Iterator[int]:
-        """Hold the lock on starting and stopping; gives the descriptor, which a child process may inherit.
+        """Hold the lock on starting and stopping; yields the descriptor, which a child process may inherit.
 
-        Raises `BusyError` when another process does not let go of it within `seconds`.
+        Raises `BusyError` if another process does not release it within `seconds`.
         """
         descriptor = self._open("lock")
         try:
@@ -73,17 +73,17 @@ class ServerFolder:
                 time.sleep(0.02)
             yield descriptor
         finally:
-            # Closed and not unlocked: a supervisor that inherited the lock keeps it until its start is through.
+            # Closed and not unlocked: a supervisor that inherited the lock keeps it until its start has ended.
             os.close(descriptor)
 
     def share(self) -> int:
-        """Count this process among the users, until it closes the descriptor or ends."""
+        """Count this process as a user until it closes the descriptor or ends."""
         descriptor = self._open("users")
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         return descriptor
 
     def unused(self) -> bool:
-        """Say whether no process uses the server."""
+        """Whether no process uses the server."""
         descriptor = self._open("users")
         try:
             return _try_lock(descriptor)
@@ -91,7 +91,7 @@ class ServerFolder:
             os.close(descriptor)
 
     def read(self) -> State | None:
-        """Return what was last written, or None."""
+        """Return the state that was written last, or None."""
         try:
             data = json.loads(self._state.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -103,20 +103,20 @@ class ServerFolder:
         )
 
     def write(self, state: State) -> None:
-        """Replace the state in one step."""
+        """Replace the state atomically."""
         temporary = self._state.with_suffix(".new")
         temporary.write_text(json.dumps(dataclasses.asdict(state), indent=1), encoding="utf-8")
         temporary.replace(self._state)
 
     def prepare(self) -> None:
-        """Make empty folders for a start."""
+        """Create empty folders for a start."""
         for folder in (self.run, self.log):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, mode=0o700)
 
     def clear(self) -> None:
-        """Forget what ran and remove its data; the logs stay."""
-        # A server that is gone, be it by a crash or by a restart of the machine, is kept no longer.
+        """Remove the state and the data; the logs stay."""
+        # A server that is gone, because of a crash or a restart of the machine, is no longer kept.
         self.kept.unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
         shutil.rmtree(self.run, ignore_errors=True)

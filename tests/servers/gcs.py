@@ -1,4 +1,4 @@
-"""The project's own server of Cloud Storage and Pub/Sub, as a process: `trove_async.testing.gcs`."""
+"""The project's own server for Cloud Storage and Pub/Sub, as a process: `trove_async.testing.gcs`."""
 
 import asyncio
 import json
@@ -13,9 +13,9 @@ from tests.servers.server import SMALLEST_PART, Server
 
 @dataclass(frozen=True)
 class GCS:
-    """How to reach the server: one endpoint for all; `credentials` is the path of its service account's key file.
+    """The handle of the server: one endpoint for all; `credentials` is the path of its service account's key file.
 
-    The server at `open_endpoint` is another one, which takes requests without credentials.
+    The server at `open_endpoint` is a second one, which accepts requests without credentials.
     """
 
     endpoint: str
@@ -25,16 +25,16 @@ class GCS:
 
 
 def _start(launch: Launch) -> GCS:
-    told = launch.folder / "ready.json"
+    ready_file = launch.folder / "ready.json"
     credentials = launch.folder / "credentials.json"
     ports = [str(launch.port()), str(launch.port())]
-    command = [sys.executable, "-m", "tests.servers.gcs", *ports, str(told), str(credentials)]
+    command = [sys.executable, "-m", "tests.servers.gcs", *ports, str(ready_file), str(credentials)]
     server = launch.spawn("gcs", command, {"PYTHONPATH": str(Path(__file__).resolve().parents[2])})
-    launch.wait(server, told.exists, "its answer")
-    return GCS(**json.loads(told.read_text(encoding="utf-8")), credentials=str(credentials))
+    launch.wait(server, ready_file.exists, "its answer")
+    return GCS(**json.loads(ready_file.read_text(encoding="utf-8")), credentials=str(credentials))
 
 
-async def _serve(port: int, open_port: int, told: Path, credentials: Path) -> None:
+async def _serve(port: int, open_port: int, ready_file: Path, credentials: Path) -> None:
     from trove_async.testing.gcs import GCSServer
 
     stop = asyncio.Event()
@@ -44,10 +44,10 @@ async def _serve(port: int, open_port: int, told: Path, credentials: Path) -> No
         GCSServer(open_port, host=HOST, anonymous=True) as unguarded,
     ):
         credentials.write_text(json.dumps(server.service_account_info), encoding="utf-8")
-        draft = told.with_suffix(".draft")
+        draft = ready_file.with_suffix(".draft")
         ready = {"endpoint": server.url, "open_endpoint": unguarded.url, "project": server.project}
         draft.write_text(json.dumps(ready), encoding="utf-8")
-        draft.rename(told)
+        draft.rename(ready_file)
         await stop.wait()
 
 

@@ -1,4 +1,4 @@
-"""gcp-storage-emulator (PyPI), in memory: a second opinion on the JSON API. It knows no conditions and no tokens."""
+"""gcp-storage-emulator (PyPI), in memory: a second implementation of the JSON API. It ignores conditions and tokens."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _ENVIRONMENT = Environment("gcs-emulator")
 
 @dataclass(frozen=True)
 class GCSEmulator:
-    """How to reach the emulator, which takes requests without credentials."""
+    """The handle of the emulator, which accepts requests without credentials."""
 
     endpoint: str
     project: str

@@ -1,4 +1,4 @@
-"""What servers are installed from: Debian packages, PyPI packages in their own environments, and npm packages."""
+"""The software of the servers: Debian packages, PyPI packages in separate environments, and npm packages."""
 
 import fcntl
 import hashlib
@@ -16,35 +16,35 @@ from tests.servers.errors import ServerError
 from tests.servers.folder import root
 
 _LOCKS = Path(__file__).parent
-# Debian keeps daemons in folders that a plain user's PATH does not name.
+# Debian keeps daemons in folders that are not in a plain user's PATH.
 _SYSTEM_PATH = "/usr/sbin:/sbin:/usr/local/sbin"
 _INSTALL_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class Debian:
-    """Programs, each with the Debian package that has it."""
+    """Programs, each with the Debian package that contains it."""
 
     programs: dict[str, str]
 
     def missing(self) -> list[str]:
-        """Name the packages of programs that are not there."""
+        """Return the packages of missing programs."""
         return sorted({package for program, package in self.programs.items() if which(program) is None})
 
     def install(self) -> None:
-        """Install what is missing with apt-get, as root or by sudo without a password."""
+        """Install missing packages with apt-get, as root or with sudo without a password."""
         packages = self.missing()
         if not packages:
             return
         if not _is_debian():
             raise ServerError(
-                f"{', '.join(sorted(self.programs))} must be on the PATH. They can be installed for you on Debian "
-                "only; install them by the means of your system."
+                f"{', '.join(sorted(self.programs))} must be on the PATH. They can be installed automatically on "
+                "Debian only; use the package manager of your system."
             )
         install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
         prefix = _become_root(install)
         _run([*prefix, "apt-get", "update", "--quiet"])
-        # The packages' own services are none of our business: invoke-rc.d starts nothing in this runlevel.
+        # The packages must not start their own services: in this runlevel invoke-rc.d starts none.
         settings = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
         _run([*prefix, *settings, *install[:2], "-o", "DPkg::Lock::Timeout=300", *install[2:]])
         if still := self.missing():
@@ -53,13 +53,13 @@ class Debian:
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment of its own, with exactly the packages of `requirements-NAME.txt`."""
+    """A separate virtual environment with exactly the packages of `requirements-NAME.txt`."""
 
     name: str
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The folder of the environment."""
         return root() / "installed" / self.name
 
     def program(self, name: str) -> str:
@@ -67,11 +67,11 @@ class Environment:
         return str(self.folder / "bin" / name)
 
     def missing(self) -> list[str]:
-        """Name the file of requirements unless exactly that is installed."""
+        """Return the name of the requirements file unless exactly these packages are installed."""
         return [] if _has_stamp(self.folder, self._stamp()) else [self._requirements.name]
 
     def install(self) -> None:
-        """Make the environment anew unless it is up to date."""
+        """Create the environment again unless it is up to date."""
         with _installing(self.folder):
             if not self.missing():
                 return
@@ -91,25 +91,25 @@ class Environment:
 
 @dataclass(frozen=True)
 class Node:
-    """npm packages of their own, as the folder `npm/NAME` beside this file locks them."""
+    """A separate folder of npm packages, as locked by the folder `npm/NAME` next to this file."""
 
     name: str
 
     @property
     def folder(self) -> Path:
-        """Where they are."""
+        """The folder of the packages."""
         return root() / "installed" / self.name
 
     def module(self, path: str) -> str:
-        """Return the path of a file among the installed packages."""
+        """Return the path of a file of the installed packages."""
         return str(self.folder / "node_modules" / path)
 
     def missing(self) -> list[str]:
-        """Name the lock file unless exactly that is installed."""
+        """Return the name of the lock file unless exactly these packages are installed."""
         return [] if _has_stamp(self.folder, self._stamp()) else [f"npm/{self.name}/package-lock.json"]
 
     def install(self) -> None:
-        """Install the packages anew unless they are up to date. No package's script is run."""
+        """Install the packages again unless they are up to date. No package's script is run."""
         with _installing(self.folder):
             if not self.missing():
                 return
@@ -140,9 +140,7 @@ def which(program: str) -> str | None:
 def require_linux() -> None:
     """Raise `ServerError` on any other system."""
     if sys.platform != "linux":
-        raise ServerError(
-            f"The test servers are started on Linux only (Debian is what is tried), not on {sys.platform}."
-        )
+        raise ServerError(f"The test servers are started on Linux only (tested on Debian), not on {sys.platform}.")
 
 
 def _is_debian() -> bool:
@@ -158,7 +156,7 @@ def _become_root(wanted: Sequence[str]) -> list[str]:
         return []
     if which("sudo") and not subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode:
         return ["sudo", "-n"]
-    raise ServerError(f"Neither root nor able to use sudo without a password. Run as root: {' '.join(wanted)}")
+    raise ServerError(f"Root or sudo without a password is needed. Run as root: {' '.join(wanted)}")
 
 
 def _run(command: Sequence[str], cwd: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe starts a server with: ports, processes, and bounded waits that show the log."""
+"""Tools with which a recipe starts a server: ports, processes, and waits with a time limit that show the log."""
 
 import http.client
 import os
@@ -22,7 +22,7 @@ _TAIL_BYTES = 4000
 
 @dataclass(frozen=True)
 class Spawned:
-    """One process of a server, which runs until the server stops."""
+    """A process of a server, which runs until the server stops."""
 
     name: str
     popen: subprocess.Popen[bytes]
@@ -31,7 +31,7 @@ class Spawned:
 
 
 class Launch:
-    """One start of one server. `folder` is its own, empty at first, and is removed when the server stops."""
+    """One start of one server. `folder` belongs to it, is empty at first, and is removed when the server stops."""
 
     def __init__(self, folder: ServerFolder) -> None:
         self.folder = folder.run
@@ -44,8 +44,8 @@ class Launch:
     def port(self) -> int:
         """Choose a free port of 127.0.0.1.
 
-        It stays reserved until the server is ready: a bound socket that does not listen keeps the kernel from giving
-        the port to others, and lets in a server that sets SO_REUSEADDR, as every one here does.
+        It stays reserved until the server is ready: a bound socket that does not listen prevents the kernel from giving
+        the port to others, and permits a server that sets SO_REUSEADDR, as all of these do.
         """
         reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,13 +55,13 @@ class Launch:
         return port
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file of the server's folder."""
+        """Write a file to the server's folder."""
         path = self.folder / name
         path.write_text(text, encoding="utf-8")
         return path
 
     def run(self, *command: str, seconds: float = 30) -> str:
-        """Run a command to its end and return what it printed. Raises `ServerError` when it fails or hangs."""
+        """Run a command to its end and return its output. Raises `ServerError` if it fails or hangs."""
         try:
             result = subprocess.run(
                 _tied(command),
@@ -83,7 +83,7 @@ class Launch:
         return output
 
     def spawn(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Spawned:
-        """Start a process that stays until the server stops; its output goes to the log of this name."""
+        """Start a process that runs until the server stops; its output is written to the log with this name."""
         path = self._server_folder.log / f"{name}.log"
         with path.open("ab") as log:
             popen = subprocess.Popen(
@@ -102,7 +102,7 @@ class Launch:
         return spawned
 
     def wait(self, spawned: Spawned, ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
-        """Wait until `ready()`. Raises `ServerError` with the end of the log when it does not come to that."""
+        """Wait until `ready()`. Raises `ServerError` with the end of the log if it is not ready in time."""
         deadline = time.monotonic() + seconds
         while not ready():
             if spawned.popen.poll() is not None:
@@ -112,21 +112,21 @@ class Launch:
             time.sleep(0.02)
 
     def ready(self, handle: dict[str, str | int]) -> None:
-        """Publish how to reach the server."""
+        """Publish the handle of the server."""
         self._state = State(self._state.supervisor, self._state.processes, handle)
         self._server_folder.write(self._state)
         self._free_ports()
 
     def ended(self) -> Spawned | None:
-        """Return a process that ended by itself, if one did."""
+        """Return a process that ended by itself, or None."""
         return next((spawned for spawned in self._spawned if spawned.popen.poll() is not None), None)
 
     def stop(self, grace: float) -> None:
-        """End every process that was started, the last one first, and all that they started."""
+        """End all started processes, the last one first, with their descendants."""
         self._free_ports()
         end([spawned.identity for spawned in reversed(self._spawned)], grace)
         for spawned in self._spawned:
-            # Its threads may outlive it for a moment, and until then it can't be waited for.
+            # Its threads may outlive it briefly, and until then waiting for it fails.
             with suppress(subprocess.TimeoutExpired):
                 spawned.popen.wait(timeout=5)
 
@@ -137,13 +137,13 @@ class Launch:
 
 
 def _tied(command: Sequence[str]) -> list[str]:
-    # The kernel kills the process when its supervisor dies, however that came about (prctl(2), PR_SET_PDEATHSIG).
+    # The kernel kills the process when its supervisor dies, for whatever reason (prctl(2), PR_SET_PDEATHSIG).
     program, *arguments = command
     return ["setpriv", "--pdeathsig", "KILL", "--", which(program) or program, *arguments]
 
 
 def accepts(port: int) -> bool:
-    """Say whether something accepts connections on this port."""
+    """Whether something accepts connections on this port."""
     try:
         with socket.create_connection((HOST, port), timeout=1):
             return True
@@ -152,7 +152,7 @@ def accepts(port: int) -> bool:
 
 
 def answers(port: int, path: str = "/") -> bool:
-    """Say whether an HTTP server answers here, with anything but a server's error."""
+    """Whether an HTTP server answers here, with anything but a 5xx status."""
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
         connection.request("GET", path)
@@ -164,7 +164,7 @@ def answers(port: int, path: str = "/") -> bool:
 
 
 def describe_end(spawned: Spawned) -> str:
-    """Say how a process ended, in the words of a log."""
+    """Return how a process ended, for a message."""
     return f"{spawned.name} ended with exit code {spawned.popen.returncode}"
 
 

@@ -1,4 +1,4 @@
-"""Moto, AWS services in one process (PyPI): S3 with its newer conditions, and SQS for its events. It checks no keys."""
+"""Moto, AWS services in one process (PyPI): S3 with its newer conditions, and SQS for events. It accepts any keys."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _ENVIRONMENT = Environment("moto")
 
 @dataclass(frozen=True)
 class Moto:
-    """How to reach moto: every service is at the one endpoint, and any keys are taken."""
+    """The handle of moto: all services have one endpoint, and any keys are accepted."""
 
     endpoint: str
     access_key: str

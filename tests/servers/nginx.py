@@ -1,4 +1,4 @@
-"""nginx with PUT, GET and DELETE of files (Debian package): so cheap that a benchmark sees the client alone."""
+"""nginx with PUT, GET and DELETE of files (Debian package): so fast that a benchmark measures only the client."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """Where nginx keeps the files of any path; it looks at no Authorization and no query."""
+    """The handle of nginx, which stores files under any path and ignores Authorization and queries."""
 
     endpoint: str
 

@@ -1,4 +1,4 @@
-"""Processes named by their id and the time they started, so that a recycled id is never signalled."""
+"""Processes identified by their id and start time, so that a reused id is never signalled."""
 
 import os
 import signal
@@ -10,14 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process of this machine: its id, and when it started in clock ticks since boot (proc(5), field 22)."""
+    """A process of this machine: its id, and its start time in clock ticks since boot (proc(5), field 22)."""
 
     pid: int
     started: int
 
     @classmethod
     def of(cls, pid: int) -> "ProcessId":
-        """Name the process that has this id now. Raises `ProcessLookupError` when there is none."""
+        """Return the process that has this id now. Raises `ProcessLookupError` if there is none."""
         status = _read_status(pid)
         if status is None:
             raise ProcessLookupError(pid)
@@ -25,18 +25,18 @@ class ProcessId:
 
     @property
     def alive(self) -> bool:
-        """Say whether this very process still runs. A zombie does not."""
+        """Whether this process still runs. A zombie does not."""
         status = _read_status(self.pid)
         return status is not None and status.started == self.started and status.state not in "ZX"
 
     def send(self, number: signal.Signals) -> None:
-        """Signal this process, or nobody when it is gone."""
+        """Signal this process; do nothing if it is gone."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return
         try:
-            # The descriptor is bound to one process: checked after it was opened, the id can't be recycled meanwhile.
+            # The descriptor is bound to one process: if it is checked after opening, the id cannot be reused meanwhile.
             if self.alive:
                 signal.pidfd_send_signal(descriptor, number)
         except ProcessLookupError:
@@ -57,7 +57,7 @@ def _read_status(pid: int) -> _Status | None:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the command in parentheses, and may hold spaces and parentheses itself.
+    # The second field is the command in parentheses, and may contain spaces and parentheses itself.
     fields = text.rpartition(")")[2].split()
     return _Status(state=fields[0], parent=int(fields[1]), started=int(fields[19]))
 
@@ -78,7 +78,7 @@ def descendants(pid: int) -> list[ProcessId]:
 
 
 def end(processes: Iterable[ProcessId], grace: float) -> None:
-    """Ask processes to end (SIGTERM), and after `grace` seconds kill those that did not, with all their descendants."""
+    """Ask processes to end (SIGTERM), and after `grace` seconds kill those that still run, with all descendants."""
     asked = list(processes)
     doomed = asked + [child for process in asked if process.alive for child in descendants(process.pid)]
     for process in asked:
@@ -91,7 +91,7 @@ def end(processes: Iterable[ProcessId], grace: float) -> None:
 
 
 def wait_until_gone(processes: Iterable[ProcessId], seconds: float) -> bool:
-    """Wait until none of the processes runs. Returns False when `seconds` have passed before."""
+    """Wait until none of the processes runs. Returns False if `seconds` have passed before."""
     remaining = list(processes)
     deadline = time.monotonic() + seconds
     while remaining := [process for process in remaining if process.alive]:

@@ -1,4 +1,4 @@
-"""`rclone serve s3` on memory (PyPI): quick, and too loose with S3's rules for anything but benchmarks."""
+"""`rclone serve s3` in memory (PyPI): fast, and too tolerant of invalid requests for anything but benchmarks."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _SECRET_KEY = "trove-secret"
 
 @dataclass(frozen=True)
 class Rclone:
-    """How to reach rclone: path-style addressing, any region."""
+    """The handle of rclone: path-style addressing, any region."""
 
     endpoint: str
     access_key: str

@@ -1,4 +1,4 @@
-"""The servers by name. A new one is a module, a line here and an overload of `tests.servers.running`."""
+"""The servers by name. A new one needs a module, a line here and an overload of `tests.servers.running`."""
 
 from tests.servers import asyncssh_server, azurite, ceph, gcs, gcs_emulator, moto, nginx, rclone, sshd
 from tests.servers.errors import ServerError
@@ -21,7 +21,7 @@ SERVERS: dict[str, Server] = {
 
 
 def find(name: str) -> Server:
-    """Return the server of this name. Raises `ServerError` that lists the names when there is none."""
+    """Return the server with this name. Raises `ServerError` with the known names if there is none."""
     try:
         return SERVERS[name]
     except KeyError:

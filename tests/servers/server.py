@@ -1,4 +1,4 @@
-"""What a module of one server has to say."""
+"""The description of one server, which each module of a server defines."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from tests.servers.install import Need, require_linux
 from tests.servers.launch import Launch
 
 SMALLEST_PART = 64 * 1024
-"""Bytes of a part that S3 servers take, where they can be told; S3 itself takes 5 MiB."""
+"""The minimum size of a part in bytes for the S3 servers that can be configured; S3 itself requires 5 MiB."""
 
 
 @dataclass(frozen=True)
 class Server:
     """A server that can be started.
 
-    `start` gets it going in the folder of the launch and returns a `handle` once it answers. A handle is a frozen
-    dataclass whose fields are texts and numbers. `grace` is how many seconds it has to end by itself.
+    `start` starts it in the folder of the launch and returns a `handle` once it answers. A handle is a frozen
+    dataclass whose fields are texts and numbers. `grace` is the time in seconds that it has to end by itself.
     """
 
     name: str
@@ -27,16 +27,16 @@ class Server:
     grace: float = 5.0
 
     def missing(self) -> list[str]:
-        """Name what has to be installed first."""
+        """Return what must be installed first."""
         require_linux()
         return [name for need in self.needs for name in need.missing()]
 
     def install(self) -> None:
-        """Install what is missing."""
+        """Install missing software."""
         require_linux()
         for need in self.needs:
             need.install()
 
     def launch(self, launch: Launch) -> None:
-        """Start the server and publish how to reach it."""
+        """Start the server and publish its handle."""
         launch.ready(dataclasses.asdict(self.start(launch)))

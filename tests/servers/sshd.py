@@ -1,4 +1,4 @@
-"""OpenSSH's server with SFTP alone (Debian package), run by whoever runs the tests, with keys of its own."""
+"""OpenSSH's server with only SFTP (Debian package), run by the user of the tests, with its own keys."""
 
 import os
 import pwd
@@ -32,7 +32,7 @@ Subsystem sftp internal-sftp -d {folder}/data
 ForceCommand internal-sftp -d {folder}/data
 """
 
-# sftp-server(8): -P denies requests, and does not say that it has them; -R denies all that writes
+# sftp-server(8): -P denies requests, and does not announce them; -R denies all writes
 _VARIANTS = {
     "without_posix_rename": "internal-sftp -d {folder}/data -P posix-rename",
     "without_hardlink": "internal-sftp -d {folder}/data -P hardlink",
@@ -43,15 +43,15 @@ _VARIANTS = {
     "read_only": "internal-sftp -d {folder}/data -R",
     "without_sftp": "/bin/true",
 }
-"""What the server is at its other ports."""
+"""What each of the other ports does not support."""
 
 
 @dataclass(frozen=True)
 class Sshd:
-    """How to reach the SFTP server: by public key, as the user who started it. A session starts in `folder`.
+    """The handle of the SFTP server: by public key, as the user who started it. A session starts in `folder`.
 
-    `client_key` and `known_hosts` are files, `host_key` is the server's public key as one line of text. At the other
-    ports the same server lacks something.
+    `client_key` and `known_hosts` are files, `host_key` is the server's public key as one line of text. On the other
+    ports the same server lacks features.
     """
 
     host: str
@@ -83,7 +83,7 @@ def _start(launch: Launch) -> Sshd:
     ports = [port, *others.values()]
     known_hosts = launch.write("known_hosts", "".join(f"[{HOST}]:{number} {host_key}\n" for number in ports))
     listen = "\n".join(f"ListenAddress {HOST}:{number}" for number in ports)
-    # The first value that applies counts: sshd_config(5).
+    # The first value that applies is used: sshd_config(5).
     matches = "".join(
         f"Match LocalPort {others[name]}\nForceCommand {command.format(folder=folder)}\n"
         for name, command in _VARIANTS.items()
@@ -92,7 +92,7 @@ def _start(launch: Launch) -> Sshd:
     general, _, forced = configuration.rpartition("ForceCommand")
     launch.write("sshd_config", f"{general}{matches}Match all\nForceCommand{forced}")
     if os.geteuid() == 0:
-        # Where Debian's sshd locks up the part of it that is not root.
+        # The folder in which Debian's sshd confines its unprivileged part.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     server = launch.spawn("sshd", ["sshd", "-D", "-e", "-f", str(folder / "sshd_config")])
     launch.wait(server, lambda: all(map(accepts, ports)), "its ports")
@@ -113,6 +113,6 @@ SERVER = Server(
     handle=Sshd,
     needs=(Debian({"sshd": "openssh-server", "ssh-keygen": "openssh-client"}),),
     start=_start,
-    # Sessions last until their clients go, and clients that tests lost never do.
+    # Sessions last until their clients disconnect, and lost clients of tests never do.
     grace=0.5,
 )

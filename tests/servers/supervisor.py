@@ -1,11 +1,11 @@
 """The process that starts one server, stays its parent, and stops it.
 
 Run as `python -m tests.servers.supervisor NAME LOCK`, where LOCK is the inherited descriptor of the server's lock. The
-command goes into the background and returns when the server is ready; it prints why when it is not, with exit code 1.
+command goes into the background and returns when the server is ready; otherwise it prints the reason, with exit code 1.
 
 It stops the server on SIGTERM, when one of the server's processes ends by itself, and when the server is neither kept
-(`up`) nor used by any living process, which is also so when somebody removed its folder. Killed itself, it takes the
-server's processes with it.
+(`up`) nor used by a living process, also if its folder was removed. If it is killed, the server's processes end with
+it.
 """
 
 import os
@@ -59,7 +59,7 @@ def _supervise(server: Server, folder: ServerFolder, lock: int, report: int) -> 
         folder.clear()
         os.write(report, (str(error) if isinstance(error, ServerError) else repr(error)).encode())
         raise
-    # Before the report, so that whoever reads it can take the lock.
+    # Before the report, so that its reader can take the lock.
     os.close(lock)
     os.write(report, _READY.encode())
     os.close(report)
@@ -67,7 +67,7 @@ def _supervise(server: Server, folder: ServerFolder, lock: int, report: int) -> 
 
 
 def _watch(launch: Launch, server: Server, folder: ServerFolder) -> None:
-    # Only now: the server's processes inherit the mask. Until here SIGTERM ends this process, and they follow.
+    # Only now: the server's processes inherit the mask. Until here SIGTERM ends this process and thereby the others.
     signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     while True:
@@ -84,9 +84,9 @@ def _watch(launch: Launch, server: Server, folder: ServerFolder) -> None:
 
 
 def _retire(launch: Launch, server: Server, folder: ServerFolder) -> bool:
-    # Never waiting for the lock: who holds it may be waiting for this process to end.
+    # Never wait for the lock: its holder may be waiting for this process to end.
     with suppress(BusyError), folder.locked(seconds=0):
-        # Somebody may have come before the lock was taken.
+        # A new user may have come before the lock was taken.
         if not _wanted(folder):
             launch.stop(server.grace)
             folder.clear()

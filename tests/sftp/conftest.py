@@ -1,4 +1,4 @@
-"""The two servers, each with a root of the test's own, and what can be put before them."""
+"""The two servers, each with a root for the test, and a proxy in front of them."""
 
 from __future__ import annotations
 

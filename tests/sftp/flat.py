@@ -1,4 +1,4 @@
-"""Puts and gets 200 MB over SFTP as a stream, and prints by how many bytes the process grew at most meanwhile."""
+"""Put and get 200 MB over SFTP as a stream, and print the growth of the process's memory in bytes."""
 
 from __future__ import annotations
 

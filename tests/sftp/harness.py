@@ -1,4 +1,4 @@
-"""SFTP under the conformance suite: ``--trove-driver=tests.sftp.harness:openssh``, or ``:asyncssh``."""
+"""SFTP in the conformance suite: ``--trove-driver=tests.sftp.harness:openssh``, or ``:asyncssh``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PART_SIZE = 16 * 1024
 
 
 class _Borrowed(LayerDriver):
-    """A driver that whoever opened it closes."""
+    """A driver that is closed by the code that opened it."""
 
     async def close(self) -> None:
         pass
@@ -78,7 +78,7 @@ class SFTPHarness(Harness):
         )
 
     def bad_dsns(self) -> Sequence[str]:
-        # Any other private key will do: that of the server itself is one.
+        # Any other private key will do, such as that of the server.
         server = handle_of(self._server)
         return [self._dsn(str(self.root), str(Path(server.known_hosts).with_name("host_key")))]
 
@@ -99,9 +99,9 @@ class SFTPHarness(Harness):
             if driver.closed:
                 continue
             if driver.held_handles:
-                found.append(f"{driver.held_handles} handles are held")
+                found.append(f"{driver.held_handles} handles are in use")
             for _ in range(100):
-                # A reader that is dropped tells the server so, and does not wait for its answer.
+                # A collected reader tells the server, and does not wait for its answer.
                 if not driver.connection.open_handles:
                     break
                 await asyncio.sleep(0.01)

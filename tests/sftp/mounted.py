@@ -1,7 +1,7 @@
-"""What a server whose disk is full does: ``python -m tests.sftp.mounted FOLDER``.
+"""The behaviour on a server with a full disk: ``python -m tests.sftp.mounted FOLDER``.
 
-Run in a mount namespace, which the mount vanishes with when the process ends, and with ``TROVE_SERVERS`` set to a
-folder of its own, so that the server is one that sees the mount.
+Run it in a mount namespace, so that the mount disappears with the process, and with ``TROVE_SERVERS`` set to a new
+folder, so that the server is started inside the namespace and sees the mount.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.badinput.mounted import WRITES as LOCAL_WRITES
 from tests.sftp.stores import opened
 from trove_async.errors import StorageFullError
 
-# Those of the local disk's check that need space in any case, and one more file for the metadata.
+# The writes of the local check that always need space, and one that needs a file for the metadata.
 WRITES: list[Write] = [
     *(LOCAL_WRITES[name] for name in ("put", "put new", "put a stream")),
     lambda t: t.put("b", "new/folder/key", b"x" * 3_000_000, metadata={"a": "b"}),
@@ -26,14 +26,14 @@ WRITES: list[Write] = [
 
 
 async def assert_kept(store: trove.Trove, root: Path) -> None:
-    """Fail unless the old object is there, whole, and nothing else is."""
+    """Fail unless the old object is complete and there is nothing else."""
     assert await store.read("b", "folder/kept") == KEPT
     assert [info.key async for info in store.list("b")] == ["folder/kept"]
     assert [path.name for path in (root / "b").iterdir()] == ["folder"]
 
 
 async def full(root: Path) -> None:
-    """Writes are refused with the reason, what there is stays, and all is well once there is space again."""
+    """Writes are refused with the reason, stored objects stay, and writes succeed when there is space again."""
     mount(root, "size=2m")
     async with opened("sshd", root) as store:
         await store.create_bucket("b")

@@ -1,4 +1,4 @@
-"""What a store over SFTP must not leave behind, found on the server's disk without the help of its own sweeper."""
+"""The leftovers of a store over SFTP, found on the server's disk without its own sweeper."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["generation_of", "residue_of"]
 
 
 def residue_of(root: Path | str) -> list[str]:
-    """Return what a root holds that no object and no open upload needs, and no store that is open."""
+    """Return what is in a root and belongs to no object, open upload or open store."""
     ours = Path(root) / ".trove"
     return [*_temporaries(ours / "tmp"), *_locks(ours / "locks"), *_ended_uploads(ours / "uploads"), *_orphans(root)]
 
@@ -35,7 +35,7 @@ def _ended_uploads(folder: Path) -> Iterator[str]:
 
 
 def generation_of(path: str) -> str:
-    """Return what selects the sidecar of a file: ``docs/sftp.md``, "Layout"."""
+    """Return the reference to the sidecar of a file: ``docs/sftp.md``, "Layout"."""
     status = os.lstat(path)
     carried = int(status.st_atime) - 2**31
     return f"{status.st_size:x}-{int(status.st_mtime) * 10**9 + (carried % 2**30 if carried >= 0 else 0):x}"
@@ -54,5 +54,5 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[str]:
-    # Paths of objects may be longer than a Path method would be happy with; strings do.
+    # A path of an object may be too long for the methods of Path, but not for strings.
     return [f"{at}/{name}" for at, _, names in os.walk(folder) for name in names]

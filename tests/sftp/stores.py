@@ -1,4 +1,4 @@
-"""Stores on the two servers, as the tests of the driver open them: whatever they did, nothing may be left of it."""
+"""Stores on the two servers, as the tests of the driver open them; nothing may be left over."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ ServerName = Literal["sshd", "asyncssh"]
 
 
 def handle_of(server: ServerName) -> Sshd | AsyncSSH:
-    """Return how to reach a server."""
+    """Return the handle of a server."""
     return running("sshd") if server == "sshd" else running("asyncssh")
 
 
 def dsn_of(server: ServerName, root: Path | str, *, port: int | None = None) -> str:
-    """Return a DSN without any parameter."""
+    """Return a DSN without parameters."""
     handle = handle_of(server)
     return f"sftp://{handle.user}@{handle.host}:{port or handle.port}{root}"
 
 
 @contextmanager
 def scratch_root(server: ServerName) -> Iterator[Path]:
-    """Make a root of the test's own; both servers run on this machine."""
+    """Create a root for the test; both servers run on this machine."""
     root = Path(handle_of(server).folder) / f"root-{uuid.uuid4().hex[:12]}"
     root.mkdir()
     try:
@@ -64,17 +64,17 @@ def scratch_root(server: ServerName) -> Iterator[Path]:
 
 
 def remote(store: trove.Trove) -> SFTPDriver:
-    """Return the driver beneath a store."""
+    """Return the driver below the layers of a store."""
     return trove.unwrap(store.driver, SFTPDriver)
 
 
 def fs_of(store: trove.Trove) -> SFTPFileSystem:
-    """Return the file system beneath a store."""
+    """Return the file system of a store."""
     return remote(store)._store.fs
 
 
 def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have stores that are opened from now on find that the server has no links."""
+    """Let stores that are opened from now on detect a server without links."""
 
     async def probe_without(files: RemoteFiles, lease: ClientLease, clock: WriteClock) -> Abilities:
         return replace(await probe(files, lease, clock), links=False)
@@ -86,17 +86,17 @@ def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
 async def opened(
     server: ServerName, root: Path | str, *, port: int | None = None, clean: bool = True, **settings: Any
 ) -> AsyncIterator[trove.Trove]:
-    """Open a store, and see at its end that no handle is open and nothing is left on the disk.
+    """Open a store, and assert at its end that no handle is open and nothing is left on the disk.
 
     Args:
-        server, root: where.
-        port: of a proxy before it, or of another face of the server; None for its own.
-        clean: whether to look.
-        settings: parameters; None takes one of those below away.
+        server, root: the server and the root on it.
+        port: of a proxy in front of it, or another port of the server; None for its own.
+        clean: whether to check the disk.
+        settings: parameters; None removes one of the default parameters.
     """
     handle = handle_of(server)
     chosen: dict[str, Any] = {
-        # Through a proxy the server has another port, which nobody knows.
+        # A proxy has another port, which is not in known_hosts.
         "known_hosts": handle.known_hosts if port is None or port in vars(handle).values() else None,
         "verify": None if port is None or port in vars(handle).values() else False,
         "key": handle.client_key,
@@ -111,7 +111,7 @@ async def opened(
             for _ in range(TRIES):
                 if not remote(store).connection.open_handles:
                     break
-                await asyncio.sleep(0.01)  # the lease may be being renewed, in the background
+                await asyncio.sleep(0.01)  # the lease may just be renewed in the background
             else:
                 pytest.fail("a handle is still open")
     if clean:

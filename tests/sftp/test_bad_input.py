@@ -1,4 +1,4 @@
-"""What users get wrong about a server: each mistake has its class, says what to do, and tells no secret."""
+"""Mistakes of users: each has its error class, an advice, and reveals no secret."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_no_credentials_at_all() -> None:
         assert isinstance(await failure(asyncssh_dsn(root, None)), trove.UnauthenticatedError)
 
 
-async def test_a_wrong_user() -> None:
+async def test_an_unknown_user() -> None:
     with scratch_root("asyncssh") as root:
         dsn = asyncssh_dsn(root, "an%20open%20secret").replace("trove:", "nobody:")
         assert isinstance(await failure(dsn), trove.UnauthenticatedError)
@@ -103,7 +103,7 @@ async def test_a_wrong_passphrase(tmp_path: Path, passphrase: str | None) -> Non
 
 
 @pytest.mark.parametrize("content", [None, "no key"], ids=["missing", "no key"])
-async def test_a_key_file_that_is_none(tmp_path: Path, content: str | None) -> None:
+async def test_an_invalid_key_file(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "key"
     if content is not None:
         path.write_text(content)
@@ -111,7 +111,7 @@ async def test_a_key_file_that_is_none(tmp_path: Path, content: str | None) -> N
     assert isinstance(error, trove.InvalidDSNError)
 
 
-async def test_a_host_that_is_not_known(tmp_path: Path) -> None:
+async def test_an_unknown_host(tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text("elsewhere ssh-ed25519 " + running("sshd").host_key.split()[1] + "\n")
     error = await failure(dsn_of("sshd", "/srv"), known_hosts=str(known), key=running("sshd").client_key)
@@ -119,7 +119,7 @@ async def test_a_host_that_is_not_known(tmp_path: Path) -> None:
     assert "ssh-keyscan" in error.message
 
 
-async def test_a_host_key_that_has_changed(tmp_path: Path) -> None:
+async def test_a_changed_host_key(tmp_path: Path) -> None:
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     server = running("sshd")
     known = tmp_path / "known_hosts"
@@ -131,14 +131,14 @@ async def test_a_host_key_that_has_changed(tmp_path: Path) -> None:
     assert str(known) in error.message
 
 
-async def test_without_known_hosts_nobody_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_known_hosts_no_host_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     error = await failure(dsn_of("sshd", "/srv"), key=running("sshd").client_key)
     assert isinstance(error, trove.HostKeyUnknownError)
 
 
 @pytest.mark.parametrize("content", [None, "broken"], ids=["missing", "broken"])
-async def test_a_file_of_known_hosts_that_is_none(tmp_path: Path, content: str | None) -> None:
+async def test_an_invalid_known_hosts_file(tmp_path: Path, content: str | None) -> None:
     known = tmp_path / "known_hosts"
     if content is not None:
         known.write_text(content)
@@ -147,13 +147,13 @@ async def test_a_file_of_known_hosts_that_is_none(tmp_path: Path, content: str |
     assert str(known) in error.message
 
 
-async def test_a_host_key_need_not_be_verified() -> None:
+async def test_verification_of_the_host_key_can_be_switched_off() -> None:
     with scratch_root("sshd") as root:
         async with opened("sshd", root, known_hosts=None, verify=False) as store:
             await store.ping()
 
 
-async def test_a_root_that_is_missing() -> None:
+async def test_a_missing_root() -> None:
     with scratch_root("sshd") as root:
         server = running("sshd")
         settings = {"known_hosts": server.known_hosts, "key": server.client_key}
@@ -167,7 +167,7 @@ async def test_a_root_that_is_missing() -> None:
         assert (root / "a/b/.trove").is_dir()
 
 
-async def test_a_port_on_which_nothing_listens() -> None:
+async def test_a_closed_port() -> None:
     error = await failure("sftp://nobody@127.0.0.1:1/srv", verify=False)
     assert isinstance(error, trove.UnavailableError)
     assert error.retryable
@@ -175,7 +175,7 @@ async def test_a_port_on_which_nothing_listens() -> None:
 
 @asynccontextmanager
 async def agent_with(key: str, socket: Path) -> AsyncIterator[str]:
-    """Run an agent that has a key."""
+    """Run an agent with a key."""
     agent = await asyncio.create_subprocess_exec("ssh-agent", "-D", "-a", str(socket), stdout=subprocess.DEVNULL)
     try:
         for _ in range(100):
@@ -205,7 +205,7 @@ async def test_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert isinstance(error, trove.UnauthenticatedError)
 
 
-async def test_a_configuration_is_read_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_configuration_file_is_read_if_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     server = running("sshd")
     config = tmp_path / "config"
@@ -217,7 +217,7 @@ async def test_a_configuration_is_read_where_it_is_named(tmp_path: Path, monkeyp
 
 
 async def test_a_jump_host() -> None:
-    """One server is the way to the other; it has to let connections through."""
+    """One server is the jump host for the other; it must permit forwarding."""
     with scratch_root("sshd") as root:
         jump = running("asyncssh")
         both = root / "known_hosts"
@@ -255,7 +255,7 @@ WRONG: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_a_wrong_dsn(name: str) -> None:
+async def test_invalid_dsns(name: str) -> None:
     dsn, named = WRONG[name]
     error = await failure(dsn)
     assert isinstance(error, trove.InvalidDSNError)
@@ -272,7 +272,7 @@ VERSIONS: dict[str, Callable[[trove.Trove], Any]] = {
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-async def test_what_sftp_cannot_do_is_refused(name: str) -> None:
+async def test_unsupported_operations_are_refused(name: str) -> None:
     with scratch_root("sshd") as root:
         async with opened("sshd", root) as store:
             await store.create_bucket("bucket")
@@ -280,7 +280,7 @@ async def test_what_sftp_cannot_do_is_refused(name: str) -> None:
                 await VERSIONS[name](store)
 
 
-async def test_a_disk_that_is_full(tmp_path: Path) -> None:
+async def test_a_full_disk(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     await run_in_namespace("tests.sftp.mounted", root, TROVE_SERVERS=str(tmp_path / "servers"))

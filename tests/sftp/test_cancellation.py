@@ -1,4 +1,4 @@
-"""Cancellations that the conformance suite cannot bring about: while one connects, waits, or the connection is lost."""
+"""Cancellations outside the conformance suite: while connecting, while waiting, and when the connection is lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_opening_leaves_no_connection_and_nothing_on_the_disk(
 
 
 @pytest.mark.parametrize("kind", ["reset", "stall"])
-async def test_a_put_that_is_cancelled_while_it_connects_anew_leaves_nothing(
+async def test_a_put_that_is_cancelled_while_it_reconnects_leaves_nothing(
     server: ServerName, root: Path, network: FaultProxy, kind: str, await_point_step: int
 ) -> None:
     unheard: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ async def test_a_put_that_is_cancelled_while_it_connects_anew_leaves_nothing(
     assert unheard == []
 
 
-async def test_one_who_waits_for_the_connection_does_not_take_it_from_the_others(
+async def test_a_cancelled_wait_for_the_connection_does_not_affect_the_others(
     server: ServerName, root: Path, network: FaultProxy
 ) -> None:
     async with opened(server, root, port=network.port) as store:
@@ -89,7 +89,7 @@ async def test_one_who_waits_for_the_connection_does_not_take_it_from_the_others
         assert network.accepted == 2
 
 
-async def test_one_who_waits_for_a_handle_leaves_the_queue(server: ServerName, root: Path) -> None:
+async def test_a_cancelled_wait_for_a_handle_leaves_the_queue(server: ServerName, root: Path) -> None:
     async with opened(server, root, handles=4) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "key", pattern(1_000_000))
@@ -104,7 +104,7 @@ async def test_one_who_waits_for_a_handle_leaves_the_queue(server: ServerName, r
         assert [isinstance(outcome, trove.ObjectInfo) for outcome in outcomes] == [False, True] * 3
 
 
-async def test_closing_ends_what_is_under_way(server: ServerName, root: Path, network: FaultProxy) -> None:
+async def test_closing_ends_operations_under_way(server: ServerName, root: Path, network: FaultProxy) -> None:
     async with opened(server, root, port=network.port, clean=False) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "key", pattern(6_000_000))

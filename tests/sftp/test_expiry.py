@@ -1,4 +1,4 @@
-"""Objects that expire by a rule of the bucket, and those that are put while they do."""
+"""Objects that expire by a rule of the bucket, and concurrent puts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEYS = ["key", "folder/key", "folder/key/below"]
 
 
 def before(store: trove.Trove, name: str, act: Callable[[], Awaitable[object]]) -> None:
-    """Have something done right before the store's file system does a step for the first time, apart from locks."""
+    """Run an action right before the first call of an operation of the store's file system, except for locks."""
     fs = fs_of(store)
     step = getattr(fs, name)
 
@@ -43,7 +43,7 @@ async def expire(store: trove.Trove) -> LifecycleReport:
     return await store.apply_lifecycle("bucket", now=LATER)
 
 
-async def test_what_is_old_is_removed_with_all_that_was_stored_with_it(server: ServerName, root: Path) -> None:
+async def test_an_expired_object_is_removed_with_its_metadata(server: ServerName, root: Path) -> None:
     async with opened(server, root) as store:
         await make_bucket(store)
         for key in KEYS:
@@ -55,7 +55,7 @@ async def test_what_is_old_is_removed_with_all_that_was_stored_with_it(server: S
 
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("key", KEYS)
-async def test_what_is_put_meanwhile_is_not_lost(
+async def test_a_concurrent_put_is_not_lost(
     server: ServerName, root: Path, key: str, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not links:
@@ -69,7 +69,7 @@ async def test_what_is_put_meanwhile_is_not_lost(
             assert (await reader.read(), reader.info.metadata) == (b"new", {"name": "new"})
 
 
-async def test_the_newest_of_two_that_are_put_meanwhile_stays(server: ServerName, root: Path) -> None:
+async def test_the_newest_of_two_concurrent_puts_stays(server: ServerName, root: Path) -> None:
     async with opened(server, root) as store, opened(server, root, clean=False) as other:
         await make_bucket(store)
         await store.put("bucket", "key", b"old")
@@ -80,7 +80,7 @@ async def test_the_newest_of_two_that_are_put_meanwhile_stays(server: ServerName
             assert (await reader.read(), reader.info.metadata) == (b"newest", {"name": "newest"})
 
 
-async def test_what_is_put_meanwhile_keeps_its_metadata_when_the_answer_to_its_return_is_lost(
+async def test_a_concurrent_put_keeps_its_metadata_if_the_answer_to_its_restoration_is_lost(
     server: ServerName, root: Path
 ) -> None:
     async with opened(server, root) as store, opened(server, root, clean=False) as other:
@@ -102,7 +102,7 @@ async def test_what_is_put_meanwhile_keeps_its_metadata_when_the_answer_to_its_r
             assert (await reader.read(), reader.info.metadata) == (b"new", {"name": "new"})
 
 
-async def test_the_directory_beside_which_an_object_lay_goes_with_it(server: ServerName, root: Path) -> None:
+async def test_the_renamed_directory_of_an_expired_object_is_removed(server: ServerName, root: Path) -> None:
     async with opened(server, root) as store:
         await make_bucket(store)
         await store.put("bucket", "a/b", b"old")
@@ -114,7 +114,7 @@ async def test_the_directory_beside_which_an_object_lay_goes_with_it(server: Ser
 
 
 @pytest.mark.parametrize("name", ["rename", "link", "unlink"])
-async def test_what_is_put_meanwhile_outlives_a_lost_connection(
+async def test_a_concurrent_put_survives_a_lost_connection(
     server: ServerName, root: Path, network: FaultProxy, name: str
 ) -> None:
     async def break_off() -> None:

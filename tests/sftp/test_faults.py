@@ -1,4 +1,4 @@
-"""The driver when the network fails, before both servers."""
+"""The driver and failures of the network, with both servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BREAKS: list[BreakKind] = ["reset", "cut", "stall"]
 
 
 def idle_timeout(kind: BreakKind) -> float:
-    """Return a timeout that ends a stall soon, and nothing else on a busy machine."""
+    """Return a timeout that ends a stall soon, but not a request to a busy machine."""
     return IDLE if kind == "stall" else 30.0
 
 
@@ -33,7 +33,7 @@ def fault(kind: BreakKind, direction: str, after: int) -> ConnectionFault:
 
 @pytest.mark.parametrize("after", [0, 5, 3_000, 300_000, 2 * MIB])
 @pytest.mark.parametrize("kind", BREAKS)
-async def test_a_get_goes_on_where_it_broke(
+async def test_a_broken_get_is_resumed(
     server: ServerName, root: Path, network: FaultProxy, kind: BreakKind, after: int
 ) -> None:
     data = pattern(3 * MIB)
@@ -48,7 +48,7 @@ async def test_a_get_goes_on_where_it_broke(
 
 @pytest.mark.parametrize("after", [0, 5, 3_000])
 @pytest.mark.parametrize("kind", BREAKS)
-async def test_a_small_get_is_asked_for_again(
+async def test_a_small_get_is_requested_again(
     server: ServerName, root: Path, network: FaultProxy, kind: BreakKind, after: int
 ) -> None:
     data = pattern(60_000)
@@ -109,7 +109,7 @@ async def test_a_put_is_sent_again(
 
 
 def lose_answer(store: trove.Trove, network: FaultProxy, name: str, loss: ConnectionFault) -> None:
-    """Have the answer to the next request of a kind be lost: the server carries it out."""
+    """Lose the answer to the next request of a kind: the server carries it out."""
     fs = fs_of(store)
     original = getattr(fs, name)
 
@@ -135,10 +135,10 @@ async def test_a_put_whose_last_answer_was_lost_is_settled(
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-async def test_a_create_only_put_whose_answer_was_lost_knows_its_own(
+async def test_a_create_only_put_whose_answer_was_lost_recognises_its_object(
     server: ServerName, root: Path, network: FaultProxy, kind: BreakKind
 ) -> None:
-    """Each file of ours has a time of its own, by which it is known: nothing is ambiguous."""
+    """Each file has a unique time that identifies it: nothing is ambiguous."""
     async with opened(server, root, port=network.port, idle_timeout=idle_timeout(kind)) as store:
         await store.create_bucket("bucket")
         lose_answer(store, network, "link", fault(kind, "down", 0))
@@ -151,7 +151,9 @@ async def test_a_create_only_put_whose_answer_was_lost_knows_its_own(
         assert await store.read("bucket", "key") == b"data"
 
 
-async def test_a_put_that_reaches_nobody_is_not_ambiguous(server: ServerName, root: Path, network: FaultProxy) -> None:
+async def test_a_put_that_reached_no_server_is_not_ambiguous(
+    server: ServerName, root: Path, network: FaultProxy
+) -> None:
     async with opened(server, root, port=network.port, attempts=2, clean=False) as store:
         await store.create_bucket("bucket")
         with network.unreachable():
@@ -163,9 +165,7 @@ async def test_a_put_that_reaches_nobody_is_not_ambiguous(server: ServerName, ro
         assert not await store.exists("bucket", "key")
 
 
-async def test_a_put_whose_outcome_cannot_be_found_out_is_ambiguous(
-    server: ServerName, root: Path, network: FaultProxy
-) -> None:
+async def test_a_put_with_an_unknown_outcome_is_ambiguous(server: ServerName, root: Path, network: FaultProxy) -> None:
     async with opened(server, root, port=network.port, attempts=2, clean=False) as store:
         await store.create_bucket("bucket")
         network.inject(ConnectionFault(refuse=True), times=None)
@@ -178,7 +178,7 @@ async def test_a_put_whose_outcome_cannot_be_found_out_is_ambiguous(
 
 
 class Once:
-    """A source that can be read once, and counts how often it was asked."""
+    """A source that can be read once, and counts the requests for chunks."""
 
     def __init__(self, chunks: list[bytes], network: FaultProxy, faults: dict[int, ConnectionFault]) -> None:
         self.chunks = chunks
@@ -217,7 +217,9 @@ async def test_a_stream_through_faults_reads_its_source_once(
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-async def test_what_can_be_repeated_is(server: ServerName, root: Path, network: FaultProxy, kind: BreakKind) -> None:
+async def test_repeatable_operations_are_repeated(
+    server: ServerName, root: Path, network: FaultProxy, kind: BreakKind
+) -> None:
     async with opened(server, root, port=network.port, idle_timeout=idle_timeout(kind)) as store:
         await store.create_bucket("bucket")
         for number in range(30):
@@ -244,7 +246,9 @@ async def test_what_can_be_repeated_is(server: ServerName, root: Path, network: 
         assert os.listdir(root / "bucket") == ["b"]
 
 
-async def test_one_connection_for_all_who_wait(server: ServerName, root: Path, network: FaultProxy) -> None:
+async def test_all_waiting_operations_share_one_new_connection(
+    server: ServerName, root: Path, network: FaultProxy
+) -> None:
     async with opened(server, root, port=network.port) as store:
         await store.create_bucket("bucket")
         await asyncio.gather(*(store.put("bucket", f"{number}", b"data") for number in range(50)))
@@ -306,7 +310,7 @@ async def test_opening_survives_a_break(server: ServerName, root: Path, network:
     assert os.listdir(root / ".trove/tmp") == []
 
 
-async def test_what_cannot_be_repeated_says_that_it_may_be_done(
+async def test_an_operation_that_cannot_be_repeated_is_ambiguous(
     server: ServerName, root: Path, network: FaultProxy
 ) -> None:
     async with opened(server, root, port=network.port, clean=False) as store:
@@ -317,7 +321,7 @@ async def test_what_cannot_be_repeated_says_that_it_may_be_done(
         await store.create_bucket("bucket", exist_ok=True)
 
 
-async def test_a_stream_that_cannot_be_finished_is_not_there(
+async def test_a_stream_that_cannot_be_completed_stores_nothing(
     server: ServerName, root: Path, network: FaultProxy
 ) -> None:
     async def source() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""A client that is killed, whenever it may be, leaves every object whole, and nothing that a sweep does not find."""
+"""A client that is killed at any moment leaves complete objects, and only leftovers that a sweep removes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.drivers.local_victim import SOURCE, number_of
-from tests.drivers.test_local_kill import REPOSITORY, Told, run_and_kill
+from tests.drivers.test_local_kill import REPOSITORY, Expected, run_and_kill
 from tests.sftp.residue import residue_of
 from tests.sftp.stores import ServerName, dsn_of, handle_of, opened, remote
 from tests.sftp.victim import BUCKET, PART_SIZE
@@ -37,7 +37,7 @@ def zygote() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("batch", [0, *(pytest.param(batch, marks=pytest.mark.long) for batch in range(1, 5))])
-def test_killed_clients_leave_whole_objects(
+def test_killed_clients_leave_complete_objects(
     zygote: subprocess.Popen[str], server: ServerName, root: Path, batch: int
 ) -> None:
     chance = random.Random(f"{batch} {server}")
@@ -47,10 +47,10 @@ def test_killed_clients_leave_whole_objects(
     for kill in range(KILLS):
         dsn = f"{dsn_of(server, root)}?key={quote(handle.client_key)}&known_hosts={quote(handle.known_hosts)}"
         dsn += f"&fsync={kill % 2}&min_part_size={PART_SIZE}&lease={LEASE}"
-        told = Told(found)
-        run_and_kill(zygote, dsn, batch * KILLS + kill, chance, told)
+        expected = Expected(found)
+        run_and_kill(zygote, dsn, batch * KILLS + kill, chance, expected)
         found = asyncio.run(_examine(server, root))
-        told.check(found)
+        expected.check(found)
     asyncio.run(_sweep(server, root))
 
 
@@ -60,7 +60,7 @@ async def _prepare(server: ServerName, root: Path) -> None:
 
 
 async def _examine(server: ServerName, root: Path) -> dict[str, str]:
-    """Return what each key holds; fail unless all of it is whole."""
+    """Return the content of each key; fail unless all of it is complete."""
     found: dict[str, str] = {}
     async with opened(server, root, lease=LEASE, clean=False) as store:
         for listed in await store.list(BUCKET).all():
@@ -80,7 +80,7 @@ def _number(info: ObjectInfo, data: bytes) -> str:
 
 
 async def _sweep(server: ServerName, root: Path) -> None:
-    """See that nothing is left once the leases of the dead have expired."""
+    """Assert that nothing is left after the leases of dead clients have expired."""
     async with opened(server, root, lease=LEASE) as store:
         for upload in await store.list_multipart_uploads(BUCKET):
             await store.abort_multipart(BUCKET, upload.key, upload.upload_id)

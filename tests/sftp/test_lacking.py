@@ -1,4 +1,4 @@
-"""Servers that lack something: each extension, the access times, the right to write."""
+"""Servers without some features: extensions, access times, write permission."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LACKING = [
 
 
 @pytest.mark.parametrize("face", LACKING)
-async def test_all_else_works_without_an_extension(face: str) -> None:
+async def test_everything_else_works_without_an_extension(face: str) -> None:
     with scratch_root("sshd") as root:
         async with opened("sshd", root, port=getattr(running("sshd"), face), fsync=True) as store:
             await store.create_bucket("bucket")
@@ -56,7 +56,7 @@ async def test_create_only_is_refused_without_links(face: str) -> None:
 
 
 @pytest.mark.parametrize("face", ["without_posix_rename", "without_any"])
-async def test_nothing_is_replaced_where_that_would_not_be_atomic(face: str) -> None:
+async def test_nothing_is_replaced_if_that_would_not_be_atomic(face: str) -> None:
     with scratch_root("sshd") as root:
         async with opened("sshd", root, port=getattr(running("sshd"), face)) as store:
             await store.create_bucket("bucket")
@@ -70,7 +70,7 @@ async def test_nothing_is_replaced_where_that_would_not_be_atomic(face: str) -> 
             assert await store.read("bucket", "key") == b"new"
 
 
-async def test_fsync_is_asked_for_where_it_is_to_be_and_can_be() -> None:
+async def test_fsync_is_requested_if_it_is_enabled_and_supported() -> None:
     for settings, expected in (({"fsync": True}, 1), ({"fsync": False}, 0)):
         with scratch_root("sshd") as root:
             async with opened("sshd", root, **settings) as store:
@@ -81,7 +81,7 @@ async def test_fsync_is_asked_for_where_it_is_to_be_and_can_be() -> None:
 
 
 async def test_a_server_that_keeps_no_access_times() -> None:
-    """Then a generation is a second, and each write of a key gets a later one than the last."""
+    """Generations then have a resolution of a second, and each write of a key gets a later one than the last."""
     with scratch_root("asyncssh") as root:
         async with opened("asyncssh", root, port=running("asyncssh").forgetful) as store:
             await store.create_bucket("bucket")
@@ -105,12 +105,12 @@ async def test_a_server_that_keeps_no_access_times() -> None:
             info = await store.complete_multipart("bucket", "key", upload, [part])
             head = await store.head("bucket", "key")
             assert (head.etag, head.metadata) == (info.etag, {"a": "b"})
-            for days in (1, 2, 3):  # settings that are changed within a second are not taken for the old ones
+            for days in (1, 2, 3):  # settings that are changed within a second are not confused with the old ones
                 await store.set_lifecycle("bucket", [trove.LifecycleRule("rule", "", expiration_days=days)])
                 assert [rule.expiration_days for rule in await store.get_lifecycle("bucket")] == [days]
 
 
-async def test_a_root_that_cannot_be_written_to() -> None:
+async def test_a_read_only_root() -> None:
     with scratch_root("sshd") as root:
         with pytest.raises(trove.AccessDeniedError, match="written to"):
             async with opened("sshd", root, port=running("sshd").read_only):

@@ -1,4 +1,4 @@
-"""What lies on the server: for people to look at, to add to and to edit."""
+"""The files on the server, which people may view, add and edit."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ pytestmark = pytest.mark.asyncio
 CARRIED = 2**31
 
 
-async def test_objects_are_files_where_one_expects_them(server: ServerName, root: Path) -> None:
+async def test_objects_are_files_at_the_expected_paths(server: ServerName, root: Path) -> None:
     async with opened(server, root) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "photos/a.jpg", b"picture")
         await store.put("bucket", "..", b"dots")
-        await store.put("bucket", "photos", b"beside its own directory")
+        await store.put("bucket", "photos", b"next to its own directory")
         assert (root / "bucket/photos/a.jpg").read_bytes() == b"picture"
         assert (root / "bucket/%2E%2E").read_bytes() == b"dots"
-        assert (root / "bucket/photos%F").read_bytes() == b"beside its own directory"
+        assert (root / "bucket/photos%F").read_bytes() == b"next to its own directory"
         await store.put("bucket", "a", b"a file")
         await store.put("bucket", "a/b", b"below it")
         assert (root / "bucket/a%D/b").read_bytes() == b"below it"
 
 
 async def test_the_layout_is_that_of_local_files(server: ServerName, root: Path) -> None:
-    """What is put over SFTP can be read as local files, and the other way round; metadata stays with its driver."""
+    """Objects put over SFTP can be read as local files, and the reverse; metadata stays with its driver."""
     keys = ["a", "a/b", "a//b", "x" * 600, "..", "%", "photos/a.jpg", "\x01"]
     async with opened(server, root) as store:
         await store.create_bucket("bucket")
@@ -51,7 +51,7 @@ async def test_the_layout_is_that_of_local_files(server: ServerName, root: Path)
         assert await store.read("bucket", "from/local") == b"data"
 
 
-async def test_times_carry_what_selects_metadata(server: ServerName, root: Path) -> None:
+async def test_times_contain_the_reference_to_the_metadata(server: ServerName, root: Path) -> None:
     async with opened(server, root) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "plain", b"data")
@@ -65,7 +65,7 @@ async def test_times_carry_what_selects_metadata(server: ServerName, root: Path)
         assert sidecar.name.endswith(f".4-{int(sidecar.name.rpartition('-')[2], 16):x}")
 
 
-async def test_puts_within_a_second_have_etags_of_their_own(server: ServerName, root: Path) -> None:
+async def test_puts_within_a_second_have_different_etags(server: ServerName, root: Path) -> None:
     async with opened(server, root) as store, opened(server, root, clean=False) as other:
         await store.create_bucket("bucket")
         puts = [(store, other)[number % 2].put("bucket", "key", b"%d" % (number % 10)) for number in range(40)]
@@ -97,7 +97,7 @@ async def test_a_file_edited_by_hand_has_no_metadata(server: ServerName, root: P
         assert head.etag != info.etag
         assert (head.metadata, head.content_type, head.size) == ({}, "text/plain", 6)
         assert await store.read("bucket", "key.txt") == b"edited"
-        # Of the same length, and a second later.
+        # With the same length, and a second later.
         info = await store.put("bucket", "key.txt", b"data", metadata={"a": "b"})
         status = os.lstat(path)
         path.write_bytes(b"DATA")
@@ -121,7 +121,7 @@ async def test_a_file_placed_by_hand_is_an_object(server: ServerName, root: Path
 
 
 async def test_metadata_survives_a_restored_backup(server: ServerName, root: Path) -> None:
-    """A backup keeps the time of modification, and seldom that of access."""
+    """A backup keeps the modification time, and seldom the access time."""
     async with opened(server, root, clean=False) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "key", b"data", metadata={"a": "b"})
@@ -135,11 +135,11 @@ async def test_metadata_survives_a_restored_backup(server: ServerName, root: Pat
         (sidecar,) = (root / ".trove/meta/bucket").rglob("*.*")
         twin = sidecar.with_name(sidecar.name[:-1] + ("0" if sidecar.name[-1] != "0" else "1"))
         twin.write_bytes(sidecar.read_bytes())
-        # With two of its second nobody can tell which is its own.
+        # With two sidecars of its second it is unknown which belongs to the object.
         assert (await store.head("bucket", "key")).metadata == {}
 
 
-async def test_a_sidecar_removed_by_hand_leaves_the_object(server: ServerName, root: Path) -> None:
+async def test_an_object_whose_sidecar_was_removed_by_hand_can_be_read(server: ServerName, root: Path) -> None:
     async with opened(server, root) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "key", b"data", metadata={"a": "b"})
@@ -149,7 +149,7 @@ async def test_a_sidecar_removed_by_hand_leaves_the_object(server: ServerName, r
         assert await store.read("bucket", "key") == b"data"
 
 
-async def test_links_lead_nowhere(server: ServerName, root: Path, tmp_path: Path) -> None:
+async def test_symbolic_links_are_not_followed(server: ServerName, root: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     async with opened(server, root) as store:
         await store.create_bucket("bucket")
@@ -178,7 +178,7 @@ async def test_deletions_leave_no_empty_directories(server: ServerName, root: Pa
         assert os.listdir(root / "bucket") == []
 
 
-async def test_a_put_that_is_refused_leaves_no_directory(server: ServerName, root: Path) -> None:
+async def test_a_refused_put_leaves_no_directory(server: ServerName, root: Path) -> None:
     async with opened(server, root) as store:
         await store.create_bucket("bucket")
 
@@ -192,8 +192,8 @@ async def test_a_put_that_is_refused_leaves_no_directory(server: ServerName, roo
         assert residue_of(root) == []
 
 
-async def test_writers_and_deleters_of_neighbours_agree(server: ServerName, root: Path) -> None:
-    """Directories come and go under those who write below them; two clients, and each key says what it holds."""
+async def test_concurrent_writers_and_deleters_of_neighbours_agree(server: ServerName, root: Path) -> None:
+    """Directories are created and removed during writes below them, by two clients; each key has its own content."""
     async with opened(server, root) as one, opened(server, root, clean=False) as two:
         await one.create_bucket("bucket")
 
@@ -211,8 +211,8 @@ async def test_writers_and_deleters_of_neighbours_agree(server: ServerName, root
         assert await one.list("bucket").all() == []
 
 
-async def test_a_key_has_one_place_whoever_writes_it(server: ServerName, root: Path) -> None:
-    """``a`` beside ``a/b``: while the directory comes and goes, two clients never store the same key twice."""
+async def test_a_key_has_one_place_for_all_writers(server: ServerName, root: Path) -> None:
+    """``a`` and ``a/b``: while the directory is created and removed, two clients never store the same key twice."""
     async with opened(server, root) as one, opened(server, root, clean=False) as two:
         await one.create_bucket("bucket")
 
@@ -241,7 +241,7 @@ async def test_a_key_has_one_place_whoever_writes_it(server: ServerName, root: P
         assert await two.list("bucket").all() == []
 
 
-async def test_of_fifty_creators_on_two_clients_one_wins(server: ServerName, root: Path) -> None:
+async def test_one_of_fifty_creators_on_two_clients_wins(server: ServerName, root: Path) -> None:
     async with opened(server, root) as one, opened(server, root, clean=False) as two:
         await one.create_bucket("bucket")
 
@@ -275,8 +275,8 @@ async def test_a_create_only_stream(server: ServerName, root: Path) -> None:
         assert await store.read("bucket", "key") == data
 
 
-async def test_memory_is_flat(server: ServerName, root: Path) -> None:
-    """200 MB pass through a process that has an address space of little more than it takes to start."""
+async def test_memory_use_is_constant(server: ServerName, root: Path) -> None:
+    """200 MB are transferred by a process whose address space is hardly larger than it needs to start."""
     async with opened(server, root) as store:
         await store.create_bucket("bucket")
     script = Path(__file__).with_name("flat.py")
@@ -288,7 +288,7 @@ async def test_memory_is_flat(server: ServerName, root: Path) -> None:
     assert int(result.stdout) < 48 * 1024 * 1024
 
 
-async def test_those_who_write_one_key_in_all_ways_wait_for_no_one_for_ever(server: ServerName, root: Path) -> None:
+async def test_concurrent_operations_on_the_same_keys_do_not_deadlock(server: ServerName, root: Path) -> None:
     """Locks are taken in one order: puts, tags, copies, deletions and uploads of the same keys, by two clients."""
     async with opened(server, root) as one, opened(server, root, clean=False) as two:
         await one.create_bucket("bucket")

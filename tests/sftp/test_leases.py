@@ -1,4 +1,4 @@
-"""Locks and folders of temporaries, which hold as long as their owner lives."""
+"""Locks and folders of temporaries, which are valid as long as their owner lives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def owner_of(store: trove.Trove) -> str:
 
 
 def age(path: Path, seconds: float) -> None:
-    """Make a lease seem to have been renewed last so long ago; client and server have one clock here."""
+    """Set the last renewal of a lease to the past; client and server have the same clock here."""
     moment = time.time() - seconds
     os.utime(path, (moment, moment))
 
@@ -74,7 +74,7 @@ async def test_all_locks_together_exclude_every_lock_of_other_clients(server: Se
 
 
 @pytest.mark.parametrize("links", [True, False])
-async def test_a_lock_of_the_dead_is_taken_away(
+async def test_a_lock_of_a_dead_client_is_removed(
     server: ServerName, root: Path, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not links:
@@ -89,7 +89,7 @@ async def test_a_lock_of_the_dead_is_taken_away(
         assert not lock.exists()
 
 
-async def test_a_lock_of_the_living_is_waited_for(server: ServerName, root: Path) -> None:
+async def test_a_lock_of_a_living_client_is_waited_for(server: ServerName, root: Path) -> None:
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
         await locks_of(one).acquire(f"{root}/.trove/locks/007")
         waiting = asyncio.create_task(locks_of(two).acquire(f"{root}/.trove/locks/007"))
@@ -100,7 +100,7 @@ async def test_a_lock_of_the_living_is_waited_for(server: ServerName, root: Path
         await locks_of(two).release(f"{root}/.trove/locks/007")
 
 
-async def test_many_find_one_dead_lock_and_one_at_a_time_gets_it(server: ServerName, root: Path) -> None:
+async def test_many_clients_find_one_abandoned_lock_and_take_it_one_at_a_time(server: ServerName, root: Path) -> None:
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
         lock = root / ".trove/locks/007"
         lock.write_text(json.dumps({"owner": "dead", "seconds": 1}))
@@ -118,7 +118,7 @@ async def test_many_find_one_dead_lock_and_one_at_a_time_gets_it(server: ServerN
         await asyncio.gather(work(one), work(two), work(one), work(two))
 
 
-async def test_a_lock_that_waits_can_be_cancelled(server: ServerName, root: Path) -> None:
+async def test_waiting_for_a_lock_can_be_cancelled(server: ServerName, root: Path) -> None:
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
         await one.create_bucket("bucket")
         await one.put("bucket", "key", b"data")
@@ -132,18 +132,18 @@ async def test_a_lock_that_waits_can_be_cancelled(server: ServerName, root: Path
         assert await two.get_tags("bucket", "key") == {}
 
 
-async def test_a_lock_whose_answer_was_lost_is_known(server: ServerName, root: Path, network: FaultProxy) -> None:
+async def test_a_lock_whose_answer_was_lost_is_recognised(server: ServerName, root: Path, network: FaultProxy) -> None:
     async with opened(server, root, port=network.port, lease=60) as store:
         await store.create_bucket("bucket")
         await store.put("bucket", "key", b"data")
-        # Were it not known, the call would wait for the lease to expire.
+        # Otherwise the call would wait for the lease to expire.
         for after in (0, 60, 120, 180):
             network.break_open("reset")
             await store.set_tags("bucket", "key", {"t": f"{after}"})
             assert await store.get_tags("bucket", "key") == {"t": f"{after}"}
 
 
-async def test_temporaries_of_the_dead_are_swept_and_those_of_the_living_are_not(
+async def test_temporaries_of_dead_clients_are_swept_and_those_of_living_clients_are_not(
     server: ServerName, root: Path
 ) -> None:
     tmp = root / ".trove/tmp"

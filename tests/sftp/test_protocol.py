@@ -1,4 +1,4 @@
-"""Packets of SFTP, and servers that send something else."""
+"""SFTP packets, and servers that send invalid ones."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def attributes(size: int, mode: int, atime: int, mtime: int) -> bytes:
 
 
 @given(st.integers(0, 2**32 * 10**9 - 1), st.booleans())
-def test_times_come_back_to_the_nanosecond(mtime_ns: int, marked: bool) -> None:
+def test_times_round_trip_to_the_nanosecond(mtime_ns: int, marked: bool) -> None:
     _, atime, mtime = struct.unpack(">III", pack_times(mtime_ns, carried=True, marked=marked))
     answer = bytes((Kind.ATTRS,)) + pack_u32(1) + attributes(5, 0o100644, atime, mtime)
     assert parse_answer(answer, ATTRS) == FileStatus(0o100644, 5, mtime_ns, marked)
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, 2**32 - 1))
-def test_common_times_are_no_marks(atime: int, mtime: int) -> None:
+def test_common_times_are_not_markers(atime: int, mtime: int) -> None:
     answer = bytes((Kind.ATTRS,)) + pack_u32(1) + attributes(5, 0o100644, atime, mtime)
     assert parse_answer(answer, ATTRS) == FileStatus(0o100644, 5, mtime * 10**9, None)
 
@@ -55,7 +55,7 @@ def test_anything_at_all_is_an_answer_or_an_error(kind: Kind, expected: Kind, li
 
 
 @given(st.binary(max_size=100))
-def test_any_greeting_is_understood_or_refused(packet: bytes) -> None:
+def test_any_version_packet_is_parsed_or_refused(packet: bytes) -> None:
     with suppress(DisconnectedError):
         parse_version(packet)
 
@@ -73,14 +73,14 @@ def test_any_greeting_is_understood_or_refused(packet: bytes) -> None:
         (99, RefusedError),
     ],
 )
-def test_each_status_is_an_error_of_its_own(code: int, kind: type[OSError]) -> None:
+def test_each_status_has_its_error(code: int, kind: type[OSError]) -> None:
     answer = bytes((Kind.STATUS,)) + pack_u32(1) + pack_u32(code) + pack_string(b"why") + pack_string(b"en")
     assert type(parse_answer(answer, DATA)) is kind
-    # Old servers leave the text out.
+    # Old servers omit the text.
     assert type(parse_answer(bytes((Kind.STATUS,)) + pack_u32(1) + pack_u32(code), DATA)) is kind
 
 
-def test_limits_are_within_reason() -> None:
+def test_limits_of_the_server_are_bounded() -> None:
     def answer(*numbers: int) -> bytes:
         return struct.pack(">4Q", *numbers)
 
@@ -93,7 +93,7 @@ Answer = Callable[[bytes], bytes]
 
 
 class _Talker(asyncssh.SSHServerSession[bytes]):
-    """A subsystem that answers each packet by a function."""
+    """A subsystem that answers each packet with a function."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -127,7 +127,7 @@ class _Server(asyncssh.SSHServer):
 
 @asynccontextmanager
 async def talking(answer: Answer) -> AsyncIterator[str]:
-    """Serve what answers each packet by a function; yield a DSN for it."""
+    """Serve a subsystem that answers each packet with a function; yield its DSN."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     async with await asyncssh.listen(
         "127.0.0.1", 0, server_factory=lambda: _Server(answer), server_host_keys=[key], encoding=None
@@ -176,7 +176,7 @@ BAD: dict[str, tuple[Answer, type[trove.TroveError]]] = {
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", BAD)
-async def test_a_server_that_answers_something_else(name: str) -> None:
+async def test_a_server_with_invalid_answers(name: str) -> None:
     answer, expected = BAD[name]
     async with talking(answer) as dsn:
         with pytest.raises(expected):

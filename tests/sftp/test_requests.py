@@ -1,4 +1,4 @@
-"""How many round trips and requests the operations take."""
+"""The number of round trips and requests of each operation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def store(server: ServerName, root: Path) -> AsyncIterator[trove.Trove]:
 
 
 class Cost:
-    """What was sent between two moments."""
+    """The requests that were sent between two moments."""
 
     def __init__(self, turns: int, counts: dict[str, int]) -> None:
         self.turns = turns
@@ -52,7 +52,7 @@ async def test_a_put_is_three_round_trips(store: trove.Trove) -> None:
     assert (await cost_of(store, store.put("bucket", "key", SMALL))).turns == 3
 
 
-async def test_a_put_below_prefixes_is_no_longer(store: trove.Trove) -> None:
+async def test_a_put_below_prefixes_takes_no_more_round_trips(store: trove.Trove) -> None:
     await store.put("bucket", "a/b/c/first", SMALL)
     cost = await cost_of(store, store.put("bucket", "a/b/c/key", SMALL))
     assert cost.turns == 3
@@ -68,7 +68,7 @@ async def test_a_put_with_metadata_is_four_round_trips(store: trove.Trove) -> No
     await store.put("bucket", "first", SMALL, metadata={"a": "b"})
     await store.put("bucket", "second", SMALL, metadata={"a": "b"})
     cost = await cost_of(store, store.put("bucket", "second", SMALL, metadata={"a": "b"}))
-    assert cost.turns <= 5  # the last removes the metadata of the object that was replaced
+    assert cost.turns <= 5  # the last one removes the metadata of the replaced object
 
 
 async def test_a_small_get_is_two_round_trips(store: trove.Trove) -> None:
@@ -91,7 +91,7 @@ async def test_a_delete_is_two_round_trips(store: trove.Trove) -> None:
     assert (cost.turns, cost.counts) == (2, {"LSTAT": 3, "REMOVE": 1})
 
 
-async def test_no_lease_is_taken_on_the_hot_path(store: trove.Trove) -> None:
+async def test_no_lease_is_taken_by_reads_and_plain_puts(store: trove.Trove) -> None:
     async def work() -> None:
         for number in range(5):
             await store.put("bucket", f"a/{number}", SMALL, metadata={"a": "b"})
@@ -101,18 +101,18 @@ async def test_no_lease_is_taken_on_the_hot_path(store: trove.Trove) -> None:
             await store.delete("bucket", f"a/{number}")
 
     cost = await cost_of(store, work())
-    # Each put is one rename, which is an extension of its own; a lease would be a link.
+    # Each put is one rename, which has its own extension; a lease would be a link.
     assert cost.counts["EXTENDED"] == 10
 
 
-async def test_a_copy_does_not_pass_through_this_process(store: trove.Trove) -> None:
+async def test_the_bytes_of_a_copy_stay_on_the_server(store: trove.Trove) -> None:
     await store.put("bucket", "key", pattern(3_000_000))
     cost = await cost_of(store, store.copy("bucket", "key", "bucket", "copy"))
     assert not {"READ", "WRITE"} & set(cost.counts)
     assert await store.read("bucket", "copy") == pattern(3_000_000)
 
 
-async def test_a_large_object_is_in_many_requests_at_a_time(store: trove.Trove) -> None:
+async def test_a_large_object_uses_many_concurrent_requests(store: trove.Trove) -> None:
     data = pattern(20_000_000)
     put = await cost_of(store, store.put("bucket", "key", data))
     assert put.counts["WRITE"] >= 70
@@ -122,7 +122,7 @@ async def test_a_large_object_is_in_many_requests_at_a_time(store: trove.Trove) 
     assert get.turns <= 5
 
 
-async def test_a_listing_asks_for_no_object(store: trove.Trove, root: Path) -> None:
+async def test_a_listing_makes_no_request_for_each_object(store: trove.Trove, root: Path) -> None:
     for number in range(10_000):
         (root / f"bucket/key-{number:05}").write_bytes(b"x" * (number % 7))
     found: list[trove.ObjectInfo] = []
@@ -132,17 +132,17 @@ async def test_a_listing_asks_for_no_object(store: trove.Trove, root: Path) -> N
 
     cost = await cost_of(store, listing())
     assert [info.size for info in found] == [number % 7 for number in range(10_000)]
-    # Each page reads the directory, whose names come a hundred at a time, as the server has them.
+    # Each page reads the directory, whose names the server returns a hundred at a time.
     assert cost.counts["READDIR"] <= 10 * (10_000 / 100 + 10)
     assert cost.counts["LSTAT"] <= 40
     (last,) = await store.list("bucket", start_after="key-09998").all()
     assert last.etag == (await store.head("bucket", last.key)).etag
 
 
-async def test_pages_of_a_settled_directory_read_it_twice(
+async def test_pages_of_an_unchanged_directory_read_it_twice(
     store: trove.Trove, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first page reads what it returns, the second remembers all; the others only see that nothing has changed."""
+    """The first page reads what it returns and the second keeps all names; later pages only check for changes."""
     for start in range(0, 2_000, 500):
         await asyncio.gather(*(store.put("bucket", f"key-{number:05}", b"") for number in range(start, start + 500)))
     fs = fs_of(store)
@@ -170,10 +170,10 @@ async def test_handles_are_bounded(server: ServerName, root: Path, store: trove.
         await asyncio.gather(*(bounded.put("bucket", f"{number}", SMALL, metadata={"a": "b"}) for number in range(60)))
         await asyncio.gather(*(bounded.read("bucket", f"{number}") for number in range(60)))
         watching.cancel()
-        assert 0 < most <= 7  # that of the folder of temporaries is one more, for a moment
+        assert 0 < most <= 7  # the folder of temporaries briefly needs one more
 
 
-async def test_the_wait_for_a_handle_is_bounded(server: ServerName, root: Path, store: trove.Trove) -> None:
+async def test_the_wait_for_a_handle_has_a_time_limit(server: ServerName, root: Path, store: trove.Trove) -> None:
     async with opened(server, root, handles=4, idle_timeout=1.0, clean=False) as bounded:
         await bounded.put("bucket", "key", pattern(1_000_000))
         readers = [await bounded.get("bucket", "key") for _ in range(3)]

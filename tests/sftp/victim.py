@@ -1,7 +1,7 @@
 """A process that writes to a store over SFTP until it is killed, and one that starts such processes quickly.
 
 ``python -m tests.sftp.victim`` imports everything once and stays single-threaded. Each line on its stdin, ``DSN SEED``,
-makes it fork a writer, which says what it does as that of `tests.drivers.local_victim`.
+makes it fork a writer, which prints what it does in the format of `tests.drivers.local_victim`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Writer:
         for count in range(10_000):
             key = f"{self._name}/{self._random.randrange(KEYS)}"
             if self._random.random() < 0.2:
-                key += "/below"  # beside the object whose name its directory needs
+                key += "/below"  # next to the object whose name its directory needs
             number = f"{self._seed}-{count}"
             operation = self._random.choice(operations)
             says = DELETED if operation == self.delete else number
@@ -106,7 +106,7 @@ def main() -> None:
         dsn, seed = line.split()
         child = os.fork()
         if child == 0:
-            # Whatever happens in it, the child must not go on as its parent.
+            # Whatever happens, the child must not continue as its parent.
             try:
                 asyncio.run(write(dsn, int(seed)))
             finally:

@@ -1,4 +1,4 @@
-"""Working on many things at once."""
+"""Concurrent work on many items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def numbers(count: int) -> AsyncIterator[int]:
         yield number
 
 
-async def test_each_is_worked_on_once_and_no_more_than_so_many_at_a_time() -> None:
+async def test_each_item_is_processed_once_with_bounded_concurrency() -> None:
     busy = most = 0
     done: list[int] = []
 
@@ -39,7 +39,7 @@ async def test_nothing_to_do() -> None:
     await for_each(numbers(0), lambda _: asyncio.sleep(0), workers=3)
 
 
-async def test_what_was_found_before_the_search_failed_is_done() -> None:
+async def test_items_found_before_the_search_failed_are_processed() -> None:
     done: list[int] = []
 
     async def failing() -> AsyncIterator[int]:
@@ -56,7 +56,7 @@ async def test_what_was_found_before_the_search_failed_is_done() -> None:
     assert sorted(done) == list(range(10))
 
 
-async def test_an_error_of_the_work_ends_all_of_it() -> None:
+async def test_an_error_of_the_work_ends_everything() -> None:
     begun: list[int] = []
 
     async def work(number: int) -> None:
@@ -72,7 +72,7 @@ async def test_an_error_of_the_work_ends_all_of_it() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_the_search_runs_ahead_and_not_without_end() -> None:
+async def test_the_search_runs_ahead_by_a_bounded_number_of_items() -> None:
     found = 0
     release = asyncio.Event()
 

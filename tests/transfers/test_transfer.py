@@ -1,4 +1,4 @@
-"""Copies between any two ends: what they keep, when they are skipped, and what is left when they are cancelled."""
+"""Copies between any two ends: what they keep, when they are skipped, and their state after a cancellation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TIME = 1_700_000_000_123_456_789
 
 
 class Ends:
-    """Two stores and a folder, and an end of each kind in them."""
+    """Two stores and a folder, with an end of each kind."""
 
     def __init__(self, one: trove_async.Trove, two: trove_async.Trove, folder: Path) -> None:
         self.one = one
@@ -99,9 +99,7 @@ kinds = pytest.mark.parametrize(("source", "target"), KINDS, ids=["-".join(pair)
 
 @kinds
 @pytest.mark.asyncio
-async def test_a_copy_has_the_bytes_and_counts_as_unchanged_until_the_source_changes(
-    ends: Ends, source: str, target: str
-) -> None:
+async def test_a_copy_counts_as_unchanged_until_the_source_changes(ends: Ends, source: str, target: str) -> None:
     here, there = ends.of(source, "dir/source"), ends.of(target, "new/target")
     await ends.fill(here, BODY)
     assert not await is_unchanged(here, there)
@@ -114,7 +112,7 @@ async def test_a_copy_has_the_bytes_and_counts_as_unchanged_until_the_source_cha
     assert progress[-1:] in ([len(BODY)], [])
     await ends.fill(here, bytes(len(BODY)))
     if isinstance(here, LocalFile):
-        assert await is_unchanged(here, there)  # the same size and time: only the bytes tell
+        assert await is_unchanged(here, there)  # the same size and time: only the bytes differ
     else:
         assert not await is_unchanged(here, there)
     assert not await is_unchanged(here, there, by_checksum=True)
@@ -123,7 +121,7 @@ async def test_a_copy_has_the_bytes_and_counts_as_unchanged_until_the_source_cha
 @pytest.mark.parametrize(("source", "target"), [("one", "one"), ("one", "two"), ("two", "one")])
 @pytest.mark.parametrize("record", [True, False])
 @pytest.mark.asyncio
-async def test_an_object_keeps_what_is_stored_with_it(ends: Ends, source: str, target: str, record: bool) -> None:
+async def test_an_object_keeps_its_metadata(ends: Ends, source: str, target: str, record: bool) -> None:
     here, there = ends.of(source, "s"), ends.of(target, "t")
     assert isinstance(there, StoredObject)
     await ends.fill(here, BODY)
@@ -136,7 +134,7 @@ async def test_an_object_keeps_what_is_stored_with_it(ends: Ends, source: str, t
 
 
 @pytest.mark.asyncio
-async def test_the_time_of_a_file_goes_all_the_way_round(ends: Ends) -> None:
+async def test_the_time_of_a_file_round_trips(ends: Ends) -> None:
     chain = [ends.of("file", "a"), ends.of("one", "b"), ends.of("two", "c"), ends.of("one", "d"), ends.of("file", "e")]
     await ends.fill(chain[0], b"1")
     for here, there in pairwise(chain):
@@ -156,13 +154,13 @@ def test_times_are_written_to_the_nanosecond(nanoseconds: int) -> None:
     [("1.5", 1_500_000_000), ("7", 7_000_000_000), ("-0.000000001", -1), ("", None), ("1e3", None), ("1.", None),
      ("1.0000000001", None), ("\u0661", None), ("1\n", None)],
 )  # fmt: skip
-def test_times_of_others(text: str, expected: int | None) -> None:
+def test_times_in_the_formats_of_other_programs(text: str, expected: int | None) -> None:
     assert _parse_mtime(text) == expected
 
 
 @pytest.mark.asyncio
-async def test_an_object_of_someone_else_counts_as_changed(ends: Ends) -> None:
-    """Its time is when it was stored, whatever that happens to be."""
+async def test_an_object_of_another_program_counts_as_changed(ends: Ends) -> None:
+    """Its time is the time of the put, which means nothing."""
     here, there = ends.of("file", "a"), ends.of("one", "a")
     await ends.fill(here, BODY)
     await ends.fill(there, BODY)
@@ -176,7 +174,7 @@ async def test_an_object_of_someone_else_counts_as_changed(ends: Ends) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_stored_checksum_saves_reading(ends: Ends) -> None:
+async def test_a_stored_checksum_avoids_reading(ends: Ends) -> None:
     here, there = ends.of("file", "a"), ends.of("two", "a")
     await ends.fill(here, BODY)
     await copy(here, there, checksum="sha256")
@@ -194,14 +192,14 @@ async def test_a_stored_checksum_saves_reading(ends: Ends) -> None:
 
 
 @pytest.mark.asyncio
-async def test_two_files_are_no_copy_of_ours(ends: Ends) -> None:
+async def test_two_files_cannot_be_copied(ends: Ends) -> None:
     with pytest.raises(InvalidArgumentError):
         await copy(ends.of("file", "a"), ends.of("file", "b"))
 
 
 @kinds
 @pytest.mark.asyncio
-async def test_what_is_missing_is_named(ends: Ends, source: str, target: str) -> None:
+async def test_the_missing_object_or_file_is_named(ends: Ends, source: str, target: str) -> None:
     with pytest.raises((NotFoundError, FileNotFoundError), match="missing"):
         await copy(ends.of(source, "missing"), ends.of(target, "t"))
     assert await describe(ends.of(target, "t")) is None
@@ -222,7 +220,7 @@ async def test_a_source_that_changed_is_not_removed(ends: Ends, kind: str) -> No
 
 @pytest.mark.parametrize(("source", "target"), [("one", "file"), ("one", "one"), ("one", "two")])
 @pytest.mark.asyncio
-async def test_only_what_was_described_is_copied(ends: Ends, source: str, target: str) -> None:
+async def test_only_the_described_object_is_copied(ends: Ends, source: str, target: str) -> None:
     here, there = ends.of(source, "s"), ends.of(target, "t")
     await ends.fill(here, b"old")
     described = await describe(here)
@@ -238,7 +236,7 @@ async def jobs_of(*jobs: Job) -> AsyncIterator[Job]:
 
 
 @pytest.mark.asyncio
-async def test_many_copies_go_on_behind_those_that_fail(ends: Ends) -> None:
+async def test_other_copies_continue_after_a_failure(ends: Ends) -> None:
     jobs = []
     for number in range(20):
         here = ends.of("file", f"{number}")
@@ -266,7 +264,7 @@ async def test_workers_are_one_or_more() -> None:
 @kinds
 @pytest.mark.parametrize("delivery", [Delivery.PENDING, Delivery.DONE], ids=lambda delivery: delivery.name)
 @pytest.mark.asyncio
-async def test_a_move_that_is_cancelled_anywhere_loses_nothing(
+async def test_a_move_that_is_cancelled_at_any_point_loses_nothing(
     ends: Ends, source: str, target: str, delivery: Delivery
 ) -> None:
     here, there = ends.of(source, "s"), ends.of(target, "t")

@@ -1,4 +1,4 @@
-"""What a tree consists of."""
+"""The members of a tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make(root: Path, *names: str) -> None:
         (root / name).write_bytes(name.encode())
 
 
-async def test_files_come_in_the_order_of_their_keys(tmp_path: Path) -> None:
+async def test_files_are_in_the_order_of_their_keys(tmp_path: Path) -> None:
     names = ["a.txt", "a/b", "a0", "b/c/d", "b/c.d", "z/é", "z/ü", "ü"]
     make(tmp_path, *names)
     (tmp_path / "empty").mkdir()
@@ -41,7 +41,7 @@ async def test_only_regular_files_are_members(tmp_path: Path) -> None:
     assert sorted(os.path.basename(path) for path in skipped) == ["dangling", "pipe", "secret", "up"]
 
 
-async def test_a_directory_that_goes_away_is_told_of_and_the_rest_goes_on(tmp_path: Path) -> None:
+async def test_a_directory_that_disappears_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
     make(tmp_path, "a/1", "b/2", "c/3")
     errors: list[str] = []
     found = []
@@ -55,7 +55,7 @@ async def test_a_directory_that_goes_away_is_told_of_and_the_rest_goes_on(tmp_pa
         [member async for member in files_below(str(tmp_path / "missing"))]
 
 
-async def test_objects_are_named_behind_their_prefix() -> None:
+async def test_objects_are_named_relative_to_their_prefix() -> None:
     async with trove_async.open("memory://") as store:
         await store.create_bucket("b")
         for key in ("p/", "p/a", "p//b", "p/c/d", "px"):

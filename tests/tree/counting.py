@@ -1,4 +1,4 @@
-"""A local file system that counts what a tree asks of it."""
+"""A local file system that counts the calls of a tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trove_async.tree import Buckets, DirEntry, Layout, Tree, VersionedObjects, 
 
 
 class CountingFileSystem(LocalFileSystem):
-    """Counts directory entries that were read, directories that were begun, and files that were looked at."""
+    """Counts the directory entries read, the directories opened, and the files examined."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout, durable=False)
@@ -38,7 +38,7 @@ class CountingFileSystem(LocalFileSystem):
 
 
 class CountedTree:
-    """A tree over a root, without a driver and its threads: every call returns when it is done."""
+    """A tree on a root, without a driver and its threads: every call returns when it is done."""
 
     def __init__(self, root: Path) -> None:
         layout, clock = Layout(str(root)), WriteClock()

@@ -1,4 +1,4 @@
-"""Listings in order, in pages, in groups; whatever the names are and whatever else lies in the directories."""
+"""Listings in order, in pages, in groups, with any names and with foreign files in the directories."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def settle(path: Path) -> None:
 
 
 def groups(keys: set[str], prefix: str, delimiter: str | None) -> list[str]:
-    """Return what a listing shows, in order; groups end in the delimiter and are told once."""
+    """Return what a listing has, in order; groups end in the delimiter and are listed once."""
     shown: list[str] = []
     for key in sorted(keys):
         if not key.startswith(prefix):
@@ -67,7 +67,7 @@ DELIMITERS = st.sampled_from([None, "/", "-", "a/", "b"])
 
 @given(st.sets(SMALL, max_size=12), SMALL | st.just(""), DELIMITERS, st.integers(1, 4))
 @settings(max_examples=150, deadline=None)
-def test_pages_together_are_the_listing(keys: set[str], prefix: str, delimiter: str | None, page_size: int) -> None:
+def test_joined_pages_are_the_listing(keys: set[str], prefix: str, delimiter: str | None, page_size: int) -> None:
     with tempfile.TemporaryDirectory() as root, counted_tree(Path(root)) as tree:
         (Path(root) / "b").mkdir()
         for key in keys:
@@ -86,7 +86,7 @@ def test_pages_together_are_the_listing(keys: set[str], prefix: str, delimiter: 
         assert shown == groups(keys, prefix, delimiter)
 
 
-def test_groups_do_not_read_a_directory_again_and_again(tree: CountedTree, tmp_path: Path) -> None:
+def test_groups_do_not_read_a_directory_repeatedly(tree: CountedTree, tmp_path: Path) -> None:
     for number in range(500):
         folder = tmp_path / f"b/d{number:03}"
         folder.mkdir()
@@ -99,7 +99,7 @@ def test_groups_do_not_read_a_directory_again_and_again(tree: CountedTree, tmp_p
     assert tree.fs.entries <= 500 + 101
 
 
-def test_a_group_of_empty_directories_is_none(tree: CountedTree, tmp_path: Path) -> None:
+def test_a_group_with_only_empty_directories_is_not_listed(tree: CountedTree, tmp_path: Path) -> None:
     (tmp_path / "b/empty/deeper").mkdir(parents=True)
     (tmp_path / "b/full/empty").mkdir(parents=True)
     (tmp_path / "b/full/zz").touch()
@@ -108,7 +108,7 @@ def test_a_group_of_empty_directories_is_none(tree: CountedTree, tmp_path: Path)
     assert [group.prefix for group in tree.page("b", delimiter="/").prefixes] == ["deep/", "full/"]
 
 
-def test_a_cursor_within_a_group_shows_the_group_if_anything_of_it_is_left(tree: CountedTree, tmp_path: Path) -> None:
+def test_a_cursor_within_a_group_lists_the_group_if_more_of_it_follows(tree: CountedTree, tmp_path: Path) -> None:
     (tmp_path / "b/group").mkdir()
     for name in "ac":
         (tmp_path / f"b/group/{name}").touch()
@@ -116,8 +116,8 @@ def test_a_cursor_within_a_group_shows_the_group_if_anything_of_it_is_left(tree:
     assert tree.page("b", delimiter="/", cursor="group/d").prefixes == []
 
 
-def test_a_long_name_that_comes_later_is_not_missed(tree: CountedTree, tmp_path: Path) -> None:
-    """It goes into a directory of continued components, and the time of the one above does not change."""
+def test_a_long_name_that_is_added_later_is_not_missed(tree: CountedTree, tmp_path: Path) -> None:
+    """It is stored in a directory of continued components, and the time of the directory above does not change."""
     for name in "abcdef":
         (tmp_path / f"b/{name}").touch()
     put(tree, LONG + "1")
@@ -131,7 +131,7 @@ def test_a_long_name_that_comes_later_is_not_missed(tree: CountedTree, tmp_path:
     assert tree.keys("b", page_size=2) == [*"abcdef", LONG + "2"]
 
 
-def test_long_names_stand_in_order_among_the_others(tree: CountedTree) -> None:
+def test_long_names_are_in_order_among_the_others(tree: CountedTree) -> None:
     keys = {LONG, LONG + "-", LONG + "/x", LONG + "a", LONG * 2 + "z", LONG * 2, LONG[:-1] + "y", LONG + "a/b"}
     for key in keys:
         put(tree, key)
@@ -143,7 +143,7 @@ def test_long_names_stand_in_order_among_the_others(tree: CountedTree) -> None:
     "path",
     ["short%C/rest", f"{'x' * 100}%C/rest", "%00", "a%2", "new\nline", f"{LONG}%C/%C", f"{'d/' * 600}file", "a%D"],
 )
-def test_names_that_no_key_gives_are_no_objects(tree: CountedTree, tmp_path: Path, path: str) -> None:
+def test_names_that_no_key_produces_are_not_objects(tree: CountedTree, tmp_path: Path, path: str) -> None:
     target = tmp_path / "b"
     for name in path.split("/"):
         target.mkdir(exist_ok=True)
@@ -152,7 +152,7 @@ def test_names_that_no_key_gives_are_no_objects(tree: CountedTree, tmp_path: Pat
     assert tree.keys("b") == []
 
 
-def test_names_that_are_not_text_are_no_objects(tree: CountedTree, tmp_path: Path) -> None:
+def test_names_that_are_not_text_are_not_objects(tree: CountedTree, tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/b/\xff\xfe", "wb"):
         pass
     os.mkdir(os.fsencode(tmp_path) + b"/b/\xfd")
@@ -160,7 +160,7 @@ def test_names_that_are_not_text_are_no_objects(tree: CountedTree, tmp_path: Pat
     assert tree.keys("b") == ["object"]
 
 
-def test_a_file_of_any_time_is_listed(tree: CountedTree, tmp_path: Path) -> None:
+def test_a_file_with_any_time_is_listed(tree: CountedTree, tmp_path: Path) -> None:
     (tmp_path / "b/old").touch()
     os.utime(tmp_path / "b/old", (-10, -10))
     (info,) = tree.page("b").objects
@@ -169,12 +169,12 @@ def test_a_file_of_any_time_is_listed(tree: CountedTree, tmp_path: Path) -> None
     try:
         os.utime(tmp_path / "b/old", (10**12, 10**12))
     except OSError:
-        return  # the file system knows no such year
+        return  # the file system does not support this year
     assert [info.key for info in tree.page("b").objects] == ["old"]
 
 
-def test_threads_may_list_while_the_directory_changes(tree: CountedTree, tmp_path: Path) -> None:
-    """What is remembered is shared between them; what was there all the time is listed by each."""
+def test_threads_can_list_while_the_directory_changes(tree: CountedTree, tmp_path: Path) -> None:
+    """They share what is kept in memory; keys that exist throughout are listed by each."""
     stay = [f"k{number:03}" for number in range(60)]
     for name in stay:
         (tmp_path / "b" / name).touch()

@@ -1,4 +1,4 @@
-"""Keys are file names and back, whatever is in them."""
+"""Keys are converted to file names and back, whatever they contain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trove_async.keys import MAX_KEY_BYTES
 from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, Entry, decode, path_of
 
-# Characters and runs that the escaping is about, among all others that a key may hold.
+# The characters and sequences that are escaped, among others that a key may contain.
 _PIECES = st.one_of(
     st.sampled_from(["/", "//", ".", "..", "%", "%E", "%D", "%F", "%C", "%2F", "\x01", "\x7f", "\n", "a", " ", "~"]),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8),
@@ -33,20 +33,20 @@ def key_of(names: list[str]) -> str:
 
 @given(KEYS)
 @settings(max_examples=400, deadline=None)
-def test_a_path_stands_for_its_key_alone(key: str) -> None:
+def test_a_path_represents_only_its_key(key: str) -> None:
     names = path_of(key)
     assert key_of(names) == key
     for name in names:
         assert name not in ("", ".", "..")
         assert "/" not in name
         assert not any(c < " " or c == "\x7f" for c in name)
-        # A mark may yet be added, and 255 bytes is what file systems allow.
+        # A marker may be added, and file systems permit 255 bytes.
         assert len(name.encode()) + len(DIRECTORY) <= 255
 
 
 @given(KEYS)
 @settings(max_examples=200, deadline=None)
-def test_marks_change_nothing_about_what_a_name_says(key: str) -> None:
+def test_markers_do_not_change_the_key_of_a_name(key: str) -> None:
     *above, last = path_of(key)
     assert decode(last + FILE) == Entry(_text(last), FILE)
     for name in above:
@@ -72,7 +72,7 @@ def test_different_keys_have_different_paths(one: str, other: str) -> None:
     | st.binary(min_size=1, max_size=20).map(lambda raw: raw.translate(None, b"/\0") or b"a")
 )
 @settings(max_examples=400, deadline=None)
-def test_a_name_stands_for_a_key_only_if_the_key_gives_that_name(name: str | bytes) -> None:
+def test_a_name_represents_a_key_only_if_the_key_produces_that_name(name: str | bytes) -> None:
     text = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
     entry = decode(text)
     if entry is not None and entry.mark != CONTINUED:
@@ -101,7 +101,7 @@ def test_a_name_stands_for_a_key_only_if_the_key_gives_that_name(name: str | byt
         ("é" * 121, "é" * 120 + "%C/é"),
     ],
 )
-def test_what_paths_look_like(key: str, path: str) -> None:
+def test_examples_of_paths(key: str, path: str) -> None:
     assert "/".join(path_of(key)) == path
     assert key_of(path_of(key)) == key
 
@@ -109,7 +109,7 @@ def test_what_paths_look_like(key: str, path: str) -> None:
 @pytest.mark.parametrize(
     "name", ["%", "a%", "a%2", "a%2f", "a%41", "%00", "a%2Fb", "%C", "a\n", "\udcff", "x" * 241, "%2E%2E%2E", "a%X"]
 )
-def test_names_that_no_key_gives(name: str) -> None:
+def test_names_that_no_key_produces(name: str) -> None:
     assert decode(name) is None
 
 

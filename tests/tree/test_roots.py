@@ -1,4 +1,4 @@
-"""Finding the root of a store in a path that goes on to a bucket and a key."""
+"""Finding the root of a store in a path that also has a bucket and a key."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_bucket_and_key_follow_the_root(path: str, root: str, expected: tuple[st
 
 
 @pytest.mark.parametrize("roots", [[], ["/a", "/a/b/c"]])
-def test_without_exactly_one_root_nothing_is_guessed(roots: list[str]) -> None:
+def test_without_exactly_one_root_none_is_guessed(roots: list[str]) -> None:
     with pytest.raises(InvalidDSNError):
         split_path("/a/b/c/d", roots)
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=2), min_size=1, max_size=4), st.text("abc/", max_size=8))
-def test_a_key_is_found_behind_any_root(names: list[str], key: str) -> None:
+def test_a_key_is_found_below_any_root(names: list[str], key: str) -> None:
     root = "/" + "/".join(names)
     path = f"{root}/bucket/{key}"
     assert root in possible_roots(path)

@@ -1,4 +1,4 @@
-"""What a page of a listing costs in a bucket of 100,000 objects; counted, not timed."""
+"""The cost of a page of a listing in a bucket of 100,000 objects; counted, not timed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MEMORY = 2 * 1024 * 1024
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
-    """Hold ``flat``, one directory of 100,000 objects, and ``deep``, 100 × 100 directories of ten; placed by hand."""
-    memory = "/dev/shm"  # where there is one, 200,000 files come and go in a moment
+    """Create ``flat``, a directory of 100,000 files, and ``deep``, 100 × 100 directories of ten, without a driver."""
+    memory = "/dev/shm"  # in memory, if possible: there 200,000 files are created and removed quickly
     root = Path(tempfile.mkdtemp(prefix="trove-scale-", dir=memory if os.access(memory, os.W_OK) else None))
     _place(root / "flat", (f"k{number:06}" for number in range(OBJECTS)))
     for one in range(100):
@@ -45,7 +45,7 @@ def _place(folder: Path, names: Iterator[str]) -> None:
 
 
 def _settle(folder: Path) -> None:
-    """Give a directory a time at which no clock can take two changes for one."""
+    """Set a directory's time so far back that no later change can have the same time."""
     os.utime(folder, (1_600_000_000, 1_600_000_000))
 
 
@@ -79,26 +79,26 @@ def test_a_cold_page_of_a_flat_bucket(tree: CountedTree, cursor: str | None, fir
     [(None, "a00/b00/c0", "a01/b00/c0"), ("a99/b00/c0", "a99/b00/c0", None)],
     ids=["first", "last"],
 )
-def test_a_cold_page_of_a_deep_bucket_reads_what_lies_on_its_way(
+def test_a_cold_page_of_a_deep_bucket_reads_only_the_directories_on_its_path(
     tree: CountedTree, cursor: str | None, first: str, following: str | None
 ) -> None:
     page = tree.page("deep", cursor=cursor)
     branch = first[:4]
     assert [info.key for info in page.objects] == [f"{branch}b{two:02}/c{n}" for two in range(100) for n in range(10)]
     assert page.cursor == following
-    # The root, one branch whole, and the first leaf of the next, to know that there is more.
+    # The root, one complete branch, and the first leaf of the next, to know that more follows.
     assert tree.fs.entries <= 100 + 100 + 1000 + 100 + 10
     assert tree.fs.stats <= PAGE + 5
 
 
-def test_a_prefix_leads_straight_to_its_directory(tree: CountedTree) -> None:
+def test_a_prefix_reads_only_its_directory(tree: CountedTree) -> None:
     page = tree.page("deep", prefix="a50/b5")
     assert len(page.objects) == 100
     assert tree.fs.entries <= 100 + 100
     assert tree.fs.stats <= 100 + 10
 
 
-def test_groups_are_told_by_a_look_into_each(tree: CountedTree) -> None:
+def test_groups_need_one_look_into_each(tree: CountedTree) -> None:
     page = tree.page("deep", delimiter="/")
     assert [prefix.prefix for prefix in page.prefixes] == [f"a{one:02}/" for one in range(100)]
     assert page.objects == []
@@ -110,7 +110,7 @@ def test_groups_are_told_by_a_look_into_each(tree: CountedTree) -> None:
     assert tree.fs.entries <= 2 * OBJECTS
 
 
-def test_a_walk_through_a_flat_bucket_reads_the_directory_three_times_at_most(tree: CountedTree) -> None:
+def test_a_walk_through_a_flat_bucket_reads_the_directory_at_most_three_times(tree: CountedTree) -> None:
     entries = stats = 0
     keys: list[str] = []
     cursor: str | None = None
@@ -125,7 +125,7 @@ def test_a_walk_through_a_flat_bucket_reads_the_directory_three_times_at_most(tr
     assert stats <= OBJECTS + 5 * (OBJECTS // PAGE)
 
 
-def test_a_page_from_memory_is_as_small(tree: CountedTree) -> None:
+def test_a_page_from_memory_reads_no_directory(tree: CountedTree) -> None:
     cursor = tree.page("flat").cursor
     cursor = tree.page("flat", cursor=cursor).cursor
     tracemalloc.start()
@@ -138,7 +138,7 @@ def test_a_page_from_memory_is_as_small(tree: CountedTree) -> None:
     assert peak <= MEMORY
 
 
-def test_what_changes_ahead_of_the_cursor_is_seen(tree: CountedTree, root: Path) -> None:
+def test_changes_ahead_of_the_cursor_are_listed(tree: CountedTree, root: Path) -> None:
     cursor = tree.page("flat").cursor
     cursor = tree.page("flat", cursor=cursor).cursor
     assert cursor == "k002000"
@@ -149,7 +149,7 @@ def test_what_changes_ahead_of_the_cursor_is_seen(tree: CountedTree, root: Path)
         _settle_anew(root / "flat", 1)
         keys = [info.key for info in tree.page("flat", cursor=cursor).objects]
         assert keys[:3] == ["k002000", "k002000-new", "k002002"]
-        # And again, right after a change, while the directory's time may still stand for two states of it.
+        # Once more, right after a change, while the directory's time may still represent two states.
         new.unlink()
         gone.touch()
         keys = [info.key for info in tree.page("flat", cursor=cursor).objects]
@@ -160,8 +160,8 @@ def test_what_changes_ahead_of_the_cursor_is_seen(tree: CountedTree, root: Path)
         _settle(root / "flat")
 
 
-def test_what_changes_within_a_tick_of_the_clock_is_seen(tree: CountedTree, root: Path) -> None:
-    """As long as a directory's time may stand for a later state of it too, its names are not remembered."""
+def test_changes_within_a_tick_of_the_clock_are_listed(tree: CountedTree, root: Path) -> None:
+    """As long as a directory's time may also be that of a later state, its names are not kept."""
     now = (time.time_ns() + 10**10,) * 2
     os.utime(root / "flat", ns=now)
     new = root / "flat/k002000-new"
@@ -176,14 +176,14 @@ def test_what_changes_within_a_tick_of_the_clock_is_seen(tree: CountedTree, root
         _settle(root / "flat")
 
 
-def test_what_changes_while_a_directory_is_read_is_seen_by_the_next_page(
+def test_changes_while_a_directory_is_read_are_on_the_next_page(
     tree: CountedTree, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = root / "flat/k003000-new"
     original = CountingFileSystem.scan
 
     async def scan(self: CountingFileSystem, path: str) -> AsyncIterator[DirEntry]:
-        # The system may or may not show what is added while it reads a directory; here it does not.
+        # The system may or may not return an entry that is added while it reads a directory; here it does not.
         entries = [entry async for entry in original(self, path)]
         new.touch()
         for entry in entries:

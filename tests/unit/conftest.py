@@ -2,6 +2,6 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-# A shared machine may stall for any time; what bounds a test is pytest-timeout.
+# A shared machine may stall for any time; pytest-timeout is what limits a test.
 settings.register_profile("unit", deadline=None)
 settings.load_profile("unit")

@@ -9,14 +9,14 @@ from trove_async.types import FrozenDict, ObjectInfo
 
 
 class ScriptedStream(ByteStream):
-    """The bytes of an object, handed out as a script says.
+    """The bytes of an object, returned as a script says.
 
-    A step is how many bytes to hand out at most (0: the stream ends early), or an exception to raise, or an
-    `asyncio.Event` to wait for. Where the script ends, as many bytes come as are asked for.
+    A step is the maximum number of bytes to return (0: the stream ends early), an exception to raise, or an
+    `asyncio.Event` to wait for. After the last step every read returns the requested number of bytes.
 
     Attributes:
-        seeks: the offsets that were sought to.
-        open: whether it holds what a stream holds.
+        seeks: the offsets of all seeks.
+        open: whether it still holds its resources.
         aborted, closed: how often each was called.
     """
 

@@ -25,7 +25,7 @@ BODY = os.urandom(300_000)
 
 @dataclass
 class Server:
-    """An HTTP server that answers with the size of what it was sent, and remembers it."""
+    """An HTTP server that answers with the size of the request, and records the request."""
 
     port: int = 0
     seen: list[tuple[str, bytes]] = field(default_factory=list)
@@ -121,7 +121,7 @@ framings = pytest.mark.parametrize("framing", ["content-length", "chunked"])
 
 
 @framings
-async def test_without_answers_requests_pass_on_one_connection(framing: str) -> None:
+async def test_without_answers_requests_are_forwarded_on_one_connection(framing: str) -> None:
     async with proxied() as (proxy, server), http_client(proxy) as client:
         for _ in range(3):
             response = await client.put("/b/k?x=1", content=body_of(framing))
@@ -145,7 +145,7 @@ async def test_without_answers_requests_pass_on_one_connection(framing: str) -> 
 
 
 @framings
-async def test_an_answer_before_is_one_the_server_never_sees(framing: str) -> None:
+async def test_a_request_that_is_answered_before_does_not_reach_the_server(framing: str) -> None:
     async with proxied() as (proxy, server), http_client(proxy) as client:
         proxy.answer(s3_error(503, "SlowDown", headers={"Retry-After": "1"}), method="PUT", path="/b/k")
         refused = await client.put("/b/k", content=body_of(framing))
@@ -161,7 +161,7 @@ async def test_an_answer_before_is_one_the_server_never_sees(framing: str) -> No
 
 
 @framings
-async def test_an_answer_after_is_to_what_the_server_has_done(framing: str) -> None:
+async def test_a_request_that_is_answered_after_was_carried_out_by_the_server(framing: str) -> None:
     async with proxied() as (proxy, server), http_client(proxy) as client:
         failed = s3_error(200, "InternalError")
         proxy.answer(failed, method="POST", path="uploadId=", when="after")
@@ -176,7 +176,7 @@ async def test_an_answer_after_is_to_what_the_server_has_done(framing: str) -> N
         assert (proxy.accepted, server.connections) == (1, 1)
 
 
-async def test_an_answer_after_one_that_ends_the_servers_connection() -> None:
+async def test_an_answer_after_the_servers_connection_has_ended() -> None:
     async with proxied() as (proxy, server), http_client(proxy) as client:
         proxy.answer(Answer(500), path="close", when="after")
         assert (await client.get("/close")).status_code == 500
@@ -196,7 +196,7 @@ async def test_a_truncated_body_ends_the_connection(when: Any) -> None:
         assert proxy.accepted == 2
 
 
-async def test_rules_take_turns() -> None:
+async def test_rules_apply_in_turn() -> None:
     async with proxied() as (proxy, _), http_client(proxy) as client:
         proxy.answer(Answer(503), skip=1, times=2, method="GET")
         proxy.answer(Answer(403, {"Date": "Thu, 01 Jan 1970 00:00:00 GMT"}), path="/b")
@@ -225,7 +225,7 @@ async def test_answers_to_head_and_without_a_body_keep_the_connection() -> None:
         assert (proxy.accepted, server.connections) == (1, 0)
 
 
-async def test_an_answer_may_close() -> None:
+async def test_an_answer_may_close_the_connection() -> None:
     async with proxied() as (proxy, _), http_client(proxy) as client:
         proxy.answer(Answer(503, close=True))
         assert (await client.get("/k")).headers["connection"] == "close"
@@ -251,7 +251,7 @@ EXPECTING = b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-c
 
 
 @pytest.mark.parametrize("answered", [False, True])
-async def test_the_servers_continue_passes(answered: bool) -> None:
+async def test_the_100_continue_of_the_server_is_forwarded(answered: bool) -> None:
     async with proxied() as (proxy, server), raw(proxy) as (reader, writer):
         if answered:
             proxy.answer(Answer(500, body=b"failed"), when="after", times=None)
@@ -266,7 +266,7 @@ async def test_the_servers_continue_passes(answered: bool) -> None:
         assert (proxy.accepted, server.connections) == (1, 1)
 
 
-async def test_who_waits_for_continue_is_answered_at_once_and_the_connection_ends() -> None:
+async def test_a_client_that_waits_for_100_continue_is_answered_immediately_and_its_connection_ends() -> None:
     async with proxied() as (proxy, server), raw(proxy) as (reader, writer):
         proxy.answer(s3_error(503, "SlowDown"))
         writer.write(EXPECTING)
@@ -277,7 +277,7 @@ async def test_who_waits_for_continue_is_answered_at_once_and_the_connection_end
         assert (proxy.requests[0].body_size, proxy.requests[0].complete) == (0, False)
 
 
-async def test_a_server_that_ends_an_idle_connection_gets_another_one() -> None:
+async def test_an_idle_connection_that_the_server_ended_is_replaced() -> None:
     async with proxied() as (proxy, server), http_client(proxy) as client:
         for turn in range(3):
             assert (await client.get("/drop")).content == b"server got 0"
@@ -304,7 +304,7 @@ async def test_a_request_may_arrive_byte_by_byte() -> None:
         b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     ],
 )
-async def test_what_it_does_not_take_is_a_bad_request(sent: bytes) -> None:
+async def test_an_unsupported_request_is_a_bad_request(sent: bytes) -> None:
     async with proxied() as (proxy, server):
         async with raw(proxy) as (reader, writer):
             writer.write(sent)
@@ -314,7 +314,7 @@ async def test_what_it_does_not_take_is_a_bad_request(sent: bytes) -> None:
             assert (await client.get("/k")).status_code == 200
 
 
-async def test_a_server_that_is_gone_or_no_http_server_resets_the_client() -> None:
+async def test_a_missing_server_or_one_without_http_resets_the_client() -> None:
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(b"220 ready\r\n")
@@ -332,28 +332,28 @@ async def test_a_server_that_is_gone_or_no_http_server_resets_the_client() -> No
 
 
 @pytest.mark.parametrize("sent", [b"GET /hang HTTP/1.1\r\nHost: h\r\n\r\n", EXPECTING + b"he"])
-async def test_the_server_sees_that_a_client_left(sent: bytes) -> None:
+async def test_the_server_sees_that_a_client_disconnected(sent: bytes) -> None:
     async with proxied() as (proxy, server):
         async with raw(proxy) as (_, writer):
             writer.write(sent)
-            while not (proxy.requests and proxy.requests[0].forwarded):  # noqa: ASYNC110 - nobody tells
+            while not (proxy.requests and proxy.requests[0].forwarded):  # noqa: ASYNC110 - there is nothing to wait for
                 await asyncio.sleep(0)
         await server.left.wait()
         assert [body for _, body in server.seen] == ([b""] if b"hang" in sent else [])
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /ha", b"GET /hang HTTP/1.1\r\nHost: h\r\n\r\n", EXPECTING])
-async def test_closing_leaves_no_task_no_socket_no_warning(sent: bytes) -> None:
+async def test_closing_leaves_no_task_or_socket_or_warning(sent: bytes) -> None:
     def sockets() -> int:
-        """Count these alone: once it has listened, uvloop keeps a spare descriptor of another kind."""
+        """Count only sockets: once uvloop has listened, it keeps a spare descriptor of another kind."""
         found = 0
         for name in os.listdir("/proc/self/fd"):
-            with suppress(OSError):  # the descriptor by which the folder was listed is closed
+            with suppress(OSError):  # the descriptor that listed the folder is closed
                 found += stat.S_ISSOCK(os.fstat(int(name)).st_mode)
         return found
 
     async def turns(done: Callable[[], bool]) -> None:
-        while not done():  # noqa: ASYNC110 - what is waited for tells nobody
+        while not done():  # noqa: ASYNC110 - there is nothing to wait for
             await asyncio.sleep(0)
 
     gc.collect()
@@ -377,14 +377,14 @@ async def test_closing_leaves_no_task_no_socket_no_warning(sent: bytes) -> None:
     assert sockets() == before
 
 
-async def test_answers_that_make_no_sense_are_refused() -> None:
+async def test_invalid_answers_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="final status"):
         Answer(100)
     with pytest.raises(InvalidArgumentError, match="content_length"):
         Answer(200, body=b"abc", content_length=2)
 
 
-async def test_without_httptools_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_httptools_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def missing(name: str, *args: Any, **kwargs: Any) -> Any:

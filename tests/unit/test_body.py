@@ -136,7 +136,7 @@ async def test_size_and_replayable_are_known_after_prepare(make: object, size: i
     await body.aclose()
 
 
-async def test_what_is_replayable_can_be_read_again(path: Path) -> None:
+async def test_a_replayable_body_can_be_read_again(path: Path) -> None:
     for data in (DATA, [DATA[:9], DATA[9:]], io.BytesIO(DATA), path):
         body = Body(data, checksum=Checksum("sha256"))
         await body.prepare()
@@ -151,13 +151,13 @@ async def test_what_is_replayable_can_be_read_again(path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", ["text", {"a": b"b"}, {b"set"}, 7, None, object(), io.StringIO("text"), True])
-async def test_what_cannot_be_stored_is_refused_at_once(data: object) -> None:
+async def test_an_invalid_body_is_refused_immediately(data: object) -> None:
     with pytest.raises(TypeError) as caught:
         Body(data)
     assert isinstance(caught.value, BodyTypeError)
 
 
-async def test_a_str_is_told_to_be_encoded_and_a_text_file_to_be_opened_in_binary_mode(path: Path) -> None:
+async def test_a_str_and_a_text_file_are_refused_with_advice(path: Path) -> None:
     with pytest.raises(BodyTypeError, match=r"\.encode\(\)"):
         Body("text")
     with path.open("r", encoding="latin-1") as file, pytest.raises(BodyTypeError, match="binary mode"):
@@ -178,7 +178,7 @@ async def test_a_buffer_is_not_copied() -> None:
 
 
 class Spy:
-    """Sync sources that note the thread in which they are used."""
+    """Sync sources that record the threads that use them."""
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
@@ -211,24 +211,24 @@ async def test_sync_sources_are_used_off_the_loop(kind: str) -> None:
     assert threading.get_ident() not in spy.threads
 
 
-async def test_many_small_chunks_are_gathered() -> None:
+async def test_many_small_chunks_are_joined() -> None:
     data = bytes(300_000)
     body = Body(data[i : i + 1] for i in range(len(data)))
     chunks = await chunks_of(body)
     assert b"".join(chunks) == data
-    # Bytes are gathered for a bounded time; a slow machine makes more of it than the two of a fast one.
+    # Bytes are joined for a bounded time; a slow machine makes more chunks than the two of a fast one.
     assert len(chunks) < len(data) / 100
 
 
 @pytest.mark.parametrize("make", [lambda: DATA, lambda: [DATA], lambda: io.BytesIO(DATA), lambda: generate_async(DATA)])
 @pytest.mark.parametrize("declared", [0, len(DATA) - 1, len(DATA) + 1])
-async def test_another_length_than_declared_is_an_error(make: object, declared: int) -> None:
+async def test_a_length_other_than_the_declared_one_is_an_error(make: object, declared: int) -> None:
     assert callable(make)
     with pytest.raises(BodySizeError, match=str(declared)):
         await read(make(), size=declared)
 
 
-async def test_a_body_that_is_too_long_never_hands_out_the_excess() -> None:
+async def test_a_body_that_is_too_long_never_yields_the_excess() -> None:
     taken = bytearray()
     with pytest.raises(BodySizeError):
         await drain(Body([DATA, b"x"], size=len(DATA)), taken)
@@ -236,7 +236,7 @@ async def test_a_body_that_is_too_long_never_hands_out_the_excess() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: DATA, lambda: [DATA[:9], DATA[9:]], lambda: generate_async(DATA)])
-async def test_another_checksum_than_declared_is_an_error(make: object) -> None:
+async def test_a_checksum_other_than_the_declared_one_is_an_error(make: object) -> None:
     assert callable(make)
     with pytest.raises(ChecksumError, match="sha256 of the body"):
         await read(make(), checksum=Checksum("sha256", "00" * 32))
@@ -254,7 +254,7 @@ async def test_a_checksum_of_large_chunks_and_of_a_buffer_is_the_same() -> None:
     assert body.checksums == {"sha256": expected}
 
 
-async def test_finish_buffer_checks_and_reports_as_an_iteration_does() -> None:
+async def test_finish_buffer_checks_and_reports_like_an_iteration() -> None:
     seen: list[tuple[int, int | None]] = []
     body = Body(DATA, checksum=Checksum("md5"), on_progress=lambda taken, size: seen.append((taken, size)))
     await body.finish_buffer()
@@ -278,7 +278,7 @@ class SourceError(Exception):
     pass
 
 
-async def test_an_error_of_the_source_passes_unchanged_after_what_came_before_it() -> None:
+async def test_an_exception_of_the_source_is_raised_unchanged_after_the_bytes_before_it() -> None:
     error = SourceError("broken")
 
     def broken() -> Iterator[bytes]:
@@ -374,7 +374,7 @@ async def test_a_pipe_in_non_blocking_mode_has_not_ended_while_it_is_empty() -> 
         assert taken == DATA
 
 
-async def test_a_body_that_is_rewound_has_forgotten_the_error_of_the_first_time() -> None:
+async def test_a_rewound_body_has_no_error_from_the_first_time() -> None:
     class FailsOnce:
         def __init__(self) -> None:
             self.failed = False
@@ -392,7 +392,7 @@ async def test_a_body_that_is_rewound_has_forgotten_the_error_of_the_first_time(
     assert await body.read_all() == b"onetwo"
 
 
-async def test_the_users_file_is_read_from_where_it_stands_and_stays_open(path: Path) -> None:
+async def test_a_users_file_is_read_from_its_position_and_stays_open(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(100)
         body = Body(file)
@@ -405,7 +405,7 @@ async def test_the_users_file_is_read_from_where_it_stands_and_stays_open(path: 
         assert not file.closed
 
 
-async def test_a_path_that_is_missing_or_a_folder_raises_what_the_system_says(tmp_path: Path) -> None:
+async def test_a_missing_path_or_a_folder_raises_the_error_of_the_system(tmp_path: Path) -> None:
     for path, error in ((tmp_path / "missing", FileNotFoundError), (tmp_path, IsADirectoryError)):
         body = Body(path)
         with pytest.raises(error):
@@ -424,7 +424,7 @@ async def test_a_path_knows_its_size(path: Path) -> None:
 
 
 async def test_no_file_stays_open_when_the_opening_of_a_path_is_cancelled(path: Path) -> None:
-    # A file that is lost would be a ResourceWarning, which is an error in this suite.
+    # An unclosed file would be a ResourceWarning, which is an error in this suite.
     for turns in range(6):
         body = Body(path)
         task = asyncio.create_task(body.prepare())
@@ -433,10 +433,10 @@ async def test_no_file_stays_open_when_the_opening_of_a_path_is_cancelled(path: 
         task.cancel()
         await asyncio.wait({task})
         await body.aclose()
-    await asyncio.get_running_loop().run_in_executor(None, int)  # the executor is done with what came before
+    await asyncio.get_running_loop().run_in_executor(None, int)  # the executor has finished its earlier work
 
 
-async def test_an_async_generator_is_closed_when_the_body_is_given_up() -> None:
+async def test_an_async_generator_is_closed_when_the_body_is_abandoned() -> None:
     closed = []
 
     async def source() -> AsyncIterator[bytes]:
@@ -453,7 +453,7 @@ async def test_an_async_generator_is_closed_when_the_body_is_given_up() -> None:
     assert closed == [True]
 
 
-async def test_an_async_iterator_of_the_users_that_is_no_generator_is_left_alone() -> None:
+async def test_a_users_async_iterator_that_is_no_generator_is_not_closed() -> None:
     class Chunks:
         def __init__(self) -> None:
             self.left = [b"one", b"two"]
@@ -474,7 +474,7 @@ async def test_an_async_iterator_of_the_users_that_is_no_generator_is_left_alone
 
 
 @given(st.lists(st.binary(max_size=20), max_size=20))
-async def test_no_chunk_is_empty_and_together_they_are_the_whole(chunks: list[bytes]) -> None:
+async def test_no_chunk_is_empty_and_joined_they_are_the_body(chunks: list[bytes]) -> None:
     for source in (chunks, generate(*chunks), generate_async(*chunks)):
         taken = await chunks_of(Body(source))
         assert all(taken)

@@ -10,7 +10,7 @@ from trove_async.cancellation import CleanupWarning, finish
 pytestmark = pytest.mark.asyncio
 
 
-async def test_the_work_is_over_when_it_returns() -> None:
+async def test_the_work_has_ended_when_it_returns() -> None:
     done = []
 
     async def work() -> None:
@@ -22,7 +22,7 @@ async def test_the_work_is_over_when_it_returns() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-async def test_however_often_the_caller_is_cancelled_the_work_is_carried_out(times: int) -> None:
+async def test_the_work_is_carried_out_however_often_the_caller_is_cancelled(times: int) -> None:
     released = asyncio.Event()
     began = asyncio.Event()
     done = []
@@ -45,7 +45,7 @@ async def test_however_often_the_caller_is_cancelled_the_work_is_carried_out(tim
     assert done == [True]
 
 
-async def test_a_caller_that_is_cancelled_already_still_cleans_up() -> None:
+async def test_a_caller_that_was_already_cancelled_still_cleans_up() -> None:
     done = []
 
     async def work() -> None:
@@ -62,7 +62,7 @@ async def test_a_caller_that_is_cancelled_already_still_cleans_up() -> None:
     assert done == [True]
 
 
-async def test_work_that_hangs_is_given_up_with_a_warning_that_says_what_is_left() -> None:
+async def test_work_that_hangs_is_given_up_with_a_warning_that_names_it() -> None:
     ended = asyncio.Event()
 
     async def hang() -> None:
@@ -77,7 +77,7 @@ async def test_work_that_hangs_is_given_up_with_a_warning_that_says_what_is_left
         await ended.wait()
 
 
-async def test_a_cancellation_is_raised_also_when_the_work_is_given_up() -> None:
+async def test_a_cancellation_is_raised_even_if_the_work_is_given_up() -> None:
     began = asyncio.Event()
 
     async def hang() -> None:
@@ -95,7 +95,7 @@ async def test_a_cancellation_is_raised_also_when_the_work_is_given_up() -> None
         await task
 
 
-async def test_an_error_of_the_work_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_of_the_work_is_logged_and_not_raised(caplog: pytest.LogCaptureFixture) -> None:
     async def fail() -> None:
         raise OSError("disk on fire")
 
@@ -107,7 +107,7 @@ async def test_an_error_of_the_work_is_logged_and_goes_no_further(caplog: pytest
     assert str(record.exc_info[1]) == "disk on fire"
 
 
-async def test_a_timeout_around_it_ends_once_the_work_is_over() -> None:
+async def test_a_timeout_around_it_expires_only_after_the_work_has_ended() -> None:
     released = asyncio.Event()
     done = []
 

@@ -35,18 +35,18 @@ def digest(algorithm: str, *chunks: bytes | bytearray | memoryview) -> str:
     return hasher.hexdigest()
 
 
-def test_the_known_values_are_of_all_algorithms() -> None:
+def test_every_algorithm_has_a_known_value() -> None:
     assert set(KNOWN) == ALGORITHMS
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
-def test_each_algorithm_gives_its_known_value_in_any_chunks(algorithm: str) -> None:
+def test_each_algorithm_gives_its_known_value_for_any_chunks(algorithm: str) -> None:
     assert digest(algorithm, b"123456789") == KNOWN[algorithm]
     assert digest(algorithm, b"123", bytearray(b"45"), memoryview(b"x6789y")[1:-1]) == KNOWN[algorithm]
 
 
 @given(st.binary())
-def test_crc32_is_zlibs(data: bytes) -> None:
+def test_crc32_equals_that_of_zlib(data: bytes) -> None:
     assert int(digest("crc32", data), 16) == zlib.crc32(data)
 
 
@@ -62,7 +62,7 @@ def test_a_checksum_is_written_as_algorithm_and_value() -> None:
 @pytest.mark.parametrize(
     "value", ["", "sha", "SHA256", "sha256:", "sha256:abc", "md5:" + "g" * 32, "crc32:0x123456", 5, None]
 )
-def test_what_is_no_checksum_is_refused(value: object) -> None:
+def test_an_invalid_checksum_is_refused(value: object) -> None:
     with pytest.raises(InvalidArgumentError):
         Checksum.of(value)  # type: ignore[arg-type]
 
@@ -73,18 +73,18 @@ def test_a_mismatch_names_both_values() -> None:
         verify("md5", "00", "01", "the body")
 
 
-def test_crc32c_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_crc32c_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
     with pytest.raises(MissingDependencyError, match=r"trove-async\[checksums\]"):
         new_hasher("crc32c")
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_digest_has_let_go_of_the_bytes() -> None:
+async def test_a_cancelled_digest_has_released_the_buffer() -> None:
     data = bytearray(128 * 1024 * 1024)
     task = asyncio.create_task(checksums.digest("sha256", [data]))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    data.clear()  # BufferError while anybody reads it
+    data.clear()  # BufferError while the buffer is exported

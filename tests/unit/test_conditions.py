@@ -28,7 +28,7 @@ INFO = ObjectInfo("k", 1, "now", STORED)
         {"if_none_match": "other", "if_modified_since": SECOND + timedelta(days=1)},
     ],
 )
-def test_reads_that_go_ahead(options: dict[str, Any]) -> None:
+def test_reads_whose_conditions_hold(options: dict[str, Any]) -> None:
     check_read(INFO, HeadOptions(**options))
 
 
@@ -57,12 +57,12 @@ def test_reads_whose_precondition_fails(options: dict[str, Any]) -> None:
         {"if_none_match": "now", "if_modified_since": SECOND - timedelta(days=1)},
     ],
 )
-def test_reads_of_what_the_caller_has(options: dict[str, Any]) -> None:
+def test_reads_of_an_object_that_has_not_changed(options: dict[str, Any]) -> None:
     with pytest.raises(NotModifiedError):
         check_read(INFO, HeadOptions(**options))
 
 
-def test_times_do_not_count_where_the_backend_says_none() -> None:
+def test_dates_are_ignored_if_the_backend_has_no_time() -> None:
     unknown = ObjectInfo("k", 1, "now")
     check_read(unknown, HeadOptions(if_modified_since=STORED))
     check_read(unknown, HeadOptions(if_unmodified_since=STORED))
@@ -80,7 +80,7 @@ def test_times_do_not_count_where_the_backend_says_none() -> None:
         ("now", None, "other"),
     ],
 )
-def test_writes_that_go_ahead(current: str | None, if_match: str | None, if_none_match: str | None) -> None:
+def test_writes_whose_conditions_hold(current: str | None, if_match: str | None, if_none_match: str | None) -> None:
     check_write(current, if_match, if_none_match)
 
 
@@ -94,7 +94,7 @@ def test_writes_that_go_ahead(current: str | None, if_match: str | None, if_none
         ("now", None, "now", PreconditionFailedError),
     ],
 )
-def test_writes_that_do_not(
+def test_writes_whose_conditions_fail(
     current: str | None, if_match: str | None, if_none_match: str | None, error: type[Exception]
 ) -> None:
     with pytest.raises(PreconditionFailedError) as caught:

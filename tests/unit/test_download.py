@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio
 LARGE = bytes(range(256)) * 8192
 
 
-async def test_a_file_appears_whole_and_is_replaced_whole(tmp_path: Path) -> None:
+async def test_a_file_is_created_and_replaced_atomically(tmp_path: Path) -> None:
     target = tmp_path / "file"
     async with trove_async.open("memory://") as t:
         await t.create_bucket("b")
@@ -28,7 +28,7 @@ async def test_a_file_appears_whole_and_is_replaced_whole(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-async def test_a_download_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+async def test_a_failed_download_leaves_only_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
     broken = Faults([Fault("get", reset_after=100_000, error=UnavailableError(), times=100)])
@@ -46,7 +46,7 @@ async def test_a_download_that_fails_leaves_the_old_file_and_nothing_else(tmp_pa
 
 
 @pytest.mark.parametrize("delivery", list(Delivery))
-async def test_a_download_that_is_cancelled_anywhere_leaves_the_old_file_or_the_new_one(
+async def test_a_download_cancelled_at_any_point_leaves_the_old_or_the_new_file(
     tmp_path: Path, delivery: Delivery
 ) -> None:
     target = tmp_path / "file"

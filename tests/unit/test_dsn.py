@@ -30,7 +30,7 @@ from trove_async.errors import InvalidDSNError
         ("x://?k=ab+c/d==", DSN("x", params={"k": "ab+c/d=="})),
     ],
 )
-def test_parts_come_out_with_their_escapes_undone(text: str, expected: DSN) -> None:
+def test_parts_are_decoded(text: str, expected: DSN) -> None:
     assert parse_dsn(text) == expected
 
 
@@ -65,7 +65,7 @@ def test_parts_come_out_with_their_escapes_undone(text: str, expected: DSN) -> N
         ("x://h?a=1&", "parameter"),
     ],
 )
-def test_the_error_names_the_part_that_is_wrong(text: str, part: str) -> None:
+def test_the_error_names_the_wrong_part(text: str, part: str) -> None:
     with pytest.raises(InvalidDSNError) as caught:
         parse_dsn(text)
     assert part in str(caught.value)
@@ -106,7 +106,7 @@ def assert_hidden(secret: str, *texts: str) -> None:
 
 
 @given(secrets, secrets, secret_names)
-def test_secrets_are_shown_neither_by_str_nor_by_repr(password: str, token: str, name: str) -> None:
+def test_secrets_appear_neither_in_str_nor_in_repr(password: str, token: str, name: str) -> None:
     dsn = parse_dsn(f"s3://user:{quote(password, safe='')}@host:99/bucket?region=x&{name}={quote(token, safe='')}")
     assert (dsn.password, dsn.params[name]) == (password, token)
     assert_hidden(password, str(dsn), repr(dsn))
@@ -116,7 +116,7 @@ def test_secrets_are_shown_neither_by_str_nor_by_repr(password: str, token: str,
 
 
 @given(secrets, secret_names, st.sampled_from(["x", "%zz", "a=1&a=2", "=", "b=%"]))
-def test_secrets_are_not_in_errors(secret: str, name: str, broken: str) -> None:
+def test_secrets_do_not_appear_in_errors(secret: str, name: str, broken: str) -> None:
     quoted = quote(secret, safe="")
     for text in (f"s3://user:{quoted}@host/?{name}={quoted}&{broken}", f"s3://user:{quoted}@host:port/"):
         with pytest.raises(InvalidDSNError) as caught:
@@ -125,7 +125,7 @@ def test_secrets_are_not_in_errors(secret: str, name: str, broken: str) -> None:
 
 
 @given(secrets, secret_names)
-def test_redact_hides_what_urls_in_any_text_give_away(secret: str, name: str) -> None:
+def test_redact_hides_the_secrets_of_urls_in_any_text(secret: str, name: str) -> None:
     quoted = quote(secret, safe="")
     text = redact(f"failed: https://user:{quoted}@host/path?x=1&{name}={quoted}&y=2 (again)")
     assert_hidden(secret, text)
@@ -134,7 +134,7 @@ def test_redact_hides_what_urls_in_any_text_give_away(secret: str, name: str) ->
 
 
 @given(st.text(string.ascii_letters + string.digits + " .,/", max_size=60))
-def test_redact_leaves_text_without_secrets_as_it_is(text: str) -> None:
+def test_redact_does_not_change_text_without_secrets(text: str) -> None:
     assert redact(text) == text
 
 
@@ -162,12 +162,12 @@ def test_settings_come_from_the_dsn_or_from_arguments() -> None:
 
 
 @pytest.mark.parametrize("word", ["1", "true", "YES", "on"])
-def test_words_for_yes(word: str) -> None:
+def test_true_words(word: str) -> None:
     assert settings(f"x={word}").flag("x", False) is True
 
 
 @pytest.mark.parametrize("word", ["0", "False", "no", "OFF"])
-def test_words_for_no(word: str) -> None:
+def test_false_words(word: str) -> None:
     assert settings(f"x={word}").flag("x", True) is False
 
 
@@ -185,12 +185,12 @@ WRONG: list[tuple[str, Callable[[SettingsParser], object]]] = [
 
 
 @pytest.mark.parametrize(("query", "take"), WRONG)
-def test_a_setting_that_is_wrong_is_named(query: str, take: Callable[[SettingsParser], object]) -> None:
+def test_an_invalid_setting_is_named(query: str, take: Callable[[SettingsParser], object]) -> None:
     with pytest.raises(InvalidDSNError, match=r"^x must"):
         take(settings(query))
 
 
-def test_what_nobody_asked_for_is_refused_with_what_there_is() -> None:
+def test_the_error_for_an_unknown_setting_lists_the_known_ones() -> None:
     left = settings("unknown=1&root=/")
     left.text("root")
     left.flag("fsync", True)
@@ -198,7 +198,7 @@ def test_what_nobody_asked_for_is_refused_with_what_there_is() -> None:
         left.finish()
 
 
-def test_a_setting_is_given_once() -> None:
+def test_a_setting_is_given_only_once() -> None:
     with pytest.raises(InvalidDSNError, match="'root' is given in the DSN and as an argument"):
         settings("root=/a", root="/b")
 
@@ -212,7 +212,7 @@ def test_a_setting_is_given_once() -> None:
         "s3://k:@eu-1/b",
     ],
 )
-def test_revealed_text_is_read_back_as_the_same_dsn(text: str) -> None:
+def test_revealed_text_is_parsed_to_the_same_dsn(text: str) -> None:
     dsn = parse_dsn(text)
     assert parse_dsn(dsn.reveal()) == dsn
 
@@ -236,7 +236,7 @@ async def test_a_path_is_bucket_and_key_unless_the_driver_splits_it_otherwise(
     assert await MemoryDriver.split(parse_dsn(text)) == expected
 
 
-def test_white_space_around_a_secret_is_left_out() -> None:
+def test_white_space_around_a_secret_is_stripped() -> None:
     settings = SettingsParser(parse_dsn("s3://?a=%20key%0D%0A"), {"b": "token\n", "c": "s"})
     assert [settings.secret(name) for name in "abcd"] == ["key", "token", "s", None]
 

@@ -27,7 +27,7 @@ CONTEXT: dict[str, Any] = {
 
 
 def drawn_tree() -> dict[str, tuple[str, set[str]]]:
-    """Read the tree of the module's docstring: name to (parent, built-in mix-ins)."""
+    """Parse the tree in the module's docstring: name to (parent, built-in mix-ins)."""
     assert errors.__doc__ is not None
     tree: dict[str, tuple[str, set[str]]] = {}
     ancestors: list[str] = []
@@ -78,7 +78,7 @@ def test_a_copy_keeps_class_message_and_context(cls: type[TroveError], duplicate
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])
-def test_a_copy_of_a_bulk_error_keeps_what_failed(duplicate: object) -> None:
+def test_a_copy_of_a_bulk_error_keeps_the_failures(duplicate: object) -> None:
     assert callable(duplicate)
     failed = DeleteResult("k", UnavailableError("gone", bucket="b", key="k"))
     error = BulkError("1 of 3", failed=[failed], deleted_count=2, operation="delete_many", bucket="b", driver="memory")
@@ -96,7 +96,7 @@ def test_each_class_has_a_message_and_a_docstring_of_its_own(cls: type[TroveErro
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r", "\u2028"])
-def test_the_text_is_one_line_whatever_the_backend_wrote(newline: str) -> None:
+def test_the_text_is_one_line_for_any_message(newline: str) -> None:
     error = TroveError(f"first{newline}second", operation="put", bucket=f"b{newline}c", key=f"k{newline}l")
     assert str(error).splitlines() == [str(error)]
     assert "first second" in str(error)
@@ -109,7 +109,7 @@ def test_the_text_names_operation_target_driver_status_and_request() -> None:
     assert str(TroveError("no", operation="create_bucket", bucket="b")) == "create_bucket 'b': no"
 
 
-def test_locate_fills_in_only_what_is_not_known() -> None:
+def test_locate_sets_only_unknown_fields() -> None:
     error = ObjectNotFoundError("no", key="")
     error.locate("get", "b", "k", "memory")
     assert (error.operation, error.bucket, error.key, error.driver) == ("get", "b", "", "memory")
@@ -117,7 +117,7 @@ def test_locate_fills_in_only_what_is_not_known() -> None:
     assert (error.operation, error.bucket, error.key, error.driver) == ("get", "b", "", "memory")
 
 
-def test_only_transient_errors_are_retryable_unless_told_otherwise() -> None:
+def test_only_transient_errors_are_retryable_by_default() -> None:
     for cls in ALL:
         assert cls().retryable is issubclass(cls, errors.TransientError)
     assert UnavailableError(retryable=False).retryable is False

@@ -27,7 +27,7 @@ MD5 = hashlib.md5(DATA).hexdigest()
 
 
 async def store(*plan: Fault) -> tuple[Trove, Faults]:
-    """Open a store with a bucket and an object, in which the plan is at work from then on."""
+    """Open a store with a bucket and an object; the plan applies from then on."""
     faults = Faults()
     t = await trove_async.open("memory://", layers=[faults])
     await t.create_bucket("b")
@@ -40,7 +40,7 @@ def struck(faults: Faults) -> list[tuple[str, str | None]]:
     return [(injection.operation, injection.key) for injection in faults.injected]
 
 
-async def test_an_error_is_raised_so_many_times_and_nothing_is_done() -> None:
+async def test_an_error_is_raised_the_given_number_of_times_without_the_operation() -> None:
     error = UnavailableError("no route", status=503)
     t, faults = await store(Fault("put", error=error, times=2))
     async with t:
@@ -56,7 +56,7 @@ async def test_an_error_is_raised_so_many_times_and_nothing_is_done() -> None:
     assert error.operation is None
 
 
-async def test_a_class_of_errors_is_made_anew_and_times_none_is_always() -> None:
+async def test_an_error_class_is_instantiated_each_time_and_times_none_means_always() -> None:
     t, faults = await store(Fault("head", error=ThrottledError, times=None))
     async with t:
         for _ in range(5):
@@ -65,14 +65,14 @@ async def test_a_class_of_errors_is_made_anew_and_times_none_is_always() -> None
     assert len(faults.injected) == 5
 
 
-async def test_some_can_be_let_pass_first() -> None:
+async def test_skip_lets_the_first_operations_pass() -> None:
     t, _ = await store(Fault("head", error=UnavailableError, skip=2))
     async with t:
         outcomes = [await asyncio.gather(t.head("b", "k"), return_exceptions=True) for _ in range(4)]
     assert [type(outcome) is UnavailableError for [outcome] in outcomes] == [False, False, True, False]
 
 
-async def test_an_answer_that_is_lost_leaves_the_operation_done_and_its_error_ambiguous() -> None:
+async def test_a_lost_answer_leaves_the_operation_done_and_raises_an_ambiguous_error() -> None:
     t, _ = await store(
         Fault("put", when="after", error=UnavailableError),
         Fault("delete", when="after", error=UnavailableError),
@@ -91,7 +91,7 @@ async def test_an_answer_that_is_lost_leaves_the_operation_done_and_its_error_am
         assert not await t.exists("b", "k")
 
 
-async def test_patterns_and_keys_choose_the_operations() -> None:
+async def test_patterns_and_keys_select_the_operations() -> None:
     t, faults = await store(
         Fault("*_multipart*", error=UnavailableError, times=None), Fault("*", key="x", error=ThrottledError, times=None)
     )
@@ -105,7 +105,7 @@ async def test_patterns_and_keys_choose_the_operations() -> None:
     assert struck(faults) == [("initiate_multipart", "k"), ("put", "x"), ("upload_part", "x")]
 
 
-async def test_a_delay_gives_the_loop_to_others_and_goes_on() -> None:
+async def test_a_delay_lets_other_tasks_run() -> None:
     t, faults = await store(Fault("*", delay=0.001, times=None))
     async with t:
         reading = asyncio.create_task(t.read("b", "k"))
@@ -145,7 +145,7 @@ async def test_a_reader_that_breaks_once_is_resumed(fault: dict[str, int]) -> No
 
 
 @pytest.mark.parametrize("fault", [{"truncate_after": 1000}, {"reset_after": 1000}])
-async def test_a_reader_that_breaks_always_at_the_same_byte_fails_after_that_byte(fault: dict[str, int]) -> None:
+async def test_a_reader_that_always_breaks_at_the_same_byte_fails_after_that_byte(fault: dict[str, int]) -> None:
     t, _ = await store(Fault("get", times=None, **fault))  # type: ignore[arg-type]
     async with t, t.get("b", "k") as reader:
         assert await reader.read(1000) == DATA[:1000]
@@ -153,7 +153,7 @@ async def test_a_reader_that_breaks_always_at_the_same_byte_fails_after_that_byt
             await reader.read(1)
 
 
-async def test_positions_are_those_of_the_range_that_is_read() -> None:
+async def test_positions_are_relative_to_the_requested_range() -> None:
     t, faults = await store(Fault("get*", reset_after=10, times=None, error=OSError("snap")))
     async with t:
         with pytest.raises(OSError, match="snap"):
@@ -163,7 +163,7 @@ async def test_positions_are_those_of_the_range_that_is_read() -> None:
     assert len(faults.injected) == 1
 
 
-async def test_a_byte_that_is_corrupt_is_noticed_by_the_checksum() -> None:
+async def test_the_checksum_detects_a_corrupt_byte() -> None:
     t, _ = await store(Fault("get", corrupt_at=5000, times=2))
     async with t:
         with pytest.raises(ChecksumError):
@@ -173,7 +173,7 @@ async def test_a_byte_that_is_corrupt_is_noticed_by_the_checksum() -> None:
     assert wrong == [5000]
 
 
-async def test_a_reader_that_stalls_can_be_given_up() -> None:
+async def test_a_stalled_reader_can_be_cancelled() -> None:
     t, _ = await store(Fault("get", stall_after=100))
     async with t, t.get("b", "k") as reader:
         assert await reader.read(100) == DATA[:100]
@@ -218,7 +218,7 @@ async def test_a_body_that_breaks_stores_nothing(
     assert struck(faults) == [(verb, "k")]
 
 
-async def test_a_body_arrives_whole_where_no_fault_strikes_and_corrupt_where_one_does() -> None:
+async def test_a_body_arrives_unchanged_without_a_fault_and_corrupt_with_one() -> None:
     t, _ = await store(Fault("put", reset_after=100, skip=1, times=0), Fault("put", corrupt_at=7, skip=1))
     async with t:
         for corrupt in (False, True, False):
@@ -227,7 +227,7 @@ async def test_a_body_arrives_whole_where_no_fault_strikes_and_corrupt_where_one
             assert [i for i, (a, b) in enumerate(zip(stored, DATA, strict=True)) if a != b] == ([7] if corrupt else [])
 
 
-async def test_a_checksum_is_made_of_what_arrives() -> None:
+async def test_a_checksum_is_computed_from_the_corrupted_body() -> None:
     t, _ = await store(Fault("put", corrupt_at=7))
     async with t:
         with pytest.raises(ChecksumError):
@@ -235,7 +235,7 @@ async def test_a_checksum_is_made_of_what_arrives() -> None:
         assert not await t.exists("b", "new")
 
 
-async def test_a_watch_breaks_before_it_stands_or_after_some_events() -> None:
+async def test_a_watch_breaks_before_the_subscription_or_after_some_events() -> None:
     t, _ = await store(Fault("watch", error=UnavailableError), Fault("watch", error=ThrottledError, skip=2))
     async with t:
         with pytest.raises(UnavailableError):
@@ -248,7 +248,7 @@ async def test_a_watch_breaks_before_it_stands_or_after_some_events() -> None:
                 await anext(events)
 
 
-async def test_the_plan_can_be_changed_on_the_way() -> None:
+async def test_the_plan_can_be_changed_later() -> None:
     t, faults = await store(Fault("head", error=ObjectNotFoundError, times=None))
     async with t:
         assert not await t.exists("b", "k")
@@ -272,6 +272,6 @@ async def test_the_plan_can_be_changed_on_the_way() -> None:
         {"delay": -1},
     ],
 )
-async def test_a_fault_that_makes_no_sense_is_refused(fault: dict[str, Any]) -> None:
+async def test_an_invalid_fault_is_refused(fault: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         Fault("put", **fault)

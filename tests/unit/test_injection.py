@@ -28,7 +28,7 @@ async def _outcomes(operation: Callable[[], Awaitable[object]], delivery: Delive
 
 
 @pytest.mark.parametrize("delivery", Delivery)
-async def test_every_await_point_is_cancelled_once_and_the_last_run_is_left_alone(delivery: Delivery) -> None:
+async def test_each_await_point_is_cancelled_once_and_the_last_run_is_not_cancelled(delivery: Delivery) -> None:
     async def operation() -> str:
         await asyncio.sleep(0)
         await asyncio.sleep(0.001)
@@ -55,7 +55,7 @@ async def test_await_points_of_tasks_that_the_operation_starts_count() -> None:
     assert all(outcome.cancelled for outcome in outcomes[:-1])
 
 
-async def test_tasks_of_others_do_not_count() -> None:
+async def test_other_tasks_do_not_count() -> None:
     async def other() -> None:
         for _ in range(50):
             await asyncio.sleep(0)
@@ -65,7 +65,7 @@ async def test_tasks_of_others_do_not_count() -> None:
     await others
 
 
-async def test_done_meets_a_result_that_is_there_already() -> None:
+async def test_delivery_done_cancels_when_the_result_is_ready() -> None:
     results: list[str] = []
 
     async def operation() -> None:
@@ -82,7 +82,7 @@ async def test_done_meets_a_result_that_is_there_already() -> None:
 
 
 @pytest.mark.parametrize("delivery", [Delivery.REPEATED, Delivery.SCOPE])
-async def test_cancelling_again_cuts_short_a_clean_up_that_is_not_shielded(delivery: Delivery) -> None:
+async def test_repeated_cancellation_interrupts_an_unshielded_clean_up(delivery: Delivery) -> None:
     cleaned: list[str] = []
 
     async def clean_up(how: str) -> None:
@@ -102,7 +102,7 @@ async def test_cancelling_again_cuts_short_a_clean_up_that_is_not_shielded(deliv
     assert cleaned == ["shielded"]
 
 
-async def test_what_is_left_running_and_what_is_converted_are_told() -> None:
+async def test_leftover_tasks_and_converted_cancellations_are_reported() -> None:
     left: list[asyncio.Task[None]] = []
 
     async def leaves_a_task() -> None:
@@ -131,7 +131,7 @@ async def test_a_failed_check_names_the_await_point() -> None:
     assert "after a cancellation at await point 1" in caught.value.__notes__[0]
 
 
-async def test_an_operation_without_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_operation_that_does_not_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(injection, "MAX_POINTS", 5)
 
     async def operation() -> None:
@@ -142,14 +142,14 @@ async def test_an_operation_without_end_is_told(monkeypatch: pytest.MonkeyPatch)
         await cancel_everywhere(operation, Delivery.PENDING, prepare=_nothing, check=_nothing)
 
 
-async def test_the_task_factory_is_put_back() -> None:
+async def test_the_task_factory_is_restored() -> None:
     before = asyncio.get_running_loop().get_task_factory()
     await cancel_at(lambda: asyncio.sleep(0), 1, Delivery.PENDING)
     assert asyncio.get_running_loop().get_task_factory() is before
 
 
 @pytest.mark.parametrize(("delivery", "points"), [(Delivery.PENDING, [1, 4, 7]), (Delivery.DONE, [2, 5, 8])])
-async def test_a_step_leaves_points_out(delivery: Delivery, points: list[int]) -> None:
+async def test_step_skips_await_points(delivery: Delivery, points: list[int]) -> None:
     tried: list[int] = []
 
     async def operation() -> None:

@@ -36,10 +36,10 @@ def test_keys_are_opaque(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a\0b", "k" * 1025, "é" * 513, "\ud800", "a\udfff"])
-def test_what_is_no_key_is_refused_by_name(key: str) -> None:
+def test_an_invalid_key_is_refused_by_name(key: str) -> None:
     with pytest.raises(InvalidKeyError) as caught:
         check_key(key)
-    str(caught.value).encode()  # can be written to a log, whatever was in the key
+    str(caught.value).encode()  # it can be written to a log, whatever the key contains
 
 
 @pytest.mark.parametrize("key", [None, 1, b"bytes", ["a"]])
@@ -48,7 +48,7 @@ def test_a_key_is_text(key: object) -> None:
         check_key(key)  # type: ignore[arg-type]
 
 
-def test_the_empty_prefix_is_one_and_a_bad_one_is_not() -> None:
+def test_the_empty_prefix_is_valid_and_an_invalid_prefix_is_refused() -> None:
     check_prefix("")
     with pytest.raises(InvalidKeyError):
         check_prefix("a\0")
@@ -57,7 +57,7 @@ def test_the_empty_prefix_is_one_and_a_bad_one_is_not() -> None:
 
 
 @given(unicode_text)
-def test_a_key_is_valid_just_if_it_has_1_to_1024_bytes_and_no_nul(key: str) -> None:
+def test_a_key_is_valid_if_and_only_if_it_has_1_to_1024_bytes_and_no_nul(key: str) -> None:
     valid = 0 < len(key.encode()) <= MAX_KEY_BYTES and "\0" not in key
     if valid:
         check_key(key)
@@ -67,14 +67,14 @@ def test_a_key_is_valid_just_if_it_has_1_to_1024_bytes_and_no_nul(key: str) -> N
 
 
 @pytest.mark.parametrize("bucket", ["b", "my-bucket", "Bücket", "a.b", "_", "x" * 255, "...", "with space"])
-def test_buckets_that_some_backend_can_hold(bucket: str) -> None:
+def test_valid_bucket_names(bucket: str) -> None:
     check_bucket(bucket)
 
 
 @pytest.mark.parametrize(
     "bucket", ["", ".", "..", ".trove", ".trove-x", "a/b", "a\\b", "a\0", "a\n", "x" * 256, "\ud800", "\u202e"]
 )
-def test_buckets_that_none_can_hold(bucket: str) -> None:
+def test_invalid_bucket_names(bucket: str) -> None:
     with pytest.raises(InvalidBucketNameError) as caught:
         check_bucket(bucket)
     str(caught.value).encode()
@@ -100,7 +100,7 @@ def test_a_bucket_name_is_text(bucket: object) -> None:
         ("a.no-such-extension", "application/octet-stream"),
     ],
 )
-def test_the_content_type_is_what_the_extension_stands_for(key: str, expected: str) -> None:
+def test_the_content_type_follows_from_the_extension(key: str, expected: str) -> None:
     assert content_type_of(key) == expected
     assert content_type_of(key) == expected  # from memory
 
@@ -113,13 +113,13 @@ def test_media_types(value: str) -> None:
 @pytest.mark.parametrize(
     "value", ["", "text", "text/", "/plain", "te xt/plain", "text/plain\n", "tëxt/plain", "a/b/c", " a/b"]
 )
-def test_what_is_no_media_type_is_refused(value: str) -> None:
+def test_an_invalid_media_type_is_refused(value: str) -> None:
     with pytest.raises(InvalidMetadataError):
         check_content_type(value)
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: x", "", " a", "a ", "ü", 1, None])
-def test_what_cannot_stand_in_a_header_is_refused_with_its_name(value: object) -> None:
+def test_a_value_that_is_invalid_in_a_header_is_refused_with_its_name(value: object) -> None:
     with pytest.raises(InvalidMetadataError, match="cache_control"):
         check_header("cache_control", value)  # type: ignore[arg-type]
 
@@ -180,7 +180,7 @@ def test_malformed_tags_are_refused(tags: dict[str, str]) -> None:
 
 
 @given(unicode_text.filter(bool), unicode_text)
-def test_the_successor_follows_all_that_has_the_prefix_and_nothing_else(prefix: str, other: str) -> None:
+def test_the_successor_sorts_after_all_strings_with_the_prefix_and_before_all_others(prefix: str, other: str) -> None:
     after = successor(prefix)
     assert after is None or (prefix + other) < after
     if after is not None:

@@ -51,7 +51,7 @@ class Plain(LayerDriver):
 
 
 class Announce(LayerDriver):
-    """A layer that notes every operation."""
+    """A layer that records every operation."""
 
     def __init__(self, inner: Driver, seen: list[Operation]) -> None:
         super().__init__(inner)
@@ -63,7 +63,7 @@ class Announce(LayerDriver):
 
 
 class Opaque(LayerDriver):
-    """A layer that signs nothing, and copies nothing on the server."""
+    """A layer that drops signed URLs and server-side copies."""
 
     drops = {PresignDriver: "the bytes would bypass the layer", ServerCopyDriver: "so they would"}  # noqa: RUF012
 
@@ -81,7 +81,9 @@ def implemented(driver: Driver) -> set[type]:
 
 @pytest.mark.parametrize("capabilities", SETS)
 @pytest.mark.parametrize("layer", [*LAYERS.values(), Plain, SignsItself])
-async def test_a_layer_has_just_the_capabilities_of_what_it_wraps(layer: Layer, capabilities: tuple[type, ...]) -> None:
+async def test_a_layer_has_exactly_the_capabilities_of_the_wrapped_driver(
+    layer: Layer, capabilities: tuple[type, ...]
+) -> None:
     inner = MockDriver(capabilities=capabilities)
     assert implemented(inner) == capabilities_of(inner) >= set(capabilities)
     wrapped = layer(inner)
@@ -93,7 +95,7 @@ async def test_a_layer_has_just_the_capabilities_of_what_it_wraps(layer: Layer, 
 
 
 @pytest.mark.parametrize("order", [list(LAYERS), list(reversed(LAYERS))])
-async def test_a_stack_has_the_capabilities_of_what_is_beneath(order: list[str]) -> None:
+async def test_a_stack_has_the_capabilities_of_the_driver(order: list[str]) -> None:
     inner = MockDriver(capabilities=(MultipartDriver, NotificationDriver))
     driver: Driver = inner
     for name in order:
@@ -103,7 +105,7 @@ async def test_a_stack_has_the_capabilities_of_what_is_beneath(order: list[str])
     assert unwrap(driver, MockDriver) is inner
 
 
-async def test_what_a_layer_drops_is_gone_from_class_and_features() -> None:
+async def test_a_dropped_capability_is_gone_from_class_and_features() -> None:
     inner = MockDriver(capabilities=CAPABILITIES)
     wrapped = Opaque(inner)
     assert implemented(wrapped) == set(CAPABILITIES) - {PresignDriver, ServerCopyDriver}
@@ -125,7 +127,7 @@ async def test_an_overridden_method_is_used_where_the_driver_has_the_capability(
             await t.presign_get("b", "k")
 
 
-async def test_classes_are_composed_once_for_each_layer_and_set() -> None:
+async def test_one_class_is_composed_for_each_layer_and_set_of_capabilities() -> None:
     one, same, other = (Plain(MockDriver(capabilities=c)) for c in ((RangeDriver,), (RangeDriver,), ()))
     assert type(one) is type(same) is not type(other)
     assert isinstance(one, Plain)
@@ -134,7 +136,7 @@ async def test_classes_are_composed_once_for_each_layer_and_set() -> None:
     assert repr(one).startswith("<Plain around")
 
 
-async def test_unwrap_walks_down_and_says_what_it_did_not_find() -> None:
+async def test_unwrap_finds_a_layer_and_names_what_it_did_not_find() -> None:
     inner = MockDriver()
     wrapped = Plain(Opaque(inner))
     assert unwrap(wrapped, Opaque) is wrapped.unwrap()
@@ -146,7 +148,7 @@ async def test_unwrap_walks_down_and_says_what_it_did_not_find() -> None:
 INFO = ObjectInfo("k", 1, "e")
 
 
-async def test_every_operation_passes_through_around_under_its_own_name() -> None:
+async def test_around_sees_every_operation_with_its_name() -> None:
     seen: list[Operation] = []
     names = METHODS.keys() - {"open", "close"}
     answers: dict[str, Any] = dict.fromkeys(names - {"watch"}, INFO)
@@ -168,7 +170,7 @@ async def test_every_operation_passes_through_around_under_its_own_name() -> Non
 
 
 async def call_with_names(driver: Driver, name: str) -> None:
-    """Call a method with arguments that are their own names, so that none can take another's place."""
+    """Call a method with its parameters' names as arguments, so that swapped arguments are noticed."""
     arguments: list[object] = []
     for parameter in inspect.signature(getattr(driver, name)).parameters:
         match parameter:
@@ -181,7 +183,7 @@ async def call_with_names(driver: Driver, name: str) -> None:
     await getattr(driver, name)(*arguments)
 
 
-async def test_arguments_arrive_in_their_places() -> None:
+async def test_arguments_reach_the_right_parameters() -> None:
     mock = MockDriver(capabilities=CAPABILITIES, copy=INFO, complete_multipart=INFO, delete_many=[DeleteResult("k")])
     layer = Plain(mock)
     await call_with_names(layer, "copy")
@@ -191,7 +193,7 @@ async def test_arguments_arrive_in_their_places() -> None:
         assert {name: value for name, value in call.arguments.items() if name != value} == {}
 
 
-async def test_opening_closing_and_checks_are_the_inner_drivers() -> None:
+async def test_open_close_and_checks_are_those_of_the_inner_driver() -> None:
     def check_key(key: str) -> None:
         raise trove_async.InvalidKeyError("not here")
 
@@ -211,7 +213,7 @@ async def test_opening_closing_and_checks_are_the_inner_drivers() -> None:
     assert [call.name for call in mock.calls] == ["close"]
 
 
-async def test_layers_are_put_around_the_driver_from_the_inside_out() -> None:
+async def test_layers_wrap_the_driver_from_the_inside_out() -> None:
     seen: list[str] = []
 
     def named(name: str) -> Layer:
@@ -227,14 +229,14 @@ async def test_layers_are_put_around_the_driver_from_the_inside_out() -> None:
     assert seen == ["outer", "inner"]
 
 
-async def test_features_that_a_server_lacks_stay_lacking() -> None:
+async def test_features_that_a_server_lacks_stay_absent() -> None:
     mock = MockDriver(capabilities=CAPABILITIES, features=Features())
     for layer in LAYERS.values():
         assert layer(mock).features == Features()
 
 
 @pytest.mark.parametrize("chosen", [c for n in (1, 2) for c in combinations(CAPABILITIES, n)])
-async def test_any_set_of_capabilities_survives_both_layers(chosen: Sequence[type]) -> None:
+async def test_any_set_of_capabilities_survives_two_layers(chosen: Sequence[type]) -> None:
     inner = MockDriver(capabilities=chosen)
     wrapped = Limit(1)(Observe(lambda _: None)(inner))
     assert implemented(wrapped) == implemented(inner)
@@ -244,7 +246,7 @@ async def test_any_set_of_capabilities_survives_both_layers(chosen: Sequence[typ
 
 
 class Prefixed(LayerDriver):
-    """Keeps everything under a prefix of the keys, in one method."""
+    """Stores everything under a key prefix, with one method."""
 
     async def around(self, operation: Operation, call: Call[R]) -> R:
         changes: dict[str, Any] = {
@@ -283,7 +285,7 @@ async def test_a_layer_that_maps_keys_is_one_method() -> None:
         assert [info.key for info in await below.list("b").all()] == ["outside"]
 
 
-async def test_inner_layers_are_asked_with_the_arguments_that_outer_ones_changed() -> None:
+async def test_inner_layers_see_the_arguments_that_outer_layers_changed() -> None:
     seen: list[Operation] = []
     mock = MockDriver(head=INFO)
     async with trove_async.open(mock, layers=[lambda driver: Announce(driver, seen), Prefixed]) as t:
@@ -303,7 +305,7 @@ async def test_an_operation_may_be_called_again() -> None:
     assert [call.arguments["key"] for call in mock.calls] == ["k", "other"]
 
 
-async def test_a_change_of_what_the_method_does_not_have_is_refused() -> None:
+async def test_changing_an_unknown_parameter_is_refused() -> None:
     class Wrong(LayerDriver):
         async def around(self, operation: Operation, call: Call[R]) -> R:
             return await call(name="k")
@@ -312,7 +314,7 @@ async def test_a_change_of_what_the_method_does_not_have_is_refused() -> None:
         await Wrong(MockDriver(head=INFO)).head("b", "k", HeadOptions())
 
 
-async def test_arguments_may_be_given_by_name_and_left_out_as_the_contract_says() -> None:
+async def test_arguments_may_be_given_by_name_or_omitted_as_in_the_contract() -> None:
     mock = MockDriver(capabilities=[MultipartDriver], list_multipart_uploads=[], head=INFO)
     layer: Any = Plain(mock)
     await layer.list_multipart_uploads("b")
@@ -331,7 +333,7 @@ async def test_arguments_may_be_given_by_name_and_left_out_as_the_contract_says(
 EVENTS = [ObjectEvent(EventType.CREATED, "b", key) for key in ("x", "y")]
 
 
-async def test_a_watch_is_refused_by_around_before_the_driver_is_asked() -> None:
+async def test_around_can_refuse_a_watch_before_the_driver_is_called() -> None:
     class Refusing(LayerDriver):
         async def around(self, operation: Operation, call: Call[R]) -> R:
             raise AccessDeniedError(f"no {operation.name} here")
@@ -344,7 +346,7 @@ async def test_a_watch_is_refused_by_around_before_the_driver_is_asked() -> None
     assert mock.calls_to("watch") == []
 
 
-async def test_around_is_over_before_the_first_event_comes() -> None:
+async def test_around_has_ended_before_the_first_event_arrives() -> None:
     seen: list[str] = []
 
     class Noting(LayerDriver):
@@ -359,7 +361,7 @@ async def test_around_is_over_before_the_first_event_comes() -> None:
         assert seen == ["begin", "end"]
 
 
-async def test_a_layer_follows_events_and_closes_them_with_its_own() -> None:
+async def test_a_layer_can_transform_events_and_its_generator_is_closed() -> None:
     closed: list[str] = []
 
     class Doubling(LayerDriver):
@@ -411,7 +413,7 @@ async def test_cancelling_a_watch_that_waits_inside_around_leaves_nothing() -> N
     assert mock.calls_to("watch") == []
 
 
-# What layers begin and take away
+# Start, close and removed features of layers
 
 
 def recording(name: str, seen: list[str], *, fails: bool = False) -> Layer:
@@ -437,7 +439,7 @@ async def test_layers_are_started_from_the_inside_and_closed_from_the_outside() 
     assert [call.name for call in mock.calls] == ["close"]
 
 
-async def test_if_a_layer_cannot_start_those_that_were_started_are_closed() -> None:
+async def test_if_a_layer_cannot_start_the_started_ones_are_closed() -> None:
     seen: list[str] = []
     mock = MockDriver()
     layers = [recording("inner", seen), recording("middle", seen, fails=True), recording("outer", seen)]
@@ -455,12 +457,12 @@ async def test_a_layer_that_is_registered_as_a_driver_is_started_when_it_is_open
 
 
 class CreatesOnly(LayerDriver):
-    """A layer that takes away a condition and a method of signed URLs."""
+    """A layer that removes a condition and a method of signed URLs."""
 
     drops = {"put_if_match": "objects are never replaced", "PUT": "a signed PUT could replace an object"}  # noqa: RUF012
 
 
-async def test_a_condition_or_a_presign_method_is_taken_away_with_its_reason() -> None:
+async def test_a_removed_condition_or_presign_method_is_refused_with_the_reason() -> None:
     mock = MockDriver(capabilities=[PresignDriver], presign_get="url", put=INFO)
     async with trove_async.open(mock, layers=[CreatesOnly]) as t:
         assert t.supports(PresignDriver)

@@ -45,7 +45,7 @@ USES: list[Callable[[Trove], Awaitable[object]]] = [
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_use_after_close_is_refused_and_says_where_it_was_opened(
+async def test_use_after_close_is_refused_with_the_place_where_it_was_opened(
     use: Callable[[Trove], Awaitable[object]],
 ) -> None:
     mock = MockDriver()
@@ -58,7 +58,7 @@ async def test_use_after_close_is_refused_and_says_where_it_was_opened(
     assert len(mock.calls) == calls
 
 
-async def test_a_listing_that_is_under_way_is_refused_too() -> None:
+async def test_a_listing_that_was_started_before_close_is_refused_too() -> None:
     mock = MockDriver(list_page=ListPage([ObjectInfo("a", 1, "e")], cursor="1"))
     async with trove_async.open(mock) as t:
         iterator = t.list("b")
@@ -67,7 +67,7 @@ async def test_a_listing_that_is_under_way_is_refused_too() -> None:
         await iterator.next()
 
 
-async def test_closing_is_done_once() -> None:
+async def test_close_runs_once() -> None:
     mock = MockDriver()
     t = await trove_async.open(mock)
     await t.aclose()
@@ -75,7 +75,7 @@ async def test_closing_is_done_once() -> None:
     assert len(mock.calls_to("close")) == 1
 
 
-async def test_open_readers_fail_from_then_on_and_let_go() -> None:
+async def test_open_readers_raise_after_close_and_release_their_streams() -> None:
     stream = ScriptedStream(b"data")
     mock = MockDriver(get=lambda *_: ObjectReader(info_of(b"data"), stream))
     async with trove_async.open(mock) as t:
@@ -133,7 +133,7 @@ async def test_another_loop_is_refused_at_once() -> None:
         await t.ping()
 
 
-async def test_a_forked_child_is_refused_and_closes_nothing_of_the_parents() -> None:
+async def test_a_forked_child_is_refused_and_closes_nothing_of_the_parent() -> None:
     script = """
         import asyncio, os, sys, warnings
         warnings.simplefilter("error")
@@ -170,14 +170,14 @@ async def test_a_forked_child_is_refused_and_closes_nothing_of_the_parents() -> 
     assert done.stdout.splitlines() == ["ForkedError True", "0", "['ping', 'close']"]
 
 
-async def test_a_store_that_is_lost_says_where_it_was_opened() -> None:
+async def test_an_unclosed_store_warns_with_the_place_where_it_was_opened() -> None:
     t = await trove_async.open(MockDriver())
     with pytest.warns(ResourceWarning, match=r"unclosed <Trove mock>, opened at .*test_lifetime\.py:\d+"):  # noqa: PT031
         del t
         gc.collect()
 
 
-async def test_a_store_that_was_closed_is_lost_without_a_word() -> None:
+async def test_a_closed_store_is_collected_without_a_warning() -> None:
     t = await trove_async.open(MockDriver())
     await t.aclose()
     with warnings.catch_warnings():
@@ -186,7 +186,7 @@ async def test_a_store_that_was_closed_is_lost_without_a_word() -> None:
         gc.collect()
 
 
-async def test_a_layer_that_fails_leaves_no_open_driver() -> None:
+async def test_the_driver_is_closed_if_a_layer_fails() -> None:
     mock = MockDriver()
 
     def broken(driver: Driver) -> Driver:
@@ -198,14 +198,14 @@ async def test_a_layer_that_fails_leaves_no_open_driver() -> None:
 
 
 @pytest.mark.parametrize("layer", ["name", id, lambda driver: None])
-async def test_what_is_no_layer_is_refused(layer: Any) -> None:
+async def test_an_invalid_layer_is_refused(layer: Any) -> None:
     mock = MockDriver()
     with pytest.raises(InvalidArgumentError, match="a layer is called with a driver and returns a driver"):
         await trove_async.open(mock, layers=[layer])
     assert [call.name for call in mock.calls] == ["close"]
 
 
-async def test_a_driver_whose_opening_fails_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_driver_that_fails_to_open_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     mock = MockDriver(open=UnavailableError("no route"))
     monkeypatch.setitem(trove_async.driver.registry._factories, "unit-test", lambda: mock)
     with pytest.raises(UnavailableError) as caught:
@@ -232,7 +232,7 @@ async def test_settings_reach_the_driver(monkeypatch: pytest.MonkeyPatch) -> Non
         (["memory"], {}, InvalidDSNError),
     ],
 )
-async def test_what_cannot_be_opened(
+async def test_invalid_arguments_of_open(
     arguments: list[object], settings: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -245,7 +245,7 @@ async def test_a_cleanup_timeout_is_positive() -> None:
             trove_async.open("memory://", cleanup_timeout=timeout)
 
 
-async def test_a_path_is_told_to_be_made_a_dsn(tmp_path: object) -> None:
+async def test_a_path_is_refused_with_the_advice_to_give_a_dsn(tmp_path: object) -> None:
     with pytest.raises(InvalidDSNError, match="local://"):
         await trove_async.open(tmp_path)  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ DATA = bytes(1000)
 
 
 class Gauge:
-    """Counts what is at work at the same time."""
+    """Counts concurrent work."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -49,7 +49,7 @@ class GaugedStream(ScriptedStream):
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-async def test_no_more_are_at_work_than_are_let(concurrency: int) -> None:
+async def test_concurrency_does_not_exceed_the_limit(concurrency: int) -> None:
     gauge = Gauge()
     mock = MockDriver(put=gauge.work, head=gauge.work, delete=gauge.work)
     async with trove_async.open(mock, layers=[Limit(concurrency)]) as t, asyncio.TaskGroup() as group:
@@ -69,7 +69,7 @@ OPENINGS: dict[str, Callable[[Trove], Awaitable[ObjectReader]]] = {
 
 
 @pytest.mark.parametrize("opening", sorted(OPENINGS))
-async def test_readers_count_while_they_fetch(opening: str) -> None:
+async def test_readers_count_only_while_they_fetch(opening: str) -> None:
     gauge = Gauge()
 
     def make(*_: object) -> ObjectReader:
@@ -82,7 +82,7 @@ async def test_readers_count_while_they_fetch(opening: str) -> None:
     assert gauge.most == 2
 
 
-async def test_a_reader_that_is_merely_held_keeps_nobody_waiting() -> None:
+async def test_an_idle_reader_blocks_nobody() -> None:
     mock = MockDriver(get=lambda *_: ObjectReader(info_of(DATA), ScriptedStream(DATA)), head=ObjectInfo("k", 1, "e"))
     async with trove_async.open(mock, layers=[Limit(1)]) as t, t.get("b", "k") as reader:
         await reader.read(10)
@@ -90,7 +90,7 @@ async def test_a_reader_that_is_merely_held_keeps_nobody_waiting() -> None:
             await t.head("b", "k")
 
 
-async def test_what_is_read_can_be_put_through_the_same_limit() -> None:
+async def test_an_object_that_is_read_can_be_put_through_the_same_limit() -> None:
     mock = MockDriver(
         get=lambda *_: ObjectReader(info_of(DATA), ScriptedStream(DATA, [10, 10])), put=ObjectInfo("k", 1, "e")
     )
@@ -103,7 +103,7 @@ async def test_what_is_read_can_be_put_through_the_same_limit() -> None:
     assert [call.body for call in mock.calls_to("put")] == [DATA, DATA]
 
 
-async def test_a_put_that_waits_for_its_body_lets_others_work_and_then_takes_its_turn() -> None:
+async def test_a_put_that_waits_for_its_body_releases_its_slot() -> None:
     gauge = Gauge()
     more = asyncio.Event()
 
@@ -130,7 +130,7 @@ async def test_a_put_that_waits_for_its_body_lets_others_work_and_then_takes_its
     assert gauge.most == 1
 
 
-async def test_a_put_that_is_cancelled_at_any_turn_gives_its_place_back_once() -> None:
+async def test_a_put_cancelled_at_any_point_releases_its_slot_once() -> None:
     for turns in range(12):
         gauge = Gauge()
         mock = MockDriver(put=ObjectInfo("k", 1, "e"), head=gauge.work)
@@ -151,7 +151,7 @@ async def test_a_put_that_is_cancelled_at_any_turn_gives_its_place_back_once() -
         assert gauge.most == 1
 
 
-async def test_a_failure_gives_the_place_back() -> None:
+async def test_a_failure_releases_the_slot() -> None:
     mock = MockDriver(head=UnavailableError("no"), put=UnavailableError("no"))
     async with trove_async.open(mock, layers=[Limit(1)]) as t, asyncio.timeout(5):
         for _ in range(3):
@@ -161,7 +161,7 @@ async def test_a_failure_gives_the_place_back() -> None:
                 await t.put("b", "k", iter([b"x"]))
 
 
-async def test_each_driver_has_a_limit_of_its_own() -> None:
+async def test_each_driver_has_its_own_limit() -> None:
     gauge = Gauge()
     limit = Limit(1)
     one = trove_async.open(MockDriver(head=gauge.work), layers=[limit])

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Backend:
-    """A bucket that pages through its sorted keys; its cursors are the last key of a page."""
+    """A bucket that lists its sorted keys in pages; a cursor is the last key of its page."""
 
     def __init__(self, *keys: str, page_size: int = 3) -> None:
         self.keys = set(keys)
@@ -48,13 +48,13 @@ async def test_it_pages_through_all_items() -> None:
     assert backend.requests == [None, "c", "f"]
 
 
-async def test_nothing_is_asked_before_the_first_step() -> None:
+async def test_no_request_is_made_before_the_first_step() -> None:
     backend = Backend("a")
     iterate(backend)
     assert backend.requests == []
 
 
-async def test_next_gives_the_next_item_and_ends() -> None:
+async def test_next_returns_the_next_item_and_raises_at_the_end() -> None:
     iterator = iterate(Backend("a", "b"))
     assert (await iterator.next()).key == "a"
     assert (await anext(iterator)).key == "b"
@@ -63,7 +63,7 @@ async def test_next_gives_the_next_item_and_ends() -> None:
             await iterator.next()
 
 
-async def test_all_gives_what_is_left() -> None:
+async def test_all_returns_the_remaining_items() -> None:
     iterator = iterate(Backend(*"abcde"))
     await iterator.next()
     assert [item.key for item in await iterator.all()] == list("bcde")
@@ -79,7 +79,7 @@ async def test_max_keys_bounds_what_is_yielded(max_keys: int) -> None:
     assert all(pages)
 
 
-async def test_max_keys_of_zero_asks_for_nothing() -> None:
+async def test_max_keys_of_zero_makes_no_request() -> None:
     backend = Backend("a")
     assert await iterate(backend, max_keys=0).all() == []
     assert backend.requests == []
@@ -91,7 +91,7 @@ async def test_pages_are_those_of_the_backend() -> None:
     assert [[item.key for item in page] async for page in iterator.pages()] == [["b", "c"], ["d", "e", "f"], ["g", "h"]]
 
 
-async def test_empty_pages_with_a_cursor_are_passed_over() -> None:
+async def test_empty_pages_with_a_cursor_are_skipped() -> None:
     pages = {
         None: ListPage(cursor="1"),
         "1": ListPage([ObjectInfo("a", 1, "e")], cursor="2"),
@@ -125,7 +125,7 @@ async def test_objects_and_prefixes_come_in_one_order() -> None:
 
 
 @pytest.mark.parametrize("taken", range(9))
-async def test_a_cursor_goes_on_after_the_last_item_taken(taken: int) -> None:
+async def test_a_cursor_continues_after_the_last_item_taken(taken: int) -> None:
     backend = Backend(*"abcdefgh")
     iterator = iterate(backend)
     for _ in range(taken):
@@ -137,7 +137,7 @@ async def test_a_cursor_goes_on_after_the_last_item_taken(taken: int) -> None:
         assert await keys_of(iterate(backend, cursor=cursor)) == list("abcdefgh")[taken:]
 
 
-async def test_a_cursor_stands_behind_the_page_that_was_taken() -> None:
+async def test_a_cursor_points_after_the_page_that_was_taken() -> None:
     backend = Backend(*"abcdefgh")
     async for page in iterate(backend).pages():
         assert [item.key for item in page] == ["a", "b", "c"]
@@ -186,7 +186,7 @@ async def test_a_cursor_is_refused_by_another_listing(other: dict[str, str]) -> 
     assert backend.requests == requests
 
 
-async def test_a_cursor_brings_its_start_after_along() -> None:
+async def test_a_cursor_includes_its_start_after() -> None:
     iterator = iterate(Backend(*"abc"), start_after="0")
     await iterator.next()
     resumed = iterate(Backend(*"abc"), cursor=iterator.cursor)
@@ -204,13 +204,13 @@ json_values = st.recursive(
 
 
 @given(st.one_of(st.text(), st.binary().map(lambda b: base64.urlsafe_b64encode(b).decode()), json_values.map(encoded)))
-async def test_a_malformed_cursor_is_refused_and_nothing_else_happens(cursor: str) -> None:
+async def test_a_malformed_cursor_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidCursorError):
         iterate(Backend("a"), cursor=cursor)
 
 
 @given(st.data())
-async def test_a_damaged_cursor_is_refused_or_is_one(data: st.DataObject) -> None:
+async def test_a_damaged_cursor_is_refused_or_still_valid(data: st.DataObject) -> None:
     iterator = iterate(Backend(*"abcdef"))
     await iterator.next()
     cursor = list(iterator.cursor or "")
@@ -223,7 +223,7 @@ async def test_a_damaged_cursor_is_refused_or_is_one(data: st.DataObject) -> Non
 @pytest.mark.parametrize(
     "value", [1, b"abc", ["a"], "[" * 100_000, encoded("x"), base64.b64encode(b"[" * 99_999).decode()]
 )
-async def test_what_is_no_cursor_at_all_is_refused(value: object) -> None:
+async def test_a_cursor_of_the_wrong_type_is_refused(value: object) -> None:
     with pytest.raises(InvalidCursorError):
         iterate(Backend("a"), cursor=value)
 
@@ -240,7 +240,7 @@ def groups(*prefixes: str) -> list[Prefix]:
 
 
 def listing(*pages: ListPage, prefix: str = "") -> ObjectIterator[Item]:
-    """Return a listing of these pages; the cursor of a page is the number of the next one, unless it has its own."""
+    """Return a listing of these pages; a page without a cursor of its own has the number of the next page as cursor."""
 
     async def fetch(cursor: str | None) -> ListPage:
         return pages[int(cursor or 0)]
@@ -271,13 +271,13 @@ async def test_a_backend_that_breaks_the_contract_is_reported(pages: list[ListPa
 
 @pytest.mark.parametrize("keys", [["a", "p/1"], ["p/1", "q"], ["P/1", "p/1", "q"]])
 @pytest.mark.parametrize("as_groups", [False, True])
-async def test_names_outside_of_the_prefix_are_reported(keys: list[str], as_groups: bool) -> None:
+async def test_names_outside_the_prefix_are_reported(keys: list[str], as_groups: bool) -> None:
     page = ListPage(prefixes=groups(*keys)) if as_groups else ListPage([info(key) for key in keys])
     with pytest.raises(BackendError, match="does not begin with 'p/'"):
         await listing(page, prefix="p/").all()
 
 
-async def test_a_backend_that_sends_empty_pages_forever_is_given_up() -> None:
+async def test_a_backend_that_sends_empty_pages_forever_is_an_error() -> None:
     requests = 0
 
     async def fetch(cursor: str | None) -> ListPage:
@@ -291,14 +291,14 @@ async def test_a_backend_that_sends_empty_pages_forever_is_given_up() -> None:
     assert requests == 1000
 
 
-async def test_what_was_listed_before_a_broken_page_is_not_lost() -> None:
+async def test_items_before_a_broken_page_are_not_lost() -> None:
     iterator = listing(ListPage([info("b")], cursor="1"), ListPage([info("a")]))
     assert (await iterator.next()).key == "b"
     with pytest.raises(BackendError):
         await iterator.next()
 
 
-async def test_a_resumed_listing_is_checked_from_its_page_on() -> None:
+async def test_a_resumed_listing_is_checked_from_its_first_page_on() -> None:
     pages = [ListPage([info("a"), info("b")], cursor="1"), ListPage([info("c")], cursor="2"), ListPage([info("b")])]
     iterator = listing(*pages)
     await iterator.next()

@@ -1,4 +1,4 @@
-"""What the package writes for people: the text in its source."""
+"""The messages of the package: the texts in its source."""
 
 from __future__ import annotations
 

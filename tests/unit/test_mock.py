@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio
 INFO = ObjectInfo("k", 5, "e")
 
 
-async def test_a_value_is_returned_an_error_raised_and_a_function_called() -> None:
+async def test_a_value_is_returned_and_an_error_raised_and_a_function_called() -> None:
     def size_of(bucket: str, key: str, options: object) -> ObjectInfo:
         return ObjectInfo(key, len(bucket), "e")
 
@@ -44,7 +44,7 @@ async def test_a_value_is_returned_an_error_raised_and_a_function_called() -> No
                 await t.head("b", "k")
 
 
-async def test_what_has_no_answer_is_an_unexpected_call_that_no_handler_of_ours_catches() -> None:
+async def test_a_method_without_an_answer_raises_an_error_that_handlers_of_trove_errors_do_not_catch() -> None:
     async with trove_async.open(MockDriver()) as t:
         with pytest.raises(
             UnexpectedCallError, match=r"head\('b', 'k'\) has no answer; give one with MockDriver\(head=…\)"
@@ -69,7 +69,7 @@ async def test_calls_are_recorded_in_order_with_their_arguments() -> None:
     assert mock.calls[-1] == Call("close", {})
 
 
-async def test_a_body_is_checked_as_a_driver_would() -> None:
+async def test_the_size_and_checksum_of_a_body_are_checked() -> None:
     async with trove_async.open(MockDriver(put=INFO)) as t:
         with pytest.raises(BodySizeError):
             await t.put("b", "k", [b"hello"], size=4)
@@ -89,7 +89,7 @@ async def test_bytes_are_served_as_an_object() -> None:
         assert await t.read("b", "k") == b""
 
 
-async def test_events_are_sent_and_a_generator_is_used_as_it_is() -> None:
+async def test_an_iterable_of_events_is_sent_and_a_generator_is_called() -> None:
     events = [ObjectEvent(EventType.CREATED, "b", key) for key in "ab"]
 
     async def generate(bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
@@ -104,13 +104,13 @@ async def test_events_are_sent_and_a_generator_is_used_as_it_is() -> None:
         assert mock.calls_to("watch")[0].arguments["options"].prefix == "p"
 
 
-async def test_it_has_no_capability_that_was_not_asked_for() -> None:
+async def test_it_has_no_capability_that_was_not_requested() -> None:
     assert capabilities_of(MockDriver()) == set()
     assert not isinstance(MockDriver(), TaggingDriver)
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-async def test_a_capability_is_there_when_it_is_named_or_has_all_its_answers(capability: type) -> None:
+async def test_a_capability_is_present_if_it_is_named_or_has_all_its_answers(capability: type) -> None:
     answers: dict[str, Any] = dict.fromkeys(methods_of(capability))
     for mock in (MockDriver(capabilities=[capability]), MockDriver(**answers)):
         assert isinstance(mock, capability)
@@ -118,7 +118,7 @@ async def test_a_capability_is_there_when_it_is_named_or_has_all_its_answers(cap
         assert capability in capabilities_of(mock) == mock.features.protocols
 
 
-async def test_part_of_a_capability_has_to_be_named() -> None:
+async def test_a_capability_with_some_answers_must_be_named() -> None:
     with pytest.raises(TypeError, match="get_tags"):
         MockDriver(get_tags={})
     mock = MockDriver(capabilities=[TaggingDriver], get_tags={"a": "1"})
@@ -141,13 +141,13 @@ async def test_keyword_arguments_and_defaults_are_recorded_by_name() -> None:
 
 
 @pytest.mark.parametrize("unknown", ["get_object", "list", "name_", "answers"])
-async def test_an_answer_to_no_method_is_refused(unknown: str) -> None:
+async def test_an_answer_for_an_unknown_method_is_refused(unknown: str) -> None:
     answers: dict[str, Any] = {unknown: None}
     with pytest.raises(TypeError, match=unknown):
         MockDriver(**answers)
 
 
-async def test_it_declares_all_conditions_unless_told_otherwise() -> None:
+async def test_it_declares_all_conditions_by_default() -> None:
     async with trove_async.open(MockDriver(put=INFO)) as t:
         await t.put("b", "k", b"", if_none_match="*")
     async with trove_async.open(MockDriver(put=INFO, features=Features())) as t:
@@ -162,7 +162,7 @@ async def test_name_and_default_bucket() -> None:
             await t.bucket().head("k")
 
 
-async def test_checks_of_names_can_be_answered_and_are_no_calls() -> None:
+async def test_name_checks_can_be_answered_and_are_not_recorded() -> None:
     mock = MockDriver(check_key=trove_async.InvalidKeyError("no colons"), head=INFO)
     async with trove_async.open(mock) as t:
         with pytest.raises(trove_async.InvalidKeyError, match="no colons"):
@@ -170,7 +170,7 @@ async def test_checks_of_names_can_be_answered_and_are_no_calls() -> None:
         assert mock.calls == []
 
 
-async def test_a_subclass_can_answer_for_itself() -> None:
+async def test_a_subclass_can_define_methods() -> None:
     class Counting(MockDriver):
         async def ping(self) -> None:
             self.pings = getattr(self, "pings", 0) + 1

@@ -29,7 +29,7 @@ def streaming(*script: int | BaseException | asyncio.Event) -> MockDriver:
     return MockDriver(get=lambda *_: ObjectReader(info_of(DATA), ScriptedStream(DATA, list(script))))
 
 
-async def test_operations_are_told_with_their_bytes_and_durations() -> None:
+async def test_operations_are_reported_with_their_bytes_and_durations() -> None:
     seen: list[Observation] = []
     mock = MockDriver(put=INFO, head=INFO, get=b"hello", list_buckets=[])
     async with trove_async.open(mock, layers=[Observe(seen.append)]) as t:
@@ -49,7 +49,7 @@ async def test_operations_are_told_with_their_bytes_and_durations() -> None:
     assert all(s.duration >= 0 and s.error is None for s in seen)
 
 
-async def test_an_error_is_told_and_raised() -> None:
+async def test_an_error_is_reported_and_raised() -> None:
     seen: list[Observation] = []
     error = ObjectNotFoundError("no")
     async with trove_async.open(MockDriver(head=error), layers=[Observe(seen.append)]) as t:
@@ -59,7 +59,7 @@ async def test_an_error_is_told_and_raised() -> None:
     assert seen[0].error is error
 
 
-async def test_a_cancellation_is_told_apart_from_an_error() -> None:
+async def test_a_cancellation_is_reported_as_such_and_not_as_an_error() -> None:
     seen: list[Observation] = []
     began = asyncio.Event()
 
@@ -77,7 +77,7 @@ async def test_a_cancellation_is_told_apart_from_an_error() -> None:
     assert isinstance(seen[0].error, asyncio.CancelledError)
 
 
-async def test_the_bytes_of_a_put_that_fails_are_those_that_were_taken() -> None:
+async def test_the_bytes_of_a_failing_put_are_those_that_were_read() -> None:
     seen: list[Observation] = []
 
     async def put(bucket: str, key: str, body: Body, options: object) -> ObjectInfo:
@@ -94,7 +94,7 @@ async def test_the_bytes_of_a_put_that_fails_are_those_that_were_taken() -> None
     assert summary(seen) == [("put", "b", "k", 3, "error")]
 
 
-async def test_a_get_is_over_when_its_reader_is() -> None:
+async def test_a_get_ends_when_its_reader_does() -> None:
     seen: list[Observation] = []
     async with trove_async.open(streaming(), layers=[Observe(seen.append)]) as t:
         async with t.get("b", "k") as reader:
@@ -105,14 +105,14 @@ async def test_a_get_is_over_when_its_reader_is() -> None:
     assert summary(seen)[1:] == [("get", "b", "k", 1000, "ok")]
 
 
-async def test_a_read_that_was_resumed_is_no_error() -> None:
+async def test_a_resumed_read_is_not_an_error() -> None:
     seen: list[Observation] = []
     async with trove_async.open(streaming(100, UnavailableError()), layers=[Observe(seen.append)]) as t:
         await t.read("b", "k")
     assert summary(seen) == [("get", "b", "k", 1000, "ok")]
 
 
-async def test_a_read_that_fails_or_is_cancelled_is_told_as_that() -> None:
+async def test_a_read_that_fails_or_is_cancelled_is_reported_as_such() -> None:
     seen: list[Observation] = []
     async with trove_async.open(streaming(100, OSError("broken")), layers=[Observe(seen.append)]) as t:
         with pytest.raises(OSError, match="broken"):
@@ -128,7 +128,7 @@ async def test_a_read_that_fails_or_is_cancelled_is_told_as_that() -> None:
     assert summary(seen) == [("get", "b", "k", 100, "cancelled")]
 
 
-async def test_a_watch_is_told_when_it_ends() -> None:
+async def test_a_watch_is_reported_when_it_ends() -> None:
     seen: list[Observation] = []
     mock = MockDriver(watch=[ObjectEvent(EventType.CREATED, "b", "k")])
     async with trove_async.open(mock, layers=[Observe(seen.append)]) as t, t.watch("b") as events:
@@ -137,7 +137,7 @@ async def test_a_watch_is_told_when_it_ends() -> None:
     assert summary(seen) == [("watch", "b", None, 0, "ok")]
 
 
-async def test_a_hook_that_fails_changes_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_of_the_hook_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_: Observation) -> None:
         raise ZeroDivisionError
 
@@ -167,7 +167,7 @@ async def test_operations_are_logged_with_their_fields(caplog: pytest.LogCapture
     assert (fields.operation, fields.key, fields.bytes, fields.outcome) == ("put", "a/k", 5, "ok")
 
 
-async def test_what_is_not_logged_costs_no_formatting(caplog: pytest.LogCaptureFixture) -> None:
+async def test_records_that_are_not_logged_are_not_formatted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "trove_async"):
         async with trove_async.open(MockDriver(head=INFO), layers=[log_operations()]) as t:
             await t.head("b", "k")
@@ -175,7 +175,7 @@ async def test_what_is_not_logged_costs_no_formatting(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("turned", [False, True])
-async def test_it_sees_the_same_through_another_layer(turned: bool) -> None:
+async def test_the_order_of_two_layers_does_not_change_what_is_observed(turned: bool) -> None:
     seen: list[Observation] = []
     layers: list[Callable[[Driver], Driver]] = [Observe(seen.append), Limit(1)]
     async with trove_async.open(streaming(100), layers=layers[::-1] if turned else layers) as t:
@@ -183,7 +183,7 @@ async def test_it_sees_the_same_through_another_layer(turned: bool) -> None:
     assert summary(seen) == [("get", "b", "k", 1000, "ok")]
 
 
-async def test_a_body_that_is_made_as_it_goes_is_counted_through_the_limit() -> None:
+async def test_a_streamed_body_is_counted_through_the_limit() -> None:
     async def source() -> AsyncIterator[bytes]:
         yield b"abc"
         yield b"de"

@@ -36,12 +36,12 @@ class OverError(Exception):
 
 
 class Backend:
-    """The memory driver's listing, in pages of a chosen size, and a sleep in which a script's next step is done.
+    """The memory driver's listing in pages of a chosen size, and a sleep that runs the next step of a script.
 
     Attributes:
-        script: what happens in each sleep; after the last step the watch is ended.
-        errors: each is raised by one listing, before any that answers; None lets one through.
-        cursors: that of each request.
+        script: the steps, one for each sleep; after the last step the watch is ended.
+        errors: each is raised by one listing before any that succeeds; None lets one succeed.
+        cursors: the cursor of each request.
         slept: the seconds of each sleep.
     """
 
@@ -76,7 +76,7 @@ class Backend:
         self.ready += 1
 
     async def seen(self, *script: Step, prefix: str = "", events: frozenset[EventType] = frozenset(EventType)) -> str:
-        """Carry out a script while watching, and return the events: ``+`` and ``-`` and ``~`` before their keys."""
+        """Run a script while watching, and return the events: ``+``, ``-`` or ``~`` before each key."""
         self.script = list(script)
         found = []
         try:
@@ -85,7 +85,7 @@ class Backend:
                 found.append({CREATED: "+", UPDATED: "~", DELETED: "-"}[event.type] + event.key)
         except OverError:
             return " ".join(found)
-        raise AssertionError("the watch has ended by itself")
+        raise AssertionError("the watch ended by itself")
 
     def put(self, *keys: str, data: bytes = b"x") -> Step:
         async def work() -> None:
@@ -106,11 +106,11 @@ async def backend(page_size: int = 1000) -> AsyncIterator[Backend]:
 
 
 async def nothing() -> None:
-    """Let an interval pass in which nothing happens."""
+    """A step in which nothing changes."""
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 1000])
-async def test_changes_are_found_whatever_the_pages(page_size: int) -> None:
+async def test_changes_are_found_with_any_page_size(page_size: int) -> None:
     async with backend(page_size) as b:
         await b.put("a", "c", "e", "g")()
         seen = await b.seen(
@@ -140,14 +140,14 @@ async def test_one_interval_may_hold_every_kind_of_change(page_size: int) -> Non
         assert set((await b.seen(change)).split()) == {"-a", "-d", "~b", "+aa", "+e"}
 
 
-async def test_the_next_listing_begins_an_interval_after_the_last() -> None:
+async def test_the_next_listing_starts_one_interval_after_the_last() -> None:
     async with backend() as b:
         await b.seen(nothing, nothing)
         assert b.slept == [7, 7, 7]
         assert len(b.cursors) == 3
 
 
-async def test_quick_changes_of_a_key_are_one_event_or_none() -> None:
+async def test_quick_changes_of_a_key_are_at_most_one_event() -> None:
     async with backend() as b:
         await b.put("twice", "back")()
 
@@ -162,7 +162,7 @@ async def test_quick_changes_of_a_key_are_one_event_or_none() -> None:
         assert (await b.seen(change)).split() == ["~back", "~twice"]
 
 
-async def test_prefix_and_types_choose() -> None:
+async def test_prefix_and_types_filter_the_events() -> None:
     async with backend() as b:
         await b.put("p/old", "q/old")()
         script = [b.put("p/new", "q/new", "p"), b.put("p/new", data=b"yy"), b.delete("p/old", "q/old")]
@@ -172,7 +172,7 @@ async def test_prefix_and_types_choose() -> None:
         assert await b.seen(*script, prefix="p/", events=frozenset({DELETED})) == "-p/old"
 
 
-async def test_keys_of_every_script_keep_their_order() -> None:
+async def test_the_order_of_events_holds_for_each_key() -> None:
     keys = ["", "\x01", "ä", "z", "中", "😀", "\uffee", "%00", "a\nb"]
     async with backend(2) as b:
         await b.put(*(f"k{key}" for key in keys))()
@@ -180,7 +180,7 @@ async def test_keys_of_every_script_keep_their_order() -> None:
         assert (await b.seen(b.delete(*(f"k{key}" for key in keys)))).count("-") == len(keys)
 
 
-async def test_an_event_says_what_is_known() -> None:
+async def test_an_event_has_the_known_properties() -> None:
     async with backend() as b:
         b.script = [b.put("k", data=b"12345"), b.delete("k")]
         async with aclosing(b.watch()) as events:
@@ -221,7 +221,7 @@ async def test_missing_and_deleted_bucket() -> None:
         assert b.ready == 1
 
 
-async def test_errors_in_passing_are_survived_and_the_page_is_asked_for_again(
+async def test_transient_errors_are_survived_and_the_page_is_requested_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with backend(1) as b:
@@ -235,7 +235,7 @@ async def test_errors_in_passing_are_survived_and_the_page_is_asked_for_again(
         with caplog.at_level(logging.WARNING, "trove_async"):
             assert await b.seen(change, *[nothing] * 9) == "~b"
         assert b.cursors[0] is None
-        assert len(set(b.cursors[1:])) == 1, "the page that failed is asked for, no other"
+        assert len(set(b.cursors[1:])) == 1, "only the page that failed is requested again"
         assert b.slept == [7, 1, 2, 4, 8, 16, 32, 60, 60, 90, 7]
         assert len(caplog.records) == 9
 
@@ -264,7 +264,7 @@ async def test_other_errors_end_the_watch(error: TroveError) -> None:
         assert b.slept == [7]
 
 
-async def test_an_error_in_passing_before_it_is_ready_is_raised() -> None:
+async def test_a_transient_error_before_the_subscription_is_raised() -> None:
     async with backend() as b:
         b.errors = [UnavailableError()]
         with pytest.raises(UnavailableError):
@@ -273,7 +273,7 @@ async def test_an_error_in_passing_before_it_is_ready_is_raised() -> None:
         assert b.slept == []
 
 
-async def test_empty_pages_say_nothing_and_a_cursor_that_stays_is_an_error() -> None:
+async def test_empty_pages_are_skipped_and_a_repeated_cursor_is_an_error() -> None:
     a, z = ObjectInfo("a", 1, "1"), ObjectInfo("z", 1, "1")
     full = [ListPage([a], cursor="1"), ListPage(cursor="2"), ListPage([z])]
     gone = [ListPage(cursor="1"), ListPage([a], cursor="2"), ListPage()]
@@ -299,7 +299,7 @@ async def test_a_slow_consumer_delays_the_listing_and_loses_nothing() -> None:
         events = poll(b.list_page, "b", WatchOptions(buffer_size=1), sleep=b.sleep)
         found = [(await anext(events)).key]
         requests = len(b.cursors)
-        await b.delete("k1", "k8")()  # the page with k1 is here already, that with k8 is not
+        await b.delete("k1", "k8")()  # the page with k1 has been read, the page with k8 has not
         assert len(b.cursors) == requests
         b.script = [nothing]
         found += [(await anext(events)).key for _ in range(8)]

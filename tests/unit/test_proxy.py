@@ -23,7 +23,7 @@ Ending = Literal["end", "reset"]
 
 
 class Peer:
-    """What the proxy's server saw of its latest connection."""
+    """What the proxy's server received on its latest connection."""
 
     def __init__(self) -> None:
         self.received = bytearray()
@@ -36,8 +36,8 @@ class Peer:
 
 
 async def turns(done: Callable[[], bool]) -> None:
-    """Let the loop turn until something is so; what bounds it is the test's timeout."""
-    while not done():  # noqa: ASYNC110 - that which is waited for tells nobody
+    """Let the loop turn until a condition holds; the test's timeout limits it."""
+    while not done():  # noqa: ASYNC110 - there is nothing to wait for
         await asyncio.sleep(0)
 
 
@@ -57,7 +57,7 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def serving(answer: Answer, *, receive_buffer: int | None = None) -> AsyncIterator[int]:
-    """Serve connections, and end their tasks with the block."""
+    """Serve connections, and end their tasks at the end of the block."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,7 +85,7 @@ async def serving(answer: Answer, *, receive_buffer: int | None = None) -> Async
 
 @asynccontextmanager
 async def sink() -> AsyncIterator[tuple[int, Peer]]:
-    """Serve connections that take everything, and end when the client does."""
+    """Serve connections that read everything, and end when the client does."""
     peer = Peer()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -122,7 +122,7 @@ async def client(proxy: FaultProxy) -> AsyncIterator[tuple[asyncio.StreamReader,
 
 
 async def fetch(proxy: FaultProxy, message: bytes = b"hello") -> bytes | Ending:
-    """Send a message, and return what came back, or how the connection ended before it."""
+    """Send a message; return the received bytes, or how the connection ended before."""
     async with client(proxy) as (reader, writer):
         try:
             writer.write(message)
@@ -137,7 +137,7 @@ def fault(kind: BreakKind, direction: Literal["up", "down"], after: int) -> Conn
     return ConnectionFault(**{f"{kind}_{direction}_after": after})  # type: ignore[arg-type]
 
 
-async def test_without_faults_bytes_and_ends_pass_both_ways() -> None:
+async def test_without_faults_bytes_and_ends_are_forwarded_both_ways() -> None:
     async with serving(echo) as port, FaultProxy("127.0.0.1", port) as proxy, client(proxy) as (reader, writer):
         assert proxy.url("/x") == f"http://127.0.0.1:{proxy.port}/x"
         back = bytearray()
@@ -150,7 +150,7 @@ async def test_without_faults_bytes_and_ends_pass_both_ways() -> None:
         assert (proxy.accepted, proxy.bytes_up, proxy.bytes_down, proxy.strikes) == (1, len(DATA), len(DATA), [])
 
 
-async def test_a_server_by_name_and_one_that_is_not_there() -> None:
+async def test_a_server_given_by_name_and_one_that_does_not_exist() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         async with FaultProxy("127.0.0.1", unused.getsockname()[1]) as proxy:
@@ -161,7 +161,7 @@ async def test_a_server_by_name_and_one_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("after", [1, 7, 65536, 65537, 300_001])
 @pytest.mark.parametrize("kind", ["reset", "cut"])
-async def test_a_break_down_is_at_exactly_that_byte(kind: BreakKind, after: int) -> None:
+async def test_a_break_towards_the_client_is_at_exactly_that_byte(kind: BreakKind, after: int) -> None:
     async with serving(pour) as port, FaultProxy("127.0.0.1", port) as proxy:
         proxy.inject(fault(kind, "down", after))
         async with client(proxy) as (reader, _):
@@ -174,7 +174,7 @@ async def test_a_break_down_is_at_exactly_that_byte(kind: BreakKind, after: int)
 
 @pytest.mark.parametrize("after", [1, 7, 65536, 65537, 300_001])
 @pytest.mark.parametrize("kind", ["reset", "cut"])
-async def test_a_break_up_is_at_exactly_that_byte(kind: BreakKind, after: int) -> None:
+async def test_a_break_towards_the_server_is_at_exactly_that_byte(kind: BreakKind, after: int) -> None:
     async with sink() as (port, peer), FaultProxy("127.0.0.1", port) as proxy:
         proxy.inject(fault(kind, "up", after))
         async with client(proxy) as (reader, writer):
@@ -207,7 +207,7 @@ async def test_a_break_does_not_overtake_the_bytes_before_it(kind: BreakKind) ->
 
 
 @pytest.mark.parametrize("after", [1, 65536, 300_001])
-async def test_a_stall_down_is_at_exactly_that_byte_and_can_be_lifted(after: int) -> None:
+async def test_a_stall_towards_the_client_is_at_exactly_that_byte_and_can_be_cleared(after: int) -> None:
     async with serving(pour) as port, FaultProxy("127.0.0.1", port) as proxy:
         proxy.inject(fault("stall", "down", after))
         async with client(proxy) as (reader, _):
@@ -222,7 +222,7 @@ async def test_a_stall_down_is_at_exactly_that_byte_and_can_be_lifted(after: int
 
 
 @pytest.mark.parametrize("after", [1, 65536, 300_001])
-async def test_a_stall_up_is_at_exactly_that_byte_and_can_be_lifted(after: int) -> None:
+async def test_a_stall_towards_the_server_is_at_exactly_that_byte_and_can_be_cleared(after: int) -> None:
     async with sink() as (port, peer), FaultProxy("127.0.0.1", port) as proxy:
         proxy.inject(fault("stall", "up", after))
         async with client(proxy) as (_, writer):
@@ -239,7 +239,7 @@ async def test_a_stall_up_is_at_exactly_that_byte_and_can_be_lifted(after: int) 
         assert peer.ending == "end"
 
 
-async def test_a_stalled_sender_meets_a_full_window() -> None:
+async def test_the_window_of_a_stalled_sender_fills_up() -> None:
     async with sink() as (port, _), FaultProxy("127.0.0.1", port) as proxy:
         proxy.inject(fault("stall", "up", 10))
         async with client(proxy) as (_, writer):
@@ -255,7 +255,7 @@ async def test_a_stalled_sender_meets_a_full_window() -> None:
 @pytest.mark.parametrize(
     "stalled", [fault("stall", "down", 3), fault("stall", "up", 3), ConnectionFault(blackhole=True)]
 )
-async def test_a_client_that_leaves_a_silent_connection_closes_it(stalled: ConnectionFault) -> None:
+async def test_a_silent_connection_closes_when_its_client_disconnects(stalled: ConnectionFault) -> None:
     async with serving(echo) as port, FaultProxy("127.0.0.1", port, plan=[stalled]) as proxy:
         async with client(proxy) as (_, writer):
             writer.write(b"hello")
@@ -264,7 +264,7 @@ async def test_a_client_that_leaves_a_silent_connection_closes_it(stalled: Conne
         await proxy.until(lambda proxy: proxy.open == 0)
 
 
-async def test_zero_up_is_a_request_lost_and_zero_down_an_answer_lost() -> None:
+async def test_zero_up_loses_the_request_and_zero_down_the_answer() -> None:
     async with sink() as (port, peer), FaultProxy("127.0.0.1", port) as proxy:
         proxy.script([fault("reset", "up", 0)])
         assert await fetch(proxy) == "reset"
@@ -284,7 +284,7 @@ async def test_zero_up_is_a_request_lost_and_zero_down_an_answer_lost() -> None:
         assert proxy.bytes_down == 0
 
 
-async def test_a_break_behind_the_last_byte_waits_for_no_more() -> None:
+async def test_a_break_after_the_last_byte_does_not_wait_for_more() -> None:
     async with serving(echo) as port, FaultProxy("127.0.0.1", port, plan=[fault("reset", "down", 5)]) as proxy:
         async with client(proxy) as (reader, writer):
             writer.write(b"hello")
@@ -304,7 +304,7 @@ async def test_of_two_breaks_the_first_one_reached_strikes() -> None:
         assert [strike.kind for strike in proxy.strikes] == ["slow", "cut"]
 
 
-async def test_faults_hold_for_the_next_connections_only_or_for_the_kth() -> None:
+async def test_a_fault_applies_to_the_next_connections_or_to_the_kth() -> None:
     async with serving(echo) as port, FaultProxy("127.0.0.1", port) as proxy:
         proxy.inject(fault("reset", "down", 0), times=2)
         assert [await fetch(proxy) for _ in range(4)] == ["reset", "reset", b"hello", b"hello"]
@@ -317,7 +317,7 @@ async def test_faults_hold_for_the_next_connections_only_or_for_the_kth() -> Non
         assert [strike.connection.number for strike in proxy.strikes] == [1, 2, 7, 10, 11, 12]
 
 
-async def test_a_script_has_one_fault_for_each_connection_then_none() -> None:
+async def test_a_script_has_one_fault_for_each_connection_and_none_afterwards() -> None:
     refused = ConnectionFault(refuse=True)
     async with serving(echo) as port:
         plan = [refused, None, fault("cut", "down", 0), fault("reset", "down", 0)]
@@ -330,7 +330,7 @@ async def test_a_script_has_one_fault_for_each_connection_then_none() -> None:
             assert [await fetch(proxy) for _ in range(2)] == ["reset", b"hello"]
 
 
-async def test_a_blackhole_makes_no_connection_until_it_is_lifted() -> None:
+async def test_a_blackhole_makes_no_connection_until_it_is_cleared() -> None:
     async with sink() as (port, peer), FaultProxy("127.0.0.1", port) as proxy:
         proxy.inject(ConnectionFault(blackhole=True))
         async with client(proxy) as (_, writer):
@@ -346,7 +346,7 @@ async def test_a_blackhole_makes_no_connection_until_it_is_lifted() -> None:
         assert [strike.kind for strike in proxy.strikes] == ["blackhole"]
 
 
-async def test_nothing_listens_while_it_is_unreachable_and_open_connections_stay() -> None:
+async def test_an_unreachable_port_refuses_connections_and_open_ones_stay() -> None:
     async with serving(echo) as port, FaultProxy("127.0.0.1", port) as proxy, client(proxy) as (reader, writer):
         writer.write(b"before")
         assert await reader.readexactly(6) == b"before"
@@ -360,7 +360,7 @@ async def test_nothing_listens_while_it_is_unreachable_and_open_connections_stay
         assert proxy.accepted == 2
 
 
-async def test_open_connections_break_counted_from_now_or_at_once() -> None:
+async def test_open_connections_break_after_bytes_counted_from_now_or_immediately() -> None:
     async with serving(echo) as port, FaultProxy("127.0.0.1", port) as proxy:
         async with client(proxy) as (reader, writer):
             writer.write(b"hello")
@@ -385,7 +385,7 @@ async def test_open_connections_break_counted_from_now_or_at_once() -> None:
             assert await reader.readexactly(5) == b"hello"
 
 
-async def test_slow_connections_pass_everything_in_order() -> None:
+async def test_slow_connections_forward_everything_in_order() -> None:
     slow = ConnectionFault(latency=0.002, jitter=0.004, slice=4099, rate=100e6)
     async with serving(echo) as port, FaultProxy("127.0.0.1", port, plan=[slow]) as proxy:
         async with client(proxy) as (reader, writer):
@@ -410,7 +410,7 @@ async def test_slices_are_written_one_by_one() -> None:
         assert max(later - earlier for earlier, later in itertools.pairwise(steps)) <= 2
 
 
-async def test_a_rate_lets_no_more_pass_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rate_is_not_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     real = asyncio.sleep
 
@@ -428,12 +428,12 @@ async def test_a_rate_lets_no_more_pass_than_it_says(monkeypatch: pytest.MonkeyP
         writer.write(bytes(1000))
         await reader.readexactly(1000)
         monkeypatch.undo()
-    # A second for a thousand bytes each way, but for the pause after the last that were written.
+    # A second for a thousand bytes each way, except the pause after the last write.
     assert sum(slept) >= 2 * (1.0 - 0.05) - 1e-6
     assert max(slept) <= 0.05 + 1e-6
 
 
-async def test_the_transcript_has_the_first_bytes_of_each_client_passed_on_or_not() -> None:
+async def test_the_transcript_has_the_first_bytes_of_each_client_forwarded_or_not() -> None:
     async with sink() as (port, peer), FaultProxy("127.0.0.1", port, transcript=8) as proxy:
         proxy.script([fault("cut", "up", 3)])
         for message in (b"a body that is sent", b"short"):
@@ -452,7 +452,7 @@ async def test_an_answer_that_comes_before_the_body_was_read_still_arrives() -> 
         await reader.readexactly(10)
         writer.write(b"too large")
         await writer.drain()
-        # Closing with bytes unread resets the connection, behind the answer.
+        # Closing with unread bytes resets the connection after the answer.
 
     async with serving(refuse) as port, FaultProxy("127.0.0.1", port) as proxy, client(proxy) as (reader, writer):
         writer.write(DATA)
@@ -462,7 +462,7 @@ async def test_an_answer_that_comes_before_the_body_was_read_still_arrives() -> 
         await proxy.until(lambda proxy: proxy.open == 0)
 
 
-async def test_what_is_on_its_way_when_both_sides_have_ended_still_arrives() -> None:
+async def test_bytes_in_transit_arrive_after_both_sides_have_ended() -> None:
     reading = asyncio.Event()
     received = bytearray()
     ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -501,7 +501,7 @@ def open_descriptors() -> int:
         [ConnectionFault(rate=1)],
     ],
 )
-async def test_closing_leaves_no_task_no_socket_no_warning(plan: list[ConnectionFault]) -> None:
+async def test_closing_leaves_no_task_or_socket_or_warning(plan: list[ConnectionFault]) -> None:
     async with serving(echo) as port:
         gc.collect()
         tasks, descriptors = asyncio.all_tasks(), open_descriptors()
@@ -522,7 +522,7 @@ async def test_closing_leaves_no_task_no_socket_no_warning(plan: list[Connection
             assert proxy.open == 0
             talker.close()
             waiting.close()
-            # The server's side of the connections closes in turns of its own.
+            # The server's side of a connection closes in later turns of the loop.
             await turns(lambda: asyncio.all_tasks() <= tasks)
             for _ in range(10):
                 await asyncio.sleep(0)
@@ -531,7 +531,7 @@ async def test_closing_leaves_no_task_no_socket_no_warning(plan: list[Connection
         await proxy.aclose()
 
 
-async def test_a_cancellation_passes_and_closes() -> None:
+async def test_a_cancellation_is_raised_and_closes_the_proxy() -> None:
     entered = asyncio.Event()
 
     async def use(port: int) -> None:
@@ -564,7 +564,7 @@ async def test_one_task_may_open_and_another_close() -> None:
             await fetch(proxy)
 
 
-async def test_faults_that_make_no_sense_are_refused() -> None:
+async def test_invalid_faults_are_refused() -> None:
     for arguments in ({}, {"latency": -1}, {"reset_up_after": -1}, {"rate": 0}, {"slice": 0}):
         with pytest.raises(InvalidArgumentError):
             ConnectionFault(**arguments)  # type: ignore[arg-type]

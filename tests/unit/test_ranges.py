@@ -11,12 +11,12 @@ from trove_async.ranges import ByteRange, coalesce
 
 
 @pytest.mark.parametrize("value", [(0, -1), (-1, 1), (0.5, 1), (0, "1"), (None, None), (1,), (1, 2, 3), 7, "ab", None])
-def test_what_is_no_range_is_refused(value: object) -> None:
+def test_an_invalid_range_is_refused(value: object) -> None:
     with pytest.raises(InvalidRangeError):
         ByteRange.of(value)  # type: ignore[arg-type]
 
 
-def test_a_range_is_made_of_a_pair_or_is_one_already() -> None:
+def test_a_pair_is_converted_to_a_range() -> None:
     assert ByteRange.of((3, None)) == ByteRange(3, None)
     given_range = ByteRange(1, 2)
     assert ByteRange.of(given_range) is given_range
@@ -42,7 +42,7 @@ def test_suffixes() -> None:
         (ByteRange(0, 0), 0, (0, 0)),
     ],
 )
-def test_a_range_of_an_object_is_cut_off_at_its_end(wanted: ByteRange, size: int, expected: tuple[int, int]) -> None:
+def test_a_range_is_cut_off_at_the_end_of_the_object(wanted: ByteRange, size: int, expected: tuple[int, int]) -> None:
     assert wanted.resolve(size) == expected
 
 
@@ -53,7 +53,7 @@ def test_a_range_that_starts_at_or_past_the_end_cannot_be_satisfied(wanted: Byte
 
 
 @given(st.binary(max_size=50), st.integers(-60, 60), st.none() | st.integers(0, 60))
-def test_a_range_resolves_to_what_slicing_gives(data: bytes, offset: int, length: int | None) -> None:
+def test_a_range_resolves_to_the_same_bytes_as_a_slice(data: bytes, offset: int, length: int | None) -> None:
     if offset < 0 and length is not None:
         return
     wanted = ByteRange(offset, length)
@@ -69,7 +69,7 @@ ranges = st.lists(st.builds(ByteRange, st.integers(0, 300), st.none() | st.integ
 
 
 @given(ranges, st.integers(0, 100))
-def test_joined_ranges_answer_each_range_once_and_lie_apart(wanted: list[ByteRange], gap: int) -> None:
+def test_joined_ranges_cover_each_range_once_and_do_not_touch(wanted: list[ByteRange], gap: int) -> None:
     joined = coalesce(wanted, gap)
     answered = sorted(position for _, positions in joined for position in positions)
     assert answered == [position for position, r in enumerate(wanted) if not r.empty]
@@ -89,7 +89,7 @@ bounded = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 60)), max_size=
 
 
 @given(bounded, st.integers(0, 100))
-def test_no_more_is_fetched_than_the_ranges_and_the_gaps_between(wanted: list[tuple[int, int]], gap: int) -> None:
+def test_only_the_ranges_and_the_gaps_between_them_are_fetched(wanted: list[tuple[int, int]], gap: int) -> None:
     for outer, positions in coalesce([ByteRange(*pair) for pair in wanted], gap):
         assert outer.length is not None
         reached = outer.offset
@@ -99,6 +99,6 @@ def test_no_more_is_fetched_than_the_ranges_and_the_gaps_between(wanted: list[tu
         assert reached == outer.offset + outer.length
 
 
-def test_ranges_of_the_last_bytes_are_fetched_by_themselves() -> None:
+def test_suffix_ranges_are_fetched_separately() -> None:
     wanted = [ByteRange(0, 5), ByteRange(-3), ByteRange(-5), ByteRange(6, 2)]
     assert sorted(positions for _, positions in coalesce(wanted, 10)) == [[0, 3], [1], [2]]

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio
 DATA = bytes(range(256)) * 4
 
 
-async def test_a_whole_read_ends_and_gives_the_stream_back() -> None:
+async def test_reading_to_the_end_releases_the_stream() -> None:
     reader, stream = scripted(DATA, 100, 1, 500)
     assert await reader.read() == DATA
     assert (stream.closed, stream.aborted) == (1, 0)
@@ -39,7 +39,7 @@ async def test_a_whole_read_ends_and_gives_the_stream_back() -> None:
     assert stream.closed == 1
 
 
-async def test_read_gives_just_what_was_asked_for_and_less_only_at_the_end() -> None:
+async def test_read_returns_exactly_the_requested_bytes_and_fewer_only_at_the_end() -> None:
     reader, stream = scripted(DATA, 3, 3, 3)
     assert await reader.read(0) == b""
     assert await reader.read(10) == DATA[:10]
@@ -49,7 +49,7 @@ async def test_read_gives_just_what_was_asked_for_and_less_only_at_the_end() -> 
     assert not stream.open
 
 
-async def test_iteration_gives_chunks_as_they_come() -> None:
+async def test_iteration_yields_chunks_as_they_arrive() -> None:
     reader, stream = scripted(DATA, 100, 200)
     assert [len(chunk) async for chunk in reader] == [100, 200, len(DATA) - 300]
     assert not stream.open
@@ -65,7 +65,7 @@ async def test_readinto_fills_a_buffer_as_far_as_there_are_bytes() -> None:
     assert await reader.readinto(buffer) == 0
 
 
-async def test_seek_moves_within_the_range_and_opens_the_stream_anew() -> None:
+async def test_seek_moves_within_the_range_and_reopens_the_stream() -> None:
     stream = ScriptedStream(DATA)
     stream.position = 100
     reader = ObjectReader(info_of(DATA), stream, start=100, stop=200)
@@ -87,7 +87,7 @@ async def test_seek_moves_within_the_range_and_opens_the_stream_anew() -> None:
     assert not stream.open
 
 
-async def test_seek_to_where_it_stands_asks_for_nothing() -> None:
+async def test_seek_to_the_current_position_makes_no_request() -> None:
     reader, stream = scripted(DATA)
     await reader.read(10)
     await reader.seek(10)
@@ -96,7 +96,7 @@ async def test_seek_to_where_it_stands_asks_for_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["read", "seek"]), st.integers(0, 40)), max_size=20), st.booleans())
-async def test_it_reads_as_a_file_does(steps: list[tuple[str, int]], buffered: bool) -> None:
+async def test_it_behaves_like_a_file(steps: list[tuple[str, int]], buffered: bool) -> None:
     data = bytes(range(30))
     reader = ObjectReader(info_of(data), data) if buffered else scripted(data, 1, 2, 3)[0]
     position = 0
@@ -110,7 +110,7 @@ async def test_it_reads_as_a_file_does(steps: list[tuple[str, int]], buffered: b
     await reader.aclose()
 
 
-async def test_a_broken_connection_is_resumed_where_it_broke() -> None:
+async def test_a_broken_connection_is_resumed_at_the_same_byte() -> None:
     reader, stream = scripted(DATA, 100, UnavailableError(), 50, UnavailableError(), UnavailableError())
     assert await reader.read() == DATA
     assert stream.seeks == [100, 150, 150]
@@ -124,14 +124,14 @@ async def test_a_range_is_resumed_at_the_offset_in_the_object() -> None:
     assert stream.seeks == [510]
 
 
-async def test_a_body_that_ends_early_is_resumed_and_never_taken_for_the_whole() -> None:
+async def test_a_body_that_ends_early_is_resumed_and_not_treated_as_complete() -> None:
     reader, stream = scripted(DATA, 100, 0)
     assert await reader.read() == DATA
     assert stream.seeks == [100]
 
 
 @pytest.mark.parametrize("failure", [0, UnavailableError("gone")])
-async def test_it_gives_up_after_three_resumes_without_a_byte(failure: int | BaseException) -> None:
+async def test_it_gives_up_after_three_resumptions_without_progress(failure: int | BaseException) -> None:
     reader, stream = scripted(DATA, 100, failure, failure, failure, failure)
     with pytest.raises(TransientError) as caught:
         await reader.read()
@@ -144,7 +144,7 @@ async def test_it_gives_up_after_three_resumes_without_a_byte(failure: int | Bas
         await reader.read()
 
 
-async def test_progress_starts_the_count_anew() -> None:
+async def test_progress_resets_the_count_of_resumptions() -> None:
     failures: list[int | BaseException] = [UnavailableError(), UnavailableError(), UnavailableError(), 1]
     reader, stream = scripted(DATA, *failures * 5)
     assert await reader.read() == DATA
@@ -185,7 +185,7 @@ async def test_a_stream_that_raises_the_end_of_an_iteration_is_an_error() -> Non
     assert not stream.open
 
 
-async def test_a_whole_read_is_checked_against_the_checksum() -> None:
+async def test_a_complete_read_is_checked_against_the_checksum() -> None:
     good, bad = hashlib.md5(DATA).hexdigest(), "00" * 16
     assert await scripted(DATA, 100, UnavailableError(), md5=good)[0].read() == DATA
     reader, stream = scripted(DATA, 100, md5=bad)
@@ -196,7 +196,7 @@ async def test_a_whole_read_is_checked_against_the_checksum() -> None:
         await ObjectReader(info_of(DATA, md5=bad), DATA).read()
 
 
-async def test_what_is_not_read_from_end_to_end_cannot_be_checked() -> None:
+async def test_a_partial_read_is_not_checked() -> None:
     bad = "00" * 16
     reader, _ = scripted(DATA, md5=bad)
     await reader.seek(1)
@@ -205,7 +205,7 @@ async def test_what_is_not_read_from_end_to_end_cannot_be_checked() -> None:
     assert await part.read() == DATA[:10]
 
 
-async def test_a_cancelled_read_gives_the_stream_back_at_once() -> None:
+async def test_a_cancelled_read_releases_the_stream_immediately() -> None:
     reader, stream = scripted(DATA, 10, asyncio.Event())
     task = asyncio.create_task(reader.read())
     await asyncio.sleep(0)
@@ -218,7 +218,7 @@ async def test_a_cancelled_read_gives_the_stream_back_at_once() -> None:
         await reader.read()
 
 
-async def test_an_error_in_the_users_block_aborts_and_a_clean_exit_closes() -> None:
+async def test_an_error_in_the_block_aborts_the_stream_and_a_clean_exit_closes_it() -> None:
     reader, stream = scripted(DATA)
     with pytest.raises(ZeroDivisionError):
         async with reader:
@@ -241,7 +241,7 @@ async def test_after_closing_every_use_is_refused(use: object) -> None:
             await use(reader)
 
 
-async def test_a_reader_that_is_lost_says_where_it_was_opened() -> None:
+async def test_an_unclosed_reader_warns_with_the_place_where_it_was_opened() -> None:
     reader, stream = scripted(DATA)
     line = "doubles.py:"  # the caller of ObjectReader, outside of the package
     with pytest.warns(ResourceWarning, match="unclosed.*opened at.*" + line):  # noqa: PT031
@@ -250,7 +250,7 @@ async def test_a_reader_that_is_lost_says_where_it_was_opened() -> None:
     assert stream.aborted == 1
 
 
-async def test_readers_that_hold_nothing_are_lost_without_a_word() -> None:
+async def test_readers_without_resources_are_collected_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read_to_its_end, _ = scripted(DATA)
@@ -307,7 +307,7 @@ async def test_an_opening_reader_is_awaited_or_entered() -> None:
     assert stream.aborted == 1
 
 
-async def test_an_empty_object_reads_as_nothing_and_gives_its_stream_back() -> None:
+async def test_an_empty_object_reads_as_empty_bytes_and_releases_its_stream() -> None:
     reader, stream = scripted(b"")
     assert await reader.read() == b""
     assert not stream.open

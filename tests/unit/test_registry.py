@@ -34,14 +34,14 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, entry: str
     monkeypatch.delitem(sys.modules, name, raising=False)
 
 
-def test_what_is_registered_is_found() -> None:
+def test_a_registered_factory_is_found() -> None:
     register("unit-test", MockDriver)
     assert lookup("unit-test") is MockDriver
     assert "unit-test" in schemes()
     assert schemes() == sorted(schemes())
 
 
-def test_a_path_is_imported_when_it_is_first_needed() -> None:
+def test_a_path_is_imported_at_its_first_use() -> None:
     register("unit-test", "trove_async.testing.mock:MockDriver")
     assert lookup("unit-test") is MockDriver
 
@@ -53,19 +53,19 @@ def test_a_scheme_is_registered_once(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["", "Unit", "unit://"])
-def test_what_is_no_scheme_is_refused(scheme: str) -> None:
+def test_an_invalid_scheme_is_refused(scheme: str) -> None:
     with pytest.raises(DriverRegistrationError, match="is not a scheme"):
         register(scheme, MockDriver)
 
 
-def test_an_unknown_scheme_names_those_that_there_are() -> None:
+def test_the_error_for_an_unknown_scheme_lists_the_known_ones() -> None:
     with pytest.raises(DriverRegistrationError, match="memory") as caught:
         lookup("no-such")
     assert "no-such" in str(caught.value)
 
 
 @pytest.mark.asyncio
-async def test_what_makes_no_driver_is_named() -> None:
+async def test_a_factory_that_returns_no_driver_is_refused() -> None:
     register("unit-test", dict)  # type: ignore[arg-type]
     with pytest.raises(DriverRegistrationError, match="registered for 'unit-test' makes a dict, not a Driver"):
         await trove_async.open("unit-test://")
@@ -77,7 +77,7 @@ async def test_open_says_that_the_dsn_is_wrong() -> None:
         await trove_async.open("no-such://")
 
 
-def test_a_package_that_is_missing_is_named() -> None:
+def test_a_missing_package_is_named() -> None:
     register("unit-test", "no_such_package.driver:Driver")
     with pytest.raises(MissingDependencyError, match=r"'no_such_package'.*pip install no_such_package$") as caught:
         lookup("unit-test")
@@ -85,7 +85,7 @@ def test_a_package_that_is_missing_is_named() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs")])
-def test_a_package_that_a_driver_of_ours_misses_is_named_with_the_extra_that_brings_it(
+def test_a_package_that_a_built_in_driver_lacks_is_named_with_its_extra(
     scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(name: str) -> None:
@@ -97,7 +97,7 @@ def test_a_package_that_a_driver_of_ours_misses_is_named_with_the_extra_that_bri
 
 
 @pytest.mark.asyncio
-async def test_an_installed_package_brings_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_installed_package_registers_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = (
         "from trove_async.testing.mock import MockDriver\n"
         "from trove_async.types import ObjectInfo\n"
@@ -110,14 +110,14 @@ async def test_an_installed_package_brings_its_driver(tmp_path: Path, monkeypatc
         assert await t.head("b", "k") == ObjectInfo("k", 3, "from-plugin")
 
 
-def test_two_packages_with_one_scheme_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_packages_that_register_one_scheme_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "one", monkeypatch, "plugin_one", "plugged = plugin_one:make")
     install(tmp_path / "two", monkeypatch, "plugin_two", "plugged = plugin_two:make")
     with pytest.raises(DriverRegistrationError, match="two installed packages"):
         lookup("plugged")
 
 
-def test_a_package_cannot_take_a_scheme_of_the_librarys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_cannot_register_a_built_in_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, "plugin_greedy", "memory = plugin_greedy:make")
     assert lookup("memory").__name__ == "MemoryDriver"
     with pytest.raises(DriverRegistrationError, match="memory"):

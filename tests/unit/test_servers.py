@@ -1,4 +1,4 @@
-"""The launchers of test servers: one server for all, none left behind, and no foreign process touched."""
+"""The launchers of test servers: one server for all, no leftover servers, and no signal to a foreign process."""
 
 import json
 import re
@@ -32,7 +32,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerFolder]:
-    """The folder of a moto of this test alone, installed where the others have it."""
+    """The folder of a moto used only by this test, installed where the others are."""
     installed = root() / "installed"
     monkeypatch.setenv("TROVE_SERVERS", str(tmp_path))
     (tmp_path / "installed").symlink_to(installed)
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerFo
 
 
 class User:
-    """Another process that uses moto until it is told to go."""
+    """Another process that uses moto until it is asked to end."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -87,7 +87,7 @@ def state_of(folder: ServerFolder) -> State:
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    """Wait for what another process does; False after a time that is out of all proportion."""
+    """Wait until another process has done something; return False after an excessive time."""
     deadline = time.monotonic() + 30
     while not condition():
         if time.monotonic() > deadline:
@@ -100,7 +100,7 @@ def gone(state: State) -> bool:
     return not any(process.alive for process in (state.supervisor, *state.processes))
 
 
-def test_what_is_up_serves_everybody_until_down(folder: ServerFolder, users: Callable[[], User]) -> None:
+def test_a_server_that_is_up_serves_all_processes_until_down(folder: ServerFolder, users: Callable[[], User]) -> None:
     endpoint = control.up("moto").endpoint
     state = state_of(folder)
 
@@ -118,7 +118,7 @@ def test_what_is_up_serves_everybody_until_down(folder: ServerFolder, users: Cal
     assert not control.down("moto")
 
 
-def test_processes_that_ask_at_once_share_one_server(folder: ServerFolder, users: Callable[[], User]) -> None:
+def test_processes_that_start_concurrently_share_one_server(folder: ServerFolder, users: Callable[[], User]) -> None:
     both = [users(), users()]
     endpoints = {user.endpoint() for user in both}
     state = state_of(folder)
@@ -142,7 +142,7 @@ def test_a_server_stops_when_its_only_user_is_killed(folder: ServerFolder, users
     assert not reachable(endpoint)
 
 
-def test_a_server_without_users_ends_while_another_process_waits_for_that(
+def test_a_server_without_users_ends_while_another_process_waits_to_use_it(
     folder: ServerFolder, users: Callable[[], User]
 ) -> None:
     user = users()
@@ -203,7 +203,7 @@ def test_up_recovers_from_a_supervisor_that_was_killed(folder: ServerFolder) -> 
     assert state_of(folder).supervisor != before.supervisor
 
 
-def test_a_server_that_died_is_started_anew_for_its_users_only(folder: ServerFolder, users: Callable[[], User]) -> None:
+def test_a_server_that_died_is_restarted_for_its_users_only(folder: ServerFolder, users: Callable[[], User]) -> None:
     control.up("moto")
     before = state_of(folder)
     before.processes[0].send(signal.SIGKILL)
@@ -234,7 +234,7 @@ def test_a_start_that_fails_shows_the_log_and_leaves_nothing(
     assert not ServerFolder("moto").kept.exists()
 
 
-def test_a_wait_is_bounded_and_shows_the_log(folder: ServerFolder) -> None:
+def test_waiting_for_a_server_is_bounded_and_shows_the_log(folder: ServerFolder) -> None:
     folder.prepare()
     launch = Launch(folder)
     try:
@@ -248,7 +248,7 @@ def test_a_wait_is_bounded_and_shows_the_log(folder: ServerFolder) -> None:
     assert not spawned.identity.alive
 
 
-def test_ports_that_were_chosen_differ_and_let_a_server_in(folder: ServerFolder) -> None:
+def test_chosen_ports_differ_and_are_usable(folder: ServerFolder) -> None:
     folder.prepare()
     launch = Launch(folder)
     try:
@@ -261,7 +261,7 @@ def test_ports_that_were_chosen_differ_and_let_a_server_in(folder: ServerFolder)
         folder.clear()
 
 
-def test_a_recycled_process_id_is_never_signalled(folder: ServerFolder) -> None:
+def test_a_reused_process_id_is_never_signalled(folder: ServerFolder) -> None:
     with subprocess.Popen(["sleep", "60"]) as bystander:
         real = ProcessId.of(bystander.pid)
         recycled = ProcessId(real.pid, real.started - 1)
@@ -276,7 +276,9 @@ def test_a_recycled_process_id_is_never_signalled(folder: ServerFolder) -> None:
         assert bystander.wait(30) == -signal.SIGTERM
 
 
-def test_what_is_not_installed_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_installation_says_how_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TROVE_SERVERS", str(tmp_path))
 
     with pytest.raises(ServerError, match=r"python -m tests\.servers install moto"):
@@ -302,9 +304,7 @@ def test_the_command_prints_how_to_reach_a_server(folder: ServerFolder, capsys: 
     assert reachable(handle["endpoint"])
 
 
-def test_an_unknown_name_is_refused_before_anything_is_done(
-    folder: ServerFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_name_is_refused_before_any_action(folder: ServerFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "moto", "minio"]) == 1
 
     assert "ceph" in capsys.readouterr().err
@@ -312,7 +312,7 @@ def test_an_unknown_name_is_refused_before_anything_is_done(
 
 
 @pytest.mark.parametrize("file", sorted(LOCKS.glob("requirements-*.txt")), ids=lambda file: file.stem)
-def test_requirements_are_exact_and_name_no_registry(file: Path) -> None:
+def test_requirements_are_pinned_and_name_no_registry(file: Path) -> None:
     for line in file.read_text(encoding="ascii").splitlines():
         assert re.fullmatch(r"[\w.-]+==[\w.]+", line)
 

@@ -37,7 +37,7 @@ class Recorder(
     TagsDeleteBySet,
     LifecycleDeleteBySet,
 ):
-    """Writes down the calls that the mixins make; each returns its own name."""
+    """Records the calls that the mixins make; each call returns its own name."""
 
     name = "recorder"
 
@@ -79,7 +79,7 @@ def test_a_driver_that_inherits_the_mixins_has_their_capabilities(driver: Record
 
 
 @pytest.mark.parametrize(("length", "expected"), [(5, ByteRange(3, 5)), (-1, ByteRange(3, None))])
-async def test_a_range_is_a_get(driver: Recorder, length: int, expected: ByteRange) -> None:
+async def test_get_range_calls_get(driver: Recorder, length: int, expected: ByteRange) -> None:
     assert await driver.get_range("b", "k", 3, length) == "get"  # type: ignore[comparison-overlap]
     assert driver.calls == [("get", "b", "k", GetOptions(range=expected))]
 
@@ -93,14 +93,14 @@ async def test_a_range_is_a_get(driver: Recorder, length: int, expected: ByteRan
         ("v1", CopyOptions(if_match="e"), CopyOptions(if_match="e", source_version_id="v1")),
     ],
 )
-async def test_a_server_copy_is_a_copy(
+async def test_server_copy_calls_copy(
     driver: Recorder, version_id: str | None, given: CopyOptions | None, expected: CopyOptions
 ) -> None:
     assert await driver.server_copy(ObjectRef("b", "k", version_id), ObjectRef("c", "l"), given) == "copy"  # type: ignore[comparison-overlap]
     assert driver.calls == [("copy", "b", "k", "c", "l", expected)]
 
 
-async def test_a_version_is_named_by_an_option(driver: Recorder) -> None:
+async def test_a_version_is_passed_as_an_option(driver: Recorder) -> None:
     await driver.get_version("b", "k", "v")
     await driver.delete_version("b", "k", "v")
     await driver.restore_version("b", "k", "v")
@@ -123,7 +123,7 @@ async def test_forms_are_refused_unless_the_driver_has_them(driver: Recorder) ->
         await driver.presign_post("b", "k", PresignPostOptions(max_size=1))
 
 
-async def test_what_is_removed_is_set_to_nothing(driver: Recorder) -> None:
+async def test_deleting_tags_or_rules_sets_them_to_nothing(driver: Recorder) -> None:
     await driver.delete_tags("b", "k")
     await driver.delete_lifecycle("b")
     await driver.expire("b", "k", "e")

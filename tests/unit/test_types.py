@@ -84,7 +84,7 @@ def test_a_frozen_dict_refuses_every_change(mutate: Callable[[FrozenDict], objec
     assert frozen == {"a": "1"}
 
 
-def test_a_frozen_dict_is_a_dict_to_all_who_read_it() -> None:
+def test_a_frozen_dict_reads_like_a_dict() -> None:
     frozen = FrozenDict({"a": "1", "b": "ü"})
     assert json.loads(json.dumps(frozen)) == {"a": "1", "b": "ü"}
     assert frozen == {"b": "ü", "a": "1"}

@@ -83,7 +83,7 @@ OBJECT_VERBS: dict[str, Callable[[Trove, str, str], Awaitable[object]]] = {
     "set_tags": lambda t, b, k: t.set_tags(b, k, {}),
     "delete_tags": lambda t, b, k: t.delete_tags(b, k),
 }
-# The same of those that name a bucket only, and of the second object of those that name two.
+# The verbs that name only a bucket, and the second object of the verbs that name two.
 BUCKET_VERBS: dict[str, Callable[[Trove, str], Awaitable[object]]] = {
     "bucket": lambda t, b: t.bucket(b).list().all(),
     "create_bucket": lambda t, b: t.create_bucket(b),
@@ -113,19 +113,19 @@ def everything(**answers: Any) -> MockDriver:
     return MockDriver(capabilities=CAPABILITIES, **answers)
 
 
-async def test_the_tables_name_every_verb() -> None:
+async def test_the_tables_list_every_verb() -> None:
     public = {name for name in dir(Trove) if not name.startswith("_") and callable(getattr(Trove, name))}
     assert public == {*OBJECT_VERBS, *BUCKET_VERBS, *OTHERS}
 
 
-async def test_a_bucket_has_every_verb_but_those_of_the_store_alone() -> None:
+async def test_a_bucket_has_every_verb_except_those_of_the_store_only() -> None:
     missing = {name for name in {*OBJECT_VERBS, *BUCKET_VERBS} if not hasattr(Bucket, name)}
     assert missing == {"bucket", "create_bucket", "delete_bucket", "server_copy"}
 
 
 @pytest.mark.parametrize("key", ["", "a\0", "k" * 1025, "\ud800"])
 @pytest.mark.parametrize("verb", sorted(OBJECT_VERBS))
-async def test_a_bad_key_is_refused_before_the_driver_is_asked(verb: str, key: str) -> None:
+async def test_an_invalid_key_is_refused_before_the_driver_is_called(verb: str, key: str) -> None:
     mock = everything()
     async with trove_async.open(mock) as t:
         with pytest.raises(InvalidKeyError) as caught:
@@ -136,7 +136,7 @@ async def test_a_bad_key_is_refused_before_the_driver_is_asked(verb: str, key: s
 
 @pytest.mark.parametrize("bucket", ["", "a/b", "..", ".trove"])
 @pytest.mark.parametrize("verb", sorted({*OBJECT_VERBS, *BUCKET_VERBS}))
-async def test_a_bad_bucket_is_refused_before_the_driver_is_asked(verb: str, bucket: str) -> None:
+async def test_an_invalid_bucket_is_refused_before_the_driver_is_called(verb: str, bucket: str) -> None:
     mock = everything()
     async with trove_async.open(mock) as t:
         with pytest.raises(InvalidBucketNameError) as caught:
@@ -146,7 +146,7 @@ async def test_a_bad_bucket_is_refused_before_the_driver_is_asked(verb: str, buc
 
 
 @pytest.mark.parametrize("verb", sorted(SECOND_VERBS))
-async def test_a_bad_destination_is_refused_before_the_driver_is_asked(verb: str) -> None:
+async def test_an_invalid_destination_is_refused_before_the_driver_is_called(verb: str) -> None:
     mock = everything()
     async with trove_async.open(mock) as t:
         with pytest.raises(InvalidKeyError):
@@ -157,7 +157,7 @@ async def test_a_bad_destination_is_refused_before_the_driver_is_asked(verb: str
 
 
 @pytest.mark.parametrize("verb", sorted({*OBJECT_VERBS} - {"writer"}))
-async def test_what_the_driver_cannot_hold_is_refused_before_it_is_asked(verb: str) -> None:
+async def test_a_key_that_the_driver_cannot_store_is_refused_before_the_call(verb: str) -> None:
     mock = everything(check_key=InvalidKeyError("no colons here"))
     async with trove_async.open(mock) as t:
         with pytest.raises(InvalidKeyError, match="no colons here"):
@@ -228,7 +228,7 @@ def with_options(**cases: Callable[[Trove], Awaitable[object]]) -> list[Any]:
         set_tags__tags=lambda t: t.set_tags("b", "k", {"": ""}),
     ),
 )
-async def test_a_bad_argument_is_refused_before_the_driver_is_asked(
+async def test_an_invalid_argument_is_refused_before_the_driver_is_called(
     verb: str, use: Callable[[Trove], Awaitable[object]]
 ) -> None:
     mock = everything()
@@ -241,7 +241,7 @@ async def test_a_bad_argument_is_refused_before_the_driver_is_asked(
 
 
 @pytest.mark.parametrize("verb", sorted({*OBJECT_VERBS, *BUCKET_VERBS} - {"writer", "bucket", "watch", "exists"}))
-async def test_an_error_of_the_driver_is_told_where_it_happened(verb: str) -> None:
+async def test_an_error_of_the_driver_gets_its_context(verb: str) -> None:
     names = everything()._answers.keys()
     failing = {
         name: UnavailableError("gone") for name in METHODS.keys() - {"watch", "open", "close"} if name not in names
@@ -256,7 +256,7 @@ async def test_an_error_of_the_driver_is_told_where_it_happened(verb: str) -> No
     assert error.key == ("k" if verb in OBJECT_VERBS else None)
 
 
-async def test_what_the_driver_said_of_the_place_stays() -> None:
+async def test_context_given_by_the_driver_is_kept() -> None:
     error = BucketNotFoundError("no such bucket", bucket="other", key="")
     async with trove_async.open(MockDriver(copy=error)) as t:
         with pytest.raises(BucketNotFoundError) as caught:
@@ -265,7 +265,7 @@ async def test_what_the_driver_said_of_the_place_stays() -> None:
 
 
 @pytest.mark.parametrize("verb", sorted({*OBJECT_VERBS, *BUCKET_VERBS} & {*METHODS, "apply_lifecycle"}))
-async def test_a_capability_that_is_missing_is_refused_before_anything_else(verb: str) -> None:
+async def test_a_missing_capability_is_refused_before_any_other_check(verb: str) -> None:
     if verb in {"put", "get", "head", "delete", "copy", "create_bucket", "delete_bucket", "delete_many"}:
         return
     mock = MockDriver()
@@ -316,7 +316,7 @@ async def test_each_argument_of_a_read_reaches_the_driver_when_it_is_given_alone
         ("complete", lambda t, _: t.complete_multipart("b", "k", "u", [PartInfo(1, "e", 1)], if_match="e")),
     ],
 )
-async def test_a_condition_that_cannot_be_honoured_is_refused_before_the_body_is_read(
+async def test_an_unsupported_condition_is_refused_before_the_body_is_read(
     condition: Condition, use: Callable[[Trove, object], Awaitable[object]]
 ) -> None:
     complete = everything().features
@@ -335,7 +335,7 @@ async def test_a_condition_that_cannot_be_honoured_is_refused_before_the_body_is
     assert [call.name for call in mock.calls] == ["close"]
 
 
-async def test_supports_asks_driver_and_server() -> None:
+async def test_supports_checks_driver_and_server() -> None:
     async with trove_async.open(everything()) as t:
         assert all(t.supports(capability) for capability in CAPABILITIES)
         assert t.supports("copy")
@@ -416,7 +416,7 @@ PUT_KEYWORDS: dict[str, tuple[object, Callable[[PutOptions], object], object]] =
 }
 
 
-async def test_a_put_without_keywords_takes_the_shared_options() -> None:
+async def test_a_put_without_keywords_uses_the_shared_options() -> None:
     mock = MockDriver(put=INFO)
     async with trove_async.open(mock) as t:
         await t.put("b", "k", b"")
@@ -447,7 +447,7 @@ async def test_each_keyword_of_put_reaches_the_driver(keyword: str) -> None:
         assert of(PutOptions()) != expected
 
 
-async def test_the_keywords_of_put_that_are_about_the_body_reach_it() -> None:
+async def test_put_keywords_about_the_body_reach_it() -> None:
     assert {"size", "on_progress", *PUT_KEYWORDS} == PUT_ARGUMENTS
     seen: list[tuple[int, int | None]] = []
     async with trove_async.open(MockDriver(put=INFO)) as t:
@@ -458,7 +458,7 @@ async def test_the_keywords_of_put_that_are_about_the_body_reach_it() -> None:
 
 
 @pytest.mark.parametrize("keyword", sorted(PUT_KEYWORDS.keys() - {"checksum", "if_match", "if_none_match"}))
-async def test_each_keyword_that_describes_an_object_reaches_a_copy(keyword: str) -> None:
+async def test_each_descriptive_keyword_reaches_a_copy(keyword: str) -> None:
     value, of, expected = PUT_KEYWORDS[keyword]
     mock = MockDriver(capabilities=[TaggingDriver], copy=INFO)
     arguments: Any = {keyword: value}
@@ -483,7 +483,7 @@ async def test_the_other_keywords_of_copy_reach_the_driver() -> None:
     ]
 
 
-async def test_a_keyword_that_does_not_exist_is_refused_by_name() -> None:
+async def test_an_unknown_keyword_is_refused_by_name() -> None:
     mock = MockDriver(capabilities=[MultipartDriver])
     wrong: Any = {"content_typ": "a/b"}
     async with trove_async.open(mock) as t:
@@ -499,7 +499,7 @@ async def test_a_keyword_that_does_not_exist_is_refused_by_name() -> None:
         assert mock.calls == []
 
 
-async def test_options_reach_the_driver_in_their_normal_form() -> None:
+async def test_options_reach_the_driver_normalised() -> None:
     mock = MockDriver(capabilities=[TaggingDriver, VersioningDriver], put=INFO, head=INFO, delete=None)
     berlin = timezone(timedelta(hours=2))
     async with trove_async.open(mock) as t:
@@ -515,7 +515,7 @@ async def test_options_reach_the_driver_in_their_normal_form() -> None:
     assert delete.arguments["options"] == DeleteOptions(version_id="v", if_match="e")
 
 
-async def test_metadata_beyond_what_the_backend_holds_is_refused() -> None:
+async def test_metadata_above_the_backends_limit_is_refused() -> None:
     mock = MockDriver(features=Features(limits=Limits(max_metadata_size=10)), put=INFO)
     async with trove_async.open(mock) as t:
         await t.put("b", "k", b"", metadata={"12345": "12345"})
@@ -523,7 +523,7 @@ async def test_metadata_beyond_what_the_backend_holds_is_refused() -> None:
             await t.put("b", "k", b"", metadata={"12345": "123456"})
 
 
-async def test_a_source_that_fails_passes_unchanged_and_is_closed() -> None:
+async def test_an_exception_of_the_source_is_raised_unchanged_and_the_source_is_closed() -> None:
     closed = []
 
     async def source() -> AsyncIterator[bytes]:
@@ -539,7 +539,7 @@ async def test_a_source_that_fails_passes_unchanged_and_is_closed() -> None:
     assert closed == [True]
 
 
-async def test_a_generator_is_closed_when_the_put_fails_without_reading_it_to_its_end() -> None:
+async def test_a_generator_is_closed_when_the_put_fails_before_its_end() -> None:
     closed = []
 
     async def source() -> AsyncIterator[bytes]:
@@ -568,7 +568,7 @@ async def test_exists() -> None:
             await t.exists("b", "k")
 
 
-async def test_create_bucket_may_find_one() -> None:
+async def test_create_bucket_can_accept_an_existing_bucket() -> None:
     mock = MockDriver(create_bucket=trove_async.BucketAlreadyExistsError("there is one"))
     async with trove_async.open(mock) as t:
         with pytest.raises(trove_async.BucketAlreadyExistsError):

@@ -1,4 +1,4 @@
-"""Each verb over a driver whose answers the test gives: what it asks the driver for, and makes of the answers."""
+"""Each verb over a driver with answers from the test: the requests to the driver, and the results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def everything(**answers: Any) -> MockDriver:
 # Reading
 
 
-async def test_an_empty_range_is_read_without_a_request_and_opened_with_a_head() -> None:
+async def test_reading_an_empty_range_makes_no_request_and_opening_one_makes_a_head() -> None:
     mock = MockDriver(head=INFO)
     async with trove_async.open(mock) as t:
         assert await t.read("b", "k", (3, 0)) == b""
@@ -54,7 +54,7 @@ async def test_an_empty_range_is_read_without_a_request_and_opened_with_a_head()
     assert mock.calls_to("head")[0].arguments["options"] == HeadOptions(if_match="etag")
 
 
-async def test_a_reader_of_the_driver_is_what_get_gives() -> None:
+async def test_get_returns_the_reader_of_the_driver() -> None:
     async with trove_async.open(MockDriver(get=b"hello")) as t:
         async with t.get("b", "k") as reader:
             assert await reader.read() == b"hello"
@@ -93,13 +93,13 @@ async def test_near_ranges_are_read_together(ranges: list[tuple[int, int | None]
     assert len(mock.calls_to("get")) == requests
 
 
-async def test_all_ranges_are_of_the_object_that_the_first_was_of() -> None:
+async def test_all_ranges_are_read_from_the_object_of_the_first_range() -> None:
     _, mock = await fetched([(0, 10), (100, 10), (200, 10)], 0)
     assert [call.arguments["options"].if_match for call in mock.calls_to("get")] == [None, "mock", "mock"]
 
 
 @pytest.mark.parametrize("honours", [True, False])
-async def test_an_object_that_changes_between_two_ranges_is_noticed(honours: bool) -> None:
+async def test_an_object_that_changes_between_two_ranges_raises(honours: bool) -> None:
     etags = iter(["one", "two"])
 
     def get(bucket: str, key: str, options: GetOptions) -> ObjectReader:
@@ -116,13 +116,13 @@ async def test_an_object_that_changes_between_two_ranges_is_noticed(honours: boo
             await t.read_ranges("b", "k", [(0, 1), (500, 1)], coalesce_gap=0)
 
 
-async def test_one_range_that_fails_is_one_error_and_no_group() -> None:
+async def test_one_failing_range_raises_its_error_and_no_exception_group() -> None:
     async with trove_async.open(MockDriver(get=bytes(100))) as t:
         with pytest.raises(trove_async.RangeNotSatisfiableError):
             await t.read_ranges("b", "k", [(0, 1), (50, 1), (200, 1), (300, 1)], coalesce_gap=0)
 
 
-async def test_at_most_ten_ranges_are_read_at_once() -> None:
+async def test_at_most_ten_ranges_are_read_concurrently() -> None:
     running = most = 0
 
     async def get(bucket: str, key: str, options: GetOptions) -> ObjectReader:
@@ -143,7 +143,7 @@ async def test_at_most_ten_ranges_are_read_at_once() -> None:
 # Copy and move
 
 
-async def test_a_copy_keeps_what_the_source_has_unless_all_of_it_is_replaced() -> None:
+async def test_a_copy_keeps_the_properties_of_the_source_unless_it_replaces_them() -> None:
     mock = MockDriver(capabilities=[VersioningDriver], copy=INFO)
     async with trove_async.open(mock) as t:
         await t.copy("b", "k", "b", "l.json")
@@ -159,7 +159,7 @@ async def test_a_copy_keeps_what_the_source_has_unless_all_of_it_is_replaced() -
 @pytest.mark.parametrize(
     "described", [{"metadata": {"a": "1"}}, {"tags": {"a": "1"}}, {"content_type": "x/y"}, {"storage_class": "COLD"}]
 )
-async def test_a_copy_that_describes_without_replacing_is_refused(described: dict[str, Any]) -> None:
+async def test_a_copy_with_properties_and_without_replace_is_refused(described: dict[str, Any]) -> None:
     mock = MockDriver(copy=INFO)
     async with trove_async.open(mock) as t:
         with pytest.raises(InvalidArgumentError, match="replace=True"):
@@ -175,7 +175,7 @@ async def test_a_missing_source_is_named_and_not_the_destination() -> None:
             assert (caught.value.bucket, caught.value.key) == ("src", "a")
 
 
-async def test_a_move_deletes_the_very_object_that_it_copied() -> None:
+async def test_a_move_deletes_exactly_the_object_that_it_copied() -> None:
     mock = MockDriver(head=INFO, copy=replace(INFO, etag="new"), delete=None)
     async with trove_async.open(mock) as t:
         assert (await t.move("b", "k", "c", "l")).etag == "new"
@@ -185,7 +185,7 @@ async def test_a_move_deletes_the_very_object_that_it_copied() -> None:
     assert (mock.calls[2].arguments["bucket"], mock.calls[2].arguments["key"]) == ("b", "k")
 
 
-async def test_a_move_without_conditions_goes_without_them() -> None:
+async def test_a_move_uses_no_conditions_if_the_driver_has_none() -> None:
     mock = MockDriver(head=INFO, copy=INFO, delete=None, features=Features())
     async with trove_async.open(mock) as t:
         await t.move("b", "k", "c", "l")
@@ -200,7 +200,7 @@ async def test_a_move_onto_itself_changes_nothing() -> None:
     assert [call.name for call in mock.calls] == ["head", "close"]
 
 
-async def test_a_move_whose_copy_fails_deletes_nothing() -> None:
+async def test_a_move_deletes_nothing_if_its_copy_fails() -> None:
     mock = MockDriver(head=INFO, copy=UnavailableError("no"))
     async with trove_async.open(mock) as t:
         with pytest.raises(UnavailableError):
@@ -216,7 +216,7 @@ def bulk(bucket: str, keys: list[str]) -> list[DeleteResult]:
 
 
 @pytest.mark.parametrize("native", [True, False])
-async def test_every_key_is_tried_and_the_failures_are_told_together(native: bool) -> None:
+async def test_every_key_is_tried_and_the_failures_are_raised_together(native: bool) -> None:
     def delete(bucket: str, key: str, options: object) -> None:
         if key.startswith("x"):
             raise AccessDeniedError("no")
@@ -237,7 +237,7 @@ async def test_every_key_is_tried_and_the_failures_are_told_together(native: boo
     assert keys == (["a", "x1", "b", "x2", "c"] if native else ["a", "b", "c", "x1", "x2"])
 
 
-async def test_the_number_of_deletions_is_returned_and_nothing_is_done_before() -> None:
+async def test_the_number_of_deletions_is_returned_and_nothing_happens_before_the_await() -> None:
     mock = MockDriver(delete_many=bulk)
     async with trove_async.open(mock) as t:
         deletion = t.delete_many("b", ["a", "b"])
@@ -246,14 +246,14 @@ async def test_the_number_of_deletions_is_returned_and_nothing_is_done_before() 
         assert await deletion == 2
 
 
-async def test_results_can_be_looked_at_one_by_one() -> None:
+async def test_results_can_be_iterated_one_by_one() -> None:
     async with trove_async.open(MockDriver(delete_many=bulk)) as t:
         deletion = t.delete_many("b", ["a", "x", "b"], raise_errors=False)
         results = [(result.key, result.error is None) async for result in deletion]
     assert results == [("a", True), ("x", False), ("b", True)]
 
 
-async def test_keys_come_in_chunks_from_any_iterable() -> None:
+async def test_keys_of_any_iterable_are_sent_in_chunks() -> None:
     features = Features(protocols=frozenset(CAPABILITIES), limits=Limits(max_bulk_delete=2))
 
     async def keys() -> AsyncIterator[str]:
@@ -277,7 +277,7 @@ async def test_a_bulk_delete_that_cannot_begin_raises_its_own_error() -> None:
 # Listing
 
 
-async def test_pages_are_asked_for_with_the_listings_options() -> None:
+async def test_pages_are_requested_with_the_options_of_the_listing() -> None:
     pages = {None: ListPage([ObjectInfo("a/1", 1, "e")], cursor="next"), "next": ListPage([ObjectInfo("a/2", 1, "e")])}
     mock = MockDriver(list_page=lambda bucket, options: pages[options.cursor])
     async with trove_async.open(mock) as t:
@@ -288,7 +288,7 @@ async def test_pages_are_asked_for_with_the_listings_options() -> None:
     assert {(o.prefix, o.delimiter, o.start_after, o.page_size) for o in options} == {("a/", None, "a/0", 7)}
 
 
-async def test_no_more_is_asked_for_than_max_keys() -> None:
+async def test_no_more_than_max_keys_are_requested() -> None:
     mock = MockDriver(list_page=ListPage())
     async with trove_async.open(mock) as t:
         await t.list("b", max_keys=3).all()
@@ -299,7 +299,7 @@ async def test_no_more_is_asked_for_than_max_keys() -> None:
 # Uploads, signed URLs, ranges
 
 
-async def test_a_part_beyond_what_the_backend_holds_is_refused() -> None:
+async def test_a_part_number_above_the_backends_limit_is_refused() -> None:
     features = Features(protocols=frozenset(CAPABILITIES), limits=Limits(max_part_size=4, max_parts=2))
     mock = everything(upload_part=PartInfo(1, "e", 4), features=features)
     async with trove_async.open(mock) as t:
@@ -323,7 +323,7 @@ async def test_a_method_that_cannot_be_signed_is_refused() -> None:
     assert [call.name for call in mock.calls] == ["presign_get", "close"]
 
 
-async def test_lists_of_the_driver_become_lists_of_the_users() -> None:
+async def test_lists_of_the_driver_are_copied() -> None:
     mock = everything(
         list_parts=(), list_multipart_uploads=(), list_versions=(), get_lifecycle=(RULE,),
         get_versioning=VersioningStatus.ENABLED,
@@ -351,7 +351,7 @@ async def test_the_verbs_of_a_bucket_are_those_of_the_store_with_its_name() -> N
     assert {call.arguments["bucket"] for call in mock.calls if "bucket" in call.arguments} == {"b"}
 
 
-async def test_the_range_that_is_not_there_is_what_the_driver_is_asked_for() -> None:
+async def test_get_range_falls_back_to_get() -> None:
     mock = everything(get_range=b"hello")
     async with trove_async.open(mock) as t:
         reader = await t.get_range("b", "k", 1, 3)
@@ -360,7 +360,7 @@ async def test_the_range_that_is_not_there_is_what_the_driver_is_asked_for() -> 
         assert await reader.read() == b"llo"
 
 
-async def test_what_needs_a_capability_that_is_not_there_is_refused_and_never_dropped() -> None:
+async def test_a_feature_that_needs_a_missing_capability_is_refused() -> None:
     mock = MockDriver(put=INFO, head=INFO, get=b"", copy=INFO, delete=None)
     async with trove_async.open(mock) as t:
         for call in (

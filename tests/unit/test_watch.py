@@ -21,7 +21,7 @@ def event(key: str) -> ObjectEvent:
 
 
 class Source:
-    """A driver's watch: sends what a test puts into it."""
+    """A driver's watch that sends the events of a test."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[ObjectEvent | BaseException] = asyncio.Queue()
@@ -54,7 +54,7 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def test_entering_returns_once_the_subscription_stands() -> None:
+async def test_entering_returns_after_the_subscription() -> None:
     source = Source()
     source.may_subscribe.clear()
     async with source.store() as t:
@@ -73,7 +73,7 @@ async def test_entering_returns_once_the_subscription_stands() -> None:
     assert source.ended == 1
 
 
-async def test_events_come_in_their_order_and_leaving_ends_the_subscription() -> None:
+async def test_events_arrive_in_order_and_leaving_the_block_ends_the_subscription() -> None:
     source = Source()
     for key in "abc":
         source.queue.put_nowait(event(key))
@@ -114,7 +114,7 @@ async def test_a_step_that_times_out_loses_no_event() -> None:
 
 
 async def test_a_step_that_is_cancelled_as_its_event_arrives_loses_no_event() -> None:
-    # The event and the cancellation come within the same few turns of the loop, in every order.
+    # The event and the cancellation arrive within the same few turns of the loop, in every order.
     for delay in range(8):
         source = Source()
         async with source.store() as t, t.watch("b") as events:
@@ -129,7 +129,7 @@ async def test_a_step_that_is_cancelled_as_its_event_arrives_loses_no_event() ->
             assert (first, (await anext(events)).key) == ("a", "b")
 
 
-async def test_an_error_before_the_subscription_stands_is_raised_on_entering() -> None:
+async def test_an_error_before_the_subscription_is_raised_on_entering() -> None:
     async with trove_async.open(MockDriver(watch=BucketNotFoundError())) as t:
         with pytest.raises(BucketNotFoundError) as caught:
             async with t.watch("b"):
@@ -137,7 +137,7 @@ async def test_an_error_before_the_subscription_stands_is_raised_on_entering() -
     assert (caught.value.operation, caught.value.bucket, caught.value.driver) == ("watch", "b", "mock")
 
 
-async def test_an_event_before_the_subscription_is_said_to_stand_is_not_lost() -> None:
+async def test_an_event_before_the_subscription_is_confirmed_is_not_lost() -> None:
     async def hasty(bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
         yield event("a")
         await asyncio.Event().wait()
@@ -146,7 +146,7 @@ async def test_an_event_before_the_subscription_is_said_to_stand_is_not_lost() -
         assert (await anext(events)).key == "a"
 
 
-async def test_an_error_ends_the_watch_and_is_told_where_it_happened() -> None:
+async def test_an_error_ends_the_watch_and_gets_its_context() -> None:
     source = Source()
     source.queue.put_nowait(event("a"))
     source.queue.put_nowait(WatchOverflowError())
@@ -159,7 +159,7 @@ async def test_an_error_ends_the_watch_and_is_told_where_it_happened() -> None:
             await anext(events)
 
 
-async def test_a_driver_whose_watch_ends_says_so() -> None:
+async def test_a_watch_that_the_driver_ends_raises() -> None:
     async def short(bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
         options.on_ready()
         yield event("a")
@@ -170,7 +170,7 @@ async def test_a_driver_whose_watch_ends_says_so() -> None:
             await anext(events)
 
 
-async def test_entering_that_is_cancelled_ends_the_subscription() -> None:
+async def test_cancelling_the_entry_ends_the_subscription() -> None:
     source = Source()
     source.may_subscribe.clear()
     async with source.store() as t:
@@ -204,7 +204,7 @@ async def test_a_watch_is_entered_once() -> None:
             await events.__aenter__()
 
 
-async def test_a_watch_that_was_never_begun_closes_without_a_word() -> None:
+async def test_a_watch_that_was_never_started_closes_without_a_warning() -> None:
     source = Source()
     async with source.store() as t:
         watch: Watch = t.watch("b")
@@ -212,7 +212,7 @@ async def test_a_watch_that_was_never_begun_closes_without_a_word() -> None:
     assert not source.subscribing.is_set()
 
 
-async def test_a_resume_token_is_refused_where_it_would_be_ignored() -> None:
+async def test_a_resume_token_is_refused_if_it_would_be_ignored() -> None:
     async with Source().store() as t:
         with pytest.raises(UnsupportedError, match="resume"):
             t.watch("b", resume_token="x")

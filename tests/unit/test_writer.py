@@ -16,7 +16,7 @@ LARGE = bytes(300_000)
 
 
 class Store:
-    """What a writer puts into: keeps what was committed, and how it ended."""
+    """Receives what a writer puts: keeps the committed bytes, and how the put ended."""
 
     def __init__(self) -> None:
         self.committed: bytes | None = None
@@ -80,7 +80,7 @@ async def test_small_writes_are_gathered_and_a_buffer_can_be_used_again() -> Non
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
-async def test_any_other_exit_aborts(error: type[BaseException]) -> None:
+async def test_leaving_the_block_by_an_exception_aborts(error: type[BaseException]) -> None:
     store = Store()
 
     async def fail(writer: ObjectWriter) -> None:
@@ -93,7 +93,7 @@ async def test_any_other_exit_aborts(error: type[BaseException]) -> None:
     assert store.ended
 
 
-async def test_abort_gives_up_and_leaving_the_block_then_is_quiet() -> None:
+async def test_the_block_exits_quietly_after_abort() -> None:
     store = Store()
     async with make(store.put) as writer:
         await writer.write(LARGE)
@@ -115,7 +115,7 @@ async def write_much(writer: ObjectWriter) -> None:
         await writer.write(LARGE)
 
 
-async def test_what_the_backend_says_is_raised_by_write() -> None:
+async def test_write_raises_the_error_of_the_backend() -> None:
     taken = []
 
     async def write(writer: ObjectWriter) -> None:
@@ -127,12 +127,12 @@ async def test_what_the_backend_says_is_raised_by_write() -> None:
     assert taken == []
 
 
-async def test_what_the_backend_says_is_raised_on_leaving_if_no_write_could() -> None:
+async def test_leaving_the_block_raises_the_error_if_no_write_could() -> None:
     with pytest.raises(UnavailableError):
         await use(refuse, lambda writer: writer.write(b"small"))
 
 
-async def test_leaving_raises_it_too_when_the_error_of_write_was_caught() -> None:
+async def test_leaving_the_block_raises_the_error_again_if_write_raised_it_and_it_was_caught() -> None:
     async def careless(writer: ObjectWriter) -> None:
         with pytest.raises(UnavailableError):
             await write_much(writer)
@@ -165,7 +165,7 @@ async def test_write_waits_while_the_backend_is_behind() -> None:
     assert taken == 10 * len(LARGE)
 
 
-async def test_a_cancellation_while_committing_is_raised_once_the_put_has_ended() -> None:
+async def test_a_cancellation_while_committing_is_raised_after_the_put_has_ended() -> None:
     committing = asyncio.Event()
     ended = []
 
@@ -188,7 +188,7 @@ async def test_a_cancellation_while_committing_is_raised_once_the_put_has_ended(
     assert ended == [True]
 
 
-async def test_it_is_used_once_and_within_its_block() -> None:
+async def test_a_writer_is_used_once_and_only_within_its_block() -> None:
     store = Store()
     writer = make(store.put)
     with pytest.raises(ClosedError):
@@ -201,7 +201,7 @@ async def test_it_is_used_once_and_within_its_block() -> None:
         await writer.__aenter__()
 
 
-async def test_a_str_is_told_to_be_encoded() -> None:
+async def test_a_str_is_refused_with_the_advice_to_encode_it() -> None:
     store = Store()
     with pytest.raises(BodyTypeError, match=r"\.encode\(\)"):
         await use(store.put, lambda writer: writer.write("text"))  # type: ignore[arg-type]

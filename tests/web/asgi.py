@@ -1,4 +1,4 @@
-"""An ASGI server of one request, for what no client lets one do."""
+"""An ASGI server for one request, for cases that no client can produce."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def scope_of(method: str, url: str, headers: dict[str, str]) -> dict[str, Any]:
 
 
 class Sent:
-    """The server's side of one request: the body that it hands over, and what it was given to send.
+    """The server's side of one request: the request body that it supplies, and the messages that it received.
 
-    A None in the body is a client that goes away; so is one that got ``gone_after`` pieces of the answer.
+    A None in the body is a client that disconnects; so is a client after ``gone_after`` pieces of the answer.
     """
 
     def __init__(self, body: list[bytes | None] | None = None, gone_after: int | None = None) -> None:
@@ -62,7 +62,7 @@ class Sent:
 
     @property
     def whole(self) -> bool:
-        """Tell whether the answer came to its end."""
+        """Whether the answer is complete."""
         return not self.messages[-1].get("more_body", False)
 
     def header(self, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Apps behind real servers, in this process, and clients that misbehave."""
+"""Apps behind real servers in this process, and clients that misbehave."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from aiohttp import web
 T = TypeVar("T")
 
 SECONDS = 10
-"""How long a test waits at most for what it expects."""
+"""The maximum time in seconds that a test waits for a condition."""
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
 async def uvicorn_serving(app: Any) -> AsyncIterator[int]:
-    """Serve an ASGI app, its lifespan included, and yield the port."""
+    """Serve an ASGI app, including its lifespan, and yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, log_level="error", lifespan="on", ws="none", timeout_graceful_shutdown=SECONDS)
         server = uvicorn.Server(config)
@@ -55,7 +55,7 @@ async def aiohttp_serving(app: web.Application, **options: Any) -> AsyncIterator
 
 @asynccontextmanager
 async def request(port: int, method: str, path: str, headers: str = "") -> AsyncIterator[Connection]:
-    """Send the head of a request and yield the connection, which is cut off in the end; ``headers`` are whole lines."""
+    """Send the head of a request and yield the connection, which is reset at the end; ``headers`` are full lines."""
     answer, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
@@ -67,7 +67,7 @@ async def request(port: int, method: str, path: str, headers: str = "") -> Async
 
 @dataclass(frozen=True)
 class Held:
-    """What the process holds for its clients: open objects and temporaries of a local store, and tasks."""
+    """Resources that the process holds for its clients: open objects and temporaries of a local store, and tasks."""
 
     files: list[str]
     tasks: int
@@ -76,7 +76,7 @@ class Held:
 def held(root: Path) -> Held:
     files = []
     for descriptor in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError):  # the one that the listing itself used
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 files.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     # The store keeps the locks that it has used open until it is closed.
@@ -85,7 +85,7 @@ def held(root: Path) -> Held:
 
 
 async def until(look: Callable[[], T], satisfied: Callable[[T], object]) -> None:
-    """Look until what is seen satisfies; fail with what is seen if it does not come to that."""
+    """Repeat a measurement until it satisfies a condition; fail with the last value after a time limit."""
     seen = look()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SECONDS):
@@ -96,5 +96,5 @@ async def until(look: Callable[[], T], satisfied: Callable[[T], object]) -> None
 
 
 async def until_no_more_than(before: Held, root: Path) -> None:
-    """Wait until nothing is open, and there are no more tasks than before."""
+    """Wait until no object is open and there are no more tasks than before."""
     await until(lambda: held(root), lambda now: not now.files and now.tasks <= before.tasks)

@@ -1,4 +1,4 @@
-"""The same small site in each framework: objects of the bucket ``b`` at ``/o/KEY``, its changes at ``/events``."""
+"""The same small site in each framework: objects of the bucket ``b`` at ``/o/KEY``, and its events at ``/events``."""
 
 from __future__ import annotations
 

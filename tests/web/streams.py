@@ -1,4 +1,4 @@
-"""Objects that come in an unusual way."""
+"""Objects with unusual streams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trove_async.reader import ByteStream, ObjectReader
 
 
 class Endless(ByteStream):
-    """A body that comes bit by bit and notes whether it was let go of."""
+    """A stream that yields small chunks and records whether it was released."""
 
     def __init__(self, *, stalls: bool = False, breaks: bool = False) -> None:
         self.stalls = stalls
@@ -31,7 +31,7 @@ class Endless(ByteStream):
         return b"x"
 
     async def seek(self, offset: int) -> None:
-        raise AssertionError("nothing broke that could be resumed")
+        raise AssertionError("the stream cannot be resumed")
 
     def abort(self) -> None:
         self.ended = True

@@ -1,4 +1,4 @@
-"""What is particular to aiohttp."""
+"""Behaviour specific to aiohttp."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def serving(stream: Endless, **options: Any) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("stalls", [False, True])
 @pytest.mark.parametrize("handler_cancellation", [False, True])
-async def test_a_client_that_goes_away_ends_its_download(
+async def test_a_client_that_disconnects_ends_its_download(
     stalls: bool, handler_cancellation: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream = Endless(stalls=stalls)
@@ -50,7 +50,7 @@ async def test_a_client_that_goes_away_ends_its_download(
 async def test_a_download_that_breaks_is_cut_off_and_logged(
     error: trove.TroveError, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second is a ConnectionError, which aiohttp takes for a client that went away."""
+    """The second error is a ConnectionError, which aiohttp treats as a disconnected client."""
 
     class Breaking(Endless):
         async def read(self, size: int) -> bytes:
@@ -71,7 +71,7 @@ async def test_a_download_that_breaks_is_cut_off_and_logged(
     assert {record.name for record in caplog.records} == {"trove_async.web"}
 
 
-async def test_an_upload_that_is_cut_off_is_no_error_of_the_server(
+async def test_an_interrupted_upload_is_not_a_server_error(
     store: trove.Trove, caplog: pytest.LogCaptureFixture
 ) -> None:
     await store.put("b", "k", b"old")
@@ -87,19 +87,21 @@ async def test_an_upload_that_is_cut_off_is_no_error_of_the_server(
 
 
 @pytest.mark.parametrize(("encoding", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-async def test_what_aiohttp_has_decoded_is_stored_as_what_it_is(store: trove.Trove, encoding: str, encode: Any) -> None:
+async def test_a_body_that_aiohttp_decoded_is_stored_without_its_encoding(
+    store: trove.Trove, encoding: str, encode: Any
+) -> None:
     data = b"x" * 100_000
     headers = {"Content-Encoding": encoding}
     async with site("aiohttp", store, accept={"max_size": len(data)}) as client:
         assert (await client.put("/o/k", content=encode(data), headers=headers)).json() == {"size": len(data)}
-        # What is too long when it is decoded is too long.
+        # The limit applies to the decoded size.
         assert (await client.put("/o/k", content=encode(data + b"x"), headers=headers)).status_code == 413
         assert (await client.put("/o/k", content=b"not encoded", headers=headers)).status_code == 400
     assert await store.read("b", "k") == data
     assert (await store.head("b", "k")).content_encoding is None
 
 
-async def test_an_encoding_that_aiohttp_does_not_know_is_stored(store: trove.Trove) -> None:
+async def test_a_body_with_an_encoding_unknown_to_aiohttp_is_stored_with_it(store: trove.Trove) -> None:
     async with site("aiohttp", store) as client:
         await client.put("/o/k", content=b"abc", headers={"Content-Encoding": "x-mine"})
     info = await store.head("b", "k")

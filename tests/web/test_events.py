@@ -32,7 +32,7 @@ async def stream_of(store: trove.Trove, keep_alive: float = 60.0, prefix: str = 
     return answer.body
 
 
-async def test_an_event_says_all_that_is_known_of_the_change() -> None:
+async def test_an_event_has_every_known_property_of_the_change() -> None:
     time = datetime(2026, 1, 2, tzinfo=UTC)
     event = trove.ObjectEvent(trove.EventType.CREATED, "b", "line\nbreak \u2028☃", 5, "etag", time=time)
     encoded = encode_event(event).decode("ascii")
@@ -48,7 +48,7 @@ async def test_an_event_says_all_that_is_known_of_the_change() -> None:
     }
 
 
-async def test_changes_come_in_their_order_from_the_beginning_on(store: trove.Trove) -> None:
+async def test_events_arrive_in_order_from_the_start(store: trove.Trove) -> None:
     async with await stream_of(store, prefix="a/") as stream:
         await store.put("b", "other", b"1")
         await store.put("b", "a/k", b"1")
@@ -58,7 +58,7 @@ async def test_changes_come_in_their_order_from_the_beginning_on(store: trove.Tr
         assert (await anext(stream)).startswith(b"event: object.deleted\n")
 
 
-async def test_silence_is_kept_alive_and_loses_no_event(store: trove.Trove) -> None:
+async def test_keep_alive_comments_lose_no_event(store: trove.Trove) -> None:
     async with await stream_of(store, keep_alive=0.001) as stream:
         assert await anext(stream) == b": subscribed\n\n"
         for number in range(5):
@@ -73,7 +73,7 @@ async def test_silence_is_kept_alive_and_loses_no_event(store: trove.Trove) -> N
     ("error", "code"),
     [(trove.WatchOverflowError(), "WatchOverflow"), (trove.OperationTimeoutError(), "OperationTimeout")],
 )
-async def test_a_watch_that_fails_says_so_at_the_end(error: trove.TroveError, code: str) -> None:
+async def test_a_failing_watch_ends_with_an_error_event(error: trove.TroveError, code: str) -> None:
     class Failing(LayerDriver):
         async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[trove.ObjectEvent, None]:
             options.on_ready()
@@ -87,20 +87,20 @@ async def test_a_watch_that_fails_says_so_at_the_end(error: trove.TroveError, co
     assert json.loads(data.removeprefix("data: "))["code"] == code
 
 
-async def test_keep_alive_is_more_than_nothing(store: trove.Trove) -> None:
+async def test_keep_alive_must_be_positive(store: trove.Trove) -> None:
     with pytest.raises(ValueError, match="keep_alive"):
         await read_events(store, "b", "GET", keep_alive=0)
 
 
 @frameworks
-async def test_what_cannot_be_watched_is_answered_with_an_error(framework: str, store: trove.Trove) -> None:
+async def test_a_bucket_that_cannot_be_watched_is_answered_with_an_error(framework: str, store: trove.Trove) -> None:
     async with site(framework, store) as client:
         answer = await client.get("/events", params={"bucket": "missing"})
     assert (answer.status_code, answer.json()["code"]) == (404, "BucketNotFound")
 
 
 @frameworks
-async def test_head_watches_nothing(framework: str, store: trove.Trove) -> None:
+async def test_head_starts_no_watch(framework: str, store: trove.Trove) -> None:
     before = asyncio.all_tasks()
     async with site(framework, store) as client:
         answer = await client.head("/events", params={"bucket": "b"})
@@ -110,7 +110,7 @@ async def test_head_watches_nothing(framework: str, store: trove.Trove) -> None:
 
 
 @pytest.mark.parametrize("gone_after", [1, 2, 3])
-async def test_a_client_that_goes_away_ends_its_watch(store: trove.Trove, gone_after: int) -> None:
+async def test_a_client_that_disconnects_ends_its_watch(store: trove.Trove, gone_after: int) -> None:
     before = asyncio.all_tasks()
     sent = Sent(gone_after=gone_after)
     scope = scope_of("GET", "http://site.test/events?bucket=b", {})
@@ -134,7 +134,7 @@ async def test_a_stream_ends_when_its_store_is_closed() -> None:
     assert [chunk.partition(b"\n")[0] for chunk in rest] == [b"event: watch.failed"]
 
 
-async def test_aiohttp_sends_it_with_the_headers_that_were_given(store: trove.Trove) -> None:
+async def test_aiohttp_sends_the_given_headers(store: trove.Trove) -> None:
     async def events(request: web.Request) -> web.StreamResponse:
         return EventStreamResponse(store, "b", headers={"Access-Control-Allow-Origin": "*"})
 

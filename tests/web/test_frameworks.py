@@ -1,4 +1,4 @@
-"""What the responses and uploads of every framework do alike."""
+"""The behaviour that the responses and uploads of all frameworks share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DATA = bytes(range(100))
 
 
 @frameworks
-async def test_an_object_is_served_with_what_is_stored_with_it(framework: str, store: trove.Trove) -> None:
+async def test_an_object_is_served_with_its_stored_headers(framework: str, store: trove.Trove) -> None:
     info = await store.put(
         "b",
         "a.png",
@@ -62,7 +62,7 @@ async def test_an_object_is_served_with_what_is_stored_with_it(framework: str, s
 
 
 @frameworks
-async def test_what_the_application_says_goes_before_what_is_stored(framework: str, store: trove.Trove) -> None:
+async def test_headers_of_the_application_override_stored_ones(framework: str, store: trove.Trove) -> None:
     info = await store.put("b", "k", DATA, content_type="text/html", cache_control="max-age=60")
     respond = {
         "content_type": "text/plain",
@@ -86,7 +86,7 @@ async def test_what_the_application_says_goes_before_what_is_stored(framework: s
 
 
 @frameworks
-async def test_ranges_and_conditions_are_for_get(framework: str, store: trove.Trove) -> None:
+async def test_ranges_and_conditions_apply_to_get_only(framework: str, store: trove.Trove) -> None:
     await store.put("b", "k", DATA)
     async with site(framework, store) as client:
         answer = await client.post("/o/k", headers={"Range": "bytes=0-1", "If-Match": '"other"'})
@@ -118,7 +118,7 @@ async def test_keys_and_filenames_in_any_script(framework: str, store: trove.Tro
     [{"content_type": "text/plain\r\nX-Evil: 1"}, {"content_type": "nonsense"}, {"disposition": "inline\r\nX-Evil: 1"}],
     ids=str,
 )
-async def test_what_cannot_stand_in_a_header_is_refused(
+async def test_an_invalid_header_is_refused(
     response: Callable[..., object], arguments: dict[str, Any], store: trove.Trove
 ) -> None:
     with pytest.raises(ValueError, match=r"is not valid in a header|is not a media type|'inline' or 'attachment'"):
@@ -126,7 +126,7 @@ async def test_what_cannot_stand_in_a_header_is_refused(
 
 
 class Opened(LayerDriver):
-    """Notes what is done."""
+    """Records the operations."""
 
     async def around(self, operation: Operation, call: Callable[[], Any]) -> Any:
         self.seen = [*getattr(self, "seen", []), operation.name]
@@ -134,7 +134,7 @@ class Opened(LayerDriver):
 
 
 @responses
-async def test_a_response_that_is_never_sent_opens_nothing(
+async def test_a_response_that_is_never_sent_opens_no_object(
     response: Callable[..., Response | web.StreamResponse],
 ) -> None:
     async with trove.open("memory://", layers=[Opened]) as store:
@@ -154,7 +154,7 @@ async def test_a_response_that_is_never_sent_opens_nothing(
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_errors_are_answered_alike_when_reading_and_when_writing(
+async def test_errors_of_reads_and_writes_have_the_same_answers(
     framework: str, error: trove.TroveError, status: int, retry_after: str | None
 ) -> None:
     faults = Faults([Fault("get", error=error), Fault("put", error=error)])
@@ -170,13 +170,13 @@ async def test_errors_are_answered_alike_when_reading_and_when_writing(
 
 
 @frameworks
-async def test_what_describes_the_bytes_is_stored_and_how_to_serve_them_is_not(
+async def test_headers_about_the_bytes_are_stored_and_headers_about_caching_are_not(
     framework: str, store: trove.Trove
 ) -> None:
     headers = {
         "Content-Type": "image/png",
         "Content-Language": "de",
-        "Cache-Control": "no-cache",  # browsers send it when a page is loaded anew
+        "Cache-Control": "no-cache",  # browsers send it when a page is reloaded
         "Content-Disposition": "attachment",
     }
     async with site(framework, store) as client:
@@ -188,7 +188,7 @@ async def test_what_describes_the_bytes_is_stored_and_how_to_serve_them_is_not(
 
 
 @frameworks
-async def test_arguments_of_put_go_before_what_the_request_says(framework: str, store: trove.Trove) -> None:
+async def test_arguments_of_put_override_the_request(framework: str, store: trove.Trove) -> None:
     accept = {"content_type": "text/plain", "metadata": {"by": "me"}, "checksum": "sha256", "if_none_match": "*"}
     async with site(framework, store, accept=accept) as client:
         assert (await client.put("/o/k", content=DATA, headers={"Content-Type": "text/html"})).status_code == 200
@@ -211,7 +211,7 @@ async def test_conditions_of_an_upload(framework: str, store: trove.Trove) -> No
 
 
 @frameworks
-async def test_an_upload_that_says_that_it_is_too_long_is_refused_unread(framework: str, store: trove.Trove) -> None:
+async def test_an_upload_that_declares_too_many_bytes_is_refused_unread(framework: str, store: trove.Trove) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield DATA
 
@@ -223,7 +223,7 @@ async def test_an_upload_that_says_that_it_is_too_long_is_refused_unread(framewo
 
 
 @frameworks
-async def test_an_upload_that_turns_out_too_long_stores_nothing(framework: str, store: trove.Trove) -> None:
+async def test_an_upload_with_too_many_bytes_stores_nothing(framework: str, store: trove.Trove) -> None:
     async def body(size: int) -> AsyncIterator[bytes]:
         for _ in range(size):
             yield b"x"
@@ -236,7 +236,7 @@ async def test_an_upload_that_turns_out_too_long_stores_nothing(framework: str, 
         assert await store.read("b", "k") == b"x" * 9
 
 
-async def test_the_source_of_a_body_that_is_not_taken_to_its_end_is_closed(store: trove.Trove) -> None:
+async def test_the_source_of_a_body_that_is_not_read_to_its_end_is_closed(store: trove.Trove) -> None:
     closed: list[bool] = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -252,7 +252,7 @@ async def test_the_source_of_a_body_that_is_not_taken_to_its_end_is_closed(store
 
 
 @frameworks
-async def test_an_upload_that_makes_no_sense_is_refused(framework: str, store: trove.Trove) -> None:
+async def test_an_invalid_upload_is_refused(framework: str, store: trove.Trove) -> None:
     async with site(framework, store) as client:
         for headers in ({"Content-Range": "bytes 0-1/2"}, {"Content-Type": "nonsense"}, {"If-Match": '"a", "b"'}):
             assert (await client.put("/o/k", content=b"ab", headers=headers)).status_code == 400

@@ -1,4 +1,4 @@
-"""The rules that need no server."""
+"""HTTP rules, tested without a server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_content_disposition(filename: str, expected: str) -> None:
 
 
 @given(st.text())
-def test_any_filename_can_be_said_and_is_understood(filename: str) -> None:
+def test_any_filename_round_trips(filename: str) -> None:
     header = content_disposition("inline", filename)
     check_headers([("Content-Disposition", header)])
     assert header.isascii()
@@ -46,18 +46,18 @@ def test_any_filename_can_be_said_and_is_understood(filename: str) -> None:
     assert (unquote(encoded) if encoded else plain) == (said if said.strip(" .") else "_")
 
 
-def test_a_disposition_is_one_of_two() -> None:
+def test_a_disposition_is_inline_or_attachment() -> None:
     with pytest.raises(ValueError, match="'inline' or 'attachment'"):
         content_disposition("form-data", "a")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pair", [("", "x"), ("a b", "x"), ("a", "x\n"), ("a", "x\r\nb: c"), ("a", "☃"), ("a", "\0")])
-def test_headers_that_cannot_be_sent(pair: tuple[str, str]) -> None:
+def test_invalid_headers(pair: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="is not valid in a header"):
         check_headers([("ok", "fine"), pair])
 
 
-def test_headers_that_come_several_times_are_joined() -> None:
+def test_repeated_headers_are_joined() -> None:
     pairs = [("If-Match", ' "a"'), ("X", "1"), ("IF-MATCH", '"b" ')]
     assert join_headers(pairs) == {"if-match": '"a", "b"', "x": "1"}
 

@@ -1,4 +1,4 @@
-"""The app behind a real server, with clients that go away."""
+"""The app behind a real server, with clients that disconnect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Ends(LayerDriver):
-    """Notes how each upload ended, and when a reader was let go of."""
+    """Records how each upload ended, and when a reader was released."""
 
     uploads: asyncio.Queue[str]
     readers: asyncio.Queue[ObjectReader]
@@ -70,7 +70,7 @@ async def test_a_round_trip_over_a_socket() -> None:
         assert (await client.delete(await store.presign_delete("b", key))).status_code == 204
 
 
-async def test_an_upload_that_is_cut_off_stores_nothing() -> None:
+async def test_an_interrupted_upload_stores_nothing() -> None:
     async with served() as (store, ends):
         await store.put("b", "k", b"old")
         assert await ends.uploads.get() == "stored"
@@ -82,7 +82,7 @@ async def test_an_upload_that_is_cut_off_stores_nothing() -> None:
         assert await store.read("b", "k") == b"old"
 
 
-async def test_a_download_that_is_cut_off_closes_its_reader() -> None:
+async def test_an_interrupted_download_closes_its_reader() -> None:
     async with served() as (store, ends):
         await store.put("b", "k", bytes(64 * 1024 * 1024))
         answer, writer = await request(await store.presign_get("b", "k"), "GET", "")

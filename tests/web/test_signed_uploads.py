@@ -33,7 +33,9 @@ async def test_put_stores_the_body_and_its_headers(store: trove.Trove, client: h
     assert (info.content_disposition, info.content_language) == ("inline", "de")
 
 
-async def test_a_put_without_content_type_gets_that_of_its_key(store: trove.Trove, client: httpx.AsyncClient) -> None:
+async def test_a_put_without_content_type_gets_the_type_of_its_key(
+    store: trove.Trove, client: httpx.AsyncClient
+) -> None:
     await client.put(await store.presign_put("b", "a.html"), content=b"")
     assert (await store.head("b", "a.html")).content_type == "text/html"
 
@@ -89,7 +91,7 @@ async def test_conditions_of_a_put(store: trove.Trove, client: httpx.AsyncClient
 @pytest.mark.parametrize(
     "headers", [{"content-range": "bytes 0-1/2"}, {"content-length": "two"}, {"content-type": "nonsense"}], ids=str
 )
-async def test_a_put_that_makes_no_sense_is_refused(store: trove.Trove, headers: dict[str, str]) -> None:
+async def test_an_invalid_put_is_refused(store: trove.Trove, headers: dict[str, str]) -> None:
     sent = await call(signed_urls(store), "PUT", await store.presign_put("b", "k"), headers, [b"ab"])
     assert sent.status == 400
     assert not await store.exists("b", "k")
@@ -101,7 +103,7 @@ async def test_a_body_shorter_than_its_length_stores_nothing(store: trove.Trove)
     assert not await store.exists("b", "k")
 
 
-async def test_a_client_that_goes_away_while_it_uploads_leaves_the_old_object(store: trove.Trove) -> None:
+async def test_a_client_that_disconnects_during_an_upload_leaves_the_old_object(store: trove.Trove) -> None:
     await store.put("b", "k", b"old")
     url = await store.presign_put("b", "k")
     sent = await call(signed_urls(store), "PUT", url, {"content-length": "100"}, [b"ne", None])
@@ -109,7 +111,7 @@ async def test_a_client_that_goes_away_while_it_uploads_leaves_the_old_object(st
     assert await store.read("b", "k") == b"old"
 
 
-async def test_an_upload_is_taken_no_faster_than_it_is_stored(store: trove.Trove) -> None:
+async def test_an_upload_is_read_no_faster_than_it_is_stored(store: trove.Trove) -> None:
     taken: list[int] = []
 
     class SlowDriver(LayerDriver):

@@ -34,7 +34,7 @@ def date_of(info: trove.ObjectInfo, seconds: int = 0) -> str:
 # Reading
 
 
-async def test_get_returns_the_object_and_what_is_stored_with_it(store: trove.Trove, client: httpx.AsyncClient) -> None:
+async def test_get_returns_the_object_and_its_stored_headers(store: trove.Trove, client: httpx.AsyncClient) -> None:
     info = await store.put(
         "b",
         "k",
@@ -63,7 +63,7 @@ async def test_get_returns_the_object_and_what_is_stored_with_it(store: trove.Tr
     assert unquote(headers["x-trove-meta-other"]) == "naïve 100%\u2028☃"
 
 
-async def test_an_encoded_object_is_sent_as_it_is(store: trove.Trove) -> None:
+async def test_an_encoded_object_is_sent_unchanged(store: trove.Trove) -> None:
     await store.put("b", "k", b"not really gzip", content_encoding="gzip")
     sent = await call(signed_urls(store), "GET", await store.presign_get("b", "k"))
     assert sent.header("content-encoding") == "gzip"
@@ -95,7 +95,9 @@ async def test_a_version_is_read_and_named(store: trove.Trove, client: httpx.Asy
     assert answer.headers["x-trove-version-id"] == old.version_id
 
 
-async def test_the_signature_says_what_the_answer_is_called(store: trove.Trove, client: httpx.AsyncClient) -> None:
+async def test_the_signature_sets_the_filename_and_type_of_the_answer(
+    store: trove.Trove, client: httpx.AsyncClient
+) -> None:
     await store.put("b", "k", DATA, content_type="image/png", content_disposition="inline")
     url = await store.presign_get(
         "b", "k", response_content_type="text/plain", response_content_disposition='attachment; filename="a b"'
@@ -159,7 +161,7 @@ async def test_a_range_past_the_end_is_answered_with_the_size(
         "bytes=٣-٤",
     ],
 )
-async def test_a_range_that_cannot_be_honoured_is_ignored(store: trove.Trove, asked: str) -> None:
+async def test_an_unsupported_range_is_ignored(store: trove.Trove, asked: str) -> None:
     await store.put("b", "k", DATA)
     sent = await call(signed_urls(store), "GET", await store.presign_get("b", "k"), {"range": asked})
     assert (sent.status, sent.body) == (200, DATA)
@@ -188,7 +190,7 @@ async def test_if_match(store: trove.Trove, client: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.json()["code"]) == (412, "PreconditionFailed")
 
 
-async def test_conditions_on_dates_are_of_whole_seconds(store: trove.Trove, client: httpx.AsyncClient) -> None:
+async def test_date_conditions_have_a_resolution_of_a_second(store: trove.Trove, client: httpx.AsyncClient) -> None:
     info = await store.put("b", "k", DATA)
     assert (await get(store, client, if_modified_since=date_of(info))).status_code == 304
     assert (await get(store, client, if_modified_since=date_of(info, -1))).status_code == 200
@@ -197,13 +199,13 @@ async def test_conditions_on_dates_are_of_whole_seconds(store: trove.Trove, clie
 
 
 @pytest.mark.parametrize("date", ["yesterday", "", "Sat, 99 Nov 2026 00:00:00 GMT"])
-async def test_a_date_that_is_none_is_ignored(store: trove.Trove, client: httpx.AsyncClient, date: str) -> None:
+async def test_an_invalid_date_is_ignored(store: trove.Trove, client: httpx.AsyncClient, date: str) -> None:
     await store.put("b", "k", DATA)
     assert (await get(store, client, if_modified_since=date)).status_code == 200
     assert (await get(store, client, if_unmodified_since=date)).status_code == 200
 
 
-async def test_an_etag_counts_before_a_date(store: trove.Trove, client: httpx.AsyncClient) -> None:
+async def test_an_etag_takes_precedence_over_a_date(store: trove.Trove, client: httpx.AsyncClient) -> None:
     info = await store.put("b", "k", DATA)
     fresh, stale = date_of(info), date_of(info, -1)
     assert (await get(store, client, if_none_match='"other"', if_modified_since=fresh)).status_code == 200
@@ -220,7 +222,7 @@ async def test_if_range(store: trove.Trove, client: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.content) == (200, DATA)
 
 
-async def test_head_decides_conditions_too(store: trove.Trove, client: httpx.AsyncClient) -> None:
+async def test_head_evaluates_conditions_too(store: trove.Trove, client: httpx.AsyncClient) -> None:
     info = await store.put("b", "k", DATA)
     url = await store.presign_head("b", "k")
     assert (await client.head(url, headers={"If-None-Match": f'"{info.etag}"'})).status_code == 304
@@ -229,7 +231,7 @@ async def test_head_decides_conditions_too(store: trove.Trove, client: httpx.Asy
 
 
 class ReplacesBeforeReads(LayerDriver):
-    """Replaces the object before the first ``times`` reads."""
+    """Replaces the object before each of the first ``times`` reads."""
 
     times = 1
 
@@ -241,7 +243,7 @@ class ReplacesBeforeReads(LayerDriver):
 
 
 @pytest.mark.parametrize(("times", "status"), [(1, 412), (0, 200)])
-async def test_a_condition_is_decided_about_the_object_that_is_sent(times: int, status: int) -> None:
+async def test_a_condition_is_evaluated_for_the_object_that_is_sent(times: int, status: int) -> None:
     async with trove.open("memory://", presign_url=BASE, layers=[ReplacesBeforeReads]) as store:
         trove.unwrap(store.driver, ReplacesBeforeReads).times = times
         await store.create_bucket("b")
@@ -251,7 +253,7 @@ async def test_a_condition_is_decided_about_the_object_that_is_sent(times: int, 
     assert sent.status == status
 
 
-async def test_an_object_that_never_rests_is_no_fault_of_the_client() -> None:
+async def test_an_object_that_changes_constantly_is_a_server_error() -> None:
     async with trove.open("memory://", presign_url=BASE, layers=[ReplacesBeforeReads]) as store:
         trove.unwrap(store.driver, ReplacesBeforeReads).times = 100
         await store.create_bucket("b")
@@ -263,7 +265,7 @@ async def test_an_object_that_never_rests_is_no_fault_of_the_client() -> None:
 # Refusals
 
 
-async def test_what_is_missing_is_404(store: trove.Trove, client: httpx.AsyncClient) -> None:
+async def test_a_missing_object_is_404(store: trove.Trove, client: httpx.AsyncClient) -> None:
     for url, code in (
         (await store.presign_get("b", "k"), "ObjectNotFound"),
         (await store.presign_get("missing", "k"), "BucketNotFound"),
@@ -285,7 +287,7 @@ async def test_a_url_is_for_one_method(store: trove.Trove, client: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("method", ["POST", "OPTIONS", "PATCH"])
-async def test_other_methods_are_told_which_there_are(
+async def test_the_answer_to_other_methods_lists_the_allowed_ones(
     store: trove.Trove, client: httpx.AsyncClient, method: str
 ) -> None:
     answer = await client.request(method, await store.presign_get("b", "k"))
@@ -302,7 +304,7 @@ async def test_unsigned_and_changed_urls_are_refused(store: trove.Trove, client:
 
 async def test_an_upload_without_permission_is_refused_unread(store: trove.Trove) -> None:
     async def receive() -> dict[str, Any]:
-        raise AssertionError("the body is read before the signature")
+        raise AssertionError("the body was read before the signature was checked")
 
     sent = Sent()
     url = await store.presign_get("b", "k")
@@ -310,7 +312,7 @@ async def test_an_upload_without_permission_is_refused_unread(store: trove.Trove
     assert sent.status == 403
 
 
-async def test_the_servers_own_faults_are_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_errors_are_logged_and_not_disclosed(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(LayerDriver):
         async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
             raise trove.UnavailableError("10.1.2.3 refuses connections", retry_after=1.5)
@@ -322,7 +324,7 @@ async def test_the_servers_own_faults_are_logged_and_not_told(caplog: pytest.Log
     assert "10.1.2.3" in caplog.text
 
 
-async def test_a_header_that_was_stored_by_other_means_cannot_be_injected() -> None:
+async def test_a_header_stored_by_another_program_cannot_be_injected() -> None:
     class Forged(LayerDriver):
         async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
             info = trove.ObjectInfo(
@@ -342,11 +344,11 @@ async def test_a_header_that_was_stored_by_other_means_cannot_be_injected() -> N
     assert sent.header("x-trove-meta-ok") == "a%0D%0AX-Evil%3A%201"
 
 
-# Downloads and their ends
+# Interrupted downloads
 
 
 @pytest.mark.parametrize("stalls", [False, True])
-async def test_a_client_that_goes_away_ends_its_download(stalls: bool) -> None:
+async def test_a_client_that_disconnects_ends_its_download(stalls: bool) -> None:
     stream = Endless(stalls=stalls)
     async with trove.open("memory://", presign_url=BASE, layers=[streaming(stream)]) as store:
         sent = Sent(gone_after=2)
@@ -358,7 +360,7 @@ async def test_a_client_that_goes_away_ends_its_download(stalls: bool) -> None:
     assert stream.reads < 1000
 
 
-async def test_a_download_that_breaks_is_not_ended_as_if_it_were_whole() -> None:
+async def test_a_download_that_breaks_does_not_end_like_a_complete_one() -> None:
     stream = Endless(breaks=True)
     async with trove.open("memory://", presign_url=BASE, layers=[streaming(stream)]) as store:
         sent = Sent()
@@ -368,7 +370,7 @@ async def test_a_download_that_breaks_is_not_ended_as_if_it_were_whole() -> None
     assert sent.messages[-1]["more_body"]
 
 
-async def test_a_download_whose_server_is_stopped_lets_go() -> None:
+async def test_a_download_releases_its_reader_when_the_server_stops() -> None:
     stream = Endless(stalls=True)
     async with trove.open("memory://", presign_url=BASE, layers=[streaming(stream)]) as store:
         sent = Sent()
@@ -384,7 +386,7 @@ async def test_a_download_whose_server_is_stopped_lets_go() -> None:
 # The app itself
 
 
-async def test_it_goes_through_the_layers_of_its_store() -> None:
+async def test_it_uses_the_layers_of_its_store() -> None:
     seen: list[str] = []
 
     class Seen(LayerDriver):
@@ -397,13 +399,13 @@ async def test_it_goes_through_the_layers_of_its_store() -> None:
     assert seen == ["presign_get", "get"]
 
 
-async def test_a_store_that_signs_nothing_is_refused() -> None:
+async def test_a_store_without_presign_is_refused() -> None:
     async with trove.open("memory://") as store:
         with pytest.raises(trove.UnsupportedError, match="presign_url"):
             signed_urls(store)
 
 
-async def test_it_takes_part_in_the_lifespan_of_a_server(store: trove.Trove) -> None:
+async def test_it_supports_the_lifespan_protocol(store: trove.Trove) -> None:
     messages = iter(["lifespan.startup", "lifespan.shutdown"])
     sent: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What is particular to Starlette, FastAPI, and ASGI."""
+"""Behaviour specific to Starlette, FastAPI and ASGI."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ async def call(app: ASGIApp, method: str, headers: dict[str, str], sent: Sent) -
     return sent
 
 
-# Clients that go away
+# Clients that disconnect
 
 
 @pytest.mark.parametrize("stalls", [False, True])
 @pytest.mark.parametrize("middlewares", [0, 1, 2])
-async def test_a_client_that_goes_away_ends_its_download(stalls: bool, middlewares: int) -> None:
+async def test_a_client_that_disconnects_ends_its_download(stalls: bool, middlewares: int) -> None:
     async def dispatch(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         return await call_next(request)
 
@@ -53,7 +53,7 @@ async def test_a_client_that_goes_away_ends_its_download(stalls: bool, middlewar
     assert stream.reads < 1000
 
 
-async def test_a_server_that_says_so_when_it_sends_ends_the_download() -> None:
+async def test_a_server_that_raises_in_send_ends_the_download() -> None:
     """As servers of ASGI 2.4 may: https://asgi.readthedocs.io/en/stable/specs/www.html#send-event."""
     stream = Endless()
     sent = Sent()
@@ -69,7 +69,7 @@ async def test_a_server_that_says_so_when_it_sends_ends_the_download() -> None:
     assert stream.reads == 2
 
 
-async def test_a_download_whose_server_is_stopped_lets_go() -> None:
+async def test_a_download_releases_its_reader_when_the_server_stops() -> None:
     stream = Endless(stalls=True)
     async with trove.open("memory://", layers=[streaming(stream)]) as store:
         serving = asyncio.ensure_future(call(starlette_site(store, {}, {}), "GET", {}, Sent()))
@@ -80,7 +80,7 @@ async def test_a_download_whose_server_is_stopped_lets_go() -> None:
     assert stream.ended
 
 
-async def test_a_download_that_breaks_is_not_ended_as_if_it_were_whole() -> None:
+async def test_a_download_that_breaks_does_not_end_like_a_complete_one() -> None:
     stream = Endless(breaks=True)
     async with trove.open("memory://", layers=[streaming(stream)]) as store:
         sent = Sent()
@@ -91,7 +91,7 @@ async def test_a_download_that_breaks_is_not_ended_as_if_it_were_whole() -> None
     assert not sent.whole
 
 
-async def test_a_client_that_goes_away_while_it_uploads_leaves_the_old_object(store: trove.Trove) -> None:
+async def test_a_client_that_disconnects_during_an_upload_leaves_the_old_object(store: trove.Trove) -> None:
     await store.put("b", "k", b"old")
     before = asyncio.all_tasks()
     for accept in ({}, {"max_size": 1000}):
@@ -107,7 +107,7 @@ async def test_a_body_shorter_than_its_length_stores_nothing(store: trove.Trove)
     assert not await store.exists("b", "k")
 
 
-async def test_an_upload_is_taken_no_faster_than_it_is_stored(store: trove.Trove) -> None:
+async def test_an_upload_is_read_no_faster_than_it_is_stored(store: trove.Trove) -> None:
     taken: list[int] = []
     received = 0
 
@@ -123,10 +123,10 @@ async def test_an_upload_is_taken_no_faster_than_it_is_stored(store: trove.Trove
     assert sent.status == 200
 
 
-# Starlette's own
+# Features of Starlette
 
 
-async def test_what_comes_after_a_response_comes_after_it(store: trove.Trove) -> None:
+async def test_a_background_task_runs_after_the_response(store: trove.Trove) -> None:
     await store.put("b", "k", DATA)
     sent = Sent()
     order: list[bool] = []
@@ -146,7 +146,7 @@ async def test_cookies_are_sent(store: trove.Trove) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"X-Mine": "a\r\nX-Evil: 1"}, {"X Mine": "a"}, {"X-Mine:": "a"}], ids=str)
-async def test_headers_that_bring_others_are_not_sent(store: trove.Trove, headers: dict[str, str]) -> None:
+async def test_a_header_value_with_line_breaks_is_refused(store: trove.Trove, headers: dict[str, str]) -> None:
     await store.put("b", "k", DATA)
     sent = Sent()
     with pytest.raises(ValueError, match="is not valid in a header"):
@@ -154,7 +154,7 @@ async def test_headers_that_bring_others_are_not_sent(store: trove.Trove, header
     assert sent.messages == []
 
 
-async def test_it_may_be_compressed_on_its_way(store: trove.Trove) -> None:
+async def test_the_response_can_be_compressed_by_middleware(store: trove.Trove) -> None:
     await store.put("b", "k", b"x" * 10_000, content_type="text/plain")
     app = GZipMiddleware(starlette_site(store, {}, {}))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
@@ -166,7 +166,7 @@ async def test_it_may_be_compressed_on_its_way(store: trove.Trove) -> None:
 # FastAPI
 
 
-async def test_fastapi_answers_errors_and_runs_its_background_tasks(store: trove.Trove) -> None:
+async def test_fastapi_handles_errors_and_runs_background_tasks(store: trove.Trove) -> None:
     order: list[str] = []
     await store.put("b", "k", DATA)
 

@@ -1,4 +1,4 @@
-"""A small HTTP server that a test scripts byte by byte, and a transport that is looked after."""
+"""A small HTTP server that a test scripts byte by byte, and a transport that is checked for leftovers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Request:
 
 
 class Peer:
-    """One connection, as the server has it."""
+    """One connection, seen from the server."""
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.server = server
@@ -53,7 +53,7 @@ class Peer:
         return request
 
     async def send(self, data: bytes) -> None:
-        if self.writer.transport.is_closing():  # asyncio's streams fail in ways of their own if it is written to
+        if self.writer.transport.is_closing():  # asyncio's streams raise other errors if they are written to
             raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
@@ -64,7 +64,7 @@ class Peer:
         self.writer.transport.abort()
 
     async def gone(self) -> None:
-        """Wait until the client has left."""
+        """Wait until the client has disconnected."""
         while await self.reader.read(1 << 20):
             pass
 
@@ -73,7 +73,7 @@ Script = Callable[[Peer], Awaitable[object]]
 
 
 class Server:
-    """What was seen of all connections."""
+    """The records of all connections."""
 
     def __init__(self, scheme: str, port: int) -> None:
         self.origin = Origin(scheme, "127.0.0.1", port)
@@ -83,13 +83,13 @@ class Server:
         self.requests: list[Request] = []
 
     async def all_gone(self) -> None:
-        while self.open:  # noqa: ASYNC110 - the end of a connection tells nobody; the test has a timeout
+        while self.open:  # noqa: ASYNC110 - there is nothing to wait for; the test has a timeout
             await asyncio.sleep(0)
 
 
 @asynccontextmanager
 async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """Run a script for each connection, which is closed at its end; no socket may be left of what was done inside."""
+    """Run a script for each connection and close it afterwards; at the end no socket may be left open."""
     before = sockets()
     tasks: set[asyncio.Task[Any]] = set()
 
@@ -176,7 +176,7 @@ class Clock:
 
 
 def answering(*answers: bytes) -> Script:
-    """Answer every request with the next of the answers, and with the last from then on."""
+    """Answer each request with the next answer, and all later ones with the last answer."""
 
     async def script(peer: Peer) -> None:
         while True:
@@ -193,7 +193,7 @@ def ok(body: bytes = b"", *headers: str) -> bytes:
 
 
 def not_of_servers(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-    """Leave out the tasks of the servers that run in the loop of the test."""
+    """Leave out the tasks of servers that run in the loop of the test."""
     theirs = ("/trove_async/testing/", "/tests/", "/selector_events.py")
     return [task for task in tasks if not any(part in _file(task) for part in theirs)]
 
@@ -204,7 +204,7 @@ def _file(task: asyncio.Task[Any]) -> str:
 
 
 def sockets() -> int:
-    """How many sockets the process has open."""
+    """Return the number of sockets that the process has open."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -216,7 +216,7 @@ def sockets() -> int:
 
 @asynccontextmanager
 async def transporting(**options: Any) -> AsyncIterator[Transport]:
-    """A transport that leaves neither task nor socket behind."""
+    """Yield a transport, and assert that it leaves neither task nor socket behind."""
     tasks = asyncio.all_tasks()
     transport = Transport(**options)
     try:

@@ -1,4 +1,4 @@
-"""Making connections: several addresses, cancellation, the queue, proxies, certificates that Python 3.13 refuses."""
+"""Connecting: several addresses, cancellation, the queue, proxies, and certificates that Python 3.13 refuses."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Resolve = Callable[..., None]
 
 @pytest.fixture
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
-    """Give all names the addresses that a test wants."""
+    """Resolve all names to the addresses that a test gives."""
 
     def give(*addresses: tuple[str, int]) -> None:
         real = asyncio.get_running_loop().getaddrinfo
 
         async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
             if host[0].isdecimal():
-                return await real(host, port, **options)  # uvloop asks for addresses too
+                return await real(host, port, **options)  # uvloop resolves addresses too
             families = [socket.AF_INET6 if ":" in address[0] else socket.AF_INET for address in addresses]
             return [
                 (family, socket.SOCK_STREAM, 6, "", address)
@@ -51,7 +51,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
 
 @contextmanager
 def dead_address() -> Iterator[tuple[str, int]]:
-    """Give an address that accepts no connection and refuses none: the queue of its listener is full."""
+    """Yield an address that neither accepts nor refuses connections: the backlog of its listener is full."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -73,28 +73,26 @@ def refusing_address() -> tuple[str, int]:
 # Several addresses
 
 
-async def test_a_dead_address_does_not_hold_up_the_next(resolve: Resolve) -> None:
+async def test_an_unresponsive_address_does_not_delay_the_next(resolve: Resolve) -> None:
     with dead_address() as dead:
         async with serving(answering(ok(b"here"))) as server:
             resolve(dead, dead, ("127.0.0.1", server.port))
             before = sockets()
-            # The timeouts of the test would strike if the addresses were tried one after the other.
+            # If the addresses were tried one after the other, the test would time out.
             async with transporting(connect_timeout=600) as transport:
                 assert (await get(transport, Origin("http", "name", 1))).content == b"here"
                 assert server.accepted == 1
                 assert sockets() == before + 2  # both ends of the one connection
 
 
-async def test_an_address_that_refuses_is_passed_over_at_once(
-    resolve: Resolve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refusing_address_is_skipped_immediately(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(race, "_ATTEMPT_DELAY", 3600)
     async with serving(answering(ok(b"here"))) as server, transporting() as transport:
         resolve(refusing_address(), refusing_address(), ("127.0.0.1", server.port))
         assert (await get(transport, Origin("http", "name", 1))).content == b"here"
 
 
-async def test_families_take_turns() -> None:
+async def test_address_families_alternate() -> None:
     four = [(socket.AF_INET, ("127.0.0.1", port)) for port in range(3)]
     six = [(socket.AF_INET6, ("::1", port)) for port in range(2)]
     assert race._interleave([*six, *four]) == [six[0], four[0], six[1], four[1], four[2]]
@@ -110,7 +108,7 @@ async def test_the_error_is_that_of_the_last_address(resolve: Resolve) -> None:
         assert caught.value.retryable
 
 
-async def test_dead_addresses_run_into_the_timeout(resolve: Resolve) -> None:
+async def test_unresponsive_addresses_time_out(resolve: Resolve) -> None:
     with dead_address() as dead:
         resolve(dead, dead)
         before = sockets()
@@ -146,7 +144,7 @@ async def test_a_cancelled_race_leaves_nothing(
 # Cancellation
 
 
-async def test_a_connect_that_is_cancelled_as_the_connection_is_made_is_not_waited_for() -> None:
+async def test_a_connect_that_is_cancelled_when_the_connection_is_made_does_not_hang() -> None:
     """uvloop closes the transport then, and never calls `connection_lost`."""
     async with serving(answering(ok())) as server, transporting() as transport:
         made = transport._pool.made
@@ -193,7 +191,7 @@ async def test_a_request_times_out_in_the_queue_only_while_no_other_is_served() 
 
         turns.release()
         await tasks[0]
-        pool._progress += 3600  # the second was served just now, a whole timeout after the third began to wait
+        pool._progress += 3600  # the second was served just now, a full timeout after the third began to wait
         hour_passes()
         assert not last.turn.done()
         hour_passes()
@@ -206,7 +204,7 @@ async def test_a_request_times_out_in_the_queue_only_while_no_other_is_served() 
 # Proxies
 
 
-async def test_a_proxy_that_cannot_be_reached_is_named() -> None:
+async def test_an_unreachable_proxy_is_named() -> None:
     host, port = refusing_address()
     for origin in (Origin("http", "example.invalid", 80), Origin("https", "example.invalid", 443)):
         async with transporting(proxy=f"http://u:secret@{host}:{port}") as transport:
@@ -217,7 +215,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named() -> None:
 
 @pytest.mark.parametrize(("user", "words"), [("", "requires a user"), ("u:secret@", "refuses the user")])
 @pytest.mark.parametrize("origin", [Origin("http", "example.invalid", 80), Origin("https", "example.invalid", 443)])
-async def test_a_proxy_that_wants_credentials_says_so(origin: Origin, user: str, words: str) -> None:
+async def test_a_proxy_that_requires_credentials_is_named(origin: Origin, user: str, words: str) -> None:
     refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 4\r\n\r\nno! "
 
     async def script(peer: Peer) -> None:
@@ -234,7 +232,7 @@ async def test_a_proxy_that_wants_credentials_says_so(origin: Origin, user: str,
         assert "secret" not in str(caught.value)
 
 
-async def test_the_environment_chooses_the_proxy_by_the_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_selects_the_proxy_by_the_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(answering(ok(b"direct"))) as server, serving(answering(ok(b"proxied"))) as proxy:
         monkeypatch.setenv("http_proxy", f"127.0.0.1:{proxy.port}")
         monkeypatch.setenv("no_proxy", "internal.example,127.0.0.1")
@@ -246,9 +244,7 @@ async def test_the_environment_chooses_the_proxy_by_the_origin(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("url", ["socks5://127.0.0.1:1", "https://127.0.0.1:1"])
-async def test_a_proxy_of_the_environment_that_cannot_be_used_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
+async def test_an_invalid_proxy_of_the_environment_is_an_error(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("ALL_PROXY", url)
     async with transporting(proxy=Proxies.of_environment()) as transport:
         for scheme in ("http", "https"):
@@ -259,7 +255,7 @@ async def test_a_proxy_of_the_environment_that_cannot_be_used_is_an_error(
 # User-Agent
 
 
-async def test_the_application_names_itself_before_the_library() -> None:
+async def test_the_user_agent_of_the_application_precedes_that_of_the_library() -> None:
     library = f"trove-async/{trove_async.__version__}"
     for given, sent in ((None, library), ("my-service/1.2", f"my-service/1.2 {library}")):
         async with serving(answering(ok())) as server, transporting(user_agent=given) as transport:
@@ -274,7 +270,7 @@ async def test_the_application_names_itself_before_the_library() -> None:
 
 @pytest.fixture(scope="module")
 def bare_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority and a server's certificate without the extensions that RFC 5280 requires, as old tools make them."""
+    """An authority and a server certificate without the extensions that RFC 5280 requires, as old tools make them."""
     folder = tmp_path_factory.mktemp("bare")
 
     def openssl(*arguments: str) -> None:
@@ -306,13 +302,13 @@ def bare_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def test_a_certificate_that_lacks_extensions_is_refused_by_name_or_accepted(
+async def test_a_certificate_without_required_extensions_is_refused_with_advice_or_accepted(
     bare_certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     default = ssl.create_default_context
 
     def strict(**options: Any) -> ssl.SSLContext:
-        """As Python makes it from 3.13 on."""
+        """Make the context as Python does from 3.13 on."""
         context = default(**options)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context

@@ -1,4 +1,4 @@
-"""`ErrorRules`: what every service over HTTP has in common when it answers with an error."""
+"""`ErrorRules`: the rules for error answers that all HTTP services share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def answer(rules: ErrorRules, status: int, kind: str = "text/html", **more: str)
         (520, TransientError),
     ],
 )
-def test_what_stands_in_between_is_retried_by_its_status(
+def test_answers_of_gateways_are_retried_by_status(
     rules: ErrorRules, status: int, expected: type[TroveError], kind: str
 ) -> None:
     error = answer(rules, status, kind, **{"retry-after": "7", "server": "a gateway"})
@@ -56,7 +56,7 @@ def test_what_stands_in_between_is_retried_by_its_status(
 
 @every_service
 @pytest.mark.parametrize("status", [200, 301, 400, 403, 404, 418])
-def test_other_answers_of_something_else_say_to_check_the_endpoint(rules: ErrorRules, status: int) -> None:
+def test_other_answers_of_unknown_servers_advise_to_check_the_endpoint(rules: ErrorRules, status: int) -> None:
     error = answer(rules, status)
     assert type(error) is BackendError
     assert "check the endpoint" in error.message
@@ -64,14 +64,14 @@ def test_other_answers_of_something_else_say_to_check_the_endpoint(rules: ErrorR
 
 
 @every_service
-def test_a_proxy_that_wants_a_password_is_named_as_one(rules: ErrorRules) -> None:
+def test_a_proxy_that_requires_a_password_is_named(rules: ErrorRules) -> None:
     error = answer(rules, 407)
     assert type(error) is UnauthenticatedError
     assert "the URL of the proxy, before '@'" in error.message
 
 
 @every_service
-def test_a_redirect_names_its_location_without_its_secrets(rules: ErrorRules) -> None:
+def test_a_redirect_shows_its_location_without_secrets(rules: ErrorRules) -> None:
     error = answer(rules, 302, location="https://user:hunter2@login.example/?token=abc")
     assert "login.example" in error.message
     assert "hunter2" not in error.message
@@ -89,5 +89,5 @@ def test_statuses_after_which_a_write_may_have_been_carried_out(status: int) -> 
 
 
 @pytest.mark.parametrize("status", [304, 400, 403, 404, 409, 412, 413, 416, 501, 505, 507])
-def test_statuses_after_which_it_was_not(status: int) -> None:
+def test_statuses_after_which_a_write_was_not_carried_out(status: int) -> None:
     assert not may_have_succeeded(status)

@@ -1,4 +1,4 @@
-"""S3 and Azure as broken or malicious services would be; those of Cloud Storage are in ``tests/gcs``."""
+"""Broken or malicious S3 and Azure services; those of Cloud Storage are in ``tests/gcs``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEADERS: Final = {
     "x-ms-version": "2024-08-04",
 }
 _STATUS: Final = {"Content-Range": 206, "Location": 301, "Retry-After": 503}
-"""The status that gives a header its meaning, where it is not 200; a long run sends each header with each status."""
+"""The status with which a header has its meaning, if it is not 200; a long run sends each header with each status."""
 
 _KEY: Final = "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U="
 
@@ -33,7 +33,7 @@ DSNS: Final = {
 
 
 def opened(service: str, proxy: AnsweringProxy) -> AbstractAsyncContextManager[trove.Trove]:
-    """Open a store that gets the answers of a proxy, which has nothing behind it."""
+    """Open a store whose requests a proxy answers, without a server behind it."""
     return trove.open(DSNS[service].format(url=proxy.url()))
 
 

@@ -1,4 +1,4 @@
-"""Where a response ends, and the bounds within which a server may send it (RFC 9112)."""
+"""The end of a response, and the limits on what a server may send (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ async def whole(response: Response) -> bytes:
         (H + FIVE + H + FIVE, False),
     ],
 )
-async def test_the_body_is_what_the_head_says_and_nothing_after_it(answer: bytes, kept: bool) -> None:
+async def test_the_body_ends_where_the_head_says(answer: bytes, kept: bool) -> None:
     async with serving(answering(answer)) as server, transporting() as transport:
         response = await get(transport, server.origin)
         assert await whole(response) == b"hello"
         assert transport.open_connections == transport.idle_connections == int(kept)
-        # Nobody can take a length that was overridden for the body's.
+        # An overridden length cannot be mistaken for the length of the body.
         assert response.headers.get("content-length", "5").lstrip("0") == "5"
 
 
@@ -115,7 +115,7 @@ async def test_folded_values_are_one_line() -> None:
         ((b"HTTP/1.1 103 E\r\nX: " + b"a" * 9000 + b"\r\n\r\n") * 8 + H + FIVE, "65536 bytes"),
     ],
 )
-async def test_a_head_that_is_wrong_or_beyond_bounds_is_an_error_of_the_backend(answer: bytes, words: str) -> None:
+async def test_an_invalid_or_oversized_head_is_a_backend_error(answer: bytes, words: str) -> None:
     async with serving(answering(answer)) as server, transporting() as transport:
         with pytest.raises(BackendError, match=words) as caught:
             await get(transport, server.origin)
@@ -126,7 +126,9 @@ async def test_a_head_that_is_wrong_or_beyond_bounds_is_an_error_of_the_backend(
 
 @pytest.mark.parametrize("status", [204, 304])
 @pytest.mark.parametrize("fields", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
-async def test_a_response_that_has_no_body_keeps_what_follows_out(status: int, fields: bytes) -> None:
+async def test_after_a_response_without_a_body_the_following_bytes_are_not_read_as_one(
+    status: int, fields: bytes
+) -> None:
     answer = b"HTTP/1.1 %d X\r\n%s\r\n\r\n" % (status, fields)
     async with serving(answering(answer, answer + b"hello")) as server, transporting() as transport:
         for kept in (1, 0):
@@ -156,7 +158,7 @@ def endless(first: bytes, piece: bytes) -> Iterable[bytes]:
     ],
     ids=["1xx", "large 1xx", "fields", "value", "empty lines", "trailers", "trailer", "name", "extension", "size"],
 )
-async def test_a_response_without_end_is_given_up(first: bytes, piece: bytes) -> None:
+async def test_an_endless_response_is_given_up(first: bytes, piece: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         for data in endless(first, piece):
@@ -170,7 +172,7 @@ async def test_a_response_without_end_is_given_up(first: bytes, piece: bytes) ->
         await server.all_gone()
 
 
-async def test_tiny_chunks_are_bounded_by_the_limit_of_the_caller() -> None:
+async def test_the_callers_limit_also_bounds_tiny_chunks() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(CHUNKED)
@@ -183,7 +185,7 @@ async def test_tiny_chunks_are_bounded_by_the_limit_of_the_caller() -> None:
             await response.read_all(MIB)
 
 
-async def test_tiny_pieces_that_nobody_reads_are_joined() -> None:
+async def test_tiny_pieces_that_are_not_read_are_joined() -> None:
     sent = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -205,7 +207,7 @@ async def test_tiny_pieces_that_nobody_reads_are_joined() -> None:
         assert await response.read(6000) == b"ab" * 3000
 
 
-async def test_a_stalled_body_times_out_for_who_reads_it_whatever_its_framing() -> None:
+async def test_a_stalled_body_times_out_for_its_reader_with_any_framing() -> None:
     for start in (H + b"\r\n", CHUNKED + b"5\r\nhe", H + b"Content-Length: 70000\r\n\r\n"):
 
         async def script(peer: Peer, start: bytes = start) -> None:

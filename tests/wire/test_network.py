@@ -1,4 +1,4 @@
-"""What every driver over HTTP takes from its DSN and from the environment, for both of its planes."""
+"""The settings that every HTTP driver takes from its DSN and the environment, for both of its planes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_proxies_of_the_environment(
     assert network.sdk_proxies(url) == ({} if proxy is None else {"http": proxy, "https": proxy})
 
 
-def test_a_proxy_that_is_given_replaces_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_proxy_replaces_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://other:1")
     monkeypatch.setenv("NO_PROXY", "*")
     assert read("proxy=http://u:p@given:3128").proxy_of("https://a") == "http://u:p@given:3128"
@@ -104,7 +104,7 @@ def test_ca_files(
         assert network.sdk_verify == expected
 
 
-def test_openssl_and_sdks_trust_the_same_file_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_openssl_and_the_sdks_trust_the_same_file_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     (tmp_path / "ca.pem").touch()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     assert read().sdk_verify == str(tmp_path / "ca.pem")
@@ -112,7 +112,7 @@ def test_openssl_and_sdks_trust_the_same_file_by_default(monkeypatch: pytest.Mon
 
 
 @pytest.mark.asyncio
-async def test_contexts_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_contexts_follow_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     default = ssl.create_default_context
 
     def strict(**options: Any) -> ssl.SSLContext:

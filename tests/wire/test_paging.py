@@ -1,4 +1,4 @@
-"""Listings of several answers: to their end, and never without one."""
+"""Listings over several pages: all pages are read, and a listing that never ends is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def listed(following: Mapping[str | None, str | None]) -> list[str | None]
     return asked
 
 
-async def test_every_page_is_asked_for_once() -> None:
+async def test_every_page_is_requested_once() -> None:
     assert await listed({None: "a", "a": "b", "b": None}) == [None, "a", "b"]
 
 
@@ -32,6 +32,6 @@ async def test_every_page_is_asked_for_once() -> None:
     "following",
     [{None: "a", "a": "a"}, {None: "a", "a": "b", "b": "a"}, {None: "a", "a": "b", "b": "c", "c": "b"}],
 )
-async def test_a_marker_that_comes_again_is_an_error(following: Mapping[str | None, str | None]) -> None:
+async def test_a_repeated_marker_is_an_error(following: Mapping[str | None, str | None]) -> None:
     with pytest.raises(BackendError, match="the listing of things does not end"):
         await listed(following)

@@ -1,4 +1,4 @@
-"""What an answer to a read has to be, before its bytes are believed."""
+"""The checks of an answer to a read, before its bytes are used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def part(span: str) -> dict[str, str]:
         (206, part("0-9/10"), 10, ByteRange(-100), (0, 10, 10)),
     ],
 )
-def test_answers_that_fit(
+def test_valid_answers(
     status: int,
     headers: dict[str, str],
     length: int | None,
@@ -68,7 +68,7 @@ def test_answers_that_fit(
         (204, {}, 0, None),
     ],
 )
-def test_answers_that_do_not_fit_are_refused(
+def test_invalid_answers_are_refused(
     status: int, headers: dict[str, str], length: int | None, wanted: ByteRange | None
 ) -> None:
     with pytest.raises(BackendError):

@@ -1,4 +1,4 @@
-"""Requests that must not be torn apart: a cancellation awaits the one that was sent, and lets none begin."""
+"""Requests that a cancellation must not interrupt: one that was sent is awaited, and none is begun afterwards."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_request_that_waits_for_a_connection_is_never_sent() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_request_that_was_sent_is_awaited(times: int) -> None:
+async def test_a_sent_request_is_awaited(times: int) -> None:
     done: list[int] = []
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
@@ -87,7 +87,7 @@ async def test_a_request_that_is_never_answered_is_given_up() -> None:
 
 
 async def test_no_attempt_follows_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither of a request whose failure arrives after it, nor by way of another request in between."""
+    """Neither of a request that fails after the cancellation, nor after another request in between."""
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:

@@ -33,13 +33,13 @@ botocore_awsrequest: Any = importlib.import_module("botocore.awsrequest")
 botocore_credentials: Any = importlib.import_module("botocore.credentials")
 botocore_utils: Any = importlib.import_module("botocore.utils")
 
-# A busy machine is no failure of what is tested.
+# A busy machine must not fail the test.
 BOUNDS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 REQUESTS = 3000
 POLICIES = 300
 
-# The values that AWS publishes to verify an implementation with:
+# The values that AWS publishes for verifying an implementation:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html
@@ -138,7 +138,7 @@ class Request:
 
     @property
     def query(self) -> str:
-        """Not sorted, and now and then without "=" where the value is empty."""
+        """Unsorted, and sometimes without "=" where the value is empty."""
         pairs = [
             (botocore_utils.percent_encode(name), botocore_utils.percent_encode(value)) for name, value in self.params
         ]
@@ -150,7 +150,7 @@ class Request:
         return sha256(self.body).hexdigest() if self.signs_body else UNSIGNED_PAYLOAD
 
     def reference(self) -> Any:
-        """The request as botocore has it, for its signers to change."""
+        """The request as a botocore object, for its signers to change."""
         url = f"{self.scheme}://{self.authority}{self.path}" + (f"?{self.query}" if self.params else "")
         request = botocore_awsrequest.AWSRequest(method=self.method, url=url, data=self.body)
         for name, value in self.headers:
@@ -196,7 +196,7 @@ def random_request(rng: random.Random) -> Request:
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[Request]:
-    """Requests made of a fixed seed; botocore's clock shows the time of each."""
+    """Requests generated from a fixed seed; botocore's clock is set to the time of each."""
 
     def generate() -> Iterator[Request]:
         rng = random.Random(20130524)
@@ -275,7 +275,7 @@ def test_example_of_aws_post_policy() -> None:
     assert signature == "8afdbf4008c03f22c2cd3cdb72e4afbb1f6a588f3255ac628749a66d7f09699e"
 
 
-def test_headers_are_those_of_botocore(requests: Iterator[Request]) -> None:
+def test_headers_equal_those_of_botocore(requests: Iterator[Request]) -> None:
     count = 0
     for request in requests:
         reference = request.reference()
@@ -298,7 +298,7 @@ def test_headers_are_those_of_botocore(requests: Iterator[Request]) -> None:
     assert count == REQUESTS
 
 
-def test_urls_are_those_of_botocore(requests: Iterator[Request]) -> None:
+def test_urls_equal_those_of_botocore(requests: Iterator[Request]) -> None:
     count = 0
     for request in requests:
         expires = 1 + int(request.at) % MAX_EXPIRES
@@ -323,7 +323,7 @@ def test_urls_are_those_of_botocore(requests: Iterator[Request]) -> None:
     assert count == REQUESTS
 
 
-def test_a_url_binds_the_payload_hash_that_its_headers_have(requests: Iterator[Request]) -> None:
+def test_a_url_uses_the_payload_hash_in_its_headers(requests: Iterator[Request]) -> None:
     request = next(requests)
     headers = [("x-amz-content-sha256", sha256(b"bound").hexdigest())]
     reference = botocore_awsrequest.AWSRequest(method="PUT", url="http://localhost:7480/b/k", headers=dict(headers))
@@ -332,7 +332,7 @@ def test_a_url_binds_the_payload_hash_that_its_headers_have(requests: Iterator[R
     assert url == reference.url
 
 
-def test_forms_are_those_of_botocore(requests: Iterator[Request]) -> None:
+def test_forms_equal_those_of_botocore(requests: Iterator[Request]) -> None:
     for request, number in zip(requests, range(POLICIES), strict=False):
         conditions: list[Any] = [list(pair) for pair in request.params]
         policy = {"expiration": "2030-12-30T12:00:00.000Z", "conditions": [*conditions, ["size", 0, number]]}
@@ -345,7 +345,7 @@ def test_forms_are_those_of_botocore(requests: Iterator[Request]) -> None:
         assert fields == reference.context["s3-presign-post-fields"], request
 
 
-def test_one_signer_signs_for_changing_credentials_and_days_as_a_new_one_does() -> None:
+def test_one_signer_with_changing_credentials_and_days_signs_like_a_new_one() -> None:
     signer = SigV4("us-east-1")
     for number in range(100):
         credentials = Credentials("k", f"secret {number % 30}")
@@ -377,7 +377,7 @@ def test_the_key_of_a_day_is_derived_once(monkeypatch: pytest.MonkeyPatch) -> No
     ]
 
 
-def test_another_region_or_service_has_another_signature() -> None:
+def test_the_signature_depends_on_region_and_service() -> None:
     signatures = {
         SigV4(region, service).signature(EXAMPLE, "text", EXAMPLE_TIME)
         for region in ("us-east-1", "us-east-2")
@@ -387,7 +387,7 @@ def test_another_region_or_service_has_another_signature() -> None:
 
 
 @pytest.mark.parametrize("expires", [-1, 0, MAX_EXPIRES + 1])
-def test_a_url_that_no_service_would_take_is_refused(expires: int) -> None:
+def test_an_expiry_that_no_service_accepts_is_refused(expires: int) -> None:
     with pytest.raises(InvalidArgumentError, match=str(MAX_EXPIRES)):
         SigV4("r").presign(EXAMPLE, "GET", "https", EXAMPLE_HOST, "/k", [], [], expires, EXAMPLE_TIME)
 
@@ -412,19 +412,19 @@ def test_the_repr_of_credentials_shows_no_secret() -> None:
         ("", ""),
     ],
 )
-def test_paths_are_encoded_as_rfc_3986_says(key: str, path: str) -> None:
+def test_paths_are_encoded_as_in_rfc_3986(key: str, path: str) -> None:
     assert encode_path(key) == path
 
 
 @BOUNDS
 @given(st.text(st.characters(codec="utf-8")))
-def test_paths_are_those_of_botocore(key: str) -> None:
+def test_paths_equal_those_of_botocore(key: str) -> None:
     assert encode_path(key) == botocore_utils.percent_encode(key, safe="/~")
 
 
 @BOUNDS
 @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))))
-def test_queries_are_those_that_botocore_signs(params: list[tuple[str, str]]) -> None:
+def test_queries_equal_those_that_botocore_signs(params: list[tuple[str, str]]) -> None:
     request = botocore_awsrequest.AWSRequest(method="GET", url="https://localhost/", params=params)
     reference = botocore_auth.S3SigV4Auth(None, "s3", "r").canonical_query_string(request)
     assert encode_query(params) == reference

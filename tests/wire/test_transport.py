@@ -23,9 +23,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.every_loop, pytest.mark.timeout(3
         (Origin("http", "::1", 80), "[::1]", "http://[::1]"),
     ],
 )
-async def test_the_authority_leaves_out_the_default_port_and_brackets_ipv6(
-    origin: Origin, authority: str, url: str
-) -> None:
+async def test_the_authority_omits_the_default_port_and_brackets_ipv6(origin: Origin, authority: str, url: str) -> None:
     assert origin.authority == authority
     assert str(origin) == url
 
@@ -62,14 +60,14 @@ async def test_a_request_is_sent_exactly_as_given() -> None:
         ("DELETE", [b"abc"], "3"),
     ],
 )
-async def test_the_content_length_is_sent_where_it_belongs(method: str, body: list[bytes], length: str | None) -> None:
+async def test_content_length_is_sent_only_where_it_belongs(method: str, body: list[bytes], length: str | None) -> None:
     async with serving(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as server, transporting() as transport:
         await transport.send(server.origin, method, "/", [], body)
     assert server.requests[0].headers.get("content-length") == length
     assert server.requests[0].body == b"".join(body)
 
 
-async def test_host_and_content_length_that_are_given_are_not_added() -> None:
+async def test_given_host_and_content_length_are_not_added_again() -> None:
     async with serving(answering(ok())) as server, transporting() as transport:
         await transport.send(server.origin, "PUT", "/", [("HOST", "bucket.example"), ("content-length", "3")], [b"abc"])
     head = server.requests[0].head.lower()
@@ -89,14 +87,16 @@ async def test_host_and_content_length_that_are_given_are_not_added() -> None:
         ("/", [("Content-Length", "7")]),
     ],
 )
-async def test_a_request_that_would_be_another_is_refused(target: str, headers: list[tuple[str, str]]) -> None:
+async def test_a_request_that_would_be_parsed_differently_is_refused(
+    target: str, headers: list[tuple[str, str]]
+) -> None:
     async with serving(answering(ok())) as server, transporting() as transport:
         with pytest.raises(InvalidArgumentError):
             await transport.send(server.origin, "GET", target, headers)
         assert server.accepted == 0
 
 
-async def test_headers_are_lower_case_and_joined_and_their_text_is_utf8_or_latin1() -> None:
+async def test_header_names_are_lower_cased_and_values_joined_and_decoded_as_utf8_or_latin1() -> None:
     head = (
         b'HTTP/1.1 200 OK\r\nETag: "x"\r\nX-A:  1 \r\nx-a: 2\r\nX-U: \xc3\xa4\r\nX-L: \xe4\r\nContent-Length: 0\r\n\r\n'
     )
@@ -117,7 +117,7 @@ async def test_headers_are_lower_case_and_joined_and_their_text_is_utf8_or_latin
         ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ],
 )
-async def test_an_answer_without_a_body_leaves_the_connection_to_the_next_request(method: str, answer: bytes) -> None:
+async def test_an_answer_without_a_body_leaves_the_connection_usable(method: str, answer: bytes) -> None:
     async with serving(answering(answer)) as server, transporting() as transport:
         for _ in range(3):
             response = await transport.send(server.origin, method, "/", [])
@@ -128,7 +128,7 @@ async def test_an_answer_without_a_body_leaves_the_connection_to_the_next_reques
         assert server.accepted == 1
 
 
-async def test_connections_are_used_again() -> None:
+async def test_connections_are_reused() -> None:
     async with serving(answering(ok(b"x" * 4096))) as server, transporting() as transport:
 
         async def client() -> None:
@@ -158,9 +158,7 @@ async def test_connections_are_used_again() -> None:
     ],
 )
 @pytest.mark.parametrize("piecewise", [False, True])
-async def test_a_connection_is_kept_only_if_nothing_speaks_against_it(
-    answer: bytes, kept: bool, piecewise: bool
-) -> None:
+async def test_a_connection_is_kept_only_if_the_answer_permits_it(answer: bytes, kept: bool, piecewise: bool) -> None:
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
@@ -174,7 +172,7 @@ async def test_a_connection_is_kept_only_if_nothing_speaks_against_it(
             assert await response.read_all(100) == b"ok"
             if kept:
                 assert transport.idle_connections == server.accepted == 1
-            elif not piecewise:  # else the surplus comes when the connection is idle, and may be seen later
+            elif not piecewise:  # otherwise the surplus arrives when the connection is idle, and may be noticed later
                 assert transport.open_connections == 0
                 assert server.accepted == number
 
@@ -213,7 +211,7 @@ async def test_interim_answers_are_skipped() -> None:
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000,
     ],
 )
-async def test_what_is_no_http_is_an_error_that_names_the_origin(answer: bytes) -> None:
+async def test_an_answer_that_is_not_http_is_an_error_that_names_the_origin(answer: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer)
@@ -239,7 +237,7 @@ async def test_what_is_no_http_is_an_error_that_names_the_origin(answer: bytes) 
     ],
 )
 @pytest.mark.parametrize("how", ["end", "reset"])
-async def test_an_answer_that_breaks_off_is_an_error(answer: bytes, ambiguous: bool, how: str) -> None:
+async def test_a_truncated_answer_is_an_error(answer: bytes, ambiguous: bool, how: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer)
@@ -256,7 +254,7 @@ async def test_an_answer_that_breaks_off_is_an_error(answer: bytes, ambiguous: b
         assert transport.open_connections == 0
 
 
-async def test_a_refused_connection_is_unavailable_and_was_not_carried_out() -> None:
+async def test_a_refused_connection_is_unavailable_and_not_ambiguous() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         origin = Origin("http", "127.0.0.1", unused.getsockname()[1])
@@ -282,7 +280,7 @@ async def test_the_next_address_of_a_name_is_tried() -> None:
         assert response.content == b"here"
 
 
-async def test_numbers_that_make_no_sense_are_refused() -> None:
+async def test_invalid_numbers_are_refused() -> None:
     for options in ({"connections": 0}, {"idle_timeout": 0}, {"keep_alive": -1}):
         with pytest.raises(InvalidArgumentError):
             Transport(**options)  # type: ignore[arg-type]

@@ -64,7 +64,7 @@ async def test_a_body_is_read_in_pieces_of_any_size(framing: str, size: int) -> 
 
 
 @pytest.mark.parametrize("slice_size", [1, 13, 1000])
-async def test_the_packets_in_which_an_answer_comes_do_not_matter(slice_size: int) -> None:
+async def test_the_packet_size_of_an_answer_does_not_matter(slice_size: int) -> None:
     data = DATA[:3000]
     async with (
         serving(answering(chunked(data, 70), ok(data), chunked(data, 1))) as server,
@@ -77,7 +77,7 @@ async def test_the_packets_in_which_an_answer_comes_do_not_matter(slice_size: in
         assert server.accepted == 1
 
 
-async def test_a_small_body_is_there_at_once_and_can_be_read_too() -> None:
+async def test_a_small_body_is_available_immediately_and_can_also_be_read() -> None:
     async with serving(answering(ok(b"0123456789"))) as server, transporting() as transport:
         response = await get(transport, server.origin)
         assert response.content == b"0123456789"
@@ -95,7 +95,7 @@ async def test_a_body_is_small_up_to_64_kib(size: int, small: bool) -> None:
         assert transport.idle_connections == 1
 
 
-async def test_all_of_a_body_up_to_a_limit() -> None:
+async def test_reading_all_of_a_body_up_to_a_limit() -> None:
     async with serving(answering(ok(DATA), chunked(DATA, 999), ok(b"small"))) as server, transporting() as transport:
         response = await get(transport, server.origin)
         assert await response.read(5) == DATA[:5]
@@ -109,7 +109,7 @@ async def test_all_of_a_body_up_to_a_limit() -> None:
 
 
 @pytest.mark.parametrize("answer", [ok(DATA), chunked(DATA, 1000), until_close(DATA)])
-async def test_a_body_beyond_the_limit_is_refused_and_not_waited_for(answer: bytes) -> None:
+async def test_a_body_above_the_limit_is_refused_without_waiting_for_it(answer: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer)
@@ -124,7 +124,7 @@ async def test_a_body_beyond_the_limit_is_refused_and_not_waited_for(answer: byt
         await server.all_gone()
 
 
-async def test_a_small_body_beyond_the_limit_is_refused() -> None:
+async def test_a_small_body_above_the_limit_is_refused() -> None:
     async with serving(answering(ok(b"small"))) as server, transporting() as transport:
         response = await get(transport, server.origin)
         with pytest.raises(BackendError, match="longer than 4 bytes"):
@@ -133,7 +133,7 @@ async def test_a_small_body_beyond_the_limit_is_refused() -> None:
 
 @pytest.mark.parametrize("answer", [ok(DATA), chunked(DATA, 1000)])
 @pytest.mark.parametrize("kind", ["cut", "reset"])
-async def test_what_came_before_a_break_is_delivered_before_the_error(answer: bytes, kind: str) -> None:
+async def test_bytes_before_a_break_are_delivered_before_the_error(answer: bytes, kind: str) -> None:
     async with (
         serving(answering(answer)) as server,
         proxied(server) as (proxy, origin),
@@ -151,7 +151,7 @@ async def test_what_came_before_a_break_is_delivered_before_the_error(answer: by
             await read_on()
         assert not caught.value.ambiguous
         assert DATA.startswith(got)
-        # A reset may overtake what the receiver's loop has not read; an end does not.
+        # A reset may overtake bytes that the receiver's loop has not read; an end does not.
         if kind == "cut":
             assert len(got) > 290_000
         with pytest.raises(UnavailableError):
@@ -159,7 +159,7 @@ async def test_what_came_before_a_break_is_delivered_before_the_error(answer: by
         assert transport.open_connections == 0
 
 
-async def test_a_chunked_body_that_is_broken_is_an_error() -> None:
+async def test_a_broken_chunked_body_is_an_error() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with serving(answering(head + b"3\r\nabc\r\nno size\r\n")) as server, transporting() as transport:
         response = await get(transport, server.origin)
@@ -186,12 +186,12 @@ async def test_a_body_that_is_not_read_is_not_received() -> None:
     async with serving(script) as server, transporting() as transport:
         response = await get(transport, server.origin)
         seen, quiet = -1, 0
-        while quiet < 50:  # turns of the loop in which nothing moved
+        while quiet < 50:  # turns of the loop without progress
             await asyncio.sleep(0.001)
             quiet = quiet + 1 if (taken, response._buffered) == seen else 0  # type: ignore[comparison-overlap]
             seen = (taken, response._buffered)  # type: ignore[assignment]
         assert response._buffered < 2 * MIB
-        assert taken < 32 * MIB  # the rest is what the kernel buffers
+        assert taken < 32 * MIB  # the remainder is in the kernel's buffers
         total = 0
         while piece := await response.read(1 << 30):
             total += len(piece)
@@ -199,7 +199,7 @@ async def test_a_body_that_is_not_read_is_not_received() -> None:
         assert total == size
 
 
-async def test_aborting_drops_the_connection_and_may_be_done_again() -> None:
+async def test_abort_drops_the_connection_and_can_be_repeated() -> None:
     async with serving(answering(ok(DATA))) as server, transporting() as transport:
         response = await get(transport, server.origin)
         await response.read(10)
@@ -213,7 +213,7 @@ async def test_aborting_drops_the_connection_and_may_be_done_again() -> None:
         await server.all_gone()
 
 
-async def test_aborting_ends_a_read_that_waits() -> None:
+async def test_abort_ends_a_waiting_read() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
@@ -230,7 +230,7 @@ async def test_aborting_ends_a_read_that_waits() -> None:
             await reading
 
 
-async def test_aborting_after_the_end_costs_no_connection() -> None:
+async def test_abort_after_the_end_keeps_the_connection() -> None:
     async with serving(answering(ok(DATA[:100_000]))) as server, transporting() as transport:
         response = await get(transport, server.origin)
         while transport.idle_connections == 0:  # noqa: ASYNC110 - the body arrives unread
@@ -242,7 +242,7 @@ async def test_aborting_after_the_end_costs_no_connection() -> None:
 
 
 @pytest.mark.parametrize(("left", "kept"), [(1000, True), (8 * MIB, False)])
-async def test_closing_takes_what_is_little_and_already_there(left: int, kept: bool) -> None:
+async def test_closing_reads_a_small_remainder_that_has_arrived(left: int, kept: bool) -> None:
     size = 200_000 + left
     data = bytes(size)
     first_read = asyncio.Event()
@@ -267,7 +267,7 @@ async def test_closing_takes_what_is_little_and_already_there(left: int, kept: b
         assert transport.idle_connections == transport.open_connections == int(kept)
 
 
-async def test_closing_does_not_wait_for_what_is_little_and_not_there() -> None:
+async def test_closing_does_not_wait_for_a_small_remainder_that_has_not_arrived() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + b"x" * 69_999)
@@ -280,7 +280,7 @@ async def test_closing_does_not_wait_for_what_is_little_and_not_there() -> None:
         assert transport.open_connections == 0
 
 
-async def test_a_read_of_nothing_is_refused() -> None:
+async def test_a_read_of_zero_bytes_is_refused() -> None:
     async with serving(answering(ok(DATA))) as server, transporting() as transport:
         response = await get(transport, server.origin)
         with pytest.raises(InvalidArgumentError):
@@ -288,7 +288,7 @@ async def test_a_read_of_nothing_is_refused() -> None:
         assert await response.read_all(1 << 30) == DATA
 
 
-async def test_large_requests_arrive_whole_and_the_connection_is_kept() -> None:
+async def test_large_requests_arrive_complete_and_the_connection_is_kept() -> None:
     body: list[Chunk] = [DATA, memoryview(DATA)[:MIB], bytearray(b""), bytearray(DATA[:100_000])]
     async with serving(answering(ok(b"stored"))) as server, transporting() as transport:
         for _ in range(2):
@@ -298,8 +298,8 @@ async def test_large_requests_arrive_whole_and_the_connection_is_kept() -> None:
         assert transport.idle_connections == server.accepted == 1
 
 
-async def test_a_body_whose_end_is_more_than_is_kept_leaves_the_connection_to_the_next_request() -> None:
-    """Reading is stopped where the reader is behind; the last bytes may be those upon which it is."""
+async def test_a_body_that_ends_while_reading_is_paused_leaves_the_connection_usable() -> None:
+    """Reading pauses when the reader is behind; the last bytes of the body may be the ones that pause it."""
     body = bytes(MIB + 1)
     async with serving(answering(ok(body))) as server, transporting() as transport:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Requests and reads that are cancelled at each of their await points, in each way that a cancellation comes."""
+"""Requests and reads, cancelled at each of their await points with each kind of delivery."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def nothing() -> None:
 
 
 class Case:
-    """What is cancelled, and that nothing is left of it and the transport still works."""
+    """An operation to cancel; checks that nothing is left of it and that the transport still works."""
 
     def __init__(self, transport: Transport, server: Server, operation: Callable[[], Awaitable[object]]) -> None:
         self.transport = transport
@@ -79,7 +79,7 @@ async def test_a_request_to_a_name(delivery: Delivery) -> None:
         assert await case.run(delivery) >= 3
 
 
-async def test_a_small_request_on_a_connection_that_is_kept(delivery: Delivery) -> None:
+async def test_a_small_request_on_a_kept_connection(delivery: Delivery) -> None:
     async def script(peer: Peer) -> None:
         while True:
             request = await peer.request()
@@ -93,7 +93,7 @@ async def test_a_small_request_on_a_connection_that_is_kept(delivery: Delivery) 
         case = Case(transport, server, lambda: get(transport, server.origin, "/cancelled"))
         await case.probe()
         assert await case.run(delivery) == 1
-        # Only a request that was cancelled before its answer arrived has cost a connection.
+        # Only a request that was cancelled before its answer arrived costs a connection.
         assert server.accepted == (1 if delivery is Delivery.DONE else 2)
 
 
@@ -105,7 +105,7 @@ async def test_a_large_upload(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_a_body_that_is_read(delivery: Delivery, whole: bool) -> None:
+async def test_reading_a_body(delivery: Delivery, whole: bool) -> None:
     async with serving(script) as server, transporting(connections=1) as transport:
 
         async def read() -> object:
@@ -123,7 +123,7 @@ async def test_a_body_that_is_read(delivery: Delivery, whole: bool) -> None:
         assert await case.run(delivery) >= 2
 
 
-async def test_a_response_that_is_closed(delivery: Delivery) -> None:
+async def test_closing_a_response(delivery: Delivery) -> None:
     async with (
         serving(answering(ok(b"probe"), *[ok(bytes(70_000))[:-1], ok(b"probe")] * 20)) as server,
         transporting(connections=1) as transport,
@@ -144,7 +144,7 @@ async def test_a_response_that_is_closed(delivery: Delivery) -> None:
         assert await case.run(delivery, prepare) == 2
 
 
-async def test_one_who_waits_in_line(delivery: Delivery) -> None:
+async def test_waiting_for_a_connection(delivery: Delivery) -> None:
     async with serving(script) as server, transporting(connections=1) as transport:
         held: list[Response] = []
 

@@ -67,7 +67,7 @@ async def test_no_answer_within_the_idle_timeout(answer: bytes) -> None:
         await server.all_gone()
 
 
-async def test_an_idle_timeout_of_a_request_is_its_own() -> None:
+async def test_a_request_can_set_its_own_idle_timeout() -> None:
     hold = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -124,7 +124,7 @@ async def test_slow_progress_is_progress(monkeypatch: pytest.MonkeyPatch) -> Non
         assert (await get(transport, server.origin)).content == bytes(10)
 
 
-async def test_a_request_that_is_not_taken_runs_into_the_idle_timeout() -> None:
+async def test_a_request_that_the_server_does_not_read_times_out() -> None:
     async def script(peer: Peer) -> None:
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.Event().wait()
@@ -153,7 +153,7 @@ async def test_a_request_that_is_taken_slowly_makes_progress(monkeypatch: pytest
         assert (await transport.send(server.origin, "PUT", "/", [], [BODY])).status == 200
 
 
-async def test_connecting_has_a_timeout_that_the_tls_handshake_is_within() -> None:
+async def test_the_connect_timeout_includes_the_tls_handshake() -> None:
     async def script(peer: Peer) -> None:
         await peer.gone()
 
@@ -169,7 +169,7 @@ async def test_connecting_has_a_timeout_that_the_tls_handshake_is_within() -> No
 
 @pytest.mark.parametrize("how", ["end", "reset", "stay"])
 @pytest.mark.parametrize("read_first", [0, MIB])
-async def test_an_answer_before_the_request_is_through_is_the_answer(how: str, read_first: int) -> None:
+async def test_an_answer_before_the_end_of_the_request_is_the_answer(how: str, read_first: int) -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
         await peer.reader.readexactly(read_first)
@@ -188,18 +188,18 @@ async def test_an_answer_before_the_request_is_through_is_the_answer(how: str, r
             assert transport.open_connections == 0
 
 
-async def test_an_answer_that_waits_behind_a_reset_is_read() -> None:
+async def test_an_answer_is_read_although_a_reset_followed_it() -> None:
     body_begun, answered = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.head()
         body_begun.set()
         await peer.send(REFUSAL)
-        peer.writer.close()  # with bytes of the request unread: the kernel sends a reset
+        peer.writer.close()  # with unread bytes of the request: the kernel sends a reset
         answered.set()
 
     async with serving(script) as server, transporting() as transport:
-        # The write that fails comes before the loop looks at the socket.
+        # The write fails before the loop looks at the socket.
         pool = transport._pool
         connection = await pool.acquire(server.origin)
         sending = asyncio.ensure_future(
@@ -216,7 +216,7 @@ async def test_an_answer_that_waits_behind_a_reset_is_read() -> None:
         assert (await sending).content == b"denied"
 
 
-async def test_a_connection_on_which_the_request_was_not_through_is_not_used_again() -> None:
+async def test_a_connection_with_an_incomplete_request_is_not_reused() -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
         await peer.send(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
@@ -240,7 +240,7 @@ async def test_a_connection_that_breaks_during_the_request_is_unavailable(kind: 
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset"])
-async def test_a_connection_that_breaks_before_the_answer_leaves_the_outcome_open(kind: str) -> None:
+async def test_a_connection_that_breaks_before_the_answer_is_ambiguous(kind: str) -> None:
     async with serving(answering(ok())) as server, proxied(server) as (proxy, origin), transporting() as transport:
         proxy.inject(ConnectionFault(**{f"{kind}_down_after": 0}))  # type: ignore[arg-type]
         with pytest.raises(UnavailableError) as caught:
@@ -249,7 +249,7 @@ async def test_a_connection_that_breaks_before_the_answer_leaves_the_outcome_ope
         assert len(server.requests) == 1
 
 
-async def test_an_idle_connection_that_ends_as_it_is_used_is_an_error_that_says_so() -> None:
+async def test_an_idle_connection_that_ends_when_it_is_used_is_an_error_that_says_so() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(ok())
@@ -266,7 +266,7 @@ async def test_an_idle_connection_that_ends_as_it_is_used_is_an_error_that_says_
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_a_connection_that_ends_as_soon_as_it_is_made_frees_its_place(turns: int) -> None:
+async def test_a_connection_that_ends_immediately_frees_its_slot(turns: int) -> None:
     async def script(peer: Peer) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -283,7 +283,7 @@ async def test_a_connection_that_ends_as_soon_as_it_is_made_frees_its_place(turn
         assert (await get(transport, server.origin)).status == 200
 
 
-async def test_a_connection_that_is_gone_before_its_maker_has_run_frees_its_place() -> None:
+async def test_a_connection_that_is_lost_before_its_task_resumes_frees_its_slot() -> None:
     async with serving(answering(ok())) as server, transporting(connections=1) as transport:
         made = transport._pool.made
 
@@ -345,7 +345,7 @@ async def test_an_early_answer_over_tls(certificate: Path, server_tls: ssl.SSLCo
         assert (response.status, response.content) == (403, b"denied")
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(server_tls: ssl.SSLContext) -> None:
+async def test_an_untrusted_certificate_is_refused(server_tls: ssl.SSLContext) -> None:
     async with serving(answering(ok()), tls=server_tls) as server, transporting() as transport:
         with pytest.raises(UnavailableError, match=r"self-signed certificate.*ca_file") as caught:
             await get(transport, server.origin)
@@ -364,13 +364,13 @@ async def test_a_certificate_for_another_host_is_refused(certificate: Path, serv
         assert not caught.value.retryable
 
 
-async def test_certificates_are_not_verified_if_so_wished(server_tls: ssl.SSLContext) -> None:
+async def test_verification_of_certificates_can_be_switched_off(server_tls: ssl.SSLContext) -> None:
     context = await tls_context(False)
     async with serving(answering(ok()), tls=server_tls) as server, transporting(tls=context) as transport:
         assert (await get(transport, server.origin)).status == 200
 
 
-async def test_plain_http_where_tls_is_expected_is_told(server_tls: ssl.SSLContext) -> None:
+async def test_plain_http_on_a_tls_connection_is_reported(server_tls: ssl.SSLContext) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
         await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -380,7 +380,7 @@ async def test_plain_http_where_tls_is_expected_is_told(server_tls: ssl.SSLConte
             await get(transport, Origin("https", "127.0.0.1", server.port))
 
 
-async def test_an_end_in_the_middle_of_a_handshake_is_unavailable() -> None:
+async def test_an_end_during_the_handshake_is_unavailable() -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
 
@@ -389,7 +389,7 @@ async def test_an_end_in_the_middle_of_a_handshake_is_unavailable() -> None:
             await get(transport, Origin("https", "127.0.0.1", server.port))
 
 
-async def test_a_ca_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+async def test_an_unusable_ca_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("nothing")
     for name in ("missing.pem", "empty.pem"):
         with pytest.raises(InvalidArgumentError, match=name):
@@ -404,12 +404,12 @@ async def test_a_ca_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["https://a", "a:80", "http://", "http://a:b", "http://a/path", "socks5://a", "http://[a"]
 )
-async def test_a_proxy_that_is_none_is_refused(url: str) -> None:
+async def test_an_invalid_proxy_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgumentError, match="http://"):
         Transport(proxy=url)
 
 
-async def test_plain_requests_go_to_the_proxy_with_the_whole_url() -> None:
+async def test_plain_requests_are_sent_to_the_proxy_with_the_full_url() -> None:
     async with serving(answering(ok())) as server:
         async with transporting(proxy=f"http://us%40er:p%3Aw@127.0.0.1:{server.port}") as transport:
             await get(transport, Origin("http", "bucket.example", 8080), "/a?b")
@@ -418,7 +418,7 @@ async def test_plain_requests_go_to_the_proxy_with_the_whole_url() -> None:
         assert request.headers["proxy-authorization"] == "Basic " + base64.b64encode(b"us@er:p:w").decode()
 
 
-async def test_tls_goes_through_a_tunnel(certificate: Path, server_tls: ssl.SSLContext) -> None:
+async def test_tls_uses_a_tunnel(certificate: Path, server_tls: ssl.SSLContext) -> None:
     async with serving(answering(ok(b"inside")), tls=server_tls) as server:
 
         async def script(peer: Peer) -> None:
@@ -457,7 +457,7 @@ async def test_tls_goes_through_a_tunnel(certificate: Path, server_tls: ssl.SSLC
         (b"", UnavailableError, True),
     ],
 )
-async def test_a_tunnel_that_is_refused_is_an_error(answer: bytes, error: type[Exception], retryable: bool) -> None:
+async def test_a_refused_tunnel_is_an_error(answer: bytes, error: type[Exception], retryable: bool) -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
         await peer.send(answer)

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.every_loop, pytest.mark.timeout(3
 
 
 class HeldAnswers:
-    """A server's answers, let out one by one."""
+    """A server that sends its answers one by one, when the test says so."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -32,7 +32,7 @@ class HeldAnswers:
             self.waiting -= 1
             await peer.send(ok(request.target.encode()))
 
-    def let(self, count: int) -> None:
+    def release(self, count: int) -> None:
         for _ in range(count):
             self._turns.release()
 
@@ -46,20 +46,20 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_no_more_connections_are_open_than_allowed() -> None:
+async def test_the_number_of_connections_does_not_exceed_the_limit() -> None:
     held = HeldAnswers()
     async with serving(held.script) as server, transporting(connections=3) as transport:
         tasks = [asyncio.ensure_future(get(transport, server.origin)) for _ in range(10)]
         await held.until_waiting(3)
         await settle()
         assert held.waiting == transport.open_connections == 3
-        held.let(10)
+        held.release(10)
         await asyncio.gather(*tasks)
         assert server.accepted == 3
         assert transport.idle_connections == 3
 
 
-async def test_connections_are_lent_in_the_order_of_asking() -> None:
+async def test_connections_are_lent_in_the_order_of_the_requests() -> None:
     held = HeldAnswers()
     async with serving(held.script) as server, transporting(connections=1) as transport:
         done: list[str] = []
@@ -67,7 +67,7 @@ async def test_connections_are_lent_in_the_order_of_asking() -> None:
         async def ask(number: int) -> None:
             response = await get(transport, server.origin, f"/{number}")
             done.append(response.content.decode() if response.content else "")
-            if number < 5:  # who asks again is behind those who wait
+            if number < 5:  # a request that is made now waits behind the others
                 again = await get(transport, server.origin, f"/{number + 100}")
                 done.append(again.content.decode() if again.content else "")
 
@@ -75,14 +75,14 @@ async def test_connections_are_lent_in_the_order_of_asking() -> None:
         for number in range(10):
             tasks.append(asyncio.ensure_future(ask(number)))
             await asyncio.sleep(0)
-        held.let(15)
+        held.release(15)
         await asyncio.gather(*tasks)
         assert done == [f"/{number}" for number in [*range(10), *range(100, 105)]]
         assert server.accepted == 1
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_one_who_is_cancelled_in_the_line_loses_no_place(times: int) -> None:
+async def test_a_cancelled_waiter_loses_no_connection(times: int) -> None:
     held = HeldAnswers()
     async with serving(held.script) as server, transporting(connections=1) as transport:
         tasks = []
@@ -95,7 +95,7 @@ async def test_one_who_is_cancelled_in_the_line_loses_no_place(times: int) -> No
             tasks[3].cancel()
             if times == 2:
                 await asyncio.sleep(0)
-        held.let(6)
+        held.release(6)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [isinstance(result, asyncio.CancelledError) for result in results] == [
             number in (1, 3) for number in range(6)
@@ -105,10 +105,10 @@ async def test_one_who_is_cancelled_in_the_line_loses_no_place(times: int) -> No
 
 
 @asynccontextmanager
-async def two_in_line(
+async def two_waiters(
     transport: Transport, server: Server
 ) -> AsyncIterator[tuple[Pool, Connection, asyncio.Task[Response], asyncio.Task[Response]]]:
-    """Lend the only connection, and have two requests wait for it."""
+    """Lend the only connection, and let two requests wait for it."""
     pool = transport._pool
     await get(transport, server.origin)
     connection = pool.take(server.origin)
@@ -122,9 +122,9 @@ async def two_in_line(
     assert not pool._connecting
 
 
-async def test_a_connection_given_to_one_who_is_cancelled_in_that_moment_goes_to_the_next() -> None:
+async def test_a_connection_given_to_a_waiter_that_is_being_cancelled_goes_to_the_next() -> None:
     async with serving(answering(ok())) as server, transporting(connections=1) as transport:
-        async with two_in_line(transport, server) as (pool, connection, second, _):
+        async with two_waiters(transport, server) as (pool, connection, second, _):
             pool.release(connection)
             second.cancel()
             second.cancel()
@@ -133,9 +133,9 @@ async def test_a_connection_given_to_one_who_is_cancelled_in_that_moment_goes_to
         assert server.accepted == 1
 
 
-async def test_a_place_given_to_one_who_is_cancelled_in_that_moment_goes_to_the_next() -> None:
+async def test_a_slot_given_to_a_waiter_that_is_being_cancelled_goes_to_the_next() -> None:
     async with serving(answering(ok())) as server, transporting(connections=1) as transport:
-        async with two_in_line(transport, server) as (_, connection, second, _):
+        async with two_waiters(transport, server) as (_, connection, second, _):
             connection.drop()
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -143,18 +143,18 @@ async def test_a_place_given_to_one_who_is_cancelled_in_that_moment_goes_to_the_
         assert server.accepted == 2
 
 
-async def test_a_connection_that_breaks_on_its_way_to_one_who_waits_is_replaced() -> None:
+async def test_a_connection_that_breaks_while_it_is_handed_to_a_waiter_is_replaced() -> None:
     async with serving(answering(ok())) as server, transporting(connections=1) as transport:
-        async with two_in_line(transport, server) as (pool, connection, second, _):
+        async with two_waiters(transport, server) as (pool, connection, second, _):
             pool.release(connection)
             connection.drop()
             assert (await second).status == 200
         assert server.accepted == 2
 
 
-async def test_a_connection_that_breaks_on_its_way_to_one_who_is_cancelled_frees_its_place() -> None:
+async def test_a_connection_that_breaks_while_it_is_handed_to_a_cancelled_waiter_frees_its_slot() -> None:
     async with serving(answering(ok())) as server, transporting(connections=1) as transport:
-        async with two_in_line(transport, server) as (pool, connection, second, _):
+        async with two_waiters(transport, server) as (pool, connection, second, _):
             pool.release(connection)
             connection.drop()
             second.cancel()
@@ -163,7 +163,7 @@ async def test_a_connection_that_breaks_on_its_way_to_one_who_is_cancelled_frees
         assert server.accepted == 2
 
 
-async def test_nobody_waits_longer_than_the_timeout() -> None:
+async def test_no_request_waits_longer_than_the_timeout() -> None:
     held = HeldAnswers()
     async with serving(held.script) as server, transporting(connections=1, pool_timeout=0.02) as transport:
         first = asyncio.ensure_future(get(transport, server.origin))
@@ -171,12 +171,12 @@ async def test_nobody_waits_longer_than_the_timeout() -> None:
         with pytest.raises(OperationTimeoutError, match="none of 1 connections") as caught:
             await get(transport, server.origin)
         assert not caught.value.ambiguous
-        held.let(2)
+        held.release(2)
         await first
         assert (await get(transport, server.origin)).status == 200
 
 
-async def test_an_idle_connection_gives_way_to_one_to_another_origin() -> None:
+async def test_an_idle_connection_is_closed_for_one_to_another_origin() -> None:
     async with (
         serving(answering(ok(b"a"))) as a,
         serving(answering(ok(b"b"))) as b,
@@ -191,7 +191,7 @@ async def test_an_idle_connection_gives_way_to_one_to_another_origin() -> None:
         assert a.accepted == 2
 
 
-async def test_who_waits_for_another_origin_gets_the_place() -> None:
+async def test_a_waiter_for_another_origin_gets_the_slot() -> None:
     held = HeldAnswers()
     async with (
         serving(held.script) as a,
@@ -203,14 +203,14 @@ async def test_who_waits_for_another_origin_gets_the_place() -> None:
         second = asyncio.ensure_future(get(transport, b.origin))
         third = asyncio.ensure_future(get(transport, a.origin))
         await settle()
-        held.let(2)
+        held.release(2)
         await first
         assert (await second).content == b"b"
         await third
         assert (a.accepted, b.accepted) == (2, 1)
 
 
-async def test_a_connection_that_cannot_be_made_frees_its_place() -> None:
+async def test_a_failed_connection_attempt_frees_its_slot() -> None:
     async with (
         serving(answering(ok())) as server,
         proxied(server) as (proxy, origin),
@@ -222,7 +222,7 @@ async def test_a_connection_that_cannot_be_made_frees_its_place() -> None:
         assert (await get(transport, origin)).status == 200
 
 
-async def test_an_idle_connection_that_the_server_ends_is_noticed_at_once() -> None:
+async def test_an_idle_connection_that_the_server_ends_is_noticed_immediately() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(ok())
@@ -235,12 +235,12 @@ async def test_an_idle_connection_that_the_server_ends_is_noticed_at_once() -> N
                 await asyncio.sleep(0)
 
 
-async def test_an_end_that_the_loop_has_not_seen_is_noticed_when_the_connection_is_taken() -> None:
+async def test_an_end_that_the_loop_has_not_seen_is_noticed_when_the_connection_is_used() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         origin = Origin("http", "127.0.0.1", listener.getsockname()[1])
 
         def serve_one() -> socket.socket:
-            listener.settimeout(5)  # the thread ends even if the test has failed
+            listener.settimeout(5)  # the thread ends even if the test fails
             peer = listener.accept()[0]
             peer.settimeout(5)
             peer.recv(65536)
@@ -251,7 +251,7 @@ async def test_an_end_that_the_loop_has_not_seen_is_noticed_when_the_connection_
             asking = asyncio.ensure_future(get(transport, origin))
             peer = await asyncio.to_thread(serve_one)
             await asking
-            peer.close()  # from here to the next request the loop has no turn in which it could look
+            peer.close()  # until the next request the loop has no turn in which it could look
             asking = asyncio.ensure_future(get(transport, origin))
             (await asyncio.to_thread(serve_one)).close()
             assert (await asking).status == 200
@@ -275,7 +275,7 @@ async def test_data_on_an_idle_connection_drops_it() -> None:
         assert transport.open_connections == 0
 
 
-async def test_a_connection_that_was_idle_for_long_is_closed() -> None:
+async def test_a_connection_is_closed_after_its_idle_time() -> None:
     async with serving(answering(ok())) as server, transporting(keep_alive=0.02) as transport:
         await asyncio.gather(get(transport, server.origin), get(transport, server.origin))
         assert transport.idle_connections == 2
@@ -285,7 +285,7 @@ async def test_a_connection_that_was_idle_for_long_is_closed() -> None:
         assert server.accepted == 3
 
 
-async def test_a_connection_that_was_idle_for_long_is_not_used_before_it_is_closed() -> None:
+async def test_a_connection_is_not_used_after_its_idle_time() -> None:
     async with serving(answering(ok())) as server, transporting(keep_alive=30) as transport:
         await get(transport, server.origin)
         next(iter(transport._pool._connections)).idle_since -= 31
@@ -294,7 +294,7 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_before_it_is_clos
         assert transport.open_connections == 1
 
 
-async def test_closing_drops_what_is_open_used_waited_for_and_being_made() -> None:
+async def test_closing_drops_open_and_lent_and_awaited_connections_and_those_being_made() -> None:
     async def script(peer: Peer) -> None:
         request = await peer.request()
         if request.target == "/large":
@@ -324,7 +324,7 @@ async def test_closing_drops_what_is_open_used_waited_for_and_being_made() -> No
             await transport.aclose()
 
 
-async def test_closing_twice_at_a_time_ends_twice() -> None:
+async def test_two_concurrent_calls_of_close_both_return() -> None:
     async with serving(answering(ok())) as server, transporting() as transport:
         await asyncio.gather(*(get(transport, server.origin) for _ in range(3)))
         first, second, third = (asyncio.ensure_future(transport.aclose()) for _ in range(3))
@@ -336,7 +336,7 @@ async def test_closing_twice_at_a_time_ends_twice() -> None:
         assert not transport._pool._transports
 
 
-async def test_closing_ends_attempts_to_connect() -> None:
+async def test_closing_ends_connection_attempts() -> None:
     async def script(peer: Peer) -> None:
         await peer.gone()
 
@@ -352,7 +352,7 @@ async def test_closing_ends_attempts_to_connect() -> None:
         await server.all_gone()
 
 
-async def test_many_requests_that_are_cancelled_at_random_lose_nothing() -> None:
+async def test_many_requests_that_are_cancelled_at_random_lose_no_connection() -> None:
     async with (
         serving(answering(ok(b"x" * 5000), ok(b"x" * 80_000))) as server,
         transporting(connections=4) as transport,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trove_async.errors import BackendError, InvalidKeyError
 from trove_async.wire.xml import can_hold, document, number, parse, parse_if_xml, parse_time, required, text
 
-# A busy machine is no failure of what is tested.
+# A busy machine must not fail the test.
 BOUNDS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 S3 = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -23,7 +23,7 @@ LISTING = f"""<?xml version="1.0" encoding="UTF-8"?>
   <Contents><Key> c/ </Key><ETag>"2"</ETag><Size>6</Size></Contents>
 </ListBucketResult>"""
 
-# What XML 1.0 can hold: https://www.w3.org/TR/xml/#charsets
+# The characters that XML 1.0 permits: https://www.w3.org/TR/xml/#charsets
 CHARACTERS = st.characters(
     exclude_categories=["Cs"],
     exclude_characters=[chr(code) for code in range(32) if chr(code) not in "\t\n\r"] + ["\ufffe", "\uffff"],
@@ -45,7 +45,7 @@ def read_back(element: Element) -> list[tuple[str, Any]]:
 
 
 def nested_entities() -> bytes:
-    """A document of 1 KB that stands for a gigabyte."""
+    """Return a document of 1 KB that expands to a gigabyte."""
     lines = ["<!DOCTYPE r [", '<!ENTITY e0 "0123456789">']
     lines += [f'<!ENTITY e{level} "{f"&e{level - 1};" * 10}">' for level in range(1, 9)]
     return "\n".join([*lines, "]><r>&e8;</r>"]).encode()
@@ -60,7 +60,7 @@ def test_a_listing_is_read_without_its_namespace() -> None:
     ]
 
 
-def test_text_tells_an_empty_child_from_a_missing_one() -> None:
+def test_text_distinguishes_an_empty_child_from_a_missing_one() -> None:
     root = parse(LISTING.encode())
     assert text(root, "Prefix") == ""
     assert text(root, "Prefix", "default") == ""
@@ -68,14 +68,14 @@ def test_text_tells_an_empty_child_from_a_missing_one() -> None:
     assert text(root, "Marker", "default") == "default"
 
 
-def test_namespaces_with_a_prefix_are_stripped_too() -> None:
+def test_prefixed_namespaces_are_stripped_too() -> None:
     root = parse(b'<s:Error xmlns:s="urn:a" xmlns="urn:b"><s:Code>1</s:Code><Message xmlns="">2</Message></s:Error>')
     assert root.tag == "Error"
     assert [(child.tag, child.text) for child in root] == [("Code", "1"), ("Message", "2")]
 
 
 @pytest.mark.parametrize("before", [b" ", b"\n\n", b" " * 10_000, b"\xef\xbb\xbf"])
-def test_what_a_service_sends_before_the_document_does_not_disturb_it(before: bytes) -> None:
+def test_bytes_that_a_service_sends_before_the_document_are_ignored(before: bytes) -> None:
     assert parse(before + b'<?xml version="1.0"?><Error/>').tag == "Error"
 
 
@@ -99,7 +99,7 @@ def test_what_a_service_sends_before_the_document_does_not_disturb_it(before: by
         LISTING.encode()[:-1],
     ],
 )
-def test_what_is_no_xml_is_an_error_of_the_backend(data: bytes) -> None:
+def test_invalid_xml_is_a_backend_error(data: bytes) -> None:
     with pytest.raises(BackendError, match="not XML"):
         parse(data)
 
@@ -113,13 +113,13 @@ def test_what_is_no_xml_is_an_error_of_the_backend(data: bytes) -> None:
         nested_entities(),
     ],
 )
-def test_a_document_type_is_refused_before_anything_is_expanded(data: bytes) -> None:
+def test_a_document_type_is_refused_before_expansion(data: bytes) -> None:
     with pytest.raises(BackendError, match="document type"):
         parse(data)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "cp037", "utf-7"])
-def test_a_document_type_does_not_hide_in_another_encoding(encoding: str) -> None:
+def test_a_document_type_in_another_encoding_is_refused(encoding: str) -> None:
     head = f'<?xml version="1.0" encoding="{encoding}"?>'
     body = '<!DOCTYPE r [<!ENTITY e "expanded">]><r>&e;</r>'
     for data in ((head + body).encode(encoding), head.encode() + body.encode(encoding)):
@@ -128,12 +128,12 @@ def test_a_document_type_does_not_hide_in_another_encoding(encoding: str) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "utf-8", "iso-8859-1", "shift_jis", "no-such-encoding"])
-def test_a_document_is_in_utf_8_whatever_it_declares(encoding: str) -> None:
+def test_a_document_is_read_as_utf_8_whatever_it_declares(encoding: str) -> None:
     data = f'<?xml version="1.0" encoding="{encoding}"?><r><Key>é</Key></r>'.encode()
     assert text(parse(data), "Key") == "é"
 
 
-def test_the_words_of_a_document_type_may_stand_in_text() -> None:
+def test_the_words_of_a_document_type_may_occur_in_text() -> None:
     assert text(parse(b"<r><!-- <!DOCTYPE a> --><Key><![CDATA[<!DOCTYPE b>]]></Key></r>"), "Key") == "<!DOCTYPE b>"
 
 
@@ -144,7 +144,7 @@ def test_the_words_of_a_document_type_may_stand_in_text() -> None:
         st.text(max_size=100).map(lambda value: f"<a>{value}</a>".encode("utf-8", "surrogatepass")),
     )
 )
-def test_any_bytes_are_read_or_an_error_of_the_backend(data: bytes) -> None:
+def test_any_bytes_are_parsed_or_raise_a_backend_error(data: bytes) -> None:
     try:
         root = parse(data)
     except BackendError:
@@ -152,7 +152,7 @@ def test_any_bytes_are_read_or_an_error_of_the_backend(data: bytes) -> None:
     assert isinstance(root.tag, str)
 
 
-def test_a_document_is_exactly_this() -> None:
+def test_the_exact_form_of_a_document() -> None:
     built = document(
         "Delete",
         [("Object", [("Key", "a<b>&\"c'\r\n\td")]), ("Quiet", True), ("Part", 7), ("Empty", []), ("Off", False)],
@@ -172,18 +172,18 @@ def test_a_document_without_a_namespace_declares_none() -> None:
 
 @BOUNDS
 @given(st.text(CHARACTERS))
-def test_any_text_that_xml_holds_is_read_back(value: str) -> None:
+def test_any_text_that_xml_permits_round_trips(value: str) -> None:
     assert can_hold(value)
     assert text(parse(document("r", [("Key", value)], S3)), "Key") == value
 
 
 @BOUNDS
 @given(TREES)
-def test_any_tree_is_read_back(tree: list[tuple[str, Any]]) -> None:
+def test_any_tree_round_trips(tree: list[tuple[str, Any]]) -> None:
     assert read_back(parse(document("r", tree))) == tree
 
 
-# Expat takes no closing brace in a namespace: the parser's own notation for names uses it.
+# Expat accepts no closing brace in a namespace: the parser's own notation for names uses it.
 @BOUNDS
 @given(st.text(CHARACTERS).filter(lambda namespace: "}" not in namespace))
 def test_any_namespace_is_escaped_and_stripped(namespace: str) -> None:
@@ -192,21 +192,21 @@ def test_any_namespace_is_escaped_and_stripped(namespace: str) -> None:
 
 
 @pytest.mark.parametrize("character", INVALID, ids=ascii)
-def test_a_character_that_xml_cannot_hold_is_named(character: str) -> None:
+def test_a_character_that_xml_does_not_permit_is_named(character: str) -> None:
     value = f"before & {character} after"
     assert not can_hold(value)
     with pytest.raises(InvalidKeyError, match=rf"U\+{ord(character):04X}.* Key "):
         document("Delete", [("Object", [("Key", value)])])
 
 
-def test_all_characters_that_xml_cannot_hold_are_named_once() -> None:
+def test_each_character_that_xml_does_not_permit_is_named_once() -> None:
     with pytest.raises(InvalidKeyError, match=r"cannot hold U\+0000, U\+001F, which"):
         document("r", [("Key", "\x1f\x00\x1f")])
 
 
 @BOUNDS
 @given(st.text())
-def test_can_hold_says_whether_a_document_can_be_built(value: str) -> None:
+def test_can_hold_predicts_whether_a_document_can_be_built(value: str) -> None:
     try:
         document("r", [("Key", value)])
     except InvalidKeyError:
@@ -234,7 +234,7 @@ def test_times_are_aware_and_in_utc(value: str, expected: datetime) -> None:
 
 @BOUNDS
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_any_time_is_read_back(time: datetime) -> None:
+def test_any_time_round_trips(time: datetime) -> None:
     assert parse_time(time.isoformat().replace("+00:00", "Z")) == time
     assert abs(parse_time(time.isoformat(timespec="milliseconds")) - time) < timedelta(milliseconds=1)
 
@@ -242,7 +242,7 @@ def test_any_time_is_read_back(time: datetime) -> None:
 @pytest.mark.parametrize(
     "value", ["", "yesterday", "Mon, 42 Oct 2009 17:50:30 GMT", "2009-13-12T17:50:30Z", "0001-01-01T00:00:00+23:59"]
 )
-def test_what_is_no_time_is_an_error_of_the_backend(value: str) -> None:
+def test_an_invalid_time_is_a_backend_error(value: str) -> None:
     with pytest.raises(BackendError, match="as a time"):
         parse_time(value)
 
@@ -256,18 +256,18 @@ def test_what_is_no_time_is_an_error_of_the_backend(value: str) -> None:
     ],
     ids=["nested without end", "nested", "many"],
 )
-def test_a_document_beyond_the_bounds_is_refused(data: bytes, words: str) -> None:
+def test_a_document_beyond_the_limits_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(BackendError, match=words):
         parse(data)
 
 
-def test_the_largest_page_of_a_service_is_within_the_bounds() -> None:
+def test_the_largest_page_of_a_service_is_within_the_limits() -> None:
     blob = b"<Blob><Properties>" + b"<P>value</P>" * 40 + b"</Properties></Blob>"
     root = parse(b"<Blobs>" + blob * 5000 + b"</Blobs>")
     assert len(root) == 5000
 
 
-def test_nesting_that_is_not_checked_does_no_harm() -> None:
+def test_nesting_below_the_checked_size_does_no_harm() -> None:
     root = parse(b"<a>" * 19_000 + b"</a>" * 19_000)
     assert text(root, "Key") is None
     assert sum(1 for _ in root.iter()) == 19_000
@@ -284,7 +284,7 @@ def test_nesting_that_is_not_checked_does_no_harm() -> None:
         ("2 Jan 2023 03:04:05 -0000", 0),
     ],
 )
-def test_times_in_other_forms_are_read(value: str, seconds: int) -> None:
+def test_other_forms_of_times_are_parsed(value: str, seconds: int) -> None:
     assert parse_time(value) == datetime(2023, 1, 2, 3, 4, 5 + seconds, tzinfo=UTC)
 
 
@@ -299,19 +299,19 @@ def test_times_in_other_forms_are_read(value: str, seconds: int) -> None:
         "2023-01-02T03:04:05+" + "9" * 5000,
     ],
 )
-def test_a_time_that_overflows_is_an_error_of_the_backend(value: str) -> None:
+def test_a_time_that_overflows_is_a_backend_error(value: str) -> None:
     with pytest.raises(BackendError, match="time"):
         parse_time(value)
 
 
 @given(st.text(max_size=60))
 @BOUNDS
-def test_any_text_is_a_time_or_an_error_of_the_backend(value: str) -> None:
+def test_any_text_is_a_time_or_a_backend_error(value: str) -> None:
     with suppress(BackendError):
         assert parse_time(value).tzinfo is UTC
 
 
-def test_a_child_that_is_required_is_there() -> None:
+def test_a_missing_required_child_is_an_error() -> None:
     part = parse(b"<Part><ETag/></Part>")
     assert required(part, "ETag") == ""
     with pytest.raises(BackendError, match="has a <Part> without a <Size>"):
@@ -319,7 +319,7 @@ def test_a_child_that_is_required_is_there() -> None:
 
 
 @pytest.mark.parametrize("value", ["-1", "", "x", "1.5", "9" * 5000])
-def test_a_number_of_bytes_is_none_that_is_negative_or_no_number(value: str) -> None:
+def test_a_size_that_is_negative_or_not_a_number_is_an_error(value: str) -> None:
     part = parse(f"<Part><PartNumber>7</PartNumber><Size>{value}</Size></Part>".encode())
     assert number(part, "PartNumber") == 7
     with pytest.raises(BackendError, match="has a <Size> that is not a number of bytes or parts"):
@@ -327,12 +327,12 @@ def test_a_number_of_bytes_is_none_that_is_negative_or_no_number(value: str) -> 
 
 
 @pytest.mark.parametrize("data", [b"", b"<a>", b"plain text", b'{"error": 1}', b"<!DOCTYPE html><html></html>"])
-def test_what_is_no_xml_has_no_root(data: bytes) -> None:
+def test_invalid_xml_has_no_root(data: bytes) -> None:
     assert parse_if_xml(data) is None
 
 
 @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b" \r\n"])
-def test_a_document_has_a_root_whatever_stands_before_it(before: bytes) -> None:
+def test_the_root_of_a_document_is_found_after_any_prolog(before: bytes) -> None:
     root = parse_if_xml(before + b'<?xml version="1.0"?><Error/>')
     assert root is not None
     assert root.tag == "Error"

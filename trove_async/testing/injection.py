@@ -35,8 +35,8 @@ class Delivery(Enum):
     """When the cancellation is delivered."""
 
     PENDING = "while what the task awaits is pending"
-    DONE = "after what the task awaits is done, before the task has gone on"
-    REPEATED = "at the point and at the next two, which are those of the clean-up"
+    DONE = "after the awaited future is done, before the task has resumed"
+    REPEATED = "at the point and at the next two, which belong to the clean-up"
     SCOPE = "by an anyio scope, which cancels again at every point until it is left"
 
 
@@ -152,7 +152,7 @@ def _innermost_line(at: object) -> str:
 
 @final
 class _Cancelled:
-    """The result of a run whose scope has caught the cancellation."""
+    """The result of a run in which the scope caught the cancellation."""
 
 
 async def cancel_at(operation: Callable[[], Awaitable[R]], point: int, delivery: Delivery) -> Outcome[R]:

@@ -167,11 +167,11 @@ class MockDriver(Driver):
         self._produce("check_bucket", bucket)
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
-        """Answer as the test says; by default it succeeds."""
+        """Give the configured answer; by default it succeeds."""
         await self._answer("open", dsn=dsn, options=options)
 
     async def close(self) -> None:
-        """Answer as the test says; by default it succeeds."""
+        """Give the configured answer; by default it succeeds."""
         await self._answer("close")
 
     ping = _answering(Driver.ping)

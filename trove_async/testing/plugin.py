@@ -53,8 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, and collect the suite if a driver is named."""
     config.addinivalue_line("markers", "trove_requires(*what): a check of capabilities or conditions")
-    config.addinivalue_line("markers", "trove_heavy: a check that runs plainly and through one stack of layers")
-    config.addinivalue_line("markers", "trove_plainly: a check that runs plainly, unless the run is a long one")
+    config.addinivalue_line("markers", "trove_heavy: a check that runs without layers and through one stack of layers")
+    config.addinivalue_line("markers", "trove_plainly: a check that runs without layers, except in a long run")
     if config.pluginmanager.has_plugin("asyncio"):
         config.pluginmanager.import_plugin("trove_async.testing.fixtures")
     drivers, stacks = config.getoption("trove_driver"), config.getoption("trove_stack")

@@ -210,7 +210,7 @@ class FaultProxy(Listener):
         """Remove all faults; open connections continue without them, stalled ones from where they stopped."""
         self._injected.clear()
         for connection in self._live:
-            connection.heal()
+            connection.resume()
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:
@@ -295,7 +295,7 @@ class _Connection:
         else:
             self.end(kind)
 
-    def heal(self) -> None:
+    def resume(self) -> None:
         self.faults.clear()
         self._up.breaks.clear()
         self._down.breaks.clear()
@@ -336,7 +336,7 @@ class _Connection:
                 self._proxy.strikes.append(Strike("slow", fault, self.record))
         self._proxy._note_change()
 
-    def note_heard(self, data: bytes) -> None:
+    def note_received(self, data: bytes) -> None:
         missing = self._proxy.transcript - len(self.record.transcript)
         if missing > 0:
             self.record.transcript += data[:missing]
@@ -371,7 +371,7 @@ class _Connection:
     async def _cut(self) -> None:
         # A socket that is closed with unread bytes sends a reset, so both sides are read to their end first.
         async with asyncio.TaskGroup() as group:
-            group.create_task(finish(self.client, self.note_heard))
+            group.create_task(finish(self.client, self.note_received))
             if self.server is not None:
                 group.create_task(finish(self.server))
 
@@ -420,7 +420,7 @@ class _Lane:
             except OSError:
                 data = None  # queued behind earlier bytes
             if data and self.direction == "up":
-                self.connection.note_heard(data)
+                self.connection.note_received(data)
             delay = sum(fault.latency + random.uniform(0, fault.jitter) for fault in self.connection.faults)
             due = max(due, loop.time() + delay)
             await self._queue.put((due, data))
@@ -482,7 +482,7 @@ class _Lane:
             return False
         due = self.breaks.pop(0)
         if due.kind != "stall":
-            await delivered(sink)  # a reset would overtake bytes that the receiver does not have yet
+            await delivered(sink)  # a reset would discard bytes that the receiver does not have yet
         self.connection.strike(due.kind, due.fault)
         self.connection.break_now(due.kind)
         return True

@@ -1,6 +1,6 @@
 """Sockets for the proxies of this package, which control each byte, end and reset.
 
-asyncio's transports read ahead, buffer bytes and close at their own time; here the proxies own the sockets.
+asyncio's transports read ahead, buffer bytes and decide when to close; here the proxies own the sockets.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class BucketChecks:
         created = {bucket.name: bucket.created_at for bucket in buckets}[ctx.bucket]
         if created is not None:
             assert created.utcoffset() == timedelta(0)
-            # A server's clock is its own; that it is a time of about now and not a constant is what is checked.
+            # A server has its own clock; the check is only that the time is roughly the present and not a constant.
             assert abs(datetime.now(UTC) - created) < timedelta(days=1)
 
     async def test_n07_invalid_names_before_io(self, ctx: Context) -> None:

@@ -1,4 +1,4 @@
-"""T: listings of many objects, and those that another process goes on with."""
+"""T: listings of many objects, and listings that another process continues."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def _fill(ctx: Context, count: int) -> list[str]:
-    """Store empty objects, many at a time, in folders of a hundred; return their keys in order."""
+    """Store empty objects concurrently, in folders of a hundred; return their keys in order."""
     keys = [f"folder-{number // 100:05}/object-{number % 100:02}" for number in range(count)]
     left: Iterator[str] = iter(keys)
 
@@ -49,16 +49,16 @@ async def _fill(ctx: Context, count: int) -> list[str]:
     return keys
 
 
-def _held() -> int:
-    """Return how many descriptions of objects this process holds."""
+def _live_descriptions() -> int:
+    """Return the number of descriptions of objects that this process holds."""
     return sum(type(found) is ObjectInfo for found in gc.get_objects())
 
 
 class BulkListChecks:
-    """Pages, memory and the turns of the event loop when there is much to list."""
+    """Pages, memory and turns of the event loop for large listings."""
 
     async def test_t05_cursor_resumes_in_a_new_process(self, ctx: Context) -> None:
-        """A cursor says all that is needed to go on."""
+        """A cursor contains everything that is needed to continue the listing."""
         dsn = dsn_for_another_process(ctx)
         keys = [f"key-{number}" for number in range(7)]
         for key in keys:
@@ -85,11 +85,11 @@ class BulkListChecks:
 
     @plainly
     async def test_t19_memory_does_not_grow_with_the_listing(self, ctx: Context) -> None:
-        """Walking over many objects holds a few pages of them, not all."""
+        """Iterating over many objects keeps a few pages of them in memory, not all."""
         count = ctx.harness.bulk_objects if ctx.long else min(ctx.harness.bulk_objects, _FEWER)
         page_size = min(1000, count // 20)
         keys = await _fill(ctx, count)
-        held = _held()
+        held = _live_descriptions()
         tracemalloc.start()
         try:
             before, _ = tracemalloc.get_traced_memory()
@@ -98,7 +98,7 @@ class BulkListChecks:
                 assert found.key == keys[listed]
                 listed += 1
                 if listed % (count // 5) == 0:
-                    assert _held() - held <= _PAGES * page_size
+                    assert _live_descriptions() - held <= _PAGES * page_size
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -107,7 +107,7 @@ class BulkListChecks:
 
     @plainly
     async def test_t20_listing_yields_to_the_loop(self, ctx: Context) -> None:
-        """At least once in every 1,000 entries other tasks have their turn."""
+        """Other tasks get a turn at least once in every 1,000 entries."""
         await _fill(ctx, 1100)
         turns = 0
 

@@ -1,7 +1,7 @@
-"""X: cancellation and time: nothing is ever half there, whenever a call is cut short.
+"""X: cancellation and timeouts: an interrupted call leaves the old or the new object, and nothing else.
 
 The idle timeouts of drivers that talk to a server (X6) and the connections in their pools (X5) are
-for those drivers' own tests; what is checked here holds for every driver.
+checked by those drivers' own tests; the checks here apply to every driver.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ async def _cancel_everywhere(ctx: Context, name: str, delivery: Delivery, folder
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and show that it ends, and by nothing but that."""
+    """Cancel a task, and assert that it ends with `asyncio.CancelledError`."""
     task.cancel()
     await asyncio.wait({task}, timeout=_BOUND)
-    assert task.done(), "the cancelled call does not end"
+    assert task.done(), "the cancelled call did not end"
     assert task.cancelled(), f"the cancellation was swallowed: {task!r}"
 
 
 class _StalledSource:
-    """A source that hands out its chunks and then waits for ever; `reached` is set when it does."""
+    """A source that returns its chunks and then waits forever; `reached` is set when it waits."""
 
     def __init__(self, chunks: int, size: int) -> None:
         self.reached = asyncio.Event()
@@ -91,17 +91,17 @@ async def _assert_unchanged(ctx: Context, old: dict[str, Stored]) -> None:
 
 
 class CancellationChecks:
-    """Cancelled, timed out, or left by an exception: the object is old or new, and nothing else stays."""
+    """After a cancellation, a timeout or an exception the object is old or new, and nothing else is left."""
 
     @heavy
     @each_operation
     async def test_x01_cancelled_at_every_await_point(self, ctx: Context, operation: str, tmp_path: Path) -> None:
-        """Old or new, whole, and nothing left behind, wherever the cancellation comes."""
+        """The object is old or new, never partial, and nothing is left behind, wherever the call is cancelled."""
         await _cancel_everywhere(ctx, operation, Delivery.PENDING, tmp_path)
 
     @pytest.mark.parametrize("parts", [0, 1, 3])
     async def test_x02_cancelled_stream_leaves_no_upload(self, ctx: Context, parts: int) -> None:
-        """A put that is cancelled while it waits for more data leaves no upload, after any number of parts."""
+        """A put that is cancelled while it waits for more data leaves no upload open, after any number of parts."""
         old = await _old_object(ctx)
         source = _StalledSource(parts, ctx.part_size)
         task = asyncio.create_task(ctx.store.put(ctx.bucket, "key", source.stream()))
@@ -111,12 +111,12 @@ class CancellationChecks:
 
     @pytest.mark.parametrize("error", [RuntimeError("mine"), asyncio.CancelledError()], ids=["error", "cancellation"])
     async def test_x03_exception_in_a_writer_aborts(self, ctx: Context, error: BaseException) -> None:
-        """However much was written: the old object stays, and a new one does not come about."""
+        """The old object stays, and no new object appears, however much was written."""
         old = await _old_object(ctx)
         before = asyncio.all_tasks()
         for key in ("key", "new"):
             for written in (0, 1, ctx.part_size * 5 // 2):
-                with pytest.raises(type(error)) as caught:  # noqa: PT012 - the block is what is checked
+                with pytest.raises(type(error)) as caught:  # noqa: PT012 - the block is under test
                     async with ctx.store.writer(ctx.bucket, key) as writer:
                         await writer.write(b"x" * written)
                         raise error
@@ -131,12 +131,12 @@ class CancellationChecks:
     async def test_x04_cancelled_again_during_clean_up(
         self, ctx: Context, operation: str, delivery: Delivery, tmp_path: Path
     ) -> None:
-        """A second cancellation cuts no clean-up short, nor do those of an anyio scope, which never end."""
+        """Neither a second cancellation nor those of an anyio scope, which repeat, interrupt the clean-up."""
         await _cancel_everywhere(ctx, operation, delivery, tmp_path)
 
     @pytest.mark.parametrize("chunks", [0, 2])
     async def test_x05_cancelled_reader_lets_go(self, ctx: Context, chunks: int) -> None:
-        """A reader that is cancelled while it reads is closed, and its stream with it, before the call ends."""
+        """A reader that is cancelled while it reads is closed with its stream before the call ends."""
         await ctx.store.put(ctx.bucket, "key", random_bytes(ctx.part_size * 3))
         stalled = asyncio.Event()
         left = chunks
@@ -163,7 +163,7 @@ class CancellationChecks:
         await ctx.assert_clean()
 
     async def test_x05_reader_that_is_left_lets_go(self, ctx: Context) -> None:
-        """At the end of the block, at the end of the body, and when the block is left by an exception."""
+        """A reader is closed at the end of the block, at the end of the body, and by an exception in the block."""
         await ctx.store.put(ctx.bucket, "key", random_bytes(ctx.part_size * 3))
         streams = Streams()
         store = await ctx.reopen(streams)
@@ -182,7 +182,7 @@ class CancellationChecks:
         await ctx.assert_clean()
 
     async def test_x06_timeout_while_reading(self, ctx: Context) -> None:
-        """A body that stalls ends with the caller's timeout, and the object can be read anew."""
+        """A body that stalls ends with the caller's timeout, and the object can be read again."""
         data = random_bytes(ctx.part_size * 3)
         await ctx.store.put(ctx.bucket, "key", data)
         stalls = True
@@ -217,13 +217,13 @@ class CancellationChecks:
     @heavy
     @each_operation
     async def test_x07_no_task_outlives_the_call(self, ctx: Context, operation: str, tmp_path: Path) -> None:
-        """When a call has returned, all that it started is over."""
+        """When a call has returned, none of the tasks that it started is running."""
         under_test = OPERATIONS[operation](ctx, tmp_path)
         if under_test.capability is not None and not ctx.store.supports(under_test.capability):
             pytest.skip(f"{ctx.harness.name} does not declare {under_test.capability.__name__}")
         await under_test.open()
         await under_test.prepare()
-        await under_test.run()  # what a driver starts once, and keeps until it is closed, is there from now on
+        await under_test.run()  # tasks that a driver starts once and keeps until it is closed exist from now on
         for upload in await _uploads(ctx):
             await ctx.store.abort_multipart(ctx.bucket, *upload)
         await under_test.prepare()
@@ -234,18 +234,18 @@ class CancellationChecks:
             await ctx.store.abort_multipart(ctx.bucket, *upload)
 
     async def test_x08_hanging_source_is_given_up(self, ctx: Context) -> None:
-        """A source that will not close holds a failed put no longer than ``cleanup_timeout``."""
+        """A source that does not close delays a failed put by at most ``cleanup_timeout``."""
         old = await _old_object(ctx)
-        async with _impatient(ctx) as store:
+        async with _reopen_with_short_cleanup(ctx) as store:
             with pytest.warns(CleanupWarning, match="the source of a body"), pytest.raises(BodySizeError):
                 await store.put(ctx.bucket, "key", _unclosable(), size=1)
         await _assert_unchanged(ctx, old)
 
     async def test_x08_hanging_source_is_given_up_when_cancelled(self, ctx: Context) -> None:
-        """The same after a cancellation, which stays one."""
+        """The same after a cancellation, which is still raised as a cancellation."""
         old = await _old_object(ctx)
         waiting = asyncio.Event()
-        async with _impatient(ctx, lambda driver: _StuckDriver(driver, waiting)) as store:
+        async with _reopen_with_short_cleanup(ctx, lambda driver: _StuckDriver(driver, waiting)) as store:
             task = asyncio.create_task(store.put(ctx.bucket, "key", _unclosable()))
             await asyncio.wait_for(waiting.wait(), _BOUND)
             with pytest.warns(CleanupWarning, match="the source of a body"):
@@ -253,7 +253,7 @@ class CancellationChecks:
         await _assert_unchanged(ctx, old)
 
     async def test_x08_hanging_driver_is_given_up_at_close(self, ctx: Context) -> None:
-        """Closing a store whose driver does not close returns, and warns."""
+        """Closing a store whose driver does not close returns, with a warning."""
         driver = await ctx.harness.driver()
         store = await trove_async.open(driver, layers=[*ctx.layers, _UnclosableDriver], cleanup_timeout=_SHORT)
         with pytest.warns(CleanupWarning, match="driver"):
@@ -264,7 +264,7 @@ class CancellationChecks:
     @pytest.mark.parametrize("chunks", [0, 1, 5])
     @pytest.mark.parametrize("kind", ["stream", "read", "writer"])
     async def test_x09_cancellation_is_not_swallowed(self, ctx: Context, kind: str, chunks: int) -> None:
-        """A put whose source waits ends in `asyncio.CancelledError`, whatever it has read before."""
+        """A put that waits for its source ends with `asyncio.CancelledError`, whatever it has read before."""
         old = await _old_object(ctx)
         source = _StalledSource(chunks, 20_000)
 
@@ -284,7 +284,7 @@ class CancellationChecks:
         await _assert_unchanged(ctx, old)
 
     async def test_x09_cancellation_while_a_thread_waits(self, ctx: Context) -> None:
-        """A source that blocks its thread does not turn the cancellation into something else."""
+        """A source that blocks its thread does not turn the cancellation into another error."""
         old = await _old_object(ctx)
         loop, reached, release = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
@@ -309,7 +309,7 @@ class CancellationChecks:
     @heavy
     @each_operation
     async def test_x10_result_or_cancellation(self, ctx: Context, operation: str, tmp_path: Path) -> None:
-        """When the cancellation meets a result that is there already, the call tells which of the two it was."""
+        """If the result is ready when the cancellation arrives, the call's outcome matches the state of the store."""
         await _cancel_everywhere(ctx, operation, Delivery.DONE, tmp_path)
 
 
@@ -320,7 +320,7 @@ async def _uploads(ctx: Context) -> list[tuple[str, str]]:
 
 
 async def _unclosable() -> AsyncIterator[bytes]:
-    """Yield chunks; closing it then waits for ever."""
+    """Yield chunks; closing it then waits forever."""
     try:
         while True:
             yield b"x" * 10
@@ -329,10 +329,10 @@ async def _unclosable() -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def _impatient(ctx: Context, *layers: Callable[[Driver], Driver]) -> AsyncIterator[Trove]:
-    """Open another store on the same data, which gives clean-up a moment only.
+async def _reopen_with_short_cleanup(ctx: Context, *layers: Callable[[Driver], Driver]) -> AsyncIterator[Trove]:
+    """Open another store on the same data, with a very short ``cleanup_timeout``.
 
-    The driver is closed outside of that moment: on a busy machine closing it may take longer.
+    The driver is closed separately, without that timeout: on a busy machine closing it may take longer.
     """
     driver = await ctx.harness.driver()
     try:
@@ -343,14 +343,14 @@ async def _impatient(ctx: Context, *layers: Callable[[Driver], Driver]) -> Async
 
 
 class _KeptOpen(LayerDriver):
-    """Leaves closing the driver to whoever opened it."""
+    """A layer that does not close its driver."""
 
     async def close(self) -> None:
         pass
 
 
 class _StuckDriver(LayerDriver):
-    """Takes one chunk of a body and then waits for ever."""
+    """Takes one chunk of a body and then waits forever."""
 
     def __init__(self, inner: Driver, waiting: asyncio.Event) -> None:
         super().__init__(inner)
@@ -364,7 +364,7 @@ class _StuckDriver(LayerDriver):
 
 
 class _UnclosableDriver(LayerDriver):
-    """Waits for ever when it is closed."""
+    """Waits forever when it is closed."""
 
     async def close(self) -> None:
         await asyncio.Event().wait()

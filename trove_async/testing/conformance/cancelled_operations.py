@@ -98,15 +98,15 @@ class CancelledOperation(ABC):
         """Fail unless the call ended as required, and left the required state and nothing else."""
         if outcome.error is not None:
             raise AssertionError(f"the cancellation became {outcome.error!r}") from outcome.error
-        assert not outcome.left_running, f"tasks outlive the call: {outcome.left_running}"
-        state = await self._settled()
+        assert not outcome.left_running, f"tasks still run after the call: {outcome.left_running}"
+        state = await self._settled_state()
         if not outcome.cancelled:
-            assert state == self.new, "the call returned its result and did not do it"
+            assert state == self.new, "the call returned its result, but the operation was not carried out"
         await self.check_more(outcome, state)
         await self.check_uploads(state)
         await self.ctx.assert_clean()
 
-    async def _settled(self) -> State:
+    async def _settled_state(self) -> State:
         """Return the state of the bucket, in which each object is old or new.
 
         A service may carry out a request that was sent before the cancellation a moment later, even between two reads.
@@ -131,7 +131,7 @@ class CancelledOperation(ABC):
     async def check_uploads(self, state: State) -> None:
         """Fail if an upload is open; an operation on an upload completes it."""
         if self.store.supports(MultipartDriver):
-            assert await self.store.list_multipart_uploads(self.bucket) == [], "an upload is left open"
+            assert await self.store.list_multipart_uploads(self.bucket) == [], "an upload was left open"
 
 
 class _Put(CancelledOperation):
@@ -179,7 +179,7 @@ class _Put(CancelledOperation):
 
 
 class _AsyncFile:
-    """An object with an async ``read``, such as the file of a web framework's upload."""
+    """An object with an async ``read``, such as an uploaded file in a web framework."""
 
     def __init__(self, data: bytes) -> None:
         self._file = io.BytesIO(data)
@@ -200,7 +200,7 @@ class _Writer(_Put):
 
 
 class _Read(CancelledOperation):
-    """Reads an object through a stream; nothing changes, and nothing stays open."""
+    """Reads an object through a stream; nothing changes, and no stream stays open."""
 
     least_points = 1
 
@@ -219,7 +219,7 @@ class _Read(CancelledOperation):
 
     async def check_more(self, outcome: Outcome[object], state: State) -> None:
         assert outcome.cancelled or outcome.result == self.large
-        assert self.streams.open == 0, "a stream is left open"
+        assert self.streams.open == 0, "a stream was left open"
 
 
 class _ReadRanges(_Read):
@@ -285,7 +285,7 @@ class _DeleteMany(CancelledOperation):
 
 
 class _UploadPart(CancelledOperation):
-    """Replaces a part: it is the old one or the new one, and the upload stays open."""
+    """Replaces a part: afterwards it is the old or the new one, and the upload stays open."""
 
     capability = MultipartDriver
     least_points = 1
@@ -318,7 +318,7 @@ class _UploadPart(CancelledOperation):
         await self.store.delete(self.bucket, "key")
 
     async def _completed(self) -> PartInfo:
-        """Complete the upload with its part, which may be replaced between the two requests."""
+        """Complete the upload with its part, which may still be replaced between the two requests."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.ctx.harness.settle_seconds
         while True:
@@ -334,7 +334,7 @@ class _UploadPart(CancelledOperation):
 
 
 class _CompleteMultipart(CancelledOperation):
-    """Completes an upload: the object is new and the upload gone, or nothing has changed."""
+    """Completes an upload: either the object is new and the upload is gone, or nothing has changed."""
 
     capability = MultipartDriver
 
@@ -359,14 +359,14 @@ class _CompleteMultipart(CancelledOperation):
     async def check_uploads(self, state: State) -> None:
         uploads = await self.store.list_multipart_uploads(self.bucket)
         if state["key"] == self.new["key"]:
-            assert uploads == [], "the upload is completed and still open"
+            assert uploads == [], "the upload was completed and is still open"
         else:
             assert [found.upload_id for found in uploads] == [self.upload], "the upload was neither completed nor kept"
             await self.store.abort_multipart(self.bucket, "key", self.upload)
 
 
 class _InitiateMultipart(CancelledOperation):
-    """Initiates an upload: a cancelled call may leave one without parts open."""
+    """Initiates an upload: a cancelled call may leave an upload open that has no parts."""
 
     capability = MultipartDriver
 

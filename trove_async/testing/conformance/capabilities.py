@@ -1,4 +1,4 @@
-"""Checks B: what is declared is there and works, what is not declared does neither."""
+"""Checks B: what is declared is implemented and works; what is not declared does not work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CapabilityChecks:
         driver = ctx.store.driver
         for capability in CAPABILITIES:
             declared = capability in driver.features.protocols
-            assert not declared or isinstance(driver, capability), f"{capability.__name__} is declared and not there"
+            assert not declared or isinstance(driver, capability), f"{capability.__name__} is declared, not implemented"
             assert isinstance(driver, capability) == (capability in capabilities_of(driver))
             assert ctx.store.supports(capability) == declared
 
@@ -67,7 +67,7 @@ class CapabilityChecks:
             assert outer.features.conditions == frozenset(), name
 
     async def test_b03_unsupported_before_io(self, ctx: Context) -> None:
-        """What the store lacks, and all that one lacks which has nothing but the core."""
+        """Calls that need something undeclared are refused, also by a store without any optional feature."""
         undeclared = {capability for capability in CAPABILITIES if not ctx.store.supports(capability)}
         await _assert_unsupported(ctx, await ctx.reopen(counter := CallCounter()), counter, undeclared)
         await _assert_unsupported(ctx, await ctx.reopen(bare, counter := CallCounter()), counter, {*CAPABILITIES})
@@ -90,6 +90,6 @@ async def _assert_unsupported(ctx: Context, store: Trove, counter: CallCounter, 
 
 
 async def _make(call: Call, store: Trove, bucket: str) -> None:
-    made = call(store, bucket)  # watch() refuses here, the others when they are awaited
+    made = call(store, bucket)  # watch() raises here, the others when they are awaited
     if inspect.isawaitable(made):
         await made

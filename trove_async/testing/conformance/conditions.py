@@ -74,7 +74,7 @@ class ConditionChecks:
 
     @requires("put_if_none_match")
     async def test_c02_create_only_race_of_streams(self, ctx: Context) -> None:
-        """Each body is still coming when all of them have begun, so that none has looked too early and been right."""
+        """Each body ends only after all puts have begun, so a check before the upload cannot pass by chance."""
         begun = 0
         all_begun = asyncio.Event()
 
@@ -191,7 +191,7 @@ class ConditionChecks:
     async def test_c08_create_only_stream(self, ctx: Context) -> None:
         data = random_bytes(3 * ctx.part_size + 1)
         if ctx.store.supports(MultipartDriver) and not ctx.store.supports("complete"):
-            # What is larger than a part takes an upload, whose completion would ignore the condition.
+            # A body larger than a part needs an upload, whose completion would ignore the condition.
             # If the driver has no other way, it refuses.
             try:
                 await ctx.store.put(ctx.bucket, "key", chunks(data, ctx.part_size // 3), if_none_match="*")
@@ -252,7 +252,7 @@ class ConditionChecks:
             await ctx.store.delete(ctx.bucket, "key", if_match=info.etag)
 
     async def test_c11_unsupported_before_the_body_is_read(self, ctx: Context) -> None:
-        """What the store does not declare is refused; so is everything by one that declares nothing."""
+        """A condition that the store does not declare is refused; a store that declares none refuses all."""
         await ctx.store.put(ctx.bucket, "key", b"content")
         undeclared = {name for name in CONDITIONAL if not ctx.store.supports(name)}
         await assert_refused(ctx, await ctx.reopen(counter := CallCounter()), counter, undeclared)
@@ -274,7 +274,7 @@ class ConditionChecks:
 
 
 class UnreadBody:
-    """A body that notes that it was read."""
+    """A body that records whether it was read."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -316,7 +316,7 @@ CONDITIONAL: dict[Condition, Callable[[Trove, str, UnreadBody], Awaitable[None]]
     "copy": _copy,
     "complete": _complete,
 }
-"""For each kind of condition a call that has one."""
+"""For each kind of condition, a call that has one."""
 
 
 async def assert_refused(ctx: Context, store: Trove, counter: CallCounter, conditions: set[Condition]) -> None:

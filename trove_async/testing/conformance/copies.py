@@ -29,7 +29,7 @@ def _described(info: ObjectInfo) -> tuple[int, ObjectAttributes]:
 
 
 async def _put_described(ctx: Context, key: str, data: bytes) -> ObjectInfo:
-    """Store an object with everything that may be said of one; return what `head` says."""
+    """Store an object with every property; return the result of `head`."""
     await ctx.store.put(
         ctx.bucket,
         key,
@@ -45,10 +45,10 @@ async def _put_described(ctx: Context, key: str, data: bytes) -> ObjectInfo:
 
 
 class CopyChecks:
-    """A copy is whole and apart from its source; a move leaves one of the two, never none."""
+    """A copy is complete and independent of its source; a failed move keeps at least one of the two."""
 
     async def test_y01_content_and_metadata_are_kept(self, ctx: Context) -> None:
-        """The copy is what the source is, and what copy returns is what head says."""
+        """The copy has the properties of its source, and `copy` returns what `head` returns."""
         source = await _put_described(ctx, "source", b"data")
         info = await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target/copy.html")
         head = await ctx.store.head(ctx.bucket, "target/copy.html")
@@ -58,14 +58,14 @@ class CopyChecks:
         assert await ctx.store.head(ctx.bucket, "source") == source
 
     async def test_y01_large_object(self, ctx: Context) -> None:
-        """An object of several parts is copied whole."""
+        """An object of several parts is copied completely."""
         data = bytes(range(256)) * (ctx.part_size * 3 // 256) + b"tail"
         await ctx.store.put(ctx.bucket, "source", data)
         await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target")
         assert await ctx.store.read(ctx.bucket, "target") == data
 
     async def test_y02_target_is_replaced(self, ctx: Context) -> None:
-        """Content and metadata of what was there are gone."""
+        """The target's previous content and metadata are gone."""
         await ctx.store.put(ctx.bucket, "target", b"a longer old one", metadata={"old": "yes"}, content_type="a/old")
         source = await _put_described(ctx, "source", b"new")
         await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target")
@@ -73,7 +73,7 @@ class CopyChecks:
         assert await ctx.store.read(ctx.bucket, "target") == b"new"
 
     async def test_y03_missing_source_is_named(self, ctx: Context) -> None:
-        """The error names the source, or the bucket that is missing, and the target stays."""
+        """The error names the source, or the missing bucket, and the target stays."""
         await ctx.store.put(ctx.bucket, "target", b"old")
         with pytest.raises(ObjectNotFoundError) as caught:
             await ctx.store.copy(ctx.bucket, "missing", ctx.bucket, "target")
@@ -86,7 +86,7 @@ class CopyChecks:
         assert [found.key for found in await ctx.store.list(ctx.bucket).all()] == ["target"]
 
     async def test_y04_copy_onto_itself(self, ctx: Context) -> None:
-        """It keeps the object; with ``replace`` it changes what is said of it."""
+        """It keeps the object; with ``replace`` it changes the object's properties."""
         source = await _put_described(ctx, "key", b"data")
         await ctx.store.copy(ctx.bucket, "key", ctx.bucket, "key")
         assert _described(await ctx.store.head(ctx.bucket, "key")) == _described(source)
@@ -99,7 +99,7 @@ class CopyChecks:
         assert await ctx.store.read(ctx.bucket, "key") == b"data"
 
     async def test_y05_copies_are_apart(self, ctx: Context) -> None:
-        """What becomes of one does not become of the other."""
+        """A change to one does not change the other."""
         for key in ("a", "b"):
             await ctx.store.put(ctx.bucket, "a", b"first", metadata={"v": "1"})
             await ctx.store.copy(ctx.bucket, "a", ctx.bucket, "b")
@@ -113,7 +113,7 @@ class CopyChecks:
 
     @requires("copy")
     async def test_y06_create_only(self, ctx: Context) -> None:
-        """``if_none_match`` makes a copy that replaces nothing, under races too."""
+        """With ``if_none_match`` a copy replaces nothing, also in a race."""
         await ctx.store.put(ctx.bucket, "source", b"new")
         await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "target", if_none_match="*")
         await ctx.store.put(ctx.bucket, "target", b"old")
@@ -126,7 +126,7 @@ class CopyChecks:
         assert sorted(type(result).__name__ for result in results) == ["ObjectAlreadyExistsError"] * 9 + ["ObjectInfo"]
 
     async def test_y07_special_names(self, ctx: Context) -> None:
-        """Names that services put into a header come through as source and as target."""
+        """Names that services put into a header work as source and as target."""
         names = ["a b", "a+b", "☺", "%2F", "a//b", "a?b#c", "'\"&<>", "a\\b", "trailing/", "é,;=", "/leading"]
         for name in ctx.held(names):
             await ctx.store.put(ctx.bucket, name, name.encode())
@@ -135,7 +135,7 @@ class CopyChecks:
             assert await ctx.store.read(ctx.bucket, f"{name}@") == name.encode()
 
     async def test_y08_across_buckets(self, ctx: Context) -> None:
-        """From one bucket to another, both under the same key."""
+        """An object is copied from one bucket to another under the same key."""
         other = await ctx.new_bucket()
         source = await _put_described(ctx, "key", b"data")
         await ctx.store.copy(ctx.bucket, "key", other, "key")
@@ -146,7 +146,7 @@ class CopyChecks:
 
     @requires(ServerCopyDriver)
     async def test_y08_server_copy(self, ctx: Context) -> None:
-        """The capability does what copy does."""
+        """The capability does the same as `copy`."""
         other = await ctx.new_bucket()
         source = await _put_described(ctx, "key", b"data")
         info = await ctx.store.server_copy(ObjectRef(ctx.bucket, "key"), ObjectRef(other, "copy"))
@@ -157,7 +157,7 @@ class CopyChecks:
         assert caught.value.key == "missing"
 
     async def test_y09_larger_than_one_request_copies(self, ctx: Context) -> None:
-        """An object beyond ``limits.max_copy_size`` is copied whole, with all that is said of it."""
+        """An object larger than ``limits.max_copy_size`` is copied completely, with all of its properties."""
         limit = ctx.store.features.limits.max_copy_size
         if limit is None:
             pytest.skip(f"{ctx.harness.name} copies an object of any size in one request")
@@ -170,7 +170,7 @@ class CopyChecks:
         await ctx.assert_clean()
 
     async def test_y10_replaced_metadata(self, ctx: Context) -> None:
-        """With ``replace`` nothing of what was said of the source is left; without, arguments are refused."""
+        """With ``replace`` no property of the source is kept; without it, arguments for properties are refused."""
         await _put_described(ctx, "source", b"data")
         await ctx.store.copy(ctx.bucket, "source", ctx.bucket, "a.html", replace=True, metadata={"only": "this"})
         head = await ctx.store.head(ctx.bucket, "a.html")
@@ -180,7 +180,7 @@ class CopyChecks:
         assert not await ctx.store.exists(ctx.bucket, "b")
 
     async def test_y11_move_removes_the_source(self, ctx: Context) -> None:
-        """Then the target is what the source was; onto itself a move changes nothing."""
+        """After a move the target equals the source; a move of an object onto itself changes nothing."""
         source = await _put_described(ctx, "source", b"data")
         other = await ctx.new_bucket()
         await ctx.store.move(ctx.bucket, "source", other, "target")
@@ -191,7 +191,7 @@ class CopyChecks:
         assert await ctx.store.read(other, "target") == b"data"
 
     async def test_y11_failed_move_keeps_the_source(self, ctx: Context) -> None:
-        """Whichever step of it fails."""
+        """The source stays if any step of the move fails."""
         await ctx.store.put(ctx.bucket, "source", b"data")
         with pytest.raises(BucketNotFoundError):
             await ctx.store.move(ctx.bucket, "source", ctx.missing_bucket, "target")
@@ -211,7 +211,7 @@ class CopyChecks:
 
     @requires("delete")
     async def test_y11_source_that_was_replaced_is_kept(self, ctx: Context) -> None:
-        """What was written to the source during a move is not deleted with it."""
+        """An object that was written to the source's key during a move is not deleted."""
         await ctx.store.put(ctx.bucket, "source", b"first")
 
         async def replace_source(operation: Operation) -> None:

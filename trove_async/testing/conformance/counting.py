@@ -1,4 +1,4 @@
-"""Layers for checks: one that counts what reaches the driver, one that takes everything optional away."""
+"""Layers for checks: one that counts the driver's calls, and one that removes all optional features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class CallCounter:
-    """A layer that notes the operations that reach the driver.
+    """A layer that records the operations that reach the driver.
 
     Attributes:
         calls: in the order in which they began.
@@ -27,11 +27,11 @@ class CallCounter:
         self.ranges: list[ByteRange | None] = []
 
     def __call__(self, driver: Driver) -> Driver:
-        """Put the counter around a driver."""
+        """Wrap a driver."""
         return _CountingDriver(driver, self)
 
     def count(self, name: str) -> int:
-        """Return how many operations of a name there were."""
+        """Return the number of operations with a name."""
         return sum(call.name == name for call in self.calls)
 
 
@@ -48,12 +48,12 @@ class _CountingDriver(LayerDriver):
 
 
 def bare(driver: Driver) -> Driver:
-    """Put a layer around a driver that leaves it neither capability nor condition."""
+    """Wrap a driver in a layer that removes all capabilities and conditions."""
     return _BareDriver(driver)
 
 
 class _BareDriver(LayerDriver):
-    drops = dict.fromkeys(CAPABILITIES, "the check is about stores that have none")
+    drops = dict.fromkeys(CAPABILITIES, "the check needs a store without it")
 
     @property
     def features(self) -> Features:

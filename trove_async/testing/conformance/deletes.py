@@ -1,4 +1,4 @@
-"""D: deleting one object, and many."""
+"""D: deleting one object, and deleting many."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ WEIRD_KEYS = (
 
 
 class DeleteChecks:
-    """One object, many objects, and what must not be deleted along with them."""
+    """One object, many objects, and the objects that must stay."""
 
     async def test_d01_deleted_object_is_not_found(self, ctx: Context) -> None:
-        """Nothing answers for an object that was deleted."""
+        """No read operation finds a deleted object."""
         await ctx.store.put(ctx.bucket, "key", b"data")
         await ctx.store.delete(ctx.bucket, "key")
         with pytest.raises(ObjectNotFoundError) as caught:
@@ -61,7 +61,7 @@ class DeleteChecks:
         assert caught.value.bucket == ctx.missing_bucket
 
     async def test_d03_bulk_gives_a_result_for_each_key(self, ctx: Context) -> None:
-        """Missing and unusual keys are among them, in their order."""
+        """The results are in the order of the keys, which include missing and unusual ones."""
         weird = ctx.held(WEIRD_KEYS)
         for key in weird:
             await ctx.store.put(ctx.bucket, key, key.encode())
@@ -71,7 +71,7 @@ class DeleteChecks:
         assert await ctx.store.list(ctx.bucket).all() == []
 
     async def test_d03_bulk_in_a_missing_bucket_is_an_error(self, ctx: Context) -> None:
-        """No key counts as deleted where there is no bucket."""
+        """In a missing bucket no key counts as deleted."""
         with pytest.raises((BucketNotFoundError, BulkError)) as caught:
             await ctx.store.delete_many(ctx.missing_bucket, ["a", "b"])
         if isinstance(caught.value, BulkError):
@@ -79,7 +79,7 @@ class DeleteChecks:
             assert [type(result.error) for result in caught.value.failed] == [BucketNotFoundError] * 2
 
     async def test_d04_more_than_1000_keys_are_chunked(self, ctx: Context) -> None:
-        """No call asks the driver for more than it takes, and the keys at the seams are deleted."""
+        """No call to the driver exceeds its maximum number of keys, and keys at the chunk boundaries are deleted."""
         sizes: list[int] = []
         store = await ctx.reopen(lambda driver: _BulkSizes(driver, sizes))
         there = ["key-0000", "key-0999", "key-1000", "key-1001", "key-2002"]
@@ -97,7 +97,7 @@ class DeleteChecks:
         assert all(size <= limit for size in sizes)
 
     async def test_d05_partial_failure_is_reported(self, ctx: Context) -> None:
-        """Every key is tried: one that fails spares the others nothing."""
+        """Every key is tried, even if one of them fails."""
         await ctx.store.put(ctx.bucket, "a", b"")
         await ctx.store.put(ctx.bucket, "b", b"")
         with pytest.raises(BulkError) as caught:
@@ -109,7 +109,7 @@ class DeleteChecks:
         assert await ctx.store.list(ctx.bucket).all() == []
 
     async def test_d05_failure_of_the_backend_is_reported(self, ctx: Context) -> None:
-        """What the backend refuses is in the results, with its error, and stays."""
+        """A key that the backend refuses to delete is in the results with its error, and stays."""
         store = await ctx.reopen(lambda driver: _RefusingDriver(driver, "kept"))
         for key in ("a", "b", "kept"):
             await store.put(ctx.bucket, key, b"")
@@ -119,7 +119,7 @@ class DeleteChecks:
         assert [found.key for found in await store.list(ctx.bucket).all()] == ["kept"]
 
     async def test_d06_bulk_with_duplicates(self, ctx: Context) -> None:
-        """A key that is given twice has two results, both of them success."""
+        """A key that is given twice has two successful results."""
         await ctx.store.put(ctx.bucket, "a", b"")
         await ctx.store.put(ctx.bucket, "b", b"")
         results = [result async for result in ctx.store.delete_many(ctx.bucket, ["a", "b", "a"])]
@@ -127,7 +127,7 @@ class DeleteChecks:
         assert await ctx.store.list(ctx.bucket).all() == []
 
     async def test_d07_deleting_a_prefix_spares_its_neighbours(self, ctx: Context) -> None:
-        """Deleting what a prefix lists leaves what merely begins alike."""
+        """Deleting the keys of a prefix leaves keys that share only a part of the prefix."""
         spared = ["log", "log-1", "log.txt", "logs", "logs2/a"]
         for key in ["logs/a", "logs/b/c", "logs/", *spared]:
             await ctx.store.put(ctx.bucket, key, b"")
@@ -136,7 +136,7 @@ class DeleteChecks:
         assert [found.key for found in await ctx.store.list(ctx.bucket).all()] == spared
 
     async def test_d08_deleted_object_is_invisible_at_once(self, ctx: Context) -> None:
-        """When delete returns, no one sees the object, through another driver either."""
+        """When delete returns, nobody sees the object, also not through another driver."""
         other = await ctx.reopen()
         for number in range(5):
             await ctx.store.put(ctx.bucket, "key", str(number).encode())
@@ -147,7 +147,7 @@ class DeleteChecks:
                 assert await store.list(ctx.bucket).all() == []
 
     async def test_d09_keys_below_a_deleted_key_stay(self, ctx: Context) -> None:
-        """``a`` is deleted and ``a/b`` stays readable and listed; and the other way round."""
+        """Deleting ``a`` leaves ``a/b`` readable and listed, and the reverse."""
         family = ["a", "a/", "a/b", "a/b/c"]
         for gone in family:
             for key in family:
@@ -161,7 +161,7 @@ class DeleteChecks:
 
 
 class _BulkSizes(LayerDriver):
-    """Notes how many keys each call of the driver is about."""
+    """A layer that records the number of keys in each call of the driver."""
 
     inner: Any
 
@@ -175,7 +175,7 @@ class _BulkSizes(LayerDriver):
 
 
 class _RefusingDriver(LayerDriver):
-    """Refuses to delete one key, as a backend does that has lost a disk."""
+    """Refuses to delete one key, as a backend with a failed disk does."""
 
     inner: Any
 

@@ -19,7 +19,7 @@ _POLL = 0.05
 
 
 async def _next(events: Watch) -> ObjectEvent:
-    """Return the next event, which must come before long."""
+    """Return the next event; fail if none comes within the time limit."""
     async with asyncio.timeout(_BOUND):
         return await anext(events)
 
@@ -31,15 +31,15 @@ async def _next_of(events: Watch, kind: EventType, key: str) -> ObjectEvent:
 
 
 class EventChecks:
-    """Each change is seen, in order for each key, by whoever made it and by others.
+    """Each change is seen by the store that made it and by others, in order for each key.
 
-    Backends that poll or look at files may join quick changes of a key, so that the checks wait for
-    each event before they make the next change of that key.
+    Backends that poll or look at files may join quick changes of a key, so the checks wait for each event before
+    they make the next change of that key.
     """
 
     @requires(NotificationDriver)
     async def test_e01_created_updated_deleted(self, ctx: Context) -> None:
-        """What happened, where, and to what; changes of another store are seen too."""
+        """An event has the type, the place and the new object; changes made by another store are seen too."""
         other = await ctx.reopen()
         async with ctx.store.watch(ctx.bucket, poll_interval=_POLL) as events:
             for store in (ctx.store, other):
@@ -58,7 +58,7 @@ class EventChecks:
 
     @requires(NotificationDriver)
     async def test_e01_order_for_each_key(self, ctx: Context) -> None:
-        """Many keys at once: each has all of its events, in their order."""
+        """Many keys change concurrently: each key has all of its events, in order."""
         keys = [f"folder/key-{number}" for number in range(8)]
         seen: dict[str, list[EventType]] = {key: [] for key in keys}
 
@@ -78,7 +78,7 @@ class EventChecks:
 
     @requires(NotificationDriver)
     async def test_e01_every_way_to_change_an_object(self, ctx: Context) -> None:
-        """Copies, moves and writers make events as puts and deletes do; what fails makes none."""
+        """Copies, moves and writers produce events as puts and deletes do; failed operations produce none."""
         async with ctx.store.watch(ctx.bucket, poll_interval=_POLL) as events:
             async with ctx.store.writer(ctx.bucket, "written") as writer:
                 await writer.write(b"x")
@@ -97,7 +97,7 @@ class EventChecks:
 
     @requires(NotificationDriver)
     async def test_e01_prefix_and_types(self, ctx: Context) -> None:
-        """A watch has what was asked for and nothing else."""
+        """A watch returns only the events that match its prefix and types."""
         await ctx.store.put(ctx.bucket, "ab/1", b"x")
         below = ctx.store.watch(ctx.bucket, prefix="a/", poll_interval=_POLL)
         deletions = ctx.store.watch(ctx.bucket, events=["object.deleted"], poll_interval=_POLL)
@@ -112,7 +112,7 @@ class EventChecks:
 
     @requires(NotificationDriver)
     async def test_e01_missing_bucket(self, ctx: Context) -> None:
-        """It is an error at once, however the watch is begun."""
+        """A missing bucket raises immediately, however the watch is started."""
         with pytest.raises(BucketNotFoundError):
             async with ctx.store.watch(ctx.missing_bucket, poll_interval=_POLL):
                 pass
@@ -121,7 +121,7 @@ class EventChecks:
 
     @requires(NotificationDriver)
     async def test_e02_resume_token(self, ctx: Context) -> None:
-        """Where it is declared, a watch goes on after the event that carried it; elsewhere it is refused."""
+        """If resume tokens are declared, a watch continues after the token's event; otherwise they are refused."""
         if not ctx.store.features.watch_resume:
             with pytest.raises(UnsupportedError):
                 ctx.store.watch(ctx.bucket, resume_token="any")
@@ -139,9 +139,9 @@ class EventChecks:
 
     @requires(NotificationDriver)
     async def test_e03_cancelled_watch_frees_its_tasks(self, ctx: Context) -> None:
-        """A watch that is cancelled while it waits leaves nothing running when its block is left."""
+        """When the block of a cancelled watch has ended, none of its tasks is running."""
         async with ctx.store.watch(ctx.bucket, poll_interval=_POLL):
-            pass  # what a driver starts for its first watch, and keeps until it is closed, is there from now on
+            pass  # tasks that a driver starts for its first watch and keeps until it is closed exist from now on
         before = asyncio.all_tasks()
         waiting = asyncio.Event()
 
@@ -165,7 +165,7 @@ class EventChecks:
 
     @requires(NotificationDriver)
     async def test_e03_timed_out_step_loses_no_event(self, ctx: Context) -> None:
-        """Whoever waits with a timeout and comes back misses nothing."""
+        """A step that times out and is repeated loses no event."""
         async with ctx.store.watch(ctx.bucket, poll_interval=_POLL) as events:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(_POLL):

@@ -1,7 +1,7 @@
-"""V: many at once, and what happens when reading goes wrong.
+"""V: concurrency, and failures while reading.
 
-V8, V10 and V12 (errors inside answers of success, expired tokens, the circuit breaker) are about what is
-beneath or around a driver, and are checked where that is.
+V8, V10 and V12 (errors inside successful answers, expired tokens, the circuit breaker) concern code below or
+around a driver, and are checked there.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from trove_async.testing.helpers import random_bytes
 __all__ = ["FaultChecks"]
 
 
-def _whole(number: int, size: int) -> bytes:
-    """Return a value of which any part tells whose it is."""
+def _value_of(number: int, size: int) -> bytes:
+    """Return a value of which each part identifies the writer."""
     return bytes([number]) * size
 
 
@@ -62,11 +62,11 @@ async def _end() -> bytes:
 
 
 class FaultChecks:
-    """Concurrent use, broken bodies, and bytes that are not those that were stored."""
+    """Concurrent use, broken bodies, and corrupt bytes."""
 
     async def test_v01_writers_of_distinct_keys(self, ctx: Context) -> None:
-        """Twenty writers at once, each of its own key."""
-        values = {f"key-{n:02}": _whole(n, 10_000 + n) for n in range(20)}
+        """Twenty concurrent writers, each with its own key."""
+        values = {f"key-{n:02}": _value_of(n, 10_000 + n) for n in range(20)}
         infos = await asyncio.gather(*(ctx.store.put(ctx.bucket, key, value) for key, value in values.items()))
         assert [info.key for info in infos] == [*values]
         assert [found.key for found in await ctx.store.list(ctx.bucket).all()] == [*values]
@@ -75,9 +75,9 @@ class FaultChecks:
 
     @heavy
     async def test_v02_writers_of_one_key(self, ctx: Context) -> None:
-        """Of forty at once none fails, one wins, and no reader meanwhile sees a mix."""
+        """None of forty concurrent writers fails, one wins, and concurrent readers never see a mix."""
         size = ctx.part_size * 2
-        await ctx.store.put(ctx.bucket, "key", _whole(255, size))
+        await ctx.store.put(ctx.bucket, "key", _value_of(255, size))
         done = False
 
         async def read() -> None:
@@ -86,39 +86,39 @@ class FaultChecks:
                     value = await ctx.store.read(ctx.bucket, "key")
                 except ObjectChangedError:
                     continue
-                assert value == _whole(value[0], size), "a torn read"
+                assert value == _value_of(value[0], size), "a torn read"
                 await asyncio.sleep(0)
 
         readers = [asyncio.create_task(read()) for _ in range(4)]
-        infos = await asyncio.gather(*(ctx.store.put(ctx.bucket, "key", _whole(n, size)) for n in range(40)))
+        infos = await asyncio.gather(*(ctx.store.put(ctx.bucket, "key", _value_of(n, size)) for n in range(40)))
         done = True
         await asyncio.gather(*readers)
         head = await ctx.store.head(ctx.bucket, "key")
         winners = [n for n, info in enumerate(infos) if info.etag == head.etag]
         value = await ctx.store.read(ctx.bucket, "key")
-        assert value == _whole(value[0], size)
+        assert value == _value_of(value[0], size)
         assert value[0] in winners
         await ctx.assert_clean()
 
     async def test_v03_reader_during_overwrite(self, ctx: Context) -> None:
-        """A reader that was open before sees the old object to its end, or an error; never a mix."""
+        """A reader opened before the overwrite reads the old object to its end or raises; it never sees a mix."""
         size = ctx.part_size * 4
         for number in range(1, 6):
-            await ctx.store.put(ctx.bucket, "key", _whole(0, size))
+            await ctx.store.put(ctx.bucket, "key", _value_of(0, size))
             reader = await ctx.store.get(ctx.bucket, "key")
             value = await reader.read(size // 4)
-            await ctx.store.put(ctx.bucket, "key", _whole(number, size))
+            await ctx.store.put(ctx.bucket, "key", _value_of(number, size))
             try:
                 value += await reader.read()
             except ObjectChangedError:
                 assert reader.closed
             else:
-                assert value == _whole(0, size)
+                assert value == _value_of(0, size)
                 await reader.aclose()
-            assert await ctx.store.read(ctx.bucket, "key") == _whole(number, size)
+            assert await ctx.store.read(ctx.bucket, "key") == _value_of(number, size)
 
     async def test_v04_limit_is_never_exceeded(self, ctx: Context) -> None:
-        """With `Limit` no more operations reach the driver at once than it allows, and as many as it allows."""
+        """`Limit` lets exactly as many concurrent operations reach the driver as it allows."""
         at_work = most = 0
 
         async def count(operation: Operation) -> None:
@@ -140,7 +140,7 @@ class FaultChecks:
         assert most == 3
 
     async def test_v05_throttling_is_passed_on(self, ctx: Context) -> None:
-        """If a backend asks for fewer requests, the error with the time to wait is raised at once."""
+        """If a backend asks for fewer requests, the error with the time to wait is raised immediately."""
         await ctx.store.put(ctx.bucket, "key", b"old")
         asked: list[str] = []
 
@@ -171,11 +171,11 @@ class FaultChecks:
         store = await ctx.reopen(Streams(_fail_after(5000, slow_down)))
         assert await store.read(ctx.bucket, "key") == data
         assert len(broke) == 1
-        assert loop.time() - broke[0] >= 0.05  # the least that a wait of that length can take
+        assert loop.time() - broke[0] >= 0.05  # the minimum duration of such a wait
 
     @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
     async def test_v06_reset_body_is_resumed(self, ctx: Context, share: float) -> None:
-        """A connection that breaks anywhere costs the reader nothing but another request."""
+        """After a connection breaks, the reader makes another request and returns all bytes."""
         data = random_bytes(ctx.part_size * 3 + 1)
         await ctx.store.put(ctx.bucket, "key", data)
         for times in (1, 3):
@@ -192,7 +192,7 @@ class FaultChecks:
         assert await store.read(ctx.bucket, "key", (100, 5000)) == data[100:5100]
 
     async def test_v06_body_that_stays_broken_is_an_error(self, ctx: Context) -> None:
-        """The reader gives up, says why, and holds nothing."""
+        """The reader gives up, raises the cause, and releases its resources."""
         await ctx.store.put(ctx.bucket, "key", random_bytes(ctx.part_size * 3))
         streams = Streams(_fail_after(5000, _reset, times=1000))
         store = await ctx.reopen(streams)
@@ -205,26 +205,26 @@ class FaultChecks:
         assert streams.open == 0
 
     async def test_v06_resumed_body_is_never_spliced(self, ctx: Context) -> None:
-        """If the object was replaced before the connection broke, the old bytes come or an error, never both."""
+        """If the object was replaced before the connection broke, the reader returns the old bytes or raises."""
         size = ctx.part_size * 3
-        await ctx.store.put(ctx.bucket, "key", _whole(1, size))
+        await ctx.store.put(ctx.bucket, "key", _value_of(1, size))
 
         async def replace() -> bytes:
-            await ctx.store.put(ctx.bucket, "key", _whole(2, size))
+            await ctx.store.put(ctx.bucket, "key", _value_of(2, size))
             raise UnavailableError("the connection was reset")
 
         streams = Streams(_fail_after(size // 2, replace))
         store = await ctx.reopen(streams)
         reader = await store.get(ctx.bucket, "key")
         try:
-            assert await reader.read() == _whole(1, size)
+            assert await reader.read() == _value_of(1, size)
         except ObjectChangedError:
             assert reader.closed
         assert streams.open == 0
-        assert await ctx.store.read(ctx.bucket, "key") == _whole(2, size)
+        assert await ctx.store.read(ctx.bucket, "key") == _value_of(2, size)
 
     async def test_v07_truncated_body_is_detected(self, ctx: Context) -> None:
-        """A body that ends early is taken up again where it ended; one that always does is an error."""
+        """A body that ends early is resumed where it ended; if it always ends early, the reader raises."""
         data = random_bytes(ctx.part_size * 3)
         await ctx.store.put(ctx.bucket, "key", data)
         store = await ctx.reopen(Streams(_fail_after(5000, _end)))
@@ -236,7 +236,7 @@ class FaultChecks:
         assert streams.open == 0
 
     async def test_v09_a_write_whose_answer_is_lost_is_not_sent_again(self, ctx: Context) -> None:
-        """A write of unknown outcome raises an ambiguous error, and the library does not retry it."""
+        """A write with an unknown outcome raises an ambiguous error, and the library does not retry it."""
         sent: list[str] = []
         lost = Faults([Fault(name, error=UnavailableError(), when="after") for name in ("put", "copy", "delete")])
 
@@ -256,7 +256,7 @@ class FaultChecks:
         assert await ctx.store.read(ctx.bucket, "copy") == b"data"
 
     async def test_v11_corrupt_body_is_detected(self, ctx: Context) -> None:
-        """Bytes that are not those that the stored checksum was made of raise at the end of a whole read."""
+        """Bytes that do not match the stored checksum raise at the end of a complete read."""
         data = random_bytes(ctx.part_size * 3)
         digest = hashlib.sha256(data).hexdigest()
         info = await ctx.store.put(ctx.bucket, "key", data, checksum="sha256")
@@ -275,7 +275,7 @@ class FaultChecks:
         assert await ctx.store.read(ctx.bucket, "key") == data
 
     async def test_v11_wrong_checksum_stores_nothing(self, ctx: Context) -> None:
-        """A body that is not what its declared checksum was made of leaves the old object, or none."""
+        """A body that does not match its declared checksum leaves the old object, or none."""
         data = random_bytes(ctx.part_size * 3)
         wrong = "sha256:" + hashlib.sha256(b"another").hexdigest()
         await ctx.store.put(ctx.bucket, "old", b"old")
@@ -290,10 +290,10 @@ class FaultChecks:
 
     @heavy
     async def test_v13_hundred_concurrent_puts(self, ctx: Context) -> None:
-        """Of streams and of bytes, small and large."""
+        """Puts of streams and of bytes, small and large."""
 
         async def put(number: int) -> None:
-            data = _whole(number, 100 + number * 1000)
+            data = _value_of(number, 100 + number * 1000)
             body = data if number % 2 else [data[:50], data[50:]]
             info = await ctx.store.put(ctx.bucket, f"key-{number:03}", body)
             assert info.size == len(data)
@@ -304,13 +304,13 @@ class FaultChecks:
 
     @heavy
     async def test_v14_hundred_concurrent_reads(self, ctx: Context) -> None:
-        """Of one object, and of many."""
+        """Reads of one object, and of many."""
         data = random_bytes(ctx.part_size * 2)
         await ctx.store.put(ctx.bucket, "one", data)
         for number in range(20):
-            await ctx.store.put(ctx.bucket, f"key-{number}", _whole(number, 5000))
+            await ctx.store.put(ctx.bucket, f"key-{number}", _value_of(number, 5000))
         results = await asyncio.gather(*(ctx.store.read(ctx.bucket, "one") for _ in range(100)))
         assert all(result == data for result in results)
         many = await asyncio.gather(*(ctx.store.read(ctx.bucket, f"key-{n % 20}") for n in range(100)))
-        assert many == [_whole(n % 20, 5000) for n in range(100)]
+        assert many == [_value_of(n % 20, 5000) for n in range(100)]
         await ctx.assert_clean()

@@ -1,4 +1,4 @@
-"""`Harness`: what the suite has to know of a backend, and all that a driver's author has to write."""
+"""`Harness`: what the suite needs to know about a backend; the author of a driver writes only this."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["HTTPClient", "HTTPResponse", "Harness"]
 
 
 class HTTPResponse(Protocol):
-    """An answer, as `httpx.Response` is one."""
+    """A response, such as `httpx.Response`."""
 
     @property
     def status_code(self) -> int:
@@ -30,16 +30,16 @@ class HTTPResponse(Protocol):
 
 
 class HTTPClient(Protocol):
-    """A bare HTTP client, as `httpx.AsyncClient` is one: it knows nothing of the backend's API."""
+    """A plain HTTP client, such as `httpx.AsyncClient`, without knowledge of the backend's API."""
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> HTTPResponse:
-        """Send a request and read the whole answer."""
+        """Send a request and read the complete response."""
 
 
 class Harness(ABC):
-    """A backend under test. One instance serves the whole run of the suite.
+    """A backend under test. One instance is used for the whole run of the suite.
 
     `stacks` and `await_point_step` make an ordinary run shorter. With ``--trove-long`` the checks run through every
     stack and cancel at every await point.

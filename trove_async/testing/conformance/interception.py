@@ -21,7 +21,7 @@ _CHUNK: Final = 16 * 1024
 
 
 class Intercept:
-    """A layer that calls a function before every operation, which raises what the function raises.
+    """A layer that calls a function before every operation; an exception of the function is raised.
 
     The function is awaited, so it can also delay an operation.
     """
@@ -50,7 +50,7 @@ async def read_on(stream: ByteStream, size: int) -> bytes:
 
 
 class Streams:
-    """A layer that answers every get with a stream, small objects too, and reads it through a function.
+    """A layer that answers every get with a stream, also for small objects, and reads it through a function.
 
     Attributes:
         open: the number of open streams: opened, and neither closed nor aborted.

@@ -1,7 +1,7 @@
-"""K: every key that is valid goes through every operation and comes back as it was.
+"""K: every valid key works in every operation and is returned unchanged.
 
-A cloud service may have a rule against a key; then the driver's `check_key` says so before any
-I/O, which K7 and K12 accept and the others do not.
+A cloud service may forbid a key; the driver's `check_key` then refuses it before any I/O, which K7 and K12 accept
+and the others do not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KEYS: Final[dict[str, Sequence[str]]] = {
         *("k%F", "k%D", "k%D/x", "k%", "%C", ".%k", "k.trove", "k/.meta", "k/.trove/x", "lost+found"),
     ],
 }  # fmt: skip
-"""The keys of each check; those of one check are in the bucket together."""
+"""The keys of each check; all keys of one check are in the bucket together."""
 
 LITERAL_PATHS: Final = (
     *("..", ".", "../x", "../../x", "a/../b", "a/./b", "a/..", "a/.", "./a", "/..", "/../x", "/../../etc/passwd"),
@@ -57,7 +57,7 @@ CONTROL_KEYS: Final = tuple(f"at-{chr(code)}-it" for code in range(0x01, 0x20))
 
 
 def random_keys(count: int, seed: int) -> list[str]:
-    """Return valid keys, the same for the same seed, of characters that have been trouble to someone."""
+    """Return valid keys made of characters that have caused trouble, the same for the same seed."""
     source = random.Random(seed)
     trouble = "/.%\\ +&?#=~*'\"<>|:-_aAzZ09éß☺👍中\u0301\u200b\u202e\u00a0\u2028\ufffd\U0001f9ff"
     keys: set[str] = set()
@@ -75,7 +75,7 @@ def _content(key: str) -> bytes:
 
 
 async def _round_trip(ctx: Context, keys: Sequence[str]) -> None:
-    """Take keys, which are all in the bucket at once, through every operation; the driver's rule may refuse some."""
+    """Use each key in every operation while all are in the bucket; the driver may refuse some of them."""
     store, bucket = ctx.store, ctx.bucket
     refused = [key for key in keys if ctx.refuses(key)]
     keys = ctx.held(keys)
@@ -111,7 +111,7 @@ async def _round_trip(ctx: Context, keys: Sequence[str]) -> None:
 
 
 async def _copy_each(ctx: Context, keys: Sequence[str]) -> None:
-    """Copy from and to each key, in another bucket, so that the keys stay by themselves."""
+    """Copy from and to each key, in another bucket, so that the bucket under test holds only these keys."""
     other = await ctx.new_bucket()
     for key in keys:
         await ctx.store.copy(ctx.bucket, key, other, "copied")
@@ -123,7 +123,7 @@ async def _copy_each(ctx: Context, keys: Sequence[str]) -> None:
 
 
 async def _refused_before_io(ctx: Context, key: str) -> None:
-    """Show that every operation refuses a key and asks the backend for nothing."""
+    """Assert that every operation refuses a key without a request to the backend."""
     counter = CallCounter()
     store = await ctx.reopen(counter)
     await ctx.store.put(ctx.bucket, "other", b"x")
@@ -152,7 +152,7 @@ async def _refused_before_io(ctx: Context, key: str) -> None:
 
 
 class KeyChecks:
-    """Each key with put, head, get, range, list, copy, presign where there is one, and delete."""
+    """Each key with put, head, get, range, list, copy, presign (if declared) and delete."""
 
     @plainly
     async def test_k01_spaces(self, ctx: Context) -> None:
@@ -166,22 +166,22 @@ class KeyChecks:
 
     @plainly
     async def test_k03_unicode(self, ctx: Context) -> None:
-        """Every script, and what lies beyond the Basic Multilingual Plane."""
+        """Keys in every script, and characters beyond the Basic Multilingual Plane."""
         await _round_trip(ctx, KEYS["k03_unicode"])
 
     @plainly
     async def test_k04_nfc_and_nfd_are_distinct(self, ctx: Context) -> None:
-        """Keys are not normalised: two that look alike are two."""
+        """Keys are not normalised: two keys that look the same are two keys."""
         await _round_trip(ctx, KEYS["k04_nfc_and_nfd_are_distinct"])
 
     @plainly
     async def test_k05_escapes_are_not_decoded(self, ctx: Context) -> None:
-        """A percent sign is a percent sign."""
+        """Percent escapes in a key are kept literally."""
         await _round_trip(ctx, KEYS["k05_escapes_are_not_decoded"])
 
     @plainly
     async def test_k06_each_ascii_character(self, ctx: Context) -> None:
-        """Every printable character, alone and in the middle."""
+        """Every printable character, alone and in the middle of a key."""
         await _round_trip(ctx, KEYS["k06_each_ascii_character"])
 
     @plainly
@@ -190,28 +190,28 @@ class KeyChecks:
         await _round_trip(ctx, CONTROL_KEYS)
 
     async def test_k08_nul_is_rejected(self, ctx: Context) -> None:
-        """No backend holds NUL."""
+        """No backend stores a key with NUL."""
         for key in ("\0", "a\0", "\0a", "a\0b"):
             await _refused_before_io(ctx, key)
 
     @plainly
     async def test_k09_quotes(self, ctx: Context) -> None:
-        """What XML, JSON and HTML escape."""
+        """Characters that XML, JSON and HTML escape."""
         await _round_trip(ctx, KEYS["k09_quotes"])
 
     @plainly
     async def test_k10_url_characters(self, ctx: Context) -> None:
-        """What means something in a URL."""
+        """Characters with a meaning in URLs."""
         await _round_trip(ctx, KEYS["k10_url_characters"])
 
     @plainly
     async def test_k11_backslashes(self, ctx: Context) -> None:
-        """A backslash separates nothing."""
+        """A backslash is not a separator."""
         await _round_trip(ctx, KEYS["k11_backslashes"])
 
     @plainly
     async def test_k12_dots_are_literal(self, ctx: Context) -> None:
-        """Keys that would be paths elsewhere stay keys, and never leave their bucket."""
+        """Keys that look like relative paths are ordinary keys, and never leave their bucket."""
         neighbour = await ctx.new_bucket()
         await ctx.store.put(neighbour, "x", b"neighbour")
         keys = [*LITERAL_PATHS, f"../{neighbour}/x", f"../{neighbour}/new", f"/{neighbour}/x", f"a/../../{neighbour}/x"]
@@ -225,21 +225,21 @@ class KeyChecks:
 
     @plainly
     async def test_k13_leading_slash(self, ctx: Context) -> None:
-        """It is part of the key."""
+        """A leading slash is part of the key."""
         await _round_trip(ctx, KEYS["k13_leading_slash"])
 
     @plainly
     async def test_k14_trailing_slash(self, ctx: Context) -> None:
-        """It makes another key, which is an object like any."""
+        """A trailing slash makes another key, which is an ordinary object."""
         await _round_trip(ctx, KEYS["k14_trailing_slash"])
 
     @plainly
     async def test_k15_doubled_slash(self, ctx: Context) -> None:
-        """Slashes are not joined."""
+        """Repeated slashes are not merged."""
         await _round_trip(ctx, KEYS["k15_doubled_slash"])
 
     async def test_k16_longest_key(self, ctx: Context) -> None:
-        """1,024 bytes are held, in few components and in many; 1,025 are refused."""
+        """Keys of 1,024 bytes are stored, with few components and with many; keys of 1,025 bytes are refused."""
         longest = ["k" * 1024, "é" * 512, "d/" * 511 + "kk", "👍" * 256, "/".join(["n" * 255] * 4)]
         assert {len(key.encode()) for key in longest} == {1023, 1024}
         await _round_trip(ctx, longest)
@@ -248,32 +248,32 @@ class KeyChecks:
 
     @plainly
     async def test_k17_case_pairs_are_distinct(self, ctx: Context) -> None:
-        """Keys are not folded, whatever the file system does."""
+        """Keys that differ only in case are distinct, whatever the file system does."""
         await _round_trip(ctx, KEYS["k17_case_pairs_are_distinct"])
 
     @plainly
     async def test_k18_key_and_keys_below_it(self, ctx: Context) -> None:
-        """``a`` and ``a/b`` are two objects, whichever was there first."""
+        """``a`` and ``a/b`` are two objects, in whichever order they are stored."""
         keys = KEYS["k18_key_and_keys_below_it"]
         await _round_trip(ctx, keys)
         await _round_trip(ctx, keys[::-1])
 
     @plainly
     async def test_k19_windows_names(self, ctx: Context) -> None:
-        """Names that Windows keeps for itself."""
+        """Names that Windows reserves."""
         await _round_trip(ctx, KEYS["k19_windows_names"])
 
     @plainly
     async def test_k20_names_like_the_drivers_own(self, ctx: Context) -> None:
-        """No key meets a sidecar, a temporary or a folder of the driver's."""
+        """No key collides with a sidecar, a temporary or a folder of the driver."""
         await _round_trip(ctx, KEYS["k20_names_like_the_drivers_own"])
 
     async def test_k21_lone_surrogate_is_rejected(self, ctx: Context) -> None:
-        """Text that has no UTF-8 encoding is not a valid key."""
+        """Text without a UTF-8 encoding is not a valid key."""
         for key in ("\ud800", "a\udfffb", "\udc80"):
             await _refused_before_io(ctx, key)
 
     @plainly
     async def test_k22_generated_keys(self, ctx: Context) -> None:
-        """Fifty keys that nobody thought of, the same in every run."""
+        """Fifty generated keys, the same in every run."""
         await _round_trip(ctx, random_keys(50, seed=22))

@@ -1,4 +1,4 @@
-"""Q: rules for what becomes of objects with age."""
+"""Q: lifecycle rules, which expire or move objects by age."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ INVALID_RULES = {
 
 
 class LifecycleRuleChecks:
-    """Rules are kept with the bucket; where no service carries them out, the sweeper does."""
+    """Rules are stored with the bucket; if the service does not apply them, the sweeper does."""
 
     @requires(LifecycleDriver)
     async def test_q01_rules_round_trip(self, ctx: Context) -> None:
-        """Setting replaces all, deleting removes all, and another store sees the same."""
+        """Setting rules replaces all of them, deleting removes all, and another store sees the same rules."""
         other = await ctx.reopen()
         assert await ctx.store.get_lifecycle(ctx.bucket) == []
         await ctx.store.set_lifecycle(ctx.bucket, RULES)
@@ -59,7 +59,7 @@ class LifecycleRuleChecks:
 
     @requires(LifecycleSweepDriver)
     async def test_q01_sweeper_expires_what_is_old(self, ctx: Context) -> None:
-        """Objects of the rule's prefix and age go, all others stay; a rule that is off does nothing."""
+        """Objects with the rule's prefix and age are deleted, all others stay; a disabled rule does nothing."""
         for key in ("logs/a", "logs/b", "tmp/a", "kept"):
             await ctx.store.put(ctx.bucket, key, b"x")
         await ctx.store.set_lifecycle(ctx.bucket, RULES)
@@ -72,7 +72,7 @@ class LifecycleRuleChecks:
 
     @requires(LifecycleSweepDriver)
     async def test_q01_sweeper_moves_what_is_old(self, ctx: Context) -> None:
-        """To the storage class of the rule, once; nothing else of the object changes."""
+        """They get the rule's storage class, once; nothing else about the object changes."""
         await ctx.store.put(ctx.bucket, "key", b"data", metadata={"m": "1"})
         before = await ctx.store.head(ctx.bucket, "key")
         rule = LifecycleRule("cool", transition_days=10, transition_storage="COLD")
@@ -88,7 +88,7 @@ class LifecycleRuleChecks:
     @requires(LifecycleDriver)
     @pytest.mark.parametrize("rules", INVALID_RULES.values(), ids=INVALID_RULES)
     async def test_q02_invalid_rule_is_rejected(self, ctx: Context, rules: list[LifecycleRule]) -> None:
-        """Before any I/O, and the rules that there are stay."""
+        """It is refused before any I/O, and the existing rules stay."""
         counter = CallCounter()
         store = await ctx.reopen(counter)
         await ctx.store.set_lifecycle(ctx.bucket, RULES[:1])

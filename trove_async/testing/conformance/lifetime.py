@@ -1,4 +1,4 @@
-"""Checks L: from open to close."""
+"""Checks L: the lifetime of a store, from open to close."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from trove_async.testing.helpers import random_bytes, read_all
 __all__ = ["LifetimeChecks"]
 
 STREAMED = 8 * 1024 * 1024
-"""Bytes of an object that no driver hands out in one piece."""
+"""The size of an object that no driver returns in one piece, in bytes."""
 
 OPERATIONS, CONCURRENCY = 1000, 10
 _FDS = "/proc/self/fd"
@@ -65,7 +65,7 @@ OBJECT_CALLS: dict[str, Call] = {
     "move": lambda store, bucket: store.move(bucket, "key", bucket, "moved"),
     "list": _list,
 }
-"""Each verb for objects, as a call with nothing but a bucket."""
+"""Each verb for objects, as a call that needs only a bucket."""
 
 
 class LifetimeChecks:
@@ -112,7 +112,7 @@ class LifetimeChecks:
         await asyncio.sleep(0)
         async with asyncio.timeout(60):
             await store.aclose()
-            # What is in memory already may still be read; there is no third outcome.
+            # Bytes that are already in memory may still be read; there is no third outcome.
             for whole, reader in ((data, idle), (data[1000:], started)):
                 assert await _read_or_closed(reader) in (None, whole)
             for outcome in await asyncio.gather(*busy):
@@ -175,7 +175,7 @@ class LifetimeChecks:
         before = len(os.listdir(_FDS))
         for first in range(0, OPERATIONS // 4, CONCURRENCY):
             await batch(first)
-        # A pool may still grow to one connection for each of the tasks; a leak would show by the hundred.
+        # A pool may still grow to one connection for each task; a leak would show as hundreds.
         assert len(os.listdir(_FDS)) <= before + CONCURRENCY
 
     async def test_l08_dsn_round_trip(self, ctx: Context) -> None:
@@ -208,7 +208,7 @@ class LifetimeChecks:
             assert password not in shown
 
     async def test_l10_use_from_another_loop(self, ctx: Context) -> None:
-        """From another thread, which runs a loop of its own."""
+        """The other loop runs in another thread."""
 
         async def use(call: Call) -> None:
             with pytest.raises(WrongLoopError):
@@ -267,7 +267,7 @@ async def _all_deleted(store: Trove, bucket: str) -> int:
 
 
 async def _read_or_closed(reader: ObjectReader) -> bytes | None:
-    """Return what is left of an object; None if the reader says that it is closed."""
+    """Return the remaining bytes of an object; None if the reader says that it is closed."""
     try:
         async with reader:
             return await reader.read()
@@ -276,10 +276,10 @@ async def _read_or_closed(reader: ObjectReader) -> bytes | None:
 
 
 def _raised_in_child(call: Callable[[], Awaitable[object]]) -> str:
-    """Return the name of what the first step of a coroutine raises in a forked child."""
+    """Return the name of the exception that the first step of a coroutine raises in a forked child."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # Python 3.12 and later warn of threads at a fork; this child only raises and ends.
+        # Python 3.12 and later warn about threads at a fork; this child only raises and ends.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:

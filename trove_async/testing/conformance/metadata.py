@@ -1,4 +1,4 @@
-"""Checks M: what is stored with an object."""
+"""Checks M: the metadata of an object."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADERS = {
 
 
 async def described(ctx: Context, key: str = "key") -> list[ObjectInfo]:
-    """Return what head and get say of an object, which is the same."""
+    """Return the description that head and get return, which is the same."""
     head = await ctx.store.head(ctx.bucket, key)
     async with ctx.store.get(ctx.bucket, key) as reader:
         assert reader.info == head

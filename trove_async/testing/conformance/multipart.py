@@ -1,7 +1,7 @@
-"""U: uploads in parts, and how they are resumed.
+"""U: uploads in parts, and resuming them.
 
-What a driver makes of a body that it splits itself (U7, U10) shows from outside only in that any size is
-stored whole, in no part's number beyond the limit, and in bounded memory; that is what is checked here.
+How a driver splits a body (U7, U10) is visible from outside only in this: any size is stored completely, no part
+number exceeds the limit, and memory is bounded. These are checked here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def _upload(ctx: Context, key: str, upload: str, numbers: range | list[int]) -> list[PartInfo]:
-    """Upload parts in the given order, each filled with its number; return them ascending."""
+    """Upload parts in the given order, each filled with its number; return them in ascending order."""
     parts = [await ctx.store.upload_part(ctx.bucket, key, upload, number, _part(ctx, number)) for number in numbers]
     return sorted(parts, key=lambda part: part.number)
 
@@ -54,11 +54,11 @@ def _part(ctx: Context, number: int) -> bytes:
 
 
 class MultipartChecks:
-    """An upload is nothing until it is completed, and anyone may go on with it until then."""
+    """An upload is invisible until it is completed, and anyone can continue it until then."""
 
     @requires(MultipartDriver)
     async def test_u01_parts_out_of_order(self, ctx: Context) -> None:
-        """Parts are put together by number, whatever came first; only an ascending list is taken."""
+        """Parts are joined by number, whatever their order of arrival; completion accepts only an ascending list."""
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key", content_type="a/b", metadata={"m": "1"})
         parts = await _upload(ctx, "key", upload, [3, 1, 2])
         assert [(part.number, part.size) for part in parts] == [(n, ctx.part_size) for n in (1, 2, 3)]
@@ -74,7 +74,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u02_concurrent_parts(self, ctx: Context) -> None:
-        """Parts of one upload do not get into each other's way."""
+        """Concurrent parts of one upload do not affect each other."""
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
         numbers = range(1, 9)
         work = (ctx.store.upload_part(ctx.bucket, "key", upload, n, _part(ctx, n)) for n in numbers)
@@ -84,7 +84,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u03_part_that_is_sent_again_replaces_the_first(self, ctx: Context) -> None:
-        """The last one sent counts, and the ETag of the first is refused."""
+        """The part that was sent last counts, and the ETag of the first is refused."""
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
         first, second = await _upload(ctx, "key", upload, [1, 2])
         again = await ctx.store.upload_part(ctx.bucket, "key", upload, 1, b"again" * ctx.part_size)
@@ -96,7 +96,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u04_abort_leaves_nothing(self, ctx: Context) -> None:
-        """No object, no upload, no parts; the object that was there stays, and a second abort is success."""
+        """No object, upload or part is left; an existing object stays, and a second abort succeeds."""
         await ctx.store.put(ctx.bucket, "old", b"old")
         for key in ("new", "old"):
             upload = await ctx.store.initiate_multipart(ctx.bucket, key)
@@ -113,7 +113,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u04_open_uploads_are_listed_in_order(self, ctx: Context) -> None:
-        """By key, then by begin, and by prefix."""
+        """They are listed by key, then by start time, and selected by prefix."""
         ids = [(key, await ctx.store.initiate_multipart(ctx.bucket, key)) for key in ("b/1", "a", "b/2", "a", "c")]
         listed = [(found.key, found.upload_id) for found in await ctx.store.list_multipart_uploads(ctx.bucket)]
         assert listed == [ids[1], ids[3], ids[0], ids[2], ids[4]]
@@ -124,7 +124,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u05_bad_parts_are_refused(self, ctx: Context) -> None:
-        """The upload stays open after it, to be completed otherwise or aborted."""
+        """The upload then stays open, and can be completed with other parts or aborted."""
         await ctx.store.put(ctx.bucket, "key", b"old")
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
         first, second = await _upload(ctx, "key", upload, [1, 2])
@@ -143,7 +143,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u06_small_part_is_refused(self, ctx: Context) -> None:
-        """A part smaller than the limit may only be the last."""
+        """Only the last part may be smaller than the limit."""
         smallest = ctx.store.features.limits.min_part_size
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
         if smallest > 1:
@@ -157,7 +157,7 @@ class MultipartChecks:
         assert await ctx.store.read(ctx.bucket, "key") == b"f" * smallest + b"l"
 
     async def test_u07_streams_of_any_length_are_stored_whole(self, ctx: Context) -> None:
-        """Of known length and of unknown, around the seams of parts."""
+        """Bodies of known and unknown length, around the part boundaries."""
         size = ctx.part_size
         for total in (size - 1, size, size + 1, 3 * size, 3 * size + 7):
             data = random_bytes(total)
@@ -176,7 +176,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u08_zero_parts(self, ctx: Context) -> None:
-        """An upload without parts cannot be completed, and can be aborted."""
+        """An upload without parts cannot be completed, but it can be aborted."""
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
         assert await ctx.store.list_parts(ctx.bucket, "key", upload) == []
         with pytest.raises(InvalidPartError):
@@ -186,7 +186,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u09_two_uploads_of_one_key(self, ctx: Context) -> None:
-        """They know nothing of each other; the last to be completed is what is read."""
+        """The two are independent; the upload that is completed last determines the object."""
         one = await ctx.store.initiate_multipart(ctx.bucket, "key", metadata={"from": "one"})
         two = await ctx.store.initiate_multipart(ctx.bucket, "key", metadata={"from": "two"})
         assert one != two
@@ -204,7 +204,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u10_part_numbers_have_a_limit(self, ctx: Context) -> None:
-        """The highest number is taken, the one above it refused before I/O."""
+        """The highest number is accepted; the next one is refused before I/O."""
         counter = CallCounter()
         store = await ctx.reopen(counter)
         highest = store.features.limits.max_parts
@@ -219,7 +219,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u11_resumed_by_another_store(self, ctx: Context) -> None:
-        """The id is all that is needed: parts, list and completion go on elsewhere."""
+        """The upload id is enough: another store uploads parts, lists them and completes."""
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key", metadata={"m": "1"})
         first = await ctx.store.upload_part(ctx.bucket, "key", upload, 1, _part(ctx, 1))
         other = await ctx.reopen()
@@ -233,7 +233,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u11_resumed_by_another_process(self, ctx: Context) -> None:
-        """Where the backend outlives the process that began."""
+        """The same in another process, if the backend outlives the process that began."""
         dsn = dsn_for_another_process(ctx)
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
         await ctx.store.upload_part(ctx.bucket, "key", upload, 1, b"1" * ctx.part_size)
@@ -243,7 +243,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u12_unknown_upload_is_not_found(self, ctx: Context) -> None:
-        """Never begun, completed, aborted, or of another key: no such upload is open."""
+        """Unknown, completed or aborted ids, and ids of another key, raise the error for a missing upload."""
         done = await ctx.store.initiate_multipart(ctx.bucket, "key")
         [part] = await _upload(ctx, "key", done, [1])
         await ctx.store.complete_multipart(ctx.bucket, "key", done, [part])
@@ -268,7 +268,7 @@ class MultipartChecks:
 
     @plainly
     async def test_u13_memory_is_bounded(self, ctx: Context) -> None:
-        """A stream of unknown length takes the memory of a few parts, whatever its size."""
+        """A stream of unknown length needs the memory of a few parts, whatever its size."""
         bound = ctx.harness.transfer_memory
         if ctx.harness.stores_in_process:
             pytest.skip("this process holds the objects: its memory is the backend's")
@@ -291,7 +291,7 @@ class MultipartChecks:
     @plainly
     @requires(MultipartDriver)
     async def test_u13_memory_of_concurrent_parts_is_bounded(self, ctx: Context) -> None:
-        """Parts that are streamed take a part each at most, and one more."""
+        """Streamed parts need the memory of one part each, plus one."""
         if ctx.harness.stores_in_process:
             pytest.skip("this process holds the objects: its memory is the backend's")
         size, concurrency = max(ctx.part_size, 8 * 1024 * 1024), 3
@@ -316,7 +316,7 @@ class MultipartChecks:
         await ctx.store.abort_multipart(ctx.bucket, "key", upload)
 
     async def test_u14_failing_part_aborts_the_upload(self, ctx: Context) -> None:
-        """A body that fails in its third part: one error, the source's own, and nothing is left."""
+        """A body that fails in its third part raises the source's own error, and nothing is left."""
         await ctx.store.put(ctx.bucket, "key", b"old")
         error = RuntimeError("the source failed")
 
@@ -337,7 +337,7 @@ class MultipartChecks:
 
     @requires(MultipartDriver)
     async def test_u14_failing_part_spares_the_others(self, ctx: Context) -> None:
-        """In an upload of the caller's own a part that fails leaves the parts that are there, and none of itself."""
+        """A failing part of the caller's upload leaves the other parts, and nothing of itself."""
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
         [first] = await _upload(ctx, "key", upload, [1])
 

@@ -1,4 +1,4 @@
-"""W: signed URLs, used by a client that knows nothing of the library."""
+"""W: signed URLs, used by a client without the library."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _REFUSED = (400, 403)
 
 
 class PresignChecks:
-    """What a URL allows, for how long, and nothing else."""
+    """What a URL permits, and for how long."""
 
     @requires(PresignDriver)
     async def test_w01_each_declared_method_works(self, ctx: Context) -> None:
-        """PUT stores, GET and HEAD answer, DELETE deletes; the URL is all that the client has."""
+        """PUT stores, GET and HEAD answer, and DELETE deletes; the client has only the URL."""
         store, bucket = ctx.store, ctx.bucket
         methods = store.features.presign_methods
         assert {"GET", "PUT"} <= methods
@@ -44,7 +44,7 @@ class PresignChecks:
 
     @requires(PresignDriver)
     async def test_w01_undeclared_methods_are_refused(self, ctx: Context) -> None:
-        """What the store cannot sign raises, and gives no URL."""
+        """A method that the store cannot sign raises an error."""
         for method in ("HEAD", "DELETE"):
             if method not in ctx.store.features.presign_methods:
                 with pytest.raises(UnsupportedError):
@@ -55,14 +55,14 @@ class PresignChecks:
 
     @requires(PresignDriver)
     async def test_w01_object_need_not_exist(self, ctx: Context) -> None:
-        """A URL of what is missing can be had, and answers that it is missing."""
+        """A URL of a missing object can be signed; a request to it answers that the object is missing."""
         async with ctx.harness.http(ctx.store.driver) as client:
             answer = await client.request("GET", await ctx.store.presign_get(ctx.bucket, "missing"))
             assert answer.status_code == 404
 
     @requires(PresignDriver)
     async def test_w01_answer_says_what_the_url_says(self, ctx: Context) -> None:
-        """Content type and disposition of the answer can be set by whoever signs."""
+        """The signer can set the content type and the disposition of the answer."""
         await ctx.store.put(ctx.bucket, "key.txt", b"data")
         url = await ctx.store.presign_get(
             ctx.bucket,
@@ -79,12 +79,12 @@ class PresignChecks:
     @plainly
     @requires(PresignDriver)
     async def test_w02_url_expires(self, ctx: Context) -> None:
-        """It is good before its time is over and not after it; times out of bounds are refused."""
+        """A URL works until it expires and not afterwards; lifetimes outside the limits are refused."""
         await ctx.store.put(ctx.bucket, "key", b"data")
         lasting = await ctx.store.presign_get(ctx.bucket, "key", expires=3600)
         short = await ctx.store.presign_get(ctx.bucket, "key", expires=1)
         async with ctx.harness.http(ctx.store.driver) as client:
-            await asyncio.sleep(_EXPIRED + 1.2)  # services count in whole seconds
+            await asyncio.sleep(_EXPIRED + 1.2)  # services count whole seconds
             assert (await client.request("GET", short)).status_code in _REFUSED
             assert (await client.request("GET", lasting)).status_code == 200
         for wrong in (0, -1, ctx.store.features.limits.max_presign_seconds + 1):
@@ -93,7 +93,7 @@ class PresignChecks:
 
     @requires(PresignDriver)
     async def test_w03_url_is_for_one_method(self, ctx: Context) -> None:
-        """A URL to read does not write or delete, one to write does not read."""
+        """A URL for reading does not permit writing or deleting; a URL for writing does not permit reading."""
         await ctx.store.put(ctx.bucket, "key", b"data")
         reading = await ctx.store.presign_get(ctx.bucket, "key")
         writing = await ctx.store.presign_put(ctx.bucket, "key")
@@ -105,7 +105,7 @@ class PresignChecks:
 
     @requires(PresignDriver)
     async def test_w03_changed_url_is_refused(self, ctx: Context) -> None:
-        """A URL that was changed in any way that matters opens nothing."""
+        """A URL with any significant change is refused."""
         await ctx.store.put(ctx.bucket, "key", b"data")
         await ctx.store.put(ctx.bucket, "other", b"secret")
         mine = urlsplit(await ctx.store.presign_get(ctx.bucket, "key"))
@@ -121,7 +121,7 @@ class PresignChecks:
 
     @requires(PresignDriver)
     async def test_w03_bound_content_is_enforced(self, ctx: Context) -> None:
-        """A put whose type or length is not the one that was signed is refused, and stores nothing."""
+        """A put whose type or length differs from the signed one is refused, and stores nothing."""
         url = await ctx.store.presign_put(ctx.bucket, "key", content_type="text/x-signed", content_length=4)
         signed = {"content-type": "text/x-signed"}
         async with ctx.harness.http(ctx.store.driver) as client:
@@ -140,7 +140,7 @@ class PresignChecks:
 
     @requires(PresignDriver)
     async def test_w04_special_keys(self, ctx: Context) -> None:
-        """Keys that a client or proxy would normalise reach their object, to read and to write."""
+        """Keys that a client or a proxy would normalise reach their object, for reading and for writing."""
         special = [*KEYS["k05_escapes_are_not_decoded"], *KEYS["k10_url_characters"], *KEYS["k15_doubled_slash"]]
         special += ["☺", " a b ", "/leading", "trailing/", "a\\b", "../up", "a/../b", ".", "k" * 1024]
         special = ctx.held(special)

@@ -1,4 +1,4 @@
-"""Going on in another process, for the checks of what must outlive one."""
+"""Other processes, for checks of state that outlives a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["dsn_for_another_process", "run_python"]
 
 
 async def run_python(code: str, *arguments: str) -> str:
-    """Run code in a new process and return what it prints.
+    """Run code in a new process and return its output.
 
     Raises:
         AssertionError: it failed; with what it wrote to stderr.
@@ -28,7 +28,7 @@ async def run_python(code: str, *arguments: str) -> str:
 
 
 def dsn_for_another_process(ctx: Context) -> str:
-    """Return a DSN by which another process sees the same data, or skip the check."""
+    """Return a DSN with which another process sees the same data, or skip the check."""
     dsn = ctx.harness.dsn() if ctx.harness.outlives_process else None
     if dsn is None:
         pytest.skip("no other process sees what this backend holds")

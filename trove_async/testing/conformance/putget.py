@@ -33,15 +33,15 @@ __all__ = ["PutGetChecks"]
 MIB = 1024 * 1024
 
 
-async def put_back(ctx: Context, data: object, expected: bytes, **arguments: int) -> None:
-    """Put a body and read it again."""
+async def round_trip(ctx: Context, data: object, expected: bytes, **arguments: int) -> None:
+    """Put a body, and assert that reading returns it."""
     info = await ctx.store.put(ctx.bucket, "key", data, **arguments)  # type: ignore[arg-type]
     assert info.size == len(expected)
     assert await ctx.store.read(ctx.bucket, "key") == expected
 
 
 async def assert_unchanged(ctx: Context, key: str, old: bytes | None) -> None:
-    """Assert that an object is what it was, and that nothing of a failed put is to be seen."""
+    """Assert that an object is unchanged, and that a failed put has left nothing behind."""
     if old is None:
         assert not await ctx.store.exists(ctx.bucket, key)
     else:
@@ -53,7 +53,7 @@ async def assert_unchanged(ctx: Context, key: str, old: bytes | None) -> None:
 
 
 def cut(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
-    """Yield the data in chunks of these sizes, over and over."""
+    """Yield the data in chunks of these sizes, repeatedly."""
     start = turn = 0
     while start < len(data):
         size = sizes[turn % len(sizes)]
@@ -122,15 +122,15 @@ class PutGetChecks:
 
     async def test_p05_chunks_of_one_byte(self, ctx: Context) -> None:
         data = random_bytes(1000)
-        await put_back(ctx, cut(data, [1]), data)
-        await put_back(ctx, acut(data, [1]), data)
+        await round_trip(ctx, cut(data, [1]), data)
+        await round_trip(ctx, acut(data, [1]), data)
 
     async def test_p06_irregular_chunks(self, ctx: Context) -> None:
         data = random_bytes(2 * ctx.part_size + 12345)
         sizes = [1, 4095, 7, 65537, 3, 10_000]
-        await put_back(ctx, cut(data, sizes), data)
-        await put_back(ctx, acut(data, sizes), data)
-        await put_back(ctx, iter([b"", data[:5], b"", b"", data[5:], b""]), data)
+        await round_trip(ctx, cut(data, sizes), data)
+        await round_trip(ctx, acut(data, sizes), data)
+        await round_trip(ctx, iter([b"", data[:5], b"", b"", data[5:], b""]), data)
 
     async def test_p07_buffers(self, ctx: Context) -> None:
         data = random_bytes(4000)
@@ -140,8 +140,8 @@ class PutGetChecks:
         strided = memoryview(bytes(x for pair in zip(data, data, strict=True) for x in pair))[::2]
         with mapped:
             for body in (memoryview(data), bytearray(data), numbers, memoryview(numbers), mapped, strided):
-                await put_back(ctx, body, data)
-            await put_back(ctx, iter([bytearray(data), memoryview(numbers), numbers]), 3 * data)
+                await round_trip(ctx, body, data)
+            await round_trip(ctx, iter([bytearray(data), memoryview(numbers), numbers]), 3 * data)
 
     async def test_p08_iterable_is_pulled_off_the_loop(self, ctx: Context) -> None:
         threads = set()
@@ -151,10 +151,10 @@ class PutGetChecks:
                 threads.add(threading.get_ident())
                 yield b"0123456789"
 
-        await put_back(ctx, chunks(), b"0123456789" * 10)
+        await round_trip(ctx, chunks(), b"0123456789" * 10)
         assert threads
         assert threading.get_ident() not in threads
-        await put_back(ctx, [b"a list ", b"of chunks"], b"a list of chunks")
+        await round_trip(ctx, [b"a list ", b"of chunks"], b"a list of chunks")
 
     async def test_p09_async_iterable(self, ctx: Context) -> None:
         closed = False
@@ -168,7 +168,7 @@ class PutGetChecks:
             finally:
                 closed = True
 
-        await put_back(ctx, chunks(), b"first second")
+        await round_trip(ctx, chunks(), b"first second")
         assert closed
 
     async def test_p10_path(self, ctx: Context, tmp_path: Path) -> None:
@@ -177,10 +177,10 @@ class PutGetChecks:
             data = random_bytes(size)
             path = tmp_path / f"{size}.bin"
             path.write_bytes(data)
-            await put_back(ctx, path, data)
+            await round_trip(ctx, path, data)
             with path.open("rb") as file:
                 file.seek(min(1, size))
-                await put_back(ctx, file, data[1:])
+                await round_trip(ctx, file, data[1:])
                 assert not file.closed
         with pytest.raises(FileNotFoundError) as raised:
             await ctx.store.put(ctx.bucket, "key", tmp_path / "missing")
@@ -204,9 +204,9 @@ class PutGetChecks:
         for parts in (1, 2):
             for more in (-1, 0, 1):
                 data = random_bytes(parts * ctx.part_size + more)
-                await put_back(ctx, acut(data, [ctx.part_size]), data)
-                await put_back(ctx, acut(data, [1000]), data, size=len(data))
-                await put_back(ctx, data, data)
+                await round_trip(ctx, acut(data, [ctx.part_size]), data)
+                await round_trip(ctx, acut(data, [1000]), data, size=len(data))
+                await round_trip(ctx, data, data)
 
     async def test_p13_empty_key(self, ctx: Context) -> None:
         counter = CallCounter()
@@ -270,10 +270,10 @@ class PutGetChecks:
                     with pytest.raises(SourceError):
                         await ctx.store.put(ctx.bucket, "key", SOURCES[kind](chunks, fail_at), size=size)
                     await assert_unchanged(ctx, "key", old)
-        await put_back(ctx, SOURCES[kind](chunks, None), b"".join(chunks))
+        await round_trip(ctx, SOURCES[kind](chunks, None), b"".join(chunks))
 
     async def test_p19_failing_small_source(self, ctx: Context) -> None:
-        """A body that fits into one request, which a driver may be tempted to send before it has ended."""
+        """A body that fits into one request, which a driver might send before the body has ended."""
         for kind in SOURCES.values():
             for size in (None, 2):
                 for fail_at in (0, 1, 2):
@@ -312,7 +312,7 @@ class PutGetChecks:
                 yield memoryview(buffer)[: len(chunk)]
             buffer[:] = bytes(len(buffer))
 
-        await put_back(ctx, chunks(), data)
+        await round_trip(ctx, chunks(), data)
 
     async def test_p22_two_readers_of_one_object(self, ctx: Context) -> None:
         data = random_bytes(3 * MIB)
@@ -360,8 +360,8 @@ class PutGetChecks:
     async def test_p25_around_five_mebibytes(self, ctx: Context) -> None:
         for more in (-1, 0, 1):
             data = random_bytes(5 * MIB + more)
-            await put_back(ctx, data, data)
-            await put_back(ctx, acut(data, [MIB]), data)
+            await round_trip(ctx, data, data)
+            await round_trip(ctx, acut(data, [MIB]), data)
 
     @pytest.mark.parametrize("kind", BREAKING_OFF)
     async def test_p26_source_that_breaks_off(self, ctx: Context, kind: str) -> None:

@@ -149,7 +149,7 @@ class RangeChecks:
         with pytest.raises(PreconditionFailedError) as raised:
             await ctx.store.read(ctx.bucket, "key", (10, 20), if_match=STALE)
         assert type(raised.value) is PreconditionFailedError
-        with pytest.raises(PreconditionFailedError):  # before it is looked at whether there is such a range
+        with pytest.raises(PreconditionFailedError):  # the condition is checked before the range
             await ctx.store.read(ctx.bucket, "key", (10**6, 1), if_match=STALE)
 
     async def test_r13_many_ranges_keep_their_order(self, ctx: Context) -> None:
@@ -166,7 +166,7 @@ class RangeChecks:
 
     @pytest.mark.parametrize("gap", [0, 9, 10, 11, 500])
     async def test_r14_coalescing(self, ctx: Context, gap: int) -> None:
-        """Ranges that lie ten bytes apart are fetched together if the gap may be ten, and else are not."""
+        """Ranges that are ten bytes apart are fetched together if the allowed gap is ten, and separately otherwise."""
         await put(ctx)
         counter = CallCounter()
         store = await ctx.reopen(counter)
@@ -213,7 +213,7 @@ class RangeChecks:
         assert await read(ctx, 0, 1) == DATA[:1]
         assert await read(ctx, KIB - 1, 1) == DATA[-1:]
         assert await read(ctx, -1, None) == DATA[-1:]
-        for offset in (2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**40):  # beyond what 32 bits hold
+        for offset in (2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**40):  # beyond 32 bits
             for length in (1, None):
                 with pytest.raises(RangeNotSatisfiableError):
                     await read(ctx, offset, length)

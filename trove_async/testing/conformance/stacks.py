@@ -1,4 +1,4 @@
-"""The layers that the suite runs through: each alone, and all of them in two orders."""
+"""The stacks of layers that the suite runs through: each layer alone, and all layers in two orders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYERS: Final[Mapping[str, Layer]] = {
     "limit": Limit(8),
     "observe": log_operations(),
 }
-"""Every layer that is shipped, by name; one that is added here joins all stacks."""
+"""Every layer of the library, by name; a layer that is added here becomes part of all stacks."""
 
 PLAIN: Final = "plain"
 ALL_LAYERS: Final = "+".join(LAYERS)
@@ -29,4 +29,4 @@ def _stacks() -> dict[str, tuple[Layer, ...]]:
 
 
 STACKS: Final[Mapping[str, tuple[Layer, ...]]] = _stacks()
-"""Name to layers, the innermost first: plain, each layer alone, all of them, all of them the other way round."""
+"""Name to layers, the innermost first: no layers (plain), each layer alone, all layers, and all in reverse order."""

@@ -1,4 +1,4 @@
-"""Z: versions of objects, and the markers where they were deleted."""
+"""Z: versions of objects, and delete markers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["VersionChecks"]
 
 
 async def _put_versions(ctx: Context, *contents: bytes, key: str = "key") -> list[ObjectInfo]:
-    """Keep versions in the bucket and store some; return them oldest first."""
+    """Enable versioning in the bucket and store some versions; return them, the oldest first."""
     await ctx.store.set_versioning(ctx.bucket, True)
     return [await ctx.store.put(ctx.bucket, key, content, metadata={"v": content.hex()}) for content in contents]
 
@@ -30,7 +30,7 @@ async def _ids(ctx: Context, key: str = "key") -> list[str]:
 
 
 def _id(info: ObjectInfo) -> str:
-    assert info.version_id is not None, f"the put of {info.key!r} gave no version id"
+    assert info.version_id is not None, f"the put of {info.key!r} returned no version id"
     return info.version_id
 
 
@@ -44,11 +44,11 @@ async def _expected(ctx: Context, *keys: str) -> list[VersionInfo]:
 
 
 class VersionChecks:
-    """What was replaced or deleted can be read, restored, and deleted for good."""
+    """Replaced and deleted objects can be read, restored, and deleted permanently."""
 
     @requires(VersioningDriver)
     async def test_z01_versioning_is_set_for_each_bucket(self, ctx: Context) -> None:
-        """A new bucket keeps none; whoever stops keeping them keeps those that there are."""
+        """A new bucket keeps no versions; switching versioning off keeps the existing versions."""
         assert await ctx.store.get_versioning(ctx.bucket) == VersioningStatus.UNVERSIONED
         one, two = await _put_versions(ctx, b"1", b"2")
         assert await ctx.store.get_versioning(ctx.bucket) == VersioningStatus.ENABLED
@@ -65,7 +65,7 @@ class VersionChecks:
 
     @requires(VersioningDriver)
     async def test_z01_versions_newest_first(self, ctx: Context) -> None:
-        """Each with what it is, and one of them the latest."""
+        """Each version has its own properties, and exactly one is the latest."""
         infos = await _put_versions(ctx, b"1", b"22", b"333")
         await ctx.store.put(ctx.bucket, "key/other", b"x")
         versions = await ctx.store.list_versions(ctx.bucket, "key")
@@ -79,7 +79,7 @@ class VersionChecks:
 
     @requires(VersioningDriver)
     async def test_z01_versions_are_read(self, ctx: Context) -> None:
-        """With content and metadata, by `get_version` and wherever an id is taken."""
+        """Versions are read with content and metadata, by `get_version` and by every ``version_id``."""
         contents = [b"1", b"22", b"333"]
         infos = await _put_versions(ctx, *contents)
         for info, content in zip(infos, contents, strict=True):
@@ -97,7 +97,7 @@ class VersionChecks:
 
     @requires(VersioningDriver)
     async def test_z01_versions_are_deleted_for_good(self, ctx: Context) -> None:
-        """One in the middle spares the others; without the latest the next newest is it."""
+        """Deleting a version does not affect the others; if it was the latest, the next newest becomes the latest."""
         one, two, three = map(_id, await _put_versions(ctx, b"1", b"2", b"3"))
         await ctx.store.delete_version(ctx.bucket, "key", two)
         await ctx.store.delete_version(ctx.bucket, "key", two)
@@ -118,7 +118,7 @@ class VersionChecks:
 
     @requires(VersioningDriver)
     async def test_z02_delete_leaves_a_marker(self, ctx: Context) -> None:
-        """The object is gone for everyone who does not ask for a version, and comes back with the marker's end."""
+        """A read without a version id finds no object; deleting the marker brings the object back."""
         [one] = map(_id, await _put_versions(ctx, b"1"))
         await ctx.store.delete(ctx.bucket, "key")
         with pytest.raises(ObjectNotFoundError):
@@ -141,7 +141,7 @@ class VersionChecks:
 
     @requires(VersioningDriver)
     async def test_z02_bulk_delete_leaves_markers(self, ctx: Context) -> None:
-        """`delete_many` deletes as delete does."""
+        """`delete_many` creates delete markers as `delete` does."""
         await _put_versions(ctx, b"1", key="a")
         await _put_versions(ctx, b"2", key="b")
         assert await ctx.store.delete_many(ctx.bucket, ["a", "b"]) == 2
@@ -151,7 +151,7 @@ class VersionChecks:
 
     @requires(VersioningDriver)
     async def test_z03_restored_version_is_the_latest(self, ctx: Context) -> None:
-        """Restoring makes a new version with the old one's content and metadata; nothing is lost by it."""
+        """Restoring creates a new version with the old content and metadata; all other versions stay."""
         one, two = map(_id, await _put_versions(ctx, b"1", b"22"))
         restored = await ctx.store.restore_version(ctx.bucket, "key", one)
         head = await ctx.store.head(ctx.bucket, "key")
@@ -167,7 +167,7 @@ class VersionChecks:
 
     @requires(VersioningDriver)
     async def test_z04_put_gives_a_version_id(self, ctx: Context) -> None:
-        """Put, head, get and the listing of versions agree on it; each put has another."""
+        """Put, head, get and the listing of versions return the same id; each put returns another one."""
         plain = await ctx.store.put(ctx.bucket, "before", b"x")
         one, two = await _put_versions(ctx, b"same", b"same")
         assert None not in (one.version_id, two.version_id)
@@ -184,7 +184,7 @@ class VersionChecks:
 
     @requires(VersioningDriver, ServerCopyDriver)
     async def test_z04_version_is_copied(self, ctx: Context) -> None:
-        """A copy can be of any version of its source."""
+        """Any version of an object can be copied."""
         one, _ = await _put_versions(ctx, b"1", b"2")
         await ctx.store.copy(ctx.bucket, "key", ctx.bucket, "copy", source_version_id=one.version_id)
         assert await ctx.store.read(ctx.bucket, "copy") == b"1"

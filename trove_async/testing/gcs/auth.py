@@ -1,6 +1,6 @@
 """Access tokens, issued for assertions that the server's own service account signed, and self-signed JWTs.
 
-The grants are of https://developers.google.com/identity/protocols/oauth2/service-account (``jwt-bearer``) and
+The grants are those of https://developers.google.com/identity/protocols/oauth2/service-account (``jwt-bearer``) and
 https://developers.google.com/identity/protocols/oauth2/web-server#offline (``refresh_token``); the metadata server's of
 https://cloud.google.com/compute/docs/access/authenticate-workloads.
 """
@@ -146,7 +146,7 @@ class Authority:
             raise login_required(token)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Return True if an RSA signature (PKCS #1 v1.5, SHA-256) is of the service account's key."""
+        """Return True if an RSA signature (PKCS #1 v1.5, SHA-256) was made with the service account's key."""
         key = _private_key().public_key()
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15

@@ -204,9 +204,9 @@ class Copies:
         for item in listed:
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 raise required("sourceObjects.name")
-            generation = _whole(item.get("generation"))
+            generation = _integer(item.get("generation"))
             source = self.storage.find(bucket, item["name"], generation)
-            wanted = _whole(mapping(item, "objectPreconditions").get("ifGenerationMatch"))
+            wanted = _integer(mapping(item, "objectPreconditions").get("ifGenerationMatch"))
             Preconditions(generation=wanted).check(source)
             found.append(source)
         if len({source.fields["storageClass"] for source in found}) > 1:
@@ -222,7 +222,7 @@ def inherited(found: StoredObject) -> dict[str, Any]:
     return {key: value for key, value in found.fields.items() if key not in _NOT_INHERITED}
 
 
-def _whole(value: object) -> int | None:
+def _integer(value: object) -> int | None:
     try:
         return None if value is None else int(str(value))
     except ValueError as error:

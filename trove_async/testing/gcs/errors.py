@@ -1,6 +1,6 @@
 """The errors of the services, and their form in each API.
 
-Codes, reasons and shapes are of https://cloud.google.com/storage/docs/json_api/v1/status-codes and
+Codes, reasons and shapes are those of https://cloud.google.com/storage/docs/json_api/v1/status-codes and
 https://cloud.google.com/storage/docs/xml-api/reference-status.
 """
 

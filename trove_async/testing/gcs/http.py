@@ -39,7 +39,7 @@ class Request:
         self.method = method
         self.target = target
         path, _, self.raw_query = target.partition("?")
-        if not path.startswith("/"):  # the absolute form, of RFC 9112, 3.2.2
+        if not path.startswith("/"):  # the absolute form of RFC 9112, 3.2.2
             path = "/" + path.partition("://")[2].partition("/")[2]
         self.raw_path = path
         self.headers = headers

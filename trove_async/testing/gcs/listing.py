@@ -33,7 +33,7 @@ class Selection:
     Attributes:
         start: the first name, inclusive.
         end: the last name, exclusive; empty for no limit.
-        trailing: list an object whose name ends with the first delimiter beside the prefix.
+        trailing: list an object whose name ends with the first delimiter, in addition to its prefix.
         after: the end of the previous page.
     """
 

@@ -1,6 +1,6 @@
 """The JSON resources of buckets and objects.
 
-Properties are of https://cloud.google.com/storage/docs/json_api/v1/objects#resource and
+The properties are those of https://cloud.google.com/storage/docs/json_api/v1/objects#resource and
 https://cloud.google.com/storage/docs/json_api/v1/buckets#resource.
 """
 

@@ -155,7 +155,7 @@ class Sessions:
         return _incomplete(request, session)
 
     def abandoned(self, request: Request) -> None:
-        """Persist whole quanta of the bytes that came before a connection broke."""
+        """Persist the complete quanta of the bytes that arrived before a connection broke."""
         session = self.sessions.get(request.query.get("upload_id", ""))
         if session is None or not session.open or session.finishing or request.method not in _SENDING:
             return

@@ -197,7 +197,7 @@ def _check_headers(headers: Mapping[str, str], signed: list[str]) -> None:
 
 
 def _canonical(request: Request, signed: list[str]) -> str:
-    # The path is encoded anew, since a client may encode more or fewer characters than Google documents.
+    # The path is encoded again, since a client may encode more or fewer characters than Google documents.
     path = quote(decoded(request.raw_path), safe=f"/{_UNRESERVED}")
     parameters = sorted(
         (quote(name, safe=_UNRESERVED), quote(value, safe=_UNRESERVED))

@@ -264,7 +264,7 @@ def check_path(path: Sequence[str]) -> None:
 
 
 def check_fields(document: Mapping[str, Any], features: Mapping[str, str]) -> None:
-    """Refuse a resource that sets fields of features; to leave one out or to switch it off is no use of it.
+    """Refuse a resource that sets a field of one of these features; a field that is empty or switched off is ignored.
 
     Raises:
         ServiceError: 501.
