@@ -45,9 +45,19 @@ def _orphans(root: Path) -> Iterator[str]:
     for bucket in _entries(ours / "meta"):
         files = [*_files(root / bucket.name), *_files(ours / "versions" / bucket.name)]
         generations = {f"{status.st_size:x}-{status.st_mtime_ns:x}" for status in map(os.lstat, files)}
+        generations |= {token for file in files if (token := _token(file)) is not None}
         for sidecar in _files(bucket):
             if sidecar.rpartition(".")[2] not in generations:
                 yield f"the sidecar {sidecar} of no object"
+
+
+def _token(file: str) -> str | None:
+    """Return the token that names the sidecar of a file; see `Records`."""
+    try:
+        stub = os.getxattr(file, "user.trove", follow_symlinks=False)
+    except OSError:
+        return None
+    return stub.removeprefix(b"sidecar ").decode() if stub.startswith(b"sidecar ") else None
 
 
 def _entries(folder: Path) -> list[Path]:

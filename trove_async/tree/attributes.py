@@ -14,7 +14,7 @@ from trove_async.keys import content_type_of
 from trove_async.tree.filesystem import Stat
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 
-__all__ = ["NONE", "STUB", "Attributes", "etag_of", "info_of", "listed", "time_of"]
+__all__ = ["NONE", "STUB", "Attributes", "etag_of", "info_of", "listed", "time_of", "token_for_copy"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -23,7 +23,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Attributes:
     """What a put says about an object. A file placed by hand has the defaults.
 
-    ``version_id`` is set in a bucket that keeps versions.
+    ``version_id`` is set in a bucket that keeps versions. ``generation`` is set where `FileSystem.uses_tokens`.
     """
 
     content_type: str | None = None
@@ -36,6 +36,12 @@ class Attributes:
     content_language: str | None = None
     checksums: Mapping[str, str] = EMPTY
     version_id: str | None = None
+    generation: str | None = None
+
+    @property
+    def token(self) -> str | None:
+        """What the ETag of the object begins with where `FileSystem.uses_tokens`; None for a file placed by hand."""
+        return self.version_id or self.generation
 
     @classmethod
     def of(cls, key: str, attributes: ObjectAttributes, checksums: Mapping[str, str] = EMPTY) -> Attributes:
@@ -57,7 +63,8 @@ class Attributes:
     def for_key(self, source: str, key: str) -> Attributes:
         """Return the attributes for a copy under another key, with the content type of the source."""
         content_type = self.content_type or content_type_of(source)
-        return replace(self, content_type=None if content_type == content_type_of(key) else content_type)
+        stored = None if content_type == content_type_of(key) else content_type
+        return replace(self, content_type=stored, version_id=None, generation=None)
 
     def encode(self, status: Stat, key: str | None = None) -> bytes:
         """Return the attributes as JSON, for the file with this size and time; with the key for a sidecar."""
@@ -71,10 +78,12 @@ class Attributes:
         return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
-    def decode(cls, raw: bytes, status: Stat) -> Attributes:
-        """Parse attributes; return `NONE` if they belong to another generation of the file."""
-        if raw == STUB:
-            return NONE
+    def parse(cls, raw: bytes, status: Stat) -> Attributes:
+        """Parse attributes; return `NONE` if they belong to another generation of the file.
+
+        Raises:
+            ValueError: they were not written by this library, or are damaged.
+        """
         try:
             found = json.loads(raw)
             if found.pop("") != [status.st_size, status.st_mtime_ns]:
@@ -84,8 +93,16 @@ class Attributes:
                 if name in values:
                     values[name] = FrozenDict(values[name])
             return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return NONE  # not written by this library
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError("not the attributes of an object") from error
+
+    @classmethod
+    def decode(cls, raw: bytes, status: Stat) -> Attributes:
+        """Parse attributes; return `NONE` if they belong to another generation, or were not written by this library."""
+        try:
+            return cls.parse(raw, status)
+        except ValueError:
+            return NONE
 
 
 _FIELDS: Final = {
@@ -99,24 +116,32 @@ _FIELDS: Final = {
     "cl": "content_language",
     "k": "checksums",
     "v": "version_id",
+    "n": "generation",
 }
 
 NONE: Final = Attributes()
 STUB: Final = b"sidecar"
-"""The extended attribute of a file whose attributes are in a sidecar."""
+"""The extended attribute of a file whose attributes are in a sidecar; a space and the token follow if there is one."""
 
 
 _DESCRIBED: Final = [f.name for f in fields(ObjectAttributes) if f.name != "content_type"]
 _values_of: Final = attrgetter(*_DESCRIBED)
 
 
-def etag_of(status: Stat) -> str:
+def etag_of(status: Stat, token: str | None = None) -> str:
     """Return the ETag of a file: its generation.
 
     No two existing files have the same inode, and every write by this library has its own time in nanoseconds; an
-    edit by hand changes the time too.
+    edit by hand changes the time too. Where that does not hold, a token takes the place of inode and time.
     """
-    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    if token is None:
+        return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    return f"{token}-{status.st_size:x}"
+
+
+def token_for_copy(status: Stat) -> str:
+    """Return the token with which a copy of a file that has no token keeps the file's ETag."""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
 
 
 def time_of(mtime_ns: int) -> datetime:
@@ -127,17 +152,17 @@ def time_of(mtime_ns: int) -> datetime:
         return datetime.max.replace(tzinfo=UTC) if mtime_ns > 0 else datetime.min.replace(tzinfo=UTC)
 
 
-def listed(key: str, status: Stat) -> ObjectInfo:
+def listed(key: str, status: Stat, token: str | None = None) -> ObjectInfo:
     """Return what a listing shows for an object."""
-    return ObjectInfo(key, status.st_size, etag_of(status), time_of(status.st_mtime_ns))
+    return ObjectInfo(key, status.st_size, etag_of(status, token), time_of(status.st_mtime_ns))
 
 
-def info_of(key: str, status: Stat, a: Attributes) -> ObjectInfo:
+def info_of(key: str, status: Stat, a: Attributes, token: str | None = None) -> ObjectInfo:
     """Return the description of an object."""
     return ObjectInfo(
         key,
         status.st_size,
-        etag_of(status),
+        etag_of(status, token),
         time_of(status.st_mtime_ns),
         a.content_type or content_type_of(key),
         a.metadata,

@@ -7,9 +7,15 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from trove_async.errors import BucketAlreadyExistsError, BucketNotEmptyError, BucketNotFoundError, TroveError
+from trove_async.errors import (
+    BackendError,
+    BucketAlreadyExistsError,
+    BucketNotEmptyError,
+    BucketNotFoundError,
+    TroveError,
+)
 from trove_async.keys import check_bucket
 from trove_async.tree.attributes import time_of
 from trove_async.tree.filesystem import Directories, FileSystem, is_dir
@@ -33,16 +39,25 @@ class BucketSettings:
 
     @classmethod
     def decode(cls, raw: bytes) -> BucketSettings:
-        """Parse settings."""
+        """Parse settings.
+
+        Raises:
+            ValueError, TypeError, AttributeError: they are damaged.
+        """
         fields: dict[str, Any] = json.loads(raw)
+        created_at = fields.get("created_at")
+        if created_at is not None:
+            datetime.fromisoformat(created_at)
         return cls(
-            created_at=fields.get("created_at"),
+            created_at=created_at,
             versioning=VersioningStatus(fields.get("versioning", "unversioned")),
             lifecycle=tuple(LifecycleRule(**rule) for rule in fields.get("lifecycle", ())),
         )
 
 
-_DEFAULT = BucketSettings()
+_DEFAULT: Final = BucketSettings()
+_UNSETTLED: Final = (-1, -1)
+"""The generation of no file."""
 
 
 class Buckets:
@@ -63,19 +78,32 @@ class Buckets:
         if not is_dir(await self._fs.lstat(self._layout.bucket(bucket))):
             raise BucketNotFoundError(f"the bucket {bucket!r} does not exist", bucket=bucket)
 
+    def expected(self, bucket: str) -> BucketSettings:
+        """Return what the settings of a bucket were when they were last read; they may have changed since."""
+        known = self._known.get(bucket)
+        return _DEFAULT if known is None else known[1]
+
     async def settings(self, bucket: str) -> BucketSettings:
-        """Return a bucket's settings, without a check that the bucket exists."""
+        """Return a bucket's settings, without a check that the bucket exists.
+
+        Under a lock of the store they stay the same until it is released, since they change only under all locks.
+
+        Raises:
+            BackendError: the file that contains them is damaged.
+        """
         path = self._layout.settings(bucket)
         status = await self._fs.lstat(path)
         if status is None:
+            self._known.pop(bucket, None)
             return _DEFAULT
         generation = (status.st_ino, status.st_mtime_ns)
         known = self._known.get(bucket)
         if known is not None and known[0] == generation:
             return known[1]
         raw = await self._fs.read_file(path)
-        settings = _DEFAULT if raw is None else BucketSettings.decode(raw)
-        self._known[bucket] = (generation, settings)
+        settings = _DEFAULT if raw is None else _decoded(raw, path)
+        # A file that may change again within the same tick, and get an inode that was used before, is read again.
+        self._known[bucket] = (generation if self._fs.settled(status.st_mtime_ns) else _UNSETTLED, settings)
         return settings
 
     async def required_settings(self, bucket: str) -> BucketSettings:
@@ -84,8 +112,8 @@ class Buckets:
         return await self.settings(bucket)
 
     async def change(self, bucket: str, change: Callable[[BucketSettings], BucketSettings]) -> None:
-        """Change a bucket's settings."""
-        async with self._fs.lock(self._layout.stripe(bucket, "")):
+        """Change a bucket's settings, which no commit may depend on meanwhile."""
+        async with self._fs.lock_all():
             settings = await self.required_settings(bucket)
             changed = change(settings)
             if changed is not settings:
@@ -100,7 +128,7 @@ class Buckets:
 
     async def create(self, bucket: str) -> None:
         """Make a bucket."""
-        async with self._fs.lock(self._layout.stripe(bucket, "")):
+        async with self._fs.lock_all():
             path = self._layout.bucket(bucket)
             if await self._fs.lstat(path) is None:
                 await self._remove_records(bucket)  # a deletion of this name may have been interrupted
@@ -116,7 +144,7 @@ class Buckets:
 
     async def delete(self, bucket: str) -> None:
         """Delete an empty bucket with its open uploads and its records."""
-        async with self._fs.lock(self._layout.stripe(bucket, "")):
+        async with self._fs.lock_all():
             await self.require(bucket)
             if await self._contains_files(self._layout.all_versions(bucket)):
                 raise BucketNotEmptyError(f"the bucket {bucket!r} contains versions", bucket=bucket)
@@ -182,11 +210,22 @@ class Buckets:
         return sorted(found, key=lambda info: info.name)
 
     async def _created_at(self, bucket: str) -> datetime | None:
-        settings = await self.settings(bucket)
-        if settings.created_at is not None:
-            return datetime.fromisoformat(settings.created_at)
+        with suppress(BackendError):  # one bucket with damaged settings must not hide the others
+            settings = await self.settings(bucket)
+            if settings.created_at is not None:
+                return datetime.fromisoformat(settings.created_at)
         status = await self._fs.lstat(self._layout.bucket(bucket))
         return None if status is None else time_of(status.st_mtime_ns)
+
+
+def _decoded(raw: bytes, path: str) -> BucketSettings:
+    try:
+        return BucketSettings.decode(raw)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BackendError(
+            f"{path!r}, which contains the settings of a bucket, is damaged; restore it, or remove it: "
+            "then the bucket keeps no versions and has no lifecycle rules until they are set again"
+        ) from error
 
 
 def _is_bucket(name: str) -> bool:

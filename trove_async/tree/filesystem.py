@@ -211,12 +211,26 @@ class FileSystem(ABC):
         The directory stays open during the scan: a caller that may stop early uses `contextlib.aclosing`.
         """
 
-    def settled(self, mtime_ns: int) -> bool:
-        """Return whether a directory's last change is long enough ago for its time to prove that it is unchanged.
+    @property
+    def grain_ns(self) -> int:
+        """The steps in nanoseconds in which the times of files are stored: 1 where they are exact."""
+        return 1
 
-        If True, a directory that is read now and has the same time later has not changed in between.
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether the ETag of an object needs a token that is stored with it.
+
+        It does where inode, time and size do not identify a generation: where times are coarse, so two generations may
+        have the same ones, and where a file cannot have two names, so a version is kept by copying it.
         """
-        return time.time_ns() - mtime_ns >= _SETTLED_NS
+        return False
+
+    def settled(self, mtime_ns: int) -> bool:
+        """Return whether the last change of a file or directory is long enough ago for its time to be proof.
+
+        If True, what is read now and has the same time later has not changed in between.
+        """
+        return time.time_ns() - mtime_ns >= max(_SETTLED_NS, 2 * self.grain_ns)
 
     @abstractmethod
     async def mkdir(self, path: str) -> None:

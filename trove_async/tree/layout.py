@@ -51,8 +51,12 @@ class Layout:
 
     def sidecar(self, bucket: str, key: str, size: int, mtime_ns: int) -> str:
         """Return the sidecar of one generation of a key: of the file with this size and time."""
+        return self.token_sidecar(bucket, key, f"{size:x}-{mtime_ns:x}")
+
+    def token_sidecar(self, bucket: str, key: str, token: str) -> str:
+        """Return the sidecar of the generation of a key that has this token."""
         digest = _hash(key)
-        return f"{self.metadata(bucket)}/{digest[:2]}/{digest}.{size:x}-{mtime_ns:x}"
+        return f"{self.metadata(bucket)}/{digest[:2]}/{digest}.{token}"
 
     def all_versions(self, bucket: str) -> str:
         """Return the directory of the versions of all keys of a bucket."""

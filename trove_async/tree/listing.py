@@ -25,6 +25,7 @@ from trove_async.tree.buckets import Buckets
 from trove_async.tree.filesystem import FileSystem, Stat, is_dir, is_file
 from trove_async.tree.layout import Layout
 from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, decode, path_of
+from trove_async.tree.objects import Objects
 from trove_async.tree.remembered import MAX_NAMES, Name, RememberedNames
 from trove_async.types import ObjectInfo, Prefix
 
@@ -50,10 +51,11 @@ class _Start:
 class Listing:
     """Lists buckets."""
 
-    def __init__(self, fs: FileSystem, layout: Layout, buckets: Buckets) -> None:
+    def __init__(self, fs: FileSystem, layout: Layout, buckets: Buckets, objects: Objects) -> None:
         self._fs = fs
         self._layout = layout
         self._buckets = buckets
+        self._objects = objects
         self._remembered = RememberedNames()
 
     async def page(self, bucket: str, options: ListOptions) -> ListPage:
@@ -74,7 +76,11 @@ class Listing:
                         continue  # a path made by hand that is longer than a key may be
                     status = seen or await self._fs.lstat(path)
                     if status is not None and is_file(status):
-                        objects.append(listed(key, status))
+                        info: ObjectInfo | None = listed(key, status)
+                        if self._fs.uses_tokens:
+                            info = await self._objects.described(bucket, key, path, status)
+                        if info is not None:
+                            objects.append(info)
                     continue
                 prefixes.append(Prefix(group))
                 following = successor(group)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from trove_async.tree.attributes import Attributes
+from trove_async.tree.attributes import Attributes, listed
 from trove_async.tree.filesystem import Checkpoint, Stat, Temporary
 from trove_async.types import ObjectInfo
 
@@ -41,6 +41,10 @@ class Objects(ABC):
     @abstractmethod
     async def find(self, bucket: str, key: str) -> ObjectInfo | None:
         """Return what a listing shows for an object; None if there is none."""
+
+    async def described(self, bucket: str, key: str, path: str, status: Stat) -> ObjectInfo | None:
+        """Return what a listing shows for the object at this path; None if it was removed meanwhile."""
+        return listed(key, status)
 
     @abstractmethod
     async def commit(

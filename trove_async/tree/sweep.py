@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 
 from trove_async.tree.buckets import Buckets, remove_all
@@ -11,6 +12,8 @@ from trove_async.tree.layout import Layout
 from trove_async.tree.objects import Objects
 
 __all__ = ["SweepReport", "Sweeper"]
+
+_log = logging.getLogger("trove_async")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,19 @@ class Sweeper:
         raw = await self._fs.read_file(path)
         if raw is None:
             return False
-        key = json.loads(raw).get("key")
+        key = _key_in(raw)
+        if key is None:
+            # Which object it belongs to cannot be told, and that object's metadata must not seem to be the default.
+            _log.warning("the sidecar %r of the bucket %r is damaged; restore or remove it", path, bucket)
+            return False
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             return not await self._objects.uses_sidecar(bucket, key, path) and await self._fs.unlink(path)
+
+
+def _key_in(raw: bytes) -> str | None:
+    """Return the key that a sidecar belongs to; None if the sidecar is damaged."""
+    try:
+        key = json.loads(raw)["key"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return key if isinstance(key, str) else None

@@ -50,7 +50,7 @@ class Tree(Generic[O_co]):
         self.buckets = buckets
         self.objects = objects
         self.uploads = Uploads(fs, layout, buckets, objects, clock=clock, min_part_size=min_part_size)
-        self.listing = Listing(fs, layout, buckets)
+        self.listing = Listing(fs, layout, buckets, objects)
         self.sweeper = Sweeper(fs, layout, buckets, objects)
 
     async def copy(
@@ -67,7 +67,7 @@ class Tree(Generic[O_co]):
         self, source: OpenObject, dst_bucket: str, dst_key: str, options: CopyOptions, checkpoint: Checkpoint
     ) -> ObjectInfo:
         if options.replace is None:
-            attributes = replace(source.attributes.for_key(source.info.key, dst_key), version_id=None)
+            attributes = source.attributes.for_key(source.info.key, dst_key)
         else:
             attributes = Attributes.of(dst_key, options.replace, source.attributes.checksums)
         temporary = await self._fs.create_temporary()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -13,20 +14,25 @@ from typing import Any, Final
 
 from trove_async.checksums import new_hasher, verify
 from trove_async.driver.options import CompleteOptions, PutOptions
-from trove_async.errors import InvalidPartError, UploadNotFoundError
+from trove_async.errors import BackendError, BucketNotFoundError, InvalidPartError, UploadNotFoundError
+from trove_async.keys import check_key
 from trove_async.tree.attributes import Attributes, etag_of
 from trove_async.tree.buckets import Buckets, make_directories, remove_all
 from trove_async.tree.clock import WriteClock
 from trove_async.tree.filesystem import Checkpoint, FileSystem, Stat, Temporary
 from trove_async.tree.layout import Layout
 from trove_async.tree.objects import Objects
+from trove_async.tree.versions import new_version_id, order_of
 from trove_async.types import ObjectInfo, PartInfo, UploadInfo
 
 __all__ = ["Uploads"]
 
+_log = logging.getLogger("trove_async")
+
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 _MANIFEST: Final = "manifest"
 _READ_SIZE: Final = 1024 * 1024
+_PART: Final = re.compile(r"(\d+)(?:\.([0-9a-f]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,21 @@ class _Upload:
     key: str
     initiated_at: datetime
     options: PutOptions
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A stored part: the file ``NUMBER``, or ``NUMBER.TOKEN`` where `FileSystem.uses_tokens`."""
+
+    number: int
+    path: str
+    status: Stat
+    token: str | None
+
+    @property
+    def info(self) -> PartInfo:
+        """What users get."""
+        return PartInfo(self.number, etag_of(self.status, self.token), self.status.st_size)
 
 
 class Uploads:
@@ -67,13 +88,28 @@ class Uploads:
         try:
             await self._fs.mkdir(draft)
             await self._fs.write_file(f"{draft}/{_MANIFEST}", json.dumps(manifest).encode())
-            await make_directories(self._fs, self._layout.uploads(bucket))
-            await self._fs.rename(draft, self._layout.upload(bucket, upload_id))
+            await self._appear(bucket, upload_id, draft)
         except BaseException:
             await remove_all(self._fs, draft)
             raise
         await self._fs.sync_directory(self._layout.uploads(bucket))
+        try:
+            # If the bucket was deleted meanwhile, its records may have been removed before this one appeared.
+            await self._buckets.require(bucket)
+        except BucketNotFoundError:
+            await self.forget(bucket, upload_id)
+            await self._fs.rmdir(self._layout.uploads(bucket))
+            raise
         return upload_id
+
+    async def _appear(self, bucket: str, upload_id: str, draft: str) -> None:
+        path = self._layout.upload(bucket, upload_id)
+        try:
+            await self._fs.rename(draft, path)
+        except FileNotFoundError:
+            await self._buckets.require(bucket)
+            await make_directories(self._fs, self._layout.uploads(bucket))
+            await self._fs.rename(draft, path)
 
     async def forget(self, bucket: str, upload_id: str) -> None:
         """Remove an upload whose id was never returned to the caller."""
@@ -101,38 +137,71 @@ class Uploads:
         raw = await self._fs.read_file(f"{path}/{_MANIFEST}")
         if raw is None:
             return None
-        manifest: dict[str, Any] = json.loads(raw)
-        initiated_at = datetime.fromisoformat(manifest["initiated_at"])
-        return _Upload(path, manifest["key"], initiated_at, PutOptions.load(manifest["options"]))
+        try:
+            manifest: dict[str, Any] = json.loads(raw)
+            initiated_at = datetime.fromisoformat(manifest["initiated_at"])
+            check_key(manifest["key"])
+            return _Upload(path, manifest["key"], initiated_at, PutOptions.load(manifest["options"]))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BackendError(
+                f"'{path}/{_MANIFEST}', which describes an upload, is damaged; abort the upload"
+            ) from error
+
+    async def _load_or_warn(self, bucket: str, upload_id: str) -> _Upload | None:
+        try:
+            return await self._load(bucket, upload_id)
+        except BackendError as error:
+            _log.warning("an upload of %r is left out: %s", bucket, error)
+            return None
 
     async def store_part(
         self, bucket: str, key: str, upload_id: str, number: int, temporary: Temporary, checkpoint: Checkpoint
     ) -> PartInfo:
         """Store a temporary as a part."""
-        status = await self._fs.set_time(temporary.handle, self._now())
+        time_ns = self._now()
+        status = await self._fs.set_time(temporary.handle, time_ns)
         await self._fs.sync(temporary.handle)
         # The lock keeps others from completing or aborting the upload, which would leave this part without an upload.
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             upload = await self.require(bucket, key, upload_id)
+            before, token = await self._before(upload, number, time_ns)
             checkpoint()
-            await self._fs.publish(temporary, f"{upload.path}/{number:05}", replace=True)
+            path = f"{upload.path}/{number:05}" + ("" if token is None else f".{token}")
+            await self._fs.publish(temporary, path, replace=True)
             await self._fs.sync_directory(upload.path)
-        return PartInfo(number, etag_of(status), status.st_size)
+            for part in before:
+                await self._fs.unlink(part.path)
+        return _Part(number, path, status, token).info
+
+    async def _before(self, upload: _Upload, number: int, time_ns: int) -> tuple[list[_Part], str | None]:
+        """Return the files of this part that a new one does not replace by its name, and the token for its name."""
+        if not self._fs.uses_tokens:
+            return [], None
+        before = [part for part in await self._files(upload) if part.number == number]
+        newest = max((order_of(part.token) or 0 for part in before if part.token), default=0)
+        return before, new_version_id(time_ns if time_ns > newest else self._now(newest))
 
     async def parts(self, bucket: str, key: str, upload_id: str) -> list[PartInfo]:
         """Return the stored parts, sorted by number."""
         upload = await self.require(bucket, key, upload_id)
-        return [PartInfo(number, etag_of(status), status.st_size) for number, status in await self._stored(upload)]
+        return [part.info for part in (await self._stored(upload)).values()]
 
-    async def _stored(self, upload: _Upload) -> list[tuple[int, Stat]]:
-        found: list[tuple[int, Stat]] = []
+    async def _stored(self, upload: _Upload) -> dict[int, _Part]:
+        """Return the parts by number, sorted; the newest if an interrupted upload left an older one too."""
+        found = await self._files(upload)
+        return {part.number: part for part in sorted(found, key=lambda part: (part.number, part.token or ""))}
+
+    async def _files(self, upload: _Upload) -> list[_Part]:
+        found: list[_Part] = []
         async with aclosing(self._fs.scan(upload.path)) as scan:
             async for entry in scan:
-                if entry.name != _MANIFEST:
-                    status = entry.status or await self._fs.lstat(f"{upload.path}/{entry.name}")
+                match = _PART.fullmatch(entry.name)
+                if match is not None:
+                    path = f"{upload.path}/{entry.name}"
+                    status = entry.status or await self._fs.lstat(path)
                     if status is not None:
-                        found.append((int(entry.name), status))
-        return sorted(found, key=lambda part: part[0])
+                        found.append(_Part(int(match[1]), path, status, match[2]))
+        return found
 
     async def complete(
         self,
@@ -147,12 +216,11 @@ class Uploads:
         """Join the parts in a temporary and commit it as the object."""
         upload = await self.require(bucket, key, upload_id)
         try:
-            await self._check_parts(upload, parts)
+            for part in await self._checked(upload, parts):
+                await self._append(part, temporary, checkpoint)
         except InvalidPartError:
             await self.require(bucket, key, upload_id)  # another caller may have ended the upload and removed its parts
             raise
-        for part in parts:
-            await self._append(upload, part, temporary, checkpoint)
         checksums = await self._checksums(upload, temporary)
 
         async def still_open() -> None:
@@ -173,26 +241,31 @@ class Uploads:
         await remove_all(self._fs, upload.path)
         return info
 
-    async def _check_parts(self, upload: _Upload, parts: Sequence[PartInfo]) -> None:
-        stored = dict(await self._stored(upload))
+    async def _checked(self, upload: _Upload, parts: Sequence[PartInfo]) -> list[_Part]:
+        stored = await self._stored(upload)
+        checked: list[_Part] = []
         for part in parts:
-            status = stored.get(part.number)
-            if status is None:
+            found = stored.get(part.number)
+            if found is None:
                 raise InvalidPartError(f"part {part.number} was not uploaded")
-            if etag_of(status) != part.etag:
-                raise InvalidPartError(f"part {part.number} was uploaded again: its ETag is now {etag_of(status)!r}")
-            if status.st_size < self._min_part_size and part is not parts[-1]:
+            if found.info.etag != part.etag:
+                raise _uploaded_again(found.info)
+            if found.status.st_size < self._min_part_size and part is not parts[-1]:
                 raise InvalidPartError(
-                    f"part {part.number} has {status.st_size} bytes; "
+                    f"part {part.number} has {found.status.st_size} bytes; "
                     f"every part but the last needs {self._min_part_size} or more"
                 )
+            checked.append(found)
+        return checked
 
-    async def _append(self, upload: _Upload, part: PartInfo, temporary: Temporary, checkpoint: Checkpoint) -> None:
-        opened = await self._fs.open(f"{upload.path}/{part.number:05}")
+    async def _append(self, part: _Part, temporary: Temporary, checkpoint: Checkpoint) -> None:
+        opened = await self._fs.open(part.path)
         if opened is None:
-            raise UploadNotFoundError("the upload was aborted while it was being completed", key=upload.key)
-        handle, _ = opened
+            raise InvalidPartError(f"part {part.number} was removed or uploaded again during the completion")
+        handle, status = opened
         try:
+            if etag_of(status, part.token) != part.info.etag:
+                raise _uploaded_again(PartInfo(part.number, etag_of(status, part.token), status.st_size))
             await self._fs.copy_data(handle, temporary.handle, checkpoint)
         finally:
             await self._fs.close(handle)
@@ -217,7 +290,11 @@ class Uploads:
         if not _ID.match(upload_id):
             return
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            upload = await self._load(bucket, upload_id)
+            try:
+                upload = await self._load(bucket, upload_id)
+            except BackendError:  # its manifest is damaged, so nothing can be done with it but this
+                await self._remove(self._layout.upload(bucket, upload_id))
+                return
             if upload is not None and upload.key == key:
                 await self._remove(upload.path)
 
@@ -227,7 +304,11 @@ class Uploads:
         found: list[UploadInfo] = []
         async with aclosing(self._fs.scan(self._layout.uploads(bucket))) as scan:
             async for entry in scan:
-                upload = await self._load(bucket, entry.name) if _ID.match(entry.name) else None
+                upload = await self._load_or_warn(bucket, entry.name) if _ID.match(entry.name) else None
                 if upload is not None and upload.key.startswith(prefix):
                     found.append(UploadInfo(entry.name, upload.key, upload.initiated_at))
         return sorted(found, key=lambda info: (info.key, info.initiated_at))
+
+
+def _uploaded_again(part: PartInfo) -> InvalidPartError:
+    return InvalidPartError(f"part {part.number} was uploaded again: its ETag is now {part.etag!r}")

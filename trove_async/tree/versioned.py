@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from functools import partial
 from typing import Final
@@ -19,12 +20,43 @@ from trove_async.tree.lookup import Lookup
 from trove_async.tree.objects import Objects, OpenObject
 from trove_async.tree.placement import Placement
 from trove_async.tree.records import Records
-from trove_async.tree.versions import NULL, StoredVersion, Versions, new_version_id
+from trove_async.tree.versions import NULL, StoredVersion, Versions, new_version_id, order_of
 from trove_async.types import ObjectInfo, VersionInfo, VersioningStatus
 
 __all__ = ["VersionedObjects"]
 
 _TRIES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A temporary that is complete but for its place.
+
+    Attributes:
+        attached: whether its attributes are in the file; otherwise they need a sidecar.
+        versioning: the setting of the bucket that it was made for.
+        time_ns: when; in a bucket that keeps versions, its order.
+    """
+
+    status: Stat
+    attributes: Attributes
+    attached: bool
+    versioning: VersioningStatus
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """The object that is in place; its attributes are `NONE` if they were not needed."""
+
+    path: str
+    status: Stat
+    attributes: Attributes
+
+    @property
+    def version_id(self) -> str:
+        """The id of the version; ``null`` if it was stored while the bucket kept no versions."""
+        return self.attributes.version_id or NULL
 
 
 class VersionedObjects(Objects):
@@ -77,7 +109,7 @@ class VersionedObjects(Objects):
             opened = await self._opened(bucket, key, path, handle, status)
             if opened is not None:
                 return opened
-        raise BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
+        raise _keeps_changing(key)
 
     async def _open_version(self, bucket: str, key: str, version_id: str) -> OpenObject | None:
         opened = await self._open_latest(bucket, key)
@@ -93,27 +125,41 @@ class VersionedObjects(Objects):
 
     async def _opened(self, bucket: str, key: str, path: str, handle: int, status: Stat) -> OpenObject | None:
         """Return the opened object; None if it was replaced before its sidecar could be read."""
-        attributes: Attributes | None = None
-        current = False
+        current = True
         try:
             attributes = await self._records.read(bucket, key, handle, status)
-            if attributes is None:
+            if attributes is None or self._records.may_be_replaced:
                 now_there = await self._fs.lstat(path)
                 current = now_there is not None and etag_of(now_there) == etag_of(status)
         except BaseException:
             await self._fs.close(handle)
             raise
+        if not current:
+            await self._fs.close(handle)
+            return None
         if attributes is None:
-            if not current:
-                await self._fs.close(handle)
-                return None
             attributes = NONE
-        return OpenObject(path, handle, status, attributes, info_of(key, status, attributes))
+        info = info_of(key, status, attributes, self._records.token(attributes))
+        return OpenObject(path, handle, status, attributes, info)
 
     async def find(self, bucket: str, key: str) -> ObjectInfo | None:
         """Return what a listing shows for an object; None if there is none."""
         found = await self._lookup.find(bucket, key)
-        return None if found is None else listed(key, found[1])
+        return None if found is None else await self.described(bucket, key, *found)
+
+    async def described(self, bucket: str, key: str, path: str, status: Stat) -> ObjectInfo | None:
+        """Return what a listing shows for the object at this path; None if it was removed meanwhile."""
+        if not self._fs.uses_tokens:
+            return listed(key, status)
+        for _ in range(_TRIES):
+            found = await self._fs.open(path)
+            if found is None:
+                return None
+            opened = await self._opened(bucket, key, path, *found)
+            if opened is not None:
+                await self._fs.close(opened.handle)
+                return listed(key, opened.status, self._records.token(opened.attributes))
+        raise _keeps_changing(key)
 
     # Writing
 
@@ -131,71 +177,108 @@ class VersionedObjects(Objects):
         after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
         """Make an object from a temporary; see `Objects.commit`."""
-        settings = await self._buckets.settings(bucket)
-        now = self._now()
-        if settings.versioning is VersioningStatus.ENABLED:
-            attributes = with_changes(attributes, version_id=new_version_id(now))
-        status = await self._fs.set_time(temporary.handle, now)
-        attached = await self._records.attach(temporary.handle, status, attributes)
-        await self._fs.sync(temporary.handle)
+        # Flushing takes long, so it is done before the lock is taken, with what the bucket's settings were last.
+        expected = self._buckets.expected(bucket).versioning
+        sealed = await self._seal(temporary, attributes, expected, self._now())
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            path, current = await self._lookup.locate(bucket, key)
-            check_write(None if current is None else etag_of(current), if_match, if_none_match)
+            path, status = await self._lookup.locate(bucket, key)
+            versioning = (await self._buckets.settings(bucket)).versioning
+            current = None if status is None else await self._current(bucket, key, path, status, versioning)
+            check_write(None if current is None else self._etag(current), if_match, if_none_match)
             if before is not None:
                 await before()
             checkpoint()
-            found = None if current is None else (path, current)
-            kept = await self._keep_current(bucket, key, settings, found, checkpoint)
-            if not attached:
-                await self._records.write_sidecar(bucket, key, status, attributes)
-            try:
-                path = await self._placement.place(
-                    bucket, key, partial(self._fs.publish, temporary), path, replace=current is not None
-                )
-            except BaseException:
-                if not attached:
-                    await self._records.drop(bucket, key, status)
-                raise
-            await self._fs.sync_directory(path.rpartition("/")[0])
+            newest = await self._newest(bucket, key, current) if versioning is VersioningStatus.ENABLED else 0
+            floor = newest + 1
+            while True:
+                if sealed.versioning is versioning and sealed.time_ns > floor:
+                    if not await self._records.is_taken(bucket, key, sealed.status, sealed.attributes):
+                        break
+                    floor = sealed.status.st_mtime_ns + self._fs.grain_ns - 1
+                sealed = await self._seal(temporary, attributes, versioning, self._now(floor))
+                checkpoint()
+            kept = await self._keep_current(bucket, key, versioning, current, sealed.time_ns, checkpoint)
+            await self._place(bucket, key, temporary, sealed, path, replace=current is not None)
             if current is not None and not kept:
-                await self._records.drop(bucket, key, current)
+                await self._records.drop(bucket, key, current.status, current.attributes)
             if after is not None:
                 await after()
-        return info_of(key, status, attributes)
+        return info_of(key, sealed.status, sealed.attributes, self._records.token(sealed.attributes))
+
+    async def _seal(
+        self, temporary: Temporary, attributes: Attributes, versioning: VersioningStatus, time_ns: int
+    ) -> _Sealed:
+        """Complete a temporary, so that only its place is missing, and flush it."""
+        if versioning is VersioningStatus.ENABLED:
+            attributes = with_changes(attributes, version_id=new_version_id(time_ns))
+        elif self._fs.uses_tokens:
+            attributes = with_changes(attributes, generation=new_version_id(time_ns))
+        status = await self._fs.set_time(temporary.handle, time_ns)
+        attached = await self._records.attach(temporary.handle, status, attributes)
+        await self._fs.sync(temporary.handle)
+        return _Sealed(status, attributes, attached, versioning, time_ns)
+
+    async def _place(
+        self, bucket: str, key: str, temporary: Temporary, sealed: _Sealed, path: str, *, replace: bool
+    ) -> None:
+        status, attributes = sealed.status, sealed.attributes
+        if not sealed.attached:
+            await self._records.write_sidecar(bucket, key, status, attributes)
+        try:
+            publish = partial(self._fs.publish, temporary)
+            path = await self._placement.place(bucket, key, publish, path, replace=replace)
+        except BaseException:
+            if not sealed.attached:
+                await self._records.drop(bucket, key, status, attributes)
+            raise
+        await self._fs.sync_directory(path.rpartition("/")[0])
+
+    async def _current(self, bucket: str, key: str, path: str, status: Stat, versioning: VersioningStatus) -> _Current:
+        """Return the object at a path; its attributes are read only where they are needed, under the key's lock."""
+        if versioning is VersioningStatus.UNVERSIONED and not self._fs.uses_tokens:
+            return _Current(path, status, NONE)
+        return _Current(path, status, await self._attributes_of(bucket, key, path))
+
+    async def _attributes_of(self, bucket: str, key: str, path: str) -> Attributes:
+        opened = await self._fs.open(path)
+        if opened is None:
+            return NONE
+        handle, status = opened
+        try:
+            return await self._records.read(bucket, key, handle, status) or NONE
+        finally:
+            await self._fs.close(handle)
+
+    def _etag(self, current: _Current) -> str:
+        return etag_of(current.status, self._records.token(current.attributes))
+
+    async def _newest(self, bucket: str, key: str, current: _Current | None) -> int:
+        """Return the order of the key's newest version; see `Versions.newest`."""
+        order = None if current is None else order_of(current.version_id)
+        return await self._versions.newest(bucket, key) if order is None else order
 
     async def _keep_current(
         self,
         bucket: str,
         key: str,
-        settings: BucketSettings,
-        current: tuple[str, Stat] | None,
+        versioning: VersioningStatus,
+        current: _Current | None,
+        time_ns: int,
         checkpoint: Checkpoint,
     ) -> bool:
         """Keep the latest version before it is replaced or deleted, if the bucket keeps versions; return whether."""
-        if settings.versioning is VersioningStatus.UNVERSIONED:
+        if versioning is VersioningStatus.UNVERSIONED:
             return False
-        version_id = None if current is None else await self._version_of(bucket, key, current[0])
-        if settings.versioning is VersioningStatus.SUSPENDED:
+        if versioning is VersioningStatus.SUSPENDED:
             # The next write becomes the null version, and there can be only one.
             await self._drop_null(bucket, key)
-            if version_id == NULL:
-                version_id = None
-        if current is None or version_id is None:
+            if current is not None and current.version_id == NULL:
+                return False
+        if current is None:
             return False
-        await self._versions.keep(bucket, key, current[0], version_id)
+        await self._versions.keep(bucket, key, current.path, current.version_id, time_ns, checkpoint)
         checkpoint()
         return True
-
-    async def _version_of(self, bucket: str, key: str, path: str) -> str:
-        opened = await self._fs.open(path)
-        if opened is None:
-            return NULL
-        handle, status = opened
-        try:
-            attributes = await self._records.read(bucket, key, handle, status)
-            return NULL if attributes is None else attributes.version_id or NULL
-        finally:
-            await self._fs.close(handle)
 
     async def _drop_null(self, bucket: str, key: str) -> None:
         for version in await self._versions.stored(bucket, key):
@@ -203,37 +286,45 @@ class VersionedObjects(Objects):
                 await self._drop_version(bucket, key, version)
 
     async def _drop_version(self, bucket: str, key: str, version: StoredVersion) -> None:
+        attributes = NONE if version.is_delete_marker else await self._sidecar_name(bucket, key, version.path)
         await self._fs.unlink(version.path)
         if not version.is_delete_marker:
-            await self._records.drop(bucket, key, version.status)
+            await self._records.drop(bucket, key, version.status, attributes)
+
+    async def _sidecar_name(self, bucket: str, key: str, path: str) -> Attributes:
+        """Return the attributes that name a file's sidecar, which only tokens do."""
+        return await self._attributes_of(bucket, key, path) if self._fs.uses_tokens else NONE
 
     # Deleting
 
     async def delete(self, bucket: str, key: str, checkpoint: Checkpoint, *, if_match: str | None = None) -> None:
         """Delete an object; in a bucket that keeps versions this stores a delete marker."""
-        settings = await self._buckets.settings(bucket)
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            current = await self._lookup.find(bucket, key)
-            if current is None:
+            found = await self._lookup.find(bucket, key)
+            if found is None:
                 await self._buckets.require(bucket)
+            versioning = (await self._buckets.settings(bucket)).versioning
+            current = None if found is None else await self._current(bucket, key, *found, versioning)
             if if_match is not None:
-                check_write(None if current is None else etag_of(current[1]), if_match, None)
+                check_write(None if current is None else self._etag(current), if_match, None)
             checkpoint()
-            kept = await self._keep_current(bucket, key, settings, current, checkpoint)
+            if versioning is VersioningStatus.UNVERSIONED:
+                if current is not None:
+                    await self._remove(bucket, key, current)
+                return
+            time_ns = self._now(await self._newest(bucket, key, current) + 1)
+            kept = await self._keep_current(bucket, key, versioning, current, time_ns, checkpoint)
             if current is not None:
                 await self._remove(bucket, key, current, keep_record=kept)
-            if settings.versioning is not VersioningStatus.UNVERSIONED:
-                enabled = settings.versioning is VersioningStatus.ENABLED
-                now = self._now()
-                await self._versions.mark_deleted(bucket, key, new_version_id(now) if enabled else NULL, now)
+            null = versioning is VersioningStatus.SUSPENDED
+            await self._versions.mark_deleted(bucket, key, time_ns, null=null)
 
-    async def _remove(self, bucket: str, key: str, current: tuple[str, Stat], *, keep_record: bool = False) -> None:
-        path, status = current
-        await self._fs.unlink(path)
-        parent = path.rpartition("/")[0]
+    async def _remove(self, bucket: str, key: str, current: _Current, *, keep_record: bool = False) -> None:
+        await self._fs.unlink(current.path)
+        parent = current.path.rpartition("/")[0]
         await self._fs.sync_directory(parent)
         if not keep_record:
-            await self._records.drop(bucket, key, status)
+            await self._records.drop(bucket, key, current.status, current.attributes)
         base = self._layout.bucket(bucket)
         while parent != base and await self._fs.rmdir(parent):
             parent = parent.rpartition("/")[0]
@@ -244,22 +335,22 @@ class VersionedObjects(Objects):
         """Delete one version permanently; if it was the latest, the next newest becomes the latest."""
         await self._buckets.require(bucket)
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            current = await self._lookup.find(bucket, key)
+            current = await self._latest(bucket, key)
             stored = await self._versions.stored(bucket, key)
-            latest_id = None if current is None else await self._version_of(bucket, key, current[0])
+            latest_id = None if current is None else current.version_id
             # An interrupted commit may have left a second name for the latest version.
             twins = [v for v in stored if v.version_id == latest_id]
             stored = [v for v in stored if v.version_id != latest_id]
             checkpoint()
             if current is not None and latest_id == version_id:
                 if if_match is not None:
-                    check_write(etag_of(current[1]), if_match, None)
+                    check_write(self._etag(current), if_match, None)
                 for twin in twins:
                     await self._fs.unlink(twin.path)
                 await self._replace_latest(bucket, key, current, stored[0] if stored else None)
             else:
                 target = next((v for v in stored if v.version_id == version_id), None)
-                if if_match is not None and (target is None or etag_of(target.status) != if_match):
+                if if_match is not None and (target is None or await self._etag_of(bucket, key, target) != if_match):
                     raise PreconditionFailedError(f"version {version_id!r} is missing or has another ETag")
                 if target is None:
                     return
@@ -268,14 +359,25 @@ class VersionedObjects(Objects):
                 await self._drop_version(bucket, key, target)
             await self._versions.tidy(bucket, key)
 
-    async def _replace_latest(
-        self, bucket: str, key: str, current: tuple[str, Stat], following: StoredVersion | None
-    ) -> None:
+    async def _latest(self, bucket: str, key: str) -> _Current | None:
+        """Return the object with its attributes; None if there is none. Call it under the key's lock."""
+        found = await self._lookup.find(bucket, key)
+        return None if found is None else _Current(*found, await self._attributes_of(bucket, key, found[0]))
+
+    async def _etag_of(self, bucket: str, key: str, version: StoredVersion) -> str:
+        return etag_of(version.status, await self._token_of(bucket, key, version))
+
+    async def _token_of(self, bucket: str, key: str, version: StoredVersion) -> str | None:
+        if version.is_delete_marker or not self._fs.uses_tokens:
+            return None
+        return (await self._attributes_of(bucket, key, version.path)).token
+
+    async def _replace_latest(self, bucket: str, key: str, current: _Current, following: StoredVersion | None) -> None:
         if following is None or following.is_delete_marker:
             await self._remove(bucket, key, current)
         else:
-            await self._bring_back(bucket, key, following, current[0], replace=True)
-            await self._records.drop(bucket, key, current[1])
+            await self._bring_back(bucket, key, following, current.path, replace=True)
+            await self._records.drop(bucket, key, current.status, current.attributes)
 
     async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
         if not version.is_delete_marker:
@@ -295,13 +397,19 @@ class VersionedObjects(Objects):
         """Return the versions and markers of a key, newest first."""
         await self._buckets.require(bucket)
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            found = await self._lookup.find(bucket, key)
+            current = await self._latest(bucket, key)
             stored = await self._versions.stored(bucket, key)
-            if found is None:
-                return [v.info(key, is_latest=n == 0 and v.is_delete_marker) for n, v in enumerate(stored)]
-            latest_id = await self._version_of(bucket, key, found[0])
-            latest = StoredVersion(latest_id, found[0], found[1], False).info(key, is_latest=True)
-        return [latest, *(v.info(key, is_latest=False) for v in stored if v.version_id != latest_id)]
+            if current is None:
+                return [
+                    v.info(key, await self._token_of(bucket, key, v), is_latest=n == 0 and v.is_delete_marker)
+                    for n, v in enumerate(stored)
+                ]
+            latest = StoredVersion(current.version_id, current.path, current.status, False)
+            older = [v for v in stored if v.version_id != current.version_id]
+            return [
+                latest.info(key, self._records.token(current.attributes), is_latest=True),
+                *[v.info(key, await self._token_of(bucket, key, v), is_latest=False) for v in older],
+            ]
 
     def versioned_keys(self, bucket: str) -> AsyncGenerator[str, None]:
         """Yield the keys that have stored versions or markers, in any order; close it with `contextlib.aclosing`."""
@@ -348,10 +456,13 @@ class VersionedObjects(Objects):
     async def uses_sidecar(self, bucket: str, key: str, sidecar: str) -> bool:
         """Return whether the object or one of its versions reads its attributes from the sidecar."""
         found = await self._lookup.find(bucket, key)
-        statuses = [version.status for version in await self._versions.stored(bucket, key)]
+        paths = [version.path for version in await self._versions.stored(bucket, key) if not version.is_delete_marker]
         if found is not None:
-            statuses.append(found[1])
-        return any(sidecar == self._layout.sidecar(bucket, key, s.st_size, s.st_mtime_ns) for s in statuses)
+            paths.append(found[0])
+        for path in paths:
+            if await self._records.sidecar_of(bucket, key, path) == sidecar:
+                return True
+        return False
 
     # Versioning of a bucket
 
@@ -364,3 +475,7 @@ class VersionedObjects(Objects):
             return with_changes(settings, versioning=status)
 
         await self._buckets.change(bucket, changed)
+
+
+def _keeps_changing(key: str) -> BackendError:
+    return BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")

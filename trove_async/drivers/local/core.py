@@ -25,6 +25,8 @@ from trove_async.driver import (
     NotificationDriver,
     OpenOptions,
     PutOptions,
+    VersioningDriver,
+    VersionListingDriver,
     capabilities_of,
     check_read,
     check_write,
@@ -105,13 +107,16 @@ class LocalCore(PresignByHMAC, Driver):
         self.cleanup_timeout = timeout
         self._quick = Workers("trove-local", usual=1, maximum=64, cleanup_timeout=timeout)
         self._slow = Workers("trove-local-slow", usual=4, maximum=64, cleanup_timeout=timeout)
-        self._fs, self._tree = _build(settings)
+        self._clock = WriteClock()
+        self._fs, self._tree = _build(settings, self._clock)
         self._swept = await self._call(lambda: self._open_root(settings))
         self._features = self._find_features(settings)
 
     def _open_root(self, settings: LocalSettings) -> int:
         settings.check_root()
         swept = self._fs.open_root()
+        if not self._fs.uses_tokens:
+            self._clock.step = self._fs.grain_ns
         self.url_signer = url_signer(self._tree.layout, settings.signing)
         return swept
 
@@ -124,6 +129,9 @@ class LocalCore(PresignByHMAC, Driver):
         )
         if find_spec("watchfiles") is None:
             features = features.without({NotificationDriver: "it needs: pip install 'trove-async[local]'"})
+        if not self._fs.keeps_versions:
+            reason = "the file system of the root can neither give a file two names nor set its time"
+            features = features.without({VersioningDriver: reason, VersionListingDriver: reason})
         return self.with_presign(features)
 
     async def close(self) -> None:
@@ -415,8 +423,8 @@ class LocalCore(PresignByHMAC, Driver):
         return await self._run(lambda _: self._tree.buckets.list())
 
 
-def _build(settings: LocalSettings) -> tuple[LocalFileSystem, Tree[VersionedObjects]]:
-    layout, clock = Layout(settings.root), WriteClock()
+def _build(settings: LocalSettings, clock: WriteClock) -> tuple[LocalFileSystem, Tree[VersionedObjects]]:
+    layout = Layout(settings.root)
     fs = LocalFileSystem(layout, durable=settings.fsync)
     buckets = Buckets(fs, layout)
     objects = VersionedObjects(fs, layout, buckets, clock)

@@ -18,6 +18,8 @@ from typing import Final
 
 from trove_async.body import Chunk
 from trove_async.drivers.local.copying import append_file
+from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, probe_times
+from trove_async.errors import UnsupportedError
 from trove_async.tree import DirEntry, FileSystem, Temporary
 from trove_async.tree.filesystem import is_dir
 from trove_async.tree.layout import STRIPES, Layout
@@ -62,6 +64,8 @@ class LocalFileSystem(FileSystem):
         self._scratch_lock: int | None = None
         self._has_attributes = True
         self._has_nameless = False
+        self._has_links = True
+        self._times = FileTimes()
         self._stripes: list[_Stripe | None] = [None] * STRIPES
         self._stripes_lock = threading.Lock()
         self._asked = 0
@@ -83,7 +87,17 @@ class LocalFileSystem(FileSystem):
         self._take_scratch()
         self._has_attributes = self._probe_attributes()
         self._has_nameless = self._probe_nameless()
+        self._times = probe_times(self.temporary(), self._layout.tmp)
+        self._has_links = probe_links(self.temporary())
+        self._check_distinguishes()
         return swept
+
+    def _check_distinguishes(self) -> None:
+        if not self._has_attributes and not self._times.settable:
+            raise UnsupportedError(
+                f"the file system of {self._layout.root!r} stores neither extended attributes nor the time that is set "
+                "for a file, so an object could not be distinguished from the one that it replaces; use another root"
+            )
 
     def _take_scratch(self) -> None:
         while True:
@@ -182,6 +196,21 @@ class LocalFileSystem(FileSystem):
     def has_attributes(self) -> bool:
         """Whether the file system has user extended attributes."""
         return self._has_attributes
+
+    @property
+    def grain_ns(self) -> int:
+        """The steps in which the file system stores times."""
+        return self._times.grain_ns
+
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether times are too coarse to distinguish generations, or versions are copies."""
+        return self._times.grain_ns > EXACT_NS or not self._times.settable or not self._has_links
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether an object can be kept as it is while another takes its place."""
+        return self._has_links or self._times.settable
 
     async def lstat(self, path: str) -> os.stat_result | None:
         """Return the status of a file, None if it does not exist."""
@@ -309,8 +338,9 @@ class LocalFileSystem(FileSystem):
         return True
 
     async def set_time(self, handle: int, mtime_ns: int) -> os.stat_result:
-        """Set access and modification time."""
-        os.utime(handle, ns=(mtime_ns, mtime_ns))
+        """Set access and modification time, where the file system allows it."""
+        if self._times.settable:
+            os.utime(handle, ns=(mtime_ns, mtime_ns))
         return os.fstat(handle)
 
     async def sync(self, handle: int) -> None:
