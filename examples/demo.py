@@ -245,7 +245,7 @@ async def put_durably(dsn: str, count: int = 100) -> None:
 
 
 async def use_from_many_tasks(bucket: trove.Bucket, name: str, tasks: int = 100) -> None:
-    heading(f"{tasks} tasks at once on {name}")
+    heading(f"{tasks} concurrent tasks on {name}")
     bodies = {f"task-{number:03}": os.urandom(64 * 1024 + number) for number in range(tasks)}
     size = sum(map(len, bodies.values()))
     began = perf_counter()

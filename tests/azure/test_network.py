@@ -1,4 +1,4 @@
-"""A proxy of the environment serves the store's own requests and those of the SDK alike."""
+"""A proxy of the environment applies to the store's own requests and to those of the SDK."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ pytestmark = pytest.mark.asyncio
 
 KEY = base64.b64encode(b"key").decode()
 ENDPOINT = "http://blobs.example.invalid"
-"""A domain of the user's own: the account's name is not in it."""
+"""A custom domain: the account's name is not in it."""
 
 
 async def ask_directly(store: trove.Trove) -> None:
-    """Make a request of the store's own."""
+    """Make a request of the store itself."""
     assert not await store.exists("bucket", "key")
 
 
 async def ask_by_sdk(store: trove.Trove) -> None:
-    """Make a request of the SDK's."""
+    """Make a request with the SDK."""
     client = await driver_of(store).sdk_client()
     assert not await client.get_blob_client("bucket", "key").exists()
 
@@ -34,7 +34,7 @@ Ask = Callable[[trove.Trove], Awaitable[None]]
 
 
 @both_planes
-async def test_requests_go_through_the_proxy_of_the_environment(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_use_the_proxy_of_the_environment(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     async with AnsweringProxy("127.0.0.1", 9) as proxy:
         proxy.answer(Answer(404, {"x-ms-error-code": "BlobNotFound"}), times=10)
         monkeypatch.setenv("http_proxy", proxy.url())
@@ -46,7 +46,7 @@ async def test_requests_go_through_the_proxy_of_the_environment(ask: Ask, monkey
 
 
 @both_planes
-async def test_hosts_in_no_proxy_are_asked_directly(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hosts_in_no_proxy_are_reached_directly(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     async with AnsweringProxy("127.0.0.1", 9) as proxy, AnsweringProxy("127.0.0.1", 9) as service:
         service.answer(Answer(404, {"x-ms-error-code": "BlobNotFound"}), times=10)
         monkeypatch.setenv("http_proxy", proxy.url())

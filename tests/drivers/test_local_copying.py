@@ -1,4 +1,4 @@
-"""Copies where the kernel copies nothing, a part, or says that it cannot."""
+"""Copies if the kernel copies nothing, copies a part, or reports that it cannot copy."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def failing(code: int, after: int = 0) -> CopyRange:
 CODES = ["EXDEV", "EINVAL", "ENOSYS", "EOPNOTSUPP", "EPERM", "EIO", "EBADF", "ETXTBSY", "ENOENT", "EACCES", "EISDIR"]
 
 
-@pytest.mark.parametrize("after", [0, 1000], ids=["at once", "later"])
+@pytest.mark.parametrize("after", [0, 1000], ids=["immediately", "later"])
 @pytest.mark.parametrize("code", ["zero", *CODES])
-async def test_copies_are_whole(store: trove.Trove, monkeypatch: pytest.MonkeyPatch, code: str, after: int) -> None:
+async def test_copies_are_complete(store: trove.Trove, monkeypatch: pytest.MonkeyPatch, code: str, after: int) -> None:
     monkeypatch.setattr(os, "copy_file_range", failing(getattr(errno, code, 0), after))
     info = await store.copy("b", "source", "b", "copy")
     assert info.size == len(DATA)
@@ -77,7 +77,7 @@ async def test_systems_without_the_call(store: trove.Trove, monkeypatch: pytest.
     assert await store.read("b", "copy") == DATA
 
 
-async def test_a_file_that_is_cut_while_it_is_copied_is_refused(
+async def test_a_file_that_is_truncated_during_the_copy_is_refused(
     store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = failing(0, 1000)
@@ -93,7 +93,7 @@ async def test_a_file_that_is_cut_while_it_is_copied_is_refused(
         await store.head("b", "copy")
 
 
-async def test_a_disk_that_is_full_while_a_file_is_copied(store: trove.Trove, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_fills_up_during_the_copy(store: trove.Trove, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -103,9 +103,7 @@ async def test_a_disk_that_is_full_while_a_file_is_copied(store: trove.Trove, mo
         await store.copy("b", "source", "b", "copy")
 
 
-async def test_shared_blocks_of_another_size_are_not_believed(
-    store: trove.Trove, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_shared_blocks_of_another_size_are_refused(store: trove.Trove, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcntl.ioctl", lambda target, request, source: 0)
     await store.copy("b", "source", "b", "copy")
     assert await store.read("b", "copy") == DATA

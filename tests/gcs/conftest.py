@@ -1,4 +1,4 @@
-"""The server, with a bucket of the test's own, and what can be put before it."""
+"""The server, with a bucket for the test, and proxies in front of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VARIABLES = (
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave nothing of the machine's own credentials to be found."""
+    """Hide the machine's own credentials."""
     for name in _VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))

@@ -1,4 +1,4 @@
-"""Who asks: where credentials are found, when a token is asked for, and what is told where there is none."""
+"""Credentials: where they are found, when a token is requested, and the errors without any."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_users_credentials(server: GCSServer, bucket: str, tmp_path: Pat
             await store.presign_get(bucket, "key")
 
 
-async def test_the_file_that_the_environment_names(
+async def test_the_file_named_by_the_environment(
     server: GCSServer, bucket: str, key_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", key_file)
@@ -75,7 +75,7 @@ async def test_no_credentials_anywhere(bucket: str, server: GCSServer, monkeypat
             await store.read(bucket, "key")
 
 
-async def test_an_emulator_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_emulator_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     async with GCSServer(anonymous=True) as server:
         for value in (server.url, server.url.removeprefix("http://")):
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", value)
@@ -85,7 +85,7 @@ async def test_an_emulator_that_the_environment_names(monkeypatch: pytest.Monkey
         assert server.tokens_issued == 0
 
 
-async def test_nobody_asks(server: GCSServer, bucket: str) -> None:
+async def test_anonymous_access(server: GCSServer, bucket: str) -> None:
     async with opened(server, access_token=None, anonymous=True) as store:
         issued = server.tokens_issued
         with pytest.raises(trove.UnauthenticatedError):
@@ -93,7 +93,7 @@ async def test_nobody_asks(server: GCSServer, bucket: str) -> None:
         assert server.tokens_issued == issued
 
 
-async def test_tokens_are_asked_for_through_the_proxy_of_the_environment(
+async def test_tokens_are_requested_through_the_proxy_of_the_environment(
     server: GCSServer, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = "http://tokens.example.invalid/token"
@@ -109,10 +109,10 @@ async def test_tokens_are_asked_for_through_the_proxy_of_the_environment(
     assert [(request.method, request.target) for request in proxy.requests] == [("POST", url)]
 
 
-# When a token is asked for
+# When a token is requested
 
 
-async def test_one_renewal_serves_a_hundred_that_were_refused(server: GCSServer, bucket: str, key_file: str) -> None:
+async def test_one_renewal_serves_a_hundred_refused_requests(server: GCSServer, bucket: str, key_file: str) -> None:
     async with opened(server, access_token=None, credentials=key_file) as store:
         await store.put(bucket, "key", b"data")
         issued = server.tokens_issued
@@ -123,7 +123,7 @@ async def test_one_renewal_serves_a_hundred_that_were_refused(server: GCSServer,
         assert busy(store) == 0
 
 
-async def test_a_token_that_is_refused_again_is_told(
+async def test_a_token_that_is_refused_again_is_reported(
     server: GCSServer, bucket: str, key_file: str, service: AnsweringProxy
 ) -> None:
     service.answer(Answer(401, {"X-GUploader-UploadID": "x"}), times=None)
@@ -140,16 +140,16 @@ async def test_a_given_token_is_not_renewed(server: GCSServer, bucket: str, serv
         assert service.count("GET") == 1
 
 
-async def test_a_token_is_renewed_before_its_end(
+async def test_a_token_is_renewed_before_it_expires(
     server: GCSServer, bucket: str, key_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One asks, early, and the others go on with what they have meanwhile; an early failure is survived."""
+    """One request renews it early, and the others use the old one meanwhile; a failed early renewal is survived."""
     async with opened(server, access_token=None, credentials=key_file) as store:
         await store.put(bucket, "key", b"data")
         issued = server.tokens_issued
         found = driver_of(store)._credentials
         now = asyncio.get_running_loop().time()
-        found._ends, found._next = now + 100, 0.0  # it is good for a while, and about to end
+        found._ends, found._next = now + 100, 0.0  # it is valid for a while, and about to expire
         await asyncio.gather(*(store.read(bucket, "key") for _ in range(20)))
         assert server.tokens_issued == issued + 1
 
@@ -160,8 +160,10 @@ async def test_a_token_is_renewed_before_its_end(
         assert server.tokens_issued == issued + 1
 
 
-async def test_a_token_whose_end_is_always_near_makes_no_storm(server: GCSServer, bucket: str, key_file: str) -> None:
-    """A metadata server hands out what it has: asking it at every request would bring nothing."""
+async def test_a_token_that_is_always_near_expiry_is_not_requested_repeatedly(
+    server: GCSServer, bucket: str, key_file: str
+) -> None:
+    """A metadata server returns the token that it has: a request for each operation would change nothing."""
     async with opened(server, access_token=None, credentials=key_file) as store:
         found = driver_of(store)._credentials
         await store.put(bucket, "key", b"data")
@@ -172,8 +174,8 @@ async def test_a_token_whose_end_is_always_near_makes_no_storm(server: GCSServer
         assert server.tokens_issued == issued
 
 
-async def test_who_waits_for_a_token_may_leave(server: GCSServer, bucket: str, key_file: str) -> None:
-    """The one that asks is cancelled: the next one asks, and nothing runs on."""
+async def test_waiting_for_a_token_can_be_cancelled(server: GCSServer, bucket: str, key_file: str) -> None:
+    """The task that requests the token is cancelled: the next task requests one, and nothing keeps running."""
     async with opened(server, access_token=None, credentials=key_file) as store:
         tasks = [asyncio.create_task(store.exists(bucket, "key")) for _ in range(3)]
         await asyncio.sleep(0)
@@ -183,7 +185,7 @@ async def test_who_waits_for_a_token_may_leave(server: GCSServer, bucket: str, k
         assert tasks[0].cancelled() or tasks[0].done()
 
 
-async def test_a_service_of_tokens_that_fails_in_passing(
+async def test_a_transient_failure_of_the_token_service(
     server: GCSServer, bucket: str, tmp_path: Path, service: AnsweringProxy, delays: list[float]
 ) -> None:
     path = write(tmp_path / "key.json", {**server.service_account_info, "token_uri": f"{service.url()}/token"})
@@ -194,10 +196,10 @@ async def test_a_service_of_tokens_that_fails_in_passing(
     assert len(delays) == 2
 
 
-# Credentials that are wrong
+# Invalid credentials
 
 
-async def test_an_account_that_nobody_knows(server: GCSServer, bucket: str, tmp_path: Path) -> None:
+async def test_an_unknown_account(server: GCSServer, bucket: str, tmp_path: Path) -> None:
     vectors = json.loads((Path(__file__).parent / "vectors" / "account.json").read_text(encoding="utf-8"))
     path = write(tmp_path / "key.json", {**vectors, "token_uri": f"{server.url}/token"})
     async with opened(server, access_token=None, credentials=path) as store:
@@ -219,14 +221,14 @@ async def test_an_account_that_nobody_knows(server: GCSServer, bucket: str, tmp_
         ({"type": "external_account"}, "missing"),
     ],
 )
-async def test_a_file_that_holds_no_credentials(tmp_path: Path, content: Any, words: str) -> None:
+async def test_a_file_without_credentials(tmp_path: Path, content: Any, words: str) -> None:
     path = write(tmp_path / "key.json", content)
     with pytest.raises(trove.InvalidDSNError, match=words) as caught:
         await trove.open(f"gcs://project/?credentials={path}")
     assert "\n" not in str(caught.value)
 
 
-async def test_a_file_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(trove.InvalidDSNError, match="cannot be read"):
         await trove.open(f"gcs://project/?credentials={tmp_path}/none.json")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
@@ -234,7 +236,7 @@ async def test_a_file_that_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
         await trove.open("gcs://project/")
 
 
-async def test_a_service_of_tokens_that_is_none(
+async def test_an_endpoint_that_is_not_a_token_service(
     server: GCSServer, bucket: str, tmp_path: Path, service: AnsweringProxy
 ) -> None:
     path = write(tmp_path / "key.json", {**server.service_account_info, "token_uri": f"{service.url()}/token"})
@@ -252,7 +254,7 @@ async def test_a_store_shows_no_secret(server: GCSServer, bucket: str) -> None:
     assert not any(token in text for text in shown)
 
 
-# Beside the library
+# With the SDK
 
 
 async def test_the_sdk_s_own_client_has_the_store_s_credentials(server: GCSServer, bucket: str, key_file: str) -> None:

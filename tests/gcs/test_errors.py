@@ -1,4 +1,4 @@
-"""Every row of the tables of errors, as an answer would bring it."""
+"""Every row of the error tables, in the form of an answer."""
 
 from __future__ import annotations
 
@@ -67,14 +67,16 @@ def test_a_status_alone(status: int) -> None:
         (418, "unheard-of", "tea", trove.BackendError),
     ],
 )
-def test_what_the_words_tell(status: int, reason: str, message: str, kind: type[trove.TroveError]) -> None:
+def test_errors_that_are_identified_by_their_message(
+    status: int, reason: str, message: str, kind: type[trove.TroveError]
+) -> None:
     error = error_in_json(status, reason, message)
     assert type(error) is kind
     if kind is trove.BucketNotFoundError:
         assert error.bucket == "bucket"
 
 
-def test_what_passes_can_be_tried_again() -> None:
+def test_transient_errors_are_retryable() -> None:
     for status in (408, 429, 500, 502, 503, 504):
         assert read("bucket", "key", status, {}, b"").retryable
     for status in (304, 400, 401, 403, 404, 405, 411, 412, 413, 416, 501):

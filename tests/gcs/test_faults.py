@@ -1,4 +1,4 @@
-"""The driver when the network fails, before a server that knows what is left open."""
+"""The driver and failures of the network, with a server that lists what is left open."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def target(server: GCSServer) -> Target:
 
 
 class TestPortals(Portals):
-    """What a portal answers is no success."""
+    """The answer of a portal is not a success."""
 
 
 class TestNetworkFaults(NetworkFaults):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
     @pytest.fixture(params=["parts", "resumable"])
     def upload_settings(self, request: pytest.FixtureRequest) -> dict[str, Any]:
-        """Return settings for either way to write in parts."""
+        """Return settings for each of the two ways to write in parts."""
         return {"uploads": request.param}
 
 
 class TestCreateOnlyFaults(CreateOnlyFaults):
-    """Those of all drivers over HTTP."""
+    """The tests that all HTTP drivers share."""
 
 
 async def test_a_noncurrent_generation_is_read_to_its_end(server: GCSServer, bucket: str, network: FaultProxy) -> None:
-    """Where generations are kept, what was being read can be read on."""
+    """If generations are kept, a read of a replaced object can be resumed."""
     data = pattern(8 * MIB)
     async with opened(server) as direct, opened(server, network.url()) as store:
         await direct.set_versioning(bucket, True)

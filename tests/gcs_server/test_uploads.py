@@ -65,7 +65,7 @@ async def test_content_types_that_differ_are_refused(
 async def typed_upload(
     client: httpx.AsyncClient, kind: str, metadata: str | None, uploaded: str | None
 ) -> httpx.Response:
-    """Upload an object with the content type in its metadata, beside its bytes, or both."""
+    """Upload an object with the content type in its metadata, with its bytes, or both."""
     document = {"name": "a", **({"contentType": metadata} if metadata else {})}
     if kind == "multipart":
         typed = f"Content-Type: {uploaded}\r\n" if uploaded else ""

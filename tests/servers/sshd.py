@@ -24,7 +24,7 @@ DisableForwarding yes
 PermitTTY no
 PrintMotd no
 UseDNS no
-# Tests open a hundred connections, and as many sessions, at once.
+# Tests open a hundred connections, and as many sessions, at the same time.
 MaxStartups 1000
 MaxSessions 1000
 LogLevel INFO

@@ -67,7 +67,7 @@ def _supervise(server: Server, folder: ServerFolder, lock: int, report: int) -> 
 
 
 def _watch(launch: Launch, server: Server, folder: ServerFolder) -> None:
-    # Only now: the server's processes inherit the mask. Until here SIGTERM ends this process and thereby the others.
+    # Only now: the server's processes inherit the mask. Until here SIGTERM ends this process, and the others with it.
     signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     while True:

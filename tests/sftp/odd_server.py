@@ -1,6 +1,6 @@
-"""A server of SFTP 3 on a real directory, of which a test replaces what it wants to be odd.
+"""A server of SFTP 3 on a real directory; a test overrides the parts that must misbehave.
 
-A test overrides a method of `Odd`: one that carries out a request, or `answer`, which makes the packets.
+A test overrides a method of `Odd`: one that carries out a request, or `answer`, which builds the packets.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def attributes(found: os.stat_result, *, mode: bool = True, size: bool = True, t
 
 
 class Odd:
-    """What a server does; as it stands, it does what it should.
+    """The behaviour of a server; without overrides it is correct.
 
     Attributes:
-        extensions: what the server says it has.
-        counts: how many requests of each kind came.
-        sessions: how many sessions were begun.
+        extensions: the extensions that the server announces.
+        counts: the number of requests of each kind.
+        sessions: the number of sessions.
     """
 
     extensions: Sequence[bytes] = (b"posix-rename@openssh.com", b"hardlink@openssh.com", b"copy-data")
@@ -105,7 +105,7 @@ class Odd:
             b"hardlink@openssh.com": self.link,
         }
 
-    # What is carried out
+    # Operations
 
     def path(self, raw: bytes) -> str:
         """Return the path on the disk of a path in a request."""

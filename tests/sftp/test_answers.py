@@ -1,4 +1,4 @@
-"""Servers whose answers do not fit their requests: no wrong byte, no hang, and an error that says what is wrong."""
+"""Servers whose answers do not match their requests: no wrong byte, no hang, and an error that names the fault."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def fill(store: trove.Trove) -> None:
 
 
 async def read_all(store: trove.Trove) -> None:
-    """Check every way to read."""
+    """Check every way of reading."""
     for key, data in WANTED.items():
         assert await store.read("bucket", key) == data
     assert (await store.head("bucket", "described")).metadata == {"a": "b"}
@@ -46,7 +46,7 @@ async def read_all(store: trove.Trove) -> None:
 
 
 class Short(Odd):
-    """Returns at most some bytes for a READ."""
+    """Returns at most a number of bytes for a READ."""
 
     extensions = (b"posix-rename@openssh.com",)
 
@@ -66,11 +66,11 @@ async def test_short_reads_are_continued(tmp_path: Path, most: int) -> None:
         await read_all(store)
         reads = odd.counts[Kind.READ]
         assert await store.read("bucket", "large") == LARGE
-        # What the server returns at a time is what it is asked for from then on.
+        # From then on a request asks for as much as the server returns at a time.
         assert odd.counts[Kind.READ] - reads <= 2 * (len(LARGE) // most + 1)
 
 
-async def test_reads_that_hardly_go_on_end(tmp_path: Path) -> None:
+async def test_reads_with_hardly_any_progress_end(tmp_path: Path) -> None:
     odd = Short(1 << 20)
     async with opened_odd(odd, tmp_path) as store:
         await fill(store)
@@ -120,7 +120,7 @@ async def test_more_bytes_than_requested_are_not_copied(tmp_path: Path) -> None:
 
 
 class Truncated(Odd):
-    """Ends files before the size that it says."""
+    """Ends files before their reported size."""
 
     lies = False
 
@@ -135,7 +135,7 @@ class Truncated(Odd):
         return packed[:4] + pack_u64(found.st_size + 10) + packed[12:] if self.lies else packed
 
 
-async def test_a_file_that_ends_before_its_size(tmp_path: Path) -> None:
+async def test_a_file_that_ends_before_its_reported_size(tmp_path: Path) -> None:
     odd = Truncated()
     async with opened_odd(odd, tmp_path) as store:
         await fill(store)
@@ -153,7 +153,7 @@ Packets = Callable[[bytes], list[bytes]]
 
 
 class Replaced(Odd):
-    """Answers requests of one kind by other packets."""
+    """Answers requests of one kind with other packets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,8 +212,8 @@ REQUESTS: dict[str, list[Kind]] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-async def test_an_answer_that_does_not_fit_is_an_error(tmp_path: Path, name: str) -> None:
-    """Each request of an operation is answered wrongly: never a value, never a success, and the next call works."""
+async def test_an_answer_that_does_not_match_is_an_error(tmp_path: Path, name: str) -> None:
+    """Each request of an operation gets a wrong answer: never a value, never a success, and the next call works."""
     odd = Replaced()
     async with opened_odd(odd, tmp_path) as store:
         await fill(store)
@@ -224,13 +224,13 @@ async def test_an_answer_that_does_not_fit_is_an_error(tmp_path: Path, name: str
                 await OPERATIONS[name](store)
             assert not caught.value.retryable, bad
             odd.replaced = None
-            # A commit whose answer did not fit is old or new; here nothing was committed.
+            # After a commit with a wrong answer the object is old or new; here nothing was committed.
             assert await names(store) == ["copy", "described", "large", "small"], bad
             assert await store.read("bucket", "small") == SMALL
         assert remote(store).held_handles == 0
 
 
-async def test_success_is_no_handle(tmp_path: Path) -> None:
+async def test_a_success_status_is_not_a_handle(tmp_path: Path) -> None:
     odd = Replaced()
     async with opened_odd(odd, tmp_path) as store:
         await fill(store)
@@ -241,8 +241,8 @@ async def test_success_is_no_handle(tmp_path: Path) -> None:
             odd.replaced = None
 
 
-async def test_a_commit_whose_answer_does_not_fit_is_settled(tmp_path: Path) -> None:
-    """The server renamed, and answered with nonsense: the new connection shows that the object is there."""
+async def test_a_commit_with_a_wrong_answer_is_settled(tmp_path: Path) -> None:
+    """The server renamed and sent an invalid answer: over a new connection the object is found."""
 
     class Renames(Odd):
         bad = False
@@ -282,7 +282,7 @@ async def test_answers_may_come_in_any_order(tmp_path: Path) -> None:
         assert b"".join(await reading) == LARGE[:300_000]
 
 
-async def test_a_handle_that_is_given_twice_mixes_no_files(tmp_path: Path) -> None:
+async def test_a_handle_that_is_returned_twice_mixes_no_files(tmp_path: Path) -> None:
     class Same(Odd):
         same = False
 
@@ -313,7 +313,7 @@ async def test_a_handle_that_is_given_twice_mixes_no_files(tmp_path: Path) -> No
 
 
 class Sparse(Odd):
-    """Leaves attributes out."""
+    """Omits attributes."""
 
     def __init__(self, requests: set[str], **left_out: bool) -> None:
         super().__init__()
@@ -351,9 +351,7 @@ NOTHING = {"mode": False, "size": False, "times": False}
     ],
     ids=["names", "open files", "paths", "sizes", "times", "kinds"],
 )
-async def test_attributes_that_are_left_out_are_asked_for(
-    tmp_path: Path, requests: set[str], left_out: dict[str, bool]
-) -> None:
+async def test_omitted_attributes_are_requested(tmp_path: Path, requests: set[str], left_out: dict[str, bool]) -> None:
     """Directories stay directories, and files keep their size and ETag."""
     odd = Sparse(requests, **left_out)
     async with opened_odd(odd, tmp_path) as store:
@@ -373,7 +371,7 @@ async def test_attributes_that_are_left_out_are_asked_for(
 
 
 class Endless(Odd):
-    """Goes on returning names of a directory, or returns none and no end either."""
+    """Returns names of a directory without end, or stops answering."""
 
     endless = silent = False
     pages = 0
@@ -389,7 +387,7 @@ class Endless(Odd):
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["never ends", "never comes"])
-async def test_cancelling_a_listing_stops_it_at_once(tmp_path: Path, silent: bool) -> None:
+async def test_cancelling_a_listing_ends_it_immediately(tmp_path: Path, silent: bool) -> None:
     odd = Endless()
     async with opened_odd(odd, tmp_path) as store:
         await fill(store)
@@ -401,7 +399,7 @@ async def test_cancelling_a_listing_stops_it_at_once(tmp_path: Path, silent: boo
             await asyncio.sleep(0.01)
         listing.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await listing  # where it waits for the server, it gives up with a warning, which is an error here
+            await listing  # if it waited for the server, it would give up with a warning, which is an error here
         pages = odd.pages
         odd.endless = False
         if not silent:
@@ -421,7 +419,7 @@ async def test_a_directory_without_end_is_an_error(tmp_path: Path, monkeypatch: 
         odd.endless = False
 
 
-async def test_a_page_without_names_is_the_end_of_a_directory(tmp_path: Path) -> None:
+async def test_an_answer_without_names_ends_a_directory(tmp_path: Path) -> None:
     odd = Replaced()
     async with opened_odd(odd, tmp_path) as store:
         await fill(store)
@@ -430,7 +428,7 @@ async def test_a_page_without_names_is_the_end_of_a_directory(tmp_path: Path) ->
         odd.replaced = None
 
 
-async def test_a_request_that_is_forgotten_is_noticed_while_others_are_answered(tmp_path: Path) -> None:
+async def test_an_unanswered_request_is_noticed_while_others_are_answered(tmp_path: Path) -> None:
     class Forgets(Odd):
         forget = False
 
@@ -448,7 +446,7 @@ async def test_a_request_that_is_forgotten_is_noticed_while_others_are_answered(
             try:
                 await store.head("bucket", "small")
             except trove.TransientError:
-                break  # the connection was given up meanwhile
+                break  # the connection was closed meanwhile
         with pytest.raises(trove.OperationTimeoutError):
             await listing
         odd.forget = False

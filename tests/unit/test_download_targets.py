@@ -1,4 +1,4 @@
-"""Downloads onto what is no new file: files with modes and owners, links, devices, pipes and open descriptors."""
+"""Downloads to existing targets: files with modes and owners, links, devices, pipes and open descriptors."""
 
 from __future__ import annotations
 
@@ -47,16 +47,14 @@ def names_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("umask")
-async def test_a_new_file_has_the_mode_that_the_umask_leaves(b: trove_async.Bucket, tmp_path: Path) -> None:
+async def test_a_new_file_has_the_mode_of_the_umask(b: trove_async.Bucket, tmp_path: Path) -> None:
     await b.download("k", tmp_path / "file")
     assert mode_of(tmp_path / "file") == 0o640
 
 
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize(("before", "after"), [(0o600, 0o600), (0o666, 0o666), (0o755, 0o755), (0o4755, 0o755)])
-async def test_a_file_that_is_replaced_keeps_its_mode(
-    b: trove_async.Bucket, tmp_path: Path, before: int, after: int
-) -> None:
+async def test_a_replaced_file_keeps_its_mode(b: trove_async.Bucket, tmp_path: Path, before: int, after: int) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
     target.chmod(before)
@@ -64,7 +62,7 @@ async def test_a_file_that_is_replaced_keeps_its_mode(
     assert (target.read_bytes(), mode_of(target)) == (b"new", after)
 
 
-async def test_a_private_file_is_private_while_it_is_written_too(b: trove_async.Bucket, tmp_path: Path) -> None:
+async def test_a_private_file_stays_private_during_the_download(b: trove_async.Bucket, tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
     target.chmod(0o600)
@@ -74,7 +72,7 @@ async def test_a_private_file_is_private_while_it_is_written_too(b: trove_async.
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another user")
-async def test_a_file_that_is_replaced_keeps_its_owner_and_group(b: trove_async.Bucket, tmp_path: Path) -> None:
+async def test_a_replaced_file_keeps_its_owner_and_group(b: trove_async.Bucket, tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
     os.chown(target, 12345, 12346)
@@ -83,7 +81,7 @@ async def test_a_file_that_is_replaced_keeps_its_owner_and_group(b: trove_async.
     assert (status.st_uid, status.st_gid, target.read_bytes()) == (12345, 12346, b"new")
 
 
-async def test_another_group_gets_no_more_than_everybody(
+async def test_another_group_gets_no_more_permissions_than_everybody(
     b: trove_async.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "file"
@@ -109,7 +107,7 @@ async def test_an_access_list_is_kept(b: trove_async.Bucket, tmp_path: Path) -> 
     assert (target.read_bytes(), mode_of(target)) == (b"new", 0o660)
 
 
-async def test_a_link_stays_and_the_file_at_its_end_is_replaced(b: trove_async.Bucket, tmp_path: Path) -> None:
+async def test_a_link_is_kept_and_its_target_is_replaced(b: trove_async.Bucket, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     real, old = tmp_path / "elsewhere" / "real", tmp_path / "old"
     real.write_bytes(b"old")
@@ -124,7 +122,7 @@ async def test_a_link_stays_and_the_file_at_its_end_is_replaced(b: trove_async.B
     assert names_in(tmp_path / "elsewhere") == ["real"]
 
 
-async def test_a_link_that_leads_to_no_file_yet_makes_it(b: trove_async.Bucket, tmp_path: Path) -> None:
+async def test_a_link_to_a_missing_file_creates_the_file(b: trove_async.Bucket, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     await b.download("k", tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
@@ -132,7 +130,7 @@ async def test_a_link_that_leads_to_no_file_yet_makes_it(b: trove_async.Bucket, 
 
 
 async def test_a_device_is_written(b: trove_async.Bucket, tmp_path: Path) -> None:
-    # A terminal is a device that anybody can make. The link is there so that a replaced device would be the link.
+    # A terminal is a device that any user can create. The link is there so that only the link could be replaced.
     master, slave = os.openpty()
     tty.setraw(slave)
     target = tmp_path / "device"
@@ -158,7 +156,7 @@ async def test_a_pipe_is_written_and_stays_a_pipe(b: trove_async.Bucket, tmp_pat
     assert names_in(tmp_path) == ["pipe"]
 
 
-async def test_a_pipe_that_nobody_reads_is_waited_for_until_a_cancellation(
+async def test_waiting_for_a_reader_of_a_pipe_can_be_cancelled(
     b: trove_async.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = asyncio.Event()
@@ -181,11 +179,11 @@ async def test_a_pipe_that_nobody_reads_is_waited_for_until_a_cancellation(
 
 
 class FullPipe:
-    """A pipe that is opened for reading and not read.
+    """A pipe that is open for reading and not read.
 
     Attributes:
         reader: the descriptor.
-        full: set when the download waits because no more goes in.
+        full: set when the download waits because the pipe is full.
     """
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +198,7 @@ class FullPipe:
         await self._wait(descriptor)
 
 
-async def test_a_pipe_that_is_full_is_waited_for_until_a_cancellation(
+async def test_waiting_for_a_full_pipe_can_be_cancelled(
     b: trove_async.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = FullPipe(tmp_path / "pipe", monkeypatch)
@@ -209,12 +207,12 @@ async def test_a_pipe_that_is_full_is_waited_for_until_a_cancellation(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    taken = b"".join(iter(lambda: os.read(pipe.reader, 65536), b""))  # it ends: the descriptor was closed
+    taken = b"".join(iter(lambda: os.read(pipe.reader, 65536), b""))  # it ends because the descriptor was closed
     assert LARGE.startswith(taken)
     os.close(pipe.reader)
 
 
-async def test_a_reader_of_a_pipe_that_goes_away_is_an_error(
+async def test_a_pipe_whose_reader_closes_it_is_an_error(
     b: trove_async.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = FullPipe(tmp_path / "pipe", monkeypatch)
@@ -226,7 +224,7 @@ async def test_a_reader_of_a_pipe_that_goes_away_is_an_error(
 
 
 @pytest.mark.parametrize("flags", [os.O_TRUNC, os.O_APPEND], ids=["truncated", "appended"])
-async def test_a_file_that_a_descriptor_of_the_process_has_open_is_written_through_it(
+async def test_an_open_descriptor_of_the_process_is_written_to(
     b: trove_async.Bucket, tmp_path: Path, flags: int
 ) -> None:
     real, target = tmp_path / "real", tmp_path / "stdout"
@@ -240,7 +238,7 @@ async def test_a_file_that_a_descriptor_of_the_process_has_open_is_written_throu
     assert target.is_symlink()
 
 
-async def test_a_directory_is_refused_with_what_to_give(
+async def test_a_directory_is_refused_with_advice(
     b: trove_async.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -252,7 +250,7 @@ async def test_a_directory_is_refused_with_what_to_give(
     assert names_in(tmp_path) == []
 
 
-async def test_a_name_may_be_as_long_as_the_file_system_allows(b: trove_async.Bucket, tmp_path: Path) -> None:
+async def test_a_name_may_be_as_long_as_the_file_system_permits(b: trove_async.Bucket, tmp_path: Path) -> None:
     for name in ("n" * 255, "\N{SNOWMAN}" * 85):
         await b.download("k", tmp_path / name)
         assert (tmp_path / name).read_bytes() == b"new"

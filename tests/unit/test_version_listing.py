@@ -1,4 +1,4 @@
-"""The iterator over versions, its cursors, what is refused of pages, and emptying a bucket."""
+"""The iterator over versions, its cursors, checks of pages, and emptying a bucket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def version(key: str, number: int, *, size: int = 1, latest: bool = False, secon
 
 
 class Backend:
-    """A bucket whose pages are slices of a list; its cursors are marks."""
+    """A bucket whose pages are slices of a list; its cursors are positions."""
 
     def __init__(self, versions: Sequence[VersionInfo], page_size: int) -> None:
         self.versions = list(versions)
@@ -51,7 +51,7 @@ SAME_SECOND = [version("a", n, second=0) for n in range(9, 0, -1)] + [version("b
 @pytest.mark.parametrize("size", [1, 2, 5, 10])
 @pytest.mark.parametrize("resumed_size", [1, 3, 10])
 async def test_a_cursor_continues_after_each_version(size: int, resumed_size: int) -> None:
-    """Also where versions have the same time, and the pages are smaller than they were."""
+    """Also if versions have the same time, and the pages are smaller than before."""
     backend = Backend(SAME_SECOND, size)
     listing = iterate(backend)
     for count in range(1, len(SAME_SECOND)):
@@ -75,7 +75,7 @@ async def test_the_version_before_the_cursor_may_be_deleted() -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "e30", "WzFd", "ü"])
-async def test_bad_cursors(cursor: str) -> None:
+async def test_invalid_cursors(cursor: str) -> None:
     with pytest.raises(InvalidCursorError):
         iterate(Backend([], 1), cursor)
 
@@ -107,7 +107,7 @@ async def test_cursors_of_other_listings_are_refused() -> None:
         ([[]] * 1002, "empty pages"),
     ],
 )
-async def test_bad_pages(pages: list[list[VersionInfo]], message: str) -> None:
+async def test_invalid_pages(pages: list[list[VersionInfo]], message: str) -> None:
     answers = iter([VersionPage(page, str(number)) for number, page in enumerate(pages)])
     mock = MockDriver(list_versions_page=lambda bucket, options: next(answers))
     async with trove.open(mock) as t:
@@ -134,7 +134,7 @@ async def test_arguments() -> None:
 
 
 async def test_a_driver_without_version_listing() -> None:
-    """It keeps `VersioningDriver`; emptying with versions is refused at once, since it could not be complete."""
+    """It has only `VersioningDriver`; emptying with versions is refused, since it would be incomplete."""
     async with trove.open(MockDriver(capabilities=[trove.VersioningDriver])) as t:
         with pytest.raises(trove.UnsupportedError, match="version listing"):
             t.list_all_versions("b")
@@ -146,7 +146,7 @@ R = TypeVar("R")
 
 
 class Recorder(LayerDriver):
-    """Records what is listed and deleted, in order."""
+    """Records the listings and deletions, in order."""
 
     def __init__(self, inner: Driver) -> None:
         super().__init__(inner)
@@ -169,7 +169,7 @@ async def recorded() -> tuple[trove.Trove, Recorder]:
 
 
 async def test_the_latest_version_is_deleted_last() -> None:
-    """Otherwise an object that was deleted would come back for a moment."""
+    """Otherwise a deleted object would reappear briefly."""
     store, recorder = await recorded()
     async with store as t:
         b = await t.create_bucket("b")
@@ -181,8 +181,8 @@ async def test_the_latest_version_is_deleted_last() -> None:
         assert recorder.calls[-1] == f"delete {latest}"
 
 
-async def test_a_page_is_fetched_before_the_one_in_front_of_it_is_deleted() -> None:
-    """Some services list nothing after a version that is gone."""
+async def test_the_next_page_is_fetched_before_a_page_is_deleted() -> None:
+    """After the version of a cursor is deleted, some services list nothing."""
     store, recorder = await recorded()
     async with store as t:
         b = await t.create_bucket("b")
@@ -194,7 +194,7 @@ async def test_a_page_is_fetched_before_the_one_in_front_of_it_is_deleted() -> N
         assert kinds[:2] == ["page", "page"]
 
 
-async def test_what_is_written_meanwhile_may_stay() -> None:
+async def test_objects_written_during_emptying_may_stay() -> None:
     async with trove.open("memory://") as t:
         b = await t.create_bucket("b")
         await b.set_versioning(True)

@@ -1,4 +1,4 @@
-"""Whether a regular expression takes time in proportion to the text, whatever the text is."""
+"""Whether a regular expression matches in linear time for any text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _BOUNDED = 64
 
 
 def ambiguity(pattern: re.Pattern[str]) -> str | None:
-    """Return where a pattern may have to try again; None if there is no such place.
+    """Return a position at which a pattern may backtrack; None if there is none.
 
-    A match that is anchored at its beginning goes back only where a repetition ends: if the next character could also
-    belong to what follows. Where it could not, each character is looked at a bounded number of times.
+    An anchored match can backtrack only at the end of a repetition, if the next character could also belong to the
+    following item. Otherwise it examines each character a bounded number of times.
     """
     try:
         _walk(list(parser.parse(pattern.pattern, pattern.flags)), frozenset(), pattern.flags)
@@ -34,8 +34,8 @@ def _walk(items: Sequence[Any], follow: frozenset[str], flags: int) -> tuple[fro
     """Return the characters that items can begin with, and whether they can be empty.
 
     Args:
-        items: of a sequence, as the parser gives them.
-        follow: the characters that what comes after the items can begin with.
+        items: the items of a sequence, as the parser returns them.
+        follow: the characters with which the text after the items can begin.
     """
     first: frozenset[str] = frozenset()
     empty = True

@@ -298,7 +298,7 @@ SECRET = (
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_what_a_backend_says_reaches_no_client(
+async def test_messages_of_a_backend_do_not_reach_clients(
     framework: str, error: trove.TroveError, status: int, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     faults = Faults([Fault("get", error=error), Fault("put", error=error)])
@@ -314,7 +314,7 @@ async def test_what_a_backend_says_reaches_no_client(
 
 
 @frameworks
-async def test_what_is_wrong_with_a_request_is_said(framework: str, store: trove.Trove) -> None:
+async def test_errors_in_a_request_are_explained(framework: str, store: trove.Trove) -> None:
     async with site(framework, store) as client:
         answer = await client.put("/o/" + "k" * 2000, content=DATA)
         assert (answer.status_code, answer.json()["code"]) == (400, "InvalidKey")

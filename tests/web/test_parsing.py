@@ -1,4 +1,4 @@
-"""What clients send is parsed in time that grows with its length, and no faster."""
+"""The headers of clients are parsed in linear time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ TAILS = ("", "x")
 
 
 class Counter:
-    """Counts calls, of Python and C, and the characters that patterns are applied to."""
+    """Counts calls of Python and C functions, and the characters to which patterns are applied."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps = 0
@@ -92,13 +92,13 @@ class _CountedPattern:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_no_pattern_goes_back_over_what_it_has_read(name: str) -> None:
+def test_no_pattern_backtracks(name: str) -> None:
     patterns = [value for value in vars(importlib.import_module(name)).values() if isinstance(value, re.Pattern)]
     assert [found for found in map(ambiguity, patterns) if found is not None] == []
 
 
 @pytest.mark.parametrize("pattern", [r"=\s*(\d*)\s*-", r"(a*)*b", r"\w+\d", r"(?:,|a)*a", r".*x"])
-def test_a_pattern_that_goes_back_is_found(pattern: str) -> None:
+def test_a_pattern_that_backtracks_is_found(pattern: str) -> None:
     assert ambiguity(re.compile(pattern)) is not None
 
 

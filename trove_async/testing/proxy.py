@@ -46,7 +46,7 @@ class ConnectionFault:
     strikes.
 
     Attributes:
-        refuse: the connection is accepted and reset at once. (A port on which nothing listens is
+        refuse: the connection is accepted and reset immediately. (A port on which nothing listens is
             `FaultProxy.unreachable`.)
         blackhole: the connection is accepted, and nothing passes; no connection to the server is made.
         reset_up_after, reset_down_after: both sides get a TCP reset.
@@ -56,7 +56,7 @@ class ConnectionFault:
         latency: seconds by which bytes are delayed, each way. It does not limit the throughput.
         jitter: the maximum of a random additional delay in seconds; bytes stay in order.
         rate: bytes per second, each way; None for no limit.
-        slice: bytes per write, each way; None for no limit. A slow receiver may still read several slices at once.
+        slice: bytes per write, each way; None for no limit. A slow receiver may still read several slices in one call.
     """
 
     refuse: bool = False
@@ -201,7 +201,7 @@ class FaultProxy(Listener):
         return len(self._live)
 
     def break_open(self, kind: BreakKind) -> int:
-        """Break the open connections at once, and return their number; nothing more passes on them."""
+        """Break the open connections immediately, and return their number; nothing more passes on them."""
         for connection in self._live:
             connection.break_now(kind)
         return len(self._live)
