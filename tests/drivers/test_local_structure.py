@@ -128,8 +128,9 @@ async def test_a_bucket_that_is_deleted_during_a_put(a: trove.Trove, b: trove.Tr
         with pytest.raises(BucketNotFoundError):
             await put
         return
-    assert await b.head("v", "k") == await put
-    assert (await b.head("v", "k")).metadata == METADATA
+    info = await put
+    assert await b.head("v", "k") == info
+    assert info.metadata == METADATA
     assert await b.get_tags("v", "k") == {"a": "b"}
 
 
