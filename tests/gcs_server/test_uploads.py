@@ -135,7 +135,7 @@ async def test_one_of_many_creators_wins(client: httpx.AsyncClient, bucket: str)
 async def test_a_resumable_upload_in_chunks(
     server: GCSServer, client: httpx.AsyncClient, stranger: httpx.AsyncClient, bucket: str
 ) -> None:
-    data = bytes(range(256)) * 2500  # 2 quanta and a rest
+    data = bytes(range(256)) * 2500  # 2 quanta and a remainder
     answer = await client.post(
         f"{UPLOADS}?uploadType=resumable",
         json={"name": "big", "metadata": {"k": "v"}},

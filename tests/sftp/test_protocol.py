@@ -48,7 +48,7 @@ ANSWERS = (Kind.STATUS, Kind.HANDLE, Kind.DATA, Kind.NAME, Kind.ATTRS, Kind.EXTE
 
 
 @given(st.sampled_from(ANSWERS), st.sampled_from(ANSWERS), st.integers(0, 10), st.binary(max_size=200))
-def test_anything_at_all_is_an_answer_or_an_error(kind: Kind, expected: Kind, limit: int, rest: bytes) -> None:
+def test_any_packet_is_an_answer_or_an_error(kind: Kind, expected: Kind, limit: int, rest: bytes) -> None:
     with suppress(ProtocolError):
         answer = parse_answer(bytes((kind,)) + pack_u32(1) + rest, (expected, limit))
         assert kind == expected or isinstance(answer, OSError)

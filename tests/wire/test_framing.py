@@ -21,7 +21,7 @@ HELLO = b"5\r\nhello\r\n0\r\n\r\n"
 FIVE = b"Content-Length: 5\r\n\r\nhello"
 
 
-async def whole(response: Response) -> bytes:
+async def read_body(response: Response) -> bytes:
     return await response.read_all(16 * MIB)
 
 
@@ -57,7 +57,7 @@ async def whole(response: Response) -> bytes:
 async def test_the_body_ends_where_the_head_says(answer: bytes, kept: bool) -> None:
     async with serving(answering(answer)) as server, transporting() as transport:
         response = await get(transport, server.origin)
-        assert await whole(response) == b"hello"
+        assert await read_body(response) == b"hello"
         assert transport.open_connections == transport.idle_connections == int(kept)
         # An overridden length cannot be mistaken for the length of the body.
         assert response.headers.get("content-length", "5").lstrip("0") == "5"
@@ -166,7 +166,7 @@ async def test_an_endless_response_is_given_up(first: bytes, piece: bytes) -> No
 
     async with serving(script) as server, transporting() as transport:
         with pytest.raises(TroveError) as caught:
-            await whole(await get(transport, server.origin))
+            await read_body(await get(transport, server.origin))
         assert isinstance(caught.value, BackendError | UnavailableError)
         assert transport.open_connections == 0
         await server.all_gone()
@@ -217,7 +217,7 @@ async def test_a_stalled_body_times_out_for_its_reader_with_any_framing() -> Non
 
         async with serving(script) as server, transporting(idle_timeout=0.05) as transport:
             with pytest.raises(TroveError, match=r"for 0\.05 s"):
-                await whole(await get(transport, server.origin))
+                await read_body(await get(transport, server.origin))
 
 
 async def test_a_chunk_costs_no_call_of_a_python_function() -> None:

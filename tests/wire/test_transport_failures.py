@@ -84,7 +84,7 @@ async def test_a_request_can_set_its_own_idle_timeout() -> None:
             await get(transport, server.origin, idle_timeout=0.05)
 
 
-async def test_a_body_that_stops_runs_into_the_idle_timeout_and_one_that_is_not_read_does_not(
+async def test_a_stalled_body_times_out_only_while_it_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def script(peer: Peer) -> None:
@@ -108,7 +108,7 @@ async def test_a_body_that_stops_runs_into_the_idle_timeout_and_one_that_is_not_
         assert transport.open_connections == 0
 
 
-async def test_slow_progress_is_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_progress_does_not_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         for count, byte in enumerate(ok(bytes(10)), 1):
@@ -118,7 +118,7 @@ async def test_slow_progress_is_progress(monkeypatch: pytest.MonkeyPatch) -> Non
                 await asyncio.sleep(0)
         await peer.gone()
 
-    # The answer as a whole takes longer than the timeout, each byte less.
+    # The complete answer takes longer than the timeout, each byte less.
     clock = Clock(monkeypatch)
     async with serving(script) as server, transporting(idle_timeout=30) as transport:
         assert (await get(transport, server.origin)).content == bytes(10)
@@ -136,7 +136,7 @@ async def test_a_request_that_the_server_does_not_read_times_out() -> None:
         assert transport.open_connections == 0
 
 
-async def test_a_request_that_is_taken_slowly_makes_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_the_server_reads_slowly_does_not_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(peer: Peer) -> None:
         # The system's buffers hold less than the client could send within the timeout.
         peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)

@@ -19,7 +19,7 @@ class CallCounter:
 
     Attributes:
         calls: in the order in which they began.
-        ranges: of the gets among them; None for a whole object.
+        ranges: the ranges of its gets; None for a complete object.
     """
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class HTTPClient(Protocol):
 
 
 class Harness(ABC):
-    """A backend under test. One instance is used for the whole run of the suite.
+    """A backend under test. One instance is used for the complete run of the suite.
 
     `stacks` and `await_point_step` make an ordinary run shorter. With ``--trove-long`` the checks run through every
     stack and cancel at every await point.
@@ -47,20 +47,20 @@ class Harness(ABC):
     Attributes:
         name: the backend's column in the capability table.
         xfails: check id (``"C2"``, all tests of it), a test's name (``"test_c02_create_only_race"``) or one of its
-            cases (``"test_t09_other_delimiters[abc]"``) to the reason why the backend cannot meet it; shown in the
-            table. One that is named here and passes nevertheless fails the run.
-        part_size: bytes of a part in the suite's uploads; at least ``limits.min_part_size``.
-        outlives_process: True if another process sees what this one stored.
-        stores_in_process: True if this process holds the objects, so that its memory says nothing of bounds.
-        bulk_objects: how many objects the check of a listing's memory stores; 100,000 where storing is cheap. An
-            ordinary run stores 5,000 at most.
-        transfer_memory: bytes of memory that one put may take whatever its size: part size times (concurrency + 1).
-        settle_seconds: how long a service may take at most to carry out what was sent before a cancellation. Until then
-            the checks of cancellation look again when they find what must not stay.
-        stacks: the names of the stacks of layers that the checks run through. Plainly is enough for a service that
-            answers each request in milliseconds: layers do not know what they wrap.
+            cases (``"test_t09_other_delimiters[abc]"``) to the reason why the backend cannot pass it; shown in the
+            table. A check that is named here and passes fails the run.
+        part_size: the size of a part in the suite's uploads in bytes; at least ``limits.min_part_size``.
+        outlives_process: True if another process sees the objects that this one stored.
+        stores_in_process: True if the objects are in this process's memory; checks of memory bounds are then skipped.
+        bulk_objects: the number of objects that the check of a listing's memory stores; 100,000 if storing is cheap.
+            An ordinary run stores 5,000 at most.
+        transfer_memory: the maximum memory of a put of any size, in bytes: part size times (concurrency + 1).
+        settle_seconds: the maximum time in seconds that a service needs to carry out a request that was sent before a
+            cancellation. Until then the checks of cancellation look again if they find a leftover.
+        stacks: the names of the stacks of layers that the checks run through. ``plain`` is enough for a service that
+            answers each request in milliseconds: layers do not depend on the driver.
         await_point_step: 1 cancels at every await point, 5 at every fifth.
-        storage_class: one that is not the default; None if the backend has no classes.
+        storage_class: a class that is not the default; None if the backend has no classes.
     """
 
     name: str
@@ -76,24 +76,24 @@ class Harness(ABC):
     stacks: Sequence[str] = tuple(STACKS)
 
     async def start(self) -> None:
-        """Get the backend ready; called once, on the loop of the first test."""
+        """Start the backend; called once, on the loop of the first test."""
 
     async def stop(self) -> None:
-        """Take it down; called once, at the end."""
+        """Stop the backend; called once, at the end."""
 
     @abstractmethod
     async def driver(self) -> Driver:
-        """Return a new driver that is open; every one of them sees the same data. The caller closes it."""
+        """Return a new open driver; all of them see the same data. The caller closes it."""
 
     def dsn(self) -> str | None:
         """Return a DSN with which `trove_async.open`, here or in another process, sees the same data.
 
-        None if there is none; checks that need one are then left out.
+        None if there is none; checks that need one are then skipped.
         """
         return None
 
     def bad_dsns(self) -> Sequence[str]:
-        """Return DSNs whose credentials are wrong; empty where there are no credentials."""
+        """Return DSNs with wrong credentials; empty if the backend has no credentials."""
         return ()
 
     def dead_dsns(self) -> Sequence[str]:
@@ -101,19 +101,19 @@ class Harness(ABC):
         return ()
 
     def bucket_name(self, number: int) -> str:
-        """Return a valid bucket name, another for each number."""
+        """Return a valid bucket name, a different one for each number."""
         return f"conformance-{number}"
 
     @asynccontextmanager
     async def http(self, driver: Driver) -> AsyncIterator[HTTPClient]:
-        """Yield a client for signed URLs of a driver; needed where `PresignDriver` is declared."""
+        """Yield a client for signed URLs of a driver; required if `PresignDriver` is declared."""
         raise NotImplementedError("the driver declares presign: the harness needs http()")
         yield
 
     async def residue(self) -> Sequence[str]:
-        """Return a description of each thing that a clean store must not hold.
+        """Return a description of each leftover that a clean store must not have.
 
-        Temporaries, parts of no upload, open handles, connections in use: whatever the backend lets
-        one see. The suite asks after each check of atomicity and cancellation, when nothing is under way.
+        Temporaries, parts without an upload, open handles, connections in use: whatever the backend can list. The
+        suite calls it after each check, when no operation is under way.
         """
         return ()

@@ -1,4 +1,4 @@
-"""Bodies of every kind, which fail at a given position, or break off in a way that looks like the end."""
+"""Bodies of every kind that fail at a given position, or stop in a way that looks like the end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _StoppingFile(_FailingFile):
 
 
 class _StoppingReader:
-    """Reads rows with ``anext``, which has no more of them before the body has ended."""
+    """Reads rows with ``anext``, which runs out of rows before the end of the body."""
 
     def __init__(self, chunks: Sequence[bytes]) -> None:
         self._rows = _failing_async(chunks, None)
@@ -136,11 +136,11 @@ BREAKING_OFF: Final[dict[str, Callable[[Sequence[bytes]], Any]]] = {
     "async-generator-stop": lambda chunks: _stopping_async(chunks, StopIteration),
     "async-generator-async-stop": lambda chunks: _stopping_async(chunks, StopAsyncIteration),
 }
-"""Factories of bodies that raise ``StopIteration`` or ``StopAsyncIteration`` where it does not mean the end."""
+"""Factories of bodies that raise ``StopIteration`` or ``StopAsyncIteration`` by mistake."""
 
 ENDING_EARLY: Final[dict[str, Callable[[Sequence[bytes]], Any]]] = {
     "iterator": lambda chunks: _SyncStopping(chunks, StopIteration),
     "async-iterator": lambda chunks: _AsyncStopping(chunks, StopAsyncIteration),
     **{name: _whole(make) for name, make in SOURCES.items()},
 }
-"""Factories of bodies that end after their chunks, each in the way of its kind."""
+"""Factories of bodies of each kind that end after their chunks."""
