@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import time
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -51,26 +50,19 @@ async def test_a_lock_excludes_other_clients(server: ServerName, root: Path) -> 
     assert most == 1
 
 
-async def test_all_locks_together_exclude_every_lock_of_other_clients(server: ServerName, root: Path) -> None:
+async def test_buckets_are_made_and_removed_by_one_client_at_a_time(server: ServerName, root: Path) -> None:
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
-        entered = asyncio.Event()
-
-        async def enter(lock: AbstractAsyncContextManager[None]) -> None:
-            async with lock:
-                entered.set()
-
-        for held, wanted in (("all", "one"), ("one", "all"), ("all", "all")):
-            entered.clear()
-            locks, others = locks_of(one), locks_of(two)
-            async with locks.lock_all() if held == "all" else locks.lock(200):
-                waiting = asyncio.ensure_future(enter(others.lock_all() if wanted == "all" else others.lock(200)))
-                async with asyncio.TaskGroup() as other_work:
-                    for _ in range(5):
-                        other_work.create_task(one.exists("b", "k"))
-                assert not entered.is_set()
-            await waiting
-            assert entered.is_set()
-        assert os.listdir(root / ".trove/locks") == []
+        async with locks_of(one).lock_structure("b"):
+            creating = asyncio.create_task(two.create_bucket("b"))
+            await asyncio.gather(*(two.list_buckets() for _ in range(5)))
+            assert not (root / "b").exists()
+        await creating
+        async with locks_of(one).lock_structure("b"):
+            deleting = asyncio.create_task(two.delete_bucket("b"))
+            await asyncio.gather(*(two.list_buckets() for _ in range(5)))
+            assert (root / "b").exists()
+        await deleting
+        assert not (root / "b").exists()
 
 
 @pytest.mark.parametrize("links", [True, False])

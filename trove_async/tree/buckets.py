@@ -113,7 +113,7 @@ class Buckets:
 
     async def change(self, bucket: str, change: Callable[[BucketSettings], BucketSettings]) -> None:
         """Change a bucket's settings, which no commit may depend on meanwhile."""
-        async with self._fs.lock_all():
+        async with self._fs.lock_bucket(bucket):
             settings = await self.required_settings(bucket)
             changed = change(settings)
             if changed is not settings:
@@ -128,7 +128,7 @@ class Buckets:
 
     async def create(self, bucket: str) -> None:
         """Make a bucket."""
-        async with self._fs.lock_all():
+        async with self._fs.lock_bucket(bucket):
             path = self._layout.bucket(bucket)
             if await self._fs.lstat(path) is None:
                 await self._remove_records(bucket)  # a deletion of this name may have been interrupted
@@ -144,7 +144,7 @@ class Buckets:
 
     async def delete(self, bucket: str) -> None:
         """Delete an empty bucket with its open uploads and its records."""
-        async with self._fs.lock_all():
+        async with self._fs.lock_bucket(bucket):
             await self.require(bucket)
             if await self._contains_files(self._layout.all_versions(bucket)):
                 raise BucketNotEmptyError(f"the bucket {bucket!r} contains versions", bucket=bucket)

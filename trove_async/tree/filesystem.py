@@ -280,10 +280,11 @@ class FileSystem(ABC):
         """
 
     @abstractmethod
-    def lock_all(self) -> AbstractAsyncContextManager[None]:
-        """Return all locks of the store as one, for changes of what all keys of a bucket depend on.
+    def lock_bucket(self, bucket: str) -> AbstractAsyncContextManager[None]:
+        """Return a lock for creating, deleting or configuring a bucket.
 
-        Every other operation that needs a lock waits meanwhile, so hold it for a few file operations only.
+        It excludes other changes of the bucket, and commits to it if commits take the `lock` of their key. Others may
+        wait meanwhile, so hold it for a few file operations only.
         """
 
 

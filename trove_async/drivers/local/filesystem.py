@@ -448,8 +448,8 @@ class LocalFileSystem(FileSystem):
         return found
 
     @asynccontextmanager
-    async def lock_all(self) -> AsyncGenerator[None, None]:
-        """Take all locks, in the same order as any other user of the store."""
+    async def lock_bucket(self, bucket: str) -> AsyncGenerator[None, None]:
+        """Take all locks, which the keys of all buckets share, in the same order as any other user of the store."""
         async with AsyncExitStack() as stack:
             for stripe in range(STRIPES):
                 await stack.enter_async_context(self.lock(stripe))

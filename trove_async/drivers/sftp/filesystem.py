@@ -224,6 +224,6 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
         """Return a lock of the store."""
         return self._locks.lock(stripe)
 
-    def lock_all(self) -> AbstractAsyncContextManager[None]:
-        """Return all locks of the store as one."""
-        return self._locks.lock_all()
+    def lock_bucket(self, bucket: str) -> AbstractAsyncContextManager[None]:
+        """Return the lock for what a bucket consists of; commits take none, since a rename is atomic."""
+        return self._locks.lock_structure(bucket)

@@ -58,10 +58,10 @@ class Locks:
             local = self._local[stripe] = asyncio.Lock()
         return _Lock(self, local, f"{self._layout.locks}/{stripe:03}")
 
-    def lock_all(self) -> AbstractAsyncContextManager[None]:
-        """Return all locks as one; they are taken at once, not one after the other."""
-        # Of two users, one waits for the additional lock, and has no other lock by then.
-        return _AllLocks(self.lock(STRIPES), [self.lock(stripe) for stripe in range(STRIPES)])
+    def lock_structure(self, bucket: str) -> AbstractAsyncContextManager[None]:
+        """Return the lock for creating, deleting and configuring a bucket, and for its directories and marked names."""
+        # It has its own number, so that an operation never waits for a lock that it holds for its key.
+        return self.lock(STRIPES + self._layout.stripe(bucket, ""))
 
     async def acquire(self, path: str) -> None:
         """Create the file of a lock exclusively; wait for its owner, and remove a lock that has expired."""
@@ -197,32 +197,3 @@ class _Lock(AbstractAsyncContextManager[None]):
             await self._locks.release(self._path)
         finally:
             self._local.release()
-
-
-class _AllLocks(AbstractAsyncContextManager[None]):
-    """All locks of the store."""
-
-    def __init__(
-        self, first: AbstractAsyncContextManager[None], locks: list[AbstractAsyncContextManager[None]]
-    ) -> None:
-        self._first = first
-        self._locks = locks
-
-    async def __aenter__(self) -> None:
-        await self._first.__aenter__()
-        results = await asyncio.gather(*(lock.__aenter__() for lock in self._locks), return_exceptions=True)
-        failures = [result for result in results if result is not None]
-        if failures:
-            await self._release([lock for lock, result in zip(self._locks, results, strict=True) if result is None])
-            raise failures[0]
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._release(self._locks)
-
-    async def _release(self, locks: list[AbstractAsyncContextManager[None]]) -> None:
-        try:
-            await asyncio.gather(*(lock.__aexit__(None, None, None) for lock in locks))
-        finally:
-            await self._first.__aexit__(None, None, None)

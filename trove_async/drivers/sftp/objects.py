@@ -26,7 +26,6 @@ from trove_async.drivers.sftp.slots import KeyLocks
 from trove_async.errors import BackendError, ObjectNotFoundError, UnsupportedError
 from trove_async.tree import Buckets, Checkpoint, Layout, Objects, OpenObject, Temporary, WriteClock
 from trove_async.tree.attributes import NONE, Attributes, etag_of, info_of, listed
-from trove_async.tree.layout import STRIPES
 from trove_async.tree.lookup import Lookup
 from trove_async.tree.names import FILE
 from trove_async.tree.placement import Placement
@@ -294,8 +293,7 @@ class SFTPObjects(Objects):
 
     def structure(self, bucket: str) -> AbstractAsyncContextManager[None]:
         """Return the lock for creating names with marks and removing directories."""
-        # These locks have their own numbers, so that an operation never waits for a lock that it holds for its key.
-        return self.fs.lock(STRIPES + self._layout.stripe(bucket, ""))
+        return self.fs.lock_bucket(bucket)
 
     async def place(
         self, bucket: str, key: str, publish: Callable[..., Awaitable[None]], path: str, *, replace: bool
