@@ -140,3 +140,21 @@ def test_completion(shell: Shell, trove: Run, monkeypatch: pytest.MonkeyPatch) -
     assert complete_name("./p") == []
     monkeypatch.setenv("TROVE_DSN", "local:///no/such/root")
     assert complete_name("as") == []
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["cp", "-h"], ["versions", "ls", "-h"]])
+def test_short_help(trove: Run, arguments: list[str]) -> None:
+    done = trove(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(b"Usage: trove")
+
+
+def test_options_that_need_others_say_so(trove: Run) -> None:
+    done = trove("presign", "get", "b/k", "--content-type", "text/plain")
+    assert (done.code, done.err) == (2, "trove: --content-type is what a put must have; it needs the method put\n")
+    assert trove("presign", "put", "b/k", "--version-id", "1").code == 2
+
+
+def test_python_m_trove_async(shell: Shell) -> None:
+    command = [sys.executable, "-m", "trove_async", "--version"]
+    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout.startswith("trove ")

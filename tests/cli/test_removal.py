@@ -113,3 +113,8 @@ def test_a_bucket_of_deleted_objects_is_found_and_emptied(versioned: Run) -> Non
     assert versioned("rm", "-r", "--versions", "--yes", "b").code == 0
     assert versioned("versions", "ls", "b").lines == []
     assert versioned("rb", "b").code == 0
+
+
+def test_force_does_not_ask(filled: Run) -> None:
+    assert filled("rm", "-rf", "b/a/", "b/missing").code == 0
+    assert left(filled) == ["a", "a.txt", "ab"]

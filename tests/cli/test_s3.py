@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from tests.cli.conftest import Run
 from tests.cli.shell import Shell
+from tests.s3.stores import address
 from tests.servers import running
 from trove_async.cli.names import StoreName, parse_name
 from trove_async.dsn import parse_dsn
+from trove_async.testing.answers import Answer, AnsweringProxy
 
 KEYS = ["a b", "a//b", "/leading", "../up", "50%25", "what?", "#1", "größe", "a:b@c"]
 
@@ -182,3 +184,38 @@ def test_probe_is_refused_by_drivers_without_one(trove: Run) -> None:
     done = trove("ping", "--probe")
     assert (done.code, done.lines) == (1, [])
     assert done.err == "trove: local has nothing to probe: its features are known; leave out --probe\n"
+
+
+# Few rights
+
+
+@pytest.mark.asyncio
+async def test_few_rights(shell: Shell) -> None:
+    """Writing a tree needs the right to write below its prefix; the rights to read and to list are not needed."""
+    shell.write("tree/x", b"x")
+    denied = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    headers = {"content-type": "application/xml", "x-amz-request-id": "1"}
+    async with AnsweringProxy(*address("moto")) as service:
+        for method in ("GET", "HEAD", "POST"):
+            service.answer(Answer(403, headers, b"" if method == "HEAD" else denied), method=method, times=None)
+        service.answer(Answer(200, {**headers, "etag": '"e"'}, b""), method="PUT", times=None)
+        dsn = f"s3://AK:SK@us-east-1/drop/in?endpoint={service.url()}"
+        done = await asyncio.to_thread(shell.run, "cp", "-r", "./tree", dsn)
+        assert (done.code, done.err) == (0, "trove: 1 copied, 0 unchanged\n")
+        assert [(seen.method, seen.target.partition("?")[0]) for seen in service.requests] == [
+            ("HEAD", "/drop/in/x"),
+            ("PUT", "/drop/in/x"),
+        ]
+
+
+@pytest.mark.asyncio
+async def test_an_object_is_shown_to_who_may_only_read_it(shell: Shell) -> None:
+    denied = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    headers = {"content-type": "application/xml", "x-amz-request-id": "1"}
+    described = {**headers, "etag": '"e"', "content-length": "5", "last-modified": "Sun, 29 Nov 2026 10:00:00 GMT"}
+    async with AnsweringProxy(*address("moto")) as service:
+        service.answer(Answer(403, headers, denied), method="GET", times=None)
+        service.answer(Answer(200, described, b""), method="HEAD", times=None)
+        dsn = f"s3://AK:SK@us-east-1/drop/tools/update.sh?endpoint={service.url()}"
+        done = await asyncio.to_thread(shell.run, "ls", dsn)
+    assert (done.code, done.text) == (0, "drop/tools/update.sh\n")

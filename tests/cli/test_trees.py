@@ -294,3 +294,109 @@ def test_a_dry_run_does_nothing(trove: Run, tree: Path) -> None:
     assert trove("mv", "-r", "./tree", "b/t", "-n").code == 0
     assert trove("ls", "-r", "b").lines == ["b/t/a.txt"]
     assert len(files(tree)) == len(NAMES)
+
+
+def test_standard_input_and_output(trove: Run) -> None:
+    trove("mb", "b")
+    assert trove("cp", "-", "b/in", stdin=b"data").code == 0
+    assert trove("cp", "b/in", "b/in", "-").out == b"datadata"
+    for arguments in (
+        ["-", "b/"],
+        ["-", "-"],
+        ["./f", "-"],
+        ["-", "b/k", "b/l"],
+        ["-r", "-", "b/k"],
+        ["-n", "-", "b/k"],
+    ):
+        done = trove("cp", *arguments)
+        assert (done.code, done.out) == (2, b""), arguments
+    assert trove("mv", "b/in", "-").code == 2
+    assert trove("ls", "b").lines == ["b/in"]
+
+
+def test_patterns_of_local_files(trove: Run, tree: Path) -> None:
+    trove("mb", "b")
+    assert trove("cp", "./tree/*.txt", "b/one").code == 0
+    assert trove("cp", "./tree/*/*.txt", "b/two").code == 0
+    assert trove("cp", f"{tree}/**/z", "b/all").code == 0
+    assert trove("cp", "-r", "./tree/?", "b/below").code == 0
+    assert trove("ls", "-r", "b").lines == [
+        "b/all/x/y/z", "b/below/a/b.txt", "b/below/x/y/z", "b/one/a.txt", "b/two/a/b.txt", "b/two/größe/日本.txt",
+    ]  # fmt: skip
+    done = trove("cp", "./tree/*.md", "b/none")
+    assert (done.code, done.err) == (3, "trove: no file matches './tree/*.md'\n")
+    (tree / "*.md").write_bytes(b"its name")
+    assert trove("cp", "./tree/*.md", "b/star").code == 0
+    assert trove("cat", "--", "b/star").out == b"its name"
+
+
+def test_patterns_of_buckets(trove: Run, shell: Shell) -> None:
+    for bucket in ("log-1", "log-2", "other"):
+        trove("mb", bucket)
+        trove("put", "-", f"{bucket}/a/x", stdin=bucket.encode())
+    assert trove("ls", "log-*/a").lines == ["log-1/a/x", "log-2/a/x"]
+    assert trove("ls", "-r", "log-?").lines == ["log-1/a/x", "log-2/a/x"]
+    assert trove("ls", "none-*").code == 3
+    assert trove("cp", "log-*/a/x", "./out").code == 0
+    assert files(shell.folder / "out") == {"log-1/x": b"log-1", "log-2/x": b"log-2"}
+    assert trove("cp", "-r", "*", "./all").code == 0
+    assert sorted(files(shell.folder / "all")) == ["log-1/a/x", "log-2/a/x", "other/a/x"]
+    assert trove("rm", "log-*/a/x").code == 2  # it asks first
+    assert trove("rm", "--yes", "log-*/a/x").code == 0
+    assert trove("ls", "-r", "*").lines == ["other/a/x"]
+
+
+def test_modes_and_owners_are_kept_when_asked(trove: Run, shell: Shell) -> None:
+    trove("mb", "b")
+    script = shell.write("tree/run", b"#!")
+    script.chmod(0o4750)
+    assert trove("cp", "-r", "--preserve", "./tree", "b/t").code == 0
+    assert trove("cp", "-r", "b/t", "./plain").code == 0
+    assert trove("cp", "-r", "--preserve", "b/t", "./kept").code == 0
+    modes = {name: (shell.folder / name / "run").stat().st_mode & 0o7777 for name in ("plain", "kept")}
+    assert modes["kept"] == 0o750  # never the bit that runs a program as its owner
+    assert modes["plain"] != 0o750
+    metadata = trove("stat", "b/t/run", "--json").records[0]["metadata"]
+    assert (metadata["mode"], metadata["uid"]) == ("104750", str(os.getuid()))
+
+
+def test_a_tree_is_not_written_through_a_link(trove: Run, tree: Path, shell: Shell) -> None:
+    trove("mb", "b")
+    trove("cp", "-r", "./tree", "b/t")
+    outside = shell.folder / "outside"
+    outside.mkdir()
+    target = shell.folder / "out"
+    target.mkdir()
+    (target / "x").symlink_to(outside, target_is_directory=True)
+    done = trove("cp", "-r", "b/t", "./out")
+    assert done.code == 1
+    assert "symbolic link" in done.err
+    assert list(outside.iterdir()) == []
+    assert set(files(target)) == set(NAMES) - {"x/y/z"}
+    (shell.folder / "link").symlink_to(target, target_is_directory=True)
+    (target / "x").unlink()
+    assert trove("cp", "-r", "b/t", "./link").code == 0  # the target itself may be one
+
+
+def test_a_dry_run_goes_on_as_the_run_does(trove: Run, tree: Path, shell: Shell) -> None:
+    trove("mb", "b")
+    trove("cp", "-r", "./tree", "b/t")
+    target = shell.folder / "out"
+    (target / "a.txt").mkdir(parents=True)  # a directory where a file should go
+    dry = trove("cp", "-r", "--dry-run", "b/t", "./out")
+    real = trove("cp", "-r", "b/t", "./out")
+    assert (dry.code, real.code) == (1, 1)
+    assert [line for line in dry.err.splitlines() if "a.txt" in line] == [
+        line for line in real.err.splitlines() if "a.txt" in line
+    ]
+    assert len(dry.lines) == len(NAMES) - 1
+    assert trove("cp", "-r", "-n", "./tree", "missing/t").err.count("\n") == 1
+
+
+def test_a_local_file_of_the_name_is_hinted_at(trove: Run, tree: Path) -> None:
+    trove("mb", "assets")
+    for arguments in (["-r", "tree", "assets/x"], ["tree", "assets/x"], ["-r", "tree/a", "assets/x"]):
+        done = trove("cp", *arguments)
+        assert done.code in (2, 3)
+        assert f"write ./{arguments[-2]}" in done.err
+    assert "./" not in trove("cp", "-r", "nothing", "assets/x").err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,6 +14,8 @@ import pytest
 import trove_async
 from trove_async import Bucket, ObjectRef, PartInfo, Trove
 from trove_async.checksums import Checksum
+from trove_async.cli.errors import UsageError
+from trove_async.cli.lifecycle import parse_rules
 from trove_async.driver import (
     CAPABILITIES,
     METHODS,
@@ -579,3 +582,19 @@ async def test_create_bucket_can_accept_an_existing_bucket() -> None:
 async def test_list_buckets() -> None:
     async with trove_async.open(MockDriver(list_buckets=(BucketInfo("a"), BucketInfo("b")))) as t:
         assert await t.list_buckets() == [BucketInfo("a"), BucketInfo("b")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"expiration_days": True}, {"expiration_days": 1.0}, {"expiration_days": "1"}, {"expiration_days": 0},
+        {"enabled": 1}, {"enabled": "no"}, {"id": 5}, {"id": ""}, {"prefix": True}, {"transition_storage": True},
+    ],
+)  # fmt: skip
+async def test_rules_of_wrong_types_mean_the_same_to_library_and_command(change: dict[str, Any]) -> None:
+    fields = {"id": "r", "expiration_days": 1, **change}
+    async with trove_async.open(everything()) as t:
+        with pytest.raises(InvalidArgumentError):
+            await t.set_lifecycle("b", [LifecycleRule(**fields)])
+        with pytest.raises((InvalidArgumentError, UsageError)):
+            await t.set_lifecycle("b", parse_rules(json.dumps([fields]).encode()))

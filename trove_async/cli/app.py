@@ -34,7 +34,12 @@ A NAME is a DSN that goes on to bucket and key (local:///srv/data/bucket/key), o
 """
 
 # Without Rich's markup, whose boxes take several lines: errors here take one line.
-_app = typer.Typer(name="trove", rich_markup_mode=None, pretty_exceptions_enable=False)
+_app = typer.Typer(
+    name="trove",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 global_options(_app, _HELP, trove_async.__version__)
 for group in (listing, trees, removal, objects, buckets, presign, watching, tags, versions, lifecycle, conformance):
     group.register(_app)

@@ -82,7 +82,7 @@ class Destination:
             return LocalFile(self.path)
         if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
             raise UnsafeNameError(f"{name!r} is not the name of a file below {self.path!r}; copy it by its own name")
-        return LocalFile(os.path.join(self.path, name))
+        return LocalFile(os.path.join(self.path, name), tree=self.path)
 
     def _key(self, name: str) -> str:
         return "/".join(part for part in (self.path, name) if part)

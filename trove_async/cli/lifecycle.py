@@ -81,10 +81,6 @@ def _rule(item: Any, number: int) -> LifecycleRule:
         raise UsageError(
             f"rule {number} has the unknown field {unknown[0]!r}; the fields are {', '.join(sorted(_FIELDS))}"
         )
-    for name, value in item.items():
-        if isinstance(value, bool) != (name == "enabled"):
-            kind = "true or false" if name == "enabled" else "not true or false"
-            raise UsageError(f"{name!r} of rule {number} is {kind}")
     return LifecycleRule(**item)
 
 

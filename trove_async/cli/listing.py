@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from trove_async.cli.command import AnyNames, Literally, command
 from trove_async.cli.output import Output, object_fields
 from trove_async.cli.patterns import expand, is_pattern
 from trove_async.cli.session import Session, StorePath
-from trove_async.errors import ObjectNotFoundError, TroveError
+from trove_async.errors import AccessDeniedError, ObjectNotFoundError, TroveError
 from trove_async.listing import Item
 from trove_async.types import BucketInfo, ObjectInfo
 
@@ -36,22 +37,31 @@ async def ls(
 ) -> None:
     """List buckets, objects and folders.
 
-    Without a name, the buckets. * and ? stand for text within a level, ** for any.
+    Without a name, the buckets. * and ? stand for text within a level, ** for any; in the name of a bucket too.
     """
     printer = _Printer(session.output, long)
     if not names:
         await _list_buckets(session, session.store_dsn(None), printer)
     for name in names or ():
         try:
-            place = await session.resolve(name)
-            if not place.bucket:
-                printer.buckets(await place.store.list_buckets())
-            elif not literal and is_pattern(place.key):
-                await _list_pattern(place, recursive, printer)
-            else:
-                await _list_place(place, recursive, printer)
+            places = await session.resolve_all(name, literal=literal)
         except (TroveError, OSError) as error:
             session.fail(error)
+            continue
+        for place in places:
+            try:
+                await _list(place, recursive, literal, printer)
+            except (TroveError, OSError) as error:
+                session.fail(error)
+
+
+async def _list(place: StorePath, recursive: bool, literal: bool, printer: _Printer) -> None:
+    if not place.bucket:
+        printer.buckets(await place.store.list_buckets())
+    elif not literal and is_pattern(place.key):
+        await _list_pattern(place, recursive, printer)
+    else:
+        await _list_place(place, recursive, printer)
 
 
 async def _list_buckets(session: Session, dsn: str, printer: _Printer) -> None:
@@ -74,19 +84,34 @@ async def _list_pattern(place: StorePath, recursive: bool, printer: _Printer) ->
 
 async def _list_place(place: StorePath, recursive: bool, printer: _Printer) -> None:
     """Print the object with this name, and everything below it as a folder."""
-    store, bucket, key = place
+    bucket, key = place.bucket, place.key
     folder = key if not key or key.endswith("/") else key + "/"
     found = not key  # an empty bucket exists
-    if key and not key.endswith("/"):
-        async for info in store.list(bucket, key, max_keys=1):  # a key sorts before all keys that it is a prefix of
-            if info.key == key:
-                printer.item(bucket, info)
-                found = True
-    async for item in _below(place, folder, recursive):
-        printer.item(bucket, item)
+    if key and not key.endswith("/") and (info := await _object(place)) is not None:
+        printer.item(bucket, info)
         found = True
+    try:
+        async for item in _below(place, folder, recursive):
+            printer.item(bucket, item)
+            found = True
+    except AccessDeniedError:
+        if not found or not key:
+            raise
     if not found:
         raise ObjectNotFoundError("no object, and nothing below it", operation="ls", bucket=bucket, key=key)
+
+
+async def _object(place: StorePath) -> ObjectInfo | None:
+    """Return the object with this name, with the right to list it or the right to read it."""
+    store, bucket, key = place
+    try:
+        async for info in store.list(bucket, key, max_keys=1):  # a key sorts before all keys that it is a prefix of
+            if info.key == key:
+                return info
+    except AccessDeniedError:
+        with suppress(AccessDeniedError, ObjectNotFoundError):
+            return await store.head(bucket, key)
+    return None
 
 
 async def _below(place: StorePath, folder: str, recursive: bool) -> AsyncIterator[Item]:

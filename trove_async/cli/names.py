@@ -17,7 +17,7 @@ from trove_async.driver import lookup
 from trove_async.dsn import parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidDSNError
 
-__all__ = ["STORE_VARIABLE", "FilePath", "Name", "StoreName", "is_dsn", "is_path", "parse_name"]
+__all__ = ["STORE_VARIABLE", "FilePath", "Name", "StoreName", "is_dsn", "is_path", "local_hint", "parse_name"]
 
 STORE_VARIABLE: Final = "TROVE_DSN"
 """The environment variable that names the store of ``bucket/key``."""
@@ -68,6 +68,13 @@ def is_dsn(text: str) -> bool:
 def is_path(text: str) -> bool:
     """Return whether a name is a local path."""
     return _PATH.match(text) is not None
+
+
+def local_hint(text: str) -> str:
+    """Return a hint for an error about a name in a store, if a local file has the same name; else nothing."""
+    if not text or is_dsn(text) or is_path(text) or not os.path.lexists(text):
+        return ""
+    return f"; for the local file {text!r} write ./{text}"
 
 
 async def parse_name(text: str, *, store: str | None) -> Name:

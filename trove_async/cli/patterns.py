@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,7 @@ from trove_async.listing import Item
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo, Prefix
 
-__all__ = ["expand", "fixed_part", "is_pattern", "literal_start", "matcher"]
+__all__ = ["expand", "fixed_part", "is_pattern", "literal_start", "matcher", "matching_paths"]
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]+")
 
@@ -89,6 +90,31 @@ async def _descend(store: Trove, bucket: str, base: str, components: list[str]) 
                 yield found
         elif not below and not folders and matches(name):
             yield item
+
+
+def matching_paths(pattern: str) -> list[str]:
+    """Return the local paths that match a pattern, in order; see `matcher`."""
+    base = fixed_part(pattern)
+    if "**" in pattern:
+        matches = matcher(pattern).fullmatch
+        walked = (f"{folder}/{name}" for folder, _, names in os.walk(base or ".") for name in names)
+        paths = (path if base else path.removeprefix("./") for path in walked)
+        return sorted(path for path in (path.replace("//", "/") for path in paths) if matches(path))
+    found = [base]
+    for component in pattern[len(base) :].split("/"):
+        if component:
+            found = [path for folder in found for path in _entries(folder, component)]
+    return sorted(found)
+
+
+def _entries(folder: str, component: str) -> list[str]:
+    """Return the paths in a folder whose name matches; none if it is no folder, or cannot be read."""
+    matches = matcher(component).fullmatch
+    where = folder if not folder or folder.endswith("/") else f"{folder}/"
+    try:
+        return [f"{where}{name}" for name in os.listdir(where or ".") if matches(name)]
+    except OSError:
+        return []
 
 
 def literal_start(pattern: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from trove_async.cli.command import Name, VersionID, command
+from trove_async.cli.errors import UsageError
 from trove_async.cli.session import Session
 from trove_async.cli.values import parse_duration
 
@@ -45,6 +46,10 @@ async def presign(
 
     Whoever has it can do the one thing with the object that it was signed for.
     """
+    if content_type is not None and method is not Method.PUT:
+        raise UsageError("--content-type is what a put must have; it needs the method put")
+    if version_id is not None and method is Method.PUT:
+        raise UsageError("--version-id names a version that exists; a put makes a new one")
     store, bucket, key = await session.object(name)
     sign = {
         Method.GET: store.presign_get,

@@ -12,7 +12,7 @@ from trove_async.cli.command import Literally, Names, command
 from trove_async.cli.errors import UsageError
 from trove_async.cli.patterns import expand, is_pattern, literal_start, matcher
 from trove_async.cli.progress import count_bar
-from trove_async.cli.session import Session, StorePath
+from trove_async.cli.session import Session, StorePath, buckets_of
 from trove_async.cli.streams import ask, is_terminal
 from trove_async.errors import ObjectNotFoundError, TroveError
 from trove_async.types import DeleteResult, ObjectInfo, VersionInfo
@@ -21,7 +21,7 @@ __all__ = ["register", "rm"]
 
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also everything below a name.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; required for -r and patterns without a terminal.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Ignore what does not exist.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Do not ask, and ignore what does not exist.")]
 Versions = Annotated[bool, typer.Option("--versions", help="Remove all versions permanently.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
 
@@ -46,8 +46,8 @@ async def rm(
     -r, --versions and patterns ask first. In a bucket that keeps versions, a delete marker hides a removed object;
     --versions removes its versions and delete markers permanently, those of deleted objects too.
     """
-    selections = [await _selection(session, name, recursive, literal, versions) for name in names]
-    if not (yes or dry_run or await _confirmed(selections)):
+    selections = [one for name in names for one in await _selections(session, name, recursive, literal, versions)]
+    if not (yes or force or dry_run or await _confirmed(selections)):
         session.output.note("nothing was removed")
         return
     if dry_run:
@@ -99,10 +99,11 @@ class _Selection:
     recursive: bool
     pattern: bool
     versions: bool
+    several: bool  # it is one of the buckets of a pattern
 
     @property
     def many(self) -> bool:
-        return self.recursive or self.pattern or self.versions
+        return self.recursive or self.pattern or self.versions or self.several
 
     async def targets(self, force: bool) -> AsyncIterator[str | VersionInfo]:
         """Yield the keys or versions to remove.
@@ -156,11 +157,16 @@ def _below(key: str) -> str:
     return key if not key or key.endswith("/") else f"{key}/"
 
 
-async def _selection(session: Session, name: str, recursive: bool, literal: bool, versions: bool) -> _Selection:
+async def _selections(session: Session, name: str, recursive: bool, literal: bool, versions: bool) -> list[_Selection]:
     place = await session.resolve(name)
     if not place.bucket or not (place.key or recursive):
         raise UsageError(f"{name!r} does not name an object; rm -r removes everything in a bucket, rb the bucket")
-    return _Selection(name, place, recursive, not literal and is_pattern(place.key), versions)
+    several = not literal and is_pattern(place.bucket)
+    pattern = not literal and is_pattern(place.key)
+    if not several:
+        return [_Selection(name, place, recursive, pattern, versions, several)]
+    places = await buckets_of(place)
+    return [_Selection(f"{it.bucket}/{it.key}", it, recursive, pattern, versions, several) for it in places]
 
 
 async def _confirmed(selections: Sequence[_Selection]) -> bool:

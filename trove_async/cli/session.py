@@ -11,9 +11,11 @@ import trove_async
 from trove_async.cli.errors import ExitCode, UsageError, code_of, combined, line_of
 from trove_async.cli.names import FilePath, Name, StoreName, is_dsn, parse_name
 from trove_async.cli.output import Output
+from trove_async.cli.patterns import is_pattern, matcher
+from trove_async.errors import BucketNotFoundError
 from trove_async.store import Trove
 
-__all__ = ["GlobalOptions", "Session", "StorePath"]
+__all__ = ["GlobalOptions", "Session", "StorePath", "buckets_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,20 @@ class StorePath(NamedTuple):
     key: str
 
 
+async def buckets_of(place: StorePath) -> list[StorePath]:
+    """Return a name in each of the buckets that match its bucket, which is a pattern.
+
+    Raises:
+        BucketNotFoundError: none matches.
+    """
+    store, pattern, key = place
+    matches = matcher(pattern).fullmatch
+    found = [StorePath(store, bucket.name, key) for bucket in await store.list_buckets() if matches(bucket.name)]
+    if not found:
+        raise BucketNotFoundError("no bucket matches", bucket=pattern)
+    return found
+
+
 class Session:
     """One run of a command: its open stores, its output and its failures.
 
@@ -58,12 +74,13 @@ class Session:
         """Return the exit code for the failures so far."""
         return combined(self._failures)
 
-    def fail(self, error: BaseException, about: str | None = None) -> None:
+    def fail(self, error: BaseException, about: str | None = None, *, hint: str = "") -> None:
         """Report an error and go on; it counts for the exit code.
 
         Args:
             error: what went wrong.
             about: the object that it concerns, if the message does not name it.
+            hint: what to do, behind the message.
 
         Raises:
             BrokenPipeError: this is the error: nothing reads the results any more.
@@ -71,7 +88,8 @@ class Session:
         if isinstance(error, BrokenPipeError):
             raise error
         self._failures.append(code_of(error))
-        self.output.error(line_of(error) if about is None else f"{about}: {line_of(error)}")
+        line = line_of(error) + hint
+        self.output.error(line if about is None else f"{about}: {line}")
 
     async def parse(self, name: str) -> Name:
         """Return what a name means; see `parse_name`."""
@@ -100,6 +118,15 @@ class Session:
     async def open_name(self, name: StoreName) -> StorePath:
         """Open the store of a parsed name."""
         return StorePath(await self.open(name.dsn), name.bucket, name.key)
+
+    async def resolve_all(self, name: str, *, literal: bool) -> list[StorePath]:
+        """Open the store of a name whose bucket may be a pattern; return the name in each bucket that matches.
+
+        Raises:
+            BucketNotFoundError: none matches.
+        """
+        place = await self.resolve(name)
+        return [place] if literal or not is_pattern(place.bucket) else await buckets_of(place)
 
     async def object(self, name: str) -> StorePath:
         """Open the store of a name that must be an object's."""

@@ -11,11 +11,12 @@ from trove_async.cli.command import Jobs, Literally, command
 from trove_async.cli.completion import complete_name
 from trove_async.cli.destination import Destination
 from trove_async.cli.errors import UsageError
-from trove_async.cli.names import FilePath
+from trove_async.cli.names import FilePath, local_hint
+from trove_async.cli.objects import cat, put
 from trove_async.cli.progress import tally_bar
 from trove_async.cli.session import Session
 from trove_async.cli.sources import Source, skipped_directory, source_of
-from trove_async.errors import TroveError
+from trove_async.errors import BucketNotFoundError, NotFoundError, TroveError
 from trove_async.transfers import Job, Outcome, Result, Tally, Transfer
 
 __all__ = ["cp", "mv", "register"]
@@ -30,6 +31,7 @@ Target = Annotated[
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Whole trees.")]
 ByChecksum = Annotated[bool, typer.Option("--checksum", help="Compare by SHA-256, not by size and time.")]
+Preserve = Annotated[bool, typer.Option("--preserve", help="Keep the modes and owners of files.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be done, and do nothing.")]
 
 
@@ -45,17 +47,23 @@ async def cp(
     target: Target,
     recursive: Recursive = False,
     checksum: ByChecksum = False,
+    preserve: Preserve = False,
     jobs: Jobs = 8,
     dry_run: DryRun = False,
     literal: Literally = False,
 ) -> None:
-    """Copy objects and files, between stores too.
+    """Copy objects and files, between stores too; - is standard input or output.
 
     With -r or a pattern, objects that were copied before and have not changed are skipped: after an interruption, run
     the command again to continue.
     """
+    if "-" in (*sources, target):
+        if recursive or checksum or preserve or dry_run:
+            raise UsageError("- copies one stream; it does not go with -r, --checksum, --preserve or --dry-run")
+        await _stream(session, sources, target)
+        return
     found = await _sources(session, sources, recursive, literal)
-    transfer = _transfer(found, checksum, jobs, move=False)
+    transfer = _transfer(found, checksum, jobs, preserve, move=False)
     await _run(session, found, await _destination(session, target, found, recursive), transfer, dry_run)
 
 
@@ -65,6 +73,7 @@ async def mv(
     target: Target,
     recursive: Recursive = False,
     checksum: ByChecksum = False,
+    preserve: Preserve = False,
     jobs: Jobs = 8,
     dry_run: DryRun = False,
     literal: Literally = False,
@@ -73,12 +82,27 @@ async def mv(
 
     Each source is copied first and then removed, unless it has changed in between.
     """
+    if "-" in (*sources, target):
+        raise UsageError("a stream cannot be moved; cp copies from - and to -")
     found = await _sources(session, sources, recursive, literal)
-    transfer = _transfer(found, checksum, jobs, move=True)
+    transfer = _transfer(found, checksum, jobs, preserve, move=True)
     await _run(session, found, await _destination(session, target, found, recursive), transfer, dry_run)
     if not dry_run:
         for source in found:
             await source.tidy()
+
+
+async def _stream(session: Session, sources: Sequence[str], target: str) -> None:
+    """Copy standard input to an object, or objects to standard output."""
+    if target != "-":
+        if len(sources) > 1:
+            raise UsageError("- is standard input, which is copied alone")
+        await put(session, "-", target)
+        return
+    local = [source for source in sources if source == "-" or isinstance(await session.parse(source), FilePath)]
+    if local:
+        raise UsageError(f"{local[0]!r} and - are both on this machine; trove copies from or to a store")
+    await cat(session, [*sources])
 
 
 async def _sources(session: Session, names: Sequence[str], recursive: bool, literal: bool) -> list[Source]:
@@ -92,11 +116,7 @@ async def _destination(session: Session, name: str, sources: Sequence[Source], r
             raise UsageError("both ends are local files; trove copies from or to a store")
         target = Destination.of(parsed, None)
     else:
-        store = await session.open(parsed.dsn)
-        target = Destination.of(parsed, store)
-        if any(source.is_tree for source in sources):
-            # Checked once: otherwise a missing bucket would be reported for every member.
-            await store.list(parsed.bucket, max_keys=1).all()
+        target = Destination.of(parsed, await session.open(parsed.dsn))
     if len(sources) > 1:
         # With trees, even a bucket needs a slash: without it their members would be mixed.
         if not (target.folder if recursive else target.container):
@@ -108,42 +128,72 @@ async def _destination(session: Session, name: str, sources: Sequence[Source], r
     return target
 
 
-def _transfer(sources: Sequence[Source], checksum: bool, jobs: int, *, move: bool) -> Transfer:
+def _transfer(sources: Sequence[Source], checksum: bool, jobs: int, preserve: bool, *, move: bool) -> Transfer:
     trees = any(source.is_tree for source in sources)
     return Transfer(
-        workers=jobs, skip_unchanged=trees, skip_directories=trees, by_checksum=checksum, record=trees, move=move
+        workers=jobs,
+        skip_unchanged=trees,
+        skip_directories=trees,
+        by_checksum=checksum,
+        record=trees,
+        move=move,
+        preserve=preserve,
     )
 
 
 async def _run(
     session: Session, sources: Sequence[Source], target: Destination, transfer: Transfer, dry_run: bool
 ) -> None:
-    jobs = _jobs(session, sources, target)
+    report = _Report(session, target)
+    jobs = _jobs(session, sources, target, report)
     if dry_run:
-        await _show(session, jobs, transfer)
+        await _show(session, jobs, transfer, report)
         return
     async with tally_bar(session.output, transfer.tally):
-        await transfer.run(jobs, lambda result: _report(session, result))
-    if transfer.skip_unchanged and transfer.tally.jobs:
+        await transfer.run(jobs, report.result)
+    if transfer.skip_unchanged and transfer.tally.jobs and not report.ended:
         session.output.note(_summary(transfer.tally, "moved" if transfer.move else "copied"))
 
 
-async def _jobs(session: Session, sources: Sequence[Source], target: Destination) -> AsyncIterator[Job]:
+class _Report:
+    """Reports results; the missing bucket of the target once, after which no further copy is begun."""
+
+    def __init__(self, session: Session, target: Destination) -> None:
+        self._session = session
+        self._target = target
+        self.ended = False
+
+    def result(self, result: Result) -> None:
+        """Report a finished copy."""
+        if result.outcome is Outcome.DIRECTORY:
+            self._session.output.note(skipped_directory(result.job.source))
+            return
+        if result.error is not None and not self.failed(result.job, result.error):
+            return
+        self._session.output.record(_values(result.job, result.outcome))
+
+    def failed(self, job: Job, error: TroveError | OSError) -> bool:
+        """Report a failure; return False if it was reported before."""
+        if isinstance(error, BucketNotFoundError) and error.bucket == self._target.bucket:
+            if self.ended:
+                return False
+            self.ended = True
+        self._session.fail(error, about=str(job.source))
+        return True
+
+
+async def _jobs(
+    session: Session, sources: Sequence[Source], target: Destination, report: _Report
+) -> AsyncIterator[Job]:
     for source in sources:
         try:
             async for job in source.jobs(session, target):
+                if report.ended:
+                    return
                 yield job
         except (TroveError, OSError) as error:
-            session.fail(error)
-
-
-def _report(session: Session, result: Result) -> None:
-    if result.outcome is Outcome.DIRECTORY:
-        session.output.note(skipped_directory(result.job.source))
-        return
-    if result.error is not None:
-        session.fail(result.error, about=str(result.job.source))
-    session.output.record(_values(result.job, result.outcome))
+            hint = local_hint(source.name) if isinstance(error, NotFoundError) else ""
+            session.fail(error, hint=hint)
 
 
 def _values(job: Job, outcome: str) -> dict[str, object]:
@@ -156,9 +206,13 @@ def _values(job: Job, outcome: str) -> dict[str, object]:
     }
 
 
-async def _show(session: Session, jobs: AsyncIterator[Job], transfer: Transfer) -> None:
+async def _show(session: Session, jobs: AsyncIterator[Job], transfer: Transfer, report: _Report) -> None:
     async for job in jobs:
-        outcome: str = await transfer.preview(job)
+        try:
+            outcome: str = await transfer.preview(job)
+        except (TroveError, OSError) as error:
+            report.failed(job, error)
+            continue
         if outcome == Outcome.DIRECTORY:
             session.output.note(skipped_directory(job.source))
             continue

@@ -378,11 +378,13 @@ def check_lifecycle(rules: Sequence[LifecycleRule]) -> tuple[LifecycleRule, ...]
     for rule in checked:
         if not isinstance(rule, LifecycleRule):
             raise InvalidLifecycleError(f"a rule is a LifecycleRule, not {type(rule).__name__}")
-        if not rule.id or len(rule.id) > 255 or not rule.id.isprintable():
+        if not isinstance(rule.id, str) or not 0 < len(rule.id) <= 255 or not rule.id.isprintable():
             raise InvalidLifecycleError(f"the id of a rule has 1 to 255 printable characters, not {rule.id!r}")
         if rule.id in ids:
             raise InvalidLifecycleError(f"two rules have the id {rule.id!r}")
         ids.add(rule.id)
+        if not isinstance(rule.enabled, bool):
+            raise InvalidLifecycleError(f"rule {rule.id!r}: enabled must be true or false, not {rule.enabled!r}")
         check_prefix(rule.prefix)
         days = {
             "expiration_days": rule.expiration_days,
@@ -392,7 +394,9 @@ def check_lifecycle(rules: Sequence[LifecycleRule]) -> tuple[LifecycleRule, ...]
         }
         for name, value in days.items():
             if value is not None and (type(value) is not int or value < 1):
-                raise InvalidLifecycleError(f"rule {rule.id!r}: {name} must be 1 or more, not {value!r}")
+                raise InvalidLifecycleError(
+                    f"rule {rule.id!r}: {name} must be a whole number, 1 or more, not {value!r}"
+                )
         if all(value is None for value in days.values()):
             raise InvalidLifecycleError(f"rule {rule.id!r} says nothing to do; set one of {', '.join(days)}")
         if (rule.transition_days is None) != (rule.transition_storage is None):

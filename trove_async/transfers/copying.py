@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from trove_async.driver import Condition, TaggingDriver
 from trove_async.errors import InvalidArgumentError, ObjectChangedError, ObjectNotFoundError
 from trove_async.store import Trove
 from trove_async.store.arguments import content_arguments
+from trove_async.transfers.attributes import attributes_of, restore_attributes
 from trove_async.transfers.ends import (
     MTIME,
     Description,
@@ -34,6 +36,7 @@ async def copy(
     described: Description | None = None,
     record: bool = True,
     checksum: str | None = None,
+    preserve: bool = False,
     on_progress: Progress | None = None,
 ) -> None:
     """Copy an object or file, atomically: the target is always the old one or the new one, complete.
@@ -46,6 +49,7 @@ async def copy(
         described: the known description of the source; if the store supports it, no other state is copied.
         record: for copies between objects: store the source's time with the target, if it has no ``mtime``.
         checksum: an algorithm: a new object gets a checksum of its bytes.
+        preserve: store a file's mode and owner with its object, and restore them with the file; see `attributes`.
         on_progress: called with the bytes copied so far and the size; not for a copy within a store.
 
     Raises:
@@ -56,9 +60,9 @@ async def copy(
     if isinstance(source, LocalFile):
         if isinstance(target, LocalFile):
             raise InvalidArgumentError("both ends are local files; at least one must be an object")
-        await _upload(source, target, checksum, on_progress)
+        await _upload(source, target, checksum, preserve, on_progress)
     elif isinstance(target, LocalFile):
-        await _download(source, target, described, on_progress)
+        await _download(source, target, described, preserve, on_progress)
     elif source.store is target.store:
         await _copy_within(source, target, described, record)
     else:
@@ -87,35 +91,57 @@ def _etag_for(store: Trove, condition: Condition, described: Description | None)
     return described.info.etag
 
 
-async def _upload(source: LocalFile, target: StoredObject, checksum: str | None, on_progress: Progress | None) -> None:
+async def _upload(
+    source: LocalFile, target: StoredObject, checksum: str | None, preserve: bool, on_progress: Progress | None
+) -> None:
     # Described before it is read: a file that changes meanwhile has another time, and is copied again next time.
     here = await describe(source)
     if here is None or here.mtime is None:
         raise FileNotFoundError(f"{source.path!r} does not exist")
+    attributes = await anyio.to_thread.run_sync(attributes_of, source.path) if preserve else {}
     await target.store.put(
         target.bucket,
         target.key,
         Path(source.path),
-        metadata={MTIME: mtime_text(here.mtime)},
+        metadata={MTIME: mtime_text(here.mtime), **attributes},
         checksum=checksum,
         on_progress=on_progress,
     )
 
 
 async def _download(
-    source: StoredObject, target: LocalFile, described: Description | None, on_progress: Progress | None
+    source: StoredObject,
+    target: LocalFile,
+    described: Description | None,
+    preserve: bool,
+    on_progress: Progress | None,
 ) -> None:
     store, path = source.store, target.path
-    await anyio.to_thread.run_sync(_make_parents, path)
+    await anyio.to_thread.run_sync(_make_parents, target)
     pinned = _etag_for(store, "get", described)
     info = await store.download(source.bucket, source.key, path, if_match=pinned, on_progress=on_progress)
     mtime = description_of(info).mtime
+    if preserve:
+        await anyio.to_thread.run_sync(restore_attributes, path, info.metadata)
     if mtime is not None:
         await anyio.to_thread.run_sync(_set_mtime, path, mtime)
 
 
-def _make_parents(path: str) -> None:
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+def _make_parents(target: LocalFile) -> None:
+    parent = os.path.dirname(target.path) or "."
+    if target.tree:
+        _require_no_links(target.tree, parent)
+    os.makedirs(parent, exist_ok=True)
+
+
+def _require_no_links(tree: str, directory: str) -> None:
+    """Refuse a directory below a tree if the way to it leads through a symbolic link."""
+    at = tree
+    for name in os.path.relpath(directory, tree).split(os.sep):
+        at = os.path.join(at, name)
+        if os.path.islink(at):
+            message = "it is a symbolic link, and trees are not written through links; remove it, or name its target"
+            raise NotADirectoryError(errno.ENOTDIR, message, at)
 
 
 def _set_mtime(path: str, mtime: int) -> None:

@@ -42,9 +42,16 @@ _CHUNK: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A local file, by its path."""
+    """A local file.
+
+    Attributes:
+        path: of the file.
+        tree: the directory of a tree that the file is a member of; empty for a single file. Members are not written
+            through symbolic links to directories below it, which would lead out of the tree.
+    """
 
     path: str
+    tree: str = ""
 
     def __str__(self) -> str:
         return self.path

@@ -77,6 +77,7 @@ class Transfer:
         by_checksum: compare by SHA-256, and store it with objects that are written.
         record: for copies between objects, store the source's time with the target.
         move: remove each source after its copy was made, or already existed.
+        preserve: keep modes and owners of files; see `copy`.
         tally: the progress.
     """
 
@@ -86,6 +87,7 @@ class Transfer:
     by_checksum: bool = False
     record: bool = True
     move: bool = False
+    preserve: bool = False
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
@@ -169,6 +171,7 @@ class Transfer:
                 job.target,
                 described=described,
                 record=self.record,
+                preserve=self.preserve,
                 checksum="sha256" if self.by_checksum else None,
                 on_progress=on_progress,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trove_async.errors import AccessDeniedError
 from trove_async.transfers.ends import Description, End, describe, sha256_of
 
 __all__ = ["is_unchanged"]
@@ -19,6 +20,8 @@ async def is_unchanged(
       are never compared, so the clocks of two machines need not agree; or
     - with ``by_checksum``, both have the same SHA-256. An end without a stored checksum is read completely.
 
+    A target that the credentials may write and not read counts as changed.
+
     Args:
         source, target: the ends; the target need not exist.
         by_checksum: compare the bytes, not the times.
@@ -27,7 +30,10 @@ async def is_unchanged(
     Raises:
         OSError, TroveError: one of the ends cannot be accessed.
     """
-    there = await describe(target)
+    try:
+        there = await describe(target)
+    except AccessDeniedError:
+        there = None  # a target that may be written and not read counts as changed
     if there is None:
         return False
     here = described or await describe(source)
