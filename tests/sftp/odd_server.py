@@ -151,8 +151,9 @@ class Odd:
         os.unlink(path)
 
     def rename(self, source: str, target: str) -> None:
-        os.link(source, target)
-        os.unlink(source)
+        if os.path.lexists(target):
+            raise OSError(errno.EEXIST, "file exists")
+        os.rename(source, target)
 
     def posix_rename(self, source: str, target: str) -> None:
         os.rename(source, target)

@@ -19,11 +19,9 @@ from tests.payload import pattern
 from tests.servers import AsyncSSH, Sshd, running
 from tests.sftp.residue import residue_of
 from trove_async.drivers.sftp import SFTPDriver
-from trove_async.drivers.sftp.abilities import Abilities, probe
+from trove_async.drivers.sftp.abilities import Abilities
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
-from trove_async.drivers.sftp.lease import ClientLease
-from trove_async.drivers.sftp.remote_files import RemoteFiles
-from trove_async.tree import WriteClock
+from trove_async.drivers.sftp.probe import probe
 
 __all__ = [
     "ServerName",
@@ -76,8 +74,8 @@ def fs_of(store: trove.Trove) -> SFTPFileSystem:
 def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let stores that are opened from now on detect a server without links."""
 
-    async def probe_without(files: RemoteFiles, lease: ClientLease, clock: WriteClock) -> Abilities:
-        return replace(await probe(files, lease, clock), links=False)
+    async def probe_without(*arguments: Any, **named: Any) -> Abilities:
+        return replace(await probe(*arguments, **named), links=False)
 
     monkeypatch.setattr("trove_async.drivers.sftp.opening.probe", probe_without)
 

@@ -34,7 +34,7 @@ from trove_async.driver import (
 from trove_async.drivers.local.errors import translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.drivers.local.notifier import Notifier
-from trove_async.drivers.local.opening import LocalSettings, url_signer
+from trove_async.drivers.local.opening import LocalSettings, check_names, url_signer
 from trove_async.drivers.local.stream import FileStream
 from trove_async.drivers.local.workers import Workers
 from trove_async.dsn import DSN
@@ -117,6 +117,8 @@ class LocalCore(PresignByHMAC, Driver):
         swept = self._fs.open_root()
         if not self._fs.uses_tokens:
             self._clock.step = self._fs.grain_ns
+        if not settings.merge_names:
+            check_names(self._fs.temporary(), settings.root)
         self.url_signer = url_signer(self._tree.layout, settings.signing)
         return swept
 

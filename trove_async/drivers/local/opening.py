@@ -12,9 +12,10 @@ from trove_async.driver import OpenOptions
 from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import AccessDeniedError, InvalidDSNError, RootNotFoundError
 from trove_async.signing import SigningSettings, URLSigner
+from trove_async.tree.distinct import PROBE, VARIANTS, check_distinct
 from trove_async.tree.layout import Layout
 
-__all__ = ["LocalSettings", "url_signer"]
+__all__ = ["LocalSettings", "check_names", "url_signer"]
 
 MIN_PART_SIZE = 5 * 1024 * 1024
 
@@ -27,6 +28,7 @@ class LocalSettings:
         root: an absolute path.
         fsync: whether a put returns only when the object will survive a power cut.
         create: whether to make the root if it is missing.
+        merge_names: whether to accept a file system that does not distinguish all names.
         min_part_size: bytes of every part of an upload but the last; the default is the limit of S3, so
             that uploads that work here work there.
         signing: of URLs; the root's own key is ``.trove/presign.key``.
@@ -35,6 +37,7 @@ class LocalSettings:
     root: str
     fsync: bool
     create: bool
+    merge_names: bool
     min_part_size: int
     signing: SigningSettings
 
@@ -58,6 +61,7 @@ class LocalSettings:
             root=os.path.abspath(dsn.path),
             fsync=settings.flag("fsync", True),
             create=settings.flag("create", False),
+            merge_names=settings.flag("merge_names", False),
             min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1),
             signing=SigningSettings.of(settings),
         )
@@ -86,6 +90,27 @@ class LocalSettings:
             raise RootNotFoundError(f"the root {self.root!r} is not a directory")
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
             raise AccessDeniedError(f"the root {self.root!r} cannot be written to; check its owner, mode and mount")
+
+
+def check_names(path: str, root: str) -> None:
+    """Check that the file system distinguishes all names.
+
+    Args:
+        path: of a temporary.
+        root: for the message.
+
+    Raises:
+        UnsupportedError: it does not.
+    """
+    probe = path + PROBE
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return  # nothing can be written now, and writes will say why
+    try:
+        check_distinct([os.path.lexists(path + variant) for variant in VARIANTS], repr(root))
+    finally:
+        os.unlink(probe)
 
 
 def url_signer(layout: Layout, signing: SigningSettings) -> URLSigner | None:

@@ -1,28 +1,22 @@
-"""What a server can do, found out by trying it."""
+"""What a server can do."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from enum import Enum
+from typing import Final
 
-from trove_async.drivers.sftp.errors import RefusedError
-from trove_async.drivers.sftp.lease import ClientLease
-from trove_async.drivers.sftp.protocol import (
-    COPY_DATA,
-    HARDLINK,
-    POSIX_RENAME,
-    Kind,
-    OpenFlag,
-    pack_string,
-    pack_u32,
-    pack_u64,
-)
-from trove_async.drivers.sftp.remote_files import RemoteFiles
-from trove_async.drivers.sftp.statuses import path_bytes
-from trove_async.errors import StorageFullError
-from trove_async.tree import WriteClock
+from trove_async.drivers.sftp.protocol import POSIX_RENAME
 
-__all__ = ["Abilities", "probe"]
+__all__ = ["ASSUMED", "Abilities", "Times"]
+
+
+class Times(Enum):
+    """What a server does with the times that it is asked to give a file."""
+
+    CARRIED = "both are kept, also when the file is read, so that the access time can carry the nanoseconds"
+    SET = "the modification time is kept, in whole seconds or less exactly"
+    OBSERVED = "the request fails or has no effect: a file has the server's time of its last write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,72 +24,34 @@ class Abilities:
     """What a server was seen to support.
 
     Attributes:
-        carries_times: an access time in the future is kept, also when the file is read.
-        replaces: a file can be renamed over another.
+        times: what it does with the times of files.
+        rename: the extension that renames files; None for SFTP's own request.
+        replaces: that request renames a file over another.
         links: a file can be given a second name that does not exist yet.
-        copies: the server copies files by itself; this is what it says, and is not tried.
+        copies: the server copies files by itself.
+        syncs: a file can be flushed to the server's disk.
+        reads_written: a file can be open for reading and writing at once.
+        makes_once: creating a directory that exists fails.
     """
 
-    carries_times: bool
+    times: Times
+    rename: bytes | None
     replaces: bool
     links: bool
     copies: bool
+    syncs: bool
+    reads_written: bool
+    makes_once: bool
 
 
-async def probe(files: RemoteFiles, lease: ClientLease, clock: WriteClock) -> Abilities:
-    """Find out what the server supports, with files in this client's directory of temporaries.
-
-    What a server says about itself is not enough.
-    """
-    one, two, three = lease.temporary(), lease.temporary(), lease.temporary()
-    try:
-        await asyncio.gather(*(files.write_new(path, b"?", clock()) for path in (one, two)))
-        carries_times, links = await asyncio.gather(_carries_times(files, one), _links(files, one, three))
-        return Abilities(
-            carries_times=carries_times,
-            links=links,
-            replaces=await _replaces(files, one, two),
-            copies=await files.has(COPY_DATA),
-        )
-    except RefusedError as error:
-        better = await files.why_refused(error, lease.folder)
-        if better is not error:
-            raise StorageFullError("the server's file system is full") from error
-        raise
-    finally:
-        await asyncio.gather(*map(files.unlink, (one, two, three)))
-
-
-async def _carries_times(files: RemoteFiles, path: str) -> bool:
-    before = await files.lstat(path)
-    channel = await files.channel()
-    raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(OpenFlag.READ), pack_u32(0))
-    reading = channel.request(Kind.READ, pack_string(raw), pack_u64(0), pack_u32(1))
-    closing = channel.close_handle(raw)
-    await reading
-    await closing
-    after = await files.lstat(path)
-    return before is not None and before.marked is False and before == after
-
-
-async def _links(files: RemoteFiles, path: str, other: str) -> bool:
-    if not await files.has(HARDLINK):
-        return False
-    try:
-        await files.link(path, other)
-        await files.link(path, other)
-    except FileExistsError:
-        return True
-    except OSError:
-        return False  # the server knows the request, but its file system has no links
-    return False
-
-
-async def _replaces(files: RemoteFiles, path: str, other: str) -> bool:
-    if await files.has(POSIX_RENAME):
-        return True
-    try:
-        await files.ask(Kind.RENAME, path_bytes(path), path_bytes(other))
-    except OSError:
-        return False
-    return True
+ASSUMED: Final = Abilities(
+    times=Times.CARRIED,
+    rename=POSIX_RENAME,
+    replaces=True,
+    links=True,
+    copies=True,
+    syncs=True,
+    reads_written=True,
+    makes_once=True,
+)
+"""What is assumed until it is known."""

@@ -106,8 +106,7 @@ class SFTPCore(PresignByHMAC, Driver):
         settings = SFTPSettings.of(dsn, options)
         self.cleanup_timeout = options.cleanup_timeout
         connection = Connection(settings, cleanup_timeout=options.cleanup_timeout)
-        # To find out whether times are carried, they are written as if they were.
-        files = RemoteFiles(connection, durable=settings.fsync, attempts=settings.attempts, carries_times=True)
+        files = RemoteFiles(connection, durable=settings.fsync, attempts=settings.attempts)
         self._leftovers = Leftovers(files)
         self._runner = Runner(self._leftovers, attempts=settings.attempts, cleanup_timeout=options.cleanup_timeout)
         self._lease = ClientLease(files, Layout(settings.root), settings.lease)

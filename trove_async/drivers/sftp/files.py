@@ -20,15 +20,17 @@ class OpenFile:
         raw: the server's handle.
         path: when it was opened.
         size: in bytes; the offset of the next write.
+        readable: whether it is open for reading.
     """
 
-    __slots__ = ("channel", "path", "raw", "size")
+    __slots__ = ("channel", "path", "raw", "readable", "size")
 
     def __init__(self, channel: Channel, raw: bytes, path: str, size: int = 0) -> None:
         self.channel = channel
         self.raw: bytes | None = raw
         self.path = path
         self.size = size
+        self.readable = True
 
     def request(self, kind: Kind, *parts: bytes | memoryview) -> Any:
         """Send a request about the file; return its pending answer."""

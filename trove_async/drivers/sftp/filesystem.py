@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from trove_async.body import Chunk
-from trove_async.drivers.sftp.abilities import Abilities
+from trove_async.drivers.sftp.abilities import Abilities, Times
 from trove_async.drivers.sftp.connection import Connection
-from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError
+from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError, SpaceError
+from trove_async.drivers.sftp.files import OpenFile
 from trove_async.drivers.sftp.lease import ClientLease
 from trove_async.drivers.sftp.leftovers import Leftovers
 from trove_async.drivers.sftp.locks import Locks
 from trove_async.drivers.sftp.protocol import (
     COPY_DATA,
     FSYNC,
-    POSIX_RENAME,
     FileStatus,
     Kind,
+    OpenFlag,
     pack_string,
     pack_times,
     pack_u64,
 )
 from trove_async.drivers.sftp.reads import IN_FLIGHT
-from trove_async.drivers.sftp.remote_files import NEW_FILE, RemoteFiles
+from trove_async.drivers.sftp.remote_files import NEW, RemoteFiles
 from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.tree import FileSystem, Temporary, WriteClock
 from trove_async.tree.filesystem import is_dir
@@ -34,6 +36,10 @@ __all__ = ["SFTPFileSystem"]
 
 _COPY_STEP: Final = 64 * 1024 * 1024
 """Bytes that the server copies for one request; it answers no other request meanwhile."""
+_SECOND: Final = 1_000_000_000
+_DATINGS: Final = 40
+_DATING_WAIT: Final = 0.25
+"""Seconds between the attempts to get a later time from the server."""
 _SETTLED_SECONDS: Final = 3
 """A directory that changed more recently may change again within the same second, as client and server count it."""
 
@@ -64,18 +70,17 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
         locks: Locks,
         leftovers: Leftovers,
     ) -> None:
-        super().__init__(connection, durable=durable, attempts=attempts, carries_times=abilities.carries_times)
+        super().__init__(connection, durable=durable, attempts=attempts, abilities=abilities)
         self._clock = clock
         self._lease = lease
         self._locks = locks
-        self.abilities = abilities
         self.leftovers = leftovers
 
     async def create_temporary(self, content: Chunk = b"") -> Temporary:
         """Create a file in this client's directory of temporaries."""
         path = self.temporary()
         try:
-            temporary = Temporary(await self._open(path, NEW_FILE), path)
+            temporary = Temporary(await self._open(path, self._written | NEW), path)
         except DisconnectedError:
             self.leftovers.add(path)
             raise
@@ -105,19 +110,17 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
     async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
         """Rename a temporary to its path, in one request."""
         assert temporary.path is not None
-        source, target = path_bytes(temporary.path), path_bytes(path)
         try:
-            if await self.has(POSIX_RENAME):
-                await self.extended(POSIX_RENAME, source, target)
-            else:
-                await self.ask(Kind.RENAME, source, target)
+            await self.ask_rename(temporary.path, path)
         except (RefusedError, PermissionError) as error:
             there = await self.lstat(path)
             if is_dir(there):
                 raise IsADirectoryError(errno.EISDIR, "is a directory", path) from error
             if there is not None and not self.abilities.replaces:
                 raise OSError(
-                    errno.ENOTSUP, "it has no posix-rename, so objects can be created but not replaced; delete it first"
+                    errno.ENOTSUP,
+                    "it renames no file over another (posix-rename), so objects can be created but not replaced; "
+                    "delete the object first",
                 ) from error
             raise
         except FileNotFoundError as error:
@@ -129,36 +132,106 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
     # Content
 
     async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
-        """Have the server copy if it can; otherwise read the source and write it again."""
+        """Have the server copy if it can; otherwise, or if it copies less, read the source and write it."""
         reading, writing = self.file(source), self.file(target)
-        size = reading.size
-        copies = COPY_DATA in writing.channel.extensions and reading.channel is writing.channel
-        at = 0
-        while at < size:
+        start = writing.size
+        copies = self.abilities.copies and reading.channel is writing.channel
+        while copies and writing.size - start < reading.size:
             checkpoint()
-            length = min(_COPY_STEP if copies else IN_FLIGHT, size - at)
-            if copies:
-                assert reading.raw is not None
-                assert writing.raw is not None
-                await writing.channel.request(
-                    Kind.EXTENDED,
-                    pack_string(COPY_DATA),
-                    pack_string(reading.raw) + pack_u64(at) + pack_u64(length),
-                    pack_string(writing.raw) + pack_u64(writing.size),
-                )
-                writing.size += length
-            else:
-                chunk = await self.read(source, at, length)
-                if len(chunk) < length:
-                    raise RefusedError(errno.EIO, "a file became shorter while it was being copied")
-                await self.write(target, (chunk,))
-            at += length
+            copies = await self._copy_step(reading, writing, writing.size - start)
+        if writing.size - start == reading.size:
+            return
+        while (at := writing.size - start) < reading.size:
+            checkpoint()
+            chunk = await self.read(source, at, min(IN_FLIGHT, reading.size - at))
+            if not chunk:
+                raise RefusedError(errno.EIO, f"the source of a copy ended after {at} of {reading.size} bytes")
+            await self.write(target, (chunk,))
+        size = await self._size_of(writing)
+        if size != start + reading.size:
+            raise RefusedError(errno.EIO, f"a copy has {size} bytes; {start + reading.size} were written")
+
+    async def _copy_step(self, reading: OpenFile, writing: OpenFile, at: int) -> bool:
+        """Have the server append some bytes; return whether it did."""
+        assert reading.raw is not None
+        assert writing.raw is not None
+        length = min(_COPY_STEP, reading.size - at)
+        try:
+            await writing.channel.request(
+                Kind.EXTENDED,
+                pack_string(COPY_DATA),
+                pack_string(reading.raw) + pack_u64(at) + pack_u64(length),
+                pack_string(writing.raw) + pack_u64(writing.size),
+            )
+        except DisconnectedError:
+            raise
+        except OSError as error:
+            if isinstance(await self.why_refused(error, writing.path), SpaceError):
+                raise
+            return False
+        size = await self._size_of(writing)
+        if size > writing.size + length:
+            raise RefusedError(errno.EIO, f"the server copied {size - writing.size} bytes; {length} were requested")
+        if size < writing.size + length:
+            return False
+        writing.size = size
+        return True
+
+    async def _size_of(self, file: OpenFile) -> int:
+        status: FileStatus = await file.request(Kind.FSTAT)
+        return status.st_size if status.is_complete else (await self._existing(file.path)).st_size
 
     async def set_time(self, handle: int, mtime_ns: int) -> FileStatus:
         """Set the modification time, and store its nanoseconds in the access time."""
         file = self.file(handle)
-        await file.request(Kind.FSETSTAT, pack_times(mtime_ns, carried=self.carries_times, marked=False))
-        return self.status_for(file.size, mtime_ns, marked=False)
+        if self.abilities.times is not Times.OBSERVED:
+            await file.request(Kind.FSETSTAT, pack_times(mtime_ns, carried=self.carries_times, marked=False))
+        if self.carries_times:
+            return self.status_for(file.size, mtime_ns, marked=False)
+        return await self._existing(file.path)
+
+    async def _existing(self, path: str) -> FileStatus:
+        status = await self.lstat(path)
+        if status is None:
+            raise RefusedError(errno.EIO, "the temporary file was removed from .trove/tmp")
+        return status
+
+    async def dated(self, path: str, current: FileStatus | None) -> FileStatus:
+        """Return the status of a finished temporary once its time is later than that of the file that it replaces.
+
+        Where times are in whole seconds, or cannot be set, two files could have the same time otherwise. A file whose
+        time is in the future by the server's clock needs only another time.
+        """
+        for attempt in range(_DATINGS):
+            status = await self._existing(path)
+            if current is None or status.st_mtime_ns > current.st_mtime_ns:
+                return status
+            if attempt and status.st_mtime_ns < current.st_mtime_ns:
+                return status
+            if self.abilities.times is Times.SET:
+                times = pack_times(current.st_mtime_ns + (attempt + 1) * _SECOND, carried=False, marked=False)
+                await self.ask(Kind.SETSTAT, path_bytes(path), times)
+            else:
+                await asyncio.sleep(_DATING_WAIT)  # until the server's clock has advanced
+                await self._touch(path, status)
+        raise RefusedError(errno.EIO, "the server gives files that are written one after the other the same time")
+
+    async def _touch(self, path: str, status: FileStatus) -> None:
+        """Write a file's first byte again, so that it gets a new time; make an empty file again."""
+        if not status.st_size:
+            await self.unlink(path)
+            await self.close(await self.create(path))
+            return
+        handle = await self._open(path, OpenFlag.READ)
+        try:
+            first = await self.read(handle, 0, 1)
+        finally:
+            await self.close(handle)
+        handle = await self._open(path, OpenFlag.WRITE)
+        try:
+            await self.file(handle).request(Kind.WRITE, pack_u64(0), pack_string(first))
+        finally:
+            await self.close(handle)
 
     async def mark(self, handle: int, status: FileStatus) -> None:
         """Mark an open file as having stored metadata; its modification time stays."""
@@ -169,7 +242,7 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
     async def sync(self, handle: int) -> None:
         """Flush a file to the disk, if the server can and the store is durable."""
         file = self.file(handle)
-        if self._durable and file.raw is not None and FSYNC in file.channel.extensions:
+        if self._durable and self.abilities.syncs and file.raw is not None and FSYNC in file.channel.extensions:
             await file.channel.request(Kind.EXTENDED, pack_string(FSYNC), pack_string(file.raw))
 
     async def sync_directory(self, path: str) -> None:
@@ -193,9 +266,13 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
         temporary = self.temporary()
         mtime_ns = self._clock()
         if not self.carries_times and (there := await self.lstat(path)) is not None:
-            mtime_ns = max(mtime_ns, there.st_mtime_ns + 1_000_000_000)  # readers notice a change by the time
+            mtime_ns = max(mtime_ns, there.st_mtime_ns + _SECOND)
+        else:
+            there = None
         try:
             await self.write_new(temporary, content, mtime_ns)
+            if there is not None:
+                await self.dated(temporary, there)  # readers notice a change by the time
             try:
                 await self.rename(temporary, path)
             except FileNotFoundError:

@@ -214,17 +214,18 @@ class SFTPObjects(Objects):
 
     async def _commit(self, write: _Write) -> ObjectInfo:
         bucket, key, temporary, attributes = write.bucket, write.key, write.temporary, write.attributes
-        mtime_ns = self._now()
-        if not self.fs.carries_times:
-            mtime_ns = _later(mtime_ns, (await self._location(bucket, key)).status)
-        size = self.fs.file(temporary.handle).size
-        status = self.fs.status_for(size, mtime_ns, marked=attributes is not NONE)
+        carried = self.fs.carries_times
+        if carried:
+            size = self.fs.file(temporary.handle).size
+            status = self.fs.status_for(size, self._now(), marked=attributes is not NONE)
+        else:
+            status = await self._seal_dated(write)
         commit = Commit(self, bucket, key, temporary, status, write.checkpoint, create_only=write.create_only)
         sidecar: asyncio.Task[None] | None = None
-        if attributes is not NONE or not self.fs.carries_times:
+        if attributes is not NONE or not carried:
             sidecar = asyncio.ensure_future(self._write_sidecar(bucket, key, status, attributes))
         try:
-            location = await self._seal(write, status)
+            location = await (self._seal(write, status) if carried else self._location(bucket, key))
             if write.create_only and location.status is not None:
                 check_write(etag_of(location.status), None, "*")
             if sidecar is not None:
@@ -241,6 +242,14 @@ class SFTPObjects(Objects):
         if replaced is not None and not is_same(replaced, status):
             await self._drop_quietly(bucket, key, replaced)
         return info_of(key, status, attributes)
+
+    async def _seal_dated(self, write: _Write) -> FileStatus:
+        """Seal a temporary so that its time tells it from the file that it replaces; return its status."""
+        assert write.temporary.path is not None
+        current = (await self._location(write.bucket, write.key)).status
+        size = self.fs.file(write.temporary.handle).size
+        await self._seal(write, self.fs.status_for(size, _later(self._now(), current), marked=False))
+        return await self.fs.dated(write.temporary.path, current)
 
     async def _seal(self, write: _Write, status: FileStatus) -> Location:
         """Set a temporary's time, flush and close it, and meanwhile find where the key's file is.

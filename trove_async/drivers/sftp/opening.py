@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
-from trove_async.drivers.sftp.abilities import probe
+from trove_async.drivers.sftp.abilities import ASSUMED
 from trove_async.drivers.sftp.connection import Connection
 from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError, translated
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
@@ -18,6 +18,7 @@ from trove_async.drivers.sftp.lease import ClientLease
 from trove_async.drivers.sftp.leftovers import Leftovers
 from trove_async.drivers.sftp.locks import Locks
 from trove_async.drivers.sftp.objects import SFTPObjects
+from trove_async.drivers.sftp.probe import probe
 from trove_async.drivers.sftp.protocol import FileStatus, Kind
 from trove_async.drivers.sftp.reading import Reading
 from trove_async.drivers.sftp.remote_files import RemoteFiles
@@ -61,10 +62,14 @@ async def open_store(
     Raises:
         RootNotFoundError: it is missing or not a directory.
         AccessDeniedError: it is read-only.
+        UnsupportedError: the server cannot do what a store needs.
     """
     layout, clock = Layout(settings.root), WriteClock()
+    files.abilities = ASSUMED
     await _check_root(files, layout, settings, lease)
-    abilities = await probe(files, lease, clock)
+    where = f"{layout.root!r} on {settings.address}"
+    abilities = await probe(files, lease, clock(), where=where, merge_names=settings.merge_names)
+    files.abilities = abilities
     locks = Locks(files, layout, lease, links=abilities.links)
     swept = await locks.sweep()
     fs = SFTPFileSystem(

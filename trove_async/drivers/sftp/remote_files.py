@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from trove_async.body import Chunk
+from trove_async.drivers.sftp.abilities import ASSUMED, Abilities, Times
 from trove_async.drivers.sftp.answers import free_blocks_of
 from trove_async.drivers.sftp.channel import Channel
 from trove_async.drivers.sftp.connection import Connection
@@ -41,9 +42,10 @@ from trove_async.errors import UnavailableError
 from trove_async.tree import DirEntry
 from trove_async.tree.filesystem import is_dir, is_file
 
-__all__ = ["NEW_FILE", "RemoteFiles"]
+__all__ = ["NEW", "RemoteFiles"]
 
-NEW_FILE: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.CREATE | OpenFlag.EXCLUSIVE
+NEW: Final = OpenFlag.CREATE | OpenFlag.EXCLUSIVE
+"""How files are opened that must not exist yet, beside what they are opened for."""
 _STATUSES: Final = 64
 """Requests for the status of a directory's files that are in flight at a time."""
 _MOST_NAMES: Final = 10_000_000
@@ -61,15 +63,19 @@ class RemoteFiles(Requests):
         connection: gives the channel.
         durable: whether files are flushed to the server's disk.
         attempts: how often a block is sent when the connection is lost.
-        carries_times: whether a file's access time carries the nanoseconds of its modification; see `FileStatus`.
+        abilities: what the server was seen to support.
     """
 
-    def __init__(self, connection: Connection, *, durable: bool, attempts: int, carries_times: bool) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, *, durable: bool, attempts: int, abilities: Abilities = ASSUMED) -> None:
+        super().__init__(connection, abilities)
         self._durable = durable
         self._files = OpenFiles()
         self.attempts = attempts
-        self.carries_times = carries_times
+
+    @property
+    def carries_times(self) -> bool:
+        """Whether a file's access time carries the nanoseconds of its modification; see `FileStatus`."""
+        return self.abilities.times is Times.CARRIED
 
     # Opening
 
@@ -109,25 +115,31 @@ class RemoteFiles(Requests):
 
     async def create(self, path: str) -> int:
         """Create a file."""
-        return await self.exclusively(path, lambda: self._open(path, NEW_FILE))
+        return await self.exclusively(path, lambda: self._open(path, self._written | NEW))
+
+    @property
+    def _written(self) -> OpenFlag:
+        """How files are opened that are written, and read where the server allows both at once."""
+        return OpenFlag.READ | OpenFlag.WRITE if self.abilities.reads_written else OpenFlag.WRITE
 
     async def create_private(self, path: str) -> int:
         """Create a file that only its owner may read."""
-        flags = OpenFlag.WRITE | OpenFlag.CREATE | OpenFlag.EXCLUSIVE
-        return await self._open(path, flags, pack_u32(_HAS_MODE) + pack_u32(0o600))
+        return await self._open(path, OpenFlag.WRITE | NEW, pack_u32(_HAS_MODE) + pack_u32(0o600))
 
     async def _open(self, path: str, flags: OpenFlag, attributes: bytes = NO_ATTRIBUTES) -> int:
         channel = await self.channel()
         raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(flags), attributes)
-        return self.adopt(channel, raw, path)
+        handle = self.adopt(channel, raw, path)
+        self.file(handle).readable = OpenFlag.READ in flags
+        return handle
 
     async def reopen(self, handle: int) -> None:
         """Open a file for writing again if the connection on which it was opened is lost."""
         file = self.file(handle)
         channel = await self.channel()
         if file.channel is not channel or file.raw is None:
-            flags = OpenFlag.READ | OpenFlag.WRITE
-            file.raw = await channel.request(Kind.OPEN, path_bytes(file.path), pack_u32(flags), NO_ATTRIBUTES)
+            flags = pack_u32(self._written)
+            file.raw = await channel.request(Kind.OPEN, path_bytes(file.path), flags, NO_ATTRIBUTES)
             file.channel = channel
 
     async def close(self, handle: int) -> None:
@@ -147,7 +159,10 @@ class RemoteFiles(Requests):
 
     async def read(self, handle: int, offset: int, size: int) -> bytes:
         """Read from an offset, with several requests in flight."""
-        reads = Reads(self.file(handle), offset, offset + size)
+        file = self.file(handle)
+        if not file.readable:
+            return await self._read_written(file.path, offset, size)
+        reads = Reads(file, offset, offset + size)
         chunks: list[bytes] = []
         try:
             while chunk := await reads.next():
@@ -155,6 +170,14 @@ class RemoteFiles(Requests):
         finally:
             reads.forget()
         return b"".join(chunks) if len(chunks) != 1 else chunks[0]
+
+    async def _read_written(self, path: str, offset: int, size: int) -> bytes:
+        """Read from a file that is open for writing only, over another handle."""
+        handle = await self._open(path, OpenFlag.READ)
+        try:
+            return await self.read(handle, offset, size)
+        finally:
+            await self.close(handle)
 
     async def write(self, handle: int, chunks: Sequence[Chunk]) -> None:
         """Append chunks, with several requests in flight; if the connection is lost, go on over a new one."""
@@ -217,10 +240,12 @@ class RemoteFiles(Requests):
     def seal(self, handle: int, mtime_ns: int, *, marked: bool) -> list[Any]:
         """Send the requests that set a written file's time, flush it and close it; return the pending answers."""
         file = self.file(handle)
-        times = pack_times(mtime_ns, carried=self.carries_times, marked=marked)
-        answers = [file.request(Kind.FSETSTAT, times)]
+        answers: list[Any] = []
+        if self.abilities.times is not Times.OBSERVED:
+            times = pack_times(mtime_ns, carried=self.carries_times, marked=marked)
+            answers.append(file.request(Kind.FSETSTAT, times))
         assert file.raw is not None
-        if self._durable and FSYNC in file.channel.extensions:
+        if self._durable and self.abilities.syncs and FSYNC in file.channel.extensions:
             answers.append(file.channel.request(Kind.EXTENDED, pack_string(FSYNC), pack_string(file.raw)))
         answers.append(file.channel.close_handle(file.raw))
         file.raw = None

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from trove_async.drivers.sftp.abilities import ASSUMED, Abilities
 from trove_async.drivers.sftp.channel import Channel
 from trove_async.drivers.sftp.connection import Connection
 from trove_async.drivers.sftp.errors import RefusedError
-from trove_async.drivers.sftp.protocol import HARDLINK, POSIX_RENAME, FileStatus, Kind, pack_string, pack_u32
+from trove_async.drivers.sftp.protocol import HARDLINK, FileStatus, Kind, pack_string, pack_u32
 from trove_async.drivers.sftp.statuses import path_bytes, statuses_of
 from trove_async.tree.filesystem import is_file
 
@@ -28,10 +29,14 @@ class Requests:
 
     Args:
         connection: gives the channel.
+
+    Attributes:
+        abilities: what the server was seen to support.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, abilities: Abilities = ASSUMED) -> None:
         self._connection = connection
+        self.abilities = abilities
 
     async def channel(self) -> Channel:
         """Return the channel; connect first if there is none."""
@@ -97,7 +102,13 @@ class Requests:
                     raise
 
     async def mkdir(self, path: str) -> None:
-        """Create a directory."""
+        """Create a directory.
+
+        Raises:
+            FileExistsError: it exists.
+        """
+        if not self.abilities.makes_once and await self.exists(path):
+            raise FileExistsError(errno.EEXIST, "file exists", path)
         await self.exclusively(path, lambda: self.ask(Kind.MKDIR, path_bytes(path), NO_ATTRIBUTES))
 
     async def send_mkdirs(self, paths: Sequence[str]) -> list[Any]:
@@ -163,16 +174,20 @@ class Requests:
 
     async def rename(self, source: str, target: str) -> None:
         """Rename a file or a directory over another."""
-        if await self.has(POSIX_RENAME):
-            await self.extended(POSIX_RENAME, path_bytes(source), path_bytes(target))
-            return
         try:
-            await self.ask(Kind.RENAME, path_bytes(source), path_bytes(target))
+            await self.ask_rename(source, target)
         except RefusedError:
-            if not is_file(await self.lstat(target)):
+            if self.abilities.replaces or not is_file(await self.lstat(target)):
                 raise
             await self.unlink(target)
+            await self.ask_rename(source, target)
+
+    async def ask_rename(self, source: str, target: str) -> None:
+        """Send the request that renames on this server."""
+        if self.abilities.rename is None:
             await self.ask(Kind.RENAME, path_bytes(source), path_bytes(target))
+        else:
+            await self.extended(self.abilities.rename, path_bytes(source), path_bytes(target))
 
     async def link(self, source: str, target: str) -> None:
         """Give a file a second name."""

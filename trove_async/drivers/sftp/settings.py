@@ -32,6 +32,7 @@ class SFTPSettings:
         jump: hosts to connect through, ``[user@]host[:port]`` separated by commas.
         config: a file like ``~/.ssh/config``, for settings that are not given here; None for no file.
         ciphers: the offered ciphers, in OpenSSH's notation; None to prefer AES-GCM.
+        merge_names: whether to accept a file system that does not distinguish all names.
         create: whether to create the root if it is missing.
         fsync: whether a put returns only when the server says that the file is on its disk.
         handles: how many files and directories may be open on the server at a time.
@@ -57,6 +58,7 @@ class SFTPSettings:
     jump: str | None
     config: str | None
     ciphers: str | None
+    merge_names: bool
     create: bool
     fsync: bool
     handles: int
@@ -90,6 +92,7 @@ class SFTPSettings:
             jump=settings.text("jump"),
             config=settings.text("config"),
             ciphers=settings.text("ciphers"),
+            merge_names=settings.flag("merge_names", False),
             create=settings.flag("create", False),
             fsync=settings.flag("fsync", True),
             handles=settings.integer("handles", 256, minimum=4),
