@@ -66,8 +66,8 @@ WRITES: dict[str, Write] = {
 }
 
 
-async def refused(store: trove.Trove, write: Write, kind: type[TroveError], said: str, code: int) -> None:
-    with pytest.raises(kind, match=said) as raised:
+async def refused(store: trove.Trove, write: Write, kind: type[TroveError], expected_message: str, code: int) -> None:
+    with pytest.raises(kind, match=expected_message) as raised:
         await write(store)
     cause = raised.value.__cause__
     assert isinstance(cause, OSError)

@@ -28,10 +28,10 @@ async def run_in_namespace(module: str, *arguments: str | Path, **environment: s
         if process.returncode is None:
             process.kill()
             await process.wait()
-    said = out.decode()
-    if "unshare: " in said or "permission denied" in said:
+    output = out.decode()
+    if "unshare: " in output or "permission denied" in output:
         pytest.fail(
             "this test mounts a small tmpfs in a new namespace: run it as root, or allow it to users "
-            f"(sysctl kernel.unprivileged_userns_clone=1)\n{said}"
+            f"(sysctl kernel.unprivileged_userns_clone=1)\n{output}"
         )
-    assert process.returncode == 0, said
+    assert process.returncode == 0, output

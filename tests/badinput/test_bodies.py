@@ -34,7 +34,7 @@ LARGE = 400_000
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected_message"),
     [
         ("text", r"\.encode\(\)"),
         (None, "NoneType"),
@@ -47,8 +47,8 @@ LARGE = 400_000
     ],
     ids=lambda value: ascii(value)[:20],
 )
-async def test_invalid_bodies(store: trove.Trove, body: Any, said: str) -> None:
-    with pytest.raises(BodyTypeError, match=said) as raised:
+async def test_invalid_bodies(store: trove.Trove, body: Any, expected_message: str) -> None:
+    with pytest.raises(BodyTypeError, match=expected_message) as raised:
         await store.put("b", "kept", body)
     assert isinstance(raised.value, TypeError)
 
@@ -276,14 +276,14 @@ async def test_invalid_parts(store: trove.Trove) -> None:
     one = await store.upload_part("b", "kept", upload, 1, b"part")
     two = await store.upload_part("b", "kept", upload, 2, b"part")
     other = trove.PartInfo(3, one.etag, 4)
-    for parts, said in (
+    for parts, expected_message in (
         ([], "no parts"),
         ([two, one], "ascend"),
         ([one, one], "ascend"),
         ([one, other], "part 3 was not uploaded"),
         ([trove.PartInfo(1, two.etag, 4)], "part 1 .*uploaded again"),
     ):
-        with pytest.raises(InvalidPartError, match=said):
+        with pytest.raises(InvalidPartError, match=expected_message):
             await store.complete_multipart("b", "kept", upload, parts)
     assert [part.number for part in await store.list_parts("b", "kept", upload)] == [1, 2]
     with pytest.raises(UploadNotFoundError):

@@ -22,7 +22,7 @@ async def refused(dsn: Any, **settings: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("dsn", "said"),
+    ("dsn", "expected_message"),
     [
         ("", "no scheme"),
         ("/srv/data", "no scheme"),
@@ -43,12 +43,12 @@ async def refused(dsn: Any, **settings: Any) -> str:
         ("local:///srv?fsync=1&fsync=0", "'fsync' is given twice"),
     ],
 )
-async def test_malformed_dsns(dsn: str, said: str) -> None:
-    assert said in await refused(dsn)
+async def test_malformed_dsns(dsn: str, expected_message: str) -> None:
+    assert expected_message in await refused(dsn)
 
 
 @pytest.mark.parametrize(
-    ("dsn", "said"),
+    ("dsn", "expected_message"),
     [
         ("memory://user@", "no user"),
         ("memory://:secret@", "no"),
@@ -63,12 +63,12 @@ async def test_malformed_dsns(dsn: str, said: str) -> None:
         ("memory://?presign_url=http://x/&presign_key=short", "5 bytes"),
     ],
 )
-async def test_invalid_dsns_of_memory(dsn: str, said: str) -> None:
-    assert said in await refused(dsn)
+async def test_invalid_dsns_of_memory(dsn: str, expected_message: str) -> None:
+    assert expected_message in await refused(dsn)
 
 
 @pytest.mark.parametrize(
-    ("location", "said"),
+    ("location", "expected_message"),
     [
         ("local://", "does not name a directory"),
         ("local://srv/data", "three slashes"),
@@ -91,9 +91,9 @@ async def test_invalid_dsns_of_memory(dsn: str, said: str) -> None:
         ("local://{root}?presign_url=http://x/&presign_key=", "presign_key must be text"),
     ],
 )
-async def test_invalid_dsns_of_local(tmp_path: Path, location: str, said: str) -> None:
+async def test_invalid_dsns_of_local(tmp_path: Path, location: str, expected_message: str) -> None:
     message = await refused(location.format(root=tmp_path))
-    assert said in message
+    assert expected_message in message
     assert "secret" not in message
     assert list(tmp_path.iterdir()) == []
 

@@ -40,7 +40,7 @@ each_verb = pytest.mark.parametrize("verb", VERBS)
 
 @each_verb
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "expected_message"),
     [
         ("", "empty"),
         ("x" * 1025, "1025 bytes"),
@@ -53,15 +53,15 @@ each_verb = pytest.mark.parametrize("verb", VERBS)
     ],
     ids=["empty", "long", "long in UTF-8", "NUL", "surrogate", "bytes", "None", "int"],
 )
-async def test_invalid_keys(store: trove.Trove, verb: str, key: object, said: str) -> None:
-    with pytest.raises(InvalidKeyError, match=said) as raised:
+async def test_invalid_keys(store: trove.Trove, verb: str, key: object, expected_message: str) -> None:
+    with pytest.raises(InvalidKeyError, match=expected_message) as raised:
         await VERBS[verb](store, "b", key)
     assert isinstance(raised.value, ValueError)
 
 
 @each_verb
 @pytest.mark.parametrize(
-    ("bucket", "said"),
+    ("bucket", "expected_message"),
     [
         ("", "empty"),
         (".", "reserved"),
@@ -79,8 +79,8 @@ async def test_invalid_keys(store: trove.Trove, verb: str, key: object, said: st
     ],
     ids=lambda value: ascii(value)[:20],
 )
-async def test_invalid_bucket_names(store: trove.Trove, verb: str, bucket: object, said: str) -> None:
-    with pytest.raises(InvalidBucketNameError, match=said):
+async def test_invalid_bucket_names(store: trove.Trove, verb: str, bucket: object, expected_message: str) -> None:
+    with pytest.raises(InvalidBucketNameError, match=expected_message):
         await VERBS[verb](store, bucket, "key")
 
 
@@ -92,7 +92,7 @@ async def test_a_bucket_with_an_invalid_name_is_not_created(store: trove.Trove, 
 
 
 @pytest.mark.parametrize(
-    ("metadata", "said"),
+    ("metadata", "expected_message"),
     [
         ({"": "v"}, "1 to 128"),
         ({"a b": "v"}, "'a b'"),
@@ -106,17 +106,17 @@ async def test_a_bucket_with_an_invalid_name_is_not_created(store: trove.Trove, 
     ],
     ids=lambda value: ascii(value)[:20],
 )
-async def test_invalid_metadata(store: trove.Trove, metadata: Any, said: str) -> None:
-    with pytest.raises(InvalidMetadataError, match=said):
+async def test_invalid_metadata(store: trove.Trove, metadata: Any, expected_message: str) -> None:
+    with pytest.raises(InvalidMetadataError, match=expected_message):
         await store.put("b", "kept", b"new", metadata=metadata)
-    with pytest.raises(InvalidMetadataError, match=said):
+    with pytest.raises(InvalidMetadataError, match=expected_message):
         await store.copy("b", "kept", "b", "copy", replace=True, metadata=metadata)
-    with pytest.raises(InvalidMetadataError, match=said):
+    with pytest.raises(InvalidMetadataError, match=expected_message):
         await store.initiate_multipart("b", "kept", metadata=metadata)
 
 
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "expected_message"),
     [
         ({str(number): "" for number in range(11)}, "at most 10"),
         ({"": "v"}, "1 to 128"),
@@ -127,10 +127,10 @@ async def test_invalid_metadata(store: trove.Trove, metadata: Any, said: str) ->
     ],
     ids=lambda value: ascii(value)[:20],
 )
-async def test_invalid_tags(store: trove.Trove, tags: Any, said: str) -> None:
-    with pytest.raises(InvalidTagsError, match=said):
+async def test_invalid_tags(store: trove.Trove, tags: Any, expected_message: str) -> None:
+    with pytest.raises(InvalidTagsError, match=expected_message):
         await store.put("b", "kept", b"new", tags=tags)
-    with pytest.raises(InvalidTagsError, match=said):
+    with pytest.raises(InvalidTagsError, match=expected_message):
         await store.set_tags("b", "kept", tags)
 
 

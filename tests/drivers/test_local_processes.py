@@ -58,19 +58,19 @@ async def together(*commands: tuple[str, ...]) -> list[str]:
     """Run several peers that begin at the same time, and return the output of each."""
     async with AsyncExitStack() as stack, asyncio.timeout(BOUND):
         processes = [await stack.enter_async_context(peer(*command)) for command in commands]
-        said = []
+        outputs = []
         for out, errors in await asyncio.gather(*(process.communicate(b"\n") for process in processes)):
             assert errors == b"", errors.decode()
-            said.append(out.decode().strip())
+            outputs.append(out.decode().strip())
         assert [process.returncode for process in processes] == [0] * len(processes)
-        return said
+        return outputs
 
 
 async def test_compare_and_swap_loses_no_increment(store: trove.Trove, dsn: str, tmp_path: Path) -> None:
     await store.put(BUCKET, "counter", b"0")
-    said = await together(*[("increment", dsn, "counter", "400")] * 2)
+    outputs = await together(*[("increment", dsn, "counter", "400")] * 2)
     assert await store.read(BUCKET, "counter") == b"800"
-    assert any(line != "in vain 0" for line in said), "the processes did not conflict"
+    assert any(line != "in vain 0" for line in outputs), "the processes did not conflict"
     assert residue_of(tmp_path) == []
 
 
@@ -88,10 +88,10 @@ async def test_no_put_is_lost_to_a_concurrent_deletion(store: trove.Trove, dsn: 
 
 
 async def test_a_bucket_with_an_object_is_not_deleted(store: trove.Trove, dsn: str, tmp_path: Path) -> None:
-    said = await together(("remake_bucket", dsn, BUCKET, "600"), ("put_into_bucket", dsn, BUCKET, "600"))
-    deleted, _ = map(int, said[0].split())
+    outputs = await together(("remake_bucket", dsn, BUCKET, "600"), ("put_into_bucket", dsn, BUCKET, "600"))
+    deleted, _ = map(int, outputs[0].split())
     assert deleted
-    assert int(said[1])
+    assert int(outputs[1])
     assert residue_of(tmp_path) == []
 
 

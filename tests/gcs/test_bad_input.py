@@ -193,10 +193,12 @@ async def test_an_endpoint_that_is_not_cloud_storage(server: GCSServer, service:
         assert busy(store) == 0
 
 
-@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01\x00\x02\x02\x16", b"220 mail ESMTP\r\n"])
-async def test_an_endpoint_that_does_not_speak_http(server: GCSServer, said: bytes) -> None:
+@pytest.mark.parametrize(
+    "greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01\x00\x02\x02\x16", b"220 mail ESMTP\r\n"]
+)
+async def test_an_endpoint_that_does_not_speak_http(server: GCSServer, greeting: bytes) -> None:
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(said)
+        writer.write(greeting)
         await writer.drain()
         writer.close()
 

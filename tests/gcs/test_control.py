@@ -236,8 +236,10 @@ async def test_the_store_s_own_storage_class_and_key(server: GCSServer, bucket: 
         other = await store.put(bucket, "other", b"data", storage_class="ARCHIVE")
         assert other.storage_class == "ARCHIVE"
         await store.copy(bucket, "small", bucket, "copy")
-    said = [request.header("x-goog-encryption-kms-key-name") for request in service.requests if request.method == "PUT"]
-    assert said[0] == key
+    sent_keys = [
+        request.header("x-goog-encryption-kms-key-name") for request in service.requests if request.method == "PUT"
+    ]
+    assert sent_keys[0] == key
     assert any("destinationKmsKeyName=projects%2Fp" in request.target for request in service.requests)
 
 

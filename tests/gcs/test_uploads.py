@@ -96,9 +96,9 @@ async def test_a_session_takes_chunks_of_256_kib(
         info = await store.put(bucket, "key", in_chunks(data, 70_001))
         assert await store.read(bucket, "key") == data
         assert (await store.head(bucket, "key")).etag == info.etag
-    said = [re.fullmatch(r"bytes (\d+)-(\d+)/(\*|\d+)", text) for text in ranges(service)]
-    assert all(said)
-    spans = [(int(found[1]), int(found[2]) + 1, found[3]) for found in said if found]
+    content_ranges = [re.fullmatch(r"bytes (\d+)-(\d+)/(\*|\d+)", text) for text in ranges(service)]
+    assert all(content_ranges)
+    spans = [(int(found[1]), int(found[2]) + 1, found[3]) for found in content_ranges if found]
     assert [start for start, _, _ in spans] == [0, *[stop for _, stop, _ in spans[:-1]]]
     assert all((stop - start) % CHUNK == 0 and total == "*" for start, stop, total in spans[:-1])
     # The commit is small, so a cancellation waits only for a small request.
@@ -129,9 +129,9 @@ async def test_a_session_continues_from_the_persisted_bytes(
         service.answer(json_error(500, "internalError"), method="PUT", path="upload_id=", when="before")
         await store.put(bucket, "key", in_chunks(data, 50_000))
         assert await store.read(bucket, "key") == data
-    said = ranges(service)
-    assert "bytes */*" in said
-    sent = [text for text in said if not text.startswith("bytes */")]
+    content_ranges = ranges(service)
+    assert "bytes */*" in content_ranges
+    sent = [text for text in content_ranges if not text.startswith("bytes */")]
     assert len(sent) == len(set(sent)), "a persisted chunk was sent again"
 
 
@@ -265,11 +265,11 @@ async def test_a_session_without_a_url(server: GCSServer, bucket: str, service: 
             await store.put(bucket, "key", pattern(2 * PART))
 
 
-@pytest.mark.parametrize("said", ["bytes=0-", "bytes=1-5", "bytes=0-²", "0-5", "bytes=0-" + "9" * 5000])
+@pytest.mark.parametrize("range_header", ["bytes=0-", "bytes=1-5", "bytes=0-²", "0-5", "bytes=0-" + "9" * 5000])
 async def test_an_invalid_range_of_a_session(
-    server: GCSServer, bucket: str, service: AnsweringProxy, said: str
+    server: GCSServer, bucket: str, service: AnsweringProxy, range_header: str
 ) -> None:
-    service.answer(Answer(308, {"Range": said}), method="PUT", path="upload_id=")
+    service.answer(Answer(308, {"Range": range_header}), method="PUT", path="upload_id=")
     async with opened(server, service.url(), uploads="resumable") as store:
         with pytest.raises(trove.BackendError, match="range"):
             await store.put(bucket, "key", pattern(2 * PART))

@@ -159,15 +159,15 @@ def test_bucket_names_that_no_service_accepts(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected_message"),
     [
         ("data--use1-az4--x-s3", "directory bucket"),
         ("point.mrap", "multi-region"),
         ("t--table-s3", "table bucket"),
     ],
 )
-def test_kinds_that_are_not_used_as_buckets_are_refused(name: str, said: str) -> None:
-    with pytest.raises(InvalidBucketNameError, match=said):
+def test_kinds_that_are_not_used_as_buckets_are_refused(name: str, expected_message: str) -> None:
+    with pytest.raises(InvalidBucketNameError, match=expected_message):
         check_bucket(name, AWS)
 
 

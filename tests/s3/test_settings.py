@@ -166,7 +166,7 @@ def test_customer_key_headers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dsn", "said"),
+    ("dsn", "expected_message"),
     [
         ("s3://assets", "'assets' is not an Amazon region: an s3 DSN is s3://region/bucket"),
         ("s3://localhost:9000/b", "write s3://us-east-1/bucket?endpoint=http://localhost:9000"),
@@ -230,10 +230,10 @@ def test_customer_key_headers() -> None:
         ("s3:///?regoin=x", "s3 has no parameter 'regoin'; it has: accelerate, access_key"),
     ],
 )
-def test_refused_dsns(dsn: str, said: str) -> None:
+def test_refused_dsns(dsn: str, expected_message: str) -> None:
     with pytest.raises(InvalidDSNError) as raised:
         read(dsn)
-    assert said in raised.value.message
+    assert expected_message in raised.value.message
     assert "hunter2" not in str(raised.value)
 
 

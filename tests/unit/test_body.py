@@ -538,11 +538,15 @@ async def test_a_file_of_the_kernel_is_read(name: str) -> None:
         assert await read(raw) == data
 
 
-@pytest.mark.parametrize(("size", "said"), [(5_000_000, "the file grew"), (1_500_000, "ended after 1500000 bytes")])
-async def test_a_file_that_changes_its_size_while_it_is_read_is_an_error(tmp_path: Path, size: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "expected_message"), [(5_000_000, "the file grew"), (1_500_000, "ended after 1500000 bytes")]
+)
+async def test_a_file_that_changes_its_size_while_it_is_read_is_an_error(
+    tmp_path: Path, size: int, expected_message: str
+) -> None:
     path = tmp_path / "data"
     path.write_bytes(bytes(3_000_000))
-    with pytest.raises(BodySizeError, match=said):
+    with pytest.raises(BodySizeError, match=expected_message):
         await read(path, on_progress=lambda *_: os.truncate(path, size))
 
 

@@ -270,17 +270,17 @@ async def test_zero_up_loses_the_request_and_zero_down_the_answer() -> None:
         assert await fetch(proxy) == "reset"
         await peer.ended.wait()
         assert peer.received == b""
-    heard = bytearray()
+    received = bytearray()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.extend(await reader.readexactly(5))
+        received.extend(await reader.readexactly(5))
         writer.write(b"world")
-        await read_out(reader, heard)
+        await read_out(reader, received)
 
     async with serving(answer) as port, FaultProxy("127.0.0.1", port) as proxy:
         proxy.script([fault("cut", "down", 0)])
         assert await fetch(proxy) == "end"
-        assert heard == b"hello"
+        assert received == b"hello"
         assert proxy.bytes_down == 0
 
 

@@ -323,10 +323,10 @@ async def test_errors_in_a_request_are_explained(framework: str, store: trove.Tr
 
 @frameworks
 @pytest.mark.parametrize(
-    ("said", "answered"),
+    ("retry_after", "answered"),
     [(0.2, "1"), (0, "0"), (1e9, "300"), (float("inf"), "1"), (float("nan"), "1"), (-5, "0"), (None, "1")],
 )
-async def test_retry_after_is_bounded(framework: str, said: float | None, answered: str) -> None:
-    faults = Faults([Fault("get", error=trove.ThrottledError(retry_after=said))])
+async def test_retry_after_is_bounded(framework: str, retry_after: float | None, answered: str) -> None:
+    faults = Faults([Fault("get", error=trove.ThrottledError(retry_after=retry_after))])
     async with trove.open("memory://", layers=[faults]) as store, site(framework, store) as client:
         assert (await client.get("/o/k")).headers["retry-after"] == answered

@@ -42,8 +42,8 @@ def test_any_filename_round_trips(filename: str) -> None:
     check_headers([("Content-Disposition", header)])
     assert header.isascii()
     plain, encoded = re.fullmatch(r"inline; filename=\"([^\"]+)\"(?:; filename\*=UTF-8''(\S+))?", header).groups()  # type: ignore[union-attr]
-    said = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in filename)
-    assert (unquote(encoded) if encoded else plain) == (said if said.strip(" .") else "_")
+    printable = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in filename)
+    assert (unquote(encoded) if encoded else plain) == (printable if printable.strip(" .") else "_")
 
 
 def test_a_disposition_is_inline_or_attachment() -> None:

@@ -221,13 +221,13 @@ async def delivered(sink: socket.socket) -> None:
         await asyncio.sleep(_DELIVERY_POLL)
 
 
-async def finish(connected: socket.socket, heard: Callable[[bytes], object] = lambda data: None) -> None:
+async def finish(connected: socket.socket, on_data: Callable[[bytes], object] = lambda data: None) -> None:
     """Close the sending side, then discard received bytes until the peer closes its side as well."""
     loop = asyncio.get_running_loop()
     with suppress(OSError):
         connected.shutdown(socket.SHUT_WR)
         while data := await loop.sock_recv(connected, CHUNK):
-            heard(data)
+            on_data(data)
 
 
 def reset(connected: socket.socket) -> None:
