@@ -78,6 +78,9 @@ class ByteStream(ABC):
         """Release the file or connection, which may wait so that the connection can be used again."""
         self.abort()
 
+    def limit_memory(self, size: int) -> None:
+        """Hold at most about ``size`` bytes that were read ahead; does nothing in a stream that reads nothing ahead."""
+
 
 @final
 class ObjectReader:
@@ -95,8 +98,8 @@ class ObjectReader:
     """
 
     __slots__ = (
-        "__weakref__", "_buffer", "_busy", "_closed", "_closed_because", "_hasher", "_live", "_opened_at",
-        "_position", "_stream", "info", "start", "stop",
+        "__weakref__", "_buffer", "_busy", "_chunk_size", "_closed", "_closed_because", "_hasher", "_live",
+        "_opened_at", "_position", "_stream", "info", "start", "stop",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +122,7 @@ class ObjectReader:
         self.start = start
         self.stop = info.size if stop is None else stop
         self._position = 0
+        self._chunk_size = CHUNK_SIZE
         self._closed = False
         self._closed_because = "the reader is closed"
         self._busy = False
@@ -155,6 +159,16 @@ class ObjectReader:
         """Wrap the reader's stream in another one; for layers, before the first read."""
         if self._stream is not None:
             self._stream = wrapper(self._stream)
+
+    def limit_memory(self, size: int) -> None:
+        """Yield chunks of up to ``size`` bytes, and read about as much ahead: a slow consumer then costs little memory.
+
+        Args:
+            size: bytes, 1 to 1 MiB.
+        """
+        self._chunk_size = min(size, CHUNK_SIZE)
+        if self._stream is not None:
+            self._stream.limit_memory(size)
 
     def tell(self) -> int:
         """Return the position within the range."""
@@ -233,8 +247,8 @@ class ObjectReader:
             await self._release()
             raise StopAsyncIteration
         if self._buffer is not None:
-            return await self.read(min(left, CHUNK_SIZE))
-        return await self._read_some(min(left, CHUNK_SIZE))
+            return await self.read(min(left, self._chunk_size))
+        return await self._read_some(min(left, self._chunk_size))
 
     async def _read_some(self, size: int) -> bytes:
         """Read 1 to ``size`` bytes from the stream; resume it if the connection breaks."""

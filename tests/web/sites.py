@@ -21,12 +21,12 @@ from trove_async.web import starlette as for_starlette
 FRAMEWORKS = ["starlette", "aiohttp"]
 
 
-def starlette_site(store: trove.Trove, respond: dict[str, Any], accept: dict[str, Any]) -> Starlette:
+def starlette_site(store: trove.Trove, respond: dict[str, Any], accept: dict[str, Any], bucket: str = "b") -> Starlette:
     async def download(request: Request) -> Response:
-        return for_starlette.ObjectResponse(store, "b", request.path_params["key"], **respond)
+        return for_starlette.ObjectResponse(store, bucket, request.path_params["key"], **respond)
 
     async def upload(request: Request) -> Response:
-        info = await for_starlette.receive(request, store, "b", request.path_params["key"], **accept)
+        info = await for_starlette.receive(request, store, bucket, request.path_params["key"], **accept)
         return JSONResponse({"size": info.size})
 
     async def events(request: Request) -> Response:
@@ -40,12 +40,14 @@ def starlette_site(store: trove.Trove, respond: dict[str, Any], accept: dict[str
     return Starlette(routes=routes, exception_handlers=for_starlette.exception_handlers)
 
 
-def aiohttp_site(store: trove.Trove, respond: dict[str, Any], accept: dict[str, Any]) -> web.Application:
+def aiohttp_site(
+    store: trove.Trove, respond: dict[str, Any], accept: dict[str, Any], bucket: str = "b"
+) -> web.Application:
     async def download(request: web.Request) -> web.StreamResponse:
-        return for_aiohttp.ObjectResponse(store, "b", request.match_info["key"], **respond)
+        return for_aiohttp.ObjectResponse(store, bucket, request.match_info["key"], **respond)
 
     async def upload(request: web.Request) -> web.StreamResponse:
-        info = await for_aiohttp.receive(request, store, "b", request.match_info["key"], **accept)
+        info = await for_aiohttp.receive(request, store, bucket, request.match_info["key"], **accept)
         return web.json_response({"size": info.size})
 
     async def events(request: web.Request) -> web.StreamResponse:

@@ -122,6 +122,9 @@ class _LimitedStream(ByteStream):
         async with self._slots:
             await self._inner.seek(offset)
 
+    def limit_memory(self, size: int) -> None:
+        self._inner.limit_memory(size)
+
     def abort(self) -> None:
         self._inner.abort()
 

@@ -189,6 +189,9 @@ class _ObservedStream(ByteStream):
             self._reported = True
             self._report(self._count, self._error)
 
+    def limit_memory(self, size: int) -> None:
+        self._inner.limit_memory(size)
+
     def abort(self) -> None:
         self._inner.abort()
         self._finish()

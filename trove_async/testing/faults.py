@@ -310,6 +310,9 @@ class _FaultyStream(ByteStream):
         await self._inner.seek(offset)
         self._passage.position = offset - self._start
 
+    def limit_memory(self, size: int) -> None:
+        self._inner.limit_memory(size)
+
     def abort(self) -> None:
         self._inner.abort()
 

@@ -46,6 +46,7 @@ from trove_async.web.http import (
     retry_after,
     write_conditions,
 )
+from trove_async.web.streaming import CHUNK_SIZE
 
 __all__ = [
     "Answer",
@@ -213,6 +214,7 @@ async def _open(store: Trove, ref: ObjectRef, wanted: ByteRange | None, override
     except RangeNotSatisfiableError as error:
         info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
         return error_answer(error, ("Content-Range", f"bytes */{info.size}"))
+    reader.limit_memory(CHUNK_SIZE)
     try:
         headers = [*overrides.describe(reader.info), ("Content-Length", str(reader.size))]
     except BaseException:

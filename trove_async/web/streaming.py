@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["transmit"]
+__all__ = ["CHUNK_SIZE", "transmit"]
+
+CHUNK_SIZE: Final = 256 * 1024
+"""Bytes of an object that are read at a time for a client, which may be slow."""
+
+_WRITE_SIZE: Final = 128 * 1024
+"""Bytes that are given to the server at a time: it buffers them in addition to the 64 KiB at which it waits."""
 
 
 async def transmit(
@@ -38,8 +44,9 @@ async def transmit(
 
 async def _send(chunks: AsyncIterator[bytes], write: Callable[[bytes], Awaitable[object]]) -> bool:
     async for chunk in chunks:
-        try:
-            await write(chunk)
-        except OSError:
-            return False
+        for start in range(0, len(chunk), _WRITE_SIZE):
+            try:
+                await write(chunk if len(chunk) <= _WRITE_SIZE else chunk[start : start + _WRITE_SIZE])
+            except OSError:
+                return False
     return True

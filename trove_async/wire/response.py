@@ -60,6 +60,7 @@ class Response:
         "_connection",
         "_error",
         "_high_water",
+        "_low_water",
         "_paused",
         "_position",
         "_streaming",
@@ -82,6 +83,7 @@ class Response:
         self._position = 0  # in the first chunk
         self._error: TroveError | None = None
         self._high_water = _HIGH_WATER
+        self._low_water = _LOW_WATER
         self._wake_at = 1
         self._paused = False
 
@@ -131,6 +133,11 @@ class Response:
         if self._error is not None:
             raise self._error
         return self._take_all(chunks)
+
+    def limit_memory(self, size: int) -> None:
+        """Stop receiving when an eighth of ``size`` bytes is unread; what the loop receives at once comes on top."""
+        self._high_water = self._low_water = size // 8
+        self._pause_if_full()
 
     def abort(self) -> None:
         """Drop the connection now, unless the body has arrived; it never raises and may be called again."""
@@ -195,7 +202,7 @@ class Response:
         if chunks and available < _SMALL_CHUNK:
             first = self._join(first, chunks, size)
         self._buffered -= len(first)
-        if self._paused and self._buffered <= _LOW_WATER:
+        if self._paused and self._buffered <= self._low_water:
             self._resume()
         return first
 
@@ -245,10 +252,13 @@ class Response:
             joined = b"".join(self._chunks)
             self._chunks.clear()
             self._chunks.append(joined)
+        self._pause_if_full()
+        return self._buffered >= self._wake_at
+
+    def _pause_if_full(self) -> None:
         if self._buffered > self._high_water and not self._paused and self._connection is not None:
             self._paused = True
             self._connection.pause_reading()
-        return self._buffered >= self._wake_at
 
     def _end(self, error: TroveError | None) -> None:
         """Let go of the connection: the body is complete, or broken by the error."""

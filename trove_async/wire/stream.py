@@ -56,11 +56,15 @@ class ResponseStream(ByteStream):
         self._ends = ends
         self._reopen = reopen
         self._verifier = verifier
+        self._memory: int | None = None
 
     async def read(self, size: int) -> bytes:
         """Return what has arrived, up to ``size`` bytes."""
         if self._response is None:
             self._response = await self._reopen(self._position)
+            self._limit(self._response)
+        if self._memory is not None:
+            size = min(size, self._memory // 4)
         chunk = await self._response.read(min(size, self._stop - self._position))
         if not chunk and self._position < self._stop:
             raise UnavailableError(f"the body ended {self._stop - self._position} bytes early")
@@ -86,7 +90,18 @@ class ResponseStream(ByteStream):
             self._verifier = None
         self._position = offset
         self._response = await self._reopen(offset)
+        self._limit(self._response)
         self._ends = self._response.status == 206
+
+    def limit_memory(self, size: int) -> None:
+        """Return smaller chunks, and stop receiving as soon as something was received that is not read."""
+        self._memory = max(size, 4)
+        if self._response is not None:
+            self._limit(self._response)
+
+    def _limit(self, response: Response) -> None:
+        if self._memory is not None:
+            response.limit_memory(self._memory)
 
     def abort(self) -> None:
         """Drop the connection."""

@@ -42,19 +42,21 @@ class Reads:
     Args:
         file: must stay open, unless all is requested by one `ask` and read by `sent`.
         start, stop: the range.
+        in_flight: bytes that are requested at a time, but at least one request.
     """
 
-    def __init__(self, file: OpenFile, start: int, stop: int) -> None:
+    def __init__(self, file: OpenFile, start: int, stop: int, in_flight: int = IN_FLIGHT) -> None:
         self._file = file
         self._next = start
         self._stop = stop
+        self._in_flight = in_flight
         self._asked: deque[_Asked] = deque()
         self._tiny = 0
 
     def ask(self) -> None:
         """Send requests, as many as may be in flight."""
         step = self._file.channel.limits.read
-        depth = max(1, IN_FLIGHT // step)
+        depth = max(1, self._in_flight // step)
         while self._next < self._stop and len(self._asked) < depth:
             length = min(step, self._stop - self._next)
             self._asked.append(self._request(self._next, length))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from trove_async.drivers.sftp.errors import DisconnectedError, translated
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
-from trove_async.drivers.sftp.reads import Reads
+from trove_async.drivers.sftp.reads import IN_FLIGHT, Reads
 from trove_async.reader import ByteStream
 
 __all__ = ["RemoteStream"]
@@ -41,6 +41,7 @@ class RemoteStream(ByteStream):
         self._reopen = reopen
         self._on_close = on_close
         self._reads: Reads | None = None
+        self._in_flight = IN_FLIGHT
         self._unread = b""
 
     async def read(self, size: int) -> bytes:
@@ -57,7 +58,7 @@ class RemoteStream(ByteStream):
     async def _next(self, handle: int) -> bytes:
         try:
             if self._reads is None:
-                self._reads = Reads(self._fs.file(handle), self._position, self._stop)
+                self._reads = Reads(self._fs.file(handle), self._position, self._stop, self._in_flight)
             return await self._reads.next()
         except DisconnectedError as error:
             self.abort()
@@ -78,6 +79,10 @@ class RemoteStream(ByteStream):
             self._reads.forget()
             self._reads = None
         self._unread = b""
+
+    def limit_memory(self, size: int) -> None:
+        """Request fewer bytes at a time."""
+        self._in_flight = min(size, IN_FLIGHT)
 
     def abort(self) -> None:
         """Close the file without waiting for the answer."""

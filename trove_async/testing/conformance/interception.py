@@ -128,6 +128,9 @@ class _CountedStream(ByteStream):
         self._count_open()
         await self._inner.seek(offset)
 
+    def limit_memory(self, size: int) -> None:
+        self._inner.limit_memory(size)
+
     def abort(self) -> None:
         self._inner.abort()
         self._count_closed()
