@@ -51,6 +51,10 @@ class Sent:
         if len(self.messages) == self._gone_after:
             self._gone.set()
 
+    def leave(self) -> None:
+        """Let the client disconnect."""
+        self._gone.set()
+
     @property
     def status(self) -> int:
         status: int = self.messages[0]["status"]

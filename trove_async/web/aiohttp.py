@@ -83,6 +83,11 @@ async def _gone(request: web.BaseRequest) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
+async def _raise_when_gone(request: web.BaseRequest) -> None:
+    await _gone(request)
+    raise ConnectionResetError("the client has disconnected")
+
+
 class ObjectResponse(_AnswerResponse):
     """Serves an object, as ``web.FileResponse`` serves a file: streamed, with ranges, conditions and HEAD.
 
@@ -177,7 +182,7 @@ async def receive(
         arguments: of `Trove.put`; they override the headers of the request.
 
     Raises:
-        ConnectionResetError: from aiohttp; the client disconnected before the body was complete.
+        ConnectionResetError: the client disconnected before the object was stored.
         ContentTooLargeError: the body is longer than ``max_size``.
         InvalidArgumentError: chunks or encoding of the body are malformed.
         TroveError: as for `Trove.put`; see `error_middleware`.
@@ -188,8 +193,9 @@ async def receive(
         del headers["content-encoding"]
         headers.pop("content-length", None)
     ref = ObjectRef(bucket, key)
+    body, gone = request.content.iter_any(), partial(_raise_when_gone, request)
     try:
-        return await receive_object(store, ref, headers, request.content.iter_any(), max_size=max_size, **arguments)
+        return await receive_object(store, ref, headers, body, max_size=max_size, gone=gone, **arguments)
     except web.RequestPayloadError as error:
         raise InvalidArgumentError("the body is not encoded as its Content-Encoding says") from error
 

@@ -9,7 +9,18 @@ from trove_async.web.http import join_headers
 from trove_async.web.objects import Answer
 from trove_async.web.streaming import transmit
 
-__all__ = ["ASGIApp", "ClientGoneError", "Message", "Receive", "Scope", "Send", "body_of", "headers_of", "respond"]
+__all__ = [
+    "ASGIApp",
+    "ClientGoneError",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "body_of",
+    "headers_of",
+    "raise_when_gone",
+    "respond",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,7 +31,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientGoneError(Exception):
-    """The client disconnected before its request was complete."""
+    """The client disconnected before its request was answered."""
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -65,6 +76,16 @@ async def respond(answer: Answer, method: str, receive: Receive, send: Send) -> 
         whole = await transmit(aiter(body), write, _gone(receive))
     if whole:
         await send({"type": "http.response.body", "body": b""})
+
+
+async def raise_when_gone(receive: Receive) -> None:
+    """Wait until the client has disconnected, after its body was read.
+
+    Raises:
+        ClientGoneError: it has.
+    """
+    await _gone(receive)
+    raise ClientGoneError
 
 
 async def _gone(receive: Receive) -> None:

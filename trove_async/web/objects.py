@@ -47,6 +47,7 @@ from trove_async.web.http import (
     write_conditions,
 )
 from trove_async.web.streaming import CHUNK_SIZE
+from trove_async.web.uploading import Gone, receive_body
 
 __all__ = [
     "Answer",
@@ -232,7 +233,9 @@ def _condition_answer(status: int, info: ObjectInfo, overrides: Overrides) -> An
     return error_answer(PreconditionFailedError("a condition of the request does not hold"))
 
 
-async def put_object(store: Trove, ref: ObjectRef, headers: Headers, body: AsyncIterable[bytes]) -> Answer:
+async def put_object(
+    store: Trove, ref: ObjectRef, headers: Headers, body: AsyncIterable[bytes], gone: Gone | None = None
+) -> Answer:
     """Answer a PUT: `receive_object`, with the headers that describe how to serve the object.
 
     Raises:
@@ -243,6 +246,7 @@ async def put_object(store: Trove, ref: ObjectRef, headers: Headers, body: Async
         ref,
         headers,
         body,
+        gone=gone,
         cache_control=headers.get("cache-control") or None,
         content_disposition=headers.get("content-disposition") or None,
     )
@@ -257,6 +261,7 @@ async def receive_object(
     body: AsyncIterable[bytes],
     *,
     max_size: int | None = None,
+    gone: Gone | None = None,
     **arguments: Unpack[PutArguments],
 ) -> ObjectInfo:
     """Stream a request's body into the store. If the body raises, nothing is stored and the error is passed on.
@@ -267,6 +272,8 @@ async def receive_object(
             size, and Content-Type, Content-Encoding and Content-Language are stored.
         body: of the request; read no faster than it is stored.
         max_size: bytes; a longer body is not stored.
+        gone: raises an exception when the client has disconnected; awaited after the body was read, while the store
+            still works. None if that cannot be known.
         arguments: of `Trove.put`; they override the headers.
 
     Raises:
@@ -289,7 +296,7 @@ async def receive_object(
         if size is not None and size > max_size:
             raise ContentTooLargeError(f"the body is {size} bytes; at most {max_size} are accepted")
         body = _at_most(max_size, body)
-    return await store.put(ref.bucket, ref.key, body, **said)
+    return await receive_body(body, lambda chunks: store.put(ref.bucket, ref.key, chunks, **said), gone)
 
 
 async def _at_most(max_size: int, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

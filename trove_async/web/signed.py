@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ from trove_async.errors import AccessDeniedError, InvalidArgumentError, TroveErr
 from trove_async.signing import SignedRequest, URLSigner, find_signer
 from trove_async.store import Trove
 from trove_async.types import ObjectRef
-from trove_async.web.asgi import ClientGoneError, Receive, Scope, Send, body_of, headers_of, respond
+from trove_async.web.asgi import ClientGoneError, Receive, Scope, Send, body_of, headers_of, raise_when_gone, respond
 from trove_async.web.http import Headers, content_length
 from trove_async.web.objects import (
     Answer,
@@ -92,7 +93,9 @@ class SignedURLApp:
                 return await delete_object(self._store, ref, headers)
             case _:
                 refusal = _refuse_unbound(request, headers)
-                return refusal or await put_object(self._store, ref, headers, body_of(receive))
+                return refusal or await put_object(
+                    self._store, ref, headers, body_of(receive), partial(raise_when_gone, receive)
+                )
 
 
 def _refuse_unbound(request: SignedRequest, headers: Headers) -> Answer | None:

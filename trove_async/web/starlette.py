@@ -31,7 +31,7 @@ from trove_async.errors import TroveError
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
 from trove_async.types import EventType, ObjectInfo, ObjectRef
-from trove_async.web.asgi import headers_of, respond
+from trove_async.web.asgi import ClientGoneError, headers_of, raise_when_gone, respond
 from trove_async.web.events import KEEP_ALIVE, read_events
 from trove_async.web.http import Disposition
 from trove_async.web.objects import Answer, Overrides, error_answer, read_object, receive_object
@@ -159,13 +159,22 @@ async def receive(
         arguments: of `Trove.put`; they override the headers of the request.
 
     Raises:
-        ClientDisconnect: from Starlette; the client disconnected before the body was complete.
+        ClientDisconnect: from Starlette; the client disconnected before the object was stored.
         ContentTooLargeError: the body is longer than ``max_size``.
         TroveError: as for `Trove.put`; see `exception_handlers`.
     """
     ref = ObjectRef(bucket, key)
     headers = headers_of(request.scope)
-    return await receive_object(store, ref, headers, request.stream(), max_size=max_size, **arguments)
+    return await receive_object(
+        store, ref, headers, request.stream(), max_size=max_size, gone=partial(_raise_when_gone, request), **arguments
+    )
+
+
+async def _raise_when_gone(request: Request) -> None:
+    try:
+        await raise_when_gone(request.receive)
+    except ClientGoneError:
+        raise ClientDisconnect from None
 
 
 def error_response(error: TroveError) -> Response:
