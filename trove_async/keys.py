@@ -7,9 +7,9 @@ what is wrong. There is no I/O here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from mimetypes import MimeTypes
 from typing import Final
 
+from trove_async.content_types import CONTENT_TYPES
 from trove_async.errors import (
     InvalidBucketNameError,
     InvalidKeyError,
@@ -37,9 +37,6 @@ MAX_BUCKET_BYTES: Final = 255
 MAX_METADATA_BYTES: Final = 64 * 1024
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 
-# Only Python's own table, not the machine's, so that a key has the same type everywhere.
-_types = MimeTypes(filenames=())
-_content_types: dict[str, str] = {}
 # A program uses few buckets, and names one in every call.
 _valid_buckets: set[str] = set()
 
@@ -110,16 +107,10 @@ def _check_bucket_slowly(bucket: str) -> None:
 def content_type_of(key: str) -> str:
     """Return the media type of a key's extension, or ``application/octet-stream`` if it is unknown."""
     dot = key.rfind(".")
-    extension = key[dot:] if dot > key.rfind("/") + 1 else ""
-    found = _content_types.get(extension)
-    if found is None:
-        found = _types.guess_type("a" + extension)[0] or DEFAULT_CONTENT_TYPE
-        # ".tar.gz" and ".gz" have an encoding too; the object has the encoded bytes, so the type is not the inner one.
-        if _types.guess_type("a" + extension)[1] is not None:
-            found = DEFAULT_CONTENT_TYPE
-        if len(_content_types) < 1024:
-            _content_types[extension] = found
-    return found
+    if dot <= key.rfind("/") + 1:
+        return DEFAULT_CONTENT_TYPE
+    extension = key[dot + 1 :]
+    return CONTENT_TYPES.get(extension) or CONTENT_TYPES.get(extension.lower(), DEFAULT_CONTENT_TYPE)
 
 
 def check_header(name: str, value: str) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import mimetypes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trove_async.content_types import _EXTENSIONS, CONTENT_TYPES
 from trove_async.errors import (
     InvalidBucketNameError,
     InvalidKeyError,
@@ -92,8 +95,40 @@ def test_a_bucket_name_is_text(bucket: object) -> None:
         ("a.txt", "text/plain"),
         ("photos/a.JPG", "image/jpeg"),
         ("a.json", "application/json"),
-        ("a.tar.gz", "application/octet-stream"),
-        ("a.gz", "application/octet-stream"),
+        ("a.tar.gz", "application/gzip"),
+        ("a.TAR.GZ", "application/gzip"),
+        ("a.gz", "application/gzip"),
+        ("a.svgz", "application/gzip"),
+        ("a.zst", "application/zstd"),
+        ("a.br", "application/x-brotli"),
+        ("a.7z", "application/x-7z-compressed"),
+        ("a.webp", "image/webp"),
+        ("a.avif", "image/avif"),
+        ("a.jxl", "image/jxl"),
+        ("a.heic", "image/heic"),
+        ("a.woff2", "font/woff2"),
+        ("README.md", "text/markdown"),
+        ("a.js", "text/javascript"),
+        ("a.mjs", "text/javascript"),
+        ("a.wasm", "application/wasm"),
+        ("a.yaml", "application/yaml"),
+        ("a.yml", "application/yaml"),
+        ("a.toml", "application/toml"),
+        ("a.jsonl", "application/x-ndjson"),
+        ("a.ndjson", "application/x-ndjson"),
+        ("a.ipynb", "application/x-ipynb+json"),
+        ("a.parquet", "application/vnd.apache.parquet"),
+        ("a.arrow", "application/vnd.apache.arrow.file"),
+        ("a.orc", "application/vnd.apache.orc"),
+        ("a.avro", "application/avro"),
+        ("a.opus", "audio/opus"),
+        ("a.flac", "audio/flac"),
+        ("a.m4a", "audio/mp4"),
+        ("a.webm", "video/webm"),
+        ("a.mkv", "video/matroska"),
+        ("a.docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        ("a.", "application/octet-stream"),
+        ("a.bin", "application/octet-stream"),
         ("a", "application/octet-stream"),
         (".txt", "application/octet-stream"),
         ("dir.txt/a", "application/octet-stream"),
@@ -102,7 +137,23 @@ def test_a_bucket_name_is_text(bucket: object) -> None:
 )
 def test_the_content_type_follows_from_the_extension(key: str, expected: str) -> None:
     assert content_type_of(key) == expected
-    assert content_type_of(key) == expected  # from memory
+
+
+def test_the_table_of_content_types_is_well_formed() -> None:
+    for extension, kind in CONTENT_TYPES.items():
+        assert extension == extension.lower()
+        assert "." not in extension
+        check_content_type(kind)
+    listed = [extension for extensions in _EXTENSIONS.values() for extension in extensions.split()]
+    assert len(listed) == len(CONTENT_TYPES), "an extension has two types"
+
+
+def test_the_machine_and_python_have_no_say_in_content_types() -> None:
+    mimetypes.add_type("application/x-other", ".webp")
+    try:
+        assert content_type_of("a.webp") == "image/webp"
+    finally:
+        mimetypes.init()
 
 
 @pytest.mark.parametrize("value", ["text/plain", "text/html; charset=utf-8", "application/vnd.x+json", "x/y"])

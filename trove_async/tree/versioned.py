@@ -28,7 +28,7 @@ __all__ = ["VersionedObjects"]
 _TRIES: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sealed:
     """A temporary that is complete but for its place.
 
@@ -45,7 +45,7 @@ class _Sealed:
     time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Current:
     """The object that is in place; its attributes are `NONE` if they were not needed."""
 

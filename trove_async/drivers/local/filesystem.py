@@ -66,6 +66,7 @@ class LocalFileSystem(FileSystem):
         self._has_nameless = False
         self._has_links = True
         self._times = FileTimes()
+        self._uses_tokens = False
         self._stripes: list[_Stripe | None] = [None] * STRIPES
         self._stripes_lock = threading.Lock()
         self._asked = 0
@@ -89,6 +90,7 @@ class LocalFileSystem(FileSystem):
         self._has_nameless = self._probe_nameless()
         self._times = probe_times(self.temporary(), self._layout.tmp)
         self._has_links = probe_links(self.temporary())
+        self._uses_tokens = self._times.grain_ns > EXACT_NS or not self._times.settable or not self._has_links
         self._check_distinguishes()
         return swept
 
@@ -205,7 +207,7 @@ class LocalFileSystem(FileSystem):
     @property
     def uses_tokens(self) -> bool:
         """Whether times are too coarse to distinguish generations, or versions are copies."""
-        return self._times.grain_ns > EXACT_NS or not self._times.settable or not self._has_links
+        return self._uses_tokens
 
     @property
     def keeps_versions(self) -> bool:
