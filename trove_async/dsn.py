@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, unquote
 
 from trove_async.errors import InvalidDSNError
 
-__all__ = ["DSN", "SettingsParser", "parse_dsn", "redact", "trimmed_secret"]
+__all__ = ["DSN", "SettingsParser", "parse_dsn", "redact", "refuse_prefix", "trimmed_secret"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _SECRET_NAME = re.compile(
@@ -160,6 +160,21 @@ def trimmed_secret(name: str, text: str) -> str:
     if not value or not value.isprintable():
         raise InvalidDSNError(f"{name} must not be blank or hold a line break or another control character")
     return value
+
+
+def refuse_prefix(store: DSN, prefix: str) -> NoReturn:
+    """Refuse a DSN that goes on behind what its scheme names.
+
+    Args:
+        store: the DSN without the remainder, which is the right form.
+        prefix: the remainder: a key, or what keys begin with.
+
+    Raises:
+        InvalidDSNError: shows the right form, without its secrets.
+    """
+    raise InvalidDSNError(
+        f"a DSN names no keys in a bucket: write {store}, and give {prefix!r} to the methods, as the key or as prefix="
+    )
 
 
 class SettingsParser:

@@ -107,7 +107,7 @@ def test_given_settings_take_precedence_over_the_environment(monkeypatch: pytest
         ("azure://photos", "AZURE_STORAGE_ACCOUNT"),
         ("azure://acct:not*base64@photos", "base64"),
         ("azure://acct@Photos", "lower-case"),
-        ("azure://acct@photos/folder", "no more"),
+        ("azure://acct@photos/folder", "write azure://acct@photos, and give 'folder'"),
         ("azure://acct@photos:80", "port"),
         ("azure://acct@acct.blob.core.windows.net", "where the container does"),
         ("azure://acct:c2VjcmV0@photos?sas=sv%3D1%26sig%3Dx", "more than once"),

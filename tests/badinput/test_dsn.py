@@ -53,7 +53,7 @@ async def test_malformed_dsns(dsn: str, expected_message: str) -> None:
         ("memory://user@", "no user"),
         ("memory://:secret@", "no"),
         ("memory://name:80", "no port"),
-        ("memory:///path", "no path"),
+        ("memory:///path", "no keys in a bucket: write memory://, and give 'path'"),
         ("memory://?min_part_size=0", "min_part_size must be at least 1"),
         ("memory://?min_part_size=x", "min_part_size must be a whole number"),
         ("memory://?fsync=1", "no parameter 'fsync'"),

@@ -295,3 +295,16 @@ async def test_watch_without_its_extra_names_the_extra(tmp_path: Path, monkeypat
         assert not t.supports("watch")
         with pytest.raises(trove.UnsupportedError, match=r"pip install 'trove-async\[local\]'"):
             t.watch("b")
+
+
+@pytest.mark.parametrize(("path", "words"), [("b", "the bucket 'b'"), ("b/photos", "that begin with 'photos/'")])
+@pytest.mark.parametrize("create", ["", "?create=1"])
+async def test_a_directory_in_a_bucket_is_no_store_of_its_own(
+    tmp_path: Path, path: str, words: str, create: str
+) -> None:
+    async with trove.open(f"local://{tmp_path}") as t:
+        await t.create_bucket("b")
+        await t.put("b", "photos/a", b"x")
+    with pytest.raises(trove.InvalidDSNError, match=f"write local://{tmp_path}, and .*{words}"):
+        await trove.open(f"local://{tmp_path}/{path}{create}")
+    assert not (tmp_path / "b/.trove").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal, get_args
 
@@ -10,7 +10,7 @@ from trove_async.driver import OpenOptions
 from trove_async.drivers.azure.account import Account, Given, account_of
 from trove_async.drivers.azure.headers import TIERS
 from trove_async.drivers.azure.names import check_bucket
-from trove_async.dsn import DSN, SettingsParser, trimmed_secret
+from trove_async.dsn import DSN, SettingsParser, refuse_prefix, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
@@ -130,9 +130,7 @@ def _given(dsn: DSN, settings: SettingsParser) -> Given:
 
 def _bucket(dsn: DSN) -> str | None:
     if dsn.path not in ("", "/"):
-        raise InvalidDSNError(
-            f"an azure DSN names a container and no more: azure://account@container, not {dsn.path!r}"
-        )
+        refuse_prefix(replace(dsn, path=""), dsn.path.removeprefix("/"))
     if not dsn.host:
         return None
     if "." in dsn.host:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, get_args
 
 from trove_async.driver import OpenOptions
 from trove_async.drivers.gcs.names import check_bucket
-from trove_async.dsn import DSN, SettingsParser
+from trove_async.dsn import DSN, SettingsParser, refuse_prefix
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
@@ -186,10 +186,11 @@ def _project_and_bucket(dsn: DSN, settings: SettingsParser) -> tuple[str | None,
     path = dsn.path.strip("/")
     if dsn.scheme == "gs":
         if path:
-            raise InvalidDSNError(f"a gs DSN names only a bucket: gs://{dsn.host}, without {dsn.path!r}")
+            refuse_prefix(replace(dsn, path=""), dsn.path.removeprefix("/"))
         return settings.text("project"), dsn.host or None
     if "/" in path:
-        raise InvalidDSNError(f"a gcs DSN is gcs://project/bucket; {dsn.path!r} is not the name of a bucket")
+        bucket, _, prefix = dsn.path.removeprefix("/").partition("/")
+        refuse_prefix(replace(dsn, path=f"/{bucket}"), prefix)
     return dsn.host or None, path or None
 
 

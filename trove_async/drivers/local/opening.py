@@ -14,6 +14,7 @@ from trove_async.errors import AccessDeniedError, InvalidDSNError, RootNotFoundE
 from trove_async.signing import SigningSettings, URLSigner
 from trove_async.tree.distinct import PROBE, VARIANTS, check_distinct
 from trove_async.tree.layout import Layout
+from trove_async.tree.roots import possible_roots
 
 __all__ = ["LocalSettings", "check_names", "url_signer"]
 
@@ -72,9 +73,11 @@ class LocalSettings:
         """Check that the root is a writable directory; create it if ``create`` is set.
 
         Raises:
+            InvalidDSNError: it is a directory in a bucket of another store.
             RootNotFoundError: it is missing or not a directory.
             AccessDeniedError: it is read-only.
         """
+        self._check_not_in_another()
         if self.create:
             with suppress(FileExistsError, NotADirectoryError):  # the checks below report the cause
                 os.makedirs(self.root, exist_ok=True)
@@ -90,6 +93,19 @@ class LocalSettings:
             raise RootNotFoundError(f"the root {self.root!r} is not a directory")
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
             raise AccessDeniedError(f"the root {self.root!r} cannot be written to; check its owner, mode and mount")
+
+    def _check_not_in_another(self) -> None:
+        """Refuse a directory in the bucket of another store: it would become a store of its own."""
+        if os.path.lexists(Layout(self.root).internal):
+            return
+        for above in possible_roots(self.root)[:-1]:
+            if os.path.isdir(Layout(above).internal):
+                bucket, _, prefix = os.path.relpath(self.root, above).partition("/")
+                more = f", with keys that begin with {prefix + '/'!r}" if prefix else ""
+                raise InvalidDSNError(
+                    f"{self.root!r} is in the store of the root {above!r}: write local://{above}, and name the bucket "
+                    f"{bucket!r}{more}"
+                )
 
 
 def check_names(path: str, root: str) -> None:

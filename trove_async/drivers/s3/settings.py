@@ -8,13 +8,13 @@ import os
 import re
 from binascii import Error as Base64Error
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, get_args
 
 from trove_async.driver import Condition, OpenOptions
 from trove_async.drivers.s3.names import check_bucket
 from trove_async.drivers.s3.profiles import CHECKSUMS, REGION, Profile, adapt, parse_conditions, profile_for
-from trove_async.dsn import DSN, SettingsParser, trimmed_secret
+from trove_async.dsn import DSN, SettingsParser, refuse_prefix, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.types import EMPTY
 from trove_async.wire.network import Network, choice, endpoint_of
@@ -35,6 +35,20 @@ Headers = list[tuple[str, str]]
 PART_SIZE: Final = 8 * 1024 * 1024
 _CREDENTIALS: Final = "access_key and secret_key, or in the DSN before '@'"
 
+# What services call their regions, where it has another form than Amazon's names. A bucket could have the same name.
+_OTHER_REGIONS: Final = frozenset(
+    (
+        "auto", "default", "garage",  # R2, Google; Ceph, MinIO and others; Garage
+        "wnam", "enam", "weur", "eeur", "apac", "oc",  # https://developers.cloudflare.com/r2/reference/data-location/
+        # https://docs.digitalocean.com/products/spaces/details/availability/
+        "nyc3", "sfo2", "sfo3", "ams3", "fra1", "lon1", "sgp1", "blr1", "syd1", "tor1", "atl1", "ric1",
+        "fr-par", "nl-ams", "pl-waw", "it-mil",  # https://www.scaleway.com/en/docs/object-storage/
+        "gra", "rbx", "sbg", "bhs", "de", "uk", "waw",  # OVHcloud
+        "fsn1", "nbg1", "hel1",  # https://docs.hetzner.com/storage/object-storage/
+        "us-east", "us-south", "us-geo", "eu-gb", "eu-de", "eu-geo", "ap-geo", "jp-tok", "au-syd",  # IBM
+    )
+)  # fmt: skip
+
 _SIGNING_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -43,8 +57,8 @@ class S3Settings:
     """The parameters of ``s3://``.
 
     Attributes:
-        region: the host of the DSN; None for the first of ``AWS_REGION``, ``AWS_DEFAULT_REGION``, the credentials
-            profile's region, and us-east-1.
+        region: the host of the DSN, or the parameter ``region``; None for the first of ``AWS_REGION``,
+            ``AWS_DEFAULT_REGION``, the credentials profile's region, and us-east-1.
         bucket: the default bucket; may be None.
         endpoint: the URL of a service other than Amazon's, possibly with a path, from the DSN or the
             environment; None for Amazon's.
@@ -121,7 +135,7 @@ class S3Settings:
         access_key, secret_key = _keys(dsn, settings)
         watch = choice(settings, "watch", get_args(Watching))
         result = cls(
-            region=dsn.host or None,
+            region=_region(dsn, settings),
             bucket=_bucket(dsn),
             endpoint=_endpoint(settings, "endpoint", "s3", configured),
             access_key=access_key,
@@ -214,6 +228,14 @@ class S3Settings:
             return
         if region is not None and not _SIGNING_REGION.fullmatch(region):
             raise InvalidDSNError(f"{region!r} is not a region: use letters, digits, '-' and '_'")
+        if dsn.host and not REGION.fullmatch(dsn.host) and dsn.host not in _OTHER_REGIONS:
+            bucket = replace(dsn, host="", path=f"/{dsn.host}")
+            path = dsn.path if dsn.path.strip("/") else "/bucket"
+            store = replace(dsn, host="", path=path, params={"region": dsn.host, **dsn.params})
+            raise InvalidDSNError(
+                f"{dsn.host!r} is in the place of the region, and is the name of none: for a bucket of this name write "
+                f"{bucket}; for a region of the service of this name write {store}"
+            )
         for name in ("accelerate", "dualstack", "fips"):
             if getattr(self, name):
                 _contradict(name, "endpoint", "it chooses one of Amazon's endpoints")
@@ -222,7 +244,7 @@ class S3Settings:
         if self.region is not None and not REGION.fullmatch(self.region):
             raise InvalidDSNError(
                 f"{self.region!r} is not an Amazon region: an s3 DSN is s3://region/bucket, "
-                "and s3:///bucket takes the region from the environment"
+                f"and s3:///{self.region} names a bucket and takes the region from the environment"
             )
         if self.profile not in (None, "aws"):
             raise InvalidDSNError(f"profile={self.profile} needs the endpoint of the service; give endpoint=https://…")
@@ -306,6 +328,13 @@ def _contradict(one: str, other: str, reason: str) -> None:
     raise InvalidDSNError(f"{one} and {other} contradict each other: {reason}")
 
 
+def _region(dsn: DSN, settings: SettingsParser) -> str | None:
+    region = settings.text("region")
+    if region is not None and dsn.host:
+        _contradict("region", f"the region {dsn.host!r} in the DSN", "give the region once")
+    return region or dsn.host or None
+
+
 def _bucket(dsn: DSN) -> str | None:
     name = dsn.path.removeprefix("/").removesuffix("/")
     if not name:
@@ -313,7 +342,8 @@ def _bucket(dsn: DSN) -> str | None:
     if name.startswith("arn:"):
         return name  # it has a slash; the check of the name explains the error
     if "/" in name:
-        raise InvalidDSNError(f"the path of an s3 DSN is only a bucket name, not {dsn.path!r}")
+        bucket, _, prefix = dsn.path.removeprefix("/").partition("/")
+        refuse_prefix(replace(dsn, path=f"/{bucket}"), prefix)
     return name
 
 
