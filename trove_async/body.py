@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from threading import Event
 from typing import Any, BinaryIO, Final, Protocol, Self, TypeVar, runtime_checkable
@@ -26,7 +26,7 @@ from trove_async.checksums import Checksum, Hasher, new_hasher, update, verify
 from trove_async.errors import BodySizeError, BodySourceError, BodyTypeError
 from trove_async.readiness import readable
 
-__all__ = ["AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
+__all__ = ["AsyncChunkReadable", "AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
 
 Chunk = bytes | bytearray | memoryview
 """The types of chunks; users may also pass any other object with the buffer protocol."""
@@ -50,8 +50,18 @@ class AsyncReadable(Protocol):
         """Return up to ``size`` bytes, ``b""`` at the end."""
 
 
-BodyLike = Chunk | str | os.PathLike[str] | BinaryIO | Iterable[Chunk] | AsyncIterable[Chunk] | AsyncReadable
-"""The types that ``put`` accepts. (``str`` is included so that it raises an error that suggests ``.encode()``.)"""
+@runtime_checkable
+class AsyncChunkReadable(Protocol):
+    """An object with an async ``read_chunk(n)`` that returns ``b""`` at the end, as aiohttp's ``BodyPartReader``."""
+
+    async def read_chunk(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, ``b""`` at the end."""
+
+
+BodyLike = (
+    Chunk | os.PathLike[str] | BinaryIO | Iterable[Chunk] | AsyncIterable[Chunk] | AsyncReadable | AsyncChunkReadable
+)
+"""The types that ``put`` accepts. A ``str`` raises an error that suggests ``.encode()``."""
 
 
 def as_chunk(value: object) -> Chunk:
@@ -339,11 +349,11 @@ class _AsyncIterableSource(_Source):
 
 
 class _AsyncReadSource(_Source):
-    def __init__(self, file: AsyncReadable) -> None:
-        self._file = file
+    def __init__(self, read: Callable[[int], Awaitable[object]]) -> None:
+        self._read = read
 
     async def read(self) -> Chunk:
-        return _given(await self._file.read(READ_SIZE))
+        return _given(await self._read(READ_SIZE))
 
 
 def _source_of(data: object) -> _Source:
@@ -358,10 +368,14 @@ def _source_of(data: object) -> _Source:
         return _PathSource(os.fsdecode(path))
     if isinstance(data, io.TextIOBase):
         raise BodyTypeError("the body is a text file; open it in binary mode")
+    # Before `read`, which reads a whole part of a form at once.
+    read_chunk = getattr(data, "read_chunk", None)
+    if inspect.iscoroutinefunction(read_chunk):
+        return _AsyncReadSource(read_chunk)
     read = getattr(data, "read", None)
     if callable(read):
         if inspect.iscoroutinefunction(read):
-            return _AsyncReadSource(data)  # type: ignore[arg-type]
+            return _AsyncReadSource(read)
         if not isinstance(data, AsyncIterable):
             return _FileSource(data)  # type: ignore[arg-type]
     if isinstance(data, AsyncIterable):

@@ -56,7 +56,8 @@ class ObjectVerbs(DeleteVerbs):
             bucket: an existing bucket.
             key: 1 to 1,024 bytes of UTF-8 without NUL.
             data: bytes-like, a path, a binary file, an (async) iterable of bytes-like, or an object
-                with an async ``read``. What is not in memory is read in chunks; sync sources are read off the
+                with an async ``read`` or ``read_chunk``, such as Starlette's ``UploadFile`` and aiohttp's
+                ``BodyPartReader``. What is not in memory is read in chunks; sync sources are read off the
                 loop. A file that you pass stays open.
             content_type: default: what the key's extension stands for, else ``application/octet-stream``.
             metadata: names are case-insensitive and become lower case.

@@ -216,7 +216,7 @@ class PutGetChecks:
         with pytest.raises(InvalidKeyError):
             await store.get(ctx.bucket, "")
         with pytest.raises(BodyTypeError, match="encode"):
-            await store.put(ctx.bucket, "key", "text")
+            await store.put(ctx.bucket, "key", "text")  # type: ignore[arg-type]
         assert counter.calls == []
 
     async def test_p14_get_missing(self, ctx: Context) -> None:
