@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, final
 
 from trove_async.body import Chunk, as_chunk
 from trove_async.cancellation import finish
 from trove_async.errors import ClosedError
+from trove_async.reader import caller_location
 from trove_async.types import ObjectInfo
 
-__all__ = ["ObjectWriter"]
+__all__ = ["ObjectWriter", "OpenWriters"]
 
 _GATHER: Final = 256 * 1024
+
+Put = Callable[[AsyncIterator[Chunk]], Awaitable[ObjectInfo]]
+
+_running: Final[set[asyncio.Task[ObjectInfo]]] = set()
+"""The puts that run: asyncio forgets tasks to which nobody else refers."""
+
+
+class _Handover:
+    """Chunks on their way from a writer to its put. It does not refer to the writer, which can be garbage-collected."""
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()  # there is a chunk, or the end
+        self.taken = asyncio.Event()  # the chunk was taken
+        self.chunk: bytes | None = None
+
+    async def run(self, put: Put) -> ObjectInfo:
+        try:
+            return await put(self._chunks())
+        finally:
+            self.taken.set()  # wakes up a waiting `write`, which then sees that the task has ended
+
+    async def _chunks(self) -> AsyncIterator[Chunk]:
+        while True:
+            await self.ready.wait()
+            self.ready.clear()
+            chunk, self.chunk = self.chunk, None
+            if chunk is None:
+                return
+            self.taken.set()
+            yield chunk
 
 
 @final
@@ -22,50 +56,38 @@ class ObjectWriter:
     """An object that is being written; a clean exit of ``async with`` commits it, any other exit aborts it.
 
     Until the commit, readers see the old object, or none. Memory is bounded: `write` waits until
-    the backend has taken earlier chunks.
+    the backend has taken earlier chunks. A writer whose block is not left before its store is closed, or that is
+    garbage-collected, is aborted with a `ResourceWarning`.
 
     Attributes:
         info: the stored object after a clean exit of the block; None before.
     """
 
-    def __init__(
-        self, put: Callable[[AsyncIterator[Chunk]], Awaitable[ObjectInfo]], *, cleanup_timeout: float, what: str
-    ) -> None:
+    def __init__(self, put: Put, *, cleanup_timeout: float, what: str) -> None:
         self.info: ObjectInfo | None = None
         self._put = put
         self._cleanup_timeout = cleanup_timeout
         self._what = what
         self._task: asyncio.Task[ObjectInfo] | None = None
-        self._ready = asyncio.Event()  # there is a chunk, or the end
-        self._taken = asyncio.Event()  # the chunk was taken
-        self._chunk: bytes | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._handover = _Handover()
+        self._opened_at = caller_location()
         self._pending: list[bytes] = []
         self._pending_size = 0
         self._ended = False
         self._closed = False
+        self._left = False
+        self._abandoned = False
         self._position = 0
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
             raise ClosedError("a writer can be used once; make another")
-        self._task = asyncio.ensure_future(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._handover.run(self._put))
+        _running.add(self._task)
+        self._task.add_done_callback(_forget)
         return self
-
-    async def _run(self) -> ObjectInfo:
-        try:
-            return await self._put(self._chunks())
-        finally:
-            self._taken.set()  # wakes up a waiting `write`, which then sees that the task has ended
-
-    async def _chunks(self) -> AsyncIterator[Chunk]:
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            chunk, self._chunk = self._chunk, None
-            if chunk is None:
-                return
-            self._taken.set()
-            yield chunk
 
     def tell(self) -> int:
         """Return the number of bytes written so far."""
@@ -95,13 +117,15 @@ class ObjectWriter:
         if self._pending:
             chunk = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
             self._pending, self._pending_size = [], 0
-            self._chunk = chunk
-            self._taken.clear()
-            self._ready.set()
+            self._handover.chunk = chunk
+            self._handover.taken.clear()
+            self._handover.ready.set()
             if not self._task.done():
-                await self._taken.wait()
+                await self._handover.taken.wait()
         if self._task.done():
             self._closed = True
+            if self._abandoned:
+                raise self._closed_error()
             self._task.result()  # raises the backend's error
 
     async def abort(self) -> None:
@@ -119,11 +143,12 @@ class ObjectWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._task is not None
+        self._left = True
         if error is not None:
             await self.abort()
-            if self._task.done() and not self._task.cancelled():
-                self._task.exception()  # it is retrieved, so that asyncio does not report it again
             return
+        if self._abandoned:
+            raise self._closed_error()
         if self._closed:
             if self._task.done() and not self._task.cancelled():
                 self._task.result()  # raises an error of the put even if the user has caught it from `write`
@@ -131,12 +156,68 @@ class ObjectWriter:
         try:
             await self._flush()
             self._closed = True
-            self._ready.set()
+            self._handover.ready.set()
             # Shielded, so that cancelling this wait does not look like a failure of the put itself.
             self.info = await asyncio.shield(self._task)
         except BaseException:
             await self.abort()
             raise
+
+    @property
+    def _is_open(self) -> bool:
+        return self._task is not None and not self._left
+
+    def _warn(self) -> None:
+        warnings.warn(
+            f"unclosed {self!r}, opened at {self._opened_at}; use 'async with', inside that of its store",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError("the store was closed before the writer was left; nothing was stored")
+
+    def __del__(self) -> None:
+        if getattr(self, "_left", True) or self._abandoned or self._task is None or self._loop is None:
+            return
+        self._left = True  # a recorded warning refers to the writer, which then lives on
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._task.cancel)  # the collector runs in any thread
+        self._warn()
+
+    def __repr__(self) -> str:
+        return f"<ObjectWriter, {self._what}, at {self._position}>"
+
+
+class OpenWriters:
+    """The writers of a store, for when it is closed."""
+
+    def __init__(self) -> None:
+        self._writers: weakref.WeakSet[ObjectWriter] = weakref.WeakSet()
+        self._aborted: list[ObjectWriter] = []
+
+    def add(self, writer: ObjectWriter) -> None:
+        """Remember a writer for as long as it lives."""
+        self._writers.add(writer)
+
+    async def abort(self) -> None:
+        """Abort those that were entered and not left."""
+        self._aborted = [writer for writer in self._writers if writer._is_open]
+        for writer in self._aborted:
+            writer._abandoned = True
+        await asyncio.gather(*(writer.abort() for writer in self._aborted))
+
+    def warn(self) -> None:
+        """Issue a `ResourceWarning` for each that was aborted."""
+        while self._aborted:
+            self._aborted.pop()._warn()
+
+
+def _forget(task: asyncio.Task[ObjectInfo]) -> None:
+    _running.discard(task)
+    if not task.cancelled():
+        task.exception()  # it is retrieved, so that asyncio does not report it: leaving the block raises it
 
 
 async def _ended(task: asyncio.Task[ObjectInfo]) -> None:

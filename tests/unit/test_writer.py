@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
+import trove_async
 from trove_async.body import Chunk
 from trove_async.errors import BodyTypeError, ClosedError, UnavailableError
+from trove_async.testing.faults import Fault, Faults
 from trove_async.types import ObjectInfo
 from trove_async.writer import ObjectWriter
 
@@ -206,3 +210,82 @@ async def test_a_str_is_refused_with_the_advice_to_encode_it() -> None:
     with pytest.raises(BodyTypeError, match=r"\.encode\(\)"):
         await use(store.put, lambda writer: writer.write("text"))  # type: ignore[arg-type]
     assert store.committed is None
+
+
+class WreckedError(Exception):
+    pass
+
+
+async def enter(t: trove_async.Trove, data: bytes = LARGE) -> ObjectWriter:
+    writer = t.writer("b", "k")
+    await writer.__aenter__()
+    await writer.write(data)
+    return writer
+
+
+@pytest.fixture(params=["memory", "local"])
+def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "memory://" if request.param == "memory" else f"local://{tmp_path}"
+
+
+async def test_a_writer_that_is_not_left_before_its_store_is_closed_is_named_once(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = asyncio.all_tasks()
+    t = await trove_async.open(dsn)
+    await t.create_bucket("b")
+    writer = await enter(t)
+    with pytest.warns(ResourceWarning, match=rf"opened at {__file__}:\d+; use 'async with'") as caught:
+        await t.aclose()
+    assert asyncio.all_tasks() == before
+    with pytest.raises(ClosedError):
+        await writer.write(b"more")
+    with pytest.raises(ClosedError, match="nothing was stored"):
+        await writer.__aexit__(None, None, None)
+    del writer
+    gc.collect()
+    await asyncio.sleep(0)
+    assert len(caught) == 1
+    assert caplog.messages == []
+
+
+async def test_a_writer_that_is_collected_is_named_once_and_aborted(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with trove_async.open(dsn) as t:
+        await t.create_bucket("b")
+        before = asyncio.all_tasks()
+        writers = [await enter(t)]
+        (put,) = asyncio.all_tasks() - before
+        with pytest.warns(ResourceWarning, match=rf"opened at {__file__}:\d+; use 'async with'") as caught:
+            writers.clear()
+        await asyncio.wait({put})
+        assert put.cancelled()
+        assert not await t.exists("b", "k")
+    assert len(caught) == 1
+    assert caplog.messages == []
+
+
+async def test_a_writer_whose_put_failed_and_that_is_not_left_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    faults = Faults([Fault("put", error=UnavailableError("broken"))])
+    t = await trove_async.open("memory://", layers=[faults])
+    await t.create_bucket("b")
+    writer = await enter(t, b"few")
+    await asyncio.sleep(0)
+    with pytest.warns(ResourceWarning, match="unclosed <ObjectWriter"):
+        await t.aclose()
+    del writer
+    gc.collect()
+    await asyncio.sleep(0)
+    assert caplog.messages == []
+
+
+async def test_writers_that_were_left_or_never_entered_are_lost_without_a_word() -> None:
+    async with trove_async.open("memory://") as t:
+        await t.create_bucket("b")
+        t.writer("b", "never")
+        async with t.writer("b", "k") as writer:
+            await writer.write(b"data")
+        with pytest.raises(WreckedError):
+            async with t.writer("b", "other"):
+                raise WreckedError
+        del writer
+        gc.collect()

@@ -23,6 +23,7 @@ from trove_async.errors import (
 from trove_async.keys import check_bucket, check_key
 from trove_async.reader import ObjectReader, caller_location
 from trove_async.store.support import capability_words, meaning_of
+from trove_async.writer import OpenWriters
 
 __all__ = ["NO_KEY", "Lifetime"]
 
@@ -71,6 +72,7 @@ class Lifetime:
         self._loop: AbstractEventLoop = get_running_loop()
         self._unusable_error: type[LifetimeError] | None = None
         self._readers: weakref.WeakSet[ObjectReader] = weakref.WeakSet()
+        self._writers = OpenWriters()
         self._opened_at = caller_location()
         # Most drivers hold any valid key; those that do not pay for a second check.
         self._check_driver_key = driver.check_key if type(driver).check_key is not Driver.check_key else None
@@ -184,8 +186,8 @@ class Lifetime:
     async def aclose(self) -> None:
         """Close the store and all that was opened through it; idempotent.
 
-        Readers that are open fail from now on, and so does every other use. It completes also
-        when the calling task is cancelled meanwhile.
+        Readers that are open fail from now on, and so does every other use. Writers that were not left are aborted,
+        with a `ResourceWarning` for each. It completes also when the calling task is cancelled meanwhile.
         """
         if self._unusable_error is not None:
             return
@@ -195,7 +197,13 @@ class Lifetime:
         _open_stores.discard(self)
         for reader in list(self._readers):
             reader.abort("the store that it was opened through was closed")
-        await finish(self._driver.close(), timeout=self._cleanup_timeout, leftover=f"the {self._name} driver")
+        try:
+            await finish(
+                self._writers.abort(), timeout=self._cleanup_timeout + 2, leftover="writers that were not left"
+            )
+        finally:
+            await finish(self._driver.close(), timeout=self._cleanup_timeout, leftover=f"the {self._name} driver")
+            self._writers.warn()
 
     def __del__(self) -> None:
         if getattr(self, "_unusable_error", ClosedError) is None:

@@ -274,8 +274,10 @@ class ObjectVerbs(DeleteVerbs):
         """
         self._check("writer", bucket, key)
         check_keywords("writer", arguments, PUT_ARGUMENTS)
-        return ObjectWriter(
+        writer = ObjectWriter(
             lambda chunks: self.put(bucket, key, chunks, **arguments),
             cleanup_timeout=self._cleanup_timeout,
             what=f"the writer of {bucket}/{key}",
         )
+        self._writers.add(writer)
+        return writer
