@@ -15,6 +15,7 @@ import trove_async as trove
 from tests.drivers.local_residue import residue_of
 from trove_async.drivers.local import LocalDriver
 from trove_async.drivers.local.filesystem import LocalFileSystem
+from trove_async.drivers.local.handles import Handles
 from trove_async.errors import ClosedError, ObjectChangedError
 
 pytestmark = pytest.mark.asyncio
@@ -38,7 +39,7 @@ def open_files(below: Path) -> list[str]:
             target = os.readlink(f"/proc/self/fd/{descriptor}")
         except FileNotFoundError:
             continue  # that of the listing itself
-        if target.startswith(f"{below}/") and "/.trove/locks/" not in target and not target.endswith("/.trove/tmp"):
+        if target.startswith(f"{below}/") and not target.endswith(("/.trove/locks", "/.trove/tmp")):
             found.append(target)
     return sorted(found)
 
@@ -273,13 +274,13 @@ async def test_operations_that_wait_together_check_their_bucket_once(
 ) -> None:
     await store.put("b", "k", b"data")
     looks: list[str] = []
-    original = LocalFileSystem.lstat
+    original = Handles.open
 
-    async def lstat(self: LocalFileSystem, path: str) -> os.stat_result | None:
+    def open_directory(self: Handles, path: str, flags: int = 0) -> int:
         looks.append(path)
-        return await original(self, path)
+        return original(self, path, flags)
 
-    monkeypatch.setattr(LocalFileSystem, "lstat", lstat)
+    monkeypatch.setattr(Handles, "open", open_directory)
     assert await asyncio.gather(*(store.read("b", "k") for _ in range(50))) == [b"data"] * 50
     assert 1 <= len(looks) < 50
     # A later operation checks again.

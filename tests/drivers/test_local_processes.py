@@ -147,11 +147,11 @@ async def test_a_folder_that_is_swept_before_it_is_locked_is_created_again(
     mkdir = os.mkdir
     swept: list[str] = []
 
-    def swept_at_once(path: str, mode: int = 0o777) -> None:
-        mkdir(path, mode)
-        if "/tmp/" in path.removeprefix(str(tmp_path)) and len(swept) < 2:
+    def swept_at_once(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        mkdir(path, mode, dir_fd=dir_fd)
+        if path.startswith(f"{os.getpid()}.") and len(swept) < 2:
             swept.append(path)
-            os.rmdir(path)
+            os.rmdir(path, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "mkdir", swept_at_once)
     async with trove.open(dsn) as store:

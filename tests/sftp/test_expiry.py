@@ -26,7 +26,7 @@ def before(store: trove.Trove, name: str, act: Callable[[], Awaitable[object]]) 
     step = getattr(fs, name)
 
     async def do(*arguments: str) -> object:
-        if "/.trove/locks/" not in arguments[-1]:
+        if "/.trove/leases/" not in arguments[-1]:
             setattr(fs, name, step)
             await act()
         return await step(*arguments)
@@ -91,7 +91,7 @@ async def test_a_concurrent_put_keeps_its_metadata_if_the_answer_to_its_restorat
 
         async def unanswered(source: str, target: str) -> None:
             await link(source, target)
-            if "/.trove/locks/" not in target:
+            if "/.trove/leases/" not in target:
                 fs.link = link  # type: ignore[method-assign]
                 raise DisconnectedError("the answer was lost")
 

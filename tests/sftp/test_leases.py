@@ -72,8 +72,8 @@ async def test_a_lock_of_a_dead_client_is_removed(
     if not links:
         without_links(monkeypatch)
     async with opened(server, root, clean=False, lease=2) as dead, opened(server, root, clean=False) as store:
-        await locks_of(dead).acquire(f"{root}/.trove/locks/007")
-        lock = root / ".trove/locks/007"
+        await locks_of(dead).acquire(f"{root}/.trove/leases/007")
+        lock = root / ".trove/leases/007"
         assert json.loads(lock.read_text())["owner"] == owner_of(dead)
         age(lock, 10)
         async with locks_of(store).lock(7):
@@ -83,18 +83,18 @@ async def test_a_lock_of_a_dead_client_is_removed(
 
 async def test_a_lock_of_a_living_client_is_waited_for(server: ServerName, root: Path) -> None:
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
-        await locks_of(one).acquire(f"{root}/.trove/locks/007")
-        waiting = asyncio.create_task(locks_of(two).acquire(f"{root}/.trove/locks/007"))
+        await locks_of(one).acquire(f"{root}/.trove/leases/007")
+        waiting = asyncio.create_task(locks_of(two).acquire(f"{root}/.trove/leases/007"))
         await asyncio.sleep(0.3)
         assert not waiting.done()
-        await locks_of(one).release(f"{root}/.trove/locks/007")
+        await locks_of(one).release(f"{root}/.trove/leases/007")
         await waiting
-        await locks_of(two).release(f"{root}/.trove/locks/007")
+        await locks_of(two).release(f"{root}/.trove/leases/007")
 
 
 async def test_many_clients_find_one_abandoned_lock_and_take_it_one_at_a_time(server: ServerName, root: Path) -> None:
     async with opened(server, root, clean=False) as one, opened(server, root, clean=False) as two:
-        lock = root / ".trove/locks/007"
+        lock = root / ".trove/leases/007"
         lock.write_text(json.dumps({"owner": "dead", "seconds": 1}))
         age(lock, 100)
         inside = 0

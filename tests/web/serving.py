@@ -80,7 +80,7 @@ def held(root: Path) -> Held:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 files.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     # The store keeps the locks that it has used open until it is closed.
-    ours = [name for name in files if name.startswith(f"{root}/") and "/.trove/locks/" not in name]
+    ours = [name for name in files if name.startswith(f"{root}/") and not name.endswith("/.trove/locks")]
     return Held(ours, len(asyncio.all_tasks()))
 
 

@@ -108,6 +108,14 @@ class FileSystem(ABC):
     async def lstat(self, path: str) -> Stat | None:
         """Return the status of a file, None if there is none. Links are not followed."""
 
+    @property
+    def confined(self) -> bool:
+        """Whether no operation follows a symbolic link below the root, at the end of a path or on the way.
+
+        Otherwise each directory on the way has to be checked before a path is used.
+        """
+        return False
+
     async def is_directory(self, path: str) -> bool:
         """Return whether the path was a directory at some moment since the current operation was requested."""
         return is_dir(await self.lstat(path))

@@ -21,7 +21,9 @@ class Layout:
 
         ROOT/BUCKET/…                        the objects
         ROOT/.trove/buckets/BUCKET           the bucket's settings, in JSON
-        ROOT/.trove/locks/NNN                one file for each stripe of keys
+        ROOT/.trove/format                   the number of this layout, on a local disk
+        ROOT/.trove/locks                    a byte for each stripe of keys, on a local disk
+        ROOT/.trove/leases/NNN               the locks that are held over SFTP
         ROOT/.trove/tmp/PROCESS/…            what a running process is writing
         ROOT/.trove/meta/BUCKET/HH/HASH…     metadata that does not fit into an extended attribute
         ROOT/.trove/versions/BUCKET/HH/HASH/ the versions of a key that are not the latest
@@ -33,7 +35,7 @@ class Layout:
         self.root = root.rstrip("/") or "/"
         self._base = "" if self.root == "/" else self.root
         self.internal = f"{self._base}/{INTERNAL}"
-        self.locks = f"{self.internal}/locks"
+        self.leases = f"{self.internal}/leases"
         self.tmp = f"{self.internal}/tmp"
         self.presign_key = f"{self.internal}/presign.key"
 

@@ -40,10 +40,21 @@ class Lookup:
             return None
         names = path_of(key)
         if len(names) > 1:
-            return await self._walk(base, names, 0, probe)
+            return await self._find_below(base, names, probe)
         path = f"{base}/{names[0]}"
         found = await probe(path)
         return await self._marked(path, probe) if found is None else (path, found)
+
+    async def _find_below(
+        self, base: str, names: list[str], probe: Callable[[str], Awaitable[R | None]]
+    ) -> tuple[str, R] | None:
+        if self._fs.confined:
+            # Most objects have the first path that the walk would come to.
+            path = "/".join((base, *names))
+            found = await probe(path)
+            if found is not None:
+                return path, found
+        return await self._walk(base, names, 0, probe)
 
     async def _marked(self, path: str, probe: Callable[[str], Awaitable[R | None]]) -> tuple[str, R] | None:
         path += FILE
@@ -79,7 +90,7 @@ class Lookup:
             raise BucketNotFoundError(f"the bucket {bucket!r} does not exist", bucket=bucket)
         names = path_of(key)
         if len(names) > 1:
-            found = await self._walk(base, names, 0, self._file_status)
+            found = await self._find_below(base, names, self._file_status)
             return found or (await self._new_path(base, names, key), None)
         # Most keys of busy buckets have one component: for them this makes as few calls as possible.
         path = f"{base}/{names[0]}"

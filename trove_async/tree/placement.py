@@ -6,15 +6,22 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from trove_async.errors import BackendError, TroveError
+from trove_async.errors import BackendError, ConflictError, TroveError
 from trove_async.tree.buckets import Buckets
 from trove_async.tree.filesystem import FileSystem
 from trove_async.tree.layout import Layout
 from trove_async.tree.lookup import Lookup
 
-__all__ = ["Placement"]
+__all__ = ["AppearedError", "Placement"]
 
 _TRIES: Final = 100
+
+
+class AppearedError(ConflictError):
+    """There is an object, though there was none when it was decided what to do.
+
+    Handles are shared, so a directory that was removed and made again is noticed only when a file is moved into it.
+    """
 
 
 class Placement:
@@ -36,6 +43,9 @@ class Placement:
             publish: moves the file to a path, as `FileSystem.publish` does.
             path: where the key's file is, or will be; see `Lookup.locate`.
             replace: whether there is a file.
+
+        Raises:
+            AppearedError: ``replace`` is False, and there is a file by now; decide again.
         """
         made: list[str] = []
         taken = ""
@@ -47,6 +57,8 @@ class Placement:
                     await self._buckets.require(bucket)
                     await self._make_parents(bucket, path, made)
                 except FileExistsError:
+                    if (await self._lookup.locate(bucket, key))[1] is not None:
+                        raise AppearedError(f"the object {key!r} was made at the same time; try again") from None
                     replace = True  # what exists is no object, but for example a link that somebody made by hand
                     continue
                 except (IsADirectoryError, NotADirectoryError):
@@ -55,6 +67,8 @@ class Placement:
                     taken = path
                     return path
                 path, current = await self._lookup.locate(bucket, key)
+                if current is not None and not replace:
+                    raise AppearedError(f"the object {key!r} was made at the same time; try again")
                 replace = current is not None
             raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
         finally:

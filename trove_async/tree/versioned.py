@@ -18,7 +18,7 @@ from trove_async.tree.filesystem import Checkpoint, FileSystem, Stat, Temporary
 from trove_async.tree.layout import Layout
 from trove_async.tree.lookup import Lookup
 from trove_async.tree.objects import Objects, OpenObject
-from trove_async.tree.placement import Placement
+from trove_async.tree.placement import AppearedError, Placement
 from trove_async.tree.records import Records
 from trove_async.tree.versions import NULL, StoredVersion, Versions, new_version_id, order_of
 from trove_async.types import ObjectInfo, VersionInfo, VersioningStatus
@@ -181,29 +181,55 @@ class VersionedObjects(Objects):
         expected = self._buckets.expected(bucket).versioning
         sealed = await self._seal(temporary, attributes, expected, self._now())
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            path, status = await self._lookup.locate(bucket, key)
-            versioning = (await self._buckets.settings(bucket)).versioning
-            current = None if status is None else await self._current(bucket, key, path, status, versioning)
-            check_write(None if current is None else self._etag(current), if_match, if_none_match)
-            if before is not None:
-                await before()
-            checkpoint()
-            newest = await self._newest(bucket, key, current) if versioning is VersioningStatus.ENABLED else 0
-            floor = newest + 1
             while True:
-                if sealed.versioning is versioning and sealed.time_ns > floor:
-                    if not await self._records.is_taken(bucket, key, sealed.status, sealed.attributes):
-                        break
-                    floor = sealed.status.st_mtime_ns + self._fs.grain_ns - 1
-                sealed = await self._seal(temporary, attributes, versioning, self._now(floor))
-                checkpoint()
-            kept = await self._keep_current(bucket, key, versioning, current, sealed.time_ns, checkpoint)
-            await self._place(bucket, key, temporary, sealed, path, replace=current is not None)
+                path, current, kept, sealed = await self._prepare(
+                    bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, before
+                )
+                try:
+                    await self._place(bucket, key, temporary, sealed, path, replace=current is not None)
+                except AppearedError:
+                    continue
+                break
             if current is not None and not kept:
                 await self._records.drop(bucket, key, current.status, current.attributes)
             if after is not None:
                 await after()
         return info_of(key, sealed.status, sealed.attributes, self._records.token(sealed.attributes))
+
+    async def _prepare(
+        self,
+        bucket: str,
+        key: str,
+        temporary: Temporary,
+        attributes: Attributes,
+        sealed: _Sealed,
+        checkpoint: Checkpoint,
+        if_match: str | None,
+        if_none_match: str | None,
+        before: Callable[[], Awaitable[None]] | None,
+    ) -> tuple[str, _Current | None, bool, _Sealed]:
+        """Do everything that comes before the rename, under the key's lock.
+
+        Returns the path of the object, what is there now, whether that was kept as a version, and the new generation.
+        """
+        path, status = await self._lookup.locate(bucket, key)
+        versioning = (await self._buckets.settings(bucket)).versioning
+        current = None if status is None else await self._current(bucket, key, path, status, versioning)
+        check_write(None if current is None else self._etag(current), if_match, if_none_match)
+        if before is not None:
+            await before()
+        checkpoint()
+        newest = await self._newest(bucket, key, current) if versioning is VersioningStatus.ENABLED else 0
+        floor = newest + 1
+        while True:
+            if sealed.versioning is versioning and sealed.time_ns > floor:
+                if not await self._records.is_taken(bucket, key, sealed.status, sealed.attributes):
+                    break
+                floor = sealed.status.st_mtime_ns + self._fs.grain_ns - 1
+            sealed = await self._seal(temporary, attributes, versioning, self._now(floor))
+            checkpoint()
+        kept = await self._keep_current(bucket, key, versioning, current, sealed.time_ns, checkpoint)
+        return path, current, kept, sealed
 
     async def _seal(
         self, temporary: Temporary, attributes: Attributes, versioning: VersioningStatus, time_ns: int

@@ -36,6 +36,7 @@ from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.drivers.local.notifier import Notifier
 from trove_async.drivers.local.opening import LocalSettings, check_names, url_signer
 from trove_async.drivers.local.stream import FileStream
+from trove_async.drivers.local.suspension import Suspended, start
 from trove_async.drivers.local.workers import Workers
 from trove_async.dsn import DSN
 from trove_async.errors import ClosedError, PreconditionFailedError, RootNotFoundError, TroveError
@@ -105,10 +106,17 @@ class LocalCore(PresignByHMAC, Driver):
         self._durable = settings.fsync
         timeout = options.cleanup_timeout
         self.cleanup_timeout = timeout
-        self._quick = Workers("trove-local", usual=1, maximum=64, cleanup_timeout=timeout)
-        self._slow = Workers("trove-local-slow", usual=4, maximum=64, cleanup_timeout=timeout)
         self._clock = WriteClock()
         self._fs, self._tree = _build(settings, self._clock)
+        workers = partial(
+            Workers,
+            maximum=64,
+            cleanup_timeout=timeout,
+            await_turn=self._fs.locks.resume_with,
+            on_idle=self._fs.handles.trim,
+        )
+        self._quick = workers("trove-local", usual=1)
+        self._slow = workers("trove-local-slow", usual=4)
         self._swept = await self._call(lambda: self._open_root(settings))
         self._features = self._find_features(settings)
 
@@ -117,9 +125,9 @@ class LocalCore(PresignByHMAC, Driver):
         swept = self._fs.open_root()
         if not self._fs.uses_tokens:
             self._clock.step = self._fs.grain_ns
-        if not settings.merge_names:
+        if not settings.merge_names and self._fs.has_scratch:
             check_names(self._fs.temporary(), settings.root)
-        self.url_signer = url_signer(self._tree.layout, settings.signing)
+        self.url_signer = url_signer(self._fs, self._tree.layout, settings.signing)
         return swept
 
     def _find_features(self, settings: LocalSettings) -> Features:
@@ -147,9 +155,7 @@ class LocalCore(PresignByHMAC, Driver):
                 await slow.aclose()
         finally:
             if quick is not None:
-                if hasattr(self, "_fs"):
-                    await quick.run(lambda checkpoint: self._fs.close_root())
-                await quick.aclose()
+                await quick.aclose(self._fs.close_root)
 
     async def ping(self) -> None:
         """Write and remove a file, as every put does."""
@@ -172,11 +178,12 @@ class LocalCore(PresignByHMAC, Driver):
     ) -> R:
         """Run an algorithm of the tree in one call in a worker thread."""
         pool = self._pool(slow)
-        number = self._fs.ask()
+        handles = self._fs.handles
+        number = handles.ask()
 
-        def operation(checkpoint: Checkpoint) -> R:
-            self._fs.begin(number)
-            return run_sync(work(checkpoint))
+        def operation(checkpoint: Checkpoint) -> R | Suspended[R]:
+            handles.begin(number)
+            return start(work(checkpoint), handles.renew)
 
         try:
             return await pool.run(operation, discard=discard)
@@ -195,7 +202,8 @@ class LocalCore(PresignByHMAC, Driver):
             raise self._translated(error) from error
 
     def _translated(self, error: OSError) -> TroveError:
-        if error.errno == errno.ENOENT and not os.path.isdir(self._tree.layout.tmp):
+        # A file cannot be made in a directory that was removed, which some file systems call EPERM.
+        if error.errno in (errno.ENOENT, errno.EPERM, errno.ESTALE) and not os.path.isdir(self._tree.layout.tmp):
             return RootNotFoundError("the root, or .trove in it, was removed while the store was open")
         return translated(error)
 

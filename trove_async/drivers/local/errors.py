@@ -14,7 +14,12 @@ from trove_async.errors import (
     UnavailableError,
 )
 
-__all__ = ["translated"]
+__all__ = ["FlushError", "translated"]
+
+
+class FlushError(OSError):
+    """A directory was changed, and could not be flushed to the disk."""
+
 
 _TABLE: Final[dict[int, type[TroveError]]] = {
     errno.ENOSPC: StorageFullError,
@@ -39,4 +44,4 @@ def translated(error: OSError) -> TroveError:
         UnavailableError: "; too many files are open, or memory is short",
         InvalidKeyError: "; the root and the key together are too long a path",
     }.get(kind, "")
-    return kind(f"{error.strerror or error}{hint}")
+    return kind(f"{error.strerror or error}{hint}", ambiguous=isinstance(error, FlushError))

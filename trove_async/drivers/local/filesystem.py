@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import secrets
 import stat
-import sys
-import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from itertools import count
-from types import TracebackType
 from typing import Final
 
 from trove_async.body import Chunk
 from trove_async.drivers.local.copying import append_file
+from trove_async.drivers.local.errors import FlushError
+from trove_async.drivers.local.handles import DIRECTORY, Handles
+from trove_async.drivers.local.internal import Internal
+from trove_async.drivers.local.locks import Locks
+from trove_async.drivers.local.room import Room
 from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, probe_times
 from trove_async.errors import UnsupportedError
 from trove_async.tree import DirEntry, FileSystem, Temporary
 from trove_async.tree.filesystem import is_dir
-from trove_async.tree.layout import STRIPES, Layout
+from trove_async.tree.layout import Layout
 
 __all__ = ["LocalFileSystem"]
 
 _ATTRIBUTE: Final = "user.trove"
-_DIRECTORIES: Final = 1000
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMELESS: Final = getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_CLOEXEC
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR})
-_NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-_DOES_NOT_FIT: Final = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EDQUOT, *_NO_ATTRIBUTES})
+_UNSUPPORTED: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_DOES_NOT_FIT: Final = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EDQUOT, *_UNSUPPORTED})
 
 
 _open: weakref.WeakSet[LocalFileSystem] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
-    # A forked child inherits the lock files. If it kept them open, the locks of a killed parent would
-    # still be held.
+    # A forked child inherits the lock file. If it kept that open, the locks of a killed parent would still be held.
     for fs in list(_open):
         fs.forget_locks()
 
@@ -54,45 +54,63 @@ class LocalFileSystem(FileSystem):
     Args:
         layout: the paths of the store.
         durable: whether to flush what is written to the disk; otherwise the system decides when.
+
+    Attributes:
+        handles: the open directories.
+        locks: of the store.
+        room: for open files.
     """
 
     def __init__(self, layout: Layout, *, durable: bool) -> None:
         self._layout = layout
         self._durable = durable
         self._numbers = count()
+        self._base = layout.root if layout.root != "/" else ""
+        self.handles = Handles(self._base, layout.internal)
+        self._directory = self.handles.directory
+        self._parent = self.handles.parent
+        self.locks = Locks()
+        self.room = Room(self.handles.trim)
+        self._internal = Internal(layout, self.handles, self.locks.file)
         self._scratch: str | None = None
-        self._scratch_lock: int | None = None
         self._has_attributes = True
         self._has_nameless = False
         self._has_links = True
         self._times = FileTimes()
         self._uses_tokens = False
-        self._stripes: list[_Stripe | None] = [None] * STRIPES
-        self._stripes_lock = threading.Lock()
-        self._asked = 0
-        self._under_way = _UnderWay()
-        self._directories: dict[str, int] = {}
+        self._writing: set[int] = set()  # the handles of temporaries
+        self._flushes_directories = durable
         _open.add(self)
 
     # Life
 
     def open_root(self) -> int:
-        """Create the internal directories, sweep temporaries of ended processes, and take a directory for temporaries.
+        """Check and create the internal directories, and sweep temporaries of ended processes.
 
         Returns how many directories of temporaries were swept.
         """
-        for path in (self._layout.internal, self._layout.locks, self._layout.tmp):
-            with suppress(FileExistsError):
-                os.mkdir(path)
-        swept = self.sweep_temporaries()
-        self._take_scratch()
+        swept = self._internal.open()
+        if self._internal.scratch is not None:
+            self._use_scratch()
+        else:
+            self._times = probe_times("", self._layout.root)
+        return swept
+
+    @property
+    def has_scratch(self) -> bool:
+        """Whether temporaries could be made when it was last tried; not so on a full disk or in a read-only root."""
+        return self._scratch is not None
+
+    def _use_scratch(self) -> str:
+        """Use the directory of temporaries, and find out what the file system can do."""
+        self._scratch = f"{self._layout.tmp}/{self._internal.scratch}"
         self._has_attributes = self._probe_attributes()
         self._has_nameless = self._probe_nameless()
         self._times = probe_times(self.temporary(), self._layout.tmp)
         self._has_links = probe_links(self.temporary())
         self._uses_tokens = self._times.grain_ns > EXACT_NS or not self._times.settable or not self._has_links
         self._check_distinguishes()
-        return swept
+        return self._scratch
 
     def _check_distinguishes(self) -> None:
         if not self._has_attributes and not self._times.settable:
@@ -101,93 +119,71 @@ class LocalFileSystem(FileSystem):
                 "for a file, so an object could not be distinguished from the one that it replaces; use another root"
             )
 
-    def _take_scratch(self) -> None:
-        while True:
-            path = f"{self._layout.tmp}/{os.getpid()}-{secrets.token_hex(4)}"
-            os.mkdir(path)
-            # A sweeper may remove it before it is locked; then its path is gone.
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with suppress(FileNotFoundError):
-                if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
-                    self._scratch, self._scratch_lock = path, descriptor
-                    return
-            os.close(descriptor)
+    def _need_scratch(self) -> str:
+        """Make the directory of temporaries that could not be made when the root was opened."""
+        if self._internal.directory is None:
+            refusal = self._internal.refusal
+            raise OSError(errno.EROFS, "the root was read-only when it was opened") from refusal
+        self._internal.take_scratch()
+        return self._use_scratch()
 
     def sweep_temporaries(self) -> int:
         """Remove the directories of temporaries that no running process has locked; return how many."""
-        swept = 0
-        for name in os.listdir(self._layout.tmp):
-            path = f"{self._layout.tmp}/{name}"
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove_folder(path)
-                swept += 1
-            except BlockingIOError:
-                pass  # its process is running
-            finally:
-                os.close(descriptor)
-        return swept
+        return self._internal.sweep() if self._internal.directory is not None else 0
+
+    def create_private(self, name: str) -> int:
+        """Create a file in ``.trove`` that only those may open who can write to the root."""
+        if self._internal.directory is None:
+            self._need_scratch()
+        assert self._internal.directory is not None
+        return self._internal.create_private(name, self._internal.directory)
 
     def _probe_attributes(self) -> bool:
-        path = self.temporary()
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        parent, name = self._parent(self.temporary())
+        try:
+            descriptor = os.open(name, _CREATE, 0o600, dir_fd=parent.descriptor)
+        except OSError:
+            return True  # a full disk still has extended attributes, and existing ones must be found
         try:
             os.setxattr(descriptor, _ATTRIBUTE, b"?")
         except AttributeError:  # some systems lack the function
             return False
         except OSError as error:
-            # A full disk still has extended attributes, and existing ones must be found.
-            return error.errno not in _NO_ATTRIBUTES
+            return error.errno not in _UNSUPPORTED
         finally:
             os.close(descriptor)
-            os.unlink(path)
+            os.unlink(name, dir_fd=parent.descriptor)
         return True
 
     def _probe_nameless(self) -> bool:
         """Return whether a file can be created without a name and be given one later."""
-        path = self.temporary()
+        parent, name = self._parent(self.temporary())
         try:
-            descriptor = os.open(self._scratch or "", _NAMELESS, 0o600)
+            descriptor = os.open(".", _NAMELESS, 0o600, dir_fd=parent.descriptor)
         except OSError:
             return False
         try:
-            self._link_nameless(descriptor, path)
-            os.unlink(path)
+            self._link_nameless(descriptor, name, parent.descriptor)
+            os.unlink(name, dir_fd=parent.descriptor)
         except OSError:
             return False
         finally:
             os.close(descriptor)
         return True
 
-    def _link_nameless(self, handle: int, path: str) -> None:
+    def _link_nameless(self, handle: int, name: str, directory: int) -> None:
         # With a directory descriptor the call follows the link in /proc: see open(2), O_TMPFILE.
-        os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=self._scratch_lock, follow_symlinks=True)
+        os.link(f"/proc/self/fd/{handle}", name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
 
     def close_root(self) -> None:
         """Remove the directory of temporaries and release the locks."""
-        if self._scratch is not None:
-            with suppress(OSError):  # leftovers are swept when the root is opened again
-                _remove_folder(self._scratch)
-            self._scratch = None
+        self._internal.close()
         self.forget_locks()
 
     def forget_locks(self) -> None:
-        """Close the lock files. In a forked child, the parent still holds its locks."""
-        if self._scratch_lock is not None:
-            os.close(self._scratch_lock)
-            self._scratch_lock = None
-        for number, stripe in enumerate(self._stripes):
-            if stripe is not None:
-                os.close(stripe.descriptor)
-                self._stripes[number] = None
+        """Close the lock file and the directories. In a forked child, the parent still holds its locks."""
+        self._scratch = None
+        self._internal.forget()
 
     def __del__(self) -> None:
         self.forget_locks()
@@ -214,21 +210,22 @@ class LocalFileSystem(FileSystem):
         """Whether an object can be kept as it is while another takes its place."""
         return self._has_links or self._times.settable
 
+    @property
+    def confined(self) -> bool:
+        """True: every path is resolved from the handle of a directory, without links."""
+        return True
+
     async def lstat(self, path: str) -> os.stat_result | None:
         """Return the status of a file, None if it does not exist."""
         try:
-            return os.lstat(path)
+            directory, name = self._parent(path)
+            return os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
-
-    def ask(self) -> int:
-        """Return the number of a new operation."""
-        self._asked += 1
-        return self._asked
-
-    def begin(self, number: int) -> None:
-        """Set the operation that this thread runs from now on."""
-        self._under_way.number = number
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self.lstat, path)
 
     async def is_directory(self, path: str) -> bool:
         """Return whether the path is a directory.
@@ -236,28 +233,39 @@ class LocalFileSystem(FileSystem):
         Operations that wait at the same time share one check: a result is valid for every operation that was requested
         before the check.
         """
-        if self._directories.get(path, 0) >= self._under_way.number:
-            return True
-        asked = self._asked
-        found = is_dir(await self.lstat(path))
-        if found:
-            if len(self._directories) >= _DIRECTORIES:
-                self._directories.clear()
-            self._directories[path] = asked
-        return found
+        try:
+            self._directory(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self.is_directory, path)
+        return True
 
     async def exists(self, path: str) -> bool:
         """Return whether anything has this name."""
-        return os.access(path, os.F_OK, follow_symlinks=False)
+        try:
+            directory, name = self._parent(path)
+            return os.access(name, os.F_OK, dir_fd=directory.descriptor, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self.exists, path)
 
     async def open(self, path: str) -> tuple[int, os.stat_result] | None:
         """Open a regular file; None if there is none. This never blocks on a FIFO."""
         try:
-            descriptor = os.open(path, _READ)
+            directory, name = self._parent(path)
+            descriptor = os.open(name, _READ, dir_fd=directory.descriptor)
         except OSError as error:
             if error.errno in _MISSING:
                 return None
-            raise
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self.open, path)
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
             return descriptor, status
@@ -266,15 +274,17 @@ class LocalFileSystem(FileSystem):
 
     async def create(self, path: str) -> int:
         """Create a file."""
-        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        try:
+            directory, name = self._parent(path)
+            return os.open(name, _CREATE, 0o666, dir_fd=directory.descriptor)
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self.create, path)
 
     async def create_temporary(self, content: Chunk = b"") -> Temporary:
         """Create a file, without a name if the file system supports that: it needs no clean-up in a directory."""
-        if self._has_nameless:
-            temporary = Temporary(os.open(self._scratch or "", _NAMELESS, 0o666))
-        else:
-            path = self.temporary()
-            temporary = Temporary(await self.create(path), path)
+        temporary = await self._create_temporary(self._scratch or self._need_scratch())
         try:
             _write_all(temporary.handle, content)
         except BaseException:
@@ -282,20 +292,55 @@ class LocalFileSystem(FileSystem):
             raise
         return temporary
 
+    async def _create_temporary(self, scratch: str) -> Temporary:
+        try:
+            if len(self._writing) < self.room.plenty:
+                temporary = self._open_temporary(scratch)
+            else:
+                with self.room.one_at_a_time:
+                    self.room.check()
+                    temporary = self._open_temporary(scratch)
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self._create_temporary, scratch)
+        self._writing.add(temporary.handle)
+        return temporary
+
+    def _open_temporary(self, scratch: str) -> Temporary:
+        directory = self._directory(scratch).descriptor
+        if self._has_nameless:
+            return Temporary(os.open(".", _NAMELESS, 0o666, dir_fd=directory))
+        name = str(next(self._numbers))
+        return Temporary(os.open(name, _CREATE, 0o666, dir_fd=directory), f"{scratch}/{name}")
+
     async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
         """Link a file without a name to its path; rename one that has a name or replaces another file."""
-        if temporary.path is None and not replace:
-            self._link_nameless(temporary.handle, path)
-        else:
-            if temporary.path is None:
-                name = self.temporary()
-                self._link_nameless(temporary.handle, name)
-                temporary.path = name
-            os.rename(temporary.path, path)
+        try:
+            directory, name = self._parent(path)
+            if temporary.path is None and not replace:
+                self._link_nameless(temporary.handle, name, directory.descriptor)
+            else:
+                if temporary.path is None:
+                    draft = self.temporary()
+                    scratch, draft_name = self._parent(draft)
+                    self._link_nameless(temporary.handle, draft_name, scratch.descriptor)
+                    temporary.path = draft
+                else:
+                    scratch, draft_name = self._parent(temporary.path)
+                os.rename(draft_name, name, src_dir_fd=scratch.descriptor, dst_dir_fd=directory.descriptor)
+        except FileNotFoundError:
+            self.handles.forget(path.rpartition("/")[0])
+            raise
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            await self.room.again(partial(self.publish, temporary, replace=replace), path)
         temporary.committed = True
 
     async def discard(self, temporary: Temporary) -> None:
         """Close a temporary, and remove its name if it still has one."""
+        self._writing.discard(temporary.handle)
         os.close(temporary.handle)
         if temporary.path is not None and not temporary.committed:
             await self.unlink(temporary.path)
@@ -325,7 +370,7 @@ class LocalFileSystem(FileSystem):
         try:
             return os.getxattr(handle, _ATTRIBUTE)
         except OSError as error:
-            if error.errno == errno.ENODATA or error.errno in _NO_ATTRIBUTES:
+            if error.errno == errno.ENODATA or error.errno in _UNSUPPORTED:
                 return None
             raise
 
@@ -351,18 +396,42 @@ class LocalFileSystem(FileSystem):
             os.fsync(handle)
 
     async def sync_directory(self, path: str) -> None:
-        """Flush a directory to the disk, if the store is durable."""
-        if self._durable:
-            with suppress(FileNotFoundError):  # it was removed, so there is nothing to flush
-                _sync_path(path)
+        """Flush a directory to the disk, if the store is durable and the file system can."""
+        if self._flushes_directories:
+            with suppress(FileNotFoundError, NotADirectoryError):  # it was removed, so there is nothing to flush
+                self._flush(await self._open_directory(path))
+
+    def _flush(self, descriptor: int) -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, *_UNSUPPORTED):
+                raise FlushError(error.errno, error.strerror) from error
+            self._flushes_directories = False
+        finally:
+            os.close(descriptor)
+
+    async def _open_directory(self, path: str) -> int:
+        try:
+            return self.handles.open(path, DIRECTORY)
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self._open_directory, path)
 
     async def read_file(self, path: str) -> bytes | None:
         """Return the content of a small file."""
         try:
-            with open(path, "rb") as file:  # noqa: ASYNC230 - it runs in a worker thread
-                return file.read()
+            directory, name = self._parent(path)
+            descriptor = os.open(name, _READ, dir_fd=directory.descriptor)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self.read_file, path)
+        with open(descriptor, "rb") as file:  # noqa: ASYNC230 - it runs in a worker thread
+            return file.read()
 
     async def write_file(self, path: str, content: bytes) -> None:
         """Replace a small file, atomically."""
@@ -375,119 +444,111 @@ class LocalFileSystem(FileSystem):
             finally:
                 os.close(handle)
             try:
-                os.rename(temporary, path)
+                await self.rename(temporary, path)
             except FileNotFoundError:
-                self._make_directories(os.path.dirname(path))
-                os.rename(temporary, path)
+                await self._make_directories(path.rpartition("/")[0])
+                await self.rename(temporary, path)
         except BaseException:
             await self.unlink(temporary)
             raise
-        await self.sync_directory(os.path.dirname(path))
+        await self.sync_directory(path.rpartition("/")[0])
 
-    def _make_directories(self, path: str) -> None:
-        if not os.path.isdir(path):
-            self._make_directories(os.path.dirname(path))
+    async def _make_directories(self, path: str) -> None:
+        if not is_dir(await self.lstat(path)):
+            await self._make_directories(path.rpartition("/")[0])
             with suppress(FileExistsError):
-                os.mkdir(path)
-            if self._durable:
-                _sync_path(os.path.dirname(path))
+                await self.mkdir(path)
 
     async def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
         """Yield the entries of a directory."""
         try:
-            entries = os.scandir(path)
+            descriptor = await self._open_directory(path)
         except (FileNotFoundError, NotADirectoryError):
             return
+        try:
+            entries = os.scandir(descriptor)
+        finally:
+            os.close(descriptor)
         with entries:
             for entry in entries:
                 yield DirEntry(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
 
     async def mkdir(self, path: str) -> None:
         """Create a directory."""
-        os.mkdir(path)
-        await self.sync_directory(os.path.dirname(path))
+        await self._mkdir(path)
+        await self.sync_directory(path.rpartition("/")[0])
+
+    async def _mkdir(self, path: str) -> None:
+        try:
+            directory, name = self._parent(path)
+            os.mkdir(name, dir_fd=directory.descriptor)
+        except FileNotFoundError:
+            self.handles.forget(path.rpartition("/")[0])
+            raise
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            await self.room.again(self._mkdir, path)
 
     async def rmdir(self, path: str) -> bool:
         """Remove an empty directory."""
         try:
-            os.rmdir(path)
+            directory, name = self._parent(path)
+            os.rmdir(name, dir_fd=directory.descriptor)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
                 return False
-            raise
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self.rmdir, path)
+        self.handles.forget(path)
         return True
 
     async def unlink(self, path: str) -> bool:
         """Remove a file."""
         try:
-            os.unlink(path)
+            directory, name = self._parent(path)
+            os.unlink(name, dir_fd=directory.descriptor)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self.unlink, path)
         return True
 
     async def rename(self, source: str, target: str) -> None:
         """Rename a file over another."""
-        os.rename(source, target)
+        await self._with_both(source, target, os.rename)
 
     async def link(self, source: str, target: str) -> None:
         """Give a file a second name."""
-        os.link(source, target, follow_symlinks=False)
+        await self._with_both(source, target, partial(os.link, follow_symlinks=False))
+
+    async def _with_both(self, source: str, target: str, call: Callable[..., None]) -> None:
+        try:
+            directory, name = self._parent(source)
+            new_directory, new_name = self._parent(target)
+            call(name, new_name, src_dir_fd=directory.descriptor, dst_dir_fd=new_directory.descriptor)
+        except FileNotFoundError:
+            self.handles.forget(target.rpartition("/")[0])
+            raise
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            await self.room.again(self._with_both, source, target, call)
 
     def temporary(self) -> str:
         """Return a new path in this store's directory of temporaries."""
-        return f"{self._scratch}/{next(self._numbers)}"
+        return f"{self._scratch or self._need_scratch()}/{next(self._numbers)}"
 
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
-        """Return a stripe's lock, which excludes other threads of this process and other processes."""
-        found = self._stripes[stripe]
-        if found is None:
-            with self._stripes_lock:
-                found = self._stripes[stripe]
-                if found is None:
-                    path = f"{self._layout.locks}/{stripe:03}"
-                    flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-                    found = self._stripes[stripe] = _Stripe(os.open(path, flags, 0o666))
-        return found
+        """Return a stripe's lock, which excludes other operations of this process and other processes."""
+        return self.locks.lock(stripe)
 
-    @asynccontextmanager
-    async def lock_bucket(self, bucket: str) -> AsyncGenerator[None, None]:
-        """Take all locks, which the keys of all buckets share, in the same order as any other user of the store."""
-        async with AsyncExitStack() as stack:
-            for stripe in range(STRIPES):
-                await stack.enter_async_context(self.lock(stripe))
-            yield
-
-
-class _UnderWay(threading.local):
-    """The number of the operation that a thread runs; outside of operations, a number for which no check is valid."""
-
-    number: int = sys.maxsize
-
-
-class _Stripe(AbstractAsyncContextManager[None]):
-    """A lock file, which is released when its process is killed, and a lock for the threads of this process."""
-
-    __slots__ = ("_threads", "descriptor")
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._threads = threading.Lock()
-
-    async def __aenter__(self) -> None:
-        self._threads.acquire()
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        except BaseException:
-            self._threads.release()
-            raise
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        finally:
-            self._threads.release()
+    def lock_bucket(self, bucket: str) -> AbstractAsyncContextManager[None]:
+        """Return all locks as one, since the keys of all buckets share them."""
+        return self.locks.lock_all()
 
 
 def _write_all(handle: int, data: Chunk) -> None:
@@ -496,23 +557,3 @@ def _write_all(handle: int, data: Chunk) -> None:
         view = memoryview(data)
         while written < len(data):
             written += os.write(handle, view[written:])
-
-
-def _sync_path(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_folder(path: str) -> None:
-    """Remove a directory of temporaries: files, and directories of files."""
-    with suppress(FileNotFoundError):
-        for entry in list(os.scandir(path)):
-            if entry.is_dir(follow_symlinks=False):
-                _remove_folder(entry.path)
-            else:
-                with suppress(FileNotFoundError):
-                    os.unlink(entry.path)
-        os.rmdir(path)

@@ -9,9 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from trove_async.driver import OpenOptions
+from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.dsn import DSN, SettingsParser
-from trove_async.errors import AccessDeniedError, InvalidDSNError, RootNotFoundError
+from trove_async.errors import AccessDeniedError, BackendError, InvalidDSNError, RootNotFoundError
 from trove_async.signing import SigningSettings, URLSigner
+from trove_async.tree import run_sync
 from trove_async.tree.distinct import PROBE, VARIANTS, check_distinct
 from trove_async.tree.layout import Layout
 from trove_async.tree.roots import possible_roots
@@ -19,6 +21,7 @@ from trove_async.tree.roots import possible_roots
 __all__ = ["LocalSettings", "check_names", "url_signer"]
 
 MIN_PART_SIZE = 5 * 1024 * 1024
+_KEY_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,12 @@ class LocalSettings:
         return result
 
     def check_root(self) -> None:
-        """Check that the root is a writable directory; create it if ``create`` is set.
+        """Check that the root is a directory that can be read; create it if ``create`` is set.
 
         Raises:
             InvalidDSNError: it is a directory in a bucket of another store.
             RootNotFoundError: it is missing or not a directory.
-            AccessDeniedError: it is read-only.
+            AccessDeniedError: it cannot be read.
         """
         self._check_not_in_another()
         if self.create:
@@ -91,8 +94,8 @@ class LocalSettings:
             raise RootNotFoundError(f"a part of the path {self.root!r} is not a directory") from None
         if not stat.S_ISDIR(status.st_mode):
             raise RootNotFoundError(f"the root {self.root!r} is not a directory")
-        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
-            raise AccessDeniedError(f"the root {self.root!r} cannot be written to; check its owner, mode and mount")
+        if not os.access(self.root, os.R_OK | os.X_OK):
+            raise AccessDeniedError(f"the root {self.root!r} cannot be read; check its owner and mode")
 
     def _check_not_in_another(self) -> None:
         """Refuse a directory in the bucket of another store: it would become a store of its own."""
@@ -129,29 +132,48 @@ def check_names(path: str, root: str) -> None:
         os.unlink(probe)
 
 
-def url_signer(layout: Layout, signing: SigningSettings) -> URLSigner | None:
+def url_signer(fs: LocalFileSystem, layout: Layout, signing: SigningSettings) -> URLSigner | None:
     """Return what signs URLs, with the root's own key unless another is given; None without a base URL."""
     needs_own_key = signing.base_url is not None and signing.key is None
-    return signing.signer(_own_presign_key(layout.presign_key) if needs_own_key else b"")
+    return signing.signer(_own_presign_key(fs, layout.presign_key) if needs_own_key else b"")
 
 
-def _own_presign_key(path: str) -> bytes:
-    """Return the root's own key, which is made when it is first needed."""
-    if not os.path.exists(path):
-        _make_presign_key(path)
-    with open(path, "rb") as file:
-        return file.read()
+def _own_presign_key(fs: LocalFileSystem, path: str) -> bytes:
+    """Return the root's own key, which is made when it is first needed.
+
+    Raises:
+        AccessDeniedError: it cannot be read, or every user can.
+        BackendError: it is no key.
+    """
+    if run_sync(fs.lstat(path)) is None:
+        _make_presign_key(fs, path)
+    status = run_sync(fs.lstat(path))
+    if status is not None and status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise AccessDeniedError(f"every user can read or write {path!r}, which signs URLs; remove it, or chmod o= it")
+    try:
+        key = run_sync(fs.read_file(path)) or b""
+    except PermissionError:
+        raise AccessDeniedError(
+            f"{path!r}, which signs URLs, cannot be read; chmod g+r it, or give a key with presign_key="
+        ) from None
+    if len(key) != _KEY_SIZE:
+        raise BackendError(f"{path!r} has {len(key)} bytes, and a key that signs URLs has {_KEY_SIZE}; remove the file")
+    return key
 
 
-def _make_presign_key(path: str) -> None:
+def _make_presign_key(fs: LocalFileSystem, path: str) -> None:
     draft = f"{path}.{secrets.token_hex(4)}"
-    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    descriptor = fs.create_private(draft.rpartition("/")[2])
     try:
         with open(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(secrets.token_bytes(_KEY_SIZE))
             file.flush()
             os.fsync(descriptor)
-        with suppress(FileExistsError):
-            os.link(draft, path)  # the first process makes the key; the others use it
+        try:
+            run_sync(fs.link(draft, path))  # the first process makes the key; the others use it
+        except FileExistsError:
+            pass
+        except OSError:  # the file system has no links
+            run_sync(fs.rename(draft, path))
     finally:
-        os.unlink(draft)
+        run_sync(fs.unlink(draft))

@@ -6,6 +6,8 @@ the queue is empty, otherwise when many are ready. The loop also checks every mi
 so no result waits for a slow operation. When an operation is slow and others are waiting, another worker replaces the
 one that is blocked, which ends when its operation returns. So a slow file delays other operations by a few milliseconds
 at most.
+
+An operation may also return `Suspended`: it waits for something without a thread, and goes on in any worker later.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish
+from trove_async.drivers.local.suspension import Pause, Suspended
 from trove_async.errors import ClosedError
 from trove_async.tree import Checkpoint
 
@@ -36,7 +41,20 @@ class Cancelled(BaseException):
 
 
 class _Job:
-    __slots__ = ("cancelled", "discard", "error", "finished", "future", "operation", "result", "started", "waiter")
+    __slots__ = (
+        "abandoned",
+        "cancelled",
+        "discard",
+        "error",
+        "finished",
+        "future",
+        "operation",
+        "result",
+        "resume",
+        "started",
+        "suspended",
+        "waiter",
+    )
 
     def __init__(
         self,
@@ -45,9 +63,12 @@ class _Job:
         discard: Callable[[Any], object] | None,
     ) -> None:
         self.operation = operation
+        self.suspended: Suspended[Any] | None = None
+        self.resume: Callable[[], Any] | None = None
         self.future = future
         self.discard = discard
         self.started = False
+        self.abandoned = False
         self.cancelled = False
         self.finished = False
         self.waiter: asyncio.Event | None = None
@@ -60,10 +81,11 @@ class _Job:
 
     def run(self) -> None:
         self.started = True
-        if self.cancelled:
+        resume = self.resume
+        if self.cancelled and resume is None:
             return
         try:
-            self.result = self.operation(self.checkpoint)
+            self.result = self.operation(self.checkpoint) if resume is None else resume()
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
             self.error = error
 
@@ -129,9 +151,22 @@ class Workers:
         usual: how many threads there are while no operation is slow.
         maximum: how many threads there may be.
         cleanup_timeout: seconds that a cancelled call waits for its operation.
+        await_turn: arranges that a function is called, in any thread, when a `Wait` is over that is no `Pause`.
+        on_idle: called in the event loop when no operation is running any longer.
     """
 
-    def __init__(self, name: str, *, usual: int, maximum: int, cleanup_timeout: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        usual: int,
+        maximum: int,
+        cleanup_timeout: float,
+        await_turn: Callable[[Any, Callable[[], object]], object] | None = None,
+        on_idle: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._await_turn = await_turn
+        self._on_idle = on_idle
         self._name = name
         self._usual = usual
         self._maximum = maximum
@@ -145,12 +180,16 @@ class Workers:
 
         self._exchange = _Exchange(self._loop, deliver)
         self._under_way = 0
+        self._suspended: set[_Job] = set()
+        self._pausing: dict[_Job, asyncio.TimerHandle] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
 
-    async def run(self, operation: Callable[[Checkpoint], R], *, discard: Callable[[R], object] | None = None) -> R:
+    async def run(
+        self, operation: Callable[[Checkpoint], R | Suspended[R]], *, discard: Callable[[R], object] | None = None
+    ) -> R:
         """Run an operation in a thread and return what it returns.
 
         If the caller is cancelled before the operation has begun, it never begins. If the caller is cancelled later it
@@ -159,6 +198,11 @@ class Workers:
         """
         if self._closed:
             raise ClosedError("the store is closed")
+        return await self._run(operation, discard)
+
+    async def _run(
+        self, operation: Callable[[Checkpoint], R | Suspended[R]], discard: Callable[[R], object] | None
+    ) -> R:
         job = _Job(operation, self._loop.create_future(), discard)
         exchange = self._exchange
         if not self._under_way:
@@ -166,7 +210,7 @@ class Workers:
         self._under_way += 1
         exchange.queue.put(job)
         if self._looking is None:
-            self._looking = self._loop.call_later(_LOOK_EVERY, self._look)
+            self._keep_looking()
         if len(exchange.workers) < self._usual and len(exchange.workers) < self._under_way:
             self._start_worker()
         try:
@@ -174,6 +218,7 @@ class Workers:
         except asyncio.CancelledError:
             job.cancelled = True
             if job.started and not job.finished:
+                self._abandon(job, Cancelled())
                 job.waiter = asyncio.Event()
                 await finish(job.waiter.wait(), timeout=self._cleanup_timeout, leftover=f"an operation of {self._name}")
             elif job.finished:
@@ -193,6 +238,9 @@ class Workers:
         done = exchange.done
         while done:
             job = done.popleft()
+            if type(job.result) is Suspended:
+                self._suspend(job, job.result)
+                continue
             self._under_way -= 1
             job.finished = True
             future = job.future
@@ -202,20 +250,65 @@ class Workers:
                 job.drop()
             elif job.error is not None:
                 future.set_exception(job.error)
+                # The frames of the error refer to the job. Without these two, what they have open is closed with the
+                # error, and not by the garbage collector.
+                job.error = None
+                del job.future
             else:
                 future.set_result(job.result)
         if not self._under_way:
             self._idle.set()
+            self._on_idle()
+
+    # Suspended operations
+
+    def _suspend(self, job: _Job, suspended: Suspended[Any]) -> None:
+        """Continue an operation when its wait is over."""
+        job.result = None
+        job.suspended = suspended
+        self._suspended.add(job)
+        if job.cancelled and not job.abandoned:
+            self._abandon(job, Cancelled())
+        elif isinstance(suspended.wait, Pause):
+            self._pausing[job] = self._loop.call_later(suspended.wait.seconds, self._continue, job, suspended)
+        else:
+            assert self._await_turn is not None
+            self._await_turn(suspended.wait, lambda: self._call_in_loop(job, suspended))
+
+    def _call_in_loop(self, job: _Job, suspended: Suspended[Any]) -> None:
+        with suppress(RuntimeError):  # the loop was closed before the store
+            self._loop.call_soon_threadsafe(self._continue, job, suspended)
+
+    def _continue(self, job: _Job, suspended: Suspended[Any], error: BaseException | None = None) -> None:
+        if job.suspended is not suspended:
+            return  # it was abandoned at the same time
+        job.suspended = None
+        self._suspended.discard(job)
+        if (pause := self._pausing.pop(job, None)) is not None:
+            pause.cancel()
+        job.resume = suspended.resume if error is None else partial(suspended.abandon, error)
+        self._exchange.queue.put(job)
+        if self._looking is None:
+            self._keep_looking()
+
+    def _abandon(self, job: _Job, error: BaseException) -> None:
+        """End an operation if it is suspended; its clean-up runs in a worker, and may be suspended again."""
+        if job.suspended is not None and not job.abandoned:
+            job.abandoned = True
+            self._continue(job, job.suspended, error)
+
+    def _keep_looking(self) -> None:
+        self._looking = self._loop.call_later(_LOOK_EVERY, self._look)
 
     def _look(self) -> None:
         """Deliver results, and replace a worker that is blocked; runs every millisecond."""
         self._deliver()
-        if not self._under_way:
+        if self._under_way == len(self._suspended):
             self._looking = None
             return
         if not self._exchange.queue.empty():
             self._replace_slow()
-        self._looking = self._loop.call_later(_LOOK_EVERY, self._look)
+        self._keep_looking()
 
     def _replace_slow(self) -> None:
         now = self._loop.time()
@@ -229,10 +322,24 @@ class Workers:
                 worker.replaced = True
                 self._start_worker()
 
-    async def aclose(self) -> None:
-        """Refuse new operations, wait for the running ones, and end the threads; idempotent."""
+    async def aclose(self, last: Callable[[], object] | None = None) -> None:
+        """Refuse new operations, wait for the running ones, and end the threads; idempotent.
+
+        Operations that still wait after a quarter of ``cleanup_timeout``, for a lock of another process, fail.
+
+        Args:
+            last: called in a thread after all operations.
+        """
         self._closed = True
-        await self._idle.wait()
+        while not self._idle.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._cleanup_timeout / 4):
+                    await self._idle.wait()
+                continue
+            for job in list(self._suspended):
+                self._abandon(job, ClosedError("the store was closed while the operation waited for others"))
+        if last is not None:
+            await self._run(lambda checkpoint: last(), None)
         self._end_threads()
 
     def _end_threads(self) -> None:

@@ -56,7 +56,7 @@ class Locks:
         local = self._local.get(stripe)
         if local is None:
             local = self._local[stripe] = asyncio.Lock()
-        return _Lock(self, local, f"{self._layout.locks}/{stripe:03}")
+        return _Lock(self, local, f"{self._layout.leases}/{stripe:03}")
 
     def lock_structure(self, bucket: str) -> AbstractAsyncContextManager[None]:
         """Return the lock for creating, deleting and configuring a bucket, and for its directories and marked names."""
@@ -82,7 +82,7 @@ class Locks:
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))
                 wait = min(2 * wait, _LONGEST_WAIT)
             except FileNotFoundError:
-                await self._files.make_directories(self._layout.locks)
+                await self._files.make_directories(self._layout.leases)
                 await self._lease.renew()
 
     async def _create(self, path: str) -> None:
@@ -116,7 +116,7 @@ class Locks:
     async def sweep(self) -> int:
         """Remove directories of temporaries and locks whose lease has expired; return how many directories."""
         await self._lease.renew_if_older(1)
-        names, locks = await asyncio.gather(self._names(self._layout.tmp), self._names(self._layout.locks))
+        names, locks = await asyncio.gather(self._names(self._layout.tmp), self._names(self._layout.leases))
         swept = 0
         for name in names:
             path = f"{self._layout.tmp}/{name}"
@@ -124,7 +124,7 @@ class Locks:
                 await remove_all(self._files, path)
                 swept += 1
         for name in locks:
-            await self._remove_if_expired(f"{self._layout.locks}/{name}")
+            await self._remove_if_expired(f"{self._layout.leases}/{name}")
         return swept
 
     async def _names(self, directory: str) -> list[str]:

@@ -125,7 +125,7 @@ def _handles(settings: SFTPSettings, limit: int) -> int:
 async def _check_root(files: RemoteFiles, layout: Layout, settings: SFTPSettings, lease: ClientLease) -> None:
     """Check that the root is a writable directory, and create the library's own directories in it."""
     root = layout.root
-    internal = (layout.internal, layout.locks, layout.tmp)
+    internal = (layout.internal, layout.leases, layout.tmp)
     status, *found = await asyncio.gather(files.stat(root), *map(files.lstat, internal))
     if status is None and settings.create:
         with suppress(FileExistsError):
