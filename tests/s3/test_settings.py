@@ -173,7 +173,7 @@ def test_customer_key_headers() -> None:
         ("s3://minio.example.com/b", "endpoint=http://minio.example.com"),
         ("s3://:9000/b", "no port"),
         ("s3:///a/b", "no keys in a bucket: write s3:///a, and give 'b'"),
-        ("s3://us-east-1/a/b/?part_size=5MiB", "write s3://us-east-1/a?part_size=5MiB, and give 'b/'"),
+        ("s3://us-east-1/a/b/?part_size=5242880", "write s3://us-east-1/a?part_size=5242880, and give 'b/'"),
         ("s3://assets/photos?endpoint=http://h", "a bucket of this name write s3:///assets?endpoint=http://h; "),
         ("s3://assets/photos?endpoint=http://h", "write s3:///photos?region=assets&endpoint=http://h"),
         ("s3://assets?endpoint=http://h", "a bucket of this name write s3:///assets?endpoint=http://h; "),
