@@ -11,7 +11,7 @@ BENCH ?=
 SERVERS = ceph moto gcs azurite sshd asyncssh nginx
 LONG_SERVERS = $(SERVERS) gcs_emulator
 BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
-CODE = $(wildcard trove_async tests examples benchmarks)
+CODE = $(wildcard trove_async pytest_trove_async.py tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
 # The tests start hundreds of processes, which should not recompile all modules.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -403,3 +404,32 @@ def test_helpers() -> None:
     for other in (replace(info, size=2), replace(info, etag="x"), replace(info, metadata={"a": "2"})):
         with pytest.raises(AssertionError, match="in one and"):
             assert_same_object(info, other)
+
+
+def test_the_plugin_imports_nothing_of_the_library() -> None:
+    """pytest loads it in every project of the environment; what it needs is imported when it is used."""
+    script = "import sys, pytest; before = {*sys.modules}; import pytest_trove_async; print({*sys.modules} - before)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "{'pytest_trove_async'}"
+
+
+def test_a_session_without_the_suite_imports_nothing_of_the_library(tmp_path: Path) -> None:
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n"
+        "def test_other():\n"
+        "    assert not [name for name in sys.modules if name.startswith('trove_async')]\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "pytest_trove_async",
+        "-p",
+        "no:cacheprovider",
+        str(tmp_path),
+    ]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout

@@ -395,3 +395,9 @@ async def test_without_httptools_the_error_names_the_extra(monkeypatch: pytest.M
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(MissingDependencyError, match=r"trove-async\[testing\]"):
         AnsweringProxy("127.0.0.1", 1)
+
+
+async def test_an_unknown_when_is_refused() -> None:
+    async with AnsweringProxy("127.0.0.1", 1) as proxy:
+        with pytest.raises(InvalidArgumentError, match="when is 'before' or 'after', not 'later'"):
+            proxy.answer(Answer(500), when="later")  # type: ignore[arg-type]

@@ -275,3 +275,19 @@ async def test_the_plan_can_be_changed_later() -> None:
 async def test_an_invalid_fault_is_refused(fault: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         Fault("put", **fault)
+
+
+@pytest.mark.parametrize("operation", ["putt", "list", "", "write_*", "PUT"])
+async def test_a_fault_of_an_unknown_operation_is_refused(operation: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is no method of a driver"):
+        Fault(operation, error=UnavailableError())
+
+
+@pytest.mark.parametrize("operation", ["put", "watch", "*", "*_multipart", "presign_*", "list_versions_page"])
+async def test_a_fault_of_a_known_operation(operation: str) -> None:
+    assert Fault(operation, error=UnavailableError()).operation == operation
+
+
+async def test_a_fault_with_an_unknown_when_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="when is 'before' or 'after', not 'later'"):
+        Fault("put", error=UnavailableError(), when="later")  # type: ignore[arg-type]

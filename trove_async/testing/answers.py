@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from xml.sax.saxutils import escape
 
 from trove_async.errors import InvalidArgumentError, MissingDependencyError
@@ -212,6 +212,8 @@ class AnsweringProxy(Listener):
             skip: the number of matching requests to forward first.
             times: the number of requests to answer then; None for all.
         """
+        if when not in get_args(When):
+            raise InvalidArgumentError(f"when is {' or '.join(map(repr, get_args(When)))}, not {when!r}")
         self._rules.append(_Rule(answer, method, path, when, Turns(skip, times)))
 
     def clear(self) -> None:

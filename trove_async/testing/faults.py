@@ -20,20 +20,22 @@ import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Final, Literal, Self, TypeVar, cast
+from typing import Final, Literal, Self, TypeVar, cast, get_args
 
 from trove_async.body import Body, Chunk
-from trove_async.driver import Driver
+from trove_async.driver import METHODS, Driver
 from trove_async.errors import InvalidArgumentError, TroveError, UnavailableError
 from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import ObjectEvent
 
-__all__ = ["Fault", "Faults", "Injection"]
+__all__ = ["Fault", "Faults", "Injection", "When"]
 
 R = TypeVar("R")
 When = Literal["before", "after"]
+"""Whether a fault strikes before an operation, or after it was carried out."""
 
 _READING: Final = ("get", "head", "list", "ping", "presign")
 
@@ -78,6 +80,13 @@ class Fault:
     times: int | None = 1
 
     def __post_init__(self) -> None:
+        if not any(fnmatchcase(name, self.operation) for name in METHODS):
+            close = get_close_matches(self.operation, METHODS, n=3) or ["list_page (of list)", "get", "put"]
+            raise InvalidArgumentError(
+                f"{self.operation!r} is no method of a driver, and matches none; is it {' or '.join(close)}?"
+            )
+        if self.when not in get_args(When):
+            raise InvalidArgumentError(f"when is {' or '.join(map(repr, get_args(When)))}, not {self.when!r}")
         positions = [at for at in self._positions if at is not None]
         if len(positions) > 1 or (positions and (self.cancel or self.delay or self.when == "after")):
             raise InvalidArgumentError("a fault can have one position in the bytes; make several faults")
