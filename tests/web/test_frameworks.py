@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import pytest
@@ -330,3 +332,28 @@ async def test_retry_after_is_bounded(framework: str, retry_after: float | None,
     faults = Faults([Fault("get", error=trove.ThrottledError(retry_after=retry_after))])
     async with trove.open("memory://", layers=[faults]) as store, site(framework, store) as client:
         assert (await client.get("/o/k")).headers["retry-after"] == answered
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extras"),
+    [
+        ("trove_async.web.starlette", "starlette", ("trove-async[starlette]", "trove-async[fastapi]")),
+        ("trove_async.web.aiohttp", "aiohttp", ("trove-async[aiohttp]",)),
+    ],
+)
+async def test_a_framework_that_is_missing_is_named_with_its_extra(
+    module: str, package: str, extras: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing(MetaPathFinder):
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name.partition(".")[0] == package:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    for name in list(sys.modules):
+        if name == module or name.partition(".")[0] == package:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    with pytest.raises(trove.MissingDependencyError) as raised:
+        importlib.import_module(module)
+    assert isinstance(raised.value, ImportError)
+    assert all(extra in str(raised.value) for extra in extras)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -18,6 +19,7 @@ from trove_async.errors import (
     InvalidArgumentError,
     InvalidBucketNameError,
     InvalidDSNError,
+    LifetimeError,
     TroveError,
 )
 from trove_async.opening import Opening
@@ -97,6 +99,7 @@ class Trove(CapabilityVerbs):
 async def _open(
     target: str | Driver, layers: Iterable[Layer], cleanup_timeout: float, settings: dict[str, Any]
 ) -> Trove:
+    _check_loop()
     try:
         driver = await _open_driver(target, cleanup_timeout, settings)
     except TroveError as error:
@@ -111,6 +114,16 @@ async def _open(
     except BaseException:
         await finish(started.close(), timeout=cleanup_timeout, leftover=f"the {driver.name} driver")
         raise
+
+
+def _check_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise LifetimeError(
+            "no asyncio event loop is running: trove_async needs asyncio, and does not work under trio",
+            operation="open",
+        ) from None
 
 
 def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:

@@ -7,6 +7,7 @@ rules of RFC 9110.
 """
 
 from trove_async.web.asgi import ASGIApp
+from trove_async.web.cors import CORS
 from trove_async.web.signed import SignedURLApp, signed_urls
 
-__all__ = ["ASGIApp", "SignedURLApp", "signed_urls"]
+__all__ = ["CORS", "ASGIApp", "SignedURLApp", "signed_urls"]

@@ -22,10 +22,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Unpack
 
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-
-from trove_async.errors import InvalidArgumentError, TroveError
+from trove_async.errors import InvalidArgumentError, MissingDependencyError, TroveError
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
 from trove_async.types import EventType, ObjectInfo, ObjectRef
@@ -33,6 +30,14 @@ from trove_async.web.events import KEEP_ALIVE, read_events
 from trove_async.web.http import Disposition, join_headers
 from trove_async.web.objects import Answer, Overrides, Stream, error_answer, read_object, receive_object
 from trove_async.web.streaming import transmit
+
+try:
+    from aiohttp import web
+    from aiohttp.abc import AbstractStreamWriter
+except ModuleNotFoundError as error:
+    if error.name != "aiohttp":
+        raise
+    raise MissingDependencyError("trove_async.web.aiohttp needs: pip install 'trove-async[aiohttp]'") from error
 
 __all__ = ["EventStreamResponse", "ObjectResponse", "error_middleware", "error_response", "receive"]
 

@@ -11,6 +11,7 @@ from trove_async.signing import SignedRequest, URLSigner, find_signer
 from trove_async.store import Trove
 from trove_async.types import ObjectRef
 from trove_async.web.asgi import ClientGoneError, Receive, Scope, Send, body_of, headers_of, raise_when_gone, respond
+from trove_async.web.cors import CORS
 from trove_async.web.http import Headers, content_length
 from trove_async.web.objects import (
     Answer,
@@ -27,12 +28,13 @@ __all__ = ["SignedURLApp", "signed_urls"]
 _METHODS: Final = ("GET", "HEAD", "PUT", "DELETE")
 
 
-def signed_urls(store: Trove, *, signer: URLSigner | None = None) -> SignedURLApp:
+def signed_urls(store: Trove, *, signer: URLSigner | None = None, cors: CORS | None = None) -> SignedURLApp:
     """Return an ASGI app that serves the URLs that a store signs; mount it at the store's ``presign_url``.
 
     Args:
         store: an open store. Reads and writes go through it and its layers; the app does not close it.
         signer: verifies the URLs; default: the signer of the store's driver.
+        cors: which pages' scripts may use the URLs in a browser; default: only those of the app's own origin.
 
     Raises:
         UnsupportedError: the store does not sign URLs, or its backend serves them itself.
@@ -42,7 +44,7 @@ def signed_urls(store: Trove, *, signer: URLSigner | None = None) -> SignedURLAp
         raise UnsupportedError(
             "the store does not sign URLs that this app can serve; open it with presign_url=", driver=store.driver.name
         )
-    return SignedURLApp(store, found)
+    return SignedURLApp(store, found, cors)
 
 
 class SignedURLApp:
@@ -52,9 +54,10 @@ class SignedURLApp:
     that disconnects during a download releases its resources.
     """
 
-    def __init__(self, store: Trove, signer: URLSigner) -> None:
+    def __init__(self, store: Trove, signer: URLSigner, cors: CORS | None = None) -> None:
         self._store = store
         self._signer = signer
+        self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan, which does nothing."""
@@ -70,11 +73,18 @@ class SignedURLApp:
             raise ValueError(f"signed URLs are served over HTTP, not {scope['type']!r}")
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        headers = headers_of(scope)
+        if self._cors is None:
+            return await self._answer_same_origin(scope, headers, receive)
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            return self._cors.preflight(headers, _METHODS)
+        return self._cors.allow(await self._answer_same_origin(scope, headers, receive), headers)
+
+    async def _answer_same_origin(self, scope: Scope, headers: Headers, receive: Receive) -> Answer:
         method = scope["method"]
         if method not in _METHODS:
             error = UnsupportedError(f"the method {method} is not allowed")
             return error_answer(error, ("Allow", ", ".join(_METHODS)), status=405)
-        headers = headers_of(scope)
         try:
             request = self._signer.verify(method, _url(scope))
             return await self._carry_out(request, headers, receive)

@@ -22,12 +22,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Unpack
 
-from starlette.background import BackgroundTask
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
-from trove_async.errors import TroveError
+from trove_async.errors import MissingDependencyError, TroveError
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
 from trove_async.types import EventType, ObjectInfo, ObjectRef
@@ -35,6 +30,18 @@ from trove_async.web.asgi import ClientGoneError, headers_of, raise_when_gone, r
 from trove_async.web.events import KEEP_ALIVE, read_events
 from trove_async.web.http import Disposition
 from trove_async.web.objects import Answer, Overrides, error_answer, read_object, receive_object
+
+try:
+    from starlette.background import BackgroundTask
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
+except ModuleNotFoundError as error:
+    if error.name != "starlette":
+        raise
+    raise MissingDependencyError(
+        "trove_async.web.starlette needs: pip install 'trove-async[starlette]', or 'trove-async[fastapi]' for FastAPI"
+    ) from error
 
 __all__ = ["EventStreamResponse", "ObjectResponse", "error_response", "exception_handlers", "receive"]
 

@@ -1,0 +1,100 @@
+"""Cross-origin requests of browsers (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from trove_async.errors import InvalidArgumentError
+from trove_async.web.http import METADATA_PREFIX, VERSION_HEADER, Headers
+from trove_async.web.objects import Answer
+
+__all__ = ["CORS"]
+
+_EXPOSED: Final = ("Content-Disposition", "Content-Encoding", "Content-Range", "ETag", "Retry-After", VERSION_HEADER)
+"""What a script may read of an answer, in addition to what every script may (``Content-Type``, ``Last-Modified`` …)."""
+_HEADER_NAMES: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z, -]+\Z")
+_MAX_NAMES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CORS:
+    """Which pages may send requests from a browser and read the answers.
+
+    Cookies and other credentials of the browser play no part: what a request may do stands in its URL.
+
+    Attributes:
+        origins: such as ``https://app.example.com``, without a path; ``("*",)`` for every page.
+        max_age: seconds for which a browser remembers that it may send a request, 0 to 86,400.
+
+    Raises:
+        InvalidArgumentError: an origin or ``max_age`` is invalid.
+    """
+
+    origins: tuple[str, ...]
+    max_age: int = 600
+
+    def __post_init__(self) -> None:
+        if isinstance(self.origins, str) or not self.origins:
+            raise InvalidArgumentError("origins is a sequence of origins, such as ('https://app.example.com',)")
+        object.__setattr__(self, "origins", tuple(self.origins))
+        for origin in self.origins:
+            if origin != "*" and not _is_origin(origin):
+                raise InvalidArgumentError(
+                    f"{origin!r} is no origin; write scheme, host and port, as in 'https://app.example.com'"
+                )
+        if type(self.max_age) is not int or not 0 <= self.max_age <= 86_400:
+            raise InvalidArgumentError(f"max_age is 0 to 86400 seconds, not {self.max_age!r}")
+
+    def preflight(self, headers: Headers, methods: Iterable[str]) -> Answer:
+        """Answer the OPTIONS request by which a browser asks whether it may send another one.
+
+        Args:
+            headers: of the request.
+            methods: those that are served.
+        """
+        said = [("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")]
+        allowed = self._allowed(headers)
+        if allowed is not None:
+            said += [
+                ("Access-Control-Allow-Origin", allowed),
+                ("Access-Control-Allow-Methods", ", ".join(methods)),
+                ("Access-Control-Max-Age", str(self.max_age)),
+            ]
+            names = headers.get("access-control-request-headers", "")
+            if len(names) <= _MAX_NAMES and _HEADER_NAMES.match(names):
+                said.append(("Access-Control-Allow-Headers", names))
+        return Answer(204, said)
+
+    def allow(self, answer: Answer, headers: Headers) -> Answer:
+        """Return an answer that the page which sent the request may read, if its origin is allowed.
+
+        Args:
+            answer: to the request.
+            headers: of the request.
+        """
+        added = [] if "*" in self.origins else [("Vary", "Origin")]
+        allowed = self._allowed(headers)
+        if allowed is not None:
+            metadata = (name for name, _ in answer.headers if name.startswith(METADATA_PREFIX))
+            added += [
+                ("Access-Control-Allow-Origin", allowed),
+                ("Access-Control-Expose-Headers", ", ".join((*_EXPOSED, *metadata))),
+            ]
+        return replace(answer, headers=[*answer.headers, *added])
+
+    def _allowed(self, headers: Headers) -> str | None:
+        if "*" in self.origins:
+            return "*"
+        origin = headers.get("origin", "")
+        return origin if origin in self.origins else None
+
+
+def _is_origin(text: str) -> bool:
+    if not isinstance(text, str) or not text.isascii() or not text.isprintable() or text != text.lower():
+        return False
+    parts = urlsplit(text)
+    return bool(parts.scheme and parts.netloc) and text == f"{parts.scheme}://{parts.netloc}" and "@" not in text
