@@ -35,8 +35,6 @@ from trove_async.types import LifecycleRule, ObjectInfo, PartInfo
 
 __all__ = [
     "CopyArguments",
-    "GetArguments",
-    "HeadArguments",
     "ObjectArguments",
     "PresignArguments",
     "PutArguments",
@@ -87,22 +85,6 @@ class PutArguments(UploadArguments, ConditionArguments, total=False):
 
     size: int | None
     on_progress: Progress | None
-
-
-class HeadArguments(TypedDict, total=False):
-    """Keyword arguments of ``head``: see `HeadOptions`."""
-
-    version_id: str | None
-    if_match: str | None
-    if_none_match: str | None
-    if_modified_since: datetime | None
-    if_unmodified_since: datetime | None
-
-
-class GetArguments(HeadArguments, total=False):
-    """Keyword arguments of ``get``."""
-
-    range: RangeLike | None
 
 
 class CopyArguments(ObjectArguments, ConditionArguments, total=False):
