@@ -19,6 +19,7 @@ from trove_async.driver import WatchOptions
 from trove_async.layers import LayerDriver
 from trove_async.web.aiohttp import EventStreamResponse
 from trove_async.web.events import EventStream, encode_event, read_events
+from trove_async.web.starlette import EventStreamResponse as StarletteEventStreamResponse
 
 pytestmark = pytest.mark.asyncio
 
@@ -151,3 +152,30 @@ async def test_aiohttp_sends_the_given_headers(store: trove.Trove) -> None:
         assert await anext(lines) == ": subscribed"
         await store.put("b", "k", b"")
         assert [await anext(lines) for _ in range(2)] == ["", "event: object.created"]
+
+
+@frameworks
+async def test_one_stream_too_many_is_answered_with_503(framework: str, store: trove.Trove) -> None:
+    streams = [await read_events(store, "b", "GET", max_streams=2) for _ in range(3)]
+    assert [answer.status for answer in streams] == [200, 200, 503]
+    refused = streams[2]
+    assert isinstance(refused.body, bytes)
+    assert json.loads(refused.body) == {
+        "code": "Unavailable",
+        "message": "too many event streams are open; try again later",
+    }
+    assert dict(refused.headers)["Retry-After"] == "15"
+    # The limit is that of the store, whatever serves it, and one that has ended makes room.
+    response = {"aiohttp": EventStreamResponse, "starlette": StarletteEventStreamResponse}[framework](
+        store, "b", max_streams=2
+    )
+    assert (await response._read("GET")).status == 503
+    for answer in streams[:2]:
+        assert isinstance(answer.body, EventStream)
+        async with answer.body:
+            pass
+    again = await response._read("GET")
+    assert again.status == 200
+    assert isinstance(again.body, EventStream)
+    async with again.body:
+        pass

@@ -26,7 +26,7 @@ from trove_async.errors import InvalidArgumentError, MissingDependencyError, Tro
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
 from trove_async.types import EventType, ObjectInfo, ObjectRef
-from trove_async.web.events import KEEP_ALIVE, read_events
+from trove_async.web.events import KEEP_ALIVE, MAX_STREAMS, read_events
 from trove_async.web.http import Disposition, join_headers
 from trove_async.web.objects import Answer, Overrides, Stream, error_answer, read_object, receive_object
 from trove_async.web.streaming import transmit
@@ -148,6 +148,7 @@ class EventStreamResponse(_AnswerResponse):
         prefix: str = "",
         events: Iterable[EventType | str] | None = None,
         keep_alive: float = KEEP_ALIVE,
+        max_streams: int = MAX_STREAMS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Make a response.
@@ -155,10 +156,13 @@ class EventStreamResponse(_AnswerResponse):
         Args:
             store, bucket, prefix, events: as for `Trove.watch`.
             keep_alive: seconds without events after which a comment is sent.
+            max_streams: how many streams of the store may be open in this process; one more is answered with 503.
             headers: additional headers; not sent with errors.
         """
         super().__init__(headers=headers)
-        self._read = partial(read_events, store, bucket, prefix=prefix, events=events, keep_alive=keep_alive)
+        self._read = partial(
+            read_events, store, bucket, prefix=prefix, events=events, keep_alive=keep_alive, max_streams=max_streams
+        )
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         return await self._read(request.method, headers=tuple(self.headers.items()))

@@ -33,7 +33,7 @@ from trove_async.driver import (
 )
 from trove_async.drivers.local.errors import translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
-from trove_async.drivers.local.notifier import Notifier
+from trove_async.drivers.local.notifier import Notifiers
 from trove_async.drivers.local.opening import LocalSettings, check_names, url_signer
 from trove_async.drivers.local.stream import FileStream
 from trove_async.drivers.local.suspension import Suspended, start
@@ -86,7 +86,7 @@ class LocalCore(PresignByHMAC, Driver):
         self._swept = 0
         self.cleanup_timeout = CLEANUP_TIMEOUT
         self._features = Features()
-        self.notifiers: set[Notifier] = set()
+        self.notifiers = Notifiers()
 
     @property
     def name(self) -> str:
@@ -146,8 +146,7 @@ class LocalCore(PresignByHMAC, Driver):
 
     async def close(self) -> None:
         """Finish running operations, remove this store's temporaries, and end the threads."""
-        for notifier in self.notifiers:
-            notifier.fail(ClosedError("the store was closed", driver=self.name))
+        self.notifiers.fail(ClosedError("the store was closed", driver=self.name))
         quick, slow = self._quick, self._slow
         self._quick = self._slow = None
         try:

@@ -1,39 +1,126 @@
-"""`Notifier`: the notifications of the system (inotify, through watchfiles), passed from a thread to the event loop."""
+"""The notifications of the system (inotify, through watchfiles), passed from a thread to the event loop.
+
+The system limits how many processes and directories one user may watch. So a directory is watched once, for all watches
+of a store.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Final
 
 from trove_async.errors import BackendError, MissingDependencyError, WatchOverflowError
 
-__all__ = ["Notifier"]
+__all__ = ["Notifiers", "Subscription"]
 
 _DEBOUNCE_MS: Final = 100
 _STEP_MS: Final = 20
+_TOO_MANY_INSTANCES: Final = ("os error 24", "Too many open files")
+_TOO_MANY_WATCHES: Final = ("os error 28", "No space left on device", "watch limit reached")
 
 
-class Notifier:
+class Notifiers:
+    """The notifiers of a store: one for each directory that is watched, however many watch it."""
+
+    def __init__(self) -> None:
+        self._notifiers: dict[str, _Notifier] = {}
+
+    def subscribe(self, directory: str, capacity: int) -> Subscription:
+        """Begin to watch a directory.
+
+        Args:
+            directory: its path, without symbolic links.
+            capacity: how many changed paths may wait to be taken.
+        """
+        notifier = self._notifiers.get(directory)
+        if notifier is None or not notifier.is_of(directory):
+            notifier = self._notifiers[directory] = _Notifier(directory)
+        subscription = Subscription(self, notifier, capacity)
+        notifier.subscriptions.add(subscription)
+        return subscription
+
+    def fail(self, error: Exception) -> None:
+        """End all watches with an error."""
+        for notifier in list(self._notifiers.values()):
+            notifier.fail(error)
+
+    async def leave(self, subscription: Subscription, notifier: _Notifier) -> None:
+        """End a watch; the last one of a directory ends its thread."""
+        notifier.subscriptions.discard(subscription)
+        if not notifier.subscriptions:
+            if self._notifiers.get(notifier.directory) is notifier:
+                del self._notifiers[notifier.directory]
+            await notifier.aclose()
+
+
+class Subscription:
+    """One watch of a directory.
+
+    Attributes:
+        ready: set once the directory is watched, or cannot be.
+        changed: set while there is something to take.
+    """
+
+    def __init__(self, notifiers: Notifiers, notifier: _Notifier, capacity: int) -> None:
+        self._notifiers = notifiers
+        self._notifier = notifier
+        self._capacity = capacity
+        self._paths: dict[str, None] = {}
+        self._failure = notifier.failure
+        self.ready = notifier.ready
+        self.changed = asyncio.Event()
+
+    def add(self, paths: tuple[str, ...]) -> None:
+        """Add paths that changed."""
+        self._paths.update(dict.fromkeys(paths))
+        if len(self._paths) > self._capacity:
+            self.fail(WatchOverflowError(f"more than {self._capacity} changes waited, and some are lost; list again"))
+        self.changed.set()
+
+    def fail(self, error: Exception) -> None:
+        """End the watch with an error."""
+        self._failure = self._failure or error
+        self.changed.set()
+
+    def take(self) -> list[str]:
+        """Return the paths that changed since the last call, each once."""
+        self.changed.clear()
+        if self._failure is not None:
+            raise self._failure
+        paths, self._paths = list(self._paths), {}
+        return paths
+
+    async def aclose(self) -> None:
+        """End the watch."""
+        await self._notifiers.leave(self, self._notifier)
+
+
+class _Notifier:
     """A thread that waits for notifications of the system and passes their paths to the event loop."""
 
-    def __init__(self, directory: str, capacity: int) -> None:
-        self._directory = directory
-        self._capacity = capacity
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._inode = _inode(directory)
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._ended = asyncio.Event()
-        self._paths: dict[str, None] = {}
-        self._failure: Exception | None = None
+        self._outdated = False
+        self.subscriptions: set[Subscription] = set()
+        self.failure: Exception | None = None
         self.ready = asyncio.Event()
-        self.changed = asyncio.Event()
         threading.Thread(target=self._work, name="trove-local-watch", daemon=True).start()
+
+    def is_of(self, directory: str) -> bool:
+        """Return whether this surely watches the directory: one that was removed and made again is another one."""
+        return self.failure is None and not self._outdated and self._inode == _inode(directory)
 
     def _work(self) -> None:
         try:
             from watchfiles._rust_notify import RustNotify
 
-            with RustNotify([self._directory], False, False, 0, True, True) as watcher:
+            with RustNotify([self.directory], False, False, 0, True, True) as watcher:
                 self._call_in_loop(self.ready.set)
                 while not self._stop.is_set():
                     changes = watcher.watch(_DEBOUNCE_MS, _STEP_MS, 0, self._stop)
@@ -56,24 +143,17 @@ class Notifier:
             self._stop.set()  # the loop is closed
 
     def _take(self, paths: tuple[str, ...]) -> None:
-        self._paths.update(dict.fromkeys(paths))
-        if len(self._paths) > self._capacity:
-            self.fail(WatchOverflowError(f"more than {self._capacity} changes waited, and some are lost; list again"))
-        self.changed.set()
+        if self.directory in paths:
+            self._outdated = True
+        for subscription in self.subscriptions:
+            subscription.add(paths)
 
     def fail(self, error: Exception) -> None:
-        """End the watch with an error."""
-        self._failure = self._failure or error
+        """End all watches of the directory with an error."""
+        self.failure = self.failure or error
         self.ready.set()
-        self.changed.set()
-
-    def take(self) -> list[str]:
-        """Return the paths that changed since the last call, each once."""
-        self.changed.clear()
-        if self._failure is not None:
-            raise self._failure
-        paths, self._paths = list(self._paths), {}
-        return paths
+        for subscription in self.subscriptions:
+            subscription.fail(error)
 
     async def aclose(self) -> None:
         """End the thread."""
@@ -81,7 +161,21 @@ class Notifier:
         await self._ended.wait()
 
 
+def _inode(directory: str) -> int | None:
+    try:
+        return os.stat(directory).st_ino
+    except OSError:
+        return None
+
+
 def _failed(error: Exception) -> Exception:
-    failure = BackendError(f"the directory cannot be watched: {error}; see fs.inotify.max_user_watches")
+    text = str(error)
+    if any(sign in text for sign in _TOO_MANY_INSTANCES):
+        hint = "raise the setting fs.inotify.max_user_instances, or the limit of open files (ulimit -n)"
+    elif any(sign in text for sign in _TOO_MANY_WATCHES):
+        hint = "raise the setting fs.inotify.max_user_watches: each directory of the bucket needs one"
+    else:
+        hint = "see the settings fs.inotify.max_user_instances and fs.inotify.max_user_watches"
+    failure = BackendError(f"the directory cannot be watched: {text}; {hint}")
     failure.__cause__ = error
     return failure

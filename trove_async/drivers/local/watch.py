@@ -16,7 +16,6 @@ from typing import Final
 from trove_async.cancellation import finish
 from trove_async.driver import ListOptions, WatchOptions
 from trove_async.drivers.local.core import LocalCore
-from trove_async.drivers.local.notifier import Notifier
 from trove_async.errors import BucketNotFoundError
 from trove_async.tree.names import CONTINUED, decode
 from trove_async.types import EventType, ObjectEvent, ObjectInfo
@@ -32,8 +31,7 @@ async def watch(
 ) -> AsyncGenerator[ObjectEvent, None]:
     """Yield the changes of a bucket whose directory is ``directory``."""
     base = os.path.realpath(directory)  # noqa: ASYNC240 - once, before anything waits
-    notifier = Notifier(base, options.buffer_size)
-    driver.notifiers.add(notifier)
+    notifier = driver.notifiers.subscribe(base, options.buffer_size)
     try:
         await notifier.ready.wait()
         notifier.take()
@@ -67,7 +65,6 @@ async def watch(
                 if event.type in options.events:
                     yield event
     finally:
-        driver.notifiers.discard(notifier)
         await finish(notifier.aclose(), timeout=driver.cleanup_timeout, leftover="the thread of a watch")
 
 

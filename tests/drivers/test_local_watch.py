@@ -1,0 +1,106 @@
+"""Watches of a local store: what they share, and what they say when the system refuses them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import trove_async as trove
+from trove_async.errors import BackendError, BucketNotFoundError, WatchOverflowError
+
+pytestmark = pytest.mark.asyncio
+SECONDS = 60.0
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
+    async with trove.open(f"local://{tmp_path}?fsync=0") as t:
+        await t.create_bucket("b")
+        yield t
+
+
+def instances() -> int:
+    return sum(_target(name) == "anon_inode:inotify" for name in os.listdir("/proc/self/fd"))
+
+
+def _target(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:
+        return ""
+
+
+def threads() -> int:
+    return sum(thread.name == "trove-local-watch" for thread in threading.enumerate())
+
+
+async def test_all_watches_of_a_bucket_share_one_instance_and_one_thread(store: trove.Trove) -> None:
+    before = instances()
+    async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
+        watches = [await stack.enter_async_context(store.watch("b")) for _ in range(200)]
+        assert instances() == before + 1
+        assert threads() == 1
+        await store.put("b", "k", b"data")
+        assert {(await anext(watch)).key for watch in watches} == {"k"}
+        late = await stack.enter_async_context(store.watch("b"))
+        await store.put("b", "k2", b"data")
+        for watch in (*watches, late):
+            assert (await anext(watch)).key == "k2"
+        await store.create_bucket("c")
+        async with store.watch("c"):
+            assert threads() == 2
+    assert instances() == before
+    assert threads() == 0
+
+
+async def test_one_watch_that_overflows_ends_alone(store: trove.Trove) -> None:
+    async with asyncio.timeout(SECONDS), store.watch("b", buffer_size=1) as slow, store.watch("b") as quick:
+        for number in range(50):
+            await store.put("b", f"k{number}", b"data")
+        assert sorted([(await anext(quick)).key for _ in range(50)]) == sorted(f"k{n}" for n in range(50))
+        with pytest.raises(WatchOverflowError):
+            _ = [event async for event in slow]
+        await store.put("b", "more", b"data")
+        assert (await anext(quick)).key == "more"
+
+
+async def test_a_bucket_that_is_made_again_is_watched_again(store: trove.Trove) -> None:
+    async with asyncio.timeout(SECONDS), store.watch("b") as first:
+        await store.delete_bucket("b")
+        with pytest.raises(BucketNotFoundError):
+            await anext(first)
+        await store.create_bucket("b")
+        async with store.watch("b") as second:
+            await store.put("b", "k", b"data")
+            assert (await anext(second)).key == "k"
+
+
+@pytest.mark.parametrize(
+    ("said", "setting"),
+    [
+        ("Error creating recommended watcher: Too many open files (os error 24)", "fs.inotify.max_user_instances"),
+        ('OS file watch limit reached. about ["/b"]', "fs.inotify.max_user_watches"),
+        ("No space left on device (os error 28)", "fs.inotify.max_user_watches"),
+    ],
+)
+async def test_the_setting_that_is_too_low_is_named(
+    store: trove.Trove, monkeypatch: pytest.MonkeyPatch, said: str, setting: str
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(said)
+
+    monkeypatch.setattr("watchfiles._rust_notify.RustNotify", refuse)
+    with pytest.raises(BackendError, match=f"raise the setting {setting}"):
+        async with store.watch("b"):
+            pass
+    monkeypatch.undo()
+    async with asyncio.timeout(SECONDS), store.watch("b") as watch:
+        await store.put("b", "k", b"data")
+        assert (await anext(watch)).key == "k"
