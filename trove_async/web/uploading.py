@@ -6,9 +6,8 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Self, TypeVar
-
-import anyio
 
 __all__ = ["Gone", "receive_body"]
 
@@ -38,24 +37,36 @@ async def receive_body(
         Exception: that of ``put``, ``body`` or ``gone``.
     """
     upload = _Upload(body)
-    scope = anyio.CancelScope()
+    loop = asyncio.get_running_loop()
     failures: list[Exception] = []
+    watching: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         try:
             await upload.watch(gone)
         except Exception as error:  # noqa: BLE001 - raised below
             failures.append(error)
-            scope.cancel()
+            with suppress(RuntimeError):  # the put has ended meanwhile
+                limit.reschedule(loop.time())
 
-    watching = asyncio.ensure_future(watch())
+    def begin() -> None:
+        nonlocal watching
+        watching = loop.create_task(watch())
+
+    # A task for each upload would cost more than a small one does.
+    beginning = loop.call_later(_LOOK_SECONDS, begin)
     try:
-        with scope:
+        async with asyncio.timeout(None) as limit:
             return await put(upload)
+    except TimeoutError:
+        if not failures:
+            raise
     finally:
-        watching.cancel()
+        beginning.cancel()
         try:
-            await asyncio.wait({watching})
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait({watching})
         finally:
             await upload.aclose()
     raise failures[0]
