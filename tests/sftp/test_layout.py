@@ -112,6 +112,15 @@ async def test_a_file_placed_by_hand_is_an_object(server: ServerName, root: Path
         await store.create_bucket("bucket")
         (root / "bucket/folder").mkdir()
         (root / "bucket/folder/report.pdf").write_bytes(b"pages")
+        for length in (241, 242, 255):
+            key = f"folder/{'n' * length}"
+            (root / "bucket" / key).write_bytes(b"longer than names are written")
+            assert (await store.head("bucket", key)).size == 29
+            assert [found.key for found in await store.list("bucket", prefix="folder/n").all()] == [key]
+            await store.put("bucket", key, b"new")
+            assert (root / "bucket" / key).read_bytes() == b"new"
+            await store.delete("bucket", key)
+            assert not await store.exists("bucket", key)
         (listed,) = await store.list("bucket").all()
         head = await store.head("bucket", "folder/report.pdf")
         assert (listed.key, listed.etag, listed.size) == (head.key, head.etag, head.size)

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trove_async.keys import MAX_KEY_BYTES
-from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, Entry, decode, path_of
+from trove_async.tree.names import (
+    CONTINUED,
+    DIRECTORY,
+    FILE,
+    Entry,
+    decode,
+    may_be_placed_by_hand,
+    path_of,
+    routes_of,
+)
 
 # The characters and sequences that are escaped, among others that a key may contain.
 _PIECES = st.one_of(
@@ -107,7 +116,8 @@ def test_examples_of_paths(key: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["%", "a%", "a%2", "a%2f", "a%41", "%00", "a%2Fb", "%C", "a\n", "\udcff", "x" * 241, "%2E%2E%2E", "a%X"]
+    "name",
+    ["%", "a%", "a%2", "a%2f", "a%41", "%00", "a%2Fb", "%C", "a\n", "\udcff", "x" * 241 + "%F", "%2E%2E%2E", "a%X"],
 )
 def test_names_that_no_key_produces(name: str) -> None:
     assert decode(name) is None
@@ -118,3 +128,27 @@ def test_longest_names() -> None:
         key = character * (MAX_KEY_BYTES // len(character.encode()))
         assert key_of(path_of(key)) == key
         assert max(len(name.encode()) for name in path_of(key)) + len(FILE) <= 255
+
+
+@pytest.mark.parametrize("length", [240, 241, 242, 243, 253, 254, 255])
+@pytest.mark.parametrize("character", ["n", "é", "☃", "\U0001f600"])
+def test_a_long_name_that_was_placed_by_hand_represents_a_key(length: int, character: str) -> None:
+    name = (character * length).encode()[:length].decode(errors="ignore")
+    name += "n" * (length - len(name.encode()))
+    assert decode(name) == Entry(name, "")
+    routes = routes_of(f"a/{name}/b")
+    assert routes[0] == (("a",),)
+    assert routes[1][0] == tuple(path_of(name))
+    assert routes[1][-1] == (name,)
+    assert len(routes[1]) == (1 if length == 240 else 2)
+    assert may_be_placed_by_hand(path_of(name)) == (length > 240)
+
+
+def test_a_component_that_is_too_long_for_a_name_has_one_path() -> None:
+    assert routes_of("n" * 256) == [(("n" * 240 + CONTINUED, "n" * 16),)]
+
+
+def test_a_long_name_with_a_mark_represents_nothing() -> None:
+    for mark in (DIRECTORY, FILE):
+        assert decode("n" * 240 + mark) == Entry("n" * 240, mark)
+        assert decode("n" * 241 + mark) is None

@@ -22,9 +22,10 @@ from trove_async.keys import MAX_KEY_BYTES, successor
 from trove_async.listing import ListPage
 from trove_async.tree.attributes import listed
 from trove_async.tree.buckets import Buckets
-from trove_async.tree.filesystem import FileSystem, Stat, is_dir, is_file
+from trove_async.tree.filesystem import FileSystem, Stat, is_file
 from trove_async.tree.layout import Layout
-from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, decode, path_of
+from trove_async.tree.lookup import Lookup
+from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, decode, path_of, routes_of
 from trove_async.tree.objects import Objects
 from trove_async.tree.remembered import MAX_NAMES, Name, RememberedNames
 from trove_async.types import ObjectInfo, Prefix
@@ -56,6 +57,7 @@ class Listing:
         self._layout = layout
         self._buckets = buckets
         self._objects = objects
+        self._lookup = Lookup(fs, layout)
         self._remembered = RememberedNames()
 
     async def page(self, bucket: str, options: ListOptions) -> ListPage:
@@ -95,10 +97,13 @@ class Listing:
         if "/" not in prefix:
             return "", directories
         path = prefix[: prefix.rindex("/")]
-        for name in path_of(path):
-            variants = (name,) if name.endswith(CONTINUED) else (name, name + DIRECTORY)
-            candidates = [f"{directory}/{variant}" for directory in directories for variant in variants]
-            directories = [c for c in candidates if is_dir(await self._fs.lstat(c))]
+        for routes in routes_of(path):
+            directories = [
+                below
+                for directory in directories
+                for names in routes
+                for below in await self._lookup.directories(directory, names)
+            ]
         return path + "/", directories
 
     async def _walk(
@@ -116,7 +121,8 @@ class Listing:
                 key = above + text
                 if not entries[0].is_dir:
                     if key >= start.key:
-                        yield key, entries[0].path, entries[0].status
+                        entry = entries[0] if len(entries) == 1 else _found_first(entries)
+                        yield key, entry.path, entry.status
                 elif start.enters(key):
                     paths = [entry.path for entry in entries]
                     # If everything below is one group, it only matters whether there is an object.
@@ -276,6 +282,11 @@ class _Wanted:
             elif self._is_past(name):
                 break
         return chosen
+
+
+def _found_first(entries: list[Name]) -> Name:
+    """Return the file that a lookup of the key finds: one that was placed by hand with a long name comes last."""
+    return max(entries, key=lambda entry: entry.path.count(f"{CONTINUED}/"))
 
 
 def _text(name: Name) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from trove_async.errors import BackendError, BucketNotFoundError
 from trove_async.tree.filesystem import FileSystem, Stat, is_dir, is_file
 from trove_async.tree.layout import Layout
-from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, path_of
+from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, MAX_NAME_BYTES, may_be_placed_by_hand, path_of, routes_of
 
 __all__ = ["Lookup"]
 
@@ -40,23 +40,56 @@ class Lookup:
             return None
         names = path_of(key)
         if len(names) > 1:
-            return await self._find_below(base, names, probe)
+            return await self._find_below(base, key, names, probe)
         path = f"{base}/{names[0]}"
         found = await probe(path)
         return await self._marked(path, probe) if found is None else (path, found)
 
     async def _find_below(
-        self, base: str, names: list[str], probe: Callable[[str], Awaitable[R | None]]
+        self, base: str, key: str, names: list[str], probe: Callable[[str], Awaitable[R | None]]
     ) -> tuple[str, R] | None:
         if self._fs.confined:
             # Most objects have the first path that the walk would come to.
             path = "/".join((base, *names))
-            found = await probe(path)
-            if found is not None:
-                return path, found
-        return await self._walk(base, names, 0, probe)
+            direct = await probe(path)
+            if direct is not None:
+                return path, direct
+        found = await self._walk(base, names, 0, probe)
+        if found is None and may_be_placed_by_hand(names):
+            found = await self._walk_routes(base, routes_of(key), probe)
+        return found
+
+    async def _walk_routes(
+        self,
+        parent: str,
+        routes: list[tuple[tuple[str, ...], ...]],
+        probe: Callable[[str], Awaitable[R | None]],
+    ) -> tuple[str, R] | None:
+        """Search every path that a key may have, with names that were placed by hand."""
+        first, *others = routes
+        for chain in first:
+            if not others:
+                found = await self._walk(parent, list(chain), 0, probe)
+                if found is not None:
+                    return found
+                continue
+            for directory in await self.directories(parent, chain):
+                found = await self._walk_routes(directory, others, probe)
+                if found is not None:
+                    return found
+        return None
+
+    async def directories(self, parent: str, names: tuple[str, ...]) -> list[str]:
+        """Return the directories below another one that the names of a component lead to."""
+        found = [parent]
+        for name in names:
+            candidates = [f"{path}/{variant}" for path in found for variant in _variants(name)]
+            found = [path for path in candidates if is_dir(await self._fs.lstat(path))]
+        return found
 
     async def _marked(self, path: str, probe: Callable[[str], Awaitable[R | None]]) -> tuple[str, R] | None:
+        if _has_no_mark(path):
+            return None
         path += FILE
         found = await probe(path) if await self._fs.exists(path) else None
         return None if found is None else (path, found)
@@ -68,10 +101,10 @@ class Lookup:
         if at == len(names) - 1:
             found = await probe(path)
             return await self._marked(path, probe) if found is None else (path, found)
-        variants = (path,) if path.endswith(CONTINUED) else (path, path + DIRECTORY)
-        for variant in variants:
-            if is_dir(await self._fs.lstat(variant)):
-                below = await self._walk(variant, names, at + 1, probe)
+        for variant in _variants(names[at]):
+            path = f"{parent}/{variant}"
+            if is_dir(await self._fs.lstat(path)):
+                below = await self._walk(path, names, at + 1, probe)
                 if below is not None:
                     return below
         return None
@@ -90,7 +123,7 @@ class Lookup:
             raise BucketNotFoundError(f"the bucket {bucket!r} does not exist", bucket=bucket)
         names = path_of(key)
         if len(names) > 1:
-            found = await self._find_below(base, names, self._file_status)
+            found = await self._find_below(base, key, names, self._file_status)
             return found or (await self._new_path(base, names, key), None)
         # Most keys of busy buckets have one component: for them this makes as few calls as possible.
         path = f"{base}/{names[0]}"
@@ -129,6 +162,17 @@ class Lookup:
             if is_dir(await self._fs.lstat(path)):
                 raise _in_the_way(path, key)
         return path
+
+
+def _has_no_mark(path: str) -> bool:
+    """Return whether a name was placed by hand, and is longer than the library writes it."""
+    name = path[path.rfind("/") + 1 :]
+    return len(name) * 4 > MAX_NAME_BYTES and len(name.encode()) > MAX_NAME_BYTES
+
+
+def _variants(name: str) -> tuple[str, ...]:
+    """Return the names that a directory may have."""
+    return (name,) if name.endswith(CONTINUED) or _has_no_mark(name) else (name, name + DIRECTORY)
 
 
 def _in_the_way(path: str, key: str) -> BackendError:

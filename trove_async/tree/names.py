@@ -8,7 +8,9 @@ so that different keys have different paths:
 - If ``a`` is a file, the directory for ``a/b`` is ``a%D``. If ``a`` is a directory, the file for ``a`` is ``a%F``. So
   no file ever moves because of another key.
 
-A name that this library would write differently belongs to no object: it was made by hand, and is ignored.
+A name of 241 to 255 bytes is never written, but may be placed by hand: it stands for that component too. The path that
+this library writes comes first, in lookups and in listings. Any other name that this library would write differently
+belongs to no object: it was made by hand, and is ignored.
 """
 
 from __future__ import annotations
@@ -16,13 +18,26 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["CONTINUED", "DIRECTORY", "FILE", "Entry", "decode", "path_of"]
+__all__ = [
+    "CONTINUED",
+    "DIRECTORY",
+    "FILE",
+    "MAX_NAME_BYTES",
+    "Entry",
+    "decode",
+    "may_be_placed_by_hand",
+    "path_of",
+    "routes_of",
+]
 
 DIRECTORY: Final = "%D"
 FILE: Final = "%F"
 CONTINUED: Final = "%C"
 _EMPTY: Final = "%E"
-_MAX: Final = 240
+MAX_NAME_BYTES: Final = 240
+"""Bytes of a name that this library writes, without its mark."""
+_LONGEST: Final = 255
+"""Bytes of a name on most file systems."""
 
 _SPECIAL = re.compile(r"[%\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|$)")
 _ESCAPED = re.compile(r"[%\x00-\x1f\x7f]")
@@ -43,12 +58,36 @@ class Entry(NamedTuple):
 
 def path_of(key: str) -> list[str]:
     """Return the names on the path of a key's file, without the marks that a conflict makes necessary."""
-    if (len(key) <= _MAX // 4 or (len(key) <= _MAX and key.isascii())) and not _SPECIAL.search(key):
+    if (len(key) <= MAX_NAME_BYTES // 4 or (len(key) <= MAX_NAME_BYTES and key.isascii())) and not _SPECIAL.search(key):
         return key.split("/")
     names: list[str] = []
     for component in key.split("/"):
         names += _names_of(component)
     return names
+
+
+def routes_of(key: str) -> list[tuple[tuple[str, ...], ...]]:
+    """Return for each component of a key the names that may stand for it, as many as it continues in.
+
+    The first is the one that `path_of` returns; another one is there only if it may have been placed by hand.
+    """
+    return [_routes_of(component) for component in key.split("/")]
+
+
+def _routes_of(component: str) -> tuple[tuple[str, ...], ...]:
+    names = tuple(_names_of(component))
+    if len(names) > 1 and len((whole := _escaped(component)).encode()) <= _LONGEST:
+        return names, (whole,)
+    return (names,)
+
+
+def may_be_placed_by_hand(names: list[str]) -> bool:
+    """Return whether the key with this path may have another path too; see `routes_of`."""
+    return any(name.endswith(CONTINUED) for name in names)
+
+
+def _escaped(component: str) -> str:
+    return _ESCAPED.sub(lambda m: f"%{ord(m[0]):02X}", component)
 
 
 def _names_of(component: str) -> list[str]:
@@ -60,7 +99,7 @@ def _names_of(component: str) -> list[str]:
     for character in component:
         token = f"%{ord(character):02X}" if _ESCAPED.match(character) else character
         length = len(token.encode())
-        if size + length > _MAX:
+        if size + length > MAX_NAME_BYTES:
             pieces.append("".join(piece))
             piece, size = [], 0
         piece.append(token)
@@ -73,7 +112,7 @@ def _names_of(component: str) -> list[str]:
 def decode(name: str) -> Entry | None:
     """Return what a name stands for; None if no key has this name."""
     if "%" not in name:
-        if _SPECIAL.search(name) or not _is_text(name) or len(name.encode()) > _MAX:
+        if _SPECIAL.search(name) or not _is_text(name):
             return None
         return Entry(name, "")
     mark = name[-2:] if name.endswith((DIRECTORY, FILE, CONTINUED)) else ""
@@ -83,7 +122,9 @@ def decode(name: str) -> Entry | None:
     if not _is_text(escaped):
         return None
     text = _ESCAPE.sub(lambda m: chr(int(m[1], 16)), escaped)
-    if not text or "/" in text or "\0" in text or _names_of(text) != [escaped]:
+    if not text or "/" in text or "\0" in text:
+        return None
+    if _names_of(text) != [escaped] and (mark or _escaped(text) != escaped or len(escaped.encode()) <= MAX_NAME_BYTES):
         return None
     return Entry(text, mark)
 

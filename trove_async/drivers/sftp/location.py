@@ -11,7 +11,7 @@ from trove_async.drivers.sftp.statuses import path_bytes, statuses_of
 from trove_async.errors import BucketNotFoundError
 from trove_async.tree.filesystem import is_dir, is_file
 from trove_async.tree.layout import Layout
-from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, path_of
+from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, may_be_placed_by_hand, path_of
 
 __all__ = ["Location", "LocationQuery"]
 
@@ -24,7 +24,8 @@ class Location:
         path: without the marks that a conflict makes necessary.
         status: of the file; None if there is none, or if there is a ``conflict``.
         missing: the directories on the way that must be created.
-        conflict: another key uses one of the names, so the right path has, or may have, a mark.
+        conflict: another key uses one of the names, so the right path has, or may have, a mark; or the file may have
+            been placed by hand, with a name that is longer than those that this library writes.
     """
 
     path: str
@@ -53,6 +54,7 @@ class LocationQuery:
                 self._asked.append(at + DIRECTORY)
         self.path = f"{at}/{names[-1]}"
         self._asked += [self.path, self.path + FILE]
+        self._by_hand = may_be_placed_by_hand(names)
         self._answers: list[Any] = []
         self._channel: Channel
 
@@ -85,6 +87,8 @@ class LocationQuery:
         if is_file(status):
             found.status = status
         elif status is not None or statuses[self.path + FILE] is not None:
+            found.conflict = True
+        if found.status is None and self._by_hand:
             found.conflict = True
         if found.conflict:
             found.status = None
