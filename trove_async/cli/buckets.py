@@ -15,10 +15,12 @@ from trove_async.errors import TroveError, UnsupportedError
 
 __all__ = ["mb", "ping", "rb", "register"]
 
-ExistOk = Annotated[bool, typer.Option("--exist-ok", "-p", help="Accept a bucket that exists.")]
-Region = Annotated[str | None, typer.Option(show_default=False, help="Where, on services that have regions.")]
+ExistOk = Annotated[bool, typer.Option("--exist-ok", "-p", help="Succeed if the bucket already exists.")]
+Region = Annotated[
+    str | None, typer.Option(show_default=False, help="The bucket's region, on services that have regions.")
+]
 StoreDSN = Annotated[str | None, typer.Argument(metavar="DSN", show_default=False)]
-Count = Annotated[int, typer.Option("--count", "-c", min=1, help="How many times.")]
+Count = Annotated[int, typer.Option("--count", "-c", min=1, help="The number of measurements.")]
 Probing = Annotated[
     bool, typer.Option("--probe", help="Find out what the service supports; writes to the DSN's bucket.")
 ]

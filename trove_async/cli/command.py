@@ -53,9 +53,9 @@ _COMMON: Final = (
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_name, show_default=False)]
 Names = Annotated[list[str], typer.Argument(metavar="NAME", autocompletion=complete_name, show_default=False)]
 AnyNames = Annotated[list[str] | None, typer.Argument(metavar="NAME", autocompletion=complete_name, show_default=False)]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1000, help="How many at once.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1000, help="The number of copies at once.")]
 Literally = Annotated[bool, typer.Option("--literal", help="Treat * and ? in names as plain characters.")]
-VersionID = Annotated[str | None, typer.Option("--version-id", help="A version other than the latest.")]
+VersionID = Annotated[str | None, typer.Option("--version-id", help="Use this version, not the latest one.")]
 
 
 def command(

@@ -19,8 +19,8 @@ from trove_async.types import BucketInfo, ObjectInfo
 
 __all__ = ["ls", "register"]
 
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything below, level by level.")]
-Long = Annotated[bool, typer.Option("--long", "-l", help="Time and size before each name.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="List everything below a name.")]
+Long = Annotated[bool, typer.Option("--long", "-l", help="Show time and size before each name.")]
 
 
 def register(app: typer.Typer) -> None:

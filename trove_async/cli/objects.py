@@ -26,12 +26,16 @@ Range = Annotated[str | None, typer.Option(metavar="A-B", help="Only these bytes
 Source = Annotated[str, typer.Argument(metavar="FILE", help="A local file; - is standard input.")]
 Pairs = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", show_default=False, help="May be repeated.")]
 Text = Annotated[str | None, typer.Option(show_default=False)]
-ContentType = Annotated[str | None, typer.Option(show_default=False, help="Default: from the key's extension.")]
+ContentType = Annotated[
+    str | None, typer.Option(show_default=False, help="The media type; default: the one of the key's extension.")
+]
 ChecksumOption = Annotated[
     str | None,
     typer.Option(metavar="sha256[:HEX]", show_default=False, help="Store a checksum; with HEX, verify it too."),
 ]
-IfMatch = Annotated[str | None, typer.Option(metavar="ETAG", show_default=False, help="Replace only this object.")]
+IfMatch = Annotated[
+    str | None, typer.Option(metavar="ETAG", show_default=False, help="Replace the object only if it has this ETag.")
+]
 NoClobber = Annotated[bool, typer.Option("--no-clobber", help="Never replace an object; exit code 4 if there is one.")]
 
 

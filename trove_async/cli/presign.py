@@ -44,7 +44,7 @@ async def presign(
 ) -> None:
     """Sign a URL for an object.
 
-    Whoever has it can do the one thing with the object that it was signed for.
+    Until it expires, anyone who has the URL can do this one operation with the object.
     """
     if content_type is not None and method is not Method.PUT:
         raise UsageError("--content-type is what a put must have; it needs the method put")

@@ -19,10 +19,12 @@ from trove_async.types import DeleteResult, ObjectInfo, VersionInfo
 
 __all__ = ["register", "rm"]
 
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also everything below a name.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; required for -r and patterns without a terminal.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Remove everything below a name too.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask; without a terminal, -r, --versions and patterns need it.")
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Do not ask, and ignore what does not exist.")]
-Versions = Annotated[bool, typer.Option("--versions", help="Remove all versions permanently.")]
+Versions = Annotated[bool, typer.Option("--versions", help="Remove all versions and delete markers permanently.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
 
 

@@ -210,7 +210,7 @@ def _files(session: Session, path: str) -> AsyncIterator[Found]:
     """Yield the files below a directory; what is skipped or cannot be read is reported."""
     return files_below(
         path,
-        on_skip=lambda path: session.output.note(f"{path}: skipped, since it is a link or no regular file"),
+        on_skip=lambda path: session.output.note(f"{path}: skipped: it is a symbolic link, or not a regular file"),
         on_error=lambda path, error: session.fail(error),
     )
 
@@ -227,7 +227,7 @@ async def _members(session: Session, found: AsyncIterator[Found], target: Destin
 
 def skipped_directory(end: End) -> str:
     """Return the note about an object that only marks a directory."""
-    return f"{end}: skipped, since it stands for a folder"
+    return f"{end}: skipped: it stands for a folder"
 
 
 def _remove_empty_directories(root: str) -> None:

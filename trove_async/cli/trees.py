@@ -23,13 +23,18 @@ __all__ = ["cp", "mv", "register"]
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE", autocompletion=complete_name, show_default=False, help="Names, or files."),
+    typer.Argument(metavar="SOURCE", autocompletion=complete_name, show_default=False, help="Objects or local files."),
 ]
 Target = Annotated[
     str,
-    typer.Argument(metavar="TARGET", autocompletion=complete_name, show_default=False, help="With a slash, a folder."),
+    typer.Argument(
+        metavar="TARGET",
+        autocompletion=complete_name,
+        show_default=False,
+        help="An object or local file; with a slash at its end, a folder.",
+    ),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Whole trees.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Include everything below a directory or a name.")]
 ByChecksum = Annotated[bool, typer.Option("--checksum", help="Compare by SHA-256, not by size and time.")]
 Preserve = Annotated[bool, typer.Option("--preserve", help="Keep the modes and owners of files.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be done, and do nothing.")]
