@@ -47,7 +47,7 @@ from trove_async.errors import (
 from trove_async.listing import ListPage
 from trove_async.reader import ObjectReader
 from trove_async.signing import PresignByHMAC
-from trove_async.tree import Checkpoint, Layout, Temporary, write_body
+from trove_async.tree import Checkpoint, Temporary, write_body
 from trove_async.tree.attributes import Attributes
 from trove_async.types import EMPTY, BucketInfo, DeleteResult, ObjectInfo
 
@@ -109,7 +109,7 @@ class SFTPCore(PresignByHMAC, Driver):
         files = RemoteFiles(connection, durable=settings.fsync, attempts=settings.attempts)
         self._leftovers = Leftovers(files)
         self._runner = Runner(self._leftovers, attempts=settings.attempts, cleanup_timeout=options.cleanup_timeout)
-        self._lease = ClientLease(files, Layout(settings.root), settings.lease)
+        self._lease = ClientLease(files, settings.lease)
         self._connection = connection
         try:
             self._store = await self._runner.run(

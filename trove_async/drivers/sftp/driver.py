@@ -26,7 +26,7 @@ from trove_async.drivers.sftp.opening import find_roots
 from trove_async.drivers.sftp.settings import SFTPSettings
 from trove_async.dsn import DSN
 from trove_async.errors import UnsupportedError
-from trove_async.tree import Checkpoint, Temporary, possible_roots, split_path
+from trove_async.tree import Checkpoint, Temporary, split_path
 from trove_async.tree.sweep import SweepReport
 from trove_async.types import (
     EMPTY,
@@ -52,7 +52,7 @@ class SFTPDriver(RangeByGet, ServerCopyByCopy, TagsDeleteBySet, LifecycleDeleteB
     async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
         """Log in, and take the directory on the path that contains ``.trove`` as the root; see `split_path`."""
         settings = SFTPSettings.of(replace(dsn, path=dsn.path and "/"), OpenOptions())
-        root, bucket, key = split_path(dsn.path, await find_roots(settings, possible_roots(dsn.path)))
+        root, bucket, key = split_path(dsn.path, await find_roots(settings, dsn.path))
         return replace(dsn, path=root).reveal(), bucket, key
 
     # Multipart

@@ -39,17 +39,16 @@ class ClientLease:
 
     Args:
         files: of the server.
-        layout: the paths of the store.
         seconds: for which a lease holds after it was renewed.
 
     Attributes:
         owner: identifies this store to others.
-        folder: the directory of temporaries.
+        folder: the directory of temporaries, from `begin` on.
         path: of the lease.
         begun: whether there may be a directory to remove.
     """
 
-    def __init__(self, files: RemoteFiles, layout: Layout, seconds: float) -> None:
+    def __init__(self, files: RemoteFiles, seconds: float) -> None:
         self._files = files
         self._numbers = count()
         self._offset: float | None = None
@@ -58,8 +57,7 @@ class ClientLease:
         self._renewing: asyncio.Task[None] | None = None
         self.seconds = seconds
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{token_hex(8)}"
-        self.folder = f"{layout.tmp}/{self.owner}"
-        self.path = f"{self.folder}/{LEASE_NAME}"
+        self.folder = self.path = ""
         self.begun = False
 
     def temporary(self) -> str:
@@ -86,8 +84,10 @@ class ClientLease:
 
     # Renewal
 
-    async def begin(self) -> None:
-        """Create the directory of temporaries, and renew its lease until `end`."""
+    async def begin(self, layout: Layout) -> None:
+        """Create the directory of temporaries of a store, and renew its lease until `end`."""
+        self.folder = f"{layout.tmp}/{self.owner}"
+        self.path = f"{self.folder}/{LEASE_NAME}"
         self.begun = True
         with suppress(FileExistsError):  # an earlier attempt created it, and its answer was lost
             await self._files.mkdir(self.folder)

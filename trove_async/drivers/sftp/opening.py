@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
@@ -19,15 +19,16 @@ from trove_async.drivers.sftp.leftovers import Leftovers
 from trove_async.drivers.sftp.locks import Locks
 from trove_async.drivers.sftp.objects import SFTPObjects
 from trove_async.drivers.sftp.probe import probe
-from trove_async.drivers.sftp.protocol import FileStatus, Kind
+from trove_async.drivers.sftp.protocol import FileStatus, Kind, decoded
 from trove_async.drivers.sftp.reading import Reading
 from trove_async.drivers.sftp.remote_files import RemoteFiles
+from trove_async.drivers.sftp.requests import Requests
 from trove_async.drivers.sftp.settings import SFTPSettings
 from trove_async.drivers.sftp.slots import Slots
 from trove_async.drivers.sftp.statuses import path_bytes
-from trove_async.errors import AccessDeniedError, RootNotFoundError
+from trove_async.errors import AccessDeniedError, BackendError, RootNotFoundError
 from trove_async.signing import URLSigner
-from trove_async.tree import Buckets, Layout, Tree, WriteClock
+from trove_async.tree import Buckets, Layout, Tree, WriteClock, possible_roots
 from trove_async.tree.filesystem import is_dir
 
 __all__ = ["OpenStore", "find_roots", "open_store"]
@@ -64,8 +65,8 @@ async def open_store(
         AccessDeniedError: it is read-only.
         UnsupportedError: the server cannot do what a store needs.
     """
-    layout, clock = Layout(settings.root), WriteClock()
     files.abilities = ASSUMED
+    layout, clock = Layout(await _absolute(files, settings)), WriteClock()
     await _check_root(files, layout, settings, lease)
     where = f"{layout.root!r} on {settings.address}"
     abilities = await probe(files, lease, clock(), where=where, merge_names=settings.merge_names)
@@ -95,12 +96,34 @@ async def open_store(
     )
 
 
-async def find_roots(settings: SFTPSettings, candidates: Sequence[str]) -> list[str]:
-    """Log in, and return the directories that contain ``.trove``."""
+async def _absolute(requests: Requests, settings: SFTPSettings) -> str:
+    """Return the root as an absolute path: one that begins with ``~`` is below the directory that a login begins in."""
+    if not settings.root.startswith("~"):
+        return settings.root
+    home = decoded(await requests.ask(Kind.REALPATH, path_bytes(".")))
+    if not home.startswith("/"):
+        raise BackendError(
+            f"{settings.address} returned {home!r} for the directory of the login; write an absolute root"
+        )
+    return home.rstrip("/") + settings.root[1:] or "/"
+
+
+async def find_roots(settings: SFTPSettings, path: str) -> list[str]:
+    """Log in, and return the directories on a path that contain ``.trove``.
+
+    Args:
+        settings: of the server.
+        path: absolute, or ``/~`` and what follows in the directory that a login begins in.
+    """
     connection = Connection(settings, cleanup_timeout=CLEANUP_TIMEOUT)
+    candidates, home = possible_roots(path), ""
     try:
         channel = await connection.channel()
-        answers = [channel.request(Kind.LSTAT, path_bytes(Layout(root).internal)) for root in candidates]
+        if candidates[1:2] == ["/~"]:
+            candidates = candidates[1:]
+            home = await _absolute(Requests(connection), replace(settings, root="~"))
+        layouts = [Layout(f"{home.rstrip('/')}{root[2:]}" if home else root) for root in candidates]
+        answers = [channel.request(Kind.LSTAT, path_bytes(layout.internal)) for layout in layouts]
         found = [await _is_directory(answer) for answer in answers]
     except DisconnectedError as error:
         raise translated(error) from error
@@ -142,7 +165,7 @@ async def _check_root(files: RemoteFiles, layout: Layout, settings: SFTPSettings
             if there is None:
                 with suppress(FileExistsError):
                     await files.mkdir(path)
-        await lease.begin()
+        await lease.begin(layout)
     except (PermissionError, RefusedError, FileNotFoundError) as error:
         raise AccessDeniedError(
             f"the root {root!r} on {settings.address} cannot be written to; check its owner, mode and mount: {error}"

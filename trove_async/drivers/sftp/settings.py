@@ -10,7 +10,7 @@ from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import InvalidDSNError
 from trove_async.signing import SigningSettings
 
-__all__ = ["SFTPSettings"]
+__all__ = ["SFTPSettings", "address_of"]
 
 MIN_PART_SIZE: Final = 5 * 1024 * 1024
 
@@ -20,10 +20,11 @@ class SFTPSettings:
     """The parameters of ``sftp://``.
 
     Attributes:
-        host, port: of the server.
-        user: None for the name of the current user.
+        host: the server.
+        port: None for that of ``config``, or 22.
+        user: None for that of ``config``, or the name of the current user.
         password: for the login; None if there is none.
-        root: an absolute path on the server.
+        root: an absolute path on the server, or one that begins with ``~``, the directory that a login begins in.
         known_hosts: a file in the format of OpenSSH's; None for ``~/.ssh/known_hosts``.
         verify: False to accept any host key.
         key: a file with a private key; None for the keys of the agent and those in ``~/.ssh`` with the usual names.
@@ -46,7 +47,7 @@ class SFTPSettings:
     """
 
     host: str
-    port: int
+    port: int | None
     user: str | None
     password: str | None
     root: str
@@ -80,7 +81,7 @@ class SFTPSettings:
         settings = SettingsParser(dsn, options.settings)
         result = cls(
             host=dsn.host,
-            port=dsn.port or 22,
+            port=dsn.port,
             user=dsn.user or None,
             password=dsn.password if dsn.password is not None else settings.text("password"),
             root=dsn.path,
@@ -127,7 +128,12 @@ class SFTPSettings:
     @property
     def address(self) -> str:
         """The server's host and port, for people."""
-        return self.host if self.port == 22 else f"{self.host}:{self.port}"
+        return address_of(self.host, self.port or 22)
+
+
+def address_of(host: str, port: int) -> str:
+    """Return a host and port, for people."""
+    return host if port == 22 else f"{host}:{port}"
 
 
 def _normal(path: str) -> str:
@@ -135,4 +141,5 @@ def _normal(path: str) -> str:
     names = [name for name in path.split("/") if name not in ("", ".")]
     if ".." in names:
         raise InvalidDSNError("the path of the DSN contains '..'; write the directory's own path")
-    return "/" + "/".join(names)
+    joined = "/".join(names)
+    return joined if names[:1] == ["~"] else f"/{joined}"
