@@ -450,3 +450,18 @@ async def test_an_unanswered_request_is_noticed_while_others_are_answered(tmp_pa
         with pytest.raises(trove.OperationTimeoutError):
             await listing
         odd.forget = False
+
+
+async def test_a_directory_that_contains_itself_is_listed_as_far_as_keys_reach(tmp_path: Path) -> None:
+    class Loop(Odd):
+        def path(self, raw: bytes) -> str:
+            path = super().path(raw)
+            head, loop, tail = path.partition("/loop")
+            return head + loop + tail.replace("/loop", "")
+
+    odd = Loop()
+    async with opened_odd(odd, tmp_path) as store:
+        await store.create_bucket("bucket")
+        (tmp_path / "bucket/loop/loop").mkdir(parents=True)
+        await store.put("bucket", "small", SMALL)
+        assert await names(store) == ["small"]

@@ -123,7 +123,7 @@ class Listing:
                     if key >= start.key:
                         entry = entries[0] if len(entries) == 1 else _found_first(entries)
                         yield key, entry.path, entry.status
-                elif start.enters(key):
+                elif start.enters(key) and len(key) < MAX_KEY_BYTES:  # a directory may contain itself on a server
                     paths = [entry.path for entry in entries]
                     # If everything below is one group, it only matters whether there is an object.
                     whole = start.key <= key and _group(key, options.prefix, options.delimiter) is not None

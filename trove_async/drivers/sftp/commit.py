@@ -111,7 +111,9 @@ class Commit:
         try:
             await self._objects.tidy(self._bucket, directory)
         except (OSError, TroveError) as error:
-            _log.warning("empty directories may be left at %r: %s", directory, error)
+            _log.warning(
+                "the object %r was not stored; empty directories may be left at %r: %s", self._key, directory, error
+            )
 
     async def _publish_locked(self) -> FileStatus | None:
         """Commit under the lock for creating names with marks and removing directories."""

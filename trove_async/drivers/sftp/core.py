@@ -187,6 +187,7 @@ class SFTPCore(PresignByHMAC, Driver):
         buffer = body.buffer
         if buffer is None:
             return await self._store_stream(
+                f"{bucket}/{key}",
                 body,
                 partial(self._begin_put, bucket, key, options),
                 partial(self._commit, bucket, key, body, options),
@@ -215,11 +216,19 @@ class SFTPCore(PresignByHMAC, Driver):
 
     async def _store_stream(
         self,
+        name: str,
         body: Body,
         begin: Callable[[], Coroutine[Any, Any, object]],
         commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]],
     ) -> R:
-        """Write a body to a temporary and commit it; the temporary is removed in any case."""
+        """Write a body to a temporary and commit it; the temporary is removed in any case.
+
+        Args:
+            name: of what is written, for messages.
+            body: is read once.
+            begin: called before the body is read.
+            commit: called with the temporary when it has all bytes.
+        """
         self._check_open()
         fs, slots, run = self._store.fs, self._store.slots, self._runner.run
 
@@ -237,7 +246,7 @@ class SFTPCore(PresignByHMAC, Driver):
                 await finish(
                     fs.discard(temporary),
                     timeout=self.cleanup_timeout,
-                    leftover=f"the temporary file {temporary.path}",
+                    leftover=f"the temporary file {temporary.path} of {name!r}",
                 )
         finally:
             slots.give(taken)

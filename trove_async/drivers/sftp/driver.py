@@ -74,7 +74,8 @@ class SFTPDriver(RangeByGet, ServerCopyByCopy, TagsDeleteBySet, LifecycleDeleteB
         async def store(temporary: Temporary, check: Checkpoint) -> PartInfo:
             return await uploads.store_part(bucket, key, upload_id, number, temporary, check)
 
-        return await self._store_stream(body, lambda: uploads.require(bucket, key, upload_id), store)
+        name = f"part {number} of {bucket}/{key}"
+        return await self._store_stream(name, body, lambda: uploads.require(bucket, key, upload_id), store)
 
     async def complete_multipart(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
