@@ -42,13 +42,17 @@ _LONGEST_TEXT: Final = 500
 """Characters of an error text of the server that are shown."""
 _LARGEST_FILE: Final = 2**63 - 1
 
-_EXPECTED: Final[dict[Kind, Expected]] = {
+_SUCCESS: Final[Expected] = (Kind.STATUS, 0)
+_EXPECTED: Final[dict[Kind, Expected | None]] = {
+    **dict.fromkeys(Kind, _SUCCESS),
     **dict.fromkeys((Kind.OPEN, Kind.OPENDIR), (Kind.HANDLE, 0)),
     **dict.fromkeys((Kind.LSTAT, Kind.STAT, Kind.FSTAT), (Kind.ATTRS, 0)),
     **dict.fromkeys((Kind.REALPATH, Kind.READLINK), (Kind.NAME, 1)),
     Kind.READDIR: (Kind.NAME, 0),
+    # It depends on the request.
+    Kind.READ: None,
+    Kind.EXTENDED: None,
 }
-_SUCCESS: Final[Expected] = (Kind.STATUS, 0)
 _REPLY: Final[Expected] = (Kind.EXTENDED_REPLY, 0)
 _WITH_REPLY: Final = (pack_string(LIMITS), pack_string(STATVFS))
 _ENDING: Final = (Kind.DATA, Kind.NAME, Kind.STATUS)
@@ -62,6 +66,15 @@ _HAS_MORE: Final = 0x8000_0000
 _USUAL: Final = _HAS_SIZE | _HAS_OWNER | _HAS_MODE | _HAS_TIMES
 _DEFINED: Final = _USUAL | _HAS_MORE
 
+# Plain numbers, since comparing with them is faster.
+_STATUS: Final = int(Kind.STATUS)
+_HANDLE: Final = int(Kind.HANDLE)
+_DATA: Final = int(Kind.DATA)
+_NAME: Final = int(Kind.NAME)
+_ATTRS: Final = int(Kind.ATTRS)
+_OK: Final = bytes(4)
+"""The code of success in a status."""
+
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _USUAL_ATTRIBUTES: Final = struct.Struct(">Q2I3I")
@@ -69,11 +82,12 @@ _USUAL_ATTRIBUTES: Final = struct.Struct(">Q2I3I")
 
 def expected_of(kind: Kind, parts: Sequence[bytes | memoryview]) -> Expected:
     """Return the answer that a request needs; any request may be answered with an error instead."""
+    expected = _EXPECTED[kind]
+    if expected is not None:
+        return expected
     if kind == Kind.READ:
         return Kind.DATA, int.from_bytes(parts[-1], "big")
-    if kind == Kind.EXTENDED:
-        return _REPLY if parts[0] in _WITH_REPLY else _SUCCESS
-    return _EXPECTED.get(kind, _SUCCESS)
+    return _REPLY if parts[0] in _WITH_REPLY else _SUCCESS
 
 
 def parse_answer(packet: bytes | memoryview, expected: Expected) -> Answer:
@@ -87,21 +101,25 @@ def parse_answer(packet: bytes | memoryview, expected: Expected) -> Answer:
         ProtocolError: it is no answer to such a request, or it is malformed.
     """
     kind, limit = expected
-    if packet[0] not in (kind, Kind.STATUS):
-        raise ProtocolError(f"the server answered with a packet of kind {packet[0]} where {kind.name} is expected")
+    found = packet[0]
     try:
-        if packet[0] == Kind.STATUS:
+        if found == _STATUS:
+            if kind == _STATUS and packet[5:9] == _OK:
+                return None
             return _status(bytes(packet), kind)
-        if kind == Kind.DATA:
+        if found != kind:
+            raise ProtocolError(f"the server answered with a packet of kind {found} where {kind.name} is expected")
+        if found == _DATA:
             return _data(packet, limit)
-        if kind == Kind.ATTRS:
-            status, end = _attributes(bytes(packet), 5)
+        packet = bytes(packet)
+        if found == _ATTRS:
+            status, end = _attributes(packet, 5)
             _check_end(packet, end)
             return status
-        if kind == Kind.HANDLE:
-            return _handle(bytes(packet))
-        if kind == Kind.NAME:
-            return _path(bytes(packet)) if limit else _names(bytes(packet))
+        if found == _HANDLE:
+            return _handle(packet)
+        if found == _NAME:
+            return _path(packet) if limit else _names(packet)
     except struct.error:
         raise ProtocolError(f"an answer of the server ({kind.name}) is too short") from None
     return bytes(packet[5:])
@@ -161,12 +179,10 @@ def _handle(packet: bytes) -> bytes:
     return handle
 
 
-def _status(packet: bytes, expected: Kind) -> OSError | None:
+def _status(packet: bytes, expected: Kind) -> OSError:
     code = _U32.unpack_from(packet, 5)[0]
     if code == 0:
-        if expected != Kind.STATUS:
-            raise ProtocolError(f"the server reported success where {expected.name} is expected")
-        return None
+        raise ProtocolError(f"the server reported success where {expected.name} is expected")
     # Old servers leave the text out.
     raw = _string(packet, 9)[0] if len(packet) > 9 else b""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in raw.decode(errors="replace"))

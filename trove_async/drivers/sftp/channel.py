@@ -255,8 +255,11 @@ class Channel(asyncssh.SSHClientSession[bytes]):
 
     def _take(self, start: int, end: int) -> None:
         """Deliver an answer to its future."""
-        packet = memoryview(self._buffer)[start:end]
-        if packet[0] == Kind.VERSION:
+        buffer = self._buffer
+        kind = buffer[start]
+        # Data is not copied more than once.
+        packet = memoryview(buffer)[start:end] if kind == Kind.DATA else bytes(buffer[start:end])
+        if kind == Kind.VERSION:
             self._greet(bytes(packet))
             return
         number = int.from_bytes(packet[1:5], "big")
@@ -266,8 +269,8 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             return
         waiting, expected = asked
         try:
-            result = parse_answer(packet if packet[0] == Kind.DATA else bytes(packet), expected)
-            if expected[0] == Kind.HANDLE and isinstance(result, bytes):
+            result = parse_answer(packet, expected)
+            if kind == Kind.HANDLE and isinstance(result, bytes):
                 self._opened(result, wanted=not waiting.cancelled())
         except ProtocolError as error:
             self.fail(error)

@@ -37,7 +37,7 @@ class Reads:
     """The bytes of a range, in order.
 
     An answer may have fewer bytes than its request (draft-ietf-secsh-filexfer-02, section 6.4). The remaining bytes are
-    requested again, and the server is not asked for more at a time than it returned.
+    requested again, and the server is asked for less at a time from then on, down to what it returned.
 
     Args:
         file: must stay open, unless all is requested by one `ask` and read by `sent`.
@@ -78,7 +78,8 @@ class Reads:
             self._next = self._stop
             return b""
         if asked.short:
-            self._file.channel.shorten_reads(max(asked.short, _SMALLEST))
+            # By half at most: a server may return less only once.
+            self._file.channel.shorten_reads(max(asked.short, _SMALLEST, self._file.channel.limits.read // 2))
         if len(chunk) < asked.length:
             self._check_progress(chunk)
             at = asked.at + len(chunk)
