@@ -434,7 +434,7 @@ class LocalCore(PresignByHMAC, Driver):
 
 def _build(settings: LocalSettings, clock: WriteClock) -> tuple[LocalFileSystem, Tree[VersionedObjects]]:
     layout = Layout(settings.root)
-    fs = LocalFileSystem(layout, durable=settings.fsync)
+    fs = LocalFileSystem(layout, durable=settings.fsync, skip_unreadable=settings.skip_unreadable)
     buckets = Buckets(fs, layout)
     objects = VersionedObjects(fs, layout, buckets, clock)
     return fs, Tree(fs, layout, buckets, objects, clock=clock, min_part_size=settings.min_part_size)

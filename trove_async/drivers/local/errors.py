@@ -35,13 +35,22 @@ _TABLE: Final[dict[int, type[TroveError]]] = {
 }
 
 
+_HINTS: Final[dict[int, str]] = {
+    errno.EPERM: "the system or the file system refuses this to the process; look at mount options and immutable files",
+    errno.EXDEV: "everything in the root has to be on one file system, so no directory in it can be a mount point",
+    errno.ELOOP: "nothing in .trove may be a symbolic link",
+    errno.ENOLCK: "the file system cannot lock files; on NFS, start the lock service or mount with local_lock=all",
+    errno.EMFILE: "the process has too many files open; close some, or raise its limit (ulimit -n)",
+    errno.ENFILE: "the system has too many files open; raise its limit (fs.file-max)",
+    errno.ENOMEM: "memory is short",
+    errno.ENAMETOOLONG: "the root and the key together are too long a path",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or raise the quota"),
+    **dict.fromkeys((errno.EACCES, errno.EROFS), "the process needs to read and write below the root"),
+}
+
+
 def translated(error: OSError) -> TroveError:
     """Return the error of the tree for one of the system, which becomes its cause."""
-    kind = _TABLE.get(error.errno or 0, BackendError)
-    hint = {
-        StorageFullError: "; free some space or raise the quota",
-        AccessDeniedError: "; the process needs to read and write below the root",
-        UnavailableError: "; too many files are open, or memory is short",
-        InvalidKeyError: "; the root and the key together are too long a path",
-    }.get(kind, "")
-    return kind(f"{error.strerror or error}{hint}", ambiguous=isinstance(error, FlushError))
+    code = error.errno or 0
+    hint = f"; {_HINTS[code]}" if code in _HINTS else ""
+    return _TABLE.get(code, BackendError)(f"{error.strerror or error}{hint}", ambiguous=isinstance(error, FlushError))

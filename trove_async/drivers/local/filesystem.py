@@ -54,6 +54,7 @@ class LocalFileSystem(FileSystem):
     Args:
         layout: the paths of the store.
         durable: whether to flush what is written to the disk; otherwise the system decides when.
+        skip_unreadable: whether directories that the process may not read are empty for it; otherwise they are errors.
 
     Attributes:
         handles: the open directories.
@@ -61,8 +62,9 @@ class LocalFileSystem(FileSystem):
         room: for open files.
     """
 
-    def __init__(self, layout: Layout, *, durable: bool) -> None:
+    def __init__(self, layout: Layout, *, durable: bool, skip_unreadable: bool = False) -> None:
         self._layout = layout
+        self._skip_unreadable = skip_unreadable
         self._durable = durable
         self._numbers = count()
         self._base = layout.root if layout.root != "/" else ""
@@ -176,17 +178,18 @@ class LocalFileSystem(FileSystem):
         os.link(f"/proc/self/fd/{handle}", name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
 
     def close_root(self) -> None:
-        """Remove the directory of temporaries and release the locks."""
+        """Remove the directory of temporaries, release the locks and close everything."""
+        self._scratch = None
         self._internal.close()
-        self.forget_locks()
 
     def forget_locks(self) -> None:
-        """Close the lock file and the directories. In a forked child, the parent still holds its locks."""
+        """Close everything in a forked child; the parent still holds its locks."""
         self._scratch = None
         self._internal.forget()
 
     def __del__(self) -> None:
-        self.forget_locks()
+        if hasattr(self, "locks"):
+            self.locks.file.close()
 
     # The operations of a tree
 
@@ -393,7 +396,15 @@ class LocalFileSystem(FileSystem):
     async def sync(self, handle: int) -> None:
         """Flush a file to the disk, if the store is durable."""
         if self._durable:
-            os.fsync(handle)
+            try:
+                os.fsync(handle)
+            except OSError as error:
+                if error.errno in (errno.EINVAL, *_UNSUPPORTED):
+                    reason = (
+                        "the file system cannot flush files, so nothing can be stored durably; add ?fsync=0 to the DSN"
+                    )
+                    raise OSError(error.errno, reason) from error
+                raise
 
     async def sync_directory(self, path: str) -> None:
         """Flush a directory to the disk, if the store is durable and the file system can."""
@@ -465,6 +476,10 @@ class LocalFileSystem(FileSystem):
             descriptor = await self._open_directory(path)
         except (FileNotFoundError, NotADirectoryError):
             return
+        except PermissionError as error:
+            if self._skip_unreadable:
+                return
+            raise PermissionError(error.errno, f"the directory {path!r} cannot be read", path) from error
         try:
             entries = os.scandir(descriptor)
         finally:
@@ -476,7 +491,11 @@ class LocalFileSystem(FileSystem):
     async def mkdir(self, path: str) -> None:
         """Create a directory."""
         await self._mkdir(path)
-        await self.sync_directory(path.rpartition("/")[0])
+        try:
+            await self.sync_directory(path.rpartition("/")[0])
+        except FlushError as error:
+            await self.rmdir(path)
+            raise OSError(error.errno, error.strerror) from error
 
     async def _mkdir(self, path: str) -> None:
         try:

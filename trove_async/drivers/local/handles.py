@@ -59,8 +59,14 @@ class Directory:
         self.descriptor = descriptor
         self.asked = asked
 
+    def close(self) -> None:
+        """Close it at once, although it may be in use."""
+        descriptor, self.descriptor = self.descriptor, -1
+        os.close(descriptor)
+
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self.descriptor)
+        if self.descriptor >= 0:
+            close(self.descriptor)
 
 
 class _UnderWay(threading.local):
@@ -181,10 +187,16 @@ class Handles:
             del self._known[path]
 
     def close(self) -> None:
-        """Close all handles."""
+        """Close all handles, once the operations that use them have ended."""
         with self._mutex:
             self._known.clear()
             self._pinned.clear()
+
+    def close_in_child(self) -> None:
+        """Close all handles in a forked child, in which no operation runs, and the mutex may be held for ever."""
+        known, self._known, self._pinned = self._known, {}, {}
+        for directory in known.values():
+            directory.close()
 
 
 def _openat2() -> Callable[[int, bytes, object, int], int] | None:

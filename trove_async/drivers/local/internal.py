@@ -278,7 +278,8 @@ class Internal:
         try:
             try:
                 os.write(descriptor, f"{FORMAT}\n".encode())
-                os.fsync(descriptor)
+                with suppress(OSError):  # where files cannot be flushed, writes say so, unless the store is not durable
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             os.rename(draft, _FORMAT, src_dir_fd=directory, dst_dir_fd=directory)
@@ -313,7 +314,8 @@ class Internal:
         except FileNotFoundError:
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if is_locked_elsewhere(descriptor):
+                return  # by a sweeper, which removes it
             with suppress(FileNotFoundError):
                 if os.stat(name, dir_fd=folder).st_ino == os.fstat(descriptor).st_ino:
                     self._handles.pin(f"{self._layout.tmp}/{name}", descriptor)
@@ -355,13 +357,19 @@ class Internal:
                     shutil.rmtree(self.scratch, dir_fd=folder)
                 finally:
                     os.close(folder)
-        self.forget()
-
-    def forget(self) -> None:
-        """Close everything. In a forked child, the parent still holds its locks."""
+            # The handle may stay open as long as an exception refers to it.
+            scratch = self._handles.directory(f"{self._layout.tmp}/{self.scratch}")
+            with suppress(OSError):
+                fcntl.flock(scratch.descriptor, fcntl.LOCK_UN)
         self.scratch = self.directory = self.root = None
         self._locks.close()
         self._handles.close()
+
+    def forget(self) -> None:
+        """Close everything in a forked child; the parent still holds its locks."""
+        self.scratch = self.directory = self.root = None
+        self._locks.close()
+        self._handles.close_in_child()
 
 
 class _Provisional(WholeFile):

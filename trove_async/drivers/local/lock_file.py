@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from trove_async.errors import UnsupportedError
 from trove_async.tree.layout import STRIPES
 
 __all__ = ["ByteRanges", "LockFile", "Locking", "WholeFile", "is_locked_elsewhere"]
@@ -182,4 +183,11 @@ def is_locked_elsewhere(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, *_UNSUPPORTED):
+            raise UnsupportedError(
+                f"the file system cannot lock files ({error.strerror}), so several processes could not use the root; "
+                "use another file system; on NFS, start the lock service or mount with local_lock=all"
+            ) from error
+        raise
     return False

@@ -31,6 +31,7 @@ class LocalSettings:
     Attributes:
         root: an absolute path.
         fsync: whether a put returns only when the object will survive a power cut.
+        skip_unreadable: whether listings leave out directories that the process may not read.
         create: whether to make the root if it is missing.
         merge_names: whether to accept a file system that does not distinguish all names.
         min_part_size: bytes of every part of an upload but the last; the default is the limit of S3, so
@@ -40,6 +41,7 @@ class LocalSettings:
 
     root: str
     fsync: bool
+    skip_unreadable: bool
     create: bool
     merge_names: bool
     min_part_size: int
@@ -64,6 +66,7 @@ class LocalSettings:
         result = cls(
             root=os.path.abspath(dsn.path),
             fsync=settings.flag("fsync", True),
+            skip_unreadable=settings.flag("skip_unreadable", False),
             create=settings.flag("create", False),
             merge_names=settings.flag("merge_names", False),
             min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1),
