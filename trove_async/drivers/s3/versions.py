@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -19,11 +22,12 @@ from trove_async.types import VersionInfo
 from trove_async.version_listing import VersionPage
 from trove_async.wire.fields import etag_of
 from trove_async.wire.sigv4 import encode_query
-from trove_async.wire.xml import number, parse, parse_time, required, text
+from trove_async.wire.xml import parse, parse_time, required, text
 
 __all__ = ["VersionListing", "decoder", "key_marker", "newest_first", "version_elements", "version_of"]
 
 _PAGE: Final = 1000
+_SIZE: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 _CURSOR: Final = 10
 """The kind of the cursors: the markers of the next page."""
 
@@ -110,13 +114,28 @@ def version_of(element: Element, key: str) -> VersionInfo:
         BackendError: it describes none.
     """
     marker = element.tag == "DeleteMarker"
-    modified = text(element, "LastModified")
-    return VersionInfo(
-        version_id=required(element, "VersionId"),
-        key=key,
-        size=0 if marker else number(element, "Size"),
-        last_modified=parse_time(modified).replace(microsecond=0) if modified else None,
-        is_latest=text(element, "IsLatest") == "true",
-        is_delete_marker=marker,
-        etag=None if marker else etag_of(required(element, "ETag")),
-    )
+    texts = {child.tag: child.text or "" for child in element}  # one pass: a page has 1,000 elements
+    modified = texts.get("LastModified")
+    try:
+        return VersionInfo(
+            version_id=texts["VersionId"],
+            key=key,
+            size=0 if marker else _size(texts["Size"]),
+            last_modified=_second(modified) if modified else None,
+            is_latest=texts.get("IsLatest") == "true",
+            is_delete_marker=marker,
+            etag=None if marker else etag_of(texts["ETag"]),
+        )
+    except KeyError as error:
+        raise BackendError(f"the answer has a <{element.tag}> without a <{error.args[0]}>") from None
+
+
+def _size(value: str) -> int:
+    if not _SIZE.fullmatch(value):
+        raise BackendError("the answer has a <Size> that is not a number of bytes")
+    return int(value)
+
+
+@lru_cache(1024)  # versions that are listed together often have the same time
+def _second(modified: str) -> datetime:
+    return parse_time(modified).replace(microsecond=0)
