@@ -215,10 +215,14 @@ class VersionedObjects(Objects):
         path, status = await self._lookup.locate(bucket, key)
         versioning = (await self._buckets.settings(bucket)).versioning
         current = None if status is None else await self._current(bucket, key, path, status, versioning)
-        check_write(None if current is None else self._etag(current), if_match, if_none_match)
+        if if_match is not None or if_none_match is not None:
+            check_write(None if current is None else self._etag(current), if_match, if_none_match)
         if before is not None:
             await before()
         checkpoint()
+        unversioned = versioning is VersioningStatus.UNVERSIONED
+        if unversioned and sealed.versioning is versioning and not self._records.may_be_replaced:
+            return path, current, False, sealed  # of most buckets; nothing below would change anything
         newest = await self._newest(bucket, key, current) if versioning is VersioningStatus.ENABLED else 0
         floor = newest + 1
         while True:
