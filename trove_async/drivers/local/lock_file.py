@@ -117,10 +117,9 @@ class ByteRanges:
 
     def try_lock(self, start: int, length: int) -> bool:
         """Lock stripes; return whether nobody else holds one of them."""
-        assert _SET_LOCK is not None
         wanted = self._lock[start] if length == 1 else _packed(self._kind, start, length)
         try:
-            fcntl.fcntl(self._descriptor, _SET_LOCK, wanted)
+            fcntl.fcntl(self._descriptor, _SET_LOCK or 0, wanted)
         except OSError as error:
             if error.errno in _TAKEN:
                 return False
@@ -129,9 +128,8 @@ class ByteRanges:
 
     def unlock(self, start: int, length: int) -> None:
         """Release stripes."""
-        assert _SET_LOCK is not None
         released = _UNLOCK[start] if length == 1 else _packed(fcntl.F_UNLCK, start, length)
-        fcntl.fcntl(self._descriptor, _SET_LOCK, released)
+        fcntl.fcntl(self._descriptor, _SET_LOCK or 0, released)
 
     def close(self) -> None:
         """Close the file, which releases everything."""

@@ -60,10 +60,11 @@ class Locks:
         self._queues: dict[int, deque[Turn]] = {}  # of the stripes that this store holds or is waiting for
         self._gate: deque[Turn] | None = None  # where others wait while one wants all locks
         self.file = LockFile()
+        self._locks = [_Lock(self, stripe) for stripe in range(STRIPES)]
 
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
         """Return the lock of a stripe."""
-        return _Lock(self, stripe)
+        return self._locks[stripe]
 
     def lock_all(self) -> AbstractAsyncContextManager[None]:
         """Return all locks as one."""
