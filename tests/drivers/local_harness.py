@@ -58,7 +58,7 @@ class LocalHarness(Harness):
         return f"local://{self.root}?fsync=0&min_part_size={_PART_SIZE}&presign_url={_BASE_URL}"
 
     def dead_dsns(self) -> Sequence[str]:
-        return [f"local://{self.root}/missing"]
+        return [f"local://{self.root}-missing"]
 
     @asynccontextmanager
     async def http(self, driver: Driver) -> AsyncIterator[HTTPClient]:

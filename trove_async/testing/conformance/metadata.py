@@ -48,7 +48,9 @@ class MetadataChecks:
             "a.JSON": "application/json",
             "no-extension": "application/octet-stream",
             "a.unheard-of": "application/octet-stream",
-            "a.tar.gz": "application/octet-stream",
+            "a.tar.gz": "application/gzip",
+            "a.webp": "image/webp",
+            "a.parquet": "application/vnd.apache.parquet",
             "folder.txt/a": "application/octet-stream",
         }
         for key, content_type in expected.items():
