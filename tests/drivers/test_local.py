@@ -309,3 +309,12 @@ async def test_a_directory_in_a_bucket_is_no_store_of_its_own(
     with pytest.raises(trove.InvalidDSNError, match=f"write local://{tmp_path}, and .*{words}"):
         await trove.open(f"local://{tmp_path}/{path}{create}")
     assert not (tmp_path / "b/.trove").exists()
+
+
+async def test_a_store_may_be_below_another_where_that_made_no_bucket(tmp_path: Path) -> None:
+    """Somebody else may open a directory above at any time, such as ``/tmp``."""
+    (tmp_path / "data").mkdir()
+    async with trove.open(f"local://{tmp_path}"), trove.open(f"local://{tmp_path}/data/own?create=1") as t:
+        await t.create_bucket("b")
+    async with trove.open(f"local://{tmp_path}"), trove.open(f"local://{tmp_path}/data/own") as t:
+        assert [bucket.name for bucket in await t.list_buckets()] == ["b"]

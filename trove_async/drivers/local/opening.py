@@ -101,12 +101,12 @@ class LocalSettings:
             raise AccessDeniedError(f"the root {self.root!r} cannot be read; check its owner and mode")
 
     def _check_not_in_another(self) -> None:
-        """Refuse a directory in the bucket of another store: it would become a store of its own."""
+        """Refuse a directory in a bucket that another store has made: it would become a store of its own."""
         if os.path.lexists(Layout(self.root).internal):
             return
         for above in possible_roots(self.root)[:-1]:
-            if os.path.isdir(Layout(above).internal):
-                bucket, _, prefix = os.path.relpath(self.root, above).partition("/")
+            bucket, _, prefix = os.path.relpath(self.root, above).partition("/")
+            if os.path.isfile(Layout(above).settings(bucket)):
                 more = f", with keys that begin with {prefix + '/'!r}" if prefix else ""
                 raise InvalidDSNError(
                     f"{self.root!r} is in the store of the root {above!r}: write local://{above}, and name the bucket "
