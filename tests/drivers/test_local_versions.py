@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import trove_async as trove
 from tests.drivers.local_residue import residue_of
 from trove_async.drivers.local import LocalDriver
 from trove_async.drivers.local.filesystem import LocalFileSystem
-from trove_async.errors import ObjectNotFoundError, UploadNotFoundError, VersionNotFoundError
+from trove_async.errors import ObjectNotFoundError, StorageFullError, UploadNotFoundError, VersionNotFoundError
 from trove_async.tree.versions import StoredVersion, Versions
 from trove_async.types import LifecycleReport, LifecycleRule, VersionInfo
 
@@ -209,6 +210,28 @@ async def test_a_deletion_in_a_suspended_bucket_leaves_the_null_marker(store: tr
     await store.delete("b", "k")
     versions = await store.list_versions("b", "k")
     assert [(version.version_id, version.is_delete_marker) for version in versions] == [("null", True), (first, False)]
+    await store.put("b", "k", b"3")
+    assert await history(store) == [b"3", b"1"]
+
+
+@pytest.mark.parametrize("operation", ["put", "delete"])
+async def test_a_write_to_a_suspended_bucket_that_fails_leaves_the_null_version(
+    store: trove.Trove, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    await store.set_versioning("b", False)
+    await store.put("b", "k", b"null")
+    await store.set_versioning("b", True)
+    await put(store, b"1")
+    await store.set_versioning("b", False)
+
+    async def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(Versions, "keep", fail)
+        with pytest.raises(StorageFullError):
+            await (store.put("b", "k", b"2") if operation == "put" else store.delete("b", "k"))
+    assert await history(store) == [b"1", b"null"]
     await store.put("b", "k", b"3")
     assert await history(store) == [b"3", b"1"]
 

@@ -194,6 +194,8 @@ class VersionedObjects(Objects):
                 await self._records.drop(bucket, key, current.status, current.attributes)
             if after is not None:
                 await after()
+            if sealed.versioning is VersioningStatus.SUSPENDED:
+                await self._drop_null(bucket, key)  # only now: a commit that fails leaves it
         return info_of(key, sealed.status, sealed.attributes, self._records.token(sealed.attributes))
 
     async def _prepare(
@@ -297,20 +299,16 @@ class VersionedObjects(Objects):
         checkpoint: Checkpoint,
     ) -> bool:
         """Keep the latest version before it is replaced or deleted, if the bucket keeps versions; return whether."""
-        if versioning is VersioningStatus.UNVERSIONED:
+        if current is None or versioning is VersioningStatus.UNVERSIONED:
             return False
-        if versioning is VersioningStatus.SUSPENDED:
-            # The next write becomes the null version, and there can be only one.
-            await self._drop_null(bucket, key)
-            if current is not None and current.version_id == NULL:
-                return False
-        if current is None:
-            return False
+        if versioning is VersioningStatus.SUSPENDED and current.version_id == NULL:
+            return False  # the next write becomes the null version, and there can be only one
         await self._versions.keep(bucket, key, current.path, current.version_id, time_ns, checkpoint)
         checkpoint()
         return True
 
     async def _drop_null(self, bucket: str, key: str) -> None:
+        """Remove the stored null version or null marker, when another is about to take its place or has done so."""
         for version in await self._versions.stored(bucket, key):
             if version.version_id == NULL:
                 await self._drop_version(bucket, key, version)
@@ -347,6 +345,8 @@ class VersionedObjects(Objects):
             if current is not None:
                 await self._remove(bucket, key, current, keep_record=kept)
             null = versioning is VersioningStatus.SUSPENDED
+            if null:
+                await self._drop_null(bucket, key)
             await self._versions.mark_deleted(bucket, key, time_ns, null=null)
 
     async def _remove(self, bucket: str, key: str, current: _Current, *, keep_record: bool = False) -> None:
