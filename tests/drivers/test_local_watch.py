@@ -82,6 +82,21 @@ async def test_a_bucket_that_is_made_again_is_watched_again(store: trove.Trove) 
             assert (await anext(second)).key == "k"
 
 
+async def test_names_that_are_not_utf8_end_no_watch_and_hide_no_change(store: trove.Trove, tmp_path: Path) -> None:
+    bucket = os.fsencode(tmp_path / "b")
+    await store.put("b", "gone", b"data")
+    async with asyncio.timeout(SECONDS), store.watch("b") as one, store.watch("b") as other:
+        for name in (b"\xff", b"\xfe"):
+            Path(os.fsdecode(bucket + b"/" + name)).write_bytes(b"data")
+            await store.put("b", f"new{name.hex()}", b"data")  # may happen before the watch begins again
+            for watch in (one, other):
+                assert (await anext(watch)).key == f"new{name.hex()}"
+        await store.delete("b", "gone")
+        for watch in (one, other):
+            event = await anext(watch)
+            assert (event.type, event.key) == (trove.EventType.DELETED, "gone")
+
+
 @pytest.mark.parametrize(
     ("said", "setting"),
     [

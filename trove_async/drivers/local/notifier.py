@@ -17,6 +17,10 @@ __all__ = ["Notifiers", "Subscription"]
 
 _DEBOUNCE_MS: Final = 100
 _STEP_MS: Final = 20
+_PAUSE: Final = 0.5
+"""Seconds before a watch begins again, so that a file that is written all the time costs little."""
+_NOT_UTF8: Final = "Unable to decode path"
+"""The error with which watchfiles ends a watch after a file changed whose name is not UTF-8."""
 _TOO_MANY_INSTANCES: Final = ("os error 24", "Too many open files")
 _TOO_MANY_WATCHES: Final = ("os error 28", "No space left on device", "watch limit reached")
 
@@ -118,14 +122,12 @@ class _Notifier:
 
     def _work(self) -> None:
         try:
-            from watchfiles._rust_notify import RustNotify
-
-            with RustNotify([self.directory], False, False, 0, True, True) as watcher:
-                self._call_in_loop(self.ready.set)
-                while not self._stop.is_set():
-                    changes = watcher.watch(_DEBOUNCE_MS, _STEP_MS, 0, self._stop)
-                    if isinstance(changes, set):
-                        self._call_in_loop(lambda found=tuple(path for _, path in changes): self._take(found))
+            while not self._stop.is_set():
+                try:
+                    self._pass_on()
+                except FileNotFoundError:
+                    self._call_in_loop(self._begin)  # the watches find out whether the bucket was deleted
+                self._stop.wait(_PAUSE)
         except ImportError as error:
             failure: Exception = MissingDependencyError("watch needs: pip install 'trove-async[local]'")
             failure.__cause__ = error
@@ -135,6 +137,28 @@ class _Notifier:
             self._call_in_loop(lambda: self.fail(_failed(cause)))
         finally:
             self._call_in_loop(self._ended.set)
+
+    def _pass_on(self) -> None:
+        """Pass notifications on until the thread is to end, or watchfiles stops at a name that is not UTF-8."""
+        from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+
+        with RustNotify([self.directory], False, False, 0, True, True) as watcher:
+            self._call_in_loop(self._begin)
+            while not self._stop.is_set():
+                try:
+                    changes = watcher.watch(_DEBOUNCE_MS, _STEP_MS, 0, self._stop)
+                except WatchfilesRustInternalError as error:
+                    if _NOT_UTF8 not in str(error):
+                        raise
+                    return
+                if isinstance(changes, set):
+                    self._call_in_loop(lambda found=tuple(path for _, path in changes): self._take(found))
+
+    def _begin(self) -> None:
+        if self.ready.is_set():  # changes were missed meanwhile: the directory itself stands for everything in it
+            for subscription in self.subscriptions:
+                subscription.add((self.directory,))
+        self.ready.set()
 
     def _call_in_loop(self, callback: object) -> None:
         try:

@@ -49,8 +49,11 @@ async def watch(
                 prefixes, again = again, []
             changes: list[ObjectEvent] = []
             for path in notifier.take():
-                if path == base and not os.path.isdir(base):  # noqa: ASYNC240 - one system call
-                    raise BucketNotFoundError(f"the bucket {bucket!r} was deleted", bucket=bucket)
+                if path == base:
+                    if not os.path.isdir(base):  # noqa: ASYNC240 - one system call
+                        raise BucketNotFoundError(f"the bucket {bucket!r} was deleted", bucket=bucket)
+                    prefixes.append("")
+                    continue
                 key = _key_of(path[len(base) + 1 :])
                 if key is not None:
                     changes += await seen.check_key(key)
