@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from trove_async.types import VersioningStatus
 pytestmark = pytest.mark.asyncio
 
 LARGE = {"m": "x" * 60_000}
-GARBAGE = [b"", b"\0" * 100, b"{", b"[]", b'"text"', b'{"versioning": "?", "key": 5}', b"\xff\xfe"]
+GARBAGE = [b"", b"\0" * 100, b"{", b"[]", b'"text"', b'{"versioning": "?", "key": 5}', b"\xff\xfe", b"[" * 200_000]
 
 
 @pytest_asyncio.fixture
@@ -28,7 +30,7 @@ async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
         yield t
 
 
-@pytest.fixture(params=GARBAGE, ids=repr)
+@pytest.fixture(params=GARBAGE, ids=lambda value: repr(value[:40]))
 def garbage(request: pytest.FixtureRequest) -> bytes:
     value: bytes = request.param
     return value
@@ -61,6 +63,70 @@ async def test_damaged_settings_stop_the_writes_of_one_bucket(
     path.unlink()
     assert await store.get_versioning("b") is VersioningStatus.UNVERSIONED
     await store.put("b", "k", b"new")
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
+async def test_settings_that_are_no_file_are_damaged(store: trove.Trove, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ".trove/buckets/b"
+    path.unlink()
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(tmp_path / ".trove/buckets/a")
+    else:
+        os.mkfifo(path)
+    assert [bucket.name for bucket in await store.list_buckets()] == ["a", "b"]
+    with pytest.raises(BackendError, match=str(path)):
+        await store.put("b", "k", b"data")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"created_at": "2026-01-01T00:00:00"},
+        {"lifecycle": [{"id": 5}]},
+        {"lifecycle": [{"id": "a", "expiration_days": "7"}]},
+        {"lifecycle": [{"id": "a", "expiration_days": 0}]},
+        {"lifecycle": [{"id": "a", "expiration_days": 1e30}]},
+        {"lifecycle": [{"id": "a", "enabled": "no", "expiration_days": 1}]},
+    ],
+    ids=repr,
+)
+async def test_settings_with_values_of_wrong_types_are_damaged(
+    store: trove.Trove, tmp_path: Path, settings: object
+) -> None:
+    await store.put("b", "k", b"data")
+    path = tmp_path / ".trove/buckets/b"
+    path.write_text(json.dumps(settings))
+    assert all(bucket.created_at and bucket.created_at.tzinfo for bucket in await store.list_buckets())
+    for refused in (store.get_lifecycle("b"), store.apply_lifecycle("b")):
+        with pytest.raises(BackendError, match=str(path)):
+            await refused
+    assert await store.read("b", "k") == b"data"
+
+
+async def test_settings_whose_directory_becomes_a_link_are_not_taken_for_the_defaults(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    async with trove.open(f"local://{root}?fsync=0") as store:
+        await store.create_bucket("b")
+        await store.set_versioning("b", True)
+        for body in (b"1", b"2"):
+            await store.put("b", "k", body)
+        directory = root / ".trove/buckets"
+        directory.rename(tmp_path / "elsewhere")
+        directory.symlink_to(tmp_path / "elsewhere")
+        driver = trove.unwrap(store.driver, LocalDriver)
+        driver._fs.handles.forget(str(directory))
+        for refused in (store.put("b", "k", b"3"), store.delete("b", "k")):
+            with pytest.raises(BackendError, match="symbolic link"):
+                await refused
+        directory.unlink()
+        (tmp_path / "elsewhere").rename(directory)
+        assert [await store.read("b", "k", version_id=v.version_id) for v in await store.list_versions("b", "k")] == [
+            b"2",
+            b"1",
+        ]
 
 
 async def test_a_bucket_with_damaged_settings_can_be_deleted(store: trove.Trove, tmp_path: Path) -> None:

@@ -260,6 +260,16 @@ async def test_objects_expire(store: trove.Trove) -> None:
     assert [info.key async for info in store.list("b")] == ["other"]
 
 
+@pytest.mark.parametrize("days", [3_000_000, 10**10], ids=["year 10240", "beyond timedelta"])
+async def test_rules_may_mean_never(store: trove.Trove, days: int) -> None:
+    for body in (b"1", b"2"):
+        await put(store, body)
+    await store.initiate_multipart("b", "k")
+    rule = LifecycleRule("r", expiration_days=days, noncurrent_expiration_days=days, abort_incomplete_days=days)
+    await store.set_lifecycle("b", [rule])
+    assert await store.apply_lifecycle("b") == LifecycleReport()
+
+
 async def test_a_transition_changes_only_the_class(store: trove.Trove) -> None:
     info = await store.put("b", "k", b"data", metadata={"a": "x" * 10_000}, tags={"t": "v"})
     before = await store.head("b", "k")

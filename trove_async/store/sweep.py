@@ -5,7 +5,7 @@ The driver is a `LifecycleSweepDriver` and may have further capabilities, which 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from trove_async.driver.capabilities import MultipartDriver, VersioningDriver
@@ -43,7 +43,7 @@ async def apply_lifecycle(
 
 
 def _older(than_days: int | None, since: datetime | None, now: datetime) -> bool:
-    return than_days is not None and since is not None and since + timedelta(days=than_days) <= now
+    return than_days is not None and since is not None and (now - since).days >= than_days
 
 
 async def _sweep_objects(driver: Any, bucket: str, rule: LifecycleRule, now: datetime) -> LifecycleReport:

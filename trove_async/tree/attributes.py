@@ -93,7 +93,7 @@ class Attributes:
                 if name in values:
                     values[name] = FrozenDict(values[name])
             return cls(**values)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError("not the attributes of an object") from error
 
     @classmethod

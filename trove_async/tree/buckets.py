@@ -18,7 +18,7 @@ from trove_async.errors import (
 )
 from trove_async.keys import check_bucket
 from trove_async.tree.attributes import time_of
-from trove_async.tree.filesystem import Directories, FileSystem, is_dir
+from trove_async.tree.filesystem import Directories, FileSystem, is_dir, is_file
 from trove_async.tree.layout import INTERNAL, Layout
 from trove_async.types import BucketInfo, LifecycleRule, VersioningStatus
 
@@ -42,16 +42,16 @@ class BucketSettings:
         """Parse settings.
 
         Raises:
-            ValueError, TypeError, AttributeError: they are damaged.
+            ValueError, TypeError, AttributeError, RecursionError: they are damaged.
         """
         fields: dict[str, Any] = json.loads(raw)
         created_at = fields.get("created_at")
-        if created_at is not None:
-            datetime.fromisoformat(created_at)
+        if created_at is not None and datetime.fromisoformat(created_at).tzinfo is None:
+            raise ValueError("the time has no zone")
         return cls(
             created_at=created_at,
             versioning=VersioningStatus(fields.get("versioning", "unversioned")),
-            lifecycle=tuple(LifecycleRule(**rule) for rule in fields.get("lifecycle", ())),
+            lifecycle=tuple(_rule(rule) for rule in fields.get("lifecycle", ())),
         )
 
 
@@ -100,6 +100,8 @@ class Buckets:
         known = self._known.get(bucket)
         if known is not None and known[0] == generation:
             return known[1]
+        if not is_file(status):
+            raise _damaged(path)
         raw = await self._fs.read_file(path)
         settings = _DEFAULT if raw is None else _decoded(raw, path)
         # A file that may change again within the same tick, and get an inode that was used before, is read again.
@@ -221,11 +223,25 @@ class Buckets:
 def _decoded(raw: bytes, path: str) -> BucketSettings:
     try:
         return BucketSettings.decode(raw)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise BackendError(
-            f"{path!r}, which contains the settings of a bucket, is damaged; restore it, or remove it: "
-            "then the bucket keeps no versions and has no lifecycle rules until they are set again"
-        ) from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: str) -> BackendError:
+    return BackendError(
+        f"{path!r}, which contains the settings of a bucket, is damaged; restore it, or remove it: "
+        "then the bucket keeps no versions and has no lifecycle rules until they are set again"
+    )
+
+
+def _rule(fields: dict[str, Any]) -> LifecycleRule:
+    rule = LifecycleRule(**fields)
+    for name, value in asdict(rule).items():
+        if name.endswith("_days") and value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} is {value!r}")
+    if not isinstance(rule.id, str) or not isinstance(rule.prefix, str) or not isinstance(rule.enabled, bool):
+        raise TypeError("a field of a rule has a wrong type")
+    return rule
 
 
 def _is_bucket(name: str) -> bool:

@@ -90,6 +90,6 @@ def _key_in(raw: bytes) -> str | None:
     """Return the key that a sidecar belongs to; None if the sidecar is damaged."""
     try:
         key = json.loads(raw)["key"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return key if isinstance(key, str) else None

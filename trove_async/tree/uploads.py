@@ -142,7 +142,7 @@ class Uploads:
             initiated_at = datetime.fromisoformat(manifest["initiated_at"])
             check_key(manifest["key"])
             return _Upload(path, manifest["key"], initiated_at, PutOptions.load(manifest["options"]))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BackendError(
                 f"'{path}/{_MANIFEST}', which describes an upload, is damaged; abort the upload"
             ) from error

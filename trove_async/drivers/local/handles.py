@@ -123,6 +123,7 @@ class Handles:
         Raises:
             FileNotFoundError: it does not exist.
             NotADirectoryError: it or a directory on the way is something else, such as a symbolic link.
+            OSError: ELOOP, if it is a directory of the library, and something else has its name.
         """
         known = self._known.get(path)
         if known is not None and known.asked >= self._under_way.number:
@@ -152,7 +153,13 @@ class Handles:
         above, _, name = path.rpartition("/")
         known = self._pinned.get(above)
         if known is not None:
-            return os.open(name, flags, dir_fd=known.descriptor)
+            try:
+                return os.open(name, flags, dir_fd=known.descriptor)
+            except NotADirectoryError as error:
+                if above != self._lasting:
+                    raise
+                # What is in .trove must not seem to be missing, such as the settings of a bucket.
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from error
         known = self._pinned.get(self._base)
         if known is None:
             raise FileNotFoundError(errno.ENOENT, "the store is closed", path)
