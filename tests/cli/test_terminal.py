@@ -103,6 +103,28 @@ def test_a_full_output_device_is_an_error(shell: Shell, trove: Run) -> None:
         assert err.startswith(b"trove: ")
 
 
+def test_standard_streams_that_are_closed(shell: Shell, trove: Run) -> None:
+    """No file of the store takes the number of a closed stream, where it would be read or written in its place."""
+    trove("mb", "b")
+    trove("put", "-", "b/k", stdin=b"1")
+    runs = [
+        (["cat", "b/k"], 1, b"trove: standard output is closed\n"),
+        (["cp", "b/k", "-"], 1, b"trove: standard output is closed\n"),
+        (["ls", "b"], 1, b"trove: standard output is closed\n"),
+        (["cp", "-", "b/k"], 0, b"trove: standard input is closed\n"),
+        (["ls", "b"], 2, b""),
+        (["ls", "missing"], 2, b""),
+    ]
+    for arguments, stream, said in runs:
+        with shell.start(*arguments, preexec_fn=lambda stream=stream: os.close(stream)) as process:
+            _, err = process.communicate(timeout=PATIENCE)
+        assert (err, process.returncode != 0) == (said, bool(said) or "missing" in arguments), arguments
+    trove("mb", "c")
+    with shell.start("rm", "b/k", preexec_fn=lambda: os.closerange(0, 3)) as process:
+        assert process.wait(PATIENCE) == 0
+    assert trove("ls", "b").lines == []
+
+
 def test_a_pipeline(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     body = bytes(range(256)) * 20_000

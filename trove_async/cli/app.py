@@ -24,6 +24,7 @@ from trove_async.cli import (
 from trove_async.cli.command import global_options
 from trove_async.cli.errors import ExitCode
 from trove_async.cli.output import Output
+from trove_async.cli.streams import reserve_streams
 
 __all__ = ["run"]
 
@@ -52,6 +53,7 @@ _ParseError: Final = typer.BadParameter.mro()[1]
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
+    reserve_streams()
     try:
         code = _command.main(args=[*arguments], prog_name="trove", standalone_mode=False)
     except KeyboardInterrupt:

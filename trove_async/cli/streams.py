@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import os
 import sys
 import threading
@@ -10,13 +12,49 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-__all__ = ["StandardInput", "ask", "is_terminal", "write_bytes"]
+__all__ = ["StandardInput", "ask", "is_terminal", "reserve_streams", "write_bytes"]
 
 R = TypeVar("R")
 
 _CHUNK: Final = 1024 * 1024
 _STDIN: Final = 0
 _STDOUT: Final = 1
+_STDERR: Final = 2
+
+
+class _ClosedOutput(io.TextIOBase):
+    """Standard output that was closed when the process began: printing to it is an error when it is flushed."""
+
+    _lost = False
+
+    def write(self, text: str, /) -> int:
+        self._lost = True
+        return len(text)
+
+    def flush(self) -> None:
+        lost, self._lost = self._lost, False
+        if lost:
+            raise OSError(errno.EBADF, "standard output is closed")
+
+    def fileno(self) -> int:
+        return _STDOUT
+
+
+def reserve_streams() -> None:
+    """Open what is closed of the standard streams.
+
+    Otherwise a file of the store gets the number of a closed stream, and is read or written in its place. Errors
+    that nobody can read are dropped; reading closed input and writing closed output are errors.
+    """
+    for number, mode in ((_STDIN, os.O_WRONLY), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_RDWR)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # gets the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput()
+    if sys.stderr is None:
+        sys.stderr = open(_STDERR, "w", closefd=False)  # noqa: SIM115
 
 
 async def _in_daemon(function: Callable[[], R]) -> R:
@@ -51,6 +89,8 @@ class StandardInput:
     """The bytes of standard input, as a body: an async iterable that can be read once."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
         while chunk := await _in_daemon(lambda: os.read(_STDIN, _CHUNK)):
             yield chunk
 
@@ -60,7 +100,10 @@ async def write_bytes(data: bytes) -> None:
 
     Raises:
         BrokenPipeError: the reader has gone.
+        OSError: standard output is closed, or cannot be written.
     """
+    if isinstance(sys.stdout, _ClosedOutput):
+        raise OSError(errno.EBADF, "standard output is closed")
     sys.stdout.flush()
     left = memoryview(data)
     while left:
