@@ -76,6 +76,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def throwaway_store(request: pytest.FixtureRequest) -> Trove:
     """Return a store in memory for this test only, with an empty bucket named ``bucket``; needs pytest-asyncio."""
+    if not request.config.pluginmanager.hasplugin("asyncio"):
+        pytest.fail(
+            "throwaway_store needs the plugin pytest-asyncio: pip install 'trove-async[testing]'", pytrace=False
+        )
     request.config.pluginmanager.import_plugin("trove_async.testing.fixtures")
     store: Trove = request.getfixturevalue("_trove_throwaway_store")
     return store

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from threading import Event
 from typing import Any, BinaryIO, Final, Protocol, Self, TypeVar, runtime_checkable
@@ -72,7 +72,7 @@ def as_chunk(value: object) -> Chunk:
         view = memoryview(value)  # type: ignore[arg-type]
     except TypeError:
         hint = "; call .encode() on it" if isinstance(value, str) else ""
-        raise BodyTypeError(f"a chunk of the body is a {type(value).__name__}, not bytes-like{hint}") from None
+        raise BodyTypeError(f"a chunk of the body is of type {type(value).__name__}, not bytes-like{hint}") from None
     if not view.contiguous:
         return view.tobytes()
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
@@ -374,6 +374,11 @@ def _source_of(data: object) -> _Source:
         return _AsyncReadSource(read_chunk)
     read = getattr(data, "read", None)
     if callable(read):
+        if _reads_all_at_once(read):
+            raise BodyTypeError(
+                f"the body is of type {type(data).__name__}, whose read() takes no size; put what streams it, "
+                "such as .content of a request or response of aiohttp, or .aiter_bytes() of a response of httpx"
+            )
         if inspect.iscoroutinefunction(read):
             return _AsyncReadSource(read)
         if not isinstance(data, AsyncIterable):
@@ -384,12 +389,31 @@ def _source_of(data: object) -> _Source:
         return _BufferSource(as_chunk(data))
     except BodyTypeError:
         pass
-    if isinstance(data, Iterable) and not isinstance(data, dict | set | frozenset):
+    if isinstance(data, Iterable) and not isinstance(data, Mapping | set | frozenset):
         return _IterableSource(data)
     raise BodyTypeError(
-        f"the body is a {type(data).__name__}; give bytes, a Path, a binary file, "
+        f"the body is of type {type(data).__name__}; {_advice(data)}give bytes, a Path, a binary file, "
         "an (async) iterable of bytes, or an object with async read()"
     )
+
+
+def _reads_all_at_once(read: Callable[..., object]) -> bool:
+    """Return whether a ``read`` written in Python has no parameter for a size."""
+    code = getattr(getattr(read, "__func__", None), "__code__", None)
+    return code is not None and code.co_argcount < 2 and not code.co_flags & inspect.CO_VARARGS
+
+
+def _advice(data: object) -> str:
+    """Return what to do with an object that leads to a body and is none."""
+    if inspect.isawaitable(data):
+        return "await it; or "
+    if inspect.isfunction(data):
+        return "call it; or "
+    if inspect.isfunction(getattr(type(data), "stream", None)):
+        return "put what its stream() returns; or "
+    if hasattr(getattr(data, "file", None), "read"):
+        return "put its .file; or "
+    return ""
 
 
 class Body:

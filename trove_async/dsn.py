@@ -91,7 +91,9 @@ def parse_dsn(dsn: str) -> DSN:
         raise InvalidDSNError(f"a DSN is a str such as 'local:///srv/data', not {type(dsn).__name__}")
     scheme, separator, rest = dsn.partition("://")
     if not separator:
-        raise InvalidDSNError("the DSN has no scheme; write for example 'local:///srv/data' or 'memory://'")
+        raise InvalidDSNError(
+            "the DSN has no scheme followed by '://'; write for example 'local:///srv/data' or 'memory://'"
+        )
     scheme = scheme.lower()
     if not _SCHEME.match(scheme):
         raise InvalidDSNError(f"{scheme!r} is not a scheme: use letters, digits, '+', '.' and '-'")
@@ -122,7 +124,9 @@ def _split_host(hostport: str) -> tuple[str, int | None]:
     if not port:
         return _unquote(host, "host"), None
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InvalidDSNError("the port is not a number from 1 to 65535; percent-encode ':' and '@' in a password")
+        raise InvalidDSNError(
+            "the port is not a number from 1 to 65535; in a key or password write '/' as %2F, ':' as %3A, '@' as %40"
+        )
     return _unquote(host, "host"), int(port)
 
 

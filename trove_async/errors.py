@@ -293,7 +293,7 @@ class BucketAlreadyExistsError(TroveError, FileExistsError):
 class BucketNotEmptyError(TroveError):
     """The bucket still holds objects or versions; nothing was deleted."""
 
-    default_message = "the bucket is not empty; delete its objects and versions first"
+    default_message = "the bucket is not empty; empty_bucket deletes its objects, with versions=True its versions too"
 
 
 class PreconditionFailedError(TroveError):

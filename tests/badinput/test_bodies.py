@@ -53,6 +53,52 @@ async def test_invalid_bodies(store: trove.Trove, body: Any, expected_message: s
     assert isinstance(raised.value, TypeError)
 
 
+class Request(dict[str, str]):
+    """A mapping with a stream, as a request of Starlette is one."""
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield b""
+
+
+class Response:
+    """Read all at once, as requests and responses of aiohttp and httpx are."""
+
+    async def read(self) -> bytes:
+        return b""
+
+
+class Field:
+    """A field of a form, as aiohttp's `FileField`."""
+
+    file = io.BytesIO()
+
+
+async def _stream() -> AsyncIterator[bytes]:
+    yield b""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected_message"),
+    [
+        (Request(a="b"), r"type Request; put what its stream\(\) returns"),
+        (Response(), r"type Response, whose read\(\) takes no size; put what streams it"),
+        (Field(), r"type Field; put its \.file"),
+        (_stream, r"type function; call it"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_what_leads_to_a_body_says_how(store: trove.Trove, body: Any, expected_message: str) -> None:
+    with pytest.raises(BodyTypeError, match=expected_message):
+        await store.put("b", "kept", body)
+
+
+async def test_a_coroutine_is_to_be_awaited(store: trove.Trove) -> None:
+    body: Any = Response().read()
+    with pytest.raises(BodyTypeError, match="type coroutine; await it"):
+        await store.put("b", "kept", body)
+    await body
+
+
 async def test_chunks_that_are_not_bytes(store: trove.Trove) -> None:
     async def chunks() -> AsyncIterator[Any]:
         yield b"x" * LARGE

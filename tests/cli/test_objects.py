@@ -154,7 +154,9 @@ def test_buckets_are_created_and_removed(shell: Shell, trove: Run) -> None:
     assert (taken.code, taken.err.count("\n")) == (4, 1)
     assert trove("mb", "one", "--exist-ok").code == 0
     trove("put", "-", "one/k")
-    assert trove("rb", "one").code == 4
+    full = trove("rb", "one")
+    assert full.code == 4
+    assert "trove rm -r empties it" in full.err
     assert trove("rb", f"local://{shell.root}/two", "missing").code == 3
     assert trove("ls").lines == ["one", "three"]
     assert trove("rb", "one/k").code == 2

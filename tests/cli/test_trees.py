@@ -393,6 +393,16 @@ def test_a_dry_run_goes_on_as_the_run_does(trove: Run, tree: Path, shell: Shell)
     assert trove("cp", "-r", "-n", "./tree", "missing/t").err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["cp", "mv"])
+def test_a_target_that_is_no_bucket_may_be_a_local_folder(trove: Run, tree: Path, command: str) -> None:
+    assert trove("mb", "b").code == 0
+    assert trove("cp", "-r", str(tree), "b/t").code == 0
+    done = trove(command, "-r", "b/t", "back")
+    assert (done.code, done.err.count("for a local file or folder write ./back")) == (3, 1)
+    missing = trove(command, "b/none", "./x")
+    assert missing.err == f"trove: {command} 'b/none': the object does not exist\n"
+
+
 def test_a_local_file_of_the_name_is_hinted_at(trove: Run, tree: Path) -> None:
     trove("mb", "assets")
     for arguments in (["-r", "tree", "assets/x"], ["tree", "assets/x"], ["-r", "tree/a", "assets/x"]):

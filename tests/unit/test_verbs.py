@@ -386,6 +386,20 @@ async def test_supports_refuses_unknown_names(name: str) -> None:
             t.supports(name)
 
 
+@pytest.mark.parametrize("what", [None, 3, str, Trove])
+async def test_supports_refuses_what_is_no_capability(what: Any) -> None:
+    async with trove_async.open(everything()) as t:
+        with pytest.raises(InvalidArgumentError, match="VersioningDriver"):
+            t.supports(what)
+
+
+@pytest.mark.parametrize("method", ["presign_get", "presign_put", "presign_post"])
+async def test_an_unknown_keyword_of_a_signing_method_is_named_with_the_method(method: str) -> None:
+    async with trove_async.open(everything()) as t:
+        with pytest.raises(TypeError, match=rf"^{method}\(\) got an unexpected keyword argument 'expires_in'"):
+            await getattr(t, method)("b", "k", expires_in=60)
+
+
 async def test_a_signed_url_needs_presign_url_which_the_error_names() -> None:
     async with trove_async.open("memory://") as t:
         with pytest.raises(UnsupportedError, match="presign_url="):

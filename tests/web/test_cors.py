@@ -100,7 +100,18 @@ async def test_an_options_request_that_is_no_preflight_is_refused(store: trove.T
 
 @pytest.mark.parametrize(
     "origins",
-    [(), "*", PAGE, ("app.example.com",), (PAGE + "/",), (PAGE + "/a",), ("https://a@b",), ("HTTPS://A",), (7,)],
+    [
+        (),
+        "*",
+        PAGE,
+        ("app.example.com",),
+        (PAGE + "/",),
+        (PAGE + "/a",),
+        ("https://a@b",),
+        ("https://*.a",),
+        ("HTTPS://A",),
+        (7,),
+    ],
 )
 async def test_what_is_no_origin_is_refused(origins: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="origin"):

@@ -11,7 +11,7 @@ from trove_async.cli.command import Names, command
 from trove_async.cli.session import Session
 from trove_async.driver.probing import ProbeReport, find_prober
 from trove_async.dsn import parse_dsn
-from trove_async.errors import TroveError, UnsupportedError
+from trove_async.errors import BucketNotEmptyError, TroveError, UnsupportedError
 
 __all__ = ["mb", "ping", "rb", "register"]
 
@@ -51,6 +51,8 @@ async def rb(session: Session, names: Names) -> None:
             store, bucket = await session.bucket(name)
             await store.delete_bucket(bucket)
             session.output.record({"type": "bucket", "name": bucket})
+        except BucketNotEmptyError as error:
+            session.fail(error, hint="; trove rm -r empties it, with --versions of versions too")
         except TroveError as error:
             session.fail(error)
 

@@ -17,7 +17,17 @@ from trove_async.driver import lookup
 from trove_async.dsn import parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidDSNError
 
-__all__ = ["STORE_VARIABLE", "FilePath", "Name", "StoreName", "is_dsn", "is_path", "local_hint", "parse_name"]
+__all__ = [
+    "STORE_VARIABLE",
+    "FilePath",
+    "Name",
+    "StoreName",
+    "is_dsn",
+    "is_path",
+    "local_hint",
+    "parse_name",
+    "target_hint",
+]
 
 STORE_VARIABLE: Final = "TROVE_DSN"
 """The environment variable that names the store of ``bucket/key``."""
@@ -75,6 +85,11 @@ def local_hint(text: str) -> str:
     if not text or is_dsn(text) or is_path(text) or not os.path.lexists(text):
         return ""
     return f"; for the local file {text!r} write ./{text}"
+
+
+def target_hint(text: str) -> str:
+    """Return a hint for an error about a target whose bucket is missing, if the target may be meant as a local file."""
+    return "" if is_dsn(text) else f"; for a local file or folder write ./{text}"
 
 
 async def parse_name(text: str, *, store: str | None) -> Name:

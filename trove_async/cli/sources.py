@@ -61,7 +61,7 @@ class _Single(Source):
         if described is None:
             if isinstance(self._end, LocalFile):
                 raise FileNotFoundError(f"{self._end.path!r} does not exist")
-            raise ObjectNotFoundError(operation="cp", bucket=self._end.bucket, key=self._end.key)
+            raise ObjectNotFoundError(bucket=self._end.bucket, key=self._end.key)
         goal = target.single(self.base_name)
         if goal == self._end:
             raise UsageError(f"{str(goal)!r} would be copied onto itself")
@@ -126,7 +126,7 @@ class _InBuckets(Source):
                 empty = False
                 yield job
         if empty:
-            raise ObjectNotFoundError("nothing matches", operation="cp", bucket=self._place.bucket, key=self._place.key)
+            raise ObjectNotFoundError("nothing matches", bucket=self._place.bucket, key=self._place.key)
 
     async def _found(self, place: StorePath) -> AsyncIterator[Found]:
         store, bucket, key = place
@@ -160,7 +160,7 @@ class _Below(Source):
             async for job in _Single(StoredObject(store, bucket, key), os.path.basename(key)).jobs(session, target):
                 yield job
         elif empty and key:
-            raise ObjectNotFoundError("nothing is below it", operation="cp", bucket=bucket, key=key)
+            raise ObjectNotFoundError("nothing is below it", bucket=bucket, key=key)
 
 
 class _Pattern(Source):
@@ -178,7 +178,7 @@ class _Pattern(Source):
             empty = False
             yield job
         if empty:
-            raise ObjectNotFoundError("nothing matches", operation="cp", bucket=bucket, key=key)
+            raise ObjectNotFoundError("nothing matches", bucket=bucket, key=key)
 
 
 def _folder(key: str) -> str:

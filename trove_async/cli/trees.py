@@ -11,7 +11,7 @@ from trove_async.cli.command import Jobs, Literally, command
 from trove_async.cli.completion import complete_name
 from trove_async.cli.destination import Destination
 from trove_async.cli.errors import UsageError
-from trove_async.cli.names import FilePath, local_hint
+from trove_async.cli.names import FilePath, local_hint, target_hint
 from trove_async.cli.objects import cat, put
 from trove_async.cli.progress import tally_bar
 from trove_async.cli.session import Session
@@ -69,7 +69,8 @@ async def cp(
         return
     found = await _sources(session, sources, recursive, literal)
     transfer = _transfer(found, checksum, jobs, preserve, move=False)
-    await _run(session, found, await _destination(session, target, found, recursive), transfer, dry_run)
+    destination = await _destination(session, target, found, recursive)
+    await _run(session, found, destination, transfer, dry_run, target_hint(target))
 
 
 async def mv(
@@ -91,7 +92,8 @@ async def mv(
         raise UsageError("a stream cannot be moved; cp copies from - and to -")
     found = await _sources(session, sources, recursive, literal)
     transfer = _transfer(found, checksum, jobs, preserve, move=True)
-    await _run(session, found, await _destination(session, target, found, recursive), transfer, dry_run)
+    destination = await _destination(session, target, found, recursive)
+    await _run(session, found, destination, transfer, dry_run, target_hint(target))
     if not dry_run:
         for source in found:
             await source.tidy()
@@ -106,7 +108,7 @@ async def _stream(session: Session, sources: Sequence[str], target: str) -> None
         return
     local = [source for source in sources if source == "-" or isinstance(await session.parse(source), FilePath)]
     if local:
-        raise UsageError(f"{local[0]!r} and - are both on this machine; trove copies from or to a store")
+        raise UsageError(f"{local[0]!r} and '-' are both on this machine; one end of a copy must be in a store")
     await cat(session, [*sources])
 
 
@@ -118,7 +120,7 @@ async def _destination(session: Session, name: str, sources: Sequence[Source], r
     parsed = await session.parse(name)
     if isinstance(parsed, FilePath):
         if any(source.is_local for source in sources):
-            raise UsageError("both ends are local files; trove copies from or to a store")
+            raise UsageError("both ends are local files; one end of a copy must be in a store")
         target = Destination.of(parsed, None)
     else:
         target = Destination.of(parsed, await session.open(parsed.dsn))
@@ -147,10 +149,15 @@ def _transfer(sources: Sequence[Source], checksum: bool, jobs: int, preserve: bo
 
 
 async def _run(
-    session: Session, sources: Sequence[Source], target: Destination, transfer: Transfer, dry_run: bool
+    session: Session,
+    sources: Sequence[Source],
+    target: Destination,
+    transfer: Transfer,
+    dry_run: bool,
+    hint: str,
 ) -> None:
-    report = _Report(session, target)
-    jobs = _jobs(session, sources, target, report)
+    report = _Report(session, target, hint)
+    jobs = _jobs(session, sources, target, report, "mv" if transfer.move else "cp")
     if dry_run:
         await _show(session, jobs, transfer, report)
         return
@@ -161,11 +168,12 @@ async def _run(
 
 
 class _Report:
-    """Reports results; the missing bucket of the target once, after which no further copy is begun."""
+    """Reports results; the missing bucket of the target once, with a hint, after which no further copy is begun."""
 
-    def __init__(self, session: Session, target: Destination) -> None:
+    def __init__(self, session: Session, target: Destination, hint: str) -> None:
         self._session = session
         self._target = target
+        self._hint = hint
         self.ended = False
 
     def result(self, result: Result) -> None:
@@ -183,12 +191,14 @@ class _Report:
             if self.ended:
                 return False
             self.ended = True
+            self._session.fail(error, about=str(job.source), hint=self._hint)
+            return True
         self._session.fail(error, about=str(job.source))
         return True
 
 
 async def _jobs(
-    session: Session, sources: Sequence[Source], target: Destination, report: _Report
+    session: Session, sources: Sequence[Source], target: Destination, report: _Report, command: str
 ) -> AsyncIterator[Job]:
     for source in sources:
         try:
@@ -197,6 +207,8 @@ async def _jobs(
                     return
                 yield job
         except (TroveError, OSError) as error:
+            if isinstance(error, TroveError):
+                error.operation = error.operation or command
             hint = local_hint(source.name) if isinstance(error, NotFoundError) else ""
             session.fail(error, hint=hint)
 

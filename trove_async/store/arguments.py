@@ -124,6 +124,10 @@ class PresignPostArguments(TypedDict):
     content_type: NotRequired[str | None]
 
 
+PRESIGN_ARGUMENTS: Final = frozenset(PresignArguments.__annotations__)
+PRESIGN_POST_ARGUMENTS: Final = frozenset(PresignPostArguments.__annotations__)
+
+
 _HEAD = HeadOptions()
 _GET = GetOptions()
 

@@ -27,6 +27,8 @@ from trove_async.keys import check_prefix, check_tags
 from trove_async.listing import ObjectIterator
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import (
+    PRESIGN_ARGUMENTS,
+    PRESIGN_POST_ARGUMENTS,
     UPLOAD_ARGUMENTS,
     PresignArguments,
     PresignPostArguments,
@@ -206,6 +208,7 @@ class CapabilityVerbs(ObjectVerbs):
         """
         driver = self._signing("POST", bucket, key)
         with self._locating("presign_post", bucket, key):
+            check_keywords("presign_post", options, PRESIGN_POST_ARGUMENTS)
             chosen = presign_post_options(self._features.limits, **options)
         return await self._run("presign_post", bucket, key, driver.presign_post(bucket, key, chosen))
 
@@ -220,6 +223,7 @@ class CapabilityVerbs(ObjectVerbs):
         operation = f"presign_{method.lower()}"
         driver = self._signing(method, bucket, key)
         with self._locating(operation, bucket, key):
+            check_keywords(operation, arguments, PRESIGN_ARGUMENTS)
             options = presign_options(self._features.limits, **arguments)
         return cast(str, await self._run(operation, bucket, key, getattr(driver, operation)(bucket, key, options)))
 

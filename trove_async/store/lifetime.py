@@ -102,10 +102,11 @@ class Lifetime:
                 ``"delete"`` and ``"copy"`` are conditions: every store has the methods.
 
         Raises:
-            InvalidArgumentError: there is nothing of that name; the message lists the names.
+            InvalidArgumentError: there is nothing of that name; the message lists the names. Or it is no Protocol of a
+                capability.
         """
         features = self._features
-        meaning = meaning_of(what) if isinstance(what, str) else what
+        meaning = meaning_of(what)
         if isinstance(meaning, str):
             return meaning in features.conditions or (
                 PresignDriver in self._capabilities and meaning in features.presign_methods

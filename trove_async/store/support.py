@@ -59,12 +59,29 @@ _ALWAYS: Final = frozenset(METHODS) - _NAMED.keys() - _CONDITIONS | {
 }  # fmt: skip
 
 
-def meaning_of(name: str) -> Condition | type | PresignMethod | None:
+def meaning_of(what: type | str) -> Condition | type | PresignMethod | None:
     """Return the condition, capability, or method of signed URLs that a name stands for; None if every store has it.
+
+    Args:
+        what: a name, or the Protocol of a capability, which stands for itself.
 
     Raises:
         InvalidArgumentError: it stands for nothing; the message lists the names.
     """
+    if isinstance(what, type):
+        if what not in CAPABILITIES:
+            raise InvalidArgumentError(
+                f"{what.__name__} is not the Protocol of a capability; give one such as VersioningDriver, or a name"
+            )
+        return what
+    if not isinstance(what, str):
+        raise InvalidArgumentError(
+            f"a capability is a Protocol such as VersioningDriver, or a name such as 'versioning', not {what!r}"
+        )
+    return _meaning_of_name(what)
+
+
+def _meaning_of_name(name: str) -> Condition | type | PresignMethod | None:
     if name in _CONDITIONS:
         return cast(Condition, name)
     method = name.removeprefix("presign_").upper()

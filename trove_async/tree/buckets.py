@@ -149,9 +149,15 @@ class Buckets:
         async with self._fs.lock_bucket(bucket):
             await self.require(bucket)
             if await self._contains_files(self._layout.all_versions(bucket)):
-                raise BucketNotEmptyError(f"the bucket {bucket!r} contains versions", bucket=bucket)
+                raise BucketNotEmptyError(
+                    f"the bucket {bucket!r} contains versions; empty_bucket with versions=True deletes them",
+                    bucket=bucket,
+                )
             if not await self._remove_directories(self._layout.bucket(bucket)):
-                raise BucketNotEmptyError(f"the bucket {bucket!r} is not empty", bucket=bucket)
+                raise BucketNotEmptyError(
+                    f"the bucket {bucket!r} is not empty; empty_bucket deletes its objects, remove other files by hand",
+                    bucket=bucket,
+                )
             await self._remove_records(bucket)
 
     async def _remove_records(self, bucket: str) -> None:

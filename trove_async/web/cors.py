@@ -44,7 +44,8 @@ class CORS:
         for origin in self.origins:
             if origin != "*" and not _is_origin(origin):
                 raise InvalidArgumentError(
-                    f"{origin!r} is no origin; write scheme, host and port, as in 'https://app.example.com'"
+                    f"{origin!r} is no origin; write scheme, host and port without a slash at the end, as in "
+                    "'https://app.example.com', or '*' alone for every origin"
                 )
         if type(self.max_age) is not int or not 0 <= self.max_age <= 86_400:
             raise InvalidArgumentError(f"max_age is 0 to 86400 seconds, not {self.max_age!r}")
@@ -97,4 +98,6 @@ def _is_origin(text: str) -> bool:
     if not isinstance(text, str) or not text.isascii() or not text.isprintable() or text != text.lower():
         return False
     parts = urlsplit(text)
+    if "*" in text:  # an origin is compared as a whole: a pattern would match no page
+        return False
     return bool(parts.scheme and parts.netloc) and text == f"{parts.scheme}://{parts.netloc}" and "@" not in text

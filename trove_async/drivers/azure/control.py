@@ -50,7 +50,7 @@ class Control:
     async def delete_bucket(self, name: str) -> None:
         """Delete an empty container; the service would delete it with all blobs in it."""
         if not await self._listing.is_empty(name, self._versions.include):
-            raise BucketNotEmptyError(f"the container {name!r} is not empty", bucket=name)
+            raise BucketNotEmptyError(bucket=name)
         await self._client.write("DELETE", name, params=[("restype", "container")])
 
     async def list_buckets(self) -> Sequence[BucketInfo]:

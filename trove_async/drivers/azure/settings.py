@@ -130,6 +130,8 @@ def _given(dsn: DSN, settings: SettingsParser) -> Given:
 
 def _bucket(dsn: DSN) -> str | None:
     if dsn.path not in ("", "/"):
+        if not dsn.host:
+            raise InvalidDSNError("the container stands before the path: write azure://account@container")
         refuse_prefix(replace(dsn, path=""), dsn.path.removeprefix("/"))
     if not dsn.host:
         return None

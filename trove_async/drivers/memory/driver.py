@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from trove_async.body import Body
@@ -37,7 +36,7 @@ from trove_async.drivers.memory.entry import Entry
 from trove_async.drivers.memory.multipart import Part
 from trove_async.drivers.memory.store import Bucket, Store, named_store
 from trove_async.drivers.memory.watch import Subscription
-from trove_async.dsn import DSN, SettingsParser, refuse_prefix
+from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import (
     ClosedError,
     InvalidDSNError,
@@ -128,7 +127,9 @@ class MemoryDriver(
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Open a private store, or the store of the process with the DSN's name."""
         if dsn.path.strip("/"):
-            refuse_prefix(replace(dsn, path=""), dsn.path.removeprefix("/"))
+            raise InvalidDSNError(
+                "a memory DSN is memory:// or memory://NAME, without a path; give buckets and keys to the methods"
+            )
         for part, value in (("user", dsn.user), ("password", dsn.password), ("port", dsn.port), ("path", dsn.path)):
             if value not in (None, ""):
                 raise InvalidDSNError(f"memory has no {part}; write memory:// or memory://NAME")
