@@ -12,7 +12,7 @@ import pytest
 
 import trove_async as trove
 from tests.sftp.residue import residue_of
-from tests.sftp.stores import ServerName, fs_of, opened, pattern, remote
+from tests.sftp.stores import ServerName, fs_of, opened, pattern, remote, scratch_root
 from trove_async.testing.proxy import BreakKind, ConnectionFault, FaultProxy
 
 pytestmark = pytest.mark.asyncio
@@ -339,3 +339,31 @@ async def test_a_stream_that_cannot_be_completed_stores_nothing(
         network.clear()
         assert await store.read("bucket", "key") == b"old"
         assert residue_of(root) == []
+
+
+async def test_a_fifo_is_no_object_and_stops_no_other_operation() -> None:
+    """OpenSSH's server answers nothing on a connection on which it opens a FIFO, until somebody writes to it."""
+    with scratch_root("sshd") as root:
+        # Without the check, only `idle_timeout` ends the connection.
+        async with asyncio.timeout(60), opened("sshd", root, idle_timeout=3600, clean=False) as store:
+            await store.create_bucket("bucket")
+            await store.put("bucket", "key", b"data")
+            fifo = root / "bucket" / "fifo"
+            os.mkfifo(fifo)
+            os.link(fifo, root / "left")
+            try:
+                with pytest.raises(trove.ObjectNotFoundError):
+                    await store.read("bucket", "fifo")
+                missing, *found = await asyncio.gather(
+                    store.read("bucket", "fifo"),
+                    *(store.read("bucket", "key") for _ in range(20)),
+                    return_exceptions=True,
+                )
+                assert isinstance(missing, trove.ObjectNotFoundError)
+                assert found == [b"data"] * 20
+                assert [item.key for item in await store.list("bucket").all()] == ["key"]
+                await store.put("bucket", "fifo", b"new")
+                assert await store.read("bucket", "fifo") == b"new"
+            finally:
+                # Processes of the server wait until somebody opens the FIFO.
+                os.close(os.open(root / "left", os.O_RDWR | os.O_NONBLOCK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +27,14 @@ class Location:
         missing: the directories on the way that must be created.
         conflict: another key uses one of the names, so the right path has, or may have, a mark; or the file may have
             been placed by hand, with a name that is longer than those that this library writes.
+        blocks: the path is a FIFO: a server that opens it waits for a writer, and answers nothing else meanwhile.
     """
 
     path: str
     status: FileStatus | None = None
     missing: list[str] = field(default_factory=list)
     conflict: bool = False
+    blocks: bool = False
 
 
 class LocationQuery:
@@ -86,6 +89,8 @@ class LocationQuery:
         status = statuses[self.path]
         if is_file(status):
             found.status = status
+        elif status is not None and stat.S_ISFIFO(status.st_mode):
+            found.conflict = found.blocks = True
         elif status is not None or statuses[self.path + FILE] is not None:
             found.conflict = True
         if found.status is None and self._by_hand:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from trove_async.driver import GetOptions, check_read
 from trove_async.drivers.sftp.channel import Channel
+from trove_async.drivers.sftp.errors import DisconnectedError
 from trove_async.drivers.sftp.location import LocationQuery
 from trove_async.drivers.sftp.objects import SFTPObjects, is_same, refuse_version
 from trove_async.drivers.sftp.protocol import FileStatus, Kind, OpenFlag, pack_u32
@@ -68,13 +69,17 @@ class Reading:
             await self._close(channel, opening)
             raise
         found = location.path, location.status
-        if location.status is None:
+        if location.blocks:
+            channel.fail(DisconnectedError("the server waits for a writer of a FIFO"))
+        elif location.status is None:
             await self._close(channel, opening)
+        if location.status is None:
             if location.conflict:
                 marked = await self._objects.found(bucket, key)
                 found = ("", None) if marked is None else marked
             if found[1] is None:
                 raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
+            channel = await self._fs.channel()
             opening = _open(channel, found[0])
         assert found[1] is not None
         try:
