@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, NoReturn
 from urllib.parse import quote, unquote
 
@@ -256,4 +257,6 @@ class SettingsParser:
         if self._left:
             unknown = sorted(self._left)[0]
             known = ", ".join(sorted(self._known)) or "none"
-            raise InvalidDSNError(f"{self._scheme} has no parameter {unknown!r}; it has: {known}")
+            close = get_close_matches(unknown, self._known, n=1)
+            guess = f" (is it {close[0]!r}?)" if close else ""
+            raise InvalidDSNError(f"{self._scheme} has no parameter {unknown!r}{guess}; it has: {known}")

@@ -143,6 +143,8 @@ def check_metadata(metadata: Mapping[str, str] | None) -> FrozenDict:
     """
     if not metadata:
         return EMPTY
+    if not isinstance(metadata, Mapping):
+        raise InvalidMetadataError(f"metadata is a mapping of str to str, not of type {type(metadata).__name__}")
     result: dict[str, str] = {}
     size = 0
     for key, value in metadata.items():
@@ -174,6 +176,8 @@ def check_tags(tags: Mapping[str, str] | None) -> FrozenDict:
     """
     if not tags:
         return EMPTY
+    if not isinstance(tags, Mapping):
+        raise InvalidTagsError(f"tags are a mapping of str to str, not of type {type(tags).__name__}")
     if len(tags) > 10:
         raise InvalidTagsError(f"an object has at most 10 tags, not {len(tags)}")
     for key, value in tags.items():

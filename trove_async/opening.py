@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 __all__ = ["Opening"]
 
@@ -20,6 +20,11 @@ class Opening(Generic[T]):
     def __init__(self, open: Callable[[], Awaitable[T]]) -> None:
         self._open = open
         self._opened: T | None = None
+
+    if not TYPE_CHECKING:  # a type checker says the same from the attributes that are there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"this is not open yet: use 'async with … as x' or 'x = await …', and then x.{name}")
 
     def __await__(self) -> Generator[object, None, T]:
         return self._open().__await__()

@@ -83,7 +83,10 @@ async def test_invalid_dsns_of_memory(dsn: str, expected_message: str) -> None:
         ("local://{root}?create=2", "create must be 1 or 0"),
         ("local://{root}?min_part_size=0", "min_part_size must be at least 1"),
         ("local://{root}?min_part_size=5MiB", "min_part_size must be a whole number"),
-        ("local://{root}?sync=1", "no parameter 'sync'; it has: create, fsync, merge_names, min_part_size"),
+        (
+            "local://{root}?sync=1",
+            "no parameter 'sync' (is it 'fsync'?); it has: create, fsync, merge_names, min_part_size",
+        ),
         ("local://{root}?presign_url=", "presign_url must be text"),
         ("local://{root}?presign_url=objects.test", "http"),
         ("local://{root}?presign_url=http://objects.test/%3Fa", "without query"),

@@ -232,7 +232,7 @@ def test_customer_key_headers() -> None:
         ("s3:///?connections=0", "connections must be at least 1"),
         ("s3:///?attempts=0", "attempts must be at least 1"),
         ("s3:///?idle_timeout=0", "idle_timeout must be more than 0"),
-        ("s3:///?regoin=x", "s3 has no parameter 'regoin'; it has: accelerate, access_key"),
+        ("s3:///?regoin=x", "s3 has no parameter 'regoin' (is it 'region'?); it has: accelerate, access_key"),
     ],
 )
 def test_refused_dsns(dsn: str, expected_message: str) -> None:

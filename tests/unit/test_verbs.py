@@ -38,7 +38,9 @@ from trove_async.errors import (
     InvalidArgumentError,
     InvalidBucketNameError,
     InvalidKeyError,
+    InvalidLifecycleError,
     InvalidMetadataError,
+    InvalidTagsError,
     ObjectNotFoundError,
     UnavailableError,
     UnsupportedError,
@@ -398,6 +400,39 @@ async def test_an_unknown_keyword_of_a_signing_method_is_named_with_the_method(m
     async with trove_async.open(everything()) as t:
         with pytest.raises(TypeError, match=rf"^{method}\(\) got an unexpected keyword argument 'expires_in'"):
             await getattr(t, method)("b", "k", expires_in=60)
+
+
+@pytest.mark.parametrize("enabled", ["suspended", "enabled", 1, None])
+async def test_versioning_is_switched_by_a_bool(enabled: Any) -> None:
+    """Any other value could start what it is meant to stop."""
+    async with trove_async.open("memory://") as t:
+        bucket = await t.create_bucket("b")
+        with pytest.raises(InvalidArgumentError, match="set_versioning 'b': enabled is True or False, not"):
+            await bucket.set_versioning(enabled)
+        assert await bucket.get_versioning() is trove_async.VersioningStatus.UNVERSIONED
+
+
+async def test_arguments_of_another_kind_are_named() -> None:
+    wrong: Any = ["a"]
+    rule: Any = LifecycleRule("x", expiration_days=1)
+    async with trove_async.open("memory://") as t:
+        bucket = await t.create_bucket("b")
+        await bucket.put("k", b"")
+        with pytest.raises(InvalidTagsError, match="mapping of str to str, not of type list"):
+            await bucket.set_tags("k", wrong)
+        with pytest.raises(InvalidMetadataError, match="mapping of str to str, not of type list"):
+            await bucket.put("k", b"", metadata=wrong)
+        with pytest.raises(InvalidLifecycleError, match="list of LifecycleRule"):
+            await bucket.set_lifecycle(rule)
+
+
+async def test_what_is_not_open_yet_says_so() -> None:
+    unopened: Any = trove_async.open("memory://")
+    with pytest.raises(AttributeError, match=r"not open yet: use 'async with .* and then x\.put"):
+        unopened.put("b", "k", b"")
+    one_layer: Any = trove_async.Limit(8)
+    with pytest.raises(InvalidArgumentError, match=r"layers=\[Limit\(8\)\]"):
+        trove_async.open("memory://", layers=one_layer)
 
 
 async def test_a_signed_url_needs_presign_url_which_the_error_names() -> None:

@@ -359,6 +359,8 @@ def check_lifecycle(rules: Sequence[LifecycleRule]) -> tuple[LifecycleRule, ...]
     Raises:
         InvalidLifecycleError: names the rule and what is wrong with it.
     """
+    if isinstance(rules, LifecycleRule):
+        raise InvalidLifecycleError("the rules are a list of LifecycleRule, not one rule")
     checked = tuple(rules)
     ids: set[str] = set()
     for rule in checked:

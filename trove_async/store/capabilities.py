@@ -230,8 +230,15 @@ class CapabilityVerbs(ObjectVerbs):
     # Versioning
 
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
-        """Start or stop keeping versions of the bucket's objects; existing versions stay."""
+        """Start or stop keeping versions of the bucket's objects; existing versions stay.
+
+        Raises:
+            InvalidArgumentError: ``enabled`` is not True or False.
+        """
         driver = self._capable(VersioningDriver, "set_versioning", bucket)
+        if not isinstance(enabled, bool):  # "suspended" would start it
+            with self._locating("set_versioning", bucket):
+                raise InvalidArgumentError(f"enabled is True or False, not {enabled!r}")
         await self._run("set_versioning", bucket, None, driver.set_versioning(bucket, enabled))
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:

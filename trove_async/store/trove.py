@@ -191,4 +191,6 @@ def open(
     """
     if not cleanup_timeout > 0:
         raise InvalidArgumentError("cleanup_timeout must be more than 0 seconds", operation="open")
+    if callable(layers):
+        raise InvalidArgumentError("layers is a list of layers, such as layers=[Limit(8)], not one layer")
     return Opening(lambda: _open(dsn, tuple(layers), cleanup_timeout, settings))

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from trove_async.driver import (
     BulkDeleteDriver,
+    Condition,
     Features,
     LifecycleDriver,
     Limits,
@@ -99,9 +100,14 @@ class S3Driver(HTTPDriver):
             VersioningDriver: not profile.versioning,
             VersionListingDriver: not profile.versioning,
         }
-        reasons = {protocol: service for protocol, lacks in lacking.items() if lacks}
+        reasons: dict[type | str, str] = {protocol: service for protocol, lacks in lacking.items() if lacks}
         if settings.anonymous:
             reasons[PresignDriver] = "it was opened without credentials, which sign the URLs"
+        undeclared = (
+            f"the profile {profile.name!r} does not declare it; if the service has it, open the store with profile= or "
+            "conditions=, which 'trove ping --probe' finds out"
+        )
+        reasons |= {condition: undeclared for condition in get_args(Condition) if condition not in profile.conditions}
         native = {
             "multipart",
             "presign",
