@@ -55,11 +55,11 @@ async def test_conditions_that_s3_lacks_are_refused_before_any_byte_is_read() ->
 
 
 async def test_a_condition_that_the_profile_does_not_declare_says_how_to_declare_it() -> None:
-    async with trove.open("s3://us-east-1/b?endpoint=http://127.0.0.1:1", anonymous=True) as store:
+    async with trove.open("s3://us-east-1/bucket?endpoint=http://127.0.0.1:1", anonymous=True) as store:
         with pytest.raises(
             trove.UnsupportedError, match=r"profile 'generic' .* open the store with profile= or conditions="
         ):
-            await store.put("b", "key", b"", if_none_match="*")
+            await store.put("bucket", "key", b"", if_none_match="*")
 
 
 async def test_ceph_refuses_metadata_names_that_it_would_change() -> None:
