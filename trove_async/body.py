@@ -356,6 +356,24 @@ class _AsyncReadSource(_Source):
         return _given(await self._read(READ_SIZE))
 
 
+class _PartSource(_AsyncReadSource):
+    """A part of a form. If the form breaks off, aiohttp raises `ValueError`, or returns ``b""`` as at the end."""
+
+    def __init__(self, read_chunk: Callable[[int], Awaitable[object]], at_eof: Callable[[], bool]) -> None:
+        super().__init__(read_chunk)
+        self._at_eof = at_eof
+
+    async def read(self) -> Chunk:
+        cause: ValueError | None = None
+        try:
+            chunk = await super().read()
+            if len(chunk) or self._at_eof():
+                return chunk
+        except ValueError as error:
+            cause = error
+        raise BodySourceError("the form broke off within this part, or is malformed") from cause
+
+
 def _source_of(data: object) -> _Source:
     if type(data) is bytes:
         return _BufferSource(data)
@@ -371,7 +389,8 @@ def _source_of(data: object) -> _Source:
     # Before `read`, which reads a whole part of a form at once.
     read_chunk = getattr(data, "read_chunk", None)
     if inspect.iscoroutinefunction(read_chunk):
-        return _AsyncReadSource(read_chunk)
+        at_eof = getattr(data, "at_eof", None)
+        return _PartSource(read_chunk, at_eof) if callable(at_eof) else _AsyncReadSource(read_chunk)
     read = getattr(data, "read", None)
     if callable(read):
         if _reads_all_at_once(read):

@@ -339,9 +339,10 @@ class ContentTooLargeError(BodySizeError):
 
 
 class BodySourceError(TroveError, RuntimeError):
-    """The body's source raised ``StopIteration`` or ``StopAsyncIteration``, or had no data yet; nothing was stored.
+    """The body's source broke off or had no data yet; nothing was stored.
 
-    The exception is the ``__cause__``. An ``await anext(rows)`` without a default in a ``read`` is an example. It must
+    It breaks off by ``StopIteration`` or ``StopAsyncIteration``, which is then the ``__cause__``, or if a form ends
+    within the part that is read. An ``await anext(rows)`` without a default in a ``read`` is an example. It must
     not end the body, which could be at any byte. For the same reason Python raises a `RuntimeError` when a
     ``StopIteration`` leaves a generator or coroutine (PEP 479); that one passes unchanged.
     """

@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 import trove_async as trove
 from tests.web.serving import aiohttp_serving
 from trove_async.body import Body, BodyLike
+from trove_async.errors import BodySourceError
 
 pytestmark = pytest.mark.asyncio
 
@@ -38,6 +39,30 @@ async def test_aiohttps_part_of_a_form(store: trove.Trove, data: bytes) -> None:
         answer = await client.post("/", files={"file": ("a.bin", data)})
     assert answer.json() == {"size": len(data)}
     assert await store.read("b", "k") == data
+
+
+@pytest.mark.parametrize("data", [b"", b"short", DATA], ids=len)
+@pytest.mark.parametrize("end", [b"", b"\r", b"\r\n--", b"\r\n--boundar"])
+async def test_a_form_that_breaks_off_replaces_nothing(store: trove.Trove, data: bytes, end: bytes) -> None:
+    raised: list[trove.TroveError] = []
+
+    async def upload(request: web.Request) -> web.Response:
+        part = await (await request.multipart()).next()
+        assert isinstance(part, BodyPartReader)
+        with pytest.raises(BodySourceError) as caught:
+            await store.put("b", "k", part)
+        raised.append(caught.value)
+        return web.Response()
+
+    await store.put("b", "k", b"old")
+    app = web.Application()
+    app.router.add_post("/", upload)
+    headers = {"Content-Type": "multipart/form-data; boundary=boundary"}
+    form = b'--boundary\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + data + end
+    async with aiohttp_serving(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        assert (await client.post("/", content=form, headers=headers)).status_code == 200
+    assert "broke off" in str(raised[0])
+    assert await store.read("b", "k") == b"old"
 
 
 async def test_a_part_is_not_read_as_a_whole() -> None:
