@@ -61,6 +61,10 @@ def test_a_failure_is_a_code_and_one_line(shell: Shell, trove: Run, arguments: l
     assert done.err.count("\n") == 1
 
 
+def test_a_missing_method_of_presign_is_told_in_the_words_of_the_command(trove: Run) -> None:
+    assert "trove: Invalid value for 'method': 'b/k' is not one of 'get', 'put'" in trove("presign", "b/k").err
+
+
 def test_failures_of_different_kinds_are_a_failure(shell: Shell, trove: Run) -> None:
     trove("mb", "b")
     assert trove("rm", "b/missing", "b/other").code == 3

@@ -70,4 +70,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def _in_one_line(error: Any) -> str:
     path = error.ctx.command_path if error.ctx is not None else "trove"
-    return f"{' '.join(error.format_message().split())} (see {path} --help)"
+    message = error.format_message().replace("Value error, ", "")  # the words of the parser's validation
+    return f"{' '.join(message.split())} (see {path} --help)"
