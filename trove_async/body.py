@@ -10,12 +10,13 @@ import inspect
 import io
 import os
 import stat
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from threading import Event
-from typing import Any, BinaryIO, Final, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, Self, TypeGuard, TypeVar, runtime_checkable
 
 import aiofiles
 import aiofiles.threadpool.binary
@@ -25,6 +26,9 @@ from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.checksums import Checksum, Hasher, new_hasher, update, verify
 from trove_async.errors import BodySizeError, BodySourceError, BodyTypeError
 from trove_async.readiness import readable
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 __all__ = ["AsyncChunkReadable", "AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
 
@@ -331,6 +335,30 @@ class _IterableSource(_Source):
         self._failure = None
 
 
+class _ResponseSource(_FileSource):
+    """A response of ``http.client`` or ``urllib.request``: ``read(n)`` returns ``b""`` also if the connection breaks.
+
+    Its ``length`` is the number of bytes that are left, if it is known; see
+    https://github.com/python/cpython/issues/115997.
+    """
+
+    def __init__(self, response: HTTPResponse) -> None:
+        super().__init__(response)
+        self.size = response.length
+        self._response = response
+
+    async def prepare(self) -> _Source:
+        return self
+
+    async def read(self) -> Chunk:
+        chunk = await super().read()
+        if not len(chunk) and self._response.length:
+            raise BodySourceError(
+                f"the connection of the HTTP response broke; {self._response.length} bytes are missing"
+            )
+        return chunk
+
+
 class _AsyncIterableSource(_Source):
     def __init__(self, iterable: AsyncIterable[object]) -> None:
         self._iterator: AsyncIterator[object] = aiter(iterable)
@@ -374,6 +402,11 @@ class _PartSource(_AsyncReadSource):
         raise BodySourceError("the form broke off within this part, or is malformed") from cause
 
 
+def _is_response(data: object) -> TypeGuard[HTTPResponse]:
+    client = sys.modules.get("http.client")  # it takes long to import, and whoever has a response has imported it
+    return client is not None and isinstance(data, client.HTTPResponse)
+
+
 def _source_of(data: object) -> _Source:
     if type(data) is bytes:
         return _BufferSource(data)
@@ -400,6 +433,8 @@ def _source_of(data: object) -> _Source:
             )
         if inspect.iscoroutinefunction(read):
             return _AsyncReadSource(read)
+        if _is_response(data):
+            return _ResponseSource(data)
         if not isinstance(data, AsyncIterable):
             return _FileSource(data)  # type: ignore[arg-type]
     if isinstance(data, AsyncIterable):

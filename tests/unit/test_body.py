@@ -5,9 +5,11 @@ import asyncio
 import hashlib
 import io
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -620,3 +622,33 @@ async def test_a_device_is_read() -> None:
     await body.prepare()
     assert set(await anext(body)) == {0}
     await body.aclose()
+
+
+def response(head: bytes, body: bytes) -> HTTPResponse:
+    """Return a response whose connection is closed after the body."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body)
+        theirs.close()
+        found = HTTPResponse(ours)
+        found.begin()
+        return found
+
+
+@pytest.mark.parametrize("size", [0, 5, 60_000])
+async def test_an_http_response_has_its_size(size: int) -> None:
+    data = bytes(size)
+    with response(b"Content-Length: %d" % size, data) as found:
+        body = Body(found)
+        await body.prepare()
+        assert body.size == size
+        assert await body.read_all() == data
+    with response(b"Connection: close", data) as found:
+        assert await Body(found).read_all() == data
+
+
+@pytest.mark.parametrize(("size", "sent"), [(1, 0), (10, 9), (120_000, 60_000)])
+async def test_an_http_response_whose_connection_breaks_is_no_body(size: int, sent: int) -> None:
+    missing = pytest.raises(BodySourceError, match=f"{size - sent} bytes are missing")
+    with response(b"Content-Length: %d" % size, bytes(sent)) as found, missing:
+        await Body(found).read_all()
