@@ -71,6 +71,23 @@ async def test_a_root_that_is_removed_while_the_store_is_open(tmp_path: Path) ->
     assert not root.exists()
 
 
+async def test_a_root_that_is_moved_or_replaced_while_the_store_is_open(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    async with trove.open(f"local://{root}?create=1") as store:
+        assert await store.list_buckets() == []
+        root.rename(tmp_path / "moved")
+        for _ in range(2):
+            with pytest.raises(RootNotFoundError, match="removed, moved or mounted over"):
+                await store.ping()
+            with pytest.raises(RootNotFoundError):
+                await store.list_buckets()
+            root.mkdir(exist_ok=True)  # another directory, as after mounting a file system
+        root.rmdir()
+        (tmp_path / "moved").rename(root)
+        await store.ping()
+        assert await store.list_buckets() == []
+
+
 async def test_a_reserved_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / ".trove").write_bytes(b"not ours")
     with pytest.raises(BackendError):

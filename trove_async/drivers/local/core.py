@@ -157,8 +157,12 @@ class LocalCore(PresignByHMAC, Driver):
                 await quick.aclose(self._fs.close_root)
 
     async def ping(self) -> None:
-        """Write and remove a file, as every put does."""
-        await self._run(lambda _: self._tree.prove_writable())
+        """Write and remove a file, as every put does, in the directory to which the root's path leads."""
+        await self._run(lambda _: self._prove_writable())
+
+    async def _prove_writable(self) -> None:
+        await self._tree.prove_writable()
+        self._fs.check_root()
 
     # Hops
 
@@ -429,7 +433,13 @@ class LocalCore(PresignByHMAC, Driver):
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
         """Return the directories of the root."""
-        return await self._run(lambda _: self._tree.buckets.list())
+        return await self._run(lambda _: self._list_buckets())
+
+    async def _list_buckets(self) -> Sequence[BucketInfo]:
+        found = await self._tree.buckets.list()
+        if not found:
+            self._fs.check_root()
+        return found
 
 
 def _build(settings: LocalSettings, clock: WriteClock) -> tuple[LocalFileSystem, Tree[VersionedObjects]]:
