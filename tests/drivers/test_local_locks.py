@@ -261,9 +261,39 @@ asyncio.run(main())
 """
 
 
-async def test_a_process_that_may_open_few_files_is_slow_and_does_not_fail(tmp_path: Path) -> None:
+_MIXED = """
+import asyncio, resource, sys
+import trove_async as trove
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+async def body(number):
+    for _ in range(4):
+        yield b"%d" % number * 100_000
+        await asyncio.sleep(0)
+
+async def use(store, n):
+    key = f"{n}/x/k"
+    await store.put("b", key, body(n) if n % 2 else b"x" * 350_000)
+    await store.read("b", key)
+    await store.copy("b", key, "b", f"copies/{n}")
+    await store.list_versions("b", key)
+    await store.delete("b", key)
+
+async def main():
+    async with trove.open(f"local://{sys.argv[1]}?fsync=0") as store:
+        await store.create_bucket("b")
+        await store.set_versioning("b", True)
+        await asyncio.gather(*(use(store, n) for n in range(150)))
+        print(len(await store.list("b").all()))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("script", [_FEW_FILES, _MIXED], ids=["one kind at a time", "mixed"])
+async def test_a_process_that_may_open_few_files_is_slow_and_does_not_fail(tmp_path: Path, script: str) -> None:
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", _FEW_FILES, str(tmp_path)], capture_output=True, text=True, check=False
+        subprocess.run, [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "150\n", "")
     assert residue_of(tmp_path) == []

@@ -9,7 +9,7 @@ from trove_async.driver.options import CopyOptions
 from trove_async.tree.attributes import Attributes
 from trove_async.tree.buckets import Buckets
 from trove_async.tree.clock import WriteClock
-from trove_async.tree.filesystem import Checkpoint, FileSystem
+from trove_async.tree.filesystem import Checkpoint, FileSystem, Temporary
 from trove_async.tree.layout import Layout
 from trove_async.tree.listing import Listing
 from trove_async.tree.objects import Objects, OpenObject
@@ -59,31 +59,38 @@ class Tree(Generic[O_co]):
         """Copy an open object, and close it; atomic like a put."""
         try:
             await self.buckets.require(dst_bucket)
-            return await self._copy(source, dst_bucket, dst_key, options, checkpoint)
+            temporary = await self._fs.create_temporary()
+            try:
+                return await self.copy_into(temporary, source, dst_bucket, dst_key, options, checkpoint)
+            finally:
+                await self._fs.discard(temporary)
         finally:
             await self._fs.close(source.handle)
 
-    async def _copy(
-        self, source: OpenObject, dst_bucket: str, dst_key: str, options: CopyOptions, checkpoint: Checkpoint
+    async def copy_into(
+        self,
+        temporary: Temporary,
+        source: OpenObject,
+        dst_bucket: str,
+        dst_key: str,
+        options: CopyOptions,
+        checkpoint: Checkpoint,
     ) -> ObjectInfo:
+        """Copy an open object through a temporary of the caller, who closes both."""
         if options.replace is None:
             attributes = source.attributes.for_key(source.info.key, dst_key)
         else:
             attributes = Attributes.of(dst_key, options.replace, source.attributes.checksums)
-        temporary = await self._fs.create_temporary()
-        try:
-            await self._fs.copy_data(source.handle, temporary.handle, checkpoint)
-            return await self.objects.commit(
-                dst_bucket,
-                dst_key,
-                temporary,
-                attributes.normal(),
-                checkpoint,
-                if_match=options.if_match,
-                if_none_match=options.if_none_match,
-            )
-        finally:
-            await self._fs.discard(temporary)
+        await self._fs.copy_data(source.handle, temporary.handle, checkpoint)
+        return await self.objects.commit(
+            dst_bucket,
+            dst_key,
+            temporary,
+            attributes.normal(),
+            checkpoint,
+            if_match=options.if_match,
+            if_none_match=options.if_none_match,
+        )
 
     async def change(
         self, bucket: str, key: str, checkpoint: Checkpoint, *, if_match: str | None = None, **changes: Any

@@ -408,14 +408,24 @@ class LocalCore(PresignByHMAC, Driver):
         options: CopyOptions,
         checkpoint: Checkpoint,
     ) -> ObjectInfo:
-        source = await self._tree.objects.open(src_bucket, src_key, options.source_version_id)
-        etag = source.info.etag
-        if options.source_if_match is not None and options.source_if_match not in ("*", etag):
-            await self._fs.close(source.handle)
-            raise PreconditionFailedError(
-                f"the source's ETag is {etag!r}, not {options.source_if_match!r}", bucket=src_bucket, key=src_key
-            )
-        return await self._tree.copy(source, dst_bucket, dst_key, options, checkpoint)
+        # The temporary comes first, since only it leaves room: copies that hold sources could take all of it.
+        temporary = await self._fs.create_temporary()
+        try:
+            source = await self._tree.objects.open(src_bucket, src_key, options.source_version_id)
+            try:
+                etag = source.info.etag
+                if options.source_if_match is not None and options.source_if_match not in ("*", etag):
+                    raise PreconditionFailedError(
+                        f"the source's ETag is {etag!r}, not {options.source_if_match!r}",
+                        bucket=src_bucket,
+                        key=src_key,
+                    )
+                await self._tree.buckets.require(dst_bucket)
+                return await self._tree.copy_into(temporary, source, dst_bucket, dst_key, options, checkpoint)
+            finally:
+                await self._fs.close(source.handle)
+        finally:
+            await self._fs.discard(temporary)
 
     async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return a page of a listing."""

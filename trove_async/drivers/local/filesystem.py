@@ -15,7 +15,7 @@ from typing import Final
 from trove_async.body import Chunk
 from trove_async.drivers.local.copying import append_file
 from trove_async.drivers.local.errors import FlushError
-from trove_async.drivers.local.handles import DIRECTORY, Handles
+from trove_async.drivers.local.handles import DIRECTORY, Directory, Handles
 from trove_async.drivers.local.internal import Internal
 from trove_async.drivers.local.locks import Locks
 from trove_async.drivers.local.room import Room
@@ -72,7 +72,7 @@ class LocalFileSystem(FileSystem):
         self._directory = self.handles.directory
         self._parent = self.handles.parent
         self.locks = Locks()
-        self.room = Room(self.handles.trim)
+        self.room = Room(self.handles.release)
         self._internal = Internal(layout, self.handles, self.locks.file)
         self._scratch: str | None = None
         self._has_attributes = True
@@ -274,6 +274,7 @@ class LocalFileSystem(FileSystem):
 
     async def open(self, path: str) -> tuple[int, os.stat_result] | None:
         """Open a regular file; None if there is none. This never blocks on a FIFO."""
+        directory: Directory | None = None
         try:
             directory, name = self._parent(path)
             descriptor = os.open(name, _READ, dir_fd=directory.descriptor)
@@ -282,6 +283,7 @@ class LocalFileSystem(FileSystem):
                 return None
             if self.room.is_enough(error):
                 raise
+            directory = None  # nothing stays open while it waits
             return await self.room.again(self.open, path)
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
@@ -291,12 +293,14 @@ class LocalFileSystem(FileSystem):
 
     async def create(self, path: str) -> int:
         """Create a file."""
+        directory: Directory | None = None
         try:
             directory, name = self._parent(path)
             return os.open(name, _CREATE, 0o666, dir_fd=directory.descriptor)
         except OSError as error:
             if self.room.is_enough(error):
                 raise
+            directory = None
             return await self.room.again(self.create, path)
 
     async def create_temporary(self, content: Chunk = b"") -> Temporary:
@@ -446,6 +450,7 @@ class LocalFileSystem(FileSystem):
 
     async def read_file(self, path: str) -> bytes | None:
         """Return the content of a small file."""
+        directory: Directory | None = None
         try:
             directory, name = self._parent(path)
             descriptor = os.open(name, _READ, dir_fd=directory.descriptor)
@@ -454,6 +459,7 @@ class LocalFileSystem(FileSystem):
         except OSError as error:
             if self.room.is_enough(error):
                 raise
+            directory = None
             return await self.room.again(self.read_file, path)
         with open(descriptor, "rb") as file:  # noqa: ASYNC230 - it runs in a worker thread
             return file.read()
@@ -487,20 +493,28 @@ class LocalFileSystem(FileSystem):
     async def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
         """Yield the entries of a directory."""
         try:
-            descriptor = await self._open_directory(path)
+            entries = await self._entries(path)
         except (FileNotFoundError, NotADirectoryError):
             return
         except PermissionError as error:
             if self._skip_unreadable:
                 return
             raise PermissionError(error.errno, f"the directory {path!r} cannot be read", path) from error
-        try:
-            entries = os.scandir(descriptor)
-        finally:
-            os.close(descriptor)
         with entries:
             for entry in entries:
                 yield DirEntry(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
+
+    async def _entries(self, path: str) -> os._ScandirIterator[str]:
+        try:
+            descriptor = self.handles.open(path, DIRECTORY)
+            try:
+                return os.scandir(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if self.room.is_enough(error):
+                raise
+            return await self.room.again(self._entries, path)
 
     async def mkdir(self, path: str) -> None:
         """Create a directory."""

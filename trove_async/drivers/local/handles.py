@@ -183,10 +183,15 @@ class Handles:
                 self._known.pop(path, None)
 
     def trim(self) -> None:
-        """Close most handles; call it when no operation is running, or when too many files are open."""
+        """Close most handles; call it when no operation is running."""
         if len(self._known) > _IDLE + len(self._pinned):
             with self._mutex:
                 self._close_all_but(_IDLE)
+
+    def release(self) -> None:
+        """Close all handles that no operation uses, since too many files are open."""
+        with self._mutex:
+            self._close_all_but(0)
 
     def _close_all_but(self, keep: int) -> None:
         shared = [path for path in self._known if path not in self._pinned]

@@ -63,6 +63,8 @@ class Room:
             OSError: one of `TOO_MANY`, if there is no room after 30 s.
         """
         self.plenty = 0
+        if (refusal := sys.exception()) is not None:
+            refusal.__traceback__ = None  # its frames refer to handles, which would stay open
         until = time.monotonic() + _LONGEST
         for pause in pauses():
             self._release()
