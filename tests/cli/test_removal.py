@@ -55,6 +55,7 @@ def test_missing_objects(filled: Run) -> None:
     assert filled("rm", "-r", "--yes", "b/missing").code == 3
     assert filled("rm", "--yes", "b/x*").code == 3
     assert filled("rm", "--force", "b/missing").code == 0
+    assert filled("rm", "--force", "no-bucket/missing").code == 3
     assert filled("rm", "-rf", "--yes", "b/missing", "b/x*").code == 0
     assert filled("rm", "b").code == 2
     assert filled("rm", "--yes", "-r", "nobucket").code == 3

@@ -23,7 +23,7 @@ Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Remove every
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask; without a terminal, -r, --versions and patterns need it.")
 ]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Do not ask, and ignore what does not exist.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Do not ask, and ignore objects that do not exist.")]
 Versions = Annotated[bool, typer.Option("--versions", help="Remove all versions and delete markers permanently.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
 
