@@ -10,10 +10,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, final
 
-from trove_async.body import Chunk, as_chunk
 from trove_async.cancellation import finish
 from trove_async.errors import ClosedError
 from trove_async.reader import caller_location
+from trove_async.sources import Chunk, as_chunk
 from trove_async.types import ObjectInfo
 
 __all__ = ["ObjectWriter", "OpenWriters"]

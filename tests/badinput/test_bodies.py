@@ -182,7 +182,7 @@ async def test_a_put_of_a_fifo_that_is_cancelled(
         waits.set()
         await readiness.readable(descriptor)
 
-    monkeypatch.setattr("trove_async.body.readable", readable)
+    monkeypatch.setattr("trove_async.sources.readable", readable)
     for key in ("kept", "new"):
         waits.clear()
         task = asyncio.create_task(store.put("b", key, path))

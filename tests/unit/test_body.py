@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trove_async import body as body_module
 from trove_async import readiness
+from trove_async import sources as sources_module
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
 from trove_async.errors import BodySizeError, BodySourceError, BodyTypeError, ChecksumError
@@ -567,7 +567,7 @@ class Waiting:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = asyncio.Event()
-        monkeypatch.setattr(body_module, "readable", self._readable)
+        monkeypatch.setattr(sources_module, "readable", self._readable)
 
     async def _readable(self, descriptor: int) -> None:
         self.begun.set()

@@ -20,7 +20,7 @@ from trove_async.drivers.local.internal import Internal
 from trove_async.drivers.local.locks import Locks
 from trove_async.drivers.local.room import Room
 from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, probe_times
-from trove_async.errors import RootNotFoundError, UnsupportedError
+from trove_async.errors import UnsupportedError
 from trove_async.tree import DirEntry, FileSystem, Temporary
 from trove_async.tree.filesystem import is_dir
 from trove_async.tree.layout import Layout
@@ -77,6 +77,7 @@ class LocalFileSystem(FileSystem):
         self._scratch: str | None = None
         self._has_attributes = True
         self._has_nameless = False
+        self.check_root = self._internal.check_root
         self._has_links = True
         self._times = FileTimes()
         self._uses_tokens = False
@@ -97,20 +98,6 @@ class LocalFileSystem(FileSystem):
         else:
             self._times = probe_times("", self._layout.root)
         return swept
-
-    def check_root(self) -> None:
-        """Check that the root's path still leads to the directory that was opened.
-
-        Raises:
-            RootNotFoundError: it does not: operations would go on in a directory that nobody finds.
-        """
-        assert self._internal.root is not None
-        with suppress(FileNotFoundError, NotADirectoryError):
-            if os.path.samestat(os.stat(self._layout.root), os.fstat(self._internal.root)):
-                return
-        raise RootNotFoundError(
-            f"the root {self._layout.root!r} was removed, moved or mounted over while the store was open; open it again"
-        )
 
     @property
     def has_scratch(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from trove_async.drivers.local.handles import DIRECTORY, Handles
 from trove_async.drivers.local.lock_file import ByteRanges, LockFile, Locking, WholeFile, is_locked_elsewhere
-from trove_async.errors import BackendError, ConflictError, UnsupportedError
+from trove_async.errors import BackendError, ConflictError, RootNotFoundError, UnsupportedError
 from trove_async.tree.layout import INTERNAL, Layout
 
 __all__ = ["FORMAT", "Internal"]
@@ -94,6 +94,20 @@ class Internal:
         if self.directory is not None:
             self._prepare_locks(self.directory)
         return swept
+
+    def check_root(self) -> None:
+        """Check that the root's path still leads to the directory that was opened.
+
+        Raises:
+            RootNotFoundError: it does not: operations would go on in a directory that nobody finds.
+        """
+        assert self.root is not None
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(os.stat(self._layout.root), os.fstat(self.root)):
+                return
+        raise RootNotFoundError(
+            f"the root {self._layout.root!r} was removed, moved or mounted over while the store was open; open it again"
+        )
 
     def _make_directory(self, parent: int, name: str) -> None:
         try:
