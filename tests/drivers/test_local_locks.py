@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -321,6 +322,27 @@ def make_old_root(root: Path) -> None:
         (root / f".trove/locks/{number:03}").touch()
     (root / "b").mkdir()
     (root / "b/k").write_bytes(b"data")
+
+
+@pytest.mark.parametrize("step", ["renamed", "lock file made", "renamed and lock file made", "renamed twice"])
+async def test_an_upgrade_that_was_interrupted_is_completed(tmp_path: Path, step: str) -> None:
+    make_old_root(tmp_path)
+    internal = tmp_path / ".trove"
+    (internal / "locks").rename(internal / "locks.old")
+    inode = None
+    if step == "lock file made":
+        shutil.rmtree(internal / "locks.old")
+    if "made" in step:
+        (internal / "locks").touch()
+        inode = (internal / "locks").stat().st_ino
+    if step == "renamed twice":
+        shutil.copytree(internal / "locks.old", internal / "locks")
+    async with trove.open(f"local://{tmp_path}?fsync=0") as store:
+        await store.put("b", "k", b"new")
+    assert (internal / "format").read_text() == "2\n"
+    assert (internal / "locks").is_file()
+    assert inode in (None, (internal / "locks").stat().st_ino)
+    assert not (internal / "locks.old").exists()
 
 
 async def test_a_root_of_the_first_format_is_upgraded(tmp_path: Path) -> None:

@@ -232,20 +232,22 @@ class Internal:
             os.close(lock)
 
     def _remove_old_locks(self, directory: int) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(_OLD_LOCKS, dir_fd=directory)  # of an upgrade that was interrupted
         try:
-            os.rename(_LOCKS, _OLD_LOCKS, src_dir_fd=directory, dst_dir_fd=directory)
+            locks = os.stat(_LOCKS, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
-            pass
-        except NotADirectoryError:
-            return  # an upgrade was interrupted
+            return
+        if not stat.S_ISDIR(locks.st_mode):
+            return  # the lock file of an upgrade that was interrupted, which others may have locked
+        os.rename(_LOCKS, _OLD_LOCKS, src_dir_fd=directory, dst_dir_fd=directory)
         try:
             # From here on no process of an older version can lock anything new: look again for one that has.
             self._refuse_old_processes(directory)
         except BaseException:
             os.rename(_OLD_LOCKS, _LOCKS, src_dir_fd=directory, dst_dir_fd=directory)
             raise
-        with suppress(FileNotFoundError):
-            shutil.rmtree(_OLD_LOCKS, dir_fd=directory)
+        shutil.rmtree(_OLD_LOCKS, dir_fd=directory)
 
     def _refuse_old_processes(self, directory: int) -> None:
         with suppress(FileNotFoundError):
