@@ -80,7 +80,10 @@ def throwaway_store(request: pytest.FixtureRequest) -> Trove:
         pytest.fail(
             "throwaway_store needs the plugin pytest-asyncio: pip install 'trove-async[testing]'", pytrace=False
         )
-    request.config.pluginmanager.import_plugin("trove_async.testing.fixtures")
+    from trove_async.testing import fixtures
+
+    if not request.config.pluginmanager.is_registered(fixtures):
+        request.config.pluginmanager.register(fixtures)
     store: Trove = request.getfixturevalue("_trove_throwaway_store")
     return store
 

@@ -442,7 +442,11 @@ class Bucket:
         return await self._trove.presign_post(self.name, key, **options)
 
     async def set_versioning(self, enabled: bool) -> None:
-        """Start or stop keeping versions of the bucket's objects; existing versions stay."""
+        """Start or stop keeping versions of the bucket's objects; existing versions stay.
+
+        Raises:
+            InvalidArgumentError: ``enabled`` is not True or False.
+        """
         await self._trove.set_versioning(self.name, enabled)
 
     async def get_versioning(self) -> VersioningStatus:

@@ -76,10 +76,14 @@ class Context:
         try:
             driver = await harness.driver()
             store = await exits.enter_async_context(trove_async.open(driver, layers=layers))
-            context = cls(harness, layers, driver, store, exits, long=long)
-            context.bucket = await context.new_bucket()
         except BaseException:
             await exits.aclose()
+            raise
+        context = cls(harness, layers, driver, store, exits, long=long)
+        try:
+            context.bucket = await context.new_bucket()
+        except BaseException:
+            await context.aclose()
             raise
         return context
 
@@ -112,8 +116,8 @@ class Context:
     async def new_bucket(self) -> str:
         """Create another bucket, which is emptied and deleted after the check, and return its name."""
         name = self.bucket_name()
+        self._buckets.append(name)  # first, since a creation that is interrupted may have taken place
         await self.store.create_bucket(name)
-        self._buckets.append(name)
         return name
 
     async def reopen(self, *layers: Layer) -> Trove:
