@@ -559,7 +559,7 @@ class LocalMachine(StoreMachine):
             self.root.cleanup()
 
 
-BOUNDS = settings(max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+BOUNDS = settings(max_examples=50, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TestMemory = MemoryMachine.TestCase
 TestMemory.settings = BOUNDS
 TestLocal = LocalMachine.TestCase
