@@ -413,21 +413,16 @@ def test_the_plugin_imports_nothing_of_the_library() -> None:
     assert done.stdout.strip() == "{'pytest_trove_async'}"
 
 
+def with_this_plugin_alone(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a folder without any other plugin."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "pytest_trove_async", "-p", "no:cacheprovider", str(folder)]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+
+
 def test_a_throwaway_store_names_the_plugin_that_it_needs(tmp_path: Path) -> None:
     (tmp_path / "test_store.py").write_text("def test_store(throwaway_store): pass\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "pytest_trove_async",
-        "-p",
-        "no:cacheprovider",
-        str(tmp_path),
-    ]
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    done = with_this_plugin_alone(tmp_path)
     assert "throwaway_store needs the plugin pytest-asyncio" in done.stdout
     assert "Traceback" not in done.stdout
 
@@ -438,17 +433,5 @@ def test_a_session_without_the_suite_imports_nothing_of_the_library(tmp_path: Pa
         "def test_other():\n"
         "    assert not [name for name in sys.modules if name.startswith('trove_async')]\n"
     )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "pytest_trove_async",
-        "-p",
-        "no:cacheprovider",
-        str(tmp_path),
-    ]
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    done = with_this_plugin_alone(tmp_path)
     assert done.returncode == 0, done.stdout

@@ -408,7 +408,7 @@ class LocalCore(PresignByHMAC, Driver):
         options: CopyOptions,
         checkpoint: Checkpoint,
     ) -> ObjectInfo:
-        # The temporary comes first, since only it leaves room: copies that hold sources could take all of it.
+        # The temporary comes first, since only it leaves descriptors for a commit; sources could take all of them.
         temporary = await self._fs.create_temporary()
         try:
             source = await self._tree.objects.open(src_bucket, src_key, options.source_version_id)

@@ -14,11 +14,11 @@ from typing import Final
 
 from trove_async.body import Chunk
 from trove_async.drivers.local.copying import append_file
+from trove_async.drivers.local.descriptors import Descriptors
 from trove_async.drivers.local.errors import FlushError
 from trove_async.drivers.local.handles import DIRECTORY, Directory, Handles
 from trove_async.drivers.local.internal import Internal
 from trove_async.drivers.local.locks import Locks
-from trove_async.drivers.local.room import Room
 from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, probe_times
 from trove_async.errors import UnsupportedError
 from trove_async.tree import DirEntry, FileSystem, Temporary
@@ -59,7 +59,7 @@ class LocalFileSystem(FileSystem):
     Attributes:
         handles: the open directories.
         locks: of the store.
-        room: for open files.
+        descriptors: what to do when too many files are open.
     """
 
     def __init__(self, layout: Layout, *, durable: bool, skip_unreadable: bool = False) -> None:
@@ -72,7 +72,7 @@ class LocalFileSystem(FileSystem):
         self._directory = self.handles.directory
         self._parent = self.handles.parent
         self.locks = Locks()
-        self.room = Room(self.handles.release)
+        self.descriptors = Descriptors(self.handles.release)
         self._internal = Internal(layout, self.handles, self.locks.file)
         self._scratch: str | None = None
         self._has_attributes = True
@@ -227,9 +227,7 @@ class LocalFileSystem(FileSystem):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            return await self.room.again(self.lstat, path)
+            return await self.descriptors.retry(error, self.lstat, path)
 
     async def is_directory(self, path: str) -> bool:
         """Return whether the path is a directory.
@@ -242,9 +240,7 @@ class LocalFileSystem(FileSystem):
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            return await self.room.again(self.is_directory, path)
+            return await self.descriptors.retry(error, self.is_directory, path)
         return True
 
     async def exists(self, path: str) -> bool:
@@ -255,9 +251,7 @@ class LocalFileSystem(FileSystem):
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            return await self.room.again(self.exists, path)
+            return await self.descriptors.retry(error, self.exists, path)
 
     async def open(self, path: str) -> tuple[int, os.stat_result] | None:
         """Open a regular file; None if there is none. This never blocks on a FIFO."""
@@ -268,10 +262,8 @@ class LocalFileSystem(FileSystem):
         except OSError as error:
             if error.errno in _MISSING:
                 return None
-            if self.room.is_enough(error):
-                raise
             directory = None  # nothing stays open while it waits
-            return await self.room.again(self.open, path)
+            return await self.descriptors.retry(error, self.open, path)
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
             return descriptor, status
@@ -285,10 +277,8 @@ class LocalFileSystem(FileSystem):
             directory, name = self._parent(path)
             return os.open(name, _CREATE, 0o666, dir_fd=directory.descriptor)
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
             directory = None
-            return await self.room.again(self.create, path)
+            return await self.descriptors.retry(error, self.create, path)
 
     async def create_temporary(self, content: Chunk = b"") -> Temporary:
         """Create a file, without a name if the file system supports that: it needs no clean-up in a directory."""
@@ -302,16 +292,14 @@ class LocalFileSystem(FileSystem):
 
     async def _create_temporary(self, scratch: str) -> Temporary:
         try:
-            if len(self._writing) < self.room.plenty:
+            if len(self._writing) < self.descriptors.plenty:
                 temporary = self._open_temporary(scratch)
             else:
-                with self.room.one_at_a_time:
-                    self.room.check()
+                with self.descriptors.one_at_a_time:
+                    self.descriptors.check()
                     temporary = self._open_temporary(scratch)
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            return await self.room.again(self._create_temporary, scratch)
+            return await self.descriptors.retry(error, self._create_temporary, scratch)
         self._writing.add(temporary.handle)
         return temporary
 
@@ -341,9 +329,7 @@ class LocalFileSystem(FileSystem):
             self.handles.forget(path.rpartition("/")[0])
             raise
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            await self.room.again(partial(self.publish, temporary, replace=replace), path)
+            await self.descriptors.retry(error, partial(self.publish, temporary, replace=replace), path)
         temporary.committed = True
 
     async def discard(self, temporary: Temporary) -> None:
@@ -431,9 +417,7 @@ class LocalFileSystem(FileSystem):
         try:
             return self.handles.open(path, DIRECTORY)
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            return await self.room.again(self._open_directory, path)
+            return await self.descriptors.retry(error, self._open_directory, path)
 
     async def read_file(self, path: str) -> bytes | None:
         """Return the content of a small file."""
@@ -444,10 +428,8 @@ class LocalFileSystem(FileSystem):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
             directory = None
-            return await self.room.again(self.read_file, path)
+            return await self.descriptors.retry(error, self.read_file, path)
         with open(descriptor, "rb") as file:  # noqa: ASYNC230 - it runs in a worker thread
             return file.read()
 
@@ -499,9 +481,7 @@ class LocalFileSystem(FileSystem):
             finally:
                 os.close(descriptor)
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            return await self.room.again(self._entries, path)
+            return await self.descriptors.retry(error, self._entries, path)
 
     async def mkdir(self, path: str) -> None:
         """Create a directory."""
@@ -520,9 +500,7 @@ class LocalFileSystem(FileSystem):
             self.handles.forget(path.rpartition("/")[0])
             raise
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            await self.room.again(self._mkdir, path)
+            await self.descriptors.retry(error, self._mkdir, path)
 
     async def rmdir(self, path: str) -> bool:
         """Remove an empty directory."""
@@ -532,9 +510,7 @@ class LocalFileSystem(FileSystem):
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
                 return False
-            if self.room.is_enough(error):
-                raise
-            return await self.room.again(self.rmdir, path)
+            return await self.descriptors.retry(error, self.rmdir, path)
         self.handles.forget(path)
         return True
 
@@ -546,9 +522,7 @@ class LocalFileSystem(FileSystem):
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            return await self.room.again(self.unlink, path)
+            return await self.descriptors.retry(error, self.unlink, path)
         return True
 
     async def rename(self, source: str, target: str) -> None:
@@ -568,9 +542,7 @@ class LocalFileSystem(FileSystem):
             self.handles.forget(target.rpartition("/")[0])
             raise
         except OSError as error:
-            if self.room.is_enough(error):
-                raise
-            await self.room.again(self._with_both, source, target, call)
+            await self.descriptors.retry(error, self._with_both, source, target, call)
 
     def temporary(self) -> str:
         """Return a new path in this store's directory of temporaries."""

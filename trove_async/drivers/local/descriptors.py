@@ -13,7 +13,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from trove_async.drivers.local.suspension import pauses
 
-__all__ = ["Room"]
+__all__ = ["Descriptors"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,15 +31,15 @@ class _Repeating(threading.local):
     now: bool = False
 
 
-class Room:
-    """Room for open files.
+class Descriptors:
+    """The limit of open files, and what to do when it is reached.
 
     Args:
         release: closes what is open without being needed.
 
     Attributes:
         plenty: how many bodies may be written before `check` has to be called: a fourth of the files that the process
-            may open; 0 once there was too little room.
+            may open; 0 once too many files were open.
         one_at_a_time: held for `check` and the opening that follows.
     """
 
@@ -50,21 +50,27 @@ class Room:
         self.plenty = sys.maxsize if limit == resource.RLIM_INFINITY else limit // 4
         self._repeating = _Repeating()
 
-    def is_enough(self, error: OSError) -> bool:
-        """Return whether an operation failed for another reason than too many open files, or is being repeated."""
-        return error.errno not in TOO_MANY or self._repeating.now
-
-    async def again(
-        self, operation: Callable[Concatenate[str, P], Awaitable[R]], path: str, *args: P.args, **kwargs: P.kwargs
+    async def retry(
+        self,
+        error: OSError,
+        operation: Callable[Concatenate[str, P], Awaitable[R]],
+        path: str,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R:
-        """Repeat an operation that did nothing, until there is room for what it opens.
+        """Repeat an operation that did nothing, since too many files were open, until it can open what it needs.
 
         Raises:
-            OSError: one of `TOO_MANY`, if there is no room after 30 s.
+            OSError: ``error``, if it has another cause or the operation is being repeated already; one of `TOO_MANY`,
+                if too many files are still open after 30 s.
         """
+        if error.errno not in TOO_MANY or self._repeating.now:
+            try:
+                raise error
+            finally:
+                del error  # with it, the frame and its traceback would be a cycle, which keeps handles open
         self.plenty = 0
-        if (refusal := sys.exception()) is not None:
-            refusal.__traceback__ = None  # its frames refer to handles, which would stay open
+        error.__traceback__ = None  # its frames refer to handles, which would stay open
         until = time.monotonic() + _LONGEST
         for pause in pauses():
             self._release()
@@ -81,9 +87,9 @@ class Room:
         raise AssertionError
 
     def check(self) -> None:
-        """Check that there is room for a commit.
+        """Check that the files of a commit can be opened.
 
-        Otherwise bodies that are being written could take all of it, and none of them could be committed.
+        Otherwise bodies that are being written could take all descriptors, and none of them could be committed.
 
         Raises:
             OSError: EMFILE or ENFILE.
