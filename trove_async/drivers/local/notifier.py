@@ -114,7 +114,8 @@ class _Notifier:
         self.subscriptions: set[Subscription] = set()
         self.failure: Exception | None = None
         self.ready = asyncio.Event()
-        threading.Thread(target=self._work, name="trove-local-watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name="trove-local-watch", daemon=True)
+        self._thread.start()
 
     def is_of(self, directory: str) -> bool:
         """Return whether this surely watches the directory: one that was removed and made again is another one."""
@@ -183,6 +184,7 @@ class _Notifier:
         """End the thread."""
         self._stop.set()
         await self._ended.wait()
+        self._thread.join()  # it has nothing left to do
 
 
 def _inode(directory: str) -> int | None:
