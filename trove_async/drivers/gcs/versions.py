@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
@@ -16,6 +17,7 @@ from trove_async.drivers.gcs.resources import is_generation, parse_time
 from trove_async.errors import BackendError
 from trove_async.types import VersionInfo
 from trove_async.version_listing import VersionPage
+from trove_async.wire.paging import pages
 
 __all__ = ["VERSION_FIELDS", "VersionListing", "newest_first", "version_of"]
 
@@ -45,23 +47,25 @@ class VersionListing:
             query.append(("prefix", options.prefix))
         if options.cursor is not None:
             query.append(("startOffset", next_key(options.cursor)))
-        found: list[VersionInfo] = []
-        token: str | None = None
-        while True:
+        path = f"{bucket_path(bucket)}/o"
+
+        async def fetch(token: str | None) -> Mapping[str, Any]:
             paging = [] if token is None else [("pageToken", token)]
-            path = f"{bucket_path(bucket)}/o"
-            answer = listing_page(await self._client.json("GET", path, bucket, query=[*query, *paging]))
-            found += [version_of(text(item, "name"), item) for item in map(resource, items(answer, "items"))]
-            following = text_if_any(answer, "nextPageToken")
-            if following is None:
-                return VersionPage(newest_first(found))
-            if following == token:
-                raise BackendError("the listing does not end: the service repeats its pages")
-            token = following
-            if found and found[0].key != found[-1].key:
-                last = found[-1].key
-                complete = newest_first([version for version in found if version.key != last])
-                return VersionPage(complete, complete[-1].key)
+            return listing_page(await self._client.json("GET", path, bucket, query=[*query, *paging]))
+
+        found: list[VersionInfo] = []
+        async with aclosing(pages(fetch, _following, "versions")) as answers:
+            async for answer in answers:
+                found += [version_of(text(item, "name"), item) for item in map(resource, items(answer, "items"))]
+                if _following(answer) is not None and found and found[0].key != found[-1].key:
+                    last = found[-1].key
+                    complete = newest_first([version for version in found if version.key != last])
+                    return VersionPage(complete, complete[-1].key)
+        return VersionPage(newest_first(found))
+
+
+def _following(answer: Mapping[str, Any]) -> str | None:
+    return text_if_any(answer, "nextPageToken")
 
 
 def newest_first(versions: list[VersionInfo]) -> list[VersionInfo]:
