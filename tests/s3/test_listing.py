@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 from urllib.parse import parse_qs, quote, urlsplit
 from xml.sax.saxutils import escape
@@ -279,9 +279,10 @@ VERSION = (
 MARKER = "<DeleteMarker><Key>c</Key><VersionId>v2</VersionId><IsLatest>true</IsLatest></DeleteMarker>"
 
 
-async def test_pages_of_versions(server: ServerName, service: AnsweringProxy) -> None:
+@pytest.mark.parametrize("flag", ["<IsTruncated>true</IsTruncated>", ""])
+async def test_pages_of_versions(server: ServerName, service: AnsweringProxy, flag: str) -> None:
     """Keys and the markers of the next page are percent-encoded."""
-    more = "<IsTruncated>true</IsTruncated><NextKeyMarker>a%2Bb</NextKeyMarker>"
+    more = f"{flag}<NextKeyMarker>a%2Bb</NextKeyMarker>"
     service.answer(versions_page(f"{VERSION}{more}<NextVersionIdMarker>v1</NextVersionIdMarker>"), path="versions")
     service.answer(versions_page(MARKER), path="key-marker=a%2Bb")
     async with opened(server, service.url()) as store:
@@ -313,3 +314,21 @@ async def test_pages_of_versions_that_would_lose_some(server: ServerName, servic
     async with opened(server, service.url(), profile="generic") as store:
         with pytest.raises(trove.BackendError):
             await store.list_all_versions("bucket").all()
+
+
+@pytest.mark.parametrize(
+    ("root", "ask"),
+    [
+        ("ListVersionsResult", lambda store: store.list_versions("bucket", "a+b")),
+        ("ListPartsResult", lambda store: store.list_parts("bucket", "key", "upload")),
+        ("ListMultipartUploadsResult", lambda store: store.list_multipart_uploads("bucket")),
+    ],
+)
+async def test_a_truncated_page_without_a_marker_is_not_the_end(
+    server: ServerName, service: AnsweringProxy, root: str, ask: Callable[[trove.Trove], Awaitable[object]]
+) -> None:
+    page = f"<{root}><IsTruncated>true</IsTruncated></{root}>".encode()
+    service.answer(Answer(200, {"Content-Type": "application/xml", "x-amz-request-id": "1"}, page))
+    async with opened(server, service.url(), profile="generic") as store:
+        with pytest.raises(trove.BackendError, match="truncated"):
+            await ask(store)

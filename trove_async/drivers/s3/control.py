@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element
 from trove_async.drivers.s3.errors import EXPIRED, MOST_SKEW, RULES, SKEWED, read_error, sdk_error
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
+from trove_async.drivers.s3.pages import is_truncated, unmarked_end
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.versions import decoder, key_marker, newest_first, version_elements, version_of
@@ -321,13 +322,16 @@ class Control:
             return page
 
         def following(page: Element) -> _Marker | None:
-            if text(page, "IsTruncated", "true") != "true":
+            truncated = is_truncated(page)
+            if truncated is False:
                 return None
             found = [
                 (parameter, _marker(page, element, value))
                 for element, parameter in markers.items()
                 if (value := text(page, element))
             ]
+            if truncated and not found:
+                raise unmarked_end()
             return tuple(found) or None
 
         async with aclosing(pages(fetch, following, operation)) as found:

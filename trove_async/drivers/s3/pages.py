@@ -22,7 +22,7 @@ from trove_async.wire.xml import parse, parse_time
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["AFTER", "parse_page"]
+__all__ = ["AFTER", "is_truncated", "parse_page", "unmarked_end"]
 
 AFTER: Final = "\0"
 """The beginning of a cursor that continues after a key; no service's token and no key begins with it."""
@@ -70,8 +70,7 @@ async def parse_page(content: bytes) -> ListPage:
     prefixes = [Prefix(name) for name in (_decoded(names) if encoded else names)]
     # A token is used even if IsTruncated is false: at worst the next page is empty.
     token = _unmarked(root.findtext("NextContinuationToken")) or None
-    truncated = (root.findtext("IsTruncated") or "").strip().lower() == "true"
-    if truncated and token is None:
+    if token is None and is_truncated(root):
         token = AFTER + _last(root, objects, prefixes, encoded=encoded)
     return ListPage(objects, prefixes, token)
 
@@ -83,8 +82,19 @@ def _last(root: Element, objects: list[ObjectInfo], prefixes: list[Prefix], *, e
         return _decoded([marker])[0] if encoded else marker
     last = [info.key for info in objects[-1:]] + [prefix.key for prefix in prefixes[-1:]]
     if not last:
-        raise BackendError("the answer to a listing is truncated, and does not say where the next page begins")
+        raise unmarked_end()
     return max(last)
+
+
+def is_truncated(root: Element) -> bool | None:
+    """Return whether the answer to a listing says that there are more pages; None if it does not say."""
+    said = (root.findtext("IsTruncated") or "").strip().lower()
+    return said == "true" if said else None
+
+
+def unmarked_end() -> BackendError:
+    """Return the error for a page that is not the last one and has no marker of the next."""
+    return BackendError("the answer to a listing is truncated, and does not say where the next page begins")
 
 
 def _split(content: bytes) -> tuple[bytes, list[_Entry]]:

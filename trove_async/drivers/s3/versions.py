@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element
 
 from trove_async.driver import VersionListOptions
 from trove_async.drivers.s3.client import Client
+from trove_async.drivers.s3.pages import is_truncated, unmarked_end
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.errors import BackendError, InvalidCursorError
 from trove_async.iteration import decode_cursor, encode_cursor
@@ -70,11 +71,11 @@ class VersionListing:
 
 def _following(root: Element) -> str | None:
     """Return the cursor of the next page."""
-    if (text(root, "IsTruncated") or "").strip().lower() != "true":
+    truncated, marker = is_truncated(root), text(root, "NextKeyMarker")
+    if truncated and not marker:
+        raise unmarked_end()
+    if truncated is False or not marker:
         return None
-    marker = text(root, "NextKeyMarker")
-    if not marker:
-        raise BackendError("the answer to a listing is truncated, and does not say where the next page begins")
     return encode_cursor(_CURSOR, (key_marker(root, marker), text(root, "NextVersionIdMarker") or None))
 
 
