@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from trove_async.body import Body
 from trove_async.driver.capabilities import CAPABILITIES, Features
+from trove_async.driver.events import Listener
 from trove_async.driver.options import (
     BucketOptions,
     CopyOptions,
@@ -217,6 +218,13 @@ class Driver(ABC):
     def unwrap(self) -> Driver | None:
         """Return the driver that this layer wraps; None if this is not a layer."""
         return None
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call ``listener`` with the events that may happen outside of operations; see `trove_async.driver.events`.
+
+        `Observe` calls this once the driver is open. A layer passes it on to its inner driver, a driver over several
+        drivers to each of them; the default, for drivers without such events, does nothing.
+        """
 
 
 def capabilities_of(driver: Driver) -> frozenset[type]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from trove_async.cancellation import SHIELD
+from trove_async.driver.events import RequestRetried, report
 from trove_async.errors import TransientError, TroveError
 
 __all__ = ["CONTENTION", "REQUESTS", "WATCHING", "Attempts", "Backoff", "until_uncontended"]
@@ -84,6 +85,7 @@ class Attempts:
             wait = max(wait, error.retry_after)
         if (shield := SHIELD.get()) is not None:
             shield.failed(error)
+        report(RequestRetried(self.made, error, wait))
         await asyncio.sleep(wait)
 
     def succeeded(self) -> None:

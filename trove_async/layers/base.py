@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 from trove_async.body import Body
 from trove_async.driver.base import Driver, capabilities_of, methods_of
 from trove_async.driver.capabilities import CAPABILITIES, Features
+from trove_async.driver.events import Listener
 from trove_async.driver.methods import METHODS
 from trove_async.driver.options import OpenOptions, WatchOptions
 from trove_async.dsn import DSN
@@ -172,6 +173,10 @@ class LayerDriver(Driver):
     def unwrap(self) -> Driver:
         """Return the driver that this one is around."""
         return self.inner
+
+    def add_listener(self, listener: Listener) -> None:
+        """Pass the listener on to the inner driver."""
+        self.inner.add_listener(listener)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} around {self.inner!r}>"
