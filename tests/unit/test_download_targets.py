@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 import trove_async
-from trove_async import readiness
+from trove_async import permissions, readiness
 from trove_async.store import targets
 
 pytestmark = pytest.mark.asyncio
@@ -87,7 +87,7 @@ async def test_another_group_gets_no_more_permissions_than_everybody(
     target = tmp_path / "file"
     target.write_bytes(b"old")
     target.chmod(0o664)
-    monkeypatch.setattr(targets, "_set_owner", lambda descriptor, old: False)
+    monkeypatch.setattr(permissions, "_set_owner", lambda descriptor, old: False)
     await b.download("k", target)
     assert mode_of(target) == 0o644
 

@@ -17,6 +17,7 @@ import aiofiles.threadpool.binary
 import anyio.to_thread
 
 from trove_async.cancellation import to_the_end
+from trove_async.permissions import access_list_of, inherit
 from trove_async.readiness import writable
 
 __all__ = ["FileTarget", "StreamTarget", "Target"]
@@ -26,7 +27,6 @@ R = TypeVar("R")
 _NAME_LENGTH: Final = 60
 """The characters of a file's name that the name of its draft has too; a name has at most 255 bytes."""
 _READER_INTERVAL: Final = 0.05
-_ACCESS_LIST: Final = "system.posix_acl_access"
 
 
 class Target(ABC):
@@ -97,7 +97,7 @@ class FileTarget(Target):
             return os.open(path, flags, 0o666)
         descriptor = os.open(path, flags, 0o600)
         try:
-            _inherit(descriptor, self._target, self._replaced)
+            inherit(descriptor, self._replaced, access_list_of(self._target))
         except BaseException:
             os.close(descriptor)
             os.unlink(path)
@@ -188,45 +188,3 @@ class StreamTarget(Target):
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             await anyio.to_thread.run_sync(os.close, descriptor)
-
-
-def _inherit(descriptor: int, path: str, old: os.stat_result) -> None:
-    """Give a new file the mode, owner, group and access list of the one that it will replace.
-
-    A group that cannot be kept leaves the new file's group with what everybody may do. The bits that run a program
-    as another user are not kept: writing to the file would clear them too.
-    """
-    mode = stat.S_IMODE(old.st_mode) & ~(stat.S_ISUID | stat.S_ISGID)
-    if not (_set_owner(descriptor, old) and _set_access_list(descriptor, path)):
-        mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
-    with suppress(PermissionError):  # a file system without modes
-        os.fchmod(descriptor, mode)
-
-
-def _set_owner(descriptor: int, old: os.stat_result) -> bool:
-    """Set owner and group where the process may; return whether the group is that of the old file."""
-    new = os.fstat(descriptor)
-    if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
-        return True
-    for owner in (old.st_uid, -1):
-        try:
-            os.fchown(descriptor, owner, old.st_gid)
-        except OSError:
-            continue
-        return True
-    return new.st_gid == old.st_gid
-
-
-def _set_access_list(descriptor: int, path: str) -> bool:
-    """Copy the access list of a file, of which the group's mode is only the mask; return whether that worked."""
-    if not hasattr(os, "getxattr"):
-        return True
-    try:
-        access = os.getxattr(path, _ACCESS_LIST)
-    except OSError:
-        return True  # it has none
-    try:
-        os.setxattr(descriptor, _ACCESS_LIST, access)
-    except OSError:
-        return False
-    return True

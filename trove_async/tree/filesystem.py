@@ -155,6 +155,14 @@ class FileSystem(ABC):
             IsADirectoryError: the path is that of a directory.
         """
 
+    async def inherit(self, handle: int, fresh: Stat, path: str, replaced: Stat) -> None:
+        """Give a file the permissions of another one that it is about to replace; at no moment it has more.
+
+        Args:
+            handle, fresh: of the new file.
+            path, replaced: of the other file.
+        """
+
     @abstractmethod
     async def discard(self, temporary: Temporary) -> None:
         """Close a temporary, and remove it unless it was committed."""

@@ -46,6 +46,14 @@ class Objects(ABC):
         """Return what a listing shows for the object at this path; None if it was removed meanwhile."""
         return listed(key, status)
 
+    async def inherit(self, bucket: str, key: str, handle: int, fresh: Stat) -> None:
+        """Give a new file the permissions of an object; those of a new one if there is none.
+
+        Args:
+            bucket, key: the object.
+            handle, fresh: of the file.
+        """
+
     @abstractmethod
     async def commit(
         self,

@@ -165,6 +165,7 @@ class Uploads:
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             upload = await self.require(bucket, key, upload_id)
             before, token = await self._before(upload, number, time_ns)
+            await self._objects.inherit(bucket, key, temporary.handle, status)
             checkpoint()
             path = f"{upload.path}/{number:05}" + ("" if token is None else f".{token}")
             await self._fs.publish(temporary, path, replace=True)

@@ -161,6 +161,12 @@ class VersionedObjects(Objects):
                 return listed(key, opened.status, self._records.token(opened.attributes))
         raise _keeps_changing(key)
 
+    async def inherit(self, bucket: str, key: str, handle: int, fresh: Stat) -> None:
+        """Give a new file the permissions of an object; those of a new one if there is none."""
+        found = await self._lookup.find(bucket, key)
+        if found is not None:
+            await self._fs.inherit(handle, fresh, *found)
+
     # Writing
 
     async def commit(
@@ -221,6 +227,8 @@ class VersionedObjects(Objects):
             check_write(None if current is None else self._etag(current), if_match, if_none_match)
         if before is not None:
             await before()
+        if current is not None:
+            await self._fs.inherit(temporary.handle, sealed.status, path, current.status)
         checkpoint()
         unversioned = versioning is VersioningStatus.UNVERSIONED
         if unversioned and sealed.versioning is versioning and not self._records.may_be_replaced:
@@ -406,8 +414,18 @@ class VersionedObjects(Objects):
         if following is None or following.is_delete_marker:
             await self._remove(bucket, key, current)
         else:
+            await self._inherit(following, current)
             await self._bring_back(bucket, key, following, current.path, replace=True)
             await self._records.drop(bucket, key, current.status, current.attributes)
+
+    async def _inherit(self, version: StoredVersion, current: _Current) -> None:
+        opened = await self._fs.open(version.path)
+        if opened is not None:
+            handle, status = opened
+            try:
+                await self._fs.inherit(handle, status, current.path, current.status)
+            finally:
+                await self._fs.close(handle)
 
     async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
         if not version.is_delete_marker:

@@ -204,6 +204,7 @@ class Versions:
                         errno.ENOTSUP, "the file system cannot set the time of a file, so no versions are kept"
                     )
                 await self._copy_attributes(source, status, temporary.handle)
+                await self._fs.inherit(temporary.handle, copied, path, status)
                 await self._fs.sync(temporary.handle)
                 await self._fs.publish(temporary, target, replace=True)
             finally:

@@ -21,8 +21,9 @@ from trove_async.drivers.local.internal import Internal
 from trove_async.drivers.local.locks import Locks
 from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, probe_times
 from trove_async.errors import UnsupportedError
+from trove_async.permissions import access_list_of, inherit
 from trove_async.tree import DirEntry, FileSystem, Temporary
-from trove_async.tree.filesystem import is_dir
+from trove_async.tree.filesystem import Stat, is_dir
 from trove_async.tree.layout import Layout
 
 __all__ = ["LocalFileSystem"]
@@ -31,6 +32,8 @@ _ATTRIBUTE: Final = "user.trove"
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMELESS: Final = getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_CLOEXEC
+_REFER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PERMISSIONS: Final = 0o777
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR})
 _UNSUPPORTED: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _DOES_NOT_FIT: Final = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EDQUOT, *_UNSUPPORTED})
@@ -82,6 +85,8 @@ class LocalFileSystem(FileSystem):
         self._times = FileTimes()
         self._uses_tokens = False
         self._writing: set[int] = set()  # the handles of temporaries
+        self._private: set[int] = set()  # those that have names, and not yet the mode of their object
+        self._mode_of_new: int | None = None
         self._flushes_directories = durable
         _open.add(self)
 
@@ -308,10 +313,60 @@ class LocalFileSystem(FileSystem):
         if self._has_nameless:
             return Temporary(os.open(".", _NAMELESS, 0o666, dir_fd=directory))
         name = str(next(self._numbers))
-        return Temporary(os.open(name, _CREATE, 0o666, dir_fd=directory), f"{scratch}/{name}")
+        temporary = Temporary(os.open(name, _CREATE, 0o600, dir_fd=directory), f"{scratch}/{name}")
+        self._private.add(temporary.handle)
+        return temporary
+
+    async def inherit(self, handle: int, fresh: Stat, path: str, replaced: Stat) -> None:
+        """Give a file the mode, owner, group and access list of one that differs in mode, owner or group."""
+        assert isinstance(fresh, os.stat_result)
+        assert isinstance(replaced, os.stat_result)
+        private = handle in self._private
+        mode = await self._new_mode() if private else fresh.st_mode
+        if (
+            not (mode ^ replaced.st_mode) & _PERMISSIONS
+            and fresh.st_gid == replaced.st_gid
+            and fresh.st_uid == replaced.st_uid
+        ):
+            return
+        inherit(handle, replaced, await self._access_list(path))
+        self._private.discard(handle)
+        if not private:
+            await self.sync(handle)  # the mode that it had may be on the disk already
+
+    async def _access_list(self, path: str) -> bytes | None:
+        try:
+            directory, name = self._parent(path)
+            descriptor = os.open(name, _REFER, dir_fd=directory.descriptor)
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            return await self.descriptors.retry(error, self._access_list, path)
+        try:
+            # Unlike the descriptor, its link in /proc can be used for a file that the process may not read.
+            return access_list_of(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+
+    async def _new_mode(self) -> int:
+        """Return the mode of new files: what the umask leaves, or the access list of the directory."""
+        if self._mode_of_new is None:
+            path = self.temporary()
+            handle = await self.create(path)
+            try:
+                self._mode_of_new = os.fstat(handle).st_mode & _PERMISSIONS
+            finally:
+                os.close(handle)
+                await self.unlink(path)
+        return self._mode_of_new
 
     async def publish(self, temporary: Temporary, path: str, *, replace: bool) -> None:
         """Link a file without a name to its path; rename one that has a name or replaces another file."""
+        if temporary.handle in self._private:
+            mode = await self._new_mode()
+            with suppress(PermissionError):  # a file system without modes
+                os.fchmod(temporary.handle, mode)
+            self._private.discard(temporary.handle)
         try:
             directory, name = self._parent(path)
             if temporary.path is None and not replace:
@@ -335,6 +390,7 @@ class LocalFileSystem(FileSystem):
     async def discard(self, temporary: Temporary) -> None:
         """Close a temporary, and remove its name if it still has one."""
         self._writing.discard(temporary.handle)
+        self._private.discard(temporary.handle)
         os.close(temporary.handle)
         if temporary.path is not None and not temporary.committed:
             await self.unlink(temporary.path)
