@@ -13,6 +13,10 @@ import pytest
 import trove_async as trove
 from tests.sftp.residue import residue_of
 from tests.sftp.stores import ServerName, opened, pattern, remote
+from trove_async.driver import OpenOptions
+from trove_async.drivers.sftp.connection import Connection
+from trove_async.drivers.sftp.settings import SFTPSettings
+from trove_async.dsn import parse_dsn
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
@@ -118,3 +122,23 @@ async def test_closing_ends_operations_under_way(server: ServerName, root: Path,
     await network.until(lambda proxy: proxy.open == 0)
     assert residue_of(root) == []
     assert os.listdir(root / ".trove/tmp") == []
+
+
+async def test_closing_ends_operations_that_wait_for_a_connection() -> None:
+    accepted = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        settings = SFTPSettings.of(parse_dsn(f"sftp://user:password@127.0.0.1:{port}/root?agent=none"), OpenOptions())
+        connection = Connection(settings, cleanup_timeout=5.0)
+        waiting = [asyncio.ensure_future(connection.channel()) for _ in range(3)]
+        await accepted.wait()
+        waiting[0].cancel()
+        await connection.close()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, trove.ClosedError, trove.ClosedError]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import threading
@@ -145,16 +146,24 @@ class LocalCore(PresignByHMAC, Driver):
         return self.with_presign(features)
 
     async def close(self) -> None:
-        """Finish running operations, remove this store's temporaries, and end the threads."""
+        """Finish running operations, remove this store's temporaries, and end the threads.
+
+        When that is given up, operations still end as those of a closed store: what they use, such as locks, is kept
+        until then.
+        """
         self.notifiers.fail(ClosedError("the store was closed", driver=self.name))
         quick, slow = self._quick, self._slow
         self._quick = self._slow = None
+        if quick is None or slow is None:
+            return
         try:
-            if slow is not None:
-                await slow.aclose()
-        finally:
-            if quick is not None:
-                await quick.aclose(self._fs.close_root)
+            await asyncio.gather(slow.drain(), quick.drain())
+        except asyncio.CancelledError:
+            close_root = self._fs.close_root
+            slow.close_when_idle(lambda: quick.close_when_idle(close_root))
+            raise
+        await slow.aclose()
+        await quick.aclose(self._fs.close_root)
 
     async def ping(self) -> None:
         """Write and remove a file, as every put does, in the directory to which the root's path leads."""

@@ -20,7 +20,7 @@ from trove_async.drivers.local.handles import DIRECTORY, Directory, Handles
 from trove_async.drivers.local.internal import Internal
 from trove_async.drivers.local.locks import Locks
 from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, probe_times
-from trove_async.errors import UnsupportedError
+from trove_async.errors import ClosedError, UnsupportedError
 from trove_async.permissions import access_list_of, inherit
 from trove_async.tree import DirEntry, FileSystem, Temporary
 from trove_async.tree.filesystem import Stat, is_dir
@@ -129,6 +129,8 @@ class LocalFileSystem(FileSystem):
 
     def _need_scratch(self) -> str:
         """Make the directory of temporaries that could not be made when the root was opened."""
+        if self._internal.root is None:
+            raise ClosedError("the store is closed")
         if self._internal.directory is None:
             refusal = self._internal.refusal
             raise OSError(errno.EROFS, "the root was read-only when it was opened") from refusal
@@ -393,7 +395,8 @@ class LocalFileSystem(FileSystem):
         self._private.discard(temporary.handle)
         os.close(temporary.handle)
         if temporary.path is not None and not temporary.committed:
-            await self.unlink(temporary.path)
+            with suppress(ClosedError):  # all temporaries were removed
+                await self.unlink(temporary.path)
 
     async def close(self, handle: int) -> None:
         """Close a file."""

@@ -17,6 +17,8 @@ from functools import partial
 from itertools import count
 from typing import Final
 
+from trove_async.errors import ClosedError
+
 __all__ = ["DIRECTORY", "Directory", "Handles"]
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -124,6 +126,7 @@ class Handles:
             FileNotFoundError: it does not exist.
             NotADirectoryError: it or a directory on the way is something else, such as a symbolic link.
             OSError: ELOOP, if it is a directory of the library, and something else has its name.
+            ClosedError: the store is closed, or was opened in the process that forked this one.
         """
         known = self._known.get(path)
         if known is not None and known.asked >= self._under_way.number:
@@ -162,7 +165,7 @@ class Handles:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from error
         known = self._pinned.get(self._base)
         if known is None:
-            raise FileNotFoundError(errno.ENOENT, "the store is closed", path)
+            raise ClosedError("the store is closed")
         root = known.descriptor
         relative = path[self._skip :]
         if self._openat2 is not None:

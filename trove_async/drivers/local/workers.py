@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish
@@ -40,11 +40,16 @@ class Cancelled(BaseException):
     """The caller of an operation was cancelled before the operation committed."""
 
 
+def _closed() -> ClosedError:
+    return ClosedError("the store was closed during the operation")
+
+
 class _Job:
     __slots__ = (
         "abandoned",
         "cancelled",
         "discard",
+        "ending",
         "error",
         "finished",
         "future",
@@ -70,19 +75,25 @@ class _Job:
         self.started = False
         self.abandoned = False
         self.cancelled = False
+        self.ending: Callable[[], BaseException] | None = None  # what the next checkpoint raises
         self.finished = False
         self.waiter: asyncio.Event | None = None
         self.result: Any = None
         self.error: BaseException | None = None
 
     def checkpoint(self) -> None:
-        if self.cancelled:
-            raise Cancelled
+        if self.ending is not None:
+            raise self.ending()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.ending = Cancelled
 
     def run(self) -> None:
         self.started = True
         resume = self.resume
-        if self.cancelled and resume is None:
+        if self.ending is not None and resume is None:
+            self.error = self.ending()
             return
         try:
             self.result = self.operation(self.checkpoint) if resume is None else resume()
@@ -99,10 +110,10 @@ class _Job:
 class _Worker:
     """What the event loop knows about a thread."""
 
-    __slots__ = ("busy", "replaced", "seen", "since", "taken")
+    __slots__ = ("job", "replaced", "seen", "since", "taken")
 
     def __init__(self) -> None:
-        self.busy = False
+        self.job: _Job | None = None  # that it runs
         self.taken = 0  # number of jobs taken, from which the loop sees whether it is still the same job
         self.seen = 0
         self.since = 0.0
@@ -128,9 +139,9 @@ class _Exchange:
             if job is None:
                 break
             worker.taken += 1
-            worker.busy = True
+            worker.job = job
             job.run()
-            worker.busy = False
+            worker.job = None
             done.append(job)
             del job
             # The loop clears the flag before it takes the results, so every result gets a wake-up.
@@ -216,7 +227,7 @@ class Workers:
         try:
             return await job.future  # type: ignore[no-any-return]
         except asyncio.CancelledError:
-            job.cancelled = True
+            job.cancel()
             if job.started and not job.finished:
                 self._abandon(job, Cancelled())
                 job.waiter = asyncio.Event()
@@ -314,7 +325,7 @@ class Workers:
         now = self._loop.time()
         workers = self._exchange.workers
         for worker in list(workers):
-            if worker.replaced or not worker.busy:
+            if worker.replaced or worker.job is None:
                 continue
             if worker.seen != worker.taken:
                 worker.seen, worker.since = worker.taken, now
@@ -322,25 +333,69 @@ class Workers:
                 worker.replaced = True
                 self._start_worker()
 
-    async def aclose(self, last: Callable[[], object] | None = None) -> None:
-        """Refuse new operations, wait for the running ones, and end the threads; idempotent.
+    async def drain(self) -> None:
+        """Refuse new operations, and wait for the running ones; idempotent.
 
-        Operations that still wait after a quarter of ``cleanup_timeout``, for a lock of another process, fail.
+        Operations that still wait after a quarter of ``cleanup_timeout``, for a lock of another process, fail. Those
+        that still run after three quarters fail at their next checkpoint.
+        """
+        self._closed = True
+        quarters = 0
+        try:
+            while not self._idle.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._cleanup_timeout / 4):
+                        await self._idle.wait()
+                    continue
+                quarters += 1
+                for job in list(self._suspended):
+                    self._abandon(job, ClosedError("the store was closed while the operation waited for others"))
+                if quarters >= 3:
+                    self._stop()
+        except asyncio.CancelledError:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        """Make the operations that run or are in the queue end at their next checkpoint."""
+        for worker in list(self._exchange.workers):
+            if (job := worker.job) is not None and job.ending is None:
+                job.ending = _closed
+        queue, waiting = self._exchange.queue, []
+        with suppress(Empty):
+            while True:
+                waiting.append(queue.get_nowait())
+        for queued in waiting:
+            if queued is not None and queued.ending is None:
+                queued.ending = _closed
+            queue.put(queued)
+
+    async def aclose(self, last: Callable[[], object] | None = None) -> None:
+        """Drain the pool and end the threads; idempotent.
 
         Args:
             last: called in a thread after all operations.
         """
-        self._closed = True
-        while not self._idle.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._cleanup_timeout / 4):
-                    await self._idle.wait()
-                continue
-            for job in list(self._suspended):
-                self._abandon(job, ClosedError("the store was closed while the operation waited for others"))
+        await self.drain()
         if last is not None:
             await self._run(lambda checkpoint: last(), None)
         self._end_threads()
+
+    def close_when_idle(self, last: Callable[[], object]) -> None:
+        """End the threads once the operations have ended that did not end while `drain` waited.
+
+        Args:
+            last: called in the event loop after them.
+        """
+
+        def on_idle() -> None:
+            self._on_idle = lambda: None
+            self._end_threads()
+            last()
+
+        self._on_idle = on_idle
+        if self._idle.is_set():
+            on_idle()
 
     def _end_threads(self) -> None:
         for _ in range(len(self._exchange.workers)):

@@ -69,6 +69,7 @@ class Connection:
         Raises:
             UnauthenticatedError, HostKeyUnknownError, HostKeyChangedError, UnsupportedError: the login failed.
             UnavailableError, OperationTimeoutError: it cannot be reached.
+            ClosedError: it was closed, perhaps while this waited.
         """
         found = self.current
         if found is not None:
@@ -78,7 +79,14 @@ class Connection:
         if self._connecting is None:
             self._connecting = asyncio.ensure_future(self._connect())
             self._connecting.add_done_callback(self._connected)
-        return await asyncio.shield(self._connecting)
+        connecting = self._connecting
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise ClosedError("the store was closed during the operation") from None
+            raise
 
     def _connected(self, task: asyncio.Task[Channel]) -> None:
         self._connecting = None
