@@ -37,6 +37,7 @@ from trove_async.dsn import DSN, parse_dsn
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
+    BackendUnavailableError,
     BodySizeError,
     BodySourceError,
     BodyTypeError,
@@ -111,12 +112,12 @@ from trove_async.version_listing import VersionIterator
 from trove_async.writer import ObjectWriter
 
 if _TYPE_CHECKING:
-    from trove_async.layers import Limit, Observation, Observe, log_operations
+    from trove_async.layers import CircuitBreaker, CircuitEvent, Limit, Observation, Observe, log_operations
 
 for _scheme, _path in _BUILTIN.items():
     _register(_scheme, _path)
 
-_LAYERS = frozenset({"Limit", "Observation", "Observe", "log_operations"})
+_LAYERS = frozenset({"CircuitBreaker", "CircuitEvent", "Limit", "Observation", "Observe", "log_operations"})
 
 if not _TYPE_CHECKING:  # a type checker would take every name for one of the module's
 
@@ -133,6 +134,7 @@ __all__ = [
     "DSN",
     "AccessDeniedError",
     "BackendError",
+    "BackendUnavailableError",
     "BodyLike",
     "BodySizeError",
     "BodySourceError",
@@ -148,6 +150,8 @@ __all__ = [
     "ByteRange",
     "Checksum",
     "ChecksumError",
+    "CircuitBreaker",
+    "CircuitEvent",
     "CleanupWarning",
     "ClosedError",
     "ConflictError",

@@ -54,9 +54,10 @@ class Body:
         replayable: True if it can be iterated more than once.
         checksum: the checksum to compute and compare during the iteration; None for no checksum.
         taken: the number of bytes that the current iteration has yielded.
+        failure: what the source has raised; a driver passes it on unchanged, and it is no error of the backend.
     """
 
-    __slots__ = ("_declared", "_hasher", "_on_progress", "_source", "checksum", "size", "taken")
+    __slots__ = ("_declared", "_hasher", "_on_progress", "_source", "checksum", "failure", "size", "taken")
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Body:
         self.size = source.size if size is None else size
         self._declared = size is not None
         self.taken = 0
+        self.failure: Exception | None = None
         if size is not None and source.size is not None:
             self._check_declared(size)
 
@@ -140,6 +142,9 @@ class Body:
         except (StopIteration, StopAsyncIteration) as error:
             # The driver would take it for the end of the body, which only an empty chunk is.
             raise escaped(error) from error
+        except Exception as error:
+            self.failure = error
+            raise
         self._finish()
         raise StopAsyncIteration
 

@@ -46,6 +46,7 @@
     │   ├── ConflictError                     another operation on the same object or bucket is under way
     │   ├── ThrottledError
     │   ├── UnavailableError (ConnectionError)
+    │   │   └── BackendUnavailableError       a circuit breaker refused the call; nothing was sent
     │   └── OperationTimeoutError (TimeoutError)
     ├── WatchOverflowError
     ├── DriverRegistrationError (ValueError)
@@ -61,6 +62,7 @@ from typing import ClassVar, Protocol
 __all__ = [
     "AccessDeniedError",
     "BackendError",
+    "BackendUnavailableError",
     "BodySizeError",
     "BodySourceError",
     "BodyTypeError",
@@ -445,6 +447,15 @@ class UnavailableError(TransientError, ConnectionError):
     """The backend cannot be reached, or the connection broke."""
 
     default_message = "the backend cannot be reached"
+
+
+class BackendUnavailableError(UnavailableError):
+    """The call was refused, because the backend is known to be down; nothing was sent.
+
+    ``__cause__`` is the error by which that was found out.
+    """
+
+    default_message = "the backend is known to be down"
 
 
 class OperationTimeoutError(TransientError, TimeoutError):

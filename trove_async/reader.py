@@ -14,6 +14,7 @@ from typing import Final, Self, TypeVar, final
 from trove_async.checksums import Hasher, new_hasher, update, verify
 from trove_async.errors import (
     BackendError,
+    BackendUnavailableError,
     ClosedError,
     NotFoundError,
     ObjectChangedError,
@@ -266,6 +267,9 @@ class ObjectReader:
                     raise TransientError(
                         f"the body ended after {self._position} of {self.size} bytes", key=self.info.key
                     )
+            except BackendUnavailableError:
+                self._let_go()  # nothing was sent, and another attempt would be refused as well
+                raise
             except TransientError as error:
                 failures += 1
                 if failures > _RESUMES:

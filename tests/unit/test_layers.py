@@ -31,7 +31,7 @@ from trove_async.driver import (
 from trove_async.driver.options import HeadOptions, OpenOptions, PresignOptions, WatchOptions
 from trove_async.dsn import parse_dsn
 from trove_async.errors import AccessDeniedError, UnavailableError, UnsupportedError
-from trove_async.layers import Call, LayerDriver, Limit, Observe, Operation
+from trove_async.layers import Call, CircuitBreaker, LayerDriver, Limit, Observe, Operation
 from trove_async.listing import ListPage
 from trove_async.testing.faults import Faults
 from trove_async.testing.mock import MockDriver
@@ -42,7 +42,12 @@ pytestmark = pytest.mark.asyncio
 R = TypeVar("R")
 Layer = Callable[[Driver], Driver]
 
-LAYERS: dict[str, Layer] = {"limit": Limit(3), "observe": Observe(lambda _: None), "faults": Faults()}
+LAYERS: dict[str, Layer] = {
+    "breaker": CircuitBreaker(),
+    "limit": Limit(3),
+    "observe": Observe(lambda _: None),
+    "faults": Faults(),
+}
 SETS = [(), (RangeDriver,), (NotificationDriver, TaggingDriver), (MultipartDriver, VersioningDriver), CAPABILITIES]
 
 

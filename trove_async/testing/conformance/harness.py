@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from trove_async.driver import Driver
-from trove_async.testing.conformance.stacks import STACKS
+from trove_async.testing.conformance.stacks import ORDINARY
 
 __all__ = ["HTTPClient", "HTTPResponse", "Harness"]
 
@@ -57,8 +57,8 @@ class Harness(ABC):
         transfer_memory: the maximum memory of a put of any size, in bytes: part size times (concurrency + 1).
         settle_seconds: the maximum time in seconds that a service needs to carry out a request that was sent before a
             cancellation. Until then the checks of cancellation look again if they find a leftover.
-        stacks: the names of the stacks of layers that the checks run through. ``plain`` is enough for a service that
-            answers each request in milliseconds: layers do not depend on the driver.
+        stacks: the names of the stacks of layers that the checks run through in an ordinary run. ``plain`` is enough
+            for a service that answers each request in milliseconds: layers do not depend on the driver.
         await_point_step: 1 cancels at every await point, 5 at every fifth.
         storage_class: a class that is not the default; None if the backend has no classes.
     """
@@ -73,7 +73,7 @@ class Harness(ABC):
     storage_class: str | None = "STANDARD_IA"
     settle_seconds: float = 0.0
     await_point_step: int = 1
-    stacks: Sequence[str] = tuple(STACKS)
+    stacks: Sequence[str] = ORDINARY
 
     async def start(self) -> None:
         """Start the backend; called once, on the loop of the first test."""

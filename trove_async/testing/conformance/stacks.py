@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from trove_async.driver import Driver
-from trove_async.layers import Limit, log_operations
+from trove_async.layers import CircuitBreaker, Limit, log_operations
 
-__all__ = ["ALL_LAYERS", "LAYERS", "PLAIN", "STACKS", "Layer"]
+__all__ = ["ALL_LAYERS", "LAYERS", "ORDINARY", "PLAIN", "STACKS", "Layer"]
 
 Layer = Callable[[Driver], Driver]
 
 LAYERS: Final[Mapping[str, Layer]] = {
     "limit": Limit(8),
+    "breaker": lambda driver: CircuitBreaker()(driver),  # one for each store, so that no check opens that of another
     "observe": log_operations(),
 }
 """Every layer of the library, by name; a layer that is added here becomes part of all stacks."""
@@ -30,3 +31,8 @@ def _stacks() -> dict[str, tuple[Layer, ...]]:
 
 STACKS: Final[Mapping[str, tuple[Layer, ...]]] = _stacks()
 """Name to layers, the innermost first: no layers (plain), each layer alone, all layers, and all in reverse order."""
+
+_LONG: Final = frozenset({"breaker"})
+
+ORDINARY: Final = tuple(name for name in STACKS if name not in _LONG)
+"""The stacks of an ordinary run. It has all layers in both orders; the others alone are for a long run."""
