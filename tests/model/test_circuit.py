@@ -133,4 +133,4 @@ class CircuitMachine(RuleBasedStateMachine):
 
 
 TestCircuit = CircuitMachine.TestCase
-TestCircuit.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestCircuit.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
