@@ -37,7 +37,7 @@ MODULES = sorted(found.name for found in pkgutil.walk_packages([str(PACKAGE)], "
 FOREIGN = [
     "aiobotocore", "botocore", "boto3", "gcloud", "google", "azure", "asyncssh", "watchfiles", "uvicorn", "starlette",
     "fastapi", "aiohttp",
-    "httpx", "pytest", "hypothesis",
+    "httpx", "pytest", "hypothesis", "opentelemetry", "prometheus_client",
 ]  # fmt: skip
 
 
@@ -123,6 +123,31 @@ def test_no_driver_is_imported_before_it_is_needed() -> None:
 @pytest.mark.parametrize("module", ["trove_async.testing.mock", "trove_async.testing.faults"])
 def test_doubles_need_no_test_framework(module: str) -> None:
     assert imported_with(module).isdisjoint(FOREIGN)
+
+
+@pytest.mark.parametrize(
+    ("layer", "package", "extra"),
+    [("OpenTelemetry", "opentelemetry", "otel"), ("Prometheus", "prometheus_client", "prometheus")],
+)
+def test_a_missing_package_is_named_by_its_extra(layer: str, package: str, extra: str) -> None:
+    script = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        f"import trove_async\n"
+        f"from trove_async import *\n"
+        f"try: trove_async.{layer}()\n"
+        f"except trove_async.MissingDependencyError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert f"pip install 'trove-async[{extra}]'" in done.stdout
+
+
+def test_other_layers_import_no_package_of_observers() -> None:
+    script = (
+        "import sys, trove_async; trove_async.Observe(print), trove_async.Limit(1)\n"
+        "print([m for m in sys.modules if m.startswith(('opentelemetry', 'prometheus_client'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def documented() -> list[tuple[str, object]]:

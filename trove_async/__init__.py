@@ -112,12 +112,32 @@ from trove_async.version_listing import VersionIterator
 from trove_async.writer import ObjectWriter
 
 if _TYPE_CHECKING:
-    from trove_async.layers import CircuitBreaker, CircuitEvent, Limit, Observation, Observe, log_operations
+    from trove_async.layers import (
+        CircuitBreaker,
+        CircuitEvent,
+        Limit,
+        Observation,
+        Observe,
+        OpenTelemetry,
+        Prometheus,
+        log_operations,
+    )
 
 for _scheme, _path in _BUILTIN.items():
     _register(_scheme, _path)
 
-_LAYERS = frozenset({"CircuitBreaker", "CircuitEvent", "Limit", "Observation", "Observe", "log_operations"})
+_LAYERS = frozenset(
+    {
+        "CircuitBreaker",
+        "CircuitEvent",
+        "Limit",
+        "Observation",
+        "Observe",
+        "OpenTelemetry",
+        "Prometheus",
+        "log_operations",
+    }
+)
 
 if not _TYPE_CHECKING:  # a type checker would take every name for one of the module's
 
@@ -195,6 +215,7 @@ __all__ = [
     "ObjectWriter",
     "Observation",
     "Observe",
+    "OpenTelemetry",
     "Opening",
     "OperationTimeoutError",
     "PartInfo",
@@ -203,6 +224,7 @@ __all__ = [
     "PresignDriver",
     "PresignedPost",
     "Progress",
+    "Prometheus",
     "RangeDriver",
     "RangeLike",
     "RangeNotSatisfiableError",

@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol, Self, runtime_checkable
 from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.checksums import Checksum, Hasher, new_hasher, update, verify
 from trove_async.errors import BodySizeError, BodyTypeError
-from trove_async.sources import BufferSource, Chunk, escaped, source_of
+from trove_async.sources import BufferSource, Chunk, Source, escaped, source_of
 
 __all__ = ["AsyncChunkReadable", "AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
 
@@ -97,6 +97,10 @@ class Body:
         """
         source = self._source
         return source.data if type(source) is BufferSource else None
+
+    def wrap(self, wrapper: Callable[[Source], Source]) -> None:
+        """Wrap the source of the chunks in another one; for layers, before the first chunk."""
+        self._source = wrapper(self._source)
 
     async def prepare(self) -> None:
         """Open the source, if that is needed to know the size; the store calls it before the driver.

@@ -2,20 +2,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import pytest
 
 import trove_async
 from tests.unit.doubles import ScriptedStream, info_of
+from tests.unit.telemetry import Race, TwiceMore, in_turn
 from trove_async.driver import Body, Driver
+from trove_async.driver.events import Event, Listener
+from trove_async.driver.retry import Attempts, Backoff
 from trove_async.errors import ObjectNotFoundError, UnavailableError
-from trove_async.layers import Limit, Observation, Observe, log_operations
+from trove_async.layers import Call, LayerDriver, Limit, Observation, Observe, Operation, log_operations
+from trove_async.layers.instrumentation import Instrumentation, InstrumentedDriver, Ongoing
 from trove_async.reader import ObjectReader
 from trove_async.testing.mock import MockDriver
 from trove_async.types import EventType, ObjectEvent, ObjectInfo
 
 pytestmark = pytest.mark.asyncio
+
+R = TypeVar("R")
 
 DATA = bytes(1000)
 INFO = ObjectInfo("k", 1, "e")
@@ -137,6 +146,108 @@ async def test_a_watch_is_reported_when_it_ends() -> None:
     assert summary(seen) == [("watch", "b", None, 0, "ok")]
 
 
+async def test_the_events_of_a_watch_are_counted() -> None:
+    seen: list[Observation] = []
+    mock = MockDriver(watch=[ObjectEvent(EventType.CREATED, "b", "k")] * 3)
+    async with trove_async.open(mock, layers=[Observe(seen.append)]) as t, t.watch("b") as events:
+        for _ in range(3):
+            await anext(events)
+    assert [s.events for s in seen] == [3]
+
+
+async def test_attempts_are_counted_by_every_observer_around_them() -> None:
+    answer = in_turn(UnavailableError("first"), UnavailableError("second"), INFO)
+    inner: list[Observation] = []
+    outer: list[Observation] = []
+
+    async def head(*_: object) -> ObjectInfo:
+        info = answer()
+        await Attempts(3, Backoff(first=0.0, longest=0.0)).failed(UnavailableError("busy"))
+        return info
+
+    layers: list[Callable[[Driver], Driver]] = [Observe(inner.append), TwiceMore, Observe(lambda _: None)]
+    async with trove_async.open(MockDriver(head=head), layers=[*layers, Observe(outer.append)]) as t:
+        await t.head("b", "k")
+    assert [(s.attempts, s.resent, s.outcome) for s in inner] == [(1, 0, "error"), (1, 0, "error"), (1, 1, "ok")]
+    assert [(s.attempts, s.hedges, s.resent, s.outcome) for s in outer] == [(3, 0, 1, "ok")]
+
+
+async def test_an_attempt_beside_a_slow_one_is_a_hedge() -> None:
+    seen: list[Observation] = []
+    layers: list[Callable[[Driver], Driver]] = [Race, Observe(lambda _: None), Observe(seen.append)]
+    async with trove_async.open(MockDriver(head=INFO), layers=layers) as t:
+        await t.head("b", "k")
+    assert [(s.attempts, s.hedges, s.outcome) for s in seen] == [(2, 1, "ok")]
+
+
+async def test_the_time_to_the_first_byte_leaves_out_the_time_in_which_nobody_asks() -> None:
+    seen: list[Observation] = []
+    async with trove_async.open(streaming(), layers=[Observe(seen.append)]) as t:
+        async with t.get("b", "k") as reader:
+            paused = time.perf_counter()
+            while time.perf_counter() == paused:
+                pass
+            await reader.read(300)
+        async with t.get("b", "k"):
+            pass
+    read, unread = seen
+    assert read.time_to_first_byte is not None
+    assert read.time_to_first_byte < read.duration
+    assert unread.time_to_first_byte is None
+
+
+async def test_an_event_outside_of_operations_reaches_each_observer_once() -> None:
+    @dataclass(frozen=True)
+    class Turned(Event):
+        name: str
+
+    class Source(LayerDriver):
+        def __init__(self, inner: Driver) -> None:
+            super().__init__(inner)
+            self.listeners: list[Listener] = []
+
+        def add_listener(self, listener: Listener) -> None:
+            self.listeners.append(listener)
+            super().add_listener(listener)
+
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            for listener in self.listeners:
+                listener(Turned("inside"))
+            return await call()
+
+    class Seen(Instrumentation):
+        def __init__(self) -> None:
+            self.all: list[Event] = []
+            self.inside: list[Event] = []
+
+        def begin(self, operation: Operation) -> Ongoing:
+            seen = self
+
+            class Noted(Ongoing):
+                def on_event(self, event: Event) -> None:
+                    seen.inside.append(event)
+
+            return Noted(operation)
+
+        def on_event(self, event: Event) -> None:
+            self.all.append(event)
+
+    first, second = Seen(), Seen()
+    source = Source(MockDriver(head=INFO))
+    layers: list[Callable[[Driver], Driver]] = [
+        lambda _: source,
+        lambda driver: InstrumentedDriver(driver, first),
+        lambda driver: InstrumentedDriver(driver, second),
+    ]
+    async with trove_async.open(source.inner, layers=layers) as t:
+        await t.head("b", "k")
+        for listener in source.listeners:
+            listener(Turned("outside"))
+    for seen in (first, second):
+        assert seen.inside == [Turned("inside")]
+        assert seen.all == [Turned("inside"), Turned("outside")]
+
+
 async def test_an_exception_of_the_hook_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_: Observation) -> None:
         raise ZeroDivisionError
@@ -157,7 +268,7 @@ async def test_operations_are_logged_with_their_fields(caplog: pytest.LogCapture
         async with trove_async.open(mock, layers=[log_operations(logger, logging.INFO)]) as t:
             await t.put("b", "a/k", b"hello")
             with pytest.raises(ObjectNotFoundError):
-                await t.head("b", "k")
+                await t.head("b", "a/k")
     put, head = caplog.records
     assert (put.levelno, head.levelno) == (logging.INFO, logging.WARNING)
     assert put.getMessage().startswith("mock put 'b/a/k' ok, 5 bytes in ")
@@ -165,6 +276,18 @@ async def test_operations_are_logged_with_their_fields(caplog: pytest.LogCapture
     fields = put.__dict__["trove"]
     assert isinstance(fields, Observation)
     assert (fields.operation, fields.key, fields.bytes, fields.outcome) == ("put", "a/k", 5, "ok")
+    flat = {name: value for name, value in head.__dict__.items() if name.startswith(("trove.", "error."))}
+    assert flat.pop("trove.duration") >= 0
+    assert flat == {
+        "trove.driver": "mock",
+        "trove.operation.name": "head",
+        "trove.bucket": "b",
+        "trove.key": "a/k",
+        "trove.bytes": 0,
+        "trove.outcome": "error",
+        "trove.attempts": 1,
+        "error.type": "ObjectNotFoundError",
+    }
 
 
 async def test_records_that_are_not_logged_are_not_formatted(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,8 @@ from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.circuit import CircuitEvent
 from trove_async.layers.limit import Limit
 from trove_async.layers.observe import Observation, Observe, log_operations
+from trove_async.layers.otel.layer import OpenTelemetry
+from trove_async.layers.prometheus.layer import Prometheus
 
 __all__ = [
     "Call",
@@ -14,6 +16,8 @@ __all__ = [
     "Limit",
     "Observation",
     "Observe",
+    "OpenTelemetry",
     "Operation",
+    "Prometheus",
     "log_operations",
 ]

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Literal, TypeVar, cast
 
 from trove_async.driver.base import Driver
-from trove_async.layers.base import Call, LayerDriver, Operation
-from trove_async.reader import ByteStream, ObjectReader
-from trove_async.types import ObjectEvent
+from trove_async.layers.base import Operation
+from trove_async.layers.instrumentation import Instrumentation, InstrumentedDriver, Ongoing, Outcome, error_type
 
 __all__ = ["Observation", "Observe", "log_operations"]
-
-R = TypeVar("R")
-Outcome = Literal["ok", "error", "cancelled"]
 
 _log = logging.getLogger("trove_async.operations")
 
@@ -34,6 +27,12 @@ class Observation:
         duration: seconds.
         outcome: ``ok``, ``error`` or ``cancelled``.
         error: what was raised, unless the outcome is ``ok``.
+        time_to_first_byte: seconds that the driver took until the first byte of a get's body was there, without the
+            time in which nobody asked for it; None if no byte was read, and for other operations.
+        attempts: how often the layers beneath carried the operation out, the first time included.
+        hedges: those of the attempts that began beside a slow one.
+        resent: requests that the driver sent again by itself.
+        events: that a watch yielded.
     """
 
     driver: str
@@ -44,6 +43,35 @@ class Observation:
     duration: float
     outcome: Outcome
     error: BaseException | None = None
+    time_to_first_byte: float | None = None
+    attempts: int = 1
+    hedges: int = 0
+    resent: int = 0
+    events: int = 0
+
+    def fields(self) -> dict[str, str | int | float]:
+        """Return what is known, as plain values by the names of docs/observability.md, for structured logs.
+
+        There is no message of the error among them, and of its class only the name.
+        """
+        known = {
+            "trove.driver": self.driver,
+            "trove.operation.name": self.operation,
+            "trove.bucket": self.bucket,
+            "trove.key": self.key,
+            "trove.bytes": self.bytes,
+            "trove.duration": self.duration,
+            "trove.outcome": self.outcome,
+            "error.type": error_type(self.error) if self.error is not None and self.outcome == "error" else None,
+            "trove.time_to_first_byte": self.time_to_first_byte,
+            "trove.attempts": self.attempts,
+            "trove.requests.resent": self.resent or None,
+            "trove.watch.events": self.events or None,
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+
+Hook = Callable[[Observation], object]
 
 
 @dataclass(frozen=True)
@@ -53,17 +81,51 @@ class Observe:
     It is called on the event loop and must not block; what it raises is logged and goes no further.
     """
 
-    hook: Callable[[Observation], object]
+    hook: Hook
 
     def __call__(self, driver: Driver) -> Driver:
         """Put the observer around a driver."""
-        return _ObserveDriver(driver, self.hook)
+        return InstrumentedDriver(driver, _Hooked(self.hook))
+
+
+class _Hooked(Instrumentation):
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    def begin(self, operation: Operation) -> Ongoing:
+        return _HookedOperation(operation, self._hook)
+
+
+class _HookedOperation(Ongoing):
+    def __init__(self, operation: Operation, hook: Hook) -> None:
+        super().__init__(operation)
+        self._hook = hook
+
+    def on_end(self, duration: float, outcome: Outcome, error: BaseException | None) -> None:
+        operation = self.operation
+        seen = Observation(
+            driver=operation.driver,
+            operation=operation.name,
+            bucket=operation.bucket,
+            key=operation.key,
+            bytes=self.bytes,
+            duration=duration,
+            outcome=outcome,
+            error=error,
+            time_to_first_byte=self.time_to_first_byte,
+            attempts=1 + self.retries + self.hedges,
+            hedges=self.hedges,
+            resent=self.resent,
+            events=self.events,
+        )
+        self._hook(seen)
 
 
 def log_operations(logger: logging.Logger = _log, level: int = logging.DEBUG) -> Observe:
     """Return an observer that logs: failures as warnings, all else at ``level``.
 
-    The fields are in the record's ``trove`` attribute, for structured logs.
+    For structured logs the record has the `Observation` in its ``trove`` attribute, and beside it each of
+    `Observation.fields` as an attribute of its own.
     """
 
     def log(seen: Observation) -> None:
@@ -82,120 +144,7 @@ def log_operations(logger: logging.Logger = _log, level: int = logging.DEBUG) ->
             seen.bytes,
             seen.duration * 1000,
             suffix,
-            extra={"trove": seen},
+            extra={"trove": seen, **seen.fields()},
         )
 
     return Observe(log)
-
-
-class _ObserveDriver(LayerDriver):
-    def __init__(self, inner: Driver, hook: Callable[[Observation], object]) -> None:
-        super().__init__(inner)
-        self._hook = hook
-
-    async def around(self, operation: Operation, call: Call[R]) -> R:
-        began = perf_counter()
-        try:
-            result = await call()
-        except BaseException as error:
-            self._report(operation, began, _taken(operation), error)
-            raise
-        if operation.name == "watch":
-            events = cast(AsyncGenerator[ObjectEvent, None], result)
-            return cast(R, self._follow_events(operation, began, events))
-        if isinstance(result, ObjectReader) and not result.buffered:
-            self._follow(operation, began, result)
-        else:
-            count = result.size if isinstance(result, ObjectReader) else _taken(operation)
-            self._report(operation, began, count, None)
-        return result
-
-    def _follow(self, operation: Operation, began: float, reader: ObjectReader) -> None:
-        stream: _ObservedStream | None = None
-
-        def wrap(inner: ByteStream) -> ByteStream:
-            nonlocal stream
-            stream = _ObservedStream(inner, lambda count, error: self._report(operation, began, count, error))
-            return stream
-
-        reader.wrap(wrap)
-
-    async def _follow_events(
-        self, operation: Operation, began: float, events: AsyncGenerator[ObjectEvent, None]
-    ) -> AsyncGenerator[ObjectEvent, None]:
-        try:
-            async with aclosing(events):
-                async for event in events:
-                    yield event
-        except GeneratorExit:
-            self._report(operation, began, 0, None)
-            raise
-        except BaseException as error:
-            self._report(operation, began, 0, error)
-            raise
-        self._report(operation, began, 0, None)
-
-    def _report(self, operation: Operation, began: float, count: int, error: BaseException | None) -> None:
-        outcome: Outcome = "ok" if error is None else "error" if isinstance(error, Exception) else "cancelled"
-        seen = Observation(
-            driver=operation.driver,
-            operation=operation.name,
-            bucket=operation.bucket,
-            key=operation.key,
-            bytes=count,
-            duration=perf_counter() - began,
-            outcome=outcome,
-            error=error,
-        )
-        try:
-            self._hook(seen)
-        except Exception:  # noqa: BLE001 - observers must not change what they observe
-            _log.exception("the hook of Observe failed on %s", operation.name)
-
-
-def _taken(operation: Operation) -> int:
-    return operation.body.taken if operation.body is not None else 0
-
-
-class _ObservedStream(ByteStream):
-    """Counts what is read, and reports once, when the reader lets go of it."""
-
-    def __init__(self, inner: ByteStream, report: Callable[[int, BaseException | None], None]) -> None:
-        self._inner = inner
-        self._report = report
-        self._count = 0
-        self._error: BaseException | None = None
-        self._reported = False
-
-    async def read(self, size: int) -> bytes:
-        try:
-            chunk = await self._inner.read(size)
-        except BaseException as error:
-            self._error = error
-            raise
-        self._error = None
-        self._count += len(chunk)
-        return chunk
-
-    async def seek(self, offset: int) -> None:
-        try:
-            await self._inner.seek(offset)
-        except BaseException as error:
-            self._error = error
-            raise
-
-    def _finish(self) -> None:
-        if not self._reported:
-            self._reported = True
-            self._report(self._count, self._error)
-
-    def limit_memory(self, size: int) -> None:
-        self._inner.limit_memory(size)
-
-    def abort(self) -> None:
-        self._inner.abort()
-        self._finish()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-        self._finish()

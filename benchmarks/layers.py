@@ -1,0 +1,95 @@
+"""``python -m benchmarks.layers``: what layers cost, in CPU microseconds an operation on memory.
+
+The stores take turns, and of each the fastest round counts: what else the machine does can only add to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import process_time
+from typing import Final
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from prometheus_client import CollectorRegistry
+
+import trove_async
+from trove_async import Trove
+from trove_async.driver import Driver
+from trove_async.layers import LayerDriver
+
+Layer = Callable[[Driver], Driver]
+
+_DATA: Final = bytes(4096)
+
+
+def _meters() -> MeterProvider:
+    return MeterProvider(metric_readers=[InMemoryMetricReader()])
+
+
+# The providers have no exporter: what an exporter costs is its own, and arises in its thread.
+LAYERS: Final[dict[str, Callable[[], list[Layer]]]] = {
+    "none": list,
+    "empty": lambda: [LayerDriver],
+    "Limit": lambda: [trove_async.Limit(100)],
+    "Observe, hook that does nothing": lambda: [trove_async.Observe(lambda seen: None)],
+    "log_operations, level off": lambda: [trove_async.log_operations()],
+    "Prometheus": lambda: [trove_async.Prometheus(CollectorRegistry())],
+    "OpenTelemetry, no SDK": lambda: [trove_async.OpenTelemetry()],
+    "OpenTelemetry, metrics": lambda: [trove_async.OpenTelemetry(None, _meters(), traces=False)],
+    "OpenTelemetry, traces": lambda: [trove_async.OpenTelemetry(TracerProvider(), metrics=False)],
+    "OpenTelemetry, traces not sampled": lambda: [
+        trove_async.OpenTelemetry(TracerProvider(sampler=ALWAYS_OFF), metrics=False)
+    ],
+    "OpenTelemetry, both": lambda: [trove_async.OpenTelemetry(TracerProvider(), _meters())],
+}
+
+OPERATIONS: Final[dict[str, Callable[[Trove], Awaitable[object]]]] = {
+    "put": lambda store: store.put("b", "key", _DATA),
+    "read": lambda store: store.read("b", "key"),
+    "head": lambda store: store.head("b", "key"),
+}
+
+
+async def _measure(rounds: int, operations: int) -> dict[str, dict[str, float]]:
+    """Return the CPU microseconds of each operation, by layers and name."""
+    stores = {name: await trove_async.open("memory://", layers=make()) for name, make in LAYERS.items()}
+    best: dict[str, dict[str, float]] = {name: {} for name in stores}
+    for store in stores.values():
+        await store.create_bucket("b")
+    for _ in range(rounds):
+        for name, store in stores.items():
+            for operation, run in OPERATIONS.items():
+                began = process_time()
+                for _ in range(operations):
+                    await run(store)
+                spent = (process_time() - began) / operations * 1e6
+                best[name][operation] = min(spent, best[name].get(operation, spent))
+    for store in stores.values():
+        await store.aclose()
+    return best
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.layers", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--operations", type=int, default=2000, help="of each kind in a round (default: 2000)")
+    arguments = parser.parse_args()
+    best = asyncio.run(_measure(arguments.rounds, arguments.operations))
+    print("| layers |" + "".join(f" {operation} |" for operation in OPERATIONS))
+    print("|---|" + "---|" * len(OPERATIONS))
+    for name, spent in best.items():
+        cells = (
+            f"{value:.1f}" if name == "none" else f"+{value - best['none'][operation]:.1f}"
+            for operation, value in spent.items()
+        )
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
