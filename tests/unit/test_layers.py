@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any, TypeVar, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 import trove_async
 from trove_async.driver import (
@@ -31,7 +32,7 @@ from trove_async.driver import (
 from trove_async.driver.options import HeadOptions, OpenOptions, PresignOptions, WatchOptions
 from trove_async.dsn import parse_dsn
 from trove_async.errors import AccessDeniedError, UnavailableError, UnsupportedError
-from trove_async.layers import Call, CircuitBreaker, LayerDriver, Limit, Observe, Operation
+from trove_async.layers import Call, CircuitBreaker, LayerDriver, Limit, Observe, OpenTelemetry, Operation, Prometheus
 from trove_async.listing import ListPage
 from trove_async.testing.faults import Faults
 from trove_async.testing.mock import MockDriver
@@ -46,6 +47,8 @@ LAYERS: dict[str, Layer] = {
     "breaker": CircuitBreaker(),
     "limit": Limit(3),
     "observe": Observe(lambda _: None),
+    "opentelemetry": OpenTelemetry(),
+    "prometheus": Prometheus(CollectorRegistry()),
     "faults": Faults(),
 }
 SETS = [(), (RangeDriver,), (NotificationDriver, TaggingDriver), (MultipartDriver, VersioningDriver), CAPABILITIES]

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 import trove_async
 from tests.unit.doubles import ScriptedStream, info_of
 from tests.unit.telemetry import EmptyDriver, Race, Telemetry, TwiceMore, attributes, in_turn, named
-from trove_async import InvalidArgumentError, ObjectNotFoundError, OpenTelemetry, UnavailableError
+from trove_async import CircuitBreaker, InvalidArgumentError, ObjectNotFoundError, OpenTelemetry, UnavailableError
 from trove_async.driver import Driver, HeadOptions, WatchOptions
 from trove_async.driver.events import OBSERVER
 from trove_async.driver.retry import Attempts, Backoff
@@ -319,6 +319,28 @@ async def test_errors_are_counted_by_their_class(telemetry: Telemetry) -> None:
         "trove.outcome": "error",
         "error.type": "ObjectNotFoundError",
     }
+
+
+async def test_a_circuit_shows_its_state_and_its_transitions(telemetry: Telemetry) -> None:
+    breaker = CircuitBreaker("assets", threshold=1)
+    layers: list[Callable[[Driver], Driver]] = [breaker, telemetry.layer()]
+    mock = MockDriver(head=UnavailableError("down"))
+    async with trove_async.open(mock, layers=layers) as t, trove_async.open(MockDriver(), layers=layers):
+        with pytest.raises(UnavailableError):
+            await t.head("b", "k")
+        breaker.isolate()
+    [event] = telemetry.spans[0].events
+    assert event.name == "trove.circuit"
+    assert dict(event.attributes or {}) == {
+        "trove.circuit.name": "assets",
+        "trove.circuit.before": "closed",
+        "trove.circuit.after": "open",
+        "error.type": "UnavailableError",
+    }
+    states = {labels["trove.circuit.state"]: value for labels, value in telemetry.points()["trove.circuit.state"]}
+    assert states == {"closed": 0, "open": 0, "half_open": 0, "isolated": 1}
+    turned = {labels["trove.circuit.state"]: value for labels, value in telemetry.points()["trove.circuit.transitions"]}
+    assert turned == {"open": 1, "isolated": 1}
 
 
 async def test_a_signed_url_appears_nowhere(telemetry: Telemetry, caplog: pytest.LogCaptureFixture) -> None:

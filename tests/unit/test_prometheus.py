@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 import trove_async
 from tests.unit.doubles import ScriptedStream, info_of
 from tests.unit.telemetry import EmptyDriver, TwiceMore, in_turn
-from trove_async import ObjectNotFoundError, Prometheus, UnavailableError
-from trove_async.driver import HeadOptions
+from trove_async import CircuitBreaker, ObjectNotFoundError, Prometheus, UnavailableError
+from trove_async.driver import Driver, HeadOptions
 from trove_async.layers.labels import BUCKETS
 from trove_async.reader import ObjectReader
 from trove_async.testing.mock import MockDriver
@@ -111,3 +113,16 @@ async def test_the_buckets_with_labels_are_bounded(registry: CollectorRegistry) 
             await t.put(f"b{number}", "k", b"x")
     assert value(registry, "trove_bytes_total", "put", "b0", direction="sent") == 1
     assert value(registry, "trove_bytes_total", "put", "_OTHER", direction="sent") == 10
+
+
+async def test_a_circuit_that_two_stores_share_is_counted_once(registry: CollectorRegistry) -> None:
+    breaker = CircuitBreaker("assets", threshold=1)
+    layers: list[Callable[[Driver], Driver]] = [breaker, Prometheus(registry)]
+    mock = MockDriver(head=UnavailableError("down"))
+    async with trove_async.open(mock, layers=layers) as t, trove_async.open(MockDriver(), layers=layers):
+        with pytest.raises(UnavailableError):
+            await t.head("b", "k")
+    for state, current in (("closed", 0), ("open", 1), ("half_open", 0), ("isolated", 0)):
+        assert registry.get_sample_value("trove_circuit_state", {"name": "assets", "state": state}) == current
+    turned = {"name": "assets", "state": "open"}
+    assert registry.get_sample_value("trove_circuit_transitions_total", turned) == 1

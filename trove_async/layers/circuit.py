@@ -19,16 +19,19 @@ import random as _random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from trove_async.driver.events import Event
 from trove_async.errors import InvalidArgumentError
 
-__all__ = ["Circuit", "CircuitEvent", "CircuitRules", "CircuitState"]
+__all__ = ["CIRCUIT_STATES", "Circuit", "CircuitEvent", "CircuitRules", "CircuitState"]
 
 CircuitState = Literal["closed", "open", "half_open", "isolated"]
 """``closed``: calls pass. ``open``: calls are refused. ``half_open``: one call tests the backend, all others are
 refused. ``isolated``: calls are refused until somebody resets the circuit."""
+
+CIRCUIT_STATES: Final[tuple[CircuitState, ...]] = get_args(CircuitState)
+"""All states."""
 
 _WINDOW: Final = 60.0
 _MINIMUM: Final = 20

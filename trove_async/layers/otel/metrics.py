@@ -16,6 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from trove_async.driver.events import Event
+from trove_async.layers.circuit import CIRCUIT_STATES, CircuitEvent, CircuitState
 from trove_async.layers.instrumentation import Ongoing, Outcome
 from trove_async.layers.labels import LIFETIMES, SECONDS, outcome_labels
 from trove_async.version import __version__
@@ -65,6 +66,8 @@ class Metrics:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider=provider, schema_url=SCHEMA_URL)
         self._lock = Lock()
         self._counts: list[Counts] = []
+        self._circuits: dict[str, CircuitState] = {}
+        self._last_event: Event | None = None
         self._duration = meter.create_histogram(
             "trove.client.operation.duration",
             unit="s",
@@ -121,6 +124,17 @@ class Metrics:
             [self._observe(lambda counts: [({}, counts.events)])],
             unit="{event}",
             description="Events that watches yielded",
+        )
+        meter.create_observable_up_down_counter(
+            "trove.circuit.state",
+            [self._states],
+            unit="1",
+            description="1 for the state in which a circuit breaker is, 0 for the others",
+        )
+        self._transitions = meter.create_counter(
+            "trove.circuit.transitions",
+            unit="{transition}",
+            description="Changes of the state of circuit breakers, by the new state",
         )
 
     def _observe(
@@ -189,7 +203,20 @@ class Metrics:
             self._first_byte.record(ongoing.time_to_first_byte, attributes, context)
 
     def event(self, event: Event) -> None:
-        """Count an event that may happen outside of operations."""
+        """Take in the transition of a circuit. Stores that share one report the same event, which counts once."""
+        if not isinstance(event, CircuitEvent) or event is self._last_event:
+            return
+        self._last_event = event
+        self._circuits[event.name] = event.after
+        change = {"trove.circuit.name": event.name, "trove.circuit.state": event.after}
+        self._transitions.add(1, change)
+
+    def _states(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [
+            Observation(int(state == current), {"trove.circuit.name": name, "trove.circuit.state": state})
+            for name, current in tuple(self._circuits.items())
+            for state in CIRCUIT_STATES
+        ]
 
 
 class _GlobalProvider:

@@ -7,7 +7,9 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from trove_async.driver.events import Event
 from trove_async.layers.base import Operation
+from trove_async.layers.circuit import CIRCUIT_STATES, CircuitEvent
 from trove_async.layers.instrumentation import Instrumentation, Ongoing, Outcome
 from trove_async.layers.labels import LIFETIMES, SECONDS, OperationLabels, outcome_labels
 
@@ -62,6 +64,29 @@ class _Metrics:
             registry=registry,
         )
         self.events = Counter("trove_watch_events_total", "Events that watches yielded", _OPERATION, registry=registry)
+        self.circuit = Gauge(
+            "trove_circuit_state",
+            "1 for the state in which a circuit breaker is, 0 for the others",
+            ("name", "state"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.transitions = Counter(
+            "trove_circuit_transitions_total",
+            "Changes of the state of circuit breakers, by the new state",
+            ("name", "state"),
+            registry=registry,
+        )
+        self._last_event: Event | None = None
+
+    def event(self, event: Event) -> None:
+        """Take in the transition of a circuit. Stores that share one report the same event, which counts once."""
+        if not isinstance(event, CircuitEvent) or event is self._last_event:
+            return
+        self._last_event = event
+        for state in CIRCUIT_STATES:
+            self.circuit.labels(event.name, state).set(int(state == event.after))
+        self.transitions.labels(event.name, event.after).inc()
 
 
 class _Children:
@@ -114,10 +139,14 @@ class _Children:
 
 class _Counting(Instrumentation):
     def __init__(self, metrics: _Metrics, bucket_label: bool) -> None:
+        self._metrics = metrics
         self._labels = OperationLabels(lambda *labels: _Children(metrics, *labels), bucket_label)
 
     def begin(self, operation: Operation) -> Ongoing:
         return _Counted(operation, self._labels.of(operation))
+
+    def on_event(self, event: Event) -> None:
+        self._metrics.event(event)
 
 
 class _Counted(Ongoing):
