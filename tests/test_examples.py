@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -65,3 +66,22 @@ def test_examples_pass_the_conformance_suite(harness: str, cells: list[str]) -> 
 
 def test_prefix_layer() -> None:
     assert run_python("-m", "examples.prefix_layer") == "['report.txt']\n['acme/report.txt', 'other/report.txt']\n"
+
+
+def test_observability() -> None:
+    printed = run_python("-m", "examples.observability")
+    records = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [(record["trove.operation.name"], record["level"]) for record in records] == [
+        ("create_bucket", "INFO"),
+        ("put", "INFO"),
+        ("get", "INFO"),
+        ("head", "WARNING"),
+    ]
+    assert [line.split()[1:3] for line in printed.splitlines() if line.startswith("span ")] == [
+        ["create_bucket", "UNSET"],
+        ["put", "UNSET"],
+        ["get", "UNSET"],
+        ["head", "ERROR"],
+    ]
+    assert printed.count("metric trove.client.operation.duration 1 ") == 4
+    assert 'trove_bytes_total{bucket="",direction="sent",driver="memory",operation="put"} 18.0' in printed

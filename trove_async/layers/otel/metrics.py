@@ -35,20 +35,35 @@ class Counts:
 
     Attributes:
         attributes: of all its metrics.
+        ok: those of operations that succeeded.
         active: operations that are under way.
     """
 
-    __slots__ = ("_by_outcome", "active", "attributes", "events", "hedges", "received", "resent", "retries", "sent")
+    __slots__ = (
+        "_by_outcome",
+        "active",
+        "attributes",
+        "events",
+        "hedges",
+        "ok",
+        "received",
+        "resent",
+        "retries",
+        "sent",
+    )
 
     def __init__(self, driver: str, operation: str, bucket: str) -> None:
         self.attributes: Attributes = {"trove.driver": driver, "trove.operation.name": operation}
         if bucket:
             self.attributes["trove.bucket"] = bucket
         self.active = self.sent = self.received = self.retries = self.hedges = self.resent = self.events = 0
+        self.ok: Attributes = {**self.attributes, "trove.outcome": "ok"}
         self._by_outcome: dict[tuple[str, str], Attributes] = {}
 
     def with_outcome(self, outcome: Outcome, error: BaseException | None) -> Attributes:
         """Return the attributes with the outcome."""
+        if error is None:
+            return self.ok
         ended = outcome_labels(outcome, error)
         found = self._by_outcome.get(ended)
         if found is None:
@@ -191,9 +206,10 @@ class Metrics:
                 counts.sent += ongoing.bytes
             else:
                 counts.received += ongoing.bytes
-            counts.retries += ongoing.retries
-            counts.hedges += ongoing.hedges
-            counts.resent += ongoing.resent
+            if ongoing.retries or ongoing.hedges or ongoing.resent:
+                counts.retries += ongoing.retries
+                counts.hedges += ongoing.hedges
+                counts.resent += ongoing.resent
         attributes = counts.with_outcome(outcome, error)
         if ongoing.was_ready:
             self._watch.record(duration, attributes, context)

@@ -156,14 +156,18 @@ class _Traced(_Measured):
             self._span.add_event(name, attributes)
 
     def on_ready(self, duration: float) -> None:
-        self._measure_ready(duration, self._context)
-        self._finish("ok", None)
-        self._context = None
+        try:
+            self._measure_ready(duration, self._context)
+        finally:
+            self._finish("ok", None)
+            self._context = None
 
     def on_end(self, duration: float, outcome: Outcome, error: BaseException | None) -> None:
         if not self.was_ready:
-            self._measure_end(duration, outcome, error, self._context)
-            self._finish(outcome, error)
+            try:
+                self._measure_end(duration, outcome, error, self._context)
+            finally:
+                self._finish(outcome, error)
             return
         self._measure_end(duration, outcome, error, None)
         if outcome == "error" and self._span.get_span_context().is_valid:
