@@ -8,7 +8,7 @@ import math
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,31 @@ from benchmarks.workloads import WORKLOADS, Workload, run_workload
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 2
-FEW = ("put 4 KiB", "get stream", "list")
-EACH_KIND = (*FEW, "get 4 KiB", "put stream")
-"""Names, and the kinds of which there is one workload each."""
-# The peers of the extra `bench` need not be installed; these are. aiofiles has no memory backend.
-CLIENTS = {
-    "memory": ("trove",),
-    "local": ("trove", "aiofiles"),
-    "s3-ceph": ("trove", "aiobotocore", "aiohttp"),
-}
-PEERS = ("aiofiles", "aiobotocore", "aiohttp")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run shall measure.
+
+    Attributes:
+        only: names of workloads, and kinds of which there is one workload each.
+        clients: backend to its clients. The peers of the extra `bench` need not be installed; these are.
+    """
+
+    only: Sequence[str]
+    clients: Mapping[str, Sequence[str]]
+
+    @property
+    def peers(self) -> set[str]:
+        return {client for clients in self.clients.values() for client in clients} - {"trove"}
+
+
+FEW = Wanted(("put 4 KiB", "list"), {"local": ("trove", "aiofiles"), "s3-ceph": ("trove", "aiohttp")})
+EACH_KIND = Wanted(
+    ("put 4 KiB", "get stream", "list", "get 4 KiB", "put stream"),
+    # aiofiles has no memory backend.
+    {"memory": ("trove",), "local": ("trove", "aiofiles"), "s3-ceph": ("trove", "aiobotocore", "aiohttp")},
+)
 
 
 @dataclass(frozen=True)
@@ -50,24 +65,33 @@ class Run:
         return written
 
 
-def run(folder: Path, only: Sequence[str]) -> Run:
+def run(folder: Path, wanted: Wanted) -> Run:
     """Run it as docs/benchmark.md says, with a hundredth of the work."""
     directory, output = folder / "files", folder / "benchmark" / "new"
     directory.mkdir()
-    command = [sys.executable, "-m", "benchmarks", "--backend", ",".join(CLIENTS), "--vs", ",".join(PEERS)]
-    command += ["--only", ",".join(only), "--rounds", str(ROUNDS), "--scale", "0.01"]
+    command = [sys.executable, "-m", "benchmarks", "--backend", ",".join(wanted.clients)]
+    command += [
+        "--vs",
+        ",".join(sorted(wanted.peers)),
+        "--only",
+        ",".join(wanted.only),
+        "--rounds",
+        str(ROUNDS),
+        "--scale",
+        "0.01",
+    ]
     command += ["--directory", str(directory), "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(done.stdout, output, [*directory.iterdir()])
 
 
-def expected(only: Sequence[str]) -> set[tuple[str, str, str]]:
+def expected(wanted: Wanted) -> set[tuple[str, str, str]]:
     """Return the expected measurements, by backend, workload and client."""
-    names = [name for name, workload in WORKLOADS.items() if name in only or workload.kind in only]
+    names = [name for name, workload in WORKLOADS.items() if name in wanted.only or workload.kind in wanted.only]
     return {
         (backend, name, client)
-        for backend, clients in CLIENTS.items()
+        for backend, clients in wanted.clients.items()
         for name in names
         for client in clients
         if name in workloads_on(backend)
@@ -75,20 +99,20 @@ def expected(only: Sequence[str]) -> set[tuple[str, str, str]]:
 
 
 @pytest.mark.timeout(1300)
-@pytest.mark.parametrize("only", [FEW, pytest.param(EACH_KIND, marks=pytest.mark.long)], ids=["few", "each-kind"])
-def test_it_measures_what_was_requested(tmp_path: Path, only: Sequence[str]) -> None:
+@pytest.mark.parametrize("wanted", [FEW, pytest.param(EACH_KIND, marks=pytest.mark.long)], ids=["few", "each-kind"])
+def test_it_measures_what_was_requested(tmp_path: Path, wanted: Wanted) -> None:
     """One test, because it starts dozens of processes."""
-    done = run(tmp_path, only)
-    check_json(done, only)
-    check_conditions_in_json(done)
-    check_table(done, only)
+    done = run(tmp_path, wanted)
+    check_json(done, wanted)
+    check_conditions_in_json(done, wanted)
+    check_table(done, wanted)
     check_picture(done)
     check_only_results_are_left(done)
 
 
-def check_json(run: Run, only: Sequence[str]) -> None:
+def check_json(run: Run, wanted: Wanted) -> None:
     rows = run.written["measurements"]
-    assert sorted((row["backend"], row["workload"], row["client"]) for row in rows) == sorted(expected(only))
+    assert sorted((row["backend"], row["workload"], row["client"]) for row in rows) == sorted(expected(wanted))
     for row in rows:
         assert len(row["rounds"]) == ROUNDS, row
         for found in row["rounds"]:
@@ -98,13 +122,13 @@ def check_json(run: Run, only: Sequence[str]) -> None:
             assert 0 < found["operations_per_second"] < math.inf, row
 
 
-def check_conditions_in_json(run: Run) -> None:
+def check_conditions_in_json(run: Run, wanted: Wanted) -> None:
     conditions = run.written["conditions"]
     assert (conditions["rounds"], conditions["fsync"], conditions["scale"]) == (ROUNDS, False, 0.01)
-    assert conditions["versions"].keys() == {"trove", *PEERS}
+    assert conditions["versions"].keys() == {"trove", *wanted.peers}
 
 
-def check_table(run: Run, only: Sequence[str]) -> None:
+def check_table(run: Run, wanted: Wanted) -> None:
     text = (run.output / "results.md").read_text()
     shown = set()
     for section in text.split("\n## ")[1:]:
@@ -113,7 +137,7 @@ def check_table(run: Run, only: Sequence[str]) -> None:
             workload, client, *_, failures, _ratio = (cell.strip() for cell in row.strip("|").split("|"))
             assert failures == "0", row
             shown.add((backend, workload, client))
-    assert shown == expected(only)
+    assert shown == expected(wanted)
     assert "\n- scale: 0.01\n" in text
     assert all(line in run.printed for line in text.splitlines() if line.startswith("|"))
 

@@ -1,4 +1,4 @@
-"""The cost of a page of a listing in a bucket of 100,000 objects; counted, not timed."""
+"""The cost of a page of a listing in buckets of 10,000 and 100,000 objects; counted, not timed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ from tests.tree.counting import CountedTree, CountingFileSystem, counted_tree
 from trove_async.tree import DirEntry
 
 OBJECTS = 100_000
+FEWER = 10_000
+FULL = (0, 7, 50, 99)
+"""The directories of ``deep`` that tests look into; each of the others has one file."""
 PAGE = 1000
 MEMORY = 2 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
-    """Create ``flat``, a directory of 100,000 files, and ``deep``, 100 × 100 directories of ten, without a driver."""
-    memory = "/dev/shm"  # in memory, if possible: there 200,000 files are created and removed quickly
+    """Create ``flat``, a directory of 100,000 files, ``some``, one of 10,000, and ``deep``, without a driver.
+
+    ``deep`` has 100 directories, of which those in `FULL` have 100 directories of ten files.
+    """
+    memory = "/dev/shm"  # in memory, if possible: there many files are created and removed quickly
     root = Path(tempfile.mkdtemp(prefix="trove-scale-", dir=memory if os.access(memory, os.W_OK) else None))
-    _place(root / "flat", (f"k{number:06}" for number in range(OBJECTS)))
+    for name, count in (("flat", OBJECTS), ("some", FEWER)):
+        _place(root / name, (f"k{number:06}" for number in range(count)))
     for one in range(100):
-        for two in range(100):
+        for two in range(100 if one in FULL else 1):
             _place(root / f"deep/a{one:02}/b{two:02}", (f"c{three}" for three in range(10)))
     try:
         yield root
@@ -110,19 +117,24 @@ def test_groups_need_one_look_into_each(tree: CountedTree) -> None:
     assert tree.fs.entries <= 2 * OBJECTS
 
 
-def test_a_walk_through_a_flat_bucket_reads_the_directory_at_most_three_times(tree: CountedTree) -> None:
+@pytest.mark.parametrize(
+    ("bucket", "objects"), [("some", FEWER), pytest.param("flat", OBJECTS, marks=pytest.mark.long)]
+)
+def test_a_walk_through_a_flat_bucket_reads_the_directory_at_most_three_times(
+    tree: CountedTree, bucket: str, objects: int
+) -> None:
     entries = stats = 0
     keys: list[str] = []
     cursor: str | None = None
     while cursor is not None or not keys:
-        page = tree.page("flat", cursor=cursor)
+        page = tree.page(bucket, cursor=cursor)
         keys += [info.key for info in page.objects]
         entries += tree.fs.entries
         stats += tree.fs.stats
         cursor = page.cursor
-    assert keys == [f"k{number:06}" for number in range(OBJECTS)]
-    assert entries <= 3 * OBJECTS
-    assert stats <= OBJECTS + 5 * (OBJECTS // PAGE)
+    assert keys == [f"k{number:06}" for number in range(objects)]
+    assert entries <= 3 * objects
+    assert stats <= objects + 5 * (objects // PAGE)
 
 
 def test_a_page_from_memory_reads_no_directory(tree: CountedTree) -> None:
@@ -139,47 +151,47 @@ def test_a_page_from_memory_reads_no_directory(tree: CountedTree) -> None:
 
 
 def test_changes_ahead_of_the_cursor_are_listed(tree: CountedTree, root: Path) -> None:
-    cursor = tree.page("flat").cursor
-    cursor = tree.page("flat", cursor=cursor).cursor
+    cursor = tree.page("some").cursor
+    cursor = tree.page("some", cursor=cursor).cursor
     assert cursor == "k002000"
-    new, gone = root / "flat/k002000-new", root / "flat/k002001"
+    new, gone = root / "some/k002000-new", root / "some/k002001"
     try:
         new.touch()
         gone.unlink()
-        _settle_anew(root / "flat", 1)
-        keys = [info.key for info in tree.page("flat", cursor=cursor).objects]
+        _settle_anew(root / "some", 1)
+        keys = [info.key for info in tree.page("some", cursor=cursor).objects]
         assert keys[:3] == ["k002000", "k002000-new", "k002002"]
         # Once more, right after a change, while the directory's time may still represent two states.
         new.unlink()
         gone.touch()
-        keys = [info.key for info in tree.page("flat", cursor=cursor).objects]
+        keys = [info.key for info in tree.page("some", cursor=cursor).objects]
         assert keys[:3] == ["k002000", "k002001", "k002002"]
     finally:
         new.unlink(missing_ok=True)
         gone.touch()
-        _settle(root / "flat")
+        _settle(root / "some")
 
 
 def test_changes_within_a_tick_of_the_clock_are_listed(tree: CountedTree, root: Path) -> None:
     """As long as a directory's time may also be that of a later state, its names are not kept."""
     now = (time.time_ns() + 10**10,) * 2
-    os.utime(root / "flat", ns=now)
-    new = root / "flat/k002000-new"
+    os.utime(root / "some", ns=now)
+    new = root / "some/k002000-new"
     try:
-        cursor = tree.page("flat").cursor
-        cursor = tree.page("flat", cursor=cursor).cursor
+        cursor = tree.page("some").cursor
+        cursor = tree.page("some", cursor=cursor).cursor
         new.touch()
-        os.utime(root / "flat", ns=now)
-        assert tree.page("flat", cursor=cursor).objects[1].key == "k002000-new"
+        os.utime(root / "some", ns=now)
+        assert tree.page("some", cursor=cursor).objects[1].key == "k002000-new"
     finally:
         new.unlink(missing_ok=True)
-        _settle(root / "flat")
+        _settle(root / "some")
 
 
 def test_changes_while_a_directory_is_read_are_on_the_next_page(
     tree: CountedTree, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = root / "flat/k003000-new"
+    new = root / "some/k003000-new"
     original = CountingFileSystem.scan
 
     async def scan(self: CountingFileSystem, path: str) -> AsyncIterator[DirEntry]:
@@ -190,16 +202,16 @@ def test_changes_while_a_directory_is_read_are_on_the_next_page(
             yield entry
 
     try:
-        cursor = tree.page("flat").cursor
+        cursor = tree.page("some").cursor
         with monkeypatch.context() as patch:
             patch.setattr(CountingFileSystem, "scan", scan)
-            cursor = tree.page("flat", cursor=cursor).cursor
+            cursor = tree.page("some", cursor=cursor).cursor
         assert cursor == "k002000"
-        cursor = tree.page("flat", cursor=cursor).cursor
-        assert tree.page("flat", cursor=cursor).objects[1].key == "k003000-new"
+        cursor = tree.page("some", cursor=cursor).cursor
+        assert tree.page("some", cursor=cursor).objects[1].key == "k003000-new"
     finally:
         new.unlink(missing_ok=True)
-        _settle(root / "flat")
+        _settle(root / "some")
 
 
 def _settle_anew(folder: Path, seconds: int) -> None:

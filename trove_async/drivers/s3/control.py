@@ -60,8 +60,9 @@ _NOTHING_SET: Final = frozenset(
 )
 """Codes that say that a bucket has no rules, or an object no tags."""
 
-_ENDLESS: Final = "the endpoint does not speak S3: it redirects without end"
-"""What is said of a `RecursionError`: the SDK follows each redirection of a redirection by a call of itself."""
+_REDIRECTIONS: Final = 4
+"""The most redirections of one call. The SDK looks for the region of a bucket by another request, and follows the
+redirection of that one in the same way, until Python's stack ends. A bucket in another region takes three."""
 
 _STATUSES: Final = {
     "Enabled": VersioningStatus.ENABLED,
@@ -70,7 +71,8 @@ _STATUSES: Final = {
 
 # Users may list with the same client, and need the output of its parser.
 _taking: ContextVar[bool] = ContextVar("_taking", default=False)
-_calling: ContextVar[bool] = ContextVar("_calling", default=False)
+_redirections: ContextVar[list[int] | None] = ContextVar("_redirections", default=None)
+"""The statuses of the redirections of one call of `Control`; None outside of its calls."""
 
 Decode = Callable[[str], str]
 _Marker = tuple[tuple[str, str | int], ...]
@@ -347,15 +349,13 @@ class Control:
         renewed = corrected = False
         while True:
             used = await self._session.credentials()
-            calling = _calling.set(True)
+            redirections = _redirections.set([])
             try:
                 return await self._session.run(getattr(client, operation)(**parameters))
             except TroveError as error:  # of `_check_answer`, or the store was closed
                 error.ambiguous = writes
                 raise
             except (BotoCoreError, ClientError, ResponseParserError, TransportError, OSError) as error:
-                if isinstance(getattr(error, "kwargs", {}).get("error"), RecursionError):
-                    raise BackendError(_ENDLESS) from error
                 code = _code_of(error)
                 if code in EXPIRED and not renewed and used is not None and await self._session.renew(used):
                     renewed = True
@@ -364,14 +364,12 @@ class Control:
                     corrected = True
                     continue
                 raise sdk_error(error, about=about, writes=writes) from error
-            except RecursionError as error:
-                raise BackendError(_ENDLESS) from error
-            except (AttributeError, LookupError, TypeError, ValueError) as error:
+            except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
                 # The SDK's handlers assume the form of an answer, for example that a redirect names a bucket.
                 message = f"the endpoint does not speak S3: the SDK cannot handle the answer: {clean(str(error))}"
                 raise BackendError(message, ambiguous=writes) from error
             finally:
-                _calling.reset(calling)
+                _redirections.reset(redirections)
 
     def _correct_clock(self, code: str | None, error: Exception) -> bool:
         """Adopt the service's time if a wrong clock may be the cause of an error; return whether it was adopted."""
@@ -397,14 +395,14 @@ def _before_parse(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], operation_model: Any, **_: Any
 ) -> None:
     """Check an answer, and take it from the SDK's parser if it is long."""
-    if _calling.get():
-        _check_answer(response_dict, operation_model)
+    if (redirections := _redirections.get()) is not None:
+        _check_answer(response_dict, operation_model, redirections)
     if _taking.get() and response_dict["status_code"] < 300:
         customized_response_dict["Document"] = response_dict["body"]
         response_dict["body"] = b"<Taken/>"
 
 
-def _check_answer(response_dict: dict[str, Any], operation_model: Any) -> None:
+def _check_answer(response_dict: dict[str, Any], operation_model: Any, redirections: list[int]) -> None:
     """Raise the error of an answer that the SDK would mistake for another."""
     status, body = response_dict["status_code"], response_dict["body"]
     headers = {name.lower(): value for name, value in response_dict["headers"].items()}
@@ -418,6 +416,10 @@ def _check_answer(response_dict: dict[str, Any], operation_model: Any) -> None:
     elif status < 400 and "Bucket" not in operation_model.input_shape.members:
         # The SDK would look for the region of the bucket that the request is about.
         error = read_error("", "", status, headers, body).error
+    elif status < 400:
+        redirections.append(status)
+        if len(redirections) > _REDIRECTIONS:
+            error = BackendError("the endpoint does not speak S3: it redirects without end")
     if error is not None:
         raise error
 
