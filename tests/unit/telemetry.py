@@ -42,22 +42,22 @@ class Race(LayerDriver):
         if operation.name != "head":
             return await call()
         attempts = events.attempts("hedge")
-        first, second = attempts.begin(), None
+        first = attempts.begin()
 
-        async def slow() -> R:
+        async def slow() -> None:
             with first:
                 await asyncio.Event().wait()
-                return await call()
 
         losing = asyncio.create_task(slow())
         await asyncio.sleep(0)
-        second = attempts.begin()
-        with second:
-            result = await call()
-            first.lost_to(second)
+        try:
+            with attempts.begin() as second:
+                result = await call()
+                first.lost_to(second)
+                return result
+        finally:
             losing.cancel()
             await asyncio.wait({losing})
-            return result
 
 
 class EmptyDriver(MockDriver):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,7 @@ import trove_async
 from tests.unit.doubles import ScriptedStream, info_of
 from tests.unit.telemetry import Race, TwiceMore, in_turn
 from trove_async.driver import Body, Driver
-from trove_async.driver.events import Event, Listener
+from trove_async.driver.events import OBSERVER, Event, Listener, RequestRetried, attempts, report
 from trove_async.driver.retry import Attempts, Backoff
 from trove_async.errors import ObjectNotFoundError, UnavailableError
 from trove_async.layers import Call, LayerDriver, Limit, Observation, Observe, Operation, log_operations
@@ -246,6 +247,29 @@ async def test_an_event_outside_of_operations_reaches_each_observer_once() -> No
     for seen in (first, second):
         assert seen.inside == [Turned("inside")]
         assert seen.all == [Turned("inside"), Turned("outside")]
+
+
+async def test_what_outlives_an_operation_keeps_no_body_of_it_and_reports_to_nobody() -> None:
+    contexts: list[contextvars.Context] = []
+    seen: list[Observation] = []
+
+    def put(*_: object) -> ObjectInfo:
+        contexts.append(contextvars.copy_context())  # as a connection or a task does that the operation starts
+        return INFO
+
+    async with trove_async.open(MockDriver(put=put), layers=[Observe(seen.append)]) as t:
+        await t.put("b", "k", b"content")
+    [context] = contexts
+    ongoing = context[OBSERVER]
+    assert isinstance(ongoing, Ongoing)
+    assert ongoing.operation.body is None
+    assert not ongoing.operation.arguments
+    series = context.run(attempts, "retry")
+    series.begin()
+    series.begin()
+    context.run(report, RequestRetried(1, UnavailableError("busy"), 0.0))
+    assert (ongoing.retries, ongoing.resent) == (0, 0)
+    assert len(seen) == 1
 
 
 async def test_an_exception_of_the_hook_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -215,6 +215,18 @@ async def test_the_loser_of_a_hedge_is_linked_to_the_winner(telemetry: Telemetry
     assert (labels["trove.retry.kind"], count) == ("hedge", 1)
 
 
+async def test_a_hedge_within_the_first_try_of_a_retry_is_its_child(telemetry: Telemetry) -> None:
+    head = in_turn(UnavailableError("first"), INFO)
+    async with trove_async.open(MockDriver(head=head), layers=[Race, TwiceMore, telemetry.layer()]) as t:
+        await t.head("b", "k")
+    operation = named(telemetry.spans, "head")
+    tries = [span for span in telemetry.spans if span.parent and span.parent.span_id == operation.context.span_id]
+    assert [attributes(span)["trove.attempt.kind"] for span in tries] == ["first", "retry"]
+    for attempt in tries:
+        inside = [span for span in telemetry.spans if span.parent and span.parent.span_id == attempt.context.span_id]
+        assert [attributes(span)["trove.attempt.kind"] for span in inside] == ["first", "hedge"]
+
+
 async def test_a_request_that_the_driver_sends_again_is_an_event_of_the_span(telemetry: Telemetry) -> None:
     async def head(*_: object) -> ObjectInfo:
         await Attempts(3, Backoff(first=0.0, longest=0.0)).failed(UnavailableError("busy"))

@@ -37,6 +37,8 @@ R = TypeVar("R")
 
 Outcome = Literal["ok", "error", "cancelled"]
 
+_OVER: Final = Operation("an operation that has ended", "", None, None, None, {})
+
 _log: Final = logging.getLogger("trove_async.operations")
 
 
@@ -51,7 +53,7 @@ class Ongoing(OperationObserver):
     The methods that subclasses override may raise: the error is logged and goes no further.
 
     Attributes:
-        operation: what was asked for.
+        operation: what was asked for; without bucket, key and body once the operation has ended.
         owner: the driver that follows it.
         began: `time.perf_counter` at its beginning.
         bytes: of the body, sent or read so far.
@@ -132,7 +134,7 @@ class Ongoing(OperationObserver):
     def attempts(self, kind: AttemptKind) -> AttemptSeries:
         """Return a series of attempts; the observer around this one sees them too."""
         try:
-            own = self.series(kind)
+            own = AttemptSeries() if self._ended else self.series(kind)
         except Exception:  # noqa: BLE001 - observers must not change what they observe
             self.log_failure()
             own = _CountedSeries(self, kind)
@@ -187,6 +189,8 @@ class Ongoing(OperationObserver):
             self.on_end(duration, outcome, error)
         except Exception:  # noqa: BLE001 - observers must not change what they observe
             self.log_failure()
+        # A connection that the operation has opened keeps its context, and with it this object, while it is open.
+        self.operation = _OVER
 
     @final
     def log_failure(self) -> None:

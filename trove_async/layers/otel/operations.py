@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
     INVALID_SPAN,
@@ -31,6 +31,9 @@ from trove_async.layers.otel.metrics import SCHEMA_URL, SCOPE, Counts, Metrics, 
 from trove_async.version import __version__
 
 __all__ = ["instrumentation"]
+
+_ATTEMPT: Final = create_key("trove-attempt")
+"""Of the context, the attempt that is made in it."""
 
 _CANCELLED: Final = {"trove.outcome": "cancelled"}
 
@@ -220,11 +223,11 @@ class _Traced(_Measured):
 class _Series(AttemptSeries):
     """Attempts, which have spans as soon as there are two: a single one is the operation."""
 
-    __slots__ = ("_first", "_kind", "_number", "ongoing", "parent")
+    __slots__ = ("_around", "_first", "_kind", "_number", "ongoing")
 
     def __init__(self, ongoing: _Traced, kind: AttemptKind) -> None:
         self.ongoing = ongoing
-        self.parent = get_current()
+        self._around = get_current()
         self._kind = kind
         self._number = 0
         self._first: _Attempt | None = None
@@ -241,7 +244,11 @@ class _Series(AttemptSeries):
 
     def start(self, number: int, began: int) -> Span:
         """Start the span of an attempt, at the time ``began`` in nanoseconds."""
-        return self.ongoing.start_attempt(self._kind, number, self.parent, began)
+        parent = self._around
+        enclosing = get_value(_ATTEMPT, parent)
+        if isinstance(enclosing, _Attempt) and enclosing.ongoing is self.ongoing:
+            parent = set_span_in_context(enclosing.show(), parent)  # as hedges within the first try of a retry
+        return self.ongoing.start_attempt(self._kind, number, parent, began)
 
 
 class _Attempt(Attempt):
@@ -255,12 +262,18 @@ class _Attempt(Attempt):
         self._began = self._ended = 0
         self._error: BaseException | None = None
 
-    def show(self) -> None:
-        """Make the span of the first attempt, which began before anybody knew that there would be others."""
-        if self._span is None and self._began:
+    @property
+    def ongoing(self) -> _Traced:
+        """What it is an attempt at."""
+        return self._series.ongoing
+
+    def show(self) -> Span:
+        """Return its span; that of the first one is made once there are others."""
+        if self._span is None:
             self._span = self._series.start(self._number, self._began)
             if self._ended:
                 self._finish(self._span)
+        return self._span
 
     def lost_to(self, winner: Attempt) -> None:
         assert isinstance(winner, _Attempt)
@@ -270,10 +283,10 @@ class _Attempt(Attempt):
 
     def __enter__(self) -> Self:
         self._began = time_ns()
+        self._before = context = get_current()
         if self._number > 1:
-            self._span = self._series.start(self._number, self._began)
-            self._before = get_current()
-            attach(set_span_in_context(self._span, self._before))
+            context = set_span_in_context(self.show(), context)
+        attach(set_value(_ATTEMPT, self, context))
         return self
 
     def __exit__(
@@ -281,8 +294,8 @@ class _Attempt(Attempt):
     ) -> None:
         self._ended = time_ns()
         self._error = error
-        if self._before is not None:
-            attach(self._before)
+        assert self._before is not None
+        attach(self._before)
         if self._span is not None:
             self._finish(self._span)
 
@@ -295,7 +308,7 @@ class _Attempt(Attempt):
                 span.set_attributes(_CANCELLED)
             span.end(self._ended)
         except Exception:  # noqa: BLE001 - observers must not change what they observe
-            self._series.ongoing.log_failure()
+            self.ongoing.log_failure()
 
 
 def _set_error(span: Span, error: BaseException) -> None:
