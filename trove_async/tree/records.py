@@ -108,7 +108,7 @@ class Records:
             attributes: of the file; `NONE` is enough if the file system needs no tokens.
         """
         # With extended attributes, few buckets have sidecars, and checking that is cheaper than hashing a key.
-        if not self._fs.has_attributes or await self._fs.lstat(self._layout.metadata(bucket)) is not None:
+        if not self._fs.has_attributes or await self._fs.exists(self._layout.metadata(bucket)):
             await self._fs.unlink(self._sidecar(bucket, key, status, attributes))
 
     async def sidecar_of(self, bucket: str, key: str, path: str) -> str | None:
