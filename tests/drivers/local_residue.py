@@ -11,7 +11,8 @@ from pathlib import Path
 def residue_of(root: Path) -> list[str]:
     """Return what is in a root and belongs to no object, version, open upload or living process."""
     ours = root / ".trove"
-    return [*_temporaries(ours / "tmp"), *_ended_uploads(ours / "uploads"), *_orphans(root)]
+    deleted = [f"the deleted bucket {path}" for path in _entries(ours / "deleted")]
+    return [*_temporaries(ours / "tmp"), *_ended_uploads(ours / "uploads"), *_orphans(root), *deleted]
 
 
 def _temporaries(folder: Path) -> Iterator[str]:

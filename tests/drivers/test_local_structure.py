@@ -152,7 +152,7 @@ async def test_metadata_of_a_put_that_has_begun_to_commit_are_not_removed_with_t
 async def test_a_bucket_with_versions_is_not_deleted_while_its_last_object_is(a: trove.Trove, b: trove.Trove) -> None:
     await a.set_versioning("v", True)
     version = await a.put("v", "k", b"precious")
-    gate = Gate(trove.unwrap(a.driver, LocalDriver)._tree.buckets, "_contains_files", after=True)
+    gate = Gate(trove.unwrap(a.driver, LocalDriver)._tree.buckets, "_require_no_versions", after=True)
     deleting = asyncio.create_task(a.delete_bucket("v"))
     await gate.reached()
     deleted = asyncio.create_task(b.delete("v", "k"))

@@ -288,6 +288,11 @@ class FileSystem(ABC):
         Its directory exists; leftovers in it are swept after this process has ended.
         """
 
+    @property
+    def locks_commits(self) -> bool:
+        """Whether commits take the `lock` of their key, so that `lock_bucket` excludes them."""
+        return False
+
     @abstractmethod
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
         """Return a lock of the store that excludes all its users, in this process and others.

@@ -28,6 +28,7 @@ class Layout:
         ROOT/.trove/meta/BUCKET/HH/HASH…     metadata that does not fit into an extended attribute
         ROOT/.trove/versions/BUCKET/HH/HASH/ the versions of a key that are not the latest
         ROOT/.trove/uploads/BUCKET/ID/       an upload's manifest and parts
+        ROOT/.trove/deleted/BUCKET.ID        the directory of a bucket that is being deleted
         ROOT/.trove/presign.key              signs URLs
     """
 
@@ -35,6 +36,8 @@ class Layout:
         self.root = root.rstrip("/") or "/"
         self._base = "" if self.root == "/" else self.root
         self.internal = f"{self._base}/{INTERNAL}"
+        self.all_settings = f"{self.internal}/buckets"
+        self.all_deleted = f"{self.internal}/deleted"
         self.leases = f"{self.internal}/leases"
         self.tmp = f"{self.internal}/tmp"
         self.presign_key = f"{self.internal}/presign.key"
@@ -45,7 +48,16 @@ class Layout:
 
     def settings(self, bucket: str) -> str:
         """Return the file of a bucket's settings."""
-        return f"{self.internal}/buckets/{bucket}"
+        return f"{self.all_settings}/{bucket}"
+
+    def deleted(self, bucket: str, name: str) -> str:
+        """Return where the directory of a bucket is moved when it is deleted.
+
+        Args:
+            bucket: which bucket.
+            name: distinguishes buckets of the same name.
+        """
+        return f"{self.all_deleted}/{bucket}.{name}"
 
     def metadata(self, bucket: str) -> str:
         """Return the directory of a bucket's sidecars."""

@@ -6,7 +6,8 @@ import json
 import logging
 from dataclasses import dataclass
 
-from trove_async.tree.buckets import Buckets, remove_all
+from trove_async.tree.buckets import Buckets
+from trove_async.tree.directories import remove_all
 from trove_async.tree.filesystem import FileSystem
 from trove_async.tree.layout import Layout
 from trove_async.tree.objects import Objects
@@ -24,11 +25,13 @@ class SweepReport:
         temporaries: directories of temporaries whose process has ended.
         sidecars: metadata of generations that were replaced or deleted.
         uploads: uploads that were aborted or completed, but not removed completely.
+        buckets: deletions of buckets that were interrupted.
     """
 
     temporaries: int = 0
     sidecars: int = 0
     uploads: int = 0
+    buckets: int = 0
 
 
 class Sweeper:
@@ -46,11 +49,12 @@ class Sweeper:
         Args:
             temporaries: how many directories of temporaries were swept before, for the report.
         """
+        buckets = await self._buckets.sweep()
         sidecars = uploads = 0
         for bucket in await self._buckets.list():
             sidecars += await self._sweep_sidecars(bucket.name)
             uploads += await self._sweep_uploads(bucket.name)
-        return SweepReport(temporaries, sidecars, uploads)
+        return SweepReport(temporaries, sidecars, uploads, buckets)
 
     async def _sweep_uploads(self, bucket: str) -> int:
         base = self._layout.uploads(bucket)

@@ -17,8 +17,9 @@ from trove_async.driver.options import CompleteOptions, PutOptions
 from trove_async.errors import BackendError, BucketNotFoundError, InvalidPartError, UploadNotFoundError
 from trove_async.keys import check_key
 from trove_async.tree.attributes import Attributes, etag_of
-from trove_async.tree.buckets import Buckets, make_directories, remove_all
+from trove_async.tree.buckets import Buckets
 from trove_async.tree.clock import WriteClock
+from trove_async.tree.directories import make_directories, remove_all
 from trove_async.tree.filesystem import Checkpoint, FileSystem, Stat, Temporary
 from trove_async.tree.layout import Layout
 from trove_async.tree.objects import Objects
@@ -81,6 +82,7 @@ class Uploads:
     async def initiate(self, bucket: str, key: str, options: PutOptions) -> str:
         """Begin an upload and return its id."""
         await self._buckets.require(bucket)
+        await self._buckets.settle(bucket)
         upload_id = token_hex(16)
         manifest = {"key": key, "initiated_at": datetime.now(UTC).isoformat(), "options": options.dump()}
         # The directory appears together with its manifest, so a directory without one is a leftover for the sweeper.
@@ -184,6 +186,7 @@ class Uploads:
 
     async def parts(self, bucket: str, key: str, upload_id: str) -> list[PartInfo]:
         """Return the stored parts, sorted by number."""
+        await self._buckets.settle(bucket)
         upload = await self.require(bucket, key, upload_id)
         return [part.info for part in (await self._stored(upload)).values()]
 
@@ -215,6 +218,7 @@ class Uploads:
         checkpoint: Checkpoint,
     ) -> ObjectInfo:
         """Join the parts in a temporary and commit it as the object."""
+        await self._buckets.settle(bucket)
         upload = await self.require(bucket, key, upload_id)
         try:
             for part in await self._checked(upload, parts):
@@ -302,6 +306,7 @@ class Uploads:
     async def list(self, bucket: str, prefix: str) -> Sequence[UploadInfo]:
         """Return the open uploads, sorted by key and start."""
         await self._buckets.require(bucket)
+        await self._buckets.settle(bucket)
         found: list[UploadInfo] = []
         async with aclosing(self._fs.scan(self._layout.uploads(bucket))) as scan:
             async for entry in scan:

@@ -585,8 +585,9 @@ class LocalFileSystem(FileSystem):
         return True
 
     async def rename(self, source: str, target: str) -> None:
-        """Rename a file over another."""
+        """Rename a file over another, or a directory."""
         await self._with_both(source, target, os.rename)
+        self.handles.forget(source)
 
     async def link(self, source: str, target: str) -> None:
         """Give a file a second name."""
@@ -606,6 +607,11 @@ class LocalFileSystem(FileSystem):
     def temporary(self) -> str:
         """Return a new path in this store's directory of temporaries."""
         return f"{self._scratch or self._need_scratch()}/{next(self._numbers)}"
+
+    @property
+    def locks_commits(self) -> bool:
+        """True."""
+        return True
 
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
         """Return a stripe's lock, which excludes other operations of this process and other processes."""

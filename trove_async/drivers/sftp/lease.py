@@ -22,7 +22,7 @@ from trove_async.drivers.sftp.remote_files import RemoteFiles
 from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import TroveError
 from trove_async.tree import Layout
-from trove_async.tree.buckets import remove_all
+from trove_async.tree.directories import remove_all
 
 __all__ = ["LEASE_NAME", "ClientLease", "lease_seconds"]
 

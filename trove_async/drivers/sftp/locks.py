@@ -18,7 +18,7 @@ from trove_async.drivers.sftp.remote_files import RemoteFiles
 from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import TroveError
 from trove_async.tree import Layout
-from trove_async.tree.buckets import remove_all
+from trove_async.tree.directories import remove_all
 from trove_async.tree.filesystem import is_dir
 from trove_async.tree.layout import STRIPES
 
