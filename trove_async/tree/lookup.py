@@ -176,4 +176,6 @@ def _variants(name: str) -> tuple[str, ...]:
 
 
 def _in_the_way(path: str, key: str) -> BackendError:
-    return BackendError(f"{path!r} is in the way of {key!r}, and was not made by this library; move it away")
+    return BackendError(
+        f"{path!r} is in the way of the object, and was not made by this library; move it away", key=key
+    )

@@ -58,7 +58,7 @@ class Placement:
                     await self._make_parents(bucket, path, made)
                 except FileExistsError:
                     if (await self._lookup.locate(bucket, key))[1] is not None:
-                        raise AppearedError(f"the object {key!r} was made at the same time; try again") from None
+                        raise AppearedError("the object was made at the same time; try again", key=key) from None
                     replace = True  # what exists is no object, but for example a link that somebody made by hand
                     continue
                 except (IsADirectoryError, NotADirectoryError):
@@ -68,9 +68,11 @@ class Placement:
                     return path
                 path, current = await self._lookup.locate(bucket, key)
                 if current is not None and not replace:
-                    raise AppearedError(f"the object {key!r} was made at the same time; try again")
+                    raise AppearedError("the object was made at the same time; try again", key=key)
                 replace = current is not None
-            raise BackendError(f"the path of {key!r} keeps changing; another process may be removing directories")
+            raise BackendError(
+                "the path of the object keeps changing; another process may be removing directories", key=key
+            )
         finally:
             # Directories that were made for another path are removed. The file is in place whether this works or not.
             with suppress(OSError, TroveError):

@@ -147,5 +147,6 @@ def _parsed(raw: bytes, status: Stat, path: str, key: str) -> Attributes:
         return Attributes.parse(raw, status)
     except ValueError as error:
         raise BackendError(
-            f"{path!r}, which stores the metadata of {key!r}, is damaged; restore it, or remove it to lose the metadata"
+            f"{path!r}, which stores the object's metadata, is damaged; restore it, or remove it to lose the metadata",
+            key=key,
         ) from error

@@ -131,7 +131,7 @@ class Uploads:
         upload = await self._load(bucket, upload_id) if _ID.match(upload_id) else None
         if upload is None or upload.key != key:
             await self._buckets.require(bucket)
-            raise UploadNotFoundError(f"no upload {upload_id!r} of {key!r} is open", bucket=bucket, key=key)
+            raise UploadNotFoundError(f"no upload {upload_id!r} of this key is open", bucket=bucket, key=key)
         return upload
 
     async def _load(self, bucket: str, upload_id: str) -> _Upload | None:

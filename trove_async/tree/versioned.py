@@ -97,8 +97,8 @@ class VersionedObjects(Objects):
             return opened
         await self._buckets.require(bucket)
         if version_id is None:
-            raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
-        raise VersionNotFoundError(f"the object {key!r} has no version {version_id!r}", bucket=bucket, key=key)
+            raise ObjectNotFoundError(bucket=bucket, key=key)
+        raise VersionNotFoundError(f"the object has no version {version_id!r}", bucket=bucket, key=key)
 
     async def _open_latest(self, bucket: str, key: str) -> OpenObject | None:
         for _ in range(_TRIES):
@@ -526,4 +526,4 @@ class VersionedObjects(Objects):
 
 
 def _keeps_changing(key: str) -> BackendError:
-    return BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
+    return BackendError(f"the object was replaced {_TRIES} times while it was being opened", key=key)

@@ -95,7 +95,7 @@ def crc32c_of(value: object) -> int | None:
 
 def mismatch(key: str, expected: int, actual: int) -> ChecksumError:
     """Return the error of bytes whose checksum is not the expected one."""
-    return ChecksumError(f"the crc32c of object {key!r} is {actual:08x}, expected {expected:08x}", key=key)
+    return ChecksumError(f"the crc32c of the object is {actual:08x}, expected {expected:08x}", key=key)
 
 
 class CRC32CVerifier:

@@ -166,9 +166,7 @@ class ResumableUpload(Upload[int]):
                 await attempts.failed(failure)
                 response, _ = await self._ask("*")
             if response.status != _INCOMPLETE:
-                raise BackendError(
-                    f"the service made an object of {self._key!r} before it had all of its bytes", ambiguous=True
-                )
+                raise BackendError("the service made an object before it had all of its bytes", ambiguous=True)
             unsent.drop(_persisted(response))
             if unsent.start > before:
                 attempts.succeeded()

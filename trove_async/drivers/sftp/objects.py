@@ -445,8 +445,8 @@ def refuse_conditions(if_match: str | None, if_none_match: str | None) -> None:
 
 
 def _missing(bucket: str, key: str) -> ObjectNotFoundError:
-    return ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
+    return ObjectNotFoundError(bucket=bucket, key=key)
 
 
 def _keeps_changing(key: str) -> BackendError:
-    return BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being read")
+    return BackendError(f"the object was replaced {_TRIES} times while it was being read", key=key)

@@ -55,7 +55,7 @@ class Reading:
             opened = await self._try(bucket, key, options)
             if opened is not None:
                 return opened
-        raise BackendError(f"the object {key!r} was replaced {_TRIES} times while it was being opened")
+        raise BackendError(f"the object was replaced {_TRIES} times while it was being opened", key=key)
 
     async def _try(self, bucket: str, key: str, options: GetOptions) -> Opened | None:
         """Open an object; None if it was replaced during this."""
@@ -78,7 +78,7 @@ class Reading:
                 marked = await self._objects.found(bucket, key)
                 found = ("", None) if marked is None else marked
             if found[1] is None:
-                raise ObjectNotFoundError(f"the object {key!r} does not exist", bucket=bucket, key=key)
+                raise ObjectNotFoundError(bucket=bucket, key=key)
             channel = await self._fs.channel()
             opening = _open(channel, found[0])
         assert found[1] is not None
@@ -138,8 +138,8 @@ class Reading:
         if data is not None and len(data) != stop - start:
             if await self._fs.lstat(file.path) == seen:
                 raise BackendError(
-                    f"the object {key!r} ended after {start + len(data)} bytes; according to the server it has "
-                    f"{seen.st_size}"
+                    f"the object ended after {start + len(data)} bytes; according to the server it has {seen.st_size}",
+                    key=key,
                 )
             return None
         if attributes is None:
