@@ -1,52 +1,64 @@
-"""A layer in one file: a read-only store, on any driver.
+"""A layer in one file: a store whose objects are written once, on any driver.
 
-It lists the operations that it permits, so an unknown operation is refused; ``docs/layers.md`` explains layers.
-Run it with ``python -m examples.custom_layer``.
+Objects can be created and read, and never replaced or deleted. ``docs/layers.md`` explains the layer. Run it with
+``python -m examples.custom_layer``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from typing import Final, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar, Final, TypeVar
 
 import trove_async as trove
-from trove_async.layers import Call, LayerDriver, Operation
+from trove_async.driver import CopyOptions
+from trove_async.layers import READS, Call, LayerDriver, Operation
 
 R = TypeVar("R")
 
-READS: Final = frozenset(
-    {
-        "ping", "get", "get_range", "get_version", "head", "list_page", "list_buckets", "list_versions",
-        "list_versions_page", "list_parts", "list_multipart_uploads", "list_noncurrent", "get_versioning",
-        "get_lifecycle", "get_tags", "presign_get", "presign_head", "watch",
+CREATES: Final = frozenset({"put", "copy", "server_copy", "complete_multipart"})
+PREPARES: Final = frozenset({"create_bucket", "initiate_multipart", "upload_part", "abort_multipart"})
+NEEDED: Final = frozenset({"put_if_none_match", "copy", "complete"})
+
+BY_URL: Final = "a signed URL for writing would not have the layer"
+BY_RULE: Final = "a rule would delete objects"
+
+
+class WriteOnce(LayerDriver):
+    """Makes every write create-only, and refuses every operation that replaces or deletes."""
+
+    drops: ClassVar = {
+        **dict.fromkeys(("PUT", "POST", "DELETE"), BY_URL),
+        **dict.fromkeys((trove.LifecycleDriver, trove.LifecycleSweepDriver), BY_RULE),
     }
-)  # fmt: skip
 
-
-class ReadOnly(LayerDriver):
-    """Refuses every operation that does not only read, before any request and before a body is read.
-
-    Signed URLs for writing are refused as well: they would bypass the layer.
-    """
+    async def start(self) -> None:
+        """Refuse a driver that cannot keep the promise."""
+        missing = NEEDED - self.features.conditions
+        if missing:
+            raise trove.UnsupportedError(f"{self.name} cannot create only: it has no {', '.join(sorted(missing))}")
 
     async def around(self, operation: Operation, call: Call[R]) -> R:
-        if operation.name not in READS:
-            raise trove.AccessDeniedError(f"the store is open for reading only, and {operation.name} is not reading")
-        return await call()
+        if operation.name in READS or operation.name in PREPARES:
+            return await call()
+        if operation.name not in CREATES:
+            raise trove.AccessDeniedError(f"objects of this store stay as they are: {operation.name} is refused")
+        options: Any = operation.arguments["options"] or CopyOptions()
+        return await call(options=replace(options, if_match=None, if_none_match="*"))
 
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with trove.open(f"local://{folder}") as t:
+        async with trove.open(f"local://{folder}", layers=[WriteOnce]) as t:
             await t.create_bucket("reports")
             await t.put("reports", "2024.txt", b"all is well")
-        async with trove.open(f"local://{folder}", layers=[ReadOnly]) as t:
-            print(await t.read("reports", "2024.txt"), [info.key async for info in t.list("reports")])
-            try:
-                await t.delete("reports", "2024.txt")
-            except trove.AccessDeniedError as error:
-                print(error)
+            print(await t.read("reports", "2024.txt"))
+            for change in (t.put("reports", "2024.txt", b"all was well"), t.delete("reports", "2024.txt")):
+                try:
+                    await change
+                except (trove.ObjectAlreadyExistsError, trove.AccessDeniedError) as error:
+                    print(error)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 import trove_async as trove
 from examples import aiohttp_app, fastapi_app
-from examples.custom_layer import READS, ReadOnly
+from examples.custom_layer import CREATES, PREPARES, WriteOnce
 from tests.test_examples import run_python
 from tests.web.serving import (
     SECONDS,
@@ -27,8 +27,10 @@ from tests.web.serving import (
     until_no_more_than,
     uvicorn_serving,
 )
-from trove_async.driver import METHODS, Body, BucketOptions, PutOptions
+from trove_async.driver import METHODS, Features
+from trove_async.layers import READS
 from trove_async.testing.helpers import random_bytes
+from trove_async.testing.mock import MockDriver
 
 MIB = 1024 * 1024
 
@@ -196,39 +198,56 @@ async def test_interrupted_downloads_leave_nothing(service: Service) -> None:
 
 
 def test_custom_layer() -> None:
-    printed = run_python("-m", "examples.custom_layer")
-    assert printed.startswith("b'all is well' ['2024.txt']\n")
-    assert "delete is not reading" in printed
+    content, put, delete = run_python("-m", "examples.custom_layer").splitlines()
+    assert content == "b'all is well'"
+    assert put.startswith("put 'reports/2024.txt': the object already exists")
+    assert delete.startswith("delete 'reports/2024.txt': objects of this store stay as they are")
 
 
-def test_the_custom_layer_lists_operations_by_name() -> None:
-    assert METHODS.keys() >= READS
+def test_the_custom_layer_knows_the_operations_by_name() -> None:
+    assert METHODS.keys() >= READS | CREATES | PREPARES
+    assert all("options" in METHODS[name].parameters for name in CREATES)
 
 
 @pytest.mark.asyncio
-async def test_the_custom_layer_refuses_writes_without_reading_the_body() -> None:
+async def test_the_custom_layer_keeps_what_was_written_once() -> None:
     async def body() -> AsyncIterator[bytes]:
-        raise AssertionError("the body was read")
-        yield b""
+        yield b"again"
 
-    async with trove.open("memory://?presign_url=https://files.test", layers=[ReadOnly]) as t:
-        beneath = trove.unwrap(t.driver, ReadOnly).inner
-        await beneath.create_bucket("b", BucketOptions())
-        assert t.supports(trove.PresignDriver)
-        assert await t.list("b").all() == []
-        await t.presign_get("b", "k")
-        async with t.watch("b") as events:
-            await beneath.put("b", "k", Body(b"x"), PutOptions())
-            assert (await anext(events)).key == "k"
-        for refused in (
+    async with trove.open("memory://?presign_url=https://files.test&min_part_size=1", layers=[WriteOnce]) as t:
+        await t.create_bucket("b")
+        info = await t.put("b", "k", b"once")
+        await t.put("b", "other", b"other")
+        upload = await t.initiate_multipart("b", "k")
+        part = await t.upload_part("b", "k", upload, 1, b"again")
+        for replacement in (
+            t.put("b", "k", b"again"),
             t.put("b", "k", body()),
+            t.put("b", "k", b"again", if_match=info.etag),
+            t.copy("b", "other", "b", "k"),
+            t.server_copy(trove.ObjectRef("b", "other"), trove.ObjectRef("b", "k")),
+            t.complete_multipart("b", "k", upload, [part]),
+        ):
+            with pytest.raises(trove.ObjectAlreadyExistsError):
+                await replacement
+        for refused in (
             t.delete("b", "k"),
             t.delete_many("b", ["k"]),
-            t.copy("b", "k", "b", "l"),
-            t.create_bucket("c"),
+            t.move("b", "k", "b", "l"),
+            t.delete_bucket("b"),
             t.set_tags("b", "k", {}),
-            t.presign_put("b", "k"),
-            t.initiate_multipart("b", "k"),
         ):
-            with pytest.raises(trove.AccessDeniedError, match="for reading only"):
+            with pytest.raises(trove.AccessDeniedError, match="stay as they are"):
                 await refused
+        for unsupported in (t.presign_put("b", "k"), t.set_lifecycle("b", [])):
+            with pytest.raises(trove.UnsupportedError, match=r"a signed URL for writing|a rule would delete"):
+                await unsupported
+        await t.abort_multipart("b", "k", upload)
+        assert (await t.head("b", "k"), await t.read("b", "k")) == (info, b"once")
+
+
+@pytest.mark.asyncio
+async def test_the_custom_layer_refuses_a_driver_that_would_ignore_it() -> None:
+    driver = MockDriver(features=Features(conditions=frozenset({"put_if_none_match"})))
+    with pytest.raises(trove.UnsupportedError, match="cannot create only: it has no complete, copy"):
+        await trove.open(driver, layers=[WriteOnce])

@@ -119,7 +119,9 @@ if _TYPE_CHECKING:
         Observation,
         Observe,
         OpenTelemetry,
+        Prefixed,
         Prometheus,
+        ReadOnly,
         log_operations,
     )
 
@@ -134,7 +136,9 @@ _LAYERS = frozenset(
         "Observation",
         "Observe",
         "OpenTelemetry",
+        "Prefixed",
         "Prometheus",
+        "ReadOnly",
         "log_operations",
     }
 )
@@ -221,6 +225,7 @@ __all__ = [
     "PartInfo",
     "PreconditionFailedError",
     "Prefix",
+    "Prefixed",
     "PresignDriver",
     "PresignedPost",
     "Progress",
@@ -228,6 +233,7 @@ __all__ = [
     "RangeDriver",
     "RangeLike",
     "RangeNotSatisfiableError",
+    "ReadOnly",
     "RootNotFoundError",
     "ServerCopyDriver",
     "StorageFullError",

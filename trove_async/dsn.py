@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, unquote
 
 from trove_async.errors import InvalidDSNError
+from trove_async.keys import MAX_KEY_BYTES
 
-__all__ = ["DSN", "SettingsParser", "parse_dsn", "redact", "refuse_prefix", "trimmed_secret"]
+__all__ = ["DSN", "SettingsParser", "bucket_and_prefix", "parse_dsn", "redact", "trimmed_secret"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _SECRET_NAME = re.compile(
@@ -167,19 +168,28 @@ def trimmed_secret(name: str, text: str) -> str:
     return value
 
 
-def refuse_prefix(store: DSN, prefix: str) -> NoReturn:
-    """Refuse a DSN that goes on behind what its scheme names.
+def bucket_and_prefix(path: str) -> tuple[str | None, str]:
+    """Split the path of a DSN that names a bucket and a prefix of keys.
 
-    Args:
-        store: the DSN without the remainder, which is the right form.
-        prefix: the remainder: a key, or what keys begin with.
+    A prefix in a DSN is a path: it ends with a slash, which may be left out. So ``/bucket/photos`` and
+    ``/bucket/photos/`` are the same, and neither includes ``photos.txt``.
+
+    Returns:
+        The bucket, None if there is none; and the prefix for `Driver.default_prefix`, empty if there is none.
 
     Raises:
-        InvalidDSNError: shows the right form, without its secrets.
+        InvalidDSNError: there is a prefix without a bucket, or it is so long that no key can begin with it.
     """
-    raise InvalidDSNError(
-        f"a DSN names no keys in a bucket: write {store}, and give {prefix!r} to the methods, as the key or as prefix="
-    )
+    bucket, _, prefix = path.removeprefix("/").partition("/")
+    if not bucket:
+        if prefix.strip("/"):
+            raise InvalidDSNError("the DSN has a prefix and no bucket: the bucket is before it, without '//'")
+        return None, ""
+    if prefix and not prefix.endswith("/"):
+        prefix += "/"
+    if "\0" in prefix or len(prefix.encode()) >= MAX_KEY_BYTES:
+        raise InvalidDSNError(f"a prefix in a DSN has fewer than {MAX_KEY_BYTES} bytes of UTF-8, and no NUL")
+    return bucket, prefix
 
 
 class SettingsParser:

@@ -359,7 +359,7 @@ class ChecksumError(TroveError):
 
 
 class AccessDeniedError(TroveError, PermissionError):
-    """The credentials do not allow the operation."""
+    """The credentials do not allow the operation, or the layer `ReadOnly` refuses it."""
 
     default_message = "access denied"
 

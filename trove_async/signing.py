@@ -77,14 +77,16 @@ class URLSigner:
     Args:
         key: the secret, 16 bytes or more. A URL is valid for every store with the same key, so give each its own.
         base_url: where the app is mounted, such as ``https://files.example.com/objects``.
+        prefix: added to the keys that are signed, and removed from those that are verified. URLs for other keys are
+            refused.
 
     Raises:
         InvalidArgumentError: the key is too short, or the URL is no plain ``http`` or ``https`` URL.
     """
 
-    __slots__ = ("_base_url", "_key")
+    __slots__ = ("_base_url", "_key", "_prefix")
 
-    def __init__(self, key: bytes, base_url: str) -> None:
+    def __init__(self, key: bytes, base_url: str, prefix: str = "") -> None:
         if len(key) < _MIN_KEY_BYTES:
             raise InvalidArgumentError(
                 f"the key that signs URLs has {len(key)} bytes; it needs at least {_MIN_KEY_BYTES}"
@@ -96,6 +98,11 @@ class URLSigner:
             raise InvalidArgumentError("the base of signed URLs must be printable ASCII without query and fragment")
         self._key = key
         self._base_url = base_url.rstrip("/")
+        self._prefix = prefix
+
+    def below(self, prefix: str) -> URLSigner:
+        """Return a signer for a store whose keys all begin with a prefix that it does not show."""
+        return URLSigner(self._key, self._base_url, self._prefix + prefix)
 
     def __repr__(self) -> str:
         return f"<URLSigner {self._base_url}>"
@@ -112,7 +119,7 @@ class URLSigner:
         request = SignedRequest(
             method=method,
             bucket=bucket,
-            key=key,
+            key=self._prefix + key,
             expires_at=f"{(time.time() if now is None else now) + options.expires:.3f}",
             version_id=options.version_id,
             content_type=options.content_type,
@@ -126,7 +133,7 @@ class URLSigner:
             if value is not None:
                 query[parameter] = str(value)
         query[_SIGNATURE] = self._signature(request)
-        path = f"{quote(bucket, safe='')}/{_base64url(key.encode())}"
+        path = f"{quote(bucket, safe='')}/{_base64url(request.key.encode())}"
         return f"{self._base_url}/{path}?{urlencode(query, quote_via=quote, safe='')}"
 
     def verify(self, method: str, url: str, now: float | None = None) -> SignedRequest:
@@ -149,7 +156,9 @@ class URLSigner:
             raise AccessDeniedError("the URL's signature does not match: it was changed, or signed for another method")
         if (time.time() if now is None else now) >= float(request.expires_at):
             raise AccessDeniedError("the signed URL has expired; request a new one")
-        return request
+        if not request.key.startswith(self._prefix):
+            raise AccessDeniedError("the signed URL is for an object that is not in this store")
+        return replace(request, key=request.key[len(self._prefix) :])
 
     def _signature(self, request: SignedRequest) -> str:
         return _base64url(hmac.digest(self._key, request.canonical(), "sha256"))

@@ -27,6 +27,12 @@ def test_account_key_and_container() -> None:
     assert not account.uses_tokens
 
 
+def test_container_and_prefix() -> None:
+    for dsn, prefix in {"photos": "", "photos/": "", "photos/2024": "2024/", "photos/2024/": "2024/"}.items():
+        settings = read(f"azure://acct:c2VjcmV0@{dsn}")
+        assert (settings.bucket, settings.prefix) == ("photos", prefix)
+
+
 def test_a_key_with_special_characters_is_percent_encoded() -> None:
     assert read("azure://acct:%2B%2F%2B%2F@").account.key_text == "+/+/"
 
@@ -107,7 +113,7 @@ def test_given_settings_take_precedence_over_the_environment(monkeypatch: pytest
         ("azure://photos", "AZURE_STORAGE_ACCOUNT"),
         ("azure://acct:not*base64@photos", "base64"),
         ("azure://acct@Photos", "lower-case"),
-        ("azure://acct@photos/folder", "write azure://acct@photos, and give 'folder'"),
+        ("azure://acct@/folder", "the container stands before the path"),
         ("azure://acct@photos:80", "port"),
         ("azure://acct@acct.blob.core.windows.net", "where the container does"),
         ("azure://acct:c2VjcmV0@photos?sas=sv%3D1%26sig%3Dx", "more than once"),

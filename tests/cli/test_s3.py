@@ -77,6 +77,15 @@ def test_credentials_may_contain_any_character(secret: str) -> None:
     assert "dsn" not in repr(name)
 
 
+def test_names_in_a_store_with_a_prefix(service: Service, trove: Run) -> None:
+    store, bucket = service.dsn(f"{service.bucket}/photos/2024"), service.bucket
+    assert trove("--store", store, "cp", "-", f"{bucket}/a/k", stdin=b"data").code == 0
+    assert trove("--store", store, "ls", "-r", bucket).lines[0].endswith("a/k")
+    assert trove("--store", store, "cat", f"{bucket}/a/k").out == b"data"
+    assert "photos" not in trove("--store", store, "cat", f"{bucket}/missing").err
+    assert trove("cat", service.dsn(f"{bucket}/photos/2024/a/k")).out == b"data"
+
+
 def test_a_host_in_place_of_a_region_is_reported_by_the_driver(trove: Run) -> None:
     done = trove("ls", "s3://localhost:9000/b/k")
     assert done.code == 2

@@ -22,23 +22,29 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("delays")]
 
 
 @pytest.mark.parametrize(
-    ("dsn", "project", "bucket"),
+    ("dsn", "project", "bucket", "prefix"),
     [
-        ("gcs://project/bucket?anonymous=1", "project", "bucket"),
-        ("gcs://project/?anonymous=1", "project", None),
-        ("gcs://project?anonymous=1", "project", None),
-        ("gcs:///bucket?anonymous=1", None, "bucket"),
-        ("gs://bucket?anonymous=1", None, "bucket"),
-        ("gs://bucket/?anonymous=1&project=p", "p", "bucket"),
-        ("gs://my_bucket.example.com?anonymous=1", None, "my_bucket.example.com"),
+        ("gcs://project/bucket?anonymous=1", "project", "bucket", ""),
+        ("gcs://project/?anonymous=1", "project", None, ""),
+        ("gcs://project?anonymous=1", "project", None, ""),
+        ("gcs:///bucket?anonymous=1", None, "bucket", ""),
+        ("gs://bucket?anonymous=1", None, "bucket", ""),
+        ("gs://bucket/?anonymous=1&project=p", "p", "bucket", ""),
+        ("gs://my_bucket.example.com?anonymous=1", None, "my_bucket.example.com", ""),
+        ("gcs://project/bucket/some/folder?anonymous=1", "project", "bucket", "some/folder/"),
+        ("gcs:///bucket/folder/?anonymous=1", None, "bucket", "folder/"),
+        ("gs://bucket/a%20b/../c?anonymous=1", None, "bucket", "a b/../c/"),
     ],
 )
-async def test_the_project_and_bucket_of_a_dsn(dsn: str, project: str | None, bucket: str | None) -> None:
+async def test_the_project_the_bucket_and_the_prefix_of_a_dsn(
+    dsn: str, project: str | None, bucket: str | None, prefix: str
+) -> None:
     from tests.gcs.stores import driver_of
 
     async with trove.open(dsn) as store:
         driver = driver_of(store)
         assert (driver._settings.project, driver.default_bucket) == (project, bucket)
+        assert driver.default_prefix == prefix
 
 
 @pytest.mark.parametrize(
@@ -47,8 +53,8 @@ async def test_the_project_and_bucket_of_a_dsn(dsn: str, project: str | None, bu
         ("gcs://user@project/bucket", ["no user", "the parameter credentials"]),
         ("gcs://user:secret@project/bucket", ["no user"]),
         ("gcs://localhost:8080/bucket", ["no port", "endpoint="]),
-        ("gcs://project/bucket/key", ["write gcs://project/bucket,", "'key'"]),
-        ("gs://bucket/key", ["write gs://bucket,", "'key'"]),
+        ("gcs://project//key", ["a prefix and no bucket"]),
+        ("gs:///key", ["a prefix and no bucket"]),
         ("gcs://project/Bucket", ["Bucket", "lower-case"]),
         ("gcs://project/ab", ["3 to 63"]),
         ("gcs://project/192.168.5.4", ["IP address"]),

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -95,8 +96,11 @@ class StoreMachine(RuleBasedStateMachine):
             self.touched.update(self.buckets)
             self.run(self.compare())
         finally:
-            self.run(self.trove.aclose())
+            self.run(self.close())
             self.runner.close()
+
+    async def close(self) -> None:
+        await self.trove.aclose()
 
     # Comparison
 
@@ -559,8 +563,59 @@ class LocalMachine(StoreMachine):
             self.root.cleanup()
 
 
+class PrefixedMachine(StoreMachine):
+    """Memory below a prefix: other keys in its buckets make no difference, and stay."""
+
+    PREFIX = "tenant/"
+    OTHERS = ("tenan", "tenant", "tenant.", "tenant/", "tenant0", "z")
+
+    async def open(self) -> Trove:
+        dsn = f"memory://model-{uuid4().hex}?min_part_size={PART_SIZE}"
+        self.whole = await trove_async.open(dsn)
+        return await trove_async.open(dsn, layers=[trove_async.Prefixed(self.PREFIX)])
+
+    async def close(self) -> None:
+        await super().close()
+        await self.whole.aclose()
+
+    async def compare_bucket(self, name: str, expected: ReferenceBucket) -> None:
+        await super().compare_bucket(name, expected)
+        keys = [info.key async for info in self.whole.list(name)]
+        assert keys == sorted([*self.OTHERS, *(self.PREFIX + key for key in expected.objects())])
+        for key in self.OTHERS:
+            assert await self.whole.read(name, key) == key.encode()
+
+    async def put_others(self, name: str) -> None:
+        for key in self.OTHERS:
+            await self.whole.put(name, key, key.encode())
+
+    async def remove_others(self, name: str) -> None:
+        others = [version async for version in self.whole.list_all_versions(name) if version.key in self.OTHERS]
+        await self.whole.delete_many(name, others)
+
+    @rule(name=buckets)
+    def create_bucket(self, name: str) -> None:
+        exists = name in self.buckets
+        super().create_bucket(name)
+        if not exists:
+            self.run(self.put_others(name))
+
+    @rule(name=buckets)
+    def delete_bucket(self, name: str) -> None:
+        if name not in self.buckets:
+            super().delete_bucket(name)
+            return
+        self.fails(self.trove.delete_bucket(name), BucketNotEmptyError)
+        self.run(self.remove_others(name))
+        super().delete_bucket(name)
+        if name in self.buckets:
+            self.run(self.put_others(name))
+
+
 BOUNDS = settings(max_examples=50, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TestMemory = MemoryMachine.TestCase
 TestMemory.settings = BOUNDS
+TestPrefixed = PrefixedMachine.TestCase
+TestPrefixed.settings = settings(BOUNDS, max_examples=20)
 TestLocal = LocalMachine.TestCase
 TestLocal.settings = BOUNDS

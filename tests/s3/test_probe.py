@@ -228,3 +228,18 @@ async def test_a_condition_that_the_profile_would_send_wrongly_is_not_declared()
     seen = fit(findings_of(PROFILES["ceph"], bulk_delete=False, tags=False, versioning=False), UNKNOWN)
     assert seen.parameters == {"profile": "gcs", "conditions": "get,put_if_none_match"}
     assert "quotes_etags" in seen.differences
+
+
+async def test_a_probe_writes_below_the_prefix_of_the_dsn(monkeypatch: pytest.MonkeyPatch) -> None:
+    prefixes: list[str] = []
+
+    def prober(driver: S3Driver, bucket: str, prefix: str) -> Prober:
+        prefixes.append(prefix)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(S3Driver, "prober", prober)
+    async with trove.open("s3://us-east-1/bucket/quiet/corner?endpoint=http://127.0.0.1:1&anonymous=1") as store:
+        with pytest.raises(ZeroDivisionError):
+            await driver_of(store).probe()
+    [prefix] = prefixes
+    assert prefix.startswith("quiet/corner/trove-probe-")

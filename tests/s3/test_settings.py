@@ -29,6 +29,7 @@ def test_the_shortest_dsn_has_the_defaults() -> None:
     assert {field.name: getattr(settings, field.name) for field in fields(settings)} == {
         "region": None,
         "bucket": None,
+        "prefix": "",
         "endpoint": None,
         "access_key": None,
         "secret_key": None,
@@ -94,6 +95,23 @@ def test_every_part_of_a_dsn() -> None:
     assert settings.signed_payload is True
     assert settings.dialect().conditions == {"get", "delete"}
     assert settings.dialect().checksum == "crc32"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "bucket", "prefix"),
+    [
+        ("s3:///abc", "abc", ""),
+        ("s3:///abc/", "abc", ""),
+        ("s3:///abc/b", "abc", "b/"),
+        ("s3:///abc/b/", "abc", "b/"),
+        ("s3:///abc//", "abc", "/"),
+        ("s3:///abc//b/../c%3F//", "abc", "/b/../c?//"),
+        ("s3://us-east-1/abc/b/?part_size=5242880", "abc", "b/"),
+    ],
+)
+def test_the_prefix_of_a_dsn(dsn: str, bucket: str, prefix: str) -> None:
+    settings = read(dsn)
+    assert (settings.bucket, settings.prefix) == (bucket, prefix)
 
 
 def test_keyword_arguments_are_the_same_settings() -> None:
@@ -172,8 +190,8 @@ def test_customer_key_headers() -> None:
         ("s3://localhost:9000/b", "write s3://us-east-1/bucket?endpoint=http://localhost:9000"),
         ("s3://minio.example.com/b", "endpoint=http://minio.example.com"),
         ("s3://:9000/b", "no port"),
-        ("s3:///a/b", "no keys in a bucket: write s3:///a, and give 'b'"),
-        ("s3://us-east-1/a/b/?part_size=5242880", "write s3://us-east-1/a?part_size=5242880, and give 'b/'"),
+        ("s3:////b", "a prefix and no bucket"),
+        (f"s3:///abc/{'b' * 1023}", "fewer than 1024 bytes"),
         ("s3://assets/photos?endpoint=http://h", "a bucket of this name write s3:///assets?endpoint=http://h; "),
         ("s3://assets/photos?endpoint=http://h", "write s3:///photos?region=assets&endpoint=http://h"),
         ("s3://assets?endpoint=http://h", "a bucket of this name write s3:///assets?endpoint=http://h; "),

@@ -11,7 +11,8 @@ driver carries the operation out, under these rules:
 - **A cancellation is never swallowed and never becomes another error.** Clean-up goes through
   `trove_async.cancellation.finish`, and has ended when the call returns.
 - **Errors** are those of `trove_async.errors`, with the backend's own error as ``__cause__``. A driver
-  maps its backend's codes in one table. Exceptions of the body pass unchanged.
+  maps its backend's codes in one table. Exceptions of the body pass unchanged. The key is in ``key`` and not in
+  the message, so that a layer that changes keys can change it.
 - **Conditions are never ignored.** A driver declares the conditions that it honours, even under races, in
   `Features.conditions`; calls with other conditions never reach it.
 - **Memory is bounded**, whatever the size of an object.
@@ -56,6 +57,12 @@ class Driver(ABC):
 
     default_bucket: str | None = None
     """The bucket that the DSN names, if it names one."""
+
+    default_prefix: str = ""
+    """What the DSN names behind the bucket: a prefix of keys; see `trove_async.dsn.bucket_and_prefix`.
+
+    The driver itself takes complete keys. `trove_async.open` puts `Prefixed` around it.
+    """
 
     @property
     @abstractmethod

@@ -6,9 +6,12 @@ from trove_async.layers.circuit import CircuitEvent
 from trove_async.layers.limit import Limit
 from trove_async.layers.observe import Observation, Observe, log_operations
 from trove_async.layers.otel.layer import OpenTelemetry
+from trove_async.layers.prefixed import Prefixed
 from trove_async.layers.prometheus.layer import Prometheus
+from trove_async.layers.read_only import READS, ReadOnly
 
 __all__ = [
+    "READS",
     "Call",
     "CircuitBreaker",
     "CircuitEvent",
@@ -18,6 +21,8 @@ __all__ = [
     "Observe",
     "OpenTelemetry",
     "Operation",
+    "Prefixed",
     "Prometheus",
+    "ReadOnly",
     "log_operations",
 ]

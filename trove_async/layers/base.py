@@ -158,6 +158,11 @@ class LayerDriver(Driver):
         return self.inner.default_bucket
 
     @property
+    def default_prefix(self) -> str:  # type: ignore[override]
+        """The prefix of keys that the DSN names and no layer adds yet; empty if there is none."""
+        return self.inner.default_prefix
+
+    @property
     def features(self) -> Features:
         """What the inner driver's server has, less what the layer drops."""
         return self.inner.features.without(self.drops) if self.drops else self.inner.features

@@ -107,7 +107,7 @@ async def _open(
         raise
     started = driver
     try:
-        for layer in _wrap(driver, layers):
+        for layer in _wrap(driver, _with_prefix(driver, layers)):
             started = layer
             await layer.start()
         return Trove(started, cleanup_timeout=cleanup_timeout)
@@ -124,6 +124,15 @@ def _check_loop() -> None:
             "no asyncio event loop is running: trove_async needs asyncio, and does not work under trio",
             operation="open",
         ) from None
+
+
+def _with_prefix(driver: Driver, layers: Iterable[Layer]) -> Iterable[Layer]:
+    """Return the layers and, innermost, the one for a prefix in the DSN."""
+    if not driver.default_prefix:
+        return layers
+    from trove_async.layers.prefixed import Prefixed
+
+    return (Prefixed(""), *layers)
 
 
 def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:

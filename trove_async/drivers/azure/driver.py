@@ -76,7 +76,7 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         """Read the DSN and the environment; the first connection is made by the first request."""
         settings = self._settings = AzureSettings.of(dsn, options)
         account, attempts, timeout = settings.account, settings.network.attempts, options.cleanup_timeout
-        self.default_bucket = settings.bucket
+        self.default_bucket, self.default_prefix = settings.bucket, settings.prefix
         self._part_size = settings.part_size
         tokens = Tokens(account.credential, settings.network)
         self._stack.push_async_callback(tokens.close)

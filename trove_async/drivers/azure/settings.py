@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, get_args
 
@@ -10,7 +10,7 @@ from trove_async.driver import OpenOptions
 from trove_async.drivers.azure.account import Account, Given, account_of
 from trove_async.drivers.azure.headers import TIERS
 from trove_async.drivers.azure.names import check_bucket
-from trove_async.dsn import DSN, SettingsParser, refuse_prefix, trimmed_secret
+from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
@@ -39,6 +39,7 @@ class AzureSettings:
     Attributes:
         account: where requests go, and what signs them.
         bucket: the default container; None if the DSN names none.
+        prefix: the default prefix of keys; may be empty.
         versions: what keeps versions.
         checksum: sent with bodies.
         part_size: bytes of a block of an upload; a body that is no larger is stored in one request.
@@ -52,6 +53,7 @@ class AzureSettings:
 
     account: Account
     bucket: str | None
+    prefix: str
     versions: Versions
     checksum: Checksums
     part_size: int
@@ -71,9 +73,11 @@ class AzureSettings:
         """
         settings = SettingsParser(dsn, options.settings)
         given = _given(dsn, settings)
+        bucket, prefix = _bucket_and_prefix(dsn)
         read = partial(
             cls,
-            bucket=_bucket(dsn),
+            bucket=bucket,
+            prefix=prefix,
             versions=choice(settings, "versions", get_args(Versions), "none"),
             checksum=choice(settings, "checksum", get_args(Checksums), "md5"),
             part_size=settings.integer("part_size", PART_SIZE, minimum=1, maximum=MAX_PART_SIZE),
@@ -128,13 +132,11 @@ def _given(dsn: DSN, settings: SettingsParser) -> Given:
     )
 
 
-def _bucket(dsn: DSN) -> str | None:
-    if dsn.path not in ("", "/"):
-        if not dsn.host:
-            raise InvalidDSNError("the container stands before the path: write azure://account@container")
-        refuse_prefix(replace(dsn, path=""), dsn.path.removeprefix("/"))
+def _bucket_and_prefix(dsn: DSN) -> tuple[str | None, str]:
     if not dsn.host:
-        return None
+        if dsn.path not in ("", "/"):
+            raise InvalidDSNError("the container stands before the path: write azure://account@container")
+        return None, ""
     if "." in dsn.host:
         raise InvalidDSNError(
             f"{dsn.host!r} stands where the container does; write azure://account@container?endpoint=https://{dsn.host}"
@@ -143,7 +145,7 @@ def _bucket(dsn: DSN) -> str | None:
         check_bucket(dsn.host)
     except InvalidBucketNameError as error:
         raise InvalidDSNError(error.message) from None
-    return dsn.host
+    return bucket_and_prefix(f"/{dsn.host}{dsn.path}")
 
 
 def _tier(name: str | None) -> str | None:

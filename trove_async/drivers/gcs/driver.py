@@ -55,7 +55,7 @@ class GCSDriver(HTTPDriver):
         """Read the DSN and the credentials; the first connection is made by the first request."""
         settings = self._settings = GCSSettings.of(dsn, options)
         timeout = options.cleanup_timeout
-        self.default_bucket = settings.bucket
+        self.default_bucket, self.default_prefix = settings.bucket, settings.prefix
         self._part_size = settings.part_size
         credentials = self._credentials = Credentials(settings)
         self._stack.push_async_callback(credentials.close)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from trove_async.driver import OpenOptions
 from trove_async.drivers.gcs.names import check_bucket
-from trove_async.dsn import DSN, SettingsParser, refuse_prefix
+from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
 
@@ -48,6 +48,7 @@ class GCSSettings:
     Attributes:
         project: in which buckets are created and listed; None for that of the environment or the credentials.
         bucket: the default bucket; None if there is none.
+        prefix: the default prefix of keys; may be empty.
         endpoint: the URL of the service.
         emulated: whether it came from ``STORAGE_EMULATOR_HOST``, which takes requests without credentials.
         credentials: path of a file of credentials; None for those that the environment has.
@@ -72,6 +73,7 @@ class GCSSettings:
 
     project: str | None
     bucket: str | None
+    prefix: str
     endpoint: str
     emulated: bool
     credentials: str | None
@@ -101,12 +103,13 @@ class GCSSettings:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
         """
         settings = SettingsParser(dsn, options.settings)
-        project, bucket = _project_and_bucket(dsn, settings)
+        project, bucket, prefix = _location(dsn, settings)
         given = endpoint_of("endpoint", settings.text("endpoint"), _CREDENTIALS)
         emulator = None if given else _emulator()
         result = cls(
             project=project,
             bucket=bucket,
+            prefix=prefix,
             endpoint=given or emulator or _ENDPOINT,
             emulated=emulator is not None,
             credentials=settings.text("credentials"),
@@ -177,21 +180,15 @@ def _contradict(one: str, other: str, reason: str) -> None:
     raise InvalidDSNError(f"{one} and {other} contradict each other: {reason}")
 
 
-def _project_and_bucket(dsn: DSN, settings: SettingsParser) -> tuple[str | None, str | None]:
-    """Return the project and the bucket."""
+def _location(dsn: DSN, settings: SettingsParser) -> tuple[str | None, str | None, str]:
+    """Return the project, the bucket and the prefix."""
     if dsn.user is not None:
         raise InvalidDSNError(f"a {dsn.scheme} DSN has no user; credentials belong in {_CREDENTIALS}")
     if dsn.port is not None:
         raise InvalidDSNError(f"a {dsn.scheme} DSN has no port; give endpoint=http://host:port")
-    path = dsn.path.strip("/")
     if dsn.scheme == "gs":
-        if path:
-            refuse_prefix(replace(dsn, path=""), dsn.path.removeprefix("/"))
-        return settings.text("project"), dsn.host or None
-    if "/" in path:
-        bucket, _, prefix = dsn.path.removeprefix("/").partition("/")
-        refuse_prefix(replace(dsn, path=f"/{bucket}"), prefix)
-    return dsn.host or None, path or None
+        return settings.text("project"), *bucket_and_prefix(f"/{dsn.host}{dsn.path}")
+    return dsn.host or None, *bucket_and_prefix(dsn.path)
 
 
 def _emulator() -> str | None:

@@ -70,7 +70,7 @@ class S3Driver(HTTPDriver):
         settings = self._settings = S3Settings.of(dsn, options, configured)
         profile = self._profile = settings.dialect()
         timeout = options.cleanup_timeout
-        self.default_bucket = settings.bucket
+        self.default_bucket, self.default_prefix = settings.bucket, settings.prefix
         self._part_size = settings.part_size
         session = self._session = Session(settings, profile)
         self._stack.push_async_callback(session.close)
@@ -152,10 +152,10 @@ class S3Driver(HTTPDriver):
         A condition counts as honoured only if a request whose condition holds succeeds, one whose condition does not
         hold is refused, the refused one has changed nothing, and one of ten concurrent writes of an object succeeds.
 
-        In some hundreds of requests it stores small objects and one of 11 MiB, under a random prefix that begins with
-        ``trove-probe-``, and removes them with their versions and uploads, also if it fails or is cancelled. For a
-        moment there are keys with control characters: a service that cannot list these fails every listing of the
-        bucket meanwhile.
+        In some hundreds of requests it stores small objects and one of 11 MiB, under the prefix of the DSN and a random
+        prefix that begins with ``trove-probe-``, and removes them with their versions and uploads, also if it fails or
+        is cancelled. For a moment there are keys with control characters: a service that cannot list these fails every
+        listing of the bucket meanwhile.
 
         Args:
             bucket: the bucket to write to; None for the default bucket.
@@ -168,7 +168,8 @@ class S3Driver(HTTPDriver):
         bucket = bucket or self.default_bucket
         if bucket is None:
             raise InvalidArgumentError("a probe needs a bucket to write to; name one in the DSN: s3://region/bucket")
-        return await probe(self.prober(bucket, f"trove-probe-{secrets.token_hex(8)}/"), self._settings.endpoint)
+        prefix = f"{self.default_prefix}trove-probe-{secrets.token_hex(8)}/"
+        return await probe(self.prober(bucket, prefix), self._settings.endpoint)
 
     def prober(self, bucket: str, prefix: str) -> Prober:
         """Return the prober for a bucket."""

@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 from trove_async.driver import Condition, OpenOptions
 from trove_async.drivers.s3.names import check_bucket
 from trove_async.drivers.s3.profiles import CHECKSUMS, REGION, Profile, adapt, parse_conditions, profile_for
-from trove_async.dsn import DSN, SettingsParser, refuse_prefix, trimmed_secret
+from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.types import EMPTY
 from trove_async.wire.network import Network, choice, endpoint_of
@@ -60,6 +60,7 @@ class S3Settings:
         region: the host of the DSN, or the parameter ``region``; None for the first of ``AWS_REGION``,
             ``AWS_DEFAULT_REGION``, the credentials profile's region, and us-east-1.
         bucket: the default bucket; may be None.
+        prefix: the default prefix of keys; may be empty.
         endpoint: the URL of a service other than Amazon's, possibly with a path, from the DSN or the
             environment; None for Amazon's.
         access_key, secret_key, session_token: None for the credential chain of the AWS SDKs.
@@ -89,6 +90,7 @@ class S3Settings:
 
     region: str | None
     bucket: str | None
+    prefix: str
     endpoint: str | None
     access_key: str | None
     secret_key: str | None = field(repr=False)
@@ -134,9 +136,11 @@ class S3Settings:
         conditions = settings.text("conditions")
         access_key, secret_key = _keys(dsn, settings)
         watch = choice(settings, "watch", get_args(Watching))
+        bucket, prefix = _bucket_and_prefix(dsn)
         result = cls(
             region=_region(dsn, settings),
-            bucket=_bucket(dsn),
+            bucket=bucket,
+            prefix=prefix,
             endpoint=_endpoint(settings, "endpoint", "s3", configured),
             access_key=access_key,
             secret_key=secret_key,
@@ -335,16 +339,11 @@ def _region(dsn: DSN, settings: SettingsParser) -> str | None:
     return region or dsn.host or None
 
 
-def _bucket(dsn: DSN) -> str | None:
-    name = dsn.path.removeprefix("/").removesuffix("/")
-    if not name:
-        return None
+def _bucket_and_prefix(dsn: DSN) -> tuple[str | None, str]:
+    name = dsn.path.removeprefix("/")
     if name.startswith("arn:"):
-        return name  # it has a slash; the check of the name explains the error
-    if "/" in name:
-        bucket, _, prefix = dsn.path.removeprefix("/").partition("/")
-        refuse_prefix(replace(dsn, path=f"/{bucket}"), prefix)
-    return name
+        return name, ""  # it has a slash; the check of the name explains the error
+    return bucket_and_prefix(dsn.path)
 
 
 def _keys(dsn: DSN, settings: SettingsParser) -> tuple[str | None, str | None]:

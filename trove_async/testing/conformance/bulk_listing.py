@@ -11,7 +11,7 @@ import anyio
 
 from trove_async.testing.conformance.context import Context, plainly
 from trove_async.testing.conformance.counting import CallCounter
-from trove_async.testing.conformance.processes import dsn_for_another_process, run_python
+from trove_async.testing.conformance.processes import OPEN, run_python, store_for_another_process
 from trove_async.types import ObjectInfo
 
 __all__ = ["BulkListChecks"]
@@ -21,12 +21,9 @@ _MEMORY = 32 * 1024 * 1024
 _PAGES = 4
 _FEWER = 5_000
 
-_RESUME = """
-import asyncio, sys
-import trove_async
-
-async def main(dsn, bucket, cursor):
-    async with trove_async.open(dsn) as store:
+_RESUME = f"""{OPEN}
+async def main(dsn, layers, bucket, cursor):
+    async with open_store(dsn, layers) as store:
         async for found in store.list(bucket, page_size=2, cursor=cursor):
             print(found.key)
 
@@ -59,7 +56,7 @@ class BulkListChecks:
 
     async def test_t05_cursor_resumes_in_a_new_process(self, ctx: Context) -> None:
         """A cursor contains everything that is needed to continue the listing."""
-        dsn = dsn_for_another_process(ctx)
+        there = store_for_another_process(ctx)
         keys = [f"key-{number}" for number in range(7)]
         for key in keys:
             await ctx.store.put(ctx.bucket, key, b"")
@@ -67,7 +64,7 @@ class BulkListChecks:
         for _ in range(3):
             await listing.next()
         assert listing.cursor is not None
-        printed = await run_python(_RESUME, dsn, ctx.bucket, listing.cursor)
+        printed = await run_python(_RESUME, *there, ctx.bucket, listing.cursor)
         assert printed.split() == keys[3:]
 
     @plainly

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 
 import pytest
 
@@ -54,7 +55,9 @@ class CapabilityChecks:
             assert outer.features.protocols == inner.features.protocols - set(outer.drops), name
             assert all(reason for reason in outer.drops.values()), name
             assert {c for c in CAPABILITIES if isinstance(outer, c)} == capabilities_of(outer), name
-            assert outer.features.limits == inner.features.limits
+            limits = outer.features.limits
+            assert limits.max_key_size <= inner.features.limits.max_key_size, name
+            assert replace(limits, max_key_size=inner.features.limits.max_key_size) == inner.features.limits
             assert (outer.name, outer.unwrap()) == (inner.name, inner)
 
     async def test_b02_layers_invent_nothing(self, ctx: Context) -> None:

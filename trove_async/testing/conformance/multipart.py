@@ -22,18 +22,15 @@ from trove_async.errors import (
 )
 from trove_async.testing.conformance.context import Context, plainly, requires
 from trove_async.testing.conformance.counting import CallCounter
-from trove_async.testing.conformance.processes import dsn_for_another_process, run_python
+from trove_async.testing.conformance.processes import OPEN, run_python, store_for_another_process
 from trove_async.testing.helpers import random_bytes
 from trove_async.types import PartInfo
 
 __all__ = ["MultipartChecks"]
 
-_RESUME = """
-import asyncio, sys
-import trove_async
-
-async def main(dsn, bucket, key, upload_id, size):
-    async with trove_async.open(dsn) as store:
+_RESUME = f"""{OPEN}
+async def main(dsn, layers, bucket, key, upload_id, size):
+    async with open_store(dsn, layers) as store:
         await store.upload_part(bucket, key, upload_id, 2, b"2" * int(size))
         parts = await store.list_parts(bucket, key, upload_id)
         info = await store.complete_multipart(bucket, key, upload_id, parts)
@@ -234,10 +231,10 @@ class MultipartChecks:
     @requires(MultipartDriver)
     async def test_u11_resumed_by_another_process(self, ctx: Context) -> None:
         """The same in another process, if the backend outlives the process that began."""
-        dsn = dsn_for_another_process(ctx)
+        there = store_for_another_process(ctx)
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
         await ctx.store.upload_part(ctx.bucket, "key", upload, 1, b"1" * ctx.part_size)
-        printed = await run_python(_RESUME, dsn, ctx.bucket, "key", upload, str(ctx.part_size))
+        printed = await run_python(_RESUME, *there, ctx.bucket, "key", upload, str(ctx.part_size))
         assert (await ctx.store.head(ctx.bucket, "key")).etag == printed.strip()
         assert await ctx.store.read(ctx.bucket, "key") == b"1" * ctx.part_size + b"2" * ctx.part_size
 

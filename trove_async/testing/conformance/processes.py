@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import sys
 
 import pytest
 
+from trove_async.layers import Prefixed
 from trove_async.testing.conformance.context import Context
 
-__all__ = ["dsn_for_another_process", "run_python"]
+__all__ = ["OPEN", "run_python", "store_for_another_process"]
+
+OPEN = """
+import asyncio, pickle, sys
+import trove_async
+
+def open_store(dsn, layers):
+    return trove_async.open(dsn, layers=pickle.loads(bytes.fromhex(layers)))
+"""
+"""Code for `run_python`: ``open_store`` opens what `store_for_another_process` names."""
 
 
 async def run_python(code: str, *arguments: str) -> str:
@@ -27,9 +38,12 @@ async def run_python(code: str, *arguments: str) -> str:
     return out.decode()
 
 
-def dsn_for_another_process(ctx: Context) -> str:
-    """Return a DSN with which another process sees the same data, or skip the check."""
+def store_for_another_process(ctx: Context) -> tuple[str, str]:
+    """Return a DSN and layers, as arguments, with which another process sees the same data; or skip the check.
+
+    The layers are those that change what is stored.
+    """
     dsn = ctx.harness.dsn() if ctx.harness.outlives_process else None
     if dsn is None:
         pytest.skip("no other process sees what this backend holds")
-    return dsn
+    return dsn, pickle.dumps([layer for layer in ctx.layers if isinstance(layer, Prefixed)]).hex()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from trove_async.driver import Driver
-from trove_async.layers import CircuitBreaker, Limit, log_operations
+from trove_async.layers import CircuitBreaker, Limit, Prefixed, log_operations
 
 __all__ = ["ALL_LAYERS", "LAYERS", "ORDINARY", "PLAIN", "STACKS", "Layer"]
 
@@ -15,6 +15,7 @@ Layer = Callable[[Driver], Driver]
 LAYERS: Final[Mapping[str, Layer]] = {
     "limit": Limit(8),
     "breaker": lambda driver: CircuitBreaker()(driver),  # one for each store, so that no check opens that of another
+    "prefixed": Prefixed("tenant-a/"),
     "observe": log_operations(),
 }
 """Every layer of the library, by name; a layer that is added here becomes part of all stacks."""
@@ -32,7 +33,7 @@ def _stacks() -> dict[str, tuple[Layer, ...]]:
 STACKS: Final[Mapping[str, tuple[Layer, ...]]] = _stacks()
 """Name to layers, the innermost first: no layers (plain), each layer alone, all layers, and all in reverse order."""
 
-_LONG: Final = frozenset({"breaker"})
+_LONG: Final = frozenset({"breaker", "prefixed"})
 
 ORDINARY: Final = tuple(name for name in STACKS if name not in _LONG)
 """The stacks of an ordinary run. It has all layers in both orders; the others alone are for a long run."""
