@@ -8,7 +8,7 @@ WORKERS ?= 6
 CONFORMANCE ?= tests/conformance
 BENCH ?=
 # Real servers that the tests talk to, on 127.0.0.1; `python -m tests.servers` starts them by hand.
-SERVERS = ceph moto gcs azurite sshd asyncssh nginx
+SERVERS = ceph moto gcs azurite sshd asyncssh nginx postgres
 LONG_SERVERS = $(SERVERS) gcs_emulator
 BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
 CODE = $(wildcard trove_async pytest_trove_async.py tests examples benchmarks)

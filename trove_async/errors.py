@@ -24,7 +24,8 @@
     ├── BucketNotEmptyError
     ├── PreconditionFailedError
     │   ├── ObjectAlreadyExistsError (FileExistsError)
-    │   └── ObjectChangedError                the object was replaced while it was read
+    │   ├── ObjectChangedError                the object was replaced while it was read
+    │   └── LeaseLostError                    another holder has taken the lease over
     ├── NotModifiedError
     ├── RangeNotSatisfiableError
     ├── BodySizeError                         the body is longer or shorter than declared
@@ -49,6 +50,7 @@
     │   │   └── BackendUnavailableError       a circuit breaker refused the call; nothing was sent
     │   └── OperationTimeoutError (TimeoutError)
     ├── WatchOverflowError
+    ├── SchemaVersionError                    a newer version of the library has migrated the database
     ├── DriverRegistrationError (ValueError)
     ├── BackendError                          any other failure of the backend
     └── BulkError                             some items of a bulk operation failed
@@ -88,6 +90,7 @@ __all__ = [
     "InvalidPartError",
     "InvalidRangeError",
     "InvalidTagsError",
+    "LeaseLostError",
     "LifetimeError",
     "MissingDependencyError",
     "NotFoundError",
@@ -99,6 +102,7 @@ __all__ = [
     "PreconditionFailedError",
     "RangeNotSatisfiableError",
     "RootNotFoundError",
+    "SchemaVersionError",
     "StorageFullError",
     "ThrottledError",
     "TransientError",
@@ -316,6 +320,12 @@ class ObjectChangedError(PreconditionFailedError):
     default_message = "the object changed while it was being read; read it again from the start"
 
 
+class LeaseLostError(PreconditionFailedError):
+    """Another holder has taken a lease over, or it was released; nothing changed. Stop what the lease was for."""
+
+    default_message = "the lease was taken over or released"
+
+
 class NotModifiedError(TroveError):
     """The caller already has the object (``if_none_match``, ``if_modified_since``)."""
 
@@ -468,6 +478,12 @@ class WatchOverflowError(TroveError):
     """Events came faster than they were taken and some are lost; list the bucket again."""
 
     default_message = "events came faster than they were taken and some are lost; list the bucket again"
+
+
+class SchemaVersionError(TroveError):
+    """A newer version of the library has migrated the database; upgrade the library here, too."""
+
+    default_message = "a newer version of the library has migrated the database; upgrade the library here, too"
 
 
 class DriverRegistrationError(TroveError, ValueError):

@@ -15,6 +15,7 @@ from tests.servers.gcs import GCS
 from tests.servers.gcs_emulator import GCSEmulator
 from tests.servers.moto import Moto
 from tests.servers.nginx import Nginx
+from tests.servers.postgres import Postgres
 from tests.servers.rclone import Rclone
 from tests.servers.sshd import Sshd
 
@@ -26,6 +27,7 @@ __all__ = [
     "GCSEmulator",
     "Moto",
     "Nginx",
+    "Postgres",
     "Rclone",
     "ServerError",
     "Sshd",
@@ -47,6 +49,8 @@ def running(name: Literal["gcs_emulator"]) -> GCSEmulator: ...
 def running(name: Literal["moto"]) -> Moto: ...
 @overload
 def running(name: Literal["nginx"]) -> Nginx: ...
+@overload
+def running(name: Literal["postgres"]) -> Postgres: ...
 @overload
 def running(name: Literal["rclone"]) -> Rclone: ...
 @overload

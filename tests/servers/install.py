@@ -18,6 +18,8 @@ from tests.servers.folder import root
 _LOCKS = Path(__file__).parent
 # Debian keeps daemons in folders that are not in a plain user's PATH.
 _SYSTEM_PATH = "/usr/sbin:/sbin:/usr/local/sbin"
+# It keeps PostgreSQL's programs in a folder for each version.
+_VERSIONED_PATHS = "/usr/lib/postgresql"
 _INSTALL_SECONDS = 900.0
 
 
@@ -133,8 +135,12 @@ Need = Debian | Environment | Node
 
 
 def which(program: str) -> str | None:
-    """Find a program on the PATH or among the system's daemons."""
-    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
+    """Find a program on the PATH or among the system's daemons, the newest version of it."""
+    versions = sorted(
+        Path(_VERSIONED_PATHS).glob("*/bin"), key=lambda folder: folder.parent.name.zfill(8), reverse=True
+    )
+    path = [os.environ.get("PATH", os.defpath), _SYSTEM_PATH, *map(str, versions)]
+    return shutil.which(program, path=":".join(path))
 
 
 def require_linux() -> None:

@@ -1,6 +1,6 @@
 """The servers by name. A new one needs a module, a line here and an overload of `tests.servers.running`."""
 
-from tests.servers import asyncssh_server, azurite, ceph, gcs, gcs_emulator, moto, nginx, rclone, sshd
+from tests.servers import asyncssh_server, azurite, ceph, gcs, gcs_emulator, moto, nginx, postgres, rclone, sshd
 from tests.servers.errors import ServerError
 from tests.servers.server import Server
 
@@ -14,6 +14,7 @@ SERVERS: dict[str, Server] = {
         gcs_emulator.SERVER,
         moto.SERVER,
         nginx.SERVER,
+        postgres.SERVER,
         rclone.SERVER,
         sshd.SERVER,
     )

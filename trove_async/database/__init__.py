@@ -1,0 +1,27 @@
+"""State that outlives a process: SQLite for one machine, PostgreSQL for many.
+
+``docs/database.md`` says what it promises and what it costs. A component keeps its tables in one::
+
+    async with connect("sqlite:///state.db") as db:
+        await db.migrate("quota", "trove_async.layers.quota_migrations")
+        await db.write(lambda connection: connection.execute(update(...)))
+        rows = await db.read(lambda connection: connection.execute(select(...)).all())
+"""
+
+from trove_async.errors import MissingDependencyError
+
+try:
+    import alembic  # noqa: F401
+    import sqlalchemy  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(
+        f"a database needs the package {error.name!r}: pip install 'trove-async[database]'"
+    ) from error
+
+from trove_async.database.database import Database, connect
+from trove_async.database.leases import Lease, Leases
+from trove_async.database.notifications import Listener
+from trove_async.database.schema import Timestamp, now
+from trove_async.database.units import Unit, notify
+
+__all__ = ["Database", "Lease", "Leases", "Listener", "Timestamp", "Unit", "connect", "notify", "now"]

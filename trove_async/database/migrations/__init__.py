@@ -1,0 +1,1 @@
+"""The revisions of the tables that the database package has itself."""

@@ -1,0 +1,195 @@
+"""SQLite: one thread that writes, a few that read, in one process of one machine or in several."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, text
+
+from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
+from trove_async.database.backend import Backend
+from trove_async.database.failures import translated
+from trove_async.database.notifications import Inbox
+from trove_async.database.units import Unit, guard, run
+from trove_async.database.url import SQLiteSettings
+from trove_async.database.writer import Write, Writer
+from trove_async.driver.retry import Backoff
+from trove_async.errors import UnsupportedError
+
+__all__ = ["SQLiteBackend"]
+
+R = TypeVar("R")
+
+_POLLING: Final = Backoff(first=0.005, longest=0.25)
+"""Between the looks at a lock that another process holds."""
+
+
+class SQLiteBackend(Backend):
+    """A file of SQLite, in WAL mode."""
+
+    driver = "sqlite"
+
+    def __init__(self, settings: SQLiteSettings) -> None:
+        self._settings = settings
+        self._inboxes: defaultdict[str, set[Inbox]] = defaultdict(set)
+        self._readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="trove-database-reader")
+        self._reading = _new_engine(settings, "BEGIN", query_only=True, pool_size=settings.readers)
+        self._writing = _new_engine(settings, "BEGIN IMMEDIATE")
+        self._writer = Writer(self._writing, self._publish)
+
+    async def open(self) -> None:
+        """Open the file, or create it, by a read."""
+        await self.read(lambda connection: connection.scalar(text("SELECT count(*) FROM sqlite_schema")))
+
+    async def write(self, unit: Unit[R]) -> R:
+        """Let the writer run a unit; wait for its outcome even if cancelled, unless it has not begun."""
+        write = self._writer.submit(unit)
+        return await to_the_end(
+            _outcome_of(write),
+            timeout=CLEANUP_TIMEOUT,
+            leftover="a write to the database",
+            on_cancel=lambda: self._writer.withdraw(write),
+        )
+
+    async def read(self, unit: Unit[R]) -> R:
+        """Run a unit in one of the threads that read."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit)
+
+    def _read(self, unit: Unit[R]) -> R:
+        try:
+            with self._reading.connect() as connection, connection.begin():
+                return run(unit, connection)
+        except Exception as error:
+            raise translated(error, self.driver, reading=True) from error.__cause__
+
+    def migrate(self, upgrade: Callable[[Connection], None], lock: str) -> None:
+        """Upgrade the schema; whoever writes waits meanwhile, in every process."""
+        try:
+            with self._writing.connect() as connection, connection.begin():
+                upgrade(connection)
+        except Exception as error:
+            raise translated(error, self.driver) from error.__cause__
+
+    @asynccontextmanager
+    async def listen(self, channel: str, inbox: Inbox) -> AsyncIterator[None]:
+        """Take part in the notifications of this object's own units."""
+        self._inboxes[channel].add(inbox)
+        try:
+            yield
+        finally:
+            self._inboxes[channel].discard(inbox)
+
+    def _publish(self, notifications: Iterable[tuple[str, str]]) -> None:
+        for channel, payload in notifications:
+            for inbox in self._inboxes[channel]:
+                inbox.deliver(payload)
+
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[None]:
+        """Hold a lock on a file beside the database (flock(2)), which the kernel releases when the process ends."""
+        folder = self._settings.path.with_name(f"{self._settings.path.name}-locks")
+        descriptor = _open_lock(folder, name)
+        try:
+            failures = 0
+            while not _try_lock(descriptor):
+                failures += 1
+                await asyncio.sleep(_POLLING.delay(failures))
+            yield
+        finally:
+            os.close(descriptor)
+
+    async def close(self) -> None:
+        """Finish the units that wait, and end the threads."""
+        self._writer.close()
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self._writer.join()
+        self._readers.shutdown()
+        self._reading.dispose()
+        self._writing.dispose()
+
+    def abandon(self) -> None:
+        """Let the threads end after their present work."""
+        self._writer.close()
+        self._readers.shutdown(wait=False)
+
+
+async def _outcome_of(write: Write[R]) -> R:
+    return await write.outcome
+
+
+def _new_engine(settings: SQLiteSettings, begin: str, *, query_only: bool = False, pool_size: int = 0) -> Engine:
+    pool: dict[str, Any] = {"poolclass": NullPool}
+    if pool_size:
+        pool = {"poolclass": QueuePool, "pool_size": pool_size, "max_overflow": 0}
+    engine = create_engine(
+        URL.create("sqlite", database=str(settings.path)),
+        # Transactions begin by our own statement; the threads that read hand connections to each other.
+        connect_args={"isolation_level": None, "timeout": settings.busy_timeout, "check_same_thread": False},
+        hide_parameters=True,
+        **pool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        _use_wal(connection, settings)
+        connection.execute(f"PRAGMA synchronous={'FULL' if settings.synchronous else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if query_only:
+            connection.execute("PRAGMA query_only=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    guard(engine)
+    return engine
+
+
+def _use_wal(connection: sqlite3.Connection, settings: SQLiteSettings) -> None:
+    """Switch to WAL mode, which lasts; the switch does not wait for other connections by itself."""
+    deadline = time.monotonic() + settings.busy_timeout
+    failures = 0
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            failures += 1
+            time.sleep(_POLLING.delay(failures))
+            continue
+        if mode != "wal":
+            raise UnsupportedError(
+                f"SQLite cannot use WAL mode for {settings.path}: use a local file system, not one of the network",
+                driver="sqlite",
+            )
+        return
+
+
+def _open_lock(folder: Any, name: str) -> int:
+    try:
+        folder.mkdir(exist_ok=True)
+        path = folder / hashlib.sha256(name.encode()).hexdigest()[:32]
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise translated(error, "sqlite", connecting=True) from error
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,116 @@
+"""The URLs of databases: what they name, and the settings in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from trove_async.dsn import DSN, SettingsParser, parse_dsn
+from trove_async.errors import InvalidDSNError
+
+__all__ = ["PostgresSettings", "SQLiteSettings", "parse_url"]
+
+# https://magicstack.github.io/asyncpg/current/api/index.html#connection: what it takes from a URL itself.
+_OF_ASYNCPG: Final = (
+    *("host", "passfile", "target_session_attrs"),
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword"),
+)
+_OF_THE_SESSION: Final = ("application_name", "search_path")
+"""Parameters of the server, which asyncpg sends when it connects."""
+
+
+@dataclass(frozen=True, slots=True)
+class SQLiteSettings:
+    """The settings of a SQLite database.
+
+    Attributes:
+        url: the URL, for messages.
+        path: the absolute path of the file.
+        busy_timeout: seconds to wait for another process that writes.
+        readers: how many reads run at the same time.
+        synchronous: True if a commit waits for the disk.
+    """
+
+    url: DSN
+    path: Path
+    busy_timeout: float
+    readers: int
+    synchronous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSettings:
+    """The settings of a PostgreSQL database.
+
+    Attributes:
+        url: the URL, for messages.
+        dsn: the URL as asyncpg takes it, without our settings; it has the password.
+        connect_timeout: seconds within which a connection must be established.
+        pool_size: how many transactions run at the same time.
+        session: the parameters of each session.
+    """
+
+    url: DSN
+    dsn: str
+    connect_timeout: float
+    pool_size: int
+    session: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"PostgresSettings({str(self.url)!r})"
+
+
+def parse_url(url: str) -> SQLiteSettings | PostgresSettings:
+    """Parse the URL of a database; no I/O.
+
+    Raises:
+        InvalidDSNError: the scheme is unknown, or a part or a parameter is missing, unknown or malformed.
+    """
+    dsn = parse_dsn(url)
+    if dsn.scheme == "sqlite":
+        return _sqlite(dsn)
+    if dsn.scheme == "postgresql":
+        return _postgres(dsn)
+    raise InvalidDSNError(
+        f"{dsn.scheme!r} is not the scheme of a database: write 'sqlite:///relative.db', 'sqlite:////absolute.db' or "
+        "'postgresql://user:password@host:port/database'"
+    )
+
+
+def _sqlite(dsn: DSN) -> SQLiteSettings:
+    if dsn.host or dsn.user is not None or dsn.port is not None:
+        raise InvalidDSNError(
+            "a SQLite URL names a file and no host: write 'sqlite:///relative.db', with three slashes, or "
+            "'sqlite:////absolute.db'"
+        )
+    name = dsn.path.removeprefix("/")
+    if not name or name == ":memory:" or name.endswith("/"):
+        raise InvalidDSNError(
+            "a SQLite URL names a file, since the state must outlive the process: 'sqlite:///state.db'"
+        )
+    settings = SettingsParser(dsn, {})
+    parsed = SQLiteSettings(
+        url=dsn,
+        path=Path(name).absolute(),
+        busy_timeout=settings.seconds("busy_timeout", 30.0),
+        readers=settings.integer("readers", 4, minimum=1, maximum=64),
+        synchronous=settings.flag("synchronous", True),
+    )
+    settings.finish()
+    return parsed
+
+
+def _postgres(dsn: DSN) -> PostgresSettings:
+    if not dsn.path.removeprefix("/"):
+        raise InvalidDSNError("a PostgreSQL URL names a database: 'postgresql://user:password@host:port/database'")
+    settings = SettingsParser(dsn, {})
+    connect_timeout = settings.seconds("connect_timeout", 10.0)
+    pool_size = settings.integer("pool_size", 10, minimum=1, maximum=1000)
+    session = {name: text for name in _OF_THE_SESSION if (text := settings.text(name)) is not None}
+    passed = {name: text for name in _OF_ASYNCPG if (text := settings.text(name)) is not None}
+    settings.finish()
+    dsn_for_asyncpg = DSN(dsn.scheme, dsn.user, dsn.password, dsn.host, dsn.port, dsn.path, passed)
+    return PostgresSettings(
+        url=dsn, dsn=dsn_for_asyncpg.reveal(), connect_timeout=connect_timeout, pool_size=pool_size, session=session
+    )
