@@ -44,7 +44,7 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def connect(url: str) -> Opening[Database]:
-    """Connect to a database: ``async with connect(url) as db``, or ``db = await connect(url)`` and `Database.aclose`.
+    """Connect to a database, with ``async with``, or with ``await`` and `Database.aclose`.
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,7 +24,7 @@ from trove_async.errors import (
     UnavailableError,
 )
 
-__all__ = ["CONTENDED", "sqlstate_of", "translated"]
+__all__ = ["CONTENDED", "sqlstate_of", "translated", "translating"]
 
 _WRITE_IN_READ: Final = (InvalidArgumentError, "a unit of `read` must not write; give it to `write`")
 
@@ -95,6 +96,18 @@ def translated(error: Exception, driver: str, *, connecting: bool = False, readi
     ours = meaning[0](f"{meaning[1]}: {detail}", driver=driver)
     ours.__cause__ = error
     return ours
+
+
+@contextmanager
+def translating(driver: str, *, connecting: bool = False, reading: bool = False) -> Iterator[None]:
+    """Raise the errors of a block as `translated` does."""
+    try:
+        yield
+    except Exception as error:
+        ours = translated(error, driver, connecting=connecting, reading=reading)
+        if ours is error:
+            raise
+        raise ours from error
 
 
 def _meaning_of(error: Exception, innermost: BaseException, *, reading: bool) -> tuple[type[TroveError], str] | None:

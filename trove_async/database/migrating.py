@@ -71,8 +71,8 @@ class Migration:
                 script.get_revision(revision)
             except CommandError:
                 raise SchemaVersionError(
-                    f"the database is at revision {revision!r} of {self.component!r}, which this version of the library "
-                    "does not know: a newer one has migrated it. Upgrade the library here, too"
+                    f"the database is at revision {revision!r} of {self.component!r}, which this version of the "
+                    "library does not know: a newer one has migrated it. Upgrade the library here, too"
                 ) from None
 
 

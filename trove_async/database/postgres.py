@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
 from trove_async.database.backend import Backend
-from trove_async.database.failures import CONTENDED, sqlstate_of, translated
+from trove_async.database.failures import CONTENDED, sqlstate_of, translated, translating
 from trove_async.database.notifications import Inbox
 from trove_async.database.units import Unit, guard, run
 from trove_async.database.url import PostgresSettings
 from trove_async.driver.retry import Backoff
+from trove_async.dsn import redact
 from trove_async.errors import (
     InvalidDSNError,
     MissingDependencyError,
@@ -79,16 +80,15 @@ class PostgresBackend(Backend):
         return engine
 
     async def _connect(self) -> asyncpg.Connection[Any]:
-        try:
-            return await asyncpg.connect(
-                self._settings.dsn,
-                timeout=self._settings.connect_timeout,
-                server_settings={"application_name": "trove_async", **self._settings.session},
-            )
-        except asyncpg.ClientConfigurationError as error:
-            raise InvalidDSNError(f"the URL of the database is invalid: {error}") from None
-        except Exception as error:
-            raise translated(error, self.driver, connecting=True) from error
+        with translating(self.driver, connecting=True):
+            try:
+                return await asyncpg.connect(
+                    self._settings.dsn,
+                    timeout=self._settings.connect_timeout,
+                    server_settings={"application_name": "trove_async", **self._settings.session},
+                )
+            except asyncpg.ClientConfigurationError as error:
+                raise InvalidDSNError(f"the URL of the database is invalid: {redact(str(error))}") from None
 
     async def open(self) -> None:
         """Connect once; the connection stays in the pool."""
@@ -122,13 +122,13 @@ class PostgresBackend(Backend):
             attempt.committing = False
             try:
                 return await self._transact(engine, unit, attempt)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised below unless it is tried again
                 failures += 1
                 ours = translated(error, self.driver, reading=engine is self._reading)
                 if isinstance(ours, UnavailableError) and attempt.committing:
                     ours.ambiguous = True
                 if failures == _ATTEMPTS or not _is_repeatable(error, attempt):
-                    raise ours from ours.__cause__
+                    raise ours from (ours.__cause__ if ours is error else error)
             await asyncio.sleep(_LOST.delay(failures))
         raise asyncio.CancelledError
 
@@ -148,14 +148,10 @@ class PostgresBackend(Backend):
 
     async def _migrate(self, upgrade: Callable[[Connection], None], lock: str) -> None:
         engine = self._new_engine(poolclass=NullPool)
-        try:
+        with translating(self.driver):
             async with engine.connect() as connection, connection.begin():
                 await connection.execute(select(func.pg_advisory_xact_lock(_number_of(lock))))
                 await connection.run_sync(upgrade)
-        except Exception as error:
-            raise translated(error, self.driver) from error.__cause__
-        finally:
-            await engine.dispose()
 
     @asynccontextmanager
     async def listen(self, channel: str, inbox: Inbox) -> AsyncIterator[None]:
@@ -200,10 +196,8 @@ class _Session:
 
     async def call(self, work: Any) -> None:
         """Await a call of the connection."""
-        try:
+        with translating("postgresql"):
             await work
-        except Exception as error:
-            raise translated(error, "postgresql") from error
 
     def on_loss(self, callback: Callable[[TroveError], None]) -> None:
         """Call back when the connection breaks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,19 +13,20 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, text
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.database.backend import Backend
-from trove_async.database.failures import translated
+from trove_async.database.failures import translating
 from trove_async.database.notifications import Inbox
 from trove_async.database.units import Unit, guard, run
 from trove_async.database.url import SQLiteSettings
 from trove_async.database.writer import Write, Writer
 from trove_async.driver.retry import Backoff
-from trove_async.errors import UnsupportedError
+from trove_async.errors import AccessDeniedError, StorageFullError, UnsupportedError
 
 __all__ = ["SQLiteBackend"]
 
@@ -66,19 +68,13 @@ class SQLiteBackend(Backend):
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit)
 
     def _read(self, unit: Unit[R]) -> R:
-        try:
-            with self._reading.connect() as connection, connection.begin():
-                return run(unit, connection)
-        except Exception as error:
-            raise translated(error, self.driver, reading=True) from error.__cause__
+        with translating(self.driver, reading=True), self._reading.connect() as connection, connection.begin():
+            return run(unit, connection)
 
     def migrate(self, upgrade: Callable[[Connection], None], lock: str) -> None:
         """Upgrade the schema; whoever writes waits meanwhile, in every process."""
-        try:
-            with self._writing.connect() as connection, connection.begin():
-                upgrade(connection)
-        except Exception as error:
-            raise translated(error, self.driver) from error.__cause__
+        with translating(self.driver), self._writing.connect() as connection, connection.begin():
+            upgrade(connection)
 
     @asynccontextmanager
     async def listen(self, channel: str, inbox: Inbox) -> AsyncIterator[None]:
@@ -178,13 +174,14 @@ def _use_wal(connection: sqlite3.Connection, settings: SQLiteSettings) -> None:
         return
 
 
-def _open_lock(folder: Any, name: str) -> int:
+def _open_lock(folder: Path, name: str) -> int:
+    path = folder / hashlib.sha256(name.encode()).hexdigest()[:32]
     try:
         folder.mkdir(exist_ok=True)
-        path = folder / hashlib.sha256(name.encode()).hexdigest()[:32]
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise translated(error, "sqlite", connecting=True) from error
+        kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else AccessDeniedError
+        raise kind(f"the lock {path} cannot be opened: {error.strerror}", driver="sqlite") from error
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, RootTransaction
 
@@ -78,7 +78,7 @@ class Write(Generic[R]):
         elif self._skipped:
             self.outcome.cancel()
         else:
-            self.outcome.set_result(self._result)  # type: ignore[arg-type] - it is an R once the unit has run
+            self.outcome.set_result(cast("R", self._result))
 
 
 class Writer:
