@@ -15,7 +15,7 @@ try:
     import sqlalchemy  # noqa: F401
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
-        f"a database needs the package {error.name!r}: pip install 'trove-async[database]'"
+        f"a database needs the package {(error.name or '').partition('.')[0]!r}: pip install 'trove-async[database]'"
     ) from error
 
 from trove_async.database.database import Database, connect

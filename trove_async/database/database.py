@@ -22,7 +22,14 @@ from trove_async.database.schema import now
 from trove_async.database.sqlite import SQLiteBackend
 from trove_async.database.units import Unit, check_channel, notify
 from trove_async.database.url import PostgresSettings, SQLiteSettings, parse_url
-from trove_async.errors import ClosedError, ForkedError, InvalidArgumentError, LifetimeError, WrongLoopError
+from trove_async.errors import (
+    ClosedError,
+    ForkedError,
+    InvalidArgumentError,
+    LifetimeError,
+    MissingDependencyError,
+    WrongLoopError,
+)
 from trove_async.opening import Opening
 
 __all__ = ["Database", "connect"]
@@ -81,13 +88,13 @@ class Database:
 
     def __init__(self, settings: SQLiteSettings | PostgresSettings) -> None:
         self._url = str(settings.url)
+        self._backend = _backend_for(settings)
         self._loop = asyncio.get_running_loop()
         self._unusable: type[LifetimeError] | None = None
         self._inboxes: weakref.WeakSet[Inbox] = weakref.WeakSet()
         self._leases = Leases(self._write_with_leases)
         self._migrated = asyncio.Lock()
         self._has_leases = False
-        self._backend = _backend_for(settings)
         _open_databases.add(self)
 
     @property
@@ -233,8 +240,13 @@ class Database:
 def _backend_for(settings: SQLiteSettings | PostgresSettings) -> Backend:
     if isinstance(settings, SQLiteSettings):
         return SQLiteBackend(settings)
-    from trove_async.database.postgres import PostgresBackend  # its packages are an extra
-
+    try:
+        from trove_async.database.postgres import PostgresBackend
+    except ImportError as error:  # SQLAlchemy raises it for greenlet
+        missing = error.name or "greenlet"
+        raise MissingDependencyError(
+            f"PostgreSQL needs the package {missing!r}: pip install 'trove-async[postgres]'"
+        ) from error
     return PostgresBackend(settings)
 
 

@@ -24,7 +24,7 @@ from trove_async.errors import (
     UnavailableError,
 )
 
-__all__ = ["CONTENDED", "sqlstate_of", "translated", "translating"]
+__all__ = ["sqlstate_of", "translated", "translating"]
 
 _WRITE_IN_READ: Final = (InvalidArgumentError, "a unit of `read` must not write; give it to `write`")
 
@@ -56,9 +56,6 @@ _OF_POSTGRES: Final[dict[str, tuple[type[TroveError], str]]] = {
     "55P03": (TransientError, "the database is locked; try again"),
     "57P": (UnavailableError, "the database is shutting down or starting"),
 }
-
-CONTENDED: Final = ("40001", "40P01")
-"""SQLSTATEs of a transaction that lost against another one: a serialization failure, a deadlock."""
 
 
 def _chain_of(error: BaseException | None) -> Iterator[BaseException]:

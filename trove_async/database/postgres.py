@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
+import asyncpg
 from sqlalchemy import Connection, NullPool, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
 from trove_async.database.backend import Backend
-from trove_async.database.failures import CONTENDED, sqlstate_of, translated, translating
+from trove_async.database.failures import sqlstate_of, translating
 from trove_async.database.notifications import Inbox
 from trove_async.database.units import Unit, guard, run
 from trove_async.database.url import PostgresSettings
@@ -21,24 +22,17 @@ from trove_async.driver.retry import Backoff
 from trove_async.dsn import redact
 from trove_async.errors import (
     InvalidDSNError,
-    MissingDependencyError,
     TroveError,
     UnavailableError,
 )
-
-try:
-    import asyncpg
-    import greenlet  # noqa: F401 - SQLAlchemy needs it for asyncio
-except ModuleNotFoundError as error:
-    raise MissingDependencyError(
-        f"PostgreSQL needs the package {error.name!r}: pip install 'trove-async[postgres]'"
-    ) from error
 
 __all__ = ["PostgresBackend"]
 
 R = TypeVar("R")
 
-_ATTEMPTS: Final = 30
+# https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html: a serialization failure, a deadlock;
+# and a statement that was prepared before a migration ("cached plan must not change result type").
+_LOST_AGAINST_OTHERS: Final = ("40001", "40P01", "0A000")
 _LOST: Final = Backoff(first=0.005, longest=0.5)
 """Between the attempts of a transaction that lost against another one."""
 
@@ -60,6 +54,39 @@ class _Attempt:
         self.cancelled = True
 
 
+class _Gate:
+    """Lets first attempts run at the same time, and one that lost against another one alone.
+
+    Otherwise those who count the same thing would overtake each other again and again. Those of other processes remain.
+    """
+
+    def __init__(self) -> None:
+        self._alone = asyncio.Lock()
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Run with others, after those that must be alone."""
+        async with self._alone:
+            self._running += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Run when no other one runs."""
+        async with self._alone:
+            await self._idle.wait()
+            yield
+
+
 class PostgresBackend(Backend):
     """A database of PostgreSQL."""
 
@@ -72,6 +99,7 @@ class PostgresBackend(Backend):
         self._engine = self._new_engine(pool_size=settings.pool_size, max_overflow=-1)
         self._writing = self._engine.execution_options(isolation_level="SERIALIZABLE")
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._gate = _Gate()
         self._sessions: set[_Session] = set()
 
     def _new_engine(self, **pool: Any) -> AsyncEngine:
@@ -96,43 +124,41 @@ class PostgresBackend(Backend):
 
     async def write(self, unit: Unit[R]) -> R:
         """Run a unit in a serializable transaction, again when it loses against another one."""
-        async with self._slots:
-            attempt = _Attempt()
-            return await to_the_end(
-                self._repeat(self._writing, unit, attempt),
-                timeout=CLEANUP_TIMEOUT,
-                leftover="a write to the database",
-                on_cancel=attempt.cancel,
-            )
+        return await self._run(self._writing, unit, self._gate)
 
     async def read(self, unit: Unit[R]) -> R:
         """Run a unit in a transaction that reads one snapshot."""
+        return await self._run(self._reading, unit, _Gate())
+
+    async def _run(self, engine: AsyncEngine, unit: Unit[R], gate: _Gate) -> R:
+        attempt = _Attempt()
         async with self._slots:
-            attempt = _Attempt()
             return await to_the_end(
-                self._repeat(self._reading, unit, attempt),
+                self._repeat(engine, unit, gate, attempt),
                 timeout=CLEANUP_TIMEOUT,
-                leftover="a read of the database",
+                leftover="a transaction of the database",
                 on_cancel=attempt.cancel,
             )
 
-    async def _repeat(self, engine: AsyncEngine, unit: Unit[R], attempt: _Attempt) -> R:
+    async def _repeat(self, engine: AsyncEngine, unit: Unit[R], gate: _Gate, attempt: _Attempt) -> R:
         failures = 0
         while not attempt.cancelled:
-            attempt.committing = False
             try:
-                return await self._transact(engine, unit, attempt)
-            except Exception as error:  # noqa: BLE001 - raised below unless it is tried again
+                async with gate.alone() if failures else gate.together():
+                    with translating(self.driver, reading=engine is self._reading):
+                        return await self._transact(engine, unit, attempt)
+            except Exception as error:
                 failures += 1
-                ours = translated(error, self.driver, reading=engine is self._reading)
-                if isinstance(ours, UnavailableError) and attempt.committing:
-                    ours.ambiguous = True
-                if failures == _ATTEMPTS or not _is_repeatable(error, attempt):
-                    raise ours from (ours.__cause__ if ours is error else error)
-            await asyncio.sleep(_LOST.delay(failures))
+                if isinstance(error, UnavailableError):
+                    error.ambiguous = attempt.committing
+                if failures >= _attempts_for(error, attempt):
+                    raise
+            if failures > 1:
+                await asyncio.sleep(_LOST.delay(failures - 1))
         raise asyncio.CancelledError
 
     async def _transact(self, engine: AsyncEngine, unit: Unit[R], attempt: _Attempt) -> R:
+        attempt.committing = False
         async with engine.connect() as connection, connection.begin() as transaction:
             result = await connection.run_sync(lambda sync: run(unit, sync))
             if attempt.cancelled:
@@ -209,11 +235,17 @@ class _Session:
         await self.connection.close(timeout=2)
 
 
-def _is_repeatable(error: Exception, attempt: _Attempt) -> bool:
-    if sqlstate_of(error) in CONTENDED or type(getattr(error, "orig", None)).__name__ == "InvalidCachedStatementError":
-        return True
+def _attempts_for(error: Exception, attempt: _Attempt) -> int:
+    """Return how many attempts there are for a unit that failed with an error."""
+    state = sqlstate_of(error)
+    if state in _LOST_AGAINST_OTHERS:
+        return 30
+    # It may have lost against another one that inserted the same key, and does not violate anything after it.
+    if state in ("23505", "23P01"):
+        return 5
     # A server that was started again has closed the connections of the pool.
-    return getattr(error, "connection_invalidated", False) and not attempt.committing
+    broken = getattr(error.__cause__, "connection_invalidated", False)
+    return 3 if broken and not attempt.committing else 1
 
 
 def _number_of(name: str) -> int:

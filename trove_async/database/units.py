@@ -45,11 +45,12 @@ def run(unit: Unit[R], connection: Connection) -> R:
         InvalidArgumentError: the unit ended the transaction, or returned rows that are still to be fetched.
     """
     transaction = connection.get_transaction()
-    connection.info[_RUNNING] = True
+    info = connection.info  # it cannot be reached once the connection has broken
+    info[_RUNNING] = True
     try:
         result = unit(connection)
     finally:
-        connection.info[_RUNNING] = False
+        info[_RUNNING] = False
     if transaction is None or not transaction.is_active or connection.get_nested_transaction() is not None:
         raise InvalidArgumentError(_MUST_NOT_END)
     if isinstance(result, CursorResult) and result.returns_rows:

@@ -172,7 +172,7 @@ class Writer:
             if self._run(write, connection, transaction):
                 committing.append(write)
             if not _is_open(transaction, connection):
-                # The unit ended it, or SQLite did, as it does when the disk is full.
+                # The unit ended it or left a savepoint in it, or SQLite ended it, as it does when the disk is full.
                 self._disconnect()
                 return [*committing, *writes[position:]]
         try:
@@ -230,4 +230,4 @@ def _fail(writes: Sequence[Write[Any]], error: BaseException) -> None:
 def _is_open(transaction: RootTransaction, connection: Connection) -> bool:
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, sqlite3.Connection)
-    return transaction.is_active and raw.in_transaction
+    return transaction.is_active and raw.in_transaction and connection.get_nested_transaction() is None

@@ -1,0 +1,1 @@
+"""Migrations for tests: the second revision fails."""
