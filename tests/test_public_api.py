@@ -36,7 +36,7 @@ PACKAGE = Path(trove_async.__file__).parent
 MODULES = sorted(found.name for found in pkgutil.walk_packages([str(PACKAGE)], "trove_async."))
 FOREIGN = [
     "aiobotocore", "botocore", "boto3", "gcloud", "google", "azure", "asyncssh", "watchfiles", "uvicorn", "starlette",
-    "fastapi", "aiohttp",
+    "fastapi", "aiohttp", "sqlalchemy", "alembic", "asyncpg", "greenlet",
     "httpx", "pytest", "hypothesis", "opentelemetry", "prometheus_client",
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, insert, text
 
 from tests.database.counter import WORDS, add, count, increment, words
-from trove_async.database import Database, connect
+from trove_async.database import Database, Unit, connect
 from trove_async.errors import PreconditionFailedError, StorageFullError, TransientError
 
 pytestmark = pytest.mark.asyncio
@@ -111,8 +111,8 @@ async def test_one_that_fills_the_disk_fails_alone(sqlite: Database) -> None:
 
 
 async def test_a_commit_that_one_of_several_breaks_is_made_without_it(sqlite: Database) -> None:
-    def child(parent: str) -> object:
-        return lambda connection: connection.execute(text("INSERT INTO child VALUES (:p)"), {"p": parent}) and None
+    def add_child_of_nobody(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO child VALUES ('nobody')"))
 
     await sqlite.write(
         lambda c: c.execute(
@@ -120,8 +120,8 @@ async def test_a_commit_that_one_of_several_breaks_is_made_without_it(sqlite: Da
         )
     )
     async with busy(sqlite):
-        units = [add("a"), child("nobody"), add("b"), increment]
-        tasks = [asyncio.create_task(sqlite.write(unit)) for unit in units]  # type: ignore[arg-type]
+        units: list[Unit[object]] = [add("a"), add_child_of_nobody, add("b"), increment]
+        tasks = [asyncio.create_task(sqlite.write(unit)) for unit in units]
         await queued()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [type(None), PreconditionFailedError, type(None), int]
@@ -130,7 +130,7 @@ async def test_a_commit_that_one_of_several_breaks_is_made_without_it(sqlite: Da
 
 
 async def test_one_that_is_cancelled_before_it_began_never_begins(sqlite: Database) -> None:
-    began = []
+    began: list[Connection] = []
     async with busy(sqlite):
         task = asyncio.create_task(sqlite.write(began.append))
         kept = asyncio.create_task(sqlite.write(increment))
