@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,9 @@ async def test_use_on_another_loop_is_refused(db: Database) -> None:
 @pytest.mark.asyncio
 async def test_use_in_a_forked_process_is_refused(db: Database) -> None:
     reading, writing = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, since Python 3.12
+        pid = os.fork()
     if pid == 0:  # pragma: no cover - in the child
         try:
             db._check_usable()

@@ -8,14 +8,19 @@
         rows = await db.read(lambda connection: connection.execute(select(...)).all())
 """
 
+from importlib.util import find_spec
+
 from trove_async.errors import MissingDependencyError
 
 try:
-    import alembic  # noqa: F401
     import sqlalchemy  # noqa: F401
+
+    if find_spec("alembic") is None:  # `Database.migrate` imports it
+        raise ModuleNotFoundError(name="alembic")
 except ModuleNotFoundError as error:
+    missing = (error.name or "").partition(".")[0]
     raise MissingDependencyError(
-        f"a database needs the package {(error.name or '').partition('.')[0]!r}: pip install 'trove-async[database]'"
+        f"a database needs the package {missing!r}: pip install 'trove-async[database]'"
     ) from error
 
 from trove_async.database.database import Database, connect
