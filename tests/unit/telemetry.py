@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -98,17 +98,25 @@ class Telemetry:
         """The spans that have ended, in the order in which they began."""
         return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
+    def _metrics(self) -> list[Metric]:
+        data = self._reader.get_metrics_data()
+        resources = data.resource_metrics if data is not None else ()
+        return [metric for resource in resources for scope in resource.scope_metrics for metric in scope.metrics]
+
     def points(self) -> dict[str, list[tuple[Mapping[str, object], float]]]:
         """The attributes and values of all metrics; of histograms the numbers of measurements."""
-        data = self._reader.get_metrics_data()
-        found: dict[str, list[tuple[Mapping[str, object], float]]] = {}
-        for resource in data.resource_metrics if data is not None else ():
-            for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
-                found[metric.name] = [
-                    (dict(point.attributes or {}), point.value if hasattr(point, "value") else point.count)
-                    for point in metric.data.data_points
-                ]
-        return found
+        return {
+            metric.name: [
+                (dict(point.attributes or {}), point.value if isinstance(point, NumberDataPoint) else point.count)
+                for point in metric.data.data_points
+            ]
+            for metric in self._metrics()
+        }
+
+    def exemplars(self, name: str) -> list[int | None]:
+        """The ids of the spans to which the measurements of a metric are linked."""
+        points = (point for metric in self._metrics() if metric.name == name for point in metric.data.data_points)
+        return [exemplar.span_id for point in points for exemplar in point.exemplars]
 
 
 def named(spans: list[ReadableSpan], name: str) -> ReadableSpan:

@@ -318,6 +318,13 @@ async def test_stores_with_one_provider_share_their_metrics(
     assert caplog.records == []  # the SDK would warn of a metric that is made twice
 
 
+async def test_an_exemplar_of_a_duration_names_its_span(telemetry: Telemetry) -> None:
+    async with trove_async.open(MockDriver(head=INFO), layers=[telemetry.layer()]) as t:
+        await t.head("b", "k")
+    [span] = telemetry.spans
+    assert telemetry.exemplars("trove.client.operation.duration") == [span.context.span_id]
+
+
 async def test_errors_are_counted_by_their_class(telemetry: Telemetry) -> None:
     async with trove_async.open(MockDriver(head=ObjectNotFoundError("no")), layers=[telemetry.layer()]) as t:
         for _ in range(3):
