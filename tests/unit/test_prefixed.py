@@ -269,9 +269,12 @@ async def test_asking_for_the_next_event_acknowledges_the_last_one_of_the_backen
 
     async def watch(bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
         options.on_ready()
-        for key in ("tenant/a", "tenant/", "tenant/b", "tenant/c"):
-            yield ObjectEvent(EventType.CREATED, bucket, key)
-            acknowledged.append(key)
+        try:
+            for key in ("tenant/a", "tenant/", "tenant/b", "tenant/c"):
+                yield ObjectEvent(EventType.CREATED, bucket, key)
+                acknowledged.append(key)
+        finally:
+            acknowledged.append("closed")
 
     driver: Any = Prefixed(PREFIX)(mock_driver(watch=watch))
     events = driver.watch("b", WatchOptions())
@@ -280,7 +283,7 @@ async def test_asking_for_the_next_event_acknowledges_the_last_one_of_the_backen
     assert (await anext(events)).key == "b"
     assert acknowledged == ["tenant/a", "tenant/"]
     await events.aclose()
-    assert acknowledged == ["tenant/a", "tenant/"]
+    assert acknowledged == ["tenant/a", "tenant/", "closed"]
 
 
 async def test_a_watch_sees_the_events_below_the_prefix(everything: trove.Trove, tenant: trove.Trove) -> None:
@@ -364,7 +367,7 @@ async def test_errors_of_a_body_pass_unchanged() -> None:
 async def test_errors_while_reading_name_the_keys_of_the_store() -> None:
     lost = trove.BackendError("'tenant/k' is damaged", key="tenant/k")
     streams = [ScriptedStream(b"12", [1, lost]), ScriptedStream(b"12", [1, trove.UnavailableError()])]
-    streams[1].seek_errors = [trove.ObjectNotFoundError(key="tenant/k")]
+    streams[1].seek_errors = [trove.ObjectNotFoundError(bucket="b", key="tenant/k")]
     left = iter(streams)
     inner = mock_driver(get=lambda *_: trove.ObjectReader(replace(FULL, size=2), next(left)))
     async with trove.open(inner, layers=[Prefixed(PREFIX)]) as store:

@@ -9,12 +9,12 @@ import pytest
 
 from trove_async.driver import CAPABILITIES, Condition, capabilities_of
 from trove_async.errors import UnsupportedError
-from trove_async.layers import LayerDriver
+from trove_async.layers import LayerDriver, ReadOnly
 from trove_async.store import Trove
 from trove_async.testing.conformance.context import Context
 from trove_async.testing.conformance.counting import CallCounter, bare
 from trove_async.testing.conformance.probes import CAPABILITY_CALLS, CAPABILITY_PROBES, CONDITION_PROBES, Call, works
-from trove_async.testing.conformance.stacks import LAYERS
+from trove_async.testing.conformance.stacks import LAYERS, Layer
 
 __all__ = ["CapabilityChecks"]
 
@@ -48,7 +48,8 @@ class CapabilityChecks:
 
     async def test_b02_layers_keep_capabilities(self, ctx: Context) -> None:
         inner = ctx.store.driver
-        for name, layer in LAYERS.items():
+        layers: dict[str, Layer] = {**LAYERS, "read_only": ReadOnly()}
+        for name, layer in layers.items():
             outer = layer(inner)
             assert isinstance(outer, LayerDriver)
             assert capabilities_of(outer) == capabilities_of(inner) - set(outer.drops), name
