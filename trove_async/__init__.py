@@ -49,6 +49,9 @@ from trove_async.errors import (
     ClosedError,
     ConflictError,
     ContentTooLargeError,
+    CopyError,
+    CopyNotSupportedError,
+    CopyPhase,
     DriverRegistrationError,
     ForkedError,
     HostKeyChangedError,
@@ -87,6 +90,8 @@ from trove_async.errors import (
     VersionNotFoundError,
     WatchOverflowError,
     WrongLoopError,
+    is_copy_phase,
+    is_not_found,
 )
 from trove_async.listing import Item, ObjectIterator
 from trove_async.opening import Opening
@@ -182,6 +187,9 @@ __all__ = [
     "ClosedError",
     "ConflictError",
     "ContentTooLargeError",
+    "CopyError",
+    "CopyNotSupportedError",
+    "CopyPhase",
     "DeleteResult",
     "DriverRegistrationError",
     "EventType",
@@ -261,6 +269,8 @@ __all__ = [
     "WatchOverflowError",
     "WrongLoopError",
     "__version__",
+    "is_copy_phase",
+    "is_not_found",
     "log_operations",
     "open",
     "parse_dsn",

@@ -38,6 +38,7 @@
     │       └── HostKeyChangedError           the SSH server's key is not the one in the file of known hosts
     ├── StorageFullError (OSError)
     ├── UnsupportedError (NotImplementedError)
+    │   └── CopyNotSupportedError             the backend cannot copy this object by itself; copies then stream it
     ├── MissingDependencyError (ImportError)
     ├── LifetimeError (RuntimeError)
     │   ├── ClosedError
@@ -53,12 +54,14 @@
     ├── SchemaVersionError                    a newer version of the library has migrated the database
     ├── DriverRegistrationError (ValueError)
     ├── BackendError                          any other failure of the backend
+    ├── CopyError                             a copy failed in a way that no other class describes
     └── BulkError                             some items of a bulk operation failed
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import ClassVar, Protocol
 
 __all__ = [
@@ -76,6 +79,9 @@ __all__ = [
     "ClosedError",
     "ConflictError",
     "ContentTooLargeError",
+    "CopyError",
+    "CopyNotSupportedError",
+    "CopyPhase",
     "DriverRegistrationError",
     "ForkedError",
     "HostKeyChangedError",
@@ -114,7 +120,18 @@ __all__ = [
     "VersionNotFoundError",
     "WatchOverflowError",
     "WrongLoopError",
+    "is_copy_phase",
+    "is_not_found",
 ]
+
+
+class CopyPhase(StrEnum):
+    """The end of a copy at which it failed."""
+
+    READ = "read"
+    """The source: another copy of it may be readable."""
+    WRITE = "write"
+    """The destination: it refuses the object, whichever source it comes from."""
 
 
 class TroveError(Exception):
@@ -131,6 +148,7 @@ class TroveError(Exception):
         retry_after: seconds to wait before the retry; None if the service sent none.
         ambiguous: True if the write may or may not have taken place. The object is then the old one or the new
             one, and complete.
+        copy_phase: the end at which a copy failed; None outside of copies, and if the copy was refused before it began.
     """
 
     retryable: bool = False
@@ -149,6 +167,7 @@ class TroveError(Exception):
         retryable: bool | None = None,
         retry_after: float | None = None,
         ambiguous: bool = False,
+        copy_phase: CopyPhase | None = None,
     ) -> None:
         self.message = " ".join((message or self.default_message).splitlines())
         super().__init__(self.message)
@@ -160,6 +179,7 @@ class TroveError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
         self.ambiguous = ambiguous
+        self.copy_phase = copy_phase
         if retryable is not None:
             self.retryable = retryable
 
@@ -404,6 +424,16 @@ class UnsupportedError(TroveError, NotImplementedError):
     default_message = "this driver does not support the operation"
 
 
+class CopyNotSupportedError(UnsupportedError):
+    """The backend cannot copy this object by itself; nothing was sent.
+
+    A driver or layer raises it, for example for two accounts or an object that is encrypted here. `Trove.copy` then
+    reads the object and writes it; only ``server_copy`` and ``restore_version`` pass the error on.
+    """
+
+    default_message = "the backend cannot copy this object by itself"
+
+
 class MissingDependencyError(TroveError, ImportError):
     """A package that an optional feature needs is not installed; the message names the extra."""
 
@@ -498,6 +528,20 @@ class BackendError(TroveError):
     default_message = "the backend failed"
 
 
+class CopyError(TroveError):
+    """A copy failed in a way that no other class describes; the text is the phase and the cause.
+
+    The ``__cause__`` is a `BackendError` or bare `TroveError`, or the `OSError` of a driver that did not translate it.
+    Every other error of a copy keeps its class, and has a ``copy_phase`` too.
+    """
+
+    default_message = "the copy failed"
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.copy_phase is None else f"{self.copy_phase}: {text}"
+
+
 class _Result(Protocol):
     """The attributes of a `DeleteResult` that `BulkError` uses; its module imports this one."""
 
@@ -534,3 +578,48 @@ class BulkError(TroveError):
         super().__init__(message, operation=operation, bucket=bucket, driver=driver)
         self.failed = tuple(failed)
         self.deleted_count = deleted_count
+
+
+def is_copy_phase(error: BaseException | None, phase: CopyPhase) -> bool:
+    """Tell whether a copy failed at one of its ends.
+
+    Args:
+        error: what the copy raised. If it has no phase itself, the first error in the chain of its causes
+            (``__cause__``) that has one decides.
+        phase: the end.
+    """
+    return copy_phase_of(error) == phase
+
+
+def copy_phase_of(error: BaseException | None) -> CopyPhase | None:
+    """Return the phase of the first error in a chain that has one; None if none has."""
+    phases = (getattr(each, "copy_phase", None) for each in _chain(error))
+    return next((phase for phase in phases if isinstance(phase, CopyPhase)), None)
+
+
+def is_not_found(error: BaseException | None) -> bool:
+    """Tell whether an error says that something does not exist.
+
+    True if the error, or one in the chain of its causes (``__cause__``), is a `NotFoundError`, or the error of another
+    library with the HTTP status 404 in ``status``, ``status_code`` or botocore's ``response``. False for None.
+    """
+    return any(isinstance(each, NotFoundError) or _status_of(each) == 404 for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes. What was merely being handled meanwhile is no cause."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
+
+
+def _status_of(error: BaseException) -> object:
+    for name in ("status", "status_code"):
+        if (found := getattr(error, name, None)) is not None:
+            return found
+    # https://docs.aws.amazon.com/boto3/latest/guide/error-handling.html
+    response = getattr(error, "response", None)
+    metadata = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
+    return metadata.get("HTTPStatusCode") if isinstance(metadata, Mapping) else None

@@ -83,7 +83,7 @@ async def test_more_than_was_requested_is_an_error(tmp_path: Path) -> None:
         await store.create_bucket("bucket")
         await store.put("bucket", "key", DATA)
         odd.odd_copy = more
-        with pytest.raises(trove.BackendError, match="5000004 bytes; 5000000 were requested"):
+        with pytest.raises(trove.CopyError, match="5000004 bytes; 5000000 were requested"):
             await store.copy("bucket", "key", "bucket", "copy")
         assert not await store.exists("bucket", "copy")
 
@@ -94,7 +94,7 @@ async def test_a_copy_that_is_too_short_after_all_is_an_error(tmp_path: Path) ->
         await store.create_bucket("bucket")
         await store.put("bucket", "key", DATA)
         odd.odd_copy, odd.writes_fail = part(2), True  # without an error
-        with pytest.raises(trove.BackendError, match="a copy has 2500000 bytes"):
+        with pytest.raises(trove.CopyError, match="a copy has 2500000 bytes"):
             await store.copy("bucket", "key", "bucket", "copy")
         odd.writes_fail = False
         assert not await store.exists("bucket", "copy")

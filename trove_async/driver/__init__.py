@@ -25,6 +25,8 @@ from trove_async.driver.capabilities import (
     VersionListingDriver,
 )
 from trove_async.driver.conditions import check_read, check_write
+from trove_async.driver.copy_errors import CopyEnd, reading_source
+from trove_async.driver.copying import copy_object, copy_on_server
 from trove_async.driver.methods import METHODS, Method
 from trove_async.driver.options import (
     CONTENT_HEADERS,
@@ -71,6 +73,7 @@ __all__ = [
     "ByteStream",
     "CompleteOptions",
     "Condition",
+    "CopyEnd",
     "CopyOptions",
     "DeleteOptions",
     "Driver",
@@ -114,9 +117,12 @@ __all__ = [
     "capabilities_of",
     "check_read",
     "check_write",
+    "copy_object",
+    "copy_on_server",
     "lookup",
     "methods_of",
     "parse_dsn",
+    "reading_source",
     "register",
     "schemes",
     "unwrap",

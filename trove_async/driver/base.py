@@ -155,7 +155,10 @@ class Driver(ABC):
     ) -> ObjectInfo:
         """Copy an object within the backend, as atomically as a put; also onto itself.
 
+        Errors of the source are marked with `reading_source`, so that `TroveError.copy_phase` is right.
+
         Raises:
+            CopyNotSupportedError: the backend cannot copy this object; nothing was sent. `Trove.copy` then streams it.
             ObjectNotFoundError: names the source.
             BucketNotFoundError: names the bucket that is missing.
             PreconditionFailedError: a condition on source or destination does not hold.
@@ -221,6 +224,14 @@ class Driver(ABC):
         Raises:
             InvalidBucketNameError: says why, and what is allowed.
         """
+
+    def shares_backend(self, other: Driver) -> bool:
+        """Tell whether `copy` can take its source from another driver, which is open and of any class.
+
+        The default is False for every other driver. One that overrides it must be sure that both reach the same
+        objects with the same credentials.
+        """
+        return other is self
 
     def unwrap(self) -> Driver | None:
         """Return the driver that this layer wraps; None if this is not a layer."""

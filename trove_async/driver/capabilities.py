@@ -22,6 +22,7 @@ from trove_async.driver.options import (
     VersionListOptions,
     WatchOptions,
 )
+from trove_async.errors import InvalidMetadataError
 from trove_async.keys import MAX_KEY_BYTES
 from trove_async.reader import ObjectReader
 from trove_async.types import (
@@ -306,6 +307,18 @@ class Limits:
     max_metadata_size: int = 64 * 1024
     max_bulk_delete: int = 1000
     max_presign_seconds: int = 7 * 24 * 3600
+
+    def check_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Refuse metadata that the backend cannot hold.
+
+        Raises:
+            InvalidMetadataError: it has more bytes than ``max_metadata_size``.
+        """
+        size = sum(len(name) + len(value.encode()) for name, value in metadata.items())
+        if size > self.max_metadata_size:
+            raise InvalidMetadataError(
+                f"the metadata is {size} bytes, and this backend holds at most {self.max_metadata_size}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

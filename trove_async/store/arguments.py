@@ -21,7 +21,7 @@ from trove_async.driver.options import (
     PresignPostOptions,
     PutOptions,
 )
-from trove_async.errors import InvalidArgumentError, InvalidLifecycleError, InvalidMetadataError, InvalidPartError
+from trove_async.errors import InvalidArgumentError, InvalidLifecycleError, InvalidPartError
 from trove_async.keys import (
     check_content_type,
     check_header,
@@ -205,11 +205,7 @@ def object_attributes(key: str, arguments: ObjectArguments, limits: Limits) -> O
     else:
         check_content_type(content_type)
     metadata = check_metadata(arguments.get("metadata"))
-    size = sum(len(name) + len(value.encode()) for name, value in metadata.items())
-    if size > limits.max_metadata_size:
-        raise InvalidMetadataError(
-            f"the metadata is {size} bytes, and this backend holds at most {limits.max_metadata_size}"
-        )
+    limits.check_metadata(metadata)
     tags = check_tags(arguments.get("tags"))
     return ObjectAttributes(content_type=content_type, metadata=metadata, tags=tags, **headers)
 

@@ -248,6 +248,8 @@ class Bucket:
     ) -> ObjectInfo:
         """Copy an object within the store, as atomically as a put; also onto itself.
 
+        What the backend cannot copy by itself is read and written, in bounded memory.
+
         Args:
             src_key: the source.
             dst_key, dst_bucket: the destination; default the same bucket.
@@ -262,6 +264,8 @@ class Bucket:
         Raises:
             ObjectNotFoundError: the source does not exist; it is named.
             PreconditionFailedError, ObjectAlreadyExistsError: a condition does not hold.
+            ObjectChangedError: the source was replaced meanwhile.
+            CopyError: what no other class describes; ``copy_phase`` of each error says which end failed.
         """
         return await self._trove.copy(self.name, src_key, dst_bucket or self.name, dst_key, **arguments)
 
@@ -274,6 +278,7 @@ class Bucket:
         Raises:
             ObjectNotFoundError: the source does not exist.
             PreconditionFailedError: the source was replaced meanwhile; both objects exist.
+            TroveError: as for `copy`; ``copy_phase`` is None if only the deletion failed.
         """
         return await self._trove.move(self.name, src_key, dst_bucket or self.name, dst_key)
 
@@ -513,6 +518,7 @@ class Bucket:
 
         Raises:
             VersionNotFoundError: it does not exist, or is a delete marker.
+            CopyError: as for `copy`.
         """
         return await self._trove.restore_version(self.name, key, version_id)
 

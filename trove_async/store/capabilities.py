@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Unpack, cast
 
 from trove_async.body import BodyLike, Progress
@@ -21,6 +22,8 @@ from trove_async.driver.capabilities import (
     VersioningDriver,
     VersionListingDriver,
 )
+from trove_async.driver.copy_errors import CopyEnd
+from trove_async.driver.copying import copy_on_server
 from trove_async.driver.options import CompleteOptions, CopyOptions, VersionListOptions, WatchOptions
 from trove_async.errors import InvalidArgumentError, InvalidPartError, InvalidRangeError, TroveError, UnsupportedError
 from trove_async.keys import check_prefix, check_tags
@@ -270,9 +273,12 @@ class CapabilityVerbs(ObjectVerbs):
 
         Raises:
             VersionNotFoundError: it does not exist, or is a delete marker.
+            CopyError: as for `copy`.
         """
         driver = self._capable(VersioningDriver, "restore_version", bucket, key)
-        return await self._run("restore_version", bucket, key, driver.restore_version(bucket, key, version_id))
+        end, options = CopyEnd(self._driver, bucket, key), CopyOptions(source_version_id=version_id)
+        restore = partial(driver.restore_version, bucket, key, version_id)
+        return await copy_on_server(end, end, options, operation="restore_version", send=restore)
 
     def list_all_versions(
         self, bucket: str, prefix: str = "", *, page_size: int = 1000, cursor: str | None = None
@@ -440,11 +446,18 @@ class CapabilityVerbs(ObjectVerbs):
         return self._adopt(await self._run("get_range", bucket, key, driver.get_range(bucket, key, offset, length)))
 
     async def server_copy(self, src: ObjectRef, dst: ObjectRef) -> ObjectInfo:
-        """Copy an object without its bytes passing through this process."""
+        """Copy an object, or the version that ``src`` names, without its bytes passing through this process.
+
+        Raises:
+            CopyNotSupportedError: the backend cannot copy this object; nothing was sent. `copy` would stream it.
+            TroveError: as for `copy`.
+        """
         driver = self._capable(ServerCopyDriver, "server_copy", src.bucket, src.key)
         self._check_names("server_copy", dst.bucket, dst.key)
         options = CopyOptions(source_version_id=src.version_id)
-        return await self._run("server_copy", src.bucket, src.key, driver.server_copy(src, dst, options))
+        source, target = (CopyEnd(self._driver, ref.bucket, ref.key) for ref in (src, dst))
+        send = partial(driver.server_copy, src, dst, options)
+        return await copy_on_server(source, target, options, operation="server_copy", send=send)
 
     # Tags
 

@@ -7,35 +7,28 @@ from typing import Unpack, overload
 from trove_async.body import Body, BodyLike, Progress
 from trove_async.cancellation import finish
 from trove_async.checksums import Checksum
-from trove_async.driver.capabilities import TaggingDriver, VersioningDriver
-from trove_async.driver.options import CopyOptions, DeleteOptions, HeadOptions, ListOptions, PutOptions
-from trove_async.errors import InvalidArgumentError, NotFoundError, TroveError
+from trove_async.driver.capabilities import TaggingDriver
+from trove_async.driver.options import ListOptions, PutOptions
+from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.keys import check_key, check_prefix, content_type_of
 from trove_async.listing import Item, ListPage, ObjectIterator
 from trove_async.store.arguments import (
-    COPY_ARGUMENTS,
     PUT_ARGUMENTS,
-    CopyArguments,
     PutArguments,
     check_keywords,
     check_page_size,
-    copy_options,
     default_put_options,
     put_options,
 )
-from trove_async.store.deletes import DeleteVerbs
+from trove_async.store.copies import CopyVerbs
 from trove_async.types import ObjectInfo
 from trove_async.writer import ObjectWriter
 
 __all__ = ["ObjectVerbs"]
 
-_HEAD = HeadOptions()
-_DELETE = DeleteOptions()
-_COPY = CopyOptions()
 
-
-class ObjectVerbs(DeleteVerbs):
-    """Put, copy, move and list."""
+class ObjectVerbs(CopyVerbs):
+    """Put and list."""
 
     def _require_write_support(self, operation: str, options: PutOptions) -> None:
         """Refuse options that the store cannot honour; none is dropped silently."""
@@ -109,76 +102,6 @@ class ObjectVerbs(DeleteVerbs):
 
     async def _close_body(self, body: Body) -> None:
         await finish(body.aclose(), timeout=self._cleanup_timeout, leftover="the source of a body")
-
-    async def copy(
-        self,
-        src_bucket: str,
-        src_key: str,
-        dst_bucket: str,
-        dst_key: str,
-        **arguments: Unpack[CopyArguments],
-    ) -> ObjectInfo:
-        """Copy an object within the store, as atomically as a put; also onto itself.
-
-        Args:
-            src_bucket, src_key: the source.
-            dst_bucket, dst_key: the destination.
-            replace: False copies content type, metadata, tags and everything else that describes the source.
-                True takes all of it from the arguments, as `put` does.
-            content_type, metadata, tags, storage_class, cache_control, content_disposition, content_encoding,
-            content_language: as for `put`; only with ``replace=True``.
-            source_version_id: copy this version.
-            source_if_match: copy only the source that has this ETag.
-            if_match, if_none_match: conditions on the destination, as for `put`.
-
-        Raises:
-            ObjectNotFoundError: the source does not exist; it is named.
-            PreconditionFailedError, ObjectAlreadyExistsError: a condition does not hold.
-        """
-        self._check("copy", src_bucket, src_key)
-        self._check_names("copy", dst_bucket, dst_key)
-        options = _COPY
-        if arguments:
-            check_keywords("copy", arguments, COPY_ARGUMENTS)
-            with self._locating("copy", dst_bucket, dst_key):
-                options = copy_options(dst_key, arguments, self._features.limits)
-                for value in (options.source_if_match, options.if_match, options.if_none_match):
-                    self._require_condition("copy", "copy", value)
-                self._require_for(options.source_version_id, VersioningDriver, "copy")
-                if options.replace is not None:
-                    self._require_for(options.replace.tags, TaggingDriver, "copy")
-        try:
-            return await self._driver.copy(src_bucket, src_key, dst_bucket, dst_key, options)
-        except NotFoundError as error:
-            error.locate("copy", src_bucket, src_key, self._name)
-            raise
-        except TroveError as error:
-            error.locate("copy", dst_bucket, dst_key, self._name)
-            raise
-
-    async def move(self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str) -> ObjectInfo:
-        """Copy an object and delete the source; a move onto itself changes nothing.
-
-        The destination is written atomically; only then is the source deleted, and only if it is
-        still the object that was copied. If anything fails, the source is still there.
-
-        Raises:
-            ObjectNotFoundError: the source does not exist.
-            PreconditionFailedError: the source was replaced meanwhile; both objects exist.
-        """
-        self._check("move", src_bucket, src_key)
-        self._check_names("move", dst_bucket, dst_key)
-        source = await self._run("move", src_bucket, src_key, self._driver.head(src_bucket, src_key, _HEAD))
-        if (src_bucket, src_key) == (dst_bucket, dst_key):
-            return source
-        conditions = self._features.conditions
-        copy = CopyOptions(source_if_match=source.etag) if "copy" in conditions else _COPY
-        info = await self._run(
-            "move", src_bucket, src_key, self._driver.copy(src_bucket, src_key, dst_bucket, dst_key, copy)
-        )
-        delete = DeleteOptions(if_match=source.etag) if "delete" in conditions else _DELETE
-        await self._run("move", src_bucket, src_key, self._driver.delete(src_bucket, src_key, delete))
-        return info
 
     @overload
     def list(

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio.to_thread
 
 from trove_async.body import Progress
-from trove_async.driver import Condition, TaggingDriver
-from trove_async.errors import InvalidArgumentError, ObjectChangedError, ObjectNotFoundError
+from trove_async.driver import Condition, CopyEnd, CopyOptions, ObjectAttributes, TaggingDriver
+from trove_async.driver.copy_errors import raise_failure
+from trove_async.driver.copying import copied_attributes
+from trove_async.errors import (
+    BodySizeError,
+    BodySourceError,
+    ContentTooLargeError,
+    CopyPhase,
+    InvalidArgumentError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    TroveError,
+)
 from trove_async.store import Trove
-from trove_async.store.arguments import content_arguments
+from trove_async.store.copies import copy_between
 from trove_async.transfers.attributes import attributes_of, restore_attributes
 from trove_async.transfers.ends import (
     MTIME,
@@ -25,6 +38,7 @@ from trove_async.transfers.ends import (
     description_of,
     mtime_text,
 )
+from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 
 __all__ = ["copy", "remove"]
 
@@ -46,16 +60,20 @@ async def copy(
 
     Args:
         source, target: at least one of them is an object. Missing directories for a file are created.
-        described: the known description of the source; if the store supports it, no other state is copied.
+        described: the known description of the source. No other state is copied, unless the backend makes the copy
+            without conditions.
         record: for copies between objects: store the source's time with the target, if it has no ``mtime``.
         checksum: an algorithm: a new object gets a checksum of its bytes.
         preserve: store a file's mode and owner with its object, and restore them with the file; see `attributes`.
-        on_progress: called with the bytes copied so far and the size; not for a copy within a store.
+        on_progress: called with the bytes copied so far and the size; not if the backend makes the copy. What it
+            raises passes unchanged.
 
     Raises:
         NotFoundError, FileNotFoundError: the source or the target's bucket does not exist.
         PreconditionFailedError: the source no longer matches ``described``.
-        TroveError, OSError: reading or writing failed; the message names the end.
+        CopyError: a failure of a store that no other class describes; see `copy_object`.
+        TroveError: reading or writing failed; ``copy_phase`` says which, and the message names the end.
+        OSError: a file cannot be read or written; it has no ``copy_phase``, and names the file.
     """
     if isinstance(source, LocalFile):
         if isinstance(target, LocalFile):
@@ -63,10 +81,8 @@ async def copy(
         await _upload(source, target, checksum, preserve, on_progress)
     elif isinstance(target, LocalFile):
         await _download(source, target, described, preserve, on_progress)
-    elif source.store is target.store:
-        await _copy_within(source, target, described, record)
     else:
-        await _copy_across(source, target, described, record, checksum, on_progress)
+        await _copy_object(source, target, described, record, checksum, on_progress)
 
 
 async def remove(end: End, described: Description) -> None:
@@ -99,14 +115,15 @@ async def _upload(
     if here is None or here.mtime is None:
         raise FileNotFoundError(f"{source.path!r} does not exist")
     attributes = await anyio.to_thread.run_sync(attributes_of, source.path) if preserve else {}
-    await target.store.put(
-        target.bucket,
-        target.key,
-        Path(source.path),
-        metadata={MTIME: mtime_text(here.mtime), **attributes},
-        checksum=checksum,
-        on_progress=on_progress,
-    )
+    with _failing_at(target, CopyPhase.WRITE):
+        await target.store.put(
+            target.bucket,
+            target.key,
+            Path(source.path),
+            metadata={MTIME: mtime_text(here.mtime), **attributes},
+            checksum=checksum,
+            on_progress=on_progress,
+        )
 
 
 async def _download(
@@ -119,7 +136,8 @@ async def _download(
     store, path = source.store, target.path
     await anyio.to_thread.run_sync(_make_parents, target)
     pinned = _etag_for(store, "get", described)
-    info = await store.download(source.bucket, source.key, path, if_match=pinned, on_progress=on_progress)
+    with _failing_at(source, CopyPhase.READ):
+        info = await store.download(source.bucket, source.key, path, if_match=pinned, on_progress=on_progress)
     mtime = description_of(info).mtime
     if preserve:
         await anyio.to_thread.run_sync(restore_attributes, path, info.metadata)
@@ -149,36 +167,7 @@ def _set_mtime(path: str, mtime: int) -> None:
         os.utime(path, ns=(mtime, mtime))
 
 
-def _metadata_of(described: Description, record: bool) -> Mapping[str, str]:
-    """Return the metadata of a copy of an object."""
-    assert described.info is not None
-    if not record or described.recorded or described.mtime is None:
-        return described.info.metadata
-    return {**described.info.metadata, MTIME: mtime_text(described.mtime)}
-
-
-async def _copy_within(source: StoredObject, target: StoredObject, described: Description | None, record: bool) -> None:
-    store = source.store
-    if record and described is None:
-        described = await _described(source)
-    pinned = _etag_for(store, "copy", described)
-    where = (source.bucket, source.key, target.bucket, target.key)
-    if not record or described is None or described.info is None or described.recorded:
-        await store.copy(*where, source_if_match=pinned)
-        return
-    info = described.info
-    await store.copy(
-        *where,
-        replace=True,
-        source_if_match=pinned,
-        metadata=_metadata_of(described, record),
-        tags=await _tags_of(source),
-        storage_class=info.storage_class,
-        **content_arguments(info),
-    )
-
-
-async def _copy_across(
+async def _copy_object(
     source: StoredObject,
     target: StoredObject,
     described: Description | None,
@@ -186,31 +175,49 @@ async def _copy_across(
     checksum: str | None,
     on_progress: Progress | None,
 ) -> None:
-    tags = await _tags_of(source)
-    pinned = _etag_for(source.store, "get", described)
-    async with source.store.get(source.bucket, source.key, if_match=pinned) as reader:
-        info = reader.info
-        await target.store.put(
-            target.bucket,
-            target.key,
-            reader,
-            size=reader.size,
-            metadata=_metadata_of(description_of(info), record),
-            tags=tags,
-            checksum=checksum,
-            on_progress=on_progress,
-            **content_arguments(info),
-        )
+    if record and described is None:
+        with _failing_at(source, CopyPhase.READ):
+            described = await describe(source)
+            if described is None:
+                raise ObjectNotFoundError
+    options = CopyOptions()
+    if described is not None and described.info is not None:
+        replaced = None
+        if record and not described.recorded and described.mtime is not None:
+            replaced = await _recorded(source, target, described.info, described.mtime)
+        # What is read and written needs no condition of the store: the ETags are compared.
+        within = source.store is target.store
+        pinned = _etag_for(source.store, "copy", described) if within else described.info.etag
+        options = CopyOptions(replace=replaced, source_if_match=pinned)
+    await copy_between(
+        source.store,
+        source.bucket,
+        source.key,
+        target.store,
+        target.bucket,
+        target.key,
+        options,
+        checksum=checksum,
+        on_progress=on_progress,
+    )
 
 
-async def _described(source: StoredObject) -> Description:
-    described = await describe(source)
-    if described is None:
-        raise ObjectNotFoundError(operation="copy", bucket=source.bucket, key=source.key)
-    return described
+async def _recorded(source: StoredObject, target: StoredObject, info: ObjectInfo, mtime: int) -> ObjectAttributes:
+    """Return the attributes of a copy that records the time of its source."""
+    tags: Mapping[str, str] = EMPTY
+    if source.store.supports(TaggingDriver):
+        with _failing_at(source, CopyPhase.READ):
+            tags = await source.store.get_tags(source.bucket, source.key)
+    attributes = copied_attributes(source.store.driver, target.store.driver, info, tags)
+    return replace(attributes, metadata=FrozenDict({**info.metadata, MTIME: mtime_text(mtime)}))
 
 
-async def _tags_of(source: StoredObject) -> Mapping[str, str] | None:
-    if not source.store.supports(TaggingDriver):
-        return None
-    return await source.store.get_tags(source.bucket, source.key) or None
+@contextmanager
+def _failing_at(end: StoredObject, phase: CopyPhase) -> Iterator[None]:
+    """Give the errors of a store their phase; the `OSError` of a file passes unchanged."""
+    try:
+        yield
+    except TroveError as error:
+        from_file = isinstance(error, BodySizeError | BodySourceError) and not isinstance(error, ContentTooLargeError)
+        at = CopyEnd(end.store.driver, end.bucket, end.key)
+        raise_failure(error, CopyPhase.READ if from_file else phase, at)

@@ -10,18 +10,32 @@ import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from trove_async.body import Chunk
 
-__all__ = ["Checkpoint", "DirEntry", "Directories", "FileSystem", "Stat", "Temporary", "is_dir", "is_file", "run_sync"]
+__all__ = [
+    "Checkpoint",
+    "DirEntry",
+    "Directories",
+    "FileSystem",
+    "Reading",
+    "Stat",
+    "Temporary",
+    "is_dir",
+    "is_file",
+    "run_sync",
+]
 
 R = TypeVar("R")
 
 Checkpoint = Callable[[], None]
 """An operation calls it right before it commits; it raises if the caller was cancelled."""
+
+Reading = Callable[[], AbstractContextManager[None]]
+"""Makes the context in which the source of a copy is read; it may mark the errors."""
 
 _SETTLED_NS: Final = 50_000_000
 """A directory that changed more recently than this may change again within the same tick of its clock."""
@@ -176,12 +190,15 @@ class FileSystem(ABC):
         """Append chunks, at most a thousand."""
 
     @abstractmethod
-    async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
+    async def copy_data(
+        self, source: int, target: int, checkpoint: Callable[[], None], reading: Reading = nullcontext
+    ) -> None:
         """Append a whole file to another; where possible its bytes do not pass through this process.
 
         Args:
             source, target: handles.
             checkpoint: called between steps; it raises to stop the copy.
+            reading: makes a context manager for each step that only reads the source.
 
         Raises:
             OSError: the target did not grow by the size of the source; with EIO, unless the cause is known.

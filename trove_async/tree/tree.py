@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
+from trove_async.driver.copy_errors import marking_source
 from trove_async.driver.options import CopyOptions
 from trove_async.tree.attributes import Attributes
 from trove_async.tree.buckets import Buckets
@@ -81,7 +82,7 @@ class Tree(Generic[O_co]):
             attributes = source.attributes.for_key(source.info.key, dst_key)
         else:
             attributes = Attributes.of(dst_key, options.replace, source.attributes.checksums)
-        await self._fs.copy_data(source.handle, temporary.handle, checkpoint)
+        await self._fs.copy_data(source.handle, temporary.handle, checkpoint, marking_source)
         return await self.objects.commit(
             dst_bucket,
             dst_key,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from trove_async.body import Body, Chunk
 from trove_async.driver import (
@@ -185,6 +186,8 @@ class Presigner(Protocol):
 class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMethod, Driver):
     """A driver that is made of parts, which `Driver.open` of the subclass assigns."""
 
+    _settings: Any
+    """The parameters of the DSN, a frozen dataclass with the field ``bucket``."""
     _objects: Objects
     _listing: Listing
     _version_listing: VersionListing
@@ -220,6 +223,14 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
         if not self._closed:
             self._closed = True
             await self._stack.aclose()
+
+    def shares_backend(self, other: Driver) -> bool:
+        """Tell whether another driver was opened with the same settings and credentials, for any bucket."""
+        if other is self:
+            return True
+        return isinstance(other, type(self)) and replace(self._settings, bucket=None) == replace(
+            other._settings, bucket=None
+        )
 
     @property
     def closed(self) -> bool:

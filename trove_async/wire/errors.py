@@ -7,7 +7,8 @@ of them stands here: the statuses of HTTP, answers of something that is not the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from trove_async.errors import (
     BucketNotFoundError,
     ConflictError,
     ContentTooLargeError,
+    CopyNotSupportedError,
     NotFoundError,
     NotModifiedError,
     ObjectAlreadyExistsError,
@@ -36,7 +38,7 @@ from trove_async.errors import (
 from trove_async.types import EMPTY
 from trove_async.wire.fields import parse_retry_after
 
-__all__ = ["STATUSES", "ErrorDocument", "ErrorRules", "Rule", "clean", "condition_error"]
+__all__ = ["STATUSES", "ErrorDocument", "ErrorRules", "Rule", "clean", "condition_error", "copying"]
 
 Rule = tuple[type[TroveError], str | None]
 """The class of an error, and advice that stands before the service's own words; None for the class's message."""
@@ -65,6 +67,9 @@ STATUSES: Final[Mapping[int, type[TroveError]]] = {
     509: ThrottledError,
 }
 """The class for an answer without a known code. Others are `TransientError` from 500 on, else `BackendError`."""
+
+_NO_SUCH_REQUEST: Final = frozenset({405, 501})
+"""Statuses with which a service says that it does not have a request, which it has not carried out."""
 
 _PROXY: Final = "a proxy requires a user and a password; give them in the URL of the proxy, before '@'"
 _BETWEEN: Final = frozenset({407, 413})
@@ -284,3 +289,14 @@ def condition_error(
         ambiguous=error.ambiguous,
         retryable=error.retryable,
     )
+
+
+@contextmanager
+def copying() -> Iterator[None]:
+    """Raise `CopyNotSupportedError` where a service answers a copy by saying that it has no such request."""
+    try:
+        yield
+    except UnsupportedError as error:
+        if error.ambiguous or error.status not in _NO_SUCH_REQUEST:
+            raise
+        raise CopyNotSupportedError(error.message, status=error.status, request_id=error.request_id) from error

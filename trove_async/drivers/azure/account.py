@@ -66,7 +66,7 @@ class Account:
     name: str
     endpoint: str
     queue_endpoint: str
-    key: SharedKey | None = field(default=None, repr=False)
+    key: SharedKey | None = field(default=None, repr=False, compare=False)  # key_text says the same
     key_text: str | None = field(default=None, repr=False)
     sas: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     anonymous: bool = False

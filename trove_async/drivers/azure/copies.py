@@ -14,7 +14,7 @@ from typing import Final
 
 from trove_async.cancellation import shielded
 from trove_async.checksums import Checksum
-from trove_async.driver import CopyOptions, HeadOptions, ObjectAttributes, check_write
+from trove_async.driver import CopyOptions, HeadOptions, ObjectAttributes, check_write, reading_source
 from trove_async.drivers.azure.blocks import Blocks, BlockUpload
 from trove_async.drivers.azure.client import Client, Headers, Params
 from trove_async.drivers.azure.control import Control
@@ -26,8 +26,6 @@ from trove_async.drivers.azure.settings import MAX_BLOCKS, AzureSettings
 from trove_async.drivers.azure.versions import Conditions, Versions
 from trove_async.errors import (
     BackendError,
-    BucketNotFoundError,
-    NotFoundError,
     ObjectChangedError,
     ObjectNotFoundError,
     PreconditionFailedError,
@@ -86,7 +84,8 @@ class Copies:
         params: Params = ()
         if_match = options.source_if_match
         if options.source_version_id is not None:
-            found = await self._versions.find(src.bucket, src.key, options.source_version_id)
+            with reading_source(src.bucket, src.key):
+                found = await self._versions.find(src.bucket, src.key, options.source_version_id)
             params, if_match = found.params, if_match or found.etag
         source, tagged = await self._source(src, HeadOptions(if_match=if_match), params)
         if options.replace is not None:
@@ -96,11 +95,8 @@ class Copies:
         return await self.transfer(src, dst, source, options, params, tagged=tagged)
 
     async def _source(self, src: ObjectRef, wanted: HeadOptions, params: Params) -> tuple[ObjectInfo, bool]:
-        try:
+        with reading_source(src.bucket, src.key):
             return await self._objects.describe(src.bucket, src.key, wanted, params)
-        except NotFoundError as error:
-            error.locate("copy", src.bucket, None if isinstance(error, BucketNotFoundError) else src.key)
-            raise
 
     async def publish(
         self,

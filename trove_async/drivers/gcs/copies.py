@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from trove_async.driver import CopyOptions, HeadOptions, check_read
+from trove_async.driver import CopyOptions, HeadOptions, check_read, reading_source
 from trove_async.driver.retry import Attempts, until_uncontended
 from trove_async.drivers.gcs.addressing import resource_path
 from trove_async.drivers.gcs.client import Client, Query
@@ -19,8 +19,7 @@ from trove_async.drivers.gcs.resources import CHECKSUM, FIELDS, info_of_resource
 from trove_async.drivers.gcs.settings import GCSSettings
 from trove_async.errors import (
     BackendError,
-    BucketNotFoundError,
-    NotFoundError,
+    CopyPhase,
     ObjectNotFoundError,
     TransientError,
     TroveError,
@@ -28,6 +27,7 @@ from trove_async.errors import (
 )
 from trove_async.types import ObjectInfo
 from trove_async.wire.client import same_object, settle
+from trove_async.wire.errors import copying
 
 __all__ = ["Copies"]
 
@@ -75,16 +75,19 @@ class Copies:
             return await self._copy(source, path, dst_bucket, dst_key, options)
 
         lost = VersionNotFoundError if options.source_version_id is None else ()
-        return await until_uncontended(attempt, lost=lost, message="the source is replaced too often to be copied")
+        message = "the source is replaced too often to be copied"
+        try:
+            return await until_uncontended(attempt, lost=lost, message=message)
+        except TransientError as error:
+            if isinstance(error.__cause__, VersionNotFoundError):
+                error.copy_phase = CopyPhase.READ
+            raise
 
     async def _source(self, bucket: str, key: str, options: CopyOptions) -> _Resource:
-        try:
+        with reading_source(bucket, key):
             found = await self._objects.resource(bucket, key, options.source_version_id, _SOURCE)
-        except NotFoundError as error:
-            error.locate("copy", bucket, None if isinstance(error, BucketNotFoundError) else key)
-            raise
-        check_read(info_of_resource(key, found), HeadOptions(if_match=options.source_if_match))
-        return found
+            check_read(info_of_resource(key, found), HeadOptions(if_match=options.source_if_match))
+            return found
 
     async def _copy(self, source: _Resource, path: str, bucket: str, key: str, options: CopyOptions) -> ObjectInfo:
         content = self._description(source, key, options)
@@ -96,7 +99,8 @@ class Copies:
             return await self._rewrite(path, bucket, key, named + conditions, content)
 
         try:
-            return await under_condition(options, write, lambda: self._objects.etag(bucket, key))
+            with copying():
+                return await under_condition(options, write, lambda: self._objects.etag(bucket, key))
         except ObjectNotFoundError as error:
             raise VersionNotFoundError(
                 status=error.status, request_id=error.request_id, ambiguous=error.ambiguous

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from trove_async.tree.filesystem import Reading
+
 __all__ = ["append_file"]
 
 _FICLONE: Final = 0x40049409
@@ -16,7 +18,7 @@ _KERNEL_STEP: Final = 64 * 1024 * 1024
 _STEP: Final = 1024 * 1024
 
 
-def append_file(source: int, target: int, checkpoint: Callable[[], None]) -> None:
+def append_file(source: int, target: int, checkpoint: Callable[[], None], reading: Reading) -> None:
     """Append the source to the target, whose position is at its end afterwards.
 
     The blocks are shared if the file system can do that; otherwise they are copied in the kernel, or read and written.
@@ -24,6 +26,7 @@ def append_file(source: int, target: int, checkpoint: Callable[[], None]) -> Non
     Args:
         source, target: descriptors.
         checkpoint: called between steps; raises to stop the copy.
+        reading: as for `FileSystem.copy_data`.
 
     Raises:
         OSError: EIO if the target did not grow by the size that the source had at the beginning.
@@ -32,7 +35,7 @@ def append_file(source: int, target: int, checkpoint: Callable[[], None]) -> Non
     start = os.fstat(target).st_size
     if start or not _share_blocks(source, target, size):
         done = _copy_in_kernel(source, target, start, size, checkpoint)
-        _read_and_write(source, target, start, done, size, checkpoint)
+        _read_and_write(source, target, start, done, size, checkpoint, reading)
     end = os.lseek(target, 0, os.SEEK_END)
     if end != start + size:
         raise OSError(errno.EIO, f"the copy of a file has {end - start} bytes; the file had {size}")
@@ -68,12 +71,15 @@ def _copy_in_kernel(source: int, target: int, start: int, size: int, checkpoint:
     return done
 
 
-def _read_and_write(source: int, target: int, start: int, done: int, size: int, checkpoint: Callable[[], None]) -> None:
+def _read_and_write(
+    source: int, target: int, start: int, done: int, size: int, checkpoint: Callable[[], None], reading: Reading
+) -> None:
     while done < size:
         checkpoint()
-        data = os.pread(source, min(_STEP, size - done), done)
-        if not data:
-            return  # the file was cut while it was being copied
+        with reading():
+            data = os.pread(source, min(_STEP, size - done), done)
+            if not data:
+                raise OSError(errno.EIO, f"the file was cut to {done} of {size} bytes while it was copied")
         view = memoryview(data)
         while view:
             written = os.pwrite(target, view, start + done)

@@ -31,6 +31,7 @@ from trove_async.driver import (
     capabilities_of,
     check_read,
     check_write,
+    reading_source,
 )
 from trove_async.drivers.local.errors import translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
@@ -164,6 +165,10 @@ class LocalCore(PresignByHMAC, Driver):
             raise
         await slow.aclose()
         await quick.aclose(self._fs.close_root)
+
+    def shares_backend(self, other: Driver) -> bool:
+        """Tell whether another driver of this process has the same root open."""
+        return isinstance(other, LocalCore) and other._tree.layout.root == self._tree.layout.root
 
     async def ping(self) -> None:
         """Write and remove a file, as every put does, in the directory to which the root's path leads."""
@@ -420,15 +425,11 @@ class LocalCore(PresignByHMAC, Driver):
         # The temporary comes first, since only it leaves descriptors for a commit; sources could take all of them.
         temporary = await self._fs.create_temporary()
         try:
-            source = await self._tree.objects.open(src_bucket, src_key, options.source_version_id)
+            with reading_source(src_bucket, src_key):
+                source = await self._tree.objects.open(src_bucket, src_key, options.source_version_id)
             try:
-                etag = source.info.etag
-                if options.source_if_match is not None and options.source_if_match not in ("*", etag):
-                    raise PreconditionFailedError(
-                        f"the source's ETag is {etag!r}, not {options.source_if_match!r}",
-                        bucket=src_bucket,
-                        key=src_key,
-                    )
+                with reading_source(src_bucket, src_key):
+                    check_read(source.info, HeadOptions(if_match=options.source_if_match))
                 await self._tree.buckets.require(dst_bucket)
                 return await self._tree.copy_into(temporary, source, dst_bucket, dst_key, options, checkpoint)
             finally:

@@ -7,7 +7,7 @@ import os
 import stat
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from itertools import count
 from typing import Final
@@ -23,7 +23,7 @@ from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, pr
 from trove_async.errors import ClosedError, UnsupportedError
 from trove_async.permissions import access_list_of, inherit
 from trove_async.tree import DirEntry, FileSystem, Temporary
-from trove_async.tree.filesystem import Stat, is_dir
+from trove_async.tree.filesystem import Reading, Stat, is_dir
 from trove_async.tree.layout import Layout
 
 __all__ = ["LocalFileSystem"]
@@ -414,9 +414,11 @@ class LocalFileSystem(FileSystem):
                 _write_all(handle, memoryview(chunk)[written:])
             written = max(0, written - len(chunk))
 
-    async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
+    async def copy_data(
+        self, source: int, target: int, checkpoint: Callable[[], None], reading: Reading = nullcontext
+    ) -> None:
         """Share the blocks of the source if the file system can; otherwise copy them."""
-        append_file(source, target, checkpoint)
+        append_file(source, target, checkpoint, reading)
 
     async def get_attribute(self, handle: int) -> bytes | None:
         """Return the extended attribute of the library."""

@@ -11,6 +11,7 @@ from trove_async.body import Body
 from trove_async.driver.base import Driver, capabilities_of
 from trove_async.driver.capabilities import Condition, Features, Limits
 from trove_async.driver.conditions import check_read
+from trove_async.driver.copy_errors import reading_source
 from trove_async.driver.options import (
     BucketOptions,
     CompleteOptions,
@@ -40,7 +41,6 @@ from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import (
     ClosedError,
     InvalidDSNError,
-    PreconditionFailedError,
 )
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
@@ -155,6 +155,10 @@ class MemoryDriver(
         for subscription in self._subscriptions:
             subscription.fail(ClosedError("the store was closed"))
 
+    def shares_backend(self, other: Driver) -> bool:
+        """Tell whether another driver has the same named store open."""
+        return isinstance(other, MemoryDriver) and self._store is not None and other._store is self._store
+
     async def ping(self) -> None:
         """Check that the driver is open."""
         self._open_store()
@@ -227,14 +231,10 @@ class MemoryDriver(
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
         """Copy an object; the bytes are shared, since they never change."""
-        source = self._bucket(src_bucket, src_key).entries.find(src_key, options.source_version_id)
+        with reading_source(src_bucket, src_key):
+            source = self._bucket(src_bucket, src_key).entries.find(src_key, options.source_version_id)
+            check_read(source.info, HeadOptions(if_match=options.source_if_match))
         target = self._bucket(dst_bucket, dst_key)
-        if options.source_if_match not in (None, "*", source.info.etag):
-            raise PreconditionFailedError(
-                f"the source's ETag is {source.info.etag!r}, not {options.source_if_match!r}",
-                bucket=src_bucket,
-                key=src_key,
-            )
         return _copy(source, target, dst_key, options)
 
     async def list_page(self, bucket: str, options: ListOptions) -> ListPage:

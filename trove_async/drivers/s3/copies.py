@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from trove_async.checksums import Checksum
-from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, ObjectAttributes
+from trove_async.driver import CompleteOptions, CopyOptions, HeadOptions, ObjectAttributes, reading_source
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.control import Control
 from trove_async.drivers.s3.headers import version_of
@@ -18,15 +18,15 @@ from trove_async.drivers.s3.settings import S3Settings
 from trove_async.drivers.s3.uploads import S3Upload, Uploads, plan_for
 from trove_async.errors import (
     BackendError,
-    BucketNotFoundError,
     NotFoundError,
+    ObjectChangedError,
     ObjectNotFoundError,
     PreconditionFailedError,
     TransientError,
 )
 from trove_async.types import ObjectInfo, PartInfo
 from trove_async.wire.client import same_object, settle
-from trove_async.wire.errors import condition_error
+from trove_async.wire.errors import condition_error, copying
 from trove_async.wire.fields import etag_of
 from trove_async.wire.multipart import MIB, make_of_parts
 from trove_async.wire.sigv4 import encode_path, encode_query
@@ -83,24 +83,52 @@ class Copies:
         if attributes is None and (in_parts or (src_bucket, src_key) == (dst_bucket, dst_key)):
             attributes = ObjectAttributes.of(source, await self._tags(src_bucket, src_key, options.source_version_id))
         try:
-            if in_parts and attributes is not None:
-                return await self._copy_in_parts(source, named, dst_bucket, dst_key, attributes, conditions)
-            return await self._copy_whole(source, named, dst_bucket, dst_key, attributes, conditions)
+            with copying():
+                if in_parts and attributes is not None:
+                    return await self._copy_in_parts(source, named, dst_bucket, dst_key, attributes, conditions)
+                return await self._copy_whole(source, named, dst_bucket, dst_key, attributes, conditions)
+        except ObjectChangedError:
+            raise  # the source
         except PreconditionFailedError as error:
+            with reading_source(src_bucket, src_key):
+                await self._require_unchanged(error, source, src_bucket, src_key, options)
             raise condition_error(error, options.if_none_match) from error
         except ObjectNotFoundError as error:
             raise ObjectNotFoundError("the source was deleted meanwhile", bucket=src_bucket, key=src_key) from error
 
+    async def _require_unchanged(
+        self, error: PreconditionFailedError, source: ObjectInfo, bucket: str, key: str, options: CopyOptions
+    ) -> None:
+        """Find out which condition of a copy failed: that the source has not changed, or that on the destination.
+
+        Raises:
+            ObjectChangedError: the source was replaced, or there is no condition on the destination.
+        """
+        if options.if_match is not None or options.if_none_match is not None:
+            wanted = HeadOptions(version_id=options.source_version_id, if_match=source.etag)
+            try:
+                await self._objects.head(bucket, key, wanted)
+            except PreconditionFailedError:
+                pass
+            else:
+                return
+        raise ObjectChangedError(
+            "the source was replaced while it was copied",
+            status=error.status,
+            request_id=error.request_id,
+            ambiguous=error.ambiguous,
+        ) from error
+
     async def _source(self, bucket: str, key: str, options: CopyOptions) -> ObjectInfo:
         wanted = HeadOptions(version_id=options.source_version_id, if_match=options.source_if_match)
-        try:
+        with reading_source(bucket, key):
             return await self._objects.head(bucket, key, wanted)
-        except NotFoundError as error:
-            error.locate("copy", bucket, None if isinstance(error, BucketNotFoundError) else key)
-            raise
 
     async def _tags(self, bucket: str, key: str, version_id: str | None) -> dict[str, str]:
-        return await self._control.get_tags(bucket, key, version_id) if self._profile.tags else {}
+        if not self._profile.tags:
+            return {}
+        with reading_source(bucket, key):
+            return await self._control.get_tags(bucket, key, version_id)
 
     def _source_headers(self, source: ObjectInfo, bucket: str, key: str, options: CopyOptions) -> Headers:
         """Return the headers with the source, and the condition that it has not changed."""
@@ -203,7 +231,11 @@ class Copies:
     async def _copy_part(self, upload: S3Upload, named: Headers, number: int, start: int, stop: int) -> PartInfo:
         query = encode_query([("partNumber", str(number)), ("uploadId", upload.id)])
         headers = [*named, ("x-amz-copy-source-range", f"bytes={start}-{stop - 1}"), *self._objects.customer_key]
-        _, content = await self._client.document("PUT", upload.bucket, upload.key, query=query, headers=headers)
+        try:
+            _, content = await self._client.document("PUT", upload.bucket, upload.key, query=query, headers=headers)
+        except PreconditionFailedError as error:
+            # The conditions on the destination belong to the completion.
+            raise ObjectChangedError("the source was replaced while it was copied") from error
         return PartInfo(number, _copied_etag(content), stop - start)
 
 

@@ -24,6 +24,7 @@ from trove_async.driver import (
     ServerCopyDriver,
     capabilities_of,
     check_read,
+    reading_source,
 )
 from trove_async.drivers.sftp.connection import Connection
 from trove_async.drivers.sftp.errors import DisconnectedError, translated
@@ -355,7 +356,9 @@ class SFTPCore(PresignByHMAC, Driver):
         tree = self._store.tree
 
         async def copy(check: Checkpoint) -> ObjectInfo:
-            return await tree.copy(await tree.objects.open(src_bucket, src_key), dst_bucket, dst_key, options, check)
+            with reading_source(src_bucket, src_key):
+                source = await tree.objects.open(src_bucket, src_key)
+            return await tree.copy(source, dst_bucket, dst_key, options, check)
 
         return await self._run(copy, slots=3)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 from trove_async.body import Chunk
@@ -30,7 +30,7 @@ from trove_async.drivers.sftp.reads import IN_FLIGHT
 from trove_async.drivers.sftp.remote_files import NEW, RemoteFiles
 from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.tree import FileSystem, Temporary, WriteClock
-from trove_async.tree.filesystem import is_dir
+from trove_async.tree.filesystem import Reading, is_dir
 
 __all__ = ["SFTPFileSystem"]
 
@@ -131,25 +131,28 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
 
     # Content
 
-    async def copy_data(self, source: int, target: int, checkpoint: Callable[[], None]) -> None:
+    async def copy_data(
+        self, source: int, target: int, checkpoint: Callable[[], None], reading: Reading = nullcontext
+    ) -> None:
         """Have the server copy if it can; otherwise, or if it copies less, read the source and write it."""
-        reading, writing = self.file(source), self.file(target)
+        origin, writing = self.file(source), self.file(target)
         start = writing.size
-        copies = self.abilities.copies and reading.channel is writing.channel
-        while copies and writing.size - start < reading.size:
+        copies = self.abilities.copies and origin.channel is writing.channel
+        while copies and writing.size - start < origin.size:
             checkpoint()
-            copies = await self._copy_step(reading, writing, writing.size - start)
-        if writing.size - start == reading.size:
+            copies = await self._copy_step(origin, writing, writing.size - start)
+        if writing.size - start == origin.size:
             return
-        while (at := writing.size - start) < reading.size:
+        while (at := writing.size - start) < origin.size:
             checkpoint()
-            chunk = await self.read(source, at, min(IN_FLIGHT, reading.size - at))
-            if not chunk:
-                raise RefusedError(errno.EIO, f"the source of a copy ended after {at} of {reading.size} bytes")
+            with reading():
+                chunk = await self.read(source, at, min(IN_FLIGHT, origin.size - at))
+                if not chunk:
+                    raise RefusedError(errno.EIO, f"the source of a copy ended after {at} of {origin.size} bytes")
             await self.write(target, (chunk,))
         size = await self._size_of(writing)
-        if size != start + reading.size:
-            raise RefusedError(errno.EIO, f"a copy has {size} bytes; {start + reading.size} were written")
+        if size != start + origin.size:
+            raise RefusedError(errno.EIO, f"a copy has {size} bytes; {start + origin.size} were written")
 
     async def _copy_step(self, reading: OpenFile, writing: OpenFile, at: int) -> bool:
         """Have the server append some bytes; return whether it did."""
