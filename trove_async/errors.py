@@ -184,7 +184,7 @@ class TroveError(Exception):
             self.retryable = retryable
 
     def locate(
-        self, operation: str, bucket: str | None = None, key: str | None = None, driver: str | None = None
+        self, operation: str | None, bucket: str | None = None, key: str | None = None, driver: str | None = None
     ) -> None:
         """Fill in where the error happened; values that are already set stay."""
         self.operation = self.operation or operation

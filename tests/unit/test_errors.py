@@ -146,3 +146,82 @@ def test_the_built_in_class_catches_it_too(cls: type[TroveError], builtin: type[
     with pytest.raises(builtin) as caught:
         raise cls("no", operation="get", bucket="b", key="k")
     assert str(caught.value) == "get 'b/k': no"
+
+
+class _OtherError(Exception):
+    def __init__(self, **attributes: object) -> None:
+        vars(self).update(attributes)
+
+
+def caused(error: BaseException, *causes: BaseException) -> BaseException:
+    """Return the error with a chain of causes."""
+    at = error
+    for cause in causes:
+        at.__cause__ = cause
+        at = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, False),
+        (TroveError("odd"), False),
+        (errors.UnavailableError(status=503), False),
+        (ObjectNotFoundError(), True),
+        (errors.BucketNotFoundError(), True),
+        (errors.UploadNotFoundError(), True),
+        (errors.BackendError(status=404), True),
+        (FileNotFoundError(), False),  # a local file
+        (caused(errors.BackendError(), ValueError(), ObjectNotFoundError()), True),
+        (caused(TroveError(), _OtherError(status=404)), True),
+        (caused(TroveError(), _OtherError(status_code=404)), True),
+        (caused(TroveError(), _OtherError(response={"ResponseMetadata": {"HTTPStatusCode": 404}})), True),
+        (_OtherError(status=500), False),
+        (_OtherError(status="404"), False),
+        (_OtherError(response={}), False),
+        (_OtherError(response=object()), False),
+    ],
+    ids=repr,
+)
+def test_is_not_found(error: BaseException | None, expected: bool) -> None:
+    assert errors.is_not_found(error) is expected
+
+
+def test_what_was_handled_meanwhile_is_no_cause() -> None:
+    error = UnavailableError()
+    error.__context__ = ObjectNotFoundError(copy_phase=errors.CopyPhase.READ)
+    assert not errors.is_not_found(error)
+    assert not errors.is_copy_phase(error, errors.CopyPhase.READ)
+
+
+def test_is_copy_phase() -> None:
+    read, write = errors.CopyPhase.READ, errors.CopyPhase.WRITE
+    marked = UnavailableError(copy_phase=read)
+    assert errors.is_copy_phase(marked, read)
+    assert not errors.is_copy_phase(marked, write)
+    assert errors.is_copy_phase(caused(ValueError(), TroveError(), marked), read)
+    assert errors.is_copy_phase(caused(errors.CopyError(copy_phase=write), marked), write)
+    assert not errors.is_copy_phase(caused(errors.CopyError(copy_phase=write), marked), read)
+    for nothing in (None, TroveError(), ValueError()):
+        assert not errors.is_copy_phase(nothing, read)
+        assert not errors.is_copy_phase(nothing, write)
+
+
+def test_a_chain_that_is_a_circle_ends() -> None:
+    one, two = TroveError(), TroveError()
+    one.__cause__, two.__cause__ = two, one
+    assert not errors.is_not_found(one)
+    assert not errors.is_copy_phase(one, errors.CopyPhase.READ)
+
+
+def test_the_text_of_a_copy_error_is_the_phase_and_the_cause() -> None:
+    cause = errors.BackendError("odd", operation="copy", bucket="b", key="k", driver="s3", status=400)
+    error = errors.CopyError(
+        "odd", operation="copy", bucket="b", key="k", driver="s3", status=400, copy_phase=errors.CopyPhase.WRITE
+    )
+    assert str(error) == f"write: {cause}" == "write: copy 'b/k': odd (driver s3, status 400)"
+    assert errors.CopyPhase("read") is errors.CopyPhase.READ
+    for duplicate in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert str(duplicate) == str(error)
+        assert duplicate.copy_phase is errors.CopyPhase.WRITE

@@ -59,7 +59,7 @@ def reading_source(bucket: str, key: str) -> Iterator[None]:
         with marking_source():
             yield
     except TroveError as error:
-        error.locate("copy", bucket, None if isinstance(error, BucketNotFoundError) else key)
+        error.locate(None, bucket, None if isinstance(error, BucketNotFoundError) else key)
         raise
 
 
