@@ -45,6 +45,7 @@ from trove_async.driver import (
     capabilities_of,
     check_read,
     check_write,
+    reading_source,
     register,
 )
 from trove_async.dsn import SettingsParser
@@ -226,9 +227,9 @@ class SQLiteDriver(RangeByGet, Driver):
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> trove.ObjectInfo:
         with self._transaction() as db:
-            source = self._do_head(src_bucket, src_key)
-            if options.source_if_match is not None:
-                check_write(source.etag, options.source_if_match, None)
+            with reading_source(src_bucket, src_key):
+                source = self._do_head(src_bucket, src_key)
+                check_read(source, HeadOptions(if_match=options.source_if_match))
             attributes = options.replace or ObjectAttributes.of(source)
             described = _described(attributes, {} if options.replace else source.checksums)
             body = uuid4().hex

@@ -76,7 +76,13 @@ class Portals:
                     found = await operation(store)
                 except trove.UnsupportedError:
                     continue  # nothing was sent
-                except (trove.BackendError, trove.TransientError, trove.NotFoundError, trove.BulkError):
+                except (
+                    trove.BackendError,
+                    trove.CopyError,
+                    trove.TransientError,
+                    trove.NotFoundError,
+                    trove.BulkError,
+                ):
                     continue
                 pytest.fail(f"{name} believes {answer.status}: {found!r}")
 

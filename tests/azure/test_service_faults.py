@@ -96,7 +96,7 @@ async def test_a_pending_copy_is_not_mistaken_for_a_finished_one(bucket: str, se
     service.answer(pending, method="PUT", path="/copy")
     async with opened(through(service)) as store:
         await store.put(bucket, "key", b"data")
-        with pytest.raises(trove.BackendError, match="pending"):
+        with pytest.raises(trove.CopyError, match="pending"):
             await store.copy(bucket, "key", bucket, "copy")
 
 
