@@ -44,9 +44,9 @@ def stall() -> Stall:
 def stall_copies(monkeypatch: pytest.MonkeyPatch, stall: Stall) -> None:
     original = copying.append_file
 
-    def append_file(source: int, target: int, checkpoint: Callable[[], None]) -> None:
+    def append_file(source: int, target: int, checkpoint: Callable[[], None], reading: Reading) -> None:
         stall()
-        original(source, target, checkpoint)
+        original(source, target, checkpoint, reading)
 
     monkeypatch.setattr(filesystem, "append_file", append_file)
 
