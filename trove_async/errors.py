@@ -60,9 +60,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import ClassVar, Protocol
+
+from trove_async.causes import chain_of, status_of
 
 __all__ = [
     "AccessDeniedError",
@@ -593,7 +595,7 @@ def is_copy_phase(error: BaseException | None, phase: CopyPhase) -> bool:
 
 def copy_phase_of(error: BaseException | None) -> CopyPhase | None:
     """Return the phase of the first error in a chain that has one; None if none has."""
-    phases = (getattr(each, "copy_phase", None) for each in _chain(error))
+    phases = (getattr(each, "copy_phase", None) for each in chain_of(error))
     return next((phase for phase in phases if isinstance(phase, CopyPhase)), None)
 
 
@@ -603,23 +605,4 @@ def is_not_found(error: BaseException | None) -> bool:
     True if the error, or one in the chain of its causes (``__cause__``), is a `NotFoundError`, or the error of another
     library with the HTTP status 404 in ``status``, ``status_code`` or botocore's ``response``. False for None.
     """
-    return any(isinstance(each, NotFoundError) or _status_of(each) == 404 for each in _chain(error))
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and its causes. What was merely being handled meanwhile is no cause."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__
-
-
-def _status_of(error: BaseException) -> object:
-    for name in ("status", "status_code"):
-        if (found := getattr(error, name, None)) is not None:
-            return found
-    # https://docs.aws.amazon.com/boto3/latest/guide/error-handling.html
-    response = getattr(error, "response", None)
-    metadata = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
-    return metadata.get("HTTPStatusCode") if isinstance(metadata, Mapping) else None
+    return any(isinstance(each, NotFoundError) or status_of(each) == 404 for each in chain_of(error))

@@ -18,6 +18,7 @@ from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.drivers.local.workers import Workers
 from trove_async.errors import ClosedError
 from trove_async.tree import Checkpoint, Temporary
+from trove_async.tree.filesystem import Reading
 
 pytestmark = pytest.mark.asyncio
 

@@ -9,7 +9,7 @@ from trove_async.driver.capabilities import TaggingDriver
 from trove_async.driver.conditions import check_read
 from trove_async.driver.copy_errors import CopyEnd, is_conditional
 from trove_async.driver.options import CopyOptions, GetOptions, HeadOptions, ObjectAttributes
-from trove_async.errors import TroveError
+from trove_async.errors import TransientError, TroveError
 from trove_async.types import ObjectInfo
 
 __all__ = ["has_tags", "settle_copy"]
@@ -25,10 +25,13 @@ _GET: Final = GetOptions()
 async def settle_copy(error: Exception, source: CopyEnd, target: CopyEnd, options: CopyOptions) -> ObjectInfo | None:
     """Return the destination if a copy that failed was certainly made; None if that cannot be known.
 
+    Only a `TransientError` stands for a lost answer. Another ambiguous error is an answer, which a look does not
+    refute: a disk that could not be flushed may lose what can be seen now.
+
     Without a condition, it does not matter who made it. That it was not made is never certain: a request may still be
     under way behind a proxy that has answered for its server.
     """
-    if not isinstance(error, TroveError) or not error.ambiguous or is_conditional(options):
+    if not isinstance(error, TransientError) or not error.ambiguous or is_conditional(options):
         return None
     try:
         return await _made(source, target, options)
