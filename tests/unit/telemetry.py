@@ -12,12 +12,14 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from trove_async import ObjectInfo, ObjectNotFoundError, OpenTelemetry, TroveError
+from trove_async import ObjectInfo, OpenTelemetry, TroveError
 from trove_async.driver import HeadOptions, events
 from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.testing.mock import MockDriver
 
 R = TypeVar("R")
+
+_OBJECT = ObjectInfo("k", 1, "e")
 
 
 class TwiceMore(LayerDriver):
@@ -60,11 +62,11 @@ class Race(LayerDriver):
             await asyncio.wait({losing})
 
 
-class EmptyDriver(MockDriver):
-    """A store without objects, which keeps nothing of what it is asked."""
+class FullDriver(MockDriver):
+    """A store that has an object at every key, and keeps nothing of what it is asked."""
 
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
-        raise ObjectNotFoundError("no")
+        return _OBJECT
 
 
 def in_turn(*answers: ObjectInfo | Exception) -> Callable[..., ObjectInfo]:
