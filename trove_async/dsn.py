@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote, unquote
 
-from trove_async.errors import InvalidDSNError
+from trove_async.errors import InvalidArgumentError, InvalidDSNError
 from trove_async.keys import MAX_KEY_BYTES
+from trove_async.paths import local_path
 
 __all__ = ["DSN", "SettingsParser", "bucket_and_prefix", "parse_dsn", "redact", "trimmed_secret"]
 
@@ -217,6 +218,16 @@ class SettingsParser:
         if value is not None and (not isinstance(value, str) or not value):
             raise InvalidDSNError(f"{name} must be text that is not empty")
         return value
+
+    def path(self, name: str) -> str | None:
+        """Return a setting that is the path of a local file."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            return local_path(value)
+        except InvalidArgumentError:
+            raise InvalidDSNError(f"{name} contains NUL, or a character that no file's name can contain") from None
 
     def secret(self, name: str) -> str | None:
         """Return a setting that is a key or a token; see `trimmed_secret`."""

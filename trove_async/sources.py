@@ -23,6 +23,7 @@ import anyio.to_thread
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.errors import BodySourceError, BodyTypeError
+from trove_async.paths import local_path
 from trove_async.readiness import readable
 
 if TYPE_CHECKING:
@@ -390,6 +391,7 @@ def source_of(data: object) -> Source:
 
     Raises:
         BodyTypeError: it is no body.
+        InvalidArgumentError: it is a path that no file can have.
     """
     if type(data) is bytes:
         return BufferSource(data)
@@ -398,8 +400,7 @@ def source_of(data: object) -> Source:
     if isinstance(data, bytes | bytearray | memoryview):
         return BufferSource(as_chunk(data))
     if isinstance(data, os.PathLike):
-        path = os.fspath(data)
-        return _PathSource(os.fsdecode(path))
+        return _PathSource(local_path(data))
     if isinstance(data, io.TextIOBase):
         raise BodyTypeError("the body is a text file; open it in binary mode")
     # Before `read`, which reads a whole part of a form at once.

@@ -13,6 +13,7 @@ from trove_async.cli.command import Name, command
 from trove_async.cli.errors import UsageError
 from trove_async.cli.session import Session
 from trove_async.cli.streams import StandardInput
+from trove_async.paths import local_path
 from trove_async.types import LifecycleReport, LifecycleRule
 
 __all__ = ["apply", "get", "parse_rules", "register", "rm", "set_rules"]
@@ -55,7 +56,7 @@ async def set_rules(session: Session, name: Name, file: RuleFile) -> None:
 async def _read(file: str) -> bytes:
     if file == "-":
         return b"".join([chunk async for chunk in StandardInput()])
-    async with aiofiles.open(file, "rb") as opened:
+    async with aiofiles.open(local_path(file), "rb") as opened:
         return await opened.read()
 
 

@@ -16,6 +16,7 @@ from trove_async.cli.errors import UsageError
 from trove_async.driver import lookup
 from trove_async.dsn import parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidDSNError
+from trove_async.paths import local_path
 
 __all__ = [
     "STORE_VARIABLE",
@@ -111,7 +112,7 @@ async def parse_name(text: str, *, store: str | None) -> Name:
     if is_dsn(text):
         return await _split_dsn(text)
     if is_path(text):
-        return FilePath(os.path.expanduser(text), text.endswith("/"))  # noqa: ASYNC240 - reads the environment
+        return FilePath(os.path.expanduser(local_path(text)), text.endswith("/"))  # noqa: ASYNC240 - reads the environment
     if store is None:
         raise UsageError(
             f"{text!r} is bucket/key in a store, and no store is given: set {STORE_VARIABLE}, give --store, "

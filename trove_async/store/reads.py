@@ -18,6 +18,7 @@ from trove_async.errors import (
     PreconditionFailedError,
 )
 from trove_async.opening import Opening
+from trove_async.paths import local_path
 from trove_async.ranges import ByteRange, RangeLike, coalesce
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import get_options, head_options
@@ -227,16 +228,16 @@ class ReadVerbs(Lifetime):
 
         Raises:
             OSError: the file cannot be written; `IsADirectoryError` for a directory.
+            InvalidArgumentError: no file can have this path.
             ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as for `get`;
                 an existing file is not touched.
         """
         self._check("download", bucket, key)
         with self._locating("download", bucket, key):
+            target = local_path(path)
             options = get_options(version_id=version_id, if_match=if_match)
         async with await self._open_reader("download", bucket, key, options) as reader:
-            await self._run(
-                "download", bucket, key, save(reader, os.fsdecode(path), self._cleanup_timeout, on_progress)
-            )
+            await self._run("download", bucket, key, save(reader, target, self._cleanup_timeout, on_progress))
             return reader.info
 
     async def head(

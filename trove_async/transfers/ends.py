@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from trove_async.checksums import update
 from trove_async.errors import ObjectNotFoundError
+from trove_async.paths import local_path
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo
 
@@ -52,6 +53,9 @@ class LocalFile:
 
     path: str
     tree: str = ""
+
+    def __post_init__(self) -> None:
+        local_path(self.path)
 
     def __str__(self) -> str:
         return self.path

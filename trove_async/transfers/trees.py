@@ -9,6 +9,7 @@ from functools import partial
 
 import anyio.to_thread
 
+from trove_async.paths import local_path
 from trove_async.store import Trove
 from trove_async.transfers.ends import End, LocalFile, StoredObject
 
@@ -46,8 +47,11 @@ async def files_below(
         on_skip: called with the path of each link, device, pipe or socket, which are skipped.
         on_error: called with the path and error of each directory that cannot be read, and the others continue;
             None to raise the error.
+
+    Raises:
+        InvalidArgumentError: no directory can have this path.
     """
-    pending: list[Iterator[_Entry]] = [iter([_Entry("", root, "directory", 0)])]
+    pending: list[Iterator[_Entry]] = [iter([_Entry("", local_path(root), "directory", 0)])]
     while pending:
         entry = next(pending[-1], None)
         if entry is None:

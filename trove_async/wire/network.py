@@ -65,7 +65,7 @@ class Network:
             InvalidDSNError: one is wrong, or two contradict each other.
         """
         verify = settings.flag("verify", True)
-        ca_file = settings.text("ca_file")
+        ca_file = settings.path("ca_file")
         if ca_file is not None and not verify:
             raise InvalidDSNError(
                 "ca_file and verify=0 contradict each other: certificates are checked or they are not"

@@ -112,7 +112,7 @@ class GCSSettings:
             prefix=prefix,
             endpoint=given or emulator or _ENDPOINT,
             emulated=emulator is not None,
-            credentials=settings.text("credentials"),
+            credentials=settings.path("credentials"),
             access_token=settings.secret("access_token"),
             anonymous=settings.flag("anonymous", False),
             user_project=settings.text("user_project"),

@@ -16,27 +16,33 @@ from trove_async.body import Chunk
 from trove_async.drivers.local.copying import append_file
 from trove_async.drivers.local.descriptors import Descriptors
 from trove_async.drivers.local.errors import FlushError
+from trove_async.drivers.local.files import (
+    ATTRIBUTE,
+    CREATE,
+    NAMELESS,
+    UNSUPPORTED,
+    access_list_at,
+    can_be_nameless,
+    has_attributes,
+    link_nameless,
+    write_all,
+)
 from trove_async.drivers.local.handles import DIRECTORY, Directory, Handles
 from trove_async.drivers.local.internal import Internal
 from trove_async.drivers.local.locks import Locks
 from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, probe_times
 from trove_async.errors import ClosedError, UnsupportedError
-from trove_async.permissions import access_list_of, inherit
+from trove_async.permissions import inherit
 from trove_async.tree import DirEntry, FileSystem, Temporary
 from trove_async.tree.filesystem import Reading, Stat, is_dir
 from trove_async.tree.layout import Layout
 
 __all__ = ["LocalFileSystem"]
 
-_ATTRIBUTE: Final = "user.trove"
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_NAMELESS: Final = getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_CLOEXEC
-_REFER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PERMISSIONS: Final = 0o777
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR})
-_UNSUPPORTED: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-_DOES_NOT_FIT: Final = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EDQUOT, *_UNSUPPORTED})
+_DOES_NOT_FIT: Final = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EDQUOT, *UNSUPPORTED})
 
 
 _open: weakref.WeakSet[LocalFileSystem] = weakref.WeakSet()
@@ -150,40 +156,11 @@ class LocalFileSystem(FileSystem):
 
     def _probe_attributes(self) -> bool:
         parent, name = self._parent(self.temporary())
-        try:
-            descriptor = os.open(name, _CREATE, 0o600, dir_fd=parent.descriptor)
-        except OSError:
-            return True  # a full disk still has extended attributes, and existing ones must be found
-        try:
-            os.setxattr(descriptor, _ATTRIBUTE, b"?")
-        except AttributeError:  # some systems lack the function
-            return False
-        except OSError as error:
-            return error.errno not in _UNSUPPORTED
-        finally:
-            os.close(descriptor)
-            os.unlink(name, dir_fd=parent.descriptor)
-        return True
+        return has_attributes(name, parent.descriptor)
 
     def _probe_nameless(self) -> bool:
-        """Return whether a file can be created without a name and be given one later."""
         parent, name = self._parent(self.temporary())
-        try:
-            descriptor = os.open(".", _NAMELESS, 0o600, dir_fd=parent.descriptor)
-        except OSError:
-            return False
-        try:
-            self._link_nameless(descriptor, name, parent.descriptor)
-            os.unlink(name, dir_fd=parent.descriptor)
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
-        return True
-
-    def _link_nameless(self, handle: int, name: str, directory: int) -> None:
-        # With a directory descriptor the call follows the link in /proc: see open(2), O_TMPFILE.
-        os.link(f"/proc/self/fd/{handle}", name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+        return can_be_nameless(name, parent.descriptor)
 
     def close_root(self) -> None:
         """Remove the directory of temporaries, release the locks and close everything."""
@@ -282,7 +259,7 @@ class LocalFileSystem(FileSystem):
         directory: Directory | None = None
         try:
             directory, name = self._parent(path)
-            return os.open(name, _CREATE, 0o666, dir_fd=directory.descriptor)
+            return os.open(name, CREATE, 0o666, dir_fd=directory.descriptor)
         except OSError as error:
             directory = None
             return await self.descriptors.retry(error, self.create, path)
@@ -291,7 +268,7 @@ class LocalFileSystem(FileSystem):
         """Create a file, without a name if the file system supports that: it needs no clean-up in a directory."""
         temporary = await self._create_temporary(self._scratch or self._need_scratch())
         try:
-            _write_all(temporary.handle, content)
+            write_all(temporary.handle, content)
         except BaseException:
             await self.discard(temporary)
             raise
@@ -313,9 +290,9 @@ class LocalFileSystem(FileSystem):
     def _open_temporary(self, scratch: str) -> Temporary:
         directory = self._directory(scratch).descriptor
         if self._has_nameless:
-            return Temporary(os.open(".", _NAMELESS, 0o666, dir_fd=directory))
+            return Temporary(os.open(".", NAMELESS, 0o666, dir_fd=directory))
         name = str(next(self._numbers))
-        temporary = Temporary(os.open(name, _CREATE, 0o600, dir_fd=directory), f"{scratch}/{name}")
+        temporary = Temporary(os.open(name, CREATE, 0o600, dir_fd=directory), f"{scratch}/{name}")
         self._private.add(temporary.handle)
         return temporary
 
@@ -339,16 +316,11 @@ class LocalFileSystem(FileSystem):
     async def _access_list(self, path: str) -> bytes | None:
         try:
             directory, name = self._parent(path)
-            descriptor = os.open(name, _REFER, dir_fd=directory.descriptor)
+            return access_list_at(name, directory.descriptor)
         except OSError as error:
             if error.errno in _MISSING:
                 return None
             return await self.descriptors.retry(error, self._access_list, path)
-        try:
-            # Unlike the descriptor, its link in /proc can be used for a file that the process may not read.
-            return access_list_of(f"/proc/self/fd/{descriptor}")
-        finally:
-            os.close(descriptor)
 
     async def _new_mode(self) -> int:
         """Return the mode of new files: what the umask leaves, or the access list of the directory."""
@@ -372,12 +344,12 @@ class LocalFileSystem(FileSystem):
         try:
             directory, name = self._parent(path)
             if temporary.path is None and not replace:
-                self._link_nameless(temporary.handle, name, directory.descriptor)
+                link_nameless(temporary.handle, name, directory.descriptor)
             else:
                 if temporary.path is None:
                     draft = self.temporary()
                     scratch, draft_name = self._parent(draft)
-                    self._link_nameless(temporary.handle, draft_name, scratch.descriptor)
+                    link_nameless(temporary.handle, draft_name, scratch.descriptor)
                     temporary.path = draft
                 else:
                     scratch, draft_name = self._parent(temporary.path)
@@ -411,7 +383,7 @@ class LocalFileSystem(FileSystem):
         written = os.writev(handle, chunks)
         for chunk in chunks:
             if written < len(chunk):
-                _write_all(handle, memoryview(chunk)[written:])
+                write_all(handle, memoryview(chunk)[written:])
             written = max(0, written - len(chunk))
 
     async def copy_data(
@@ -423,16 +395,16 @@ class LocalFileSystem(FileSystem):
     async def get_attribute(self, handle: int) -> bytes | None:
         """Return the extended attribute of the library."""
         try:
-            return os.getxattr(handle, _ATTRIBUTE)
+            return os.getxattr(handle, ATTRIBUTE)
         except OSError as error:
-            if error.errno == errno.ENODATA or error.errno in _UNSUPPORTED:
+            if error.errno == errno.ENODATA or error.errno in UNSUPPORTED:
                 return None
             raise
 
     async def set_attribute(self, handle: int, value: bytes) -> bool:
         """Set the extended attribute of the library; False if it is too large."""
         try:
-            os.setxattr(handle, _ATTRIBUTE, value)
+            os.setxattr(handle, ATTRIBUTE, value)
         except OSError as error:
             if error.errno in _DOES_NOT_FIT:
                 return False
@@ -451,7 +423,7 @@ class LocalFileSystem(FileSystem):
             try:
                 os.fsync(handle)
             except OSError as error:
-                if error.errno in (errno.EINVAL, *_UNSUPPORTED):
+                if error.errno in (errno.EINVAL, *UNSUPPORTED):
                     reason = (
                         "the file system cannot flush files, so nothing can be stored durably; add ?fsync=0 to the DSN"
                     )
@@ -468,7 +440,7 @@ class LocalFileSystem(FileSystem):
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, *_UNSUPPORTED):
+            if error.errno not in (errno.EINVAL, *UNSUPPORTED):
                 raise FlushError(error.errno, error.strerror) from error
             self._flushes_directories = False
         finally:
@@ -500,7 +472,7 @@ class LocalFileSystem(FileSystem):
         try:
             handle = await self.create(temporary)
             try:
-                _write_all(handle, content)
+                write_all(handle, content)
                 await self.sync(handle)
             finally:
                 os.close(handle)
@@ -622,11 +594,3 @@ class LocalFileSystem(FileSystem):
     def lock_bucket(self, bucket: str) -> AbstractAsyncContextManager[None]:
         """Return all locks as one, since the keys of all buckets share them."""
         return self.locks.lock_all()
-
-
-def _write_all(handle: int, data: Chunk) -> None:
-    written = os.write(handle, data) if data else 0
-    if written < len(data):
-        view = memoryview(data)
-        while written < len(data):
-            written += os.write(handle, view[written:])

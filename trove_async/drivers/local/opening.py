@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from trove_async.driver import OpenOptions
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.dsn import DSN, SettingsParser
-from trove_async.errors import AccessDeniedError, BackendError, InvalidDSNError, RootNotFoundError
+from trove_async.errors import AccessDeniedError, BackendError, InvalidArgumentError, InvalidDSNError, RootNotFoundError
+from trove_async.paths import local_path
 from trove_async.signing import SigningSettings, URLSigner
 from trove_async.tree import run_sync
 from trove_async.tree.distinct import PROBE, VARIANTS, check_distinct
@@ -60,8 +61,10 @@ class LocalSettings:
             )
         if not dsn.path.startswith("/"):
             raise InvalidDSNError(f"the DSN does not name a directory; write for example {dsn.scheme}:///srv/data")
-        if "\0" in dsn.path:
-            raise InvalidDSNError("the path of the DSN contains NUL, which a directory's name cannot contain")
+        try:
+            local_path(dsn.path)
+        except InvalidArgumentError as error:
+            raise InvalidDSNError(error.message) from None
         settings = SettingsParser(dsn, options.settings)
         result = cls(
             root=os.path.abspath(dsn.path),
