@@ -16,9 +16,8 @@ is true exactly if the wrapped driver has that capability and the layer does not
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
@@ -38,24 +37,49 @@ R_co = TypeVar("R_co", covariant=True)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
 class Operation:
-    """What a layer is asked to do.
+    """What a layer is asked to do. It is not changed: `Call` passes other arguments on.
+
+    Args:
+        name, driver, bucket, key, body: see below.
+        parameters: the names of the arguments.
+        values: of the arguments, in the same order.
 
     Attributes:
         name: of the driver's method.
         driver: the name of the innermost driver.
         bucket, key: what it is about, None if it is about none; of a copy the destination.
         body: of a put or part.
-        arguments: all arguments by the names that the contract gives them, such as ``options``.
     """
 
-    name: str
-    driver: str
-    bucket: str | None
-    key: str | None
-    body: Body | None
-    arguments: Mapping[str, Any]
+    # A frozen dataclass takes five times as long to make, once for each layer and operation.
+    __slots__ = ("_parameters", "_values", "body", "bucket", "driver", "key", "name")
+
+    def __init__(
+        self,
+        name: str,
+        driver: str,
+        bucket: str | None,
+        key: str | None,
+        body: Body | None,
+        parameters: Sequence[str],
+        values: Sequence[Any],
+    ) -> None:
+        self.name = name
+        self.driver = driver
+        self.bucket = bucket
+        self.key = key
+        self.body = body
+        self._parameters = parameters
+        self._values = values
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """All arguments by the names that the contract gives them, such as ``options``."""
+        return dict(zip(self._parameters, self._values, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name} bucket={self.bucket!r} key={self.key!r}>"
 
 
 class Call(Protocol[R_co]):
@@ -85,12 +109,11 @@ def _forward(method: F) -> F:
         bucket, key = given[bucket_at], given[key_at]
         if target_at >= 0:
             bucket, key = given[target_at]
-        arguments = dict(zip(parameters, args, strict=True))
 
         def call(**changes: Any) -> Any:
             return getattr(self.inner, name)(*(described.change(args, changes) if changes else args))
 
-        return self.around(Operation(name, self._name, bucket, key, given[body_at], arguments), call)
+        return self.around(Operation(name, self._name, bucket, key, given[body_at], parameters, args), call)
 
     made: Any = forward
     made.__name__, made.__qualname__ = name, f"LayerDriver.{name}"
@@ -101,14 +124,14 @@ def _forward(method: F) -> F:
 async def _watch(self: LayerDriver, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
     """Pass the events on."""
     inner: Any = self.inner
-    arguments = {"bucket": bucket, "options": options}
+    method, arguments = METHODS["watch"], (bucket, options)
 
     async def call(**changes: Any) -> AsyncGenerator[ObjectEvent, None]:
         events: AsyncGenerator[ObjectEvent, None]
-        events = inner.watch(*METHODS["watch"].change((bucket, options), changes))
+        events = inner.watch(*method.change(arguments, changes))
         return events
 
-    operation = Operation("watch", self._name, bucket, None, None, arguments)
+    operation = Operation(method.name, self._name, bucket, None, None, method.parameters, arguments)
     # `around` returns before the first event, so that none of its scopes is open across a yield.
     async with aclosing(await self.around(operation, call)) as events:
         async for event in events:

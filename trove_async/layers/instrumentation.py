@@ -37,7 +37,7 @@ R = TypeVar("R")
 
 Outcome = Literal["ok", "error", "cancelled"]
 
-_OVER: Final = Operation("an operation that has ended", "", None, None, None, {})
+_OVER: Final = Operation("an operation that has ended", "", None, None, None, (), ())
 
 _log: Final = logging.getLogger("trove_async.operations")
 
