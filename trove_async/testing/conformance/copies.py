@@ -9,6 +9,8 @@ import pytest
 from trove_async.driver import ObjectAttributes, ServerCopyDriver
 from trove_async.errors import (
     BucketNotFoundError,
+    CopyNotSupportedError,
+    CopyPhase,
     InvalidArgumentError,
     ObjectAlreadyExistsError,
     ObjectNotFoundError,
@@ -73,16 +75,20 @@ class CopyChecks:
         assert await ctx.store.read(ctx.bucket, "target") == b"new"
 
     async def test_y03_missing_source_is_named(self, ctx: Context) -> None:
-        """The error names the source, or the missing bucket, and the target stays."""
+        """The error names the source, or the missing bucket, says which end failed, and the target stays."""
         await ctx.store.put(ctx.bucket, "target", b"old")
         with pytest.raises(ObjectNotFoundError) as caught:
             await ctx.store.copy(ctx.bucket, "missing", ctx.bucket, "target")
         assert (caught.value.bucket, caught.value.key) == (ctx.bucket, "missing")
+        assert caught.value.copy_phase is CopyPhase.READ
         assert await ctx.store.read(ctx.bucket, "target") == b"old"
-        for source, target in ((ctx.missing_bucket, ctx.bucket), (ctx.bucket, ctx.missing_bucket)):
+        for source, target, phase in (
+            (ctx.missing_bucket, ctx.bucket, CopyPhase.READ),
+            (ctx.bucket, ctx.missing_bucket, CopyPhase.WRITE),
+        ):
             with pytest.raises(BucketNotFoundError) as missing:
                 await ctx.store.copy(source, "target", target, "other")
-            assert missing.value.bucket == ctx.missing_bucket
+            assert (missing.value.bucket, missing.value.copy_phase) == (ctx.missing_bucket, phase)
         assert [found.key for found in await ctx.store.list(ctx.bucket).all()] == ["target"]
 
     async def test_y04_copy_onto_itself(self, ctx: Context) -> None:
@@ -223,3 +229,22 @@ class CopyChecks:
             await store.move(ctx.bucket, "source", ctx.bucket, "target")
         assert await ctx.store.read(ctx.bucket, "source") == b"second"
         assert await ctx.store.read(ctx.bucket, "target") == b"first"
+
+    async def test_y12_streamed_copy(self, ctx: Context) -> None:
+        """What the backend does not copy is read and written, with all of its properties."""
+
+        async def refuse(operation: Operation) -> None:
+            if operation.name == "copy":
+                raise CopyNotSupportedError
+
+        source = await _put_described(ctx, "source", random_bytes(ctx.part_size + 1))
+        store = await ctx.reopen(Intercept(refuse))
+        info = await store.copy(ctx.bucket, "source", ctx.bucket, "target")
+        head = await ctx.store.head(ctx.bucket, "target")
+        assert _described(head) == _described(source)
+        assert (info.etag, info.size) == (head.etag, head.size)
+        assert await ctx.store.read(ctx.bucket, "target") == await ctx.store.read(ctx.bucket, "source")
+        with pytest.raises(ObjectNotFoundError) as caught:
+            await store.copy(ctx.bucket, "missing", ctx.bucket, "target")
+        assert (caught.value.key, caught.value.copy_phase) == ("missing", CopyPhase.READ)
+        await ctx.assert_clean()
