@@ -263,7 +263,7 @@ class NetworkFaults:
         self, target: Target, bucket: str, network: FaultProxy
     ) -> None:
         network.inject(ConnectionFault(cut_down_after=0), times=None)
-        async with target.opened(network, attempts=3) as store:
+        async with target.opened(network, attempts=3, retry_budget=4) as store:
             with pytest.raises(trove.UnavailableError) as caught:
                 await store.put(bucket, "key", b"data")
             assert caught.value.ambiguous
@@ -316,7 +316,8 @@ class NetworkFaults:
         chunks = [data[start : start + 50_000] for start in range(0, len(data), 50_000)]
         source = Once(chunks)
         network.script(_upload_faults(target.part_size))
-        async with target.opened(network, idle_timeout=IDLE_TIMEOUT, part_concurrency=3, **upload_settings) as store:
+        settings = {"idle_timeout": IDLE_TIMEOUT, "part_concurrency": 3, "retry_budget": 100, **upload_settings}
+        async with target.opened(network, **settings) as store:
             info = await store.put(bucket, "key", source, size=len(data) if known else None)
             assert source.pulled == list(range(len(chunks)))
             assert info.size == len(data)

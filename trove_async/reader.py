@@ -9,7 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self, TypeVar, final
+from typing import Final, Protocol, Self, TypeVar, final
 
 from trove_async.checksums import Hasher, new_hasher, update, verify
 from trove_async.errors import (
@@ -23,7 +23,7 @@ from trove_async.errors import (
 )
 from trove_async.types import ObjectInfo
 
-__all__ = ["ByteStream", "ObjectReader", "caller_location"]
+__all__ = ["ByteStream", "ObjectReader", "Resumption", "caller_location"]
 
 R = TypeVar("R")
 
@@ -83,6 +83,32 @@ class ByteStream(ABC):
         """Hold at most about ``size`` bytes that were read ahead; does nothing in a stream that reads nothing ahead."""
 
 
+class Resumption(Protocol):
+    """The attempts to continue a body that broke off."""
+
+    async def failed(self, error: TransientError, *, paid: bool = False) -> None:
+        """Wait before the next attempt; raise the error if there is none.
+
+        Args:
+            error: with which the body broke off.
+            paid: whether bytes have arrived since it broke off before, so that the attempt repeats nothing.
+        """
+
+
+class _FewTimes:
+    """Resumes a few times, at once unless the service asks for a delay: for drivers without a policy."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    async def failed(self, error: TransientError, *, paid: bool = False) -> None:
+        self._failures += 1
+        if self._failures > _RESUMES or error.exhausted:
+            raise error
+        if error.retry_after:
+            await asyncio.sleep(error.retry_after)
+
+
 @final
 class ObjectReader:
     """An object that is being read.
@@ -99,8 +125,8 @@ class ObjectReader:
     """
 
     __slots__ = (
-        "__weakref__", "_buffer", "_busy", "_chunk_size", "_closed", "_closed_because", "_hasher", "_live",
-        "_opened_at", "_position", "_stream", "info", "start", "stop",
+        "__weakref__", "_broke_at", "_buffer", "_busy", "_chunk_size", "_closed", "_closed_because", "_hasher", "_live",
+        "_opened_at", "_position", "_resumption", "_stream", "info", "start", "stop",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +136,7 @@ class ObjectReader:
         *,
         start: int = 0,
         stop: int | None = None,
+        resumption: Callable[[], Resumption] = _FewTimes,
     ) -> None:
         """Make a reader; for drivers.
 
@@ -118,8 +145,11 @@ class ObjectReader:
             source: a stream whose position is ``start``, or all bytes of the range.
             start: the offset in the object of the range's first byte.
             stop: the offset after its last byte; None for the end of the object.
+            resumption: called when a chunk cannot be read, for the attempts at that chunk; the default makes 3 more.
         """
         self.info = info
+        self._resumption = resumption
+        self._broke_at = 0
         self.start = start
         self.stop = info.size if stop is None else stop
         self._position = 0
@@ -160,6 +190,10 @@ class ObjectReader:
         """Wrap the reader's stream in another one; for layers, before the first read."""
         if self._stream is not None:
             self._stream = wrapper(self._stream)
+
+    def resume_by(self, resumption: Callable[[], Resumption]) -> None:
+        """Change how the body is resumed when it breaks off; for layers."""
+        self._resumption = resumption
 
     def limit_memory(self, size: int) -> None:
         """Yield chunks of up to ``size`` bytes, and read about as much ahead: a slow consumer then costs little memory.
@@ -256,11 +290,11 @@ class ObjectReader:
         stream = self._stream
         if stream is None:
             raise ClosedError("the reader was closed", key=self.info.key)
-        failures = 0
+        resumption: Resumption | None = None
         chunk = b""
         while not chunk:
             try:
-                if failures:
+                if resumption is not None:
                     await self._use(stream.seek(self.start + self._position))
                 chunk = await self._use(stream.read(size))
                 if not chunk:
@@ -271,12 +305,10 @@ class ObjectReader:
                 self._let_go()  # nothing was sent, and another attempt would be refused as well
                 raise
             except TransientError as error:
-                failures += 1
-                if failures > _RESUMES:
-                    self._let_go()
-                    raise
-                if error.retry_after:
-                    await self._guard(asyncio.sleep(error.retry_after))
+                if resumption is None:
+                    resumption = self._resumption()
+                progress, self._broke_at = self._position > self._broke_at, self._position
+                await self._guard(resumption.failed(error, paid=progress))
             except (PreconditionFailedError, NotFoundError) as error:
                 self._let_go()
                 raise ObjectChangedError(key=self.info.key) from error

@@ -54,7 +54,8 @@ async def controlling(settings: S3Settings, page_size: int = 1000) -> AsyncItera
     session = Session(settings, settings.dialect())
     await session.open()
     try:
-        yield Control(session, settings.dialect(), page_size=page_size), await session.client()
+        retries = settings.network.retries()
+        yield Control(session, settings.dialect(), retries, page_size=page_size), await session.client()
     finally:
         await session.close()
 

@@ -51,6 +51,7 @@ def test_the_shortest_dsn_has_the_defaults() -> None:
             connect_timeout=10,
             idle_timeout=60,
             attempts=5,
+            retry_budget=3,
             proxies=None,
             ca_file=None,
             verify=True,

@@ -8,7 +8,7 @@ import pytest
 
 from trove_async.driver import events
 from trove_async.driver.events import OBSERVER, Attempt, AttemptKind, AttemptSeries, Event, OperationObserver
-from trove_async.driver.retry import Attempts, Backoff
+from trove_async.driver.retry import Attempts, Backoff, RetryPolicy
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.errors import TransientError
 from trove_async.layers import LayerDriver
@@ -46,7 +46,7 @@ async def test_a_request_that_is_sent_again_is_reported_to_the_observer_of_its_o
 
     async def operation() -> None:
         OBSERVER.set(recorder)
-        attempts = Attempts(3, Backoff(first=0.0, longest=0.0))
+        attempts = Attempts(RetryPolicy(attempts=3, transport=Backoff(first=0.0, longest=0.0)))
         await attempts.failed(error)
         await attempts.failed(error)
         with pytest.raises(TransientError):

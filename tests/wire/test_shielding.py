@@ -9,7 +9,7 @@ import pytest
 
 from tests.wire.serving import Peer, answering, get, not_of_servers, ok, serving, transporting
 from trove_async.cancellation import CleanupWarning, shielded
-from trove_async.driver.retry import Attempts
+from trove_async.driver.retry import Attempts, RetryPolicy
 from trove_async.errors import TransientError
 from trove_async.wire.transport import Origin, Transport
 
@@ -100,7 +100,7 @@ async def test_no_attempt_follows_a_cancellation(monkeypatch: pytest.MonkeyPatch
 
     async def work(transport: Transport, origin: Origin) -> None:
         await post(transport, origin, [])
-        await Attempts(5).failed(TransientError("the answer to a write was lost", retry_after=0))
+        await Attempts(RetryPolicy()).failed(TransientError("the answer to a write was lost", retry_after=0))
         await get(transport, origin)
         await post(transport, origin, [])
 

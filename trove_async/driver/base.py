@@ -41,6 +41,7 @@ from trove_async.driver.options import (
     OpenOptions,
     PutOptions,
 )
+from trove_async.driver.retry import RetryPolicy
 from trove_async.dsn import DSN
 from trove_async.errors import UnsupportedError
 from trove_async.listing import Item, ListPage, ObjectIterator
@@ -105,6 +106,14 @@ class Driver(ABC):
 
         `trove_async.open` awaits it for each of its layers, the innermost first. `close` undoes it, and is
         called too if ``start`` raises.
+        """
+
+    def use_retry_policy(self, policy: RetryPolicy) -> None:
+        """Try again by this policy, and leave operations of one request to the `Retry` layer that it comes from.
+
+        The layer calls it once the driver is open. A driver that tries again by itself keeps a
+        `trove_async.driver.retry.Retries` and gives it the policy; otherwise the attempts of driver and layer multiply.
+        One over several drivers calls the method of each. The default does nothing.
         """
 
     @abstractmethod

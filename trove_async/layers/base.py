@@ -27,6 +27,7 @@ from trove_async.driver.capabilities import CAPABILITIES, Features
 from trove_async.driver.events import Listener
 from trove_async.driver.methods import METHODS
 from trove_async.driver.options import OpenOptions, WatchOptions
+from trove_async.driver.retry import RetryPolicy
 from trove_async.dsn import DSN
 from trove_async.types import ObjectEvent
 
@@ -197,6 +198,10 @@ class LayerDriver(Driver):
     def check_bucket(self, bucket: str) -> None:
         """Ask the inner driver."""
         self.inner.check_bucket(bucket)
+
+    def use_retry_policy(self, policy: RetryPolicy) -> None:
+        """Pass the policy on."""
+        self.inner.use_retry_policy(policy)
 
     def unwrap(self) -> Driver:
         """Return the driver that this one is around."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Generic, TypeVar
 
 from trove_async.body import Chunk
-from trove_async.driver.retry import Attempts
+from trove_async.driver.retry import Attempts, Retries
 from trove_async.errors import BackendError, TransientError, TroveError
 from trove_async.types import ObjectInfo
 from trove_async.wire.errors import ErrorRules
@@ -36,7 +36,7 @@ class Call:
         writes: whether the request changes something. If an attempt may have done so and the call fails, its error
             is ``ambiguous``.
         accepts: statuses that are no errors, beside those below 300.
-        limit: of the attempts; None for the client's own.
+        limit: of the attempts; None for the policy's.
         final: errors after which the request is not sent again, although they are transient.
         ambiguous: whether an attempt may have changed something.
         corrected: codes of errors whose cause the client has removed; it does so once for each.
@@ -67,20 +67,21 @@ class ServiceClient(ABC, Generic[C]):
 
     Args:
         transport: carries the requests.
-        attempts: of each request, the first one included.
+        retries: of the store; every request that is answered pays into their budget.
 
     Attributes:
         rules: say what the answers of the service mean.
+        retries: of the store.
     """
 
     rules: ClassVar[ErrorRules]
 
-    def __init__(self, transport: Transport, attempts: int) -> None:
+    def __init__(self, transport: Transport, retries: Retries) -> None:
         self._successes = self.rules.successes
         self._request_id = self.rules.request_ids[0]
         self._may_be_bare = not self.rules.headed_writes
         self._transport = transport
-        self._attempts = attempts
+        self.retries = retries
 
     @abstractmethod
     async def _attempt(self, call: C) -> Response:
@@ -106,6 +107,7 @@ class ServiceClient(ABC, Generic[C]):
                 response = await self._attempt(call)
                 status = response.status
                 if status < 300 or status in call.accepts:
+                    self.retries.budget.succeeded()
                     if call.key and not (call.writes or call.document):
                         return response  # who reads it checks it
                     if status in self._successes and (
@@ -175,7 +177,7 @@ class ServiceClient(ABC, Generic[C]):
         if isinstance(failure, call.final):
             raise failure
         if call.attempts is None:
-            call.attempts = Attempts(call.limit or self._attempts)
+            call.attempts = self.retries.of_request(call.limit)
         await call.attempts.failed(failure)
 
     @staticmethod

@@ -35,6 +35,7 @@ from trove_async.driver import (
     WatchOptions,
 )
 from trove_async.driver.polling import poll
+from trove_async.driver.retry import Retries, RetryPolicy, many_requests
 from trove_async.errors import InvalidPartError
 from trove_async.listing import ListPage
 from trove_async.reader import ObjectReader
@@ -197,6 +198,7 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
     _control: Control
     _presigner: Presigner
     _transport: Transport
+    _retries: Retries
     _part_size: int
     """Bytes up to which a body in memory is stored in one request."""
 
@@ -212,11 +214,16 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
         """What the service has, and what the credentials allow."""
         return self._features
 
-    async def _open_transport(self, network: Network) -> Transport:
-        """Return the transport of the store, which is closed with it."""
+    async def _open_transport(self, network: Network) -> tuple[Transport, Retries]:
+        """Return the transport of the store, which is closed with it, and how the store tries again."""
         transport = self._transport = await network.transport()
         self._stack.push_async_callback(transport.aclose)
-        return transport
+        self._retries = network.retries()
+        return transport, self._retries
+
+    def use_retry_policy(self, policy: RetryPolicy) -> None:
+        """Try the requests of operations of many requests again by this policy, and no others."""
+        self._retries.use(policy)
 
     async def close(self) -> None:
         """Drop all connections."""
@@ -274,13 +281,15 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
         """Delete objects."""
-        return await self._objects.delete_many(bucket, keys)
+        with many_requests():
+            return await self._objects.delete_many(bucket, keys)
 
     async def copy(
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
         """Copy an object within the service."""
-        return await self._copies.copy(src_bucket, src_key, dst_bucket, dst_key, options)
+        with many_requests():
+            return await self._copies.copy(src_bucket, src_key, dst_bucket, dst_key, options)
 
     async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return a page of a listing."""
@@ -298,7 +307,8 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
         """Return the buckets."""
-        return await self._control.list_buckets()
+        with many_requests():
+            return await self._control.list_buckets()
 
     # Multipart
 
@@ -329,11 +339,13 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:
         """Return the parts of an upload."""
-        return await self._multipart.list_parts(bucket, key, upload_id)
+        with many_requests():
+            return await self._multipart.list_parts(bucket, key, upload_id)
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
         """Return the open uploads."""
-        return await self._multipart.list_uploads(bucket, prefix)
+        with many_requests():
+            return await self._multipart.list_uploads(bucket, prefix)
 
     # Signed URLs
 
@@ -357,11 +369,13 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return versions and delete markers."""
-        return await self._control.list_versions(bucket, key)
+        with many_requests():
+            return await self._control.list_versions(bucket, key)
 
     async def list_versions_page(self, bucket: str, options: VersionListOptions) -> VersionPage:
         """Return a page of the versions of a bucket."""
-        return await self._version_listing.page(bucket, options)
+        with many_requests():
+            return await self._version_listing.page(bucket, options)
 
     # Events
 

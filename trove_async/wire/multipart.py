@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar
 
 from trove_async.body import Body, Chunk
 from trove_async.cancellation import finish, shielded
-from trove_async.driver.retry import Attempts
+from trove_async.driver.retry import Attempts, Retries, many_requests
 from trove_async.errors import ConflictError, InvalidArgumentError, TroveError
 from trove_async.types import ObjectInfo
 from trove_async.wire.client import settle
@@ -180,7 +180,8 @@ async def complete(upload: Upload[P], parts: Sequence[P], timeout: float) -> Obj
         upload.completed = True
         return made
 
-    return await shielded(work(), timeout=timeout, leftover=f"the completion of {upload}")
+    with many_requests():
+        return await shielded(work(), timeout=timeout, leftover=f"the completion of {upload}")
 
 
 @asynccontextmanager
@@ -213,8 +214,9 @@ async def make_of_parts(
         concurrency: how many are under way at once.
         timeout: seconds that clean-up may take.
     """
-    async with opened(upload, timeout):
-        return await upload.make(await in_parallel(jobs, concurrency), timeout)
+    with many_requests():
+        async with opened(upload, timeout):
+            return await upload.make(await in_parallel(jobs, concurrency), timeout)
 
 
 async def put_in_parts(
@@ -226,6 +228,7 @@ async def put_in_parts(
     *,
     concurrency: int,
     timeout: float,
+    retries: Retries,
 ) -> ObjectInfo:
     """Store a body of more than one part, in bounded memory.
 
@@ -240,18 +243,20 @@ async def put_in_parts(
         new_upload: returns an upload that is not open yet.
         concurrency: how many parts are under way at once.
         timeout: seconds that clean-up may take.
+        retries: of the store.
     """
-    conflicts = Attempts(_CONFLICTS)
-    while True:
-        upload = new_upload()
-        jobs = _jobs(upload, body, source, first, plan)
-        try:
-            return await make_of_parts(upload, jobs, concurrency=concurrency, timeout=timeout)
-        except ConflictError as error:
-            if error.ambiguous or not body.replayable:
-                raise
-            await conflicts.failed(error)
-        source, first = await again(body, plan)
+    conflicts = Attempts(retries.policy, _CONFLICTS)
+    with many_requests():
+        while True:
+            upload = new_upload()
+            jobs = _jobs(upload, body, source, first, plan)
+            try:
+                return await make_of_parts(upload, jobs, concurrency=concurrency, timeout=timeout)
+            except ConflictError as error:
+                if error.ambiguous or not body.replayable:
+                    raise
+                await conflicts.failed(error)
+            source, first = await again(body, plan)
 
 
 async def again(body: Body, plan: PartPlan) -> tuple[PartSource, list[Chunk]]:

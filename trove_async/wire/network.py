@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from trove_async.driver.retry import Budget, Retries, RetryPolicy
 from trove_async.dsn import SettingsParser
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
 from trove_async.wire.origin import Origin
@@ -34,6 +35,7 @@ class Network:
         connect_timeout: seconds for a new connection.
         idle_timeout: seconds without progress.
         attempts: the maximum for each request, the first one included.
+        retry_budget: attempts beside the first ones that need no success; see `Budget`.
         proxies: those to use; None for none.
         ca_file: certificates of authorities to trust, in PEM; None for the system's.
         verify: whether certificates are checked.
@@ -46,6 +48,7 @@ class Network:
     connect_timeout: float
     idle_timeout: float
     attempts: int
+    retry_budget: int
     proxies: Proxies | None
     ca_file: str | None
     verify: bool
@@ -78,12 +81,17 @@ class Network:
             connect_timeout=settings.seconds("connect_timeout", 10),
             idle_timeout=settings.seconds("idle_timeout", 60),
             attempts=settings.integer("attempts", 5, minimum=1),
+            retry_budget=settings.integer("retry_budget", 3),
             proxies=_proxies(settings.text("proxy")),
             ca_file=ca_file,
             verify=verify,
             tls_strict=settings.flag("tls_strict", True),
             user_agent=_user_agent(settings.text("user_agent")),
         )
+
+    def retries(self) -> Retries:
+        """Return how a store tries again, with a budget of its own."""
+        return Retries(RetryPolicy(attempts=self.attempts, budget=Budget(self.retry_budget)))
 
     async def transport(self) -> Transport:
         """Return the transport that carries the requests; it makes no connection yet."""

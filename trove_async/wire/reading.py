@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from trove_async.driver import GetOptions, HeadOptions, check_read
+from trove_async.driver.retry import Retries, many_requests
 from trove_async.errors import BackendError, PreconditionFailedError
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
@@ -27,9 +28,11 @@ class ObjectReads(ABC):
 
     Attributes:
         service: its name, for errors.
+        retries: of the store; a body that breaks off is resumed by them.
     """
 
     service: ClassVar[str]
+    retries: Retries
 
     @abstractmethod
     async def ask(
@@ -98,11 +101,12 @@ class ObjectReads(ABC):
             raise
 
         async def reopen(offset: int) -> Response:
-            return await self._resume(bucket, info, self.pinned(options, info), ByteRange(offset, stop - offset))
+            with many_requests():
+                return await self._resume(bucket, info, self.pinned(options, info), ByteRange(offset, stop - offset))
 
         ends = whole or response.status == 206
         stream = ResponseStream(response, start, stop, ends=ends, reopen=reopen, verifier=verifier)
-        return ObjectReader(info, stream, start=start, stop=stop)
+        return ObjectReader(info, stream, start=start, stop=stop, resumption=self.retries.of_step)
 
     async def _resume(self, bucket: str, info: ObjectInfo, options: GetOptions, wanted: ByteRange) -> Response:
         """Ask for the same object from an offset on: not every server honours both the range and the condition."""

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from trove_async.body import Chunk
+from trove_async.driver.retry import Retries
 from trove_async.drivers.azure.account import Account
 from trove_async.drivers.azure.errors import RULES, UNAUTHENTICATED, read_error
 from trove_async.drivers.azure.shared_key import date_header
@@ -60,14 +61,14 @@ class Client(ServiceClient[_AzureCall]):
         account: signs the requests.
         tokens: gives tokens if the account uses them.
         transport: carries the requests.
-        attempts: of each request, the first one included.
+        retries: of the store.
         endpoint: the URL of the service, of blobs or of queues.
     """
 
     rules = RULES
 
-    def __init__(self, account: Account, tokens: Tokens, transport: Transport, attempts: int, endpoint: str) -> None:
-        super().__init__(transport, attempts)
+    def __init__(self, account: Account, tokens: Tokens, transport: Transport, retries: Retries, endpoint: str) -> None:
+        super().__init__(transport, retries)
         self._account = account
         self._tokens = tokens
         url = urlsplit(endpoint)

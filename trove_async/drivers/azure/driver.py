@@ -75,15 +75,15 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Read the DSN and the environment; the first connection is made by the first request."""
         settings = self._settings = AzureSettings.of(dsn, options)
-        account, attempts, timeout = settings.account, settings.network.attempts, options.cleanup_timeout
+        account, timeout = settings.account, options.cleanup_timeout
         self.default_bucket, self.default_prefix = settings.bucket, settings.prefix
         self._part_size = settings.part_size
         tokens = Tokens(account.credential, settings.network)
         self._stack.push_async_callback(tokens.close)
         session = self._session = Session(settings, tokens)
         self._stack.push_async_callback(session.close)
-        transport = await self._open_transport(settings.network)
-        client = self._client = Client(account, tokens, transport, attempts, account.endpoint)
+        transport, retries = await self._open_transport(settings.network)
+        client = self._client = Client(account, tokens, transport, retries, account.endpoint)
         signatures = Signatures(account, client)
         configurations = Configurations(client)
         listing = self._listing = Listing(client, delete_markers=settings.versions == "snapshots")
@@ -94,11 +94,11 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         control = self._control = Control(client, objects, listing, versions, configurations)
         blocks = Blocks(client, settings, timeout)
         copies = self._copies = Copies(client, objects, blocks, control, versions, signatures, settings, timeout)
-        self._uploads = Uploads(objects, blocks, copies, versions, settings, timeout)
+        self._uploads = Uploads(objects, blocks, copies, versions, settings, timeout, retries)
         self._multipart = Multipart(client, objects, blocks, copies, listing, timeout)
         self._presigner = Presigner(client, signatures, versions)
         if settings.watch == "queue" and settings.queue is not None:
-            service = Client(account, tokens, transport, attempts, account.queue_endpoint)
+            service = Client(account, tokens, transport, retries, account.queue_endpoint)
             queues = self._queues = QueueWatcher(service, settings.queue, cleanup_timeout=timeout)
             self._stack.push_async_callback(queues.aclose)
         self._features = self._find_features(signs=signatures.possible)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from trove_async.driver import DeleteOptions, check_write
-from trove_async.driver.retry import until_uncontended
+from trove_async.driver.retry import many_requests, until_uncontended
 from trove_async.drivers.azure.client import Client, Params
 from trove_async.drivers.azure.configuration import Configurations
 from trove_async.drivers.azure.headers import DELETED, NULL, SERVICE, VERSION, etag_in
@@ -114,11 +114,12 @@ class Snapshots(KeptVersions):
                     return await send(None, "*", _own(status))
                 return await send(current.etag, None, _own(status))
 
-        return await until_uncontended(
-            attempt,
-            lost=_OvertakenError,
-            message="others replaced the object again and again before this write could keep its version",
-        )
+        with many_requests():
+            return await until_uncontended(
+                attempt,
+                lost=_OvertakenError,
+                message="others replaced the object again and again before this write could keep its version",
+            )
 
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
         """Put a delete marker in the place of an object, or delete a version permanently."""
@@ -140,11 +141,12 @@ class Snapshots(KeptVersions):
                 await self._keep(bucket, key, current, status)
                 await self._mark(bucket, key, current.etag, {DELETED: "1", **_own(status)})
 
-        await until_uncontended(
-            attempt,
-            lost=_OvertakenError,
-            message="others replaced the object again and again before it could be deleted",
-        )
+        with many_requests():
+            await until_uncontended(
+                attempt,
+                lost=_OvertakenError,
+                message="others replaced the object again and again before it could be deleted",
+            )
 
     async def _current(self, bucket: str, key: str) -> _Current | None:
         try:
@@ -230,11 +232,12 @@ class Snapshots(KeptVersions):
                 else:
                     await self._delete_snapshots(bucket, key, gone)
 
-        await until_uncontended(
-            attempt,
-            lost=_OvertakenError,
-            message="others replaced the object again and again before its version could be deleted",
-        )
+        with many_requests():
+            await until_uncontended(
+                attempt,
+                lost=_OvertakenError,
+                message="others replaced the object again and again before its version could be deleted",
+            )
 
     async def _replace_latest(self, bucket: str, key: str, gone: Sequence[Listed], kept: Sequence[Listed]) -> None:
         """Put the next newest version, or nothing, in the place of the latest."""

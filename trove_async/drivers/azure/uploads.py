@@ -7,6 +7,7 @@ from functools import partial
 
 from trove_async.body import Body, Chunk
 from trove_async.driver import PutOptions
+from trove_async.driver.retry import Retries
 from trove_async.drivers.azure.blocks import Blocks, BlockUpload, staging_name
 from trove_async.drivers.azure.copies import Copies
 from trove_async.drivers.azure.objects import Objects
@@ -73,6 +74,7 @@ class Uploads:
         versions: keep what is replaced.
         settings: of the store.
         cleanup_timeout: seconds that giving an upload up may take.
+        retries: of the store.
     """
 
     def __init__(
@@ -83,11 +85,13 @@ class Uploads:
         versions: Versions,
         settings: AzureSettings,
         cleanup_timeout: float,
+        retries: Retries,
     ) -> None:
         self._objects = objects
         self._blocks = blocks
         self._copies = copies
         self._versions = versions
+        self._retries = retries
         self._plan = plan_for(settings)
         self._concurrency = settings.part_concurrency
         self._max_copy_size = settings.max_copy_size
@@ -137,5 +141,12 @@ class Uploads:
     ) -> ObjectInfo:
         new_upload = partial(next, uploads)
         return await put_in_parts(
-            body, source, first, self._plan, new_upload, concurrency=self._concurrency, timeout=self._timeout
+            body,
+            source,
+            first,
+            self._plan,
+            new_upload,
+            concurrency=self._concurrency,
+            timeout=self._timeout,
+            retries=self._retries,
         )

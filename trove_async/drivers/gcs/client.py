@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from trove_async.body import Chunk
+from trove_async.driver.retry import Retries
 from trove_async.drivers.gcs.addressing import bucket_path, encode_bucket, object_path, resource_path
 from trove_async.drivers.gcs.credentials import Credentials
 from trove_async.drivers.gcs.documents import ambiguous_if_malformed, decode, resource
@@ -40,6 +41,7 @@ class Client(ServiceClient[_GCSCall]):
         settings: of the store.
         credentials: give tokens.
         transport: carries the requests.
+        retries: of the store.
 
     Attributes:
         origin: of the service.
@@ -48,8 +50,8 @@ class Client(ServiceClient[_GCSCall]):
 
     rules = RULES
 
-    def __init__(self, settings: GCSSettings, credentials: Credentials, transport: Transport) -> None:
-        super().__init__(transport, settings.network.attempts)
+    def __init__(self, settings: GCSSettings, credentials: Credentials, transport: Transport, retries: Retries) -> None:
+        super().__init__(transport, retries)
         url = urlsplit(settings.endpoint)
         assert url.hostname is not None
         self.origin = Origin(url.scheme, url.hostname, url.port or _PORTS[url.scheme])
@@ -84,7 +86,7 @@ class Client(ServiceClient[_GCSCall]):
             content: what is sent as JSON.
             writes: whether the request changes something; see `Call`.
             final: errors after which the request is not sent again, although they are transient.
-            limit: of the attempts; None for that of the settings.
+            limit: of the attempts; None for the policy's.
 
         Raises:
             TroveError: what the service answered, in its class of the tree.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trove_async.driver import CopyOptions, HeadOptions, check_read, reading_source
-from trove_async.driver.retry import Attempts, until_uncontended
+from trove_async.driver.retry import until_uncontended
 from trove_async.drivers.gcs.addressing import resource_path
 from trove_async.drivers.gcs.client import Client, Query
 from trove_async.drivers.gcs.conditions import under_condition
@@ -137,7 +137,7 @@ class Copies:
 
     async def _rewrite(self, path: str, bucket: str, key: str, query: Query, content: _Resource) -> ObjectInfo:
         token: str | None = None
-        progress = Attempts(self._settings.network.attempts)
+        progress = self._client.retries.of_step()
         rewritten = "0"
         while True:
             more = [] if token is None else [("rewriteToken", token)]

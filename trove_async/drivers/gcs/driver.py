@@ -60,7 +60,7 @@ class GCSDriver(HTTPDriver):
         credentials = self._credentials = Credentials(settings)
         self._stack.push_async_callback(credentials.close)
         await credentials.open()
-        client = Client(settings, credentials, await self._open_transport(settings.network))
+        client = Client(settings, credentials, *await self._open_transport(settings.network))
         objects = self._objects = Objects(client, settings)
         uploads = self._uploads = Uploads(client, objects, settings, timeout)
         self._control = Control(client, credentials, settings)

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from trove_async.body import Body, Chunk
 from trove_async.driver import DeleteOptions, PutOptions
-from trove_async.driver.retry import Attempts
 from trove_async.drivers.gcs.checksums import crc32c_of, encode, extend, mismatch
 from trove_async.drivers.gcs.client import Client, Headers, Query
 from trove_async.drivers.gcs.documents import ambiguous_if_malformed, decode, resource
@@ -95,7 +94,6 @@ class ResumableUpload(Upload[int]):
         objects: describe the object, and delete it if it was stored wrong.
         bucket, key, body, options: of the put.
         conditions: parameters; they hold when the session begins and when the object is made.
-        attempts: how often something is tried without progress.
     """
 
     def __init__(
@@ -108,7 +106,6 @@ class ResumableUpload(Upload[int]):
         body: Body,
         options: PutOptions,
         conditions: Query,
-        attempts: int,
     ) -> None:
         self._client = client
         self._objects = objects
@@ -117,7 +114,6 @@ class ResumableUpload(Upload[int]):
         self._body = body
         self._attributes = options.attributes
         self._conditions = conditions
-        self._limit = attempts
         self._target = ""
         self._unsent = _Unsent()
         self._crc32c = 0
@@ -158,7 +154,7 @@ class ResumableUpload(Upload[int]):
     async def _send_until(self, stop: int) -> None:
         """Send the bytes before an offset, and keep those that the service does not confirm."""
         unsent = self._unsent
-        attempts = Attempts(self._limit)
+        attempts = self._client.retries.of_step()
         while (before := unsent.start) < stop:
             try:
                 response, _ = await self._send_bytes(unsent.until(stop), before, stop, "*")
@@ -178,7 +174,7 @@ class ResumableUpload(Upload[int]):
         unsent = self._unsent
         total = unsent.stop
         checked = ("x-goog-hash", f"crc32c={encode(self._crc32c)}")
-        attempts = Attempts(self._limit)
+        attempts = self._client.retries.of_step()
         unsettled = False
         while True:
             try:

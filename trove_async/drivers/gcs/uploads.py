@@ -206,7 +206,6 @@ class Uploads:
                 body=body,
                 options=options,
                 conditions=conditions,
-                attempts=self._settings.network.attempts,
             )
             return await self._put_in(new_upload, self._session_plan, body, source, first, 1)
 
@@ -221,7 +220,16 @@ class Uploads:
         first: list[Chunk],
         concurrency: int,
     ) -> ObjectInfo:
-        return await put_in_parts(body, source, first, plan, new_upload, concurrency=concurrency, timeout=self._timeout)
+        return await put_in_parts(
+            body,
+            source,
+            first,
+            plan,
+            new_upload,
+            concurrency=concurrency,
+            timeout=self._timeout,
+            retries=self._client.retries,
+        )
 
     # Requests
 

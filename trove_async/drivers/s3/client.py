@@ -9,6 +9,7 @@ from typing import Final
 
 from trove_async.body import Chunk
 from trove_async.checksums import digest
+from trove_async.driver.retry import Retries
 from trove_async.drivers.s3.addressing import BucketAddress
 from trove_async.drivers.s3.errors import ELSEWHERE, EXPIRED, MOST_SKEW, RULES, SKEWED, read_error
 from trove_async.drivers.s3.session import Session
@@ -45,12 +46,13 @@ class Client(ServiceClient[_S3Call]):
         settings: of the store.
         session: has the credentials and the addresses of buckets.
         transport: sends the requests.
+        retries: of the store.
     """
 
     rules = RULES
 
-    def __init__(self, settings: S3Settings, session: Session, transport: Transport) -> None:
-        super().__init__(transport, settings.network.attempts)
+    def __init__(self, settings: S3Settings, session: Session, transport: Transport, retries: Retries) -> None:
+        super().__init__(transport, retries)
         self._settings = settings
         self._session = session
         self._addresses: dict[str, BucketAddress] = {}

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
+from trove_async.driver.retry import Attempts, Retries
 from trove_async.drivers.s3.errors import EXPIRED, MOST_SKEW, RULES, SKEWED, read_error, sdk_error
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
@@ -85,15 +86,23 @@ class Control:
     Args:
         session: has the SDK's client.
         profile: the properties of the service.
+        retries: of the store; the SDK does not try again by itself.
         requester_pays: whether this account pays for requests to other accounts' buckets.
         page_size: the number of items in one request, at most 1,000.
     """
 
     def __init__(
-        self, session: Session, profile: Profile, *, requester_pays: bool = False, page_size: int = _PAGE
+        self,
+        session: Session,
+        profile: Profile,
+        retries: Retries,
+        *,
+        requester_pays: bool = False,
+        page_size: int = _PAGE,
     ) -> None:
         self._session = session
         self._profile = profile
+        self._retries = retries
         self._payer = {"RequestPayer": "requester"} if requester_pays else {}
         self._page_size = page_size
         self._client: Any = None
@@ -341,6 +350,23 @@ class Control:
                 yield page
 
     async def _call(self, operation: str, *, about: str = "bucket", writes: bool = False, **parameters: Any) -> Any:
+        attempts: Attempts | None = None
+        ambiguous = False
+        while True:
+            try:
+                answer = await self._attempt(operation, about, writes, parameters)
+            except TroveError as error:
+                failure = error
+            else:
+                self._retries.budget.succeeded()
+                return answer
+            ambiguous |= failure.ambiguous
+            failure.ambiguous = ambiguous
+            if attempts is None:
+                attempts = self._retries.of_request()
+            await attempts.failed(failure)
+
+    async def _attempt(self, operation: str, about: str, writes: bool, parameters: Mapping[str, Any]) -> Any:
         from aiohttp import ClientError as TransportError
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
@@ -379,7 +405,7 @@ class Control:
         return self._session.clock.correct(headers, 0 if code in SKEWED else MOST_SKEW)
 
     async def _open(self) -> Any:
-        client = await self._session.client()
+        client = await self._session.client(attempts=1)
         client.meta.events.register_first("before-parse.s3", _before_parse, unique_id="trove")
         self._client = client
         return client

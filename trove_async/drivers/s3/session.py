@@ -70,7 +70,7 @@ class Session:
         self._fetching: asyncio.Task[Credentials] | None = None
         self._unrenewable: tuple[Credentials, float] | None = None
         self._lock = asyncio.Lock()
-        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._clients: dict[tuple[str, str | None, int | None], Any] = {}
         self._stack = AsyncExitStack()
         self._closed = False
         self._calls: set[asyncio.Task[Any]] = set()
@@ -228,22 +228,24 @@ class Session:
 
     # The SDK's clients
 
-    async def client(self, service: str = "s3", endpoint: str | None = None) -> Any:
+    async def client(self, service: str = "s3", endpoint: str | None = None, attempts: int | None = None) -> Any:
         """Return the SDK's client for a service, made at the first call; it signs with the same credentials.
 
         Args:
             service: ``s3`` or ``sqs``.
             endpoint: its URL; None for the endpoint of the settings (``s3``) or Amazon's.
+            attempts: how often the SDK sends a request; None for the number of the settings.
         """
         async with self._lock:
             if self._closed:
                 raise ClosedError("the store is closed")
-            found = self._clients.get((service, endpoint))
+            found = self._clients.get((service, endpoint, attempts))
             if found is None:
-                found = self._clients[service, endpoint] = await self._open_client(service, endpoint)
+                found = await self._open_client(service, endpoint, attempts or self._settings.network.attempts)
+                self._clients[service, endpoint, attempts] = found
             return found
 
-    async def _open_client(self, service: str, endpoint: str | None) -> Any:
+    async def _open_client(self, service: str, endpoint: str | None, attempts: int) -> Any:
         settings = self._settings
         sdk = await in_thread(_warm_session, settings.aws_profile, service)
         url = endpoint or (settings.endpoint if service == "s3" else None)
@@ -259,6 +261,7 @@ class Session:
                     self._profile,
                     url or f"https://{service}.{self.region}.amazonaws.com",
                     longest_wait=_LONG_POLL if service == "sqs" else 0,
+                    attempts=attempts,
                 ),
             )
         )
@@ -398,7 +401,7 @@ def _ask(aws_profile: str | None, source: Any) -> Any:
     return asyncio.run(ask())
 
 
-def _config(settings: S3Settings, profile: Profile, url: str, *, longest_wait: float) -> Any:
+def _config(settings: S3Settings, profile: Profile, url: str, *, longest_wait: float, attempts: int) -> Any:
     from aiobotocore.config import AioConfig
     from botocore import UNSIGNED
 
@@ -409,7 +412,7 @@ def _config(settings: S3Settings, profile: Profile, url: str, *, longest_wait: f
         s3={"addressing_style": styles[settings.addressing]},
         use_dualstack_endpoint=settings.dualstack,
         use_fips_endpoint=settings.fips,
-        retries={"mode": "standard", "total_max_attempts": network.attempts},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=network.connect_timeout,
         read_timeout=max(network.idle_timeout, longest_wait),
         max_pool_connections=min(network.connections, 10),

@@ -10,6 +10,7 @@ from typing import Final
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
 from trove_async.driver import CompleteOptions, HeadOptions, ObjectAttributes, PutOptions
+from trove_async.driver.retry import many_requests
 from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.headers import etag_in
 from trove_async.drivers.s3.integrity import checksum_headers, document_headers, part_checksum
@@ -170,7 +171,14 @@ class Uploads:
             conditions=CompleteOptions(if_match=options.if_match, if_none_match=options.if_none_match),
         )
         return await put_in_parts(
-            body, source, first, self._plan, new_upload, concurrency=self._concurrency, timeout=self._timeout
+            body,
+            source,
+            first,
+            self._plan,
+            new_upload,
+            concurrency=self._concurrency,
+            timeout=self._timeout,
+            retries=self._client.retries,
         )
 
     def _require_condition(self, options: PutOptions) -> None:
@@ -232,7 +240,10 @@ class Uploads:
         pairs = [("Tag", [("Key", name), ("Value", value)]) for name, value in tags.items()]
         content = document("Tagging", [("TagSet", pairs)], NAMESPACE)
         headers = document_headers(content)
-        await self._client.document("PUT", bucket, key, query="tagging=", headers=headers, body=[content], writes=True)
+        with many_requests():  # the object is stored: it must not be stored again
+            await self._client.document(
+                "PUT", bucket, key, query="tagging=", headers=headers, body=[content], writes=True
+            )
 
     async def is_gone(self, upload: S3Upload) -> bool:
         """Return whether an upload is no longer open."""

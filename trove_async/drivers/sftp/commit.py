@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from trove_async.driver.conditions import check_write
+from trove_async.driver.retry import Attempts
 from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError, translated
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
 from trove_async.drivers.sftp.location import Location
@@ -129,10 +130,10 @@ class Commit:
 
     async def _move(self, path: str, *, replace: bool) -> None:
         """Rename or link, until the outcome is known."""
-        failures = 0
+        attempts: Attempts | None = None
         while True:
             try:
-                if failures and await self._is_done(path):
+                if attempts is not None and await self._is_done(path):
                     self._temporary.committed = not self._create_only
                 elif self._create_only:
                     await self._link(path)
@@ -142,8 +143,9 @@ class Commit:
                 return
             except DisconnectedError as error:
                 self._unsettled = True
-                failures += 1
-                if failures >= self._fs.attempts:
+                if attempts is None:
+                    attempts = self._fs.recovery.retries.of_step()
+                if not await self._again(attempts, error):
                     raise self._ambiguous(translated(error)) from error
             except UnavailableError as error:
                 if not self._unsettled:
@@ -152,6 +154,13 @@ class Commit:
             except asyncio.CancelledError:
                 self.may_be_done = True  # the caller stopped waiting for the answer
                 raise
+
+    async def _again(self, attempts: Attempts, error: DisconnectedError) -> bool:
+        try:
+            return await self._fs.recovery.step_again(attempts, error)
+        except asyncio.CancelledError:
+            self.may_be_done = True  # the connection was lost before the answer came
+            raise
 
     async def _link(self, path: str) -> None:
         assert self._temporary.path is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import Final
 
 import asyncssh
@@ -16,7 +17,7 @@ from trove_async.drivers.sftp.errors import (
 )
 from trove_async.drivers.sftp.login import Login
 from trove_async.drivers.sftp.settings import SFTPSettings
-from trove_async.errors import ClosedError, UnavailableError
+from trove_async.errors import ClosedError, TroveError, UnavailableError
 
 __all__ = ["Connection"]
 
@@ -43,6 +44,7 @@ class Connection:
         self._counts: Counter = {}
         self._closed = False
         self.connected = 0
+        self._failed = 0
 
     @property
     def current(self) -> Channel | None:
@@ -63,6 +65,11 @@ class Connection:
             found[name] = found.get(name, 0) + count
         return found
 
+    @property
+    def logins(self) -> int:
+        """How many logins have ended, well or badly."""
+        return self.connected + self._failed
+
     async def channel(self) -> Channel:
         """Return a working channel.
 
@@ -82,6 +89,8 @@ class Connection:
         connecting = self._connecting
         try:
             return await asyncio.shield(connecting)
+        except TroveError as error:
+            raise copy(error) from error.__cause__  # the callers who waited for it change their own
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
@@ -102,6 +111,7 @@ class Connection:
                 channel = await self._start_sftp(self._ssh)
         except BaseException as error:
             await self._hang_up()
+            self._failed += 1
             if isinstance(error, Exception):
                 raise translated_login(error, settings.address) from error
             raise

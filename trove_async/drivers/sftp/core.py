@@ -26,6 +26,7 @@ from trove_async.driver import (
     check_read,
     reading_source,
 )
+from trove_async.driver.retry import Budget, Retries, RetryPolicy, many_requests
 from trove_async.drivers.sftp.connection import Connection
 from trove_async.drivers.sftp.errors import DisconnectedError, translated
 from trove_async.drivers.sftp.lease import ClientLease
@@ -36,6 +37,7 @@ from trove_async.drivers.sftp.reading import Opened
 from trove_async.drivers.sftp.remote_files import RemoteFiles
 from trove_async.drivers.sftp.runner import Runner
 from trove_async.drivers.sftp.settings import SFTPSettings
+from trove_async.drivers.sftp.steps import Recovery
 from trove_async.drivers.sftp.stream import RemoteStream
 from trove_async.dsn import DSN
 from trove_async.errors import (
@@ -67,6 +69,7 @@ class SFTPCore(PresignByHMAC, Driver):
         self._connection: Connection | None = None
         self._lease: ClientLease
         self._leftovers: Leftovers
+        self._retries: Retries
         self._runner: Runner
         self._store: OpenStore
         self._swept = 0
@@ -107,9 +110,11 @@ class SFTPCore(PresignByHMAC, Driver):
         settings = SFTPSettings.of(dsn, options)
         self.cleanup_timeout = options.cleanup_timeout
         connection = Connection(settings, cleanup_timeout=options.cleanup_timeout)
-        files = RemoteFiles(connection, durable=settings.fsync, attempts=settings.attempts)
+        retries = Retries(RetryPolicy(attempts=settings.attempts, budget=Budget(settings.retry_budget)))
+        self._retries, recovery = retries, Recovery(retries, connection)
+        files = RemoteFiles(connection, durable=settings.fsync, recovery=recovery)
         self._leftovers = Leftovers(files)
-        self._runner = Runner(self._leftovers, attempts=settings.attempts, cleanup_timeout=options.cleanup_timeout)
+        self._runner = Runner(self._leftovers, recovery=recovery, cleanup_timeout=options.cleanup_timeout)
         self._lease = ClientLease(files, settings.lease)
         self._connection = connection
         try:
@@ -135,6 +140,10 @@ class SFTPCore(PresignByHMAC, Driver):
             limits=Limits(min_part_size=settings.min_part_size),
         )
         return self.with_presign(features)
+
+    def use_retry_policy(self, policy: RetryPolicy) -> None:
+        """Try the steps of operations again by this policy, and leave whole operations to the layer."""
+        self._retries.use(policy)
 
     async def close(self) -> None:
         """Remove this client's temporaries and close the connection; open readers fail."""
@@ -239,16 +248,19 @@ class SFTPCore(PresignByHMAC, Driver):
 
         taken = await slots.take(2)
         try:
-            temporary = await run(start, discard=fs.discard)
-            try:
-                await write_body(body, lambda chunks: run(lambda _: fs.write(temporary.handle, chunks), repeat=False))
-                return await run(lambda check: commit(temporary, check), repeat=False)
-            finally:
-                await finish(
-                    fs.discard(temporary),
-                    timeout=self.cleanup_timeout,
-                    leftover=f"the temporary file {temporary.path} of {name!r}",
-                )
+            with many_requests():
+                temporary = await run(start, discard=fs.discard)
+                try:
+                    await write_body(
+                        body, lambda chunks: run(lambda _: fs.write(temporary.handle, chunks), repeat=False)
+                    )
+                    return await run(lambda check: commit(temporary, check), repeat=False)
+                finally:
+                    await finish(
+                        fs.discard(temporary),
+                        timeout=self.cleanup_timeout,
+                        leftover=f"the temporary file {temporary.path} of {name!r}",
+                    )
         finally:
             slots.give(taken)
 
@@ -275,7 +287,7 @@ class SFTPCore(PresignByHMAC, Driver):
             reopen=partial(self._reopen, bucket, key, opened.info.etag),
             on_close=lambda: slots.give(1),
         )
-        return ObjectReader(opened.info, stream, start=opened.start, stop=opened.stop)
+        return ObjectReader(opened.info, stream, start=opened.start, stop=opened.stop, resumption=self._retries.of_step)
 
     async def _discard_opened(self, opened: Opened) -> None:
         if opened.data is None:
@@ -285,9 +297,10 @@ class SFTPCore(PresignByHMAC, Driver):
         store = self._store
         taken = await store.slots.take(1)
         try:
-            opened = await self._runner.run(
-                lambda _: store.tree.objects.open(bucket, key), discard=lambda o: store.fs.close(o.handle)
-            )
+            with many_requests():
+                opened = await self._runner.run(
+                    lambda _: store.tree.objects.open(bucket, key), discard=lambda o: store.fs.close(o.handle)
+                )
             if opened.info.etag != etag:
                 await store.fs.close(opened.handle)
                 raise PreconditionFailedError(f"the object's ETag is {opened.info.etag!r} now")

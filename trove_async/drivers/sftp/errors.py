@@ -35,7 +35,13 @@ __all__ = [
 
 
 class DisconnectedError(ConnectionError):
-    """The connection was lost."""
+    """The connection was lost.
+
+    Attributes:
+        failure: the library's error, if a step was tried again and the attempts are used up; None before.
+    """
+
+    failure: TroveError | None = None
 
 
 class ProtocolError(DisconnectedError):
@@ -76,6 +82,8 @@ _TABLE: Final[tuple[tuple[type[OSError], type[TroveError], str], ...]] = (
 
 def translated(error: OSError) -> TroveError:
     """Return the library's error for the error of a request, which should be its cause."""
+    if isinstance(error, DisconnectedError) and error.failure is not None:
+        return error.failure
     for kind, becomes, hint in _TABLE:
         if isinstance(error, kind):
             return becomes(f"{error.strerror or error}{hint}")

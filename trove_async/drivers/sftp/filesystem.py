@@ -29,6 +29,7 @@ from trove_async.drivers.sftp.protocol import (
 from trove_async.drivers.sftp.reads import IN_FLIGHT
 from trove_async.drivers.sftp.remote_files import NEW, RemoteFiles
 from trove_async.drivers.sftp.statuses import path_bytes
+from trove_async.drivers.sftp.steps import Recovery
 from trove_async.tree import FileSystem, Temporary, WriteClock
 from trove_async.tree.filesystem import Reading, is_dir
 
@@ -50,7 +51,7 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
     Args:
         connection: gives the channel.
         durable: whether files are flushed to the server's disk.
-        attempts: how often a block is sent when the connection is lost.
+        recovery: of the store; a block is sent again when the connection is lost.
         abilities: what the server was seen to support.
         clock: gives every file its own time.
         lease: of this client's directory of temporaries; knows the server's time.
@@ -63,14 +64,14 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
         connection: Connection,
         *,
         durable: bool,
-        attempts: int,
+        recovery: Recovery,
         abilities: Abilities,
         clock: WriteClock,
         lease: ClientLease,
         locks: Locks,
         leftovers: Leftovers,
     ) -> None:
-        super().__init__(connection, durable=durable, attempts=attempts, abilities=abilities)
+        super().__init__(connection, durable=durable, recovery=recovery, abilities=abilities)
         self._clock = clock
         self._lease = lease
         self._locks = locks

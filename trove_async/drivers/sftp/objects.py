@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from trove_async.body import Chunk
 from trove_async.driver.conditions import check_write
+from trove_async.driver.retry import Attempts
 from trove_async.drivers.sftp.commit import Commit
 from trove_async.drivers.sftp.errors import DisconnectedError
 from trove_async.drivers.sftp.filesystem import SFTPFileSystem
@@ -257,18 +258,19 @@ class SFTPObjects(Objects):
         If the connection is lost this goes on over a new one, unless part of the body is not confirmed.
         """
         temporary, marked = write.temporary, status.marked is True
-        failures = 0
+        attempts: Attempts | None = None
         while True:
             try:
-                if failures:
+                if attempts is not None:
                     await self.fs.reopen(temporary.handle)
                 sealing = self.fs.seal(temporary.handle, status.st_mtime_ns, marked=marked)
                 location = await self._location(write.bucket, write.key)
                 for answer in (*write.sent, *sealing):
                     await self._sent(answer, temporary)
-            except DisconnectedError:
-                failures += 1
-                if write.sent or failures == self.fs.attempts:
+            except DisconnectedError as error:
+                if attempts is None:
+                    attempts = self.fs.recovery.retries.of_step()
+                if write.sent or not await self.fs.recovery.step_again(attempts, error):
                     raise
             else:
                 return location

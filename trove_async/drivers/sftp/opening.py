@@ -76,7 +76,7 @@ async def open_store(
     fs = SFTPFileSystem(
         connection,
         durable=settings.fsync,
-        attempts=settings.attempts,
+        recovery=files.recovery,
         abilities=abilities,
         clock=clock,
         lease=lease,

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from trove_async.body import Chunk
+from trove_async.driver.retry import Attempts
 from trove_async.drivers.sftp.abilities import ASSUMED, Abilities, Times
 from trove_async.drivers.sftp.answers import free_blocks_of
 from trove_async.drivers.sftp.channel import Channel
@@ -17,7 +18,6 @@ from trove_async.drivers.sftp.connection import Connection
 from trove_async.drivers.sftp.errors import (
     DisconnectedError,
     EndOfFileError,
-    ProtocolError,
     RefusedError,
     SpaceError,
 )
@@ -38,6 +38,7 @@ from trove_async.drivers.sftp.protocol import (
 from trove_async.drivers.sftp.reads import IN_FLIGHT, Reads
 from trove_async.drivers.sftp.requests import NO_ATTRIBUTES, Requests, wait_ignoring_errors
 from trove_async.drivers.sftp.statuses import path_bytes
+from trove_async.drivers.sftp.steps import Recovery
 from trove_async.errors import UnavailableError
 from trove_async.tree import DirEntry
 from trove_async.tree.filesystem import is_dir, is_file
@@ -62,15 +63,17 @@ class RemoteFiles(Requests):
     Args:
         connection: gives the channel.
         durable: whether files are flushed to the server's disk.
-        attempts: how often a block is sent when the connection is lost.
+        recovery: of the store; a block is sent again when the connection is lost.
         abilities: what the server was seen to support.
     """
 
-    def __init__(self, connection: Connection, *, durable: bool, attempts: int, abilities: Abilities = ASSUMED) -> None:
+    def __init__(
+        self, connection: Connection, *, durable: bool, recovery: Recovery, abilities: Abilities = ASSUMED
+    ) -> None:
         super().__init__(connection, abilities)
         self._durable = durable
         self._files = OpenFiles()
-        self.attempts = attempts
+        self.recovery = recovery
 
     @property
     def carries_times(self) -> bool:
@@ -184,16 +187,17 @@ class RemoteFiles(Requests):
         file = self.file(handle)
         for chunk in chunks:
             view = memoryview(chunk).cast("B")
-            failures = 0
+            attempts: Attempts | None = None
             while True:
                 try:
-                    if failures:
+                    if attempts is not None:
                         await self.reopen(handle)
                     await self._append(file, view)
                     break
                 except DisconnectedError as error:
-                    failures += 1
-                    if failures == self.attempts or isinstance(error, ProtocolError):
+                    if attempts is None:
+                        attempts = self.recovery.retries.of_step()
+                    if not await self.recovery.step_again(attempts, error):
                         raise
             file.size += len(view)
 

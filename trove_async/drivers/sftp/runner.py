@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from trove_async.cancellation import finish
-from trove_async.drivers.sftp.errors import DisconnectedError, ProtocolError, translated
+from trove_async.drivers.sftp.errors import DisconnectedError, translated
 from trove_async.drivers.sftp.leftovers import Leftovers
 from trove_async.drivers.sftp.locks import cancellation_check
+from trove_async.drivers.sftp.steps import Recovery
 from trove_async.errors import ClosedError, TransientError, TroveError
 from trove_async.tree import Checkpoint
 
@@ -38,13 +38,13 @@ class Runner:
 
     Args:
         leftovers: files to remove after an operation that has worked.
-        attempts: how often an operation that can be repeated is tried.
+        recovery: of the store.
         cleanup_timeout: seconds that a cancelled caller waits for the end of its operation.
     """
 
-    def __init__(self, leftovers: Leftovers, *, attempts: int, cleanup_timeout: float) -> None:
+    def __init__(self, leftovers: Leftovers, *, recovery: Recovery, cleanup_timeout: float) -> None:
         self._leftovers = leftovers
-        self._attempts = attempts
+        self._recovery = recovery
         self._cleanup_timeout = cleanup_timeout
         self.closed = False
 
@@ -95,26 +95,27 @@ class Runner:
         self, work: Callable[[Checkpoint], Awaitable[R]], operation: _Operation, repeat: bool, uncertain: bool
     ) -> R:
         cancellation_check.set(operation.check)
-        failures = 0
+        attempts = self._recovery.retries.of_request()
         while True:
             try:
                 result = await work(operation.check)
             except (DisconnectedError, TransientError) as error:
-                failures += 1
                 failure = error if isinstance(error, TransientError) else translated(error)
                 if failure is not error:
                     failure.ambiguous = uncertain
                 if self.closed:
                     raise ClosedError("the store was closed during the operation") from error
-                if not repeat or failure.ambiguous or failures >= self._attempts or isinstance(error, ProtocolError):
-                    raise failure from (None if failure is error else error)
+                if not repeat or failure.ambiguous:
+                    failure.exhausted = failure.retryable
                 operation.check()
-                await asyncio.sleep(random.uniform(0, min(2.0, 0.05 * 2**failures)))
+                if not await self._recovery.again(attempts, failure):
+                    raise failure from (None if failure is error else error)
             except OSError as error:
                 if isinstance(error, TroveError):
                     raise
                 raise translated(error) from error
             else:
+                self._recovery.retries.budget.succeeded()
                 if self._leftovers:
                     await self._leftovers.remove()
                 return result

@@ -38,6 +38,7 @@ class SFTPSettings:
         fsync: whether a put returns only when the server says that the file is on its disk.
         handles: how many files and directories may be open on the server at a time.
         attempts: how often an operation that can be repeated is tried.
+        retry_budget: attempts beside the first ones that need no success; see `Budget`.
         connect_timeout: seconds for the connection and the login.
         idle_timeout: seconds without an answer after which the connection is closed.
         keepalive: seconds of silence after which a keep-alive is sent.
@@ -64,6 +65,7 @@ class SFTPSettings:
     fsync: bool
     handles: int
     attempts: int
+    retry_budget: int
     connect_timeout: float
     idle_timeout: float
     keepalive: float
@@ -98,6 +100,7 @@ class SFTPSettings:
             fsync=settings.flag("fsync", True),
             handles=settings.integer("handles", 256, minimum=4),
             attempts=settings.integer("attempts", 3, minimum=1),
+            retry_budget=settings.integer("retry_budget", 3),
             connect_timeout=settings.seconds("connect_timeout", 20.0),
             idle_timeout=settings.seconds("idle_timeout", 60.0),
             keepalive=settings.seconds("keepalive", 30.0),
