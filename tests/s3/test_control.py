@@ -55,7 +55,7 @@ async def controlling(settings: S3Settings, page_size: int = 1000) -> AsyncItera
     await session.open()
     try:
         retries = settings.network.retries()
-        yield Control(session, settings.dialect(), retries, page_size=page_size), await session.client()
+        yield Control(session, settings.dialect(), retries, page_size=page_size), await session.client(attempts=1)
     finally:
         await session.close()
 
