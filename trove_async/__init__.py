@@ -120,6 +120,8 @@ from trove_async.writer import ObjectWriter
 
 if _TYPE_CHECKING:
     from trove_async.layers import (
+        Backoff,
+        Budget,
         CircuitBreaker,
         CircuitEvent,
         Limit,
@@ -129,6 +131,8 @@ if _TYPE_CHECKING:
         Prefixed,
         Prometheus,
         ReadOnly,
+        Retry,
+        Timeout,
         log_operations,
     )
 
@@ -137,6 +141,8 @@ for _scheme, _path in _BUILTIN.items():
 
 _LAYERS = frozenset(
     {
+        "Backoff",
+        "Budget",
         "CircuitBreaker",
         "CircuitEvent",
         "Limit",
@@ -146,6 +152,8 @@ _LAYERS = frozenset(
         "Prefixed",
         "Prometheus",
         "ReadOnly",
+        "Retry",
+        "Timeout",
         "log_operations",
     }
 )
@@ -166,6 +174,7 @@ __all__ = [
     "AccessDeniedError",
     "BackendError",
     "BackendUnavailableError",
+    "Backoff",
     "BodyLike",
     "BodySizeError",
     "BodySourceError",
@@ -175,6 +184,7 @@ __all__ = [
     "BucketInfo",
     "BucketNotEmptyError",
     "BucketNotFoundError",
+    "Budget",
     "BulkDelete",
     "BulkDeleteDriver",
     "BulkError",
@@ -245,12 +255,14 @@ __all__ = [
     "RangeLike",
     "RangeNotSatisfiableError",
     "ReadOnly",
+    "Retry",
     "RootNotFoundError",
     "SchemaVersionError",
     "ServerCopyDriver",
     "StorageFullError",
     "TaggingDriver",
     "ThrottledError",
+    "Timeout",
     "TransientError",
     "Trove",
     "TroveError",

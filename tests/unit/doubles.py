@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from trove_async.driver import METHODS
 from trove_async.reader import ByteStream, ObjectReader
-from trove_async.types import FrozenDict, ObjectInfo
+from trove_async.types import FrozenDict, ObjectInfo, ObjectRef
 
 
 class ScriptedStream(ByteStream):
@@ -72,3 +73,10 @@ def scripted(
     """Return a reader of all of an object, and its stream."""
     stream = ScriptedStream(data, list(script))
     return ObjectReader(info_of(data, **checksums), stream), stream
+
+
+def arguments_of(method: str) -> list[object]:
+    """Return arguments for a method of a driver that does not look at them."""
+    return [
+        ObjectRef("b", "k") if parameter in ("src", "dst") else parameter for parameter in METHODS[method].parameters
+    ]

@@ -44,6 +44,8 @@ from trove_async.layers import (
     Prefixed,
     Prometheus,
     ReadOnly,
+    Retry,
+    Timeout,
 )
 from trove_async.listing import ListPage
 from trove_async.testing.faults import Faults
@@ -58,6 +60,8 @@ Layer = Callable[[Driver], Driver]
 LAYERS: dict[str, Layer] = {
     "breaker": CircuitBreaker(),
     "limit": Limit(3),
+    "timeout": Timeout(attempt=60, idle=60),
+    "retry": Retry(),
     "observe": Observe(lambda _: None),
     "opentelemetry": OpenTelemetry(),
     "prometheus": Prometheus(CollectorRegistry()),

@@ -24,9 +24,9 @@ driver carries the operation out, under these rules:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from trove_async.body import Body
 from trove_async.driver.capabilities import CAPABILITIES, Features
@@ -43,12 +43,12 @@ from trove_async.driver.options import (
 )
 from trove_async.driver.retry import RetryPolicy
 from trove_async.dsn import DSN
-from trove_async.errors import UnsupportedError
+from trove_async.errors import InvalidArgumentError, UnsupportedError
 from trove_async.listing import Item, ListPage, ObjectIterator
 from trove_async.reader import ObjectReader
 from trove_async.types import BucketInfo, ObjectInfo
 
-__all__ = ["Driver", "capabilities_of", "unwrap"]
+__all__ = ["Driver", "capabilities_of", "check_layers", "unwrap"]
 
 D = TypeVar("D")
 
@@ -64,6 +64,12 @@ class Driver(ABC):
 
     The driver itself takes complete keys. `trove_async.open` puts `Prefixed` around it.
     """
+
+    layer_name: ClassVar[str | None] = None
+    """The name by which other layers refuse to be around this layer; None for drivers and for users' own layers."""
+
+    never_around: ClassVar[Mapping[str, str]] = {}
+    """The `layer_name` of each layer that this one must not be around, with the reason."""
 
     @property
     @abstractmethod
@@ -108,13 +114,17 @@ class Driver(ABC):
         called too if ``start`` raises.
         """
 
-    def use_retry_policy(self, policy: RetryPolicy) -> None:
+    def use_retry_policy(self, policy: RetryPolicy) -> bool:
         """Try again by this policy, and leave operations of one request to the `Retry` layer that it comes from.
 
         The layer calls it once the driver is open. A driver that tries again by itself keeps a
         `trove_async.driver.retry.Retries` and gives it the policy; otherwise the attempts of driver and layer multiply.
         One over several drivers calls the method of each. The default does nothing.
+
+        Returns:
+            Whether the driver pays its successes into the policy's budget; if not, the layer does.
         """
+        return False
 
     @abstractmethod
     async def close(self) -> None:
@@ -281,15 +291,43 @@ def methods_of(protocol: type) -> frozenset[str]:
     )
 
 
+def _stack(outermost: Driver) -> Iterator[Driver]:
+    """Yield a driver and what it wraps, the outermost first."""
+    at: Driver | None = outermost
+    while at is not None:
+        yield at
+        at = at.unwrap()
+
+
+def check_layers(outermost: Driver) -> None:
+    """Check the order of the layers around a driver.
+
+    Raises:
+        InvalidArgumentError: a layer is around one that it must not be around; the message says the right order.
+    """
+    seen: list[Driver] = []
+    for inner in _stack(outermost):
+        for outer in seen:
+            reason = outer.never_around.get(inner.layer_name or "")
+            if reason is None:
+                continue
+            first, second = inner.layer_name, outer.layer_name
+            advice = (
+                f"leave one {first} out"
+                if first == second
+                else f"put {second} before {first} in layers=[…], which is innermost first"
+            )
+            raise InvalidArgumentError(f"{second} must not be around {first}: {reason}; {advice}")
+        seen.append(inner)
+
+
 def unwrap(driver: Driver, kind: type[D]) -> D:
     """Walk down through layers to the driver of a class, for methods that only that class has.
 
     Raises:
         UnsupportedError: no driver in the stack has that class.
     """
-    at: Driver | None = driver
-    while at is not None:
+    for at in _stack(driver):
         if isinstance(at, kind):
             return at
-        at = at.unwrap()
     raise UnsupportedError(f"there is no {kind.__name__} in {driver!r}", driver=driver.name)

@@ -1,5 +1,6 @@
 """Layers: drivers around drivers."""
 
+from trove_async.driver.retry import Backoff, Budget
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.circuit import CircuitEvent
@@ -9,9 +10,13 @@ from trove_async.layers.otel.layer import OpenTelemetry
 from trove_async.layers.prefixed import Prefixed
 from trove_async.layers.prometheus.layer import Prometheus
 from trove_async.layers.read_only import READS, ReadOnly
+from trove_async.layers.retry import Retry
+from trove_async.layers.timeout import Timeout
 
 __all__ = [
     "READS",
+    "Backoff",
+    "Budget",
     "Call",
     "CircuitBreaker",
     "CircuitEvent",
@@ -24,5 +29,7 @@ __all__ = [
     "Prefixed",
     "Prometheus",
     "ReadOnly",
+    "Retry",
+    "Timeout",
     "log_operations",
 ]

@@ -199,9 +199,9 @@ class LayerDriver(Driver):
         """Ask the inner driver."""
         self.inner.check_bucket(bucket)
 
-    def use_retry_policy(self, policy: RetryPolicy) -> None:
+    def use_retry_policy(self, policy: RetryPolicy) -> bool:
         """Pass the policy on."""
-        self.inner.use_retry_policy(policy)
+        return self.inner.use_retry_policy(policy)
 
     def unwrap(self) -> Driver:
         """Return the driver that this one is around."""

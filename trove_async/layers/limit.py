@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from trove_async.body import Body, Chunk
 from trove_async.driver.base import Driver
@@ -41,6 +42,9 @@ class Limit:
 
 
 class _LimitDriver(LayerDriver):
+    layer_name: ClassVar[str | None] = "Limit"
+    never_around: ClassVar[Mapping[str, str]] = {"Retry": "its attempts would pass Limit only once"}
+
     def __init__(self, inner: Driver, concurrency: int) -> None:
         super().__init__(inner)
         self._slots = asyncio.Semaphore(concurrency)

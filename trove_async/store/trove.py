@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
-from trove_async.driver.base import Driver
+from trove_async.driver.base import Driver, check_layers
 from trove_async.driver.options import BucketOptions, OpenOptions
 from trove_async.driver.registry import lookup
 from trove_async.dsn import parse_dsn
@@ -143,6 +143,7 @@ def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:
         if not isinstance(made, Driver):
             raise InvalidArgumentError(f"a layer is called with a driver and returns a driver; {layer!r} does not")
         outermost = made
+    check_layers(outermost)
     found: list[Driver] = []
     at: Driver | None = outermost
     while at is not None and at is not driver:

@@ -221,9 +221,10 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
         self._retries = network.retries()
         return transport, self._retries
 
-    def use_retry_policy(self, policy: RetryPolicy) -> None:
+    def use_retry_policy(self, policy: RetryPolicy) -> bool:
         """Try the requests of operations of many requests again by this policy, and no others."""
         self._retries.use(policy)
+        return True
 
     async def close(self) -> None:
         """Drop all connections."""

@@ -141,9 +141,10 @@ class SFTPCore(PresignByHMAC, Driver):
         )
         return self.with_presign(features)
 
-    def use_retry_policy(self, policy: RetryPolicy) -> None:
+    def use_retry_policy(self, policy: RetryPolicy) -> bool:
         """Try the steps of operations again by this policy, and leave whole operations to the layer."""
         self._retries.use(policy)
+        return True
 
     async def close(self) -> None:
         """Remove this client's temporaries and close the connection; open readers fail."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from trove_async.driver import Driver
-from trove_async.layers import CircuitBreaker, Limit, Prefixed, log_operations
+from trove_async.layers import CircuitBreaker, Limit, Prefixed, Retry, Timeout, log_operations
 
 __all__ = ["ALL_LAYERS", "LAYERS", "ORDINARY", "PLAIN", "STACKS", "Layer"]
 
@@ -15,6 +15,8 @@ Layer = Callable[[Driver], Driver]
 LAYERS: Final[Mapping[str, Layer]] = {
     "limit": Limit(8),
     "breaker": lambda driver: CircuitBreaker()(driver),  # one for each store, so that no check opens that of another
+    "timeout": Timeout(attempt=60, idle=60),
+    "retry": Retry(),
     "prefixed": Prefixed("tenant-a/"),
     "observe": log_operations(),
 }
@@ -22,18 +24,19 @@ LAYERS: Final[Mapping[str, Layer]] = {
 
 PLAIN: Final = "plain"
 ALL_LAYERS: Final = "+".join(LAYERS)
+_OTHER_ORDER: Final = ["observe", "prefixed", "limit", "retry", "timeout", "breaker"]
 
 
 def _stacks() -> dict[str, tuple[Layer, ...]]:
     names = [*LAYERS]
-    orders = [[], *([name] for name in names), names, names[::-1]]
+    orders = [[], *([name] for name in names), names, _OTHER_ORDER]
     return {"+".join(order) or PLAIN: tuple(LAYERS[name] for name in order) for order in orders}
 
 
 STACKS: Final[Mapping[str, tuple[Layer, ...]]] = _stacks()
-"""Name to layers, the innermost first: no layers (plain), each layer alone, all layers, and all in reverse order."""
+"""Name to layers, the innermost first: no layers (plain), each layer alone, and all layers in two orders."""
 
-_LONG: Final = frozenset({"breaker", "prefixed"})
+_LONG: Final = frozenset({"breaker", "prefixed", "retry", "timeout"})
 
 ORDINARY: Final = tuple(name for name in STACKS if name not in _LONG)
 """The stacks of an ordinary run. It has all layers in both orders; the others alone are for a long run."""

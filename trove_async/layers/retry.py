@@ -1,0 +1,145 @@
+"""`Retry`: begin an operation anew that failed for a transient reason."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, Final, TypeVar, cast
+
+from trove_async.body import Body
+from trove_async.driver.base import Driver
+from trove_async.driver.events import attempts as observed_attempts
+from trove_async.driver.retry import BEGUN_ANEW, THROTTLED, TRANSPORT, Attempts, Backoff, Budget, RetryPolicy
+from trove_async.errors import InvalidArgumentError, TroveError
+from trove_async.layers.base import Call, LayerDriver, Operation
+from trove_async.reader import ObjectReader
+from trove_async.types import ObjectEvent
+
+__all__ = ["Retry"]
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Begin an operation anew that failed with a ``retryable`` error, after a delay, as long as the budget pays.
+
+    It covers every operation: a get until its first answer (after that its body is resumed by the same policy), and a
+    watch until it is subscribed. A body is sent again from its first byte, if it is replayable.
+
+    The driver inside gets the policy too. It tries the requests of operations of many requests again by it, which are
+    never begun anew, and leaves all others to this layer, so that attempts do not multiply.
+
+    An operation that is repeated after an attempt of unknown outcome may meet what that attempt did: a create-only put
+    finds its own object. The error is then ``ambiguous``, as is that of the last attempt.
+
+    Attributes:
+        attempts: the maximum for each operation, the first one included.
+        budget: pays for the attempts after the first; None for one of its own for each store. Layers that are given
+            the same one share it.
+        transport, throttled: the delays after a broken connection or a failure of the service, and after the service
+            has asked for fewer requests.
+
+    Raises:
+        InvalidArgumentError: the number of attempts is not a whole number of 1 or more.
+    """
+
+    attempts: int = 4
+    budget: Budget | None = None
+    transport: Backoff = TRANSPORT
+    throttled: Backoff = THROTTLED
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attempts, int) or self.attempts < 1:
+            raise InvalidArgumentError(
+                f"attempts is a whole number of 1 or more, as in Retry(attempts=4), not {self.attempts!r}"
+            )
+
+    def __call__(self, driver: Driver) -> Driver:
+        """Put the layer around a driver."""
+        policy = RetryPolicy(
+            attempts=self.attempts,
+            transport=self.transport,
+            throttled=self.throttled,
+            budget=Budget() if self.budget is None else self.budget,
+        )
+        return _RetryDriver(driver, policy)
+
+
+class _RetryDriver(LayerDriver):
+    layer_name: ClassVar[str | None] = "Retry"
+    never_around: ClassVar[Mapping[str, str]] = {"Retry": "their attempts would multiply"}
+
+    def __init__(self, inner: Driver, policy: RetryPolicy) -> None:
+        super().__init__(inner)
+        self._policy: Final = policy
+        self._driver_pays_in = False
+
+    async def start(self) -> None:
+        """Give the driver the policy."""
+        self._driver_pays_in = self.inner.use_retry_policy(self._policy)
+
+    async def around(self, operation: Operation, call: Call[R]) -> R:
+        if operation.name == "watch":
+            return cast(R, self._watch(operation, cast(Call[AsyncGenerator[ObjectEvent, None]], call)))
+        series = observed_attempts("retry")
+        failures: Attempts | None = None
+        ambiguous = False
+        while True:
+            token = BEGUN_ANEW.set(self._policy)
+            try:
+                with series.begin():
+                    result = await call()
+            except TroveError as error:
+                ambiguous = error.ambiguous = ambiguous or error.ambiguous
+                if not error.retryable or not _can_be_sent_again(operation.body):
+                    raise
+                failure = error
+            else:
+                return self._succeeded(result)
+            finally:
+                BEGUN_ANEW.reset(token)
+            if failures is None:
+                failures = Attempts(self._policy, reported=False)
+            await failures.failed(failure)
+            if operation.body is not None:
+                await operation.body.rewind()
+
+    def _succeeded(self, result: R) -> R:
+        if not self._driver_pays_in:
+            self._policy.budget.succeeded()
+        if isinstance(result, ObjectReader):
+            result.resume_by(partial(Attempts, self._policy))
+        return result
+
+    async def _watch(
+        self, operation: Operation, call: Call[AsyncGenerator[ObjectEvent, None]]
+    ) -> AsyncGenerator[ObjectEvent, None]:
+        """Subscribe, again if that fails; once subscribed, the driver decides what an error means."""
+        options = operation.arguments["options"]
+        failures = Attempts(self._policy, reported=False)
+        subscribed = False
+
+        def on_ready() -> None:
+            nonlocal subscribed
+            subscribed = True
+            options.on_ready()
+
+        while True:
+            try:
+                async with aclosing(await call(options=replace(options, on_ready=on_ready))) as events:
+                    async for event in events:
+                        subscribed = True
+                        yield event
+                return
+            except TroveError as error:
+                if subscribed:
+                    raise
+                failure = error
+            await failures.failed(failure)
+
+
+def _can_be_sent_again(body: Body | None) -> bool:
+    return body is None or body.replayable
