@@ -7,6 +7,7 @@ A package of tests derives a class from `NetworkFaults` and one from `CreateOnly
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -258,6 +259,40 @@ class NetworkFaults:
             assert lines(network) == ["PUT", "PUT"]
             assert (await store.head(bucket, "key")).etag == info.etag
             assert await store.read(bucket, "key") == b"data"
+
+    async def test_attempts_of_the_layer_and_of_the_driver_do_not_multiply(
+        self, target: Target, bucket: str, service: AnsweringProxy
+    ) -> None:
+        service.answer(Answer(500), times=None)
+        layers = [trove.Retry(3, budget=trove.Budget(math.inf))]
+        async with target.opened(service, attempts=7, layers=layers) as store:
+            for call in (store.head(bucket, "key"), store.list(bucket).all(), store.delete(bucket, "key")):
+                before = service.count()
+                with pytest.raises(trove.TransientError):
+                    await call
+                assert service.count() == before + 3
+
+    async def test_the_driver_tries_again_what_the_layer_cannot_send_again(
+        self, target: Target, bucket: str, service: AnsweringProxy
+    ) -> None:
+        service.answer(Answer(500), times=2)
+        source = Once([b"one", b"two"])
+        async with target.opened(service, attempts=1, layers=[trove.Retry(3)]) as store:
+            await store.put(bucket, "key", source)
+            assert source.pulled == [0, 1]
+            assert await store.read(bucket, "key") == b"onetwo"
+
+    async def test_a_service_that_is_down_gets_few_attempts(
+        self, target: Target, bucket: str, service: AnsweringProxy
+    ) -> None:
+        """The budget is that of the store: its reserve, and nothing that time refills, since no time passes."""
+        service.answer(Answer(500), times=None)
+        layers = [trove.Retry(budget=trove.Budget(clock=lambda: 0.0))]
+        async with target.opened(service, layers=layers) as store:
+            for _ in range(20):
+                with pytest.raises(trove.TransientError):
+                    await store.head(bucket, "key")
+        assert service.count() == 20 + 3
 
     async def test_a_put_whose_every_answer_is_lost_is_ambiguous(
         self, target: Target, bucket: str, network: FaultProxy

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,26 @@ async def test_all_waiting_operations_share_one_new_connection(
         await asyncio.gather(*(store.put("bucket", f"{number}", b"new") for number in range(50)))
         assert network.accepted == 2
         assert {await store.read("bucket", f"{number}") for number in range(50)} == {b"new"}
+
+
+async def test_attempts_of_the_layer_and_of_the_driver_do_not_multiply(
+    server: ServerName, root: Path, network: FaultProxy, delays: list[float]
+) -> None:
+    layers = [trove.Retry(3, budget=trove.Budget(math.inf))]
+    async with opened(server, root, port=network.port, attempts=7, clean=False, layers=layers) as store:
+        await store.create_bucket("bucket")
+        with network.unreachable():
+            network.break_open("reset")
+            await network.until(lambda proxy: proxy.open == 0)
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: store.head("bucket", "key"),
+                lambda: store.put("bucket", "key", b"data"),
+                lambda: store.list("bucket").all(),
+            ]
+            for number, call in enumerate(calls, start=1):
+                with pytest.raises(trove.UnavailableError):
+                    await call()
+                assert len(delays) == 2 * number
 
 
 async def test_a_silent_server_times_out(server: ServerName, root: Path, network: FaultProxy) -> None:

@@ -63,7 +63,8 @@ class Failing:
 @pytest.mark.parametrize("name", sorted(METHODS.keys() - {"open", "close", "watch", "put", "upload_part"}))
 async def test_every_operation_is_begun_anew(name: str, delays: list[float]) -> None:
     answer = Failing(UnavailableError(), ThrottledError())
-    driver = generous()(MockDriver(capabilities=CAPABILITIES, **{name: answer}))
+    answers: dict[str, Any] = {name: answer}
+    driver = generous()(MockDriver(capabilities=CAPABILITIES, **answers))
     assert await getattr(driver, name)(*arguments_of(name)) is INFO
     assert answer.calls == 3
     assert len(delays) == 2

@@ -76,7 +76,8 @@ async def test_every_operation_is_of_one_kind() -> None:
 @pytest.mark.parametrize("name", [*READS, *WRITES])
 async def test_an_operation_of_one_request_is_ended(name: str) -> None:
     answer = Hanging()
-    driver = Timeout(attempt=NOW)(MockDriver(capabilities=CAPABILITIES, **{name: answer}))
+    answers: dict[str, Any] = {name: answer}
+    driver = Timeout(attempt=NOW)(MockDriver(capabilities=CAPABILITIES, **answers))
     with pytest.raises(OperationTimeoutError, match="longer than 1e-09 s") as caught:
         await getattr(driver, name)(*arguments_of(name))
     assert caught.value.retryable
@@ -86,7 +87,8 @@ async def test_an_operation_of_one_request_is_ended(name: str) -> None:
 
 @pytest.mark.parametrize("name", LONG)
 async def test_an_operation_of_many_requests_takes_its_time(name: str) -> None:
-    driver = Timeout(attempt=NOW)(MockDriver(capabilities=CAPABILITIES, **{name: turns}))
+    answers: dict[str, Any] = {name: turns}
+    driver = Timeout(attempt=NOW)(MockDriver(capabilities=CAPABILITIES, **answers))
     assert await getattr(driver, name)(*arguments_of(name)) is INFO
 
 

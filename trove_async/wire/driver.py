@@ -7,7 +7,7 @@ one driver knows the others. A closed store is refused by the transport.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, nullcontext
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -266,7 +266,8 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
             await body.finish_buffer()
             if len(buffer) <= self._part_size:
                 return await self._objects.put(bucket, key, [buffer] if buffer else [], options, body)
-        return await self._uploads.put(bucket, key, body, options)
+        with _tried_again_here(body):
+            return await self._uploads.put(bucket, key, body, options)
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object."""
@@ -326,7 +327,8 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
         chunks = await source.take(limit)
         if not source.ended:
             raise InvalidPartError(f"the part has more than {limit} bytes")
-        return await self._multipart.send_part(bucket, key, upload_id, number, chunks)
+        with _tried_again_here(body):
+            return await self._multipart.send_part(bucket, key, upload_id, number, chunks)
 
     async def complete_multipart(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
@@ -417,3 +419,8 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
     async def delete_tags(self, bucket: str, key: str) -> None:
         """Remove an object's tags."""
         await self._control.delete_tags(bucket, key)
+
+
+def _tried_again_here(body: Body) -> AbstractContextManager[None]:
+    """Return a context in which a body that can be read once is sent again from memory, where no layer can reach it."""
+    return nullcontext() if body.replayable else many_requests()

@@ -157,7 +157,7 @@ class Commit:
 
     async def _again(self, attempts: Attempts, error: DisconnectedError) -> bool:
         try:
-            return await self._fs.recovery.step_again(attempts, error)
+            return await self._fs.recovery.settle_again(attempts, error)
         except asyncio.CancelledError:
             self.may_be_done = True  # the connection was lost before the answer came
             raise

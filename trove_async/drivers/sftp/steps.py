@@ -5,7 +5,7 @@ from __future__ import annotations
 from trove_async.driver.retry import Attempts, Retries
 from trove_async.drivers.sftp.connection import Connection
 from trove_async.drivers.sftp.errors import DisconnectedError, translated
-from trove_async.errors import TroveError
+from trove_async.errors import TroveError, UnavailableError
 
 __all__ = ["Recovery"]
 
@@ -36,6 +36,10 @@ class Recovery:
             return True
         error.failure = failure
         return False
+
+    async def settle_again(self, attempts: Attempts, error: DisconnectedError) -> bool:
+        """Wait before the server is asked what has become of a step, whatever has ended the connection; as `again`."""
+        return await self.again(attempts, UnavailableError(str(error)))
 
     def _pay(self) -> bool:
         made = self._connection.logins

@@ -129,7 +129,8 @@ class FaultChecks:
                 await asyncio.sleep(0)
             at_work -= 1
 
-        store = await ctx.reopen(Intercept(count), Limit(3))
+        # The context's layers are around it, since not every layer may be inside `Limit`.
+        store = await ctx.wrap(Limit(3)(Intercept(count)(await ctx.harness.driver())))
         await asyncio.gather(*(store.put(ctx.bucket, f"key-{n}", b"x") for n in range(20)))
         assert most == 3
         await asyncio.gather(*(store.read(ctx.bucket, f"key-{n}") for n in range(20)))
