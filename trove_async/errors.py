@@ -151,9 +151,7 @@ class TroveError(Exception):
         ambiguous: True if the write may or may not have taken place. The object is then the old one or the new
             one, and complete.
         copy_phase: the end at which a copy failed; None outside of copies, and if the copy was refused before it began.
-        exhausted: True if nothing in the library tries the call again, although it is ``retryable``: it was tried as
-            often as the store's policy allows, or has done work that must not be done twice. Callers may try again
-            later.
+        exhausted: True if nothing in the library tries the call again, although it is ``retryable``.
     """
 
     retryable: bool = False

@@ -15,7 +15,7 @@ from tests.unit.doubles import ScriptedStream, info_of
 from tests.unit.telemetry import Race, TwiceMore, in_turn
 from trove_async.driver import Body, Driver
 from trove_async.driver.events import OBSERVER, Event, Listener, RequestRetried, attempts, report
-from trove_async.driver.retry import Attempts, Backoff
+from trove_async.driver.retry import Attempts, Backoff, RetryPolicy
 from trove_async.errors import ObjectNotFoundError, UnavailableError
 from trove_async.layers import Call, LayerDriver, Limit, Observation, Observe, Operation, log_operations
 from trove_async.layers.instrumentation import Instrumentation, InstrumentedDriver, Ongoing
@@ -163,7 +163,9 @@ async def test_attempts_are_counted_by_every_observer_around_them() -> None:
 
     async def head(*_: object) -> ObjectInfo:
         info = answer()
-        await Attempts(3, Backoff(first=0.0, longest=0.0)).failed(UnavailableError("busy"))
+        await Attempts(RetryPolicy(attempts=3, transport=Backoff(first=0.0, longest=0.0))).failed(
+            UnavailableError("busy")
+        )
         return info
 
     layers: list[Callable[[Driver], Driver]] = [Observe(inner.append), TwiceMore, Observe(lambda _: None)]

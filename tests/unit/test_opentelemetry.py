@@ -17,7 +17,7 @@ from tests.unit.telemetry import FullDriver, Race, Telemetry, TwiceMore, attribu
 from trove_async import CircuitBreaker, InvalidArgumentError, ObjectNotFoundError, OpenTelemetry, UnavailableError
 from trove_async.driver import Driver, HeadOptions, WatchOptions
 from trove_async.driver.events import OBSERVER
-from trove_async.driver.retry import Attempts, Backoff
+from trove_async.driver.retry import Attempts, Backoff, RetryPolicy
 from trove_async.layers.labels import BUCKETS
 from trove_async.reader import ObjectReader
 from trove_async.testing.mock import MockDriver
@@ -229,7 +229,9 @@ async def test_a_hedge_within_the_first_try_of_a_retry_is_its_child(telemetry: T
 
 async def test_a_request_that_the_driver_sends_again_is_an_event_of_the_span(telemetry: Telemetry) -> None:
     async def head(*_: object) -> ObjectInfo:
-        await Attempts(3, Backoff(first=0.0, longest=0.0)).failed(UnavailableError("busy"))
+        await Attempts(RetryPolicy(attempts=3, transport=Backoff(first=0.0, longest=0.0))).failed(
+            UnavailableError("busy")
+        )
         return INFO
 
     async with trove_async.open(MockDriver(head=head), layers=[telemetry.layer()]) as t:

@@ -194,6 +194,16 @@ async def test_the_last_error_is_ambiguous_if_any_attempt_was(delays: list[float
     assert caught.value.ambiguous
 
 
+@pytest.mark.parametrize("name", ["complete_multipart", "copy", "restore_version", "server_copy"])
+async def test_a_copy_of_unknown_outcome_is_not_made_again(name: str, delays: list[float]) -> None:
+    answers: dict[str, Any] = {name: (answer := Failing(UnavailableError(), UnavailableError(ambiguous=True)))}
+    driver = generous()(MockDriver(capabilities=CAPABILITIES, **answers))
+    with pytest.raises(UnavailableError) as caught:
+        await getattr(driver, name)(*arguments_of(name))
+    assert caught.value.ambiguous
+    assert answer.calls == 2
+
+
 # Watching
 
 

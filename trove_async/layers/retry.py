@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final, TypeVar, cast
 
-from trove_async.body import Body
 from trove_async.driver.base import Driver
 from trove_async.driver.events import attempts as observed_attempts
 from trove_async.driver.retry import BEGUN_ANEW, THROTTLED, TRANSPORT, Attempts, Backoff, Budget, RetryPolicy
@@ -20,6 +19,10 @@ from trove_async.types import ObjectEvent
 __all__ = ["Retry"]
 
 R = TypeVar("R")
+
+_NEVER_TWICE: Final = frozenset({"complete_multipart", "copy", "restore_version", "server_copy"})
+"""What is not repeated if it may have been done: an upload is gone once it is complete, and the source of a copy may
+have changed meanwhile. Drivers and `Trove.copy` look at the destination instead."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Retry:
     never begun anew, and leaves all others to this layer, so that attempts do not multiply.
 
     An operation that is repeated after an attempt of unknown outcome may meet what that attempt did: a create-only put
-    finds its own object. The error is then ``ambiguous``, as is that of the last attempt.
+    finds its own object. The error is then ``ambiguous``, as is that of the last attempt. A copy or a completion of
+    unknown outcome is not repeated.
 
     Attributes:
         attempts: the maximum for each operation, the first one included.
@@ -94,7 +98,7 @@ class _RetryDriver(LayerDriver):
                     result = await call()
             except TroveError as error:
                 ambiguous = error.ambiguous = ambiguous or error.ambiguous
-                if not error.retryable or not _can_be_sent_again(operation.body):
+                if not error.retryable or not _can_be_repeated(operation, error):
                     raise
                 failure = error
             else:
@@ -141,5 +145,7 @@ class _RetryDriver(LayerDriver):
             await failures.failed(failure)
 
 
-def _can_be_sent_again(body: Body | None) -> bool:
-    return body is None or body.replayable
+def _can_be_repeated(operation: Operation, error: TroveError) -> bool:
+    if error.ambiguous and operation.name in _NEVER_TWICE:
+        return False
+    return operation.body is None or operation.body.replayable
