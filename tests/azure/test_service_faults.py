@@ -12,6 +12,7 @@ import pytest
 
 import trove_async as trove
 from tests.azure.stores import ACCOUNT, PART, azure_error, busy, opened, pattern, through
+from trove_async.drivers.azure.driver import AzureDriver
 from trove_async.testing.answers import Answer, AnsweringProxy
 from trove_async.wire import clock as clock_module
 
@@ -98,6 +99,31 @@ async def test_a_pending_copy_is_not_mistaken_for_a_finished_one(bucket: str, se
         await store.put(bucket, "key", b"data")
         with pytest.raises(trove.CopyError, match="pending"):
             await store.copy(bucket, "key", bucket, "copy")
+
+
+@pytest.mark.parametrize("described", [{}, {"replace": True, "metadata": {"new": "1"}}], ids=["kept", "replaced"])
+async def test_a_source_that_the_service_cannot_read_is_read_and_written(
+    bucket: str, service: AnsweringProxy, described: dict[str, Any]
+) -> None:
+    """A firewall of the account may keep the service, and not the caller, from reading the source."""
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", b"data", metadata={"a": "b"}, tags={"c": "d"})
+        service.answer(azure_error(403, "CannotVerifyCopySource"), method="PUT", times=1)
+        await store.copy(bucket, "key", bucket, "copy", **described)
+        assert (await store.head(bucket, "copy")).metadata == described.get("metadata", {"a": "b"})
+        assert await store.get_tags(bucket, "copy") == ({} if described else {"c": "d"})
+        assert await store.read(bucket, "copy") == b"data"
+        assert await trove.unwrap(store.driver, AzureDriver).leftovers(bucket) == []
+
+
+async def test_the_source_of_a_copy_that_is_gone_is_named(bucket: str, service: AnsweringProxy) -> None:
+    async with opened(through(service)) as store:
+        await store.put(bucket, "key", b"data")
+        service.answer(azure_error(404, "CannotVerifyCopySource"), method="PUT", times=1)
+        service.answer(azure_error(404, "BlobNotFound"), method="GET", path="/key", times=None)
+        with pytest.raises(trove.ObjectNotFoundError) as caught:
+            await store.copy(bucket, "key", bucket, "copy")
+        assert (caught.value.key, caught.value.copy_phase) == ("key", trove.CopyPhase.READ)
 
 
 async def test_a_large_copy_uses_blocks(bucket: str, service: AnsweringProxy) -> None:

@@ -342,3 +342,17 @@ async def test_a_copy_without_progress_is_given_up(server: GCSServer, bucket: st
         with pytest.raises(trove.TransientError, match="no progress"):
             await store.copy(bucket, "key", bucket, "copy")
     assert service.count("POST", "rewriteTo") == 4
+
+
+@pytest.mark.parametrize("described", [{}, {"replace": True, "metadata": {"new": "1"}}], ids=["kept", "replaced"])
+async def test_what_the_service_cannot_rewrite_is_read_and_written(
+    server: GCSServer, bucket: str, service: AnsweringProxy, described: dict[str, Any]
+) -> None:
+    service.answer(json_error(501, "notImplemented"), method="POST", path="rewriteTo", times=None)
+    async with opened(server, service.url()) as store:
+        await store.put(bucket, "key", b"data", metadata={"a": "b"}, tags={"c": "d"})
+        await store.copy(bucket, "key", bucket, "copy", **described)
+        assert (await store.head(bucket, "copy")).metadata == described.get("metadata", {"a": "b"})
+        assert await store.get_tags(bucket, "copy") == ({} if described else {"c": "d"})
+        assert await store.read(bucket, "copy") == b"data"
+    assert service.count("POST", "rewriteTo") == 1
