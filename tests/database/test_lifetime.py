@@ -43,10 +43,11 @@ async def test_use_after_close_is_refused(db: Database) -> None:
 async def test_closing_finishes_what_waits(url: str) -> None:
     async with connect(url) as db:
         await db.write(create)
-        tasks = [asyncio.create_task(db.write(increment)) for _ in range(3)]
-        await asyncio.gather(*tasks)
+        tasks = [asyncio.create_task(db.write(increment)) for _ in range(30)]
+        await asyncio.sleep(0)
+    assert sorted(await asyncio.gather(*tasks)) == list(range(1, 31))
     async with connect(url) as db:
-        assert await db.read(count) == 3
+        assert await db.read(count) == 30
 
 
 @pytest.mark.asyncio

@@ -9,7 +9,7 @@ from sqlalchemy import inspect, text
 
 from tests.database.victim import Victim
 from trove_async.database import Database, connect
-from trove_async.errors import BackendError, InvalidArgumentError, SchemaVersionError
+from trove_async.errors import BackendError, InvalidArgumentError, PreconditionFailedError, SchemaVersionError
 
 pytestmark = pytest.mark.asyncio
 
@@ -36,6 +36,20 @@ async def test_a_migration_runs_once(db: Database, url: str) -> None:
         await asyncio.gather(*(one.migrate("growing", GROWING) for one in [db, other] * 3))
         await other.migrate("growing", GROWING)
         assert await plants(other) == [("oak", 7)]
+
+
+async def test_a_table_that_is_altered_keeps_the_rows_that_refer_to_it(db: Database) -> None:
+    await db.migrate("growing", GROWING)
+    assert await db.read(lambda c: c.execute(text("SELECT plant FROM leaves")).scalars().all()) == ["oak"]
+    with pytest.raises(PreconditionFailedError):
+        await db.write(lambda c: c.execute(text("INSERT INTO leaves VALUES ('no plant')")))
+
+
+async def test_a_migration_that_leaves_rows_without_those_they_refer_to_is_undone(db: Database) -> None:
+    await db.migrate("growing", GROWING)
+    with pytest.raises(PreconditionFailedError):
+        await db.migrate("orphaning", "tests.database.orphaning")
+    assert await plants(db) == [("oak", 7)]
 
 
 async def test_processes_migrate_at_the_same_moment(db: Database, url: str) -> None:

@@ -35,6 +35,7 @@ SECRET = "se-cr-et"
         ("sqlite:///", "names a file"),
         ("sqlite:///:memory:", "outlive"),
         ("sqlite:///folder/", "names a file"),
+        ("sqlite:///a%00.db", "names a file"),
         ("sqlite:///a.db?reader=4", "is it 'readers'"),
         ("sqlite:///a.db?readers=0", "readers must be at least 1"),
         ("sqlite:///a.db?busy_timeout=x", "busy_timeout must be a number"),

@@ -205,10 +205,14 @@ class PostgresBackend(Backend):
             await finish(session.close(), timeout=CLEANUP_TIMEOUT, leftover="a connection to the database")
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Wait for the transactions that were begun or wait for a connection, and close all connections."""
         for session in list(self._sessions):
             session.connection.terminate()
-        await self._engine.dispose()
+        try:
+            for _ in range(self._settings.pool_size):
+                await self._slots.acquire()
+        finally:
+            await self._engine.dispose()
 
     def abandon(self) -> None:
         """Do nothing: connections end with the loop."""

@@ -26,7 +26,7 @@ from trove_async.database.units import Unit, guard, run
 from trove_async.database.url import SQLiteSettings
 from trove_async.database.writer import Write, Writer
 from trove_async.driver.retry import Backoff
-from trove_async.errors import AccessDeniedError, StorageFullError, UnsupportedError
+from trove_async.errors import AccessDeniedError, PreconditionFailedError, StorageFullError, UnsupportedError
 
 __all__ = ["SQLiteBackend"]
 
@@ -68,13 +68,30 @@ class SQLiteBackend(Backend):
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit)
 
     def _read(self, unit: Unit[R]) -> R:
-        with translating(self.driver, reading=True), self._reading.connect() as connection, connection.begin():
+        with (
+            translating(self.driver),
+            self._reading.connect() as connection,
+            connection.begin(),
+            translating(self.driver, reading=True),
+        ):
             return run(unit, connection)
 
     def migrate(self, upgrade: Callable[[Connection], None], lock: str) -> None:
-        """Upgrade the schema; whoever writes waits meanwhile, in every process."""
-        with translating(self.driver), self._writing.connect() as connection, connection.begin():
-            upgrade(connection)
+        """Upgrade the schema; whoever writes waits meanwhile, in every process.
+
+        A table that is altered is copied and dropped, which must not delete the rows that refer to it
+        (https://www.sqlite.org/lang_altertable.html#otheralter).
+        """
+        with translating(self.driver), self._writing.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, sqlite3.Connection)
+            raw.execute(
+                "PRAGMA foreign_keys=OFF"
+            )  # it has no effect within a transaction; the connection is not used again
+            with connection.begin():
+                upgrade(connection)
+                if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                    raise PreconditionFailedError("after the migration, rows would refer to rows that do not exist")
 
     @asynccontextmanager
     async def listen(self, channel: str, inbox: Inbox) -> AsyncIterator[None]:
@@ -119,6 +136,7 @@ class SQLiteBackend(Backend):
         """Let the threads end after their present work."""
         self._writer.close()
         self._readers.shutdown(wait=False)
+        self._reading.dispose()
 
 
 async def _outcome_of(write: Write[R]) -> R:

@@ -85,7 +85,7 @@ def _sqlite(dsn: DSN) -> SQLiteSettings:
             "'sqlite:////absolute.db'"
         )
     name = dsn.path.removeprefix("/")
-    if not name or name == ":memory:" or name.endswith("/"):
+    if not name or name == ":memory:" or name.endswith("/") or "\0" in name:
         raise InvalidDSNError(
             "a SQLite URL names a file, since the state must outlive the process: 'sqlite:///state.db'"
         )
