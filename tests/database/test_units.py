@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Column, Connection, MetaData, Table, insert, select, text
 
-from tests.database.counter import WORDS, add, count, increment, words
-from trove_async.database import Database, Timestamp, connect, now
+from tests.database.counter import COUNTER, WORDS, add, count, increment, words
+from trove_async.database import Database, Timestamp, connect, insert_into, now
 from trove_async.errors import BackendError, InvalidArgumentError, PreconditionFailedError
 
 pytestmark = pytest.mark.asyncio
@@ -121,6 +121,17 @@ async def test_a_unit_that_raises_stop_iteration_fails(db: Database) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         await db.write(unit)
     assert await db.read(count) == 0
+
+
+async def test_an_insert_may_find_the_row(db: Database) -> None:
+    def unit(connection: Connection) -> list[int]:
+        rows = insert_into(connection, COUNTER).values([{"id": 1, "n": 5}, {"id": 2, "n": 6}])
+        connection.execute(rows.on_conflict_do_update(index_elements=["id"], set_={"n": COUNTER.c.n + rows.excluded.n}))
+        connection.execute(insert_into(connection, COUNTER).values(id=2, n=7).on_conflict_do_nothing())
+        return list(connection.scalars(select(COUNTER.c.n).order_by(COUNTER.c.id)))
+
+    await db.write(increment)
+    assert await db.write(unit) == [6, 6]
 
 
 async def test_the_time_of_the_database_is_this_machines_here(db: Database) -> None:

@@ -90,5 +90,5 @@ SERVER = Server(
     needs=(Debian({"postgres": "postgresql", "initdb": "postgresql"}),),
     start=_start,
     # Its sessions last until their clients disconnect, and lost clients of tests never do.
-    grace=0.5,
+    grace=2.0,
 )

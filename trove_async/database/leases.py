@@ -8,9 +8,8 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, and_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from trove_async.database.schema import Timestamp, now
+from trove_async.database.schema import Timestamp, insert_into, now
 from trove_async.errors import InvalidArgumentError, LeaseLostError
 
 __all__ = ["Lease", "Leases"]
@@ -84,10 +83,9 @@ class Leases:
         _check(name, owner, seconds)
 
         def unit(connection: Connection) -> Lease | None:
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
             values = {"owner": owner, "expires_at": now(seconds=seconds)}
             taken = (
-                insert(_leases)
+                insert_into(connection, _leases)
                 .values(name=name, generation=1, **values)
                 .on_conflict_do_update(
                     index_elements=[_leases.c.name],

@@ -1,16 +1,17 @@
-"""What tables of components share: points in time, and the database's clock."""
+"""What tables of components share: points in time, the database's clock, and inserts that may find a row."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, Dialect
+from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Table, literal, type_coerce
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["Timestamp", "now"]
+__all__ = ["Timestamp", "insert_into", "now"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -34,27 +35,40 @@ class Timestamp(TypeDecorator[datetime]):
         return None if value is None else _EPOCH + value * _MICROSECOND
 
 
-class now(ColumnElement[datetime]):  # noqa: N801 - it is written like a function of SQL
-    """The database's time when the statement runs, or so many seconds after it, as an expression of SQL.
+class _clock(FunctionElement[int]):  # noqa: N801 - it is compiled like a function of SQL
+    """The microseconds since 1970 when the statement runs."""
+
+    inherit_cache = True
+    type = BigInteger()
+
+
+@compiles(_clock, "sqlite")
+def _clock_of_sqlite(element: _clock, compiler: Any, **options: Any) -> str:
+    return "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)"
+
+
+@compiles(_clock, "postgresql")
+def _clock_of_postgres(element: _clock, compiler: Any, **options: Any) -> str:
+    # now() of PostgreSQL is the time at which the transaction began, which may be long ago.
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+
+def now(*, seconds: float = 0.0) -> ColumnElement[datetime]:
+    """Return the database's time when the statement runs, or so many seconds after it, as an expression of SQL.
 
     All who share a database share its clock, so that a deadline means the same to all of them. With SQLite it is the
     clock of the machine, in milliseconds.
     """
-
-    inherit_cache = False
-    type = Timestamp()
-
-    def __init__(self, *, seconds: float = 0.0) -> None:
-        self.offset = round(seconds * 1_000_000)
+    return type_coerce(_clock() + literal(round(seconds * 1_000_000), BigInteger()), Timestamp())
 
 
-@compiles(now, "sqlite")
-def _now_of_sqlite(element: now, compiler: Any, **options: Any) -> str:
-    milliseconds = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
-    return f"({milliseconds} * 1000 + {element.offset:d})"
+def insert_into(connection: Connection, table: Table) -> postgresql.Insert:
+    """Return an ``INSERT`` that can have ``on_conflict_do_nothing`` or ``on_conflict_do_update``, as both databases do.
 
-
-@compiles(now, "postgresql")
-def _now_of_postgres(element: now, compiler: Any, **options: Any) -> str:
-    # now() of PostgreSQL is the time at which the transaction began, which may be long ago.
-    return f"(CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) + {element.offset:d})"
+    Args:
+        connection: that of the unit, which knows the database.
+        table: where to insert.
+    """
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return cast("postgresql.Insert", sqlite.insert(table))  # it has the same methods
