@@ -15,6 +15,7 @@ from trove_async.errors import (
     BackendError,
     InvalidArgumentError,
     NotFoundError,
+    OperationTimeoutError,
     PreconditionFailedError,
     StorageFullError,
     ThrottledError,
@@ -85,7 +86,7 @@ def translated(error: Exception, driver: str, *, connecting: bool = False, readi
         return error
     innermost = [*_chain_of(error)][-1]
     meaning = _meaning_of(error, innermost, reading=reading)
-    if meaning is None and connecting and isinstance(error, (OSError, TimeoutError)):
+    if connecting and isinstance(error, OSError):
         meaning = UnavailableError, "the database cannot be reached"
     if meaning is None:
         return error
@@ -119,6 +120,8 @@ def _meaning_of(error: Exception, innermost: BaseException, *, reading: bool) ->
         return _OF_SQLITE.get(code, (BackendError, "the database failed"))
     if getattr(error, "connection_invalidated", False) or isinstance(innermost, ConnectionError):
         return UnavailableError, "the connection to the database broke"
+    if isinstance(innermost, TimeoutError):
+        return OperationTimeoutError, "the database did not answer in time"
     if isinstance(error, SQLAlchemyError) or type(innermost).__module__.startswith("asyncpg."):
         return BackendError, "the database failed"
     return None

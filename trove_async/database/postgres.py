@@ -22,6 +22,7 @@ from trove_async.driver.retry import Backoff
 from trove_async.dsn import redact
 from trove_async.errors import (
     InvalidDSNError,
+    OperationTimeoutError,
     TroveError,
     UnavailableError,
 )
@@ -96,23 +97,26 @@ class PostgresBackend(Backend):
         self._settings = settings
         # The pool never waits: it has a time limit for that, and is not fair.
         self._slots = asyncio.Semaphore(settings.pool_size)
-        self._engine = self._new_engine(pool_size=settings.pool_size, max_overflow=-1)
+        self._engine = self._new_engine(settings.timeout, pool_size=settings.pool_size, max_overflow=-1)
         self._writing = self._engine.execution_options(isolation_level="SERIALIZABLE")
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._gate = _Gate()
         self._sessions: set[_Session] = set()
 
-    def _new_engine(self, **pool: Any) -> AsyncEngine:
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=self._connect, hide_parameters=True, **pool)
+    def _new_engine(self, timeout: float | None, **pool: Any) -> AsyncEngine:
+        engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=lambda: self._connect(timeout), hide_parameters=True, **pool
+        )
         guard(engine.sync_engine)
         return engine
 
-    async def _connect(self) -> asyncpg.Connection[Any]:
+    async def _connect(self, timeout: float | None = None) -> asyncpg.Connection[Any]:
         with translating(self.driver, connecting=True):
             try:
                 return await asyncpg.connect(
                     self._settings.dsn,
                     timeout=self._settings.connect_timeout,
+                    command_timeout=timeout,
                     server_settings={"application_name": "trove_async", **self._settings.session},
                 )
             except asyncpg.ClientConfigurationError as error:
@@ -149,7 +153,7 @@ class PostgresBackend(Backend):
                         return await self._transact(engine, unit, attempt)
             except Exception as error:
                 failures += 1
-                if isinstance(error, UnavailableError):
+                if isinstance(error, (UnavailableError, OperationTimeoutError)):
                     error.ambiguous = attempt.committing
                 if failures >= _attempts_for(error, attempt):
                     raise
@@ -173,7 +177,7 @@ class PostgresBackend(Backend):
         asyncio.run(self._migrate(upgrade, lock))
 
     async def _migrate(self, upgrade: Callable[[Connection], None], lock: str) -> None:
-        engine = self._new_engine(poolclass=NullPool)
+        engine = self._new_engine(None, poolclass=NullPool)
         with translating(self.driver):
             async with engine.connect() as connection, connection.begin():
                 await connection.execute(select(func.pg_advisory_xact_lock(_number_of(lock))))

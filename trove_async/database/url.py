@@ -47,6 +47,7 @@ class PostgresSettings:
         url: the URL, for messages.
         dsn: the URL as asyncpg takes it, without our settings; it has the password.
         connect_timeout: seconds within which a connection must be established.
+        timeout: seconds within which the server must answer a statement of a unit.
         pool_size: how many transactions run at the same time.
         session: the parameters of each session.
     """
@@ -54,6 +55,7 @@ class PostgresSettings:
     url: DSN
     dsn: str
     connect_timeout: float
+    timeout: float
     pool_size: int
     session: dict[str, str]
 
@@ -106,11 +108,16 @@ def _postgres(dsn: DSN) -> PostgresSettings:
         raise InvalidDSNError("a PostgreSQL URL names a database: 'postgresql://user:password@host:port/database'")
     settings = SettingsParser(dsn, {})
     connect_timeout = settings.seconds("connect_timeout", 10.0)
+    timeout = settings.seconds("timeout", 60.0)
     pool_size = settings.integer("pool_size", 10, minimum=1, maximum=1000)
     session = {name: text for name in _OF_THE_SESSION if (text := settings.text(name)) is not None}
     passed = {name: text for name in _OF_ASYNCPG if (text := settings.text(name)) is not None}
     settings.finish()
-    dsn_for_asyncpg = DSN(dsn.scheme, dsn.user, dsn.password, dsn.host, dsn.port, dsn.path, passed)
     return PostgresSettings(
-        url=dsn, dsn=dsn_for_asyncpg.reveal(), connect_timeout=connect_timeout, pool_size=pool_size, session=session
+        url=dsn,
+        dsn=DSN(dsn.scheme, dsn.user, dsn.password, dsn.host, dsn.port, dsn.path, passed).reveal(),
+        connect_timeout=connect_timeout,
+        timeout=timeout,
+        pool_size=pool_size,
+        session=session,
     )
