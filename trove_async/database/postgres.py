@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy import Connection, NullPool, func, select
@@ -102,6 +103,7 @@ class PostgresBackend(Backend):
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._gate = _Gate()
         self._sessions: set[_Session] = set()
+        self._connections: WeakSet[asyncpg.Connection[Any]] = WeakSet()
 
     def _new_engine(self, timeout: float | None, **pool: Any) -> AsyncEngine:
         engine = create_async_engine(
@@ -113,7 +115,7 @@ class PostgresBackend(Backend):
     async def _connect(self, timeout: float | None = None) -> asyncpg.Connection[Any]:
         with translating(self.driver, connecting=True):
             try:
-                return await asyncpg.connect(
+                connection = await asyncpg.connect(
                     self._settings.dsn,
                     timeout=self._settings.connect_timeout,
                     command_timeout=timeout,
@@ -121,6 +123,8 @@ class PostgresBackend(Backend):
                 )
             except asyncpg.ClientConfigurationError as error:
                 raise InvalidDSNError(f"the URL of the database is invalid: {redact(str(error))}") from None
+        self._connections.add(connection)
+        return connection
 
     async def open(self) -> None:
         """Connect once; the connection stays in the pool."""
@@ -206,7 +210,7 @@ class PostgresBackend(Backend):
             yield session
         finally:
             self._sessions.discard(session)
-            await finish(session.close(), timeout=CLEANUP_TIMEOUT, leftover="a connection to the database")
+            await finish(_hang_up(session.connection), timeout=CLEANUP_TIMEOUT, leftover="a connection to the database")
 
     async def close(self) -> None:
         """Wait for the transactions that were begun or wait for a connection, and close all connections."""
@@ -216,6 +220,8 @@ class PostgresBackend(Backend):
             for _ in range(self._settings.pool_size):
                 await self._slots.acquire()
         finally:
+            # The pool would wait for the answer of each server, however long it takes.
+            await asyncio.gather(*map(_hang_up, self._connections))
             await self._engine.dispose()
 
     def abandon(self) -> None:
@@ -238,9 +244,11 @@ class _Session:
         lost = UnavailableError("the connection to the database broke", driver="postgresql")
         self.connection.add_termination_listener(lambda _: callback(lost))
 
-    async def close(self) -> None:
-        """Close the connection; what it waits for is given up."""
-        await self.connection.close(timeout=2)
+
+async def _hang_up(connection: asyncpg.Connection[Any]) -> None:
+    """Close a connection, with a farewell if the server listens; what it waits for is given up."""
+    with suppress(Exception):
+        await connection.close(timeout=2)
 
 
 def _attempts_for(error: Exception, attempt: _Attempt) -> int:
