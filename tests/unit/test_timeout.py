@@ -136,6 +136,38 @@ async def test_the_timeout_of_a_body_is_its_own() -> None:
     assert not isinstance(caught.value, OperationTimeoutError)
 
 
+async def test_what_ends_well_in_spite_of_its_deadline_is_returned() -> None:
+    async def head(*_: object) -> ObjectInfo:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return INFO
+        raise AssertionError
+
+    async with trove.open(MockDriver(head=head), layers=[Timeout(attempt=NOW)]) as t:
+        assert await t.head("b", "k") == INFO
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+
+
+async def test_each_operation_has_its_own_time() -> None:
+    hanging = Hanging()
+
+    async def head(bucket: str, key: str, options: object) -> ObjectInfo:
+        return INFO if key == "quick" else await hanging()
+
+    async with trove.open(MockDriver(head=head), layers=[Timeout(attempt=0.001)]) as t:
+        keys = ["quick", "slow", "quick", "slow", "quick"]
+        for _ in range(2):
+            found = await asyncio.gather(*(t.head("b", key) for key in keys), return_exceptions=True)
+            assert [type(each) for each in found] == [
+                ObjectInfo if key == "quick" else OperationTimeoutError for key in keys
+            ]
+    assert hanging.ended == 4
+
+
 # Cancellation
 
 

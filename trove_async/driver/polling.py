@@ -25,18 +25,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Final
 
 from trove_async.driver.options import ListOptions, WatchOptions
+from trove_async.driver.retry import WATCHING
 from trove_async.errors import TroveError
 from trove_async.listing import ListPage, PageChecker
 from trove_async.types import EventType, ObjectEvent, ObjectInfo
 
 __all__ = ["poll"]
-
-_FIRST_DELAY: Final = 1.0
-_LONGEST_DELAY: Final = 60.0
-"""Seconds between attempts to list while the backend fails: the delay doubles from the first to the longest."""
 
 _log = logging.getLogger("trove_async")
 
@@ -53,9 +49,9 @@ async def poll(
     ``options.poll_interval`` seconds after the previous one has ended. A slow consumer delays it, and gets several
     changes of a key as one event; there is no buffer, so ``options.buffer_size`` is not used and no event is lost.
 
-    If a page fails with a ``retryable`` error, it is requested again, without a limit: after 1, 2, 4 … 60 seconds
-    or the delay that the service asks for, whichever is longer. Each failure is logged as a warning. Before the
-    watch is ready, the error is raised.
+    If a page fails with a ``retryable`` error, it is requested again, without a limit: after a random delay of up to
+    1, 2, 4 … 60 seconds, in addition to that which the service asks for. Each failure is logged as a warning. Before
+    the watch is ready, the error is raised.
 
     Args:
         list_page: `Driver.list_page` of the backend.
@@ -115,7 +111,7 @@ async def _pages(
     """Yield the pages of one listing that are not empty; with a ``sleep``, retry after transient errors."""
     checker = PageChecker(prefix)
     cursor: str | None = None
-    delay = _FIRST_DELAY
+    failures = 0
     while True:
         try:
             page = await list_page(bucket, ListOptions(prefix=prefix, cursor=cursor))
@@ -123,10 +119,10 @@ async def _pages(
             if sleep is None or not error.retryable:
                 raise
             _log.warning("watch %r: the listing failed, retrying: %s", bucket, error)
-            await sleep(max(delay, error.retry_after or 0.0))
-            delay = min(2 * delay, _LONGEST_DELAY)
+            failures += 1
+            await sleep(WATCHING.pause(failures, error.retry_after))
             continue
-        delay = _FIRST_DELAY
+        failures = 0
         checker.accept(page)
         if page.objects or page.cursor is None:
             yield page

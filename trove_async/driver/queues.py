@@ -31,6 +31,7 @@ from typing import Any, Final, Literal, Protocol
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.driver.options import WatchOptions
+from trove_async.driver.retry import WATCHING
 from trove_async.errors import BackendError, ClosedError, TroveError, WatchOverflowError
 from trove_async.types import EventType, ObjectEvent
 
@@ -49,8 +50,6 @@ __all__ = [
 MEMORY: Final = 65_536
 """The number of keys whose last change is remembered; the keys that changed longest ago are forgotten first."""
 
-_FIRST_DELAY: Final = 1.0
-_LONGEST_DELAY: Final = 60.0
 _NAMED: Final = 10_000
 """The number of messages and buckets that are remembered as logged."""
 
@@ -459,17 +458,17 @@ class _Receiver:
             self.ended = True
 
     async def _serve(self) -> None:
-        delay = _FIRST_DELAY
+        failures = 0
         while True:
             try:
                 await self._turn()
-                delay = _FIRST_DELAY
+                failures = 0
             except TroveError as error:
                 if not error.retryable:
                     raise
                 _log.warning("watch: %s failed, retrying: %s", self.queue.name, error)
-                await self._sleep(max(delay, error.retry_after or 0.0))
-                delay = min(2 * delay, _LONGEST_DELAY)
+                failures += 1
+                await self._sleep(WATCHING.pause(failures, error.retry_after))
 
     async def _turn(self) -> None:
         self._wanted.clear()

@@ -94,8 +94,10 @@ class Backoff:
             failures: 1 or more.
             retry_after: seconds that the service asks for, to which the random delay is added; None if it does not.
         """
-        if retry_after is not None and retry_after > self.patience:
-            return None
+        return None if (retry_after or 0.0) > self.patience else self.pause(failures, retry_after)
+
+    def pause(self, failures: int, retry_after: float | None) -> float:
+        """Return the delay as `wait` does, for those who have the patience for any."""
         return (retry_after or 0.0) + self.delay(failures)
 
 

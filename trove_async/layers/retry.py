@@ -79,6 +79,7 @@ class _RetryDriver(LayerDriver):
     def __init__(self, inner: Driver, policy: RetryPolicy) -> None:
         super().__init__(inner)
         self._policy: Final = policy
+        self._resumption: Final = partial(Attempts, policy)
         self._driver_pays_in = False
 
     async def start(self) -> None:
@@ -115,7 +116,7 @@ class _RetryDriver(LayerDriver):
         if not self._driver_pays_in:
             self._policy.budget.succeeded()
         if isinstance(result, ObjectReader):
-            result.resume_by(partial(Attempts, self._policy))
+            result.resume_by(self._resumption)
         return result
 
     async def _watch(
