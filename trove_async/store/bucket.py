@@ -518,8 +518,7 @@ class Bucket:
         """Copy a version, which makes the copy the latest version.
 
         Raises:
-            VersionNotFoundError: it does not exist, or is a delete marker.
-            CopyError: as for `copy`.
+            VersionNotFoundError, CopyError: it does not exist, or is a delete marker; or as for `copy`.
         """
         return await self._trove.restore_version(self.name, key, version_id)
 

@@ -272,8 +272,7 @@ class CapabilityVerbs(ObjectVerbs):
         """Copy a version, which makes the copy the latest version.
 
         Raises:
-            VersionNotFoundError: it does not exist, or is a delete marker.
-            CopyError: as for `copy`.
+            VersionNotFoundError, CopyError: it does not exist, or is a delete marker; or as for `copy`.
         """
         driver = self._capable(VersioningDriver, "restore_version", bucket, key)
         end, options = CopyEnd(self._driver, bucket, key), CopyOptions(source_version_id=version_id)
