@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, insert, text
 
 from tests.database.counter import WORDS, add, count, increment, words
-from trove_async.database import Database, Unit, connect
+from trove_async.database import Database, Unit, connect, notify
 from trove_async.errors import PreconditionFailedError, StorageFullError, TransientError
 
 pytestmark = pytest.mark.asyncio
@@ -113,17 +113,24 @@ async def test_one_that_fills_the_disk_fails_alone(sqlite: Database) -> None:
 async def test_a_commit_that_one_of_several_breaks_is_made_without_it(sqlite: Database) -> None:
     def add_child_of_nobody(connection: Connection) -> None:
         connection.execute(text("INSERT INTO child VALUES ('nobody')"))
+        notify(connection, "children", "undone")
+
+    def increment_and_tell(connection: Connection) -> int:
+        notify(connection, "children", "done")
+        return increment(connection)
 
     await sqlite.write(
         lambda c: c.execute(
             text("CREATE TABLE child (parent TEXT REFERENCES words (word) DEFERRABLE INITIALLY DEFERRED)")
         )
     )
-    async with busy(sqlite):
-        units: list[Unit[object]] = [add("a"), add_child_of_nobody, add("b"), increment]
-        tasks = [asyncio.create_task(sqlite.write(unit)) for unit in units]
-        await queued()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
+    units: list[Unit[object]] = [add("a"), add_child_of_nobody, add("b"), increment_and_tell]
+    async with sqlite.listen("children") as events:
+        async with busy(sqlite):
+            tasks = [asyncio.create_task(sqlite.write(unit)) for unit in units]
+            await queued()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert await anext(events) == "done"
     assert [type(result) for result in results] == [type(None), PreconditionFailedError, type(None), int]
     assert await sqlite.read(words) == ["a", "b"]
     assert await sqlite.read(count) == 1

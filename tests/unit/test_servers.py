@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.servers import ServerError, control, running
+from tests.servers import ServerError, control, install, running
 from tests.servers.__main__ import main
 from tests.servers.folder import REPOSITORY, ServerFolder, State, root
 from tests.servers.install import Environment
@@ -323,3 +323,13 @@ def test_npm_locks_have_checksums_and_name_no_registry(file: Path) -> None:
 
     assert packages
     assert [name for name, one in packages.items() if "resolved" in one or "integrity" not in one] == []
+
+
+def test_the_newest_version_of_a_program_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "_VERSIONED_PATHS", str(tmp_path))
+    assert install.which("trove-no-such-program") is None
+    for version in ("9", "15"):
+        program = tmp_path / version / "bin" / "trove-no-such-program"
+        program.parent.mkdir(parents=True)
+        program.touch(mode=0o755)
+    assert install.which("trove-no-such-program") == str(tmp_path / "15" / "bin" / "trove-no-such-program")

@@ -55,6 +55,7 @@ class Write(Generic[R]):
     def skip(self) -> None:
         """Record that the unit does not take effect, since the caller was cancelled."""
         self._skipped = True
+        self.notifications = []
 
     def succeed(self, result: R) -> None:
         """Record the result of the unit."""
@@ -63,6 +64,7 @@ class Write(Generic[R]):
 
     def fail(self, error: BaseException) -> None:
         """Record why the unit failed."""
+        self.notifications = []
         if isinstance(error, StopIteration):  # no future takes it; a coroutine does the same (PEP 479)
             self._error = RuntimeError("a unit of work raised StopIteration")
             self._error.__cause__ = error
