@@ -282,6 +282,16 @@ class NetworkFaults:
             assert source.pulled == [0, 1]
             assert await store.read(bucket, "key") == b"onetwo"
 
+    async def test_the_answer_that_an_object_is_missing_pays_for_attempts(
+        self, target: Target, bucket: str, service: AnsweringProxy
+    ) -> None:
+        layers = [trove.Retry(budget=trove.Budget(0, clock=lambda: 0.0))]
+        async with target.opened(service, layers=layers) as store:
+            for _ in range(5):
+                assert not await store.exists(bucket, "key")
+            service.answer(Answer(500))
+            assert not await store.exists(bucket, "key")
+
     async def test_a_service_that_is_down_gets_few_attempts(
         self, target: Target, bucket: str, service: AnsweringProxy
     ) -> None:

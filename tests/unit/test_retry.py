@@ -292,6 +292,22 @@ async def test_successes_of_a_driver_without_a_policy_pay_into_the_budget(delays
     assert answer.calls == 7
 
 
+async def test_answers_that_show_that_the_backend_works_pay_into_the_budget(delays: list[float]) -> None:
+    answer = Failing()
+    async with trove.open(MockDriver(head=answer), layers=[Retry(budget=Budget(0))]) as t:
+        for paying in (UnavailableError(retryable=False), NotFoundError()):
+            answer.errors = [paying for _ in range(5)]
+            for _ in range(5):
+                with pytest.raises(type(paying)):
+                    await t.head("b", "k")
+            answer.errors = [UnavailableError()]
+            if isinstance(paying, NotFoundError):
+                await t.head("b", "k")
+            else:
+                with pytest.raises(UnavailableError, match="budget is used up"):
+                    await t.head("b", "k")
+
+
 async def test_each_store_has_a_budget_unless_one_is_given(delays: list[float]) -> None:
     async def attempts(retry: Retry) -> list[int]:
         answers = [Failing(*(UnavailableError() for _ in range(9))) for _ in range(2)]

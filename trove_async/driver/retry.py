@@ -146,7 +146,7 @@ class Budget:
         self._ends = self._second + 1
 
     def succeeded(self) -> None:
-        """Take in that a request has succeeded."""
+        """Take in that a request has succeeded, or was refused for a reason that shows that the backend works."""
         if self._clock() >= self._ends:
             self._advance(self._clock())
         self._current += 1

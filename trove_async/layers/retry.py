@@ -13,6 +13,7 @@ from trove_async.driver.events import attempts as observed_attempts
 from trove_async.driver.retry import BEGUN_ANEW, THROTTLED, TRANSPORT, Attempts, Backoff, Budget, RetryPolicy
 from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.layers.base import Call, LayerDriver, Operation
+from trove_async.layers.verdict import verdict_on
 from trove_async.reader import ObjectReader
 from trove_async.types import ObjectEvent
 
@@ -100,6 +101,8 @@ class _RetryDriver(LayerDriver):
             except TroveError as error:
                 ambiguous = error.ambiguous = ambiguous or error.ambiguous
                 if not error.retryable or not _can_be_repeated(operation, error):
+                    if not self._driver_pays_in and verdict_on(error) == "works":
+                        self._policy.budget.succeeded()
                     raise
                 failure = error
             else:

@@ -124,6 +124,8 @@ class ServiceClient(ABC, Generic[C]):
                     if failure is None:
                         continue
                     failure.ambiguous = may_have_succeeded(status)
+                    if not failure.retryable:
+                        self.retries.budget.succeeded()  # the service works: it says that the request is at fault
             except TroveError as error:
                 failure = error
             await self._failed(call, failure)

@@ -360,6 +360,8 @@ class Control:
             else:
                 self._retries.budget.succeeded()
                 return answer
+            if failure.status is not None and not failure.retryable:
+                self._retries.budget.succeeded()  # the service works: it says that the request is at fault
             ambiguous |= failure.ambiguous
             failure.ambiguous = ambiguous
             if attempts is None:

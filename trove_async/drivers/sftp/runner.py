@@ -112,6 +112,7 @@ class Runner:
                     raise failure from (None if failure is error else error)
             except OSError as error:
                 if isinstance(error, TroveError):
+                    self._recovery.retries.budget.succeeded()  # such as that of a missing object: the server works
                     raise
                 raise translated(error) from error
             else:
