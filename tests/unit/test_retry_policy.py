@@ -89,6 +89,14 @@ def test_a_service_that_asks_for_more_than_the_patience_is_not_asked_again() -> 
 
 
 @pytest.mark.parametrize(
+    "seconds", [(-1, 5), (2, 1), (0, math.inf), (0, math.nan), (math.nan, 1), (0, 1, -1), (0, 1, math.nan)]
+)
+def test_delays_that_make_no_sense_are_refused(seconds: tuple[float, ...]) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"Backoff\(0\.05, 20\)"):
+        Backoff(*seconds)
+
+
+@pytest.mark.parametrize(
     ("error", "reason"),
     [
         (ThrottledError(), "throttled"),

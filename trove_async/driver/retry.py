@@ -17,6 +17,7 @@ An error that is ``exhausted`` is tried again by nobody, so that attempts do not
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -72,11 +73,21 @@ class Backoff:
         first: seconds before the second attempt, at most.
         longest: seconds at most.
         patience: seconds that a service may ask for by ``Retry-After``; beyond it the error is raised.
+
+    Raises:
+        InvalidArgumentError: a number is negative, or the first delay is longer than the longest.
     """
 
     first: float
     longest: float
     patience: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.longest < math.inf or not self.patience >= 0:
+            raise InvalidArgumentError(
+                "a back-off has a first delay of 0 seconds or more, a longest that is not less, and a patience of 0 or "
+                f"more, as in Backoff(0.05, 20), not {self.first!r}, {self.longest!r} and {self.patience!r}"
+            )
 
     def ceiling(self, failures: int) -> float:
         """Return the longest delay after a number of failures, 1 or more."""
