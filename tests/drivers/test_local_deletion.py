@@ -235,7 +235,7 @@ async def moved_away(root: Path, faults: Faults) -> Path:
         finally:
             faults.stop()
     await victim.aclose()
-    (moved,) = (root / ".trove/deleted").glob("b.*")
+    (moved,) = (path for path in (root / ".trove/deleted").glob("b.*") if path.suffix not in (".next", ".gone"))
     return moved
 
 
@@ -300,6 +300,26 @@ async def test_a_bucket_is_deleted_where_its_directory_cannot_be_moved(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(LocalFileSystem, call, fail)
+    await store.delete_bucket("b")
+    assert not (tmp_path / "b").exists()
+    assert records(tmp_path) == []
+
+
+@pytest.mark.parametrize("inodes", [0, 1, 2, 3])
+async def test_a_bucket_is_deleted_when_few_directories_can_be_made(
+    store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inodes: int
+) -> None:
+    await prepare(store, tmp_path)
+    original = LocalFileSystem.mkdir
+    made: list[str] = []
+
+    async def mkdir(self: LocalFileSystem, path: str) -> None:
+        if len(made) == inodes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        made.append(path)
+        await original(self, path)
+
+    monkeypatch.setattr(LocalFileSystem, "mkdir", mkdir)
     await store.delete_bucket("b")
     assert not (tmp_path / "b").exists()
     assert records(tmp_path) == []

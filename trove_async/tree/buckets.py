@@ -70,6 +70,7 @@ class BucketSettings:
 
 _DEFAULT: Final = BucketSettings()
 _NAME: Final = re.compile(r"[0-9a-f]+")
+_PREPARED: Final = ".next"
 _PROOF: Final = ".gone"
 _UNSETTLED: Final = (-1, -1)
 """The generation of no file."""
@@ -228,9 +229,10 @@ class Buckets:
             return None
         try:
             await make_directories(self._fs, self._layout.all_deleted)
+            await self._fs.mkdir(moved + _PREPARED)  # a full disk must not stop the deletion once it has begun
             await self._fs.rename(path, moved)
         except OSError:
-            await self._unmark(bucket)
+            await self._unmark(bucket, name)
             return None
         await self._fs.sync_directory(path.rpartition("/")[0])
         await self._fs.sync_directory(self._layout.all_deleted)
@@ -242,13 +244,21 @@ class Buckets:
         At every moment before the settings are removed, there is either the directory or another one as its proof.
         """
         moved, proof = self._layout.deleted(bucket, name), self._layout.deleted(bucket, name + _PROOF)
-        with suppress(FileExistsError):
-            await self._fs.mkdir(proof)
+        await self._make_proof(moved, proof)
         if await self._fs.exists(moved) and not await remove_empty(self._fs, moved):
             return False
         await self._remove_records(bucket)
         await self._fs.rmdir(proof)
         return True
+
+    async def _make_proof(self, moved: str, proof: str) -> None:
+        try:
+            await self._fs.rename(moved + _PREPARED, proof)
+        except FileNotFoundError:  # of a deletion that was interrupted, or somebody has removed it
+            with suppress(FileExistsError):
+                await self._fs.mkdir(proof)
+        else:
+            await self._fs.sync_directory(self._layout.all_deleted)
 
     async def _put_back(self, bucket: str, name: str) -> None:
         """Undo a deletion: somebody has placed a file in the directory meanwhile, or it cannot be read."""
@@ -256,10 +266,11 @@ class Buckets:
         await self._fs.rename(self._layout.deleted(bucket, name), path)
         await self._fs.sync_directory(path.rpartition("/")[0])
         await self._fs.rmdir(self._layout.deleted(bucket, name + _PROOF))
-        await self._unmark(bucket)
+        await self._unmark(bucket, name)
 
-    async def _unmark(self, bucket: str) -> None:
+    async def _unmark(self, bucket: str, name: str) -> None:
         with suppress(OSError):  # the mark of a bucket that was not moved means nothing
+            await self._fs.rmdir(self._layout.deleted(bucket, name + _PREPARED))
             await self._store(bucket, await self.settings(bucket))
 
     # Deletions that were interrupted
@@ -279,7 +290,7 @@ class Buckets:
         if name is None:
             return False
         if not await self._is_deleted(bucket, name):
-            await self._unmark(bucket)
+            await self._unmark(bucket, name)
         elif not await self._complete(bucket, name):
             # An operation that had begun before the deletion stored an object in the directory.
             if await self._fs.exists(self._layout.bucket(bucket)):
