@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,34 @@ async def test_closing_ends_operations_under_way(server: ServerName, root: Path,
     await network.until(lambda proxy: proxy.open == 0)
     assert residue_of(root) == []
     assert os.listdir(root / ".trove/tmp") == []
+
+
+async def test_closing_during_puts_leaves_nothing(
+    server: ServerName, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"half"
+        await closed.wait()
+        yield b"half"
+
+    async with opened(server, root) as store:
+        await store.create_bucket("bucket")
+    for turns in range(0, 60, 6):  # how far the puts have come
+        closed.clear()
+        async with opened(server, root, clean=False) as store:
+            await store.put("bucket", "first", b"data")
+            bodies = [pattern(1000), slow(), pattern(200_000), slow(), *[pattern(70_000)] * 12]
+            putting = [asyncio.create_task(store.put("bucket", f"{n}", body)) for n, body in enumerate(bodies)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        closed.set()
+        outcomes = await asyncio.gather(*putting, return_exceptions=True)
+        assert all(isinstance(outcome, trove.ClosedError | trove.ObjectInfo) for outcome in outcomes), outcomes
+        assert os.listdir(root / ".trove/tmp") == []
+    assert residue_of(root) == []
+    assert caplog.records == []
 
 
 async def test_closing_ends_operations_that_wait_for_a_connection() -> None:

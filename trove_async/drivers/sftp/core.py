@@ -161,6 +161,7 @@ class SFTPCore(PresignByHMAC, Driver):
 
     async def _clean_up(self, connection: Connection) -> None:
         if connection.current is not None:
+            await self._runner.drain()  # what still runs may create another temporary
             await self._leftovers.remove()
         await self._lease.end()
 

@@ -30,6 +30,7 @@ from trove_async.drivers.sftp.reads import IN_FLIGHT
 from trove_async.drivers.sftp.remote_files import NEW, RemoteFiles
 from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.drivers.sftp.steps import Recovery
+from trove_async.errors import ClosedError
 from trove_async.tree import FileSystem, Temporary, WriteClock
 from trove_async.tree.filesystem import Reading, is_dir
 
@@ -101,6 +102,8 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
         if temporary.path is not None and not temporary.committed:
             try:
                 await self.unlink(temporary.path)
+            except ClosedError:
+                pass  # all temporaries were removed
             except OSError:
                 self.leftovers.add(temporary.path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trove_async.cancellation import finish
 from trove_async.drivers.sftp.errors import DisconnectedError, translated
@@ -22,15 +22,18 @@ R = TypeVar("R")
 class _Operation:
     """One call, and whether its caller still waits for it."""
 
-    __slots__ = ("cancelled",)
+    __slots__ = ("_runner", "cancelled")
 
-    def __init__(self) -> None:
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
         self.cancelled = False
 
     def check(self) -> None:
-        """Raise if the caller was cancelled."""
+        """Raise if the caller was cancelled, or the store is closed."""
         if self.cancelled:
             raise asyncio.CancelledError
+        if self._runner.closed:
+            raise ClosedError("the store was closed during the operation")
 
 
 class Runner:
@@ -46,11 +49,17 @@ class Runner:
         self._leftovers = leftovers
         self._recovery = recovery
         self._cleanup_timeout = cleanup_timeout
+        self._running: set[asyncio.Future[Any]] = set()
         self.closed = False
 
     def close(self) -> None:
-        """Refuse further operations; those under way are not repeated."""
+        """Refuse further operations; those under way stop at their next checkpoint and are not repeated."""
         self.closed = True
+
+    async def drain(self) -> None:
+        """Wait until no operation is running, for three quarters of ``cleanup_timeout`` at most."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._cleanup_timeout * 0.75)
 
     def check_open(self) -> None:
         """Raise `ClosedError` after `close`."""
@@ -76,8 +85,10 @@ class Runner:
             discard: called with the result if the caller was cancelled before it could be returned.
         """
         self.check_open()
-        operation = _Operation()
+        operation = _Operation(self)
         task = asyncio.ensure_future(self._run(work, operation, repeat, uncertain))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
