@@ -68,7 +68,10 @@ class Body:
         on_progress: Progress | None = None,
         cleanup_timeout: float = CLEANUP_TIMEOUT,
     ) -> None:
-        self._source = source = source_of(data)
+        try:
+            self._source = source = source_of(data)
+        except (StopIteration, StopAsyncIteration) as error:  # of the `__iter__` or `__aiter__` of an iterable
+            raise escaped(error) from error
         source.cleanup_timeout = cleanup_timeout
         self._on_progress = on_progress
         self._hasher: Hasher | None = None

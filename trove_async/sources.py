@@ -395,6 +395,8 @@ def source_of(data: object) -> Source:
     """
     if type(data) is bytes:
         return BufferSource(data)
+    if isinstance(data, type):  # it has the methods of a body, which work only for its instances
+        raise _refusal(data)
     if isinstance(data, str):
         raise BodyTypeError("the body is a str: call .encode() on it, or wrap it in Path() if it names a file")
     if isinstance(data, bytes | bytearray | memoryview):
@@ -429,7 +431,11 @@ def source_of(data: object) -> Source:
         pass
     if isinstance(data, Iterable) and not isinstance(data, Mapping | set | frozenset):
         return _IterableSource(data)
-    raise BodyTypeError(
+    raise _refusal(data)
+
+
+def _refusal(data: object) -> BodyTypeError:
+    return BodyTypeError(
         f"the body is of type {type(data).__name__}; {_advice(data)}give bytes, a Path, a binary file, "
         "an (async) iterable of bytes, or an object with async read()"
     )
@@ -445,7 +451,7 @@ def _advice(data: object) -> str:
     """Return what to do with an object that leads to a body and is none."""
     if inspect.isawaitable(data):
         return "await it; or "
-    if inspect.isfunction(data):
+    if inspect.isfunction(data) or isinstance(data, type):
         return "call it; or "
     if inspect.isfunction(getattr(type(data), "stream", None)):
         return "put what its stream() returns; or "

@@ -343,6 +343,25 @@ async def test_an_exception_that_looks_like_the_end_is_an_error_with_it_as_cause
     assert isinstance(caught.value, BodySourceError) or (kind, error) == ("async read", StopIteration)
 
 
+async def test_an_iterable_that_raises_before_its_first_chunk_does_not_end_what_puts_it() -> None:
+    class Iterable:
+        def __iter__(self) -> Iterator[bytes]:
+            raise StopIteration
+
+    class AsyncIterable:
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            raise StopAsyncIteration
+
+    for source in (Iterable(), AsyncIterable()):
+        with pytest.raises(BodySourceError):
+            Body(source)
+
+
+async def test_a_class_is_no_body_though_its_instances_are() -> None:
+    with pytest.raises(BodyTypeError, match="call it"):
+        Body(io.BytesIO)
+
+
 @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
 async def test_a_progress_callback_does_not_end_the_body(error: type[Exception]) -> None:
     def progress(taken: int, size: int | None) -> None:
