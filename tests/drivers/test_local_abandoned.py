@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import threading
@@ -29,15 +30,21 @@ async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
         yield t
 
 
-def objects_open(root: Path) -> list[str]:
+def names_open() -> list[str]:
     found = []
     for descriptor in os.listdir("/proc/self/fd"):
         try:
             found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
         except FileNotFoundError:
             continue  # that of the listing itself
+    return found
+
+
+def objects_open(root: Path) -> list[str]:
     return [
-        name for name in found if name.startswith((f"{root}/b/", f"{root}/.trove/tmp/")) and not os.path.isdir(name)
+        name
+        for name in names_open()
+        if name.startswith((f"{root}/b/", f"{root}/.trove/tmp/")) and not os.path.isdir(name)
     ]
 
 
@@ -84,3 +91,32 @@ async def test_one_warning_says_where_it_was_opened_and_nothing_stays_open(
     assert reported == []
     assert not await store.exists("b", "new")
     assert residue_of(tmp_path) == []
+
+
+async def test_errors_that_are_kept_keep_no_directory_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"{number}/k" for number in range(80)]
+    unlink = os.unlink
+
+    def refuse(path: str, **options: int) -> None:
+        if path == "k":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(path, **options)
+
+    async with trove.open(f"local://{tmp_path}?fsync=0") as store:
+        await store.create_bucket("b")
+        for key in keys:
+            await store.put("b", key, b"data")
+        before = directories_open(tmp_path)
+        monkeypatch.setattr(os, "unlink", refuse)
+        kept = [*await asyncio.gather(*(store.delete("b", key) for key in keys), return_exceptions=True)]
+        with pytest.raises(trove.BulkError) as caught:
+            await store.delete_many("b", keys)
+        monkeypatch.undo()
+        assert all(isinstance(error, trove.BackendError) for error in kept)
+        assert len(caught.value.failed) == len(keys)
+        assert directories_open(tmp_path) <= before + 4  # those that the store keeps for the next operation
+    assert directories_open(tmp_path) == 0
+
+
+def directories_open(root: Path) -> int:
+    return len([name for name in names_open() if name.startswith(f"{root}") and os.path.isdir(name)])

@@ -33,7 +33,7 @@ from trove_async.driver import (
     check_write,
     reading_source,
 )
-from trove_async.drivers.local.errors import translated
+from trove_async.drivers.local.errors import release_frames, translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.drivers.local.notifier import Notifiers
 from trove_async.drivers.local.opening import LocalSettings, check_names, url_signer
@@ -404,6 +404,8 @@ class LocalCore(PresignByHMAC, Driver):
             except OSError as error:
                 failure = translated(error)
                 failure.__cause__ = error
+            if failure is not None:
+                release_frames(failure)
             results.append(DeleteResult(key, failure))
         return results
 

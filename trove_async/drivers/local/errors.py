@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from typing import Final
 
 from trove_async.errors import (
@@ -14,7 +15,7 @@ from trove_async.errors import (
     UnavailableError,
 )
 
-__all__ = ["FlushError", "translated"]
+__all__ = ["FlushError", "release_frames", "translated"]
 
 
 class FlushError(OSError):
@@ -54,3 +55,19 @@ def translated(error: OSError) -> TroveError:
     code = error.errno or 0
     hint = f"; {_HINTS[code]}" if code in _HINTS else ""
     return _TABLE.get(code, BackendError)(f"{error.strerror or error}{hint}", ambiguous=isinstance(error, FlushError))
+
+
+def release_frames(error: BaseException) -> None:
+    """Clear the variables of the functions that an error and its causes have left.
+
+    Otherwise their directories stay open as long as somebody keeps the error, such as that of each key of a
+    `BulkError`. Call it in a worker thread, where no function of the application is among them.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            traceback.clear_frames(found.__traceback__)
+            waiting += (found.__cause__, found.__context__)

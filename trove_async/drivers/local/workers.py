@@ -23,6 +23,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish
+from trove_async.drivers.local.errors import release_frames
 from trove_async.drivers.local.suspension import Pause, Suspended
 from trove_async.errors import ClosedError
 from trove_async.tree import Checkpoint
@@ -98,6 +99,7 @@ class _Job:
         try:
             self.result = self.operation(self.checkpoint) if resume is None else resume()
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+            release_frames(error)
             self.error = error
 
     def drop(self) -> None:
