@@ -141,7 +141,7 @@ async def test_closing_during_puts_leaves_nothing(
         closed.clear()
         async with opened(server, root, clean=False) as store:
             await store.put("bucket", "first", b"data")
-            bodies = [pattern(1000), slow(), pattern(200_000), slow(), *[pattern(70_000)] * 12]
+            bodies: list[Any] = [pattern(1000), slow(), pattern(200_000), slow(), *[pattern(70_000)] * 12]
             putting = [asyncio.create_task(store.put("bucket", f"{n}", body)) for n, body in enumerate(bodies)]
             for _ in range(turns):
                 await asyncio.sleep(0)
