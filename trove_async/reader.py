@@ -23,7 +23,7 @@ from trove_async.errors import (
 )
 from trove_async.types import ObjectInfo
 
-__all__ = ["ByteStream", "ObjectReader", "Resumption", "caller_location"]
+__all__ = ["ByteStream", "ObjectReader", "Resumption", "StreamWrapper", "caller_location"]
 
 R = TypeVar("R")
 
@@ -81,6 +81,37 @@ class ByteStream(ABC):
 
     def limit_memory(self, size: int) -> None:
         """Hold at most about ``size`` bytes that were read ahead; does nothing in a stream that reads nothing ahead."""
+
+
+class StreamWrapper(ByteStream):
+    """Passes everything on to another stream; layers override what they change, and give it to `ObjectReader.wrap`.
+
+    Attributes:
+        inner: the other stream.
+    """
+
+    def __init__(self, inner: ByteStream) -> None:
+        self.inner = inner
+
+    async def read(self, size: int) -> bytes:
+        """Read from the inner stream."""
+        return await self.inner.read(size)
+
+    async def seek(self, offset: int) -> None:
+        """Continue the inner stream at an offset."""
+        await self.inner.seek(offset)
+
+    def abort(self) -> None:
+        """Abort the inner stream."""
+        self.inner.abort()
+
+    async def aclose(self) -> None:
+        """Close the inner stream."""
+        await self.inner.aclose()
+
+    def limit_memory(self, size: int) -> None:
+        """Limit the memory of the inner stream."""
+        self.inner.limit_memory(size)
 
 
 class Resumption(Protocol):

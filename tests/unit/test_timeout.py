@@ -15,9 +15,10 @@ import pytest
 
 import trove_async as trove
 from tests.unit.doubles import ScriptedStream, arguments_of, info_of
-from trove_async.driver import CAPABILITIES, METHODS
-from trove_async.errors import InvalidArgumentError, OperationTimeoutError
-from trove_async.layers import Budget, Limit, Retry, Timeout
+from trove_async.driver import CAPABILITIES, METHODS, HeadOptions, unwrap
+from trove_async.errors import BackendUnavailableError, InvalidArgumentError, OperationTimeoutError
+from trove_async.layers import Budget, CircuitBreaker, Limit, Observe, Retry, Timeout
+from trove_async.layers.breaker import BreakerDriver
 from trove_async.reader import ObjectReader
 from trove_async.testing.mock import MockDriver
 from trove_async.types import ObjectInfo
@@ -274,6 +275,86 @@ async def test_an_attempt_that_takes_too_long_gives_its_place_back() -> None:
         with pytest.raises(OperationTimeoutError):
             await t.head("b", "k")
     assert answer.ended == 2
+
+
+def breaker_of(threshold: int = 2) -> CircuitBreaker:
+    return CircuitBreaker("test", threshold=threshold, open_for=30, jitter=0, clock=lambda: now[0])
+
+
+now = [0.0]
+
+
+async def test_a_backend_that_does_not_answer_in_time_opens_the_circuit_inside() -> None:
+    breaker, answer = breaker_of(), Hanging()
+    mock = MockDriver(head=answer)
+    async with trove.open(mock, layers=[breaker, Timeout(attempt=NOW)]) as t:
+        for _ in range(2):
+            assert breaker.state == "closed"
+            with pytest.raises(OperationTimeoutError):
+                await t.head("b", "k")
+        with pytest.raises(BackendUnavailableError, match="longer than 1e-09 s") as caught:
+            await t.head("b", "k")
+        assert isinstance(caught.value.__cause__, OperationTimeoutError)
+        assert len(mock.calls_to("head")) == 2
+        now[0] += 30
+        with pytest.raises(OperationTimeoutError):
+            await t.head("b", "k")
+        assert (breaker.state, breaker.transitions) == ("open", 3)
+
+
+async def test_a_body_that_stands_still_opens_the_circuit_inside() -> None:
+    breaker = breaker_of()
+    stream = ScriptedStream(bytes(100), [10, *(asyncio.Event() for _ in range(9))])
+    mock = MockDriver(get=lambda *_: ObjectReader(info_of(bytes(100)), stream))
+    async with trove.open(mock, layers=[breaker, Timeout(idle=NOW)]) as t:
+        with pytest.raises(BackendUnavailableError, match="no byte of the body"):
+            await t.read("b", "k")
+    assert (stream.seeks, stream.open) == ([10], False)
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the caller's", "that of the deadline"])
+async def test_a_deadline_after_the_cancellation_of_the_caller_opens_no_circuit(number: int) -> None:
+    breaker = breaker_of(1)
+
+    async def head(*_: object) -> ObjectInfo:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        seen: list[asyncio.CancelledError] = []
+        while len(seen) < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                seen.append(error)
+        raise seen[number - 1]
+
+    async with trove.open(MockDriver(head=head), layers=[breaker, Timeout(attempt=NOW)]) as t:
+        task = asyncio.create_task(t.head("b", "k"))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert breaker.state == "closed"
+
+
+async def test_who_waits_for_a_limit_tells_nothing_about_the_backend() -> None:
+    breaker, answer = breaker_of(1), Hanging()
+    mock = MockDriver(head=answer, put=INFO)
+    async with trove.open(mock, layers=[Limit(1), breaker, Timeout(attempt=NOW)]) as t:
+        limited = unwrap(t.driver, BreakerDriver).inner
+        holds = asyncio.create_task(limited.head("b", "k", HeadOptions()))
+        await answer.begun.wait()
+        with pytest.raises(OperationTimeoutError) as caught:
+            await t.put("b", "k", b"data")
+        holds.cancel()
+    assert not caught.value.ambiguous
+    assert (breaker.state, mock.calls_to("put")) == ("closed", [])
+
+
+async def test_an_observer_inside_sees_the_timeout() -> None:
+    seen: list[trove.Observation] = []
+    async with trove.open(MockDriver(head=Hanging()), layers=[Observe(seen.append), Timeout(attempt=NOW)]) as t:
+        with pytest.raises(OperationTimeoutError):
+            await t.head("b", "k")
+    assert [(each.outcome, type(each.error)) for each in seen] == [("error", OperationTimeoutError)]
 
 
 @pytest.mark.parametrize(

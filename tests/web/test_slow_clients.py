@@ -22,7 +22,7 @@ from tests.web.serving import aiohttp_serving, uvicorn_serving
 from tests.web.sites import FRAMEWORKS, aiohttp_site, starlette_site
 from trove_async.driver import GetOptions
 from trove_async.layers import LayerDriver
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.reader import ObjectReader, StreamWrapper
 from trove_async.wire.response import Response
 
 pytestmark = pytest.mark.asyncio
@@ -40,23 +40,11 @@ class Taken:
 
 
 def counting(taken: Taken) -> type[LayerDriver]:
-    class Counted(ByteStream):
-        def __init__(self, inner: ByteStream) -> None:
-            self._inner = inner
-
+    class Counted(StreamWrapper):
         async def read(self, size: int) -> bytes:
-            chunk = await self._inner.read(size)
+            chunk = await super().read(size)
             taken.count += len(chunk)
             return chunk
-
-        async def seek(self, offset: int) -> None:
-            await self._inner.seek(offset)
-
-        def limit_memory(self, size: int) -> None:
-            self._inner.limit_memory(size)
-
-        def abort(self) -> None:
-            self._inner.abort()
 
     class Counting(LayerDriver):
         async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:

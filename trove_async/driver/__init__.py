@@ -58,7 +58,7 @@ from trove_async.driver.synonyms import (
 from trove_async.dsn import DSN, SettingsParser, parse_dsn
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 from trove_async.version_listing import VersionMark, VersionPage
 
 __all__ = [
@@ -105,6 +105,7 @@ __all__ = [
     "ServerCopyByCopy",
     "ServerCopyDriver",
     "SettingsParser",
+    "StreamWrapper",
     "TaggingDriver",
     "TagsDeleteBySet",
     "VersionListOptions",

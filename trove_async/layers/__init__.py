@@ -4,6 +4,7 @@ from trove_async.driver.retry import Backoff, Budget
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.circuit import CircuitEvent
+from trove_async.layers.deadlines import timeout_behind
 from trove_async.layers.limit import Limit
 from trove_async.layers.observe import Observation, Observe, log_operations
 from trove_async.layers.otel.layer import OpenTelemetry
@@ -32,4 +33,5 @@ __all__ = [
     "Retry",
     "Timeout",
     "log_operations",
+    "timeout_behind",
 ]

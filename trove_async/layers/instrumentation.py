@@ -27,7 +27,8 @@ from trove_async.driver.events import (
     RequestRetried,
 )
 from trove_async.layers.base import Call, LayerDriver, Operation
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.layers.deadlines import timeout_behind
+from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 from trove_async.sources import Chunk, Source
 from trove_async.types import ObjectEvent
 
@@ -184,6 +185,8 @@ class Ongoing(OperationObserver):
             return
         self._ended = True
         duration = perf_counter() - self.began
+        if error is not None:
+            error = timeout_behind(error) or error
         outcome: Outcome = "ok" if error is None else "error" if isinstance(error, Exception) else "cancelled"
         try:
             self.on_end(duration, outcome, error)
@@ -315,11 +318,11 @@ async def _follow(ongoing: Ongoing, events: AsyncGenerator[ObjectEvent, None]) -
     ongoing.end(None)
 
 
-class _ObservedStream(ByteStream):
+class _ObservedStream(StreamWrapper):
     """Counts what is read, and ends the operation when the reader releases the stream."""
 
     def __init__(self, inner: ByteStream, ongoing: Ongoing, opened: float) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._ongoing = ongoing
         self._worked = opened
         self._error: BaseException | None = None
@@ -329,7 +332,7 @@ class _ObservedStream(ByteStream):
         began = perf_counter()
         entered = ongoing.enter()
         try:
-            chunk = await self._inner.read(size)
+            chunk = await self.inner.read(size)
         except BaseException as error:
             self._error = error
             raise
@@ -347,24 +350,21 @@ class _ObservedStream(ByteStream):
     async def seek(self, offset: int) -> None:
         entered = self._ongoing.enter()
         try:
-            await self._inner.seek(offset)
+            await self.inner.seek(offset)
         except BaseException as error:
             self._error = error
             raise
         finally:
             self._ongoing.leave(entered)
 
-    def limit_memory(self, size: int) -> None:
-        self._inner.limit_memory(size)
-
     def abort(self) -> None:
-        self._inner.abort()
+        self.inner.abort()
         self._ongoing.end(self._error)
 
     async def aclose(self) -> None:
         entered = self._ongoing.enter()
         try:
-            await self._inner.aclose()
+            await self.inner.aclose()
         finally:
             self._ongoing.leave(entered)
         self._ongoing.end(self._error)

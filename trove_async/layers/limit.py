@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 from trove_async.body import Body, Chunk
 from trove_async.driver.base import Driver
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.base import Call, LayerDriver, Operation
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.layers.deadlines import mark_unsent
+from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 
 __all__ = ["Limit"]
 
@@ -47,7 +48,7 @@ class _LimitDriver(LayerDriver):
 
     def __init__(self, inner: Driver, concurrency: int) -> None:
         super().__init__(inner)
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = _Slots(concurrency)
 
     async def around(self, operation: Operation, call: Call[R]) -> R:
         # A replayable body is in memory or in a file: there is nothing to wait for.
@@ -61,10 +62,19 @@ class _LimitDriver(LayerDriver):
         return result
 
 
+class _Slots(asyncio.Semaphore):
+    async def acquire(self) -> Literal[True]:
+        try:
+            return await super().acquire()
+        except asyncio.CancelledError as error:
+            mark_unsent(error)
+            raise
+
+
 class _Slot:
     """One of the operations that run; it is free while the operation waits for its body."""
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
+    def __init__(self, slots: _Slots) -> None:
         self._slots = slots
         self._held = False
 
@@ -113,24 +123,15 @@ class _ReleasingChunks:
         return chunk
 
 
-class _LimitedStream(ByteStream):
-    def __init__(self, inner: ByteStream, slots: asyncio.Semaphore) -> None:
-        self._inner = inner
+class _LimitedStream(StreamWrapper):
+    def __init__(self, inner: ByteStream, slots: _Slots) -> None:
+        super().__init__(inner)
         self._slots = slots
 
     async def read(self, size: int) -> bytes:
         async with self._slots:
-            return await self._inner.read(size)
+            return await self.inner.read(size)
 
     async def seek(self, offset: int) -> None:
         async with self._slots:
-            await self._inner.seek(offset)
-
-    def limit_memory(self, size: int) -> None:
-        self._inner.limit_memory(size)
-
-    def abort(self) -> None:
-        self._inner.abort()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+            await self.inner.seek(offset)

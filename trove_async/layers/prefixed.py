@@ -17,7 +17,7 @@ from trove_async.errors import BackendError, BucketNotEmptyError, InvalidArgumen
 from trove_async.keys import MAX_KEY_BYTES, check_prefix
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.listing import ListPage
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 from trove_async.signing import URLSigner, find_signer
 from trove_async.types import DeleteResult, ObjectEvent, ObjectInfo, ObjectRef, Prefix, UploadInfo, VersionInfo
 from trove_async.version_listing import VersionPage
@@ -345,19 +345,19 @@ _PLANS: Final = {
 }
 
 
-class _CorrectingStream(ByteStream):
+class _CorrectingStream(StreamWrapper):
     """Names the store's keys in errors."""
 
     def __init__(self, inner: ByteStream, names: _Names, operation: Operation) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._names = names
         self._operation = operation
 
     async def read(self, size: int) -> bytes:
-        return await self._corrected(self._inner.read(size))
+        return await self._corrected(self.inner.read(size))
 
     async def seek(self, offset: int) -> None:
-        await self._corrected(self._inner.seek(offset))
+        await self._corrected(self.inner.seek(offset))
 
     async def _corrected(self, work: Awaitable[R]) -> R:
         try:
@@ -365,12 +365,3 @@ class _CorrectingStream(ByteStream):
         except TroveError as error:
             self._names.correct_for(error, self._operation)
             raise
-
-    def limit_memory(self, size: int) -> None:
-        self._inner.limit_memory(size)
-
-    def abort(self) -> None:
-        self._inner.abort()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from trove_async.driver.base import Driver
 from trove_async.errors import InvalidArgumentError, OperationTimeoutError
 from trove_async.layers.base import Call, LayerDriver, Operation
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.layers.deadlines import Deadlines
+from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 
 __all__ = ["Timeout"]
 
@@ -68,109 +68,40 @@ class Timeout:
         return _TimeoutDriver(driver, self.attempt, self.idle)
 
 
-class _Bound:
-    """An operation under way.
-
-    Attributes:
-        task: carries it out.
-        cancelling: how often the task had been asked to end before.
-        deadline: by the clock of the loop.
-        expired: whether it was cancelled at its deadline.
-    """
-
-    __slots__ = ("cancelling", "deadline", "expired", "task")
-
-    def __init__(self, task: asyncio.Task[Any], deadline: float) -> None:
-        self.task = task
-        self.cancelling = task.cancelling()
-        self.deadline = deadline
-        self.expired = False
-
-
-class _Deadlines:
-    """Cancels operations that take too long, with one timer for all: `asyncio.timeout` costs several times as much.
-
-    All have the same time, so that their deadlines come in the order in which they begin.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._running: dict[_Bound, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def within(self, work: Awaitable[R], late: Callable[[], OperationTimeoutError]) -> R:
-        """Await work; at its deadline cancel it, and raise what ``late`` returns once it has ended.
-
-        A caller's cancellation stays one, also if it comes at the same time.
-        """
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        assert task is not None
-        bound = _Bound(task, loop.time() + self._seconds)
-        self._running[bound] = None
-        if self._timer is None:
-            self._timer = loop.call_at(bound.deadline, self._expire, loop)
-        try:
-            return await work
-        except asyncio.CancelledError as error:
-            if bound.expired and task.cancelling() - 1 <= bound.cancelling:
-                raise late() from error
-            raise
-        finally:
-            if bound.expired:
-                task.uncancel()
-            else:
-                del self._running[bound]
-
-    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        now = loop.time()
-        while self._running:
-            bound = next(iter(self._running))
-            if bound.deadline > now:
-                self._timer = loop.call_at(bound.deadline, self._expire, loop)
-                return
-            del self._running[bound]
-            bound.expired = True
-            bound.task.cancel()
-
-    def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
 class _TimeoutDriver(LayerDriver):
     def __init__(self, inner: Driver, attempt: float | None, idle: float | None) -> None:
         super().__init__(inner)
         self._seconds = attempt
-        self._attempts = None if attempt is None else _Deadlines(attempt)
+        self._attempts = None if attempt is None else Deadlines(attempt)
         self._idle = idle
-        self._reads = None if idle is None else _Deadlines(idle)
+        self._reads = None if idle is None else Deadlines(idle)
 
     async def around(self, operation: Operation, call: Call[R]) -> R:
         if self._attempts is None or not _is_one_request(operation):
             result = await call()
         else:
-            result = await self._attempts.within(call(), lambda: self._late(operation))
+            result = await self._attempts.within(call(), lambda sent: self._late(operation, sent))
         if self._reads is not None and isinstance(result, ObjectReader):
             reads = self._reads
             result.wrap(lambda stream: _TimedStream(stream, reads, self._still))
         return result
 
-    def _late(self, operation: Operation) -> OperationTimeoutError:
+    def _late(self, operation: Operation, sent: bool) -> OperationTimeoutError:
         return OperationTimeoutError(
-            f"it took longer than {self._seconds:g} s, the limit of Timeout", ambiguous=operation.name in _WRITES
+            f"it took longer than {self._seconds:g} s, the limit of Timeout",
+            ambiguous=sent and operation.name in _WRITES,
         )
 
-    def _still(self) -> OperationTimeoutError:
+    def _still(self, _sent: bool) -> OperationTimeoutError:
         return OperationTimeoutError(f"no byte of the body arrived for {self._idle:g} s, the limit of Timeout")
 
     async def close(self) -> None:
-        for deadlines in (self._attempts, self._reads):
-            if deadlines is not None:
-                deadlines.close()
-        await super().close()
+        try:
+            await super().close()  # which may wait for operations that are under way
+        finally:
+            for deadlines in (self._attempts, self._reads):
+                if deadlines is not None:
+                    deadlines.close()
 
 
 def _is_one_request(operation: Operation) -> bool:
@@ -180,23 +111,14 @@ def _is_one_request(operation: Operation) -> bool:
     return operation.name in _READS or operation.name in _WRITES
 
 
-class _TimedStream(ByteStream):
-    def __init__(self, inner: ByteStream, deadlines: _Deadlines, late: Callable[[], OperationTimeoutError]) -> None:
-        self._inner = inner
+class _TimedStream(StreamWrapper):
+    def __init__(self, inner: ByteStream, deadlines: Deadlines, late: Callable[[bool], OperationTimeoutError]) -> None:
+        super().__init__(inner)
         self._deadlines = deadlines
         self._late = late
 
     async def read(self, size: int) -> bytes:
-        return await self._deadlines.within(self._inner.read(size), self._late)
+        return await self._deadlines.within(self.inner.read(size), self._late)
 
     async def seek(self, offset: int) -> None:
-        await self._deadlines.within(self._inner.seek(offset), self._late)
-
-    def limit_memory(self, size: int) -> None:
-        self._inner.limit_memory(size)
-
-    def abort(self) -> None:
-        self._inner.abort()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+        await self._deadlines.within(self.inner.seek(offset), self._late)

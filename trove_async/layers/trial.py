@@ -7,8 +7,9 @@ from typing import cast
 
 from trove_async.errors import TransientError
 from trove_async.layers.circuit import Circuit
+from trove_async.layers.deadlines import timeout_behind
 from trove_async.layers.verdict import verdict_on
-from trove_async.reader import ByteStream
+from trove_async.reader import ByteStream, StreamWrapper
 
 __all__ = ["CountedStream", "Trial"]
 
@@ -36,6 +37,7 @@ class Trial:
         """Report the error that ended the call, for what it tells about the backend."""
         if (ticket := self._take()) is None:
             return
+        error = timeout_behind(error) or error
         verdict = verdict_on(error)
         if verdict == "failed":
             self._circuit.failed(ticket, cast(Exception, error))
@@ -49,7 +51,7 @@ class Trial:
         return ticket
 
 
-class CountedStream(ByteStream):
+class CountedStream(StreamWrapper):
     """Counts each body once: as a success at its end, as a failure where it breaks.
 
     A body that is closed before its end counts as a success if any of it arrived. What continues a body is a
@@ -63,7 +65,7 @@ class CountedStream(ByteStream):
     """
 
     def __init__(self, inner: ByteStream, begin: Callable[[], Trial], trial: Trial, position: int, stop: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._begin = begin
         self._trial = trial
         self._position = position
@@ -73,7 +75,7 @@ class CountedStream(ByteStream):
     async def read(self, size: int) -> bytes:
         """Read, and report the end of the body or its breaking."""
         try:
-            chunk = await self._inner.read(size)
+            chunk = await self.inner.read(size)
         except BaseException as error:
             self._trial.raised(error)
             raise
@@ -90,7 +92,7 @@ class CountedStream(ByteStream):
         self._finish()
         self._trial, self._received = self._begin(), False
         try:
-            await self._inner.seek(offset)
+            await self.inner.seek(offset)
         except BaseException as error:
             self._trial.raised(error)
             raise
@@ -102,18 +104,14 @@ class CountedStream(ByteStream):
         else:
             self._trial.dropped()
 
-    def limit_memory(self, size: int) -> None:
-        """Pass it on."""
-        self._inner.limit_memory(size)
-
     def abort(self) -> None:
         """Release the body, and report what there is to report."""
-        self._inner.abort()
+        self.inner.abort()
         self._finish()
 
     async def aclose(self) -> None:
         """Release the body, and report what there is to report."""
         try:
-            await self._inner.aclose()
+            await self.inner.aclose()
         finally:
             self._finish()

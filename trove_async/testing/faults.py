@@ -28,7 +28,7 @@ from trove_async.body import Body, Chunk
 from trove_async.driver import METHODS, Driver
 from trove_async.errors import InvalidArgumentError, TroveError, UnavailableError
 from trove_async.layers import Call, LayerDriver, Operation
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 from trove_async.types import ObjectEvent
 
 __all__ = ["Fault", "Faults", "Injection", "When"]
@@ -303,9 +303,9 @@ class _FaultyChunks:
         return self._passage.carry(chunk)
 
 
-class _FaultyStream(ByteStream):
+class _FaultyStream(StreamWrapper):
     def __init__(self, inner: ByteStream, start: int, passage: _Passage) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._start = start
         self._passage = passage
 
@@ -313,20 +313,11 @@ class _FaultyStream(ByteStream):
         allowed = await self._passage.open()
         if not allowed:
             return b""
-        return bytes(self._passage.carry(await self._inner.read(min(size, allowed))))
+        return bytes(self._passage.carry(await self.inner.read(min(size, allowed))))
 
     async def seek(self, offset: int) -> None:
-        await self._inner.seek(offset)
+        await self.inner.seek(offset)
         self._passage.position = offset - self._start
-
-    def limit_memory(self, size: int) -> None:
-        self._inner.limit_memory(size)
-
-    def abort(self) -> None:
-        self._inner.abort()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 class _BufferStream(ByteStream):

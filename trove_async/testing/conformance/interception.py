@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from trove_async.driver import Driver, GetOptions
 from trove_async.layers import Call, LayerDriver, Operation
-from trove_async.reader import ByteStream, ObjectReader
+from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 
 __all__ = ["Intercept", "Read", "Streams", "read_on"]
 
@@ -103,9 +103,9 @@ class _BufferStream(ByteStream):
         """Do nothing: it holds no resources."""
 
 
-class _CountedStream(ByteStream):
+class _CountedStream(StreamWrapper):
     def __init__(self, inner: ByteStream, streams: Streams) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._streams = streams
         self._open = False
         self._count_open()
@@ -122,19 +122,16 @@ class _CountedStream(ByteStream):
             self._streams.open -= 1
 
     async def read(self, size: int) -> bytes:
-        return await self._streams.read(self._inner, size)
+        return await self._streams.read(self.inner, size)
 
     async def seek(self, offset: int) -> None:
         self._count_open()
-        await self._inner.seek(offset)
-
-    def limit_memory(self, size: int) -> None:
-        self._inner.limit_memory(size)
+        await self.inner.seek(offset)
 
     def abort(self) -> None:
-        self._inner.abort()
+        self.inner.abort()
         self._count_closed()
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        await self.inner.aclose()
         self._count_closed()
