@@ -107,6 +107,15 @@ class CircuitMachine(RuleBasedStateMachine):
             else:
                 self.blocked_until = self.now
 
+    @rule(call=consumes(calls), target=calls)
+    def a_call_is_answered(self, call: Call) -> Call:
+        ticket = self.circuit.answered(call.ticket)
+        if call.era != self.era or self.state != "half_open":
+            assert ticket == call.ticket
+            return call
+        self.enter("closed")
+        return Call(ticket, self.era)
+
     def open(self, drawn: float) -> None:
         self.enter("open")
         self.blocked_until = self.now + OPEN_FOR * (1 + JITTER * drawn)

@@ -256,17 +256,16 @@ async def test_signing_a_url_tells_nothing_about_the_backend() -> None:
 # Bodies
 
 
-async def test_a_get_counts_when_its_body_has_ended() -> None:
-    breaker, clock = breaker_of()
+@pytest.mark.parametrize(("count", "state"), [(999, "open"), (1000, "closed")])
+async def test_a_get_counts_when_its_body_has_ended(count: int, state: str) -> None:
+    breaker, _ = breaker_of()
     mock = MockDriver(head=DOWN, get=streaming())
     async with trove_async.open(mock, layers=[breaker]) as t:
-        await fail(t, 2)
-        clock.now = 30
+        await fail(t, 1)
         async with t.get("b", "k") as reader:
-            await reader.read(999)
-            assert state_of(breaker) == "half_open"
-            await reader.read(1)
-            assert state_of(breaker) == "closed"
+            await reader.read(count)
+            await fail(t, 1)
+            assert state_of(breaker) == state
 
 
 async def test_a_body_that_is_in_memory_counts_at_once() -> None:
@@ -331,9 +330,8 @@ async def test_what_continues_a_body_may_be_the_probe() -> None:
         await fail(t, 1)
         clock.now = 30
         await reader.seek(500)
-        assert state_of(breaker) == "half_open"
-        assert await reader.read() == DATA[500:]
         assert state_of(breaker) == "closed"
+        assert await reader.read() == DATA[500:]
 
 
 async def test_an_object_that_changed_while_it_was_read_shows_that_the_backend_works() -> None:
@@ -350,36 +348,51 @@ async def test_an_object_that_changed_while_it_was_read_shows_that_the_backend_w
         assert state_of(breaker) == "closed"
 
 
-@pytest.mark.parametrize(("count", "state"), [(0, "half_open"), (10, "closed")])
-async def test_a_probe_whose_reader_is_closed_early_counts_if_data_arrived(count: int, state: str) -> None:
+async def test_a_probe_whose_body_follows_has_succeeded_once_it_is_answered() -> None:
     breaker, clock = breaker_of()
-    async with trove_async.open(MockDriver(head=DOWN, get=streaming()), layers=[breaker]) as t:
-        await fail(t, 2)
-        clock.now = 30
-        async with t.get("b", "k") as reader:
-            await reader.read(count)
-            with pytest.raises(BackendUnavailableError, match="while a probe"):
-                await t.head("b", "k")
-        assert state_of(breaker) == state
-        if state == "half_open":  # another call may probe
-            async with t.get("b", "k") as reader:
-                await reader.read()
-
-
-async def test_a_probe_that_is_read_slowly_keeps_others_waiting_for_a_limited_time() -> None:
-    breaker, clock = breaker_of(probe_timeout=10)
-    mock = MockDriver(head=Script(DOWN, DOWN, ObjectNotFoundError(), DOWN), get=streaming(100, DOWN))
+    mock = MockDriver(head=DOWN, get=streaming(), put=INFO)
     async with trove_async.open(mock, layers=[breaker]) as t:
         await fail(t, 2)
         clock.now = 30
-        reader = await t.get("b", "k")
+        async with t.get("b", "k") as reader:
+            assert state_of(breaker) == "closed"
+            await t.put("b", "copy", reader)
+
+
+async def test_the_body_of_a_probe_counts_like_any_other() -> None:
+    breaker, clock = breaker_of()
+    mock = MockDriver(head=DOWN, get=streaming(100, DOWN, DOWN, DOWN))
+    async with trove_async.open(mock, layers=[breaker]) as t:
+        await fail(t, 2)
+        clock.now = 30
         with pytest.raises(BackendUnavailableError):
+            await t.read("b", "k")
+        assert (state_of(breaker), breaker.transitions) == ("open", 4)
+
+
+async def test_a_probe_that_is_not_answered_keeps_others_waiting_for_a_limited_time() -> None:
+    breaker, clock = breaker_of(probe_timeout=10)
+    answer = asyncio.Event()
+
+    async def get(*_: object) -> ObjectReader:
+        await answer.wait()
+        return streaming(100)()
+
+    mock = MockDriver(head=Script(DOWN, DOWN, ObjectNotFoundError(), DOWN), get=get)
+    async with trove_async.open(mock, layers=[breaker]) as t:
+        await fail(t, 2)
+        clock.now = 30
+        probe = asyncio.create_task(t.get("b", "k").__aenter__())
+        await asyncio.sleep(0)
+        with pytest.raises(BackendUnavailableError, match="while a probe"):
             await t.head("b", "k")
         clock.now = 40
         with pytest.raises(ObjectNotFoundError):
             await t.head("b", "k")
         assert state_of(breaker) == "closed"
         await fail(t, 1)
+        answer.set()
+        reader = await probe
         await reader.read(100)
         await reader.aclose()  # its success is of an earlier generation, and does not reset the count
         await fail(t, 1)
@@ -435,19 +448,19 @@ async def test_a_cancelled_call_is_neither_success_nor_failure() -> None:
 
 
 async def test_a_body_whose_reading_is_cancelled_tells_nothing() -> None:
-    breaker, clock = breaker_of()
-    mock = MockDriver(head=DOWN, get=Script(streaming(100, asyncio.Event()), streaming()))
+    breaker, _ = breaker_of()
+    hangs = asyncio.Event()
+    mock = MockDriver(head=DOWN, get=streaming(100, hangs))
     async with trove_async.open(mock, layers=[breaker]) as t:
-        await fail(t, 2)
-        clock.now = 30
+        await fail(t, 1)
         task = asyncio.create_task(t.read("b", "k"))
         for _ in range(5):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait({task})
-        assert state_of(breaker) == "half_open"
-        await t.read("b", "k")
         assert state_of(breaker) == "closed"
+        await fail(t, 1)
+        assert state_of(breaker) == "open"
 
 
 # Watches

@@ -182,6 +182,28 @@ def test_a_probe_that_succeeds_closes_the_circuit_and_counts_from_0() -> None:
     assert bench.state == "closed"
 
 
+def test_a_probe_whose_body_follows_closes_the_circuit_and_its_body_counts_as_a_call() -> None:
+    bench, probe = half_open()
+    body = bench.circuit.answered(probe)
+    assert bench.state == "closed"
+    bench.fail(2)
+    bench.circuit.failed(body, UnavailableError("broke off"))
+    assert bench.state == "open"
+
+
+def test_an_answer_changes_nothing_unless_it_is_that_of_a_probe() -> None:
+    bench = Bench()
+    late = bench.begin()
+    bench.fail(2)
+    assert bench.circuit.answered(late) == late
+    bench.fail(1)
+    assert bench.circuit.answered(late) == late
+    bench.now += 30
+    bench.begin()
+    assert bench.circuit.answered(late) == late
+    assert bench.state == "half_open"
+
+
 def test_a_probe_that_fails_opens_the_circuit_again_at_once() -> None:
     bench, probe = half_open()
     again = UnavailableError("still down")

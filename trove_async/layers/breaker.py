@@ -187,8 +187,8 @@ async def _ping(driver: Driver) -> None:
 class BreakerDriver(LayerDriver):
     """A driver with a circuit breaker around it.
 
-    A get counts when its body has ended, a watch when it is subscribed. A signed URL is made without the backend, so
-    that it counts only if that fails.
+    A get counts when its body has ended, and as a probe when it is answered; a watch counts when it is subscribed. A
+    signed URL is made without the backend, so that it counts only if that fails.
 
     Attributes:
         breaker: which one.
@@ -220,7 +220,7 @@ class BreakerDriver(LayerDriver):
                 trial.raised(error)
             raise
         if isinstance(result, ObjectReader) and not result.buffered:
-            trial, start, stop = Trial(circuit, ticket), result.start, result.stop
+            trial, start, stop = Trial(circuit, circuit.answered(ticket)), result.start, result.stop
             result.wrap(lambda inner: CountedStream(inner, self._begin, trial, start, stop))
         elif operation.name in _UNCERTAIN:
             _UNCERTAIN[operation.name](Trial(circuit, ticket), result)

@@ -235,6 +235,16 @@ class Circuit:
         elif self.state == "half_open" and ticket >= self._since:
             self._close()
 
+    def answered(self, ticket: int) -> int:
+        """Take in that the backend answered a call whose body follows; return the ticket of the body.
+
+        A probe has then succeeded: a body may be read slowly, or only once another call has begun.
+        """
+        if self.state == "half_open" and ticket >= self._since:
+            self._close()
+            return self._ticket
+        return ticket
+
     def failed(self, ticket: int, error: Exception) -> None:
         """Take in that the backend failed."""
         if ticket != self._ticket:

@@ -28,6 +28,11 @@ class Trial:
         if (ticket := self._take()) is not None:
             self._circuit.succeeded(ticket)
 
+    def answered(self) -> None:
+        """Report that the backend answered, and that a body follows."""
+        if self._ticket is not None:
+            self._ticket = self._circuit.answered(self._ticket)
+
     def dropped(self) -> None:
         """Report that the end of the call tells nothing about the backend."""
         if (ticket := self._take()) is not None:
@@ -96,6 +101,7 @@ class CountedStream(StreamWrapper):
         except BaseException as error:
             self._trial.raised(error)
             raise
+        self._trial.answered()
         self._position = offset
 
     def _finish(self) -> None:
