@@ -471,8 +471,9 @@ async def test_if_a_layer_cannot_start_the_started_ones_are_closed() -> None:
     seen: list[str] = []
     mock = MockDriver()
     layers = [recording("inner", seen), recording("middle", seen, fails=True), recording("outer", seen)]
-    with pytest.raises(UnavailableError, match="not today"):
+    with pytest.raises(UnavailableError, match="not today") as caught:
         await trove_async.open(mock, layers=layers)
+    assert caught.value.operation == "open"
     assert seen == ["start inner", "start middle", "close middle", "close inner"]
     assert [call.name for call in mock.calls] == ["close"]
 

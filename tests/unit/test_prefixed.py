@@ -337,6 +337,14 @@ async def test_what_a_service_says_about_a_key_is_translated() -> None:
     assert raised.value.args == ("No such object: b/k; 'k' is not there",)
 
 
+async def test_what_a_service_says_about_both_ends_of_a_copy_is_translated() -> None:
+    error = trove.ObjectNotFoundError("a/tenant/k is gone, and b/tenant/new was not written", key="tenant/k")
+    async with trove.open(mock_driver(copy=error), layers=[Prefixed(PREFIX)]) as store:
+        with pytest.raises(trove.ObjectNotFoundError) as raised:
+            await store.copy("a", "k", "b", "new")
+    assert (raised.value.message, raised.value.key) == ("a/k is gone, and b/new was not written", "k")
+
+
 async def test_each_error_of_a_bulk_deletion_names_its_key() -> None:
     results = [DeleteResult("tenant/a"), DeleteResult("tenant/b", trove.AccessDeniedError("no 'tenant/b'"))]
     async with trove.open(mock_driver(delete_many=results), layers=[Prefixed(PREFIX)]) as store:

@@ -50,9 +50,11 @@ class Method:
         """
         changed = list(arguments)
         for name, value in changes.items():
-            if name not in self.parameters:
-                raise TypeError(f"{self.name}() has no parameter {name!r}; it has {', '.join(self.parameters)}")
-            changed[self.parameters.index(name)] = value
+            try:
+                changed[self.parameters.index(name)] = value
+            except ValueError:
+                message = f"{self.name}() has no parameter {name!r}; it has {', '.join(self.parameters)}"
+                raise TypeError(message) from None
         return tuple(changed)
 
 

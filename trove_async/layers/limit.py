@@ -55,8 +55,11 @@ class _LimitDriver(LayerDriver):
         if operation.body is not None and not operation.body.replayable:
             async with _Slot(self._slots) as slot:
                 return await call(body=slot.released_by(operation.body))
-        async with self._slots:
+        await self._slots.acquire()
+        try:
             result = await call()
+        finally:
+            self._slots.release()
         if isinstance(result, ObjectReader):
             result.wrap(lambda stream: _LimitedStream(stream, self._slots))
         return result

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trove_async.driver.base import Driver
 from trove_async.layers.base import Operation
 from trove_async.layers.instrumentation import Instrumentation, InstrumentedDriver, Ongoing, Outcome, error_type
+from trove_async.types import maker_of
 
 __all__ = ["Observation", "Observe", "log_operations"]
 
@@ -71,6 +72,8 @@ class Observation:
         return {name: value for name, value in known.items() if value is not None}
 
 
+_make_observation = maker_of(Observation)
+
 Hook = Callable[[Observation], object]
 
 
@@ -103,20 +106,20 @@ class _HookedOperation(Ongoing):
 
     def on_end(self, duration: float, outcome: Outcome, error: BaseException | None) -> None:
         operation = self.operation
-        seen = Observation(
-            driver=operation.driver,
-            operation=operation.name,
-            bucket=operation.bucket,
-            key=operation.key,
-            bytes=self.bytes,
-            duration=duration,
-            outcome=outcome,
-            error=error,
-            time_to_first_byte=self.time_to_first_byte,
-            attempts=1 + self.retries + self.hedges,
-            hedges=self.hedges,
-            resent=self.resent,
-            events=self.events,
+        seen = _make_observation(
+            operation.driver,
+            operation.name,
+            operation.bucket,
+            operation.key,
+            self.bytes,
+            duration,
+            outcome,
+            error,
+            self.time_to_first_byte,
+            1 + self.retries + self.hedges,
+            self.hedges,
+            self.resent,
+            self.events,
         )
         self._hook(seen)
 

@@ -75,7 +75,8 @@ class Lifetime:
         self._writers = OpenWriters()
         self._opened_at = caller_location()
         # Most drivers hold any valid key; those that do not pay for a second check.
-        self._check_driver_key = driver.check_key if type(driver).check_key is not Driver.check_key else None
+        check_key = driver.check_key
+        self._check_driver_key = None if getattr(check_key, "__func__", None) is Driver.check_key else check_key
         _open_stores.add(self)
 
     @property

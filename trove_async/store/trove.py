@@ -102,9 +102,13 @@ async def _open(
     _check_loop()
     try:
         driver = await _open_driver(target, cleanup_timeout, settings)
+        return await _open_layers(driver, layers, cleanup_timeout)
     except TroveError as error:
         error.locate("open")
         raise
+
+
+async def _open_layers(driver: Driver, layers: Iterable[Layer], cleanup_timeout: float) -> Trove:
     started = driver
     try:
         for layer in _wrap(driver, _with_prefix(driver, layers)):
