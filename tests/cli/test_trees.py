@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -390,6 +391,12 @@ def test_a_dry_run_goes_on_as_the_run_does(trove: Run, tree: Path, shell: Shell)
         line for line in real.err.splitlines() if "a.txt" in line
     ]
     assert len(dry.lines) == len(NAMES) - 1
+    shutil.rmtree(target)
+    target.mkdir()
+    (target / "x").symlink_to(shell.folder)  # a link on the way to a file
+    dry = trove("cp", "-r", "--dry-run", "b/t", "./out")
+    assert "trees are not written through links" in dry.err
+    assert dry.err.splitlines() == trove("cp", "-r", "b/t", "./out").err.splitlines()[:-1]
     assert trove("cp", "-r", "-n", "./tree", "missing/t").err.count("\n") == 1
 
 

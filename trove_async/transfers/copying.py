@@ -40,7 +40,7 @@ from trove_async.transfers.ends import (
 )
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 
-__all__ = ["copy", "remove"]
+__all__ = ["check_target", "copy", "remove"]
 
 
 async def copy(
@@ -145,17 +145,26 @@ async def _download(
         await anyio.to_thread.run_sync(_set_mtime, path, mtime)
 
 
+async def check_target(target: End) -> None:
+    """Refuse what `copy` refuses before it reads the source.
+
+    Raises:
+        NotADirectoryError: the target is a member of a tree, and the way to it leads through a symbolic link.
+    """
+    if isinstance(target, LocalFile) and target.tree:
+        await anyio.to_thread.run_sync(_require_no_links, target)
+
+
 def _make_parents(target: LocalFile) -> None:
-    parent = os.path.dirname(target.path) or "."
     if target.tree:
-        _require_no_links(target.tree, parent)
-    os.makedirs(parent, exist_ok=True)
+        _require_no_links(target)
+    os.makedirs(os.path.dirname(target.path) or ".", exist_ok=True)
 
 
-def _require_no_links(tree: str, directory: str) -> None:
-    """Refuse a directory below a tree if the way to it leads through a symbolic link."""
-    at = tree
-    for name in os.path.relpath(directory, tree).split(os.sep):
+def _require_no_links(target: LocalFile) -> None:
+    """Refuse a member of a tree if the way to it leads through a symbolic link."""
+    at = target.tree
+    for name in os.path.relpath(os.path.dirname(target.path) or ".", at).split(os.sep):
         at = os.path.join(at, name)
         if os.path.islink(at):
             message = "it is a symbolic link, and trees are not written through links; remove it, or name its target"

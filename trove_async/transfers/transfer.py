@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from trove_async.errors import InvalidArgumentError, TroveError
-from trove_async.transfers.copying import copy, remove
+from trove_async.transfers.copying import check_target, copy, remove
 from trove_async.transfers.ends import Description, End, StoredObject, describe, is_directory_marker
 from trove_async.transfers.parallel import for_each
 from trove_async.transfers.unchanged import is_unchanged
@@ -124,8 +124,12 @@ class Transfer:
         await for_each(counted(), work, workers=self.workers)
 
     async def preview(self, job: Job) -> Outcome:
-        """Return the expected outcome of a job, without running it."""
-        return await self._skipped(job, await self._describe(job)) or Outcome.COPIED
+        """Return the expected outcome of a job, without running it; raise what is known to make it fail."""
+        outcome = await self._skipped(job, await self._describe(job))
+        if outcome is None:
+            await check_target(job.target)
+            outcome = Outcome.COPIED
+        return outcome
 
     async def _carry_out(self, job: Job) -> Outcome:
         described = await self._describe(job)
