@@ -55,7 +55,7 @@ def connect(url: str) -> Opening[Database]:
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or
-            ``postgresql://user:password@host:port/database``. The parameters are in ``docs/database.md``.
+            ``postgresql://user@host:port/database``. The parameters are in ``docs/database.md``.
 
     Raises:
         InvalidDSNError: the URL is wrong; raised by the call itself, before any I/O.

@@ -76,7 +76,7 @@ def parse_url(url: str) -> SQLiteSettings | PostgresSettings:
         return _postgres(dsn)
     raise InvalidDSNError(
         f"{dsn.scheme!r} is not the scheme of a database: write 'sqlite:///relative.db', 'sqlite:////absolute.db' or "
-        "'postgresql://user:password@host:port/database'"
+        "'postgresql://user@host:port/database'"
     )
 
 
@@ -105,7 +105,7 @@ def _sqlite(dsn: DSN) -> SQLiteSettings:
 
 def _postgres(dsn: DSN) -> PostgresSettings:
     if not dsn.path.removeprefix("/"):
-        raise InvalidDSNError("a PostgreSQL URL names a database: 'postgresql://user:password@host:port/database'")
+        raise InvalidDSNError("a PostgreSQL URL names a database: 'postgresql://user@host:port/database'")
     settings = SettingsParser(dsn, {})
     connect_timeout = settings.seconds("connect_timeout", 10.0)
     timeout = settings.seconds("timeout", 60.0)

@@ -28,7 +28,7 @@ from typing import Final, Literal, TypeVar
 
 from trove_async.cancellation import SHIELD
 from trove_async.driver.events import RequestRetried, report
-from trove_async.errors import InvalidArgumentError, ThrottledError, TransientError, TroveError
+from trove_async.errors import ConflictError, InvalidArgumentError, ThrottledError, TransientError, TroveError
 
 __all__ = [
     "BEGUN_ANEW",
@@ -253,7 +253,8 @@ class Attempts:
 
         There is none if the error is final or ``exhausted``, if this was the last attempt, if the budget does not pay,
         or if the service asks for more patience than there is. The error is then ``exhausted`` where attempts were used
-        up, and its message says so if the budget was.
+        up, and its message says so if the budget was. A `ConflictError` costs nothing: a backend that tells two writers
+        apart does not fail.
 
         Args:
             error: of the attempt.
@@ -274,7 +275,9 @@ class Attempts:
             return False
         if (shield := SHIELD.get()) is not None:
             shield.failed(error)
-        if not (self._policy.budget.take if pay is None else pay)():
+        if pay is None:
+            pay = _nothing if isinstance(error, ConflictError) else self._policy.budget.take
+        if not pay():
             error.exhausted = True
             error.message += "; it is not tried again, since the store's retry budget is used up"
             return False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
@@ -22,6 +24,7 @@ from trove_async.driver import (
     WatchOptions,
     capabilities_of,
 )
+from trove_async.driver.retry import Budget, Retries
 from trove_async.drivers.s3.aws_files import configured_endpoints
 from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.control import Control
@@ -174,7 +177,10 @@ class S3Driver(HTTPDriver):
 
     def prober(self, bucket: str, prefix: str) -> Prober:
         """Return the prober for a bucket."""
-        return Prober(self._client, self._control, self._listing, self._settings, self._profile, bucket, prefix)
+        # Its races make a service fail on purpose, Ceph with status 500, for which the store's budget is too small.
+        unlimited = Retries(replace(self._retries.policy, budget=Budget(math.inf)))
+        client = Client(self._settings, self._session, self._transport, unlimited)
+        return Prober(client, self._control, self._listing, self._settings, self._profile, bucket, prefix)
 
     def check_key(self, key: str) -> None:
         """Refuse keys that the service cannot store or list."""

@@ -93,7 +93,7 @@ class Login:
         except asyncssh.HostKeyNotVerifiable as error:
             assert known is not None
             raise known.error(host.key_name, host.key_port, host.address, client.offered, error.reason) from error
-        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost) as error:
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError) as error:
             changed = await self._other_type(host, known, {**options, **port})
             raise (changed or translated_login(error, host.address)) from error
         except Exception as error:
@@ -102,7 +102,8 @@ class Login:
     async def _other_type(self, host: _Host, known: KnownHosts | None, options: dict[str, Any]) -> TroveError | None:
         """Find out whether the key exchange failed because the host has no key of a type by which it is known.
 
-        Only such types were offered. Servers end the connection then, and some do not say why.
+        Only such types were offered. Servers end the connection then; some do not say why, or reset it before the
+        client has read why.
         """
         if known is None or not known.types(host.key_name, host.key_port):
             return None
