@@ -169,6 +169,16 @@ async def test_each_operation_has_its_own_time() -> None:
     assert hanging.ended == 4
 
 
+async def test_an_operation_that_outlives_its_store_is_ended_too() -> None:
+    answer = Hanging()
+    t = await trove.open(MockDriver(head=answer), layers=[Timeout(attempt=0.05)])
+    task = asyncio.create_task(t.head("b", "k"))
+    await answer.begun.wait()
+    await t.aclose()
+    with pytest.raises(OperationTimeoutError):
+        await task
+
+
 # Cancellation
 
 

@@ -130,7 +130,7 @@ class Deadlines:
             bound.expire()
 
     def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
+        """Stop the timer, unless operations are still under way, which it ends in their time."""
+        if self._timer is not None and not self._running:
             self._timer.cancel()
             self._timer = None

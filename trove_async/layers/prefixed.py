@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from trove_async.driver.base import Driver
 from trove_async.driver.capabilities import Features, LifecycleDriver, LifecycleSweepDriver
@@ -114,7 +114,10 @@ class _PrefixedDriver(LayerDriver):
         names = self._names
         changes, restore = _PLANS[operation.name]
         try:
-            result = await call(**{name: change(names, operation[name]) for name, change in changes})
+            if changes is _KEY_ALONE:
+                result = await call(key=names.prefix + cast(str, operation.key))
+            else:
+                result = await call(**{name: change(names, operation[name]) for name, change in changes})
         except TroveError as error:
             names.correct_for(error, operation)
             raise
@@ -275,8 +278,7 @@ def _with_key(info: ObjectInfo, key: str) -> ObjectInfo:
 
 
 def _info(_names: _Names, operation: Operation, info: ObjectInfo) -> ObjectInfo:
-    assert operation.key is not None
-    return _with_key(info, operation.key)
+    return _make_info(operation.key, *_attributes(info))
 
 
 def _reader(names: _Names, operation: Operation, reader: ObjectReader) -> ObjectReader:
@@ -336,6 +338,10 @@ _RESULTS: Final[Mapping[str, Restore | None]] = {
 }
 
 
+_KEY_ALONE: Final[tuple[tuple[str, Change], ...]] = (("key", _Names.full),)
+"""What is done to the arguments of most operations."""
+
+
 def _plan(method: Method) -> tuple[tuple[tuple[str, Change], ...], Restore | None]:
     """Return what is done to the arguments and to the result of a method.
 
@@ -347,7 +353,7 @@ def _plan(method: Method) -> tuple[tuple[tuple[str, Change], ...], Restore | Non
         change = _OPTIONS.get(method.name) if name == "options" else _PARAMETERS[name]
         if change is not None:
             changes.append((name, change))
-    return tuple(changes), _RESULTS[method.name]
+    return _KEY_ALONE if changes == [*_KEY_ALONE] else tuple(changes), _RESULTS[method.name]
 
 
 _PLANS: Final = {
