@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import struct
@@ -236,6 +237,23 @@ async def test_an_open_descriptor_of_the_process_is_written_to(
     os.close(descriptor)
     assert real.read_bytes() == (b"before " if flags == os.O_APPEND else b"") + b"new after"
     assert target.is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["file", "device"])
+async def test_an_open_descriptor_for_reading_is_refused(b: trove_async.Bucket, tmp_path: Path, kind: str) -> None:
+    """Closed standard output, for example, is replaced by /dev/null, which must not take in what is lost."""
+    real = tmp_path / "real" if kind == "file" else Path(os.devnull)
+    if kind == "file":
+        real.write_bytes(b"before")
+    descriptor = os.open(real, os.O_RDONLY)
+    (tmp_path / "stdout").symlink_to(f"/proc/self/fd/{descriptor}")
+    try:
+        with pytest.raises(OSError, match="reading only") as caught:
+            await b.download("k", tmp_path / "stdout")
+    finally:
+        os.close(descriptor)
+    assert caught.value.errno == errno.EBADF
+    assert kind == "device" or real.read_bytes() == b"before"
 
 
 async def test_a_directory_is_refused_with_advice(

@@ -45,9 +45,10 @@ def _target_of(path: str, cleanup_timeout: float) -> Target:
     if stat.S_ISDIR(status.st_mode):
         where = os.path.join(path, "NAME")
         raise IsADirectoryError(errno.EISDIR, f"Is a directory; give the path of a file, such as {where!r}", path)
-    if stat.S_ISREG(status.st_mode) or stat.S_ISSOCK(status.st_mode):
-        descriptor = _own_descriptor(path)
-        if descriptor is not None:
+    descriptor = _own_descriptor(path)
+    if descriptor is not None:
+        _require_writable(descriptor, path)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISSOCK(status.st_mode):
             # The file was opened for this process, as by a shell's "> file", and others may write to it too.
             return StreamTarget(path, status, cleanup_timeout, descriptor=descriptor)
     if stat.S_ISREG(status.st_mode):
@@ -65,3 +66,11 @@ def _own_descriptor(path: str) -> int | None:
             return int(found[2])
         path = os.path.join(os.path.dirname(path), os.readlink(path))
     return None
+
+
+def _require_writable(descriptor: int, path: str) -> None:
+    """Refuse a descriptor for reading, behind which another one could be opened for writing, such as closed output."""
+    import fcntl  # only Linux has paths of descriptors
+
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, "it is open for reading only, or closed", path)
