@@ -46,12 +46,19 @@ def test_demo_runs_from_any_directory(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
+# They take half of the time; they are about cancellation at every point, memory, and thousands of objects.
+HEAVY = "test_x04 or test_x10 or test_u13 or test_t14 or test_t19 or test_t20"
+
+
 @pytest.mark.timeout(600)
-def test_the_custom_driver_passes_the_conformance_suite() -> None:
+@pytest.mark.parametrize(
+    "chosen", [f"not ({HEAVY})", pytest.param("test", marks=pytest.mark.long)], ids=["most", "all"]
+)
+def test_the_custom_driver_passes_the_conformance_suite(chosen: str) -> None:
     """With the documented command, without layers; in a separate process, since the table has no column for it."""
     harness = "--trove-driver=examples.custom_driver:harness"
-    printed = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", harness, "--trove-stack=plain")
-    assert re.search(r"^\d{3} passed, \d+ skipped in ", printed, re.MULTILINE)
+    printed = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", harness, "--trove-stack=plain", "-k", chosen)
+    assert re.search(r"^\d{3} passed, \d+ skipped(, \d+ deselected)? in ", printed, re.MULTILINE)
     for cell in ("range | N", "conditional put | N", "multipart | –"):
         assert f"| {cell} |" in printed
 

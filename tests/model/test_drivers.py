@@ -612,7 +612,7 @@ class PrefixedMachine(StoreMachine):
             self.run(self.put_others(name))
 
 
-BOUNDS = settings(max_examples=50, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+BOUNDS = settings(max_examples=30, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TestMemory = MemoryMachine.TestCase
 TestMemory.settings = BOUNDS
 TestPrefixed = PrefixedMachine.TestCase
