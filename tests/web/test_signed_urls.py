@@ -292,6 +292,7 @@ async def test_the_answer_to_other_methods_lists_the_allowed_ones(
 ) -> None:
     answer = await client.request(method, await store.presign_get("b", "k"))
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, PUT, DELETE")
+    assert answer.json()["message"] == f"the method {method} is not allowed"
 
 
 async def test_unsigned_and_changed_urls_are_refused(store: trove.Trove, client: httpx.AsyncClient) -> None:

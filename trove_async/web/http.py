@@ -381,7 +381,11 @@ def _is_of_backend(error: TroveError) -> bool:
 
 def _is_for_clients(error: TroveError) -> bool:
     """Whether the message of an error is about the request, and says nothing about the store."""
-    if error_status(error) >= 500 or error.status is not None or error.request_id is not None:
+    if error.status is not None or error.request_id is not None:
+        return False
+    if isinstance(error, UnsupportedError) and error.driver is None:  # the app refuses a method or a header
+        return True
+    if error_status(error) >= 500:
         return False
     if error.driver is None:  # it was raised by the app, before any store
         return True
