@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -233,6 +235,25 @@ async def test_an_operation_that_is_cancelled_between_its_attempts_leaves_nothin
 ) -> None:
     monkeypatch.setattr("trove_async.driver.retry.random.uniform", lambda *_: 0.0)
     await _everywhere("documented", operation, *FAULTS)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_an_error_and_what_it_refers_to_are_freed_at_once(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trove_async.driver.retry.random.uniform", lambda *_: 0.0)
+    bench = Bench(order)
+    await bench.open(Fault("put", error=UnavailableError, times=None))
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            await bench.store.put("b", "k", NEW)
+        except UnavailableError as error:
+            raised = weakref.ref(error)
+        bench.seen.clear()
+        assert raised() is None
+    finally:
+        gc.enable()
+        await bench.store.aclose()
 
 
 @pytest.mark.parametrize("order", ORDERS)

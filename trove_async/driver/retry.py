@@ -246,7 +246,10 @@ class Attempts:
             TroveError: the error itself, if there is no other attempt.
         """
         if not await self.another(error, pay=_nothing if paid else None):
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame: they would keep each other until a garbage collection
 
     async def another(self, error: TroveError, *, pay: Callable[[], bool] | None = None) -> bool:
         """Wait for the next attempt after an error; False if there is none, and the error is to be raised.

@@ -111,7 +111,10 @@ class _RetryDriver(LayerDriver):
                 BEGUN_ANEW.reset(token)
             if failures is None:
                 failures = Attempts(self._policy, reported=False)
-            await failures.failed(failure)
+            try:
+                await failures.failed(failure)
+            finally:
+                del failure  # its traceback refers to this frame: together they would keep the body
             if operation.body is not None:
                 await operation.body.rewind()
 
@@ -146,7 +149,10 @@ class _RetryDriver(LayerDriver):
                 if subscribed:
                     raise
                 failure = error
-            await failures.failed(failure)
+            try:
+                await failures.failed(failure)
+            finally:
+                del failure
 
 
 def _can_be_repeated(operation: Operation, error: TroveError) -> bool:

@@ -215,10 +215,7 @@ class _FaultyDriver(LayerDriver):
             if fault.cancel:
                 await _cancel_caller()
             if fault.error is not None:
-                error = fault.make_error()
-                if isinstance(error, TroveError) and when == "after" and not operation.name.startswith(_READING):
-                    error.ambiguous = True
-                raise error
+                raise _error_of(fault, operation, when)
 
     def _strikes_bytes(self, operation: Operation) -> bool:
         return self._faults.next_position(operation, -1) < sys.maxsize
@@ -243,6 +240,13 @@ class _FaultyDriver(LayerDriver):
             async for event in events:
                 yield event
                 await self._strike(operation, "before")
+
+
+def _error_of(fault: Fault, operation: Operation, when: When) -> BaseException:
+    error = fault.make_error()
+    if isinstance(error, TroveError) and when == "after" and not operation.name.startswith(_READING):
+        error.ambiguous = True
+    return error
 
 
 async def _cancel_caller() -> None:
