@@ -249,6 +249,8 @@ async def test_an_error_and_what_it_refers_to_are_freed_at_once(order: str, monk
             await bench.store.put("b", "k", NEW)
         except UnavailableError as error:
             raised = weakref.ref(error)
+        else:
+            pytest.fail("no error was raised")
         bench.seen.clear()
         assert raised() is None
     finally:

@@ -128,7 +128,10 @@ class ServiceClient(ABC, Generic[C]):
                         self.retries.budget.succeeded()  # the service works: it says that the request is at fault
             except TroveError as error:
                 failure = error
-            await self._failed(call, failure)
+            try:
+                await self._failed(call, failure)
+            finally:
+                del failure  # see `Attempts.failed`
 
     async def send_for_headers(self, call: C) -> Mapping[str, str]:
         """Send a request and return the headers of the answer, whose body is not read; raises as `send`."""
@@ -161,7 +164,10 @@ class ServiceClient(ABC, Generic[C]):
                 if found is None:
                     return response, content
                 failure = found
-            await self._failed(call, failure)
+            try:
+                await self._failed(call, failure)
+            finally:
+                del failure  # see `Attempts.failed`
 
     def _doubt(self, call: C, response: Response, content: bytes | None) -> TroveError | None:
         """Return the error of an answer that only looks like a success; None if there is no sign of that."""
@@ -176,11 +182,14 @@ class ServiceClient(ABC, Generic[C]):
         """Wait for the next attempt, or raise the failure if there is none."""
         call.ambiguous |= call.writes and failure.ambiguous
         failure.ambiguous = call.ambiguous
-        if isinstance(failure, call.final):
-            raise failure
-        if call.attempts is None:
-            call.attempts = self.retries.of_request(call.limit)
-        await call.attempts.failed(failure)
+        try:
+            if isinstance(failure, call.final):
+                raise failure
+            if call.attempts is None:
+                call.attempts = self.retries.of_request(call.limit)
+            await call.attempts.failed(failure)
+        finally:
+            del failure
 
     @staticmethod
     async def _error_body(call: C, response: Response) -> bytes:
