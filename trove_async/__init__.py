@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from trove_async.body import BodyLike, Progress
 from trove_async.cancellation import CleanupWarning
 from trove_async.checksums import Checksum
-from trove_async.driver.base import unwrap
+from trove_async.driver.base import Layer, unwrap
 from trove_async.driver.capabilities import (
     BulkDeleteDriver,
     LifecycleDriver,
@@ -217,6 +217,7 @@ __all__ = [
     "InvalidRangeError",
     "InvalidTagsError",
     "Item",
+    "Layer",
     "LeaseLostError",
     "LifecycleDriver",
     "LifecycleReport",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
@@ -193,6 +193,10 @@ def bucket_and_prefix(path: str) -> tuple[str | None, str]:
     return bucket, prefix
 
 
+_OPEN_ARGUMENTS: Final = ("layers", "cleanup_timeout")
+"""What `trove_async.open` takes itself; a misspelt one arrives among the settings of the driver."""
+
+
 class SettingsParser:
     """Parses the settings of a driver: the parameters of the DSN and the keyword arguments of ``open``.
 
@@ -206,6 +210,7 @@ class SettingsParser:
         self._scheme = dsn.scheme
         self._left: dict[str, Any] = {**dsn.params, **overrides}
         self._known: list[str] = []
+        self._arguments = frozenset(overrides)
 
     def take(self, name: str, default: Any = None) -> Any:
         """Return a setting as it was given: a str if it comes from the DSN."""
@@ -250,6 +255,8 @@ class SettingsParser:
         """Return a setting that is a whole number within bounds."""
         value = self.take(name, default)
         try:
+            if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+                raise ValueError
             number = int(value)
         except (TypeError, ValueError):
             raise InvalidDSNError(f"{name} must be a whole number, not {value!r}") from None
@@ -262,6 +269,8 @@ class SettingsParser:
         """Return a setting that is a time in seconds, more than 0."""
         value = self.take(name, default)
         try:
+            if isinstance(value, bool):
+                raise ValueError
             number = float(value)
         except (TypeError, ValueError):
             raise InvalidDSNError(f"{name} must be a number of seconds, not {value!r}") from None
@@ -278,6 +287,7 @@ class SettingsParser:
         if self._left:
             unknown = sorted(self._left)[0]
             known = ", ".join(sorted(self._known)) or "none"
-            close = get_close_matches(unknown, self._known, n=1)
+            own = _OPEN_ARGUMENTS if unknown in self._arguments else ()
+            close = get_close_matches(unknown, [*self._known, *own], n=1)
             guess = f" (is it {close[0]!r}?)" if close else ""
             raise InvalidDSNError(f"{self._scheme} has no parameter {unknown!r}{guess}; it has: {known}")

@@ -72,6 +72,8 @@ def _check_key_slowly(key: object) -> None:
 
 def check_prefix(prefix: str) -> None:
     """Check that a prefix is text with which a key could begin; it may be empty."""
+    if not isinstance(prefix, str):
+        raise InvalidKeyError(f"a prefix is a str, not {type(prefix).__name__}")
     if prefix != "":
         check_key(prefix)
 

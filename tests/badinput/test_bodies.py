@@ -144,7 +144,7 @@ async def test_a_length_other_than_the_declared_one(store: trove.Trove, kind: st
 
 @pytest.mark.parametrize("size", [-1, 1.5, "10"])
 async def test_invalid_lengths(store: trove.Trove, size: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="size must be 0 or more"):
+    with pytest.raises(InvalidArgumentError, match="size must be a whole number of 0 or more"):
         await store.put("b", "kept", b"data", size=size)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import trove_async as trove
+from trove_async.drivers.memory import MemoryDriver
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
 
 pytestmark = pytest.mark.asyncio
@@ -29,7 +30,7 @@ async def refused(dsn: Any, **settings: Any) -> str:
         ("local:/srv/data", "no scheme"),
         ("://x", "is not a scheme"),
         ("lo cal:///srv", "is not a scheme"),
-        ("locale:///srv", "no driver is registered for 'locale'"),
+        ("locale:///srv", "no driver is registered for 'locale' (is it 'local'?)"),
         ("memory:///a#b", "write it as %23"),
         ("memory://a\nb", "control character"),
         ("memory://host:port", "port"),
@@ -107,7 +108,8 @@ async def test_invalid_settings(tmp_path: Path) -> None:
     assert "'fsync' is given in the DSN and as an argument" in await refused(f"{dsn}?fsync=1", fsync=True)
     assert "no parameter 'parts'" in await refused(dsn, parts=3)
     assert "presign_key must be text" in await refused(dsn, presign_url="http://x/", presign_key=7)
-    assert "whole number" in await refused(dsn, min_part_size=None)
+    for value in (None, True, 3.5, float("inf"), "x"):
+        assert f"min_part_size must be a whole number, not {value!r}" in await refused(dsn, min_part_size=value)
     with pytest.raises(InvalidArgumentError, match="cleanup_timeout"):
         trove.open(dsn, cleanup_timeout=0)
     assert list(tmp_path.iterdir()) == []
@@ -117,3 +119,4 @@ async def test_objects_that_are_not_a_dsn(tmp_path: Path) -> None:
     assert "write f'local://{path}'" in await refused(tmp_path)
     for value in (None, 7, b"memory://"):
         assert type(value).__name__ in await refused(value)
+    assert "MemoryDriver is a class; give a DSN" in await refused(MemoryDriver)

@@ -29,7 +29,7 @@ SECRET = "se-cr-et"
     [
         ("mysql://localhost/db", "'mysql' is not the scheme of a database.*sqlite:///.*postgresql://"),
         ("postgres://localhost/db", "'postgres' is not the scheme"),
-        ("state.db", "no scheme"),
+        ("state.db", "has a scheme; write 'sqlite:///"),
         ("sqlite://state.db", "three slashes"),
         ("sqlite://", "names a file"),
         ("sqlite:///", "names a file"),

@@ -31,6 +31,7 @@ from trove_async.errors import (
     WrongLoopError,
 )
 from trove_async.opening import Opening
+from trove_async.values import check_function
 
 __all__ = ["Database", "connect"]
 
@@ -116,18 +117,21 @@ class Database:
             UnavailableError: the connection broke. If it is ``ambiguous``, the unit may have been committed.
             StorageFullError: the disk is full; nothing was changed.
             PreconditionFailedError: a constraint does not hold; nothing was changed.
+            InvalidArgumentError: the unit is no plain function, or ended its transaction.
         """
         self._check_usable()
+        check_function("a unit of work", "a connection", unit)
         return await self._backend.write(unit)
 
     async def read(self, unit: Unit[R]) -> R:
         """Run a unit of work that only reads, at the same time as others. It sees one snapshot of the database.
 
         Raises:
-            InvalidArgumentError: the unit writes.
+            InvalidArgumentError: the unit writes, or is no plain function.
             UnavailableError: the connection broke.
         """
         self._check_usable()
+        check_function("a unit of work", "a connection", unit)
         return await self._backend.read(unit)
 
     async def now(self) -> datetime:

@@ -87,6 +87,8 @@ def notify(connection: Connection, channel: str, payload: str = "") -> None:
         InvalidArgumentError: the channel's name is malformed, or the payload too long or with a NUL.
     """
     check_channel(channel)
+    if not isinstance(payload, str):
+        raise InvalidArgumentError(f"the payload of a notification is a str, not {type(payload).__name__}")
     if "\0" in payload or len(payload.encode()) > _LONGEST_PAYLOAD:
         raise InvalidArgumentError(f"the payload of a notification has at most {_LONGEST_PAYLOAD} bytes, and no NUL")
     if connection.dialect.name == "postgresql":

@@ -16,6 +16,9 @@ _OF_ASYNCPG: Final = (
     *("host", "passfile", "target_session_attrs"),
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword"),
 )
+_EXAMPLE: Final = "sqlite:///state.db"
+_FORMS: Final = "write 'sqlite:///relative.db', 'sqlite:////absolute.db' or 'postgresql://user@host:port/database'"
+
 _OF_THE_SESSION: Final = ("application_name", "search_path")
 """Parameters of the server, which asyncpg sends when it connects."""
 
@@ -69,15 +72,16 @@ def parse_url(url: str) -> SQLiteSettings | PostgresSettings:
     Raises:
         InvalidDSNError: the scheme is unknown, or a part or a parameter is missing, unknown or malformed.
     """
+    if not isinstance(url, str):
+        raise InvalidDSNError(f"the URL of a database is a str such as {_EXAMPLE!r}, not {type(url).__name__}")
+    if "://" not in url:
+        raise InvalidDSNError(f"the URL of a database has a scheme; {_FORMS}")
     dsn = parse_dsn(url)
     if dsn.scheme == "sqlite":
         return _sqlite(dsn)
     if dsn.scheme == "postgresql":
         return _postgres(dsn)
-    raise InvalidDSNError(
-        f"{dsn.scheme!r} is not the scheme of a database: write 'sqlite:///relative.db', 'sqlite:////absolute.db' or "
-        "'postgresql://user@host:port/database'"
-    )
+    raise InvalidDSNError(f"{dsn.scheme!r} is not the scheme of a database; {_FORMS}")
 
 
 def _sqlite(dsn: DSN) -> SQLiteSettings:

@@ -24,7 +24,7 @@ driver carries the operation out, under these rules:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -48,7 +48,7 @@ from trove_async.listing import Item, ListPage, ObjectIterator
 from trove_async.reader import ObjectReader
 from trove_async.types import BucketInfo, ObjectInfo
 
-__all__ = ["Driver", "capabilities_of", "check_layers", "unwrap"]
+__all__ = ["Driver", "Layer", "capabilities_of", "check_layers", "unwrap"]
 
 D = TypeVar("D")
 
@@ -299,6 +299,10 @@ def _stack(outermost: Driver) -> Iterator[Driver]:
         at = at.unwrap()
 
 
+Layer = Callable[[Driver], Driver]
+"""Puts a layer around a driver: a class of layers, or an object such as `trove_async.Limit`."""
+
+
 def check_layers(outermost: Driver) -> None:
     """Check the order of the layers around a driver.
 
@@ -326,7 +330,10 @@ def unwrap(driver: Driver, kind: type[D]) -> D:
 
     Raises:
         UnsupportedError: no driver in the stack has that class.
+        InvalidArgumentError: ``driver`` is no driver.
     """
+    if not isinstance(driver, Driver):
+        raise InvalidArgumentError(f"unwrap() takes a driver, such as t.driver of a store t, not {driver!r}")
     for at in _stack(driver):
         if isinstance(at, kind):
             return at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -52,8 +53,10 @@ def lookup(scheme: str) -> DriverFactory:
     if found is None:
         point = _installed().get(scheme)
         if point is None:
+            close = get_close_matches(scheme, schemes(), n=1)
+            guess = f" (is it {close[0]!r}?)" if close else ""
             raise DriverRegistrationError(
-                f"no driver is registered for {scheme!r}, only for {', '.join(schemes())}; "
+                f"no driver is registered for {scheme!r}{guess}, only for {', '.join(schemes())}; "
                 f"packages can add drivers through the entry-point group {ENTRY_POINTS!r}"
             )
         found = point.value

@@ -29,6 +29,7 @@ from typing import Final, Literal, TypeVar
 from trove_async.cancellation import SHIELD
 from trove_async.driver.events import RequestRetried, report
 from trove_async.errors import ConflictError, InvalidArgumentError, ThrottledError, TransientError, TroveError
+from trove_async.values import is_number
 
 __all__ = [
     "BEGUN_ANEW",
@@ -75,7 +76,7 @@ class Backoff:
         patience: seconds that a service may ask for by ``Retry-After``; beyond it the error is raised.
 
     Raises:
-        InvalidArgumentError: a number is negative, or the first delay is longer than the longest.
+        InvalidArgumentError: a delay is no number or negative, or the first delay is longer than the longest.
     """
 
     first: float
@@ -83,7 +84,11 @@ class Backoff:
     patience: float = 60.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.longest < math.inf or not self.patience >= 0:
+        if not (
+            all(is_number(seconds) for seconds in (self.first, self.longest, self.patience))
+            and 0 <= self.first <= self.longest < math.inf
+            and self.patience >= 0
+        ):
             raise InvalidArgumentError(
                 "a back-off has a first delay of 0 seconds or more, a longest that is not less, and a patience of 0 or "
                 f"more, as in Backoff(0.05, 20), not {self.first!r}, {self.longest!r} and {self.patience!r}"
@@ -138,12 +143,15 @@ class Budget:
     Args:
         reserve: attempts that need no success; `math.inf` for a budget that always pays.
         clock: returns the time in seconds, and never goes back.
+
+    Raises:
+        InvalidArgumentError: the reserve is no number, or negative.
     """
 
     __slots__ = ("_capacity", "_clock", "_current", "_ends", "_past", "_refilled", "_reserve", "_ring", "_second")
 
     def __init__(self, reserve: float = 3.0, *, clock: Callable[[], float] = time.monotonic) -> None:
-        if not reserve >= 0:
+        if not (is_number(reserve) and reserve >= 0):
             raise InvalidArgumentError(f"the reserve of a retry budget is 0 or more attempts, not {reserve!r}")
         self._clock = clock
         self._capacity = self._reserve = float(reserve)

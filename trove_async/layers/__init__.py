@@ -1,5 +1,6 @@
 """Layers: drivers around drivers."""
 
+from trove_async.driver.base import Layer
 from trove_async.driver.retry import Backoff, Budget
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.breaker import CircuitBreaker
@@ -21,6 +22,7 @@ __all__ = [
     "Call",
     "CircuitBreaker",
     "CircuitEvent",
+    "Layer",
     "LayerDriver",
     "Limit",
     "Observation",

@@ -25,6 +25,7 @@ from trove_async.layers.trial import CountedStream, Trial
 from trove_async.layers.verdict import verdict_on
 from trove_async.reader import ObjectReader
 from trove_async.types import ObjectEvent
+from trove_async.values import check_function
 
 __all__ = ["BreakerDriver", "CircuitBreaker", "Prober"]
 
@@ -79,10 +80,12 @@ class CircuitBreaker:
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidArgumentError(f"the name of a circuit breaker is text, not {name!r}")
-        if on_transition is not None and not callable(on_transition):
-            raise InvalidArgumentError(f"on_transition is a function of a CircuitEvent, not {on_transition!r}")
+        if on_transition is not None:
+            check_function("on_transition", "a CircuitEvent", on_transition)
         if not (isinstance(prober, bool) or callable(prober)):
             raise InvalidArgumentError(f"prober is True, or a function of a driver, not {prober!r}")
+        if not callable(clock):
+            raise InvalidArgumentError(f"clock is a function that returns seconds, not {clock!r}")
         self.rules: Final = CircuitRules(
             threshold=threshold,
             open_for=open_for,

@@ -23,6 +23,7 @@ from typing import Final, Literal, get_args
 
 from trove_async.driver.events import Event
 from trove_async.errors import InvalidArgumentError
+from trove_async.values import is_number, is_whole
 
 __all__ = ["CIRCUIT_STATES", "Circuit", "CircuitEvent", "CircuitRules", "CircuitState"]
 
@@ -86,24 +87,18 @@ class CircuitRules:
         for name in ("open_for", "window", "probe_timeout"):
             value = getattr(self, name)
             if not (name == "window" and value is None):
-                _check(name, value, _is_number(value) and 0 < value < math.inf, "a number of seconds above 0")
-        _check("jitter", self.jitter, _is_number(self.jitter) and 0 <= self.jitter <= 1, "a number from 0 to 1")
+                _check(name, value, is_number(value) and 0 < value < math.inf, "a number of seconds above 0")
+        _check("jitter", self.jitter, is_number(self.jitter) and 0 <= self.jitter <= 1, "a number from 0 to 1")
         if self.ratio is not None:
-            _check(
-                "ratio", self.ratio, _is_number(self.ratio) and 0 < self.ratio <= 1, "above 0 and at most 1, or None"
-            )
+            _check("ratio", self.ratio, is_number(self.ratio) and 0 < self.ratio <= 1, "above 0 and at most 1, or None")
         elif self.threshold is None:
             raise InvalidArgumentError("with neither threshold nor ratio the circuit breaker never opens; give one")
         elif self.window is not None or self.minimum is not None:
             raise InvalidArgumentError("window and minimum say when ratio applies; give ratio too, as in ratio=0.5")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _check_count(name: str, value: object) -> None:
-    valid = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+    valid = value is None or (is_whole(value) and value >= 1)
     _check(name, value, valid, "a whole number of 1 or more, or None")
 
 

@@ -14,6 +14,7 @@ from trove_async.errors import InvalidArgumentError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.deadlines import mark_unsent
 from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
+from trove_async.values import is_whole
 
 __all__ = ["Limit"]
 
@@ -32,7 +33,7 @@ class Limit:
     concurrency: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.concurrency, int) or self.concurrency < 1:
+        if not is_whole(self.concurrency) or self.concurrency < 1:
             raise InvalidArgumentError(
                 f"concurrency is a whole number of 1 or more, as in Limit(8), not {self.concurrency!r}"
             )

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trove_async.driver.base import Driver
+from trove_async.errors import InvalidArgumentError
 from trove_async.layers.base import Operation
 from trove_async.layers.instrumentation import Instrumentation, InstrumentedDriver, Ongoing, Outcome, error_type
 from trove_async.types import maker_of
+from trove_async.values import check_function, is_whole
 
 __all__ = ["Observation", "Observe", "log_operations"]
 
@@ -82,9 +84,15 @@ class Observe:
     """Call ``hook`` with an `Observation` of every operation.
 
     It is called on the event loop and must not block; what it raises is logged and goes no further.
+
+    Raises:
+        InvalidArgumentError: it cannot be called, or is defined by ``async def``.
     """
 
     hook: Hook
+
+    def __post_init__(self) -> None:
+        check_function("hook", "an Observation", self.hook)
 
     def __call__(self, driver: Driver) -> Driver:
         """Put the observer around a driver."""
@@ -129,7 +137,14 @@ def log_operations(logger: logging.Logger = _log, level: int = logging.DEBUG) ->
 
     For structured logs the record has the `Observation` in its ``trove`` attribute, and beside it each of
     `Observation.fields` as an attribute of its own.
+
+    Raises:
+        InvalidArgumentError: it is no logger, or no level.
     """
+    if not callable(getattr(logger, "isEnabledFor", None)):
+        raise InvalidArgumentError(f"logger is a logging.Logger, as in getLogger('my.store'), not {logger!r}")
+    if not is_whole(level):
+        raise InvalidArgumentError(f"level is a number such as logging.INFO, not {level!r}")
 
     def log(seen: Observation) -> None:
         at = logging.WARNING if seen.outcome == "error" else level

@@ -16,6 +16,7 @@ from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.verdict import verdict_on
 from trove_async.reader import ObjectReader
 from trove_async.types import ObjectEvent
+from trove_async.values import is_whole
 
 __all__ = ["Retry"]
 
@@ -48,7 +49,8 @@ class Retry:
             has asked for fewer requests.
 
     Raises:
-        InvalidArgumentError: the number of attempts is not a whole number of 1 or more.
+        InvalidArgumentError: the number of attempts is not a whole number of 1 or more, or something else is of a wrong
+            type.
     """
 
     attempts: int = 4
@@ -57,10 +59,20 @@ class Retry:
     throttled: Backoff = THROTTLED
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attempts, int) or self.attempts < 1:
+        if not is_whole(self.attempts) or self.attempts < 1:
             raise InvalidArgumentError(
                 f"attempts is a whole number of 1 or more, as in Retry(attempts=4), not {self.attempts!r}"
             )
+        if not (self.budget is None or isinstance(self.budget, Budget)):
+            raise InvalidArgumentError(
+                f"budget is a Budget, as in Retry(budget=Budget(10)), or None, not {self.budget!r}"
+            )
+        for name, backoff in (("transport", self.transport), ("throttled", self.throttled)):
+            if not isinstance(backoff, Backoff):
+                raise InvalidArgumentError(
+                    f"{name} is a Backoff, as in Retry({name}=Backoff({getattr(Retry, name).first}, "
+                    f"{getattr(Retry, name).longest})), not {backoff!r}"
+                )
 
     def __call__(self, driver: Driver) -> Driver:
         """Put the layer around a driver."""

@@ -12,6 +12,7 @@ from trove_async.errors import InvalidArgumentError, OperationTimeoutError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.deadlines import Deadlines
 from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
+from trove_async.values import is_number
 
 __all__ = ["Timeout"]
 
@@ -50,7 +51,7 @@ class Timeout:
             as after a broken connection. The gaps while a body is sent are bounded by the driver (``idle_timeout``).
 
     Raises:
-        InvalidArgumentError: neither is given, or one is not more than 0.
+        InvalidArgumentError: neither is given, or one is no number, or not more than 0.
     """
 
     attempt: float | None = None
@@ -58,7 +59,7 @@ class Timeout:
 
     def __post_init__(self) -> None:
         for name, seconds in (("attempt", self.attempt), ("idle", self.idle)):
-            if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+            if seconds is not None and not (is_number(seconds) and 0 < seconds < math.inf):
                 raise InvalidArgumentError(f"{name} is a number of seconds, more than 0, not {seconds!r}")
         if self.attempt is None and self.idle is None:
             raise InvalidArgumentError("Timeout needs a time: Timeout(attempt=10), Timeout(idle=30), or both")

@@ -291,7 +291,7 @@ def presign_options(
     if content_type is not None:
         check_content_type(content_type)
     if content_length is not None and (not isinstance(content_length, int) or content_length < 0):
-        raise InvalidArgumentError(f"content_length must be 0 or more, not {content_length!r}")
+        raise InvalidArgumentError(f"content_length must be a whole number of 0 or more, not {content_length!r}")
     if response_content_type is not None:
         check_content_type(response_content_type)
     if response_content_disposition is not None:
@@ -335,7 +335,7 @@ def _expires(expires: float | timedelta, limits: Limits) -> int:
 def check_page_size(page_size: int) -> None:
     """Check the number of items that one request of a listing asks for."""
     if not isinstance(page_size, int) or not 1 <= page_size <= 1000:
-        raise InvalidArgumentError(f"page_size must be 1 to 1000, not {page_size!r}")
+        raise InvalidArgumentError(f"page_size must be a whole number from 1 to 1000, not {page_size!r}")
 
 
 def check_parts(parts: Sequence[PartInfo]) -> tuple[PartInfo, ...]:

@@ -97,7 +97,7 @@ class ObjectVerbs(CopyVerbs):
 
     def _body(self, data: BodyLike, checksum: Checksum | None, size: int | None, on_progress: Progress | None) -> Body:
         if size is not None and (not isinstance(size, int) or size < 0):
-            raise InvalidArgumentError(f"size must be 0 or more, not {size!r}")
+            raise InvalidArgumentError(f"size must be a whole number of 0 or more, not {size!r}")
         return Body(data, size=size, checksum=checksum, on_progress=on_progress, cleanup_timeout=self._cleanup_timeout)
 
     async def _close_body(self, body: Body) -> None:
@@ -163,7 +163,7 @@ class ObjectVerbs(CopyVerbs):
             if delimiter is not None:
                 check_key(delimiter)
             if max_keys is not None and (not isinstance(max_keys, int) or max_keys < 0):
-                raise InvalidArgumentError(f"max_keys must be 0 or more, not {max_keys!r}")
+                raise InvalidArgumentError(f"max_keys must be a whole number of 0 or more, not {max_keys!r}")
             check_page_size(page_size)
 
         async def fetch(page: str | None) -> ListPage:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
-from trove_async.driver.base import Driver, check_layers
+from trove_async.driver.base import Driver, Layer, check_layers
 from trove_async.driver.options import BucketOptions, OpenOptions
 from trove_async.driver.registry import lookup
 from trove_async.dsn import parse_dsn
@@ -28,8 +28,6 @@ from trove_async.store.capabilities import CapabilityVerbs
 from trove_async.types import BucketInfo
 
 __all__ = ["Trove", "open"]
-
-Layer = Callable[[Driver], Driver]
 
 
 class Trove(CapabilityVerbs):
@@ -143,9 +141,9 @@ def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:
     """Wrap a driver in layers and return them, innermost first; one layer may be several drivers."""
     outermost = driver
     for layer in layers:
-        made: object = layer(outermost) if callable(layer) else None
+        made: object = layer(outermost)
         if not isinstance(made, Driver):
-            raise InvalidArgumentError(f"a layer is called with a driver and returns a driver; {layer!r} does not")
+            raise _no_layer(layer)
         outermost = made
     check_layers(outermost)
     found: list[Driver] = []
@@ -165,6 +163,8 @@ async def _open_driver(target: str | Driver, cleanup_timeout: float, settings: d
         return target
     if isinstance(target, os.PathLike):
         raise InvalidDSNError("a path is not a DSN; write f'local://{path}' with an absolute path")
+    if isinstance(target, type):
+        raise InvalidDSNError(f"{target.__name__} is a class; give a DSN such as 'memory://', or a driver that is open")
     dsn = parse_dsn(target)
     try:
         factory = lookup(dsn.scheme)
@@ -194,7 +194,7 @@ def open(
 
     Args:
         dsn: ``memory://``, ``local:///srv/data``, …; see ``docs/dsn.md``. Or an open driver.
-        layers: wrap the driver, the first one innermost.
+        layers: wrap the driver, the first one innermost; see ``docs/layers.md``.
         cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
         **settings: the driver's parameters, as in the query of the DSN, but with values of any type.
 
@@ -205,6 +205,30 @@ def open(
     """
     if not cleanup_timeout > 0:
         raise InvalidArgumentError("cleanup_timeout must be more than 0 seconds", operation="open")
-    if callable(layers):
-        raise InvalidArgumentError("layers is a list of layers, such as layers=[Limit(8)], not one layer")
-    return Opening(lambda: _open(dsn, tuple(layers), cleanup_timeout, settings))
+    checked = _checked(layers)
+    return Opening(lambda: _open(dsn, checked, cleanup_timeout, settings))
+
+
+def _checked(layers: object) -> tuple[Layer, ...]:
+    """Return what is given as layers, which is known before any I/O not to be something else."""
+    if callable(layers) or isinstance(layers, str) or not isinstance(layers, Iterable):
+        given = "one layer" if callable(layers) else repr(layers)
+        raise InvalidArgumentError(
+            f"layers is a list of layers, such as layers=[Limit(8)], not {given}", operation="open"
+        )
+    found = tuple(layers)
+    for layer in found:
+        if isinstance(layer, type) and not issubclass(layer, Driver):
+            raise InvalidArgumentError(
+                f"{layer.__name__} in layers is a class; write {layer.__name__}(…), with its arguments",
+                operation="open",
+            )
+        if not callable(layer):
+            raise _no_layer(layer)
+    return found
+
+
+def _no_layer(given: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"a layer is called with a driver and returns a driver; {given!r} does not", operation="open"
+    )

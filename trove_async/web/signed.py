@@ -37,8 +37,11 @@ def signed_urls(store: Trove, *, signer: URLSigner | None = None, cors: CORS | N
         cors: which pages' scripts may use the URLs in a browser; default: only those of the app's own origin.
 
     Raises:
+        InvalidArgumentError: ``cors`` is of a wrong type.
         UnsupportedError: the store does not sign URLs, or its backend serves them itself.
     """
+    if not (cors is None or isinstance(cors, CORS)):
+        raise InvalidArgumentError(f"cors is a CORS, as in CORS(('https://app.example.com',)), or None, not {cors!r}")
     found = signer or find_signer(store.driver)
     if found is None:
         raise UnsupportedError(

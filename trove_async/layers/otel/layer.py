@@ -31,7 +31,8 @@ class OpenTelemetry:
             100 buckets the later ones count as ``_OTHER``.
 
     Raises:
-        InvalidArgumentError: neither traces nor metrics are wanted, or a provider for what is not wanted is given.
+        InvalidArgumentError: neither traces nor metrics are wanted, a provider for what is not wanted is given,
+            or what is given is no provider.
         MissingDependencyError: opentelemetry-api is not installed.
     """
 
@@ -49,6 +50,10 @@ class OpenTelemetry:
             self.meter_provider is not None and not self.metrics
         ):
             raise InvalidArgumentError("a provider is given for what is turned off by traces=False or metrics=False")
+        for name, method in (("tracer_provider", "get_tracer"), ("meter_provider", "get_meter")):
+            provider = getattr(self, name)
+            if not (provider is None or callable(getattr(provider, method, None))):
+                raise InvalidArgumentError(f"{name} is a provider of OpenTelemetry, with {method}(), not {provider!r}")
         try:
             from trove_async.layers.otel.operations import instrumentation
         except ImportError as error:

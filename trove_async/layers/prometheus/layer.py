@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trove_async.driver.base import Driver
-from trove_async.errors import MissingDependencyError
+from trove_async.errors import InvalidArgumentError, MissingDependencyError
 from trove_async.layers.instrumentation import Instrumentation, InstrumentedDriver
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Prometheus:
             ones count as ``_OTHER``.
 
     Raises:
+        InvalidArgumentError: the registry is none.
         MissingDependencyError: prometheus-client is not installed.
     """
 
@@ -37,6 +38,8 @@ class Prometheus:
             from trove_async.layers.prometheus.metrics import instrumentation
         except ImportError as error:
             raise MissingDependencyError("Prometheus needs: pip install 'trove-async[prometheus]'") from error
+        if not (self.registry is None or callable(getattr(self.registry, "register", None))):
+            raise InvalidArgumentError(f"registry is a CollectorRegistry of prometheus_client, not {self.registry!r}")
         object.__setattr__(self, "_instrumentation", instrumentation(self.registry, self.bucket_label))
 
     def __call__(self, driver: Driver) -> Driver:

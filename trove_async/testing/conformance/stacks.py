@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from trove_async.driver import Driver
-from trove_async.layers import CircuitBreaker, Limit, Prefixed, Retry, Timeout, log_operations
+from trove_async.layers import CircuitBreaker, Layer, Limit, Prefixed, Retry, Timeout, log_operations
 
 __all__ = ["ALL_LAYERS", "LAYERS", "ORDINARY", "PLAIN", "STACKS", "Layer"]
-
-Layer = Callable[[Driver], Driver]
 
 LAYERS: Final[Mapping[str, Layer]] = {
     "limit": Limit(8),

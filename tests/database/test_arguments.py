@@ -1,0 +1,43 @@
+"""Arguments of a wrong type: refused before any I/O, with an error that says what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trove_async.database import Database, connect
+from trove_async.errors import InvalidArgumentError, InvalidDSNError
+
+
+async def _async_unit(_connection: object) -> None: ...
+
+
+def _wrong(value: Any) -> Any:
+    return value
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("call", "expected_message"),
+    [
+        (lambda db: db.write(_async_unit), "a unit of work is called and not awaited: write a plain function"),
+        (lambda db: db.read(_async_unit), "a unit of work is called and not awaited: write a plain function"),
+        (lambda db: db.write("DELETE"), "a unit of work is a function of a connection, not 'DELETE'"),
+        (lambda db: db.leases.acquire("gc", owner="a", seconds="30"), "a number of seconds, more than 0, not '30'"),
+        (lambda db: db.notify("jobs", 42), "the payload of a notification is a str, not int"),
+    ],
+)
+async def test_what_is_refused(
+    tmp_path: Path, call: Callable[[Database], Awaitable[object]], expected_message: str
+) -> None:
+    async with connect(f"sqlite:///{tmp_path}/state.db") as db:
+        with pytest.raises(InvalidArgumentError, match=expected_message):
+            await call(db)
+
+
+def test_what_is_no_url(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDSNError, match="the URL of a database is a str such as .*, not PosixPath"):
+        connect(_wrong(tmp_path / "state.db"))

@@ -1,0 +1,39 @@
+"""Checks of plain values and functions that callers give. A bool is an int in Python, but is refused as a number."""
+
+from __future__ import annotations
+
+from inspect import iscoroutinefunction
+from typing import TypeGuard
+
+from trove_async.errors import InvalidArgumentError
+
+__all__ = ["check_function", "is_number", "is_whole"]
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Tell whether a value is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell whether a value is a number; NaN and the infinities are numbers too."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_function(name: str, argument: str, function: object) -> None:
+    """Check that something can be called, and is no coroutine function, whose coroutine nobody would await.
+
+    Args:
+        name: what the function is, for the message.
+        argument: what it is called with, for the message.
+        function: what the user gave.
+
+    Raises:
+        InvalidArgumentError: it cannot be called, or is defined by ``async def``.
+    """
+    if not callable(function):
+        raise InvalidArgumentError(f"{name} is a function of {argument}, not {function!r}")
+    if iscoroutinefunction(function):
+        raise InvalidArgumentError(
+            f"{name} is called and not awaited: write a plain function of {argument}, not one with 'async def'"
+        )
