@@ -39,5 +39,5 @@ async def test_what_is_refused(
 
 
 def test_what_is_no_url(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDSNError, match="the URL of a database is a str such as .*, not PosixPath"):
+    with pytest.raises(InvalidDSNError, match=r"the URL of a database is a str such as .*, not PosixPath"):
         connect(_wrong(tmp_path / "state.db"))

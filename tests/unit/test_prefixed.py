@@ -483,7 +483,7 @@ async def test_prefixes_that_no_key_can_have(prefix: Any, message: str) -> None:
 
 
 async def test_the_layer_without_its_prefix_is_refused() -> None:
-    with pytest.raises(trove.InvalidArgumentError, match=r"as in Prefixed\('team/'\), not MockDriver"):
+    with pytest.raises(trove.InvalidArgumentError, match=r"Prefixed in layers is a class; write Prefixed\(…\)"):
         await trove.open(MockDriver(), layers=[Prefixed])  # type: ignore[list-item]
 
 

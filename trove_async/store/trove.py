@@ -220,7 +220,7 @@ def _checked(layers: object) -> tuple[Layer, ...]:
     for layer in found:
         if isinstance(layer, type) and not issubclass(layer, Driver):
             raise InvalidArgumentError(
-                f"{layer.__name__} in layers is a class; write {layer.__name__}(…), with its arguments",
+                f"{layer.__name__} in layers is a class; write {layer.__name__}(…) to make a layer",
                 operation="open",
             )
         if not callable(layer):
