@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -140,6 +140,21 @@ async def test_a_length_other_than_the_declared_one(store: trove.Trove, kind: st
             await store.put("b", "kept", BODIES[kind](size), size=declared)
         with pytest.raises(BodySizeError):
             await store.put("b", "new", BODIES[kind](size), size=declared)
+
+
+async def test_progress_that_nobody_would_await(store: trove.Trove, tmp_path: Path) -> None:
+    async def on_progress(_done: int, _size: int | None) -> None: ...
+
+    for call in (
+        lambda: store.put("b", "new", b"data", on_progress=on_progress),
+        lambda: store.download("b", "kept", tmp_path / "new", on_progress=on_progress),
+    ):
+        with pytest.raises(InvalidArgumentError, match="on_progress is called and not awaited: write a plain function"):
+            await call()
+    assert not await store.exists("b", "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InvalidArgumentError, match="on_progress is a function of the bytes so far and the size, not 3"):
+        await store.put("b", "new", b"data", on_progress=cast(Any, 3))
 
 
 @pytest.mark.parametrize("size", [-1, 1.5, "10"])

@@ -32,6 +32,7 @@ from trove_async.keys import (
 )
 from trove_async.ranges import ByteRange, RangeLike
 from trove_async.types import LifecycleRule, ObjectInfo, PartInfo
+from trove_async.values import check_function
 
 __all__ = [
     "CopyArguments",
@@ -330,6 +331,12 @@ def _expires(expires: float | timedelta, limits: Limits) -> int:
     if not isinstance(expires, int | float) or not 1 <= expires <= limits.max_presign_seconds:
         raise InvalidArgumentError(f"expires must be 1 to {limits.max_presign_seconds} seconds, not {expires!r}")
     return int(expires)
+
+
+def check_progress(on_progress: object) -> None:
+    """Check a function that is called with the progress of a transfer; None is no function."""
+    if on_progress is not None:
+        check_function("on_progress", "the bytes so far and the size", on_progress)
 
 
 def check_page_size(page_size: int) -> None:

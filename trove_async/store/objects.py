@@ -17,6 +17,7 @@ from trove_async.store.arguments import (
     PutArguments,
     check_keywords,
     check_page_size,
+    check_progress,
     default_put_options,
     put_options,
 )
@@ -98,6 +99,7 @@ class ObjectVerbs(CopyVerbs):
     def _body(self, data: BodyLike, checksum: Checksum | None, size: int | None, on_progress: Progress | None) -> Body:
         if size is not None and (not isinstance(size, int) or size < 0):
             raise InvalidArgumentError(f"size must be a whole number of 0 or more, not {size!r}")
+        check_progress(on_progress)
         return Body(data, size=size, checksum=checksum, on_progress=on_progress, cleanup_timeout=self._cleanup_timeout)
 
     async def _close_body(self, body: Body) -> None:

@@ -21,7 +21,7 @@ from trove_async.opening import Opening
 from trove_async.paths import local_path
 from trove_async.ranges import ByteRange, RangeLike, coalesce
 from trove_async.reader import ObjectReader
-from trove_async.store.arguments import get_options, head_options
+from trove_async.store.arguments import check_progress, get_options, head_options
 from trove_async.store.download import save
 from trove_async.store.lifetime import Lifetime
 from trove_async.types import ObjectInfo
@@ -228,13 +228,14 @@ class ReadVerbs(Lifetime):
 
         Raises:
             OSError: the file cannot be written; `IsADirectoryError` for a directory.
-            InvalidArgumentError: no file can have this path.
+            InvalidArgumentError: no file can have this path, or ``on_progress`` is no plain function.
             ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as for `get`;
                 an existing file is not touched.
         """
         self._check("download", bucket, key)
         with self._locating("download", bucket, key):
             target = local_path(path)
+            check_progress(on_progress)
             options = get_options(version_id=version_id, if_match=if_match)
         async with await self._open_reader("download", bucket, key, options) as reader:
             await self._run("download", bucket, key, save(reader, target, self._cleanup_timeout, on_progress))

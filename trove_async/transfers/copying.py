@@ -26,6 +26,7 @@ from trove_async.errors import (
     TroveError,
 )
 from trove_async.store import Trove
+from trove_async.store.arguments import check_progress
 from trove_async.store.copies import copy_between
 from trove_async.transfers.attributes import attributes_of, restore_attributes
 from trove_async.transfers.ends import (
@@ -75,6 +76,7 @@ async def copy(
         TroveError: reading or writing failed; ``copy_phase`` says which, and the message names the end.
         OSError: a file cannot be read or written; it has no ``copy_phase``, and names the file.
     """
+    check_progress(on_progress)
     if isinstance(source, LocalFile):
         if isinstance(target, LocalFile):
             raise InvalidArgumentError("both ends are local files; at least one must be an object")
