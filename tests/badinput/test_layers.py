@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_what_is_no_list_of_layers(tmp_path: Path, layers: Any, expected_message
 @pytest.mark.asyncio
 async def test_what_makes_no_layer() -> None:
     with pytest.raises(InvalidArgumentError, match="returns a driver; <function"):
-        await trove.open("memory://", layers=[lambda _driver: None])  # type: ignore[list-item]
+        await trove.open("memory://", layers=[cast(Any, lambda _driver: None)])
     with pytest.raises(InvalidArgumentError, match=r"logger is a logging.Logger, as in getLogger"):
         await trove.open("memory://", layers=[trove.log_operations])  # type: ignore[list-item]
 

@@ -184,7 +184,7 @@ class Bucket:
 
         Raises:
             OSError: the file cannot be written; `IsADirectoryError` for a directory.
-            InvalidArgumentError: no file can have this path.
+            InvalidArgumentError: no file can have this path, or ``on_progress`` is no plain function.
             ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as for `get`;
                 an existing file is not touched.
         """
