@@ -29,7 +29,7 @@ from trove_async.layers import (
     Retry,
     Timeout,
 )
-from trove_async.layers.limit import _LimitDriver
+from trove_async.layers.limit import LimitDriver
 from trove_async.layers.timeout import _TimeoutDriver
 from trove_async.reader import ObjectReader
 from trove_async.testing.faults import Fault, Faults
@@ -140,7 +140,7 @@ class Bench:
         assert outcome.left_running == frozenset()
         assert (OBSERVER.get(), BEGUN_ANEW.get()) == (None, None)
         assert not any(stream.open for stream in self.slow.streams)
-        assert unwrap(self.store.driver, _LimitDriver)._slots._value == SLOTS
+        assert unwrap(self.store.driver, LimitDriver).running == {"all": 0}
         timeouts = unwrap(self.store.driver, _TimeoutDriver)
         for deadlines in (timeouts._attempts, timeouts._reads):
             assert deadlines is not None

@@ -60,6 +60,7 @@ Layer = Callable[[Driver], Driver]
 LAYERS: dict[str, Layer] = {
     "breaker": CircuitBreaker(),
     "limit": Limit(3),
+    "limits": Limit(3, operations=10000, bytes=1e9, adaptive=True, per_class=True),
     "timeout": Timeout(attempt=60, idle=60),
     "retry": Retry(),
     "observe": Observe(lambda _: None),

@@ -2,6 +2,7 @@
 
 from trove_async.driver.base import Layer
 from trove_async.driver.retry import Backoff, Budget
+from trove_async.layers.aimd import LimitChanged
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.circuit import CircuitEvent
@@ -25,6 +26,7 @@ __all__ = [
     "Layer",
     "LayerDriver",
     "Limit",
+    "LimitChanged",
     "Observation",
     "Observe",
     "OpenTelemetry",

@@ -10,7 +10,7 @@ from trove_async.layers import CircuitBreaker, Layer, Limit, Prefixed, Retry, Ti
 __all__ = ["ALL_LAYERS", "LAYERS", "ORDINARY", "PLAIN", "STACKS", "Layer"]
 
 LAYERS: Final[Mapping[str, Layer]] = {
-    "limit": Limit(8),
+    "limit": Limit(8, operations=1e6, bytes=1e10, adaptive=True, per_class=True),
     "breaker": lambda driver: CircuitBreaker()(driver),  # one for each store, so that no check opens that of another
     "timeout": Timeout(attempt=60, idle=60),
     "retry": Retry(),
