@@ -16,7 +16,9 @@ from tests.sftp.residue import residue_of
 from tests.sftp.stores import ServerName, opened, pattern, remote
 from trove_async.driver import OpenOptions
 from trove_async.drivers.sftp.connection import Connection
+from trove_async.drivers.sftp.protocol import Kind, OpenFlag, pack_u32
 from trove_async.drivers.sftp.settings import SFTPSettings
+from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.dsn import parse_dsn
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
@@ -171,3 +173,20 @@ async def test_closing_ends_operations_that_wait_for_a_connection() -> None:
         await connection.close()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, trove.ClosedError, trove.ClosedError]
+
+
+async def test_a_handle_that_arrives_with_a_cancellation_is_closed(server: ServerName, root: Path) -> None:
+    async with opened(server, root) as store:
+        await store.create_bucket("bucket")
+        await store.put("bucket", "key", b"data")
+        channel = await remote(store).connection.channel()
+        path = path_bytes(str(root / "bucket/key"))
+        opening = channel.request(Kind.OPEN, path, pack_u32(OpenFlag.READ), pack_u32(0))
+        # The cancellation comes after the answer, and before the caller can take it.
+        opening.add_done_callback(lambda _: waiting.cancel())
+        waiting = asyncio.ensure_future(channel.handle_of(opening))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert channel.open_handles == 1  # the server is told, and has not answered
+        await channel.lstat(path)
+        assert channel.open_handles == 0

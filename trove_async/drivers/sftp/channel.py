@@ -221,6 +221,21 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         # One caller may be cancelled while others wait.
         return asyncio.shield(asked)
 
+    async def handle_of(self, opening: asyncio.Future[Any]) -> bytes:
+        """Return the handle that a request asked for; if the caller is cancelled, it is closed without waiting.
+
+        Args:
+            opening: the answer to the request, which `request` returned.
+        """
+        try:
+            handle: bytes = await opening
+        except asyncio.CancelledError:
+            # A future that was cancelled is seen to when its answer arrives; this answer came just before.
+            if not opening.cancelled() and opening.exception() is None:
+                self.close_handle(opening.result())
+            raise
+        return handle
+
     def close_handle(self, handle: bytes) -> asyncio.Future[Any]:
         """Close a handle; it counts as open until the server has answered."""
         answer = self.request(Kind.CLOSE, pack_string(handle))

@@ -132,12 +132,14 @@ class ClientLease:
         channel = await self._files.channel()
         flags = OpenFlag.WRITE | (OpenFlag.CREATE if create else OpenFlag(0))
         try:
-            raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(flags), pack_u32(0))
+            opening = channel.request(Kind.OPEN, path_bytes(path), pack_u32(flags), pack_u32(0))
+            raw = await channel.handle_of(opening)
         except FileNotFoundError:
             if not create:
                 return 0
             await self._files.make_directories(self.folder)
-            raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(flags), pack_u32(0))
+            opening = channel.request(Kind.OPEN, path_bytes(path), pack_u32(flags), pack_u32(0))
+            raw = await channel.handle_of(opening)
         writing = channel.request(Kind.WRITE, pack_string(raw), pack_u64(0), pack_string(self.content()))
         asking = channel.request(Kind.FSTAT, pack_string(raw))
         closing = channel.close_handle(raw)

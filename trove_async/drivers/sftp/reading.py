@@ -83,7 +83,7 @@ class Reading:
             opening = _open(channel, found[0])
         assert found[1] is not None
         try:
-            raw: bytes = await opening
+            raw = await channel.handle_of(opening)
         except FileNotFoundError:
             return None
         handle = self._fs.adopt(channel, raw, found[0], size=found[1].st_size)
@@ -98,7 +98,7 @@ class Reading:
 
     async def _close(self, channel: Channel, opening: Any) -> None:
         try:
-            raw = await opening
+            raw = await channel.handle_of(opening)
         except OSError:
             return
         await channel.close_handle(raw)

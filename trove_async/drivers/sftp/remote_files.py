@@ -97,7 +97,8 @@ class RemoteFiles(Requests):
             return None
         channel = await self.channel()
         try:
-            raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(OpenFlag.READ), NO_ATTRIBUTES)
+            opening = channel.request(Kind.OPEN, path_bytes(path), pack_u32(OpenFlag.READ), NO_ATTRIBUTES)
+            raw = await channel.handle_of(opening)
         except FileNotFoundError:
             return None
         handle = self.adopt(channel, raw, path)
@@ -131,7 +132,8 @@ class RemoteFiles(Requests):
 
     async def _open(self, path: str, flags: OpenFlag, attributes: bytes = NO_ATTRIBUTES) -> int:
         channel = await self.channel()
-        raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(flags), attributes)
+        opening = channel.request(Kind.OPEN, path_bytes(path), pack_u32(flags), attributes)
+        raw = await channel.handle_of(opening)
         handle = self.adopt(channel, raw, path)
         self.file(handle).readable = OpenFlag.READ in flags
         return handle
@@ -142,7 +144,8 @@ class RemoteFiles(Requests):
         channel = await self.channel()
         if file.channel is not channel or file.raw is None:
             flags = pack_u32(self._written)
-            file.raw = await channel.request(Kind.OPEN, path_bytes(file.path), flags, NO_ATTRIBUTES)
+            opening = channel.request(Kind.OPEN, path_bytes(file.path), flags, NO_ATTRIBUTES)
+            file.raw = await channel.handle_of(opening)
             file.channel = channel
 
     async def close(self, handle: int) -> None:
@@ -261,7 +264,8 @@ class RemoteFiles(Requests):
         """Return the content of a small file, in two round trips."""
         channel = await self.channel()
         try:
-            raw = await channel.request(Kind.OPEN, path_bytes(path), pack_u32(OpenFlag.READ), NO_ATTRIBUTES)
+            opening = channel.request(Kind.OPEN, path_bytes(path), pack_u32(OpenFlag.READ), NO_ATTRIBUTES)
+            raw = await channel.handle_of(opening)
         except FileNotFoundError:
             return None
         asking = channel.request(Kind.FSTAT, pack_string(raw))
@@ -314,7 +318,7 @@ class RemoteFiles(Requests):
         """Yield the entries of a directory with their status."""
         channel = await self.channel()
         try:
-            raw = await channel.request(Kind.OPENDIR, path_bytes(path))
+            raw = await channel.handle_of(channel.request(Kind.OPENDIR, path_bytes(path)))
         except (FileNotFoundError, RefusedError):
             await self._check_missing(path)
             return

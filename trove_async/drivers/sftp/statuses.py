@@ -86,7 +86,7 @@ async def _succeeds(answer: Awaitable[Any]) -> bool:
 async def _is_directory(channel: Channel, path: str) -> bool:
     """Return whether a path can be read as a directory."""
     try:
-        handle = await channel.request(Kind.OPENDIR, path_bytes(path))
+        handle = await channel.handle_of(channel.request(Kind.OPENDIR, path_bytes(path)))
         # asyncssh's server finds out only when the names are asked for.
         reading = channel.request(Kind.READDIR, pack_string(handle))
         await channel.close_handle(handle)
