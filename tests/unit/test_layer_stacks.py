@@ -21,6 +21,7 @@ from trove_async.layers import (
     Budget,
     Call,
     CircuitBreaker,
+    Hedge,
     LayerDriver,
     Limit,
     Observe,
@@ -41,9 +42,9 @@ OLD, NEW = b"o" * 1000, b"n" * 1200
 HOUR = 3600
 SLOTS = 2
 ORDERS = {
-    "documented": ("Limit", "CircuitBreaker", "Timeout", "Retry", "Prefixed", "Observe"),
-    "another": ("Prefixed", "Timeout", "Limit", "CircuitBreaker", "Retry", "Observe"),
-    "the breaker outside": ("Limit", "Timeout", "Retry", "CircuitBreaker", "Observe", "Prefixed"),
+    "documented": ("Limit", "CircuitBreaker", "Timeout", "Hedge", "Retry", "Prefixed", "Observe"),
+    "another": ("Prefixed", "Timeout", "Hedge", "Limit", "CircuitBreaker", "Retry", "Observe"),
+    "the breaker outside": ("Limit", "Hedge", "Timeout", "Retry", "CircuitBreaker", "Observe", "Prefixed"),
 }
 DOWN = UnavailableError("down")
 FAULTS = (
@@ -112,6 +113,7 @@ class Bench:
             "Limit": Limit(SLOTS),
             "CircuitBreaker": self.breaker,
             "Timeout": Timeout(attempt=HOUR, idle=HOUR),
+            "Hedge": Hedge(delay=HOUR),
             "Retry": Retry(budget=Budget(math.inf)),
             "Prefixed": Prefixed("tenant/"),
             "Observe": Observe(self.seen.append),

@@ -36,6 +36,7 @@ from trove_async.errors import AccessDeniedError, UnavailableError, UnsupportedE
 from trove_async.layers import (
     Call,
     CircuitBreaker,
+    Hedge,
     LayerDriver,
     Limit,
     Observe,
@@ -62,6 +63,7 @@ LAYERS: dict[str, Layer] = {
     "limit": Limit(3),
     "limits": Limit(3, operations=10000, bytes=1e9, adaptive=True, per_class=True),
     "timeout": Timeout(attempt=60, idle=60),
+    "hedge": Hedge(),
     "retry": Retry(),
     "observe": Observe(lambda _: None),
     "opentelemetry": OpenTelemetry(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from trove_async.layers import CircuitBreaker, Layer, Limit, Prefixed, Retry, Timeout, log_operations
+from trove_async.layers import CircuitBreaker, Hedge, Layer, Limit, Prefixed, Retry, Timeout, log_operations
 
 __all__ = ["ALL_LAYERS", "LAYERS", "ORDINARY", "PLAIN", "STACKS", "Layer"]
 
@@ -13,6 +13,7 @@ LAYERS: Final[Mapping[str, Layer]] = {
     "limit": Limit(8, operations=1e6, bytes=1e10, adaptive=True, per_class=True),
     "breaker": lambda driver: CircuitBreaker()(driver),  # one for each store, so that no check opens that of another
     "timeout": Timeout(attempt=60, idle=60),
+    "hedge": Hedge(delay=1e-9, budget=1),  # every read that waits for anything is made twice
     "retry": Retry(),
     "prefixed": Prefixed("tenant-a/"),
     "observe": log_operations(),
@@ -21,7 +22,7 @@ LAYERS: Final[Mapping[str, Layer]] = {
 
 PLAIN: Final = "plain"
 ALL_LAYERS: Final = "+".join(LAYERS)
-_OTHER_ORDER: Final = ["observe", "prefixed", "limit", "retry", "timeout", "breaker"]
+_OTHER_ORDER: Final = ["observe", "prefixed", "limit", "retry", "timeout", "hedge", "breaker"]
 
 
 def _stacks() -> dict[str, tuple[Layer, ...]]:
@@ -33,7 +34,7 @@ def _stacks() -> dict[str, tuple[Layer, ...]]:
 STACKS: Final[Mapping[str, tuple[Layer, ...]]] = _stacks()
 """Name to layers, the innermost first: no layers (plain), each layer alone, and all layers in two orders."""
 
-_LONG: Final = frozenset({"breaker", "prefixed", "retry", "timeout"})
+_LONG: Final = frozenset({"breaker", "hedge", "prefixed", "retry", "timeout"})
 
 ORDINARY: Final = tuple(name for name in STACKS if name not in _LONG)
 """The stacks of an ordinary run. It has all layers in both orders; the others alone are for a long run."""

@@ -1,0 +1,117 @@
+"""`Hedge`: a second read beside one whose answer is late."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, TypeVar
+
+from trove_async.driver.base import Driver
+from trove_async.errors import InvalidArgumentError, TroveError
+from trove_async.layers.base import Call, LayerDriver, Operation
+from trove_async.layers.quantiles import Latencies
+from trove_async.layers.race import Race
+from trove_async.layers.verdict import verdict_on
+
+__all__ = ["Hedge"]
+
+R = TypeVar("R")
+
+_CAPACITY: Final = 10.0
+"""Second reads that can be saved up."""
+
+
+@dataclass(frozen=True)
+class Hedge:
+    """Begin a read a second time if its answer is later than usual, and return the answer that comes first.
+
+    It covers get, get_range and get_version until their reader is returned, and head. The slower read is cancelled, and
+    has ended when the other one is returned. An error that shows that the backend works, such as that of a missing
+    object, is an answer. After any other error the second read, if there is one, decides; if both fail, the error of
+    the first is raised.
+
+    Nothing is read twice while the median of the last 32 answers is more than twice the median of the last 512: a
+    second read does not help where all are slow.
+
+    Attributes:
+        delay: seconds after which an answer is late; None to learn it from the last 512 answers.
+        quantile: the share of answers that are not late, more than 0 and less than 1, if the delay is learned. An
+            answer that takes five medians is late in any case.
+        budget: second reads for each read, more than 0 and at most 1; up to 10 are saved up. It is not shared with
+            `Retry`.
+        minimum: answers before the first second read, if the delay is learned; at most 512.
+
+    Raises:
+        InvalidArgumentError: a value is out of range.
+    """
+
+    delay: float | None = None
+    quantile: float = 0.95
+    budget: float = 0.05
+    minimum: int = 50
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and not (isinstance(self.delay, int | float) and 0 < self.delay < math.inf):
+            raise InvalidArgumentError(f"delay is a number of seconds, more than 0, not {self.delay!r}")
+        if not (isinstance(self.quantile, int | float) and 0 < self.quantile < 1):
+            raise InvalidArgumentError(f"quantile is more than 0 and less than 1, as 0.95, not {self.quantile!r}")
+        if not (isinstance(self.budget, int | float) and 0 < self.budget <= 1):
+            raise InvalidArgumentError(
+                f"budget is the number of second reads for each read, more than 0 and at most 1, not {self.budget!r}"
+            )
+        if not isinstance(self.minimum, int) or not 1 <= self.minimum <= Latencies.KEPT:
+            raise InvalidArgumentError(
+                f"minimum is a whole number of answers from 1 to {Latencies.KEPT}, not {self.minimum!r}"
+            )
+
+    def __call__(self, driver: Driver) -> Driver:
+        """Put the layer around a driver; each driver has its own times and budget."""
+        return _HedgeDriver(driver, self)
+
+
+class _HedgeDriver(LayerDriver):
+    layer_name: ClassVar[str | None] = "Hedge"
+    never_around: ClassVar[Mapping[str, str]] = {
+        "Retry": "each of the two reads would be tried again on its own",
+        "Hedge": "each of the two reads would be made twice",
+    }
+
+    def __init__(self, inner: Driver, hedge: Hedge) -> None:
+        super().__init__(inner)
+        self._rules: Final = hedge
+        bodies = Latencies()
+        self._latencies: Final = {"get": bodies, "get_range": bodies, "get_version": bodies, "head": Latencies()}
+        self._saved = 0.0
+
+    async def around(self, operation: Operation, call: Call[R]) -> R:
+        latencies = self._latencies.get(operation.name)
+        if latencies is None:
+            return await call()
+        self._saved = min(_CAPACITY, self._saved + self._rules.budget)
+        clock = asyncio.get_running_loop().time
+        began, delay = clock(), self._delay(latencies)
+        try:
+            result = await (call() if delay is None else Race(call, self._pay).run(delay))
+        except TroveError as error:
+            if verdict_on(error) == "works":
+                latencies.add(clock() - began)
+            raise
+        latencies.add(clock() - began)
+        return result
+
+    def _delay(self, latencies: Latencies) -> float | None:
+        """Return the seconds after which the answer is late; None if there is to be no second read."""
+        rules = self._rules
+        if latencies.risen:
+            return None
+        if rules.delay is not None:
+            return rules.delay
+        return latencies.late_after(rules.quantile) if len(latencies) >= rules.minimum else None
+
+    def _pay(self) -> bool:
+        if self._saved < 1.0:
+            return False
+        self._saved -= 1.0
+        return True
