@@ -22,7 +22,7 @@ LAYERS: Final[Mapping[str, Layer]] = {
 
 PLAIN: Final = "plain"
 ALL_LAYERS: Final = "+".join(LAYERS)
-_OTHER_ORDER: Final = ["observe", "prefixed", "limit", "retry", "timeout", "hedge", "breaker"]
+_OTHER_ORDER: Final = ["observe", "prefixed", "limit", "hedge", "retry", "timeout", "breaker"]
 
 
 def _stacks() -> dict[str, tuple[Layer, ...]]:
