@@ -125,9 +125,11 @@ class FaultChecks:
             nonlocal at_work, most
             at_work += 1
             most = max(most, at_work)
-            for _ in range(3):
-                await asyncio.sleep(0)
-            at_work -= 1
+            try:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+            finally:
+                at_work -= 1  # also if it is cancelled, as the slower one of two reads
 
         # The context's layers are around it, since not every layer may be inside `Limit`.
         store = await ctx.wrap(Limit(3)(Intercept(count)(await ctx.harness.driver())))
