@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import selectors
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import trove_async as trove
 from tests.unit.doubles import ScriptedStream, arguments_of, info_of
 from trove_async import Observation, Trove
-from trove_async.driver import CAPABILITIES, METHODS, Driver, RangeDriver, VersioningDriver, unwrap
+from trove_async.driver import CAPABILITIES, METHODS, RangeDriver, VersioningDriver, unwrap
 from trove_async.driver.events import OBSERVER
 from trove_async.errors import (
     AccessDeniedError,
@@ -25,7 +27,7 @@ from trove_async.errors import (
     UnavailableError,
 )
 from trove_async.layers import Hedge, Limit, Observe, Retry, Timeout
-from trove_async.layers.limit import _LimitDriver
+from trove_async.layers.limit import LimitDriver
 from trove_async.reader import ObjectReader
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 from trove_async.testing.mock import MockDriver
@@ -209,11 +211,12 @@ async def test_only_reads_that_await_one_answer_are_made_twice(name: str) -> Non
     async def answer(*_: object) -> ObjectInfo:
         nonlocal calls
         calls += 1
-        for _ in range(20):
+        for _turn in range(20):
             await asyncio.sleep(0)
         return FIRST
 
-    driver = ALWAYS(MockDriver(capabilities=CAPABILITIES, **{name: answer}))
+    answers: dict[str, Any] = {name: answer}
+    driver = ALWAYS(MockDriver(capabilities=CAPABILITIES, **answers))
     assert await getattr(driver, name)(*arguments_of(name)) is FIRST
     assert calls == (2 if name in HEDGED else 1)
 
@@ -231,7 +234,8 @@ async def test_a_body_that_is_resumed_stays_with_its_own_read(opening: str) -> N
     opened = Opened(100, UnavailableError("reset"))
     answers = Answers(opened, opened)
     answers.ready[1].set()
-    mock = MockDriver(capabilities=(RangeDriver, VersioningDriver), **{opening: answers})
+    configured: dict[str, Any] = {opening: answers}
+    mock = MockDriver(capabilities=(RangeDriver, VersioningDriver), **configured)
     async with trove.open(mock, layers=[ALWAYS]) as t, await OPENINGS[opening](t) as reader:
         assert await reader.read() == DATA
     [stream] = opened.streams
@@ -257,11 +261,11 @@ class Bench:
         async def get(*_: object) -> ObjectReader:
             turns = self.turns[self.calls % 2]
             self.calls += 1
-            for _ in range(turns):
+            for _turn in range(turns):
                 await asyncio.sleep(0)
             return self.opened()
 
-        layers: list[Callable[[Driver], Driver]] = [Limit(2), Timeout(HOUR, HOUR), ALWAYS, Retry(), Observe(print)]
+        layers: list[trove.Layer] = [Limit(2), Timeout(HOUR, HOUR), ALWAYS, Retry(), Observe(print)]
         self.store = await trove.open(MockDriver(get=get), layers=layers)
 
     async def check(self, outcome: Outcome[object]) -> None:
@@ -271,7 +275,7 @@ class Bench:
             assert outcome.left_running == frozenset()
             assert OBSERVER.get() is None
             assert self.opened.open == 0
-            assert unwrap(self.store.driver, _LimitDriver)._slots._value == 2
+            assert unwrap(self.store.driver, LimitDriver).running == {"all": 0}
             assert outcome.cancelled or self.calls == 2
 
 
@@ -309,11 +313,38 @@ async def test_a_caller_who_cancels_while_the_first_has_failed_ends_the_second()
 async def test_a_timeout_ends_both(inside: bool) -> None:
     answers = Answers(FIRST, SECOND)
     timeout = Timeout(attempt=0.05)
-    layers = [timeout, ALWAYS] if inside else [ALWAYS, timeout]
+    layers: list[trove.Layer] = [timeout, ALWAYS] if inside else [ALWAYS, timeout]
     async with trove.open(MockDriver(head=answers), layers=layers) as t:
         with pytest.raises(OperationTimeoutError):
             await t.head("b", "k")
     assert answers.ended == [0, 1]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("turns", [(9, 1), (5, 9)], ids=["the second fails first", "the first fails first"])
+async def test_the_errors_of_both_reads_are_freed_at_once(turns: tuple[int, int]) -> None:
+    references: list[weakref.ref[Exception]] = []
+    left = iter(turns)
+
+    async def fail(*_: object) -> None:
+        for _turn in range(next(left)):
+            await asyncio.sleep(0)
+        error = UnavailableError("down")
+        references.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    async with trove.open(MockDriver(head=fail), layers=[ALWAYS]) as t:
+        gc.collect()
+        gc.disable()
+        try:
+            with contextlib.suppress(UnavailableError):
+                await t.head("b", "k")
+            assert [reference() for reference in references] == [None, None]
+        finally:
+            gc.enable()
 
 
 # What is seen of it
@@ -343,7 +374,7 @@ class Simulated(asyncio.SelectorEventLoop):
         return self.now
 
 
-class _Skipping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Skipping(selectors.DefaultSelector):
     def __init__(self, loop: Simulated) -> None:
         super().__init__()
         self.loop = loop
@@ -453,6 +484,7 @@ def test_ten_second_reads_are_saved_up_at_most() -> None:
     "arguments",
     [
         {"delay": 0}, {"delay": -1.0}, {"delay": float("nan")}, {"delay": float("inf")}, {"delay": "1"},
+        {"delay": True},
         {"quantile": 0}, {"quantile": 1}, {"quantile": 95},
         {"budget": 0}, {"budget": 1.5}, {"budget": None},
         {"minimum": 0}, {"minimum": 513}, {"minimum": 1.5},

@@ -14,6 +14,7 @@ from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.quantiles import Latencies
 from trove_async.layers.race import Race
 from trove_async.layers.verdict import verdict_on
+from trove_async.values import is_number, is_whole
 
 __all__ = ["Hedge"]
 
@@ -53,15 +54,15 @@ class Hedge:
     minimum: int = 50
 
     def __post_init__(self) -> None:
-        if self.delay is not None and not (isinstance(self.delay, int | float) and 0 < self.delay < math.inf):
+        if self.delay is not None and not (is_number(self.delay) and 0 < self.delay < math.inf):
             raise InvalidArgumentError(f"delay is a number of seconds, more than 0, not {self.delay!r}")
-        if not (isinstance(self.quantile, int | float) and 0 < self.quantile < 1):
+        if not (is_number(self.quantile) and 0 < self.quantile < 1):
             raise InvalidArgumentError(f"quantile is more than 0 and less than 1, as 0.95, not {self.quantile!r}")
-        if not (isinstance(self.budget, int | float) and 0 < self.budget <= 1):
+        if not (is_number(self.budget) and 0 < self.budget <= 1):
             raise InvalidArgumentError(
                 f"budget is the number of second reads for each read, more than 0 and at most 1, not {self.budget!r}"
             )
-        if not isinstance(self.minimum, int) or not 1 <= self.minimum <= Latencies.KEPT:
+        if not is_whole(self.minimum) or not 1 <= self.minimum <= Latencies.KEPT:
             raise InvalidArgumentError(
                 f"minimum is a whole number of answers from 1 to {Latencies.KEPT}, not {self.minimum!r}"
             )
