@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trove_async.driver.base import Driver, methods_of
-from trove_async.driver.capabilities import CAPABILITIES
+from trove_async.driver.capabilities import CAPABILITIES, PresignDriver
 
-__all__ = ["METHODS", "Method"]
+__all__ = ["METHODS", "SIGNING", "Method"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +73,6 @@ def _methods() -> dict[str, Method]:
 
 METHODS: Final[Mapping[str, Method]] = _methods()
 """Every method that a driver can have and that does I/O, by its name."""
+
+SIGNING: Final = frozenset(name for name, method in METHODS.items() if method.capability is PresignDriver)
+"""The methods that sign URLs, which most drivers do without a request."""

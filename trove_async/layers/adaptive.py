@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 from trove_async.driver.base import Driver
 from trove_async.driver.events import Listener
+from trove_async.driver.methods import SIGNING
 from trove_async.driver.retry import reason_of
 from trove_async.errors import TransientError
 from trove_async.layers.aimd import Aimd, LimitChanged, LimitClass
 from trove_async.layers.base import Call, Operation
-from trove_async.layers.limit_part import LIMIT_CLASSES, LOCAL, LimitPart
+from trove_async.layers.limit_part import LIMIT_CLASSES, LimitPart
 from trove_async.layers.verdict import verdict_on
 from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 
@@ -65,7 +66,7 @@ class AdaptiveDriver(LimitPart):
 
     async def around(self, operation: Operation, call: Call[R]) -> R:
         """Carry the operation out, and report how it ended."""
-        if operation.name in LOCAL or operation.name == "watch":
+        if operation.name in SIGNING or operation.name == "watch":
             return await call()
         limit = self._limits.get(LIMIT_CLASSES[operation.name]) or self._limits["all"]
         ticket = limit.begin()

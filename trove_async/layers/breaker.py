@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 from trove_async.driver.base import Driver
 from trove_async.driver.events import Listener
-from trove_async.driver.methods import METHODS
+from trove_async.driver.methods import SIGNING
 from trove_async.errors import (
     BackendUnavailableError,
     InvalidArgumentError,
@@ -304,6 +304,6 @@ def _deleted(trial: Trial, results: Any) -> None:
 
 _UNCERTAIN: Final[Mapping[str, Callable[[Trial, Any], None]]] = {
     "delete_many": _deleted,
-    **dict.fromkeys((name for name in METHODS if name.startswith("presign_")), _signed),
+    **dict.fromkeys(SIGNING, _signed),
 }
 """Operations that may return although the backend failed, or without asking it."""

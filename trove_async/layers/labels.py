@@ -49,17 +49,17 @@ class OperationLabels(Generic[S]):
 
     def of(self, operation: Operation) -> S:
         """Return what is kept for an operation."""
-        bucket = self.bucket(operation) if self._bucket_label else ""
+        bucket = self._bucket_of(operation) if self._bucket_label else ""
         key = operation.driver, operation.name, bucket
         found = self._known.get(key)
         if found is None:
             found = self._known.setdefault(key, self._make(*key))
         return found
 
-    def bucket(self, operation: Operation) -> str:
-        """Return the bucket's label; empty if the operation is about none, or the bucket is no label."""
+    def _bucket_of(self, operation: Operation) -> str:
+        """Return the bucket's label; empty if the operation is about none."""
         bucket = operation.bucket
-        if not self._bucket_label or bucket is None:
+        if bucket is None:
             return ""
         if bucket in self._buckets:
             return bucket

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+from trove_async.driver.methods import SIGNING
 from trove_async.layers.aimd import LimitClass
 from trove_async.layers.base import LayerDriver
 
-__all__ = ["LIMIT_CLASSES", "LOCAL", "READERS", "LimitPart"]
+__all__ = ["LIMIT_CLASSES", "READERS", "LimitPart"]
 
 READERS: Final = frozenset({"get", "get_range", "get_version"})
 """Operations that return a reader."""
 
-LOCAL: Final = frozenset({"presign_delete", "presign_get", "presign_head", "presign_post", "presign_put"})
-"""Operations that most drivers carry out without a request."""
-
 _NAMES: Final[Mapping[LimitClass, frozenset[str]]] = {
-    "read": READERS | LOCAL | {"get_lifecycle", "get_tags", "get_versioning", "head", "ping", "watch"},
+    "read": READERS | SIGNING | {"get_lifecycle", "get_tags", "get_versioning", "head", "ping", "watch"},
     "write": frozenset(
         {
             "complete_multipart", "copy", "create_bucket", "initiate_multipart", "put", "restore_version",

@@ -7,8 +7,9 @@ from typing import Final, TypeVar
 
 from trove_async.body import Body
 from trove_async.driver.base import Driver
+from trove_async.driver.methods import SIGNING
 from trove_async.layers.base import Call, Operation
-from trove_async.layers.limit_part import LOCAL, READERS, LimitPart
+from trove_async.layers.limit_part import READERS, LimitPart
 from trove_async.layers.queueing import Line
 from trove_async.layers.rates import TokenBucket
 from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
@@ -37,7 +38,7 @@ class OperationsDriver(LimitPart):
 
     async def around(self, operation: Operation, call: Call[R]) -> R:
         """Wait for the operation's turn."""
-        if operation.name in LOCAL:
+        if operation.name in SIGNING:
             return await call()
         await self._line.take()
         result = await call()

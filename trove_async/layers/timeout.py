@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from trove_async.driver.base import Driver
+from trove_async.driver.methods import SIGNING
 from trove_async.errors import InvalidArgumentError, OperationTimeoutError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.deadlines import Deadlines
@@ -18,12 +19,10 @@ __all__ = ["Timeout"]
 
 R = TypeVar("R")
 
-_READS: Final = frozenset(
-    {
-        "get", "get_lifecycle", "get_range", "get_tags", "get_version", "get_versioning", "head", "list_page",
-        "list_versions_page", "ping", "presign_delete", "presign_get", "presign_head", "presign_post", "presign_put",
-    }
-)  # fmt: skip
+_READS: Final = SIGNING | {
+    "get", "get_lifecycle", "get_range", "get_tags", "get_version", "get_versioning", "head", "list_page",
+    "list_versions_page", "ping",
+}  # fmt: skip
 """Operations of one request that change nothing."""
 
 _WRITES: Final = frozenset(
