@@ -31,6 +31,7 @@ from trove_async.driver.capabilities import (
     VersioningDriver,
     VersionListingDriver,
 )
+from trove_async.driver.opening import Member
 from trove_async.driver.registry import register as _register
 from trove_async.drivers import BUILTIN as _BUILTIN
 from trove_async.dsn import DSN, parse_dsn
@@ -231,6 +232,7 @@ __all__ = [
     "LifetimeError",
     "Limit",
     "LimitChanged",
+    "Member",
     "MissingDependencyError",
     "MultipartDriver",
     "NotFoundError",

@@ -28,6 +28,7 @@ from trove_async.driver.conditions import check_read, check_write
 from trove_async.driver.copy_errors import CopyEnd, reading_source
 from trove_async.driver.copying import copy_object, copy_on_server
 from trove_async.driver.methods import METHODS, Method
+from trove_async.driver.opening import Member, Target, open_stack
 from trove_async.driver.options import (
     CONTENT_HEADERS,
     BucketOptions,
@@ -88,6 +89,7 @@ __all__ = [
     "Limits",
     "ListOptions",
     "ListPage",
+    "Member",
     "Method",
     "MultipartDriver",
     "NotificationDriver",
@@ -108,6 +110,7 @@ __all__ = [
     "StreamWrapper",
     "TaggingDriver",
     "TagsDeleteBySet",
+    "Target",
     "VersionListOptions",
     "VersionListingDriver",
     "VersionMark",
@@ -122,6 +125,7 @@ __all__ = [
     "copy_on_server",
     "lookup",
     "methods_of",
+    "open_stack",
     "parse_dsn",
     "reading_source",
     "register",

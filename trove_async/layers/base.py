@@ -25,7 +25,7 @@ from trove_async.body import Body
 from trove_async.driver.base import Driver, capabilities_of, methods_of
 from trove_async.driver.capabilities import CAPABILITIES, Features
 from trove_async.driver.events import Listener
-from trove_async.driver.methods import METHODS
+from trove_async.driver.methods import METHODS, Method
 from trove_async.driver.options import OpenOptions, WatchOptions
 from trove_async.driver.retry import RetryPolicy
 from trove_async.dsn import DSN
@@ -64,7 +64,7 @@ class Operation:
         key: str | None,
         body: Body | None,
         parameters: Sequence[str],
-        values: Sequence[Any],
+        values: tuple[Any, ...],
     ) -> None:
         self.name = name
         self.driver = driver
@@ -83,6 +83,15 @@ class Operation:
         """Return one of the `arguments`; faster than to make the mapping of all."""
         return self._values[self._parameters.index(name)]
 
+    def on(self, driver: Driver, **changes: Any) -> Any:
+        """Ask a driver for the same; ``changes`` replace the `arguments` of the same names.
+
+        Returns:
+            What the driver's method returns: a coroutine, or for ``watch`` an async generator.
+        """
+        values = METHODS[self.name].change(self._values, changes) if changes else self._values
+        return getattr(driver, self.name)(*values)
+
     def __repr__(self) -> str:
         return f"<Operation {self.name} bucket={self.bucket!r} key={self.key!r}>"
 
@@ -94,11 +103,9 @@ class Call(Protocol[R_co]):
         """Call the driver; ``changes`` replace the `Operation.arguments` of the same names."""
 
 
-def _forward(method: F) -> F:
-    """Return a method that passes a method of the contract on through `LayerDriver.around`."""
-    described = METHODS[method.__name__]
+def operation_maker(described: Method) -> Callable[[str, tuple[Any, ...]], Operation]:
+    """Return a function that makes the `Operation` of a method from the name of the driver and all arguments."""
     name, parameters = described.name, described.parameters
-    count = len(parameters)
 
     def position(*wanted: str) -> int:
         # For what the method does not have: the position of the None that is put behind the arguments.
@@ -107,18 +114,30 @@ def _forward(method: F) -> F:
     bucket_at, key_at = position("bucket", "dst_bucket", "name"), position("key", "dst_key")
     body_at, target_at = position("body"), position("dst")
 
-    def forward(self: LayerDriver, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != count:
-            args = described.bind(args, kwargs)
+    def make(driver: str, args: tuple[Any, ...]) -> Operation:
         given = (*args, None)
         bucket, key = given[bucket_at], given[key_at]
         if target_at >= 0:
             bucket, key = given[target_at]
+        return Operation(name, driver, bucket, key, given[body_at], parameters, args)
+
+    return make
+
+
+def _forward(method: F) -> F:
+    """Return a method that passes a method of the contract on through `LayerDriver.around`."""
+    described = METHODS[method.__name__]
+    name, count = described.name, len(described.parameters)
+    operation = operation_maker(described)
+
+    def forward(self: LayerDriver, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != count:
+            args = described.bind(args, kwargs)
 
         def call(**changes: Any) -> Any:
             return getattr(self.inner, name)(*(described.change(args, changes) if changes else args))
 
-        return self.around(Operation(name, self._name, bucket, key, given[body_at], parameters, args), call)
+        return self.around(operation(self._name, args), call)
 
     made: Any = forward
     made.__name__, made.__qualname__ = name, f"LayerDriver.{name}"

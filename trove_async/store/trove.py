@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
-from trove_async.driver.base import Driver, Layer, check_layers
+from trove_async.driver.base import Driver, Layer
+from trove_async.driver.opening import Target, checked_layers, open_stack
 from trove_async.driver.options import BucketOptions, OpenOptions
-from trove_async.driver.registry import lookup
-from trove_async.dsn import parse_dsn
 from trove_async.errors import (
     BucketAlreadyExistsError,
-    DriverRegistrationError,
     InvalidArgumentError,
     InvalidBucketNameError,
-    InvalidDSNError,
     LifetimeError,
     TroveError,
 )
@@ -94,27 +90,17 @@ class Trove(CapabilityVerbs):
         await self.aclose()
 
 
-async def _open(
-    target: str | Driver, layers: Iterable[Layer], cleanup_timeout: float, settings: dict[str, Any]
-) -> Trove:
+async def _open(target: str | Driver | Target, layers: Iterable[Layer], options: OpenOptions) -> Trove:
     _check_loop()
     try:
-        driver = await _open_driver(target, cleanup_timeout, settings)
-        return await _open_layers(driver, layers, cleanup_timeout)
+        driver = await open_stack(target, layers, options)
+        try:
+            return Trove(driver, cleanup_timeout=options.cleanup_timeout)
+        except BaseException:
+            await finish(driver.close(), timeout=options.cleanup_timeout, leftover=f"the {driver.name} driver")
+            raise
     except TroveError as error:
         error.locate("open")
-        raise
-
-
-async def _open_layers(driver: Driver, layers: Iterable[Layer], cleanup_timeout: float) -> Trove:
-    started = driver
-    try:
-        for layer in _wrap(driver, _with_prefix(driver, layers)):
-            started = layer
-            await layer.start()
-        return Trove(started, cleanup_timeout=cleanup_timeout)
-    except BaseException:
-        await finish(started.close(), timeout=cleanup_timeout, leftover=f"the {driver.name} driver")
         raise
 
 
@@ -128,63 +114,8 @@ def _check_loop() -> None:
         ) from None
 
 
-def _with_prefix(driver: Driver, layers: Iterable[Layer]) -> Iterable[Layer]:
-    """Return the layers and, innermost, the one for a prefix in the DSN."""
-    if not driver.default_prefix:
-        return layers
-    from trove_async.layers.prefixed import Prefixed
-
-    return (Prefixed(""), *layers)
-
-
-def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:
-    """Wrap a driver in layers and return them, innermost first; one layer may be several drivers."""
-    outermost = driver
-    for layer in layers:
-        made: object = layer(outermost)
-        if not isinstance(made, Driver):
-            raise _no_layer(layer)
-        outermost = made
-    check_layers(outermost)
-    found: list[Driver] = []
-    at: Driver | None = outermost
-    while at is not None and at is not driver:
-        found.append(at)
-        at = at.unwrap()
-    return found[::-1]
-
-
-async def _open_driver(target: str | Driver, cleanup_timeout: float, settings: dict[str, Any]) -> Driver:
-    if isinstance(target, Driver):
-        if settings:
-            raise InvalidArgumentError(
-                f"{sorted(settings)[0]!r} is not an argument of open() with a driver that is already open"
-            )
-        return target
-    if isinstance(target, os.PathLike):
-        raise InvalidDSNError("a path is not a DSN; write f'local://{path}' with an absolute path")
-    if isinstance(target, type):
-        raise InvalidDSNError(f"{target.__name__} is a class; give a DSN such as 'memory://', or a driver that is open")
-    dsn = parse_dsn(target)
-    try:
-        factory = lookup(dsn.scheme)
-    except DriverRegistrationError as error:
-        raise InvalidDSNError(error.message) from None
-    driver = factory()
-    if not isinstance(driver, Driver):
-        raise DriverRegistrationError(
-            f"what is registered for {dsn.scheme!r} makes a {type(driver).__name__}, not a Driver"
-        )
-    try:
-        await driver.open(dsn, OpenOptions(settings=settings, cleanup_timeout=cleanup_timeout))
-    except BaseException:
-        await finish(driver.close(), timeout=cleanup_timeout, leftover=f"the {driver.name} driver")
-        raise
-    return driver
-
-
 def open(
-    dsn: str | Driver,
+    dsn: str | Driver | Target,
     *,
     layers: Iterable[Layer] = (),
     cleanup_timeout: float = CLEANUP_TIMEOUT,
@@ -193,7 +124,8 @@ def open(
     """Open a store: ``async with trove_async.open(dsn) as t``; or ``t = await trove_async.open(dsn)`` and ``aclose()``.
 
     Args:
-        dsn: ``memory://``, ``local:///srv/data``, …; see ``docs/dsn.md``. Or an open driver.
+        dsn: ``memory://``, ``local:///srv/data``, …; see ``docs/dsn.md``. Or a store over several stores, such as
+            `trove_async.Mirror`; or an open driver.
         layers: wrap the driver, the first one innermost; see ``docs/layers.md``.
         cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
         **settings: the driver's parameters, as in the query of the DSN, but with values of any type.
@@ -205,30 +137,10 @@ def open(
     """
     if not cleanup_timeout > 0:
         raise InvalidArgumentError("cleanup_timeout must be more than 0 seconds", operation="open")
-    checked = _checked(layers)
-    return Opening(lambda: _open(dsn, checked, cleanup_timeout, settings))
-
-
-def _checked(layers: object) -> tuple[Layer, ...]:
-    """Return what is given as layers, which is known before any I/O not to be something else."""
-    if callable(layers) or isinstance(layers, str) or not isinstance(layers, Iterable):
-        given = "one layer" if callable(layers) else repr(layers)
-        raise InvalidArgumentError(
-            f"layers is a list of layers, such as layers=[Limit(8)], not {given}", operation="open"
-        )
-    found = tuple(layers)
-    for layer in found:
-        if isinstance(layer, type) and not issubclass(layer, Driver):
-            raise InvalidArgumentError(
-                f"{layer.__name__} in layers is a class; write {layer.__name__}(…) to make a layer",
-                operation="open",
-            )
-        if not callable(layer):
-            raise _no_layer(layer)
-    return found
-
-
-def _no_layer(given: object) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"a layer is called with a driver and returns a driver; {given!r} does not", operation="open"
-    )
+    try:
+        checked = checked_layers(layers)
+    except TroveError as error:
+        error.locate("open")
+        raise
+    options = OpenOptions(settings=settings, cleanup_timeout=cleanup_timeout)
+    return Opening(lambda: _open(dsn, checked, options))
