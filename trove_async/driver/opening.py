@@ -123,7 +123,7 @@ async def _open_driver(target: str | Driver | Target, options: OpenOptions) -> D
 def _check_target(target: object, settings: Mapping[str, Any]) -> None:
     """Refuse what is neither a driver nor a target, and settings for one of them."""
     if isinstance(target, os.PathLike):
-        raise InvalidDSNError(f"a path is not a DSN; write f'local://{target}' with an absolute path")
+        raise InvalidDSNError("a path is not a DSN; write f'local://{path}' with an absolute path")
     if isinstance(target, type):
         raise InvalidDSNError(f"{target.__name__} is a class; give a DSN such as 'memory://', or a driver that is open")
     if not isinstance(target, Driver | Target):
