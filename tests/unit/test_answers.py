@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import gc
+import math
 import os
 import stat
 import warnings
@@ -75,7 +76,7 @@ class Server:
 
 
 @asynccontextmanager
-async def proxied() -> AsyncIterator[tuple[AnsweringProxy, Server]]:
+async def proxied(**settings: Any) -> AsyncIterator[tuple[AnsweringProxy, Server]]:
     server = Server()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -93,7 +94,7 @@ async def proxied() -> AsyncIterator[tuple[AnsweringProxy, Server]]:
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
     try:
-        async with AnsweringProxy("127.0.0.1", server.port) as proxy:
+        async with AnsweringProxy("127.0.0.1", server.port, **settings) as proxy:
             yield proxy, server
     finally:
         listening.close()
@@ -106,6 +107,11 @@ async def proxied() -> AsyncIterator[tuple[AnsweringProxy, Server]]:
 async def http_client(proxy: AnsweringProxy) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=proxy.url(), trust_env=False, timeout=20) as client:
         yield client
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - there is nothing to wait for
+        await asyncio.sleep(0)
 
 
 async def chunks() -> AsyncIterator[bytes]:
@@ -209,6 +215,87 @@ async def test_rules_apply_in_turn() -> None:
         proxy.clear()
         assert (await client.get("/c")).status_code == 200
         assert proxy.count() == 8
+
+
+async def test_only_what_exceeds_a_rate_is_answered() -> None:
+    now = 0.0
+    async with proxied(clock=lambda: now) as (proxy, server), http_client(proxy) as client:
+        proxy.answer(s3_error(503, "SlowDown"), method="PUT", above=20, times=None)
+
+        async def put(times: int) -> list[int]:
+            return [(await client.put("/k", content=b"data")).status_code for _ in range(times)]
+
+        assert await put(4) == [200, 200, 503, 503]  # a tenth of a second's worth may come at once
+        assert (await client.get("/k")).status_code == 200
+        now = 0.05
+        assert await put(2) == [200, 503]
+        now = 100.0
+        assert await put(3) == [200, 200, 503]
+        assert len(server.seen) == 6
+
+
+async def test_of_what_exceeds_a_rate_some_is_skipped_and_some_is_answered() -> None:
+    async with proxied(clock=lambda: 0.0) as (proxy, _), http_client(proxy) as client:
+        proxy.answer(Answer(503), above=1, skip=1, times=2)
+        assert [(await client.get("/k")).status_code for _ in range(5)] == [200, 200, 503, 503, 200]
+
+
+async def test_delayed_requests_wait_before_they_are_forwarded() -> None:
+    async with proxied() as (proxy, server), http_client(proxy) as client:
+        proxy.delay(math.inf, method="GET", path="/slow", skip=1, every=2, times=2)
+        reads: list[asyncio.Task[httpx.Response]] = []
+
+        def settled() -> bool:
+            return len(proxy.requests) == len(reads) and (proxy.requests[-1].delayed or reads[-1].done())
+
+        for number in range(1, 7):
+            reads.append(asyncio.create_task(client.get(f"/slow/{number}")))
+            await until(settled)
+        assert [request.target[-1] for request in proxy.requests if request.delayed] == ["3", "5"]
+        assert sorted(line[-1] for line, _ in server.seen) == ["1", "2", "4", "6"]
+        assert (await client.put("/slow/7", content=b"data")).status_code == 200
+        proxy.clear()
+        assert [(await read).status_code for read in reads] == [200] * 6
+        assert not any(request.delayed for request in proxy.requests)
+
+
+async def test_a_delay_ends_by_itself_and_an_answer_comes_after_it() -> None:
+    async with proxied() as (proxy, server), http_client(proxy) as client:
+        proxy.delay(0.001, times=2)
+        proxy.answer(Answer(503))
+        assert [(await client.put("/k", content=BODY)).status_code for _ in range(3)] == [503, 200, 200]
+        assert [len(body) for _, body in server.seen] == [len(BODY)] * 2
+
+
+async def test_a_delayed_request_whose_client_disconnects_is_not_forwarded() -> None:
+    async with proxied() as (proxy, server):
+        proxy.delay(math.inf)
+        async with raw(proxy) as (_, writer):
+            writer.write(b"GET /k HTTP/1.1\r\nHost: h\r\n\r\n")
+            await until(lambda: bool(proxy.requests) and proxy.requests[0].delayed)
+        await until(lambda: not proxy.requests[0].delayed)
+        proxy.clear()
+        assert (proxy.requests[0].forwarded, proxy.requests[0].status, server.seen) == (False, None, [])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda proxy: proxy.answer(Answer(503), above=0),
+            "above is a number of requests a second, more than 0, not 0",
+        ),
+        (lambda proxy: proxy.delay(-1), "a delay is 0 seconds or more, not -1"),
+        (lambda proxy: proxy.delay(math.nan), "a delay is 0 seconds or more, not nan"),
+        (lambda proxy: proxy.delay(1, every=0), "every is 1 or more, not 0"),
+    ],
+)
+async def test_rates_and_delays_that_make_no_sense_are_refused(
+    call: Callable[[AnsweringProxy], None], message: str
+) -> None:
+    async with AnsweringProxy("127.0.0.1", 1) as proxy:
+        with pytest.raises(InvalidArgumentError, match=message):
+            call(proxy)
 
 
 async def test_answers_to_head_and_without_a_body_keep_the_connection() -> None:
@@ -336,8 +423,7 @@ async def test_the_server_sees_that_a_client_disconnected(sent: bytes) -> None:
     async with proxied() as (proxy, server):
         async with raw(proxy) as (_, writer):
             writer.write(sent)
-            while not (proxy.requests and proxy.requests[0].forwarded):  # noqa: ASYNC110 - there is nothing to wait for
-                await asyncio.sleep(0)
+            await until(lambda: bool(proxy.requests) and proxy.requests[0].forwarded)
         await server.left.wait()
         assert [body for _, body in server.seen] == ([b""] if b"hang" in sent else [])
 
@@ -352,10 +438,6 @@ async def test_closing_leaves_no_task_or_socket_or_warning(sent: bytes) -> None:
                 found += stat.S_ISSOCK(os.fstat(int(name)).st_mode)
         return found
 
-    async def turns(done: Callable[[], bool]) -> None:
-        while not done():  # noqa: ASYNC110 - there is nothing to wait for
-            await asyncio.sleep(0)
-
     gc.collect()
     tasks, before = asyncio.all_tasks(), sockets()
     with warnings.catch_warnings():
@@ -363,14 +445,14 @@ async def test_closing_leaves_no_task_or_socket_or_warning(sent: bytes) -> None:
         async with proxied() as (proxy, _):
             reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
             writer.write(sent)
-            await turns(lambda: proxy.accepted == 1 and (b"\r\n\r\n" not in sent or proxy.count() == 1))
+            await until(lambda: proxy.accepted == 1 and (b"\r\n\r\n" not in sent or proxy.count() == 1))
             if sent == EXPECTING:
                 await reader.readuntil(b"\r\n\r\n")
             await proxy.aclose()
             with pytest.raises(ConnectionResetError):
                 await reader.read()
             writer.transport.abort()
-        await turns(lambda: asyncio.all_tasks() <= tasks)
+        await until(lambda: asyncio.all_tasks() <= tasks)
         gc.collect()
     for _ in range(10):
         await asyncio.sleep(0)

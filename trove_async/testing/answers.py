@@ -1,4 +1,4 @@
-"""`AnsweringProxy`: an HTTP proxy that gives answers that a healthy server does not give.
+"""`AnsweringProxy`: an HTTP proxy that gives answers that a healthy server does not give, or gives them late.
 
 ::
 
@@ -7,6 +7,8 @@
         proxy.answer(s3_error(200, "InternalError"), path="uploadId=", method="POST", when="after")
         ...  # the code under test connects to proxy.url()
         assert proxy.count("PUT", "/bucket/key") == 2
+        proxy.answer(s3_error(503, "SlowDown"), above=100, times=None)  # what exceeds 100 requests a second
+        proxy.delay(0.5, method="GET", every=20, times=None)  # 5 % of the reads are slow
 
 For faults below HTTP combine it with a `FaultProxy`. It needs the extra ``testing``.
 """
@@ -14,17 +16,26 @@ For faults below HTTP combine it with a `FaultProxy`. It needs the extra ``testi
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
+import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from types import ModuleType
+from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
-from xml.sax.saxutils import escape
 
-from trove_async.errors import InvalidArgumentError, MissingDependencyError
+from trove_async.errors import InvalidArgumentError
+from trove_async.layers.rates import TokenBucket
+from trove_async.testing.http_messages import (
+    Answer,
+    BadRequestError,
+    RequestParser,
+    ResponseParser,
+    SeenRequest,
+    load_parsers,
+    s3_error,
+)
 from trove_async.testing.sockets import CHUNK, HangUp, Listener, Turns, connect, finish, reset
 
 __all__ = ["Answer", "AnsweringProxy", "SeenRequest", "s3_error"]
@@ -34,132 +45,32 @@ When = Literal["before", "after"]
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response that a client gets instead of the server's.
-
-    Attributes:
-        status: the status code.
-        headers: the headers to send. If ``Content-Length`` and ``Transfer-Encoding`` are absent, Content-Length is
-            added, except to a 204 or 304.
-        body: the body to send; not sent after HEAD.
-        reason: the reason phrase; default: the usual one for the status.
-        content_length: the declared length, if it differs from the length of ``body``. If it is larger, the body is
-            truncated: the connection ends after ``body``.
-        close: send ``Connection: close`` and close the connection after the answer.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    reason: str | None = None
-    content_length: int | None = None
-    close: bool = False
-
-    def __post_init__(self) -> None:
-        if not 200 <= self.status <= 999:
-            raise InvalidArgumentError("an answer has a final status of three digits")
-        if self.content_length is not None and self.content_length < len(self.body):
-            raise InvalidArgumentError("content_length must not be less than the length of the body")
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the declared length is larger than the body."""
-        return self.content_length is not None and self.content_length > len(self.body)
-
-    def encode(self, method: str = "GET", *, close: bool = False) -> bytes:
-        """Return the bytes of the answer to a request.
-
-        Args:
-            method: the request's method.
-            close: send ``Connection: close`` even if the answer does not have it.
-        """
-        lines = [
-            f"HTTP/1.1 {self.status} {self._phrase}",
-            *(f"{name}: {value}" for name, value in self.headers.items()),
-        ]
-        names = {name.lower() for name in self.headers}
-        if not names & {"content-length", "transfer-encoding"} and self.status not in (204, 304):
-            lines.append(f"Content-Length: {len(self.body) if self.content_length is None else self.content_length}")
-        if (close or self.close) and "connection" not in names:
-            lines.append("Connection: close")
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        return head if method == "HEAD" else head + self.body
-
-    @property
-    def _phrase(self) -> str:
-        if self.reason is not None:
-            return self.reason
-        return HTTPStatus(self.status).phrase if self.status in HTTPStatus._value2member_map_ else "Unknown"
-
-
-def s3_error(
-    status: int,
-    code: str,
-    message: str = "injected",
-    *,
-    headers: Mapping[str, str] | None = None,
-    request_id: str = "injected",
-) -> Answer:
-    """Return an error as S3 sends it: an XML document with the code, the message and the request's id.
-
-    With the status 200 it is an answer that CompleteMultipartUpload and CopyObject may give after they have started it
-    (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
-    """
-    document = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
-        f"<RequestId>{escape(request_id)}</RequestId></Error>"
-    )
-    named = {"Content-Type": "application/xml", "x-amz-request-id": request_id, **(headers or {})}
-    return Answer(status, named, document.encode())
-
-
-@dataclass(slots=True)
-class SeenRequest:
-    """A request whose head has arrived.
-
-    Attributes:
-        method, target: of the request line; the target is path and query.
-        headers: names in lower case, and values, in order.
-        connection: the number of the client's connection, from 1.
-        body_size: the number of bytes of its body that have arrived, without the framing of chunks.
-        complete: True when all of it has arrived.
-        forwarded: True if any of it was sent to the server.
-        answer: the answer that the client got instead of the server's; None for the server's.
-        status: the status that was sent to the client; None if none was sent.
-    """
-
-    method: str
-    target: str
-    headers: tuple[tuple[str, str], ...]
-    connection: int
-    body_size: int = 0
-    complete: bool = False
-    forwarded: bool = False
-    answer: Answer | None = None
-    status: int | None = None
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
-
-    def header(self, name: str) -> str | None:
-        """Return the first value of a header, or None."""
-        return next((value for known, value in self.headers if known == name.lower()), None)
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Rule:
-    answer: Answer
+    """Which requests something happens to."""
+
     method: str | None
     path: str
-    when: When
     turns: Turns
+    allowed: TokenBucket | None = None
 
     def takes(self, request: SeenRequest) -> bool:
-        return self.method in (None, request.method) and self.path in request.target and self.turns.take()
+        if self.method not in (None, request.method) or self.path not in request.target:
+            return False
+        if self.allowed is not None and self.allowed.take(1):
+            return False
+        return self.turns.take()
+
+
+@dataclass(slots=True, kw_only=True)
+class _AnswerRule(_Rule):
+    answer: Answer
+    when: When
+
+
+@dataclass(slots=True, kw_only=True)
+class _DelayRule(_Rule):
+    seconds: float
 
 
 class AnsweringProxy(Listener):
@@ -171,6 +82,7 @@ class AnsweringProxy(Listener):
 
     Args:
         host, port: the server.
+        clock: seconds of a monotonic clock, for rates of requests.
 
     Attributes:
         requests: all requests whose head has arrived, in order.
@@ -180,13 +92,16 @@ class AnsweringProxy(Listener):
         MissingDependencyError: httptools is not installed.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.server = (host, port)
         self.requests: list[SeenRequest] = []
         self.accepted = 0
-        self._parsers = _load_parsers()
-        self._rules: list[_Rule] = []
+        self._parsers = load_parsers()
+        self._clock = clock
+        self._answers: list[_AnswerRule] = []
+        self._delays: list[_DelayRule] = []
+        self._delayed: set[asyncio.Event] = set()
 
     def answer(
         self,
@@ -197,10 +112,11 @@ class AnsweringProxy(Listener):
         when: When = "before",
         skip: int = 0,
         times: int | None = 1,
+        above: float | None = None,
     ) -> None:
         """Answer requests that arrive from now on.
 
-        If several rules match a request, the first answers it, and the others do not count it.
+        If several answers match a request, the first is given, and the others do not count it.
 
         Args:
             answer: the answer for the client.
@@ -211,14 +127,53 @@ class AnsweringProxy(Listener):
                 ``after``: the server carries out the request, and its answer is dropped.
             skip: the number of matching requests to forward first.
             times: the number of requests to answer then; None for all.
+            above: requests a second. Only matching requests that exceed it are answered, skipped or counted; the others
+                are forwarded. A tenth of a second's worth, at least one, may come at once.
         """
+        if above is not None and not above > 0:
+            raise InvalidArgumentError(f"above is a number of requests a second, more than 0, not {above!r}")
         if when not in get_args(When):
             raise InvalidArgumentError(f"when is {' or '.join(map(repr, get_args(When)))}, not {when!r}")
-        self._rules.append(_Rule(answer, method, path, when, Turns(skip, times)))
+        allowed = None if above is None else TokenBucket(above, clock=self._clock)
+        turns = Turns(skip, times)
+        self._answers.append(
+            _AnswerRule(method=method, path=path, turns=turns, answer=answer, when=when, allowed=allowed)
+        )
+
+    def delay(
+        self,
+        seconds: float,
+        *,
+        method: str | None = None,
+        path: str = "",
+        skip: int = 0,
+        times: int | None = 1,
+        every: int = 1,
+    ) -> None:
+        """Delay requests that arrive from now on, before they are forwarded or answered.
+
+        If several delays match a request, the first applies, and the others do not count it.
+
+        Args:
+            seconds: how long; ``math.inf`` for until `clear` is called, or the client disconnects.
+            method: only requests of this method; None for all.
+            path: only requests with this text in their path or query.
+            skip: the number of matching requests to let pass first.
+            times: the number of requests to delay then; None for all.
+            every: 20 to delay each 20th of the matching requests only.
+        """
+        if math.isnan(seconds) or seconds < 0:
+            raise InvalidArgumentError(f"a delay is 0 seconds or more, not {seconds!r}")
+        if every < 1:
+            raise InvalidArgumentError(f"every is 1 or more, not {every!r}")
+        self._delays.append(_DelayRule(method=method, path=path, turns=Turns(skip, times, every), seconds=seconds))
 
     def clear(self) -> None:
-        """Remove all answers; `requests` stays."""
-        self._rules.clear()
+        """Remove all answers and delays; delayed requests go on, and `requests` stays."""
+        self._answers.clear()
+        self._delays.clear()
+        for over in self._delayed:
+            over.set()
 
     def count(self, method: str | None = None, path: str = "") -> int:
         """Return the number of requests with a method (None for any) and with a text in their path or query."""
@@ -229,108 +184,20 @@ class AnsweringProxy(Listener):
         """The number of requests by method and path."""
         return Counter((request.method, request.path) for request in self.requests)
 
-    def _rule_for(self, request: SeenRequest) -> tuple[Answer, When] | None:
+    def _note(self, request: SeenRequest) -> tuple[float, tuple[Answer, When] | None]:
+        """Take in a request; return the seconds of its delay, and what it is answered with."""
         self.requests.append(request)
-        for rule in self._rules:
-            if rule.takes(request):
-                request.answer = rule.answer
-                return rule.answer, rule.when
-        return None
+        seconds = next((rule.seconds for rule in self._delays if rule.takes(request)), 0.0)
+        rule = next((rule for rule in self._answers if rule.takes(request)), None)
+        if rule is None:
+            return seconds, None
+        request.answer = rule.answer
+        return seconds, (rule.answer, rule.when)
 
     def _admit(self, client: socket.socket) -> tuple[Coroutine[Any, Any, None], Callable[[], None]]:
         self.accepted += 1
         session = _Session(self, client, self.accepted)
         return session.run(), session.close
-
-
-def _load_parsers() -> ModuleType:
-    try:
-        import httptools
-    except ImportError as error:
-        raise MissingDependencyError("AnsweringProxy needs: pip install 'trove-async[testing]'") from error
-    return httptools
-
-
-class _BadRequestError(Exception):
-    """The request is not supported; the message says why."""
-
-
-class _RequestParser:
-    """Parses one request as it arrives; the methods ``on_…`` are the callbacks of httptools."""
-
-    def __init__(self, httptools: ModuleType, connection: int) -> None:
-        self._errors = (httptools.HttpParserError, httptools.HttpParserUpgrade)
-        self._parser = httptools.HttpRequestParser(self)
-        self._connection = connection
-        self._target = b""
-        self._headers: list[tuple[str, str]] = []
-        self._begun = 0
-        self.request: SeenRequest | None = None
-        self.keeps_alive = True
-
-    def feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except self._errors as error:
-            raise _BadRequestError(f"not valid HTTP: {error!r}") from error
-        if self._begun > 1:
-            raise _BadRequestError("this proxy does not support pipelined requests")
-
-    def on_message_begin(self) -> None:
-        self._begun += 1
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
-
-    def on_headers_complete(self) -> None:
-        if self._begun == 1:
-            method = self._parser.get_method().decode("latin-1")
-            target = self._target.decode("latin-1")
-            self.request = SeenRequest(method, target, tuple(self._headers), self._connection)
-            self.keeps_alive = self._parser.should_keep_alive()
-
-    def on_body(self, body: bytes) -> None:
-        if self.request is not None and self._begun == 1:
-            self.request.body_size += len(body)
-
-    def on_message_complete(self) -> None:
-        if self.request is not None:
-            self.request.complete = True
-
-
-class _ResponseParser:
-    """Finds the end of the response to one request."""
-
-    def __init__(self, httptools: ModuleType, method: str) -> None:
-        self._errors = (httptools.HttpParserError, httptools.HttpParserUpgrade)
-        self._parser = httptools.HttpResponseParser(self)
-        self._bodiless = method == "HEAD"
-        self.status: int | None = None
-        self.complete = False
-        self.keeps_alive = False
-        self.continues = 0
-
-    def feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except self._errors as error:
-            raise ConnectionAbortedError(f"the server's response is not valid: {error!r}") from error
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status >= 200:
-            self.status = status
-            self.keeps_alive = self._parser.should_keep_alive()
-            self.complete = self._bodiless
-
-    def on_message_complete(self) -> None:
-        if self.status is not None:
-            self.complete = True
-        elif self._parser.get_status_code() == HTTPStatus.CONTINUE:
-            self.continues += 1
 
 
 class _Session:
@@ -348,7 +215,7 @@ class _Session:
         try:
             while not self._ended:
                 await self._exchange()
-        except _BadRequestError as error:
+        except BadRequestError as error:
             await self._send(Answer(400, {"Content-Type": "text/plain"}, str(error).encode()).encode(close=True))
         except OSError:
             return  # the client left, or the server cannot be reached: the other side is reset
@@ -367,7 +234,7 @@ class _Session:
         return await asyncio.get_running_loop().sock_recv(source, CHUNK)
 
     async def _exchange(self) -> None:
-        parser = _RequestParser(self._proxy._parsers, self._number)
+        parser = RequestParser(self._proxy._parsers, self._number)
         head = b""
         while parser.request is None:
             data = await self._receive(self._client)
@@ -377,13 +244,37 @@ class _Session:
             head += data
             parser.feed(data)
         self._ended = not parser.keeps_alive
-        rule = self._proxy._rule_for(parser.request)
+        seconds, rule = self._proxy._note(parser.request)
+        if seconds > 0:
+            await self._delay(parser.request, seconds)
         if rule is not None and rule[1] == "before":
             await self._answer_before(parser, parser.request, rule[0])
         else:
             await self._forward(parser, parser.request, head, None if rule is None else rule[0])
 
-    async def _answer_before(self, parser: _RequestParser, request: SeenRequest, answer: Answer) -> None:
+    async def _delay(self, request: SeenRequest, seconds: float) -> None:
+        over, gone = asyncio.Event(), False
+
+        def disconnected() -> None:
+            nonlocal gone
+            gone = True
+            over.set()
+
+        hang_up = HangUp(self._client, disconnected)
+        self._proxy._delayed.add(over)
+        request.delayed = True
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if seconds == math.inf else seconds):
+                    await over.wait()
+        finally:
+            request.delayed = False
+            self._proxy._delayed.discard(over)
+            hang_up.close()
+        if gone:
+            raise ConnectionAbortedError("the client has disconnected")
+
+    async def _answer_before(self, parser: RequestParser, request: SeenRequest, answer: Answer) -> None:
         # A client that waits for `100 Continue` sends no body after another answer, so the connection must end.
         at_head = (request.header("expect") or "").lower() == "100-continue" and not request.complete
         while not request.complete and not at_head:
@@ -400,7 +291,7 @@ class _Session:
         request.status = answer.status
         await self._send(answer.encode(request.method, close=announced))
 
-    async def _forward(self, parser: _RequestParser, request: SeenRequest, head: bytes, answer: Answer | None) -> None:
+    async def _forward(self, parser: RequestParser, request: SeenRequest, head: bytes, answer: Answer | None) -> None:
         server = await self._connected()
         request.forwarded = True
         body = asyncio.create_task(self._forward_body(parser, request, server, head))
@@ -437,7 +328,7 @@ class _Session:
             self._server = None
 
     async def _forward_body(
-        self, parser: _RequestParser, request: SeenRequest, server: socket.socket, data: bytes
+        self, parser: RequestParser, request: SeenRequest, server: socket.socket, data: bytes
     ) -> None:
         loop = asyncio.get_running_loop()
         try:
@@ -448,7 +339,7 @@ class _Session:
                     return self._abandon(server)
                 parser.feed(data)
                 await loop.sock_sendall(server, data)
-        except _BadRequestError:
+        except BadRequestError:
             self._abandon(server)
             raise
         except OSError:
@@ -468,8 +359,8 @@ class _Session:
         with suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
 
-    async def _pass_response(self, server: socket.socket, request: SeenRequest, *, drop: bool) -> _ResponseParser:
-        response = _ResponseParser(self._proxy._parsers, request.method)
+    async def _pass_response(self, server: socket.socket, request: SeenRequest, *, drop: bool) -> ResponseParser:
+        response = ResponseParser(self._proxy._parsers, request.method)
         while not response.complete:
             try:
                 data = await self._receive(server)

@@ -28,17 +28,22 @@ _DELIVERY_GRACE: Final = 0.01
 
 
 class Turns:
-    """Counts events: the first ``skip`` are ignored, the next ``times`` (None for all) count, and then no more."""
+    """Counts events: the first ``skip`` are ignored, the next ``times`` (None for all) count, and then no more.
 
-    def __init__(self, skip: int, times: int | None) -> None:
+    Of those that could count only each ``every``-th does.
+    """
+
+    def __init__(self, skip: int, times: int | None, every: int = 1) -> None:
         self._skip = skip
         self._times = times
+        self._every = every
         self._met = 0
 
     def take(self) -> bool:
         """Count an event, and return whether it counts."""
         self._met += 1
-        return self._met > self._skip and (self._times is None or self._met <= self._skip + self._times)
+        turn, rest = divmod(self._met - self._skip, self._every)
+        return turn > 0 and rest == 0 and (self._times is None or turn <= self._times)
 
 
 class Listener(ABC):
