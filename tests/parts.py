@@ -37,6 +37,7 @@ PARTS: Final[Mapping[str, Part]] = {
     ),
     "conformance and drivers": Part(270, ("conformance", "azure", "drivers", "gcs", "s3", "sftp", "test_uvloop.py")),
     LAYERS: Part(60, ()),  # the conformance suite through layers
+    "chaos": Part(25, ("chaos",)),
     "database": Part(30, ("database",)),
     "faces": Part(75, ("cli", "web")),
     "transfers": Part(75, ("matrix", "transfers")),

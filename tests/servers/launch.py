@@ -64,7 +64,7 @@ class Launch:
         """Run a command to its end and return its output. Raises `ServerError` if it fails or hangs."""
         try:
             result = subprocess.run(
-                _tied(command),
+                tied(command),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -87,7 +87,7 @@ class Launch:
         path = self._server_folder.log / f"{name}.log"
         with path.open("ab") as log:
             popen = subprocess.Popen(
-                _tied(command),
+                tied(command),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -136,8 +136,8 @@ class Launch:
         self._reserved.clear()
 
 
-def _tied(command: Sequence[str]) -> list[str]:
-    # The kernel kills the process when its supervisor dies, for whatever reason (prctl(2), PR_SET_PDEATHSIG).
+def tied(command: Sequence[str]) -> list[str]:
+    """Return a command that the kernel kills when the thread that starts it ends (prctl(2), PR_SET_PDEATHSIG)."""
     program, *arguments = command
     return ["setpriv", "--pdeathsig", "KILL", "--", which(program) or program, *arguments]
 
