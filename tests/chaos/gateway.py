@@ -16,8 +16,8 @@ from tests.servers.launch import HOST, answers, tied
 _START_SECONDS = 60
 
 _ALONE = (
-    # Changes of buckets wait up to 30 s for the answer of a killed gateway that watches the same objects of the cluster.
-    # With 0 it watches another object than the test server does, and without a cache it needs no notification.
+    # A change of a bucket waits up to 30 s for the answers of all gateways that watch the same objects of the cluster,
+    # killed ones too. With 0 this one watches another object, and without a cache it needs no notification.
     "--rgw-num-control-oids=0",
     "--rgw-cache-enabled=false",
     # A killed gateway would keep the locks of these threads.
