@@ -26,6 +26,9 @@ Layer = Callable[[Driver], Driver]
 
 _DATA: Final = bytes(4096)
 
+_LATE: Final = 10.0
+"""Seconds. The delay that Hedge learns on memory is some microseconds, so that second reads would be measured."""
+
 
 def _meters() -> MeterProvider:
     return MeterProvider(metric_readers=[InMemoryMetricReader()])
@@ -38,14 +41,14 @@ LAYERS: Final[dict[str, Callable[[], list[Layer]]]] = {
     "Limit": lambda: [trove_async.Limit(100)],
     "CircuitBreaker": lambda: [trove_async.CircuitBreaker()],
     "Timeout": lambda: [trove_async.Timeout(attempt=10, idle=10)],
-    "Hedge": lambda: [trove_async.Hedge()],
+    "Hedge, no read late": lambda: [trove_async.Hedge(delay=_LATE)],
     "Retry": lambda: [trove_async.Retry()],
     "Prefixed": lambda: [trove_async.Prefixed("p/")],
     "all of these": lambda: [
         trove_async.Limit(100),
         trove_async.CircuitBreaker(),
         trove_async.Timeout(attempt=10, idle=10),
-        trove_async.Hedge(),
+        trove_async.Hedge(delay=_LATE),
         trove_async.Retry(),
         trove_async.Prefixed("p/"),
     ],

@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import gc
 import random
-import selectors
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import pytest
 
 import trove_async as trove
 from tests.unit.doubles import ScriptedStream, arguments_of, info_of
+from tests.unit.simulated import Simulated
 from trove_async import Observation, Trove
-from trove_async.driver import CAPABILITIES, METHODS, RangeDriver, VersioningDriver, unwrap
+from trove_async.driver import CAPABILITIES, METHODS, Driver, RangeDriver, VersioningDriver, unwrap
 from trove_async.driver.events import OBSERVER
 from trove_async.errors import (
     AccessDeniedError,
@@ -24,17 +27,22 @@ from trove_async.errors import (
     NotModifiedError,
     ObjectNotFoundError,
     OperationTimeoutError,
+    PreconditionFailedError,
     UnavailableError,
 )
-from trove_async.layers import Hedge, Limit, Observe, Retry, Timeout
+from trove_async.layers import Call, Hedge, LayerDriver, Limit, Observe, Operation, Retry, Timeout
 from trove_async.layers.limit import LimitDriver
 from trove_async.reader import ObjectReader
+from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 from trove_async.testing.mock import MockDriver
 from trove_async.types import ObjectInfo
 
+R = TypeVar("R")
+
 DATA = b"x" * 1000
 FIRST, SECOND = ObjectInfo("k", 1, "first"), ObjectInfo("k", 1, "second")
+EARLIER, LATER = (datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC) for second in (0, 1))
 HOUR = 3600.0
 HEDGED = ("get", "get_range", "get_version", "head")
 ALWAYS = Hedge(delay=1e-9, budget=1)
@@ -200,6 +208,147 @@ async def _open(t: Trove) -> ObjectReader:
     return await t.get("b", "k")
 
 
+# Answers from different objects
+
+
+def both_answer(results: Sequence[object], winner: int) -> Callable[..., Awaitable[Any]]:
+    """Return a read whose two attempts both return, the winner first, the other in spite of its cancellation."""
+    calls = 0
+
+    async def answer(*_: object) -> Any:
+        nonlocal calls
+        number = calls
+        calls += 1
+        if number == winner:
+            for _turn in range(5):
+                await asyncio.sleep(0)
+        else:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        return results[number]
+
+    return answer
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("winner", [0, 1])
+@pytest.mark.parametrize(
+    ("times", "newest"),
+    [
+        ((EARLIER, LATER), "second"),
+        ((LATER, EARLIER), "first"),
+        ((EARLIER, EARLIER), None),
+        ((None, LATER), None),
+        ((LATER, None), None),
+    ],
+)
+async def test_of_two_objects_the_one_that_was_stored_last_is_the_answer(
+    times: tuple[datetime | None, datetime | None], newest: str | None, winner: int
+) -> None:
+    infos = [replace(info, last_modified=time) for info, time in zip((FIRST, SECOND), times, strict=True)]
+    async with trove.open(MockDriver(head=both_answer(infos, winner)), layers=[ALWAYS]) as t:
+        assert (await t.head("b", "k")).etag == (newest or ("first", "second")[winner])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("winner", [0, 1])
+async def test_the_reader_of_the_older_object_is_released(winner: int) -> None:
+    contents = b"the older one", b"the newer one"
+    streams = [ScriptedStream(content, []) for content in contents]
+    infos = [replace(info_of(contents[at]), etag=str(at), last_modified=(EARLIER, LATER)[at]) for at in (0, 1)]
+    readers = [ObjectReader(info, stream) for info, stream in zip(infos, streams, strict=True)]
+    mock = MockDriver(get=both_answer(readers, winner))
+    async with trove.open(mock, layers=[ALWAYS]) as t, t.get("b", "k") as reader:
+        assert [stream.open for stream in streams] == [False, True]
+        assert (reader.info.etag, await reader.read()) == ("1", contents[1])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("winner", [0, 1])
+async def test_an_error_that_won_is_raised_though_the_other_read_found_an_object(winner: int) -> None:
+    opened = Opened()
+    results: list[Any] = [opened, opened]
+    error = results[winner] = ObjectNotFoundError()
+
+    def settled(result: Any) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result()
+
+    read = both_answer(results, winner)
+
+    async def get(*_: object) -> Any:
+        return settled(await read())
+
+    async with trove.open(MockDriver(get=get), layers=[ALWAYS]) as t:
+        with pytest.raises(ObjectNotFoundError) as caught:
+            await t.get("b", "k")
+    assert caught.value is error
+    assert opened.open == 0
+
+
+class Replaced(LayerDriver):
+    """Carries out the first get before an object is replaced, and answers it too late; the second one afterwards."""
+
+    def __init__(self, inner: Driver) -> None:
+        super().__init__(inner)
+        self.gets = 0
+        self.found, self.replaced = asyncio.Event(), asyncio.Event()
+
+    async def around(self, operation: Operation, call: Call[R]) -> R:
+        if operation.name != "get":
+            return await call()
+        self.gets += 1
+        if self.gets == 2:
+            await self.replaced.wait()
+            return await call()
+        await call()
+        self.found.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.asyncio
+async def test_an_object_that_is_replaced_between_the_two_reads_is_never_mixed_with_the_other() -> None:
+    breaking = Faults([Fault("get", reset_after=100)])
+    old, new, newest = (letter * 1000 for letter in (b"a", b"b", b"c"))
+    async with trove.open("memory://", layers=[Replaced, breaking, ALWAYS]) as t:
+        await t.create_bucket("b")
+        await t.put("b", "k", old)
+        task = asyncio.ensure_future(_open(t))
+        between = unwrap(t.driver, Replaced)
+        await between.found.wait()
+        stored = await t.put("b", "k", new)
+        between.replaced.set()
+        async with await task as reader:
+            assert reader.info == stored
+            assert await reader.read(100) == new[:100]
+            await t.put("b", "k", newest)
+            assert await reader.read() == new[100:]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("behind", [0, 1])
+async def test_a_replica_without_the_object_that_is_asked_for_does_not_decide(behind: int) -> None:
+    results: list[object] = [FIRST, SECOND]
+    results[behind] = PreconditionFailedError()
+    answers = Answers(*results)
+    assert await race(answers, behind, 1 - behind) == (FIRST, SECOND)[1 - behind]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("failing", [None, 0, 1])
+async def test_if_no_read_finds_the_object_that_is_asked_for_the_condition_has_failed(
+    order: tuple[int, int], failing: int | None
+) -> None:
+    results: list[object] = [PreconditionFailedError(), PreconditionFailedError()]
+    if failing is not None:
+        results[failing] = UnavailableError("down")
+    with pytest.raises(PreconditionFailedError):
+        await race(Answers(*results), *order)
+
+
 # What is read twice
 
 
@@ -241,6 +390,29 @@ async def test_a_body_that_is_resumed_stays_with_its_own_read(opening: str) -> N
     [stream] = opened.streams
     assert stream.seeks == [100]
     assert answers.calls == 2
+
+
+@pytest.mark.asyncio
+async def test_each_second_read_runs_in_the_context_of_its_own_operation() -> None:
+    """One timer tells several operations that they are late."""
+    name: ContextVar[str] = ContextVar("name")
+    seen: list[tuple[str, str]] = []
+    all_twice = asyncio.Event()
+
+    async def head(_bucket: str, key: str, _options: object) -> ObjectInfo:
+        seen.append((key, name.get()))
+        if len(seen) == 6:
+            all_twice.set()
+        await all_twice.wait()
+        return FIRST
+
+    async def read(t: Trove, key: str) -> None:
+        name.set(key)
+        await t.head("b", key)
+
+    async with trove.open(MockDriver(head=head), layers=[ALWAYS]) as t:
+        await asyncio.gather(*(read(t, key) for key in "xyz"))
+    assert sorted(seen) == [(key, key) for key in "xxyyzz"]
 
 
 # Cancellation
@@ -363,28 +535,6 @@ async def test_an_observer_sees_the_second_read() -> None:
 # When it is late, and what it costs
 
 
-class Simulated(asyncio.SelectorEventLoop):
-    """A loop whose clock goes on at once to the next timer, so that nothing takes time."""
-
-    def __init__(self) -> None:
-        super().__init__(_Skipping(self))
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-
-class _Skipping(selectors.DefaultSelector):
-    def __init__(self, loop: Simulated) -> None:
-        super().__init__()
-        self.loop = loop
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout:
-            self.loop.now += timeout
-        return super().select(0 if timeout is not None else None)
-
-
 class Service:
     """Answers each request in the time that a function tells for its number, from 1."""
 
@@ -475,6 +625,29 @@ def test_ten_second_reads_are_saved_up_at_most() -> None:
     service = Service(lambda number: 1.0 if number > 1000 else 0.01)
     service.times(Hedge(delay=0.5, budget=0.1), 1000 + 10, concurrency=1)
     assert service.requests == 1010 + 10
+
+
+def test_operations_share_a_timer_which_ends_with_the_store() -> None:
+    timers: list[asyncio.TimerHandle] = []
+
+    class Loop(Simulated):
+        def call_at(self, when: float, *arguments: Any, **options: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+            timers.append(super().call_at(when, *arguments, **options))
+            return timers[-1]
+
+    async def head(*_: object) -> ObjectInfo:
+        await asyncio.sleep(0)
+        return FIRST
+
+    async def run() -> None:
+        async with trove.open(MockDriver(head=head), layers=[Hedge(delay=HOUR)]) as t:
+            for _ in range(5):
+                await asyncio.gather(*(t.head("b", "k") for _ in range(20)))
+            assert [timer.cancelled() for timer in timers] == [False]
+        assert timers[0].cancelled()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(run())
 
 
 # Bad input

@@ -124,6 +124,21 @@ def operation_maker(described: Method) -> Callable[[str, tuple[Any, ...]], Opera
     return make
 
 
+def _pass(operation: Operation, layer: LayerDriver) -> Any:
+    """Carry an operation out through a layer.
+
+    The layer inside of it gets the same object, unless arguments were changed: to make another one takes longer than
+    all else that a layer costs.
+    """
+    passes = operation.name in layer._inner_passes
+
+    def call(**changes: Any) -> Any:
+        inner: Any = layer.inner
+        return _pass(operation, inner) if passes and not changes else operation.on(inner, **changes)
+
+    return layer.around(operation, call)
+
+
 def _forward(method: F) -> F:
     """Return a method that passes a method of the contract on through `LayerDriver.around`."""
     described = METHODS[method.__name__]
@@ -133,13 +148,10 @@ def _forward(method: F) -> F:
     def forward(self: LayerDriver, *args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = described.bind(args, kwargs)
-
-        def call(**changes: Any) -> Any:
-            return getattr(self.inner, name)(*(described.change(args, changes) if changes else args))
-
-        return self.around(operation(self._name, args), call)
+        return _pass(operation(self._name, args), self)
 
     made: Any = forward
+    made.passes = True
     made.__name__, made.__qualname__ = name, f"LayerDriver.{name}"
     made.__doc__, made.__signature__ = "Pass the operation on.", described.signature
     return cast(F, made)
@@ -173,6 +185,9 @@ class LayerDriver(Driver):
 
     drops: ClassVar[Mapping[type | str, str]] = {}
 
+    _passes: ClassVar[frozenset[str]] = frozenset()
+    """The methods that do nothing but pass the operation on through `around`."""
+
     def __new__(cls, inner: Driver, *args: Any, **kwargs: Any) -> Self:
         """Make an instance of the class that has what ``inner`` has, and the layer keeps."""
         keeps = capabilities_of(inner).difference(cls.drops)
@@ -181,12 +196,13 @@ class LayerDriver(Driver):
     def __init__(self, inner: Driver) -> None:
         self.inner = inner
         self._name = inner.name
+        self._inner_passes = inner._passes if isinstance(inner, LayerDriver) else frozenset()
         if type(self).check_key is LayerDriver.check_key:
             # Every operation asks, and passes the layers in between at once.
             self.check_key = inner.check_key  # type: ignore[method-assign]
 
-    async def around(self, operation: Operation, call: Call[R]) -> R:
-        """Do something before and after an operation; the default does nothing.
+    def around(self, operation: Operation, call: Call[R]) -> Awaitable[R]:
+        """Do something before and after an operation, by an ``async def``; the default does nothing.
 
         Await ``call()`` and return what it returns; ``call(options=…)`` passes other options on, and so for every
         name in `Operation.arguments`. Whoever calls it again must see to it that ``operation.body`` is
@@ -195,7 +211,7 @@ class LayerDriver(Driver):
         For ``watch``, ``call()`` returns the async generator of the events, which subscribes at its first
         step. To follow or change the events, return another async generator that closes this one.
         """
-        return await call()
+        return call()
 
     @property
     def name(self) -> str:
@@ -287,4 +303,6 @@ def _composed(layer: type[LayerDriver], keeps: frozenset[type]) -> type[LayerDri
         if method.capability is not None and name not in kept and hasattr(layer, name)
     }
     bases = tuple(mixins) if layer is LayerDriver and mixins else (layer, *mixins)
-    return type(layer.__name__, bases, {"__module__": layer.__module__, **hidden})
+    made = cast(type[LayerDriver], type(layer.__name__, bases, {"__module__": layer.__module__, **hidden}))
+    made._passes = frozenset(name for name in METHODS if hasattr(getattr(made, name, None), "passes"))
+    return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
@@ -14,6 +14,7 @@ from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.quantiles import Latencies
 from trove_async.layers.race import Race
 from trove_async.layers.verdict import verdict_on
+from trove_async.layers.waiting import Waiting
 from trove_async.values import is_number, is_whole
 
 __all__ = ["Hedge"]
@@ -32,6 +33,9 @@ class Hedge:
     has ended when the other one is returned. An error that shows that the backend works, such as that of a missing
     object, is an answer. After any other error the second read, if there is one, decides; if both fail, the error of
     the first is raised.
+
+    If both reads find an object, and the ETags differ, the one that was stored later is the answer. That an object has
+    another ETag than ``if_match`` is the answer only if the other read does not find the object either.
 
     Nothing is read twice while the median of the last 32 answers is more than twice the median of the last 512: a
     second read does not help where all are slow.
@@ -81,38 +85,71 @@ class _HedgeDriver(LayerDriver):
 
     def __init__(self, inner: Driver, hedge: Hedge) -> None:
         super().__init__(inner)
-        self._rules: Final = hedge
-        bodies = Latencies()
-        self._latencies: Final = {"get": bodies, "get_range": bodies, "get_version": bodies, "head": Latencies()}
+        self._budget: Final = hedge.budget
         self._saved = 0.0
+        bodies, heads = _Reads(hedge, self._pay), _Reads(hedge, self._pay)
+        self._reads: Final = {"get": bodies, "get_range": bodies, "get_version": bodies, "head": heads}
 
-    async def around(self, operation: Operation, call: Call[R]) -> R:
-        latencies = self._latencies.get(operation.name)
-        if latencies is None:
-            return await call()
-        self._saved = min(_CAPACITY, self._saved + self._rules.budget)
-        clock = asyncio.get_running_loop().time
-        began, delay = clock(), self._delay(latencies)
-        try:
-            result = await (call() if delay is None else Race(call, self._pay).run(delay))
-        except TroveError as error:
-            if verdict_on(error) == "works":
-                latencies.add(clock() - began)
-            raise
-        latencies.add(clock() - began)
-        return result
-
-    def _delay(self, latencies: Latencies) -> float | None:
-        """Return the seconds after which the answer is late; None if there is to be no second read."""
-        rules = self._rules
-        if latencies.risen:
-            return None
-        if rules.delay is not None:
-            return rules.delay
-        return latencies.late_after(rules.quantile) if len(latencies) >= rules.minimum else None
+    def around(self, operation: Operation, call: Call[R]) -> Awaitable[R]:
+        reads = self._reads.get(operation.name)
+        if reads is None:
+            return call()
+        if self._saved < _CAPACITY:
+            self._saved = min(_CAPACITY, self._saved + self._budget)
+        return reads.carry_out(call)
 
     def _pay(self) -> bool:
         if self._saved < 1.0:
             return False
         self._saved -= 1.0
         return True
+
+    async def close(self) -> None:
+        try:
+            await super().close()  # which may wait for operations that are under way
+        finally:
+            for reads in self._reads.values():
+                reads.waiting.close()
+
+
+class _Reads:
+    """The reads of one kind: how long their answers take, and which of them wait for theirs.
+
+    Args:
+        rules: of the layer.
+        pay: takes the price of a second read from the budget; False if that does not have it.
+    """
+
+    def __init__(self, rules: Hedge, pay: Callable[[], bool]) -> None:
+        self._delay: Final = rules.delay
+        self._minimum: Final = rules.minimum
+        self._pay: Final = pay
+        self._latencies: Final = Latencies(rules.quantile)
+        self.waiting: Final = Waiting()
+
+    async def carry_out(self, call: Call[R]) -> R:
+        """Return the first answer to a read, of which there may be two."""
+        loop = asyncio.get_running_loop()
+        began, delay = loop.time(), self._late_after()
+        try:
+            if delay is None:
+                result = await call()
+            else:
+                result = await Race(call, self._may_hedge, loop, began).run(self.waiting, delay)
+        except TroveError as error:
+            if verdict_on(error) == "works":
+                self._latencies.add(loop.time() - began)
+            raise
+        self._latencies.add(loop.time() - began)
+        return result
+
+    def _late_after(self) -> float | None:
+        """Return the seconds after which an answer is late; None if there is to be no second read."""
+        if self._latencies.risen:
+            return None
+        if self._delay is not None:
+            return self._delay
+        return self._latencies.late_after if len(self._latencies) >= self._minimum else None
+
+    def _may_hedge(self) -> bool:
+        return not self._latencies.risen and self._pay()
