@@ -10,8 +10,10 @@ from typing import Any, cast
 import pytest
 
 import trove_async as trove
+from trove_async.driver import Driver
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
 from trove_async.layers import LayerDriver
+from trove_async.testing.mock import MockDriver
 
 
 async def _async_hook(_event: object) -> None: ...
@@ -35,6 +37,60 @@ def test_what_is_no_list_of_layers(tmp_path: Path, layers: Any, expected_message
     with pytest.raises(InvalidArgumentError, match=f"^open: .*{expected_message}"):
         trove.open(f"local://{tmp_path}", layers=layers)
     assert list(tmp_path.iterdir()) == []
+
+
+class OwnLayer(LayerDriver):
+    """A layer that a user has written."""
+
+
+class OwnRetry(trove.Retry):
+    """Tries again by the rules of a user."""
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected_message"),
+    [
+        ([trove.Retry(), trove.Limit(8)], r"Limit must not be around Retry: .*; put Limit before Retry in layers="),
+        ([trove.Retry(), trove.Limit(bytes=8)], "Limit must not be around Retry"),
+        ([trove.Retry(), trove.Hedge()], r"Hedge must not be around Retry: .*; put Hedge before Retry in layers="),
+        ([trove.Retry(), trove.Retry()], "Retry must not be around Retry: .*; leave one Retry out"),
+        ([trove.Hedge(), trove.Hedge()], "Hedge must not be around Hedge: .*; leave one Hedge out"),
+        ([trove.Retry(), OwnLayer, lambda driver: driver, trove.Limit(8)], "Limit must not be around Retry"),
+        ([OwnRetry(), trove.Hedge()], "Hedge must not be around Retry"),
+    ],
+)
+def test_an_order_that_cannot_work_is_refused_before_anything_is_opened(
+    tmp_path: Path, layers: Any, expected_message: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"^open: {expected_message}"):
+        trove.open(f"local://{tmp_path}/new", layers=layers)
+    with pytest.raises(InvalidArgumentError, match=expected_message):
+        trove.Member(f"local://{tmp_path}/new", layers=layers)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.asyncio
+async def test_the_order_of_layers_that_functions_or_users_have_put_around_a_driver_is_checked_too() -> None:
+    driver = MockDriver()
+    with pytest.raises(InvalidArgumentError, match=r"open: Hedge must not be around Retry"):
+        await trove.open(trove.Retry()(driver), layers=[trove.Hedge()])
+    with pytest.raises(InvalidArgumentError, match=r"open: Hedge must not be around Retry"):
+        await trove.open("memory://", layers=[lambda driver: trove.Retry()(driver), trove.Hedge()])
+
+
+@pytest.mark.asyncio
+async def test_layers_of_users_are_refused_in_no_order() -> None:
+    class Named:
+        """A layer object of a user, with attributes that mean something else."""
+
+        layer_name = "Retry"
+        never_around = "anything"
+
+        def __call__(self, driver: Driver) -> Driver:
+            return OwnLayer(driver)
+
+    async with trove.open("memory://", layers=[Named(), OwnLayer, trove.Limit(8), Named(), OwnLayer]) as t:
+        assert isinstance(t.driver, OwnLayer)
 
 
 @pytest.mark.asyncio

@@ -666,16 +666,3 @@ def test_operations_share_a_timer_which_ends_with_the_store() -> None:
 def test_a_value_out_of_range_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=next(iter(arguments))):
         Hedge(**arguments)
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize(
-    ("layers", "advice"),
-    [
-        ([Retry(), Hedge()], "put Hedge before Retry"),
-        ([Hedge(), Limit(1), Hedge()], "leave one Hedge out"),
-    ],
-)
-async def test_an_order_that_multiplies_reads_is_refused(layers: list[Any], advice: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=advice):
-        await trove.open("memory://", layers=layers)

@@ -25,7 +25,7 @@ from trove_async.errors import (
     TroveError,
     UnavailableError,
 )
-from trove_async.layers import Budget, Call, LayerDriver, Limit, Observe, Operation, Retry
+from trove_async.layers import Budget, Call, LayerDriver, Limit, Operation, Retry
 from trove_async.reader import ObjectReader
 from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.mock import MockDriver
@@ -415,22 +415,7 @@ async def test_attempts_are_observed(delays: list[float]) -> None:
     assert recorder.errors == [*errors, None]
 
 
-# Order, and wrong use
-
-
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ([Retry(), Limit(2)], r"Limit must not be around Retry: .*; put Limit before Retry in layers"),
-        ([Retry(), Observe(print), LayerDriver, Limit(2)], r"Limit must not be around Retry"),
-        ([Retry(), LayerDriver, Retry(2)], r"Retry must not be around Retry: .*; leave one Retry out"),
-    ],
-)
-async def test_an_order_that_cannot_work_is_refused(layers: Sequence[Layer], message: str) -> None:
-    mock = MockDriver()
-    with pytest.raises(InvalidArgumentError, match=message):
-        await trove.open(mock, layers=layers)
-    assert [call.name for call in mock.calls] == ["close"]
+# Order (those that are refused are in tests/badinput/test_layers.py), and wrong use
 
 
 class Around(LayerDriver):

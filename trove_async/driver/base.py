@@ -24,9 +24,9 @@ driver carries the operation out, under these rules:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from trove_async.body import Body
 from trove_async.driver.capabilities import CAPABILITIES, Features
@@ -41,6 +41,7 @@ from trove_async.driver.options import (
     OpenOptions,
     PutOptions,
 )
+from trove_async.driver.order import Placed, check_order
 from trove_async.driver.retry import RetryPolicy
 from trove_async.dsn import DSN
 from trove_async.errors import InvalidArgumentError, UnsupportedError
@@ -53,7 +54,7 @@ __all__ = ["Driver", "Layer", "capabilities_of", "check_layers", "unwrap"]
 D = TypeVar("D")
 
 
-class Driver(ABC):
+class Driver(Placed, ABC):
     """A backend. Subclass it and implement the abstract methods and any of the capabilities."""
 
     default_bucket: str | None = None
@@ -64,12 +65,6 @@ class Driver(ABC):
 
     The driver itself takes complete keys. `trove_async.open` puts `Prefixed` around it.
     """
-
-    layer_name: ClassVar[str | None] = None
-    """The name by which other layers refuse to be around this layer; None for drivers and for users' own layers."""
-
-    never_around: ClassVar[Mapping[str, str]] = {}
-    """The `layer_name` of each layer that this one must not be around, with the reason."""
 
     @property
     @abstractmethod
@@ -304,25 +299,12 @@ Layer = Callable[[Driver], Driver]
 
 
 def check_layers(outermost: Driver) -> None:
-    """Check the order of the layers around a driver.
+    """Check the order of the layers around a driver, which may have been made by functions.
 
     Raises:
         InvalidArgumentError: a layer is around one that it must not be around; the message says the right order.
     """
-    seen: list[Driver] = []
-    for inner in _stack(outermost):
-        for outer in seen:
-            reason = outer.never_around.get(inner.layer_name or "")
-            if reason is None:
-                continue
-            first, second = inner.layer_name, outer.layer_name
-            advice = (
-                f"leave one {first} out"
-                if first == second
-                else f"put {second} before {first} in layers=[…], which is innermost first"
-            )
-            raise InvalidArgumentError(f"{second} must not be around {first}: {reason}; {advice}")
-        seen.append(inner)
+    check_order(_stack(outermost))
 
 
 def unwrap(driver: Driver, kind: type[D]) -> D:

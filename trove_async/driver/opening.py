@@ -12,6 +12,7 @@ from typing import Any, Final
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, Layer, check_layers
 from trove_async.driver.options import OpenOptions
+from trove_async.driver.order import check_order
 from trove_async.driver.registry import lookup
 from trove_async.dsn import parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidArgumentError, InvalidDSNError
@@ -166,7 +167,7 @@ def checked_layers(layers: object) -> tuple[Layer, ...]:
     """Return what is given as layers.
 
     Raises:
-        InvalidArgumentError: it is known before any I/O to be something else.
+        InvalidArgumentError: it is known before any I/O to be something else, or to be in a wrong order.
     """
     if callable(layers) or isinstance(layers, str) or not isinstance(layers, Iterable):
         given = "one layer" if callable(layers) else repr(layers)
@@ -181,6 +182,7 @@ def checked_layers(layers: object) -> tuple[Layer, ...]:
             raise InvalidArgumentError(f"{type(layer).__name__} is no layer; give it to open() in place of the DSN")
         if not callable(layer):
             raise _no_layer(layer)
+    check_order(reversed(found))
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
 from trove_async.driver.base import Driver
+from trove_async.driver.order import Placed
 from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.quantiles import Latencies
@@ -26,7 +27,7 @@ _CAPACITY: Final = 10.0
 
 
 @dataclass(frozen=True)
-class Hedge:
+class Hedge(Placed):
     """Begin a read a second time if its answer is later than usual, and return the answer that comes first.
 
     It covers get, get_range and get_version until their reader is returned, and head. The slower read is cancelled, and
@@ -51,6 +52,12 @@ class Hedge:
     Raises:
         InvalidArgumentError: a value is out of range.
     """
+
+    layer_name: ClassVar[str | None] = "Hedge"
+    never_around: ClassVar[Mapping[str, str]] = {
+        "Retry": "each of the two reads would be tried again on its own",
+        "Hedge": "each of the two reads would be made twice",
+    }
 
     delay: float | None = None
     quantile: float = 0.95
@@ -77,11 +84,8 @@ class Hedge:
 
 
 class _HedgeDriver(LayerDriver):
-    layer_name: ClassVar[str | None] = "Hedge"
-    never_around: ClassVar[Mapping[str, str]] = {
-        "Retry": "each of the two reads would be tried again on its own",
-        "Hedge": "each of the two reads would be made twice",
-    }
+    layer_name: ClassVar[str | None] = Hedge.layer_name
+    never_around: ClassVar[Mapping[str, str]] = Hedge.never_around
 
     def __init__(self, inner: Driver, hedge: Hedge) -> None:
         super().__init__(inner)

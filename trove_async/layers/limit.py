@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 from trove_async.body import Body, Chunk
 from trove_async.driver.base import Driver
+from trove_async.driver.order import Placed
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.adaptive import AdaptiveDriver
 from trove_async.layers.aimd import LimitClass
@@ -30,7 +31,7 @@ _CLASSES: Final[tuple[LimitClass, ...]] = ("read", "write", "list", "delete")
 
 
 @dataclass(frozen=True)
-class Limit:
+class Limit(Placed):
     """Bound what a backend is asked for; operations above the limit wait in order. Each driver has its own limits.
 
     Attributes:
@@ -48,6 +49,9 @@ class Limit:
     Raises:
         InvalidArgumentError: a value is out of range, nothing is limited, or ``per_class`` has nothing to divide.
     """
+
+    layer_name: ClassVar[str | None] = LimitPart.layer_name
+    never_around: ClassVar[Mapping[str, str]] = LimitPart.never_around
 
     concurrency: int | None = None
     _: KW_ONLY

@@ -10,6 +10,7 @@ from typing import ClassVar, Final, TypeVar, cast
 
 from trove_async.driver.base import Driver
 from trove_async.driver.events import attempts as observed_attempts
+from trove_async.driver.order import Placed
 from trove_async.driver.retry import BEGUN_ANEW, THROTTLED, TRANSPORT, Attempts, Backoff, Budget, RetryPolicy
 from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.layers.base import Call, LayerDriver, Operation
@@ -28,7 +29,7 @@ have changed meanwhile. Drivers and `Trove.copy` look at the destination instead
 
 
 @dataclass(frozen=True)
-class Retry:
+class Retry(Placed):
     """Begin an operation anew that failed with a ``retryable`` error, after a delay, as long as the budget pays.
 
     It covers every operation: a get until its first answer (after that its body is resumed by the same policy), and a
@@ -52,6 +53,9 @@ class Retry:
         InvalidArgumentError: the number of attempts is not a whole number of 1 or more, or something else is of a wrong
             type.
     """
+
+    layer_name: ClassVar[str | None] = "Retry"
+    never_around: ClassVar[Mapping[str, str]] = {"Retry": "their attempts would multiply"}
 
     attempts: int = 4
     budget: Budget | None = None
@@ -86,8 +90,8 @@ class Retry:
 
 
 class _RetryDriver(LayerDriver):
-    layer_name: ClassVar[str | None] = "Retry"
-    never_around: ClassVar[Mapping[str, str]] = {"Retry": "their attempts would multiply"}
+    layer_name: ClassVar[str | None] = Retry.layer_name
+    never_around: ClassVar[Mapping[str, str]] = Retry.never_around
 
     def __init__(self, inner: Driver, policy: RetryPolicy) -> None:
         super().__init__(inner)
