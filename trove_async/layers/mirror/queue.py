@@ -1,0 +1,343 @@
+"""`RepairQueue`: the durable record of writes that are under way and of copies that are to be repaired.
+
+It knows nothing of drivers. A store over several stores that keeps copies of objects uses it like this::
+
+    claim = await queue.begin(Intent(bucket=…, key=…, kind="put", generation=…), seconds=30)
+    ...                                             # write the members
+    await queue.end(claim.intent, reached=["a"], missed=["b"])
+
+- `begin` records the write before its first commit, and keeps all other writers of the key out, in all processes that
+  share the database. `end` is one transaction: it removes the intent, forgets the repairs of the members that were
+  reached, and queues one for each that was missed.
+- If the process dies in between, its intent expires. The next `begin` for the key, or `expired`, hands it to somebody
+  who settles it by a look at the members.
+- A repair stays queued until an `end` says that its member was reached. A queued copy is no replica.
+
+Each intent has a token. Who was too slow, and whose intent was taken over, gets `LeaseLostError` from `end`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from secrets import token_hex
+from typing import Any, Final, Self, TypeVar
+
+from trove_async.database import Database, connect, insert_into, now  # first: it names what is not installed
+
+from sqlalchemy import Connection, Row, and_, delete, func, select, true, update  # isort: skip
+
+from trove_async.errors import InvalidArgumentError, LeaseLostError
+from trove_async.keys import MAX_KEY_BYTES
+from trove_async.layers.mirror.records import Claim, Intent, Kind, Pending, Repair
+from trove_async.layers.mirror.schema import INTENTS, MEMBERS, REPAIRS
+
+__all__ = ["RepairQueue"]
+
+R = TypeVar("R")
+
+_MIGRATIONS: Final = "trove_async.layers.mirror.migrations"
+_HARMLESS: Final = ("repair",)
+"""Kinds of intents that need not be settled."""
+_LAST_KEY: Final = chr(0x10FFFF) * (MAX_KEY_BYTES // 4)
+"""What the last key with a prefix has behind it, or more."""
+
+
+class RepairQueue:
+    """The queue of one store, in a database that any number of processes share.
+
+    Args:
+        database: open; it stays open.
+        store: separates the queues of several stores in one database.
+    """
+
+    def __init__(self, database: Database, store: str = "mirror") -> None:
+        self._database = database
+        self._store = store
+        self._owned = False
+
+    @classmethod
+    async def open(cls, database: str | Database, store: str = "mirror") -> Self:
+        """Open a queue, and bring its tables up to date.
+
+        Args:
+            database: a URL, as for `trove_async.database.connect`, or a database that is open and stays open.
+            store: separates the queues of several stores in one database.
+
+        Raises:
+            InvalidDSNError: the URL is wrong; before any I/O.
+            UnavailableError, SchemaVersionError: the database cannot be used.
+        """
+        queue = cls(await connect(database) if isinstance(database, str) else database, store)
+        queue._owned = isinstance(database, str)
+        try:
+            await queue._database.migrate("repairs", _MIGRATIONS)
+        except BaseException:
+            await queue.aclose()
+            raise
+        return queue
+
+    async def aclose(self) -> None:
+        """Close the database if `open` has opened it; idempotent."""
+        if self._owned:
+            await self._database.aclose()
+
+    async def register(self, members: Mapping[str, str]) -> None:
+        """Record what the names of members stand for.
+
+        Args:
+            members: the identity of each member by its name; empty if it has none that outlives the process.
+
+        Raises:
+            InvalidArgumentError: a name stood for another store before. Its repairs would go to the wrong one.
+        """
+
+        def unit(connection: Connection) -> None:
+            for name, identity in members.items():
+                _register(connection, self._store, name, identity)
+
+        await self._database.write(unit)
+
+    async def begin(self, intent: Intent, *, seconds: float, supersede: bool = False) -> Claim | None:
+        """Record a write before its first commit.
+
+        Args:
+            intent: the write.
+            seconds: how long it lasts unless it is renewed.
+            supersede: replace an intent that has expired and was not settled.
+
+        Returns:
+            The claim; None while another writer has the key. If the claim is for another intent than that which was
+            given, the other one has expired and was taken over: settle it, `end` it, and begin again.
+        """
+        token = token_hex(8)
+
+        def unit(connection: Connection) -> Claim | None:
+            found = connection.execute(self._intent_of(intent.bucket, intent.key).with_for_update()).first()
+            if found is not None and not found.expired:
+                return None
+            taken = intent
+            if found is not None and found.kind not in _HARMLESS and not supersede:
+                taken = _intent(found)
+            taken = replace(taken, token=token)
+            values = {**asdict(taken), "store": self._store, "expires_at": now(seconds=seconds)}
+            insert = insert_into(connection, INTENTS).values(**values)
+            connection.execute(insert.on_conflict_do_update(index_elements=[*INTENTS.primary_key], set_=values))
+            return Claim(taken, self._repairs_of(connection, intent.bucket, intent.key))
+
+        return await self._database.write(unit)
+
+    async def renew(self, intents: Iterable[Intent], *, seconds: float) -> set[str]:
+        """Make intents last longer, counted from now; return the tokens of those that still belong to the caller."""
+        tokens = [intent.token for intent in intents]
+
+        def unit(connection: Connection) -> set[str]:
+            renewed = update(INTENTS).where(INTENTS.c.token.in_(tokens)).values(expires_at=now(seconds=seconds))
+            return set(connection.execute(renewed.returning(INTENTS.c.token)).scalars())
+
+        return await self._database.write(unit)
+
+    async def end(
+        self,
+        intent: Intent,
+        *,
+        reached: Iterable[str] = (),
+        missed: Iterable[str] = (),
+        kind: Kind | None = None,
+        generation: str | None = None,
+    ) -> None:
+        """Remove an intent, and record what it has come to; all at once.
+
+        Args:
+            intent: as `begin` returned it.
+            reached: members whose copy is now what it should be; their repairs are forgotten.
+            missed: members whose copy is not; a repair replaces what was queued for them.
+            kind, generation: of the repairs, if they are not those of the intent.
+
+        Raises:
+            LeaseLostError: the intent had expired and was taken over; nothing was changed.
+        """
+        reached, missed = [*reached], [*missed]
+
+        def unit(connection: Connection) -> None:
+            self._remove(connection, intent)
+            where = self._is_repair_of(intent.bucket, intent.key)
+            connection.execute(delete(REPAIRS).where(where, REPAIRS.c.member.in_(reached)))
+            for member in missed:
+                self._queue(connection, intent, member, kind or intent.kind, generation or intent.generation)
+
+        await self._database.write(unit)
+
+    async def abandon(self, intent: Intent) -> None:
+        """Let an intent expire at once, so that somebody settles it; nothing happens if it was taken over."""
+        expire = update(INTENTS).where(INTENTS.c.token == intent.token).values(expires_at=now())
+        await self._database.write(lambda connection: _run(connection, expire))
+
+    async def take(self, intent: Intent, *, seconds: float) -> Claim | None:
+        """Take over an intent that has expired, as `expired` returned it; None if somebody else has."""
+        claim = await self.begin(intent, seconds=seconds)
+        if claim is None or (claim.intent.kind, claim.intent.generation) == (intent.kind, intent.generation):
+            return claim
+        await self.abandon(claim.intent)
+        return None
+
+    async def add(self, bucket: str, key: str, members: Iterable[str], *, kind: Kind, generation: str) -> None:
+        """Queue repairs for members that have none for this key."""
+        intent = Intent(bucket=bucket, key=key, kind=kind, generation=generation)
+
+        def unit(connection: Connection) -> None:
+            for member in members:
+                self._queue(connection, intent, member, kind, generation, replaces=False)
+
+        await self._database.write(unit)
+
+    async def repairs(self, bucket: str, key: str) -> Mapping[str, Repair]:
+        """Return the repairs of a key, by member."""
+        return await self._database.read(lambda connection: self._repairs_of(connection, bucket, key))
+
+    async def due(self, limit: int, *, members: Sequence[str], only_due: bool = True) -> Sequence[Repair]:
+        """Return repairs of some members, those that wait longest first.
+
+        Args:
+            limit: the maximum number.
+            members: the names of the members that can be repaired now.
+            only_due: leave out those that have failed and are to be tried later.
+        """
+        due = REPAIRS.c.due_at <= now() if only_due else true()
+        wanted = (
+            select(REPAIRS)
+            .where(REPAIRS.c.store == self._store, REPAIRS.c.member.in_([*members]), due)
+            .order_by(REPAIRS.c.due_at, REPAIRS.c.bucket, REPAIRS.c.key)
+            .limit(limit)
+        )
+        return await self._database.read(lambda connection: [_repair(row) for row in connection.execute(wanted)])
+
+    async def postpone(self, repair: Repair, error: str, *, seconds: float) -> None:
+        """Record that a repair has failed, and when to try it again."""
+        where = and_(self._is_repair_of(repair.bucket, repair.key), REPAIRS.c.member == repair.member)
+        values = {"attempts": REPAIRS.c.attempts + 1, "error": error, "due_at": now(seconds=seconds)}
+        postponed = update(REPAIRS).where(where).values(**values)
+        await self._database.write(lambda connection: _run(connection, postponed))
+
+    async def hasten(self, member: str) -> None:
+        """Make all repairs of a member due: it can be reached again."""
+        where = and_(REPAIRS.c.store == self._store, REPAIRS.c.member == member, REPAIRS.c.due_at > now())
+        await self._database.write(
+            lambda connection: _run(connection, update(REPAIRS).where(where).values(due_at=now()))
+        )
+
+    async def expired(self, limit: int) -> Sequence[Intent]:
+        """Return intents that have expired and are to be settled, the oldest first."""
+        where = and_(INTENTS.c.store == self._store, INTENTS.c.expires_at <= now())
+        wanted = select(INTENTS).where(where).order_by(INTENTS.c.expires_at).limit(limit)
+        return await self._database.read(lambda connection: [_intent(row) for row in connection.execute(wanted)])
+
+    async def pending(self) -> Mapping[str, Pending]:
+        """Return what waits for each member that has repairs."""
+        counts = (
+            select(
+                REPAIRS.c.member,
+                func.count().label("copies"),
+                func.min(REPAIRS.c.queued_at, type_=REPAIRS.c.queued_at.type).label("oldest"),
+                func.count().filter(REPAIRS.c.attempts > 0).label("failing"),
+            )
+            .where(REPAIRS.c.store == self._store)
+            .group_by(REPAIRS.c.member)
+            .order_by(REPAIRS.c.member)
+        )
+
+        def unit(connection: Connection) -> Mapping[str, Pending]:
+            return {row.member: Pending(row.copies, row.oldest, row.failing) for row in connection.execute(counts)}
+
+        return await self._database.read(unit)
+
+    async def in_bucket(
+        self, bucket: str, prefix: str = "", *, members: Sequence[str], after: str = "", limit: int | None = None
+    ) -> Sequence[Repair]:
+        """Return the repairs of objects of a bucket, in the order of their keys.
+
+        Args:
+            bucket, prefix: of which keys.
+            members: of which members.
+            after: only keys that sort after it.
+            limit: the maximum number; None for all.
+        """
+        key = REPAIRS.c.key
+        where = [REPAIRS.c.store == self._store, REPAIRS.c.bucket == bucket, REPAIRS.c.member.in_([*members])]
+        where += [key > after, key >= prefix, key <= prefix + _LAST_KEY]
+        wanted = select(REPAIRS).where(*where).order_by(key).limit(limit)
+        return await self._database.read(lambda connection: [_repair(row) for row in connection.execute(wanted)])
+
+    async def forget_bucket(self, bucket: str) -> None:
+        """Remove the repairs of the objects of a bucket that was deleted."""
+        where = and_(REPAIRS.c.store == self._store, REPAIRS.c.bucket == bucket, REPAIRS.c.key != "")
+        await self._database.write(lambda connection: _run(connection, delete(REPAIRS).where(where)))
+
+    def _intent_of(self, bucket: str, key: str) -> Any:
+        expired = (INTENTS.c.expires_at <= now()).label("expired")
+        where = and_(INTENTS.c.store == self._store, INTENTS.c.bucket == bucket, INTENTS.c.key == key)
+        return select(INTENTS, expired).where(where)
+
+    def _is_repair_of(self, bucket: str, key: str) -> Any:
+        return and_(REPAIRS.c.store == self._store, REPAIRS.c.bucket == bucket, REPAIRS.c.key == key)
+
+    def _repairs_of(self, connection: Connection, bucket: str, key: str) -> Mapping[str, Repair]:
+        found = connection.execute(select(REPAIRS).where(self._is_repair_of(bucket, key)))
+        return {row.member: _repair(row) for row in found}
+
+    def _remove(self, connection: Connection, intent: Intent) -> None:
+        if not connection.execute(delete(INTENTS).where(INTENTS.c.token == intent.token)).rowcount:
+            raise LeaseLostError(
+                "the write took longer than its intent lasted, and was taken over; read the object to know its state",
+                ambiguous=True,
+            )
+
+    def _queue(
+        self, connection: Connection, intent: Intent, member: str, kind: Kind, generation: str, *, replaces: bool = True
+    ) -> None:
+        fresh = {"kind": kind, "generation": generation, "due_at": now(), "attempts": 0, "error": ""}
+        place = {"store": self._store, "bucket": intent.bucket, "key": intent.key, "member": member}
+        insert = insert_into(connection, REPAIRS).values(**place, **fresh, queued_at=now())
+        if replaces:
+            # The time at which it was queued stays: since then the member has had no good copy.
+            connection.execute(insert.on_conflict_do_update(index_elements=[*REPAIRS.primary_key], set_=fresh))
+        else:
+            connection.execute(insert.on_conflict_do_nothing())
+
+
+def _run(connection: Connection, statement: Any) -> None:
+    connection.execute(statement)
+
+
+def _register(connection: Connection, store: str, name: str, identity: str) -> None:
+    where = and_(MEMBERS.c.store == store, MEMBERS.c.name == name)
+    known = connection.scalar(select(MEMBERS.c.identity).where(where))
+    if known is None:
+        insert = insert_into(connection, MEMBERS).values(store=store, name=name, identity=identity)
+        connection.execute(insert.on_conflict_do_nothing())
+    elif known and identity and known != identity:
+        raise InvalidArgumentError(
+            f"the member {name!r} is {identity}, but in the repair queue it is {known}: the repairs of one would go to "
+            "the other. Keep the order of the list, or name the members with a mapping"
+        )
+    elif identity != known and identity:
+        connection.execute(update(MEMBERS).where(where).values(identity=identity))
+
+
+def _intent(row: Row[Any]) -> Intent:
+    return Intent(
+        bucket=row.bucket, key=row.key, kind=row.kind, generation=row.generation, detail=row.detail, token=row.token
+    )
+
+
+def _repair(row: Row[Any]) -> Repair:
+    return Repair(
+        bucket=row.bucket,
+        key=row.key,
+        member=row.member,
+        kind=row.kind,
+        generation=row.generation,
+        queued_at=row.queued_at,
+        attempts=row.attempts,
+        error=row.error,
+    )
