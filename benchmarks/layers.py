@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 import trove_async
 from trove_async import Trove
-from trove_async.driver import Driver
+from trove_async.driver import Driver, Target
 from trove_async.layers import LayerDriver
 
 Layer = Callable[[Driver], Driver]
@@ -64,6 +64,12 @@ LAYERS: Final[dict[str, Callable[[], list[Layer]]]] = {
     "OpenTelemetry, both": lambda: [trove_async.OpenTelemetry(TracerProvider(), _meters())],
 }
 
+TARGETS: Final[dict[str, Target]] = {
+    "Route over two members": trove_async.Route(
+        {"hot": "memory://", "cold": "memory://"}, [("logs/**", "cold")], default="hot"
+    ),
+}
+
 OPERATIONS: Final[dict[str, Callable[[Trove], Awaitable[object]]]] = {
     "put": lambda store: store.put("b", "key", _DATA),
     "read": lambda store: store.read("b", "key"),
@@ -74,6 +80,7 @@ OPERATIONS: Final[dict[str, Callable[[Trove], Awaitable[object]]]] = {
 async def _measure(rounds: int, operations: int) -> dict[str, dict[str, float]]:
     """Return the CPU microseconds of each operation, by layers and name."""
     stores = {name: await trove_async.open("memory://", layers=make()) for name, make in LAYERS.items()}
+    stores |= {name: await trove_async.open(target) for name, target in TARGETS.items()}
     best: dict[str, dict[str, float]] = {name: {} for name in stores}
     for store in stores.values():
         await store.create_bucket("b")

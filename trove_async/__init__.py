@@ -135,6 +135,8 @@ if _TYPE_CHECKING:
         Prometheus,
         ReadOnly,
         Retry,
+        Route,
+        RouteRule,
         Timeout,
         log_operations,
     )
@@ -158,6 +160,8 @@ _LAYERS = frozenset(
         "Prometheus",
         "ReadOnly",
         "Retry",
+        "Route",
+        "RouteRule",
         "Timeout",
         "log_operations",
     }
@@ -266,6 +270,8 @@ __all__ = [
     "ReadOnly",
     "Retry",
     "RootNotFoundError",
+    "Route",
+    "RouteRule",
     "SchemaVersionError",
     "ServerCopyDriver",
     "StorageFullError",

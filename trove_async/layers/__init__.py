@@ -15,6 +15,8 @@ from trove_async.layers.prefixed import Prefixed
 from trove_async.layers.prometheus.layer import Prometheus
 from trove_async.layers.read_only import READS, ReadOnly
 from trove_async.layers.retry import Retry
+from trove_async.layers.route.rules import RouteRule
+from trove_async.layers.route.target import Route
 from trove_async.layers.timeout import Timeout
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "Prometheus",
     "ReadOnly",
     "Retry",
+    "Route",
+    "RouteRule",
     "Timeout",
     "log_operations",
     "timeout_behind",

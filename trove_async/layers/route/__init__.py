@@ -1,0 +1,1 @@
+"""`Route`: one store over several, each of which has the keys that rules assign to it."""
