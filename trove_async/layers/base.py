@@ -130,11 +130,14 @@ def _pass(operation: Operation, layer: LayerDriver) -> Any:
     The layer inside of it gets the same object, unless arguments were changed: to make another one takes longer than
     all else that a layer costs.
     """
-    passes = operation.name in layer._inner_passes
 
     def call(**changes: Any) -> Any:
         inner: Any = layer.inner
-        return _pass(operation, inner) if passes and not changes else operation.on(inner, **changes)
+        if changes:
+            return operation.on(inner, **changes)
+        if operation.name in layer._inner_passes:
+            return _pass(operation, inner)
+        return getattr(inner, operation.name)(*operation._values)
 
     return layer.around(operation, call)
 
