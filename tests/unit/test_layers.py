@@ -30,9 +30,9 @@ from trove_async.driver import (
     methods_of,
     unwrap,
 )
-from trove_async.driver.options import HeadOptions, OpenOptions, PresignOptions, WatchOptions
+from trove_async.driver.options import DeleteOptions, HeadOptions, OpenOptions, PresignOptions, WatchOptions
 from trove_async.dsn import parse_dsn
-from trove_async.errors import AccessDeniedError, UnavailableError, UnsupportedError
+from trove_async.errors import AccessDeniedError, ObjectNotFoundError, UnavailableError, UnsupportedError
 from trove_async.layers import (
     Call,
     CircuitBreaker,
@@ -323,6 +323,29 @@ async def test_inner_layers_see_the_arguments_that_outer_layers_changed() -> Non
         await t.head("b", "k")
     assert [(operation.key, operation.arguments["key"]) for operation in seen] == [("team/k", "team/k")]
     assert mock.calls_to("head")[0].arguments["key"] == "team/k"
+
+
+async def test_layers_share_an_operation_until_one_of_them_changes_its_arguments() -> None:
+    inside: list[Operation] = []
+    outside: list[Operation] = []
+    driver = Announce(Announce(TeamKeys(Announce(Announce(MockDriver(head=INFO), inside), inside)), outside), outside)
+    await driver.head("b", "k", HeadOptions())
+    assert [operation.key for operation in (*outside, *inside)] == ["k", "k", "team/k", "team/k"]
+    assert outside[0] is outside[1]
+    assert inside[0] is inside[1]
+
+
+async def test_a_layer_that_overrides_a_method_is_asked_by_the_layers_around_it() -> None:
+    class Missing(Plain):
+        async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+            raise ObjectNotFoundError(f"no {key}")
+
+    mock = MockDriver(delete=None)
+    driver = Announce(Plain(Missing(Plain(mock))), [])
+    with pytest.raises(ObjectNotFoundError, match="no k"):
+        await driver.head("b", "k", HeadOptions())
+    await driver.delete("b", "k", DeleteOptions())
+    assert [call.name for call in mock.calls] == ["delete"]
 
 
 async def test_an_operation_may_be_called_again() -> None:

@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,18 @@ def test_results_are_frozen_slotted_hashable_and_picklable(value: object) -> Non
     for same in (pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value)):
         assert same == value
         assert hash(same) == hash(value)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_what_a_maker_makes_is_like_what_the_constructor_makes(value: Any) -> None:
+    made = types.maker_of(type(value))(*(getattr(value, field.name) for field in dataclasses.fields(value)))
+    assert type(made) is type(value)
+    assert made == value
+    assert (hash(made), repr(made)) == (hash(value), repr(value))
+    assert pickle.loads(pickle.dumps(made)) == copy.copy(made) == value
+    field = dataclasses.fields(value)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(made, field, None)
 
 
 def test_every_result_type_is_covered() -> None:

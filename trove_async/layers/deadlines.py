@@ -100,7 +100,8 @@ class Deadlines:
 
         A caller's cancellation stays one, also if it comes at the same time.
         """
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
         bound = _Bound(task, loop.time() + self._seconds, late)
         self._running[bound] = None
