@@ -85,7 +85,8 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """It runs in an empty directory; a page must close what it opens, since warnings are errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "displayhook", sys.__displayhook__)
-    monkeypatch.setattr(registry, "_factories", dict(registry._factories))  # a page's drivers are removed after it
+    # A page's drivers are removed after it.
+    monkeypatch.setattr(registry.DRIVERS, "entries", dict(registry.DRIVERS.entries))
     with asyncio.Runner() as runner:
         session = Session(page, runner)
         for example in examples_of(page):

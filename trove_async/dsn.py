@@ -9,17 +9,33 @@ from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from trove_async.errors import InvalidArgumentError, InvalidDSNError
+from trove_async.errors import InvalidArgumentError, InvalidDSNError, UnpicklableError
 from trove_async.keys import MAX_KEY_BYTES
 from trove_async.paths import local_path
+from trove_async.types import EMPTY
 
-__all__ = ["DSN", "SettingsParser", "bucket_and_prefix", "parse_dsn", "redact", "trimmed_secret"]
+__all__ = [
+    "DSN",
+    "NAMED",
+    "SettingsParser",
+    "bucket_and_prefix",
+    "check_no_secret",
+    "is_name",
+    "is_secret_name",
+    "parse_dsn",
+    "redact",
+    "trimmed_secret",
+]
+
+NAMED: Final = "trove"
+"""The scheme of the DSNs that name a store of the configuration: ``trove://NAME/bucket/prefix``."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _SECRET_NAME = re.compile(
     r"secret|password|passphrase|token|signature|^sig$|^key$|_key$|accountkey|connection_string|credential|^sas$", re.I
 )
 _HIDDEN = "***"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,6 +66,22 @@ class DSN:
         ]
         return self._text(password, params)
 
+    @property
+    def holds_secret(self) -> bool:
+        """Whether there is a password, or a value for a parameter with the name of a secret."""
+        return bool(self.password) or any(value and is_secret_name(name) for name, value in self.params.items())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        check_no_secret(self)
+        params = (self.scheme, self.user, self.password, self.host, self.port, self.path, dict(self.params))
+        return DSN, params
+
+    def __copy__(self) -> DSN:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> DSN:
+        return self
+
     def reveal(self) -> str:
         """Return the DSN as text that `parse_dsn` reads back, with its secrets: do not log or show it."""
         password = None if self.password is None else quote(self.password, safe="")
@@ -68,6 +100,31 @@ class DSN:
 
     def __repr__(self) -> str:
         return f"DSN({str(self)!r})"
+
+
+def is_name(text: str) -> bool:
+    """Tell whether text names a store of the configuration: it is a ``NAME``, or begins with ``trove://``."""
+    return _NAME.match(text) is not None or text[: len(NAMED) + 3].lower() == f"{NAMED}://"
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether a parameter with this name holds a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def check_no_secret(dsn: DSN, settings: Mapping[str, Any] = EMPTY) -> None:
+    """Refuse to let a DSN with its settings leave the process if one of them holds a secret.
+
+    Raises:
+        UnpicklableError: says to use a name of the configuration or the environment.
+    """
+    held = [name for name, value in settings.items() if value is not None and is_secret_name(name)]
+    if dsn.holds_secret or held:
+        what = f"the setting {held[0]!r}" if held else f"the DSN {str(dsn)!r}"
+        raise UnpicklableError(
+            f"{what} holds a secret, which must not be pickled or stored; name the store in trove.toml and use "
+            "'trove://NAME', or leave the secret out and set the environment variables of the backend"
+        )
 
 
 # Each pattern begins at the start of a word: a search from every character would take quadratic time.

@@ -12,7 +12,9 @@
     │   ├── InvalidRangeError
     │   ├── InvalidCursorError
     │   ├── InvalidPartError
-    │   └── InvalidLifecycleError
+    │   ├── InvalidLifecycleError
+    │   ├── ConfigError                       trove.toml is wrong, or has no store of that name
+    │   └── UnpicklableError (TypeError)      what is open, or holds a secret, stays in its process
     ├── BodyTypeError (TypeError)             the body is of a type that cannot be stored
     ├── NotFoundError (FileNotFoundError)
     │   ├── BucketNotFoundError
@@ -62,7 +64,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 from trove_async.causes import chain_of, status_of
 
@@ -79,6 +81,7 @@ __all__ = [
     "BulkError",
     "ChecksumError",
     "ClosedError",
+    "ConfigError",
     "ConflictError",
     "ContentTooLargeError",
     "CopyError",
@@ -117,6 +120,7 @@ __all__ = [
     "TroveError",
     "UnauthenticatedError",
     "UnavailableError",
+    "UnpicklableError",
     "UnsupportedError",
     "UploadNotFoundError",
     "VersionNotFoundError",
@@ -270,6 +274,37 @@ class InvalidLifecycleError(InvalidArgumentError):
     """A lifecycle rule contradicts itself or another rule."""
 
     default_message = "the lifecycle rules are invalid"
+
+
+class ConfigError(InvalidArgumentError):
+    """The configuration is wrong, or has no store of the name that was given; no store was asked anything.
+
+    The message begins with file, line and key, as in ``trove.toml:4: stores.media.layers[1].treshold: …``.
+
+    Attributes:
+        file: the path of the file; None if there is none.
+        line: counted from 1; None if the error concerns no line, or the configuration is no file.
+        config_key: what is wrong, such as ``stores.media.dsn``; None if it is no key.
+    """
+
+    default_message = "the configuration is invalid"
+    file: str | None = None
+    line: int | None = None
+    config_key: str | None = None
+
+    @classmethod
+    def at(cls, message: str, *, file: str, line: int | None = None, config_key: str | None = None) -> Self:
+        """Return the error for a place in a file."""
+        where = [file if line is None else f"{file}:{line}", *([config_key] if config_key else [])]
+        error = cls(": ".join([*where, message]))
+        error.file, error.line, error.config_key = file, line, config_key
+        return error
+
+
+class UnpicklableError(InvalidArgumentError, TypeError):
+    """Something was to be pickled or stored that is open, or holds a secret; the message says what to store instead."""
+
+    default_message = "this cannot be pickled"
 
 
 class BodyTypeError(TroveError, TypeError):

@@ -34,6 +34,7 @@ def trove(shell: Shell, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.Cap
     for name in os.environ.keys() & COMMAND_VARIABLES:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TROVE_DSN", shell.dsn)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(shell.folder / "no-configuration"))
 
     def call(*arguments: str, stdin: bytes = b"") -> Done:
         capfdbinary.readouterr()

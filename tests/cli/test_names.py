@@ -17,7 +17,7 @@ from tests.sftp.stores import ServerName, dsn_of, handle_of, scratch_root
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import FilePath, Name, StoreName, parse_name
 from trove_async.driver import OpenOptions, register
-from trove_async.driver.registry import _factories
+from trove_async.driver.registry import DRIVERS
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.dsn import DSN, parse_dsn
 from trove_async.errors import InvalidDSNError
@@ -95,7 +95,7 @@ class ReversedDriver(MemoryDriver):
 def reversed_scheme() -> Iterator[str]:
     register("reversed", ReversedDriver)
     yield "reversed"
-    del _factories["reversed"]
+    del DRIVERS.entries["reversed"]
 
 
 def test_the_command_works_with_a_driver_of_another_package(trove: Run, reversed_scheme: str) -> None:
@@ -107,7 +107,7 @@ def test_the_command_works_with_a_driver_of_another_package(trove: Run, reversed
 
 
 def test_a_driver_may_be_registered_as_a_function(reversed_scheme: str) -> None:
-    _factories[reversed_scheme] = lambda: ReversedDriver()
+    DRIVERS.entries[reversed_scheme] = lambda: ReversedDriver()
     assert stored(f"{reversed_scheme}://b.s/k") == StoreName(f"{reversed_scheme}://s", "b", "k", False)
 
 

@@ -207,7 +207,7 @@ async def test_an_invalid_layer_is_refused(layer: Any) -> None:
 
 async def test_a_driver_that_fails_to_open_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     mock = MockDriver(open=UnavailableError("no route"))
-    monkeypatch.setitem(trove_async.driver.registry._factories, "unit-test", lambda: mock)
+    monkeypatch.setitem(trove_async.driver.registry.DRIVERS.entries, "unit-test", lambda: mock)
     with pytest.raises(UnavailableError) as caught:
         await trove_async.open("unit-test://")
     assert caught.value.operation == "open"
@@ -216,7 +216,7 @@ async def test_a_driver_that_fails_to_open_is_closed(monkeypatch: pytest.MonkeyP
 
 async def test_settings_reach_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     mock = MockDriver()
-    monkeypatch.setitem(trove_async.driver.registry._factories, "unit-test", lambda: mock)
+    monkeypatch.setitem(trove_async.driver.registry.DRIVERS.entries, "unit-test", lambda: mock)
     async with trove_async.open("unit-test://host?a=1", cleanup_timeout=3, limit=5):
         [call] = mock.calls_to("open")
     assert call.arguments["dsn"].host == "host"

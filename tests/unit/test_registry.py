@@ -1,25 +1,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import trove_async
 from trove_async.driver import registry
-from trove_async.driver.registry import lookup, register, schemes
+from trove_async.driver.registry import Registry, lookup, register, schemes
 from trove_async.errors import DriverRegistrationError, InvalidDSNError, MissingDependencyError
 from trove_async.testing.mock import MockDriver
 from trove_async.types import ObjectInfo
 
 
 @pytest.fixture(autouse=True)
-def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
-    registry._installed.cache_clear()
-    yield
-    registry._installed.cache_clear()
+def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = Registry("driver", registry.DRIVERS.group, DriverRegistrationError, registry.DRIVERS.entries)
+    monkeypatch.setattr(registry, "DRIVERS", fresh)
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, entry: str, module: str = "") -> None:

@@ -10,6 +10,7 @@ import typer
 import trove_async
 from trove_async.cli import (
     buckets,
+    configuration,
     conformance,
     lifecycle,
     listing,
@@ -30,8 +31,9 @@ __all__ = ["run"]
 
 _HELP: Final = """Objects in any store.
 
-A NAME is a DSN that goes on to bucket and key (local:///srv/data/bucket/key), or bucket/key of the store that
---store or TROVE_DSN names. For cp and mv, a name that begins with /, ./, ../ or ~ is a file of this machine.
+A NAME is a DSN that goes on to bucket and key (local:///srv/data/bucket/key); or STORE:bucket/key for a store of
+trove.toml; or bucket/key of the store that --store or TROVE_DSN names. For cp and mv, a name that begins with /, ./,
+../ or ~ is a file of this machine.
 """
 
 # Without Rich's markup, whose boxes take several lines: errors here take one line.
@@ -42,7 +44,20 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 global_options(_app, _HELP, trove_async.__version__)
-for group in (listing, trees, removal, objects, buckets, presign, watching, tags, versions, lifecycle, conformance):
+for group in (
+    listing,
+    trees,
+    removal,
+    objects,
+    buckets,
+    presign,
+    watching,
+    tags,
+    versions,
+    lifecycle,
+    configuration,
+    conformance,
+):
     group.register(_app)
 
 _command: Final = typer.main.get_command(_app)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Concatenate, Final, ParamSpec
 import typer
 
 from trove_async.cli.completion import complete_name
-from trove_async.cli.names import STORE_VARIABLE
+from trove_async.cli.names import STORE_VARIABLE, store_of
 from trove_async.cli.running import execute
 from trove_async.cli.session import GlobalOptions, Session
 
@@ -118,5 +118,6 @@ def _sign(function: Callable[..., None], parameters: list[inspect.Parameter]) ->
 def _global_options(ctx: typer.Context, given: Mapping[str, Any]) -> GlobalOptions:
     before: Mapping[str, Any] = ctx.find_root().obj or {}
     chosen = {name: value or before.get(name) or value for name, value in given.items()}
-    chosen["store"] = chosen["store"] or os.environ.get(STORE_VARIABLE) or None
+    store = chosen["store"] or os.environ.get(STORE_VARIABLE)
+    chosen["store"] = store_of(store) if store else None
     return GlobalOptions(**chosen)

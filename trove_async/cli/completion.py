@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import Final
 
 import trove_async
-from trove_async.cli.names import STORE_VARIABLE, is_dsn, is_path
-from trove_async.errors import TroveError
+from trove_async.cli.names import STORE_VARIABLE, is_dsn, is_path, named_of, store_of
+from trove_async.config import Config
+from trove_async.dsn import NAMED
+from trove_async.errors import ConfigError, TroveError
 
 __all__ = ["complete_name"]
 
@@ -17,15 +20,35 @@ _SECONDS: Final = 2.0
 
 
 def complete_name(incomplete: str) -> list[str]:
-    """Return the names in the store of ``TROVE_DSN`` that begin with the typed text, one level at a time.
+    """Return the names that begin with the typed text, one level at a time.
+
+    They are those of the stores of the configuration, and of what is in such a store or in that of ``TROVE_DSN``.
 
     Returns nothing if the store does not answer within two seconds: the shell should not hang.
     """
-    store = os.environ.get(STORE_VARIABLE)
-    if not store or is_dsn(incomplete) or is_path(incomplete):
+    if is_dsn(incomplete) or is_path(incomplete):
         return []
+    names = _names()
+    named = named_of(incomplete)
+    if named is not None and named.store in names:
+        start = f"{named.store}:"
+        return [f"{start}{found}" for found in _found(named.dsn, named.path)]
+    store = os.environ.get(STORE_VARIABLE)
+    found = _found(store_of(store), incomplete) if store else []
+    return [*(f"{name}:" for name in names if name.startswith(incomplete)), *found]
+
+
+def _names() -> Sequence[str]:
     try:
-        return asyncio.run(asyncio.wait_for(_complete(store, incomplete), _SECONDS))
+        config = Config.find()
+    except ConfigError:
+        return []
+    return [] if config is None else config.names
+
+
+def _found(dsn: str, incomplete: str) -> list[str]:
+    try:
+        return asyncio.run(asyncio.wait_for(_complete(dsn, incomplete), _SECONDS))
     except (TroveError, OSError, TimeoutError):
         return []
 
@@ -33,6 +56,9 @@ def complete_name(incomplete: str) -> list[str]:
 async def _complete(dsn: str, incomplete: str) -> list[str]:
     bucket, slash, prefix = incomplete.partition("/")
     async with trove_async.open(dsn) as store:
+        default = store.driver.default_bucket
+        if default is not None and dsn.startswith(f"{NAMED}://"):
+            return [item.key async for item in store.list(default, incomplete, delimiter="/", max_keys=_MOST)]
         if not slash:
             return [f"{found.name}/" for found in await store.list_buckets() if found.name.startswith(bucket)]
         return [f"{bucket}/{item.key}" async for item in store.list(bucket, prefix, delimiter="/", max_keys=_MOST)]

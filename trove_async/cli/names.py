@@ -1,6 +1,7 @@
 """How things are named on the command line.
 
 - A name that begins with a scheme and ``://`` is a DSN followed by a bucket and a key; its driver splits it.
+- ``NAME:bucket/key`` is in a store of the configuration, if that has ``NAME``; `Session.parse` asks it.
 - A name that begins with ``/``, ``~``, ``./`` or ``../``, or is ``.`` or ``..``, is a local path.
 - Any other name is ``bucket/key`` in the store that ``--store`` or ``TROVE_DSN`` names.
 """
@@ -9,24 +10,30 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from trove_async.cli.errors import UsageError
+from trove_async.config import Reference, is_store_name
 from trove_async.driver import lookup
-from trove_async.dsn import parse_dsn
+from trove_async.dsn import DSN, NAMED, parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidDSNError
 from trove_async.paths import local_path
+from trove_async.types import EMPTY
 
 __all__ = [
     "STORE_VARIABLE",
     "FilePath",
     "Name",
+    "Named",
     "StoreName",
     "is_dsn",
     "is_path",
     "local_hint",
+    "named_of",
     "parse_name",
+    "store_of",
     "target_hint",
 ]
 
@@ -34,7 +41,28 @@ STORE_VARIABLE: Final = "TROVE_DSN"
 """The environment variable that names the store of ``bucket/key``."""
 
 _DSN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(.*)\Z", re.DOTALL)
 _PATH: Final = re.compile(r"(?:/|~|\./|\.\./|\.\.?\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A name that begins with that of a store of the configuration.
+
+    Attributes:
+        store: the name.
+        path: bucket and key; the key alone if the DSN of the store names a bucket.
+        settings: the parameters, if it is a DSN.
+    """
+
+    store: str
+    path: str
+    settings: Mapping[str, str] = EMPTY
+
+    @property
+    def dsn(self) -> str:
+        """The DSN of the store."""
+        return DSN(NAMED, host=self.store, params=self.settings).reveal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +109,25 @@ def is_path(text: str) -> bool:
     return _PATH.match(text) is not None
 
 
+def named_of(text: str) -> Named | None:
+    """Return what ``NAME:bucket/key`` or ``trove://NAME/bucket/key`` says; None for everything else.
+
+    Raises:
+        InvalidDSNError: it is a malformed ``trove://``.
+    """
+    if text[: len(NAMED) + 3].lower() == f"{NAMED}://":
+        reference = Reference.of(text)
+        return Named(reference.name, reference.path.removeprefix("/"), reference.settings)
+    found = _NAMED.match(text)
+    return None if found is None or is_dsn(text) else Named(found[1], found[2])
+
+
+def store_of(text: str) -> str:
+    """Return the DSN of the store that ``--store`` or ``TROVE_DSN`` gives: a DSN, ``NAME`` or ``NAME:``."""
+    name = text.removesuffix(":")
+    return f"{NAMED}://{name}" if is_store_name(name) else text
+
+
 def local_hint(text: str) -> str:
     """Return a hint for an error about a name in a store, if a local file has the same name; else nothing."""
     if not text or is_dsn(text) or is_path(text) or not os.path.lexists(text):
@@ -93,7 +140,7 @@ def target_hint(text: str) -> str:
     return "" if is_dsn(text) else f"; for a local file or folder write ./{text}"
 
 
-async def parse_name(text: str, *, store: str | None) -> Name:
+async def parse_name(text: str, *, store: str | None, hint: str = "") -> Name:
     """Return what a name means.
 
     For a DSN this asks its driver, which may have to look at the store.
@@ -101,6 +148,7 @@ async def parse_name(text: str, *, store: str | None) -> Name:
     Args:
         text: the name.
         store: the DSN of the store for a name without one.
+        hint: behind the error if that is needed and missing.
 
     Raises:
         UsageError: it has no meaning; says what to write.
@@ -116,7 +164,7 @@ async def parse_name(text: str, *, store: str | None) -> Name:
     if store is None:
         raise UsageError(
             f"{text!r} is bucket/key in a store, and no store is given: set {STORE_VARIABLE}, give --store, "
-            f"or write ./{text} for a local file"
+            f"or write ./{text} for a local file{hint}"
         )
     return _store_name(store, text)
 

@@ -9,9 +9,10 @@ from typing import NamedTuple, Self
 
 import trove_async
 from trove_async.cli.errors import ExitCode, UsageError, code_of, combined, line_of
-from trove_async.cli.names import FilePath, Name, StoreName, is_dsn, parse_name
+from trove_async.cli.names import FilePath, Name, Named, StoreName, is_dsn, named_of, parse_name, store_of
 from trove_async.cli.output import Output
 from trove_async.cli.patterns import is_pattern, matcher
+from trove_async.config import Config
 from trove_async.errors import BucketNotFoundError
 from trove_async.store import Trove
 
@@ -66,6 +67,8 @@ class Session:
         self.options = options
         self.output = Output(json=options.json, quiet=options.quiet)
         self._stores: dict[str, Trove] = {}
+        self._config: Config | None = None
+        self._config_read = False
         self._exits = AsyncExitStack()
         self._failures: list[ExitCode] = []
 
@@ -92,8 +95,27 @@ class Session:
         self.output.error(line if about is None else f"{about}: {line}")
 
     async def parse(self, name: str) -> Name:
-        """Return what a name means; see `parse_name`."""
-        return await parse_name(name, store=self.options.store)
+        """Return what a name means; see `parse_name`. If it names a store of the configuration, open that."""
+        named = named_of(name)
+        if named is not None and (is_dsn(name) or self._has(named.store)):
+            return await self._within(named)
+        hint = "" if named is None or self._config is None else f"; {self._config.unknown(named.store)}"
+        return await parse_name(name, store=self.options.store, hint=hint)
+
+    def _has(self, name: str) -> bool:
+        """Return whether the configuration has a store; it is read once, when a name may be one of its own."""
+        if not self._config_read:
+            self._config, self._config_read = Config.find(), True
+        return self._config is not None and name in self._config.names
+
+    async def _within(self, named: Named) -> StoreName:
+        store = await self.open(named.dsn)
+        bucket = store.driver.default_bucket
+        folder = named.path.endswith("/")
+        if bucket is not None:
+            return StoreName(named.dsn, bucket, named.path, folder)
+        bucket, _, key = named.path.partition("/")
+        return StoreName(named.dsn, bucket, key, folder)
 
     async def open(self, dsn: str) -> Trove:
         """Open a store, once for each DSN."""
@@ -104,8 +126,10 @@ class Session:
 
     def store_dsn(self, dsn: str | None) -> str:
         """Return the given DSN, else that of ``--store`` or ``TROVE_DSN``."""
+        if dsn is not None:
+            dsn = store_of(dsn)
         if dsn is not None and not is_dsn(dsn):
-            raise UsageError(f"{dsn!r} is not a DSN; write for example local:///srv/data")
+            raise UsageError(f"{dsn!r} is not a DSN; write for example local:///srv/data, or a name of trove.toml")
         chosen = dsn or self.options.store
         if chosen is None:
             raise UsageError("no store is given: give a DSN, or set TROVE_DSN")

@@ -26,7 +26,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from trove_async.body import Body
 from trove_async.driver.capabilities import CAPABILITIES, Features
@@ -44,7 +44,7 @@ from trove_async.driver.options import (
 from trove_async.driver.order import Placed, check_order
 from trove_async.driver.retry import RetryPolicy
 from trove_async.dsn import DSN
-from trove_async.errors import InvalidArgumentError, UnsupportedError
+from trove_async.errors import InvalidArgumentError, UnpicklableError, UnsupportedError
 from trove_async.listing import Item, ListPage, ObjectIterator
 from trove_async.reader import ObjectReader
 from trove_async.types import BucketInfo, ObjectInfo
@@ -93,6 +93,16 @@ class Driver(Placed, ABC):
         """
         bucket, _, key = dsn.path.removeprefix("/").partition("/")
         return replace(dsn, path="").reveal(), bucket or None, key
+
+    @classmethod
+    def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
+        """Refuse a DSN or settings that `open` would refuse; no I/O. `trove config check` calls it.
+
+        The default accepts everything.
+
+        Raises:
+            InvalidDSNError: a part or parameter is wrong or unknown; see `SettingsParser`.
+        """
 
     @abstractmethod
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
@@ -250,6 +260,12 @@ class Driver(Placed, ABC):
     def unwrap(self) -> Driver | None:
         """Return the driver that this layer wraps; None if this is not a layer."""
         return None
+
+    def __reduce__(self) -> NoReturn:
+        raise UnpicklableError(
+            f"the driver {self.name!r} is open and cannot be pickled; pickle the DSN without secrets, or a name of "
+            "trove.toml such as 'trove://NAME', and open it where it is used"
+        )
 
     def add_listener(self, listener: Listener) -> None:
         """Call ``listener`` with the events that may happen outside of operations; see `trove_async.driver.events`.

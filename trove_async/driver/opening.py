@@ -6,29 +6,36 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, Final
+from typing import Any, ClassVar, Final, cast
 
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, Layer, check_layers
 from trove_async.driver.options import OpenOptions
 from trove_async.driver.order import check_order
-from trove_async.driver.registry import lookup
-from trove_async.dsn import parse_dsn
+from trove_async.driver.registry import import_path, lookup
+from trove_async.dsn import DSN, NAMED, check_no_secret, parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidArgumentError, InvalidDSNError
 from trove_async.types import EMPTY
 
-__all__ = ["Member", "Target", "checked_layers", "open_stack"]
+__all__ = ["Member", "Target", "checked_layers", "driver_of", "named_target", "open_stack"]
 
-_PREFIX_LAYER: Final = ("trove_async.layers.prefixed", "Prefixed")
+_PREFIX_LAYER: Final = "trove_async.layers.prefixed:Prefixed"
 """The layer for the prefix in a DSN: its module is above this one, and is imported when it is needed."""
+
+_NAMED_STORE: Final = "trove_async.config:NamedStore"
+"""The target for a name of the configuration; above this module too."""
 
 
 class Target(ABC):
     """What `trove_async.open` opens in place of a DSN, such as a `trove_async.Mirror`.
 
     A target is a description: it holds nothing open, and may be opened any number of times.
+
+    Attributes:
+        takes_settings: whether `open` reads ``options.settings``; otherwise they are refused.
     """
+
+    takes_settings: ClassVar[bool] = False
 
     @abstractmethod
     async def open(self, options: OpenOptions) -> Driver:
@@ -73,6 +80,42 @@ class Member:
         target = str(parse_dsn(self.target)) if isinstance(self.target, str) else self.target
         return f"<Member {target!r}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        check_no_secret(parse_dsn(self.target) if isinstance(self.target, str) else DSN(""), self.settings)
+        return Member, (self.target, self.layers, self.settings)
+
+
+def named_target(name: str, config: object = None) -> Target:
+    """Return the target for a name of the configuration, or for ``trove://NAME/bucket/prefix``.
+
+    Args:
+        name: what is opened.
+        config: where the name stands; see `trove_async.open`.
+
+    Raises:
+        ConfigError, InvalidDSNError: it is malformed.
+    """
+    return cast(Target, import_path(_NAMED_STORE).of(name, config))
+
+
+def driver_of(dsn: DSN) -> Driver:
+    """Return a driver for a DSN, which is not open yet.
+
+    Raises:
+        InvalidDSNError: no driver is registered for its scheme.
+        MissingDependencyError: a package that the driver needs is not installed; the message names the extra.
+    """
+    try:
+        factory = lookup(dsn.scheme)
+    except DriverRegistrationError as error:
+        raise InvalidDSNError(error.message) from None
+    driver = factory()
+    if not isinstance(driver, Driver):
+        raise DriverRegistrationError(
+            f"what is registered for {dsn.scheme!r} makes a {type(driver).__name__}, not a Driver"
+        )
+    return driver
+
 
 async def open_stack(
     target: str | Driver | Target,
@@ -104,15 +147,9 @@ async def _open_driver(target: str | Driver | Target, options: OpenOptions) -> D
         _check_target(target, options.settings)
         return target if isinstance(target, Driver) else await target.open(options)
     dsn = parse_dsn(target)
-    try:
-        factory = lookup(dsn.scheme)
-    except DriverRegistrationError as error:
-        raise InvalidDSNError(error.message) from None
-    driver = factory()
-    if not isinstance(driver, Driver):
-        raise DriverRegistrationError(
-            f"what is registered for {dsn.scheme!r} makes a {type(driver).__name__}, not a Driver"
-        )
+    if dsn.scheme == NAMED:
+        return await named_target(target).open(options)
+    driver = driver_of(dsn)
     try:
         await driver.open(dsn, options)
     except BaseException:
@@ -129,7 +166,7 @@ def _check_target(target: object, settings: Mapping[str, Any]) -> None:
         raise InvalidDSNError(f"{target.__name__} is a class; give a DSN such as 'memory://', or a driver that is open")
     if not isinstance(target, Driver | Target):
         raise InvalidDSNError(f"a DSN is a str such as 'local:///srv/data', not {type(target).__name__}")
-    if settings:
+    if settings and not (isinstance(target, Target) and target.takes_settings):
         what = "a driver that is already open" if isinstance(target, Driver) else "a store over several stores"
         raise InvalidArgumentError(f"{sorted(settings)[0]!r} is not an argument of open() with {what}")
 
@@ -142,8 +179,7 @@ def _with_prefix(driver: Driver, layers: Iterable[Layer]) -> Iterable[Layer]:
     """Return the layers and, innermost, the one for a prefix in the DSN."""
     if not driver.default_prefix:
         return layers
-    module, name = _PREFIX_LAYER
-    return (getattr(import_module(module), name)(""), *layers)
+    return (import_path(_PREFIX_LAYER)(""), *layers)
 
 
 def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:

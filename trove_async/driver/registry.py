@@ -1,28 +1,107 @@
-"""Which driver serves which DSN scheme."""
+"""Which driver serves which DSN scheme; and `Registry`, for whatever else installed packages can add by a name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Final
+from typing import Any, Final
 
 from trove_async.driver.base import Driver
-from trove_async.errors import DriverRegistrationError, MissingDependencyError
+from trove_async.errors import DriverRegistrationError, MissingDependencyError, TroveError
 
-__all__ = ["DriverFactory", "lookup", "register", "schemes"]
+__all__ = ["DRIVERS", "DriverFactory", "Registry", "import_path", "lookup", "register", "schemes"]
 
 DriverFactory = Callable[[], Driver]
 """Makes a driver that is not open yet; a driver's class is one."""
 
-ENTRY_POINTS = "trove_async.drivers"
-"""The entry-point group in which an installed package names its drivers, ``scheme = "module:Class"``."""
-
 _DRIVERS: Final = "trove_async.drivers."
 
-_factories: dict[str, DriverFactory | str] = {}
+
+def import_path(path: str) -> Any:
+    """Import what is named by ``"module:name"``.
+
+    It lets a module use what stands above it in the package, at the time when it is needed.
+    """
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+class Registry:
+    """Things of one kind by their names: registered ones, and entry points of installed packages.
+
+    Args:
+        kind: what they are, such as ``driver``, for messages.
+        group: the entry-point group in which a package names its own, ``name = "module:object"``.
+        error: raised for names that clash.
+        entries: those of the library.
+
+    Attributes:
+        entries: what is registered: an object, or ``"module:object"``, imported when it is needed for the first time.
+    """
+
+    def __init__(
+        self, kind: str, group: str, error: type[TroveError], entries: Mapping[str, object] | None = None
+    ) -> None:
+        self.kind = kind
+        self.group = group
+        self.entries: dict[str, object] = dict(entries or {})
+        self._error = error
+        self._found: dict[str, EntryPoint] | None = None
+
+    def names(self) -> list[str]:
+        """Return the names, sorted."""
+        return sorted({*self.entries, *self._installed()})
+
+    def get(self, name: str) -> Any:
+        """Return what has a name; None if nothing has it.
+
+        Raises:
+            MissingDependencyError: a package that it needs is not installed; the message names the extra.
+        """
+        found = self.entries.get(name)
+        if found is None:
+            point = self._installed().get(name)
+            if point is None:
+                return None
+            found = point.value
+        return self._load(name, found) if isinstance(found, str) else found
+
+    def unknown(self, name: str) -> str:
+        """Return the message that nothing has a name, with the nearest one and all others."""
+        names = self.names()
+        close = get_close_matches(name, names, n=1)
+        guess = f" (is it {close[0]!r}?)" if close else ""
+        return (
+            f"no {self.kind} is registered for {name!r}{guess}, only for {', '.join(names)}; "
+            f"packages can add {self.kind}s through the entry-point group {self.group!r}"
+        )
+
+    def _load(self, name: str, path: str) -> object:
+        try:
+            return import_path(path)
+        except ImportError as error:
+            # The extra of a driver of the library has the name of the driver's package.
+            extra = path.removeprefix(_DRIVERS).partition(".")[0] if path.startswith(_DRIVERS) else None
+            remedy = error.name if extra is None else f"'trove-async[{extra}]'"
+            raise MissingDependencyError(
+                f"the {self.kind} for {name!r} needs the package {error.name!r}: pip install {remedy}"
+            ) from error
+
+    def _installed(self) -> Mapping[str, EntryPoint]:
+        if self._found is None:
+            found: dict[str, EntryPoint] = {}
+            for point in entry_points(group=self.group):
+                if point.name in found or point.name in self.entries:
+                    raise self._error(f"two installed packages have a {self.kind} for {point.name!r}")
+                found[point.name] = point
+            self._found = found
+        return self._found
+
+
+DRIVERS: Final = Registry("driver", "trove_async.drivers", DriverRegistrationError)
+"""The drivers by the schemes of their DSNs."""
 
 
 def register(scheme: str, factory: DriverFactory | str) -> None:
@@ -35,11 +114,11 @@ def register(scheme: str, factory: DriverFactory | str) -> None:
     Raises:
         DriverRegistrationError: a driver is registered for the scheme, or the scheme is malformed.
     """
-    if scheme in _factories:
+    if scheme in DRIVERS.entries:
         raise DriverRegistrationError(f"a driver is already registered for {scheme!r}")
     if not scheme or scheme != scheme.lower() or "://" in scheme:
         raise DriverRegistrationError(f"{scheme!r} is not a scheme: give lower-case letters without '://'")
-    _factories[scheme] = factory
+    DRIVERS.entries[scheme] = factory
 
 
 def lookup(scheme: str) -> DriverFactory:
@@ -49,44 +128,12 @@ def lookup(scheme: str) -> DriverFactory:
         DriverRegistrationError: no driver is registered; the message names the registered schemes.
         MissingDependencyError: a package that the driver needs is not installed; the message names the extra.
     """
-    found: DriverFactory | str | None = _factories.get(scheme)
-    if found is None:
-        point = _installed().get(scheme)
-        if point is None:
-            close = get_close_matches(scheme, schemes(), n=1)
-            guess = f" (is it {close[0]!r}?)" if close else ""
-            raise DriverRegistrationError(
-                f"no driver is registered for {scheme!r}{guess}, only for {', '.join(schemes())}; "
-                f"packages can add drivers through the entry-point group {ENTRY_POINTS!r}"
-            )
-        found = point.value
-    return _load(scheme, found) if isinstance(found, str) else found
-
-
-def _load(scheme: str, path: str) -> DriverFactory:
-    module, _, attribute = path.partition(":")
-    try:
-        factory: DriverFactory = getattr(import_module(module), attribute)
-    except ImportError as error:
-        # The extra of a driver of the library has the name of the driver's package.
-        extra = module.removeprefix(_DRIVERS).partition(".")[0] if module.startswith(_DRIVERS) else None
-        remedy = error.name if extra is None else f"'trove-async[{extra}]'"
-        raise MissingDependencyError(
-            f"the driver for {scheme!r} needs the package {error.name!r}: pip install {remedy}"
-        ) from error
+    factory: DriverFactory | None = DRIVERS.get(scheme)
+    if factory is None:
+        raise DriverRegistrationError(DRIVERS.unknown(scheme))
     return factory
-
-
-@cache
-def _installed() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name in found or point.name in _factories:
-            raise DriverRegistrationError(f"two installed packages have a driver for {point.name!r}")
-        found[point.name] = point
-    return found
 
 
 def schemes() -> list[str]:
     """Return the schemes that can be opened, sorted."""
-    return sorted({*_factories, *_installed()})
+    return DRIVERS.names()

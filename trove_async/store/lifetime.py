@@ -7,7 +7,7 @@ import warnings
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable
-from typing import Final, TypeVar, cast
+from typing import Final, NoReturn, TypeVar, cast
 
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, capabilities_of
@@ -17,6 +17,7 @@ from trove_async.errors import (
     ForkedError,
     LifetimeError,
     TroveError,
+    UnpicklableError,
     UnsupportedError,
     WrongLoopError,
 )
@@ -206,6 +207,12 @@ class Lifetime:
         finally:
             await finish(self._driver.close(), timeout=self._cleanup_timeout, leftover=f"the {self._name} driver")
             self._writers.warn()
+
+    def __reduce__(self) -> NoReturn:
+        raise UnpicklableError(
+            "a store is open and cannot be pickled; pickle its DSN without secrets, or a name of trove.toml such as "
+            "'trove://NAME', and open it where it is used"
+        )
 
     def __del__(self) -> None:
         if getattr(self, "_unusable_error", ClosedError) is None:

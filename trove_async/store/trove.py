@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.driver.base import Driver, Layer
-from trove_async.driver.opening import Target, checked_layers, open_stack
+from trove_async.driver.opening import Target, checked_layers, named_target, open_stack
 from trove_async.driver.options import BucketOptions, OpenOptions
+from trove_async.dsn import is_name
 from trove_async.errors import (
     BucketAlreadyExistsError,
     InvalidArgumentError,
@@ -117,6 +119,7 @@ def _check_loop() -> None:
 def open(
     dsn: str | Driver | Target,
     *,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     layers: Iterable[Layer] = (),
     cleanup_timeout: float = CLEANUP_TIMEOUT,
     **settings: Any,
@@ -124,14 +127,20 @@ def open(
     """Open a store: ``async with trove_async.open(dsn) as t``; or ``t = await trove_async.open(dsn)`` and ``aclose()``.
 
     Args:
-        dsn: ``memory://``, ``local:///srv/data``, …; see ``docs/dsn.md``. Or a store over several stores, such as
-            `trove_async.Mirror`; or an open driver.
-        layers: wrap the driver, the first one innermost; see ``docs/layers.md``.
+        dsn: ``memory://``, ``local:///srv/data``, …; see ``docs/dsn.md``. Or a name of the configuration, such as
+            ``media``, or ``trove://media/bucket/prefix``; see ``docs/configuration.md``. Or a store over several
+            stores; or an open driver.
+        config: where the name stands: the path of a file, or a mapping like one. None for ``TROVE_CONFIG``, else
+            ``trove.toml`` of the current directory, else that of ``~/.config/trove``. With a DSN it is a setting.
+        layers: wrap the driver, the first one innermost; see ``docs/layers.md``. They are outside of those of the
+            configuration.
         cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
-        **settings: the driver's parameters, as in the query of the DSN, but with values of any type.
+        **settings: the driver's parameters, as in the query of the DSN, but with values of any type. They replace those
+            of the configuration.
 
     Raises (when awaited or entered):
         InvalidDSNError: a part of the DSN is wrong or unknown; the message has no secrets.
+        ConfigError: the configuration has no store of that name, or is wrong; the message has file, line and key.
         MissingDependencyError: the driver's package is not installed; the message names the extra.
         NotFoundError, AccessDeniedError: the DSN refers to something missing or inaccessible.
     """
@@ -139,6 +148,10 @@ def open(
         raise InvalidArgumentError("cleanup_timeout must be more than 0 seconds", operation="open")
     try:
         checked = checked_layers(layers)
+        if isinstance(dsn, str) and is_name(dsn):
+            dsn = named_target(dsn, config)
+        elif config is not None:
+            settings["config"] = config  # the SFTP driver has a parameter of this name
     except TroveError as error:
         error.locate("open")
         raise

@@ -72,6 +72,11 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         """``azure``."""
         return "azure"
 
+    @classmethod
+    def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
+        """Read it."""
+        AzureSettings.of(dsn, options)
+
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Read the DSN and the environment; the first connection is made by the first request."""
         settings = self._settings = AzureSettings.of(dsn, options)

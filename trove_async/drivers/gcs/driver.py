@@ -51,6 +51,11 @@ class GCSDriver(HTTPDriver):
         """``gcs``."""
         return "gcs"
 
+    @classmethod
+    def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
+        """Read it."""
+        GCSSettings.of(dsn, options)
+
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Read the DSN and the credentials; the first connection is made by the first request."""
         settings = self._settings = GCSSettings.of(dsn, options)

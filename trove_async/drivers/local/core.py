@@ -102,6 +102,11 @@ class LocalCore(PresignByHMAC, Driver):
 
     # Life
 
+    @classmethod
+    def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
+        """Read it."""
+        LocalSettings.of(dsn, options)
+
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Open a root, which must be a writable directory."""
         settings = LocalSettings.of(dsn, options)

@@ -124,19 +124,14 @@ class MemoryDriver(
         """All capabilities and conditions; presigning only with a ``presign_url``."""
         return self._features
 
+    @classmethod
+    def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
+        """Read it."""
+        _settings_of(dsn, options)
+
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Open a private store, or the store of the process with the DSN's name."""
-        if dsn.path.strip("/"):
-            raise InvalidDSNError(
-                "a memory DSN is memory:// or memory://NAME, without a path; give buckets and keys to the methods"
-            )
-        for part, value in (("user", dsn.user), ("password", dsn.password), ("port", dsn.port), ("path", dsn.path)):
-            if value not in (None, ""):
-                raise InvalidDSNError(f"memory has no {part}; write memory:// or memory://NAME")
-        settings = SettingsParser(dsn, options.settings)
-        min_part_size = settings.integer("min_part_size", MIN_PART_SIZE, minimum=1)
-        signing = SigningSettings.of(settings)
-        settings.finish()
+        min_part_size, signing = _settings_of(dsn, options)
         store = named_store(dsn.host) if dsn.host else Store()
         self.url_signer = signing.signer(store.signing_key)
         self._min_part_size = min_part_size
@@ -397,3 +392,19 @@ def _copy(source: Entry, target: Bucket, key: str, options: CopyOptions) -> Obje
     return target.write(
         key, source.data, attributes, checksums, if_match=options.if_match, if_none_match=options.if_none_match
     )
+
+
+def _settings_of(dsn: DSN, options: OpenOptions) -> tuple[int, SigningSettings]:
+    """Return the smallest part and how URLs are signed."""
+    if dsn.path.strip("/"):
+        raise InvalidDSNError(
+            "a memory DSN is memory:// or memory://NAME, without a path; give buckets and keys to the methods"
+        )
+    for part, value in (("user", dsn.user), ("password", dsn.password), ("port", dsn.port), ("path", dsn.path)):
+        if value not in (None, ""):
+            raise InvalidDSNError(f"memory has no {part}; write memory:// or memory://NAME")
+    settings = SettingsParser(dsn, options.settings)
+    min_part_size = settings.integer("min_part_size", MIN_PART_SIZE, minimum=1)
+    signing = SigningSettings.of(settings)
+    settings.finish()
+    return min_part_size, signing

@@ -67,6 +67,11 @@ class S3Driver(HTTPDriver):
         """``s3``."""
         return "s3"
 
+    @classmethod
+    def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
+        """Read it."""
+        S3Settings.of(dsn, options)
+
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Parse the DSN and find the credentials; the first request makes the first connection."""
         configured = await configured_endpoints(SettingsParser(dsn, options.settings).text("aws_profile"))

@@ -105,6 +105,11 @@ class SFTPCore(PresignByHMAC, Driver):
 
     # Life
 
+    @classmethod
+    def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
+        """Read it."""
+        SFTPSettings.of(dsn, options)
+
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Log in and open a root, which must be a writable directory."""
         settings = SFTPSettings.of(dsn, options)

@@ -1,0 +1,52 @@
+"""``config``: what ``trove.toml`` says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trove_async.cli.command import command
+from trove_async.cli.session import Session
+from trove_async.config import Config
+from trove_async.dsn import redact
+from trove_async.paths import local_path
+
+__all__ = ["check", "list_stores", "register"]
+
+File = Annotated[
+    str | None, typer.Argument(metavar="FILE", show_default=False, help="Default: the file that all commands use.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="The stores that trove.toml names.")
+    command(group, "check")(check)
+    command(group, "list")(list_stores)
+    app.add_typer(group, name="config")
+
+
+async def check(session: Session, file: File = None) -> None:
+    """Check all stores of the configuration, and that their secrets are there, without asking a store anything."""
+    config = _load(file)
+    errors = config.check()
+    for error in errors:
+        session.fail(error)
+    if not errors:
+        count = len(config.names)
+        values = {"type": "config", "file": config.file, "stores": config.names}
+        session.output.record(values, f"{config.file}: {count} store{'' if count == 1 else 's'}, no errors")
+
+
+async def list_stores(session: Session, file: File = None) -> None:
+    """List the stores of the configuration, with their DSNs as they stand in the file, and without secrets."""
+    config = _load(file)
+    width = max(map(len, config.names), default=0)
+    for name in config.names:
+        shown = redact(config.description(name))
+        session.output.record({"type": "store", "name": name, "dsn": shown}, f"{name:{width}}  {shown}")
+
+
+def _load(file: str | None) -> Config:
+    return Config.load(None if file is None else local_path(file))

@@ -1,0 +1,93 @@
+"""`ConfiguredStore`: what a table of the configuration describes, with its secrets, ready to be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NoReturn
+
+from trove_async.config.document import Document
+from trove_async.config.lines import KeyPath, written
+from trove_async.config.making import named_in
+from trove_async.driver.base import Driver, Layer
+from trove_async.driver.opening import Target, driver_of, open_stack
+from trove_async.driver.options import OpenOptions
+from trove_async.dsn import parse_dsn
+from trove_async.errors import ConfigError, InvalidArgumentError, TroveError, UnpicklableError
+from trove_async.types import EMPTY
+
+__all__ = ["ConfiguredStore"]
+
+
+@dataclass(frozen=True, repr=False)
+class ConfiguredStore(Target):
+    """A store with its settings and layers.
+
+    Attributes:
+        document, path: where its table stands.
+        dsn_path: where its DSN stands.
+        target: a DSN, another store of the configuration, or a store over several stores.
+        settings: of the driver.
+        layers: the first one innermost.
+    """
+
+    takes_settings: ClassVar[bool] = True
+
+    document: Document
+    path: KeyPath
+    dsn_path: KeyPath
+    target: str | Target
+    settings: Mapping[str, Any] = field(default=EMPTY)
+    layers: tuple[Layer, ...] = ()
+
+    def check(self, more: Mapping[str, Any]) -> None:
+        """Check the DSN and the settings, without I/O.
+
+        Args:
+            more: settings that replace those of the configuration.
+
+        Raises:
+            ConfigError: the driver would refuse them.
+            MissingDependencyError: a package that the driver needs is not installed.
+        """
+        if not isinstance(self.target, str):
+            return
+        try:
+            dsn = parse_dsn(self.target)
+            driver_of(dsn).check_dsn(dsn, OpenOptions(settings={**self.settings, **more}))
+        except InvalidArgumentError as error:
+            raise self._blamed(error, more) from error
+
+    async def open(self, options: OpenOptions) -> Driver:
+        """Open it, with its layers.
+
+        Raises:
+            ConfigError: the driver or a layer refuses something that the configuration says.
+            TroveError: it cannot be opened.
+        """
+        both = {**self.settings, **options.settings}
+        try:
+            return await open_stack(self.target, self.layers, replace(options, settings=both))
+        except ConfigError:
+            raise
+        except InvalidArgumentError as error:
+            raise self._blamed(error, options.settings) from error
+
+    def _blamed(self, error: InvalidArgumentError, more: Mapping[str, Any]) -> TroveError:
+        """Return an error with the place of what an error is about: the setting that it names, else the DSN."""
+        blamed = named_in(error.message, {**self.settings, **more})
+        if blamed in more:
+            return error
+        if blamed is not None:
+            return self.document.error(error.message, *self.path, blamed)
+        at = (*self.path, "layers") if "layers=[" in error.message else self.dsn_path
+        return self.document.error(error.message, *at)
+
+    def __repr__(self) -> str:
+        return f"<ConfiguredStore {written(self.path)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise UnpicklableError(
+            "a store of the configuration may hold secrets and cannot be pickled or stored; use its name, such as "
+            "'trove://NAME', and open it where it is used"
+        )
