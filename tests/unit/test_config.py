@@ -21,6 +21,7 @@ from trove_async.config import config as config_module
 from trove_async.config.making import LAYERS
 from trove_async.driver import Driver, Member, OpenOptions, Target
 from trove_async.errors import (
+    AccessDeniedError,
     ConfigError,
     InvalidArgumentError,
     InvalidDSNError,
@@ -329,12 +330,20 @@ WRONG = {
     ),
     "a part of a layer": (
         STORE + '[[stores.s.layers]]\nuse = "Retry"\n[stores.s.layers.budget]\nuse = "Budgt"\n', 6,
-        "stores.s.layers[0].budget.use", "'Budgt' cannot be an argument, only Backoff and Budget can",
+        "stores.s.layers[0].budget.use", "'Budgt' cannot be an argument, only Backoff, Budget, RouteRule can",
     ),
     "an unknown store": (
         STORE + '[stores.t]\ndsn = "trove://z"\n', 4, "stores.t.dsn", "there is no store 'z'; there are: s, t",
     ),
     "a malformed reference": (STORE + '[stores.t]\ndsn = "trove://u@s"\n', 4, "stores.t.dsn", "write trove://NAME"),
+    "a wrong order": (
+        STORE + '\nlayers = ["Retry", { use = "Limit", concurrency = 3 }]\n', 4, "stores.s.layers",
+        "Limit must not be around Retry",
+    ),
+    "a wrong order over two stores": (
+        STORE + 'layers = ["Retry"]\n[stores.t]\nlayers = ["Retry"]\ndsn = "trove://s/b"\n', 5, "stores.t.layers",
+        "Retry must not be around Retry",
+    ),
     "a circle of one": ('[stores.s]\ndsn = "s"\n', 1, "stores.s", "refer to each other in a circle: s -> s"),
 }  # fmt: skip
 
@@ -547,13 +556,49 @@ async def test_a_store_over_several_stores(tmp_path: Path, first: None) -> None:
         ("{ depth = 5 }", "first.members", "members is a list of stores, or a table of stores with names"),
         ("{ members = {}, deepth = 5 }", "first.deepth", "(is it 'depth'?); first has: members, depth"),
         ("5", "first", "this is a table of keys and values, not a number"),
-        ('{ members = {} }\ndsn = "memory://"', "", "both 'dsn' and 'first' instead of one key of: dsn, first"),
+        ('{ members = {} }\ndsn = "memory://"', "", "both 'dsn' and 'first' instead of one key of: dsn, route, first"),
         ("{ members = {} }\nlayer = []", "layer", "(is it 'layers'?); a store with 'first' has: first, layers"),
     ],
 )
 def test_errors_of_a_store_over_several_stores(table: str, key: str, message: str, tmp_path: Path, first: None) -> None:
     error = problem(tmp_path, f"{FIRST}first = {table}\n")
     assert error.config_key == f"stores.all.{key}".rstrip(".")
+    assert message in error.message
+
+
+ROUTE = """
+[stores.hot]
+dsn = "memory://"
+[stores.all]
+[stores.all.route]
+members = { hot = "hot", cold = { dsn = "memory://", layers = ["ReadOnly"] } }
+rules = [["logs/**", "cold"], { use = "RouteRule", glob = "*.tmp", member = "cold", bucket = "b*" }]
+default = "hot"
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_route(tmp_path: Path) -> None:
+    async with trove_async.open("all", config=write(tmp_path / "trove.toml", ROUTE)) as t:
+        assert t.driver.name == "route"
+        with pytest.raises(AccessDeniedError, match="read-only"):
+            await t.create_bucket("b")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "line", "message"),
+    [
+        ('"cold"],', '"coold"],', "route.rules", 7, "names the member 'coold', which there is not"),
+        ('"hot"\n', '"hat"\n', "route.default", 8, "default names the member 'hat', which there is not"),
+        ("default =", "defualt =", "route.defualt", 8, "(is it 'default'?); route has: members, rules, default"),
+        ('default = "hot"', "", "route", 5, "route needs 'default'"),
+        ('hot = "hot"', 'hot = "hat"', "route.members.hot", 6, "there is no store 'hat'"),
+        ("glob =", "globb =", "route.rules[1].globb", 7, "(is it 'glob'?)"),
+    ],
+)
+def test_errors_of_a_route(old: str, new: str, key: str, line: int, message: str, tmp_path: Path) -> None:
+    error = problem(tmp_path, ROUTE.replace(old, new))
+    assert (error.config_key, error.line) == (f"stores.all.{key}", line)
     assert message in error.message
 
 

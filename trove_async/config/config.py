@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from trove_async.config.document import VARIABLE, Document, Source, find
 from trove_async.config.lines import KeyPath
-from trove_async.config.making import made, make_layers
+from trove_async.config.making import argument_of, made, make_layers
 from trove_async.config.reference import Reference, is_store_name
 from trove_async.config.store import ConfiguredStore
 from trove_async.config.values import SOURCES, dsn_text, value_of
@@ -22,7 +22,7 @@ from trove_async.types import EMPTY
 
 __all__ = ["TARGETS", "Config"]
 
-TARGETS: Final[dict[str, str]] = {}
+TARGETS: Final = {"route": "trove_async.layers:Route"}
 """The stores over several stores by the keys of their tables; each is called with its members and keyword arguments."""
 
 _TOP: Final = ("stores",)
@@ -211,8 +211,11 @@ class Config:
             found = [self._member(member, (*at, index), trail) for index, member in enumerate(members)]
         else:
             raise self._document.error("members is a list of stores, or a table of stores with names", *at)
+        refer = partial(self._referred, more=EMPTY, trail=trail)
         arguments = {
-            key: value_of(self._document, value, (*path, key)) for key, value in table.items() if key != "members"
+            key: argument_of(self._document, value, (*path, key), refer)
+            for key, value in table.items()
+            if key != "members"
         }
         factory = partial(import_path(TARGETS[kind]), found)
         target: Target = made(self._document, kind, factory, arguments, path, more=("members",))

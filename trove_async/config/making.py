@@ -16,7 +16,7 @@ from trove_async.driver.opening import checked_layers
 from trove_async.driver.registry import Registry, import_path
 from trove_async.errors import ConfigError, InvalidArgumentError, MissingDependencyError, TroveError
 
-__all__ = ["LAYERS", "made", "make_layers", "named_in"]
+__all__ = ["LAYERS", "argument_of", "made", "make_layers", "named_in"]
 
 _BUILTIN: Final = (
     "CircuitBreaker",
@@ -39,8 +39,8 @@ LAYERS: Final = Registry(
 An entry point names a class of layers, or a function that takes keyword arguments and returns a layer.
 """
 
-_PARTS: Final = {name: f"trove_async.layers:{name}" for name in ("Backoff", "Budget")}
-"""What an argument of a layer can be, written as a layer is."""
+_PARTS: Final = {name: f"trove_async.layers:{name}" for name in ("Backoff", "Budget", "RouteRule")}
+"""What an argument can be, written as a layer is."""
 
 Refer = Callable[[str, KeyPath], object]
 """Returns the target for ``trove://…``, which a layer may take as an argument."""
@@ -50,12 +50,16 @@ def make_layers(document: Document, given: object, path: KeyPath, refer: Refer) 
     """Return the layers of a list, each the name of a layer, or a table with ``use`` and the arguments.
 
     Raises:
-        ConfigError: a layer is unknown, or refuses its arguments.
+        ConfigError: a layer is unknown, or refuses its arguments, or their order is wrong.
         MissingDependencyError: a package that it needs is not installed.
     """
     if not isinstance(given, list | tuple):
         raise document.error('layers is a list, such as ["Retry", { use = "Limit", concurrency = 8 }]', *path)
-    return tuple(_layer(document, item, (*path, index), refer) for index, item in enumerate(given))
+    layers = [_layer(document, item, (*path, index), refer) for index, item in enumerate(given)]
+    try:
+        return checked_layers(layers)
+    except InvalidArgumentError as error:
+        raise document.error(error.message, *path) from error
 
 
 def _layer(document: Document, given: object, path: KeyPath, refer: Refer) -> Layer:
@@ -69,7 +73,7 @@ def _layer(document: Document, given: object, path: KeyPath, refer: Refer) -> La
         raise document.error(f"the layer {name!r} cannot be loaded: {error}", *at) from error
     if unknown is not None:
         raise document.error(unknown, *at)
-    values = {key: _argument(document, value, (*path, key), refer) for key, value in arguments.items()}
+    values = {key: argument_of(document, value, (*path, key), refer) for key, value in arguments.items()}
     if isinstance(factory, type) and issubclass(factory, Driver):
         layer: Any = _partial_layer(document, factory, values, path)
     else:
@@ -93,12 +97,19 @@ def _used(document: Document, given: object, path: KeyPath) -> tuple[str, Mappin
     return name, {key: value for key, value in table.items() if key != "use"}, (*path, "use")
 
 
-def _argument(document: Document, value: object, path: KeyPath, refer: Refer) -> object:
+def argument_of(document: Document, value: object, path: KeyPath, refer: Refer) -> object:
+    """Return what an argument stands for: a value, an object of the library, or a store of the same configuration.
+
+    Raises:
+        ConfigError: the value is missing or malformed.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(argument_of(document, inner, (*path, index), refer) for index, inner in enumerate(value))
     if isinstance(value, Mapping) and "use" in value:
         name, arguments, at = _used(document, value, path)
         if name not in _PARTS:
-            raise document.error(f"{name!r} cannot be an argument, only {' and '.join(sorted(_PARTS))} can", *at)
-        values = {key: _argument(document, inner, (*path, key), refer) for key, inner in arguments.items()}
+            raise document.error(f"{name!r} cannot be an argument, only {', '.join(sorted(_PARTS))} can", *at)
+        values = {key: argument_of(document, inner, (*path, key), refer) for key, inner in arguments.items()}
         return made(document, name, import_path(_PARTS[name]), values, path)
     found = value_of(document, value, path)
     return refer(found, path) if isinstance(found, str) and found.lower().startswith("trove://") else found
@@ -142,7 +153,9 @@ def made(
 
 def named_in(message: str, names: Iterable[str]) -> str | None:
     """Return the first of several names that a message has as a word: the argument that it is about."""
-    found = [(match.start(), name) for name in names if (match := re.search(rf"\b{re.escape(name)}\b", message))]
+    # A message about one of the rules says "rule".
+    words = {name: rf"\b{re.escape(name.removesuffix('s'))}s?\b" for name in names}
+    found = [(match.start(), name) for name, word in words.items() if (match := re.search(word, message))]
     return min(found)[1] if found else None
 
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, NoReturn
 from trove_async.config.document import Document
 from trove_async.config.lines import KeyPath, written
 from trove_async.config.making import named_in
+from trove_async.config.reference import Within
 from trove_async.driver.base import Driver, Layer
-from trove_async.driver.opening import Target, driver_of, open_stack
+from trove_async.driver.opening import Target, checked_layers, driver_of, open_stack
 from trove_async.driver.options import OpenOptions
 from trove_async.dsn import parse_dsn
 from trove_async.errors import ConfigError, InvalidArgumentError, TroveError, UnpicklableError
@@ -40,6 +41,12 @@ class ConfiguredStore(Target):
     settings: Mapping[str, Any] = field(default=EMPTY)
     layers: tuple[Layer, ...] = ()
 
+    @property
+    def all_layers(self) -> tuple[Layer, ...]:
+        """The layers, and beneath them those of the store that it is a name for."""
+        inner = self.target.store if isinstance(self.target, Within) else self.target
+        return (*inner.all_layers, *self.layers) if isinstance(inner, ConfiguredStore) else self.layers
+
     def check(self, more: Mapping[str, Any]) -> None:
         """Check the DSN and the settings, without I/O.
 
@@ -47,9 +54,13 @@ class ConfiguredStore(Target):
             more: settings that replace those of the configuration.
 
         Raises:
-            ConfigError: the driver would refuse them.
+            ConfigError: the driver would refuse them, or the order of the layers is wrong.
             MissingDependencyError: a package that the driver needs is not installed.
         """
+        try:
+            checked_layers(self.all_layers)
+        except InvalidArgumentError as error:
+            raise self.document.error(error.message, *self.path, "layers") from error
         if not isinstance(self.target, str):
             return
         try:
@@ -80,8 +91,7 @@ class ConfiguredStore(Target):
             return error
         if blamed is not None:
             return self.document.error(error.message, *self.path, blamed)
-        at = (*self.path, "layers") if "layers=[" in error.message else self.dsn_path
-        return self.document.error(error.message, *at)
+        return self.document.error(error.message, *self.dsn_path)
 
     def __repr__(self) -> str:
         return f"<ConfiguredStore {written(self.path)}>"

@@ -42,7 +42,7 @@ def value_of(document: Document, value: object, path: KeyPath) -> Any:
             raise document.error(f"a table with {named[0]!r} has nothing else in it", *path)
         return _from_source(document, named[0], value[named[0]], (*path, named[0]))
     if isinstance(value, list | tuple):
-        return [value_of(document, inner, (*path, index)) for index, inner in enumerate(value)]
+        return tuple(value_of(document, inner, (*path, index)) for index, inner in enumerate(value))
     if isinstance(value, datetime | date | time):
         raise document.error("nothing takes a date or a time; write text", *path)
     if isinstance(value, str) and REFERENCE.search(value):
