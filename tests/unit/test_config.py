@@ -20,6 +20,7 @@ from trove_async.config import Config, ConfigWarning, NamedStore
 from trove_async.config import config as config_module
 from trove_async.config.making import LAYERS
 from trove_async.driver import Driver, Member, OpenOptions, Target
+from trove_async.dsn import is_name
 from trove_async.errors import (
     AccessDeniedError,
     ConfigError,
@@ -28,6 +29,7 @@ from trove_async.errors import (
     RootNotFoundError,
     UnpicklableError,
 )
+from trove_async.layers.breaker import BreakerDriver
 from trove_async.layers.members import open_members
 from trove_async.testing.mock import MockDriver
 
@@ -99,7 +101,7 @@ async def test_given_layers_are_outside_and_given_settings_replace_those_of_the_
 @pytest.mark.asyncio
 async def test_each_opening_has_layers_of_its_own(file: Path) -> None:
     async with trove_async.open("media", config=file) as one, trove_async.open("media", config=file) as two:
-        breakers = [trove_async.unwrap(t.driver, type(t.driver).__mro__[-2]) for t in (one, two)]
+        breakers = [trove_async.unwrap(t.driver, BreakerDriver).breaker for t in (one, two)]
         assert breakers[0] is not breakers[1]
 
 
@@ -163,11 +165,13 @@ async def test_the_variable_is_before_the_directory_and_that_before_the_home(
 async def test_without_a_configuration_a_name_is_explained() -> None:
     with pytest.raises(ConfigError, match="'media' is no DSN such as 'local:///srv/data', and there is no conf"):
         await trove_async.open("media")
+    with pytest.raises(ConfigError, match=r"'memory' is no DSN such as 'memory://', and there"):
+        await trove_async.open("memory")
 
 
 @pytest.mark.parametrize("text", ["./media", "a.b", "media/x", "1a", "", "media:", "C:\\data"])
 def test_what_is_no_name_is_still_no_dsn(text: str) -> None:
-    assert not trove_async.dsn.is_name(text)  # type: ignore[attr-defined]
+    assert not is_name(text)
 
 
 @pytest.mark.asyncio

@@ -229,7 +229,8 @@ async def test_settings_reach_the_driver(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ([MockDriver()], {"extra": 1}, InvalidArgumentError),
         ([7], {}, InvalidDSNError),
-        (["memory"], {}, InvalidDSNError),
+        (["memory:"], {}, InvalidDSNError),
+        (["memory"], {}, ConfigError),
     ],
 )
 async def test_invalid_arguments_of_open(

@@ -13,6 +13,7 @@ from trove_async.config.reference import Reference
 from trove_async.driver.base import Driver
 from trove_async.driver.opening import Target
 from trove_async.driver.options import OpenOptions
+from trove_async.driver.registry import DRIVERS
 from trove_async.dsn import DSN, check_no_secret
 from trove_async.errors import ConfigError, InvalidArgumentError, UnpicklableError
 
@@ -61,12 +62,14 @@ class NamedStore(Target):
 
     def _found(self, settings: Mapping[str, Any]) -> Target:
         config = Config.find() if self.config is None else Config.load(self.config)
+        name = self.reference.name
         if config is None:
+            nearest = f"{name}://" if name in DRIVERS.entries else "local:///srv/data"
             raise ConfigError(
-                f"{self.reference.name!r} is no DSN such as 'local:///srv/data', and there is no configuration in "
+                f"{name!r} is no DSN such as {nearest!r}, and there is no configuration in "
                 f"which it could be the name of a store: no trove.toml, and none that {VARIABLE} names"
             )
-        return config.resolve(self.reference.name, settings)
+        return config.resolve(name, settings)
 
     def __reduce__(self) -> tuple[Any, ...]:
         check_no_secret(DSN("trove", host=self.reference.name), self.reference.settings)
