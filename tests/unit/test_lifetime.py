@@ -15,7 +15,14 @@ import trove_async
 from tests.unit.doubles import ScriptedStream, info_of
 from trove_async import Trove
 from trove_async.driver import Driver, ListPage
-from trove_async.errors import ClosedError, InvalidArgumentError, InvalidDSNError, UnavailableError, WrongLoopError
+from trove_async.errors import (
+    ClosedError,
+    ConfigError,
+    InvalidArgumentError,
+    InvalidDSNError,
+    UnavailableError,
+    WrongLoopError,
+)
 from trove_async.reader import ObjectReader
 from trove_async.testing.mock import MockDriver
 from trove_async.types import ObjectInfo
