@@ -9,13 +9,15 @@ import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import process_time
+from timeit import timeit
 from typing import Final
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from prometheus_client import CollectorRegistry
+from opentelemetry.trace import SpanKind
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import trove_async
 from trove_async import Trove
@@ -77,6 +79,46 @@ OPERATIONS: Final[dict[str, Callable[[Trove], Awaitable[object]]]] = {
 }
 
 
+def _alone() -> dict[str, Callable[[], object]]:
+    """Return what the packages of the observers are asked to do for each operation, without the layer."""
+    labels = {"trove.driver": "memory", "trove.operation.name": "put", "trove.outcome": "ok"}
+    attributes = {**labels, "trove.bucket": "b"}
+    duration = _meters().get_meter("benchmark").create_histogram("duration")
+    tracer = TracerProvider().get_tracer("benchmark")
+    registry, names = CollectorRegistry(), ("driver", "operation")
+    active = Gauge("active", "Operations", names, registry=registry).labels("memory", "put")
+    sent = Counter("bytes", "Bytes", names, registry=registry).labels("memory", "put")
+    durations = Histogram("seconds", "Durations", names, registry=registry).labels("memory", "put")
+
+    def count() -> None:
+        active.inc()
+        active.dec()
+        sent.inc(len(_DATA))
+        durations.observe(0.001)
+
+    def trace() -> None:
+        span = tracer.start_span("put", kind=SpanKind.CLIENT, attributes=attributes)
+        span.set_attribute("trove.bytes", len(_DATA))
+        span.end()
+
+    return {
+        "Prometheus: two changes of a gauge, a counter, a histogram": count,
+        "OpenTelemetry: a value of a histogram": lambda: duration.record(0.001, labels),
+        "OpenTelemetry: a span": trace,
+    }
+
+
+def _measure_alone(rounds: int, operations: int) -> dict[str, float]:
+    """Return the CPU microseconds of each."""
+    best: dict[str, float] = {}
+    calls = _alone()
+    for _ in range(rounds):
+        for name, run in calls.items():
+            spent = timeit(run, timer=process_time, number=operations) / operations * 1e6
+            best[name] = min(spent, best.get(name, spent))
+    return best
+
+
 async def _measure(rounds: int, operations: int) -> dict[str, dict[str, float]]:
     """Return the CPU microseconds of each operation, by layers and name."""
     stores = {name: await trove_async.open("memory://", layers=make()) for name, make in LAYERS.items()}
@@ -112,6 +154,9 @@ def main() -> None:
             for operation, value in spent.items()
         )
         print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\n| the packages alone | an operation |\n|---|---|")
+    for name, spent_alone in _measure_alone(arguments.rounds, arguments.operations).items():
+        print(f"| {name} | {spent_alone:.1f} |")
 
 
 if __name__ == "__main__":
