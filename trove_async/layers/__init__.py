@@ -7,6 +7,7 @@ from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.circuit import CircuitEvent
 from trove_async.layers.deadlines import timeout_behind
+from trove_async.layers.failover.target import Failover
 from trove_async.layers.hedge import Hedge
 from trove_async.layers.limit import Limit
 from trove_async.layers.observe import Observation, Observe, log_operations
@@ -26,6 +27,7 @@ __all__ = [
     "Call",
     "CircuitBreaker",
     "CircuitEvent",
+    "Failover",
     "Hedge",
     "Layer",
     "LayerDriver",

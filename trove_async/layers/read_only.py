@@ -11,7 +11,7 @@ from trove_async.driver.capabilities import PresignMethod
 from trove_async.errors import AccessDeniedError
 from trove_async.layers.base import Call, LayerDriver, Operation
 
-__all__ = ["READS", "ReadOnly"]
+__all__ = ["READS", "SIGNED_READS", "ReadOnly"]
 
 R = TypeVar("R")
 
@@ -24,7 +24,8 @@ READS: Final = frozenset(
 )  # fmt: skip
 """The methods of drivers that change nothing. One that is not listed is refused, so that no new one is forgotten."""
 
-_SIGNED_READS: Final = frozenset({"GET", "HEAD"})
+SIGNED_READS: Final = frozenset({"GET", "HEAD"})
+"""The methods of signed URLs that change nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class _ReadOnlyDriver(LayerDriver):
     drops: ClassVar[Mapping[type | str, str]] = {
         method: "the store is read-only, and whoever has such a URL could change it"
         for method in get_args(PresignMethod)
-        if method not in _SIGNED_READS
+        if method not in SIGNED_READS
     }
 
     async def around(self, operation: Operation, call: Call[R]) -> R:

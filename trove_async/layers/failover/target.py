@@ -1,0 +1,71 @@
+"""`Failover`: one store over several that hold the same objects, read from the first one that works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, field
+
+from trove_async.driver.base import Driver
+from trove_async.driver.opening import Member, Target
+from trove_async.driver.options import OpenOptions
+from trove_async.driver.retry import Budget
+from trove_async.errors import InvalidArgumentError
+from trove_async.layers.breaker import CircuitBreaker
+from trove_async.layers.failover.driver import FailoverDriver
+from trove_async.layers.members import named, open_members
+
+__all__ = ["Failover"]
+
+
+@dataclass(frozen=True)
+class Failover(Target):
+    """Read from the first of several stores that works. Give it to `trove_async.open` in place of a DSN.
+
+    The stores hold the same objects, which somebody else replicates. What changes something raises `UnsupportedError`.
+
+    Attributes:
+        members: the stores in the order of preference: DSNs, targets, open drivers, or a `Member` that has layers of
+            its own. What is given as a DSN or a target is opened and closed with the store.
+        threshold: failures in a row after which a member is asked only if no other works.
+        open_for: seconds for which that lasts at least; then one read tests the member.
+        budget: pays for each member that is asked after another one has failed; None for that of a `Retry` around
+            it, or its own.
+
+    Raises:
+        InvalidArgumentError: there is no member, or a value is out of range.
+        InvalidDSNError: a DSN is malformed.
+    """
+
+    members: Iterable[str | Driver | Target | Member]
+    _: KW_ONLY
+    threshold: int = 1
+    open_for: float = 30.0
+    budget: Budget | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.members, str | Driver | Target | Member) or not isinstance(self.members, Iterable):
+            raise InvalidArgumentError(
+                "the members of a Failover are a list of stores, as in ['s3://…', 'local:///srv/copy'], "
+                f"not {type(self.members).__name__}"
+            )
+        members = tuple(Member.of(member) for member in self.members)  # a repr must not show the secrets of a DSN
+        if not members:
+            raise InvalidArgumentError("a Failover has no member; give the stores in their order of preference")
+        if not (self.budget is None or isinstance(self.budget, Budget)):
+            raise InvalidArgumentError(f"budget is a Budget, as in Budget(10), or None, not {self.budget!r}")
+        if self.threshold is None:
+            raise InvalidArgumentError("threshold is a whole number of 1 or more, not None")
+        object.__setattr__(self, "members", members)
+        self._breaker("checked")
+
+    def _breaker(self, name: str) -> CircuitBreaker:
+        return CircuitBreaker(name, threshold=self.threshold, open_for=self.open_for)
+
+    async def open(self, options: OpenOptions) -> Driver:
+        """Open the members, one after another; if one fails, the others are closed again.
+
+        Raises:
+            TroveError: a member cannot be opened; a note of the error names it.
+        """
+        members = await open_members(named([*self.members]), options)
+        return FailoverDriver(members, self._breaker, self.budget)
