@@ -39,6 +39,7 @@
     │       ├── HostKeyUnknownError           the SSH server is not in the file of known hosts
     │       └── HostKeyChangedError           the SSH server's key is not the one in the file of known hosts
     ├── StorageFullError (OSError)
+    │   └── QuotaExceededError                the layer `Quota` refused the write
     ├── UnsupportedError (NotImplementedError)
     │   └── CopyNotSupportedError             the backend cannot copy this object by itself; copies then stream it
     ├── MissingDependencyError (ImportError)
@@ -111,6 +112,7 @@ __all__ = [
     "ObjectNotFoundError",
     "OperationTimeoutError",
     "PreconditionFailedError",
+    "QuotaExceededError",
     "RangeNotSatisfiableError",
     "RootNotFoundError",
     "SchemaVersionError",
@@ -455,6 +457,39 @@ class StorageFullError(TroveError, OSError):
     """The storage is full; nothing was stored."""
 
     default_message = "the storage is full"
+
+
+class QuotaExceededError(StorageFullError):
+    """The write would exceed a limit of the layer `Quota`; nothing was stored.
+
+    Attributes:
+        quota: the name of the limit: a bucket, ``bucket/prefix``, or empty for the limit of the whole store.
+        resource: what the limit is about: ``bytes`` or ``objects``.
+        limit: how many there may be.
+        used: how many are stored or reserved.
+        asked: how many more the write needs.
+    """
+
+    default_message = "the write would exceed a quota"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        quota: str = "",
+        resource: str = "bytes",
+        limit: int = 0,
+        used: int = 0,
+        asked: int = 0,
+        bucket: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(message, bucket=bucket, key=key)
+        self.quota = quota
+        self.resource = resource
+        self.limit = limit
+        self.used = used
+        self.asked = asked
 
 
 class UnsupportedError(TroveError, NotImplementedError):

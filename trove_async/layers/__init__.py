@@ -14,6 +14,8 @@ from trove_async.layers.observe import Observation, Observe, log_operations
 from trove_async.layers.otel.layer import OpenTelemetry
 from trove_async.layers.prefixed import Prefixed
 from trove_async.layers.prometheus.layer import Prometheus
+from trove_async.layers.quota.layer import Quota, QuotaDriver
+from trove_async.layers.quota.limits import QuotaLimit, QuotaUsage
 from trove_async.layers.read_only import READS, ReadOnly
 from trove_async.layers.retry import Retry
 from trove_async.layers.route.rules import RouteRule
@@ -39,6 +41,10 @@ __all__ = [
     "Operation",
     "Prefixed",
     "Prometheus",
+    "Quota",
+    "QuotaDriver",
+    "QuotaLimit",
+    "QuotaUsage",
     "ReadOnly",
     "Retry",
     "Route",

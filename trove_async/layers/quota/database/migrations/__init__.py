@@ -1,0 +1,1 @@
+"""The tables of quotas, as revisions of Alembic."""
