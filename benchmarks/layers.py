@@ -28,6 +28,8 @@ Layer = Callable[[Driver], Driver]
 
 _DATA: Final = bytes(4096)
 
+_AMPLE: Final = trove_async.QuotaLimit(bytes=2**50)
+
 _LATE: Final = 10.0
 """Seconds. The delay that Hedge learns on memory is some microseconds, so that second reads would be measured."""
 
@@ -46,6 +48,7 @@ LAYERS: Final[dict[str, Callable[[], list[Layer]]]] = {
     "Hedge, no read late": lambda: [trove_async.Hedge(delay=_LATE)],
     "Retry": lambda: [trove_async.Retry()],
     "Prefixed": lambda: [trove_async.Prefixed("p/")],
+    "Quota, in the process": lambda: [trove_async.Quota({"b": _AMPLE})],
     "all of these": lambda: [
         trove_async.Limit(100),
         trove_async.CircuitBreaker(),
@@ -53,6 +56,7 @@ LAYERS: Final[dict[str, Callable[[], list[Layer]]]] = {
         trove_async.Hedge(delay=_LATE),
         trove_async.Retry(),
         trove_async.Prefixed("p/"),
+        trove_async.Quota({"b": _AMPLE}),
     ],
     "Observe, hook that does nothing": lambda: [trove_async.Observe(lambda seen: None)],
     "log_operations, level off": lambda: [trove_async.log_operations()],

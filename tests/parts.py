@@ -39,6 +39,7 @@ PARTS: Final[Mapping[str, Part]] = {
     LAYERS: Part(60, ()),  # the conformance suite through layers
     "chaos": Part(25, ("chaos",)),
     "database": Part(30, ("database",)),
+    "quota": Part(25, ("quota",)),
     "faces": Part(75, ("cli", "web")),
     "transfers": Part(75, ("matrix", "transfers")),
 }

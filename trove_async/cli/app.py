@@ -16,6 +16,7 @@ from trove_async.cli import (
     listing,
     objects,
     presign,
+    quota,
     removal,
     tags,
     trees,
@@ -56,6 +57,7 @@ for group in (
     versions,
     lifecycle,
     configuration,
+    quota,
     conformance,
 ):
     group.register(_app)

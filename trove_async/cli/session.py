@@ -13,6 +13,7 @@ from trove_async.cli.names import FilePath, Name, Named, StoreName, is_dsn, name
 from trove_async.cli.output import Output
 from trove_async.cli.patterns import is_pattern, matcher
 from trove_async.config import Config
+from trove_async.driver.base import Layer
 from trove_async.errors import BucketNotFoundError
 from trove_async.store import Trove
 
@@ -117,8 +118,10 @@ class Session:
         bucket, _, key = named.path.partition("/")
         return StoreName(named.dsn, bucket, key, folder)
 
-    async def open(self, dsn: str) -> Trove:
-        """Open a store, once for each DSN."""
+    async def open(self, dsn: str, *layers: Layer) -> Trove:
+        """Open a store, once for each DSN unless there are layers."""
+        if layers:
+            return await self._exits.enter_async_context(trove_async.open(dsn, layers=layers))
         store = self._stores.get(dsn)
         if store is None:
             store = self._stores[dsn] = await self._exits.enter_async_context(trove_async.open(dsn))

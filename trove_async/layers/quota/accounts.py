@@ -7,9 +7,9 @@ from enum import Enum
 from itertools import count
 from typing import Final, NamedTuple
 
-from trove_async.layers.quota.limits import QuotaLimit, Scope
+from trove_async.layers.quota.limits import QuotaLimit, QuotaUsage, Scope
 
-__all__ = ["Account", "Claim", "Known", "Outcome", "Pending", "Reservation", "Slot", "Total", "Unsure"]
+__all__ = ["Account", "Claim", "Known", "Outcome", "Pending", "Reservation", "Slot", "Total", "Unsure", "usage_of"]
 
 _numbers: Final = count(1)
 
@@ -115,6 +115,11 @@ class Total:
     limit: QuotaLimit
     bytes: int
     objects: int
+
+
+def usage_of(total: Total) -> QuotaUsage:
+    """Return a limit as users see it."""
+    return QuotaUsage(total.scope.name, total.limit, total.bytes, total.objects)
 
 
 @dataclass(frozen=True, slots=True)

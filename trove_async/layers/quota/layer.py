@@ -13,8 +13,9 @@ from trove_async.driver.base import Driver
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.quota.accounting import Accounting
+from trove_async.layers.quota.accounts import usage_of
 from trove_async.layers.quota.books import Ledger
-from trove_async.layers.quota.limits import QuotaLimit, QuotaUsage, Scope, check_limits
+from trove_async.layers.quota.limits import QuotaLimit, QuotaUsage, Scope, check_known, check_limits
 from trove_async.layers.quota.operations import BYPASSES, HANDLERS, UNCOUNTED, Quotas
 from trove_async.layers.quota.process import ProcessLedger
 from trove_async.values import is_number
@@ -136,10 +137,7 @@ class QuotaDriver(LayerDriver):
 
     async def usage(self) -> list[QuotaUsage]:
         """Return all limits and what they count, in the order of their names."""
-        return [
-            QuotaUsage(total.scope.name, total.limit, total.bytes, total.objects)
-            for total in await self._accounting.usage()
-        ]
+        return [usage_of(total) for total in await self._accounting.usage()]
 
     async def recount(self, *names: str) -> list[QuotaUsage]:
         """List everything under limits and correct what they count, while others may write; return these limits.
@@ -154,13 +152,8 @@ class QuotaDriver(LayerDriver):
             InvalidArgumentError: there is no limit of a name.
         """
         wanted = [Scope.parse(name) for name in names]
-        known = {total.scope: total for total in await self._accounting.usage()}
-        for scope in wanted:
-            if scope not in known:
-                raise InvalidArgumentError(
-                    f"there is no limit for {scope.name!r}; there are limits for "
-                    f"{', '.join(repr(each.name) for each in known)}"
-                )
-        chosen = wanted or [*known]
+        known = [total.scope for total in await self._accounting.usage()]
+        check_known(wanted, known)
+        chosen = wanted or known
         await self._accounting.recount(chosen)
         return [usage for usage in await self.usage() if Scope.parse(usage.quota) in chosen]

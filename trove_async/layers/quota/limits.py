@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from trove_async.errors import InvalidArgumentError, InvalidBucketNameError, Inv
 from trove_async.keys import check_bucket, check_prefix
 from trove_async.values import is_whole
 
-__all__ = ["Coverage", "QuotaLimit", "QuotaUsage", "Scope", "check_limits"]
+__all__ = ["Coverage", "QuotaLimit", "QuotaUsage", "Scope", "check_known", "check_limits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,18 @@ def check_limits(limits: object) -> dict[Scope, QuotaLimit]:
             if outer != scope and outer.covers(*scope):
                 _check_nested(scope, limit, outer, around)
     return found
+
+
+def check_known(wanted: Iterable[Scope], known: Collection[Scope]) -> None:
+    """Check that there are limits for what a user names.
+
+    Raises:
+        InvalidArgumentError: there is none; the message has those that there are.
+    """
+    for scope in wanted:
+        if scope not in known:
+            names = ", ".join(repr(each.name) for each in known) or "nothing"
+            raise InvalidArgumentError(f"there is no limit for {scope.name!r}; there are limits for {names}")
 
 
 def _check_nested(scope: Scope, limit: QuotaLimit, outer: Scope, around: QuotaLimit) -> None:

@@ -24,8 +24,8 @@ Extend = Callable[[Reservation, int], Awaitable[Reservation]]
 def reserving(body: Body, extend: Extend, reservation: Reservation) -> Iterator[None]:
     """Let no byte of a body pass within the block for which nothing is reserved.
 
-    A step is as large as what was reserved before, from 1 MiB to 64 MiB. Where that does not fit, only what the next
-    chunk needs is reserved, so that a body fails only if it does not fit itself.
+    A step is as large as what was reserved before, from 1 MiB to 64 MiB. Where that does not fit, it is half of what is
+    left, or only what the chunk needs, so that a body fails only if it does not fit itself.
     """
     made: list[_ReservingSource] = []
 
@@ -60,12 +60,15 @@ class _ReservingSource(Source):
         return chunk
 
     async def _reserve(self, nbytes: int) -> None:
-        try:
-            self._reservation = await self._extend(self._reservation, nbytes)
-        except QuotaExceededError:
-            if nbytes == self._read:
-                raise
-            self._reservation = await self._extend(self._reservation, self._read)
+        while True:
+            try:
+                self._reservation = await self._extend(self._reservation, nbytes)
+                return
+            except QuotaExceededError as error:
+                if nbytes == self._read:
+                    raise
+                left = (error.limit - error.used) // 2
+                nbytes = max(self._read, min(nbytes - 1, self._reservation.bytes + left))
 
     async def rewind(self) -> None:
         self._read = 0

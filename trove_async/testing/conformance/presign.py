@@ -23,14 +23,19 @@ class PresignChecks:
 
     @requires(PresignDriver)
     async def test_w01_each_declared_method_works(self, ctx: Context) -> None:
-        """PUT stores, GET and HEAD answer, and DELETE deletes; the client has only the URL."""
+        """PUT stores, GET and HEAD answer, and DELETE deletes; the client has only the URL.
+
+        Each driver signs GET and PUT, of which a layer may take PUT away.
+        """
         store, bucket = ctx.store, ctx.bucket
         methods = store.features.presign_methods
-        assert {"GET", "PUT"} <= methods
+        assert {"GET", "PUT"} <= methods | store.features.dropped.keys()
         async with ctx.harness.http(store.driver) as client:
-            answer = await client.request("PUT", await store.presign_put(bucket, "key.txt"), content=b"by url")
-            assert answer.status_code in (200, 201, 204)
-            assert await store.read(bucket, "key.txt") == b"by url"
+            if "PUT" in methods:
+                answer = await client.request("PUT", await store.presign_put(bucket, "key.txt"), content=b"by url")
+                assert answer.status_code in (200, 201, 204)
+                assert await store.read(bucket, "key.txt") == b"by url"
+            await store.put(bucket, "key.txt", b"by url")
             answer = await client.request("GET", await store.presign_get(bucket, "key.txt"))
             assert (answer.status_code, answer.content) == (200, b"by url")
             if "HEAD" in methods:
@@ -96,9 +101,12 @@ class PresignChecks:
         """A URL for reading does not permit writing or deleting; a URL for writing does not permit reading."""
         await ctx.store.put(ctx.bucket, "key", b"data")
         reading = await ctx.store.presign_get(ctx.bucket, "key")
-        writing = await ctx.store.presign_put(ctx.bucket, "key")
+        attempts = [("PUT", reading), ("DELETE", reading)]
+        if ctx.store.supports("presign_put"):
+            writing = await ctx.store.presign_put(ctx.bucket, "key")
+            attempts += [("DELETE", writing), ("GET", writing)]
         async with ctx.harness.http(ctx.store.driver) as client:
-            for method, url in (("PUT", reading), ("DELETE", reading), ("DELETE", writing), ("GET", writing)):
+            for method, url in attempts:
                 answer = await client.request(method, url, content=b"forged" if method == "PUT" else None)
                 assert answer.status_code == 403, method
         assert await ctx.store.read(ctx.bucket, "key") == b"data"
@@ -119,7 +127,7 @@ class PresignChecks:
                 assert 400 <= answer.status_code < 500, url
                 assert answer.content not in (b"data", b"secret")
 
-    @requires(PresignDriver)
+    @requires(PresignDriver, "presign_put")
     async def test_w03_bound_content_is_enforced(self, ctx: Context) -> None:
         """A put whose type or length differs from the signed one is refused, and stores nothing."""
         url = await ctx.store.presign_put(ctx.bucket, "key", content_type="text/x-signed", content_length=4)
@@ -147,8 +155,11 @@ class PresignChecks:
         async with ctx.harness.http(ctx.store.driver) as client:
             for key in special:
                 content = key.encode()
-                answer = await client.request("PUT", await ctx.store.presign_put(ctx.bucket, key), content=content)
-                assert answer.status_code in (200, 201, 204), key
+                if ctx.store.supports("presign_put"):
+                    answer = await client.request("PUT", await ctx.store.presign_put(ctx.bucket, key), content=content)
+                    assert answer.status_code in (200, 201, 204), key
+                else:
+                    await ctx.store.put(ctx.bucket, key, content)
                 answer = await client.request("GET", await ctx.store.presign_get(ctx.bucket, key))
                 assert (answer.status_code, answer.content) == (200, content), key
         assert [found.key for found in await ctx.store.list(ctx.bucket).all()] == sorted({*special}, key=str.encode)

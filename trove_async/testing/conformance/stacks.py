@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from trove_async.layers import CircuitBreaker, Hedge, Layer, Limit, Prefixed, Retry, Timeout, log_operations
+from trove_async.layers import (
+    CircuitBreaker,
+    Hedge,
+    Layer,
+    Limit,
+    Prefixed,
+    Quota,
+    QuotaLimit,
+    Retry,
+    Timeout,
+    log_operations,
+)
 
 __all__ = ["ALL_LAYERS", "LAYERS", "ORDINARY", "PLAIN", "STACKS", "Layer"]
 
@@ -16,13 +27,14 @@ LAYERS: Final[Mapping[str, Layer]] = {
     "hedge": Hedge(delay=1e-9, budget=1),  # every read that waits for anything is made twice
     "retry": Retry(),
     "prefixed": Prefixed("tenant-a/"),
+    "quota": Quota({"": QuotaLimit(bytes=2**50, objects=2**50)}),  # the whole store; everything fits
     "observe": log_operations(),
 }
 """Every layer of the library, by name; a layer that is added here becomes part of all stacks."""
 
 PLAIN: Final = "plain"
 ALL_LAYERS: Final = "+".join(LAYERS)
-_OTHER_ORDER: Final = ["observe", "prefixed", "limit", "hedge", "retry", "timeout", "breaker"]
+_OTHER_ORDER: Final = ["observe", "quota", "prefixed", "limit", "hedge", "retry", "timeout", "breaker"]
 
 
 def _stacks() -> dict[str, tuple[Layer, ...]]:
@@ -34,7 +46,7 @@ def _stacks() -> dict[str, tuple[Layer, ...]]:
 STACKS: Final[Mapping[str, tuple[Layer, ...]]] = _stacks()
 """Name to layers, the innermost first: no layers (plain), each layer alone, and all layers in two orders."""
 
-_LONG: Final = frozenset({"breaker", "hedge", "prefixed", "retry", "timeout"})
+_LONG: Final = frozenset({"breaker", "hedge", "prefixed", "quota", "retry", "timeout"})
 
 ORDINARY: Final = tuple(name for name in STACKS if name not in _LONG)
 """The stacks of an ordinary run. It has all layers in both orders; the others alone are for a long run."""

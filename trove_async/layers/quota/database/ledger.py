@@ -11,16 +11,17 @@ from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from trove_async.database import Database, Lease, connect, now
 from trove_async.errors import InvalidArgumentError, LeaseLostError
-from trove_async.layers.quota.accounts import Reservation
+from trove_async.layers.quota.accounts import Reservation, usage_of
 from trove_async.layers.quota.books import Settle, Work
 from trove_async.layers.quota.database.books import Fenced, SQLBooks, total_of
 from trove_async.layers.quota.database.tables import ACCOUNTS, LIMITS, STATE
-from trove_async.layers.quota.limits import Coverage, QuotaLimit, Scope
+from trove_async.layers.quota.limits import Coverage, QuotaLimit, QuotaUsage, Scope, check_known
 
-__all__ = ["DatabaseLedger"]
+__all__ = ["DatabaseLedger", "read_usage"]
 
 R = TypeVar("R")
 
+_MIGRATIONS: Final = "trove_async.layers.quota.database.migrations"
 _KEPT: Final = 3600.0
 """Seconds for which an account without anything is kept. A page of a listing must not be older when it is compared."""
 
@@ -52,7 +53,7 @@ class DatabaseLedger:
             InvalidArgumentError: there are none, given or kept.
         """
         self._opened = self._given if isinstance(self._given, Database) else await connect(self._given)
-        await self._database.migrate("quota", "trove_async.layers.quota.database.migrations")
+        await self._database.migrate("quota", _MIGRATIONS)
         await self._join()
         await self._database.write(lambda connection: self._take_in(connection, limits))
 
@@ -181,6 +182,20 @@ class DatabaseLedger:
         finally:
             if database is not self._given:
                 await database.aclose()
+
+
+async def read_usage(database: str, names: Sequence[str] = ()) -> list[QuotaUsage]:
+    """Return the limits that a database has and what they count, without a look at the store.
+
+    Raises:
+        InvalidArgumentError: there is no limit of one of the names.
+    """
+    wanted = [Scope.parse(name) for name in names]
+    async with connect(database) as opened:
+        await opened.migrate("quota", _MIGRATIONS)
+        totals = [total_of(row) for row in await opened.read(_limits)]
+    check_known(wanted, [total.scope for total in totals])
+    return [usage_of(total) for total in totals if not wanted or total.scope in wanted]
 
 
 def _limits(connection: Connection) -> Sequence[Row[Any]]:
