@@ -1,6 +1,7 @@
 """``python -m benchmarks.layers``: what layers cost, in CPU microseconds an operation on memory.
 
-The stores take turns, and of each the fastest round counts: what else the machine does can only add to it.
+The stores take turns, and of each the fastest round counts: what else the machine does can only add to it. Rounds are
+short, so that nothing else happens in some of them.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ async def _measure(rounds: int, operations: int) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layers", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--operations", type=int, default=2000, help="of each kind in a round (default: 2000)")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--operations", type=int, default=100, help="of each kind in a round (default: 100)")
     arguments = parser.parse_args()
     best = asyncio.run(_measure(arguments.rounds, arguments.operations))
     print("| layers |" + "".join(f" {operation} |" for operation in OPERATIONS))
