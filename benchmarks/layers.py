@@ -48,6 +48,8 @@ LAYERS: Final[dict[str, Callable[[], list[Layer]]]] = {
     "Timeout": lambda: [trove_async.Timeout(attempt=10, idle=10)],
     "Hedge, no read late": lambda: [trove_async.Hedge(delay=_LATE)],
     "Retry": lambda: [trove_async.Retry()],
+    "Cache": lambda: [trove_async.Cache()],
+    "Cache, ttl": lambda: [trove_async.Cache(ttl=3600)],
     "Prefixed": lambda: [trove_async.Prefixed("p/")],
     "Quota, in the process": lambda: [trove_async.Quota({"b": _AMPLE})],
     "all of these": lambda: [

@@ -217,6 +217,11 @@ class ObjectReader:
         """Whether all bytes are in memory, so that reading takes no I/O and nothing has to be closed."""
         return self._buffer is not None
 
+    @property
+    def buffer(self) -> bytes | None:
+        """All bytes of the range if they are in memory, else None; for layers."""
+        return self._buffer
+
     def wrap(self, wrapper: Callable[[ByteStream], ByteStream]) -> None:
         """Wrap the reader's stream in another one; for layers, before the first read."""
         if self._stream is not None:

@@ -19,6 +19,7 @@ from trove_async.driver.events import OBSERVER
 from trove_async.driver.retry import BEGUN_ANEW
 from trove_async.layers import (
     Budget,
+    Cache,
     Call,
     CircuitBreaker,
     Hedge,
@@ -42,8 +43,8 @@ OLD, NEW = b"o" * 1000, b"n" * 1200
 HOUR = 3600
 SLOTS = 2
 ORDERS = {
-    "documented": ("Limit", "CircuitBreaker", "Timeout", "Hedge", "Retry", "Prefixed", "Observe"),
-    "another": ("Prefixed", "Timeout", "Hedge", "Limit", "CircuitBreaker", "Retry", "Observe"),
+    "documented": ("Limit", "CircuitBreaker", "Timeout", "Hedge", "Retry", "Cache", "Prefixed", "Observe"),
+    "another": ("Cache", "Prefixed", "Timeout", "Hedge", "Limit", "CircuitBreaker", "Retry", "Observe"),
     "the breaker outside": ("Limit", "Hedge", "Timeout", "Retry", "CircuitBreaker", "Observe", "Prefixed"),
 }
 DOWN = UnavailableError("down")
@@ -115,6 +116,7 @@ class Bench:
             "Timeout": Timeout(attempt=HOUR, idle=HOUR),
             "Hedge": Hedge(delay=HOUR),
             "Retry": Retry(budget=Budget(math.inf)),
+            "Cache": Cache(),
             "Prefixed": Prefixed("tenant/"),
             "Observe": Observe(self.seen.append),
         }

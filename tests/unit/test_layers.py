@@ -34,6 +34,7 @@ from trove_async.driver.options import DeleteOptions, HeadOptions, OpenOptions, 
 from trove_async.dsn import parse_dsn
 from trove_async.errors import AccessDeniedError, ObjectNotFoundError, UnavailableError, UnsupportedError
 from trove_async.layers import (
+    Cache,
     Call,
     CircuitBreaker,
     Hedge,
@@ -65,6 +66,7 @@ LAYERS: dict[str, Layer] = {
     "timeout": Timeout(attempt=60, idle=60),
     "hedge": Hedge(),
     "retry": Retry(),
+    "cache": Cache(),
     "observe": Observe(lambda _: None),
     "opentelemetry": OpenTelemetry(),
     "prometheus": Prometheus(CollectorRegistry()),

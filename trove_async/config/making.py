@@ -19,6 +19,7 @@ from trove_async.errors import ConfigError, InvalidArgumentError, MissingDepende
 __all__ = ["LAYERS", "argument_of", "made", "make_layers", "named_in"]
 
 _BUILTIN: Final = (
+    "Cache",
     "CircuitBreaker",
     "Hedge",
     "Limit",

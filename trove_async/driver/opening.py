@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, cast
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, Layer, check_layers
 from trove_async.driver.options import OpenOptions
-from trove_async.driver.order import check_order
+from trove_async.driver.order import Placed, check_order
 from trove_async.driver.registry import import_path, lookup
 from trove_async.dsn import DSN, NAMED, check_no_secret, parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidArgumentError, InvalidDSNError
@@ -24,6 +24,9 @@ _PREFIX_LAYER: Final = "trove_async.layers.prefixed:Prefixed"
 
 _NAMED_STORE: Final = "trove_async.config:NamedStore"
 """The target for a name of the configuration; above this module too."""
+
+_CACHE: Final = "Cache"
+"""The `Placed.layer_name` of the layer that must not be around the one for the prefix."""
 
 
 class Target(ABC):
@@ -176,10 +179,13 @@ async def _close(driver: Driver, options: OpenOptions) -> None:
 
 
 def _with_prefix(driver: Driver, layers: Iterable[Layer]) -> Iterable[Layer]:
-    """Return the layers and, innermost, the one for a prefix in the DSN."""
+    """Return the layers and the one for a prefix in the DSN: innermost, but around a cache, which sees whole keys."""
     if not driver.default_prefix:
         return layers
-    return (import_path(_PREFIX_LAYER)(""), *layers)
+    given = tuple(layers)
+    caches = [at for at, layer in enumerate(given, 1) if isinstance(layer, Placed) and layer.layer_name == _CACHE]
+    beneath = caches[-1] if caches else 0
+    return (*given[:beneath], import_path(_PREFIX_LAYER)(""), *given[beneath:])
 
 
 def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:

@@ -5,6 +5,8 @@ from trove_async.driver.retry import Backoff, Budget
 from trove_async.layers.aimd import LimitChanged
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.breaker import CircuitBreaker
+from trove_async.layers.cache.layer import Cache
+from trove_async.layers.cache.stats import CacheRead, CacheStats, CacheStoreFailed
 from trove_async.layers.circuit import CircuitEvent
 from trove_async.layers.deadlines import timeout_behind
 from trove_async.layers.failover.target import Failover
@@ -26,6 +28,10 @@ __all__ = [
     "READS",
     "Backoff",
     "Budget",
+    "Cache",
+    "CacheRead",
+    "CacheStats",
+    "CacheStoreFailed",
     "Call",
     "CircuitBreaker",
     "CircuitEvent",

@@ -12,6 +12,7 @@ from trove_async.driver.base import Driver
 from trove_async.driver.capabilities import Features, LifecycleDriver, LifecycleSweepDriver
 from trove_async.driver.methods import METHODS, Method
 from trove_async.driver.options import ListOptions, OpenOptions, VersionListOptions, WatchOptions
+from trove_async.driver.order import Placed
 from trove_async.dsn import DSN
 from trove_async.errors import BackendError, BucketNotEmptyError, InvalidArgumentError, InvalidKeyError, TroveError
 from trove_async.keys import MAX_KEY_BYTES, check_prefix
@@ -47,12 +48,14 @@ _NOT_EMPTY: Final = (
 
 
 @dataclass(frozen=True)
-class Prefixed:
+class Prefixed(Placed):
     """Add ``prefix`` to all keys on their way to the backend, and remove it from all that come back.
 
     The store then has only the keys that begin with the prefix, in every bucket. The prefix is text and no path: to
     keep ``team/`` apart from ``team-b/``, end it with a slash. An empty prefix changes nothing.
     """
+
+    layer_name: ClassVar[str | None] = "Prefixed"
 
     prefix: str
 
@@ -74,6 +77,7 @@ class Prefixed:
 
 
 class _PrefixedDriver(LayerDriver):
+    layer_name: ClassVar[str | None] = Prefixed.layer_name
     drops: ClassVar = {LifecycleDriver: _SHARED_RULES, LifecycleSweepDriver: _SHARED_RULES}
 
     def __init__(self, inner: Driver, prefix: str) -> None:

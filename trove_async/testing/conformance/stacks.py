@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from trove_async.layers import (
+    Cache,
     CircuitBreaker,
     Hedge,
     Layer,
@@ -26,6 +27,7 @@ LAYERS: Final[Mapping[str, Layer]] = {
     "timeout": Timeout(attempt=60, idle=60),
     "hedge": Hedge(delay=1e-9, budget=1),  # every read that waits for anything is made twice
     "retry": Retry(),
+    "cache": Cache(),
     "prefixed": Prefixed("tenant-a/"),
     "quota": Quota({"": QuotaLimit(bytes=2**50, objects=2**50)}),  # the whole store; everything fits
     "observe": log_operations(),
@@ -34,7 +36,7 @@ LAYERS: Final[Mapping[str, Layer]] = {
 
 PLAIN: Final = "plain"
 ALL_LAYERS: Final = "+".join(LAYERS)
-_OTHER_ORDER: Final = ["observe", "quota", "prefixed", "limit", "hedge", "retry", "timeout", "breaker"]
+_OTHER_ORDER: Final = ["observe", "cache", "quota", "prefixed", "limit", "hedge", "retry", "timeout", "breaker"]
 
 
 def _stacks() -> dict[str, tuple[Layer, ...]]:
@@ -46,7 +48,7 @@ def _stacks() -> dict[str, tuple[Layer, ...]]:
 STACKS: Final[Mapping[str, tuple[Layer, ...]]] = _stacks()
 """Name to layers, the innermost first: no layers (plain), each layer alone, and all layers in two orders."""
 
-_LONG: Final = frozenset({"breaker", "hedge", "prefixed", "quota", "retry", "timeout"})
+_LONG: Final = frozenset({"breaker", "cache", "hedge", "prefixed", "quota", "retry", "timeout"})
 
 ORDINARY: Final = tuple(name for name in STACKS if name not in _LONG)
 """The stacks of an ordinary run. It has all layers in both orders; the others alone are for a long run."""
