@@ -14,6 +14,7 @@ import pytest
 import trove_async as trove
 from trove_async import CircuitBreaker, Member, Route, RouteRule, Trove
 from trove_async.driver import (
+    METHODS,
     LifecycleDriver,
     LifecycleSweepDriver,
     ListOptions,
@@ -40,6 +41,7 @@ from trove_async.errors import (
     UnsupportedError,
 )
 from trove_async.layers import LayerDriver
+from trove_async.layers.route.driver import PLANS, RouteDriver
 from trove_async.layers.route.globs import Glob
 from trove_async.layers.route.rules import RouteRuleLike, Rules
 from trove_async.testing.conformance.counting import CallCounter
@@ -595,6 +597,25 @@ async def test_members_given_as_dsns_are_opened_and_closed() -> None:
             assert await t.read("b", "logs/1") == b"x"
 
 
+async def test_every_method_is_about_one_key_or_has_a_plan() -> None:
+    for name, method in METHODS.items():
+        about_one_key = {"bucket", "key"} <= {*method.parameters}
+        never_asked = name in ("open", "close", "watch") or method.capability in RouteDriver.drops
+        assert never_asked or about_one_key != (name in PLANS), name
+
+
+async def test_members_of_one_backend_share_their_buckets() -> None:
+    route = Route({"hot": "memory://one-backend", "cold": "memory://one-backend"}, LOGS, default="hot")
+    async with trove.open(route) as t:
+        await t.create_bucket("b")
+        for key in ("logs/1", "photo"):
+            await t.put("b", key, b"x")
+        assert await names(t) == ["logs/1", "photo"]
+        await t.delete_many("b", ["logs/1", "photo"])
+        await t.delete_bucket("b")
+        assert await t.list_buckets() == []
+
+
 # Cancellation
 
 
@@ -639,6 +660,25 @@ async def test_a_cancelled_creation_is_completed_by_the_next(delivery: Delivery)
             await s.route.delete("b", "logs/1")
 
         assert await cancel_everywhere(lambda: s.route.create_bucket("b"), delivery, prepare=prepare, check=check) > 1
+
+
+@pytest.mark.parametrize("delivery", Delivery)
+async def test_cancelled_versioning_is_that_of_all_members_or_of_none(delivery: Delivery) -> None:
+    async with stores(hot=SLOW, cold=SLOW) as s:
+
+        async def prepare() -> None:
+            for store in (s.hot, s.cold):
+                await store.set_versioning("b", enabled=False)
+
+        async def check(outcome: Outcome[Any]) -> None:
+            assert not outcome.left_running
+            found = [await store.get_versioning("b") is VersioningStatus.ENABLED for store in (s.hot, s.cold)]
+            assert found == [not outcome.cancelled] * 2
+
+        points = await cancel_everywhere(
+            lambda: s.route.set_versioning("b", enabled=True), delivery, prepare=prepare, check=check
+        )
+        assert points > 3
 
 
 @pytest.mark.parametrize("delivery", Delivery)

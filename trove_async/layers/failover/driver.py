@@ -58,8 +58,10 @@ class FailoverDriver(MembersDriver):
         super().__init__(members)
         self._replicas: Final = Replicas(self.name, self.members, breaker, budget or Budget())
         self._has_own_budget = budget is None
+        # Where server copies are dropped a copy is streamed: it would be refused only after a look at the source.
+        dropped = {what: reason for what, reason in self._features.dropped.items() if what is not ServerCopyDriver}
         # The token of one member means nothing to another.
-        self._features = replace(self._features, watch_resume=False)
+        self._features = replace(self._features, watch_resume=False, dropped=dropped)
 
     @property
     def breakers(self) -> Mapping[str, CircuitBreaker]:

@@ -71,6 +71,8 @@ async def delete_bucket(route: Routed, operation: Operation) -> None:
     async def delete(member: str) -> None:
         try:
             await route.ask(member, operation)
+        except BucketNotFoundError:
+            return  # also if two members are of one backend
         except BucketNotEmptyError as error:
             raise _not_empty(member) from error
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Final, cast
 from trove_async.driver.capabilities import LifecycleDriver, LifecycleSweepDriver, NotificationDriver
 from trove_async.driver.copy_errors import CopyEnd
 from trove_async.driver.copying import copy_object
-from trove_async.driver.methods import METHODS, Method
 from trove_async.driver.options import WatchOptions
 from trove_async.driver.retry import many_requests
 from trove_async.errors import CopyNotSupportedError, TroveError
@@ -21,7 +20,7 @@ from trove_async.layers.route.rules import Rules
 from trove_async.layers.route.watching import merged_events
 from trove_async.types import DeleteResult, ObjectEvent, ObjectInfo, ObjectRef
 
-__all__ = ["RouteDriver"]
+__all__ = ["PLANS", "RouteDriver"]
 
 _OWN_RULES: Final = "lifecycle rules are those of a whole bucket of one member; set them in the store of the member"
 
@@ -50,7 +49,7 @@ class RouteDriver(MembersDriver):
 
     async def perform(self, operation: Operation) -> Any:
         """Pass an operation on to the member that has the key, or to several."""
-        plan = _PLANS.get(operation.name)
+        plan = PLANS.get(operation.name)
         if plan is not None:
             return await plan(self._routed, operation)
         member = self.rules.member_of(cast(str, operation.bucket), cast(str, operation.key))
@@ -142,7 +141,7 @@ async def _delete_many(route: Routed, operation: Operation) -> Sequence[DeleteRe
     return [results[place] for place in range(len(keys))]
 
 
-_PLANS: Final[Mapping[str, Callable[[Routed, Operation], Awaitable[Any]]]] = {
+PLANS: Final[Mapping[str, Callable[[Routed, Operation], Awaitable[Any]]]] = {
     "ping": _ping,
     "copy": _copy,
     "server_copy": _server_copy,
@@ -157,22 +156,3 @@ _PLANS: Final[Mapping[str, Callable[[Routed, Operation], Awaitable[Any]]]] = {
     "set_versioning": buckets.set_versioning,
 }
 """How the operations are carried out that are not about one key."""
-
-
-def _is_about_one_key(method: Method) -> bool:
-    return "bucket" in method.parameters and "key" in method.parameters
-
-
-def _unplanned() -> list[str]:
-    """Return the methods that would be passed on without a key."""
-    return [
-        name
-        for name, method in METHODS.items()
-        if name not in _PLANS
-        and name not in ("open", "close", "watch")
-        and method.capability not in RouteDriver.drops
-        and not _is_about_one_key(method)
-    ]
-
-
-assert not (_missing := _unplanned()), f"a Route does not know how to carry out {_missing}"
