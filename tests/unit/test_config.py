@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from trove_async.config import Config, ConfigWarning, NamedStore
 from trove_async.config import config as config_module
 from trove_async.config.making import LAYERS
 from trove_async.driver import Driver, Member, OpenOptions, Target
+from trove_async.drivers import BUILTIN
 from trove_async.dsn import is_name
 from trove_async.errors import (
     AccessDeniedError,
@@ -183,7 +185,7 @@ async def test_a_path_is_still_no_dsn() -> None:
 @pytest.mark.asyncio
 async def test_a_file_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TROVE_CONFIG", "/nowhere/trove.toml")
-    with pytest.raises(ConfigError, match=r"/nowhere/trove.toml: the file does not exist"):
+    with pytest.raises(ConfigError, match=r"/nowhere/trove\.toml: the file does not exist, and TROVE_CONFIG names it"):
         await trove_async.open("media")
 
 
@@ -348,7 +350,7 @@ WRONG = {
         STORE + 'layers = ["Retry"]\n[stores.t]\nlayers = ["Retry"]\ndsn = "trove://s/b"\n', 5, "stores.t.layers",
         "Retry must not be around Retry",
     ),
-    "a circle of one": ('[stores.s]\ndsn = "s"\n', 1, "stores.s", "refer to each other in a circle: s -> s"),
+    "a circle of one": ('[stores.s]\ndsn = "s"\n', 2, "stores.s.dsn", "refer to each other in a circle: s -> s"),
 }  # fmt: skip
 
 
@@ -378,6 +380,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         Config.load(tmp_path)
     with pytest.raises(ConfigError, match="larger than 1 MiB"):
         Config.load("/dev/zero")
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        Config.load(write(tmp_path / "trove.toml", f"a = {'[' * 5000}"))
 
 
 def test_stores_that_refer_to_each_other_are_refused(tmp_path: Path) -> None:
@@ -553,7 +557,7 @@ async def test_a_store_over_several_stores(tmp_path: Path, first: None) -> None:
     [
         ('{ members = { a = "medai" } }', "first.members.a", "there is no store 'medai' (is it 'media'?)"),
         ('{ members = { a = "x://" } }', "first.members.a", "no driver is registered for 'x'"),
-        ('{ members = { a = "all" } }', "", "refer to each other in a circle: all -> all"),
+        ('{ members = { a = "all" } }', "first.members.a", "refer to each other in a circle: all -> all"),
         ("{ members = { a = { dsn = 5 } } }", "first.members.a.dsn", "this is a DSN such as"),
         ("{ members = { a = 5 } }", "first.members.a", "a member is the name of a store, a DSN, or a table"),
         ("{ members = 5 }", "first.members", "members is a list of stores, or a table of stores with names"),
@@ -609,6 +613,9 @@ def test_errors_of_a_route(old: str, new: str, key: str, line: int, message: str
 # Secrets
 
 
+PLACES = {"s3": "eu-west-1", "azure": "account@", "sftp": "host/srv", "local": "/nowhere", "file": "/nowhere"}
+
+
 def test_errors_and_representations_show_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hidden/value/of/20/bytes")
     text = (
@@ -620,6 +627,30 @@ def test_errors_and_representations_show_no_secret(tmp_path: Path, monkeypatch: 
     store = config.resolve("t")
     for shown in (error, repr(error.__cause__), repr(config), repr(store), config.description("s")):
         assert "hidden" not in str(shown)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'dsn = "memory://"\nmin_part_size = { env = "SECRET" }',
+        'dsn = "memory://?min_part_size=${SECRET}"',
+        'dsn = "${SECRET}"',
+        'dsn = "memory://"\nlayers = [{ use = "Limit", concurrency = { env = "SECRET" } }]',
+        'dsn = "memory://"\nlayers = [{ use = { env = "SECRET" } }]',
+    ],
+)
+def test_a_value_in_a_wrong_place_is_not_shown(table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hidden/'quoted")
+    error = problem(tmp_path, f"[stores.s]\n{table}\n")
+    assert "hidden" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("scheme", sorted(BUILTIN))
+def test_the_settings_of_every_driver_are_checked_without_io(scheme: str, tmp_path: Path) -> None:
+    text = f'[stores.s]\ndsn = "{scheme}://{PLACES.get(scheme, "")}"\nno_such = 1\n'
+    error = problem(tmp_path, text)
+    assert (error.line, error.config_key) == (3, "stores.s.no_such")
+    assert "has no parameter 'no_such'" in error.message
 
 
 def test_a_name_can_be_pickled(file: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from uuid import uuid4
 
-from trove_async.driver import Driver, OpenOptions, lookup
+from trove_async.driver import Driver, OpenOptions, open_stack
 from trove_async.dsn import parse_dsn
 from trove_async.testing.conformance import Harness, HTTPClient
 
@@ -57,9 +57,7 @@ class DSNHarness(Harness):
 
     async def driver(self) -> Driver:
         """Return a new driver."""
-        driver = lookup(self._parsed.scheme)()
-        await driver.open(self._parsed, OpenOptions())
-        return driver
+        return await open_stack(self._dsn, (), OpenOptions())
 
     def dsn(self) -> str:
         """Return the DSN."""

@@ -130,11 +130,7 @@ class Config:
         return f"there is no store {name!r}{guess}; there are: {', '.join(self.names) or 'none'}"
 
     def _named(self, name: str, settings: Mapping[str, Any], trail: tuple[str, ...]) -> ConfiguredStore:
-        path: KeyPath = ("stores", name)
-        if name in trail:
-            circle = " -> ".join([*trail[trail.index(name) :], name])
-            raise self._document.error(f"the stores refer to each other in a circle: {circle}", "stores", trail[-1])
-        return self._store(self._stores[name], path, settings, (*trail, name))
+        return self._store(self._stores[name], ("stores", name), settings, (*trail, name))
 
     def _store(
         self, table: Mapping[str, Any], path: KeyPath, more: Mapping[str, Any], trail: tuple[str, ...]
@@ -197,6 +193,9 @@ class Config:
             raise self._document.error(error.message, *path) from error
         if named.name not in self._stores:
             raise self._document.error(self.unknown(named.name), *path)
+        if named.name in trail:
+            circle = " -> ".join([*trail[trail.index(named.name) :], named.name])
+            raise self._document.error(f"the stores refer to each other in a circle: {circle}", *path)
         return named.within(self._named(named.name, {**named.settings, **more}, trail))
 
     def _over(self, kind: str, given: object, path: KeyPath, trail: tuple[str, ...]) -> Target:

@@ -29,6 +29,8 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 _NAME: Final = "trove.toml"
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)\Z")
 _MOST_BYTES: Final = 1 << 20
+_HIDDEN: Final = "***"
+_SHORTEST_SECRET: Final = 4  # what is shorter stands by chance in the words of a message
 
 
 class ConfigWarning(UserWarning):
@@ -49,6 +51,7 @@ class Document:
         self.file = file
         self.folder = folder
         self._lines = lines
+        self._hidden: set[str] = set()
 
     @classmethod
     def read(cls, path: Path) -> Document:
@@ -69,11 +72,12 @@ class Document:
         if len(raw) > _MOST_BYTES:
             raise ConfigError.at("the file is larger than 1 MiB, so it is no configuration", file=file)
         text = _decoded(raw, file).replace("\r\n", "\n")
-        lines = lines_of(text)
         try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise _malformed(str(error), file, text, lines) from None
+            lines = lines_of(text)
+            try:
+                data = tomllib.loads(text)
+            except tomllib.TOMLDecodeError as error:
+                raise _malformed(str(error), file, text, lines) from None
         except RecursionError:
             raise ConfigError.at("lists or tables are nested too deeply", file=file) from None
         document = cls(data, file, path.absolute().parent, lines)
@@ -85,11 +89,19 @@ class Document:
         """Return the document for a mapping; relative paths are relative to the current directory."""
         return cls(data, "config", Path.cwd(), Lines({}, ()))
 
+    def hide(self, value: str) -> None:
+        """Keep a value from outside of the document out of all errors."""
+        self._hidden.add(value)
+
     def error(self, message: str, *path: str | int) -> ConfigError:
-        """Return an error about a key, or the nearest one around it that the document has."""
+        """Return an error about a key, with the line of the nearest one around it that the document has."""
         at: KeyPath = path
         while at and at not in self._lines.of:
             at = at[:-1]
+        for value in self._hidden:
+            message = message.replace(repr(value), _HIDDEN)
+            if len(value) >= _SHORTEST_SECRET:
+                message = message.replace(value, _HIDDEN)
         return ConfigError.at(message, file=self.file, line=self._lines.of.get(at), config_key=written(path) or None)
 
     def unknown(self, path: KeyPath, known: Sequence[str], has: str = "it has") -> ConfigError:
@@ -132,11 +144,15 @@ def find() -> Path | None:
     ``XDG_CONFIG_HOME``, by default ``~/.config``.
 
     Raises:
-        ConfigError: the file in the current directory belongs to someone else, or others can write to it.
+        ConfigError: the file that ``TROVE_CONFIG`` names does not exist; or the file in the current directory belongs to
+            someone else, or others can write to it.
     """
     given = os.environ.get(VARIABLE)
     if given:
-        return Path(given).expanduser()
+        path = Path(given).expanduser()
+        if not path.exists():
+            raise ConfigError.at(f"the file does not exist, and {VARIABLE} names it", file=str(path))
+        return path
     here = Path(_NAME).absolute()
     if here.is_file():
         _check_trusted(here)

@@ -149,7 +149,7 @@ def made(
     except (TroveError, TypeError, ValueError) as error:
         message = error.message if isinstance(error, TroveError) else str(error)
         blamed = named_in(message, arguments)
-        raise document.error(message, *path, *([blamed] if blamed else [])) from error
+        raise document.error(message, *path, *([blamed] if blamed else [])) from None  # the cause may show a secret
 
 
 def named_in(message: str, names: Iterable[str]) -> str | None:

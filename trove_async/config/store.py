@@ -67,7 +67,7 @@ class ConfiguredStore(Target):
             dsn = parse_dsn(self.target)
             driver_of(dsn).check_dsn(dsn, OpenOptions(settings={**self.settings, **more}))
         except InvalidArgumentError as error:
-            raise self._blamed(error, more) from error
+            raise self._blamed(error, more) from None  # the cause may show a secret
 
     async def open(self, options: OpenOptions) -> Driver:
         """Open it, with its layers.
@@ -82,7 +82,7 @@ class ConfiguredStore(Target):
         except ConfigError:
             raise
         except InvalidArgumentError as error:
-            raise self._blamed(error, options.settings) from error
+            raise self._blamed(error, options.settings) from None
 
     def _blamed(self, error: InvalidArgumentError, more: Mapping[str, Any]) -> TroveError:
         """Return an error with the place of what an error is about: the setting that it names, else the DSN."""

@@ -97,6 +97,7 @@ def _variable(document: Document, name: str, path: KeyPath) -> str:
         raise document.error(f"the environment variable {name!r} is not set", *path)
     if not value.strip():
         raise document.error(f"the environment variable {name!r} is empty", *path)
+    document.hide(value)
     return value
 
 
@@ -121,6 +122,8 @@ def _text(document: Document, file: Path, path: KeyPath) -> str:
 
 def _secret(document: Document, text: str, what: str, path: KeyPath) -> str:
     try:
-        return trimmed_secret(what, text)
+        value = trimmed_secret(what, text)
     except InvalidDSNError as error:
         raise document.error(error.message, *path) from None
+    document.hide(value)
+    return value

@@ -13,7 +13,7 @@ from trove_async.driver.base import Driver, Layer, check_layers
 from trove_async.driver.options import OpenOptions
 from trove_async.driver.order import Placed, check_order
 from trove_async.driver.registry import import_path, lookup
-from trove_async.dsn import DSN, NAMED, check_no_secret, parse_dsn
+from trove_async.dsn import DSN, NAMED, check_no_secret, is_name, parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidArgumentError, InvalidDSNError
 from trove_async.types import EMPTY
 
@@ -66,6 +66,11 @@ class Member:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", checked_layers(self.layers))
         if isinstance(self.target, str):
+            if is_name(self.target) and "://" not in self.target:
+                raise InvalidDSNError(
+                    f"{self.target!r} has no scheme followed by '://'; write 'trove://{self.target}' for a store of "
+                    "trove.toml"
+                )
             parse_dsn(self.target)
         else:
             _check_target(self.target, self.settings)
