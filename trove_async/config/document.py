@@ -144,8 +144,8 @@ def find() -> Path | None:
     ``XDG_CONFIG_HOME``, by default ``~/.config``.
 
     Raises:
-        ConfigError: the file that ``TROVE_CONFIG`` names does not exist; or the file in the current directory belongs to
-            someone else, or others can write to it.
+        ConfigError: the file that ``TROVE_CONFIG`` names does not exist; or the file in the current directory belongs
+            to someone else, or others can write to it.
     """
     given = os.environ.get(VARIABLE)
     if given:
