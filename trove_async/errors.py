@@ -149,7 +149,7 @@ class TroveError(Exception):
         message: what went wrong and what to do, on one line, without secrets.
         operation: the name of the call, such as ``put``.
         bucket, key: the bucket and key of the call; None if it had none.
-        driver: the driver's name, such as ``local``.
+        driver: the driver's name, such as ``local``; of a store over several with the member, such as ``route/cold``.
         status: the status code of the service; None if there is none.
         request_id: the service's id of the request, for its support; None if there is none.
         retryable: True if the same call may succeed later.

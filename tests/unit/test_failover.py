@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,8 +156,7 @@ async def test_if_all_fail_the_error_of_the_first_is_raised_with_those_of_the_ot
     ) as s:
         with pytest.raises(UnavailableError, match="first") as caught:
             await s.failover.read("b", "k")
-        assert "the member '1' failed too" in caught.value.__notes__[0]
-        assert "second" in caught.value.__notes__[0]
+        assert "another member failed too: second (driver failover/1)" in caught.value.__notes__[0]
         # Both are open now, and are asked nevertheless.
         assert await s.failover.read("b", "k") == b"copy 0"
         assert s.driver.breakers["0"].state == "closed"
@@ -328,7 +328,45 @@ async def test_a_watch_is_of_the_first_member_that_can_be_subscribed_to() -> Non
         assert (await anext(events)).key == "k"
 
 
+async def test_a_watch_that_fails_later_ends() -> None:
+    async with stores([Fault("watch", error=DOWN, skip=1)], []) as s, s.failover.watch("b") as events:
+        for _ in range(2):
+            await s.members[0].put("b", "k", b"x")
+        assert (await anext(events)).key == "k"
+        with pytest.raises(UnavailableError) as caught:
+            await anext(events)
+        assert caught.value.driver == "failover/0"
+
+
+async def test_a_watch_that_no_member_can_begin_raises_the_error_of_the_first() -> None:
+    faults = [[Fault("watch", error=UnavailableError(text))] for text in ("first", "second")]
+    async with stores(*faults) as s:
+        with pytest.raises(UnavailableError, match="first") as caught:
+            async with s.failover.watch("b"):
+                pass
+        assert "second" in caught.value.__notes__[0]
+
+
 # Bodies
+
+
+async def test_a_large_file_continues_in_another_store_of_another_kind(tmp_path: Path) -> None:
+    data = random.Random(9).randbytes(3_000_000)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    places = [f"local://{tmp_path}/{name}?fsync=0" for name in ("one", "two")]
+    for place in places:
+        async with trove.open(place) as store:
+            await store.create_bucket("b")
+            await store.put("b", "k", data, checksum="sha256")
+    faults = Faults([Fault("get", reset_after=1_500_000)])
+    seen: list[trove.Observation] = []
+    other = Member(places[1], layers=[Observe(seen.append)])
+    async with trove.open(Failover([Member(places[0], layers=[faults]), other])) as t:
+        assert await t.read("b", "k") == data
+    assert len(faults.injected) == 1
+    assert [(each.operation, each.bytes) for each in seen] == [("get", 1_500_000)]
+
 
 DATA = random.Random(5).randbytes(500)
 

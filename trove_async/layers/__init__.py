@@ -20,7 +20,7 @@ from trove_async.layers.quota.layer import Quota, QuotaDriver
 from trove_async.layers.quota.limits import QuotaLimit, QuotaUsage
 from trove_async.layers.read_only import READS, ReadOnly
 from trove_async.layers.retry import Retry
-from trove_async.layers.route.rules import RouteRule
+from trove_async.layers.route.rules import RouteFunction, RouteRule, RouteRuleLike
 from trove_async.layers.route.target import Route
 from trove_async.layers.timeout import Timeout
 
@@ -54,7 +54,9 @@ __all__ = [
     "ReadOnly",
     "Retry",
     "Route",
+    "RouteFunction",
     "RouteRule",
+    "RouteRuleLike",
     "Timeout",
     "log_operations",
     "timeout_behind",

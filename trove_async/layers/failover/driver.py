@@ -26,11 +26,10 @@ from trove_async.errors import TroveError, UnsupportedError
 from trove_async.layers.base import Operation
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.failover.listing import list_page, list_versions_page
-from trove_async.layers.failover.replicas import Replica, Replicas
+from trove_async.layers.failover.replicas import Replica, Replicas, joined
 from trove_async.layers.failover.stream import ContinuedStream
 from trove_async.layers.members import MembersDriver, OpenMembers
 from trove_async.layers.read_only import READS, SIGNED_READS
-from trove_async.layers.verdict import verdict_on
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.types import ObjectEvent, ObjectInfo
@@ -121,6 +120,7 @@ class FailoverDriver(MembersDriver):
 
     async def watch(self, bucket: str, options: WatchOptions) -> AsyncGenerator[ObjectEvent, None]:
         """Yield the events of the first member that can be subscribed to; what fails later ends the watch."""
+        replicas = self._replicas
         subscribed = False
         failure: TroveError | None = None
 
@@ -129,20 +129,23 @@ class FailoverDriver(MembersDriver):
             subscribed = True
             options.on_ready()
 
-        for _, driver in self._replicas.in_order():
-            if failure is not None and not self._replicas.budget.take():
-                break
-            try:
-                events = cast(NotificationDriver, driver).watch(bucket, replace(options, on_ready=ready))
-                async with aclosing(events):
-                    async for event in events:
-                        yield replace(event, resume_token=None) if event.resume_token is not None else event
-                return
-            except TroveError as error:
-                if subscribed or verdict_on(error) != "failed":
-                    raise
-                failure = failure or error
-        raise failure or self._replicas.all[0].breaker.refusal()
+        try:
+            for replica, driver in replicas.in_order():
+                if failure is not None and not replicas.pays_after(failure):
+                    break
+                try:
+                    events = cast(NotificationDriver, driver).watch(bucket, replace(options, on_ready=ready))
+                    async with aclosing(events):
+                        async for event in events:
+                            yield replace(event, resume_token=None) if event.resume_token is not None else event
+                    return
+                except TroveError as error:
+                    if not replicas.goes_on_after(error, replica, driver) or subscribed:
+                        raise
+                    failure = joined(failure, error)
+            raise failure or replicas.all_isolated()
+        finally:
+            failure = None  # its traceback refers to this frame
 
 
 def _is_same(found: ObjectInfo, info: ObjectInfo) -> bool:

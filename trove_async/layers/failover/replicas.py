@@ -13,7 +13,7 @@ from trove_async.errors import BackendUnavailableError, TroveError
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.verdict import verdict_on
 
-__all__ = ["Replica", "Replicas"]
+__all__ = ["Replica", "Replicas", "joined"]
 
 R = TypeVar("R")
 
@@ -109,41 +109,53 @@ class Replicas:
         failure: TroveError | None = None
         try:
             for replica, driver in self.in_order() if order is None else order:
-                if failure is not None and not self._pays_after(failure):
+                if failure is not None and not self.pays_after(failure):
                     break
                 try:
                     with series.begin():
                         result = await ask(replica, driver)
                 except TroveError as error:
-                    verdict = verdict_on(error)
-                    if verdict == "works":
-                        self._answered(replica, driver)
-                    error.driver = error.driver or f"{self._name}/{replica.name}"
-                    if verdict != "failed":
+                    if not self.goes_on_after(error, replica, driver):
                         raise
-                    if failure is None:
-                        failure = error
-                    else:
-                        failure.add_note(f"the member {replica.name!r} failed too: {error}")
+                    failure = joined(failure, error)
                 else:
-                    self._answered(replica, driver)
+                    self.answered(replica, driver)
                     return result
-            raise failure or self._all_isolated()
+            raise failure or self.all_isolated()
         finally:
             failure = None  # its traceback refers to this frame
 
-    def _pays_after(self, failure: TroveError) -> bool:
+    def goes_on_after(self, error: TroveError, replica: Replica, driver: Driver) -> bool:
+        """Name the member in an error, and tell whether another one can be asked; an answer is taken in."""
+        error.driver = error.driver or f"{self._name}/{replica.name}"
+        verdict = verdict_on(error)
+        if verdict == "works":
+            self.answered(replica, driver)
+        return verdict == "failed"
+
+    def pays_after(self, failure: TroveError) -> bool:
+        """Pay for another member after the first failure; if the budget does not, say so in the error."""
         if isinstance(failure, BackendUnavailableError) or self.budget.take():
             return True  # a call that was refused has sent nothing
         failure.exhausted = True
         failure.message += "; no other member is asked, since the budget is used up"
         return False
 
-    def _answered(self, replica: Replica, driver: Driver) -> None:
+    def answered(self, replica: Replica, driver: Driver) -> None:
+        """Take in that a member has answered."""
         if self.pays_in:
             self.budget.succeeded()
         if driver is replica.driver:
             replica.recovered()
 
-    def _all_isolated(self) -> TroveError:
+    def all_isolated(self) -> TroveError:
+        """Return the error of a call for which there is no member to ask."""
         return self.all[0].breaker.refusal()
+
+
+def joined(first: TroveError | None, error: TroveError) -> TroveError:
+    """Return the error of the first member that failed, with a note about another one."""
+    if first is None:
+        return error
+    first.add_note(f"another member failed too: {error}")
+    return first
