@@ -12,6 +12,7 @@ from trove_async.layers.deadlines import timeout_behind
 from trove_async.layers.failover.target import Failover
 from trove_async.layers.hedge import Hedge
 from trove_async.layers.limit import Limit
+from trove_async.layers.mirror import Mirror
 from trove_async.layers.observe import Observation, Observe, log_operations
 from trove_async.layers.otel.layer import OpenTelemetry
 from trove_async.layers.prefixed import Prefixed
@@ -41,6 +42,7 @@ __all__ = [
     "LayerDriver",
     "Limit",
     "LimitChanged",
+    "Mirror",
     "Observation",
     "Observe",
     "OpenTelemetry",

@@ -24,3 +24,7 @@ A repair
     member has missed is a repair too, so that the object does not come back. No repair deletes an object that nobody
     has deleted, and none replaces a copy without having read another one to its end.
 """
+
+from trove_async.layers.mirror.target import Mirror
+
+__all__ = ["Mirror"]

@@ -25,7 +25,7 @@ from typing import Any, Final, Self, TypeVar
 
 from trove_async.database import Database, connect, insert_into, now  # first: it names what is not installed
 
-from sqlalchemy import Connection, Row, and_, delete, func, select, true, update  # isort: skip
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, true, update  # isort: skip
 
 from trove_async.errors import InvalidArgumentError, LeaseLostError
 from trove_async.keys import MAX_KEY_BYTES
@@ -110,7 +110,6 @@ class RepairQueue:
             The claim; None while another writer has the key. If the claim is for another intent than that which was
             given, the other one has expired and was taken over: settle it, `end` it, and begin again.
         """
-        token = token_hex(8)
 
         def unit(connection: Connection) -> Claim | None:
             found = connection.execute(self._intent_of(intent.bucket, intent.key).with_for_update()).first()
@@ -118,8 +117,7 @@ class RepairQueue:
                 return None
             taken = intent
             if found is not None and found.kind not in _HARMLESS and not supersede:
-                taken = _intent(found)
-            taken = replace(taken, token=token)
+                taken = replace(_intent(found), token=intent.token)
             values = {**asdict(taken), "store": self._store, "expires_at": now(seconds=seconds)}
             insert = insert_into(connection, INTENTS).values(**values)
             connection.execute(insert.on_conflict_do_update(index_elements=[*INTENTS.primary_key], set_=values))
@@ -173,9 +171,23 @@ class RepairQueue:
         expire = update(INTENTS).where(INTENTS.c.token == intent.token).values(expires_at=now())
         await self._database.write(lambda connection: _run(connection, expire))
 
+    async def withdraw(self, intent: Intent) -> None:
+        """Undo a `begin`, if it has happened, before anything was written.
+
+        An intent that it took over expires at once, so that somebody settles it.
+        """
+        mine = and_(INTENTS.c.token == intent.token, INTENTS.c.generation == intent.generation)
+        theirs = update(INTENTS).where(INTENTS.c.token == intent.token).values(expires_at=now())
+
+        def unit(connection: Connection) -> None:
+            connection.execute(delete(INTENTS).where(mine))
+            connection.execute(theirs)
+
+        await self._database.write(unit)
+
     async def take(self, intent: Intent, *, seconds: float) -> Claim | None:
         """Take over an intent that has expired, as `expired` returned it; None if somebody else has."""
-        claim = await self.begin(intent, seconds=seconds)
+        claim = await self.begin(replace(intent, token=token_hex(8)), seconds=seconds)
         if claim is None or (claim.intent.kind, claim.intent.generation) == (intent.kind, intent.generation):
             return claim
         await self.abandon(claim.intent)
@@ -268,10 +280,15 @@ class RepairQueue:
         wanted = select(REPAIRS).where(*where).order_by(key).limit(limit)
         return await self._database.read(lambda connection: [_repair(row) for row in connection.execute(wanted)])
 
-    async def forget_bucket(self, bucket: str) -> None:
-        """Remove the repairs of the objects of a bucket that was deleted."""
-        where = and_(REPAIRS.c.store == self._store, REPAIRS.c.bucket == bucket, REPAIRS.c.key != "")
-        await self._database.write(lambda connection: _run(connection, delete(REPAIRS).where(where)))
+    async def behind(self, bucket: str, prefix: str = "") -> set[str]:
+        """Return the members that have repairs for keys with a prefix, or for the bucket itself."""
+        where = and_(
+            REPAIRS.c.store == self._store,
+            REPAIRS.c.bucket == bucket,
+            or_(REPAIRS.c.key == "", and_(REPAIRS.c.key >= prefix, REPAIRS.c.key <= prefix + _LAST_KEY)),
+        )
+        wanted = select(REPAIRS.c.member).where(where).distinct()
+        return await self._database.read(lambda connection: set(connection.execute(wanted).scalars()))
 
     def _intent_of(self, bucket: str, key: str) -> Any:
         expired = (INTENTS.c.expires_at <= now()).label("expired")

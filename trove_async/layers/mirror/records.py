@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from secrets import token_hex
 from typing import Literal
 
 __all__ = ["Claim", "Intent", "Kind", "Pending", "Repair"]
@@ -23,7 +24,7 @@ class Intent:
         generation: of the new object, or of the deletion.
         detail: what else is needed to settle the write if its process dies: the ETag that a deletion depends on, the
             new tags as JSON.
-        token: proves who has begun it, or taken it over.
+        token: proves who has begun it, or taken it over; a new one for each.
     """
 
     bucket: str
@@ -31,7 +32,7 @@ class Intent:
     kind: Kind
     generation: str
     detail: str = ""
-    token: str = ""
+    token: str = field(default_factory=lambda: token_hex(8))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,339 @@
+"""A mirror: what is acknowledged, what is read, and what becomes of what a member has missed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trove_async
+from tests.mirror.stores import Members, driver_of
+from trove_async import Mirror
+from trove_async.errors import (
+    BackendUnavailableError,
+    InvalidArgumentError,
+    InvalidDSNError,
+    InvalidMetadataError,
+    ObjectAlreadyExistsError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    UnavailableError,
+)
+from trove_async.testing.faults import Fault
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Members:
+    return Members(tmp_path)
+
+
+async def test_an_object_is_at_all_members_and_has_one_etag(members: Members) -> None:
+    async with members.opened() as t:
+        info = await t.put("b", "k", b"content", metadata={"a": "1"})
+        assert await members.copies() == [b"content"] * 3
+        head = await t.head("b", "k")
+        assert (head.etag, head.metadata) == (info.etag, {"a": "1"})
+        (listed,) = await t.list("b").all()
+        assert (listed.etag, listed.size, listed.last_modified) == (info.etag, 7, head.last_modified)
+        assert await driver_of(t).status() == {}
+
+
+async def test_a_member_that_is_down_gets_what_it_missed_after_a_restart(members: Members) -> None:
+    async with members.opened() as t:
+        await t.put("b", "deleted", b"old")
+        members.stop("1")
+        info = await t.put("b", "k", b"new", tags={"t": "1"}, content_type="text/plain")
+        await t.delete("b", "deleted")
+        assert (await driver_of(t).status())["1"].copies == 2
+        assert await members.copies() == [b"new", None, b"new"]
+    members.start("1")
+    async with members.opened() as t:
+        assert await driver_of(t).repair() == 2
+        assert await driver_of(t).status() == {}
+        members.stop("0", "2")
+        for _ in range(3):  # until their circuits are open
+            await t.head("b", "k")
+        found = await t.head("b", "k")
+        assert (found.etag, found.content_type) == (info.etag, "text/plain")
+        assert await t.get_tags("b", "k") == {"t": "1"}
+        with pytest.raises(ObjectNotFoundError):
+            await t.head("b", "deleted")
+        members.start("0", "2")
+    assert await members.copies() == [b"new"] * 3
+
+
+async def test_a_copy_that_waits_for_repair_is_not_read(members: Members) -> None:
+    async with members.opened() as t:
+        await t.put("b", "k", b"old")
+        members.stop("0")
+        await t.put("b", "k", b"new")
+        members.start("0")
+        assert await t.read("b", "k") == b"new"
+        assert await members.copies() == [b"old", b"new", b"new"]
+        members.stop("1", "2")
+        with pytest.raises(UnavailableError):
+            await t.read("b", "k")
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await t.read("b", "k")
+        with pytest.raises(BackendUnavailableError, match="down: 1, 2; waiting for repair: 0"):
+            await t.read("b", "k")
+    async with members.opened(stale_reads=True, write_quorum=1) as t:
+        for _ in range(3):
+            with suppress(UnavailableError):  # until the circuits of the others are open
+                await t.read("b", "k")
+        assert await t.read("b", "k") == b"old"
+
+
+async def test_a_missed_quorum_is_ambiguous_and_rolled_forward(members: Members) -> None:
+    async with members.opened() as t:
+        await t.put("b", "k", b"old")
+        members.stop("1", "2")
+        with pytest.raises(
+            BackendUnavailableError, match="1 of 3 members have the write, and 2 were required"
+        ) as caught:
+            await t.put("b", "k", b"new")
+        assert caught.value.ambiguous
+        assert await t.read("b", "k") == b"new"
+        members.start("1", "2")
+        await driver_of(t).repair()
+    assert await members.copies() == [b"new"] * 3
+
+
+async def test_a_quorum_that_is_known_to_be_missing_sends_nothing(members: Members) -> None:
+    async with members.opened() as t:
+        members.stop("1", "2")
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await t.put("b", "k", b"new")
+        with pytest.raises(BackendUnavailableError, match="a write needs 2 of 3 members, and 1 can take it") as caught:
+            await t.put("b", "other", b"new")
+        assert not caught.value.ambiguous
+        assert await members.copies("other") == [None] * 3
+        members.start("1", "2")
+
+
+async def test_a_member_that_is_back_is_noticed_and_repaired_in_the_background(members: Members) -> None:
+    async with members.opened(repair_every=0.02) as t:
+        members.stop("2")
+        for number in range(5):
+            await t.put("b", f"k{number}", b"x")
+        members.start("2")
+        while await driver_of(t).status():  # noqa: ASYNC110 - what is waited for is in the database
+            await asyncio.sleep(0.02)
+    assert await members.copies("k4") == [b"x"] * 3
+
+
+async def test_conditions_hold_under_races_of_many_processes(members: Members) -> None:
+    stores = [await trove_async.open(members.mirror()) for _ in range(3)]
+    try:
+        await stores[0].create_bucket("b")
+
+        async def create(number: int) -> Any:
+            try:
+                return await stores[number % 3].put("b", "k", b"%d" % number, if_none_match="*")
+            except ObjectAlreadyExistsError as error:
+                return error
+
+        results = await asyncio.gather(*(create(number) for number in range(50)))
+        won = [result for result in results if not isinstance(result, Exception)]
+        assert len(won) == 1
+        content = await stores[0].read("b", "k")
+        assert await members.copies() == [content] * 3
+
+        async def add(number: int) -> None:
+            while True:
+                info = await stores[number % 3].head("b", "sum")
+                value = int(await stores[number % 3].read("b", "sum"))
+                try:
+                    await stores[number % 3].put("b", "sum", b"%d" % (value + 1), if_match=info.etag)
+                    return
+                except PreconditionFailedError:
+                    pass
+
+        await stores[0].put("b", "sum", b"0")
+        await asyncio.gather(*(add(number) for number in range(6)))
+        assert await members.copies("sum") == [b"6"] * 3
+    finally:
+        for t in stores:
+            await t.aclose()
+
+
+async def test_a_condition_is_decided_on_a_good_copy(members: Members) -> None:
+    async with members.opened() as t:
+        old = await t.put("b", "k", b"old")
+        members.stop("0")
+        new = await t.put("b", "k", b"new")
+        members.start("0")
+        with pytest.raises(PreconditionFailedError):
+            await t.put("b", "k", b"newer", if_match=old.etag)
+        with pytest.raises(PreconditionFailedError):
+            await t.delete("b", "k", if_match=old.etag)
+        await t.put("b", "k", b"newer", if_match=new.etag)
+    assert await members.copies() == [b"newer"] * 3
+
+
+async def test_a_member_that_fails_in_the_middle_of_a_body_is_dropped(members: Members) -> None:
+    async def chunks() -> Any:
+        for number in range(10):
+            yield bytes([number]) * 1000
+
+    async with members.opened() as t:
+        members.faults["1"].add(Fault("put", reset_after=2500))
+        await t.put("b", "k", chunks())
+        whole = b"".join([bytes([number]) * 1000 for number in range(10)])
+        assert await members.copies() == [whole, None, whole]
+        await driver_of(t).repair()
+    assert await members.copies() == [whole] * 3
+
+
+async def test_a_body_that_fails_leaves_all_members_as_they_were(members: Members) -> None:
+    async def chunks() -> Any:
+        yield b"x" * 1000
+        raise ValueError("the source failed")
+
+    async with members.opened() as t:
+        await t.put("b", "k", b"old")
+        with pytest.raises(ValueError, match="the source failed"):
+            await t.put("b", "k", chunks())
+        assert await members.copies() == [b"old"] * 3
+        assert await driver_of(t).status() == {}
+
+
+async def test_a_slow_body_does_not_keep_others_from_writing_the_key(members: Members) -> None:
+    async with members.opened() as t:
+
+        async def chunks() -> Any:
+            yield b"outer"
+            await t.put("b", "k", b"inner")
+
+        await t.put("b", "k", chunks())
+        assert await t.read("b", "k") == b"outer"
+
+
+async def test_a_read_continues_at_another_member(members: Members) -> None:
+    data = bytes(range(256)) * 4096
+    async with members.opened() as t:
+        await t.put("b", "k", data)
+        members.faults["0"].add(Fault("get", reset_after=300_000))
+        async with t.get("b", "k") as reader:
+            first = await reader.read(100_000)
+            members.faults["0"].add(Fault("get", error=UnavailableError(), times=None))
+            assert first + await reader.read() == data
+
+
+async def test_a_read_does_not_continue_with_other_bytes(members: Members) -> None:
+    data = bytes(range(256)) * 4096
+    async with members.opened() as t:
+        await t.put("b", "k", data)
+        members.faults["0"].add(Fault("get", reset_after=300_000, times=None))
+        async with t.get("b", "k") as reader:
+            await reader.read(100_000)
+            await t.put("b", "k", data[::-1])
+            with pytest.raises(UnavailableError):
+                await reader.read()
+
+
+async def test_objects_older_than_the_mirror_are_served_and_brought_to_the_others(members: Members) -> None:
+    async with members.alone("1") as alone:
+        await alone.create_bucket("b")
+        await alone.put("b", "k", b"old")
+        async with members.opened() as t:
+            info = await t.head("b", "k")
+            assert await t.read("b", "k") == b"old"
+            assert (await t.head("b", "k", if_match=info.etag)).etag == info.etag
+            await driver_of(t).repair()
+            assert await members.copies() == [b"old"] * 3
+            assert (await t.head("b", "k")).etag == info.etag
+            await t.put("b", "k", b"new", if_match=info.etag)
+        assert await members.copies() == [b"new"] * 3
+
+
+@pytest.mark.parametrize("delimiter", [None, "/"])
+@pytest.mark.parametrize("page_size", [1, 2, 100])
+async def test_a_listing_has_what_the_listed_member_has_missed(
+    members: Members, delimiter: str | None, page_size: int
+) -> None:
+    async with members.opened(write_quorum=1) as t:
+        for key in ("a", "c/1", "c/2", "d", "gone/x"):
+            await t.put("b", key, b"old")
+        for name in members.names:  # each member misses something
+            members.stop(name)
+            await t.put("b", f"b{name}", b"new")
+            await t.put("b", f"c/new{name}", b"new")
+            members.start(name)
+        members.stop("0")
+        await t.delete("b", "gone/x")
+        members.start("0")
+        found: Any = t.list("b", delimiter=delimiter, page_size=page_size)
+        names = [item.key async for item in found]
+        keys = ["a", "b0", "b1", "b2", "c/1", "c/2", "c/new0", "c/new1", "c/new2", "d"]
+        assert names == (keys if delimiter is None else ["a", "b0", "b1", "b2", "c/", "d"])
+
+
+async def test_tags_of_a_member_that_missed_them_are_repaired(members: Members) -> None:
+    async with members.opened() as t:
+        info = await t.put("b", "k", b"x", tags={"a": "1"})
+        members.stop("0")
+        await t.set_tags("b", "k", {"a": "2"})
+        members.start("0")
+        assert await t.get_tags("b", "k") == {"a": "2"}
+        await driver_of(t).repair()
+        assert (await t.head("b", "k")).etag == info.etag
+    async with members.alone("0") as alone:
+        assert await alone.get_tags("b", "k") == {"a": "2"}
+
+
+async def test_buckets_that_a_member_missed_are_made_and_deleted(members: Members) -> None:
+    async with members.opened() as t:
+        members.stop("2")
+        await t.create_bucket("new")
+        await t.delete_bucket("b")
+        members.start("2")
+        await driver_of(t).repair()
+        assert await driver_of(t).status() == {}
+    async with members.alone("2") as alone:
+        assert [bucket.name for bucket in await alone.list_buckets()] == ["new"]
+
+
+async def test_the_name_of_the_hidden_metadata_is_refused(members: Members) -> None:
+    async with members.opened() as t:
+        with pytest.raises(InvalidMetadataError, match="belongs to the mirror"):
+            await t.put("b", "k", b"x", metadata={"trove-mirror": "1"})
+
+
+async def test_a_list_in_another_order_is_noticed(members: Members) -> None:
+    dsns = [*members.dsns.values()]
+    async with trove_async.open(Mirror(dsns, queue=members.queue)):
+        pass
+    with pytest.raises(InvalidArgumentError, match="Keep the order of the list, or name the members"):
+        await trove_async.open(Mirror(dsns[::-1], queue=members.queue))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"members": ["memory://"]}, "two members or more"),
+        ({"members": "memory://"}, "a list or a mapping"),
+        ({"members": {"A": "memory://", "b": "memory://"}}, "the name of a member"),
+        ({"write_quorum": 0}, "write_quorum is a whole number from 1 to 2, not 0"),
+        ({"write_quorum": 3}, "write_quorum is a whole number from 1 to 2, not 3"),
+        ({"queue": None}, "a mirror needs a queue that outlives the process"),
+        ({"queue": 1}, "queue is the URL of a database"),
+        ({"test_every": 0}, "test_every is a number of seconds"),
+        ({"repair_every": "x"}, "repair_every is a number of seconds"),
+    ],
+)
+async def test_wrong_arguments_are_refused_before_any_io(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        Mirror(**{"members": ["memory://", "memory://"], "queue": "sqlite:///q.db", **arguments})
+
+
+async def test_a_wrong_url_of_the_queue_is_refused_before_any_io() -> None:
+    with pytest.raises(InvalidDSNError):
+        await trove_async.open(Mirror(["memory://", "memory://"], queue="mysql://x"))

@@ -1,0 +1,241 @@
+"""Repairs: what a member has missed is brought to it, by one of all processes and as soon as it can be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Any, Final
+
+from trove_async.body import Body
+from trove_async.driver.capabilities import TaggingDriver
+from trove_async.driver.options import BucketOptions, DeleteOptions, GetOptions, HeadOptions
+from trove_async.errors import (
+    BackendUnavailableError,
+    BucketAlreadyExistsError,
+    BucketNotFoundError,
+    LeaseLostError,
+    NotFoundError,
+    TroveError,
+)
+from trove_async.layers.mirror.claims import Claims
+from trove_async.layers.mirror.fleet import Fleet, Replica
+from trove_async.layers.mirror.generations import copy_options, generation_of, new_generation
+from trove_async.layers.mirror.queue import RepairQueue
+from trove_async.layers.mirror.records import Claim, Intent, Repair
+from trove_async.layers.mirror.settling import Settler
+from trove_async.types import EMPTY, FrozenDict, ObjectInfo
+
+__all__ = ["Repairs"]
+
+_BATCH: Final = 100
+_FIRST_DELAY: Final = 1.0
+_LONGEST_DELAY: Final = 300.0
+_SUSPECTS: Final = 10_000
+_HEAD: Final = HeadOptions()
+_DELETE: Final = DeleteOptions()
+
+_log = logging.getLogger("trove_async")
+
+
+class Repairs:
+    """Carries out what is queued.
+
+    Args:
+        fleet: the members.
+        queue: what is to be done.
+        claims: keep writers of a key out while it is repaired.
+        settler: for the writes of processes that have died.
+    """
+
+    def __init__(self, fleet: Fleet, queue: RepairQueue, claims: Claims, settler: Settler) -> None:
+        self._fleet = fleet
+        self._queue = queue
+        self._claims = claims
+        self._settler = settler
+        self._suspects: OrderedDict[tuple[str, str], bool] = OrderedDict()
+        self._turn = asyncio.Lock()
+
+    def suspect(self, bucket: str, key: str) -> None:
+        """Have an object checked that may not be on all members: one that is older than the mirror."""
+        if (bucket, key) not in self._suspects:
+            self._suspects[bucket, key] = False
+            while len(self._suspects) > _SUSPECTS:
+                self._suspects.popitem(last=False)
+
+    async def run(self, *, only_due: bool = True) -> int:
+        """Settle what has expired, and repair what is queued, as far as the members can be reached.
+
+        Args:
+            only_due: leave out what has failed and is to be tried later.
+
+        Returns:
+            The number of copies that were repaired.
+        """
+        async with self._turn:
+            await self._settle_expired()
+            await self._check_suspects()
+            return await self._repair_queued(only_due)
+
+    async def go_on(self, every: float) -> None:
+        """Run again and again, until cancelled."""
+        was_down: set[str] = set()
+        while True:
+            await asyncio.sleep(every)
+            try:
+                healthy = {replica.name for replica in self._fleet.healthy}
+                for name in was_down & healthy:
+                    await self._queue.hasten(name)
+                was_down = {*self._fleet.names} - healthy
+                await self.run()
+            except TroveError:
+                _log.warning("the repairs of a mirror failed, and go on in %g s", every, exc_info=True)
+
+    async def _settle_expired(self) -> None:
+        for intent in await self._queue.expired(_BATCH):
+            async with self._claims.taken(intent) as claim:
+                if claim is not None:
+                    await self._settler.settle(claim)
+
+    async def _check_suspects(self) -> None:
+        waiting = [place for place, checked in self._suspects.items() if not checked]
+        for bucket, key in waiting[:_BATCH]:
+            self._suspects[bucket, key] = True
+            await self.check(bucket, key)
+
+    async def check(self, bucket: str, key: str) -> list[str]:
+        """Queue repairs for members that lack an object which another one has; return their names."""
+        repairs = await self._queue.repairs(bucket, key)
+        asked = [replica for replica in self._fleet.healthy if replica.name not in repairs]
+        seen = await self._fleet.ask(asked, lambda replica: _head(replica, bucket, key))
+        source = next((name for name, found in seen.items() if isinstance(found, ObjectInfo)), None)
+        if source is None:
+            return []
+        info = seen[source]
+        assert isinstance(info, ObjectInfo)
+        lacking = [name for name, found in seen.items() if found is None]
+        generation = generation_of(info, source)
+        if lacking:
+            await self._queue.add(bucket, key, lacking, kind="put", generation=generation)
+        return lacking
+
+    async def _repair_queued(self, only_due: bool) -> int:
+        repaired = 0
+        tried: set[tuple[str, str, str]] = set()
+        while True:
+            healthy = [replica.name for replica in self._fleet.healthy]
+            found = await self._queue.due(_BATCH + len(tried), members=healthy, only_due=only_due)
+            fresh = [repair for repair in found if (repair.bucket, repair.key, repair.member) not in tried]
+            if not fresh:
+                return repaired
+            # A bucket comes before its objects when it is created, and after them when it is deleted.
+            for repair in sorted(fresh, key=_order):
+                tried.add((repair.bucket, repair.key, repair.member))
+                repaired += await self._attempt(repair)
+
+    async def _attempt(self, repair: Repair) -> bool:
+        replica = self._fleet.named(repair.member)
+        if replica is None or not replica.healthy:
+            return False
+        try:
+            return await self._repair(repair, replica)
+        except LeaseLostError:
+            return False
+        except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from being repaired
+            delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(repair.attempts, 10))
+            message = error.message if isinstance(error, TroveError) else repr(error)
+            await self._queue.postpone(repair, message, seconds=delay)
+            _log.info("repair of %s/%s at %s: %s", repair.bucket, repair.key, repair.member, message)
+            return False
+
+    async def _repair(self, repair: Repair, replica: Replica) -> bool:
+        """Repair a copy under a claim; False if somebody else did, or a writer has made it unnecessary."""
+        intent = Intent(bucket=repair.bucket, key=repair.key, kind="repair", generation=new_generation())
+        async with self._claims.claimed(intent) as claim:
+            try:
+                now = claim.repairs.get(repair.member)
+                if now is not None:
+                    await self._carry_out(now, replica, claim)
+            except BaseException:
+                await self._queue.withdraw(claim.intent)
+                raise
+            await self._queue.end(claim.intent, reached=[repair.member])
+            return now is not None
+
+    async def _carry_out(self, repair: Repair, replica: Replica, claim: Claim) -> None:
+        bucket, key, driver = repair.bucket, repair.key, replica.driver
+        with suppress(BucketNotFoundError if repair.kind.startswith("delete") else BucketAlreadyExistsError):
+            match repair.kind:
+                case "delete":
+                    await driver.delete(bucket, key, _DELETE)
+                case "create_bucket":
+                    await driver.create_bucket(bucket, BucketOptions())
+                case "delete_bucket":
+                    await driver.delete_bucket(bucket)
+                case _:
+                    await self._copy(bucket, key, replica, claim)
+
+    async def _copy(self, bucket: str, key: str, target: Replica, claim: Claim) -> None:
+        """Copy the object from the first good copy.
+
+        Raises:
+            BackendUnavailableError: there is none that can be reached; the target keeps what it has.
+        """
+        for source in self._fleet.healthy:
+            if source is target or source.name in claim.repairs:
+                continue
+            info = await _head(source, bucket, key)
+            if info is None:
+                continue
+            there = await _head(target, bucket, key)
+            if there is not None and _equal(there, target.name, info, source.name):
+                await self._copy_tags(bucket, key, source, target)
+                return
+            await self._stream(bucket, key, source, target)
+            return
+        raise BackendUnavailableError("no good copy can be reached to repair this one from")
+
+    async def _stream(self, bucket: str, key: str, source: Replica, target: Replica) -> None:
+        tags = await _tags(source, bucket, key)
+        async with await source.driver.get(bucket, key, GetOptions()) as reader:
+            options = copy_options(
+                reader.info, source.name, tags, shares_backend=target.driver.name == source.driver.name
+            )
+            body = Body(reader, size=reader.info.size, checksum=options.checksum)
+            try:
+                await target.driver.put(bucket, key, body, options)
+            except BucketNotFoundError:
+                if body.taken:
+                    raise
+                await target.driver.create_bucket(bucket, BucketOptions())
+                await target.driver.put(bucket, key, body, options)
+
+    async def _copy_tags(self, bucket: str, key: str, source: Replica, target: Replica) -> None:
+        tags = await _tags(source, bucket, key)
+        if tags != await _tags(target, bucket, key):
+            driver: Any = target.driver
+            await driver.set_tags(bucket, key, dict(tags))
+
+
+def _order(repair: Repair) -> int:
+    return {"create_bucket": 0, "delete_bucket": 2}.get(repair.kind, 1)
+
+
+async def _head(replica: Replica, bucket: str, key: str) -> ObjectInfo | None:
+    try:
+        return await replica.driver.head(bucket, key, _HEAD)
+    except NotFoundError:
+        return None
+
+
+async def _tags(replica: Replica, bucket: str, key: str) -> FrozenDict:
+    driver: Any = replica.driver
+    if TaggingDriver not in replica.driver.features.protocols:
+        return EMPTY
+    return FrozenDict(await driver.get_tags(bucket, key))
+
+
+def _equal(one: ObjectInfo, its_member: str, other: ObjectInfo, other_member: str) -> bool:
+    same = generation_of(one, its_member) == generation_of(other, other_member) and one.size == other.size
+    return same and all(one.checksums.get(name, value) == value for name, value in other.checksums.items())

@@ -1,0 +1,129 @@
+"""`Mirror`: the description of a mirror, which `trove_async.open` opens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from trove_async.driver.base import Driver
+from trove_async.driver.opening import Member, Target
+from trove_async.driver.options import OpenOptions
+from trove_async.dsn import parse_dsn
+from trove_async.errors import InvalidArgumentError
+from trove_async.layers.members import named, open_members
+from trove_async.layers.mirror.fleet import Fleet, Replica, new_breaker
+from trove_async.values import is_number, is_whole
+
+if TYPE_CHECKING:
+    from trove_async.database import Database
+
+__all__ = ["Mirror"]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}\Z")
+
+Given = str | Driver | Target | Member
+
+
+@dataclass(frozen=True)
+class Mirror(Target):
+    """Keep a copy of every object in each of several stores: ``trove.open(trove.Mirror([dsn, dsn], queue=…))``.
+
+    A write is acknowledged when ``write_quorum`` members have it. What the others have missed waits in the queue until
+    it is repaired; a queued copy is no replica, and is not read. ``docs/mirror.md`` says what is promised.
+
+    Attributes:
+        members: at least two DSNs, drivers, targets or `trove_async.Member`; a list names them "0", "1" and so on, a
+            mapping gives names of their own. Reads prefer the first ones.
+        queue: the URL of a database, as for `trove_async.database.connect`, or one that is open and stays open. All
+            processes that use the mirror share it, and all writes go through the mirror.
+        write_quorum: the number of members that must have a write; the majority by default.
+        stale_reads: True to read a copy that waits for repair if no other one can be reached.
+        repair_every: seconds between two looks at the queue; None to repair only when ``repair()`` is called.
+        test_every: seconds between two tests of a member that is down.
+        claim_seconds: the time after which a write is settled by somebody else if its process has died.
+        list_etags: False to save the request for each listed object that finds out its ETag. Listings then have an ETag
+            that no condition matches.
+
+    Raises:
+        InvalidArgumentError, InvalidDSNError: a value is wrong.
+    """
+
+    members: Sequence[Given] | Mapping[str, Given]
+    queue: str | Database = field(repr=False)
+    write_quorum: int | None = None
+    stale_reads: bool = False
+    repair_every: float | None = 5.0
+    test_every: float = 5.0
+    claim_seconds: float = 30.0
+    list_etags: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", _members(self.members))
+        count = len(self.members)
+        if count < 2:
+            raise InvalidArgumentError("a mirror has two members or more")
+        quorum = count // 2 + 1 if self.write_quorum is None else self.write_quorum
+        if not (is_whole(quorum) and 1 <= quorum <= count):
+            raise InvalidArgumentError(f"write_quorum is a whole number from 1 to {count}, not {self.write_quorum!r}")
+        object.__setattr__(self, "write_quorum", quorum)
+        if self.queue is None:
+            raise InvalidArgumentError(
+                "a mirror needs a queue that outlives the process, such as queue='sqlite:///repair.db'"
+            )
+        if not isinstance(self.queue, str) and not hasattr(self.queue, "write"):
+            raise InvalidArgumentError(f"queue is the URL of a database, or an open database, not {self.queue!r}")
+        for name in ("repair_every", "test_every", "claim_seconds"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 < value < 1e9) and not (name == "repair_every" and value is None):
+                raise InvalidArgumentError(f"{name} is a number of seconds, more than 0, not {value!r}")
+
+    async def open(self, options: OpenOptions) -> Driver:
+        """Open the queue and the members, and begin to repair."""
+        from trove_async.layers.mirror.driver import MirrorDriver  # they need packages of their own
+        from trove_async.layers.mirror.queue import RepairQueue
+
+        assert isinstance(self.members, Mapping)
+        assert self.write_quorum is not None
+        given = {name: Member.of(member) for name, member in self.members.items()}
+        breakers = {name: new_breaker(name, self.test_every) for name in given}
+        guarded = {
+            name: Member(member.target, layers=[*member.layers, breakers[name]], settings=member.settings)
+            for name, member in given.items()
+        }
+        async with AsyncExitStack() as stack:
+            queue = await RepairQueue.open(self.queue)
+            stack.push_async_callback(queue.aclose)
+            await queue.register({name: _identity(member) for name, member in given.items()})
+            members = await open_members(guarded, options)
+            replicas = [Replica(name, driver, breakers[name]) for name, driver in members.drivers.items()]
+            fleet = Fleet(replicas, self.write_quorum, options.cleanup_timeout)
+            driver = MirrorDriver(members, fleet, queue, self)
+            driver.begin()
+            stack.pop_all()
+            return driver
+
+
+def _members(given: object) -> dict[str, Member]:
+    if isinstance(given, Mapping):
+        for name in given:
+            if not isinstance(name, str) or not _NAME.match(name):
+                raise InvalidArgumentError(f"the name of a member is 1 to 32 of a-z, 0-9, - and _, not {name!r}")
+        return {name: Member.of(member) for name, member in given.items()}
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InvalidArgumentError(f"members is a list or a mapping of DSNs or drivers, not {given!r}")
+    return named(given)
+
+
+def _identity(member: Member) -> str:
+    """Return what a member is, whatever its credentials and settings; empty if that cannot be known."""
+    if not isinstance(member.target, str):
+        return ""
+    dsn = parse_dsn(member.target)
+    if dsn.scheme == "memory" and not dsn.host:
+        return ""
+    place = f"{dsn.scheme}://{dsn.host}{'' if dsn.port is None else f':{dsn.port}'}{dsn.path}"
+    endpoint = dsn.params.get("endpoint")
+    return f"{place} at {endpoint}" if endpoint else place
