@@ -1,4 +1,4 @@
-"""The conformance suite on a mirror of two stores in memory; an ordinary run has the checks of what a mirror decides."""
+"""The conformance suite on a mirror; an ordinary run has the checks of what a mirror itself decides."""
 
 from __future__ import annotations
 
