@@ -46,6 +46,13 @@ def test_conformance_passes_and_leaves_nothing(shell: Shell, trove: Run) -> None
     assert trove("ls").lines == ["mine"]
 
 
+def test_conformance_of_a_store_of_the_configuration(shell: Shell) -> None:
+    shell.write("trove.toml", f'[stores.mine]\ndsn = "{shell.dsn}"\nlayers = ["Retry"]\n'.encode())
+    done = shell.run("conformance", "mine", "-k", "test_c01 or test_m18", "--stack", "plain", "--json", TROVE_DSN=None)
+    (seen,) = done.records
+    assert (done.code, seen["checks"]) == (0, {"C1": "passed", "M18": "passed"})
+
+
 def test_conformance_output_for_machines(shell: Shell) -> None:
     done = shell.run("conformance", "memory://", "-k", "test_p01 or test_m18", "--stack=plain", "--json")
     (seen,) = done.records

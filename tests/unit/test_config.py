@@ -272,7 +272,7 @@ WRONG = {
     "a table": (STORE + "[stores.s.presign]\nx = 1\n", 3, "stores.s.presign", "a setting is text, a number"),
     "a time": (STORE + "presign_key = 2024-05-01\n", 3, "stores.s.presign_key", "nothing takes a date or a time"),
     "cleanup_timeout": (STORE + "cleanup_timeout = 3\n", 3, "stores.s.cleanup_timeout", "an argument of open()"),
-    "a reference": (STORE + 'presign_key = "${X}"\n', 3, "stores.s.presign_key", "${…} has a meaning in DSNs only"),
+    "a reference": (STORE + 'presign_key = "${X}"\n', 3, "stores.s.presign_key", "${…} has a meaning in DSNs and"),
     "no variable": (
         STORE + 'presign_key = { env = "NO_SUCH" }\n', 3, "stores.s.presign_key.env",
         "the environment variable 'NO_SUCH' is not set",
@@ -336,7 +336,7 @@ WRONG = {
     ),
     "a part of a layer": (
         STORE + '[[stores.s.layers]]\nuse = "Retry"\n[stores.s.layers.budget]\nuse = "Budgt"\n', 6,
-        "stores.s.layers[0].budget.use", "'Budgt' cannot be an argument, only Backoff, Budget, RouteRule can",
+        "stores.s.layers[0].budget.use", "'Budgt' cannot be an argument, only Backoff, Budget",
     ),
     "an unknown store": (
         STORE + '[stores.t]\ndsn = "trove://z"\n', 4, "stores.t.dsn", "there is no store 'z'; there are: s, t",
@@ -564,7 +564,11 @@ async def test_a_store_over_several_stores(tmp_path: Path, first: None) -> None:
         ("{ depth = 5 }", "first.members", "members is a list of stores, or a table of stores with names"),
         ("{ members = {}, deepth = 5 }", "first.deepth", "(is it 'depth'?); first has: members, depth"),
         ("5", "first", "this is a table of keys and values, not a number"),
-        ('{ members = {} }\ndsn = "memory://"', "", "both 'dsn' and 'first' instead of one key of: dsn, route, first"),
+        (
+            '{ members = {} }\ndsn = "memory://"',
+            "",
+            "both 'dsn' and 'first' instead of one key of: dsn, failover, route, first",
+        ),
         ("{ members = {} }\nlayer = []", "layer", "(is it 'layers'?); a store with 'first' has: first, layers"),
     ],
 )
@@ -608,6 +612,59 @@ def test_errors_of_a_route(old: str, new: str, key: str, line: int, message: str
     error = problem(tmp_path, ROUTE.replace(old, new))
     assert (error.config_key, error.line) == (f"stores.all.{key}", line)
     assert message in error.message
+
+
+@pytest.mark.asyncio
+async def test_a_failover(tmp_path: Path) -> None:
+    text = """
+    [stores.near]
+    dsn = "memory://config-near"
+    [stores.both]
+    failover = { members = ["near", { dsn = "memory://", layers = ["Retry"] }], open_for = 5 }
+    """
+    path = write(tmp_path / "trove.toml", text)
+    async with trove_async.open("near", config=path) as near, trove_async.open("both", config=path) as both:
+        await near.create_bucket("b", exist_ok=True)
+        await near.put("b", "k", b"content")
+        assert await both.read("b", "k") == b"content"
+    error = problem(tmp_path, text.replace("open_for = 5", "threshold = 0"))
+    assert error.config_key == "stores.both.failover.threshold"
+
+
+@pytest.mark.asyncio
+async def test_a_cache_on_a_store_of_the_file(tmp_path: Path) -> None:
+    text = """
+    [stores.disk]
+    dsn = "memory://config-cache"
+    [stores.s]
+    dsn = "memory://"
+    layers = [{ use = "Cache", on = "trove://disk/entries", namespace = "s" }]
+    """
+    path = write(tmp_path / "trove.toml", text)
+    async with trove_async.open("s", config=path) as t:
+        await t.create_bucket("b")
+        await t.put("b", "k", b"content")
+        assert [await t.read("b", "k") for _ in range(2)] == [b"content"] * 2
+        async with trove_async.open("disk", config=path) as disk:
+            assert [bucket.name for bucket in await disk.list_buckets()] == ["entries"]
+    error = problem(tmp_path, text.replace("trove://disk", "trove://s"))
+    assert error.config_key == "stores.s.layers[0].on"
+    assert "refer to each other in a circle: s -> s" in error.message
+
+
+@pytest.mark.asyncio
+async def test_a_quota_with_its_limits(tmp_path: Path) -> None:
+    text = """
+    [stores.s]
+    dsn = "memory://"
+    [[stores.s.layers]]
+    use = "Quota"
+    limits = { env = { use = "QuotaLimit", bytes = 3 } }
+    """
+    async with trove_async.open("s", config=write(tmp_path / "trove.toml", text)) as t:
+        await t.create_bucket("env")
+        with pytest.raises(trove_async.QuotaExceededError):
+            await t.put("env", "k", b"content")
 
 
 # Secrets

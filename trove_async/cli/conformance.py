@@ -22,6 +22,7 @@ from trove_async.cancellation import finish
 from trove_async.cli.command import command
 from trove_async.cli.harness import DSN_VARIABLE, PREFIX_VARIABLE
 from trove_async.cli.session import Session
+from trove_async.config import VARIABLE, find
 from trove_async.driver import MultipartDriver
 from trove_async.errors import MissingDependencyError, TroveError
 from trove_async.store import Trove
@@ -78,7 +79,7 @@ async def _run(session: Session, folder: Path, dsn: str, prefix: str, chosen: Se
         sys.executable, "-m", "pytest", "-q", "-c", str(settings), f"--rootdir={folder}", "-p", "no:cacheprovider",
         "--trove-driver=trove_async.cli.harness:DSNHarness", f"--trove-capabilities={folder}", *chosen,
         cwd=folder,
-        env={**os.environ, DSN_VARIABLE: dsn, PREFIX_VARIABLE: prefix},
+        env={**os.environ, **_configuration(), DSN_VARIABLE: dsn, PREFIX_VARIABLE: prefix},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=sys.stderr.fileno() if session.output.json else None,
         start_new_session=True,  # Ctrl-C reaches only this process, which then ends the other one
@@ -88,6 +89,12 @@ async def _run(session: Session, folder: Path, dsn: str, prefix: str, chosen: Se
     finally:
         if process.returncode is None:
             await finish(_end(process), timeout=2 * _PATIENCE, leftover="pytest")
+
+
+def _configuration() -> dict[str, str]:
+    """Return the variable that names the configuration, which the other process would look for in its own folder."""
+    path = find()
+    return {} if path is None else {VARIABLE: str(path.absolute())}
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

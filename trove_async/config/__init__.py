@@ -1,8 +1,8 @@
 """The configuration: named stores with their DSNs, settings and layers, in ``trove.toml``."""
 
 from trove_async.config.config import Config
-from trove_async.config.document import VARIABLE, ConfigWarning
+from trove_async.config.document import VARIABLE, ConfigWarning, find
 from trove_async.config.named import NamedStore
 from trove_async.config.reference import Reference, is_store_name
 
-__all__ = ["VARIABLE", "Config", "ConfigWarning", "NamedStore", "Reference", "is_store_name"]
+__all__ = ["VARIABLE", "Config", "ConfigWarning", "NamedStore", "Reference", "find", "is_store_name"]

@@ -13,7 +13,7 @@ from trove_async.config.lines import KeyPath
 from trove_async.config.making import argument_of, made, make_layers
 from trove_async.config.reference import Reference, is_store_name
 from trove_async.config.store import ConfiguredStore
-from trove_async.config.values import SOURCES, dsn_text, value_of
+from trove_async.config.values import dsn_text, value_of
 from trove_async.driver.opening import Target
 from trove_async.driver.registry import import_path
 from trove_async.dsn import is_name
@@ -22,7 +22,7 @@ from trove_async.types import EMPTY
 
 __all__ = ["TARGETS", "Config"]
 
-TARGETS: Final = {"route": "trove_async.layers:Route"}
+TARGETS: Final = {"failover": "trove_async.layers:Failover", "route": "trove_async.layers:Route"}
 """The stores over several stores by the keys of their tables; each is called with its members and keyword arguments."""
 
 _TOP: Final = ("stores",)
@@ -117,8 +117,7 @@ class Config:
         table = self._stores[name]
         given = table.get("dsn")
         if isinstance(given, Mapping):
-            source = next((key for key in SOURCES if key in given), "env")
-            return f"{{ {source} = {str(given.get(source))!r} }}"
+            return " ".join(f"{{ {source} = {value!r} }}" for source, value in given.items())
         if isinstance(given, str):
             return given
         return next((kind for kind in TARGETS if kind in table), "")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from trove_async.config.document import Document
 from trove_async.config.lines import KeyPath
-from trove_async.config.values import value_of
+from trove_async.config.values import source_of, value_of
 from trove_async.driver.base import Driver, Layer
 from trove_async.driver.opening import checked_layers
 from trove_async.driver.registry import Registry, import_path
@@ -27,6 +27,7 @@ _BUILTIN: Final = (
     "OpenTelemetry",
     "Prefixed",
     "Prometheus",
+    "Quota",
     "ReadOnly",
     "Retry",
     "Timeout",
@@ -40,7 +41,7 @@ LAYERS: Final = Registry(
 An entry point names a class of layers, or a function that takes keyword arguments and returns a layer.
 """
 
-_PARTS: Final = {name: f"trove_async.layers:{name}" for name in ("Backoff", "Budget", "RouteRule")}
+_PARTS: Final = {name: f"trove_async.layers:{name}" for name in ("Backoff", "Budget", "QuotaLimit", "RouteRule")}
 """What an argument can be, written as a layer is."""
 
 Refer = Callable[[str, KeyPath], object]
@@ -112,6 +113,8 @@ def argument_of(document: Document, value: object, path: KeyPath, refer: Refer) 
             raise document.error(f"{name!r} cannot be an argument, only {', '.join(sorted(_PARTS))} can", *at)
         values = {key: argument_of(document, inner, (*path, key), refer) for key, inner in arguments.items()}
         return made(document, name, import_path(_PARTS[name]), values, path)
+    if isinstance(value, Mapping) and not source_of(value):
+        return {key: argument_of(document, inner, (*path, key), refer) for key, inner in value.items()}
     found = value_of(document, value, path)
     return refer(found, path) if isinstance(found, str) and found.lower().startswith("trove://") else found
 

@@ -15,7 +15,7 @@ from trove_async.config.lines import KeyPath
 from trove_async.dsn import trimmed_secret
 from trove_async.errors import InvalidDSNError
 
-__all__ = ["SOURCES", "dsn_text", "value_of"]
+__all__ = ["dsn_text", "source_of", "value_of"]
 
 SOURCES: Final = ("env", "file", "path")
 """What stands alone in a table in place of a value."""
@@ -24,29 +24,36 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _MOST_BYTES: Final = 64 * 1024
 
 
+def source_of(table: Mapping[str, object]) -> str | None:
+    """Return which of the `SOURCES` a table names; None for a table of values, such as one with a bucket ``env``."""
+    return next((name for name in SOURCES if name in table and not isinstance(table[name], Mapping)), None)
+
+
 def value_of(document: Document, value: object, path: KeyPath) -> Any:
     """Return what a value stands for.
 
     ``{ env = "NAME" }`` is the value of an environment variable, ``{ file = "PATH" }`` the text of a file without the
-    white space around it, ``{ path = "PATH" }`` the absolute path. Everything else is what it is; in lists and tables
-    this holds for what is in them.
+    white space around it, ``{ path = "PATH" }`` the absolute path; for URLs see `dsn_text`. Everything else is what it
+    is; in lists and tables this holds for what is in them.
 
     Raises:
         ConfigError: the variable is not set, the file cannot be read, one of them is empty; or the table is malformed.
     """
     if isinstance(value, Mapping):
-        named = [name for name in SOURCES if name in value]
-        if not named:
+        source = source_of(value)
+        if source is None:
             return {key: value_of(document, inner, (*path, key)) for key, inner in value.items()}
         if len(value) > 1:
-            raise document.error(f"a table with {named[0]!r} has nothing else in it", *path)
-        return _from_source(document, named[0], value[named[0]], (*path, named[0]))
+            raise document.error(f"a table with {source!r} has nothing else in it", *path)
+        return _from_source(document, source, value[source], (*path, source))
     if isinstance(value, list | tuple):
         return tuple(value_of(document, inner, (*path, index)) for index, inner in enumerate(value))
     if isinstance(value, datetime | date | time):
         raise document.error("nothing takes a date or a time; write text", *path)
     if isinstance(value, str) and REFERENCE.search(value):
-        raise document.error('${…} has a meaning in DSNs only; write { env = "NAME" }', *path)
+        if "://" in value:
+            return dsn_text(document, value, path)
+        raise document.error('${…} has a meaning in DSNs and URLs only; write { env = "NAME" }', *path)
     return value
 
 
