@@ -190,11 +190,27 @@ async def test_a_copy_answered_with_200_and_an_error(
     service.answer(ERRORS[how](), method="PUT", path="/copy", when=when)
     async with opened(server, service.url()) as store:
         source = await store.put(bucket, "key", b"data", metadata={"a": "b"})
-        copied = await store.copy(bucket, "key", bucket, "copy")
-        assert copied.etag == source.etag
+        if when == "before":
+            with pytest.raises(trove.TransientError) as caught:
+                await store.copy(bucket, "key", bucket, "copy")
+            assert caught.value.ambiguous  # it may still be under way
+        else:
+            copied = await store.copy(bucket, "key", bucket, "copy")
+            assert copied.etag == source.etag
+            assert await store.read(bucket, "copy") == b"data"
+            assert (await store.head(bucket, "copy")).metadata == {"a": "b"}
+        assert service.count("PUT", "/copy") == 1
+
+
+async def test_a_copy_that_the_service_has_refused_to_be_spared_is_sent_again(
+    server: ServerName, bucket: str, service: AnsweringProxy
+) -> None:
+    service.answer(s3_error(503, "SlowDown", request_id="1"), method="PUT", path="/copy")
+    async with opened(server, service.url()) as store:
+        await store.put(bucket, "key", b"data")
+        await store.copy(bucket, "key", bucket, "copy")
         assert service.count("PUT", "/copy") == 2
         assert await store.read(bucket, "copy") == b"data"
-        assert (await store.head(bucket, "copy")).metadata == {"a": "b"}
 
 
 async def test_a_create_only_copy_whose_answer_was_an_error_is_ambiguous(

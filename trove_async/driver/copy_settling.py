@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, cast
 
+from trove_async.driver.base import Driver
 from trove_async.driver.capabilities import TaggingDriver
 from trove_async.driver.conditions import check_read
 from trove_async.driver.copy_errors import CopyEnd, is_conditional
@@ -12,9 +13,9 @@ from trove_async.driver.options import CopyOptions, GetOptions, HeadOptions, Obj
 from trove_async.errors import TransientError, TroveError
 from trove_async.types import ObjectInfo
 
-__all__ = ["has_tags", "settle_copy"]
+__all__ = ["COMPARED", "has_tags", "is_described", "settle_copy"]
 
-_COMPARED: Final = 64 * 1024 * 1024
+COMPARED: Final = 64 * 1024 * 1024
 """Bytes of the largest object that is read to find out whether it is a copy."""
 
 _CHUNK: Final = 1024 * 1024
@@ -44,9 +45,9 @@ async def _made(source: CopyEnd, target: CopyEnd, options: CopyOptions) -> Objec
     found = await target.driver.head(*target.place, _HEAD)
     original = await source.driver.head(*source.place, wanted)
     check_read(original, HeadOptions(if_match=options.source_if_match))
-    if found.size != original.size or not _is_described(found, options.replace or ObjectAttributes.of(original)):
+    if found.size != original.size or not is_described(found, options.replace or ObjectAttributes.of(original)):
         return None
-    if has_tags(target):
+    if has_tags(target.driver):
         if options.replace is not None:
             tags = options.replace.tags
         elif options.source_version_id is None:
@@ -63,7 +64,7 @@ async def _made(source: CopyEnd, target: CopyEnd, options: CopyOptions) -> Objec
     return found if same else None
 
 
-def _is_described(found: ObjectInfo, wanted: ObjectAttributes) -> bool:
+def is_described(found: ObjectInfo, wanted: ObjectAttributes) -> bool:
     """Tell whether an object has attributes; its tags are compared elsewhere."""
     attributes = ObjectAttributes.of(found, wanted.tags)
     if wanted.storage_class is None:
@@ -75,7 +76,7 @@ async def _same_bytes(
     source: CopyEnd, version: HeadOptions, original: ObjectInfo, target: CopyEnd, found: ObjectInfo
 ) -> bool:
     """Compare the bytes of two objects, unless they are large or were replaced since they were looked at."""
-    if found.size > _COMPARED:
+    if found.size > COMPARED:
         return False
     async with (
         await source.driver.get(*source.place, GetOptions(version_id=version.version_id)) as one,
@@ -89,6 +90,6 @@ async def _same_bytes(
     return True
 
 
-def has_tags(end: CopyEnd) -> bool:
-    """Tell whether the objects of an end have tags."""
-    return TaggingDriver in end.driver.features.protocols
+def has_tags(driver: Driver) -> bool:
+    """Tell whether the objects of a driver have tags."""
+    return TaggingDriver in driver.features.protocols

@@ -261,7 +261,7 @@ class _Stream:
         attributes, if_match = self._options.replace, self._options.source_if_match
         tags: Mapping[str, str] = EMPTY
         seen: ObjectInfo | None = None
-        if attributes is None and has_tags(self._source):
+        if attributes is None and has_tags(self._source.driver):
             seen = await self._source.driver.head(*self._source.place, self._head())
             check_read(seen, HeadOptions(if_match=if_match))
             tags, if_match = await self._tags(seen), seen.etag
@@ -312,7 +312,7 @@ class _Stream:
         Raises:
             UnsupportedError, InvalidArgumentError: the destination cannot hold the attributes.
         """
-        if attributes.tags and not has_tags(self._target):
+        if attributes.tags and not has_tags(self._target.driver):
             raise UnsupportedError("the source has tags, and the destination's store has none")
         check_content_type(attributes.content_type)
         for _, name in CONTENT_HEADERS:

@@ -333,13 +333,18 @@ class Retries:
         self.policy = policy
         self.budget = policy.budget
 
+    @property
+    def left_to_layer(self) -> bool:
+        """Whether a `Retry` layer begins the operation of this context anew."""
+        return BEGUN_ANEW.get() is self.policy
+
     def of_request(self, limit: int | None = None) -> Attempts:
         """Return the attempts at a request: only one if a `Retry` layer begins the operation anew.
 
         Args:
             limit: the maximum; None for the policy's.
         """
-        return Attempts(self.policy, 1 if BEGUN_ANEW.get() is self.policy else limit)
+        return Attempts(self.policy, 1 if self.left_to_layer else limit)
 
     def of_step(self) -> Attempts:
         """Return the attempts at a step of an operation, which goes on from that step."""

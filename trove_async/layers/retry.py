@@ -11,6 +11,7 @@ from typing import ClassVar, Final, TypeVar, cast
 from trove_async.driver.base import Driver
 from trove_async.driver.events import attempts as observed_attempts
 from trove_async.driver.order import Placed
+from trove_async.driver.put_settling import Find, find_for, find_put, settle_put
 from trove_async.driver.retry import BEGUN_ANEW, THROTTLED, TRANSPORT, Attempts, Backoff, Budget, RetryPolicy
 from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.layers.base import Call, LayerDriver, Operation
@@ -40,7 +41,8 @@ class Retry(Placed):
 
     An operation that is repeated after an attempt of unknown outcome may meet what that attempt did: a create-only put
     finds its own object. The error is then ``ambiguous``, as is that of the last attempt. A copy or a completion of
-    unknown outcome is not repeated.
+    unknown outcome is not repeated. A put of unknown outcome is repeated only after a look at the object: if it is what
+    was to be stored, the put has succeeded; if that cannot be found out, the error is raised.
 
     Attributes:
         attempts: the maximum for each operation, the first one included.
@@ -115,7 +117,8 @@ class _RetryDriver(LayerDriver):
                 with series.begin():
                     result = await call()
             except TroveError as error:
-                ambiguous = error.ambiguous = ambiguous or error.ambiguous
+                lost = error.ambiguous
+                ambiguous = error.ambiguous = ambiguous or lost
                 if not error.retryable or not _can_be_repeated(operation, error):
                     if not self._driver_pays_in and verdict_on(error) == "works":
                         self._policy.budget.succeeded()
@@ -128,11 +131,27 @@ class _RetryDriver(LayerDriver):
             if failures is None:
                 failures = Attempts(self._policy, reported=False)
             try:
-                await failures.failed(failure)
+                left = not failure.exhausted  # what the driver has given up, it has settled as well as it can
+                another = await failures.another(failure)
+                find = self._settling(operation) if left and ambiguous and (lost or not another) else None
+                if find is not None:
+                    found = await settle_put(failure, find)
+                    if found is not None:
+                        return self._succeeded(cast(R, found))
+                if not another:
+                    raise failure
             finally:
                 del failure  # its traceback refers to this frame: together they would keep the body
             if operation.body is not None:
                 await operation.body.rewind()
+
+    def _settling(self, operation: Operation) -> Find | None:
+        """Return what looks for what a put was to store, with as many attempts as any read; None if nothing is to."""
+        if operation.name != "put":
+            return None
+        bucket, key, body, options = (operation[name] for name in ("bucket", "key", "body", "options"))
+        find = partial(find_put, self, bucket, key, body, options)
+        return find_for(options.if_match, options.if_none_match, find)
 
     def _succeeded(self, result: R) -> R:
         if not self._driver_pays_in:

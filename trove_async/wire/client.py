@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Generic, TypeVar
 
 from trove_async.body import Chunk
+from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import Attempts, Retries
-from trove_async.errors import BackendError, TransientError, TroveError
+from trove_async.errors import BackendError, ThrottledError, TransientError, TroveError
 from trove_async.types import ObjectInfo
 from trove_async.wire.errors import ErrorRules
 from trove_async.wire.transport import Response, Transport
@@ -38,6 +39,9 @@ class Call:
         accepts: statuses that are no errors, beside those below 300.
         limit: of the attempts; None for the policy's.
         final: errors after which the request is not sent again, although they are transient.
+        once: whether the request is not sent again after an answer was lost: the caller looks what became of it.
+        settling: looks what became of the request, before it is sent again after a lost answer, and before it is given
+            up. Not if a `Retry` layer begins the operation anew, which looks instead.
         ambiguous: whether an attempt may have changed something.
         corrected: codes of errors whose cause the client has removed; it does so once for each.
         document: whether the answer is a document of the service, and not the content of an object.
@@ -53,6 +57,8 @@ class Call:
     accepts: tuple[int, ...] = ()
     limit: int | None = None
     final: tuple[type[TroveError], ...] = ()
+    once: bool = False
+    settling: Settling | None = None
     ambiguous: bool = False
     corrected: frozenset[str | None] = frozenset()
     attempts: Attempts | None = None
@@ -103,6 +109,7 @@ class ServiceClient(ABC, Generic[C]):
             TransientError: after the last attempt.
         """
         while True:
+            refused = False
             try:
                 response = await self._attempt(call)
                 status = response.status
@@ -124,12 +131,13 @@ class ServiceClient(ABC, Generic[C]):
                     if failure is None:
                         continue
                     failure.ambiguous = may_have_succeeded(status)
+                    refused = isinstance(failure, ThrottledError) and self.rules.is_own(response.headers)
                     if not failure.retryable:
                         self.retries.budget.succeeded()  # the service works: it says that the request is at fault
             except TroveError as error:
                 failure = error
             try:
-                await self._failed(call, failure)
+                await self._failed(call, failure, refused=refused)
             finally:
                 del failure  # see `Attempts.failed`
 
@@ -178,16 +186,27 @@ class ServiceClient(ABC, Generic[C]):
             failure.ambiguous = True
         return failure
 
-    async def _failed(self, call: C, failure: TroveError) -> None:
-        """Wait for the next attempt, or raise the failure if there is none."""
+    async def _failed(self, call: C, failure: TroveError, *, refused: bool = False) -> None:
+        """Wait for the next attempt, or raise the failure if there is none.
+
+        Args:
+            call: of the attempt.
+            failure: of the attempt.
+            refused: whether the service itself has refused the request, to be spared: that is no lost answer.
+        """
+        lost = call.writes and failure.ambiguous and not refused
         call.ambiguous |= call.writes and failure.ambiguous
         failure.ambiguous = call.ambiguous
         try:
-            if isinstance(failure, call.final):
+            if isinstance(failure, call.final) or (lost and call.once):
                 raise failure
             if call.attempts is None:
                 call.attempts = self.retries.of_request(call.limit)
-            await call.attempts.failed(failure)
+            another = await call.attempts.another(failure)
+            if call.settling is not None and not self.retries.left_to_layer and (lost or not another):
+                another = not (call.ambiguous and await call.settling.look(failure)) and another
+            if not another:
+                raise failure
         finally:
             del failure
 

@@ -7,10 +7,12 @@ how it asks and how its headers describe an object.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from trove_async.driver import GetOptions, HeadOptions, check_read
+from trove_async.driver import GetOptions, HeadOptions, PutOptions, check_read
+from trove_async.driver.put_settling import Find, Settling, find_for
 from trove_async.driver.retry import Retries, many_requests
 from trove_async.errors import BackendError, PreconditionFailedError
 from trove_async.ranges import ByteRange
@@ -29,10 +31,12 @@ class ObjectReads(ABC):
     Attributes:
         service: its name, for errors.
         retries: of the store; a body that breaks off is resumed by them.
+        read_tags: reads the tags of an object; None if objects have none.
     """
 
     service: ClassVar[str]
     retries: Retries
+    read_tags: Callable[[str, str], Awaitable[Mapping[str, str]]] | None = None
 
     @abstractmethod
     async def ask(
@@ -55,6 +59,23 @@ class ObjectReads(ABC):
     @abstractmethod
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         """Describe an object."""
+
+    def settling(self, bucket: str, key: str, options: PutOptions, find: Find) -> Settling | None:
+        """Return what settles a put whose answer is lost; None if its condition makes that superfluous.
+
+        Args:
+            bucket, key, options: of the put.
+            find: as in `Settling`; it need not compare tags.
+        """
+
+        async def find_tagged() -> ObjectInfo | None:
+            found = await find()
+            if found is None or self.read_tags is None:
+                return found
+            return found if await self.read_tags(bucket, key) == options.attributes.tags else None
+
+        settles = find_for(options.if_match, options.if_none_match, find_tagged)
+        return None if settles is None else Settling(settles)
 
     def pinned(self, options: GetOptions, info: ObjectInfo) -> GetOptions:
         """Return the options that read on from the object that was opened, and from no other."""

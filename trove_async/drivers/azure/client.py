@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from trove_async.body import Chunk
+from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import Retries
 from trove_async.drivers.azure.account import Account
 from trove_async.drivers.azure.errors import RULES, UNAUTHENTICATED, read_error
@@ -110,9 +111,16 @@ class Client(ServiceClient[_AzureCall]):
         params: Params = (),
         headers: Headers | None = None,
         body: Sequence[Chunk] = (),
+        once: bool = False,
+        settling: Settling | None = None,
     ) -> Mapping[str, str]:
-        """Send a request that changes something and return the headers of the answer; as `request`."""
-        return await self.send_for_headers(self._call(method, bucket, key, params, headers, body, True))
+        """Send a request that changes something and return the headers of the answer.
+
+        As `request`; ``once`` and ``settling`` say what happens after an answer was lost, as in `Call`.
+        """
+        call = self._call(method, bucket, key, params, headers, body, True)
+        call.once, call.settling = once, settling
+        return await self.send_for_headers(call)
 
     async def document(
         self,

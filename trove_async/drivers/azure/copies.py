@@ -15,6 +15,7 @@ from typing import Final
 from trove_async.cancellation import shielded
 from trove_async.checksums import Checksum
 from trove_async.driver import CopyOptions, HeadOptions, ObjectAttributes, check_write, reading_source
+from trove_async.driver.put_settling import holds_once
 from trove_async.drivers.azure.blocks import Blocks, BlockUpload
 from trove_async.drivers.azure.client import Client, Headers, Params
 from trove_async.drivers.azure.control import Control
@@ -190,8 +191,9 @@ class Copies:
         if own:
             # With metadata in the request none is taken from the source.
             headers += metadata_headers(source.metadata, {**checksum_metadata(source), **own})
+        once = dst.key[0] != OWN and not holds_once(if_match, if_none_match)  # nobody else sees a hidden blob
         answer = await shielded(
-            self._request(dst, headers, conditions, on_done),
+            self._request(dst, headers, conditions, on_done, once=once),
             timeout=self._timeout,
             leftover=f"the copy to {dst.key!r} in bucket {dst.bucket!r}",
         )
@@ -200,10 +202,16 @@ class Copies:
         )
 
     async def _request(
-        self, dst: ObjectRef, headers: Headers, conditions: Conditions, on_done: Callable[[], object] | None
+        self,
+        dst: ObjectRef,
+        headers: Headers,
+        conditions: Conditions,
+        on_done: Callable[[], object] | None,
+        *,
+        once: bool,
     ) -> Mapping[str, str]:
         try:
-            answer = await self._client.write("PUT", dst.bucket, dst.key, headers=headers)
+            answer = await self._client.write("PUT", dst.bucket, dst.key, headers=headers, once=once)
         except ObjectChangedError:
             raise  # the source, after it was looked at
         except PreconditionFailedError as error:

@@ -97,6 +97,7 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         )
         objects = self._objects = Objects(client, settings, versions)
         control = self._control = Control(client, objects, listing, versions, configurations)
+        objects.read_tags = control.get_tags
         blocks = Blocks(client, settings, timeout)
         copies = self._copies = Copies(client, objects, blocks, control, versions, signatures, settings, timeout)
         self._uploads = Uploads(objects, blocks, copies, versions, settings, timeout, retries)

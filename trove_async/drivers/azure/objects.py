@@ -34,13 +34,12 @@ from trove_async.errors import (
     ObjectNotFoundError,
     PreconditionFailedError,
     RangeNotSatisfiableError,
-    TransientError,
     TroveError,
     VersionNotFoundError,
 )
 from trove_async.ranges import ByteRange
 from trove_async.types import EMPTY, DeleteResult, ObjectInfo
-from trove_async.wire.client import same_object, settle
+from trove_async.wire.client import same_object
 from trove_async.wire.errors import condition_error
 from trove_async.wire.fields import condition_headers, content_length, write_conditions
 from trove_async.wire.reading import ObjectReads
@@ -229,19 +228,19 @@ class Objects(ObjectReads):
         own: Mapping[str, str],
     ) -> ObjectInfo:
         headers = [_BLOCK_BLOB, *self.attribute_headers(key, options.attributes, checksum, own), *verified]
-        unconditional = if_match is None and if_none_match is None
-        if not unconditional:
+        find = partial(self._stored, bucket, key, chunks, options, checksum)
+        sent = replace(options, if_match=if_match, if_none_match=if_none_match)
+        settling = self.settling(bucket, key, sent, find)
+        if if_match is not None or if_none_match is not None:
             headers += write_conditions(if_match, if_none_match)
         try:
-            answer = await self._client.write("PUT", bucket, key, headers=headers, body=chunks)
+            answer = await self._client.write("PUT", bucket, key, headers=headers, body=chunks, settling=settling)
         except PreconditionFailedError as error:
             raise condition_error(error, options.if_none_match) from error
-        except TransientError as error:
-            look = partial(self._stored, bucket, key, chunks, options, checksum)
-            found = await settle(error, look) if unconditional else None
-            if found is None:
+        except TroveError:
+            if settling is None or settling.made is None:
                 raise
-            return found
+            return settling.made
         return self.written(key, sum(map(len, chunks)), answer, options.attributes, checksum, own)
 
     async def _stored(

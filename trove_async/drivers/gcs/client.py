@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from trove_async.body import Chunk
+from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import Retries
 from trove_async.drivers.gcs.addressing import bucket_path, encode_bucket, object_path, resource_path
 from trove_async.drivers.gcs.credentials import Credentials
@@ -75,6 +76,8 @@ class Client(ServiceClient[_GCSCall]):
         writes: bool = False,
         final: tuple[type[TroveError], ...] = (),
         limit: int | None = None,
+        once: bool = False,
+        settling: Settling | None = None,
     ) -> Any:
         """Send a request to the JSON API and return the answer, decoded; None for an empty one to a deletion.
 
@@ -87,6 +90,7 @@ class Client(ServiceClient[_GCSCall]):
             writes: whether the request changes something; see `Call`.
             final: errors after which the request is not sent again, although they are transient.
             limit: of the attempts; None for the policy's.
+            once, settling: what happens after an answer to a write was lost; see `Call`.
 
         Raises:
             TroveError: what the service answered, in its class of the tree.
@@ -99,6 +103,7 @@ class Client(ServiceClient[_GCSCall]):
             body = [json.dumps(content).encode()]
         call = self._json_call(method, f"/storage/v1{path}", bucket, key, query, headers, body, writes)
         call.final, call.limit = final, limit
+        call.once, call.settling = once, settling
         _, answer = await self.fetch(call)
         if not writes:
             return resource(decode(answer))
@@ -125,6 +130,7 @@ class Client(ServiceClient[_GCSCall]):
         accepts: tuple[int, ...] = (),
         target: str | None = None,
         once: bool = False,
+        settling: Settling | None = None,
     ) -> tuple[Response, bytes]:
         """Send a request of an upload and return the answer with its body.
 
@@ -134,6 +140,7 @@ class Client(ServiceClient[_GCSCall]):
             accepts: statuses that are no errors, beside those below 300.
             target: path and query of an open session; None for a new upload.
             once: whether the request is sent once, and the caller decides how to go on after a transient error.
+            settling: settles a request whose answer is lost; see `Call`.
         """
         if target is None:
             call = self._json_call(
@@ -142,7 +149,7 @@ class Client(ServiceClient[_GCSCall]):
         else:
             path, _, encoded = target.partition("?")
             call = _GCSCall(method, bucket, key, encoded, headers, body, True, path=path)
-        call.accepts = accepts
+        call.accepts, call.settling = accepts, settling
         if once:
             call.limit = 1
         return await self.fetch(call)
@@ -207,9 +214,15 @@ class Client(ServiceClient[_GCSCall]):
         query: str = "",
         headers: Headers | None = None,
         body: Sequence[Chunk] = (),
+        settling: Settling | None = None,
     ) -> Mapping[str, str]:
-        """Send a request to the XML API that changes something and return the headers of the answer; as `xml`."""
-        return await self.send_for_headers(self._xml_call(method, bucket, key, query, headers, body, True))
+        """Send a request to the XML API that changes something and return the headers of the answer.
+
+        As `xml`; ``settling`` settles a request whose answer is lost, as in `Call`.
+        """
+        call = self._xml_call(method, bucket, key, query, headers, body, True)
+        call.settling = settling
+        return await self.send_for_headers(call)
 
     async def document(
         self,

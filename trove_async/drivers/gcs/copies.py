@@ -6,16 +6,18 @@ https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from trove_async.driver import CopyOptions, HeadOptions, check_read, reading_source
+from trove_async.driver.put_settling import Settling, find_for
 from trove_async.driver.retry import until_uncontended
 from trove_async.drivers.gcs.addressing import resource_path
 from trove_async.drivers.gcs.client import Client, Query
 from trove_async.drivers.gcs.conditions import under_condition
 from trove_async.drivers.gcs.documents import ambiguous_if_malformed, mapping, resource, text_if_any
 from trove_async.drivers.gcs.objects import Objects
-from trove_async.drivers.gcs.resources import CHECKSUM, FIELDS, info_of_resource
+from trove_async.drivers.gcs.resources import CHECKSUM, FIELDS, info_of_resource, tags_of
 from trove_async.drivers.gcs.settings import GCSSettings
 from trove_async.errors import (
     BackendError,
@@ -95,8 +97,12 @@ class Copies:
         if self._settings.kms_key is not None:
             named.append(("destinationKmsKeyName", self._settings.kms_key))
 
+        look = partial(self._stored, source, content, bucket, key, options)
+        find = find_for(options.if_match, options.if_none_match, look)
+        settling = None if find is None else Settling(find)
+
         async def write(conditions: Query) -> ObjectInfo:
-            return await self._rewrite(path, bucket, key, named + conditions, content)
+            return await self._rewrite(path, bucket, key, named + conditions, content, settling)
 
         try:
             with copying():
@@ -131,17 +137,38 @@ class Copies:
         found = await self._objects.resource(bucket, key, None, _SOURCE)
         if found.get("generation") == source["generation"] or found.get("crc32c") != source.get("crc32c"):
             return None
+        if tags_of(mapping(found, "metadata")) != tags_of(mapping(content, "metadata")):
+            return None
         info = info_of_resource(key, found)
         wanted = {**content, "size": source.get("size"), "generation": info.etag}
         return info if same_object(info, info_of_resource(key, wanted)) else None
 
-    async def _rewrite(self, path: str, bucket: str, key: str, query: Query, content: _Resource) -> ObjectInfo:
+    async def _rewrite(
+        self, path: str, bucket: str, key: str, query: Query, content: _Resource, settling: Settling | None
+    ) -> ObjectInfo:
+        """Rewrite until it is done.
+
+        Without a condition, the first request is not sent again after its answer was lost, and each later one only if
+        the copy is not there. Google's own libraries do not send such a request again either
+        (https://cloud.google.com/storage/docs/retry-strategy#idempotency).
+        """
         token: str | None = None
         progress = self._client.retries.of_step()
         rewritten = "0"
         while True:
             more = [] if token is None else [("rewriteToken", token)]
-            found = await self._client.json("POST", path, bucket, key, query=query + more, content=content, writes=True)
+            first = token is None and settling is not None
+            found = await self._client.json(
+                "POST",
+                path,
+                bucket,
+                key,
+                query=query + more,
+                content=content,
+                writes=True,
+                once=first,
+                settling=None if first else settling,
+            )
             with ambiguous_if_malformed():
                 answer = resource(found)
                 if answer.get("done"):

@@ -68,7 +68,8 @@ class GCSDriver(HTTPDriver):
         client = Client(settings, credentials, *await self._open_transport(settings.network))
         objects = self._objects = Objects(client, settings)
         uploads = self._uploads = Uploads(client, objects, settings, timeout)
-        self._control = Control(client, credentials, settings)
+        control = self._control = Control(client, credentials, settings)
+        objects.read_tags = control.get_tags
         self._listing = Listing(client)
         self._version_listing = VersionListing(client)
         self._multipart = Multipart(client, uploads, objects, timeout)

@@ -14,11 +14,13 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
 from trove_async.driver import DeleteOptions, GetOptions, HeadOptions, ObjectAttributes, PutOptions, check_read
+from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import until_uncontended
 from trove_async.drivers.gcs.addressing import resource_path
 from trove_async.drivers.gcs.batch import Batch
@@ -46,7 +48,7 @@ from trove_async.errors import (
 )
 from trove_async.ranges import ByteRange
 from trove_async.types import EMPTY, DeleteResult, ObjectInfo
-from trove_async.wire.client import same_object, settle
+from trove_async.wire.client import same_object
 from trove_async.wire.fields import http_date, required
 from trove_async.wire.reading import ObjectReads
 from trove_async.wire.transport import Response
@@ -214,14 +216,20 @@ class Objects(ObjectReads):
         # Headers have no holds, and no condition that the object exists.
         through_json = self._settings.api == "json" or self._settings.hold is not None or options.if_match == "*"
         store = self._put_json if through_json else self._put_xml
+        find = partial(self._stored, bucket, key, size, options, checksum, crc32c)
+        settling = self.settling(bucket, key, options, find)
         try:
-            made = await store(bucket, key, chunks, options, checksum, crc32c)
-            return self.written(key, size, made, options.attributes, checksum)
-        except TroveError as error:
-            found = await settle(error, lambda: self._stored(bucket, key, size, options, checksum, crc32c))
-            if found is None:
+            made = await store(bucket, key, chunks, options, checksum, crc32c, settling)
+        except TroveError:
+            if settling is None or settling.made is None:
                 raise
-            return found
+            return settling.made
+        try:
+            return self.written(key, size, made, options.attributes, checksum)
+        except BackendError as error:
+            if settling is None or not await settling.look(error) or settling.made is None:
+                raise
+            return settling.made
 
     async def _put_xml(
         self,
@@ -231,13 +239,16 @@ class Objects(ObjectReads):
         options: PutOptions,
         checksum: Checksum | None,
         crc32c: str,
+        settling: Settling | None,
     ) -> Made:
         headers = self.attribute_headers(options.attributes, checksum)
         headers.append(("x-goog-hash", f"crc32c={crc32c}"))
 
         async def write(conditions: Query) -> Made:
             more = [("x-goog-if-generation-match", value) for name, value in conditions if name == _MATCH]
-            answer = await self._client.write("PUT", bucket, key, headers=headers + more, body=chunks)
+            answer = await self._client.write(
+                "PUT", bucket, key, headers=headers + more, body=chunks, settling=settling
+            )
             return {"generation": answer.get("x-goog-generation")}
 
         if options.if_match is None and options.if_none_match is None:
@@ -252,6 +263,7 @@ class Objects(ObjectReads):
         options: PutOptions,
         checksum: Checksum | None,
         crc32c: str,
+        settling: Settling | None,
     ) -> Made:
         described = {**self.resource_of(key, options.attributes, checksum), "crc32c": crc32c}
         boundary = self._boundary
@@ -265,7 +277,7 @@ class Objects(ObjectReads):
 
         async def write(conditions: Query) -> Made:
             query = self.upload_query("multipart") + conditions
-            _, answer = await self._client.upload("POST", bucket, key, query, headers, content)
+            _, answer = await self._client.upload("POST", bucket, key, query, headers, content, settling=settling)
             with ambiguous_if_malformed():
                 return resource(decode(answer))
 
@@ -274,9 +286,7 @@ class Objects(ObjectReads):
     async def _stored(
         self, bucket: str, key: str, size: int, options: PutOptions, checksum: Checksum | None, crc32c: str
     ) -> ObjectInfo | None:
-        """Return the object if it is what was put; who wrote it does not matter unless there was a condition."""
-        if options.if_match is not None or options.if_none_match is not None:
-            return None
+        """Return the object if it is what was put; who wrote it does not matter, since there was no condition."""
         found = await self.resource(bucket, key, None, CHECKED)
         info = info_of_resource(key, found)
         wanted = self.written(key, size, found, options.attributes, checksum)

@@ -9,6 +9,7 @@ from typing import Final
 
 from trove_async.body import Chunk
 from trove_async.checksums import digest
+from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import Retries
 from trove_async.drivers.s3.addressing import BucketAddress
 from trove_async.drivers.s3.errors import ELSEWHERE, EXPIRED, MOST_SKEW, RULES, SKEWED, read_error
@@ -95,9 +96,12 @@ class Client(ServiceClient[_S3Call]):
         query: str = "",
         headers: Headers | None = None,
         body: Sequence[Chunk] = (),
+        settling: Settling | None = None,
     ) -> Mapping[str, str]:
-        """Send a request that changes something and return the headers of the answer; see `request`."""
-        return await self.send_for_headers(self._call(method, bucket, key, query, headers, body, True))
+        """Send a request that changes something and return the headers of the answer; see `request` and `Call`."""
+        call = self._call(method, bucket, key, query, headers, body, True)
+        call.settling = settling
+        return await self.send_for_headers(call)
 
     async def document(
         self,
@@ -110,16 +114,17 @@ class Client(ServiceClient[_S3Call]):
         body: Sequence[Chunk] = (),
         writes: bool = False,
         final: tuple[type[TroveError], ...] = (),
+        once: bool = False,
     ) -> tuple[Response, bytes]:
         """Send a request and return the answer with its document; see `request`.
 
         If the answer is lost, the request is sent again. An error document is raised as an error, whatever the status:
         S3 begins some answers before the operation has ended
         (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html). ``final`` has the errors
-        after which the request is not sent again.
+        after which the request is not sent again; for ``once`` see `Call`.
         """
         call = self._call(method, bucket, key, query, headers, body, writes)
-        call.final = final
+        call.final, call.once = final, once
         return await self.fetch(call)
 
     def _call(

@@ -78,15 +78,16 @@ class Copies:
         named = self._source_headers(source, src_bucket, src_key, options)
         in_parts = source.size > self._limit
         attributes = options.replace
+        read_tags = partial(self._tags, src_bucket, src_key, options.source_version_id)
         # An upload is opened with the attributes. S3 also refuses to copy an object onto itself unless something
         # changes; "replacing" the attributes by the same ones is enough.
         if attributes is None and (in_parts or (src_bucket, src_key) == (dst_bucket, dst_key)):
-            attributes = ObjectAttributes.of(source, await self._tags(src_bucket, src_key, options.source_version_id))
+            attributes = ObjectAttributes.of(source, await read_tags())
         try:
             with copying():
                 if in_parts and attributes is not None:
                     return await self._copy_in_parts(source, named, dst_bucket, dst_key, attributes, conditions)
-                return await self._copy_whole(source, named, dst_bucket, dst_key, attributes, conditions)
+                return await self._copy_whole(source, named, dst_bucket, dst_key, attributes, conditions, read_tags)
         except ObjectChangedError:
             raise  # the source
         except PreconditionFailedError as error:
@@ -150,7 +151,9 @@ class Copies:
         key: str,
         attributes: ObjectAttributes | None,
         conditions: CompleteOptions,
+        read_tags: Callable[[], Awaitable[dict[str, str]]],
     ) -> ObjectInfo:
+        conditional = conditions.if_match is not None or conditions.if_none_match is not None
         headers = named + self._objects.encryption
         headers += self._objects.write_conditions(conditions.if_match, conditions.if_none_match)
         if attributes is not None:
@@ -162,10 +165,16 @@ class Copies:
             # A copy gets the default storage class unless the request names another.
             headers += [("x-amz-storage-class", kept)]
         try:
-            response, content = await self._client.document("PUT", bucket, key, headers=headers, writes=True)
+            response, content = await self._client.document(
+                "PUT", bucket, key, headers=headers, writes=True, once=not conditional
+            )
             etag = _copied_etag(content)
         except (TransientError, BackendError) as error:
-            made = await settle(error, lambda: self._stored(source, bucket, key, attributes, conditions))
+            made = (
+                None
+                if conditional
+                else await settle(error, lambda: self._stored(source, bucket, key, attributes, read_tags))
+            )
             if made is None:
                 raise
             return made
@@ -182,13 +191,14 @@ class Copies:
         bucket: str,
         key: str,
         attributes: ObjectAttributes | None,
-        conditions: CompleteOptions,
+        read_tags: Callable[[], Awaitable[dict[str, str]]],
     ) -> ObjectInfo | None:
         """Return the object if it is the copy. Without a condition, it does not matter who wrote it."""
-        if conditions.if_match is not None or conditions.if_none_match is not None:
-            return None
         found = await self._objects.head(bucket, key, HeadOptions())
-        return found if same_object(found, self._copied(source, key, attributes, source.etag, None)) else None
+        if not same_object(found, self._copied(source, key, attributes, source.etag, None)):
+            return None
+        tags = await read_tags() if attributes is None else attributes.tags
+        return found if not self._profile.tags or await self._control.get_tags(bucket, key) == tags else None
 
     async def _version_of(self, bucket: str, key: str, etag: str) -> str | None:
         try:

@@ -87,6 +87,7 @@ class S3Driver(HTTPDriver):
         client = self._client = Client(settings, session, transport, retries)
         objects = self._objects = Objects(client, settings, profile)
         control = self._control = Control(session, profile, retries, requester_pays=settings.requester_pays)
+        objects.read_tags = control.get_tags if profile.tags else None
         uploads = self._uploads = Uploads(client, objects, settings, profile, timeout)
         self._listing = Listing(client)
         self._version_listing = VersionListing(client, profile)

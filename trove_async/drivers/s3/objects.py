@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from trove_async.body import Body, Chunk
@@ -16,6 +17,7 @@ from trove_async.driver import (
     PutOptions,
     check_read,
 )
+from trove_async.driver.put_settling import sha256_of
 from trove_async.drivers.s3.client import Client, Headers
 from trove_async.drivers.s3.errors import RULES
 from trove_async.drivers.s3.headers import attribute_headers, etag_in, info_of, version_of
@@ -30,7 +32,6 @@ from trove_async.errors import (
     NotFoundError,
     ObjectNotFoundError,
     PreconditionFailedError,
-    TransientError,
     TroveError,
     UnsupportedError,
     VersionNotFoundError,
@@ -129,8 +130,10 @@ class Objects(ObjectReads):
             await self._require_conditions(bucket)
         headers += await checksum_headers(self._profile.checksum, chunks)
         size = sum(map(len, chunks))
+        find = partial(self._stored, bucket, key, chunks, options, checksum)
+        settling = self.settling(bucket, key, options, find)
         try:
-            answer = await self._client.write("PUT", bucket, key, headers=headers, body=chunks)
+            answer = await self._client.write("PUT", bucket, key, headers=headers, body=chunks, settling=settling)
         except PreconditionFailedError as error:
             raise condition_error(error, options.if_none_match) from error
         except ObjectNotFoundError as error:
@@ -138,11 +141,10 @@ class Objects(ObjectReads):
             raise PreconditionFailedError(
                 error.message, status=error.status, request_id=error.request_id, ambiguous=error.ambiguous
             ) from error
-        except TransientError as error:
-            made = await settle(error, lambda: self._stored(bucket, key, chunks, options, checksum))
-            if made is None:
+        except TroveError:
+            if settling is None or settling.made is None:
                 raise
-            return made
+            return settling.made
         if "etag" not in answer and not RULES.is_own(answer):
             return await self._looked_for(bucket, key, chunks, options, checksum)
         etag = etag_in(answer) if "etag" in answer else await self._etag(bucket, key, chunks)
@@ -151,13 +153,22 @@ class Objects(ObjectReads):
     async def _stored(
         self, bucket: str, key: str, chunks: Sequence[Chunk], options: PutOptions, checksum: Checksum | None
     ) -> ObjectInfo | None:
-        """Return the object if it has the content of the put. Without a condition, it does not matter who wrote it."""
+        """Return the object if it has the content of the put. Without a condition, it does not matter who wrote it.
+
+        Errors are those of a get.
+        """
         if options.if_match is not None or options.if_none_match is not None:
             return None
         found = await self.head(bucket, key, HeadOptions())
-        etag = (await digest("md5", chunks)).hex()  # the ETag, unless the object is encrypted with a key
-        wanted = self.written(key, sum(map(len, chunks)), {}, etag, options.attributes, checksum)
-        return found if same_object(found, wanted) else None
+        wanted = self.written(key, sum(map(len, chunks)), {}, found.etag, options.attributes, checksum)
+        if not same_object(found, wanted):
+            return None
+        if found.etag == (await digest("md5", chunks)).hex():
+            return found
+        # The object is another one, or encrypted with a key: its ETag does not tell.
+        async with await self.get(bucket, key, GetOptions()) as reader:
+            same = await sha256_of(reader, found) == (await digest("sha256", chunks)).hex()
+        return found if same else None
 
     async def _looked_for(
         self, bucket: str, key: str, chunks: Sequence[Chunk], options: PutOptions, checksum: Checksum | None
