@@ -188,7 +188,7 @@ async def test_signed_urls_are_those_of_the_first_member_that_works() -> None:
         assert (await t.presign_get("b", "k")).startswith("http://one.test")
         driver.breakers["0"].isolate()
         assert (await t.presign_get("b", "k")).startswith("http://two.test")
-        with pytest.raises(UnsupportedError, match="a Failover only reads"):
+        with pytest.raises(UnsupportedError, match="a Failover without queue= only reads"):
             await t.presign_put("b", "k")
 
 
@@ -251,7 +251,7 @@ WRITES: dict[str, Callable[[Trove], Any]] = {
 @pytest.mark.parametrize("name", WRITES)
 async def test_what_changes_something_is_refused_before_anything_is_sent(name: str) -> None:
     async with stores([Fault("*", error=DOWN, times=None)], []) as s:
-        with pytest.raises(UnsupportedError, match="a Failover only reads"):
+        with pytest.raises(UnsupportedError, match="a Failover without queue= only reads"):
             await WRITES[name](s.failover)
         assert s.faults[0].injected == []
 

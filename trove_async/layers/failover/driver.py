@@ -36,7 +36,9 @@ from trove_async.types import ObjectEvent, ObjectInfo
 
 __all__ = ["FailoverDriver"]
 
-_READS_ONLY: Final = "a Failover only reads; write to the member from which the others are replicated, or use a Mirror"
+_READS_ONLY: Final = (
+    "a Failover without queue= only reads; give it a queue, or write to the member from which the others are replicated"
+)
 
 
 def _writes() -> dict[type | str, str]:

@@ -13,6 +13,7 @@ from trove_async.driver.opening import Member, Target
 from trove_async.driver.options import OpenOptions
 from trove_async.dsn import parse_dsn
 from trove_async.errors import InvalidArgumentError
+from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.members import named, open_members
 from trove_async.layers.mirror.fleet import Fleet, Replica, new_breaker
 from trove_async.values import is_number, is_whole
@@ -86,9 +87,8 @@ class Mirror(Target):
         from trove_async.layers.mirror.queue import RepairQueue
 
         assert isinstance(self.members, Mapping)
-        assert self.write_quorum is not None
         given = {name: Member.of(member) for name, member in self.members.items()}
-        breakers = {name: new_breaker(name, self.test_every) for name in given}
+        breakers = {name: self._breaker(name) for name in given}
         guarded = {
             name: Member(member.target, layers=[*member.layers, breakers[name]], settings=member.settings)
             for name, member in given.items()
@@ -99,11 +99,20 @@ class Mirror(Target):
             await queue.register({name: _identity(member) for name, member in given.items()})
             members = await open_members(guarded, options)
             replicas = [Replica(name, driver, breakers[name]) for name, driver in members.drivers.items()]
-            fleet = Fleet(replicas, self.write_quorum, options.cleanup_timeout)
+            fleet = self._fleet(replicas, options.cleanup_timeout)
             driver = MirrorDriver(members, fleet, queue, self)
             driver.begin()
             stack.pop_all()
             return driver
+
+    def _breaker(self, name: str) -> CircuitBreaker:
+        """Return the circuit breaker of a member."""
+        return new_breaker(name, self.test_every)
+
+    def _fleet(self, replicas: Sequence[Replica], cleanup_timeout: float) -> Fleet:
+        """Return what decides which members are written."""
+        assert self.write_quorum is not None
+        return Fleet(replicas, self.write_quorum, cleanup_timeout)
 
 
 def _members(given: object) -> dict[str, Member]:
