@@ -11,7 +11,7 @@ from trove_async.driver.options import GetOptions, HeadOptions
 from trove_async.errors import NotFoundError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.cache.entries import Entries
-from trove_async.layers.cache.fetching import Answer, Fetching, Room, pinned
+from trove_async.layers.cache.fetching import Answer, Fetching, Room, has_no_condition, pinned
 from trove_async.layers.cache.flights import Flights
 from trove_async.layers.cache.index import Index, Record
 from trove_async.layers.cache.stats import Counters, Outcome, report_read
@@ -28,6 +28,7 @@ R = TypeVar("R")
 _HARMLESS: Final = READS | SIGNING | {"create_bucket", "initiate_multipart", "upload_part", "abort_multipart"}
 """The methods that change no object. What any other one names is read anew, so that no new one is forgotten."""
 
+_PLAIN: Final = HeadOptions()
 _HIT: Final[Outcome] = "hit"
 _VALIDATED: Final[Outcome] = "validated"
 
@@ -107,25 +108,29 @@ class CacheDriver(LayerDriver, Generic[P]):
         if self._clock() - checked >= self._ttl or checked <= self._index.trusted_since:
             return None
         if options.if_match is None:
-            return info if _has_no_condition(options) else None
+            return info if has_no_condition(options) else None
         # The bytes are those that were asked for; every other condition is for the backend to evaluate.
         return info if options.if_match == info.etag and options.if_none_match is None else None
 
     async def _ask(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         """Ask the backend for the description, under the conditions; questions at the same time share one request."""
-        head = HeadOptions(
-            version_id=options.version_id,
-            if_match=options.if_match,
-            if_none_match=options.if_none_match,
-            if_modified_since=options.if_modified_since,
-            if_unmodified_since=options.if_unmodified_since,
+        head = (
+            _PLAIN
+            if options.version_id is None and has_no_condition(options)
+            else HeadOptions(
+                version_id=options.version_id,
+                if_match=options.if_match,
+                if_none_match=options.if_none_match,
+                if_modified_since=options.if_modified_since,
+                if_unmodified_since=options.if_unmodified_since,
+            )
         )
 
         def validate() -> Awaitable[ObjectInfo]:
             self._counters.validations += 1
             return self._head(bucket, key, head)
 
-        return await self._heads.share((bucket, key), head, validate)
+        return await self._heads.share((bucket, key), None if head is _PLAIN else head, validate)
 
     async def _head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         asked = self._clock()
@@ -227,15 +232,6 @@ class CacheDriver(LayerDriver, Generic[P]):
             await self._entries.close()
         finally:
             await super().close()
-
-
-def _has_no_condition(options: HeadOptions) -> bool:
-    return (
-        options.if_none_match is None
-        and options.if_match is None
-        and options.if_modified_since is None
-        and options.if_unmodified_since is None
-    )
 
 
 def _asks_for_another(known: Record[Any] | Answer, options: HeadOptions) -> bool:

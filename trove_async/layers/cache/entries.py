@@ -39,10 +39,8 @@ class Entries(ABC, Generic[P]):
         """Return what bytes of an object count against the bound of the cache."""
 
     @abstractmethod
-    async def save(
-        self, place: Hashable, version: Hashable, info: ObjectInfo, start: int, stop: int, data: bytes
-    ) -> P | None:
-        """Keep bytes, and return the payload of their piece; None if that failed."""
+    async def save(self, place: Hashable, version: Hashable, etag: str, start: int, stop: int, data: bytes) -> P | None:
+        """Keep bytes, and return the payload of their piece; None if that failed, or there is no room."""
 
     @abstractmethod
     async def open(
@@ -72,7 +70,7 @@ class MemoryEntries(Entries[bytes]):
         return size + 2 * len(info.key) + metadata + _OVERHEAD
 
     async def save(
-        self, place: Hashable, version: Hashable, info: ObjectInfo, start: int, stop: int, data: bytes
+        self, place: Hashable, version: Hashable, etag: str, start: int, stop: int, data: bytes
     ) -> bytes | None:
         """Return the bytes."""
         return data

@@ -7,7 +7,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from trove_async.checksums import digest
 from trove_async.driver.base import Driver
-from trove_async.driver.options import GetOptions
+from trove_async.driver.options import GetOptions, HeadOptions
 from trove_async.errors import NotFoundError, PreconditionFailedError
 from trove_async.layers.cache.body import Reopen, SharedBody
 from trove_async.layers.cache.entries import Entries
@@ -18,7 +18,7 @@ from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.types import ObjectInfo
 
-__all__ = ["Answer", "Fetching", "Room", "pinned"]
+__all__ = ["Answer", "Fetching", "Room", "has_no_condition", "pinned", "question_of"]
 
 P = TypeVar("P")
 
@@ -74,6 +74,22 @@ class Answer:
         return ObjectReader(self.info, self._found, start=self.start, stop=self.stop)
 
 
+def has_no_condition(options: HeadOptions) -> bool:
+    """Whether a read has no condition."""
+    return (
+        options.if_match is None
+        and options.if_none_match is None
+        and options.if_modified_since is None
+        and options.if_unmodified_since is None
+    )
+
+
+def question_of(options: GetOptions) -> Hashable:
+    """Return what is the same for gets that can share a request: the options, or None, which is faster to look up."""
+    plain = options.range is None and options.version_id is None and has_no_condition(options)
+    return None if plain else options
+
+
 def pinned(inner: Driver, bucket: str, key: str, version_id: str | None, info: ObjectInfo, stop: int) -> Reopen:
     """Return a function that opens an object from an offset on, if it is still the same object."""
     condition = info.etag if "get" in inner.features.conditions else None
@@ -125,15 +141,15 @@ class Fetching(Generic[P]):
 
     def answered(self, bucket: str, key: str, options: GetOptions) -> Answer | None:
         """Return an answer that has come and whose body can be shared."""
-        flight = self.flights.find((bucket, key), options)
+        flight = self.flights.find((bucket, key), question_of(options))
         answer = None if flight is None else flight.answer
         return answer if answer is not None and answer.is_alive else None
 
     async def fetch(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open a body by a request, one's own or that of another reader that has not been answered yet."""
-        failures = 0
+        failures, question = 0, question_of(options)
         while failures < GIVE_UP:
-            flight = self.flights.find((bucket, key), options)
+            flight = self.flights.find((bucket, key), question)
             if flight is None or flight.answer is not None:
                 return await self._lead(bucket, key, options)
             answer = await flight.wait(Answer.let_go)
@@ -176,16 +192,12 @@ class _Filling(Generic[P]):
         self._key = key
         self._options = options
         self._asked = fetching.clock()
-        self._flight: Flight[Answer] = fetching.flights.begin((bucket, key), options)
+        self._question = question_of(options)
+        self._flight: Flight[Answer] = fetching.flights.begin((bucket, key), self._question)
         self._reopened = False
 
     def _end(self) -> None:
-        self._fetching.flights.end((self._bucket, self._key), self._options, self._flight)
-
-    @property
-    def _is_current(self) -> bool:
-        """Whether the object was not changed through the cache since the request began."""
-        return self._fetching.flights.find((self._bucket, self._key), self._options) is self._flight
+        self._fetching.flights.end((self._bucket, self._key), self._question, self._flight)
 
     def failed(self, error: BaseException) -> None:
         """Take in that the request failed or was cancelled."""
@@ -259,21 +271,16 @@ class _Filling(Generic[P]):
         return (await digest(algorithm, [data])).hex() == expected
 
     async def _keep(self, info: ObjectInfo, start: int, data: bytes) -> None:
+        if not self._flight.current:
+            return  # the object was changed through the cache since the request began
         entries, index = self._fetching.entries, self._fetching.index
         place, version = self._names()
         etag, stop, cost = entries.etag(info.etag), start + len(data), entries.cost(info, len(data))
-        record = index.find(place, version)
-        superseded = record is not None and record.etag != etag and record.checked > self._asked
-        if superseded or not self._is_current or not index.reserve(cost):
-            return
-        try:
-            await entries.collect()
-            payload = await entries.save(place, version, info, start, stop, data)
-        finally:
-            index.release(cost)
+        payload = await entries.save(place, version, etag, start, stop, data)
         if payload is None:
             return
-        if self._is_current and index.add(place, version, etag, start, stop, payload, cost) is not None:
-            index.saw(place, version, etag, info, self._asked)
-        else:
+        held = self._flight.current and index.add(
+            place, version, etag, start, stop, payload, cost, info=info, checked=self._asked
+        )
+        if not held:
             entries.discard(payload)

@@ -31,12 +31,14 @@ class Flight(Generic[R]):
 
     Attributes:
         answer: None before it has come.
+        current: whether it can be joined, so that its answer is that of a request that would begin now.
     """
 
-    __slots__ = ("_hold", "_waiters", "answer")
+    __slots__ = ("_hold", "_waiters", "answer", "current")
 
     def __init__(self, hold: Callable[[R], object] | None) -> None:
         self.answer: R | None = None
+        self.current = True
         self._hold = hold
         self._waiters: list[asyncio.Future[R | Missed]] = []
 
@@ -89,25 +91,32 @@ class Flights(Generic[R]):
 
     def begin(self, place: Place, question: Hashable) -> Flight[R]:
         """Return a new request, which others can join; another one that is under way can be joined no longer."""
-        flight = self._by_object.setdefault(place, {})[question] = Flight(self._hold)
+        flights = self._by_object.get(place)
+        if flights is None:
+            flights = self._by_object[place] = {}
+        elif question in flights:
+            flights[question].current = False
+        flight = flights[question] = Flight(self._hold)
         return flight
 
     def end(self, place: Place, question: Hashable, flight: Flight[R]) -> None:
         """Let nobody join a request any more."""
-        flights = self._by_object.get(place)
-        if flights is not None and flights.get(question) is flight:
+        if flight.current:
+            flight.current = False
+            flights = self._by_object[place]
             del flights[question]
             if not flights:
                 del self._by_object[place]
 
     def forget(self, place: Place) -> None:
         """Let nobody join the requests for an object any more, since it has changed."""
-        self._by_object.pop(place, None)
+        for flight in self._by_object.pop(place, {}).values():
+            flight.current = False
 
     def forget_where(self, chosen: Callable[[Place], bool]) -> None:
         """Let nobody join the requests for some objects any more."""
         for place in [place for place in self._by_object if chosen(place)]:
-            del self._by_object[place]
+            self.forget(place)
 
     async def share(self, place: Place, question: Hashable, call: Callable[[], Awaitable[R]]) -> R:
         """Return the answer to a question; callers that ask at the same time share one request."""

@@ -179,6 +179,9 @@ class Index(Generic[P]):
         stop: int,
         payload: P,
         cost: int,
+        *,
+        info: ObjectInfo | None = None,
+        checked: float = -math.inf,
         age: float = 0.0,
     ) -> Piece[P] | None:
         """Hold bytes; those of another ETag of the object are no longer held.
@@ -186,19 +189,25 @@ class Index(Generic[P]):
         Args:
             place, version, etag: of the object.
             start, stop, payload, cost: of the piece.
+            info, checked: the description, and when the backend was asked for it; none if it was not.
             age: seconds since the bytes were stored; not less than that of what is added later.
 
         Returns:
-            The piece that has exactly these bytes; None if they do not fit, or are part of a piece that is held.
+            The piece that has exactly these bytes. None if they do not fit, are part of a piece that is held, or if
+            the backend was asked later and has answered with another ETag.
         """
         if cost > self._limit:
             return None
         record = self.find(place, version)
         if record is not None and record.etag != etag:
+            if checked < record.checked:
+                return None
             self._drop(record)
             record = None
         if record is None:
             record = self._records.setdefault(place, {})[version] = Record(place, version, etag)
+        if info is not None and checked >= record.checked:
+            record.info, record.checked = info, checked
         return self._insert(record, Piece(record, start, stop, payload, cost, self._clock() - age))
 
     def _insert(self, record: Record[P], piece: Piece[P]) -> Piece[P] | None:

@@ -196,7 +196,7 @@ class StoredEntries(Entries[str]):
             self.discard(name)
             return
         place, version, etag = parsed.group(1, 2, 3)
-        if index.add(place, version, etag, start, stop, name, size + _OVERHEAD, age) is None:
+        if index.add(place, version, etag, start, stop, name, size + _OVERHEAD, age=age) is None:
             self.discard(name)
 
     async def close(self) -> None:
@@ -214,11 +214,20 @@ class StoredEntries(Entries[str]):
     # Entries
 
     async def save(
-        self, place: Hashable, version: Hashable, info: ObjectInfo, start: int, stop: int, data: bytes
+        self, place: Hashable, version: Hashable, etag: str, start: int, stop: int, data: bytes
     ) -> str | None:
-        """Store bytes."""
-        digests = f"{place}.{version}.{self.etag(info.etag)}"
-        name = f"{self._prefix}{digests[:2]}/{digests}.{start}-{stop}"
+        """Store bytes, after what has no more room was deleted."""
+        index, size = self._index, stored_size(len(data)) + _OVERHEAD
+        if index is None or not index.reserve(size):
+            return None
+        try:
+            await self.collect()
+            return await self._put(f"{place}.{version}.{etag}.{start}-{stop}", data)
+        finally:
+            index.release(size)
+
+    async def _put(self, digests: str, data: bytes) -> str | None:
+        name = f"{self._prefix}{digests[:2]}/{digests}"
         self._discarded.discard(name)
         frames = []
         for number, at in enumerate(range(0, len(data), FRAME)):
