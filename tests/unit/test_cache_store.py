@@ -14,6 +14,8 @@ import pytest
 import trove_async as trove
 from tests.unit.cache_bench import Backend, Clock, opened
 from trove_async import Cache, Member, ObjectInfo, Trove
+from trove_async.driver import ListOptions, OpenOptions
+from trove_async.drivers.memory import MemoryDriver
 from trove_async.errors import InvalidArgumentError, ObjectNotFoundError, UnavailableError
 from trove_async.layers.cache.stored import FRAME, stored_size
 from trove_async.testing.faults import Fault, Faults
@@ -210,6 +212,53 @@ async def test_the_bound_holds_in_the_store_and_across_restarts() -> None:
                 assert cache.stats.evictions > 0
 
 
+async def test_processes_that_share_a_namespace_find_the_entries_of_each_other_and_share_the_bound() -> None:
+    """Each lists the namespace again from time to time."""
+    bound, limits = 200_000, {"max_bytes": 200_000, "max_object_size": 20_000}
+    one, two = (Cache(on="memory://siblings", namespace="n", **limits) for _ in range(2))  # type: ignore[arg-type]
+    backends = Backend(), Backend()
+    async with trove.open("memory://siblings") as store, trove.open("memory://siblings-origin") as origin:
+        await origin.create_bucket("b")
+        for number in range(40):
+            await origin.put("b", str(number), DATA)
+        async with (
+            opened(one, backends[0], "memory://siblings-origin") as a,
+            opened(two, backends[1], "memory://siblings-origin") as b,
+        ):
+            for number in range(40):
+                assert await (a if number % 2 else b).read("b", str(number)) == DATA
+                assert sum(info.size for info in await entries_of(store)) <= bound * 1.5
+            assert backends[0].took() == {"get": 20}
+            for number in (36, 34, 32):
+                assert await a.read("b", str(number)) == DATA
+            assert backends[0].calls["get"] < 3  # some are entries of the other
+            assert one.stats.store_errors == two.stats.store_errors == 0
+
+
+async def test_a_newer_entry_of_another_process_is_not_deleted() -> None:
+    def cache() -> Cache:
+        return Cache(max_bytes=60_000, max_object_size=20_000, on="memory://newer", namespace="n")
+
+    async with trove.open("memory://newer-origin") as origin, trove.open("memory://newer") as store:
+        await origin.create_bucket("b")
+        await origin.put("b", "k", DATA)
+        backend = Backend()
+        async with (
+            opened(cache(), Backend(), "memory://newer-origin") as one,
+            opened(cache(), backend, "memory://newer-origin") as two,
+        ):
+            await one.read("b", "k")
+            await origin.put("b", "k", NEW)
+            assert await two.read("b", "k") == NEW
+            await origin.put("b", "other", DATA)
+            await one.read("b", "other")  # lists the namespace
+            sizes = sorted(info.size for info in await entries_of(store))
+            assert sizes == [stored_size(len(NEW)), stored_size(len(DATA))]
+            backend.took()
+            assert await two.read("b", "k") == NEW
+            assert backend.took() == {"head": 1}
+
+
 async def test_what_is_changed_through_the_store_is_deleted_from_it() -> None:
     async with (
         trove.open("memory://deleting") as store,
@@ -243,6 +292,20 @@ async def test_an_open_driver_stays_open() -> None:
                 await t.put("b", "k", DATA)
                 await t.read("b", "k")
         assert len(await entries_of(store)) == 1
+
+
+async def test_an_open_driver_with_a_prefix_stays_open() -> None:
+    class WithPrefix(MemoryDriver):
+        default_prefix = "folder/"
+
+    driver = WithPrefix()
+    await driver.open(trove.parse_dsn("memory://"), OpenOptions())
+    async with opened(Cache(on=driver, namespace="n"), Backend()) as t:
+        await t.put("b", "k", DATA)
+        await t.read("b", "k")
+    page = await driver.list_page("trove-cache", ListOptions())
+    assert [info.key.startswith("folder/trove-cache-1/n/") for info in page.objects] == [True]
+    await driver.close()
 
 
 # A store that fails
@@ -288,7 +351,7 @@ async def test_after_a_failure_the_store_has_a_rest_and_is_used_again() -> None:
 
 
 async def test_a_store_that_hangs_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trove_async.layers.cache.stored._TIMEOUT", 0.01)
+    monkeypatch.setattr("trove_async.layers.cache.careful._TIMEOUT", 0.01)
     store = Backend()
     cache = Cache(on=Member("memory://", layers=[store]), namespace="n")
     async with opened(cache, Backend()) as t:

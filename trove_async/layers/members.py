@@ -64,7 +64,7 @@ async def open_members(members: Mapping[str, Member], options: OpenOptions) -> O
 async def _opened(name: str, member: Member, options: OpenOptions) -> AsyncGenerator[Driver, None]:
     target = member.target
     if isinstance(target, Driver):
-        target = _KeptOpen(target) if member.layers else target
+        target = _KeptOpen(target) if member.layers or target.default_prefix else target
     opening = OpenOptions(settings=member.settings, cleanup_timeout=options.cleanup_timeout)
     driver = await open_stack(target, member.layers, opening)
     try:

@@ -190,7 +190,7 @@ class Index(Generic[P]):
             place, version, etag: of the object.
             start, stop, payload, cost: of the piece.
             info, checked: the description, and when the backend was asked for it; none if it was not.
-            age: seconds since the bytes were stored; not less than that of what is added later.
+            age: seconds since the bytes were stored; `sort_by_age` must follow if it is not 0.
 
         Returns:
             The piece that has exactly these bytes. None if they do not fit, are part of a piece that is held, or if
@@ -250,6 +250,14 @@ class Index(Generic[P]):
         self._counters.bytes -= piece.cost
         self._removed(piece.payload)
 
+    def drop_older(self, place: Hashable, version: Hashable, etag: str, age: float) -> None:
+        """Hold nothing of an object that has another ETag and was stored more than so many seconds ago."""
+        record = self.find(place, version)
+        if record is None or record.etag == etag:
+            return
+        if all(piece.stored < self._clock() - age for piece in record.pieces):
+            self._drop(record)
+
     def drop(self, place: Hashable, version: Hashable) -> None:
         """Hold nothing of an object or version."""
         record = self._records.get(place, {}).get(version)
@@ -264,6 +272,14 @@ class Index(Generic[P]):
     def _drop(self, record: Record[P]) -> None:
         for piece in [*record.pieces]:
             self.remove(piece)
+
+    def pieces(self) -> list[Piece[P]]:
+        """Return all pieces, the one that was not read for longest first."""
+        return [*self._by_use]
+
+    def sort_by_age(self) -> None:
+        """Bring in order what was added with an age."""
+        self._by_age = dict.fromkeys(sorted(self._by_age, key=lambda piece: piece.stored))
 
     def close(self) -> None:
         """Hold nothing from now on; the pieces are not reported as removed."""

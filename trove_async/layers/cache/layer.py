@@ -12,6 +12,7 @@ from trove_async.driver.base import Driver
 from trove_async.driver.opening import Member, Target
 from trove_async.driver.order import Placed
 from trove_async.errors import InvalidArgumentError
+from trove_async.layers.cache.careful import CarefulStore
 from trove_async.layers.cache.driver import CacheDriver
 from trove_async.layers.cache.entries import Entries, MemoryEntries
 from trove_async.layers.cache.fetching import Room
@@ -97,8 +98,9 @@ class Cache(Placed):
             memory = MemoryEntries()
             index = self._index(memory)
             return self._around(driver, memory, index, index)
-        assert self._namespace is not None
-        stored = StoredEntries(self._on, self._bucket, self._namespace, self._in_use, self._counters, self._clock)
+        prefix = f"trove-cache-1/{self._namespace}/"
+        store = CarefulStore(self._on, self._bucket, prefix, self._counters, self._clock)
+        stored = StoredEntries(store, self._max_bytes, self._in_use)
         return self._around(driver, stored, self._index(stored), InFlight(max(_IN_FLIGHT, self._max_object_size)))
 
     def _index(self, entries: Entries[P]) -> Index[P]:

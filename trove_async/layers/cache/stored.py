@@ -2,60 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Hashable, Sequence
+from typing import Final
 
-from trove_async.body import Body
 from trove_async.checksums import digest
-from trove_async.driver import events
-from trove_async.driver.base import Driver
-from trove_async.driver.opening import Member
-from trove_async.driver.options import (
-    BucketOptions,
-    DeleteOptions,
-    GetOptions,
-    ListOptions,
-    OpenOptions,
-    PutOptions,
-)
-from trove_async.errors import (
-    BucketNotFoundError,
-    ChecksumError,
-    InvalidArgumentError,
-    NotFoundError,
-    RangeNotSatisfiableError,
-)
+from trove_async.errors import InvalidArgumentError
 from trove_async.layers.cache.body import Reopen, raise_at_once
+from trove_async.layers.cache.careful import CarefulStore, Listed
 from trove_async.layers.cache.entries import Entries
 from trove_async.layers.cache.index import Index, Piece
-from trove_async.layers.cache.stats import CacheStoreFailed, Counters
-from trove_async.layers.members import OpenMembers, open_members
-from trove_async.ranges import ByteRange
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import ObjectInfo
 
 __all__ = ["InUse", "StoredEntries"]
-
-R = TypeVar("R")
 
 FRAME: Final = 256 * 1024
 """Bytes of an entry that have a checksum of their own, so that a range can be checked without the others."""
 
 _DIGEST: Final = 64  # bytes of a blake2b
 _STEP: Final = 1024 * 1024  # bytes that are read at once
-_FORMAT: Final = "trove-cache-1"
 _OVERHEAD: Final = 4096
-_TIMEOUT: Final = 10.0  # seconds of each operation of the store
-_PAUSE: Final = 10.0  # seconds for which the store is not asked after a failure
+_RELISTED: Final = 4  # times that the store is listed while as many bytes are stored as it may hold
 
 _NAME: Final = re.compile(r"[0-9a-f]{2}/([0-9a-f]{40})\.([0-9a-f]{16})\.([0-9a-f]{32})\.([0-9]+)-([0-9]+)")
-
-_log = logging.getLogger("trove_async")
 
 
 class InUse:
@@ -89,34 +61,21 @@ class StoredEntries(Entries[str]):
     A name is made of digests of the bucket and key, the version and the ETag, and of the offsets. The content is a
     sequence of frames: a checksum of the name, of the frame's number and of up to `FRAME` bytes, and these bytes.
 
+    Other processes may store and delete entries in the same namespace: it is listed again from time to time.
+
     Args:
         store: of the entries.
-        bucket: of the entries; None for the one that the store names, or else ``trove-cache``.
-        namespace: separates the entries from those of other caches in the same bucket.
+        max_bytes: of all entries.
         in_use: whether the layer is around an open store.
-        counters: of the cache.
-        clock: seconds of a monotonic clock.
     """
 
-    def __init__(
-        self,
-        store: Member,
-        bucket: str | None,
-        namespace: str,
-        in_use: InUse,
-        counters: Counters,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, store: CarefulStore, max_bytes: int, in_use: InUse) -> None:
         self._store = store
-        self._bucket = bucket or ""
         self._in_use = in_use
-        self._prefix = f"{_FORMAT}/{namespace}/"
-        self._counters = counters
-        self._clock = clock
-        self._members: OpenMembers | None = None
         self._index: Index[str] | None = None
         self._discarded: set[str] = set()
-        self._resting_until: float | None = None
+        self._relist_after = max_bytes // _RELISTED
+        self._stored = 0
 
     # Names
 
@@ -138,78 +97,46 @@ class StoredEntries(Entries[str]):
 
     # The store
 
-    async def _try(self, work: Callable[[Driver], Awaitable[R]]) -> R | None:
-        """Do something with the store; None if it failed, or has failed a short time ago."""
-        if self._members is None or (self._resting_until is not None and self._clock() < self._resting_until):
-            return None
-        unobserved = events.OBSERVER.set(None)  # its requests are none of the operation
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                result = await work(self._members.drivers["cache"])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the backend has the object
-            failure = error
-        else:
-            self._resting_until = None
-            return result
-        finally:
-            events.OBSERVER.reset(unobserved)
-        self._failed(failure)
-        return None
-
-    def _failed(self, error: Exception) -> None:
-        self._counters.store_errors += 1
-        if self._resting_until is None:
-            _log.warning("the store of a cache failed, and is asked again after %g s: %r", _PAUSE, error)
-        self._resting_until = self._clock() + _PAUSE
-        events.report(CacheStoreFailed(error))
-
     async def start(self, index: Index[str]) -> None:
         """Open the store, and add the entries of the namespace to the index, the oldest first."""
         self._in_use.enter(self)
-        self._members = await open_members({"cache": self._store}, OpenOptions())
+        await self._store.open()
         self._index = index
-        driver = self._members.drivers["cache"]
-        self._bucket = self._bucket or driver.default_bucket or DEFAULT_BUCKET
-        self._prefix = driver.default_prefix + self._prefix
-        found = await self._try(self._scan)
-        now = time.time()
-        for stored, name, size in sorted(found or ()):
-            self._add(index, name, size, max(0.0, now - stored))
+        await self._list(index)
         await self.collect()
 
-    async def _scan(self, driver: Driver) -> list[tuple[float, str, int]]:
-        try:
-            return [entry async for entry in self._listed(driver)]
-        except BucketNotFoundError:
-            await driver.create_bucket(self._bucket, BucketOptions())
-            return []
+    async def _list(self, index: Index[str]) -> None:
+        known = {piece.payload: piece for piece in index.pieces()}
+        listed = await self._store.list()
+        if listed is None:
+            return
+        now = time.time()
+        for entry in listed:
+            if known.pop(entry.name, None) is None and entry.name not in self._discarded:
+                self._add(index, entry, max(0.0, now - entry.stored))
+        for name, piece in known.items():
+            index.remove(piece)
+            self._discarded.discard(name)
+        index.sort_by_age()
 
-    async def _listed(self, driver: Driver) -> AsyncIterator[tuple[float, str, int]]:
-        async for info in driver.list(self._bucket, ListOptions(prefix=self._prefix)):
-            if isinstance(info, ObjectInfo):
-                yield (info.last_modified.timestamp() if info.last_modified else 0.0), info.key, info.size
-
-    def _add(self, index: Index[str], name: str, size: int, age: float) -> None:
-        parsed = _NAME.fullmatch(name.removeprefix(self._prefix))
+    def _add(self, index: Index[str], entry: Listed, age: float) -> None:
+        parsed = _NAME.fullmatch(entry.name)
         start, stop = (int(parsed[4]), int(parsed[5])) if parsed else (0, 0)
-        if parsed is None or start > stop or size != stored_size(stop - start):
-            self.discard(name)
+        if parsed is None or start > stop or entry.size != stored_size(stop - start):
+            self.discard(entry.name)
             return
         place, version, etag = parsed.group(1, 2, 3)
-        if index.add(place, version, etag, start, stop, name, size + _OVERHEAD, age=age) is None:
-            self.discard(name)
+        index.drop_older(place, version, etag, age)
+        if index.add(place, version, etag, start, stop, entry.name, entry.size + _OVERHEAD, age=age) is None:
+            self.discard(entry.name)
 
     async def close(self) -> None:
         """Delete what was discarded, and close the store if the cache has opened it."""
         self._in_use.leave(self)
-        members = self._members
-        if members is None:
-            return
         try:
             await self.collect()
         finally:
-            self._members = None
-            await members.close()
+            await self._store.close()
 
     # Entries
 
@@ -221,24 +148,27 @@ class StoredEntries(Entries[str]):
         if index is None or not index.reserve(size):
             return None
         try:
-            await self.collect()
+            await self._before_storing(index, size)
             return await self._put(f"{place}.{version}.{etag}.{start}-{stop}", data)
         finally:
             index.release(size)
 
+    async def _before_storing(self, index: Index[str], size: int) -> None:
+        self._stored += size
+        if self._stored > self._relist_after:
+            self._stored = 0
+            await self._list(index)
+            index.make_room()
+        await self.collect()
+
     async def _put(self, digests: str, data: bytes) -> str | None:
-        name = f"{self._prefix}{digests[:2]}/{digests}"
+        name = f"{digests[:2]}/{digests}"
         self._discarded.discard(name)
         frames = []
         for number, at in enumerate(range(0, len(data), FRAME)):
             frame = data[at : at + FRAME]
             frames += [await _checksum(name, number, frame), frame]
-
-        async def put(driver: Driver) -> str:
-            await driver.put(self._bucket, name, Body(b"".join(frames)), PutOptions())
-            return name
-
-        return await self._try(put)
+        return name if await self._store.put(name, b"".join(frames)) else None
 
     async def open(
         self, info: ObjectInfo, start: int, stop: int, pieces: Sequence[Piece[str]], reopen: Reopen
@@ -255,22 +185,12 @@ class StoredEntries(Entries[str]):
 
     async def load(self, piece: Piece[str], start: int, stop: int) -> bytes | None:
         """Return bytes of an entry; None if they are lost or damaged, or the store failed."""
-        first, last = (start - piece.start) // FRAME, -(-(stop - piece.start) // FRAME)
         size = piece.stop - piece.start
-
-        async def read(driver: Driver) -> bytes:
-            begin = first * (FRAME + _DIGEST)
-            stored = min(stored_size(size), last * (FRAME + _DIGEST)) - begin
-            options = GetOptions(range=ByteRange(begin, stored))
-            try:
-                async with await driver.get(self._bucket, piece.payload, options) as reader:
-                    return await reader.read() if reader.info.size == stored_size(size) else _LOST
-            except (NotFoundError, RangeNotSatisfiableError, ChecksumError):
-                return _LOST
-
         if size == 0:
             return b""
-        framed = await self._try(read)
+        first, last = (start - piece.start) // FRAME, -(-(stop - piece.start) // FRAME)
+        begin, end = (number * (FRAME + _DIGEST) for number in (first, last))
+        framed = await self._store.read(piece.payload, begin, min(end, stored_size(size)), stored_size(size))
         if framed is None:
             return None
         frames = []
@@ -297,12 +217,7 @@ class StoredEntries(Entries[str]):
         """Delete the objects that were discarded; those that cannot be deleted now are deleted later."""
         while self._discarded:
             name = self._discarded.pop()
-
-            async def delete(driver: Driver, name: str = name) -> bool:
-                await driver.delete(self._bucket, name, DeleteOptions())
-                return True
-
-            if not await self._try(delete):
+            if not await self._store.delete(name):
                 self._discarded.add(name)
                 return
 
@@ -363,9 +278,6 @@ class _StoredStream(ByteStream):
             await backend.aclose()
 
 
-DEFAULT_BUCKET: Final = "trove-cache"
-
-
 def stored_size(size: int) -> int:
     """Return the size of an entry for so many bytes."""
     return size + _DIGEST * -(-size // FRAME)
@@ -385,5 +297,4 @@ def _digest(size: int, *texts: str) -> str:
     return hasher.hexdigest()
 
 
-_LOST: Final = b""
 _LATEST: Final = "0" * 16

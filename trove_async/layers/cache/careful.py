@@ -1,0 +1,172 @@
+"""`CarefulStore`: the store of a cache, whose failures never become those of a read or a write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from trove_async.body import Body
+from trove_async.driver import events
+from trove_async.driver.base import Driver
+from trove_async.driver.opening import Member
+from trove_async.driver.options import (
+    BucketOptions,
+    DeleteOptions,
+    GetOptions,
+    ListOptions,
+    OpenOptions,
+    PutOptions,
+)
+from trove_async.errors import BucketNotFoundError, NotFoundError, RangeNotSatisfiableError
+from trove_async.layers.cache.stats import CacheStoreFailed, Counters
+from trove_async.layers.members import OpenMembers, open_members
+from trove_async.listing import ListPage
+from trove_async.ranges import ByteRange
+
+__all__ = ["CarefulStore", "Listed"]
+
+R = TypeVar("R")
+
+DEFAULT_BUCKET: Final = "trove-cache"
+
+_TIMEOUT: Final = 10.0  # seconds of each operation
+_PAUSE: Final = 10.0  # seconds for which the store is not asked after a failure
+
+_log = logging.getLogger("trove_async")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object of the store.
+
+    Attributes:
+        stored: when it was stored, in seconds since 1970.
+        name: its key, without the prefix.
+        size: bytes.
+    """
+
+    stored: float
+    name: str
+    size: int
+
+
+class CarefulStore:
+    """A bucket of another store, or the objects of it that begin with a prefix.
+
+    An operation that fails or takes 10 s has no result. After it nothing is asked for 10 s.
+
+    Args:
+        store: what is opened.
+        bucket: None for the one that the store names, or else ``trove-cache``.
+        prefix: of all names.
+        counters: of the cache.
+        clock: seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, store: Member, bucket: str | None, prefix: str, counters: Counters, clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._bucket = bucket or ""
+        self._prefix = prefix
+        self._counters = counters
+        self._clock = clock
+        self._members: OpenMembers | None = None
+        self._resting_until: float | None = None
+
+    async def open(self) -> None:
+        """Open the store.
+
+        Raises:
+            TroveError: its DSN is wrong, or names something that is missing.
+        """
+        self._members = await open_members({"cache": self._store}, OpenOptions())
+        driver = self._members.drivers["cache"]
+        self._bucket = self._bucket or driver.default_bucket or DEFAULT_BUCKET
+
+    async def close(self) -> None:
+        """Close the store, unless it was given open."""
+        members, self._members = self._members, None
+        if members is not None:
+            await members.close()
+
+    async def _try(self, work: Callable[[Driver], Awaitable[R]]) -> R | None:
+        """Do something with the store; None if it failed, or has failed a short time ago."""
+        if self._members is None or (self._resting_until is not None and self._clock() < self._resting_until):
+            return None
+        unobserved = events.OBSERVER.set(None)  # its requests are none of the operation
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                result = await work(self._members.drivers["cache"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the backend has the object
+            failure = error
+        else:
+            self._resting_until = None
+            return result
+        finally:
+            events.OBSERVER.reset(unobserved)
+        self._failed(failure)
+        return None
+
+    def _failed(self, error: Exception) -> None:
+        self._counters.store_errors += 1
+        if self._resting_until is None:
+            _log.warning("the store of a cache failed, and is asked again after %g s: %r", _PAUSE, error)
+        self._resting_until = self._clock() + _PAUSE
+        events.report(CacheStoreFailed(error))
+
+    async def put(self, name: str, data: bytes) -> bool:
+        """Store an object; tell whether it was stored."""
+
+        async def put(driver: Driver) -> bool:
+            await driver.put(self._bucket, self._prefix + name, Body(data), PutOptions())
+            return True
+
+        return await self._try(put) is not None
+
+    async def read(self, name: str, start: int, stop: int, size: int) -> bytes | None:
+        """Return a range of an object that has a size; ``b""`` if it is missing or has another size."""
+
+        async def read(driver: Driver) -> bytes:
+            options = GetOptions(range=ByteRange(start, stop - start))
+            try:
+                async with await driver.get(self._bucket, self._prefix + name, options) as reader:
+                    return await reader.read() if reader.info.size == size else b""
+            except (NotFoundError, RangeNotSatisfiableError):
+                return b""
+
+        return await self._try(read)
+
+    async def delete(self, name: str) -> bool:
+        """Delete an object; tell whether it is gone."""
+
+        async def delete(driver: Driver) -> bool:
+            await driver.delete(self._bucket, self._prefix + name, DeleteOptions())
+            return True
+
+        return await self._try(delete) is not None
+
+    async def list(self) -> list[Listed] | None:
+        """Return all objects, the oldest first; None if they cannot be listed. A missing bucket is created."""
+        found: list[Listed] = []
+        cursor: str | None = None
+        while True:
+            page = await self._try(lambda driver, cursor=cursor: self._page(driver, cursor))  # type: ignore[misc]
+            if page is None:
+                return None
+            for info in page.objects:
+                stored = 0.0 if info.last_modified is None else info.last_modified.timestamp()
+                found.append(Listed(stored, info.key.removeprefix(self._prefix), info.size))
+            cursor = page.cursor
+            if cursor is None:
+                return sorted(found, key=lambda listed: listed.stored)
+
+    async def _page(self, driver: Driver, cursor: str | None) -> ListPage:
+        try:
+            return await driver.list_page(self._bucket, ListOptions(prefix=self._prefix, cursor=cursor))
+        except BucketNotFoundError:
+            await driver.create_bucket(self._bucket, BucketOptions())
+            return ListPage([], [], None)
