@@ -567,7 +567,7 @@ async def test_a_store_over_several_stores(tmp_path: Path, first: None) -> None:
         (
             '{ members = {} }\ndsn = "memory://"',
             "",
-            "both 'dsn' and 'first' instead of one key of: dsn, failover, route, first",
+            "both 'dsn' and 'first' instead of one key of: dsn, failover, mirror, route, first",
         ),
         ("{ members = {} }\nlayer = []", "layer", "(is it 'layers'?); a store with 'first' has: first, layers"),
     ],
@@ -629,6 +629,36 @@ async def test_a_failover(tmp_path: Path) -> None:
         assert await both.read("b", "k") == b"content"
     error = problem(tmp_path, text.replace("open_for = 5", "threshold = 0"))
     assert error.config_key == "stores.both.failover.threshold"
+
+
+@pytest.mark.asyncio
+async def test_a_mirror_knows_its_members_and_has_its_queue_beside_the_file(tmp_path: Path) -> None:
+    text = """
+    [stores.a]
+    dsn = "memory://config-a"
+    [stores.b]
+    dsn = "a"
+    layers = ["ReadOnly"]
+    [stores.both.mirror]
+    members = { one = "a", two = "memory://config-b" }
+    queue = "sqlite:///state/repair.db"
+    """
+    path = write(tmp_path / "my etc/trove.toml", text)
+    (path.parent / "state").mkdir()
+    async with trove_async.open("both", config=path) as t:
+        await t.create_bucket("b", exist_ok=True)
+        await t.put("b", "k", b"content")
+    assert (path.parent / "state/repair.db").exists()
+    async with trove_async.open("memory://config-b") as b:
+        assert await b.read("b", "k") == b"content"
+    write(path, text.replace('"memory://config-b"', '"memory://config-c"'))
+    with pytest.raises(ConfigError, match="the member 'two' is memory://config-c, but in the repair queue it is"):
+        await trove_async.open("both", config=path)
+    member = Config.load(path).resolve("b").member()
+    assert (member.target, len(tuple(member.layers))) == ("memory://config-a", 1)
+    error = problem(tmp_path, text.replace('queue = "sqlite:///state/repair.db"', ""))
+    assert (error.config_key, error.line) == ("stores.both.mirror", 7)
+    assert "mirror needs 'queue'" in error.message
 
 
 @pytest.mark.asyncio
@@ -725,6 +755,12 @@ def test_what_holds_a_secret_cannot_be_pickled(tmp_path: Path) -> None:
         Member(secret),
         Member("s3://eu", settings={"secret_key": "hidden"}),
         NamedStore.of("s", config),
+        trove_async.Failover([secret]),
+        trove_async.Route({"a": secret}, default="a"),
+        trove_async.Mirror([secret, "memory://"], queue="sqlite:///q.db"),
+        trove_async.Mirror(["memory://", "memory://"], queue="postgresql://u:hidden@h/db"),
+        trove_async.Cache(on=secret, namespace="x"),
+        trove_async.Quota(database="postgresql://u:hidden@h/db"),
         NamedStore.of("trove://s?secret_key=hidden"),
         Config.load(config).resolve("s"),
     ]
@@ -733,6 +769,21 @@ def test_what_holds_a_secret_cannot_be_pickled(tmp_path: Path) -> None:
             pickle.dumps(thing)
         assert isinstance(caught.value, TypeError)
         assert "hidden" not in str(caught.value)
+        assert "hidden" not in repr(thing)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        trove_async.Quota({"b": trove_async.QuotaLimit(bytes=3)}, lease=9),
+        trove_async.Failover(["trove://a", "memory://"]),
+        trove_async.Route({"a": "trove://media"}, default="a"),
+        trove_async.Mirror(["trove://a", "trove://b"], queue="sqlite:///q.db"),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_what_holds_no_secret_can_be_pickled(thing: object) -> None:
+    assert pickle.loads(pickle.dumps(thing)) == thing
 
 
 def test_a_dsn_without_a_secret_can_be_pickled_and_each_can_be_copied() -> None:

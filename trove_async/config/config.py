@@ -14,7 +14,7 @@ from trove_async.config.making import argument_of, made, make_layers
 from trove_async.config.reference import Reference, is_store_name
 from trove_async.config.store import ConfiguredStore
 from trove_async.config.values import dsn_text, value_of
-from trove_async.driver.opening import Target
+from trove_async.driver.opening import Member, Target
 from trove_async.driver.registry import import_path
 from trove_async.dsn import is_name
 from trove_async.errors import ConfigError, InvalidArgumentError, TroveError
@@ -22,7 +22,11 @@ from trove_async.types import EMPTY
 
 __all__ = ["TARGETS", "Config"]
 
-TARGETS: Final = {"failover": "trove_async.layers:Failover", "route": "trove_async.layers:Route"}
+TARGETS: Final = {
+    "failover": "trove_async.layers:Failover",
+    "mirror": "trove_async.layers:Mirror",
+    "route": "trove_async.layers:Route",
+}
 """The stores over several stores by the keys of their tables; each is called with its members and keyword arguments."""
 
 _TOP: Final = ("stores",)
@@ -219,11 +223,11 @@ class Config:
         target: Target = made(self._document, kind, factory, arguments, path, more=("members",))
         return target
 
-    def _member(self, given: object, path: KeyPath, trail: tuple[str, ...]) -> ConfiguredStore:
+    def _member(self, given: object, path: KeyPath, trail: tuple[str, ...]) -> Member:
         if isinstance(given, str):
-            return self._with_dsn(given, {}, path, path, (), EMPTY, trail)
+            return self._with_dsn(given, {}, path, path, (), EMPTY, trail).member()
         if isinstance(given, Mapping):
-            return self._store(self._document.table(given, *path), path, EMPTY, trail)
+            return self._store(self._document.table(given, *path), path, EMPTY, trail).member()
         raise self._document.error("a member is the name of a store, a DSN, or a table like that of a store", *path)
 
     def __repr__(self) -> str:

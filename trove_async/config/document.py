@@ -98,7 +98,7 @@ class Document:
         at: KeyPath = path
         while at and at not in self._lines.of:
             at = at[:-1]
-        for value in self._hidden:
+        for value in sorted(self._hidden, key=len, reverse=True):
             message = message.replace(repr(value), _HIDDEN)
             if len(value) >= _SHORTEST_SECRET:
                 message = message.replace(value, _HIDDEN)

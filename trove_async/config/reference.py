@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from trove_async.cancellation import finish
@@ -41,7 +41,7 @@ class Reference:
 
     name: str
     path: str = ""
-    settings: Mapping[str, str] = EMPTY
+    settings: Mapping[str, str] = field(default=EMPTY, repr=False)
 
     @classmethod
     def of(cls, text: str) -> Reference:

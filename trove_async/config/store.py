@@ -11,7 +11,7 @@ from trove_async.config.lines import KeyPath, written
 from trove_async.config.making import named_in
 from trove_async.config.reference import Within
 from trove_async.driver.base import Driver, Layer
-from trove_async.driver.opening import Target, checked_layers, driver_of, open_stack
+from trove_async.driver.opening import Member, Target, checked_layers, driver_of, open_stack
 from trove_async.driver.options import OpenOptions
 from trove_async.dsn import parse_dsn
 from trove_async.errors import ConfigError, InvalidArgumentError, TroveError, UnpicklableError
@@ -46,6 +46,15 @@ class ConfiguredStore(Target):
         """The layers, and beneath them those of the store that it is a name for."""
         inner = self.target.store if isinstance(self.target, Within) else self.target
         return (*inner.all_layers, *self.layers) if isinstance(inner, ConfiguredStore) else self.layers
+
+    def member(self) -> Member:
+        """Return it as a member of a store over several stores: with its DSN, by which a `Mirror` knows it again."""
+        if isinstance(self.target, str):
+            return Member(self.target, self.layers, self.settings)
+        inner = self.target.member() if isinstance(self.target, ConfiguredStore) else None
+        if inner is None or not isinstance(inner.target, str):
+            return Member(self)
+        return Member(inner.target, (*inner.layers, *self.layers), {**inner.settings, **self.settings})
 
     def check(self, more: Mapping[str, Any]) -> None:
         """Check the DSN and the settings, without I/O.

@@ -21,6 +21,8 @@ SOURCES: Final = ("env", "file", "path")
 """What stands alone in a table in place of a value."""
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_RELATIVE: Final = "sqlite:///"
+"""What the URL of a database begins with; a relative path follows, which is relative to the file as well."""
 _MOST_BYTES: Final = 64 * 1024
 
 
@@ -54,6 +56,8 @@ def value_of(document: Document, value: object, path: KeyPath) -> Any:
         if "://" in value:
             return dsn_text(document, value, path)
         raise document.error('${…} has a meaning in DSNs and URLs only; write { env = "NAME" }', *path)
+    if isinstance(value, str) and value.startswith(_RELATIVE) and not value.startswith(f"{_RELATIVE}/"):
+        return f"{_RELATIVE}{quote(str(document.folder))}/{value.removeprefix(_RELATIVE)}"
     return value
 
 
@@ -105,6 +109,7 @@ def _variable(document: Document, name: str, path: KeyPath) -> str:
     if not value.strip():
         raise document.error(f"the environment variable {name!r} is empty", *path)
     document.hide(value)
+    document.hide(quote(value, safe=""))
     return value
 
 

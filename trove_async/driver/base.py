@@ -96,9 +96,10 @@ class Driver(Placed, ABC):
 
     @classmethod
     def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
-        """Refuse a DSN or settings that `open` would refuse; no I/O. `trove config check` calls it.
+        """Refuse a DSN or settings that `open` would refuse, without asking the backend.
 
-        The default accepts everything.
+        `trove config check` calls it, and a named store before it is opened, in a thread. It may read files that
+        belong to the settings. The default accepts everything.
 
         Raises:
             InvalidDSNError: a part or parameter is wrong or unknown; see `SettingsParser`.

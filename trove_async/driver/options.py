@@ -47,7 +47,7 @@ class OpenOptions:
         cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
     """
 
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     cleanup_timeout: float = CLEANUP_TIMEOUT
 
 

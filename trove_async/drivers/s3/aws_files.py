@@ -13,7 +13,7 @@ from typing import Final
 from trove_async.drivers.s3.session import in_thread, sdk_session
 from trove_async.types import EMPTY
 
-__all__ = ["configured_endpoints"]
+__all__ = ["configured_endpoints", "read_configured_endpoints"]
 
 _FILES: Final = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
 _SERVICES: Final = ("s3", "sqs")
@@ -28,11 +28,12 @@ async def configured_endpoints(aws_profile: str | None) -> Mapping[str, str]:
     Raises:
         InvalidDSNError: a file names an endpoint, and the files cannot be read or lack the profile.
     """
-    found: Mapping[str, str] = await in_thread(_read, aws_profile)
+    found: Mapping[str, str] = await in_thread(read_configured_endpoints, aws_profile)
     return found
 
 
-def _read(aws_profile: str | None) -> Mapping[str, str]:
+def read_configured_endpoints(aws_profile: str | None) -> Mapping[str, str]:
+    """Read what `configured_endpoints` returns; not on the event loop."""
     # The SDK takes a third of a second to import, and few files name an endpoint.
     if not any(map(_names_an_endpoint, _FILES)):
         return EMPTY

@@ -25,7 +25,7 @@ from trove_async.driver import (
     capabilities_of,
 )
 from trove_async.driver.retry import Budget, Retries
-from trove_async.drivers.s3.aws_files import configured_endpoints
+from trove_async.drivers.s3.aws_files import configured_endpoints, read_configured_endpoints
 from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.control import Control
 from trove_async.drivers.s3.copies import Copies
@@ -69,8 +69,9 @@ class S3Driver(HTTPDriver):
 
     @classmethod
     def check_dsn(cls, dsn: DSN, options: OpenOptions) -> None:
-        """Read it."""
-        S3Settings.of(dsn, options)
+        """Read it, and the endpoints of the AWS SDKs' files."""
+        aws_profile = SettingsParser(dsn, options.settings).text("aws_profile")
+        S3Settings.of(dsn, options, read_configured_endpoints(aws_profile))
 
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Parse the DSN and find the credentials; the first request makes the first connection."""

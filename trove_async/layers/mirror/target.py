@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from trove_async.driver.base import Driver
 from trove_async.driver.opening import Member, Target
 from trove_async.driver.options import OpenOptions
-from trove_async.dsn import parse_dsn
+from trove_async.dsn import check_no_secret, parse_dsn
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.members import named, open_members
@@ -80,6 +80,11 @@ class Mirror(Target):
             value = getattr(self, name)
             if not (is_number(value) and 0 < value < 1e9) and not (name == "repair_every" and value is None):
                 raise InvalidArgumentError(f"{name} is a number of seconds, more than 0, not {value!r}")
+
+    def __getstate__(self) -> dict[str, object]:
+        if isinstance(self.queue, str):
+            check_no_secret(parse_dsn(self.queue))
+        return self.__dict__
 
     async def open(self, options: OpenOptions) -> Driver:
         """Open the queue and the members, and begin to repair."""

@@ -6,10 +6,12 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from trove_async.driver.base import Driver
+from trove_async.dsn import check_no_secret, parse_dsn
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.quota.accounting import Accounting
@@ -50,7 +52,7 @@ class Quota:
 
     limits: Mapping[str, QuotaLimit] | None = None
     _: KW_ONLY
-    database: str | Database | None = None
+    database: str | Database | None = field(default=None, repr=False)
     lease: float = 30.0
     _scopes: Mapping[Scope, QuotaLimit] | None = field(init=False, repr=False, compare=False, default=None)
 
@@ -67,6 +69,12 @@ class Quota:
             raise InvalidArgumentError(f"lease is a number of seconds, more than 0, not {self.lease!r}")
         if self.database is not None:
             _check_database(self.database)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if isinstance(self.database, str):
+            check_no_secret(parse_dsn(self.database))
+        limits = None if self.limits is None else dict(self.limits)
+        return partial(Quota, database=self.database, lease=self.lease), (limits,)
 
     def __call__(self, driver: Driver) -> Driver:
         """Put the layer around a driver."""
