@@ -740,6 +740,17 @@ def test_the_settings_of_every_driver_are_checked_without_io(scheme: str, tmp_pa
     assert "has no parameter 'no_such'" in error.message
 
 
+def test_an_endpoint_of_the_files_of_the_sdk_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "trove.toml", '[stores.s]\ndsn = "s3://garage/assets"\n')
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(write(tmp_path / "aws", "[default]\nregion = x\n")))
+    for variable in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
+        monkeypatch.delenv(variable, raising=False)
+    [error] = Config.load(path).check()
+    assert "'garage' is not an Amazon region" in str(error)
+    write(tmp_path / "aws", "[default]\nendpoint_url = http://localhost:3900\n")
+    assert Config.load(path).check() == []
+
+
 def test_a_name_can_be_pickled(file: Path) -> None:
     target = NamedStore.of("trove://media/b", file)
     assert pickle.loads(pickle.dumps(target)) == target
