@@ -465,6 +465,34 @@ async def test_a_cancelled_read_leaves_neither_task_nor_stream_nor_slot(turns: t
 
 
 @pytest.mark.asyncio
+async def test_a_caller_who_cancels_while_the_slower_read_ends_gets_neither_answer() -> None:
+    opened, calls, ending = Opened(), 0, asyncio.Event()
+
+    async def get(*_: object) -> ObjectReader:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            for _turn in range(5):
+                await asyncio.sleep(0)
+            return opened()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        ending.set()
+        for _turn in range(5):
+            await asyncio.sleep(0)
+        return opened()
+
+    async with trove.open(MockDriver(get=get), layers=[ALWAYS]) as t:
+        task = asyncio.ensure_future(_open(t))
+        await ending.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(opened.streams) == 2
+        assert opened.open == 0
+
+
+@pytest.mark.asyncio
 async def test_a_caller_who_cancels_while_the_first_has_failed_ends_the_second() -> None:
     answers = Answers(UnavailableError("down"), SECOND)
     async with trove.open(MockDriver(head=answers), layers=[ALWAYS]) as t:
