@@ -49,6 +49,7 @@ from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.reads import Reads
 from trove_async.layers.mirror.records import Claim, Pending
 from trove_async.layers.mirror.repairs import Repairs
+from trove_async.layers.mirror.scrub import Scrubber, ScrubReport
 from trove_async.layers.mirror.settling import Settler
 from trove_async.layers.mirror.writes import Writes
 from trove_async.listing import ListPage
@@ -88,7 +89,8 @@ class MirrorDriver(MembersDriver):
         self._every = mirror.repair_every
         self._settler = Settler(fleet, queue)
         self._claims = Claims(queue, self._settle, seconds=mirror.claim_seconds, cleanup_timeout=fleet.cleanup_timeout)
-        self._repairs = Repairs(fleet, queue, self._claims, self._settler)
+        self._scrubber = Scrubber(fleet, queue, self._claims)
+        self._repairs = Repairs(fleet, queue, self._claims, self._settler, self._scrubber)
         self._reads = Reads(fleet, queue, stale=mirror.stale_reads, suspect=self._repairs.suspect)
         self._writes = Writes(fleet, queue, self._claims, self._reads, self._settler)
         self._listing = Listing(fleet, queue, self._reads, etags=mirror.list_etags)
@@ -135,6 +137,28 @@ class MirrorDriver(MembersDriver):
     async def status(self) -> Mapping[str, Pending]:
         """Return what waits to be repaired at each member; a member that has nothing to wait for is left out."""
         return await self._queue.pending()
+
+    async def backfill(self, bucket: str, prefix: str = "") -> int:
+        """Queue a repair for each copy that a member lacks, such as that of an object older than the mirror.
+
+        It lists all members that can be reached. No member's object is changed or deleted.
+
+        Returns:
+            The number of repairs, which `repair` or the background carries out.
+        """
+        return await self._scrubber.backfill(bucket, prefix)
+
+    async def scrub(self, bucket: str, prefix: str = "", *, rate: float | None = None) -> ScrubReport:
+        """Read all copies, and queue a repair for each that is missing, differs from the others, or has gone bad.
+
+        The copy that most members have is right, unless it differs from the checksum that was stored with it; of as
+        many, the newest. If no copy has its checksum, nothing is changed, and the key is reported.
+
+        Args:
+            bucket, prefix: which objects.
+            rate: the number of bytes that are read in a second, from all members together; None for no limit.
+        """
+        return await self._scrubber.scrub(bucket, prefix, rate)
 
     async def _settle(self, claim: Claim) -> bool:
         return await self._settler.settle(claim) != "unknown"

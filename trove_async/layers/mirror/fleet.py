@@ -9,14 +9,17 @@ from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver
-from trove_async.errors import BackendUnavailableError, TroveError
+from trove_async.driver.options import HeadOptions
+from trove_async.errors import BackendUnavailableError, NotFoundError, TroveError
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.verdict import verdict_on
+from trove_async.types import ObjectInfo
 
 __all__ = ["Fleet", "Replica", "failures", "new_breaker", "several", "together"]
 
 R = TypeVar("R")
 
+_HEAD: Final = HeadOptions()
 _THRESHOLD: Final = 3
 """Failures in a row after which a member is not asked any more."""
 
@@ -33,6 +36,13 @@ class Replica:
     def healthy(self) -> bool:
         """Whether it can be asked now."""
         return self.breaker.state == "closed"
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo | None:
+        """Describe the copy of an object as the member has it; None if it has none."""
+        try:
+            return await self.driver.head(bucket, key, _HEAD)
+        except NotFoundError:
+            return None
 
 
 def new_breaker(name: str, test_every: float) -> CircuitBreaker:
@@ -114,6 +124,10 @@ async def together(calls: Mapping[str, Coroutine[Any, Any, R]], *, cleanup_timeo
             task.cancel()
         await finish(_over([*tasks.values()]), timeout=cleanup_timeout, leftover="calls to members of a mirror")
         raise
+    errors = [None if task.cancelled() else task.exception() for task in tasks.values()]
+    for error in errors:
+        if error is not None and not isinstance(error, Exception):
+            raise error
     return {name: _outcome(task) for name, task in tasks.items()}
 
 
@@ -146,11 +160,7 @@ def _outcome(task: asyncio.Task[R]) -> R | Exception:
     if task.cancelled():
         return TroveError("the call was cancelled within the member's driver", ambiguous=True)
     error = task.exception()
-    if error is None:
-        return task.result()
-    if not isinstance(error, Exception):
-        raise error
-    return error
+    return error if isinstance(error, Exception) else task.result()
 
 
 def failures(outcomes: Mapping[str, object]) -> list[Exception]:

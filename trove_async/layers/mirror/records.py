@@ -10,8 +10,9 @@ from typing import Literal
 
 __all__ = ["Claim", "Intent", "Kind", "Pending", "Repair"]
 
-Kind = Literal["put", "delete", "tags", "create_bucket", "delete_bucket", "repair"]
-"""What a write does. ``repair`` changes nothing that a reader can see."""
+Kind = Literal["put", "delete", "tags", "create_bucket", "delete_bucket", "repair", "rewrite"]
+"""What a write does. ``repair`` changes nothing that a reader can see; ``rewrite`` repairs a copy that looks right
+and is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 from trove_async.body import Body
 from trove_async.driver.capabilities import TaggingDriver
-from trove_async.driver.options import BucketOptions, DeleteOptions, GetOptions, HeadOptions
+from trove_async.driver.options import BucketOptions, DeleteOptions, GetOptions
 from trove_async.errors import (
     BackendUnavailableError,
     BucketAlreadyExistsError,
     BucketNotFoundError,
     LeaseLostError,
-    NotFoundError,
     TroveError,
 )
 from trove_async.layers.mirror.claims import Claims
@@ -24,6 +23,7 @@ from trove_async.layers.mirror.fleet import Fleet, Replica
 from trove_async.layers.mirror.generations import copy_options, generation_of, new_generation
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Claim, Intent, Repair
+from trove_async.layers.mirror.scrub import Scrubber
 from trove_async.layers.mirror.settling import Settler
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 
@@ -33,7 +33,6 @@ _BATCH: Final = 100
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 300.0
 _SUSPECTS: Final = 10_000
-_HEAD: Final = HeadOptions()
 _DELETE: Final = DeleteOptions()
 
 _log = logging.getLogger("trove_async")
@@ -47,13 +46,15 @@ class Repairs:
         queue: what is to be done.
         claims: keep writers of a key out while it is repaired.
         settler: for the writes of processes that have died.
+        scrubber: checks suspects.
     """
 
-    def __init__(self, fleet: Fleet, queue: RepairQueue, claims: Claims, settler: Settler) -> None:
+    def __init__(self, fleet: Fleet, queue: RepairQueue, claims: Claims, settler: Settler, scrubber: Scrubber) -> None:
         self._fleet = fleet
         self._queue = queue
         self._claims = claims
         self._settler = settler
+        self._scrubber = scrubber
         self._suspects: OrderedDict[tuple[str, str], bool] = OrderedDict()
         self._turn = asyncio.Lock()
 
@@ -102,23 +103,7 @@ class Repairs:
         waiting = [place for place, checked in self._suspects.items() if not checked]
         for bucket, key in waiting[:_BATCH]:
             self._suspects[bucket, key] = True
-            await self.check(bucket, key)
-
-    async def check(self, bucket: str, key: str) -> list[str]:
-        """Queue repairs for members that lack an object which another one has; return their names."""
-        repairs = await self._queue.repairs(bucket, key)
-        asked = [replica for replica in self._fleet.healthy if replica.name not in repairs]
-        seen = await self._fleet.ask(asked, lambda replica: _head(replica, bucket, key))
-        source = next((name for name, found in seen.items() if isinstance(found, ObjectInfo)), None)
-        if source is None:
-            return []
-        info = seen[source]
-        assert isinstance(info, ObjectInfo)
-        lacking = [name for name, found in seen.items() if found is None]
-        generation = generation_of(info, source)
-        if lacking:
-            await self._queue.add(bucket, key, lacking, kind="put", generation=generation)
-        return lacking
+            await self._scrubber.check(bucket, key)
 
     async def _repair_queued(self, only_due: bool) -> int:
         repaired = 0
@@ -174,27 +159,28 @@ class Repairs:
                 case "delete_bucket":
                     await driver.delete_bucket(bucket)
                 case _:
-                    await self._copy(bucket, key, replica, claim)
+                    await self._copy(repair, replica, claim)
 
-    async def _copy(self, bucket: str, key: str, target: Replica, claim: Claim) -> None:
-        """Copy the object from the first good copy.
+    async def _copy(self, repair: Repair, target: Replica, claim: Claim) -> None:
+        """Copy the object from the first good copy, if the target does not have the same.
 
         Raises:
             BackendUnavailableError: there is none that can be reached; the target keeps what it has.
         """
-        for source in self._fleet.healthy:
-            if source is target or source.name in claim.repairs:
+        bucket, key = repair.bucket, repair.key
+        good = [replica for replica in self._fleet.replicas if replica.name not in claim.repairs]
+        there = await target.head(bucket, key)
+        for source in good:
+            if not source.healthy or (info := await source.head(bucket, key)) is None:
                 continue
-            info = await _head(source, bucket, key)
-            if info is None:
-                continue
-            there = await _head(target, bucket, key)
-            if there is not None and _equal(there, target.name, info, source.name):
+            if repair.kind != "rewrite" and there is not None and _equal(there, target.name, info, source.name):
                 await self._copy_tags(bucket, key, source, target)
-                return
-            await self._stream(bucket, key, source, target)
+            else:
+                await self._stream(bucket, key, source, target)
             return
-        raise BackendUnavailableError("no good copy can be reached to repair this one from")
+        # Where nobody has the object, nothing is missing; but what only the target has is never deleted.
+        if there is not None or not all(source.healthy for source in good):
+            raise BackendUnavailableError("no good copy can be reached to repair this one from")
 
     async def _stream(self, bucket: str, key: str, source: Replica, target: Replica) -> None:
         tags = await _tags(source, bucket, key)
@@ -220,13 +206,6 @@ class Repairs:
 
 def _order(repair: Repair) -> int:
     return {"create_bucket": 0, "delete_bucket": 2}.get(repair.kind, 1)
-
-
-async def _head(replica: Replica, bucket: str, key: str) -> ObjectInfo | None:
-    try:
-        return await replica.driver.head(bucket, key, _HEAD)
-    except NotFoundError:
-        return None
 
 
 async def _tags(replica: Replica, bucket: str, key: str) -> FrozenDict:

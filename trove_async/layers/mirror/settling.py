@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from trove_async.driver.options import HeadOptions
 from trove_async.errors import NotFoundError, UnavailableError
 from trove_async.layers.mirror.fleet import Fleet, Replica
 from trove_async.layers.mirror.generations import generation_of
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Claim, Kind
-from trove_async.types import ObjectInfo
 
 __all__ = ["Settled", "Settler"]
 
 Settled = Literal["committed", "absent", "unknown"]
 """``committed``: a member has the write, and repairs are queued for the others. ``absent``: none has it, and the intent
 is gone. ``unknown``: none that can be reached has it; the intent stays until the others can be reached."""
-
-_HEAD: Final = HeadOptions()
 
 
 class Settler:
@@ -69,7 +65,7 @@ class Settler:
             case "tags":
                 return await self._has_tags(replica, claim)
             case _:
-                info = await self._head(replica, intent.bucket, intent.key)
+                info = await replica.head(intent.bucket, intent.key)
         generation = None if info is None else generation_of(info, replica.name)
         return generation if intent.kind == "delete" else generation == intent.generation
 
@@ -80,12 +76,6 @@ class Settler:
         except NotFoundError:
             return False
         return bool(found == json.loads(claim.intent.detail))
-
-    async def _head(self, replica: Replica, bucket: str, key: str) -> ObjectInfo | None:
-        try:
-            return await replica.driver.head(bucket, key, _HEAD)
-        except NotFoundError:
-            return None
 
 
 def _deletion(seen: dict[str, Any], claim: Claim) -> dict[str, Any]:
