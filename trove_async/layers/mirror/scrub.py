@@ -213,14 +213,16 @@ async def _read(replica: Replica, bucket: str, key: str, pace: _Pace) -> _Copy |
         return None
     info = reader.info
     intact: bool | None = True if info.checksums else None
+    taken = 0
     async with reader:
         try:
             async for chunk in reader:
                 await update(hasher, chunk)
+                taken += len(chunk)
                 await pace.took(len(chunk))
         except ChecksumError:  # in place of the last chunk
             intact = False
-            await pace.took(info.size - reader.tell())
+            await pace.took(info.size - taken)
     return _Copy(generation_of(info, replica.name), hasher.hexdigest(), is_stamped(info), intact)
 
 
