@@ -507,7 +507,7 @@ async def test_a_settled_copy_needs_no_reading_if_there_is_a_checksum(
 async def test_large_objects_without_checksum_are_not_read_to_settle_a_copy(
     open_store: Callable[..., Awaitable[Store]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trove_async.driver.copy_settling._COMPARED", len(NEW) - 1)
+    monkeypatch.setattr("trove_async.driver.copy_settling.COMPARED", len(NEW) - 1)
     store = await open_store(copies=True)
     await store.fill()
     await lost(store)

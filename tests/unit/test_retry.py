@@ -188,10 +188,11 @@ async def test_a_create_only_put_that_finds_its_own_object_is_ambiguous(delays: 
 
 async def test_the_last_error_is_ambiguous_if_any_attempt_was(delays: list[float]) -> None:
     answer = Failing(UnavailableError(ambiguous=True), UnavailableError())
-    async with trove.open(MockDriver(put=answer), layers=[generous(2)]) as t:
+    async with trove.open(MockDriver(put=answer, head=trove.ObjectNotFoundError()), layers=[generous(2)]) as t:
         with pytest.raises(UnavailableError) as caught:
             await t.put("b", "k", b"data")
     assert caught.value.ambiguous
+    assert answer.calls == 2
 
 
 @pytest.mark.parametrize("name", ["complete_multipart", "copy", "restore_version", "server_copy"])

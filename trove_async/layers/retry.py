@@ -13,7 +13,7 @@ from trove_async.driver.events import attempts as observed_attempts
 from trove_async.driver.order import Placed
 from trove_async.driver.put_settling import Find, find_for, find_put, settle_put
 from trove_async.driver.retry import BEGUN_ANEW, THROTTLED, TRANSPORT, Attempts, Backoff, Budget, RetryPolicy
-from trove_async.errors import InvalidArgumentError, TroveError
+from trove_async.errors import BackendUnavailableError, InvalidArgumentError, TroveError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.verdict import verdict_on
 from trove_async.reader import ObjectReader
@@ -131,10 +131,9 @@ class _RetryDriver(LayerDriver):
             if failures is None:
                 failures = Attempts(self._policy, reported=False)
             try:
-                left = not failure.exhausted  # what the driver has given up, it has settled as well as it can
+                unsettled = ambiguous and not _is_settled(failure)
                 another = await failures.another(failure)
-                find = self._settling(operation) if left and ambiguous and (lost or not another) else None
-                if find is not None:
+                if unsettled and (lost or not another) and (find := self._settling(operation)) is not None:
                     found = await settle_put(failure, find)
                     if found is not None:
                         return self._succeeded(cast(R, found))
@@ -188,6 +187,15 @@ class _RetryDriver(LayerDriver):
                 await failures.failed(failure)
             finally:
                 del failure
+
+
+def _is_settled(failure: TroveError) -> bool:
+    """Tell whether a look can say no more than the error does.
+
+    What the driver has given up, it has settled as well as it can. A backend that is down answers no look; and a mirror
+    that reached too few of its stores raises the same error, although the object can be seen.
+    """
+    return failure.exhausted or isinstance(failure, BackendUnavailableError)
 
 
 def _can_be_repeated(operation: Operation, error: TroveError) -> bool:
