@@ -23,6 +23,9 @@ _SLOT: Final = [ACCOUNTS.c[name] for name in Slot._fields]
 _VALUES: Final = [field.name for field in fields(Account) if field.name not in ("slot", "touched")]
 _COLUMNS: Final = [*_SLOT, *(ACCOUNTS.c[name] for name in _VALUES), ACCOUNTS.c.touched]
 
+_JUST_NOW: Final = 2**62
+"""Touched in this transaction, and so later than everything that was seen before it."""
+
 
 class Fenced(Exception):  # noqa: N818 - it is no failure: whoever catches it takes a new lease
     """The owner was taken for dead."""
@@ -41,13 +44,27 @@ class SQLBooks(Books):
     def __init__(self, connection: Connection, owner: str, lease: Lease, coverage: Coverage) -> None:
         self.owner = owner
         self._connection = connection
-        self._lease: Lease | None = lease
+        self._lease = lease
         self._coverage = coverage
         self._totals: dict[Scope, Total] = {}
         self._charged: set[Scope] = set()
         self._accounts: dict[Slot, Account] = {}
         self._saved: dict[Slot, Account] = {}
+        self._held: dict[Slot, dict[tuple[str, int], Reservation]] = {}
+        self._reserved: dict[tuple[str, int], Reservation] = {}
+        self._released: list[tuple[str, int]] = []
         self._versioning: dict[str, str | None] = {}
+
+    def check_lease(self) -> None:
+        """Check that the owner still has its lease, and let nobody take it before the commit.
+
+        Raises:
+            Fenced: it has not.
+        """
+        try:
+            self._lease.check(self._connection)
+        except LeaseLostError:
+            raise Fenced from None
 
     def totals(self, bucket: str, key: str) -> Sequence[Total]:
         """Read the limits of a key, once."""
@@ -75,6 +92,7 @@ class SQLBooks(Books):
 
     def save(self, account: Account) -> None:
         """Remember that `flush` writes the account."""
+        account.touched = _JUST_NOW
         self._accounts[account.slot] = self._saved[account.slot] = account
 
     def objects(self, scope: Scope, after: str | None, upto: str | None) -> Sequence[Account]:
@@ -98,46 +116,36 @@ class SQLBooks(Books):
         return self._select(ACCOUNTS.c.unsure, ACCOUNTS.c.running == 0, limit=count)
 
     def _select(self, *where: ColumnElement[bool], limit: int | None = None) -> list[Account]:
+        self.flush()  # another piece of work in this transaction may have changed them
         statement = select(*_COLUMNS).where(*where).order_by(*_SLOT).limit(limit)
         found = [_account_of(row) for row in self._connection.execute(statement).all()]
         return [self._accounts.setdefault(account.slot, account) for account in found]
 
     def reserve(self, reservation: Reservation) -> None:
-        """Write a reservation, if the owner still has its lease.
-
-        Raises:
-            Fenced: it has not.
-        """
-        if self._lease is not None:
-            try:
-                self._lease.check(self._connection)
-            except LeaseLostError:
-                raise Fenced from None
-            self._lease = None
-        values = {
-            "owner": reservation.owner,
-            "number": reservation.number,
-            **reservation.slot._asdict(),
-            "bytes": reservation.bytes,
-            "objects": reservation.objects,
-            "adds": reservation.adds,
-            "versioning": reservation.versioning,
-        }
-        statement = insert_into(self._connection, RESERVATIONS).values(**values)
-        self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["owner", "number"], set_={"bytes": reservation.bytes})
-        )
+        """Remember that `flush` writes the reservation."""
+        self._held_for(reservation.slot)[reservation.owner, reservation.number] = reservation
+        self._reserved[reservation.owner, reservation.number] = reservation
 
     def release(self, reservation: Reservation) -> Reservation | None:
-        """Delete a reservation."""
-        held = and_(RESERVATIONS.c.owner == reservation.owner, RESERVATIONS.c.number == reservation.number)
-        row = self._connection.execute(delete(RESERVATIONS).where(held).returning(*RESERVATIONS.c)).first()
-        return None if row is None else _reservation_of(row)
+        """Remember that `flush` deletes the reservation."""
+        name = reservation.owner, reservation.number
+        found = self._held_for(reservation.slot).pop(name, None)
+        if found is not None:
+            self._reserved.pop(name, None)
+            self._released.append(name)
+        return found
 
     def reservations(self, slot: Slot) -> Sequence[Reservation]:
-        """Read the reservations of a slot."""
-        where = [RESERVATIONS.c[name] == value for name, value in zip(Slot._fields, slot, strict=True)]
-        return self._reservations(*where)
+        """Read the reservations of a slot, once."""
+        return [*self._held_for(slot).values()]
+
+    def _held_for(self, slot: Slot) -> dict[tuple[str, int], Reservation]:
+        found = self._held.get(slot)
+        if found is None:
+            where = [RESERVATIONS.c[name] == value for name, value in zip(Slot._fields, slot, strict=True)]
+            rows = self._reservations(*where) if self.account(slot).running else []
+            found = self._held[slot] = {(one.owner, one.number): one for one in rows}
+        return found
 
     def of_others(self) -> Sequence[Reservation]:
         """Return the reservations of all other owners."""
@@ -149,6 +157,7 @@ class SQLBooks(Books):
 
     def buckets(self) -> Sequence[str]:
         """Read the names of buckets."""
+        self.flush()
         return self._connection.execute(select(ACCOUNTS.c.bucket).distinct()).scalars().all()
 
     def versioning(self, bucket: str) -> str | None:
@@ -194,6 +203,21 @@ class SQLBooks(Books):
             values = {"used_bytes": total.bytes, "used_objects": total.objects}
             self._connection.execute(update(LIMITS).where(LIMITS.c.name == scope.name).values(**values))
         self._charged.clear()
+        self._flush_reservations()
+
+    def _flush_reservations(self) -> None:
+        if self._released:
+            names = [{"old_owner": owner, "old_number": number} for owner, number in self._released]
+            self._connection.execute(_DELETION, names)
+            self._released.clear()
+        if self._reserved:
+            statement = insert_into(self._connection, RESERVATIONS)
+            changed = {"bytes": statement.excluded.bytes}
+            rows = [_row_of(one) for one in self._reserved.values()]
+            self._connection.execute(
+                statement.on_conflict_do_update(index_elements=["owner", "number"], set_=changed), rows
+            )
+            self._reserved.clear()
 
 
 def _under(scope: Scope) -> ColumnElement[bool]:
@@ -213,6 +237,23 @@ def total_of(row: Row[Any]) -> Total:
     """Return the limit of a row."""
     limit = QuotaLimit(bytes=row.max_bytes, objects=row.max_objects)
     return Total(Scope.parse(row.name), limit, row.used_bytes, row.used_objects)
+
+
+_DELETION: Final = delete(RESERVATIONS).where(
+    RESERVATIONS.c.owner == bindparam("old_owner"), RESERVATIONS.c.number == bindparam("old_number")
+)
+
+
+def _row_of(reservation: Reservation) -> dict[str, Any]:
+    return {
+        "owner": reservation.owner,
+        "number": reservation.number,
+        **reservation.slot._asdict(),
+        "bytes": reservation.bytes,
+        "objects": reservation.objects,
+        "adds": reservation.adds,
+        "versioning": reservation.versioning,
+    }
 
 
 def _reservation_of(row: Row[Any]) -> Reservation:
