@@ -26,6 +26,27 @@ _COLUMNS: Final = [*_SLOT, *(ACCOUNTS.c[name] for name in _VALUES), ACCOUNTS.c.t
 _JUST_NOW: Final = 2**62
 """Touched in this transaction, and so later than everything that was seen before it."""
 
+# Statements that are made once: to make one takes as long as to execute it.
+_OF_SLOT: Final = [f"of_{name}" for name in Slot._fields]
+_ACCOUNT_OF_SLOT: Final = select(*_COLUMNS).where(
+    *(column == bindparam(name) for column, name in zip(_SLOT, _OF_SLOT, strict=True))
+)
+_RESERVATIONS_OF_SLOT: Final = (
+    select(RESERVATIONS)
+    .where(*(RESERVATIONS.c[name] == bindparam(of) for name, of in zip(Slot._fields, _OF_SLOT, strict=True)))
+    .order_by(RESERVATIONS.c.number)
+)
+_LIMITS_NAMED: Final = select(LIMITS).where(LIMITS.c.name.in_(bindparam("names", expanding=True)))
+_VERSIONING_OF: Final = select(BUCKETS.c.versioning).where(BUCKETS.c.bucket == bindparam("of_bucket"))
+_CHARGE: Final = (
+    update(LIMITS)
+    .where(LIMITS.c.name == bindparam("of_name"))
+    .values(used_bytes=bindparam("new_bytes"), used_objects=bindparam("new_objects"))
+)
+_DELETION: Final = delete(RESERVATIONS).where(
+    RESERVATIONS.c.owner == bindparam("old_owner"), RESERVATIONS.c.number == bindparam("old_number")
+)
+
 
 class Fenced(Exception):  # noqa: N818 - it is no failure: whoever catches it takes a new lease
     """The owner was taken for dead."""
@@ -70,7 +91,7 @@ class SQLBooks(Books):
         """Read the limits of a key, once."""
         scopes = self._coverage.of(bucket, key)
         if wanted := [scope.name for scope in scopes if scope not in self._totals]:
-            for row in self._connection.execute(select(LIMITS).where(LIMITS.c.name.in_(wanted))).all():
+            for row in self._connection.execute(_LIMITS_NAMED, {"names": wanted}).all():
                 total = total_of(row)
                 self._totals[total.scope] = total
         return [self._totals[scope] for scope in scopes]
@@ -85,8 +106,7 @@ class SQLBooks(Books):
         """Read an account, once."""
         found = self._accounts.get(slot)
         if found is None:
-            where = [column == value for column, value in zip(_SLOT, slot, strict=True)]
-            row = self._connection.execute(select(*_COLUMNS).where(*where)).first()
+            row = self._connection.execute(_ACCOUNT_OF_SLOT, _slot_values(slot)).first()
             found = self._accounts[slot] = Account(slot) if row is None else _account_of(row)
         return found
 
@@ -142,9 +162,9 @@ class SQLBooks(Books):
     def _held_for(self, slot: Slot) -> dict[tuple[str, int], Reservation]:
         found = self._held.get(slot)
         if found is None:
-            where = [RESERVATIONS.c[name] == value for name, value in zip(Slot._fields, slot, strict=True)]
-            rows = self._reservations(*where) if self.account(slot).running else []
-            found = self._held[slot] = {(one.owner, one.number): one for one in rows}
+            is_free = not self.account(slot).running
+            rows = () if is_free else self._connection.execute(_RESERVATIONS_OF_SLOT, _slot_values(slot)).all()
+            found = self._held[slot] = {(row.owner, row.number): _reservation_of(row) for row in rows}
         return found
 
     def of_others(self) -> Sequence[Reservation]:
@@ -163,8 +183,7 @@ class SQLBooks(Books):
     def versioning(self, bucket: str) -> str | None:
         """Read whether a bucket keeps versions, once."""
         if bucket not in self._versioning:
-            statement = select(BUCKETS.c.versioning).where(BUCKETS.c.bucket == bucket)
-            self._versioning[bucket] = self._connection.scalar(statement)
+            self._versioning[bucket] = self._connection.scalar(_VERSIONING_OF, {"of_bucket": bucket})
         return self._versioning[bucket]
 
     def set_versioning(self, bucket: str, status: str | None) -> None:
@@ -200,8 +219,8 @@ class SQLBooks(Books):
             self._saved.clear()
         for scope in sorted(self._charged):
             total = self._totals[scope]
-            values = {"used_bytes": total.bytes, "used_objects": total.objects}
-            self._connection.execute(update(LIMITS).where(LIMITS.c.name == scope.name).values(**values))
+            values = {"of_name": scope.name, "new_bytes": total.bytes, "new_objects": total.objects}
+            self._connection.execute(_CHARGE, values)
         self._charged.clear()
         self._flush_reservations()
 
@@ -211,12 +230,8 @@ class SQLBooks(Books):
             self._connection.execute(_DELETION, names)
             self._released.clear()
         if self._reserved:
-            statement = insert_into(self._connection, RESERVATIONS)
-            changed = {"bytes": statement.excluded.bytes}
             rows = [_row_of(one) for one in self._reserved.values()]
-            self._connection.execute(
-                statement.on_conflict_do_update(index_elements=["owner", "number"], set_=changed), rows
-            )
+            self._connection.execute(_keeping(self._connection), rows)
             self._reserved.clear()
 
 
@@ -239,9 +254,8 @@ def total_of(row: Row[Any]) -> Total:
     return Total(Scope.parse(row.name), limit, row.used_bytes, row.used_objects)
 
 
-_DELETION: Final = delete(RESERVATIONS).where(
-    RESERVATIONS.c.owner == bindparam("old_owner"), RESERVATIONS.c.number == bindparam("old_number")
-)
+def _slot_values(slot: Slot) -> dict[str, Any]:
+    return dict(zip(_OF_SLOT, slot, strict=True))
 
 
 def _row_of(reservation: Reservation) -> dict[str, Any]:
@@ -285,5 +299,16 @@ def _upsert(connection: Connection, _made: dict[str, Any] = {}) -> Any:  # noqa:
         statement = insert_into(connection, ACCOUNTS).values(**new, touched=now())
         changed = {name: statement.excluded[name] for name in (*_VALUES, "touched")}
         found = statement.on_conflict_do_update(index_elements=_SLOT, set_=changed)
+        _made[connection.dialect.name] = found
+    return found
+
+
+def _keeping(connection: Connection, _made: dict[str, Any] = {}) -> Any:  # noqa: B006 - a cache
+    """Return the statement that writes reservations."""
+    found = _made.get(connection.dialect.name)
+    if found is None:
+        statement = insert_into(connection, RESERVATIONS)
+        changed = {"bytes": statement.excluded.bytes}
+        found = statement.on_conflict_do_update(index_elements=["owner", "number"], set_=changed)
         _made[connection.dialect.name] = found
     return found

@@ -23,6 +23,7 @@ __all__ = ["DatabaseLedger", "read_usage"]
 R = TypeVar("R")
 
 _MIGRATIONS: Final = "trove_async.layers.quota.database.migrations"
+_REVISION: Final = select(STATE.c.revision)
 _KEPT: Final = 3600.0
 """Seconds for which an account without anything is kept. A page of a listing must not be older when it is compared."""
 
@@ -122,7 +123,7 @@ class DatabaseLedger:
 
     def _refresh(self, connection: Connection) -> None:
         """Read the limits again if another process has changed them."""
-        revision: int = connection.execute(select(STATE.c.revision)).scalar_one()
+        revision: int = connection.execute(_REVISION).scalar_one()
         if revision != self._revision:
             self.coverage = Coverage(Scope.parse(row.name) for row in _limits(connection))
             self._revision = revision
