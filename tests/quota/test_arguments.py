@@ -29,8 +29,6 @@ from trove_async.layers.quota.limits import Coverage, Scope
 def test_limits_that_are_none(arguments: Mapping[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         trove.QuotaLimit(**arguments)
-    with pytest.raises(InvalidArgumentError, match=f"the limit of 'b': {message}"):
-        trove.Quota({"b": arguments})
 
 
 SMALL, LARGE = trove.QuotaLimit(bytes=10), trove.QuotaLimit(bytes=11, objects=1)
@@ -51,7 +49,7 @@ MORE = trove.QuotaLimit(bytes=11)
         ({"b/\0": SMALL}, "a limit cannot be for 'b/"),
         ({"b/" + "k" * 1025: SMALL}, "more than 1024"),
         ({"b": 10}, "the limit of 'b' is a QuotaLimit"),
-        ({"b": {"byte": 10}}, "the limit of 'b' is a QuotaLimit"),
+        ({"b": {"bytes": 10}}, "the limit of 'b' is a QuotaLimit"),
         ({"b": SMALL, "b/": SMALL}, "two limits are for the bucket 'b': leave 'b/' out"),
         ({"b": SMALL, "b/t": LARGE}, "the limit of 'b/t' can never be reached: it allows 11 bytes, and that of 'b'"),
         ({"b/t": SMALL, "b/t/": LARGE}, "the limit of 'b/t/' can never be reached"),
@@ -82,7 +80,7 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_limits_around_each_other_may_be_equal_or_of_other_kinds() -> None:
-    trove.Quota({"b": SMALL, "b/t/": SMALL, "b/u/": trove.QuotaLimit(objects=99), "": {"bytes": 10}})
+    trove.Quota({"b": SMALL, "b/t/": SMALL, "b/u/": trove.QuotaLimit(objects=99), "": SMALL})
 
 
 def test_which_limits_a_key_is_under() -> None:
@@ -135,11 +133,3 @@ async def test_it_says_where_it_counts(sqlite_url: str, caplog: pytest.LogCaptur
     async with trove.open("memory://", layers=layers({"b": SMALL}, None)) as t:
         assert not quota_of(t).is_shared
     assert "counted in this process alone" in caplog.text
-
-
-@pytest.mark.asyncio
-async def test_in_a_configuration() -> None:
-    quota = {"use": "Quota", "limits": {"b": {"bytes": 10}, "b/t/": {"objects": 3}}}
-    config = {"stores": {"media": {"dsn": "memory://", "layers": (quota,)}}}
-    async with trove.open("media", config=config) as t:
-        assert [usage.limit for usage in await quota_of(t).usage()] == [SMALL, trove.QuotaLimit(objects=3)]

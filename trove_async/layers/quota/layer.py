@@ -37,9 +37,8 @@ class Quota:
     """Refuse writes that would exceed a limit with a `QuotaExceededError`, which is a `StorageFullError`.
 
     Attributes:
-        limits: a `QuotaLimit`, or a mapping with its fields, for each bucket (``"media"``), prefix
-            (``"media/tenants/a/"``) or, with an empty name, for the whole store. A key may be under several, and all of
-            them hold. None for those that the database has.
+        limits: a `QuotaLimit` for each bucket (``"media"``), prefix (``"media/tenants/a/"``) or, with an empty name,
+            for the whole store. A key may be under several, and all of them hold. None for those that the database has.
         database: where it is counted: the URL of a SQLite or PostgreSQL database, or one that is connected. All
             processes that share it have the limits of the one that was opened last. None counts in the memory of this
             process, for each open store by itself: other processes, and other stores, know nothing of it.
@@ -51,9 +50,9 @@ class Quota:
         MissingDependencyError: the packages for databases are not installed.
     """
 
-    limits: Mapping[str, QuotaLimit | Mapping[str, int]] | None = None
+    limits: Mapping[str, QuotaLimit] | None = None
     _: KW_ONLY
-    database: str | Database | None = field(default=None, repr=False)  # it may have a password
+    database: str | Database | None = field(default=None, repr=False)
     lease: float = 30.0
     _scopes: Mapping[Scope, QuotaLimit] | None = field(init=False, repr=False, compare=False, default=None)
 

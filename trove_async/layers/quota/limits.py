@@ -106,7 +106,9 @@ def check_limits(limits: object) -> dict[Scope, QuotaLimit]:
         scope = Scope.parse(name)
         if scope in found:
             raise InvalidArgumentError(f"two limits are for the bucket {scope.bucket!r}: leave {name!r} out")
-        found[scope] = _limit_of(name, limit)
+        if not isinstance(limit, QuotaLimit):
+            raise InvalidArgumentError(f"the limit of {name!r} is a QuotaLimit(bytes=…, objects=…), not {limit!r}")
+        found[scope] = limit
     for scope, limit in found.items():
         for outer, around in found.items():
             if outer != scope and outer.covers(*scope):
@@ -124,17 +126,6 @@ def check_known(wanted: Iterable[Scope], known: Collection[Scope]) -> None:
         if scope not in known:
             names = ", ".join(repr(each.name) for each in known) or "nothing"
             raise InvalidArgumentError(f"there is no limit for {scope.name!r}; there are limits for {names}")
-
-
-def _limit_of(name: str, given: object) -> QuotaLimit:
-    if isinstance(given, QuotaLimit):
-        return given
-    if not isinstance(given, Mapping) or not given.keys() <= {"bytes", "objects"}:
-        raise InvalidArgumentError(f"the limit of {name!r} is a QuotaLimit(bytes=…, objects=…), not {given!r}")
-    try:
-        return QuotaLimit(**given)
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"the limit of {name!r}: {error.message}") from None
 
 
 def _check_nested(scope: Scope, limit: QuotaLimit, outer: Scope, around: QuotaLimit) -> None:
