@@ -57,6 +57,7 @@ class OwnRetry(trove.Retry):
         ([trove.Hedge(), trove.Hedge()], "Hedge must not be around Hedge: .*; leave one Hedge out"),
         ([trove.Retry(), OwnLayer, lambda driver: driver, trove.Limit(8)], "Limit must not be around Retry"),
         ([OwnRetry(), trove.Hedge()], "Hedge must not be around Retry"),
+        ([trove.Prefixed("a/"), trove.Cache()], "Cache must not be around Prefixed"),
     ],
 )
 def test_an_order_that_cannot_work_is_refused_before_anything_is_opened(
