@@ -53,6 +53,11 @@ def test_behind_a_store_with_a_bucket_stands_the_key(filled: Run) -> None:
     assert filled("ls", "photos:").lines == ["photos/2024/", "photos/b.jpg"]
 
 
+def test_the_hint_about_local_files_is_not_for_names_of_stores(filled: Run) -> None:
+    assert filled("cp", "media:photos/b.jpg", "media:none/x").err.endswith("the bucket does not exist (driver local)\n")
+    assert "write ./none/x" in filled("cp", "media:photos/b.jpg", "none/x").err
+
+
 def test_the_layers_of_the_configuration_hold(filled: Run) -> None:
     done = filled("rm", "kept:photos/b.jpg")
     assert (done.code, "the store is read-only" in done.err) == (5, True)

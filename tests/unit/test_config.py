@@ -141,6 +141,17 @@ async def test_parameters_of_the_dsn_of_a_name_are_settings(file: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_store_by_another_name_has_settings_of_its_own(tmp_path: Path) -> None:
+    text = MEDIA + '[stores.one]\ndsn = "trove://media?min_part_size=7"\n[stores.two]\ndsn = "one"\nmin_part_size = 8\n'
+    path = write(tmp_path / "trove.toml", text)
+    for name, size in {"media": 5, "one": 7, "two": 8}.items():
+        async with trove_async.open(name, config=path) as t:
+            assert t.features.limits.min_part_size == size
+    async with trove_async.open("two", config=path, min_part_size=9) as t:
+        assert t.features.limits.min_part_size == 9
+
+
+@pytest.mark.asyncio
 async def test_members_may_be_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TROVE_CONFIG", str(file))
     async with trove_async.open(Member("trove://media").target) as t:
@@ -349,6 +360,13 @@ WRONG = {
     "a wrong order over two stores": (
         STORE + 'layers = ["Retry"]\n[stores.t]\nlayers = ["Retry"]\ndsn = "trove://s/b"\n', 5, "stores.t.layers",
         "Retry must not be around Retry",
+    ),
+    "a setting of a store by another name": (
+        STORE + '[stores.t]\ndsn = "s"\nmin_part_sise = 3\n', 5, "stores.t.min_part_sise",
+        "memory has no parameter 'min_part_sise'",
+    ),
+    "a parameter of a name": (
+        STORE + '[stores.t]\ndsn = "trove://s?sise=3"\n', 4, "stores.t.dsn", "memory has no parameter 'sise'",
     ),
     "a circle of one": ('[stores.s]\ndsn = "s"\n', 2, "stores.s.dsn", "refer to each other in a circle: s -> s"),
 }  # fmt: skip
@@ -765,6 +783,7 @@ def test_what_holds_a_secret_cannot_be_pickled(tmp_path: Path) -> None:
         trove_async.parse_dsn("s3://eu?session_token=hidden"),
         Member(secret),
         Member("s3://eu", settings={"secret_key": "hidden"}),
+        OpenOptions(settings={"secret_key": "hidden"}),
         NamedStore.of("s", config),
         trove_async.Failover([secret]),
         trove_async.Route({"a": secret}, default="a"),
@@ -786,6 +805,7 @@ def test_what_holds_a_secret_cannot_be_pickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "thing",
     [
+        OpenOptions(settings={"attempts": 2}),
         trove_async.Quota({"b": trove_async.QuotaLimit(bytes=3)}, lease=9),
         trove_async.Failover(["trove://a", "memory://"]),
         trove_async.Route({"a": "trove://media"}, default="a"),

@@ -98,16 +98,22 @@ class Session:
     async def parse(self, name: str) -> Name:
         """Return what a name means; see `parse_name`. If it names a store of the configuration, open that."""
         named = named_of(name)
-        if named is not None and (is_dsn(name) or self._has(named.store)):
+        if named is not None and self.names_store(name):
             return await self._within(named)
         hint = "" if named is None or self._config is None else f"; {self._config.unknown(named.store)}"
         return await parse_name(name, store=self.options.store, hint=hint)
 
-    def _has(self, name: str) -> bool:
-        """Return whether the configuration has a store; it is read once, when a name may be one of its own."""
+    def names_store(self, name: str) -> bool:
+        """Return whether a name begins with that of a store of the configuration.
+
+        The configuration is read once, when a name may be one of its own.
+        """
+        named = named_of(name)
+        if named is None or is_dsn(name):
+            return named is not None
         if not self._config_read:
             self._config, self._config_read = Config.find(), True
-        return self._config is not None and name in self._config.names
+        return self._config is not None and named.store in self._config.names
 
     async def _within(self, named: Named) -> StoreName:
         store = await self.open(named.dsn)

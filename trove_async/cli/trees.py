@@ -70,7 +70,9 @@ async def cp(
     found = await _sources(session, sources, recursive, literal)
     transfer = _transfer(found, checksum, jobs, preserve, move=False)
     destination = await _destination(session, target, found, recursive)
-    await _run(session, found, destination, transfer, dry_run, target_hint(target))
+    await _run(
+        session, found, destination, transfer, dry_run, "" if session.names_store(target) else target_hint(target)
+    )
 
 
 async def mv(
@@ -93,7 +95,9 @@ async def mv(
     found = await _sources(session, sources, recursive, literal)
     transfer = _transfer(found, checksum, jobs, preserve, move=True)
     destination = await _destination(session, target, found, recursive)
-    await _run(session, found, destination, transfer, dry_run, target_hint(target))
+    await _run(
+        session, found, destination, transfer, dry_run, "" if session.names_store(target) else target_hint(target)
+    )
     if not dry_run:
         for source in found:
             await source.tidy()

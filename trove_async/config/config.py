@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from trove_async.config.making import argument_of, made, make_layers
 from trove_async.config.reference import Reference, is_store_name
 from trove_async.config.store import ConfiguredStore
 from trove_async.config.values import dsn_text, value_of
+from trove_async.driver.base import Layer
 from trove_async.driver.opening import Member, Target
 from trove_async.driver.registry import import_path
 from trove_async.dsn import is_name
@@ -103,7 +105,7 @@ class Config:
         """
         if name not in self._stores:
             raise ConfigError.at(self.unknown(name), file=self.file)
-        return self._named(name, settings, ())
+        return self._store(self._stores[name], ("stores", name), settings, (name,))
 
     def check(self) -> list[TroveError]:
         """Return what is wrong: the first error of each store."""
@@ -132,54 +134,58 @@ class Config:
         guess = f" (is it {close[0]!r}?)" if close else ""
         return f"there is no store {name!r}{guess}; there are: {', '.join(self.names) or 'none'}"
 
-    def _named(self, name: str, settings: Mapping[str, Any], trail: tuple[str, ...]) -> ConfiguredStore:
-        return self._store(self._stores[name], ("stores", name), settings, (*trail, name))
-
     def _store(
         self, table: Mapping[str, Any], path: KeyPath, more: Mapping[str, Any], trail: tuple[str, ...]
     ) -> ConfiguredStore:
+        """Return the store that a table describes.
+
+        Args:
+            table, path: it, and where it stands.
+            more: settings that replace those of the table.
+            trail: the names of the stores that refer to this one, and its own.
+        """
         kinds = [kind for kind in ("dsn", *TARGETS) if kind in table]
         if len(kinds) != 1:
             known = ["dsn", *TARGETS]
             said = "no" if not kinds else "both " + " and ".join(map(repr, kinds)) + " instead of one"
             raise self._document.error(f"this store has {said} key of: {', '.join(known)}", *path)
         [kind] = kinds
-        refer = partial(self._referred, more=EMPTY, trail=trail)
-        layers = make_layers(self._document, table.get("layers", []), (*path, "layers"), refer)
         if kind == "dsn":
-            return self._with_dsn(table["dsn"], table, path, (*path, "dsn"), layers, more, trail)
+            return self._with_dsn(table, path, (*path, "dsn"), more, trail)
         for key in table:
             if key not in (kind, "layers"):
                 raise self._document.unknown((*path, key), (kind, "layers"), f"a store with {kind!r} has")
         target = self._over(kind, table[kind], (*path, kind), trail)
+        layers = self._layers(table, path, trail)
         return ConfiguredStore(self._document, path, (*path, kind), target, EMPTY, layers)
 
     def _with_dsn(
         self,
-        dsn: object,
         table: Mapping[str, Any],
         path: KeyPath,
         dsn_path: KeyPath,
-        layers: tuple[Any, ...],
         more: Mapping[str, Any],
         trail: tuple[str, ...],
     ) -> ConfiguredStore:
-        settings: dict[str, Any] = {}
-        for key, value in table.items():
-            if key in ("dsn", "layers"):
-                continue
-            if key == "cleanup_timeout":
-                raise self._document.error("this is an argument of open() and of no store", *path, key)
-            settings[key] = self._setting(value, (*path, key))
-        text = dsn_text(self._document, dsn, dsn_path)
-        target: str | Target = text
+        settings = {
+            key: self._setting(key, value, (*path, key)) for key, value in table.items() if key not in ("dsn", "layers")
+        }
+        text = dsn_text(self._document, table["dsn"], dsn_path)
+        layers = self._layers(table, path, trail)
+        store = ConfiguredStore(self._document, path, dsn_path, text, settings, layers)
         if is_name(text):
-            target = self._referred(text, dsn_path, more={**settings, **more}, trail=trail)
-        store = ConfiguredStore(self._document, path, dsn_path, target, settings, layers)
+            with store.blaming(more):
+                store = replace(store, target=self._referred(text, dsn_path, {**settings, **more}, trail))
         store.check(more)
         return store
 
-    def _setting(self, value: object, path: KeyPath) -> object:
+    def _layers(self, table: Mapping[str, Any], path: KeyPath, trail: tuple[str, ...]) -> tuple[Layer, ...]:
+        refer = partial(self._referred, more=EMPTY, trail=trail)
+        return make_layers(self._document, table.get("layers", []), (*path, "layers"), refer)
+
+    def _setting(self, key: str, value: object, path: KeyPath) -> object:
+        if key == "cleanup_timeout":
+            raise self._document.error("this is an argument of open() and of no store", *path)
         found = value_of(self._document, value, path)
         if isinstance(found, Mapping):
             raise self._document.error(
@@ -188,7 +194,7 @@ class Config:
             )
         return found
 
-    def _referred(self, text: str, path: KeyPath, *, more: Mapping[str, Any], trail: tuple[str, ...]) -> Target:
+    def _referred(self, text: str, path: KeyPath, more: Mapping[str, Any], trail: tuple[str, ...]) -> Target:
         """Return the store of the same configuration that a name or ``trove://…`` refers to."""
         try:
             named = Reference.of(text)
@@ -199,7 +205,9 @@ class Config:
         if named.name in trail:
             circle = " -> ".join([*trail[trail.index(named.name) :], named.name])
             raise self._document.error(f"the stores refer to each other in a circle: {circle}", *path)
-        return named.within(self._named(named.name, {**named.settings, **more}, trail))
+        both = {**named.settings, **more}
+        store = self._store(self._stores[named.name], ("stores", named.name), both, (*trail, named.name))
+        return named.within(replace(store, settings={**store.settings, **named.settings}))
 
     def _over(self, kind: str, given: object, path: KeyPath, trail: tuple[str, ...]) -> Target:
         """Return a store over several stores."""
@@ -225,7 +233,7 @@ class Config:
 
     def _member(self, given: object, path: KeyPath, trail: tuple[str, ...]) -> Member:
         if isinstance(given, str):
-            return self._with_dsn(given, {}, path, path, (), EMPTY, trail).member()
+            return self._with_dsn({"dsn": given}, path, path, EMPTY, trail).member()
         if isinstance(given, Mapping):
             return self._store(self._document.table(given, *path), path, EMPTY, trail).member()
         raise self._document.error("a member is the name of a store, a DSN, or a table like that of a store", *path)

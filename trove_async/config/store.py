@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NoReturn
 
@@ -14,7 +15,7 @@ from trove_async.driver.base import Driver, Layer
 from trove_async.driver.opening import Member, Target, checked_layers, driver_of, open_stack
 from trove_async.driver.options import OpenOptions
 from trove_async.dsn import parse_dsn
-from trove_async.errors import ConfigError, InvalidArgumentError, TroveError, UnpicklableError
+from trove_async.errors import ConfigError, InvalidArgumentError, UnpicklableError
 from trove_async.types import EMPTY
 
 __all__ = ["ConfiguredStore"]
@@ -72,11 +73,9 @@ class ConfiguredStore(Target):
             raise self.document.error(error.message, *self.path, "layers") from error
         if not isinstance(self.target, str):
             return
-        try:
+        with self.blaming(more):
             dsn = parse_dsn(self.target)
             driver_of(dsn).check_dsn(dsn, OpenOptions(settings={**self.settings, **more}))
-        except InvalidArgumentError as error:
-            raise self._blamed(error, more) from None  # the cause may show a secret
 
     async def open(self, options: OpenOptions) -> Driver:
         """Open it, with its layers.
@@ -86,21 +85,26 @@ class ConfiguredStore(Target):
             TroveError: it cannot be opened.
         """
         both = {**self.settings, **options.settings}
-        try:
+        with self.blaming(options.settings):
             return await open_stack(self.target, self.layers, replace(options, settings=both))
+
+    @contextmanager
+    def blaming(self, more: Mapping[str, Any]) -> Iterator[None]:
+        """Give an error the place of what it is about: the setting that it names, else the DSN.
+
+        Args:
+            more: settings from elsewhere, about which an error passes unchanged.
+        """
+        try:
+            yield
         except ConfigError:
             raise
         except InvalidArgumentError as error:
-            raise self._blamed(error, options.settings) from None
-
-    def _blamed(self, error: InvalidArgumentError, more: Mapping[str, Any]) -> TroveError:
-        """Return an error with the place of what an error is about: the setting that it names, else the DSN."""
-        blamed = named_in(error.message, {**self.settings, **more})
-        if blamed in more:
-            return error
-        if blamed is not None:
-            return self.document.error(error.message, *self.path, blamed)
-        return self.document.error(error.message, *self.dsn_path)
+            blamed = named_in(error.message, {**self.settings, **more})
+            if blamed in more:
+                raise
+            at = self.dsn_path if blamed is None else (*self.path, blamed)
+            raise self.document.error(error.message, *at) from None  # the cause may show a secret
 
     def __repr__(self) -> str:
         return f"<ConfiguredStore {written(self.path)}>"

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.checksums import Checksum
+from trove_async.dsn import DSN, check_no_secret
 from trove_async.keys import DEFAULT_CONTENT_TYPE
 from trove_async.ranges import ByteRange
 from trove_async.types import EMPTY, EventType, FrozenDict, ObjectInfo
@@ -49,6 +51,10 @@ class OpenOptions:
 
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     cleanup_timeout: float = CLEANUP_TIMEOUT
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        check_no_secret(DSN(""), self.settings)
+        return partial(OpenOptions, settings=self.settings, cleanup_timeout=self.cleanup_timeout), ()
 
 
 CONTENT_HEADERS: Final = (
