@@ -174,6 +174,18 @@ async def test_a_put_whose_answer_is_lost_is_not_repeated(delays: list[float]) -
     assert len(faults.injected) == 1
 
 
+@pytest.mark.parametrize(("request_id", "looks"), [("id-1", 0), (None, 2)])
+async def test_a_put_that_the_service_throttles_is_repeated_without_a_look(
+    request_id: str | None, looks: int, delays: list[float]
+) -> None:
+    """A proxy in front of the service may answer 503 while the put is carried out; the service itself does not."""
+    error = ThrottledError(status=503, request_id=request_id, ambiguous=True)
+    mock = MockDriver(put=Failing(error, error), head=NotFoundError())
+    async with trove.open(mock, layers=[generous()]) as t:
+        await t.put("b", "k", b"data")
+    assert (len(mock.calls_to("put")), len(mock.calls_to("head"))) == (3, looks)
+
+
 async def test_a_create_only_put_that_finds_its_own_object_is_ambiguous(delays: list[float]) -> None:
     faults = Faults([Fault("put", error=UnavailableError(), when="after")])
     async with trove.open("memory://", layers=[faults, generous()]) as t:

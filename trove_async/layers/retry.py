@@ -13,7 +13,7 @@ from trove_async.driver.events import attempts as observed_attempts
 from trove_async.driver.order import Placed
 from trove_async.driver.put_settling import Find, find_for, find_put, settle_put
 from trove_async.driver.retry import BEGUN_ANEW, THROTTLED, TRANSPORT, Attempts, Backoff, Budget, RetryPolicy
-from trove_async.errors import BackendUnavailableError, InvalidArgumentError, TroveError
+from trove_async.errors import BackendUnavailableError, InvalidArgumentError, ThrottledError, TroveError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.verdict import verdict_on
 from trove_async.reader import ObjectReader
@@ -117,8 +117,8 @@ class _RetryDriver(LayerDriver):
                 with series.begin():
                     result = await call()
             except TroveError as error:
-                lost = error.ambiguous
-                ambiguous = error.ambiguous = ambiguous or lost
+                lost = error.ambiguous and not _is_refusal(error)
+                ambiguous = error.ambiguous = ambiguous or error.ambiguous
                 if not error.retryable or not _can_be_repeated(operation, error):
                     if not self._driver_pays_in and verdict_on(error) == "works":
                         self._policy.budget.succeeded()
@@ -196,6 +196,11 @@ def _is_settled(failure: TroveError) -> bool:
     that reached too few of its stores raises the same error, although the object can be seen.
     """
     return failure.exhausted or isinstance(failure, BackendUnavailableError)
+
+
+def _is_refusal(error: TroveError) -> bool:
+    """Tell whether the service itself asks for fewer requests: it did not lose an answer, and a look is one more."""
+    return isinstance(error, ThrottledError) and error.request_id is not None
 
 
 def _can_be_repeated(operation: Operation, error: TroveError) -> bool:
