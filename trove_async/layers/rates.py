@@ -8,19 +8,20 @@ from typing import Final
 
 __all__ = ["TokenBucket"]
 
-_BURST: Final = 0.1
+_SAVING: Final = 0.1
 _FUZZ: Final = 1e-9
 
 
 class TokenBucket:
     """Tokens that come at a constant rate.
 
-    What is idle saves tokens of a tenth of a second, at least one. More than that can be taken at once if the bucket is
-    full, so that nothing waits for ever; it is then in debt, and all others wait until that is paid. So in any time of
-    ``t`` seconds at most ``burst + rate * t`` is taken, and what was taken last.
+    What is idle saves tokens up to a burst. More than that can be taken at once if the bucket is full, so that nothing
+    waits for ever; it is then in debt, and all others wait until that is paid. So in any time of ``t`` seconds at most
+    ``burst + rate * t`` is taken, and what was taken last.
 
     Args:
         rate: tokens a second, more than 0.
+        saving: seconds whose tokens are saved, at least one token.
         clock: seconds of a monotonic clock.
 
     Attributes:
@@ -29,11 +30,11 @@ class TokenBucket:
 
     __slots__ = ("_at", "_clock", "_rate", "_tokens", "burst")
 
-    def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate: float, *, saving: float = _SAVING, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
         self._clock = clock
         self._at = clock()
-        self._tokens = self.burst = max(1.0, rate * _BURST)
+        self._tokens = self.burst = max(1.0, rate * saving)
 
     def take(self, amount: float, /) -> bool:
         """Take tokens; False, and none is taken, if there are not enough now."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import socket
 import time
 from collections import Counter
@@ -71,6 +72,7 @@ class _AnswerRule(_Rule):
 @dataclass(slots=True, kw_only=True)
 class _DelayRule(_Rule):
     seconds: float
+    jitter: float
 
 
 class AnsweringProxy(Listener):
@@ -101,7 +103,7 @@ class AnsweringProxy(Listener):
         self._clock = clock
         self._answers: list[_AnswerRule] = []
         self._delays: list[_DelayRule] = []
-        self._delayed: set[asyncio.Event] = set()
+        self._delayed: dict[asyncio.Event, SeenRequest] = {}
 
     def answer(
         self,
@@ -128,13 +130,13 @@ class AnsweringProxy(Listener):
             skip: the number of matching requests to forward first.
             times: the number of requests to answer then; None for all.
             above: requests a second. Only matching requests that exceed it are answered, skipped or counted; the others
-                are forwarded. A tenth of a second's worth, at least one, may come at once.
+                are forwarded. Those of a second, at least one, may come at once.
         """
         if above is not None and not above > 0:
             raise InvalidArgumentError(f"above is a number of requests a second, more than 0, not {above!r}")
         if when not in get_args(When):
             raise InvalidArgumentError(f"when is {' or '.join(map(repr, get_args(When)))}, not {when!r}")
-        allowed = None if above is None else TokenBucket(above, clock=self._clock)
+        allowed = None if above is None else TokenBucket(above, saving=1, clock=self._clock)
         turns = Turns(skip, times)
         self._answers.append(
             _AnswerRule(method=method, path=path, turns=turns, answer=answer, when=when, allowed=allowed)
@@ -144,6 +146,7 @@ class AnsweringProxy(Listener):
         self,
         seconds: float,
         *,
+        jitter: float = 0.0,
         method: str | None = None,
         path: str = "",
         skip: int = 0,
@@ -156,17 +159,19 @@ class AnsweringProxy(Listener):
 
         Args:
             seconds: how long; ``math.inf`` for until `clear` is called, or the client disconnects.
+            jitter: the maximum of a random additional delay in seconds.
             method: only requests of this method; None for all.
             path: only requests with this text in their path or query.
             skip: the number of matching requests to let pass first.
             times: the number of requests to delay then; None for all.
             every: 20 to delay each 20th of the matching requests only.
         """
-        if math.isnan(seconds) or seconds < 0:
-            raise InvalidArgumentError(f"a delay is 0 seconds or more, not {seconds!r}")
+        if not (seconds >= 0 and 0 <= jitter < math.inf):
+            raise InvalidArgumentError(f"delay and jitter are 0 seconds or more, not {seconds!r} and {jitter!r}")
         if every < 1:
             raise InvalidArgumentError(f"every is 1 or more, not {every!r}")
-        self._delays.append(_DelayRule(method=method, path=path, turns=Turns(skip, times, every), seconds=seconds))
+        turns = Turns(skip, times, every)
+        self._delays.append(_DelayRule(method=method, path=path, turns=turns, seconds=seconds, jitter=jitter))
 
     def clear(self) -> None:
         """Remove all answers and delays; delayed requests go on, and `requests` stays."""
@@ -180,6 +185,11 @@ class AnsweringProxy(Listener):
         return sum(method in (None, request.method) and path in request.target for request in self.requests)
 
     @property
+    def delayed(self) -> list[SeenRequest]:
+        """The requests that are delayed now, in order."""
+        return [*self._delayed.values()]
+
+    @property
     def counts(self) -> Counter[tuple[str, str]]:
         """The number of requests by method and path."""
         return Counter((request.method, request.path) for request in self.requests)
@@ -187,7 +197,8 @@ class AnsweringProxy(Listener):
     def _note(self, request: SeenRequest) -> tuple[float, tuple[Answer, When] | None]:
         """Take in a request; return the seconds of its delay, and what it is answered with."""
         self.requests.append(request)
-        seconds = next((rule.seconds for rule in self._delays if rule.takes(request)), 0.0)
+        delay = next((rule for rule in self._delays if rule.takes(request)), None)
+        seconds = 0.0 if delay is None else delay.seconds + random.uniform(0, delay.jitter)
         rule = next((rule for rule in self._answers if rule.takes(request)), None)
         if rule is None:
             return seconds, None
@@ -261,15 +272,13 @@ class _Session:
             over.set()
 
         hang_up = HangUp(self._client, disconnected)
-        self._proxy._delayed.add(over)
-        request.delayed = True
+        self._proxy._delayed[over] = request
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if seconds == math.inf else seconds):
                     await over.wait()
         finally:
-            request.delayed = False
-            self._proxy._delayed.discard(over)
+            del self._proxy._delayed[over]
             hang_up.close()
         if gone:
             raise ConnectionAbortedError("the client has disconnected")

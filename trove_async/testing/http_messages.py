@@ -107,7 +107,6 @@ class SeenRequest:
         forwarded: True if any of it was sent to the server.
         answer: the answer that the client got instead of the server's; None for the server's.
         status: the status that was sent to the client; None if none was sent.
-        delayed: True while the proxy delays it.
     """
 
     method: str
@@ -119,7 +118,6 @@ class SeenRequest:
     forwarded: bool = False
     answer: Answer | None = None
     status: int | None = None
-    delayed: bool = False
 
     @property
     def path(self) -> str:
