@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -192,6 +193,31 @@ async def test_interrupted_downloads_leave_nothing(service: Service) -> None:
     for _ in range(5):
         await asyncio.gather(*(cut_off() for _ in range(10)))
     await until_no_more_than(before, service.root)
+
+
+def test_the_resilient_service_stays_useful_through_an_outage() -> None:
+    printed = run_python("-m", "examples.resilient_service")
+    before, down, cached, repaired, counted = re.split(r"^\S.*:\n", printed, flags=re.MULTILINE)[1:]
+
+    def answers(part: str) -> list[str]:
+        """Return requests and statuses, and whether there is a Retry-After."""
+        return re.findall(r"^  (\w+ /\S+: \d+(?:, Retry-After)?)", part, flags=re.MULTILINE)
+
+    assert answers(before) == [
+        "PUT /files/read.txt: 201",
+        "PUT /files/unread.txt: 201",
+        "GET /files/read.txt: 200",
+        "GET /health: 200",
+    ]
+    assert answers(down) == [
+        *["GET /files/unread.txt: 503, Retry-After"] * 3,
+        "PUT /files/new.txt: 503, Retry-After",
+    ]
+    assert "attempts that have reached the backend: 5\n" in down
+    assert answers(cached) == ["GET /files/read.txt: 200", "GET /health: 503, Retry-After"]
+    assert '"backend": "open"' in cached
+    assert answers(repaired) == ["GET /files/unread.txt: 200", "PUT /files/new.txt: 201", "GET /health: 200"]
+    assert 'trove_circuit_transitions_total{name="files",state="closed"} 1.0' in counted
 
 
 # The layer

@@ -45,8 +45,6 @@ from trove_async.layers import (
     Operation,
     Prefixed,
     Prometheus,
-    Quota,
-    QuotaLimit,
     ReadOnly,
     Retry,
     Timeout,
@@ -73,7 +71,6 @@ LAYERS: dict[str, Layer] = {
     "opentelemetry": OpenTelemetry(),
     "prometheus": Prometheus(CollectorRegistry()),
     "prefixed": Prefixed("team/"),
-    "quota": Quota({"b": QuotaLimit(objects=1)}),
     "read_only": ReadOnly(),
     "faults": Faults(),
 }
