@@ -185,3 +185,26 @@ async def test_errors_have_the_request_id(bucket: str, service: AnsweringProxy) 
     error: Any = caught.value
     assert (error.status, error.request_id, error.operation, error.driver) == (403, "id-9", "read", "azure")
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_completion_whose_copy_lost_its_answer_is_not_sent_again(
+    bucket: str, service: AnsweringProxy, when: Any
+) -> None:
+    """The parts are in a hidden blob, which is copied to the key once; a look tells whether it was."""
+    async with opened(through(service)) as store:
+        upload = await store.initiate_multipart(bucket, "key", metadata={"a": "b"}, tags={"c": "d"})
+        part = await store.upload_part(bucket, "key", upload, 1, b"data")
+        service.answer(azure_error(500, "InternalError"), method="PUT", path=f"/{bucket}/key", when=when)
+        if when == "after":
+            info = await store.complete_multipart(bucket, "key", upload, [part])
+            assert info == await store.head(bucket, "key")
+            assert await store.list_multipart_uploads(bucket) == []
+        else:
+            with pytest.raises(trove.TransientError) as caught:
+                await store.complete_multipart(bucket, "key", upload, [part])
+            assert caught.value.ambiguous
+            assert not await store.exists(bucket, "key")
+            await store.complete_multipart(bucket, "key", upload, [part])  # the upload is still open
+        assert await store.read(bucket, "key") == b"data"
+        assert service.count("PUT", f"/{bucket}/key") == (1 if when == "after" else 2)

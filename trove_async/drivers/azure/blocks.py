@@ -17,12 +17,14 @@ import secrets
 from binascii import Error as Base64Error
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from trove_async.body import Body, Chunk
 from trove_async.cancellation import finish
 from trove_async.checksums import Checksum
 from trove_async.driver import ObjectAttributes
+from trove_async.driver.put_settling import Settling
 from trove_async.drivers.azure.client import Client, Headers
 from trove_async.drivers.azure.headers import checksum_headers
 from trove_async.drivers.azure.names import OWN
@@ -36,6 +38,7 @@ from trove_async.errors import (
     InvalidPartError,
     NotFoundError,
     PreconditionFailedError,
+    TroveError,
 )
 from trove_async.types import EMPTY, ObjectInfo
 from trove_async.wire.errors import condition_error
@@ -154,12 +157,15 @@ class Blocks:
             blocks[block.findtext("Name") or ""] = int(size)
         return headers, blocks
 
-    async def commit(self, bucket: str, key: str, ids: Sequence[str], headers: Headers) -> Mapping[str, str]:
+    async def commit(
+        self, bucket: str, key: str, ids: Sequence[str], headers: Headers, settling: Settling | None = None
+    ) -> Mapping[str, str]:
         """Make a blob of blocks and return the headers of the answer.
 
         Args:
             bucket, key, ids: the blob and its blocks.
             headers: the description and the conditions.
+            settling: looks for the blob after a lost answer; None to send the request again.
 
         Raises:
             InvalidPartError: a block does not exist.
@@ -167,7 +173,9 @@ class Blocks:
         # "Latest", so that a commit whose answer was lost succeeds when it is sent again.
         body = [document("BlockList", [("Latest", block_id) for block_id in ids])]
         headers = headers + await checksum_headers(self._checksum, body)
-        return await self._client.write("PUT", bucket, key, params=[("comp", "blocklist")], headers=headers, body=body)
+        return await self._client.write(
+            "PUT", bucket, key, params=[("comp", "blocklist")], headers=headers, body=body, settling=settling
+        )
 
     # Hidden blobs
 
@@ -279,8 +287,9 @@ class BlockUpload(Upload[int]):
         """
         headers = self._objects.attribute_headers(self.key, self._attributes, self.checksum, self._own)
         headers += write_conditions(self._if_match, self._if_none_match)
+        settling = Settling(partial(self.find, parts))
         try:
-            answer = await self._blocks.commit(self.bucket, self.key, self._ids_of(parts), headers)
+            answer = await self._blocks.commit(self.bucket, self.key, self._ids_of(parts), headers, settling)
         except PreconditionFailedError as error:
             raise condition_error(error, self._conditions.if_none_match) from error
         except InvalidPartError as error:
@@ -290,6 +299,10 @@ class BlockUpload(Upload[int]):
                 request_id=error.request_id,
                 ambiguous=error.ambiguous,
             ) from error
+        except TroveError:
+            if settling.made is None:
+                raise
+            return settling.made
         return self._made(answer)
 
     async def find(self, parts: Sequence[int]) -> ObjectInfo | None:

@@ -14,8 +14,9 @@ from typing import Final
 
 from trove_async.cancellation import shielded
 from trove_async.checksums import Checksum
-from trove_async.driver import CopyOptions, HeadOptions, ObjectAttributes, check_write, reading_source
-from trove_async.driver.put_settling import holds_once
+from trove_async.driver import CopyOptions, GetOptions, HeadOptions, ObjectAttributes, check_write, reading_source
+from trove_async.driver.copy_settling import COMPARED
+from trove_async.driver.put_settling import holds_once, sha256_of
 from trove_async.drivers.azure.blocks import Blocks, BlockUpload
 from trove_async.drivers.azure.client import Client, Headers, Params
 from trove_async.drivers.azure.control import Control
@@ -30,9 +31,11 @@ from trove_async.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
     PreconditionFailedError,
+    TransientError,
     UnsupportedError,
 )
 from trove_async.types import ObjectInfo, ObjectRef
+from trove_async.wire.client import same_object, settle
 from trove_async.wire.errors import condition_error
 from trove_async.wire.fields import write_conditions
 from trove_async.wire.multipart import MIB, make_of_parts
@@ -133,7 +136,30 @@ class Copies:
         source = await self._objects.head(hidden.bucket, hidden.key, HeadOptions())
         tier = attributes.storage_class
         source = replace(source, storage_class=None if tier is None else tier.upper())
-        return await self.transfer(hidden, dst, source, conditions, tagged=bool(attributes.tags), on_done=on_done)
+        try:
+            return await self.transfer(hidden, dst, source, conditions, tagged=bool(attributes.tags), on_done=on_done)
+        except TransientError as error:
+            if conditions.if_match is not None or conditions.if_none_match is not None:
+                raise
+            made = await settle(error, partial(self._moved, source, dst, attributes))
+            if made is None:
+                raise
+            if on_done is not None:
+                on_done()
+            return made
+
+    async def _moved(self, source: ObjectInfo, dst: ObjectRef, attributes: ObjectAttributes) -> ObjectInfo | None:
+        """Return the object if it is the copy of a hidden blob, which holds the same bytes and description."""
+        found = await self._objects.head(dst.bucket, dst.key, HeadOptions())
+        if not same_object(found, replace(source, key=found.key, etag=found.etag)) or found.size > COMPARED:
+            return None
+        if await self._control.get_tags(dst.bucket, dst.key) != attributes.tags:
+            return None
+        sums = []
+        for ref, info in ((ObjectRef(dst.bucket, source.key), source), (dst, found)):
+            async with await self._objects.get(ref.bucket, ref.key, GetOptions()) as reader:
+                sums.append(await sha256_of(reader, info))
+        return found if sums[0] == sums[1] else None
 
     async def transfer(
         self,

@@ -234,9 +234,12 @@ class Client(ServiceClient[_GCSCall]):
         headers: Headers | None = None,
         body: Sequence[Chunk] = (),
         writes: bool = False,
+        settling: Settling | None = None,
     ) -> tuple[Response, bytes]:
-        """Send a request to the XML API and return the answer with its body, a document; as `xml`."""
-        return await self.fetch(self._xml_call(method, bucket, key, query, headers, body, writes))
+        """Send a request to the XML API and return the answer with its body, a document; as `xml` and `write`."""
+        call = self._xml_call(method, bucket, key, query, headers, body, writes)
+        call.settling = settling
+        return await self.fetch(call)
 
     def _xml_call(
         self,

@@ -14,6 +14,7 @@ from typing import Any, Final
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
 from trove_async.driver import DeleteOptions, ObjectAttributes, PutOptions
+from trove_async.driver.put_settling import Settling
 from trove_async.drivers.gcs.checksums import combine, crc32c_in, encode, extend, mismatch
 from trove_async.drivers.gcs.client import Client, Query
 from trove_async.drivers.gcs.conditions import under_condition
@@ -21,7 +22,7 @@ from trove_async.drivers.gcs.objects import CHECKED, Objects
 from trove_async.drivers.gcs.resources import info_of_resource
 from trove_async.drivers.gcs.resumable import ResumableUpload
 from trove_async.drivers.gcs.settings import CHUNK, MAX_PART_SIZE, GCSSettings
-from trove_async.errors import BackendError, NotFoundError, UploadNotFoundError
+from trove_async.errors import BackendError, NotFoundError, TroveError, UploadNotFoundError
 from trove_async.types import ObjectInfo, PartInfo
 from trove_async.wire.fields import etag_of, required
 from trove_async.wire.multipart import PartPlan, Upload, again, put_in_parts
@@ -254,15 +255,23 @@ class Uploads:
     async def complete(self, upload: GCSUpload, parts: Sequence[PartInfo]) -> str:
         """Make the object of parts and return its generation."""
         listed = [("Part", [("PartNumber", str(part.number)), ("ETag", f'"{part.etag}"')]) for part in parts]
-        response, answer = await self._client.document(
-            "POST",
-            upload.bucket,
-            upload.key,
-            query=encode_query([("uploadId", upload.id)]),
-            headers=[("content-type", "application/xml")],
-            body=[document("CompleteMultipartUpload", listed)],
-            writes=True,
-        )
+        settling = Settling(partial(upload.find, parts))
+        try:
+            response, answer = await self._client.document(
+                "POST",
+                upload.bucket,
+                upload.key,
+                query=encode_query([("uploadId", upload.id)]),
+                headers=[("content-type", "application/xml")],
+                body=[document("CompleteMultipartUpload", listed)],
+                writes=True,
+                settling=settling,
+            )
+        except TroveError:
+            if settling.made is None:
+                raise
+            upload.completed = True
+            return settling.made.etag
         generation = await self._made(upload, response.headers, answer)
         found, expected = crc32c_in(response.headers.get("x-goog-hash")), upload.crc32c(parts)
         if found is not None and expected is not None and found != expected:

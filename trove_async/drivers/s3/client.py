@@ -115,16 +115,17 @@ class Client(ServiceClient[_S3Call]):
         writes: bool = False,
         final: tuple[type[TroveError], ...] = (),
         once: bool = False,
+        settling: Settling | None = None,
     ) -> tuple[Response, bytes]:
         """Send a request and return the answer with its document; see `request`.
 
         If the answer is lost, the request is sent again. An error document is raised as an error, whatever the status:
         S3 begins some answers before the operation has ended
         (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html). ``final`` has the errors
-        after which the request is not sent again; for ``once`` see `Call`.
+        after which the request is not sent again; for ``once`` and ``settling`` see `Call`.
         """
         call = self._call(method, bucket, key, query, headers, body, writes)
-        call.final, call.once = final, once
+        call.final, call.once, call.settling = final, once, settling
         return await self.fetch(call)
 
     def _call(

@@ -10,6 +10,7 @@ from typing import Final
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
 from trove_async.driver import CompleteOptions, HeadOptions, ObjectAttributes, PutOptions
+from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import many_requests
 from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.headers import etag_in
@@ -24,6 +25,7 @@ from trove_async.errors import (
     NotFoundError,
     ObjectNotFoundError,
     PreconditionFailedError,
+    TroveError,
     UnsupportedError,
     UploadNotFoundError,
 )
@@ -215,6 +217,7 @@ class Uploads:
         headers = [("content-type", "application/xml")]
         headers += self.objects.write_conditions(upload.conditions.if_match, upload.conditions.if_none_match)
         query = encode_query([("uploadId", upload.id)])
+        settling = Settling(partial(upload.find, parts))
         try:
             response, answer = await self._client.document(
                 "POST",
@@ -225,12 +228,17 @@ class Uploads:
                 body=[content],
                 writes=True,
                 final=(ConflictError,),
+                settling=settling,
             )
         except PreconditionFailedError as error:
             raise condition_error(error, upload.conditions.if_none_match) from error
-        etag = _made_etag(answer) or expected_etag(parts)
+        except TroveError:
+            if settling.made is None:
+                raise
+            made = settling.made
+        else:
+            made = upload.made(parts, response.headers, _made_etag(answer) or expected_etag(parts))
         upload.completed = True
-        made = upload.made(parts, response.headers, etag)
         if upload.attributes.tags and not self._profile.tagging_header:
             await self.tag(upload.bucket, upload.key, upload.attributes.tags)
         return made
