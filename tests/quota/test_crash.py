@@ -107,6 +107,10 @@ OPERATIONS: Mapping[str, Callable[[Scene], Awaitable[object]]] = {
 }
 
 
+ORDINARY = {"replace", "stream", "delete many", "copy", "complete"}
+"""The operations of an ordinary run."""
+
+
 async def prepared(dsn: str, url: Database) -> Scene:
     async with trove.open(dsn, layers=layers(LIMITS, url)) as t:
         for bucket in ("b", "kept", "empty"):
@@ -122,8 +126,10 @@ async def prepared(dsn: str, url: Database) -> Scene:
         return Scene(t, upload, parts, version)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize(
+    "operation",
+    [name if name in ORDINARY else pytest.param(name, marks=pytest.mark.long) for name in OPERATIONS],
+)
 async def test_killed_at_every_step(operation: str, sqlite_url: str, tmp_path: Path) -> None:
     steps = 0
     async with connect(sqlite_url) as db:

@@ -45,6 +45,8 @@ from trove_async.layers import (
     Operation,
     Prefixed,
     Prometheus,
+    Quota,
+    QuotaLimit,
     ReadOnly,
     Retry,
     Timeout,
@@ -71,6 +73,7 @@ LAYERS: dict[str, Layer] = {
     "opentelemetry": OpenTelemetry(),
     "prometheus": Prometheus(CollectorRegistry()),
     "prefixed": Prefixed("team/"),
+    "quota": Quota({"b": QuotaLimit(objects=1)}),
     "read_only": ReadOnly(),
     "faults": Faults(),
 }

@@ -104,10 +104,10 @@ def check_limits(limits: object) -> dict[Scope, QuotaLimit]:
     found: dict[Scope, QuotaLimit] = {}
     for name, limit in limits.items():
         scope = Scope.parse(name)
-        if not isinstance(limit, QuotaLimit):
-            raise InvalidArgumentError(f"the limit of {name!r} is a QuotaLimit(bytes=…, objects=…), not {limit!r}")
         if scope in found:
             raise InvalidArgumentError(f"two limits are for the bucket {scope.bucket!r}: leave {name!r} out")
+        if not isinstance(limit, QuotaLimit):
+            raise InvalidArgumentError(f"the limit of {name!r} is a QuotaLimit(bytes=…, objects=…), not {limit!r}")
         found[scope] = limit
     for scope, limit in found.items():
         for outer, around in found.items():

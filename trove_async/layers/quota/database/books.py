@@ -23,6 +23,30 @@ _SLOT: Final = [ACCOUNTS.c[name] for name in Slot._fields]
 _VALUES: Final = [field.name for field in fields(Account) if field.name not in ("slot", "touched")]
 _COLUMNS: Final = [*_SLOT, *(ACCOUNTS.c[name] for name in _VALUES), ACCOUNTS.c.touched]
 
+_JUST_NOW: Final = 2**62
+"""Touched in this transaction, and so later than everything that was seen before it."""
+
+# Statements that are made once: to make one takes as long as to execute it.
+_OF_SLOT: Final = [f"of_{name}" for name in Slot._fields]
+_ACCOUNT_OF_SLOT: Final = select(*_COLUMNS).where(
+    *(column == bindparam(name) for column, name in zip(_SLOT, _OF_SLOT, strict=True))
+)
+_RESERVATIONS_OF_SLOT: Final = (
+    select(RESERVATIONS)
+    .where(*(RESERVATIONS.c[name] == bindparam(of) for name, of in zip(Slot._fields, _OF_SLOT, strict=True)))
+    .order_by(RESERVATIONS.c.number)
+)
+_LIMITS_NAMED: Final = select(LIMITS).where(LIMITS.c.name.in_(bindparam("names", expanding=True)))
+_VERSIONING_OF: Final = select(BUCKETS.c.versioning).where(BUCKETS.c.bucket == bindparam("of_bucket"))
+_CHARGE: Final = (
+    update(LIMITS)
+    .where(LIMITS.c.name == bindparam("of_name"))
+    .values(used_bytes=bindparam("new_bytes"), used_objects=bindparam("new_objects"))
+)
+_DELETION: Final = delete(RESERVATIONS).where(
+    RESERVATIONS.c.owner == bindparam("old_owner"), RESERVATIONS.c.number == bindparam("old_number")
+)
+
 
 class Fenced(Exception):  # noqa: N818 - it is no failure: whoever catches it takes a new lease
     """The owner was taken for dead."""
@@ -41,19 +65,33 @@ class SQLBooks(Books):
     def __init__(self, connection: Connection, owner: str, lease: Lease, coverage: Coverage) -> None:
         self.owner = owner
         self._connection = connection
-        self._lease: Lease | None = lease
+        self._lease = lease
         self._coverage = coverage
         self._totals: dict[Scope, Total] = {}
         self._charged: set[Scope] = set()
         self._accounts: dict[Slot, Account] = {}
         self._saved: dict[Slot, Account] = {}
+        self._held: dict[Slot, dict[tuple[str, int], Reservation]] = {}
+        self._reserved: dict[tuple[str, int], Reservation] = {}
+        self._released: list[tuple[str, int]] = []
         self._versioning: dict[str, str | None] = {}
+
+    def check_lease(self) -> None:
+        """Check that the owner still has its lease, and let nobody take it before the commit.
+
+        Raises:
+            Fenced: it has not.
+        """
+        try:
+            self._lease.check(self._connection)
+        except LeaseLostError:
+            raise Fenced from None
 
     def totals(self, bucket: str, key: str) -> Sequence[Total]:
         """Read the limits of a key, once."""
         scopes = self._coverage.of(bucket, key)
         if wanted := [scope.name for scope in scopes if scope not in self._totals]:
-            for row in self._connection.execute(select(LIMITS).where(LIMITS.c.name.in_(wanted))).all():
+            for row in self._connection.execute(_LIMITS_NAMED, {"names": wanted}).all():
                 total = total_of(row)
                 self._totals[total.scope] = total
         return [self._totals[scope] for scope in scopes]
@@ -68,13 +106,13 @@ class SQLBooks(Books):
         """Read an account, once."""
         found = self._accounts.get(slot)
         if found is None:
-            where = [column == value for column, value in zip(_SLOT, slot, strict=True)]
-            row = self._connection.execute(select(*_COLUMNS).where(*where)).first()
+            row = self._connection.execute(_ACCOUNT_OF_SLOT, _slot_values(slot)).first()
             found = self._accounts[slot] = Account(slot) if row is None else _account_of(row)
         return found
 
     def save(self, account: Account) -> None:
         """Remember that `flush` writes the account."""
+        account.touched = _JUST_NOW
         self._accounts[account.slot] = self._saved[account.slot] = account
 
     def objects(self, scope: Scope, after: str | None, upto: str | None) -> Sequence[Account]:
@@ -98,46 +136,36 @@ class SQLBooks(Books):
         return self._select(ACCOUNTS.c.unsure, ACCOUNTS.c.running == 0, limit=count)
 
     def _select(self, *where: ColumnElement[bool], limit: int | None = None) -> list[Account]:
+        self.flush()  # another piece of work in this transaction may have changed them
         statement = select(*_COLUMNS).where(*where).order_by(*_SLOT).limit(limit)
         found = [_account_of(row) for row in self._connection.execute(statement).all()]
         return [self._accounts.setdefault(account.slot, account) for account in found]
 
     def reserve(self, reservation: Reservation) -> None:
-        """Write a reservation, if the owner still has its lease.
-
-        Raises:
-            Fenced: it has not.
-        """
-        if self._lease is not None:
-            try:
-                self._lease.check(self._connection)
-            except LeaseLostError:
-                raise Fenced from None
-            self._lease = None
-        values = {
-            "owner": reservation.owner,
-            "number": reservation.number,
-            **reservation.slot._asdict(),
-            "bytes": reservation.bytes,
-            "objects": reservation.objects,
-            "adds": reservation.adds,
-            "versioning": reservation.versioning,
-        }
-        statement = insert_into(self._connection, RESERVATIONS).values(**values)
-        self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["owner", "number"], set_={"bytes": reservation.bytes})
-        )
+        """Remember that `flush` writes the reservation."""
+        self._held_for(reservation.slot)[reservation.owner, reservation.number] = reservation
+        self._reserved[reservation.owner, reservation.number] = reservation
 
     def release(self, reservation: Reservation) -> Reservation | None:
-        """Delete a reservation."""
-        held = and_(RESERVATIONS.c.owner == reservation.owner, RESERVATIONS.c.number == reservation.number)
-        row = self._connection.execute(delete(RESERVATIONS).where(held).returning(*RESERVATIONS.c)).first()
-        return None if row is None else _reservation_of(row)
+        """Remember that `flush` deletes the reservation."""
+        name = reservation.owner, reservation.number
+        found = self._held_for(reservation.slot).pop(name, None)
+        if found is not None:
+            self._reserved.pop(name, None)
+            self._released.append(name)
+        return found
 
     def reservations(self, slot: Slot) -> Sequence[Reservation]:
-        """Read the reservations of a slot."""
-        where = [RESERVATIONS.c[name] == value for name, value in zip(Slot._fields, slot, strict=True)]
-        return self._reservations(*where)
+        """Read the reservations of a slot, once."""
+        return [*self._held_for(slot).values()]
+
+    def _held_for(self, slot: Slot) -> dict[tuple[str, int], Reservation]:
+        found = self._held.get(slot)
+        if found is None:
+            is_free = not self.account(slot).running
+            rows = () if is_free else self._connection.execute(_RESERVATIONS_OF_SLOT, _slot_values(slot)).all()
+            found = self._held[slot] = {(row.owner, row.number): _reservation_of(row) for row in rows}
+        return found
 
     def of_others(self) -> Sequence[Reservation]:
         """Return the reservations of all other owners."""
@@ -149,13 +177,13 @@ class SQLBooks(Books):
 
     def buckets(self) -> Sequence[str]:
         """Read the names of buckets."""
+        self.flush()
         return self._connection.execute(select(ACCOUNTS.c.bucket).distinct()).scalars().all()
 
     def versioning(self, bucket: str) -> str | None:
         """Read whether a bucket keeps versions, once."""
         if bucket not in self._versioning:
-            statement = select(BUCKETS.c.versioning).where(BUCKETS.c.bucket == bucket)
-            self._versioning[bucket] = self._connection.scalar(statement)
+            self._versioning[bucket] = self._connection.scalar(_VERSIONING_OF, {"of_bucket": bucket})
         return self._versioning[bucket]
 
     def set_versioning(self, bucket: str, status: str | None) -> None:
@@ -191,9 +219,20 @@ class SQLBooks(Books):
             self._saved.clear()
         for scope in sorted(self._charged):
             total = self._totals[scope]
-            values = {"used_bytes": total.bytes, "used_objects": total.objects}
-            self._connection.execute(update(LIMITS).where(LIMITS.c.name == scope.name).values(**values))
+            values = {"of_name": scope.name, "new_bytes": total.bytes, "new_objects": total.objects}
+            self._connection.execute(_CHARGE, values)
         self._charged.clear()
+        self._flush_reservations()
+
+    def _flush_reservations(self) -> None:
+        if self._released:
+            names = [{"old_owner": owner, "old_number": number} for owner, number in self._released]
+            self._connection.execute(_DELETION, names)
+            self._released.clear()
+        if self._reserved:
+            rows = [_row_of(one) for one in self._reserved.values()]
+            self._connection.execute(_keeping(self._connection), rows)
+            self._reserved.clear()
 
 
 def _under(scope: Scope) -> ColumnElement[bool]:
@@ -213,6 +252,22 @@ def total_of(row: Row[Any]) -> Total:
     """Return the limit of a row."""
     limit = QuotaLimit(bytes=row.max_bytes, objects=row.max_objects)
     return Total(Scope.parse(row.name), limit, row.used_bytes, row.used_objects)
+
+
+def _slot_values(slot: Slot) -> dict[str, Any]:
+    return dict(zip(_OF_SLOT, slot, strict=True))
+
+
+def _row_of(reservation: Reservation) -> dict[str, Any]:
+    return {
+        "owner": reservation.owner,
+        "number": reservation.number,
+        **reservation.slot._asdict(),
+        "bytes": reservation.bytes,
+        "objects": reservation.objects,
+        "adds": reservation.adds,
+        "versioning": reservation.versioning,
+    }
 
 
 def _reservation_of(row: Row[Any]) -> Reservation:
@@ -244,5 +299,16 @@ def _upsert(connection: Connection, _made: dict[str, Any] = {}) -> Any:  # noqa:
         statement = insert_into(connection, ACCOUNTS).values(**new, touched=now())
         changed = {name: statement.excluded[name] for name in (*_VALUES, "touched")}
         found = statement.on_conflict_do_update(index_elements=_SLOT, set_=changed)
+        _made[connection.dialect.name] = found
+    return found
+
+
+def _keeping(connection: Connection, _made: dict[str, Any] = {}) -> Any:  # noqa: B006 - a cache
+    """Return the statement that writes reservations."""
+    found = _made.get(connection.dialect.name)
+    if found is None:
+        statement = insert_into(connection, RESERVATIONS)
+        changed = {"bytes": statement.excluded.bytes}
+        found = statement.on_conflict_do_update(index_elements=["owner", "number"], set_=changed)
         _made[connection.dialect.name] = found
     return found

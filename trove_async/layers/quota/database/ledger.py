@@ -14,6 +14,7 @@ from trove_async.errors import InvalidArgumentError, LeaseLostError
 from trove_async.layers.quota.accounts import Reservation, usage_of
 from trove_async.layers.quota.books import Settle, Work
 from trove_async.layers.quota.database.books import Fenced, SQLBooks, total_of
+from trove_async.layers.quota.database.grouping import Group, Piece
 from trove_async.layers.quota.database.tables import ACCOUNTS, LIMITS, STATE
 from trove_async.layers.quota.limits import Coverage, QuotaLimit, QuotaUsage, Scope, check_known
 
@@ -22,6 +23,7 @@ __all__ = ["DatabaseLedger", "read_usage"]
 R = TypeVar("R")
 
 _MIGRATIONS: Final = "trove_async.layers.quota.database.migrations"
+_REVISION: Final = select(STATE.c.revision)
 _KEPT: Final = 3600.0
 """Seconds for which an account without anything is kept. A page of a listing must not be older when it is compared."""
 
@@ -43,6 +45,7 @@ class DatabaseLedger:
         self.interval: float | None = lease / 3
         self._held: tuple[int, Lease] | None = None
         self._joining = asyncio.Lock()
+        self._group = Group(self._transaction)
         self._revision = -1
         self.coverage = Coverage(())
 
@@ -85,24 +88,33 @@ class DatabaseLedger:
         return self._opened
 
     async def write(self, work: Work[R]) -> R:
-        """Do work in a transaction."""
+        """Do work in a transaction, which may do that of others too."""
+        return await self._group.do(work)
+
+    async def _transaction(self, pieces: Sequence[Piece]) -> None:
         try:
-            return await self._database.write(lambda connection: self._do(work, connection))
+            await self._database.write(lambda connection: self._do(pieces, connection))
         except Fenced:
             # The process stood still for longer than its lease. What it had reserved may be settled by now.
             await self._join_again(self._held)
-            return await self._database.write(lambda connection: self._do(work, connection))
+            await self._database.write(lambda connection: self._do(pieces, connection))
+
+    def _do(self, pieces: Sequence[Piece], connection: Connection) -> None:
+        self._refresh(connection)
+        books = self._books(connection)
+        books.check_lease()
+        for piece in pieces:
+            piece.do(books)
+        books.flush()
 
     async def read(self, work: Work[R]) -> R:
         """Do work in a transaction that only reads."""
-        return await self._database.read(lambda connection: self._do(work, connection))
 
-    def _do(self, work: Work[R], connection: Connection) -> R:
-        self._refresh(connection)
-        books = self._books(connection)
-        result = work(books)
-        books.flush()
-        return result
+        def unit(connection: Connection) -> R:
+            self._refresh(connection)
+            return work(self._books(connection))
+
+        return await self._database.read(unit)
 
     def _books(self, connection: Connection) -> SQLBooks:
         assert self._held is not None
@@ -111,7 +123,7 @@ class DatabaseLedger:
 
     def _refresh(self, connection: Connection) -> None:
         """Read the limits again if another process has changed them."""
-        revision: int = connection.execute(select(STATE.c.revision)).scalar_one()
+        revision: int = connection.execute(_REVISION).scalar_one()
         if revision != self._revision:
             self.coverage = Coverage(Scope.parse(row.name) for row in _limits(connection))
             self._revision = revision
