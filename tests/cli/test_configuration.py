@@ -54,7 +54,7 @@ def test_behind_a_store_with_a_bucket_stands_the_key(filled: Run) -> None:
 
 
 def test_the_hint_about_local_files_is_not_for_names_of_stores(filled: Run) -> None:
-    assert filled("cp", "media:photos/b.jpg", "media:none/x").err.endswith("the bucket does not exist (driver local)\n")
+    assert filled("cp", "media:photos/b.jpg", "media:none/x").err.endswith("does not exist (driver local)\n")
     assert "write ./none/x" in filled("cp", "media:photos/b.jpg", "none/x").err
 
 
