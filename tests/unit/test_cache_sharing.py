@@ -113,6 +113,40 @@ async def test_followers_stream_while_the_body_arrives() -> None:
 # A leader that is cancelled, closes or fails
 
 
+async def test_a_reader_that_closes_at_once_leaves_the_body_to_those_who_wait_for_the_answer() -> None:
+    backend = Backend(step=1000)
+    async with opened(Cache(), backend) as t:
+        await t.put("b", "k", DATA)
+
+        async def look() -> None:
+            async with t.get("b", "k"):
+                pass
+
+        results = await asyncio.gather(look(), t.read("b", "k"), look(), t.read("b", "k"))
+        assert results == [None, DATA, None, DATA]
+        assert backend.calls["get"] == 1
+        assert await t.read("b", "k") == DATA
+        assert backend.calls["get"] == 1
+
+
+async def test_a_reader_that_waits_is_cancelled_when_its_answer_is_there() -> None:
+    """What was held for it is released: nobody else reads the body."""
+    backend = Backend(step=1000)
+    async with opened(Cache(), backend) as t:
+        await t.put("b", "k", DATA)
+        backend.after = asyncio.Event()
+        first, second = await several(t, 2)
+        backend.after.set()
+        for _ in range(20):
+            if not backend.streams:
+                await asyncio.sleep(0)
+        first.cancel()
+        second.cancel()
+        await asyncio.wait({first, second})
+        assert backend.open_streams == 0
+        assert nothing_is_under_way(t)
+
+
 @pytest.mark.parametrize("cancelled", [[0], [0, 1], [1], [0, 1, 2, 3]])
 async def test_a_reader_that_waits_for_its_answer_is_cancelled(cancelled: list[int]) -> None:
     backend = Backend(step=1000)

@@ -67,6 +67,8 @@ class Flight(Generic[R]):
             waiter.set_result(why)
 
     def _take(self) -> list[asyncio.Future[R | Missed]]:
+        if not self._waiters:
+            return []
         # One that is done was cancelled, and its task has not resumed yet.
         waiters = [waiter for waiter in self._waiters if not waiter.done()]
         self._waiters.clear()
