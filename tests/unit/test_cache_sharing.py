@@ -123,7 +123,7 @@ async def test_a_reader_that_closes_at_once_leaves_the_body_to_those_who_wait_fo
                 pass
 
         results = await asyncio.gather(look(), t.read("b", "k"), look(), t.read("b", "k"))
-        assert results == [None, DATA, None, DATA]
+        assert [*results] == [None, DATA, None, DATA]
         assert backend.calls["get"] == 1
         assert await t.read("b", "k") == DATA
         assert backend.calls["get"] == 1
