@@ -23,6 +23,7 @@ from trove_async.errors import (
     UnavailableError,
 )
 from trove_async.testing.faults import Fault
+from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 
 pytestmark = pytest.mark.asyncio
 
@@ -337,3 +338,86 @@ async def test_wrong_arguments_are_refused_before_any_io(arguments: dict[str, An
 async def test_a_wrong_url_of_the_queue_is_refused_before_any_io() -> None:
     with pytest.raises(InvalidDSNError):
         await trove_async.open(Mirror(["memory://", "memory://"], queue="mysql://x"))
+
+
+async def test_a_write_that_only_a_lost_member_may_have_is_settled_when_that_is_back(members: Members) -> None:
+    async with members.opened(write_quorum=1) as t:
+        await t.put("b", "k", b"old")
+        members.faults["0"].add(Fault("put", error=UnavailableError(), when="after"))
+        members.faults["1"].add(Fault("put", error=UnavailableError()))
+        members.faults["2"].add(Fault("put", error=UnavailableError()))
+        members.faults["0"].add(Fault("head", error=UnavailableError(), times=None))
+        with pytest.raises(UnavailableError) as caught:
+            await t.put("b", "k", b"new")
+        assert caught.value.ambiguous
+        driver = driver_of(t)
+        await driver.repair()  # it cannot be known yet
+        assert await members.copies() == [b"new", b"old", b"old"]
+        members.start("0")
+        for _ in range(50):  # until the circuit of the member is closed
+            await asyncio.sleep(0.01)
+            await driver.repair()
+            if await members.copies() == [b"new"] * 3:
+                break
+        assert await members.copies() == [b"new"] * 3
+        assert await driver.status() == {}
+
+
+async def test_the_next_write_does_not_wait_for_a_member_that_may_have_the_last_one(members: Members) -> None:
+    async with members.opened() as t:
+        await t.put("b", "k", b"old")
+        members.faults["0"].add(Fault("put", error=UnavailableError(), when="after"))
+        members.faults["1"].add(Fault("put", error=UnavailableError()))
+        members.faults["2"].add(Fault("put", error=UnavailableError()))
+        members.faults["0"].add(Fault("head", error=UnavailableError(), times=None))
+        with pytest.raises(UnavailableError):
+            await t.put("b", "k", b"lost")
+        await t.put("b", "k", b"new")
+        members.start("0")
+        await driver_of(t).repair()
+        assert await members.copies() == [b"new"] * 3
+
+
+async def test_a_writer_that_slept_too_long_is_told_and_its_late_write_is_put_right(members: Members) -> None:
+    async with members.opened(claim_seconds=0.05) as sleeper, members.opened() as other:
+        members.faults["0"].add(Fault("put", delay=0.3))
+        for task in driver_of(sleeper)._tasks:  # nothing renews its claims: the machine sleeps
+            task.cancel()
+        late = asyncio.create_task(sleeper.put("b", "k", b"late"))
+        await asyncio.sleep(0.15)
+        await other.put("b", "k", b"new")
+        with pytest.raises(trove_async.LeaseLostError) as caught:
+            await late
+        assert caught.value.ambiguous
+        assert await members.copies() == [b"late", b"new", b"new"]
+        await driver_of(sleeper).repair()
+        assert await members.copies() == [b"new"] * 3
+
+
+@pytest.mark.parametrize("delivery", [*Delivery])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_put_that_is_cancelled_while_a_member_is_down(
+    members: Members, delivery: Delivery, stream: bool
+) -> None:
+    async with members.opened() as t:
+        driver = driver_of(t)
+
+        async def prepare() -> None:
+            members.start("1")
+            await t.put("b", "k", b"old")
+            await driver.repair()
+            members.faults["1"].add(Fault("put", error=UnavailableError()))
+
+        async def check(outcome: Outcome[Any]) -> None:
+            visible = await t.read("b", "k")
+            assert visible in ((b"old", b"new") if outcome.cancelled else (b"new",))
+            assert not outcome.left_running
+            await driver.repair()
+            assert await t.read("b", "k") == visible
+            assert await members.copies() == [visible] * 3
+            assert await driver.status() == {}
+
+        async def put() -> None:
+            await t.put("b", "k", iter([b"n", b"ew"]) if stream else b"new")
+
+        assert await cancel_everywhere(put, delivery, prepare=prepare, check=check) > 5

@@ -83,13 +83,6 @@ async def test_an_intent_that_was_renewed_does_not_expire(queue: RepairQueue) ->
     assert not await queue.expired(10)
 
 
-async def test_an_unsettled_intent_can_be_superseded(queue: RepairQueue) -> None:
-    await queue.abandon(await begun(queue, put("g1")))
-    claim = await queue.begin(put("g2"), seconds=60, supersede=True)
-    assert claim is not None
-    assert claim.intent.generation == "g2"
-
-
 async def test_an_intent_is_taken_by_one_of_those_who_found_it(queue: RepairQueue) -> None:
     await queue.abandon(await begun(queue, put("g1")))
     (found,) = await queue.expired(10)

@@ -26,7 +26,7 @@ class Claims:
 
     Args:
         queue: records them.
-        settle: settles a claim of a write that somebody else has begun; False if that is not possible now.
+        settle: settles a claim of a write that somebody else has begun, and raises if that is not possible now.
         seconds: after which a claim expires that nobody renews, because its process has died.
         cleanup_timeout: seconds.
     """
@@ -34,7 +34,7 @@ class Claims:
     def __init__(
         self,
         queue: RepairQueue,
-        settle: Callable[[Claim], Awaitable[bool]],
+        settle: Callable[[Claim], Awaitable[None]],
         *,
         seconds: float,
         cleanup_timeout: float,
@@ -98,20 +98,26 @@ class Claims:
 
     async def _begin(self, intent: Intent) -> Claim:
         wait = _FIRST_WAIT
-        supersede = False
         while True:
-            claim = await self._recorded(intent, supersede)
+            claim = await self._recorded(intent)
             if claim is None:
                 await asyncio.sleep(wait * random.uniform(0.5, 1))
                 wait = min(2 * wait, _LONGEST_WAIT)
             elif claim.intent.generation == intent.generation:
                 return claim
             else:
-                # What nobody can settle now is replaced by what this write does to all members.
-                supersede = not await self._settle(claim)
+                await self._settled(claim)
 
-    async def _recorded(self, intent: Intent, supersede: bool) -> Claim | None:
-        work = self._queue.begin(intent, seconds=self._seconds, supersede=supersede)
+    async def _settled(self, claim: Claim) -> None:
+        try:
+            await self._settle(claim)
+        except BaseException:
+            leftover = f"the intent of another write of {claim.intent.bucket}/{claim.intent.key}"
+            await finish(self._queue.abandon(claim.intent), timeout=self._cleanup_timeout, leftover=leftover)
+            raise
+
+    async def _recorded(self, intent: Intent) -> Claim | None:
+        work = self._queue.begin(intent, seconds=self._seconds)
         leftover = f"the intent to write {intent.bucket}/{intent.key}"
         try:
             return await to_the_end(work, timeout=self._cleanup_timeout, leftover=leftover)

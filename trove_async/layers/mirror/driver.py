@@ -92,7 +92,7 @@ class MirrorDriver(MembersDriver):
         self._scrubber = Scrubber(fleet, queue, self._claims)
         self._repairs = Repairs(fleet, queue, self._claims, self._settler, self._scrubber)
         self._reads = Reads(fleet, queue, stale=mirror.stale_reads, suspect=self._repairs.suspect)
-        self._writes = Writes(fleet, queue, self._claims, self._reads, self._settler)
+        self._writes = Writes(fleet, queue, self._claims, self._reads, self._settler, self._repairs)
         self._listing = Listing(fleet, queue, self._reads, etags=mirror.list_etags)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -160,8 +160,10 @@ class MirrorDriver(MembersDriver):
         """
         return await self._scrubber.scrub(bucket, prefix, rate)
 
-    async def _settle(self, claim: Claim) -> bool:
-        return await self._settler.settle(claim) != "unknown"
+    async def _settle(self, claim: Claim) -> None:
+        """Settle the write of another process for a writer that waits."""
+        if await self._settler.settle(claim, wait=False) == "unknown":
+            raise self._fleet.unavailable("an earlier write of this key cannot be settled", [*claim.repairs])
 
     async def perform(self, operation: Operation) -> Any:
         """Refuse what has no method of its own."""

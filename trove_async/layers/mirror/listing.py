@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Final, TypeVar
 
 from trove_async.driver.options import HeadOptions, ListOptions
-from trove_async.errors import NotFoundError, TroveError
+from trove_async.errors import BucketNotFoundError, NotFoundError, TroveError
 from trove_async.iteration import decode_cursor, encode_cursor
 from trove_async.layers.mirror.fleet import Fleet, Replica, several
 from trove_async.layers.mirror.generations import public
@@ -54,7 +54,8 @@ class Listing:
         async def call(replica: Replica) -> Sequence[BucketInfo]:
             return await replica.driver.list_buckets()
 
-        return await self._first(self._fleet.healthy, call)
+        behind = await self._queue.without_buckets()
+        return await self._first(sorted(self._fleet.healthy, key=lambda replica: replica.name in behind), call)
 
     async def page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return one page; its cursor continues at any member."""
@@ -66,15 +67,18 @@ class Listing:
         return await self._first(healthy, lambda replica: self._merged(replica, bucket, options))
 
     async def _first(self, replicas: Sequence[Replica], call: Callable[[Replica], Awaitable[R]]) -> R:
+        absent: BucketNotFoundError | None = None
         failed: TroveError | None = None
         for replica in replicas:
             try:
                 return await call(replica)
+            except BucketNotFoundError as error:
+                absent = absent or error
             except TroveError as error:
                 if verdict_on(error) != "failed":
                     raise
                 failed = failed or error
-        raise failed or self._fleet.unavailable("no member can be listed", ())
+        raise absent or failed or self._fleet.unavailable("no member can be listed", ())
 
     async def _plain(self, replica: Replica, bucket: str, options: ListOptions) -> ListPage:
         member, inner, last = _position(options.cursor)

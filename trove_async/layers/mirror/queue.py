@@ -98,13 +98,12 @@ class RepairQueue:
 
         await self._database.write(unit)
 
-    async def begin(self, intent: Intent, *, seconds: float, supersede: bool = False) -> Claim | None:
+    async def begin(self, intent: Intent, *, seconds: float) -> Claim | None:
         """Record a write before its first commit.
 
         Args:
             intent: the write.
             seconds: how long it lasts unless it is renewed.
-            supersede: replace an intent that has expired and was not settled.
 
         Returns:
             The claim; None while another writer has the key. If the claim is for another intent than that which was
@@ -116,7 +115,7 @@ class RepairQueue:
             if found is not None and not found.expired:
                 return None
             taken = intent
-            if found is not None and found.kind not in _HARMLESS and not supersede:
+            if found is not None and found.kind not in _HARMLESS:
                 taken = replace(_intent(found), token=intent.token)
             values = {**asdict(taken), "store": self._store, "expires_at": now(seconds=seconds)}
             insert = insert_into(connection, INTENTS).values(**values)
@@ -262,6 +261,12 @@ class RepairQueue:
             return {row.member: Pending(row.copies, row.oldest, row.failing) for row in connection.execute(counts)}
 
         return await self._database.read(unit)
+
+    async def without_buckets(self) -> set[str]:
+        """Return the members that have repairs for buckets themselves."""
+        where = and_(REPAIRS.c.store == self._store, REPAIRS.c.key == "")
+        wanted = select(REPAIRS.c.member).where(where).distinct()
+        return await self._database.read(lambda connection: set(connection.execute(wanted).scalars()))
 
     async def in_bucket(
         self, bucket: str, prefix: str = "", *, members: Sequence[str], after: str = "", limit: int | None = None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from trove_async.body import Body
+from trove_async.cancellation import finish
 from trove_async.driver.capabilities import TaggingDriver
 from trove_async.driver.options import BucketOptions, DeleteOptions, GetOptions
 from trove_async.errors import (
@@ -58,9 +59,14 @@ class Repairs:
         self._suspects: OrderedDict[tuple[str, str], bool] = OrderedDict()
         self._turn = asyncio.Lock()
 
-    def suspect(self, bucket: str, key: str) -> None:
-        """Have an object checked that may not be on all members: one that is older than the mirror."""
-        if (bucket, key) not in self._suspects:
+    def suspect(self, bucket: str, key: str, *, again: bool = False) -> None:
+        """Have an object checked that may not be the same on all members, such as one that is older than the mirror.
+
+        Args:
+            bucket, key: of the object.
+            again: whether to check it also if it was checked before.
+        """
+        if again or (bucket, key) not in self._suspects:
             self._suspects[bucket, key] = False
             while len(self._suspects) > _SUSPECTS:
                 self._suspects.popitem(last=False)
@@ -90,7 +96,7 @@ class Repairs:
                     await self._queue.hasten(name)
                 was_down = {*self._fleet.names} - healthy
                 await self.run()
-            except TroveError:
+            except Exception:  # noqa: BLE001 - the repairs go on as long as the mirror is open
                 _log.warning("the repairs of a mirror failed, and go on in %g s", every, exc_info=True)
 
     async def _settle_expired(self) -> None:
@@ -143,7 +149,8 @@ class Repairs:
                 if now is not None:
                     await self._carry_out(now, replica, claim)
             except BaseException:
-                await self._queue.withdraw(claim.intent)
+                leftover = f"the claim of a repair of {repair.bucket}/{repair.key}"
+                await finish(self._queue.withdraw(claim.intent), timeout=self._fleet.cleanup_timeout, leftover=leftover)
                 raise
             await self._queue.end(claim.intent, reached=[repair.member])
             return now is not None

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeGuard
 
+from trove_async.cancellation import finish
 from trove_async.checksums import new_hasher, update
 from trove_async.driver.options import GetOptions, ListOptions
 from trove_async.errors import (
@@ -22,7 +23,7 @@ from trove_async.layers.mirror.claims import Claims
 from trove_async.layers.mirror.fleet import Fleet, Replica
 from trove_async.layers.mirror.generations import generation_of, is_stamped, new_generation
 from trove_async.layers.mirror.queue import RepairQueue
-from trove_async.layers.mirror.records import Intent
+from trove_async.layers.mirror.records import Claim, Intent
 from trove_async.types import ObjectInfo
 from trove_async.values import is_number
 
@@ -52,7 +53,7 @@ class ScrubReport:
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """A copy as it was read: its generation, its digest, and whether it has the checksum that was stored with it.
+    """A copy: its generation, the digest of its bytes, and whether they match the checksum that was stored with it.
 
     ``intact`` is None if no checksum was stored.
     """
@@ -91,21 +92,18 @@ class Scrubber:
         return queued
 
     async def check(self, bucket: str, key: str) -> int:
-        """Queue a repair for each member that lacks an object which a good copy has; return their number."""
+        """Queue a repair for each good copy that is missing or has another generation; return their number."""
         intent = Intent(bucket=bucket, key=key, kind="repair", generation=new_generation())
         async with self._claims.claimed(intent) as claim:
-            lacking: list[str] = []
-            generation = ""
             try:
                 asked = [replica for replica in self._fleet.healthy if replica.name not in claim.repairs]
                 seen = await self._fleet.ask(asked, lambda replica: replica.head(bucket, key))
-                found = {name: info for name, info in seen.items() if isinstance(info, ObjectInfo)}
-                if found:
-                    name, info = next(iter(found.items()))
-                    generation = generation_of(info, name)
-                    lacking = [name for name, info in seen.items() if info is None]
+                copies = {name: _described(name, found) for name, found in seen.items() if _is_answer(found)}
+                best = _best(copies)
+                lacking = [] if best is None else _unlike(best, copies)
+                generation = "" if best is None else best.generation
             except BaseException:
-                await self._queue.withdraw(claim.intent)
+                await self._withdraw(claim)
                 raise
             await self._queue.end(claim.intent, missed=lacking, kind="put", generation=generation)
             return len(lacking)
@@ -134,7 +132,7 @@ class Scrubber:
         best = _best(copies)
         if best is None:
             return replace(report, lost=(*report.lost, key)) if any(copies.values()) else report
-        wrong = [name for name, copy in copies.items() if copy is None or copy.content != best.content]
+        wrong = _unlike(best, copies)
         if not wrong:
             return report
         if not await self._queued(bucket, key, copies, wrong, best):
@@ -152,11 +150,15 @@ class Scrubber:
                 seen = await self._fleet.ask(asked, lambda replica: replica.head(bucket, key))
                 same = not claim.repairs and all(_is_still(seen.get(name), name, copy) for name, copy in copies.items())
             except BaseException:
-                await self._queue.withdraw(claim.intent)
+                await self._withdraw(claim)
                 raise
             missed = wrong if same else []
             await self._queue.end(claim.intent, missed=missed, kind="rewrite", generation=best.generation)
             return same
+
+    async def _withdraw(self, claim: Claim) -> None:
+        leftover = f"the claim of a check of {claim.intent.bucket}/{claim.intent.key}"
+        await finish(self._queue.withdraw(claim.intent), timeout=self._fleet.cleanup_timeout, leftover=leftover)
 
     async def _keys(self, bucket: str, prefix: str) -> AsyncGenerator[tuple[str, list[str]], None]:
         """Yield the keys that any member has, in order, each with the names of the members that list it."""
@@ -239,6 +241,21 @@ def _best(copies: Mapping[str, _Copy | None]) -> _Copy | None:
         key=lambda copy: (counts[copy.content], copy.intact is True, copy.stamped, copy.generation),
         default=None,
     )
+
+
+def _unlike(best: _Copy, copies: Mapping[str, _Copy | None]) -> list[str]:
+    return [name for name, copy in copies.items() if copy is None or copy.content != best.content]
+
+
+def _is_answer(found: object) -> TypeGuard[ObjectInfo | None]:
+    return found is None or isinstance(found, ObjectInfo)
+
+
+def _described(member: str, info: ObjectInfo | None) -> _Copy | None:
+    """Return a copy as its description has it, which was not read."""
+    if info is None:
+        return None
+    return _Copy(generation_of(info, member), str(info.size), is_stamped(info), intact=None)
 
 
 def _is_still(found: object, member: str, copy: _Copy | None) -> bool:

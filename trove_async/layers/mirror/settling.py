@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from trove_async.errors import NotFoundError, UnavailableError
 from trove_async.layers.mirror.fleet import Fleet, Replica
@@ -15,7 +16,11 @@ __all__ = ["Settled", "Settler"]
 
 Settled = Literal["committed", "absent", "unknown"]
 """``committed``: a member has the write, and repairs are queued for the others. ``absent``: none has it, and the intent
-is gone. ``unknown``: none that can be reached has it; the intent stays until the others can be reached."""
+is gone. ``unknown``: none that can be reached has it; the intent stays."""
+
+
+_BACK: Final[Mapping[Kind, Kind]] = {"create_bucket": "delete_bucket", "delete_bucket": "create_bucket"}
+"""The repair that undoes a write; for objects, it is a copy."""
 
 
 class Settler:
@@ -30,16 +35,24 @@ class Settler:
         self._fleet = fleet
         self._queue = queue
 
-    async def settle(self, claim: Claim) -> Settled:
-        """End a claim by what the members have; it lasts no longer, whatever is found."""
+    async def settle(self, claim: Claim, *, wait: bool = True) -> Settled:
+        """End a claim by what the members have; it lasts no longer, whatever is found.
+
+        Args:
+            claim: of the write.
+            wait: whether the intent stays if only members that cannot be reached may have the write. Otherwise it is
+                dropped, and their copies are repaired from one that is good and does not have it.
+        """
         have, lack, unknown = await self._sorted(claim)
-        if not have and unknown:
+        if have:
+            kind: Kind = "put" if claim.intent.kind == "tags" else claim.intent.kind
+            await self._queue.end(claim.intent, reached=have, missed=[*lack, *unknown], kind=kind)
+            return "committed"
+        if unknown and (wait or not set(lack).difference(claim.repairs)):
             await self._queue.abandon(claim.intent)
             return "unknown"
-        missed = [*lack, *unknown] if have else []
-        kind: Kind = "put" if claim.intent.kind == "tags" else claim.intent.kind
-        await self._queue.end(claim.intent, reached=have, missed=missed, kind=kind)
-        return "committed" if have else "absent"
+        await self._queue.end(claim.intent, missed=unknown, kind=_BACK.get(claim.intent.kind, "put"))
+        return "absent"
 
     async def _sorted(self, claim: Claim) -> tuple[list[str], list[str], list[str]]:
         """Return the members that have the write, that lack it, and that cannot say."""

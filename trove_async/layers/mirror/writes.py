@@ -19,6 +19,7 @@ from trove_async.layers.mirror.generations import new_generation, public, stampe
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.reads import Reads
 from trove_async.layers.mirror.records import Claim, Intent, Kind
+from trove_async.layers.mirror.repairs import Repairs
 from trove_async.layers.mirror.settling import Settler
 from trove_async.layers.mirror.tee import Tee
 from trove_async.types import ObjectInfo
@@ -39,9 +40,19 @@ class Writes:
         claims: keep other writers of a key out.
         reads: for conditions.
         settler: finds out what became of a write that did not end as it should.
+        repairs: check an object that the members may not agree about.
     """
 
-    def __init__(self, fleet: Fleet, queue: RepairQueue, claims: Claims, reads: Reads, settler: Settler) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        queue: RepairQueue,
+        claims: Claims,
+        reads: Reads,
+        settler: Settler,
+        repairs: Repairs,
+    ) -> None:
+        self._repairs = repairs
         self._fleet = fleet
         self._queue = queue
         self._claims = claims
@@ -56,7 +67,7 @@ class Writes:
         if body.buffer is not None:
             return await self._put_buffer(intent, targets, body, options, member_options)
         if options.if_match or options.if_none_match:  # refused before the body is read, if it will be refused
-            await self._decide(intent, await self._repairs(intent), options.if_match, options.if_none_match)
+            await self._decide(intent, await self._queued(intent), options.if_match, options.if_none_match)
         return await self._put_stream(intent, targets, body, options, member_options)
 
     async def _put_buffer(
@@ -150,7 +161,7 @@ class Writes:
             await self._concluded(claim, outcomes)
             return next(outcome for outcome in outcomes.values() if isinstance(outcome, bool))
 
-    async def _repairs(self, intent: Intent) -> Mapping[str, Any]:
+    async def _queued(self, intent: Intent) -> Mapping[str, Any]:
         return await self._queue.repairs(intent.bucket, intent.key)
 
     async def _decide(
@@ -202,6 +213,8 @@ class Writes:
             await to_the_end(end, timeout=self._fleet.cleanup_timeout, leftover="the record of a write")
         except TroveError as error:
             error.ambiguous = True  # the members have it, and whoever settles the intent decides
+            # If somebody else has already done so, this write may have come after a newer one at some members.
+            self._repairs.suspect(claim.intent.bucket, claim.intent.key, again=True)
             raise
         if len(written) < self._fleet.quorum:
             raise BackendUnavailableError(
