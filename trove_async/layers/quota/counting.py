@@ -70,12 +70,13 @@ class _Count:
         # The first object of a page of versions may have been seen in the page before.
         before = since = await self._now()
         async with aclosing(self._looker.objects(self._scope, versions=versions)) as pieces:
-            async for found, upto in pieces:
+            async for piece in pieces:
                 compare = partial(
-                    reconcile, scope=self._scope, after=after, upto=upto, found=found, since=min(before, since)
-                )
+                    reconcile, scope=self._scope, after=after, upto=piece.upto, found=piece.found, since=before,
+                    complete=piece.complete,
+                )  # fmt: skip
                 await self._look(await self._ledger.write(compare))
-                after, before, since = upto, since, await self._now()
+                after, before, since = piece.upto, since, await self._now()
 
     async def _now(self) -> int:
         return await self._ledger.read(lambda books: books.clock())

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, cast
 
 from trove_async.driver.base import Driver
 from trove_async.driver.capabilities import MultipartDriver, VersioningDriver, VersionListingDriver
 from trove_async.driver.options import HeadOptions, ListOptions, VersionListOptions
-from trove_async.errors import AccessDeniedError, BucketNotFoundError, NotFoundError, UnsupportedError
+from trove_async.errors import AccessDeniedError, BucketNotFoundError, NotFoundError, NotModifiedError, UnsupportedError
 from trove_async.layers.quota.limits import Scope
 from trove_async.layers.quota.rules import Size
-from trove_async.types import VersionInfo, VersioningStatus
+from trove_async.types import ObjectInfo, VersionInfo, VersioningStatus
 
-__all__ = ["Listed", "Looker"]
+__all__ = ["Listed", "Looker", "head_of"]
 
 _HEAD: Final = HeadOptions()
+_FRESH: Final = HeadOptions(if_modified_since=datetime(1970, 1, 1, tzinfo=UTC))
+"""A condition that holds for every object, and that a cache leaves to the backend."""
+
 _PAGE: Final = 1000
+
+
+async def head_of(driver: Driver, bucket: str, key: str) -> ObjectInfo:
+    """Describe an object as the backend has it now, also if a `Cache` is around it."""
+    if "get" in driver.features.conditions:
+        with suppress(NotModifiedError):
+            return await driver.head(bucket, key, _FRESH)
+    return await driver.head(bucket, key, _HEAD)
 
 
 class Listed(NamedTuple):
@@ -26,10 +38,12 @@ class Listed(NamedTuple):
     Attributes:
         found: the sizes of the objects.
         upto: the last key that it may have; None if it has all that follow.
+        complete: False if there may be versions of objects that it does not have.
     """
 
     found: Mapping[str, Size]
     upto: str | None
+    complete: bool = True
 
 
 class Looker:
@@ -71,7 +85,7 @@ class Looker:
         try:
             if versions and self._has(VersioningDriver):
                 return _sum(await self._methods.list_versions(bucket, key))
-            return (await self._driver.head(bucket, key, _HEAD)).size, 1
+            return (await head_of(self._driver, bucket, key)).size, 1
         except NotFoundError:
             return 0, 0
 
@@ -117,10 +131,11 @@ class Looker:
             )
             cursor = page.cursor
             found = {info.key: (info.size, 1) for info in page.objects}
-            if versions and self._has(VersioningDriver):
+            by_key = versions and self._has(VersioningDriver)
+            if by_key:
                 found = {key: await self.object(scope.bucket, key, versions=True) for key in found}
             if found or cursor is None:
-                yield Listed(found, None if cursor is None else page.objects[-1].key)
+                yield Listed(found, None if cursor is None else page.objects[-1].key, complete=not by_key)
             if cursor is None:
                 return
 

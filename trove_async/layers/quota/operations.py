@@ -16,6 +16,7 @@ from trove_async.errors import ConflictError, PreconditionFailedError, Unsupport
 from trove_async.layers.base import Call, Operation
 from trove_async.layers.quota.accounting import Accounting
 from trove_async.layers.quota.accounts import Claim, Known, Outcome, Reservation, Slot, Unsure
+from trove_async.layers.quota.looking import head_of
 from trove_async.layers.quota.steps import reserving
 from trove_async.types import DeleteResult, ObjectInfo, ObjectRef, PartInfo, VersioningStatus
 
@@ -196,7 +197,7 @@ async def _copied(quotas: Quotas, slot: Slot, source: ObjectRef, options: CopyOp
     )
     for _ in range(_ATTEMPTS):
         with reading_source(source.bucket, source.key):
-            info = await quotas.driver.head(source.bucket, source.key, HeadOptions(version_id=source.version_id))
+            info = await _source_of(quotas, source)
         changes: dict[str, Any] = {"options": replace(options, source_if_match=info.etag)} if may_bind else {}
         try:
             return await quotas.accounting.carry_out(
@@ -211,7 +212,13 @@ async def _copied(quotas: Quotas, slot: Slot, source: ObjectRef, options: CopyOp
 async def _was_replaced(quotas: Quotas, source: ObjectRef, info: ObjectInfo) -> bool:
     """Tell whether an object is another one now."""
     with reading_source(source.bucket, source.key):
-        return (await quotas.driver.head(source.bucket, source.key, HeadOptions())).etag != info.etag
+        return (await _source_of(quotas, source)).etag != info.etag
+
+
+async def _source_of(quotas: Quotas, source: ObjectRef) -> ObjectInfo:
+    if source.version_id is None:
+        return await head_of(quotas.driver, source.bucket, source.key)
+    return await quotas.driver.head(source.bucket, source.key, HeadOptions(version_id=source.version_id))
 
 
 async def _restore_version(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:

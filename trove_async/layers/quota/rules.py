@@ -46,6 +46,9 @@ Size = tuple[int, int]
 
 _NOTHING: Final[Size] = (0, 0)
 
+_NEVER: Final = -1
+"""A time before every change: what was seen then proves nothing."""
+
 
 class Unasked(Exception):  # noqa: N818 - it is no failure: whoever catches it asks, and begins again
     """It is not known whether a bucket keeps versions."""
@@ -236,7 +239,14 @@ def record_bucket(books: Books, pending: Pending, versioning: str | None) -> Non
 
 
 def reconcile(
-    books: Books, scope: Scope, after: str | None, upto: str | None, found: Mapping[str, Size], since: int
+    books: Books,
+    scope: Scope,
+    after: str | None,
+    upto: str | None,
+    found: Mapping[str, Size],
+    since: int,
+    *,
+    complete: bool = True,
 ) -> list[Pending]:
     """Compare the accounts of objects with what was listed, and correct them.
 
@@ -246,6 +256,7 @@ def reconcile(
         after, upto: what was listed, as for `Books.objects`.
         found: the sizes of the objects.
         since: the time of the books before the listing.
+        complete: False if objects that were not found may have versions.
 
     Returns:
         The accounts that have changed since, and differ: somebody has to look at them one by one.
@@ -254,7 +265,8 @@ def reconcile(
     pending: list[Pending] = []
     for key in {**found, **accounts}:
         account = accounts.get(key) or books.account(Slot(scope.bucket, key))
-        pending += _correct(books, account, found.get(key, _NOTHING), since)
+        is_seen = complete or key in found
+        pending += _correct(books, account, found.get(key, _NOTHING), since if is_seen else _NEVER)
     return pending
 
 
