@@ -76,17 +76,6 @@ class SQLBooks(Books):
         self._released: list[tuple[str, int]] = []
         self._versioning: dict[str, str | None] = {}
 
-    def check_lease(self) -> None:
-        """Check that the owner still has its lease, and let nobody take it before the commit.
-
-        Raises:
-            Fenced: it has not.
-        """
-        try:
-            self._lease.check(self._connection)
-        except LeaseLostError:
-            raise Fenced from None
-
     def totals(self, bucket: str, key: str) -> Sequence[Total]:
         """Read the limits of a key, once."""
         scopes = self._coverage.of(bucket, key)
@@ -212,7 +201,11 @@ class SQLBooks(Books):
         return _microseconds(self._connection.execute(select(now())).scalar_one())
 
     def flush(self) -> None:
-        """Write what has changed."""
+        """Write what has changed.
+
+        Raises:
+            Fenced: something is reserved, and the owner has lost its lease.
+        """
         if self._saved:
             rows = [_parameters(account) for account in self._saved.values()]
             self._connection.execute(_upsert(self._connection), rows)
@@ -230,6 +223,10 @@ class SQLBooks(Books):
             self._connection.execute(_DELETION, names)
             self._released.clear()
         if self._reserved:
+            try:
+                self._lease.check(self._connection)  # nobody can take it before the commit
+            except LeaseLostError:
+                raise Fenced from None
             rows = [_row_of(one) for one in self._reserved.values()]
             self._connection.execute(_keeping(self._connection), rows)
             self._reserved.clear()

@@ -102,7 +102,6 @@ class DatabaseLedger:
     def _do(self, pieces: Sequence[Piece], connection: Connection) -> None:
         self._refresh(connection)
         books = self._books(connection)
-        books.check_lease()
         for piece in pieces:
             piece.do(books)
         books.flush()
