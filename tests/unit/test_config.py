@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 import sys
 import traceback
 import warnings
@@ -713,6 +714,17 @@ async def test_a_quota_with_its_limits(tmp_path: Path) -> None:
         await t.create_bucket("env")
         with pytest.raises(trove_async.QuotaExceededError):
             await t.put("env", "k", b"content")
+
+
+def test_the_examples_of_the_manual_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    text = "".join(block for block in blocks if "[stores" in block)
+    monkeypatch.setenv("MEDIA_KEY", "an id")
+    secret = write(tmp_path / "media", "a secret")
+    config = Config.load(write(tmp_path / "trove.toml", text.replace("/run/secrets/media", str(secret))))
+    assert config.names == ("media", "archive", "assets", "twice", "near", "cached")
+    assert config.check() == []
 
 
 # Secrets
