@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from trove_async.errors import UnavailableError
 from trove_async.layers.mirror.driver import MirrorDriver
 from trove_async.testing.faults import Fault, Faults
 
-__all__ = ["Members"]
+__all__ = ["Members", "driver_of", "repaired"]
 
 
 class Members:
@@ -69,3 +70,14 @@ class Members:
 
 def driver_of(t: Trove) -> MirrorDriver:
     return trove_async.unwrap(t.driver, MirrorDriver)
+
+
+async def repaired(t: Trove) -> None:
+    """Repair until nothing waits, which takes until the members that were down are found to be up."""
+    driver = driver_of(t)
+    for _ in range(500):
+        await driver.repair()
+        if not await driver.status():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"repairs still wait: {await driver.status()}")

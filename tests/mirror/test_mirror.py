@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import trove_async
-from tests.mirror.stores import Members, driver_of
+from tests.mirror.stores import Members, driver_of, repaired
 from trove_async import Mirror
 from trove_async.errors import (
     BackendUnavailableError,
@@ -102,7 +102,7 @@ async def test_a_missed_quorum_is_ambiguous_and_rolled_forward(members: Members)
         assert caught.value.ambiguous
         assert await t.read("b", "k") == b"new"
         members.start("1", "2")
-        await driver_of(t).repair()
+        await repaired(t)
     assert await members.copies() == [b"new"] * 3
 
 
@@ -296,8 +296,7 @@ async def test_buckets_that_a_member_missed_are_made_and_deleted(members: Member
         await t.create_bucket("new")
         await t.delete_bucket("b")
         members.start("2")
-        await driver_of(t).repair()
-        assert await driver_of(t).status() == {}
+        await repaired(t)
     async with members.alone("2") as alone:
         assert [bucket.name for bucket in await alone.list_buckets()] == ["new"]
 
@@ -374,7 +373,7 @@ async def test_the_next_write_does_not_wait_for_a_member_that_may_have_the_last_
             await t.put("b", "k", b"lost")
         await t.put("b", "k", b"new")
         members.start("0")
-        await driver_of(t).repair()
+        await repaired(t)
         assert await members.copies() == [b"new"] * 3
 
 
