@@ -32,7 +32,8 @@ R = TypeVar("R")
 
 DEFAULT_BUCKET: Final = "trove-cache"
 
-_TIMEOUT: Final = 10.0  # seconds of each operation
+_TIMEOUT: Final = 10.0  # seconds of each operation, and those that its bytes take
+_SLOWEST: Final = 1_000_000  # bytes a second
 _PAUSE: Final = 10.0  # seconds for which the store is not asked after a failure
 
 _log = logging.getLogger("trove_async")
@@ -56,7 +57,8 @@ class Listed:
 class CarefulStore:
     """A bucket of another store, or the objects of it that begin with a prefix.
 
-    An operation that fails or takes 10 s has no result. After it nothing is asked for 10 s.
+    An operation that fails, or takes longer than 10 s and another second for each megabyte, has no result. After it
+    nothing is asked for 10 s.
 
     Args:
         store: what is opened.
@@ -93,13 +95,13 @@ class CarefulStore:
         if members is not None:
             await members.close()
 
-    async def _try(self, work: Callable[[Driver], Awaitable[R]]) -> R | None:
-        """Do something with the store; None if it failed, or has failed a short time ago."""
+    async def _try(self, work: Callable[[Driver], Awaitable[R]], size: int = 0) -> R | None:
+        """Do something with the store that moves so many bytes; None if it failed, or the store failed a moment ago."""
         if self._members is None or (self._resting_until is not None and self._clock() < self._resting_until):
             return None
         unobserved = events.OBSERVER.set(None)  # its requests are none of the operation
         try:
-            async with asyncio.timeout(_TIMEOUT):
+            async with asyncio.timeout(_TIMEOUT + size / _SLOWEST):
                 result = await work(self._members.drivers["cache"])
         except Exception as error:  # noqa: BLE001 - whatever it is, the backend has the object
             failure = error
@@ -125,7 +127,7 @@ class CarefulStore:
             await driver.put(self._bucket, self._prefix + name, Body(data), PutOptions())
             return True
 
-        return await self._try(put) is not None
+        return await self._try(put, len(data)) is not None
 
     async def read(self, name: str, start: int, stop: int, size: int) -> bytes | None:
         """Return a range of an object that has a size; ``b""`` if it is missing or has another size."""
@@ -138,7 +140,7 @@ class CarefulStore:
             except (NotFoundError, RangeNotSatisfiableError):
                 return b""
 
-        return await self._try(read)
+        return await self._try(read, stop - start)
 
     async def delete(self, name: str) -> bool:
         """Delete an object; tell whether it is gone."""
