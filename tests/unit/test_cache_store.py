@@ -189,7 +189,16 @@ async def test_namespaces_keep_stores_apart() -> None:
             assert len(await entries_of(store)) == 2
 
 
-async def test_one_cache_on_a_store_is_for_one_open_store() -> None:
+async def test_a_cache_may_be_around_the_same_backend_twice() -> None:
+    """As a store of trove.toml is that is opened twice."""
+    cache = Cache(on="memory://twice-cache", namespace="n")
+    async with opened(cache, Backend(), "memory://twice") as a, opened(cache, Backend(), "memory://twice") as b:
+        await a.put("b", "k", DATA)
+        for t in (a, b, a, b):
+            assert await t.read("b", "k") == DATA
+
+
+async def test_a_cache_on_a_store_is_not_around_two_backends() -> None:
     cache = Cache(on="memory://", namespace="n")
     async with opened(cache, Backend()):
         with pytest.raises(InvalidArgumentError, match="a Cache for each store"):

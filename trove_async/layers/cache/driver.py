@@ -223,7 +223,7 @@ class CacheDriver(LayerDriver, Generic[P]):
 
     async def start(self) -> None:
         """Open the store of the entries, if they are in one."""
-        await self._entries.start(self._index)
+        await self._entries.start(self._index, self.inner)
 
     async def close(self) -> None:
         """Forget all entries, close their store, and close the inner driver."""

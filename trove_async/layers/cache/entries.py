@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Final, Generic, TypeVar
 
+from trove_async.driver.base import Driver
 from trove_async.layers.cache.body import Reopen
 from trove_async.layers.cache.index import Index, Piece
 from trove_async.reader import ObjectReader
@@ -54,8 +55,8 @@ class Entries(ABC, Generic[P]):
     async def collect(self) -> None:
         """Delete what was discarded."""
 
-    async def start(self, index: Index[P]) -> None:
-        """Get ready, and add what is kept from before to the index."""
+    async def start(self, index: Index[P], inner: Driver) -> None:
+        """Get ready, and add what is kept of the objects of a driver to the index."""
 
     async def close(self) -> None:
         """Release everything."""

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from trove_async.checksums import digest
+from trove_async.driver.base import Driver
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.cache.body import Reopen, raise_at_once
 from trove_async.layers.cache.careful import CarefulStore, Listed
@@ -31,28 +32,30 @@ _NAME: Final = re.compile(r"[0-9a-f]{2}/([0-9a-f]{40})\.([0-9a-f]{16})\.([0-9a-f
 
 
 class InUse:
-    """The one open store that a cache on a store may be around: two would take each other's entries for theirs."""
+    """The open backends that a cache on a store is around: different ones must not share its namespace."""
 
     def __init__(self) -> None:
-        self._by: object | None = None
+        self._by: dict[object, Driver] = {}
 
-    def enter(self, user: object) -> None:
-        """Take the place.
+    def enter(self, user: object, driver: Driver) -> None:
+        """Take in that the layer is around a driver.
 
         Raises:
-            InvalidArgumentError: another one has it.
+            InvalidArgumentError: it is around one of another backend already.
         """
-        if self._by not in (None, user):
+        backend = driver
+        while (inner := backend.unwrap()) is not None:
+            backend = inner
+        if not all(backend.shares_backend(other) for other in self._by.values()):
             raise InvalidArgumentError(
                 "this Cache is around another open store, whose entries have the same namespace; make a Cache for "
                 "each store, with a namespace of its own"
             )
-        self._by = user
+        self._by[user] = backend
 
     def leave(self, user: object) -> None:
-        """Give the place up."""
-        if self._by is user:
-            self._by = None
+        """Take in that a store was closed."""
+        self._by.pop(user, None)
 
 
 class StoredEntries(Entries[str]):
@@ -66,7 +69,7 @@ class StoredEntries(Entries[str]):
     Args:
         store: of the entries.
         max_bytes: of all entries.
-        in_use: whether the layer is around an open store.
+        in_use: the backends that the layer is around.
     """
 
     def __init__(self, store: CarefulStore, max_bytes: int, in_use: InUse) -> None:
@@ -97,9 +100,9 @@ class StoredEntries(Entries[str]):
 
     # The store
 
-    async def start(self, index: Index[str]) -> None:
+    async def start(self, index: Index[str], inner: Driver) -> None:
         """Open the store, and add the entries of the namespace to the index, the oldest first."""
-        self._in_use.enter(self)
+        self._in_use.enter(self, inner)
         await self._store.open()
         self._index = index
         await self._list(index)
