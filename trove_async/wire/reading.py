@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from trove_async.driver import GetOptions, HeadOptions, PutOptions, check_read
+from trove_async.driver import GetOptions, HeadOptions, check_read
 from trove_async.driver.put_settling import Find, Settling, find_for
 from trove_async.driver.retry import Retries, many_requests
 from trove_async.errors import BackendError, PreconditionFailedError
@@ -60,21 +60,30 @@ class ObjectReads(ABC):
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         """Describe an object."""
 
-    def settling(self, bucket: str, key: str, options: PutOptions, find: Find) -> Settling | None:
+    def settling(
+        self,
+        bucket: str,
+        key: str,
+        tags: Mapping[str, str],
+        find: Find,
+        if_match: str | None,
+        if_none_match: str | None,
+    ) -> Settling | None:
         """Return what settles a put whose answer is lost; None if its condition makes that superfluous.
 
         Args:
-            bucket, key, options: of the put.
+            bucket, key, tags: of the put.
             find: as in `Settling`; it need not compare tags.
+            if_match, if_none_match: the conditions that are sent.
         """
 
         async def find_tagged() -> ObjectInfo | None:
             found = await find()
             if found is None or self.read_tags is None:
                 return found
-            return found if await self.read_tags(bucket, key) == options.attributes.tags else None
+            return found if await self.read_tags(bucket, key) == tags else None
 
-        settles = find_for(options.if_match, options.if_none_match, find_tagged)
+        settles = find_for(if_match, if_none_match, find_tagged)
         return None if settles is None else Settling(settles)
 
     def pinned(self, options: GetOptions, info: ObjectInfo) -> GetOptions:

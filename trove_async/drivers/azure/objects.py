@@ -229,8 +229,7 @@ class Objects(ObjectReads):
     ) -> ObjectInfo:
         headers = [_BLOCK_BLOB, *self.attribute_headers(key, options.attributes, checksum, own), *verified]
         find = partial(self._stored, bucket, key, chunks, options, checksum)
-        sent = replace(options, if_match=if_match, if_none_match=if_none_match)
-        settling = self.settling(bucket, key, sent, find)
+        settling = self.settling(bucket, key, options.attributes.tags, find, if_match, if_none_match)
         if if_match is not None or if_none_match is not None:
             headers += write_conditions(if_match, if_none_match)
         try:

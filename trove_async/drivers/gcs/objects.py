@@ -217,7 +217,7 @@ class Objects(ObjectReads):
         through_json = self._settings.api == "json" or self._settings.hold is not None or options.if_match == "*"
         store = self._put_json if through_json else self._put_xml
         find = partial(self._stored, bucket, key, size, options, checksum, crc32c)
-        settling = self.settling(bucket, key, options, find)
+        settling = self.settling(bucket, key, options.attributes.tags, find, options.if_match, options.if_none_match)
         try:
             made = await store(bucket, key, chunks, options, checksum, crc32c, settling)
         except TroveError:

@@ -131,7 +131,7 @@ class Objects(ObjectReads):
         headers += await checksum_headers(self._profile.checksum, chunks)
         size = sum(map(len, chunks))
         find = partial(self._stored, bucket, key, chunks, options, checksum)
-        settling = self.settling(bucket, key, options, find)
+        settling = self.settling(bucket, key, options.attributes.tags, find, options.if_match, options.if_none_match)
         try:
             answer = await self._client.write("PUT", bucket, key, headers=headers, body=chunks, settling=settling)
         except PreconditionFailedError as error:
