@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -228,3 +229,12 @@ def test_table_shows_medians_the_worst_stall_every_failure_and_the_ratio() -> No
     ours, theirs = ([cell.strip() for cell in row.split("|")[1:-1]] for row in shown.splitlines() if "| put |" in row)
     assert (ours[1], ours[2], ours[9], ours[10]) == ("trove", "200", "0", "")
     assert (theirs[1], theirs[2], theirs[8], theirs[9], theirs[10]) == ("peer", "100", "500.0", "3", "2.0 x")
+
+
+@pytest.mark.long
+def test_chaos_measures_a_service_that_throttles_and_one_that_is_slow() -> None:
+    command = [sys.executable, "-m", "benchmarks.chaos", "--rate", "50", "--seconds", "2", "--reads", "100"]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=200).stdout
+    assert re.search(r"used: \d+%", printed)
+    assert re.search(r"requests for each operation: \d\.\d\d", printed)
+    assert re.search(r"without Hedge: .* 1\.000 requests a read", printed)
