@@ -116,7 +116,7 @@ async def find_put(driver: Driver, bucket: str, key: str, body: Body, options: P
         TroveError: it cannot be known.
     """
     found = await driver.head(bucket, key, _HEAD)
-    if found.size != (found.size if body.size is None else body.size) or not is_described(found, options.attributes):
+    if body.size not in (None, found.size) or not is_described(found, options.attributes):
         return None
     tags = options.attributes.tags
     if has_tags(driver) and await cast(TaggingDriver, driver).get_tags(bucket, key) != tags:
