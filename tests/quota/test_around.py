@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 import trove_async as trove
-from tests.quota.truth import AMPLE, held, layers, quota_of, reserved, used
+from tests.quota.truth import AMPLE, expire_leases, held, layers, quota_of, reserved, used
 from trove_async.database import Database, connect
 from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.layers.quota.books import Work
@@ -194,3 +194,60 @@ async def test_accounts_of_deleted_objects_are_forgotten(sqlite_url: str) -> Non
             await ledger.keep()
             assert await accounts() == ["c"]
             assert await used(t) == (1, 1)
+
+
+async def test_what_is_not_known_is_looked_up_before_a_write_is_refused(dsn: str, database: str | None) -> None:
+    """A put fails, and the backend cannot be asked what has become of it: until then the larger size counts."""
+    is_down = False
+
+    class Down(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            if is_down:
+                raise trove.UnavailableError("the connection broke", ambiguous=operation.name == "put")
+            return await call()
+
+    async with trove.open(dsn, layers=[Down, *layers({"b": trove.QuotaLimit(bytes=100)}, database)]) as t:
+        await t.create_bucket("b")
+        await t.put("b", "a", b"x" * 10)
+        is_down = True
+        with pytest.raises(trove.UnavailableError):
+            await t.put("b", "a", b"x" * 90)
+        assert await used(t) == (90, 1)
+        with pytest.raises(trove.QuotaExceededError):
+            await t.put("b", "c", b"x" * 50)
+        is_down = False
+        await t.put("b", "c", b"x" * 50)
+        assert await used(t) == (60, 2) == await held(t)
+
+
+async def test_a_store_whose_backend_is_down_can_be_opened(sqlite_url: str, tmp_path: Path) -> None:
+    """What a dead process has left is settled when the backend is there again."""
+    is_down = False
+
+    class Down(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            if is_down:
+                raise trove.UnavailableError("the connection broke")
+            return await call()
+
+    dsn, limits = f"memory://{tmp_path.name}", {"b": trove.QuotaLimit(bytes=100)}
+    begun = asyncio.Event()
+
+    async def endless() -> Any:
+        begun.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    async with connect(sqlite_url) as db, trove.open(dsn, layers=layers(limits, db)) as dying:
+        await dying.create_bucket("b")
+        writing = asyncio.create_task(dying.put("b", "a", endless(), size=80))
+        await begun.wait()
+        await expire_leases(db)
+        is_down = True
+        async with trove.open(dsn, layers=[Down, *layers(limits, db)]) as t:
+            assert await reserved(db) == 0
+            assert await used(t) == (80, 1)
+            is_down = False
+            assert await used(t) == (0, 0)
+        writing.cancel()
+        await asyncio.wait({writing})

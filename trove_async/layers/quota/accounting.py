@@ -16,6 +16,7 @@ from trove_async.errors import (
     BackendUnavailableError,
     ConflictError,
     CopyError,
+    QuotaExceededError,
     ThrottledError,
     TransientError,
     TroveError,
@@ -37,7 +38,7 @@ from trove_async.layers.quota.rules import (
 )
 from trove_async.types import VersioningStatus
 
-__all__ = ["Accounting"]
+__all__ = ["Accounting", "nothing_changed"]
 
 R = TypeVar("R")
 
@@ -122,7 +123,7 @@ class Accounting:
         try:
             result = await call()
         except (Exception, asyncio.CancelledError) as error:
-            outcome = Unsure.UNCHANGED if _nothing_changed(error, body) else Unsure.LOOK
+            outcome = Unsure.UNCHANGED if nothing_changed(error, body) else Unsure.LOOK
             await self.settle(reservations, [outcome] * len(reservations))
             raise
         await self.settle(reservations, outcomes(reservations, result))
@@ -131,9 +132,15 @@ class Accounting:
     async def begin(self, claims: Sequence[Claim]) -> Sequence[Reservation]:
         """Reserve what an operation needs; if this raises, nothing is reserved."""
         missing: set[str] = set()
+        has_looked = False
         while True:
             try:
                 return await self._ledger.write(partial(begin, claims=claims, missing=missing))
+            except QuotaExceededError:
+                # What is unsure is charged the most that it may be.
+                if has_looked or not await self._look_at_idle():
+                    raise
+                has_looked = True
             except Unasked as question:
                 await self._ask_versioning(question.bucket, missing)
             except (asyncio.CancelledError, TroveError) as error:
@@ -217,7 +224,7 @@ class Accounting:
             await self.settle(reservations, [Unsure.LOOK])
 
     async def forget_versioning(self, bucket: str) -> None:
-        """Take in that a bucket is new."""
+        """Take in that a bucket is to be made, and may keep other versions than one of its name before."""
         await self._ledger.write(lambda books: books.set_versioning(bucket, None))
 
     async def usage(self) -> Sequence[Total]:
@@ -231,9 +238,19 @@ class Accounting:
         async with self._ledger.counting():
             await count(self._ledger, self._looker, self.look, scopes)
 
-    async def _look_at_idle(self) -> None:
+    async def _look_at_idle(self) -> bool:
+        """Look at accounts at which nobody else looks; return whether there were any, and their objects were seen."""
         idle = await self._ledger.read(lambda books: [Pending(one.slot, one.changes) for one in books.idle(_IDLE)])
-        await self.look(idle)
+        return bool(idle) and await self._try_to_look(idle)
+
+    async def _try_to_look(self, pending: Sequence[Pending]) -> bool:
+        """Look at accounts, or leave them for later if the backend cannot be reached."""
+        try:
+            await self.look(pending)
+        except TroveError:
+            _log.warning("the quota cannot find out now what is stored; it is tried again", exc_info=True)
+            return False
+        return True
 
     async def _keep(self, interval: float) -> None:
         """Tell others that this store lives, and finish what operations and dead stores have left."""
@@ -256,9 +273,9 @@ class Accounting:
     async def _recover(self, reservations: Sequence[Reservation]) -> None:
         """Settle what a store that has died has reserved: look what has become of its operations."""
         outcomes = [Unsure.LOOK] * len(reservations)
-        await self.look(
-            await self._ledger.write(partial(_settle_all, reservations=reservations, outcomes=outcomes)),
-        )
+        pending = await self._ledger.write(partial(_settle_all, reservations=reservations, outcomes=outcomes))
+        if not await self._try_to_look(pending):
+            return
         for slot in {one.slot for one in reservations if one.bytes and not one.slot.upload}:
             await self._count_uploads(Scope(slot.bucket, slot.key))
 
@@ -278,7 +295,7 @@ def _settle_all(books: Books, reservations: Sequence[Reservation], outcomes: Seq
     return [*pending.values()]
 
 
-def _nothing_changed(error: BaseException, body: Body | None) -> bool:
+def nothing_changed(error: BaseException, body: Body | None = None) -> bool:
     """Tell whether an operation that failed has certainly changed nothing."""
     if body is not None and body.failure is error:
         return True

@@ -12,9 +12,9 @@ from trove_async.driver.base import Driver
 from trove_async.driver.copy_errors import reading_source
 from trove_async.driver.methods import SIGNING
 from trove_async.driver.options import CopyOptions, DeleteOptions, HeadOptions
-from trove_async.errors import ConflictError, PreconditionFailedError, UnsupportedError
+from trove_async.errors import ConflictError, PreconditionFailedError, TroveError, UnsupportedError
 from trove_async.layers.base import Call, Operation
-from trove_async.layers.quota.accounting import Accounting
+from trove_async.layers.quota.accounting import Accounting, nothing_changed
 from trove_async.layers.quota.accounts import Claim, Known, Outcome, Reservation, Slot, Unsure
 from trove_async.layers.quota.looking import head_of
 from trove_async.layers.quota.steps import reserving
@@ -137,6 +137,12 @@ def _deleted(reservation: Reservation) -> Outcome:
     return Unsure.UNCHANGED if reservation.versioning == VersioningStatus.ENABLED else Unsure.LOOK
 
 
+def _deleted_or_not(reservation: Reservation, error: TroveError | None) -> Outcome:
+    if error is None:
+        return _deleted(reservation)
+    return Unsure.UNCHANGED if nothing_changed(error) else Unsure.LOOK
+
+
 async def _delete(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
     slot = _slot(operation)
     if not quotas.covers(slot.bucket, slot.key):
@@ -169,7 +175,7 @@ async def _delete_many(quotas: Quotas, operation: Operation, call: Call[Any]) ->
         return await call()
 
     def deleted(made: Sequence[Reservation], results: Sequence[DeleteResult]) -> list[Outcome]:
-        return [_deleted(one) if results[n].error is None else Unsure.LOOK for one, n in zip(made, at, strict=True)]
+        return [_deleted_or_not(one, results[n].error) for one, n in zip(made, at, strict=True)]
 
     return await quotas.accounting.carry_out([Claim(Slot(bucket, keys[n])) for n in at], call, deleted)
 
@@ -237,9 +243,9 @@ async def _set_versioning(quotas: Quotas, operation: Operation, call: Call[Any])
 
 
 async def _create_bucket(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
-    await call()
     if quotas.accounting.coverage.touches(operation["name"]):
         await quotas.accounting.forget_versioning(operation["name"])
+    return await call()
 
 
 async def _delete_bucket(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:

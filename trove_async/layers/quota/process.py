@@ -27,6 +27,7 @@ class _Memory(Books):
         self.coverage = Coverage(())
         self._totals: dict[Scope, Total] = {}
         self._accounts: SortedDict[Slot, Account] = SortedDict()
+        self._unsure: set[Slot] = set()
         self._reservations: dict[Slot, dict[int, Reservation]] = {}
         self._versioning: dict[str, str | None] = {}
         self._time = 0
@@ -49,6 +50,7 @@ class _Memory(Books):
 
     def save(self, account: Account) -> None:
         account.touched = self.clock()
+        (self._unsure.add if account.unsure else self._unsure.discard)(account.slot)
         is_empty = not (account.running or account.unsure or account.bytes or account.objects)
         # While a listing goes on, an account without anything says that an object in the listing was deleted since.
         if is_empty and not self.listing:
@@ -85,7 +87,7 @@ class _Memory(Books):
         return [self._accounts[slot] for slot in found if slot.part and slot[1:3] == (scope.prefix, upload)]
 
     def idle(self, count: int) -> Sequence[Account]:
-        return [account for account in self._accounts.values() if account.is_idle][:count]
+        return [account for slot in self._unsure if (account := self._accounts[slot]).is_idle][:count]
 
     def reserve(self, reservation: Reservation) -> None:
         self._reservations.setdefault(reservation.slot, {})[reservation.number] = reservation
