@@ -6,13 +6,12 @@ import os
 import re
 from collections.abc import AsyncIterator
 
+from trove_async.globs import expression
 from trove_async.listing import Item
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo, Prefix
 
 __all__ = ["expand", "fixed_part", "is_pattern", "literal_start", "matcher", "matching_paths"]
-
-_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]+")
 
 
 def is_pattern(key: str) -> bool:
@@ -27,25 +26,8 @@ def fixed_part(pattern: str) -> str:
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
-    """Return the regular expression that matches the keys of a pattern.
-
-    ``*`` is any text without a slash, ``?`` one character but a slash, ``**`` any text; ``**/`` at the
-    start of a component also stands for nothing, so that ``a/**/b`` matches ``a/b``.
-    """
-    expression, previous = "", "/"
-    for token in _TOKEN.findall(pattern):
-        if token == "**/":
-            expression += "(?:.*/)?" if previous.endswith("/") else ".*/"
-        elif token == "**":
-            expression += ".*"
-        elif token == "*":
-            expression += "[^/]*"
-        elif token == "?":
-            expression += "[^/]"
-        else:
-            expression += re.escape(token)
-        previous = token
-    return re.compile(expression, re.DOTALL)
+    """Return the regular expression that matches the keys of a pattern; see `trove_async.globs.expression`."""
+    return re.compile(expression(pattern), re.DOTALL)
 
 
 async def expand(store: Trove, bucket: str, pattern: str, *, prefixes: bool) -> AsyncIterator[Item]:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from trove_async.errors import InvalidArgumentError
+from trove_async.globs import WILDCARD, expression
 
 __all__ = ["Glob"]
-
-_TOKEN: Final = re.compile(r"(?<![^/])\*\*/|\*\*|\*|\?")
-"""The wildcards. ``**/`` stands for whole folders only at the beginning and behind a slash."""
-
-_WILDCARDS: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 class Glob:
     """A pattern of names.
 
-    ``*`` stands for any characters but a slash, ``?`` for one of them, ``**`` for any characters, and ``**/`` at the
-    beginning or behind a slash for any number of folders, none included. Every other character stands for itself.
+    `trove_async.globs.expression` says what it matches.
 
     Args:
         pattern: of a whole key or name.
@@ -39,10 +33,10 @@ class Glob:
         if "***" in pattern:
             raise InvalidArgumentError(f"the glob {pattern!r} has three asterisks in a row; write * or **")
         self.pattern = pattern
-        first = _TOKEN.search(pattern)
+        first = WILDCARD.search(pattern)
         self._literal = pattern if first is None else pattern[: first.start()]
         self._all_below = pattern == f"{self._literal}**"
-        self._matches = re.compile(_translated(pattern), re.DOTALL).fullmatch
+        self._matches = re.compile(expression(pattern), re.DOTALL).fullmatch
 
     def matches(self, name: str) -> bool:
         """Tell whether a name matches."""
@@ -60,13 +54,3 @@ class Glob:
 
     def __repr__(self) -> str:
         return f"<Glob {self.pattern!r}>"
-
-
-def _translated(pattern: str) -> str:
-    """Return the pattern as a regular expression."""
-    parts: list[str] = []
-    end = 0
-    for token in _TOKEN.finditer(pattern):
-        parts += [re.escape(pattern[end : token.start()]), _WILDCARDS[token.group()]]
-        end = token.end()
-    return "".join([*parts, re.escape(pattern[end:])])
