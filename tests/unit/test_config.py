@@ -202,6 +202,23 @@ async def test_a_file_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.asyncio
+async def test_a_user_without_a_home_directory_has_no_configuration_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user is in no password file; nothing is read from a folder that is called ``~``."""
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(os.path, "expanduser", str)
+    write(Path("~/.config/trove/trove.toml"), MEDIA)
+    with pytest.raises(ConfigError, match="'media' is no DSN such as"):
+        await trove_async.open("media")
+    monkeypatch.setenv("TROVE_CONFIG", "~nobody/trove.toml")
+    with pytest.raises(ConfigError, match=r"~nobody/trove\.toml: the file does not exist, and TROVE_CONFIG names it"):
+        await trove_async.open("media")
+    with pytest.raises(ConfigError, match="~nobody/key' does not exist"):
+        settings_of(tmp_path, '[stores.s]\ndsn = "s3://eu-west-1"\nsecret_key = { file = "~nobody/key" }\n')
+
+
+@pytest.mark.asyncio
 async def test_a_file_of_the_directory_that_others_can_write_to_is_refused_unless_it_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -465,6 +482,12 @@ def test_secrets_come_from_the_environment_and_from_files_beside_the_configurati
     }
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "etc/key", "\ufeffa secret\r\n")
+    text = '\ufeff[stores.s]\r\ndsn = "s3://eu-west-1"\r\naccess_key = "k"\r\nsecret_key = { file = "key" }\r\n'
+    assert settings_of(tmp_path, text) == {"access_key": "k", "secret_key": "a secret"}
+
+
 def test_variables_in_a_dsn_are_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "a/b@c?d")
     monkeypatch.setenv("FOLDER", "/srv/my data")
@@ -708,7 +731,7 @@ async def test_a_quota_with_its_limits(tmp_path: Path) -> None:
     dsn = "memory://"
     [[stores.s.layers]]
     use = "Quota"
-    limits = { env = { use = "QuotaLimit", bytes = 3 } }
+    limits = { env = { use = "QuotaLimit", bytes = 3 }, use = { use = "QuotaLimit", bytes = 9 } }
     """
     async with trove_async.open("s", config=write(tmp_path / "trove.toml", text)) as t:
         await t.create_bucket("env")

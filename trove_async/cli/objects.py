@@ -111,7 +111,7 @@ async def put(
 
 
 def _body(file: str) -> BodyLike:
-    return StandardInput() if file == "-" else Path(file).expanduser()
+    return StandardInput() if file == "-" else Path(os.path.expanduser(file))
 
 
 def _base_name(file: str, name: str) -> str:

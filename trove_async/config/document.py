@@ -149,7 +149,7 @@ def find() -> Path | None:
     """
     given = os.environ.get(VARIABLE)
     if given:
-        path = Path(given).expanduser()
+        path = Path(os.path.expanduser(given))
         if not path.exists():
             raise ConfigError.at(f"the file does not exist, and {VARIABLE} names it", file=str(path))
         return path
@@ -158,9 +158,10 @@ def find() -> Path | None:
         _check_trusted(here)
         return here
     home = os.environ.get("XDG_CONFIG_HOME") or ""
-    folder = Path(home) if os.path.isabs(home) else Path("~/.config").expanduser()
-    found = folder / "trove" / _NAME
-    return found if found.exists() else None
+    folder = home if os.path.isabs(home) else os.path.expanduser("~/.config")
+    found = Path(folder, "trove", _NAME)
+    # A user without a home directory, as in many containers, has none here either.
+    return found if found.is_absolute() and found.exists() else None
 
 
 def _check_trusted(path: Path) -> None:
@@ -179,7 +180,7 @@ def _check_trusted(path: Path) -> None:
 
 def _decoded(raw: bytes, file: str) -> str:
     try:
-        return raw.decode()
+        return raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError.at("the file is not UTF-8", file=file, line=line) from None

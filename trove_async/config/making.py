@@ -107,7 +107,7 @@ def argument_of(document: Document, value: object, path: KeyPath, refer: Refer) 
     """
     if isinstance(value, list | tuple):
         return tuple(argument_of(document, inner, (*path, index), refer) for index, inner in enumerate(value))
-    if isinstance(value, Mapping) and "use" in value:
+    if isinstance(value, Mapping) and "use" in value and not isinstance(value["use"], Mapping):
         name, arguments, at = _used(document, value, path)
         if name not in _PARTS:
             raise document.error(f"{name!r} cannot be an argument, only {', '.join(sorted(_PARTS))} can", *at)

@@ -94,7 +94,7 @@ def _from_source(document: Document, source: str, given: object, path: KeyPath) 
         return _secret(document, _variable(document, given, path), f"the environment variable {given!r}", path)
     if "\0" in given:
         raise document.error("a path does not contain NUL", *path)
-    file = document.folder / Path(given).expanduser()
+    file = document.folder / os.path.expanduser(given)
     if source == "path":
         return str(file)
     return _secret(document, _text(document, file, path), f"the file {str(file)!r}", path)
@@ -126,7 +126,7 @@ def _text(document: Document, file: Path, path: KeyPath) -> str:
     if not raw.strip():
         raise document.error(f"the file {str(file)!r} is empty", *path)
     try:
-        return raw.decode()
+        return raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError:
         # Without the cause, which has the content in it.
         raise document.error(f"the file {str(file)!r} is not UTF-8", *path) from None
