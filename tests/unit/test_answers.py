@@ -278,6 +278,19 @@ async def test_a_delayed_request_whose_client_disconnects_is_not_forwarded() -> 
         assert (proxy.requests[0].forwarded, proxy.requests[0].status, server.seen) == (False, None, [])
 
 
+async def test_closing_ends_delays() -> None:
+    async with proxied() as (proxy, server):
+        proxy.delay(math.inf)
+        async with raw(proxy) as (reader, writer):
+            writer.write(b"GET /k HTTP/1.1\r\nHost: h\r\n\r\n")
+            await until(lambda: bool(proxy.delayed))
+            await proxy.aclose()
+            assert proxy.delayed == []
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+        assert server.seen == []
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
