@@ -268,6 +268,22 @@ async def test_a_newer_entry_of_another_process_is_not_deleted() -> None:
             assert backend.took() == {"head": 1}
 
 
+async def test_what_was_discarded_is_deleted_in_batches() -> None:
+    store = Backend()
+    async with trove.open("memory://batches") as entries, trove.open("memory://batches-origin"):
+        for bound in (10_000_000, 10_000):
+            cache = Cache(bound, on=Member("memory://batches", layers=[store]), namespace="n")
+            async with opened(cache, Backend(), "memory://batches-origin") as t:
+                if bound == 10_000_000:
+                    for number in range(250):
+                        await t.put("b", str(number), b"x")
+                        await t.read("b", str(number))
+                    store.took()
+                else:
+                    assert store.took() == {"list_page": 1, "delete_many": 3}
+                    assert len(await entries_of(entries)) == cache.stats.entries == 2
+
+
 async def test_what_is_changed_through_the_store_is_deleted_from_it() -> None:
     async with (
         trove.open("memory://deleting") as store,
@@ -320,7 +336,7 @@ async def test_an_open_driver_with_a_prefix_stays_open() -> None:
 # A store that fails
 
 
-FAILURES = ["put", "get", "list_page", "delete", "create_bucket"]
+FAILURES = ["put", "get", "list_page", "delete_many", "create_bucket"]
 
 
 @pytest.mark.parametrize("operation", FAILURES)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from trove_async.body import Body
 from trove_async.driver import events
 from trove_async.driver.base import Driver
+from trove_async.driver.capabilities import BulkDeleteDriver
 from trove_async.driver.opening import Member
 from trove_async.driver.options import (
     BucketOptions,
@@ -26,9 +27,12 @@ from trove_async.layers.members import OpenMembers, open_members
 from trove_async.listing import ListPage
 from trove_async.ranges import ByteRange
 
-__all__ = ["CarefulStore", "Listed"]
+__all__ = ["BATCH", "CarefulStore", "Listed"]
 
 R = TypeVar("R")
+
+BATCH: Final = 100
+"""Objects that are deleted at once; every service takes as many."""
 
 DEFAULT_BUCKET: Final = "trove-cache"
 
@@ -142,14 +146,20 @@ class CarefulStore:
 
         return await self._try(read, stop - start)
 
-    async def delete(self, name: str) -> bool:
-        """Delete an object; tell whether it is gone."""
+    async def delete(self, names: Sequence[str]) -> Sequence[str]:
+        """Delete up to `BATCH` objects; return those that may still be there."""
 
-        async def delete(driver: Driver) -> bool:
-            await driver.delete(self._bucket, self._prefix + name, DeleteOptions())
-            return True
+        async def delete(driver: Driver) -> Sequence[str]:
+            keys = [self._prefix + name for name in names]
+            if not isinstance(driver, BulkDeleteDriver):
+                for key in keys:
+                    await driver.delete(self._bucket, key, DeleteOptions())
+                return []
+            results = await driver.delete_many(self._bucket, keys)
+            return [name for name, result in zip(names, results, strict=True) if result.error is not None]
 
-        return await self._try(delete) is not None
+        left = await self._try(delete)
+        return names if left is None else left
 
     async def list(self) -> list[Listed] | None:
         """Return all objects, the oldest first; None if they cannot be listed. A missing bucket is created."""

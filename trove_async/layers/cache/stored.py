@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
 from collections.abc import Hashable, Sequence
+from itertools import islice
 from typing import Final
 
 from trove_async.checksums import digest
 from trove_async.driver.base import Driver
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.cache.body import Reopen, raise_at_once
-from trove_async.layers.cache.careful import CarefulStore, Listed
+from trove_async.layers.cache.careful import BATCH, CarefulStore, Listed
 from trove_async.layers.cache.entries import Entries
 from trove_async.layers.cache.index import Index, Piece
 from trove_async.reader import ByteStream, ObjectReader
@@ -26,6 +28,7 @@ FRAME: Final = 256 * 1024
 _DIGEST: Final = 64  # bytes of a blake2b
 _STEP: Final = 1024 * 1024  # bytes that are read at once
 _OVERHEAD: Final = 4096
+_TURN: Final = 1000  # entries of a listing that are looked at before other tasks run
 _RELISTED: Final = 4  # times that the store is listed while as many bytes are stored as it may hold
 
 _NAME: Final = re.compile(r"[0-9a-f]{2}/([0-9a-f]{40})\.([0-9a-f]{16})\.([0-9a-f]{32})\.([0-9]+)-([0-9]+)")
@@ -114,7 +117,9 @@ class StoredEntries(Entries[str]):
         if listed is None:
             return
         now = time.time()
-        for entry in listed:
+        for number, entry in enumerate(listed, 1):
+            if not number % _TURN:
+                await asyncio.sleep(0)
             if known.pop(entry.name, None) is None and entry.name not in self._discarded:
                 self._add(index, entry, max(0.0, now - entry.stored))
         for name, piece in known.items():
@@ -219,9 +224,14 @@ class StoredEntries(Entries[str]):
     async def collect(self) -> None:
         """Delete the objects that were discarded; those that cannot be deleted now are deleted later."""
         while self._discarded:
-            name = self._discarded.pop()
-            if not await self._store.delete(name):
-                self._discarded.add(name)
+            names = [*islice(self._discarded, BATCH)]
+            self._discarded.difference_update(names)
+            left: Sequence[str] = names
+            try:
+                left = await self._store.delete(names)
+            finally:
+                self._discarded.update(left)
+            if left:
                 return
 
 
