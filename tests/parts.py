@@ -40,6 +40,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "chaos": Part(25, ("chaos",)),
     "database": Part(30, ("database",)),
     "quota": Part(25, ("quota",)),
+    "mirror": Part(30, ("mirror",)),
     "faces": Part(75, ("cli", "web")),
     "transfers": Part(75, ("matrix", "transfers")),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 import trove_async
 from tests.mirror.stores import Members, driver_of, repaired
-from trove_async import Mirror
+from trove_async import Member, Mirror
+from trove_async.driver import Driver
 from trove_async.errors import (
     BackendUnavailableError,
     InvalidArgumentError,
@@ -22,6 +24,7 @@ from trove_async.errors import (
     PreconditionFailedError,
     UnavailableError,
 )
+from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.testing.faults import Fault
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 
@@ -377,20 +380,47 @@ async def test_the_next_write_does_not_wait_for_a_member_that_may_have_the_last_
         assert await members.copies() == [b"new"] * 3
 
 
+class Gate:
+    """A layer that holds back the puts of one store until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    def __call__(self, driver: Driver) -> Driver:
+        return _GatedDriver(driver, self)
+
+
+class _GatedDriver(LayerDriver):
+    def __init__(self, inner: Driver, gate: Gate) -> None:
+        super().__init__(inner)
+        self._gate = gate
+
+    async def around(self, operation: Operation, call: Call[Any]) -> Any:
+        if operation.name == "put":
+            self._gate.reached.set()
+            await self._gate.opened.wait()
+        return await call()
+
+
 async def test_a_writer_that_slept_too_long_is_told_and_its_late_write_is_put_right(members: Members) -> None:
-    async with members.opened(claim_seconds=0.05) as sleeper, members.opened() as other:
-        members.faults["0"].add(Fault("put", delay=0.3))
-        for task in driver_of(sleeper)._tasks:  # nothing renews its claims: the machine sleeps
-            task.cancel()
-        late = asyncio.create_task(sleeper.put("b", "k", b"late"))
-        await asyncio.sleep(0.15)
-        await other.put("b", "k", b"new")
-        with pytest.raises(trove_async.LeaseLostError) as caught:
-            await late
-        assert caught.value.ambiguous
-        assert await members.copies() == [b"late", b"new", b"new"]
-        await driver_of(sleeper).repair()
-        assert await members.copies() == [b"new"] * 3
+    gate = Gate()
+    gated: dict[str, Any] = {**members.dsns, "0": Member(members.dsns["0"], layers=[gate])}
+    async with members.opened() as other:
+        sleeping = Mirror(gated, queue=members.queue, repair_every=None, claim_seconds=0.05)
+        async with trove_async.open(sleeping) as sleeper:
+            for task in driver_of(sleeper)._tasks:  # nothing renews its claims: the machine sleeps
+                task.cancel()
+            late = asyncio.create_task(sleeper.put("b", "k", b"late"))
+            await gate.reached.wait()
+            await other.put("b", "k", b"new")  # it waits until the claim has expired
+            gate.opened.set()
+            with pytest.raises(trove_async.LeaseLostError) as caught:
+                await late
+            assert caught.value.ambiguous
+            assert await members.copies() == [b"late", b"new", b"new"]
+            await driver_of(sleeper).repair()
+            assert await members.copies() == [b"new"] * 3
 
 
 @pytest.mark.parametrize("delivery", [*Delivery])
@@ -420,3 +450,47 @@ async def test_a_put_that_is_cancelled_while_a_member_is_down(
             await t.put("b", "k", iter([b"n", b"ew"]) if stream else b"new")
 
         assert await cancel_everywhere(put, delivery, prepare=prepare, check=check) > 5
+
+
+@pytest.mark.parametrize("delimiter", [None, "/"])
+async def test_a_listing_continues_at_another_member(members: Members, delimiter: str | None) -> None:
+    async with members.opened() as t:
+        for key in ("a", "b/1", "b/2", "c", "d/1", "e", "f"):
+            await t.put("b", key, b"x")
+        found: Any = t.list("b", delimiter=delimiter, page_size=2)
+        names = [(await found.next()).key for _ in range(2)]
+        members.stop("0")
+        names += [item.key async for item in found]
+        keys = ["a", "b/1", "b/2", "c", "d/1", "e", "f"] if delimiter is None else ["a", "b/", "c", "d/", "e", "f"]
+        assert names == keys
+
+
+async def test_listings_without_etags_of_the_mirror_match_no_condition(members: Members) -> None:
+    async with members.opened(list_etags=False) as t:
+        await t.put("b", "k", b"x")
+        (listed,) = await t.list("b").all()
+        with pytest.raises(PreconditionFailedError):
+            await t.put("b", "k", b"y", if_match=listed.etag)
+
+
+async def test_a_bucket_that_a_member_missed_is_listed(members: Members) -> None:
+    async with members.opened() as t:
+        members.stop("0")
+        await t.create_bucket("new")
+        members.start("0")
+        assert [bucket.name for bucket in await t.list_buckets()] == ["b", "new"]
+
+
+async def test_a_missing_package_is_named_by_its_extra(tmp_path: Path) -> None:
+    script = (
+        "import sys, asyncio; sys.modules['sqlalchemy'] = None\n"
+        "import trove_async\n"
+        f"mirror = trove_async.Mirror(['memory://', 'memory://'], queue='sqlite:///{tmp_path}/q.db')\n"
+        "async def main():\n"
+        "    try: await trove_async.open(mirror)\n"
+        "    except trove_async.MissingDependencyError as error: print(error)\n"
+        "asyncio.run(main())"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert b"pip install 'trove-async[database]'" in output

@@ -111,12 +111,6 @@ async def test_a_repair_that_failed_waits_and_is_hastened_when_its_member_is_bac
     assert [found.member for found in await queue.due(10, members=["a"])] == ["a"]
 
 
-async def test_a_repair_that_is_added_replaces_none(queue: RepairQueue) -> None:
-    await queue.end(await begun(queue, put("g1", kind="delete")), missed=["a"])
-    await queue.add("b", "k", ["a", "b"], kind="put", generation="g0")
-    assert {name: found.kind for name, found in (await queue.repairs("b", "k")).items()} == {"a": "delete", "b": "put"}
-
-
 async def test_repairs_of_a_bucket_are_in_the_order_of_a_listing(queue: RepairQueue) -> None:
     keys = ["a", "a\U0010ffff", "a\ufffd", "a/b", "b", "ä"]
     for key in keys:

@@ -165,7 +165,7 @@ def _after(options: ListOptions, last: str | None) -> str | None:
         return options.start_after
     group = _group(last, options)
     after = last if group is None else group + _LAST
-    return max(after, options.start_after or "")
+    return max(after, options.start_after or "") or None
 
 
 def _group(key: str, options: ListOptions) -> str | None:

@@ -31,6 +31,7 @@ from trove_async.errors import InvalidArgumentError, LeaseLostError
 from trove_async.keys import MAX_KEY_BYTES
 from trove_async.layers.mirror.records import Claim, Intent, Kind, Pending, Repair
 from trove_async.layers.mirror.schema import INTENTS, MEMBERS, REPAIRS
+from trove_async.layers.mirror.statements import HELD, QUEUED, REMOVE, recording
 
 __all__ = ["RepairQueue"]
 
@@ -111,15 +112,14 @@ class RepairQueue:
         """
 
         def unit(connection: Connection) -> Claim | None:
-            found = connection.execute(self._intent_of(intent.bucket, intent.key).with_for_update()).first()
+            found = connection.execute(HELD, self._place(intent.bucket, intent.key)).first()
             if found is not None and not found.expired:
                 return None
             taken = intent
             if found is not None and found.kind not in _HARMLESS:
                 taken = replace(_intent(found), token=intent.token)
-            values = {**asdict(taken), "store": self._store, "expires_at": now(seconds=seconds)}
-            insert = insert_into(connection, INTENTS).values(**values)
-            connection.execute(insert.on_conflict_do_update(index_elements=[*INTENTS.primary_key], set_=values))
+            values = {**asdict(taken), "store": self._store, "lasts": round(seconds * 1_000_000)}
+            connection.execute(recording(connection), values)
             return Claim(taken, self._repairs_of(connection, intent.bucket, intent.key))
 
         return await self._database.write(unit)
@@ -147,7 +147,8 @@ class RepairQueue:
 
         Args:
             intent: as `begin` returned it.
-            reached: members whose copy is now what it should be; their repairs are forgotten.
+            reached: members whose copy is now what it should be; their repairs are forgotten. Those that have none, as
+                the claim says, can be left out.
             missed: members whose copy is not; a repair replaces what was queued for them.
             kind, generation: of the repairs, if they are not those of the intent.
 
@@ -158,8 +159,9 @@ class RepairQueue:
 
         def unit(connection: Connection) -> None:
             self._remove(connection, intent)
-            where = self._is_repair_of(intent.bucket, intent.key)
-            connection.execute(delete(REPAIRS).where(where, REPAIRS.c.member.in_(reached)))
+            if reached:
+                where = self._is_repair_of(intent.bucket, intent.key)
+                connection.execute(delete(REPAIRS).where(where, REPAIRS.c.member.in_(reached)))
             for member in missed:
                 self._queue(connection, intent, member, kind or intent.kind, generation or intent.generation)
 
@@ -191,16 +193,6 @@ class RepairQueue:
             return claim
         await self.abandon(claim.intent)
         return None
-
-    async def add(self, bucket: str, key: str, members: Iterable[str], *, kind: Kind, generation: str) -> None:
-        """Queue repairs for members that have none for this key."""
-        intent = Intent(bucket=bucket, key=key, kind=kind, generation=generation)
-
-        def unit(connection: Connection) -> None:
-            for member in members:
-                self._queue(connection, intent, member, kind, generation, replaces=False)
-
-        await self._database.write(unit)
 
     async def repairs(self, bucket: str, key: str) -> Mapping[str, Repair]:
         """Return the repairs of a key, by member."""
@@ -295,36 +287,30 @@ class RepairQueue:
         wanted = select(REPAIRS.c.member).where(where).distinct()
         return await self._database.read(lambda connection: set(connection.execute(wanted).scalars()))
 
-    def _intent_of(self, bucket: str, key: str) -> Any:
-        expired = (INTENTS.c.expires_at <= now()).label("expired")
-        where = and_(INTENTS.c.store == self._store, INTENTS.c.bucket == bucket, INTENTS.c.key == key)
-        return select(INTENTS, expired).where(where)
+    def _place(self, bucket: str, key: str) -> dict[str, str]:
+        return {"store": self._store, "bucket": bucket, "key": key}
 
     def _is_repair_of(self, bucket: str, key: str) -> Any:
         return and_(REPAIRS.c.store == self._store, REPAIRS.c.bucket == bucket, REPAIRS.c.key == key)
 
     def _repairs_of(self, connection: Connection, bucket: str, key: str) -> Mapping[str, Repair]:
-        found = connection.execute(select(REPAIRS).where(self._is_repair_of(bucket, key)))
+        found = connection.execute(QUEUED, self._place(bucket, key))
         return {row.member: _repair(row) for row in found}
 
     def _remove(self, connection: Connection, intent: Intent) -> None:
-        if not connection.execute(delete(INTENTS).where(INTENTS.c.token == intent.token)).rowcount:
+        place = {f"its_{name}": value for name, value in self._place(intent.bucket, intent.key).items()}
+        if not connection.execute(REMOVE, {**place, "its_token": intent.token}).rowcount:
             raise LeaseLostError(
                 "the write took longer than its intent lasted, and was taken over; read the object to know its state",
                 ambiguous=True,
             )
 
-    def _queue(
-        self, connection: Connection, intent: Intent, member: str, kind: Kind, generation: str, *, replaces: bool = True
-    ) -> None:
+    def _queue(self, connection: Connection, intent: Intent, member: str, kind: Kind, generation: str) -> None:
         fresh = {"kind": kind, "generation": generation, "due_at": now(), "attempts": 0, "error": ""}
         place = {"store": self._store, "bucket": intent.bucket, "key": intent.key, "member": member}
         insert = insert_into(connection, REPAIRS).values(**place, **fresh, queued_at=now())
-        if replaces:
-            # The time at which it was queued stays: since then the member has had no good copy.
-            connection.execute(insert.on_conflict_do_update(index_elements=[*REPAIRS.primary_key], set_=fresh))
-        else:
-            connection.execute(insert.on_conflict_do_nothing())
+        # The time at which it was queued stays: since then the member has had no good copy.
+        connection.execute(insert.on_conflict_do_update(index_elements=[*REPAIRS.primary_key], set_=fresh))
 
 
 def _run(connection: Connection, statement: Any) -> None:

@@ -208,7 +208,8 @@ class Writes:
         if not written:
             raise await self._refused(claim, errors)
         missed = [name for name in self._fleet.names if name not in written]
-        end = self._queue.end(claim.intent, reached=written, missed=missed, kind=kind)
+        behind = [name for name in written if name in claim.repairs]
+        end = self._queue.end(claim.intent, reached=behind, missed=missed, kind=kind)
         try:
             await to_the_end(end, timeout=self._fleet.cleanup_timeout, leftover="the record of a write")
         except TroveError as error:
