@@ -187,13 +187,13 @@ async def _cancel(task: asyncio.Task[None], turns: int) -> None:
 plans = st.lists(steps, min_size=12, max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(cache=st.sampled_from(sorted(CACHES)), streams=st.booleans(), plan=plans)
 def test_one_operation_after_another(cache: str, streams: bool, plan: list[Step]) -> None:
     asyncio.run(run(cache, streams, False, plan))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(cache=st.sampled_from(sorted(CACHES)), streams=st.booleans(), plan=plans)
 def test_operations_at_the_same_time(cache: str, streams: bool, plan: list[Step]) -> None:
     asyncio.run(run(cache, streams, True, plan))
