@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 
 import trove_async
 from tests.mirror.stores import Members, driver_of
-from trove_async import Budget, Failover, Member, Trove
+from trove_async import Backoff, Budget, Failover, Layer, Member, Retry, Trove
 from trove_async.errors import (
     BackendUnavailableError,
     InvalidArgumentError,
@@ -30,7 +30,7 @@ def members(tmp_path: Path) -> Members:
 
 
 @asynccontextmanager
-async def opened(members: Members, **arguments: Any) -> AsyncIterator[Trove]:
+async def opened(members: Members, layers: Sequence[Layer] = (), **arguments: Any) -> AsyncIterator[Trove]:
     """Open the store, with a bucket at all members and no repairs but those that a test asks for."""
     target = Failover(
         [Member(members.dsns[name], layers=[members.faults[name]]) for name in members.names],
@@ -39,7 +39,7 @@ async def opened(members: Members, **arguments: Any) -> AsyncIterator[Trove]:
     )
     assert target._written is not None
     object.__setattr__(target._written, "repair_every", None)
-    async with trove_async.open(target) as t:
+    async with trove_async.open(target, layers=layers) as t:
         await t.create_bucket("b", exist_ok=True)
         await driver_of(t).repair()
         yield t
@@ -76,6 +76,15 @@ async def test_writes_go_to_the_next_member_while_the_first_fails(members: Membe
         while await driver_of(t).repair() or await driver_of(t).status():
             await t.ping()  # until the first member is noticed to be back
         assert (await members.copies(), await members.copies("old")) == ([b"new"] * 2, [b"new"] * 2)
+
+
+async def test_retry_around_it_writes_to_the_next_member(members: Members) -> None:
+    at_once = Backoff(0, 0)
+    async with opened(members, layers=[Retry(transport=at_once)]) as t:
+        members.stop("0")
+        await t.put("b", "k", b"new")
+        assert await members.copies() == [None, b"new"]
+        members.start("0")
 
 
 async def test_a_copy_that_waits_for_repair_is_not_read(members: Members) -> None:
