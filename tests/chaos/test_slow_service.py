@@ -142,7 +142,7 @@ class Writers:
                 self.acknowledged.add(key)
 
 
-@pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [15, pytest.param(60, marks=pytest.mark.long)])
 def test_a_service_that_throttles_is_asked_for_what_it_takes(seconds: int) -> None:
     async def work() -> None:
         clock = asyncio.get_running_loop().time
