@@ -223,6 +223,10 @@ class Accounting:
         finally:
             await self.settle(reservations, [Unsure.LOOK])
 
+    async def versioning(self, bucket: str) -> str | None:
+        """Return whether a bucket keeps versions, as the books have it."""
+        return await self._ledger.read(lambda books: books.versioning(bucket))
+
     async def forget_versioning(self, bucket: str) -> None:
         """Take in that a bucket is to be made, and may keep other versions than one of its name before."""
         await self._ledger.write(lambda books: books.set_versioning(bucket, None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from trove_async.body import Body
 from trove_async.driver.base import Driver
@@ -54,23 +54,36 @@ class Quotas:
         self.accounting = accounting
         self.driver = driver
 
+        # Cloud Storage names every object by its generation, also where it keeps no versions.
+        self._ids_mean_versions = True
+
     def covers(self, bucket: str, key: str) -> bool:
         """Tell whether a key is under a limit."""
         return bool(self.accounting.coverage.of(bucket, key))
+
+    def written(self, reservations: Sequence[Reservation], info: ObjectInfo) -> list[Outcome]:
+        """Return what an object takes up that was written.
+
+        Whether the bucket keeps versions is seen from the object too: somebody else may have changed that.
+        """
+        has_id = info.version_id not in (None, "null")
+        known = {
+            VersioningStatus.ENABLED: has_id,
+            VersioningStatus.UNVERSIONED: not (has_id and self._ids_mean_versions),
+        }
+        return [Known(info.size, 1) if known.get(cast(Any, one.versioning)) else Unsure.LOOK for one in reservations]
+
+    async def learn(self, bucket: str, info: ObjectInfo) -> None:
+        """Find out from the first object that was written whether a version id means that the bucket keeps versions."""
+        if self._ids_mean_versions and info.version_id not in (None, "null"):
+            status = await self.accounting.versioning(bucket)
+            self._ids_mean_versions = status != VersioningStatus.UNVERSIONED
 
 
 def _slot(operation: Operation) -> Slot:
     assert operation.bucket is not None
     assert operation.key is not None
     return Slot(operation.bucket, operation.key)
-
-
-def _written(reservations: Sequence[Reservation], info: ObjectInfo) -> list[Outcome]:
-    """Return what an object takes up that was written."""
-    is_version = info.version_id not in (None, "null")
-    expected = {VersioningStatus.UNVERSIONED: False, VersioningStatus.ENABLED: True}
-    known: Outcome = Known(info.size, 1)
-    return [known if expected.get(one.versioning) is is_version else Unsure.LOOK for one in reservations]  # type: ignore[call-overload]
 
 
 async def _write(
@@ -93,7 +106,10 @@ async def _put(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
     assert body is not None
     if not quotas.covers(slot.bucket, slot.key):
         return await call()
-    return await _write(quotas, Claim(slot, body.size or 0, 1, writes=True), body, call, _written)
+    claim = Claim(slot, body.size or 0, 1, writes=True)
+    info = await _write(quotas, claim, body, call, quotas.written)
+    await quotas.learn(slot.bucket, info)
+    return info
 
 
 async def _upload_part(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
@@ -117,7 +133,7 @@ async def _complete(quotas: Quotas, operation: Operation, call: Call[Any]) -> An
     claims = [Claim(slot, 0, 1, writes=True), Claim(slot._replace(upload=operation["upload_id"]))]
 
     def completed(reservations: Sequence[Reservation], info: ObjectInfo) -> list[Outcome]:
-        return [*_written(reservations[:1], info), Unsure.GONE]
+        return [*quotas.written(reservations[:1], info), Unsure.GONE]
 
     return await quotas.accounting.carry_out(claims, call, completed)
 
@@ -207,7 +223,7 @@ async def _copied(quotas: Quotas, slot: Slot, source: ObjectRef, options: CopyOp
         changes: dict[str, Any] = {"options": replace(options, source_if_match=info.etag)} if may_bind else {}
         try:
             return await quotas.accounting.carry_out(
-                [Claim(slot, info.size, 1, writes=True)], partial(call, **changes), _written
+                [Claim(slot, info.size, 1, writes=True)], partial(call, **changes), quotas.written
             )
         except PreconditionFailedError:
             if not may_bind or not await _was_replaced(quotas, source, info):
@@ -232,7 +248,7 @@ async def _restore_version(quotas: Quotas, operation: Operation, call: Call[Any]
     if not quotas.covers(slot.bucket, slot.key):
         return await call()
     info = await quotas.driver.head(slot.bucket, slot.key, HeadOptions(version_id=operation["version_id"]))
-    return await quotas.accounting.carry_out([Claim(slot, info.size, 1, writes=True)], call, _written)
+    return await quotas.accounting.carry_out([Claim(slot, info.size, 1, writes=True)], call, quotas.written)
 
 
 async def _set_versioning(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
