@@ -642,8 +642,8 @@ async def test_a_route(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "key", "line", "message"),
     [
-        ('"cold"],', '"coold"],', "route.rules", 7, "names the member 'coold', which there is not"),
-        ('"hot"\n', '"hat"\n', "route.default", 8, "default names the member 'hat', which there is not"),
+        ('"cold"],', '"coold"],', "route.rules", 7, "names the unknown member 'coold'"),
+        ('"hot"\n', '"hat"\n', "route.default", 8, "default names the unknown member 'hat'"),
         ("default =", "defualt =", "route.defualt", 8, "(is it 'default'?); route has: members, rules, default"),
         ('default = "hot"', "", "route", 5, "route needs 'default'"),
         ('hot = "hot"', 'hot = "hat"', "route.members.hot", 6, "there is no store 'hat'"),

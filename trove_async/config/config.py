@@ -129,7 +129,7 @@ class Config:
         return next((kind for kind in TARGETS if kind in table), "")
 
     def unknown(self, name: str) -> str:
-        """Return the message that there is no store of a name, with the nearest one and all others."""
+        """Return the message for an unknown name, with the nearest one and all others."""
         close = get_close_matches(name, self.names, n=1)
         guess = f" (is it {close[0]!r}?)" if close else ""
         return f"there is no store {name!r}{guess}; there are: {', '.join(self.names) or 'none'}"

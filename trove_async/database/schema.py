@@ -54,7 +54,7 @@ def _clock_of_postgres(element: _clock, compiler: Any, **options: Any) -> str:
 
 
 def now(*, seconds: float = 0.0) -> ColumnElement[datetime]:
-    """Return the database's time when the statement runs, or so many seconds after it, as an expression of SQL.
+    """Return the database's time when the statement runs, or a number of seconds after it, as an expression of SQL.
 
     All who share a database share its clock, so that a deadline means the same to all of them. With SQLite it is the
     clock of the machine, in milliseconds.

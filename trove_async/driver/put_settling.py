@@ -30,7 +30,7 @@ _GET: Final = GetOptions()
 def holds_once(if_match: str | None, if_none_match: str | None) -> bool:
     """Tell whether a write has a condition that cannot hold a second time, so that it can be sent again.
 
-    The conditions that there is any object, and that it is not a certain one, hold after the write too.
+    Two conditions hold after the write too: that the object exists, and that its ETag is not a given one.
     """
     return if_match not in (None, "*") or if_none_match == "*"
 

@@ -217,7 +217,7 @@ class InstrumentedDriver(LayerDriver):
 
     Args:
         inner: the driver.
-        instrumentation: is told of the operations; what it raises is logged and goes no further.
+        instrumentation: is notified of the operations; what it raises is logged and goes no further.
     """
 
     def __init__(self, inner: Driver, instrumentation: Instrumentation) -> None:

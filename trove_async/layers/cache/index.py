@@ -155,7 +155,7 @@ class Index(Generic[P]):
         self._reserved -= size
 
     def make_room(self, size: int = 0) -> None:
-        """Remove the pieces that were not read for longest, until there is room for so many bytes."""
+        """Remove the pieces that were not read for longest, until there is room for a number of bytes."""
         while self._by_use and self.used + self._reserved + size > self._limit:
             self._counters.evictions += 1
             self.remove(next(iter(self._by_use)))
@@ -251,7 +251,7 @@ class Index(Generic[P]):
         self._removed(piece.payload)
 
     def drop_older(self, place: Hashable, version: Hashable, etag: str, age: float) -> None:
-        """Hold nothing of an object that has another ETag and was stored more than so many seconds ago."""
+        """Hold nothing of an object that has another ETag and was stored more than a number of seconds ago."""
         record = self.find(place, version)
         if record is None or record.etag == etag:
             return

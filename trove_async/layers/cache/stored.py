@@ -292,7 +292,7 @@ class _StoredStream(ByteStream):
 
 
 def stored_size(size: int) -> int:
-    """Return the size of an entry for so many bytes."""
+    """Return the size of an entry that holds a number of bytes."""
     return size + _DIGEST * -(-size // FRAME)
 
 

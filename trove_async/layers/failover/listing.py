@@ -82,7 +82,7 @@ def list_versions_page(replicas: Replicas, operation: Operation) -> Awaitable[Ve
     name, cursor = decode_cursor(_VERSIONS, 2, options.cursor)
     replica = replicas.named(name)
     if replica is None:
-        raise InvalidCursorError(f"the cursor belongs to the member {name!r}, which there is no more")
+        raise InvalidCursorError(f"the cursor belongs to the member {name!r}, which is no longer configured")
     only = iter([(replica, replica.driver)])
     return replicas.first(lambda replica, driver: _page_of_versions(replica, driver, operation, cursor), only)
 

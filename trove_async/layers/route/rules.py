@@ -70,7 +70,7 @@ class Rules:
         default: the member of the keys to which no rule applies.
 
     Raises:
-        InvalidArgumentError: a rule is malformed, stands twice, or names a member that there is not.
+        InvalidArgumentError: a rule is malformed, stands twice, or names an unknown member.
     """
 
     def __init__(self, members: Iterable[str], rules: Sequence[RouteRuleLike], default: str) -> None:
@@ -93,7 +93,7 @@ class Rules:
     def _known(self, name: object, where: str) -> str:
         if not isinstance(name, str) or name not in self._members:
             raise InvalidArgumentError(
-                f"{where} names the member {name!r}, which there is not; the members are {', '.join(self._members)}"
+                f"{where} names the unknown member {name!r}; the members are {', '.join(self._members)}"
             )
         return name
 
@@ -101,7 +101,7 @@ class Rules:
         """Return the name of the member that has a key.
 
         Raises:
-            InvalidArgumentError: a function raised an exception, or named a member that there is not.
+            InvalidArgumentError: a function raised an exception, or named an unknown member.
         """
         for rule in self._rules:
             if type(rule) is _GlobRule:

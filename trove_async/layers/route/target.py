@@ -36,8 +36,8 @@ class Route(Target):
         default: the member that has all other keys.
 
     Raises:
-        InvalidArgumentError: there is no member, a name is malformed, or a rule is malformed, stands twice, or names a
-            member that there is not.
+        InvalidArgumentError: there is no member, a name is malformed, or a rule is malformed, stands twice, or names an
+            unknown member.
         InvalidDSNError: a DSN is malformed.
     """
 
