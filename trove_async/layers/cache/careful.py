@@ -100,7 +100,7 @@ class CarefulStore:
             await members.close()
 
     async def _try(self, work: Callable[[Driver], Awaitable[R]], size: int = 0) -> R | None:
-        """Do something with the store that moves a number of bytes; None if it failed, or the store failed a moment ago."""
+        """Do something that moves ``size`` bytes; None if it failed, or the store failed a moment ago."""
         if self._members is None or (self._resting_until is not None and self._clock() < self._resting_until):
             return None
         unobserved = events.OBSERVER.set(None)  # its requests are none of the operation
