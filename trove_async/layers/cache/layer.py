@@ -34,8 +34,8 @@ class Cache(Placed):
     """Read bytes that were read before from memory, or from another store, as long as they are current.
 
     Every read asks the backend for the object's ETag, and takes the bytes from the cache if the entry has the same.
-    With ``ttl`` it does not ask if the entry was checked less than ``ttl`` seconds ago. What is changed through the store
-    is read anew at once. Around several drivers, each has entries of its own; `stats` are those of all.
+    With ``ttl`` it does not ask about an entry that was checked less than ``ttl`` seconds ago. What is changed through
+    the store is read anew at once. Around several drivers, each has entries of its own; `stats` are those of all.
 
     Args:
         max_bytes: of all entries, with what is needed to keep them; the entries that were not read for longest are
