@@ -22,7 +22,7 @@ from trove_async.errors import (
     TroveError,
 )
 from trove_async.layers.quota.accounts import Claim, Outcome, Pending, Reservation, Slot, Total, Unsure
-from trove_async.layers.quota.books import UNCLEAR, Books, Ledger
+from trove_async.layers.quota.books import UNCLEAR, Books, Ledger, Work
 from trove_async.layers.quota.counting import count
 from trove_async.layers.quota.limits import Coverage, QuotaLimit, Scope
 from trove_async.layers.quota.looking import Looker
@@ -66,7 +66,7 @@ class Accounting:
         self._ledger = ledger
         self._looker = Looker(driver)
         self._keeper: asyncio.Task[None] | None = None
-        self._unsettled: list[Reservation] = []
+        self._late: list[Work[list[Pending]]] = []
 
     @property
     def coverage(self) -> Coverage:
@@ -161,12 +161,11 @@ class Accounting:
     async def _take_back(self, claims: Sequence[Claim]) -> None:
         """Release reservations of which it is not known whether they were made."""
 
-        def work(books: Books) -> None:
-            for claim in claims:
-                made = Reservation(books.owner, claim.number, claim.slot, 0, 0, False, UNCLEAR)
-                settle(books, made, Unsure.UNCHANGED)
+        def work(books: Books) -> list[Pending]:
+            made = [Reservation(books.owner, claim.number, claim.slot, 0, 0, False, UNCLEAR) for claim in claims]
+            return _settle_all(books, made, [Unsure.UNCHANGED] * len(made))
 
-        await finish(self._ledger.write(work), timeout=CLEANUP_TIMEOUT, leftover=_LEFTOVER)
+        await finish(self._settle(work, work), timeout=CLEANUP_TIMEOUT, leftover=_LEFTOVER)
 
     async def extend(self, reservation: Reservation, nbytes: int) -> Reservation:
         """Reserve more bytes for an operation that is under way; see `rules.extend`."""
@@ -179,15 +178,17 @@ class Accounting:
         """
         work = partial(_settle_all, reservations=reservations, outcomes=outcomes)
         if not self._ledger.immediate:
-            await finish(self._settle(work, reservations), timeout=CLEANUP_TIMEOUT, leftover=_LEFTOVER)
+            unsure = partial(_settle_all, reservations=reservations, outcomes=[Unsure.LOOK] * len(reservations))
+            await finish(self._settle(work, unsure), timeout=CLEANUP_TIMEOUT, leftover=_LEFTOVER)
         elif pending := await self._ledger.write(work):
             await finish(self.look(pending), timeout=CLEANUP_TIMEOUT, leftover=_LEFTOVER)
 
-    async def _settle(self, work: Callable[[Books], list[Pending]], reservations: Sequence[Reservation]) -> None:
+    async def _settle(self, work: Work[list[Pending]], later: Work[list[Pending]]) -> None:
+        """Do work, or other work later if the database cannot be reached."""
         try:
             pending = await self._ledger.write(work)
         except BaseException:
-            self._unsettled += reservations
+            self._late.append(later)
             raise
         await self.look(pending)
 
@@ -267,9 +268,9 @@ class Accounting:
                     _log.warning("the quota cannot be kept up to date now; it is tried again", exc_info=True)
 
     async def _settle_late(self) -> None:
-        late, self._unsettled = self._unsettled, []
-        if late:
-            await self._settle(partial(_settle_all, reservations=late, outcomes=[Unsure.LOOK] * len(late)), late)
+        while self._late:
+            work = self._late.pop(0)
+            await self._settle(work, work)  # if it fails, it is the last one the next time
 
     async def _recover_others(self) -> None:
         await self._ledger.recover(self._recover)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias, cast
@@ -53,9 +54,9 @@ class Quotas:
     def __init__(self, accounting: Accounting, driver: Driver) -> None:
         self.accounting = accounting
         self.driver = driver
-
         # Cloud Storage names every object by its generation, also where it keeps no versions.
         self._ids_mean_versions = True
+        self._is_surprised = False
 
     def covers(self, bucket: str, key: str) -> bool:
         """Tell whether a key is under a limit."""
@@ -71,13 +72,17 @@ class Quotas:
             VersioningStatus.ENABLED: has_id,
             VersioningStatus.UNVERSIONED: not (has_id and self._ids_mean_versions),
         }
+        if has_id and self._ids_mean_versions:
+            self._is_surprised = any(one.versioning == VersioningStatus.UNVERSIONED for one in reservations)
         return [Known(info.size, 1) if known.get(cast(Any, one.versioning)) else Unsure.LOOK for one in reservations]
 
-    async def learn(self, bucket: str, info: ObjectInfo) -> None:
-        """Find out from the first object that was written whether a version id means that the bucket keeps versions."""
-        if self._ids_mean_versions and info.version_id not in (None, "null"):
-            status = await self.accounting.versioning(bucket)
-            self._ids_mean_versions = status != VersioningStatus.UNVERSIONED
+    async def learn(self, bucket: str) -> None:
+        """Find out after the first unexpected version id whether such ids mean that the bucket keeps versions."""
+        if self._is_surprised:
+            self._is_surprised = False
+            with suppress(TroveError):  # the object is stored, and the next one tells it too
+                status = await self.accounting.versioning(bucket)
+                self._ids_mean_versions = status != VersioningStatus.UNVERSIONED
 
 
 def _slot(operation: Operation) -> Slot:
@@ -108,7 +113,7 @@ async def _put(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
         return await call()
     claim = Claim(slot, body.size or 0, 1, writes=True)
     info = await _write(quotas, claim, body, call, quotas.written)
-    await quotas.learn(slot.bucket, info)
+    await quotas.learn(slot.bucket)
     return info
 
 
