@@ -375,6 +375,41 @@ async def test_after_a_failure_the_store_has_a_rest_and_is_used_again() -> None:
         assert backend.took() == {"head": 1}
 
 
+async def test_a_store_that_is_full_keeps_what_was_read_last(caplog: pytest.LogCaptureFixture) -> None:
+    """As a disk that is smaller than the bound of the cache: the oldest entries make room, and the others are read."""
+    disk = trove.Quota({"": trove.QuotaLimit(bytes=35_000)})
+    cache, backend = Cache(on=Member("memory://", layers=[disk]), namespace="n"), Backend()
+    async with opened(cache, backend) as t:
+        for number in range(6):
+            await t.put("b", f"{number}", DATA)
+            await t.read("b", f"{number}")
+        backend.took()
+        for number in range(3, 6):
+            assert await t.read("b", f"{number}") == DATA
+        assert backend.took() == {"head": 3}
+        assert await t.read("b", "0") == DATA
+        assert backend.took() == {"get": 1}
+        await t.put("b", "larger than the store", LARGE)
+        assert await t.read("b", "larger than the store") == LARGE
+    assert cache.stats.evictions == 6 + 1
+    assert sum("the store of a cache is full" in record.message for record in caplog.records) == 1
+
+
+async def test_a_bucket_that_was_removed_is_created_again() -> None:
+    cache, backend = Cache(on="memory://swept", namespace="n"), Backend()
+    async with trove.open("memory://swept") as store, opened(cache, backend) as t:
+        for key in ("1", "2"):
+            await t.put("b", key, DATA)
+            await t.read("b", key)
+        await store.delete_many("trove-cache", [info.key for info in await entries_of(store)])
+        await store.delete_bucket("trove-cache")
+        for _ in range(2):
+            for key in ("1", "2"):
+                assert await t.read("b", key) == DATA
+        assert len(await entries_of(store)) == 2
+    assert (cache.stats.hits, cache.stats.store_errors) == (2, 0)
+
+
 async def test_a_store_that_hangs_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trove_async.layers.cache.careful._TIMEOUT", 0.01)
     store = Backend()

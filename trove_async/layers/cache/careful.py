@@ -21,7 +21,7 @@ from trove_async.driver.options import (
     OpenOptions,
     PutOptions,
 )
-from trove_async.errors import BucketNotFoundError, NotFoundError, RangeNotSatisfiableError
+from trove_async.errors import BucketNotFoundError, NotFoundError, RangeNotSatisfiableError, StorageFullError
 from trove_async.layers.cache.stats import CacheStoreFailed, Counters
 from trove_async.layers.members import OpenMembers, open_members
 from trove_async.listing import ListPage
@@ -82,6 +82,7 @@ class CarefulStore:
         self._clock = clock
         self._members: OpenMembers | None = None
         self._resting_until: float | None = None
+        self._was_full = False
 
     async def open(self) -> None:
         """Open the store.
@@ -125,13 +126,40 @@ class CarefulStore:
         events.report(CacheStoreFailed(error))
 
     async def put(self, name: str, data: bytes) -> bool:
-        """Store an object; tell whether it was stored."""
+        """Store an object; tell whether it was stored.
 
-        async def put(driver: Driver) -> bool:
+        Raises:
+            StorageFullError: the store has no room for it. It has no rest, since what it holds can be read.
+        """
+
+        async def put(driver: Driver) -> StorageFullError | None:
+            try:
+                await self._put(driver, name, data)
+            except StorageFullError as error:
+                return error
+            stored.append(name)
+            return None
+
+        stored: list[str] = []
+        full = await self._try(put, len(data))
+        if full is not None:
+            self._is_full(full)
+            raise full
+        return bool(stored)
+
+    async def _put(self, driver: Driver, name: str, data: bytes) -> None:
+        try:
             await driver.put(self._bucket, self._prefix + name, Body(data), PutOptions())
-            return True
+        except BucketNotFoundError:  # somebody has removed it since the store was opened
+            await driver.create_bucket(self._bucket, BucketOptions())
+            await driver.put(self._bucket, self._prefix + name, Body(data), PutOptions())
 
-        return await self._try(put, len(data)) is not None
+    def _is_full(self, error: StorageFullError) -> None:
+        self._counters.store_errors += 1
+        if not self._was_full:
+            _log.warning("the store of a cache is full, and entries are removed to make room: %r", error)
+        self._was_full = True
+        events.report(CacheStoreFailed(error))
 
     async def read(self, name: str, start: int, stop: int, size: int) -> bytes | None:
         """Return a range of an object that has a size; ``b""`` if it is missing or has another size."""
@@ -150,16 +178,22 @@ class CarefulStore:
         """Delete up to `BATCH` objects; return those that may still be there."""
 
         async def delete(driver: Driver) -> Sequence[str]:
-            keys = [self._prefix + name for name in names]
-            if not isinstance(driver, BulkDeleteDriver):
-                for key in keys:
-                    await driver.delete(self._bucket, key, DeleteOptions())
+            try:
+                return await self._delete(driver, names)
+            except BucketNotFoundError:
                 return []
-            results = await driver.delete_many(self._bucket, keys)
-            return [name for name, result in zip(names, results, strict=True) if result.error is not None]
 
         left = await self._try(delete)
         return names if left is None else left
+
+    async def _delete(self, driver: Driver, names: Sequence[str]) -> Sequence[str]:
+        keys = [self._prefix + name for name in names]
+        if not isinstance(driver, BulkDeleteDriver):
+            for key in keys:
+                await driver.delete(self._bucket, key, DeleteOptions())
+            return []
+        results = await driver.delete_many(self._bucket, keys)
+        return [name for name, result in zip(names, results, strict=True) if result.error is not None]
 
     async def list(self) -> list[Listed] | None:
         """Return all objects, the oldest first; None if they cannot be listed. A missing bucket is created."""

@@ -157,8 +157,17 @@ class Index(Generic[P]):
     def make_room(self, size: int = 0) -> None:
         """Remove the pieces that were not read for longest, until there is room for a number of bytes."""
         while self._by_use and self.used + self._reserved + size > self._limit:
-            self._counters.evictions += 1
-            self.remove(next(iter(self._by_use)))
+            self._evict_one()
+
+    def evict(self, size: int) -> None:
+        """Remove the pieces that were not read for longest, until so many bytes or all are removed."""
+        kept = self.used - size
+        while self._by_use and self.used > kept:
+            self._evict_one()
+
+    def _evict_one(self) -> None:
+        self._counters.evictions += 1
+        self.remove(next(iter(self._by_use)))
 
     def saw(self, place: Hashable, version: Hashable, etag: str, info: ObjectInfo, asked: float) -> None:
         """Take in the description of an object that the backend was asked for at a time."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from trove_async.checksums import digest
 from trove_async.driver.base import Driver
-from trove_async.errors import InvalidArgumentError
+from trove_async.errors import InvalidArgumentError, StorageFullError
 from trove_async.layers.cache.body import Reopen, raise_at_once
 from trove_async.layers.cache.careful import BATCH, CarefulStore, Listed
 from trove_async.layers.cache.entries import Entries
@@ -157,7 +157,7 @@ class StoredEntries(Entries[str]):
             return None
         try:
             await self._before_storing(index, size)
-            return await self._put(f"{place}.{version}.{etag}.{start}-{stop}", data)
+            return await self._put(index, f"{place}.{version}.{etag}.{start}-{stop}", data)
         finally:
             index.release(size)
 
@@ -169,14 +169,21 @@ class StoredEntries(Entries[str]):
             index.make_room()
         await self.collect()
 
-    async def _put(self, digests: str, data: bytes) -> str | None:
+    async def _put(self, index: Index[str], digests: str, data: bytes) -> str | None:
         name = f"{digests[:2]}/{digests}"
-        self._discarded.discard(name)
         frames = []
         for number, at in enumerate(range(0, len(data), FRAME)):
             frame = data[at : at + FRAME]
             frames += [await _checksum(name, number, frame), frame]
-        return name if await self._store.put(name, b"".join(frames)) else None
+        framed = b"".join(frames)
+        for _ in range(2):
+            self._discarded.discard(name)
+            try:
+                return name if await self._store.put(name, framed) else None
+            except StorageFullError:
+                index.evict(len(framed))
+                await self.collect()
+        return None
 
     async def open(
         self, info: ObjectInfo, start: int, stop: int, pieces: Sequence[Piece[str]], reopen: Reopen
