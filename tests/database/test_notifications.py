@@ -74,7 +74,7 @@ async def test_malformed_channels_are_refused(db: Database, channel: str) -> Non
         await db.notify(channel)
 
 
-@pytest.mark.parametrize("payload", ["x" * 8000, "ü" * 4000, "\0"])
+@pytest.mark.parametrize("payload", ["x" * 8000, "ü" * 4000, "\0", "a\ud800"])
 async def test_payloads_that_do_not_fit_are_refused(db: Database, payload: str) -> None:
     with pytest.raises(InvalidArgumentError, match="7999 bytes"):
         await db.notify("jobs", payload)

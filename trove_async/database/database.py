@@ -20,7 +20,7 @@ from trove_async.database.leases import Leases
 from trove_async.database.notifications import Inbox, Listener
 from trove_async.database.schema import now
 from trove_async.database.sqlite import SQLiteBackend
-from trove_async.database.units import Unit, check_channel, notify
+from trove_async.database.units import Unit, check_channel, check_notification, notify
 from trove_async.database.url import PostgresSettings, SQLiteSettings, parse_url
 from trove_async.errors import (
     ClosedError,
@@ -163,6 +163,8 @@ class Database:
 
     async def notify(self, channel: str, payload: str = "") -> None:
         """Wake those who listen to a channel; see `trove_async.database.notify`, which does it when a unit commits."""
+        self._check_usable()
+        check_notification(channel, payload)
         await self.write(lambda connection: notify(connection, channel, payload))
 
     def listen(self, channel: str) -> Listener:

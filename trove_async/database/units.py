@@ -11,7 +11,7 @@ from sqlalchemy.engine import CursorResult
 
 from trove_async.errors import InvalidArgumentError
 
-__all__ = ["Unit", "check_channel", "guard", "notifications_of", "notify", "run"]
+__all__ = ["Unit", "check_channel", "check_notification", "guard", "notifications_of", "notify", "run"]
 
 R = TypeVar("R")
 
@@ -72,6 +72,25 @@ def check_channel(channel: str) -> None:
         )
 
 
+def check_notification(channel: str, payload: str) -> None:
+    """Check the name of a channel and a payload.
+
+    Raises:
+        InvalidArgumentError: the name is malformed, or the payload too long, with a NUL, or no text.
+    """
+    check_channel(channel)
+    if not isinstance(payload, str):
+        raise InvalidArgumentError(f"the payload of a notification is a str, not {type(payload).__name__}")
+    try:
+        size = len(payload.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"the payload of a notification is not valid Unicode: lone surrogate at position {error.start}"
+        ) from None
+    if "\0" in payload or size > _LONGEST_PAYLOAD:
+        raise InvalidArgumentError(f"the payload of a notification has at most {_LONGEST_PAYLOAD} bytes, and no NUL")
+
+
 def notify(connection: Connection, channel: str, payload: str = "") -> None:
     """Wake those who listen to a channel, once the unit of work that calls this has been committed.
 
@@ -84,13 +103,9 @@ def notify(connection: Connection, channel: str, payload: str = "") -> None:
         payload: text of up to 7,999 bytes. Equal ones of the same unit may be delivered once.
 
     Raises:
-        InvalidArgumentError: the channel's name is malformed, or the payload too long or with a NUL.
+        InvalidArgumentError: the channel's name is malformed, or the payload too long, with a NUL, or no text.
     """
-    check_channel(channel)
-    if not isinstance(payload, str):
-        raise InvalidArgumentError(f"the payload of a notification is a str, not {type(payload).__name__}")
-    if "\0" in payload or len(payload.encode()) > _LONGEST_PAYLOAD:
-        raise InvalidArgumentError(f"the payload of a notification has at most {_LONGEST_PAYLOAD} bytes, and no NUL")
+    check_notification(channel, payload)
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_notify(channel, payload)))
     else:
