@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,31 @@ async def test_conditions_hold_under_races_of_many_processes(members: Members) -
         await stores[0].put("b", "sum", b"0")
         await asyncio.gather(*(add(number) for number in range(6)))
         assert await members.copies("sum") == [b"6"] * 3
+    finally:
+        for t in stores:
+            await t.aclose()
+
+
+async def test_writers_that_share_a_queue_in_postgresql(members: Members, new_schema: Callable[[], str]) -> None:
+    members.queue = new_schema()
+    stores = [await trove_async.open(members.mirror()) for _ in range(2)]
+    try:
+        await stores[0].create_bucket("b")
+
+        async def create(number: int) -> object:
+            try:
+                return await stores[number % 2].put("b", "k", b"%d" % number, if_none_match="*")
+            except ObjectAlreadyExistsError as error:
+                return error
+
+        results = await asyncio.gather(*(create(number) for number in range(10)))
+        assert len([result for result in results if not isinstance(result, Exception)]) == 1
+        members.stop("1")
+        await stores[0].put("b", "k", b"new")
+        members.start("1")
+        assert await stores[1].read("b", "k") == b"new"
+        await repaired(stores[1])
+        assert await members.copies() == [b"new"] * 3
     finally:
         for t in stores:
             await t.aclose()

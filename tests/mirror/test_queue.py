@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,11 +13,6 @@ from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Intent, Kind
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/queue.db?synchronous=0"
 
 
 @pytest_asyncio.fixture
