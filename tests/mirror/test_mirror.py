@@ -16,6 +16,7 @@ from tests.mirror.stores import Members, driver_of, repaired
 from trove_async import Member, Mirror
 from trove_async.driver import Driver
 from trove_async.errors import (
+    AccessDeniedError,
     BackendUnavailableError,
     InvalidArgumentError,
     InvalidDSNError,
@@ -520,3 +521,25 @@ async def test_a_missing_package_is_named_by_its_extra(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     assert b"pip install 'trove-async[database]'" in output
+
+
+async def test_many_repairs_of_which_some_fail(members: Members) -> None:
+    async with members.opened() as t:
+        members.stop("1")
+        for number in range(3):
+            await t.put("b", f"k{number}", b"x")
+        await t.create_bucket("other")
+        for number in range(250):
+            await t.put("other", f"k{number}", b"x")
+        members.start("1")
+        members.faults["1"].add(Fault("put", key="k1", error=AccessDeniedError("no"), times=None))
+        driver = driver_of(t)
+        while (await driver.status())["1"].copies != 2:
+            await driver.repair()
+        pending = (await driver.status())["1"]
+        assert pending.failing == 2
+        members.start("1")
+        await repaired(t)
+        assert [item.key async for item in t.list("other")] == sorted(f"k{number}" for number in range(250))
+    async with members.alone("1") as alone:
+        assert len(await alone.list("other").all()) == 250

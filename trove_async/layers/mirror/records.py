@@ -59,6 +59,11 @@ class Repair:
     attempts: int
     error: str
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The bucket, the key and the member."""
+        return self.bucket, self.key, self.member
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from trove_async.body import Body
@@ -20,7 +21,7 @@ from trove_async.errors import (
     TroveError,
 )
 from trove_async.layers.mirror.claims import Claims
-from trove_async.layers.mirror.fleet import Fleet, Replica
+from trove_async.layers.mirror.fleet import Fleet, Replica, several
 from trove_async.layers.mirror.generations import copy_options, generation_of, new_generation
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Claim, Intent, Repair
@@ -31,6 +32,8 @@ from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 __all__ = ["Repairs"]
 
 _BATCH: Final = 100
+_CONCURRENCY: Final = 8
+"""Copies that are repaired at the same time."""
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 300.0
 _SUSPECTS: Final = 10_000
@@ -103,7 +106,8 @@ class Repairs:
         for intent in await self._queue.expired(_BATCH):
             async with self._claims.taken(intent) as claim:
                 if claim is not None:
-                    await self._settler.settle(claim)
+                    with suppress(LeaseLostError):  # somebody else settles it
+                        await self._settler.settle(claim)
 
     async def _check_suspects(self) -> None:
         waiting = [place for place, checked in self._suspects.items() if not checked]
@@ -113,17 +117,19 @@ class Repairs:
 
     async def _repair_queued(self, only_due: bool) -> int:
         repaired = 0
-        tried: set[tuple[str, str, str]] = set()
+        failed: set[tuple[str, str, str]] = set()
         while True:
             healthy = [replica.name for replica in self._fleet.healthy]
-            found = await self._queue.due(_BATCH + len(tried), members=healthy, only_due=only_due)
-            fresh = [repair for repair in found if (repair.bucket, repair.key, repair.member) not in tried]
+            found = await self._queue.due(_BATCH + len(failed), members=healthy, only_due=only_due)
+            fresh = [repair for repair in found if repair.place not in failed]
             if not fresh:
                 return repaired
             # A bucket comes before its objects when it is created, and after them when it is deleted.
-            for repair in sorted(fresh, key=_order):
-                tried.add((repair.bucket, repair.key, repair.member))
-                repaired += await self._attempt(repair)
+            for order in range(3):
+                repairs = [repair for repair in fresh if _order(repair) == order]
+                done = await several([partial(self._attempt, repair) for repair in repairs], limit=_CONCURRENCY)
+                failed |= {repair.place for repair, success in zip(repairs, done, strict=True) if not success}
+                repaired += sum(done)
 
     async def _attempt(self, repair: Repair) -> bool:
         replica = self._fleet.named(repair.member)
@@ -156,17 +162,17 @@ class Repairs:
             return now is not None
 
     async def _carry_out(self, repair: Repair, replica: Replica, claim: Claim) -> None:
-        bucket, key, driver = repair.bucket, repair.key, replica.driver
-        with suppress(BucketNotFoundError if repair.kind.startswith("delete") else BucketAlreadyExistsError):
-            match repair.kind:
-                case "delete":
-                    await driver.delete(bucket, key, _DELETE)
-                case "create_bucket":
-                    await driver.create_bucket(bucket, BucketOptions())
-                case "delete_bucket":
-                    await driver.delete_bucket(bucket)
-                case _:
-                    await self._copy(repair, replica, claim)
+        match repair.kind:
+            case "delete":
+                with suppress(BucketNotFoundError):
+                    await replica.driver.delete(repair.bucket, repair.key, _DELETE)
+            case "create_bucket":
+                await _create_bucket(replica, repair.bucket)
+            case "delete_bucket":
+                with suppress(BucketNotFoundError):
+                    await replica.driver.delete_bucket(repair.bucket)
+            case _:
+                await self._copy(repair, replica, claim)
 
     async def _copy(self, repair: Repair, target: Replica, claim: Claim) -> None:
         """Copy the object from the first good copy, if the target does not have the same.
@@ -201,7 +207,7 @@ class Repairs:
             except BucketNotFoundError:
                 if body.taken:
                     raise
-                await target.driver.create_bucket(bucket, BucketOptions())
+                await _create_bucket(target, bucket)
                 await target.driver.put(bucket, key, body, options)
 
     async def _copy_tags(self, bucket: str, key: str, source: Replica, target: Replica) -> None:
@@ -213,6 +219,11 @@ class Repairs:
 
 def _order(repair: Repair) -> int:
     return {"create_bucket": 0, "delete_bucket": 2}.get(repair.kind, 1)
+
+
+async def _create_bucket(replica: Replica, bucket: str) -> None:
+    with suppress(BucketAlreadyExistsError):
+        await replica.driver.create_bucket(bucket, BucketOptions())
 
 
 async def _tags(replica: Replica, bucket: str, key: str) -> FrozenDict:
