@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from dataclasses import replace
+from secrets import token_hex
+from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish, to_the_end
 from trove_async.errors import TroveError
@@ -14,6 +16,8 @@ from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Claim, Intent
 
 __all__ = ["Claims"]
+
+R = TypeVar("R")
 
 _FIRST_WAIT: Final = 0.005
 _LONGEST_WAIT: Final = 0.25
@@ -50,29 +54,41 @@ class Claims:
     async def claimed(self, intent: Intent) -> AsyncIterator[Claim]:
         """Wait until nobody else writes the key, and keep others out; the body of the block ends the claim.
 
-        A block that raises without having ended its claim leaves it to be settled.
+        A block that is cancelled before it has ended its claim leaves it to be settled, by anybody and at once.
         """
-        async with self._lock(intent.bucket, intent.key):
-            claim = await self._begin(intent)
-            self._held[claim.intent.token] = claim.intent
-            try:
-                yield claim
-            finally:
-                del self._held[claim.intent.token]
+        async with self._lock(intent.bucket, intent.key), self._kept(await self._begin(intent)) as claim:
+            yield claim
 
     @asynccontextmanager
     async def taken(self, intent: Intent) -> AsyncIterator[Claim | None]:
         """Take over an intent that has expired; None if somebody else has."""
         async with self._lock(intent.bucket, intent.key):
-            claim = await self._queue.take(intent, seconds=self._seconds)
+            mine = replace(intent, token=token_hex(8))
+            try:
+                claim = await self._to_the_end(self._queue.take(mine, seconds=self._seconds), mine)
+            except BaseException:
+                await self._finish(self._queue.abandon(mine), mine)
+                raise
             if claim is None:
                 yield None
                 return
-            self._held[claim.intent.token] = claim.intent
-            try:
+            async with self._kept(claim):
                 yield claim
-            finally:
-                del self._held[claim.intent.token]
+
+    @asynccontextmanager
+    async def _kept(self, claim: Claim) -> AsyncIterator[Claim]:
+        """Renew a claim; give it up if the block is cancelled."""
+        intent = claim.intent
+        self._held[intent.token] = intent
+        try:
+            yield claim
+        except TroveError:
+            raise
+        except BaseException:
+            await self._finish(self._queue.abandon(intent), intent)
+            raise
+        finally:
+            del self._held[intent.token]
 
     async def keep(self) -> None:
         """Renew what is claimed, until cancelled."""
@@ -112,15 +128,22 @@ class Claims:
         try:
             await self._settle(claim)
         except BaseException:
-            leftover = f"the intent of another write of {claim.intent.bucket}/{claim.intent.key}"
-            await finish(self._queue.abandon(claim.intent), timeout=self._cleanup_timeout, leftover=leftover)
+            await self._finish(self._queue.abandon(claim.intent), claim.intent)
             raise
 
     async def _recorded(self, intent: Intent) -> Claim | None:
-        work = self._queue.begin(intent, seconds=self._seconds)
-        leftover = f"the intent to write {intent.bucket}/{intent.key}"
         try:
-            return await to_the_end(work, timeout=self._cleanup_timeout, leftover=leftover)
+            return await self._to_the_end(self._queue.begin(intent, seconds=self._seconds), intent)
         except BaseException:
-            await finish(self._queue.withdraw(intent), timeout=self._cleanup_timeout, leftover=leftover)
+            await self._finish(self._queue.withdraw(intent), intent)
             raise
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, R], intent: Intent) -> R:
+        return await to_the_end(work, timeout=self._cleanup_timeout, leftover=_leftover(intent))
+
+    async def _finish(self, work: Coroutine[Any, Any, object], intent: Intent) -> None:
+        await finish(work, timeout=self._cleanup_timeout, leftover=_leftover(intent))
+
+
+def _leftover(intent: Intent) -> str:
+    return f"the intent to write {intent.bucket}/{intent.key}"

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from secrets import token_hex
 from typing import Any, Final, Self, TypeVar
 
 from trove_async.database import Database, connect, insert_into, now  # first: it names what is not installed
@@ -187,8 +186,8 @@ class RepairQueue:
         await self._database.write(unit)
 
     async def take(self, intent: Intent, *, seconds: float) -> Claim | None:
-        """Take over an intent that has expired, as `expired` returned it; None if somebody else has."""
-        claim = await self.begin(replace(intent, token=token_hex(8)), seconds=seconds)
+        """Take over an intent that has expired, as `expired` returned it but with a new token; None if others have."""
+        claim = await self.begin(intent, seconds=seconds)
         if claim is None or (claim.intent.kind, claim.intent.generation) == (intent.kind, intent.generation):
             return claim
         await self.abandon(claim.intent)
