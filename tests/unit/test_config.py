@@ -457,8 +457,22 @@ async def test_an_error_of_the_store_passes(tmp_path: Path) -> None:
 async def test_what_is_no_configuration_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="config is the path of a file, or a mapping, not int"):
         trove_async.open("media", config=3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match=r"the path 'a\\x00b' contains NUL"):
+        await trove_async.open("media", config="a\0b")
     with pytest.raises(InvalidDSNError, match="memory has no parameter 'config'"):
         await trove_async.open("memory://", config="trove.toml")
+
+
+@pytest.mark.asyncio
+async def test_a_directory_that_was_removed_has_no_configuration(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("removed").mkdir()
+    monkeypatch.chdir("removed")
+    Path.cwd().rmdir()
+    with pytest.raises(ConfigError, match="'media' is no DSN such as"):
+        await trove_async.open("media")
+    for config in (file, {"stores": {"media": {"dsn": "memory://"}}}):
+        async with trove_async.open("media", config=config):
+            pass
 
 
 # Values

@@ -20,6 +20,7 @@ from trove_async.driver.opening import Member, Target
 from trove_async.driver.registry import import_path
 from trove_async.dsn import is_name
 from trove_async.errors import ConfigError, InvalidArgumentError, TroveError
+from trove_async.paths import local_path
 from trove_async.types import EMPTY
 
 __all__ = ["TARGETS", "Config"]
@@ -62,11 +63,12 @@ class Config:
 
         Raises:
             ConfigError: there is none, it cannot be read, or is malformed.
+            InvalidArgumentError: no file can have this path.
         """
         if isinstance(source, Mapping):
             return cls(Document.of(source))
         if source is not None:
-            return cls(Document.read(Path(source)))
+            return cls(Document.read(Path(local_path(source))))
         found = cls.find()
         if found is None:
             raise ConfigError(f"there is no trove.toml, and {VARIABLE} names none")

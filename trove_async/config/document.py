@@ -87,7 +87,7 @@ class Document:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Document:
         """Return the document for a mapping; relative paths are relative to the current directory."""
-        return cls(data, "config", Path.cwd(), Lines({}, ()))
+        return cls(data, "config", _current_folder(), Lines({}, ()))
 
     def hide(self, value: str) -> None:
         """Keep a value from outside of the document out of all errors."""
@@ -153,7 +153,7 @@ def find() -> Path | None:
         if not path.exists():
             raise ConfigError.at(f"the file does not exist, and {VARIABLE} names it", file=str(path))
         return path
-    here = Path(_NAME).absolute()
+    here = _current_folder() / _NAME
     if here.is_file():
         _check_trusted(here)
         return here
@@ -162,6 +162,13 @@ def find() -> Path | None:
     found = Path(folder, "trove", _NAME)
     # A user without a home directory, as in many containers, has none here either.
     return found if found.is_absolute() and found.exists() else None
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # it was removed, so nothing is found there
+        return Path()
 
 
 def _check_trusted(path: Path) -> None:
