@@ -35,9 +35,7 @@ PARTS: Final[Mapping[str, Part]] = {
             *("test_conformance_suite.py", "test_parts.py", "test_signing.py"),
         ),
     ),
-    "conformance and drivers": Part(
-        270, ("conformance", "azure", "drivers", "gcs", "mirror", "s3", "sftp", "test_uvloop.py")
-    ),
+    "conformance and drivers": Part(270, ("conformance", "azure", "drivers", "gcs", "s3", "sftp", "test_uvloop.py")),
     LAYERS: Part(60, ()),  # the conformance suite through layers
     "chaos": Part(25, ("chaos",)),
     "database": Part(30, ("database",)),
