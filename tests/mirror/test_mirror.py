@@ -543,3 +543,9 @@ async def test_many_repairs_of_which_some_fail(members: Members) -> None:
         assert [item.key async for item in t.list("other")] == sorted(f"k{number}" for number in range(250))
     async with members.alone("1") as alone:
         assert len(await alone.list("other").all()) == 250
+
+
+async def test_a_mirror_is_no_member_of_a_mirror(members: Members, tmp_path: Path) -> None:
+    outer = Mirror([members.mirror(), "memory://"], queue=f"sqlite:///{tmp_path}/outer.db")
+    with pytest.raises(InvalidArgumentError, match="the member '0' is a mirror itself; give its members to this one"):
+        await trove_async.open(outer)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from trove_async.driver.base import Driver
+from trove_async.driver.base import Driver, unwrap
 from trove_async.driver.opening import Member, Target
 from trove_async.driver.options import OpenOptions
 from trove_async.dsn import check_no_secret, parse_dsn
-from trove_async.errors import InvalidArgumentError
+from trove_async.errors import InvalidArgumentError, UnsupportedError
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.members import named, open_members
 from trove_async.layers.mirror.fleet import Fleet, Replica, new_breaker
@@ -103,6 +103,9 @@ class Mirror(Target):
             stack.push_async_callback(queue.aclose)
             await queue.register({name: _identity(member) for name, member in given.items()})
             members = await open_members(guarded, options)
+            stack.push_async_callback(members.close)
+            for name, member in members.drivers.items():
+                _check_plain(name, member, MirrorDriver)
             replicas = [Replica(name, driver, breakers[name]) for name, driver in members.drivers.items()]
             fleet = self._fleet(replicas, options.cleanup_timeout)
             driver = MirrorDriver(members, fleet, queue, self)
@@ -129,6 +132,13 @@ def _members(given: object) -> dict[str, Member]:
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise InvalidArgumentError(f"members is a list or a mapping of DSNs or drivers, not {given!r}")
     return named(given)
+
+
+def _check_plain(name: str, driver: Driver, mirror: type[Driver]) -> None:
+    """Refuse a mirror as a member of a mirror: the hidden metadata of one would be that of the other."""
+    with suppress(UnsupportedError):
+        unwrap(driver, mirror)
+        raise InvalidArgumentError(f"the member {name!r} is a mirror itself; give its members to this one")
 
 
 def _identity(member: Member) -> str:
