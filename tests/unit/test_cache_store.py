@@ -14,7 +14,7 @@ import pytest
 import trove_async as trove
 from tests.unit.cache_bench import Backend, Clock, opened
 from trove_async import Cache, Member, ObjectInfo, Trove
-from trove_async.driver import ListOptions, OpenOptions
+from trove_async.driver import Driver, ListOptions, OpenOptions, Target
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.errors import InvalidArgumentError, ObjectNotFoundError, UnavailableError
 from trove_async.layers.cache.stored import FRAME, stored_size
@@ -393,6 +393,80 @@ async def test_a_store_that_is_full_keeps_what_was_read_last(caplog: pytest.LogC
         assert await t.read("b", "larger than the store") == LARGE
     assert cache.stats.evictions == 6 + 1
     assert sum("the store of a cache is full" in record.message for record in caplog.records) == 1
+
+
+class Server(Target):
+    """A store that connects when it is opened, as one over SFTP does.
+
+    Attributes:
+        up: whether it answers.
+        asked: how often it was asked.
+        connected: how many of its drivers are open.
+        gate: what the answer waits for.
+        reached: set when it is asked.
+    """
+
+    def __init__(self) -> None:
+        self.up = False
+        self.asked = self.connected = 0
+        self.gate, self.reached = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+
+    async def open(self, options: OpenOptions) -> Driver:
+        server = self
+
+        class Connected(MemoryDriver):
+            async def close(self) -> None:
+                server.connected -= 1
+                await super().close()
+
+        self.asked += 1
+        self.reached.set()
+        await self.gate.wait()
+        if not self.up:
+            raise UnavailableError("connection refused")
+        driver = Connected()
+        await driver.open(trove.parse_dsn("memory://server"), options)
+        self.connected += 1
+        return driver
+
+
+async def test_a_store_that_is_down_is_opened_later() -> None:
+    clock, backend, server = Clock(), Backend(), Server()
+    async with trove.open("memory://server") as store:
+        async with opened(Cache(on="memory://server", namespace="n"), backend) as t:
+            await t.put("b", "1", DATA)
+            await t.read("b", "1")
+        cache = Cache(on=server, namespace="n", clock=clock)
+        async with opened(cache, Backend()) as t:
+            for key in ("1", "2"):
+                await t.put("b", key, DATA)
+                assert await t.read("b", key) == DATA
+            assert server.asked == 1, "it has a rest"
+            clock.now += 10
+            server.up = True
+            assert await t.read("b", "2") == DATA
+            assert len(await entries_of(store)) == cache.stats.entries == 1 + 1, "the old one was found"
+        assert (server.asked, server.connected) == (2, 0)
+
+
+async def test_a_store_is_not_opened_after_the_cache_was_closed() -> None:
+    clock, server = Clock(), Server()
+    backend = Backend()
+    async with opened(Cache(on=server, namespace="n", clock=clock), backend) as t:
+        await t.put("b", "k", DATA)
+        clock.now += 10
+        server.up = True
+        server.gate.clear()
+        server.reached.clear()
+        readers = [asyncio.ensure_future(t.read("b", "k")) for _ in range(3)]
+        await asyncio.wait_for(server.reached.wait(), 10)
+        readers[0].cancel()
+        closing = asyncio.ensure_future(t.aclose())
+        await asyncio.sleep(0)
+        server.gate.set()
+        await asyncio.gather(*readers, closing, return_exceptions=True)
+    assert server.connected == 0
 
 
 async def test_a_bucket_that_was_removed_is_created_again() -> None:

@@ -21,7 +21,13 @@ from trove_async.driver.options import (
     OpenOptions,
     PutOptions,
 )
-from trove_async.errors import BucketNotFoundError, NotFoundError, RangeNotSatisfiableError, StorageFullError
+from trove_async.errors import (
+    BucketNotFoundError,
+    NotFoundError,
+    RangeNotSatisfiableError,
+    StorageFullError,
+    TransientError,
+)
 from trove_async.layers.cache.stats import CacheStoreFailed, Counters
 from trove_async.layers.members import OpenMembers, open_members
 from trove_async.listing import ListPage
@@ -81,33 +87,54 @@ class CarefulStore:
         self._counters = counters
         self._clock = clock
         self._members: OpenMembers | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
         self._resting_until: float | None = None
         self._was_full = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the store has been opened, which is done later if it was down."""
+        return self._members is not None
+
     async def open(self) -> None:
-        """Open the store.
+        """Open the store. If it is down, the next operation after a rest opens it.
 
         Raises:
             TroveError: its DSN is wrong, or names something that is missing.
         """
-        self._members = await open_members({"cache": self._store}, OpenOptions())
-        driver = self._members.drivers["cache"]
-        self._bucket = self._bucket or driver.default_bucket or DEFAULT_BUCKET
+        try:
+            await self._opened()
+        except TransientError as error:
+            self._failed(error)
+
+    async def _opened(self) -> Driver | None:
+        """Return the driver of the store; None if it was closed."""
+        if self._members is None:
+            async with self._opening:
+                if self._members is None and not self._closed:
+                    self._members = await open_members({"cache": self._store}, OpenOptions())
+                    driver = self._members.drivers["cache"]
+                    self._bucket = self._bucket or driver.default_bucket or DEFAULT_BUCKET
+        return None if self._members is None else self._members.drivers["cache"]
 
     async def close(self) -> None:
         """Close the store, unless it was given open."""
-        members, self._members = self._members, None
+        self._closed = True
+        async with self._opening:
+            members, self._members = self._members, None
         if members is not None:
             await members.close()
 
     async def _try(self, work: Callable[[Driver], Awaitable[R]], size: int = 0) -> R | None:
         """Do something that moves ``size`` bytes; None if it failed, or the store failed a moment ago."""
-        if self._members is None or (self._resting_until is not None and self._clock() < self._resting_until):
+        if self._closed or (self._resting_until is not None and self._clock() < self._resting_until):
             return None
         unobserved = events.OBSERVER.set(None)  # its requests are none of the operation
         try:
             async with asyncio.timeout(_TIMEOUT + size / _SLOWEST):
-                result = await work(self._members.drivers["cache"])
+                driver = await self._opened()
+                result = None if driver is None else await work(driver)
         except Exception as error:  # noqa: BLE001 - whatever it is, the backend has the object
             failure = error
         else:

@@ -110,6 +110,8 @@ class StoredEntries(Entries[str]):
         self._index = index
         await self._list(index)
         await self.collect()
+        if not self._store.is_open:  # it is down; the first entry that is stored lists it
+            self._stored = self._relist_after
 
     async def _list(self, index: Index[str]) -> None:
         known = {piece.payload: piece for piece in index.pieces()}
@@ -164,9 +166,10 @@ class StoredEntries(Entries[str]):
     async def _before_storing(self, index: Index[str], size: int) -> None:
         self._stored += size
         if self._stored > self._relist_after:
-            self._stored = 0
             await self._list(index)
             index.make_room()
+            if self._store.is_open:
+                self._stored = 0
         await self.collect()
 
     async def _put(self, index: Index[str], digests: str, data: bytes) -> str | None:
