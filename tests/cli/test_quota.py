@@ -53,7 +53,26 @@ def test_what_does_not_exist(shell: Shell, trove: Run, url: str, monkeypatch: py
     assert trove("quota", "show", "b/x").err == done.err.replace("'other'", "'b/x'")
     done = trove("quota", "recount", "--database", f"sqlite:///{shell.folder}/empty.db")
     assert "the database has no limits of a quota" in done.err
+    done = trove("quota", "show", "--database", f"sqlite:///{shell.folder}/typing-error.db")
+    assert (done.code, done.lines) == (2, [])
+    assert "the database has no limits of a quota" in done.err
     monkeypatch.delenv("TROVE_QUOTA_DATABASE")
     done = trove("quota", "show")
     assert done.code == 2
     assert "--database" in done.err
+
+
+def test_the_store_of_a_recount_may_be_one_of_the_configuration(
+    shell: Shell, trove: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = shell.folder / "trove.toml"
+    config.write_text(f'[stores.media]\ndsn = "{shell.dsn}"\n')
+    monkeypatch.setenv("TROVE_CONFIG", str(config))
+    monkeypatch.delenv("TROVE_DSN")
+    assert trove("quota", "recount", "media:", "b/t/").lines == ["b/t/: 20 of 50 bytes, 1 objects"]
+    done = trove("quota", "recount", "media")
+    assert (done.code, done.err) == (
+        2,
+        "trove: 'media' is taken for a limit; write 'media:' for the store of trove.toml\n",
+    )
+    assert trove("quota", "recount", "b/t/").code == 2

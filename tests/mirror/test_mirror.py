@@ -365,8 +365,9 @@ async def test_wrong_arguments_are_refused_before_any_io(arguments: dict[str, An
 
 
 async def test_a_wrong_url_of_the_queue_is_refused_before_any_io() -> None:
-    with pytest.raises(InvalidDSNError):
-        await trove_async.open(Mirror(["memory://", "memory://"], queue="mysql://x"))
+    for url in ("mysql://x", "repair.db"):
+        with pytest.raises(InvalidDSNError, match="sqlite:///"):
+            Mirror(["memory://", "memory://"], queue=url)
 
 
 async def test_a_write_that_only_a_lost_member_may_have_is_settled_when_that_is_back(members: Members) -> None:

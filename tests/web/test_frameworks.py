@@ -312,7 +312,23 @@ async def test_messages_of_a_backend_do_not_reach_clients(
             assert not any(word in answer.text + str(answer.headers) for word in ("arn:", "internal", "AKIA", "/srv"))
     logged = [record for record in caplog.records if record.name == "trove_async.web"]
     assert len(logged) == (2 if status >= 500 else 0)
-    assert all(SECRET in record.getMessage() for record in logged)
+    assert all(SECRET in record.getMessage() and record.exc_info for record in logged)
+
+
+@frameworks
+async def test_calls_that_a_breaker_refuses_are_logged_without_a_traceback(
+    framework: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = Faults([Fault("get", error=trove.UnavailableError("no route to host"))])
+    breaker = trove.CircuitBreaker("files", threshold=1)
+    async with trove.open("memory://", layers=[faults, breaker]) as store, site(framework, store) as client:
+        for _ in range(2):
+            assert (await client.get("/o/k")).status_code == 503
+    failed, refused = (record for record in caplog.records if record.name == "trove_async.web")
+    assert failed.exc_info
+    assert not refused.exc_info
+    assert "'files' is open" in refused.getMessage()
+    assert "no route to host" in refused.getMessage()
 
 
 @frameworks

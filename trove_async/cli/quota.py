@@ -9,6 +9,7 @@ import typer
 
 import trove_async
 from trove_async.cli.command import command
+from trove_async.cli.errors import UsageError
 from trove_async.cli.names import is_dsn
 from trove_async.cli.session import Session
 from trove_async.layers import QuotaUsage
@@ -30,7 +31,9 @@ DatabaseURL = Annotated[
 Limits = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[DSN] [BUCKET[/PREFIX]]...", show_default=False, help="The store, and its limits; default all limits."
+        metavar="[DSN|NAME:] [BUCKET[/PREFIX]]...",
+        show_default=False,
+        help="The store, and its limits; default all limits.",
     ),
 ]
 ShownLimits = Annotated[
@@ -58,7 +61,9 @@ async def show(session: Session, database: DatabaseURL, limits: ShownLimits = No
 async def recount(session: Session, database: DatabaseURL, limits: Limits = None) -> None:
     """List what is under the limits that the database has, and correct what they count; others may write meanwhile."""
     names = [*(limits or ())]
-    dsn = names.pop(0) if names and is_dsn(names[0]) else None
+    dsn = names.pop(0) if names and (is_dsn(names[0]) or session.names_store(names[0])) else None
+    if dsn is None and session.options.store is None and names and session.names_store(f"{names[0]}:"):
+        raise UsageError(f"{names[0]!r} is taken for a limit; write '{names[0]}:' for the store of trove.toml")
     store = await session.open(session.store_dsn(dsn), trove_async.Quota(database=database))
     driver = trove_async.unwrap(store.driver, trove_async.QuotaDriver)
     before = {usage.quota: usage for usage in await driver.usage()}

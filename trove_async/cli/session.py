@@ -141,7 +141,7 @@ class Session:
             raise UsageError(f"{dsn!r} is not a DSN; write for example local:///srv/data, or a name of trove.toml")
         chosen = dsn or self.options.store
         if chosen is None:
-            raise UsageError("no store is given: give a DSN, or set TROVE_DSN")
+            raise UsageError("no store is given: give a DSN or the name of a store of trove.toml, or set TROVE_DSN")
         return chosen
 
     async def resolve(self, name: str) -> StorePath:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self, Unpack
 
 from trove_async.errors import (
+    BackendUnavailableError,
     ContentTooLargeError,
     InvalidArgumentError,
     PreconditionFailedError,
@@ -339,7 +340,9 @@ def error_answer(error: TroveError, *headers: tuple[str, str], status: int | Non
     """
     status = status or error_status(error)
     if status >= 500:
-        _log.error("a request was answered with %d: %s", status, error, exc_info=error)
+        # While a backend is down, each request is refused for the same reason, which the message names.
+        refused = isinstance(error, BackendUnavailableError)
+        _log.error("a request was answered with %d: %s", status, error, exc_info=None if refused else error)
     body = error_body(error)
     found = [*headers, ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     if (seconds := retry_after(error)) is not None:

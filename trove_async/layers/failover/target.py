@@ -45,7 +45,8 @@ class Failover(Target):
 
     Raises:
         InvalidArgumentError: there is no member, or a value is out of range.
-        InvalidDSNError: a DSN is malformed.
+        InvalidDSNError: a DSN, or the URL of the queue, is malformed.
+        MissingDependencyError: there is a queue, and the packages for databases are not installed.
     """
 
     members: Iterable[str | Driver | Target | Member]

@@ -50,6 +50,7 @@ class Mirror(Target):
 
     Raises:
         InvalidArgumentError, InvalidDSNError: a value is wrong.
+        MissingDependencyError: the packages for databases are not installed.
     """
 
     members: Sequence[Given] | Mapping[str, Given]
@@ -74,7 +75,11 @@ class Mirror(Target):
             raise InvalidArgumentError(
                 "a mirror needs a queue that outlives the process, such as queue='sqlite:///repair.db'"
             )
-        if not isinstance(self.queue, str) and not hasattr(self.queue, "write"):
+        if isinstance(self.queue, str):
+            from trove_async.database.url import parse_url  # it needs packages of its own
+
+            parse_url(self.queue)
+        elif not hasattr(self.queue, "write"):
             raise InvalidArgumentError(f"queue is the URL of a database, or an open database, not {self.queue!r}")
         for name in ("repair_every", "test_every", "claim_seconds"):
             value = getattr(self, name)

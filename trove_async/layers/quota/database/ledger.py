@@ -23,6 +23,9 @@ __all__ = ["DatabaseLedger", "read_usage"]
 R = TypeVar("R")
 
 _MIGRATIONS: Final = "trove_async.layers.quota.database.migrations"
+_NO_LIMITS: Final = (
+    "the database has no limits of a quota: give them to Quota({…}, database=…), or correct the URL of the database"
+)
 _REVISION: Final = select(STATE.c.revision)
 _KEPT: Final = 3600.0
 """Seconds for which an account without anything is kept. A page of a listing must not be older when it is compared."""
@@ -69,7 +72,7 @@ class DatabaseLedger:
         kept = {row.name: total_of(row).limit for row in _limits(connection)}
         given = kept if limits is None else {scope.name: limit for scope, limit in limits.items()}
         if not given:
-            raise InvalidArgumentError("the database has no limits of a quota: give them to Quota({…}, database=…)")
+            raise InvalidArgumentError(_NO_LIMITS)
         if given != kept:
             connection.execute(delete(LIMITS).where(LIMITS.c.name.in_(kept.keys() - given.keys())))
             for name, limit in given.items():
@@ -199,12 +202,14 @@ async def read_usage(database: str, names: Sequence[str] = ()) -> list[QuotaUsag
     """Return the limits that a database has and what they count, without a look at the store.
 
     Raises:
-        InvalidArgumentError: there is no limit of one of the names.
+        InvalidArgumentError: there is no limit of one of the names, or none at all.
     """
     wanted = [Scope.parse(name) for name in names]
     async with connect(database) as opened:
         await opened.migrate("quota", _MIGRATIONS)
         totals = [total_of(row) for row in await opened.read(_limits)]
+    if not totals:
+        raise InvalidArgumentError(_NO_LIMITS)
     check_known(wanted, [total.scope for total in totals])
     return [usage_of(total) for total in totals if not wanted or total.scope in wanted]
 
