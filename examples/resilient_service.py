@@ -29,6 +29,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 import trove_async as trove
+from trove_async.driver import Driver, HeadOptions
 from trove_async.testing.faults import Fault, Faults
 from trove_async.web.aiohttp import ObjectResponse, error_middleware, receive
 
@@ -77,7 +78,9 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def health(request: web.Request) -> web.StreamResponse:
     """Tell a load balancer whether to send requests here; it asks the breaker, and not the backend.
 
-    It is no reason to restart the process: that does not repair the backend, and empties the cache.
+    The breaker needs a prober for this: a service that gets no requests makes no call that could find out that the
+    backend works again. An open circuit is no reason to restart the process: that does not repair the backend, and
+    empties the cache.
     """
     breaker = request.app[BREAKER]
     healthy = breaker.state == "closed"
@@ -98,9 +101,8 @@ async def metrics(request: web.Request) -> web.StreamResponse:
 def create_app(dsn: str, breaker: trove.CircuitBreaker, outage: Faults) -> web.Application:
     async def open_store(app: web.Application) -> AsyncIterator[None]:
         async with trove.open(dsn, layers=[outage, *layers(breaker, app[REGISTRY])]) as store:
-            # An outage is no reason not to start.
-            with suppress(trove.BucketAlreadyExistsError, trove.TransientError):
-                await store.create_bucket(BUCKET)
+            with suppress(trove.TransientError):  # an outage is no reason not to start
+                await store.create_bucket(BUCKET, exist_ok=True)
             app[STORE] = store
             yield
 
@@ -110,6 +112,11 @@ def create_app(dsn: str, breaker: trove.CircuitBreaker, outage: Faults) -> web.A
     app.cleanup_ctx.append(open_store)
     app.add_routes(routes)
     return app
+
+
+async def look(driver: Driver) -> None:
+    """Test the backend while the breaker is open; that the object is missing is an answer too."""
+    await driver.head(BUCKET, "health", HeadOptions())
 
 
 def begin(outage: Faults) -> None:
@@ -128,7 +135,7 @@ class Clock:
 async def demonstrate() -> None:
     logging.getLogger("trove_async").setLevel(logging.CRITICAL)  # the answers are printed instead
     clock, outage = Clock(), Faults()
-    breaker = trove.CircuitBreaker(BUCKET, clock=clock)
+    breaker = trove.CircuitBreaker(BUCKET, clock=clock)  # without a prober, which would not see the clock move
     runner = web.AppRunner(create_app("memory://", breaker, outage), access_log=None)
     await runner.setup()
     try:
@@ -191,7 +198,7 @@ async def fail_each_minute(outage: Faults, seconds: float) -> None:
 
 def serve(dsn: str, seconds: float) -> None:
     outage = Faults()
-    app = create_app(dsn, trove.CircuitBreaker(BUCKET), outage)
+    app = create_app(dsn, trove.CircuitBreaker(BUCKET, prober=look), outage)
 
     async def break_down(app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(fail_each_minute(outage, seconds))

@@ -345,12 +345,25 @@ async def test_a_list_in_another_order_is_noticed(members: Members) -> None:
         await trove_async.open(Mirror(dsns[::-1], queue=members.queue))
 
 
+async def test_an_endpoint_among_the_settings_tells_members_apart(members: Members) -> None:
+    keys = {"access_key": "key", "secret_key": "secret"}
+    services = [
+        trove_async.Member("s3://us-east-1/bucket", settings={"endpoint": f"http://{host}.test", **keys})
+        for host in "xy"
+    ]
+    async with trove_async.open(Mirror(services, queue=members.queue, repair_every=None)):
+        pass
+    with pytest.raises(InvalidArgumentError, match="Keep the order of the list, or name the members"):
+        await trove_async.open(Mirror(services[::-1], queue=members.queue))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"members": ["memory://"]}, "two members or more"),
         ({"members": "memory://"}, "a list or a mapping"),
         ({"members": {"A": "memory://", "b": "memory://"}}, "the name of a member"),
+        ({"members": ["local:///srv/a", "memory://", "local:///srv/a"]}, "members '0' and '2' are the same store"),
         ({"write_quorum": 0}, "write_quorum is a whole number from 1 to 2, not 0"),
         ({"write_quorum": 3}, "write_quorum is a whole number from 1 to 2, not 3"),
         ({"queue": None}, "a mirror needs a queue that outlives the process"),
@@ -366,7 +379,7 @@ async def test_wrong_arguments_are_refused_before_any_io(arguments: dict[str, An
 
 async def test_a_wrong_url_of_the_queue_is_refused_before_any_io() -> None:
     for url in ("mysql://x", "repair.db"):
-        with pytest.raises(InvalidDSNError, match="sqlite:///"):
+        with pytest.raises(InvalidDSNError, match=r"queue is no URL of a database: .*sqlite:///"):
             Mirror(["memory://", "memory://"], queue=url)
 
 
@@ -511,13 +524,10 @@ async def test_a_bucket_that_a_member_missed_is_listed(members: Members) -> None
 
 async def test_a_missing_package_is_named_by_its_extra(tmp_path: Path) -> None:
     script = (
-        "import sys, asyncio; sys.modules['sqlalchemy'] = None\n"
+        "import sys; sys.modules['sqlalchemy'] = None\n"
         "import trove_async\n"
-        f"mirror = trove_async.Mirror(['memory://', 'memory://'], queue='sqlite:///{tmp_path}/q.db')\n"
-        "async def main():\n"
-        "    try: await trove_async.open(mirror)\n"
-        "    except trove_async.MissingDependencyError as error: print(error)\n"
-        "asyncio.run(main())"
+        f"try: trove_async.Mirror(['memory://', 'memory://'], queue='sqlite:///{tmp_path}/q.db')\n"
+        "except trove_async.MissingDependencyError as error: print(error)\n"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()

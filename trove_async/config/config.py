@@ -149,6 +149,8 @@ class Config:
         kinds = [kind for kind in ("dsn", *TARGETS) if kind in table]
         if len(kinds) != 1:
             known = ["dsn", *TARGETS]
+            if not kinds and (mistyped := [key for key in table if get_close_matches(key, known, n=1)]):
+                raise self._document.unknown((*path, mistyped[0]), known, "a store has one of")
             said = "no" if not kinds else "both " + " and ".join(map(repr, kinds)) + " instead of one"
             raise self._document.error(f"this store has {said} key of: {', '.join(known)}", *path)
         [kind] = kinds

@@ -12,7 +12,7 @@ from trove_async.driver.base import Driver, unwrap
 from trove_async.driver.opening import Member, Target
 from trove_async.driver.options import OpenOptions
 from trove_async.dsn import check_no_secret, parse_dsn
-from trove_async.errors import InvalidArgumentError, UnsupportedError
+from trove_async.errors import InvalidArgumentError, InvalidDSNError, UnsupportedError
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.members import named, open_members
 from trove_async.layers.mirror.fleet import Fleet, Replica, new_breaker
@@ -63,7 +63,9 @@ class Mirror(Target):
     list_etags: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "members", _members(self.members))
+        members = _members(self.members)
+        _check_distinct(members)
+        object.__setattr__(self, "members", members)
         count = len(self.members)
         if count < 2:
             raise InvalidArgumentError("a mirror has two members or more")
@@ -78,7 +80,10 @@ class Mirror(Target):
         if isinstance(self.queue, str):
             from trove_async.database.url import parse_url  # it needs packages of its own
 
-            parse_url(self.queue)
+            try:
+                parse_url(self.queue)
+            except InvalidDSNError as error:
+                raise InvalidDSNError(f"queue is no URL of a database: {error.message}") from None
         elif not hasattr(self.queue, "write"):
             raise InvalidArgumentError(f"queue is the URL of a database, or an open database, not {self.queue!r}")
         for name in ("repair_every", "test_every", "claim_seconds"):
@@ -146,13 +151,27 @@ def _check_plain(name: str, driver: Driver, mirror: type[Driver]) -> None:
         raise InvalidArgumentError(f"the member {name!r} is a mirror itself; give its members to this one")
 
 
+def _check_distinct(members: Mapping[str, Member]) -> None:
+    """Refuse two members that are the same store: there would be one copy where two are expected."""
+    seen: list[tuple[str, Member]] = []
+    for name, member in members.items():
+        for other, before in seen:
+            if _identity(member) and (member.target, member.settings) == (before.target, before.settings):
+                place = parse_dsn(str(member.target))
+                raise InvalidArgumentError(
+                    f"members {other!r} and {name!r} are the same store, {str(place)!r}; "
+                    "a mirror needs a store for each copy"
+                )
+        seen.append((name, member))
+
+
 def _identity(member: Member) -> str:
-    """Return what a member is, whatever its credentials and settings; empty if that cannot be known."""
+    """Return what a member is, whatever its credentials; empty if that cannot be known."""
     if not isinstance(member.target, str):
         return ""
     dsn = parse_dsn(member.target)
     if dsn.scheme == "memory" and not dsn.host:
         return ""
     place = f"{dsn.scheme}://{dsn.host}{'' if dsn.port is None else f':{dsn.port}'}{dsn.path}"
-    endpoint = dsn.params.get("endpoint")
+    endpoint = member.settings.get("endpoint", dsn.params.get("endpoint"))
     return f"{place} at {endpoint}" if endpoint else place
