@@ -152,7 +152,8 @@ def parse_dsn(dsn: str) -> DSN:
     scheme, separator, rest = dsn.partition("://")
     if not separator:
         raise InvalidDSNError(
-            "the DSN has no scheme followed by '://'; write for example 'local:///srv/data' or 'memory://'"
+            "the DSN has no scheme followed by '://'; write for example 'local:///srv/data' or 'memory://', or "
+            "'trove://NAME/bucket' for a store of trove.toml"
         )
     scheme = scheme.lower()
     if not _SCHEME.match(scheme):

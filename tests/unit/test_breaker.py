@@ -512,6 +512,19 @@ async def test_the_circuit_is_seen_on_the_object_that_was_made() -> None:
     assert repr(breaker) == "<CircuitBreaker 'test' open>"
 
 
+async def test_a_refusal_names_the_failure_and_not_what_a_layer_outside_says_about_it() -> None:
+    outage = Faults([Fault("head", error=UnavailableError("no route to host"))])
+    breaker, _ = breaker_of(threshold=1)
+    without_budget = trove_async.Retry(budget=trove_async.Budget(reserve=0))
+    async with trove_async.open("memory://", layers=[outage, breaker, without_budget]) as t:
+        with pytest.raises(UnavailableError, match="is not tried again"):
+            await t.head("b", "k")
+        with pytest.raises(BackendUnavailableError) as refused:
+            await t.head("b", "k")
+    assert "what opened it: no route to host" in refused.value.message
+    assert refused.value.message.count("is not tried again") == 1  # about the refused call, and not about the first one
+
+
 async def test_isolation_refuses_at_once_and_is_not_worth_another_try() -> None:
     breaker, clock = breaker_of()
     async with trove_async.open(MockDriver(head=INFO), layers=[breaker]) as t:

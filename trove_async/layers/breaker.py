@@ -98,6 +98,7 @@ class CircuitBreaker:
         self.circuit: Final = Circuit(self.rules, self._changed, clock=clock)
         self.prober: Final[Prober | None] = _ping if prober is True else prober or None
         self._name = name
+        self._reason = ""
         self._on_transition = on_transition
         self._listeners: list[Listener] = []
 
@@ -161,14 +162,15 @@ class CircuitBreaker:
             return BackendUnavailableError(message, retryable=False)
         wait = (self.retry_after or None) if state == "open" else None
         until = "while a probe tests the backend" if wait is None else f"and tests the backend in {wait:.1f} s"
-        reason = cause.message if isinstance(cause, TroveError) else type(cause).__name__
-        message = f"the circuit breaker {self.name!r} is open, {until}; what opened it: {reason}"
+        message = f"the circuit breaker {self.name!r} is open, {until}; what opened it: {self._reason}"
         refusal = BackendUnavailableError(message, retry_after=wait)
         refusal.__cause__ = cause
         return refusal
 
     def _changed(self, before: CircuitState, after: CircuitState, error: Exception | None) -> None:
         event = CircuitEvent(self.name, before, after, error)
+        if after == "open":  # now, since layers around this one add to the message
+            self._reason = error.message if isinstance(error, TroveError) else type(error).__name__
         level = logging.WARNING if after == "open" else logging.INFO
         _log.log(level, "circuit breaker %r: %s, was %s%s", self.name, after, before, f" ({error})" if error else "")
         if self._on_transition is not None:

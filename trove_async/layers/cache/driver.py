@@ -14,7 +14,7 @@ from trove_async.layers.cache.entries import Entries
 from trove_async.layers.cache.fetching import Answer, Fetching, Room, has_no_condition, pinned
 from trove_async.layers.cache.flights import Flights
 from trove_async.layers.cache.index import Index, Record
-from trove_async.layers.cache.stats import Counters, Outcome, report_read
+from trove_async.layers.cache.stats import CacheStats, Counters, Outcome, report_read
 from trove_async.layers.read_only import READS
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
@@ -71,6 +71,11 @@ class CacheDriver(LayerDriver, Generic[P]):
         self._clock: Final = clock
         self._fetching: Final = Fetching(inner, entries, index, room, max_object_size, counters, clock)
         self._heads: Final[Flights[ObjectInfo]] = Flights()
+
+    @property
+    def stats(self) -> CacheStats:
+        """What the caches of its `Cache` did so far, and what they hold."""
+        return self._counters.snapshot()
 
     # Reading
 
