@@ -20,10 +20,6 @@ class MirrorHarness(Harness):
     bulk_objects = 1500
     stacks = ("plain",)
     storage_class = None
-    xfails = {  # noqa: RUF012 - as in the base class
-        "test_v09_a_write_whose_answer_is_lost_is_not_sent_again": "the check expects a copy; a mirror sends a put",
-        "test_y11_failed_move_keeps_the_source": "the check lets the copy fail; a mirror sends a put",
-    }
 
     def __init__(self) -> None:
         name = uuid4().hex

@@ -25,7 +25,7 @@ from trove_async.errors import (
 from trove_async.layers import Limit, Operation
 from trove_async.reader import ByteStream
 from trove_async.testing.conformance.context import Context, heavy
-from trove_async.testing.conformance.interception import Intercept, Read, Streams
+from trove_async.testing.conformance.interception import COPYING, Intercept, Read, Streams
 from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.helpers import random_bytes
 
@@ -240,11 +240,13 @@ class FaultChecks:
 
     async def test_v09_a_write_whose_answer_is_lost_is_not_sent_again(self, ctx: Context) -> None:
         """A write with an unknown outcome is settled or raises an ambiguous error, and is not sent again."""
-        sent: list[str] = []
-        lost = Faults([Fault(name, error=UnavailableError(), when="after") for name in ("put", "copy", "delete")])
+        sent: list[str | None] = []
+        writes = [("put", "key"), *((name, "copy") for name in COPYING), ("delete", "key")]
+        lost = Faults([Fault(name, key=key, error=UnavailableError(), when="after") for name, key in writes])
 
         async def note(operation: Operation) -> None:
-            sent.append(operation.name)
+            if operation.name in {name for name, _ in writes}:
+                sent.append(operation.key)
 
         store = await ctx.reopen(Intercept(note), lost)
         with pytest.raises(UnavailableError) as caught:
@@ -254,7 +256,8 @@ class FaultChecks:
         assert copied == await ctx.store.head(ctx.bucket, "copy")
         with pytest.raises(UnavailableError):
             await store.delete(ctx.bucket, "key")
-        assert [name for name in sent if name in ("put", "copy", "delete")] == ["put", "copy", "delete"]
+        assert sent == ["key", "copy", "key"]
+        assert len(lost.injected) == 3
         assert not await ctx.store.exists(ctx.bucket, "key")
         assert await ctx.store.read(ctx.bucket, "copy") == b"data"
 

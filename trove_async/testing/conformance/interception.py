@@ -10,12 +10,15 @@ from trove_async.driver import Driver, GetOptions
 from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 
-__all__ = ["Intercept", "Read", "Streams", "read_on"]
+__all__ = ["COPYING", "Intercept", "Read", "Streams", "read_on"]
 
 R = TypeVar("R")
 
 Read = Callable[[ByteStream, int], Awaitable[bytes]]
 """Reads up to a number of bytes from a stream, or fails like a network."""
+
+COPYING: Final = frozenset({"copy", "put"})
+"""The operations by which a store writes a small copy: ``copy``, or ``put`` where copies are read and written."""
 
 _CHUNK: Final = 16 * 1024
 
