@@ -128,7 +128,8 @@ def check_no_secret(dsn: DSN, settings: Mapping[str, Any] = EMPTY) -> None:
 
 
 # Each pattern begins at the start of a word: a search from every character would take quadratic time.
-_USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z0-9+.-]+://)(?P<user>[^\s/?#@:]*):[^\s/?#]*@")
+# As in `parse_dsn`, a user may contain "@", and both may contain spaces; a slash ends them.
+_USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z0-9+.-]+://)(?P<user>[^\n/?#:]*):[^\n/?#]*@")
 _QUERY = re.compile(r"(?<![\w.-])(?P<name>[\w.-]+)=(?P<value>[^&\s]+)")
 
 

@@ -255,5 +255,16 @@ def test_redact_takes_linear_time(word: str) -> None:
     assert redact(text).startswith(word[:1])
 
 
+@pytest.mark.parametrize(
+    "dsn", ["s3://k:se same@eu/b?x=1", "x://u@corp:sesame@h/d", "x://my user:se@same:@h", "x://:sesame @"]
+)
+def test_redact_hides_every_password_that_a_dsn_may_have(dsn: str) -> None:
+    assert parse_dsn(dsn).password
+    text = redact(f"the name {dsn!r} is wrong (see the manual)")
+    assert "same" not in text
+    assert text.startswith("the name '")
+    assert text.endswith(" is wrong (see the manual)")
+
+
 def test_redact_finds_a_url_behind_other_characters() -> None:
     assert redact("1s3://a:pw@h, \u00e4s3://a:pw@h ('s3://a:pw@h')").count("pw") == 0
