@@ -42,6 +42,8 @@ SECRET = "se-cr-et"
         ("postgresql://localhost", "names a database"),
         ("postgresql://localhost:x/db", "port"),
         ("postgresql://localhost/db?poolsize=4", "is it 'pool_size'"),
+        ("postgresql://localhost/db?sslmode=on", "sslmode must be one of disable, allow, .*, verify-full, not 'on'"),
+        ("postgresql://localhost/db?target_session_attrs=main", "target_session_attrs must be one of any, primary"),
     ],
 )
 def test_a_malformed_url_is_refused_before_any_io(url: str, message: str) -> None:

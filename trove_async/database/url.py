@@ -16,6 +16,11 @@ _OF_ASYNCPG: Final = (
     *("host", "passfile", "target_session_attrs"),
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword"),
 )
+_CHOICES: Final = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+}
+"""The values that asyncpg takes; it would say so only when it connects."""
 _EXAMPLE: Final = "sqlite:///state.db"
 _FORMS: Final = "write 'sqlite:///relative.db', 'sqlite:////absolute.db' or 'postgresql://user@host:port/database'"
 
@@ -117,6 +122,9 @@ def _postgres(dsn: DSN) -> PostgresSettings:
     session = {name: text for name in _OF_THE_SESSION if (text := settings.text(name)) is not None}
     passed = {name: text for name in _OF_ASYNCPG if (text := settings.text(name)) is not None}
     settings.finish()
+    for name, choices in _CHOICES.items():
+        if name in passed and passed[name] not in choices:
+            raise InvalidDSNError(f"{name} must be one of {', '.join(choices)}, not {passed[name]!r}")
     return PostgresSettings(
         url=dsn,
         dsn=DSN(dsn.scheme, dsn.user, dsn.password, dsn.host, dsn.port, dsn.path, passed).reveal(),
