@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,7 @@ async def test_a_relative_path_is_of_the_working_directory(tmp_path: Path, monke
 
 @pytest.mark.asyncio
 async def test_a_folder_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="does its folder exist"):
+    with pytest.raises(NotFoundError, match=rf"'{re.escape(str(tmp_path))}/none/state.db': .*does its folder exist"):
         await connect(f"sqlite:///{tmp_path}/none/state.db")
     assert not (tmp_path / "none").exists()
 

@@ -298,7 +298,19 @@ WRONG = {
         '[stores.s]\ndsn = "memory://"\nlayers = [{ use = "Quota", limits = { b = { bytes = 5 } } }]\n',
         3,
         "stores.s.layers[0].limits",
-        'in trove.toml { use = "QuotaLimit", bytes = …, objects = … }, not',
+        'is a QuotaLimit(bytes=…, objects=…), not {\'bytes\': 5}; here it is written { use = "QuotaLimit", … }',
+    ),
+    "budget": (
+        STORE + 'layers = [{ use = "Retry", budget = 5 }]\n',
+        3,
+        "stores.s.layers[0].budget",
+        'not 5; here it is written { use = "Budget", … }',
+    ),
+    "mirror as a layer": (
+        STORE + 'layers = [{ use = "Mirror" }]\n',
+        3,
+        "stores.s.layers[0].use",
+        "'Mirror' is no layer, but a store over several: write 'mirror = …' in place of 'dsn'",
     ),
     "queue": (
         '[stores.s.mirror]\nmembers = ["memory://", "memory://"]\nqueue = "repair.db"\n',

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from trove_async.config.document import VARIABLE, Document, Source, find
 from trove_async.config.lines import KeyPath
-from trove_async.config.making import argument_of, made, make_layers
+from trove_async.config.making import TARGETS, argument_of, made, make_layers
 from trove_async.config.reference import Reference, is_store_name
 from trove_async.config.store import ConfiguredStore
 from trove_async.config.values import dsn_text, value_of
@@ -24,13 +24,6 @@ from trove_async.paths import local_path
 from trove_async.types import EMPTY
 
 __all__ = ["TARGETS", "Config"]
-
-TARGETS: Final = {
-    "failover": "trove_async.layers:Failover",
-    "mirror": "trove_async.layers:Mirror",
-    "route": "trove_async.layers:Route",
-}
-"""The stores over several stores by the keys of their tables; each is called with its members and keyword arguments."""
 
 _TOP: Final = ("stores",)
 

@@ -16,7 +16,7 @@ from trove_async.driver.opening import checked_layers
 from trove_async.driver.registry import Registry, import_path
 from trove_async.errors import ConfigError, InvalidArgumentError, MissingDependencyError, TroveError
 
-__all__ = ["LAYERS", "argument_of", "made", "make_layers", "named_in"]
+__all__ = ["LAYERS", "TARGETS", "argument_of", "made", "make_layers", "named_in"]
 
 _BUILTIN: Final = (
     "Cache",
@@ -40,6 +40,13 @@ LAYERS: Final = Registry(
 
 An entry point names a class of layers, or a function that takes keyword arguments and returns a layer.
 """
+
+TARGETS: Final = {
+    "failover": "trove_async.layers:Failover",
+    "mirror": "trove_async.layers:Mirror",
+    "route": "trove_async.layers:Route",
+}
+"""The stores over several stores by the keys of their tables; each is called with its members and keyword arguments."""
 
 _PARTS: Final = {name: f"trove_async.layers:{name}" for name in ("Backoff", "Budget", "QuotaLimit", "RouteRule")}
 """What an argument can be, written as a layer is."""
@@ -74,6 +81,8 @@ def _layer(document: Document, given: object, path: KeyPath, refer: Refer) -> La
     except (TroveError, AttributeError) as error:
         raise document.error(f"the layer {name!r} cannot be loaded: {error}", *at) from error
     if unknown is not None:
+        if (key := name.lower()) in TARGETS:
+            unknown = f"{name!r} is no layer, but a store over several: write '{key} = …' in place of 'dsn'"
         raise document.error(unknown, *at)
     values = {key: argument_of(document, value, (*path, key), refer) for key, value in arguments.items()}
     if isinstance(factory, type) and issubclass(factory, Driver):
@@ -152,7 +161,10 @@ def made(
     except (TroveError, TypeError, ValueError) as error:
         message = error.message if isinstance(error, TroveError) else str(error)
         blamed = named_in(message, arguments)
-        raise document.error(message, *path, *([blamed] if blamed else [])) from None  # the cause may show a secret
+        part = next((part for part in _PARTS if re.search(rf"\b{part}\(", message)), None)
+        hint = f'; here it is written {{ use = "{part}", … }}' if part else ""
+        # Without the cause, which may show a secret.
+        raise document.error(f"{message}{hint}", *path, *([blamed] if blamed else [])) from None
 
 
 def named_in(message: str, names: Iterable[str]) -> str | None:

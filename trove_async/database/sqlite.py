@@ -26,7 +26,13 @@ from trove_async.database.units import Unit, guard, run
 from trove_async.database.url import SQLiteSettings
 from trove_async.database.writer import Write, Writer
 from trove_async.driver.retry import Backoff
-from trove_async.errors import AccessDeniedError, PreconditionFailedError, StorageFullError, UnsupportedError
+from trove_async.errors import (
+    AccessDeniedError,
+    PreconditionFailedError,
+    StorageFullError,
+    TroveError,
+    UnsupportedError,
+)
 
 __all__ = ["SQLiteBackend"]
 
@@ -51,7 +57,11 @@ class SQLiteBackend(Backend):
 
     async def open(self) -> None:
         """Open the file, or create it, by a read."""
-        await self.read(lambda connection: connection.scalar(text("SELECT count(*) FROM sqlite_schema")))
+        try:
+            await self.read(lambda connection: connection.scalar(text("SELECT count(*) FROM sqlite_schema")))
+        except TroveError as error:
+            error.message = f"{str(self._settings.path)!r}: {error.message}"
+            raise
 
     async def write(self, unit: Unit[R]) -> R:
         """Let the writer run a unit; wait for its outcome even if cancelled, unless it has not begun."""

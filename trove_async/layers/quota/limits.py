@@ -107,12 +107,7 @@ def check_limits(limits: object) -> dict[Scope, QuotaLimit]:
         if scope in found:
             raise InvalidArgumentError(f"two limits are for the bucket {scope.bucket!r}: leave {name!r} out")
         if not isinstance(limit, QuotaLimit):
-            toml = (
-                ', in trove.toml { use = "QuotaLimit", bytes = …, objects = … }' if isinstance(limit, Mapping) else ""
-            )
-            raise InvalidArgumentError(
-                f"the limit of {name!r} is a QuotaLimit(bytes=…, objects=…){toml}, not {limit!r}"
-            )
+            raise InvalidArgumentError(f"the limit of {name!r} is a QuotaLimit(bytes=…, objects=…), not {limit!r}")
         found[scope] = limit
     for scope, limit in found.items():
         for outer, around in found.items():
