@@ -498,6 +498,8 @@ async def test_a_cancelled_read_that_fails_over_leaves_nothing_open(delivery: De
         ([], {}, InvalidArgumentError, "has no member"),
         ("memory://", {}, InvalidArgumentError, "the members of a Failover are a list of stores"),
         (5, {}, InvalidArgumentError, "the members of a Failover are a list of stores"),
+        ({"a": "memory://"}, {}, InvalidArgumentError, "the members of a Failover are a list of stores.*not dict"),
+        ({"memory://"}, {}, InvalidArgumentError, "the members of a Failover are a list of stores.*not set"),
         (["nothing"], {}, InvalidDSNError, "no scheme"),
         (["memory://"], {"threshold": 0}, InvalidArgumentError, "threshold"),
         (["memory://"], {"threshold": None}, InvalidArgumentError, "threshold"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -58,7 +58,8 @@ class Failover(Target):
     _written: FirstWritten | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.members, str | Driver | Target | Member) or not isinstance(self.members, Iterable):
+        unordered = isinstance(self.members, str | Driver | Target | Member | Mapping | Set)
+        if unordered or not isinstance(self.members, Iterable):
             raise InvalidArgumentError(
                 "the members of a Failover are a list of stores, as in ['s3://…', 'local:///srv/copy'], "
                 f"not {type(self.members).__name__}"
