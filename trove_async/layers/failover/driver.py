@@ -22,14 +22,15 @@ from trove_async.driver.capabilities import (
 from trove_async.driver.events import Listener
 from trove_async.driver.options import GetOptions, WatchOptions
 from trove_async.driver.retry import Budget, RetryPolicy
-from trove_async.errors import TroveError, UnsupportedError
+from trove_async.errors import BackendUnavailableError, TroveError, UnsupportedError
 from trove_async.layers.base import Operation
 from trove_async.layers.breaker import CircuitBreaker
+from trove_async.layers.continued import ContinuedStream
 from trove_async.layers.failover.listing import list_page, list_versions_page
 from trove_async.layers.failover.replicas import Replica, Replicas, joined
-from trove_async.layers.failover.stream import ContinuedStream
 from trove_async.layers.members import MembersDriver, OpenMembers
 from trove_async.layers.read_only import READS, SIGNED_READS
+from trove_async.layers.trial import CountedStream
 from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.types import ObjectEvent, ObjectInfo
@@ -97,7 +98,7 @@ class FailoverDriver(MembersDriver):
         result = await operation.on(driver)
         if isinstance(result, ObjectReader) and not result.buffered:
             reopen = partial(self._reopened, operation, replica, result.info, result.stop)
-            result.wrap(lambda stream: ContinuedStream(stream, reopen))
+            result.wrap(lambda stream: _Continued(stream, reopen))
         return result
 
     async def _reopened(
@@ -148,6 +149,19 @@ class FailoverDriver(MembersDriver):
             raise failure or replicas.all_isolated()
         finally:
             failure = None  # its traceback refers to this frame
+
+
+class _Continued(ContinuedStream):
+    """Returns to its member past the circuit breaker if no other member has the object: that is better than none."""
+
+    async def seek(self, offset: int) -> None:
+        try:
+            await super().seek(offset)
+        except BackendUnavailableError:
+            if not isinstance(self.inner, CountedStream):
+                raise
+            self.inner = self.inner.inner
+            await self.inner.seek(offset)
 
 
 def _is_same(found: ObjectInfo, info: ObjectInfo) -> bool:

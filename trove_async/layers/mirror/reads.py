@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -13,14 +13,14 @@ from trove_async.errors import (
     RangeNotSatisfiableError,
     TroveError,
 )
+from trove_async.layers.continued import ContinuedStream, Reopen
 from trove_async.layers.mirror.fleet import Fleet, Replica
 from trove_async.layers.mirror.generations import generation_of, is_stamped, public
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Repair
-from trove_async.layers.mirror.stream import ResumedStream
 from trove_async.layers.verdict import verdict_on
 from trove_async.ranges import ByteRange
-from trove_async.reader import ObjectReader
+from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import ObjectInfo
 
 __all__ = ["Reads"]
@@ -147,16 +147,16 @@ class Reads:
         if not reader.buffered:
             start, stop = reader.start, reader.stop
 
-            async def others(offset: int) -> Sequence[ObjectReader]:
-                return await self._continued(bucket, key, replica, info, ByteRange(offset, stop - offset))
+            async def reopen(offset: int) -> ObjectReader | None:
+                return await self._reopened(bucket, key, replica, info, ByteRange(offset, stop - offset))
 
-            reader.wrap(lambda inner: ResumedStream(inner, start, others))
+            reader.wrap(lambda stream: _ContinuedAtOnce(stream, reopen, start))
         return reader
 
-    async def _continued(
+    async def _reopened(
         self, bucket: str, key: str, before: Replica, info: ObjectInfo, wanted: ByteRange
-    ) -> Sequence[ObjectReader]:
-        """Open the same bytes of the same generation at another member; empty if there is none."""
+    ) -> ObjectReader | None:
+        """Open the same bytes of the same generation at another member; None if no other member has them."""
         generation = generation_of(info, before.name)
         for replica in await self.good(bucket, key):
             if replica is before:
@@ -164,9 +164,31 @@ class Reads:
             with suppress(TroveError):
                 reader = await replica.driver.get(bucket, key, GetOptions(range=wanted))
                 if _same(reader.info, replica.name, info, generation):
-                    return [reader]
+                    return reader
                 reader.abort()
-        return []
+        return None
+
+
+class _ContinuedAtOnce(ContinuedStream):
+    """Continues at another member where its member breaks off, before it asks its member again."""
+
+    def __init__(self, inner: ByteStream, reopen: Reopen, start: int) -> None:
+        super().__init__(inner, reopen)
+        self._position = start
+
+    async def read(self, size: int) -> bytes:
+        try:
+            chunk = await self.inner.read(size)
+        except TroveError as error:
+            if not await self.continued_after(error, self._position):
+                raise
+            chunk = await self.inner.read(size)
+        self._position += len(chunk)
+        return chunk
+
+    async def seek(self, offset: int) -> None:
+        self._position = offset
+        await super().seek(offset)
 
 
 def _same(found: ObjectInfo, member: str, info: ObjectInfo, generation: str) -> bool:

@@ -1,25 +1,25 @@
-"""`ContinuedStream`: the bytes of an object, continued at another member."""
+"""`ContinuedStream`: the bytes of an object, continued at another member of a store over several stores."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 from trove_async.errors import BackendUnavailableError, TroveError
-from trove_async.layers.trial import CountedStream
 from trove_async.layers.verdict import verdict_on
 from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 
-__all__ = ["ContinuedStream"]
+__all__ = ["ContinuedStream", "Reopen"]
 
 Reopen = Callable[[int], Awaitable[ObjectReader | None]]
+"""Opens the same object from an offset at another member; returns None if no other member has it."""
 
 
 class ContinuedStream(StreamWrapper):
-    """Continues where the member's stream cannot be continued, with the same bytes of another member.
+    """A stream that continues with the same bytes of another member where its own member cannot continue it.
 
     Args:
-        inner: the stream of the member, as the circuit breaker counts it.
-        reopen: opens the same object from an offset at another member; None if no other member has it.
+        inner: the stream of the first member.
+        reopen: opens the stream of another member.
     """
 
     def __init__(self, inner: ByteStream, reopen: Reopen) -> None:
@@ -33,58 +33,51 @@ class ContinuedStream(StreamWrapper):
         try:
             await self.inner.seek(offset)
         except TroveError as error:
-            if verdict_on(error) != "failed":
+            if not await self.continued_after(error, offset):
                 raise
-            reader = await self._reopen(offset)
-            if reader is not None:
-                self._replace(await _stream_of(reader, offset), reader)
-                return
-            if not (isinstance(error, BackendUnavailableError) and isinstance(self.inner, CountedStream)):
-                raise
-            # The circuit breaker refused, but there is no other member: the same one is better than none.
-            self.inner = self.inner.inner
-            await self.inner.seek(offset)
 
-    def _replace(self, stream: ByteStream, reader: ObjectReader) -> None:
+    async def continued_after(self, error: TroveError, offset: int) -> bool:
+        """Continue at another member if the error says that this one failed; return whether there is another one."""
+        if verdict_on(error) != "failed":
+            return False
+        reader = await self._reopen(offset)
+        if reader is None:
+            return False
         self.abort()
-        self.inner, self._reader = stream, reader
+        self._reader = reader
+        if reader.buffer is not None:
+            self.inner = _Buffered(reader.buffer, offset)
+        else:
+            reader.wrap(self._adopt)
+        return True
+
+    def _adopt(self, stream: ByteStream) -> ByteStream:
+        self.inner = stream
         if self._limit is not None:
             stream.limit_memory(self._limit)
+        return stream
 
     def abort(self) -> None:
         """Release what is read now."""
         self.inner.abort()
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.abort()
+        self._let_go()
 
     async def aclose(self) -> None:
         """Release what is read now."""
-        reader, self._reader = self._reader, None
         try:
             await self.inner.aclose()
         finally:
-            if reader is not None:
-                reader.abort()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.abort()
 
     def limit_memory(self, size: int) -> None:
         """Limit the memory of this stream, and of what continues it."""
         self._limit = size
         super().limit_memory(size)
-
-
-async def _stream_of(reader: ObjectReader, start: int) -> ByteStream:
-    """Return the stream of a reader that was just opened."""
-    if reader.buffered:
-        return _Buffered(await reader.read(), start)
-    found: list[ByteStream] = []
-
-    def keep(stream: ByteStream) -> ByteStream:
-        found.append(stream)
-        return stream
-
-    reader.wrap(keep)
-    return found[0]
 
 
 class _Buffered(ByteStream):
