@@ -143,3 +143,13 @@ def test_names_are_completed(filled: Run, monkeypatch: pytest.MonkeyPatch) -> No
     assert complete_name("photos:b") == ["photos:b.jpg"]
     monkeypatch.delenv("TROVE_DSN")
     assert complete_name("photos") == ["photos:"]
+
+
+def test_an_error_of_a_store_over_several_names_the_member(trove: Run, config: Path) -> None:
+    config.write_text(
+        '[stores.twice.mirror]\nmembers = { here = "memory://here", there = "local:///does/not/exist" }\n'
+        'queue = "sqlite:///repair.db"\n'
+        '[stores.cached]\ndsn = "memory://"\nlayers = [{ use = "Cache", on = "locl:///x", namespace = "n" }]\n'
+    )
+    assert trove("ping", "twice").err.endswith("; while the member 'there' was opened\n")
+    assert trove("ping", "cached").err.endswith("; while the member 'cache' was opened\n")

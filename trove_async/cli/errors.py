@@ -67,9 +67,10 @@ def combined(codes: Iterable[ExitCode]) -> ExitCode:
 
 
 def line_of(error: BaseException) -> str:
-    """Return the message of an error, on one line."""
+    """Return the message of an error, on one line; with the notes that say which of several stores it is about."""
     if isinstance(error, TroveError | UsageError):
-        return str(error)
+        notes = [" ".join(note.split()) for note in getattr(error, "__notes__", ())]
+        return "; ".join([str(error), *notes])
     if isinstance(error, OSError) and error.strerror and error.errno in errno.errorcode:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     return str(error) or type(error).__name__

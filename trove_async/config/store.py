@@ -104,7 +104,10 @@ class ConfiguredStore(Target):
             if blamed in more:
                 raise
             at = self.dsn_path if blamed is None else (*self.path, blamed)
-            raise self.document.error(error.message, *at) from None  # the cause may show a secret
+            placed = self.document.error(error.message, *at)
+            for note in getattr(error, "__notes__", ()):
+                placed.add_note(note)
+            raise placed from None  # the cause may show a secret
 
     def __repr__(self) -> str:
         return f"<ConfiguredStore {written(self.path)}>"
