@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+
 import pytest
 
 from tests.database.counter import count, increment
-from trove_async.database import Database
+from trove_async.database import Database, connect
 from trove_async.database.sqlite import SQLiteBackend
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 
@@ -49,6 +52,25 @@ async def test_a_read(db: Database, delivery: Delivery) -> None:
     async def prepare() -> None: ...
 
     assert await cancel_everywhere(lambda: db.read(count), delivery, prepare=prepare, check=check)
+
+
+@deliveries
+async def test_a_connection_that_is_not_wanted_any_more_reports_no_error(postgres_url: str, delivery: Delivery) -> None:
+    """The future of a cancelled asyncpg.connect would have an error that nobody retrieves."""
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+
+    async def nothing(outcome: Outcome[None] | None = None) -> None:
+        gc.collect()
+        assert reported == []
+
+    async with connect(postgres_url) as db:
+
+        async def hold() -> None:
+            async with db.lock("one"):
+                pass
+
+        assert await cancel_everywhere(hold, delivery, prepare=nothing, check=nothing)
 
 
 @deliveries

@@ -204,13 +204,24 @@ class PostgresBackend(Backend):
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[_Session]:
-        session = _Session(await self._connect())
-        self._sessions.add(session)
+        connections: list[asyncpg.Connection[Any]] = []
+
+        async def connect() -> None:
+            connections.append(await self._connect())
+
         try:
-            yield session
+            # A cancelled asyncpg.connect leaves a future whose error the loop reports when it is collected.
+            longest = self._settings.connect_timeout + 1
+            await to_the_end(connect(), timeout=longest, leftover="a connection to the database")
+            session = _Session(connections[0])
+            self._sessions.add(session)
+            try:
+                yield session
+            finally:
+                self._sessions.discard(session)
         finally:
-            self._sessions.discard(session)
-            await finish(_hang_up(session.connection), timeout=CLEANUP_TIMEOUT, leftover="a connection to the database")
+            for connection in connections:
+                await finish(_hang_up(connection), timeout=CLEANUP_TIMEOUT, leftover="a connection to the database")
 
     async def close(self) -> None:
         """Wait for the transactions that were begun or wait for a connection, and close all connections."""
