@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from trove_async.errors import InvalidArgumentError
 
-__all__ = ["check_function", "is_number", "is_whole"]
+__all__ = ["check_function", "check_text", "is_number", "is_whole"]
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -18,6 +18,20 @@ def is_whole(value: object) -> TypeGuard[int]:
 def is_number(value: object) -> TypeGuard[float]:
     """Tell whether a value is a number; NaN and the infinities are numbers too."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_text(what: str, value: object) -> None:
+    """Check that a value is text that every database can keep.
+
+    Args:
+        what: it is, for the message.
+        value: what the user gave.
+
+    Raises:
+        InvalidArgumentError: it is no text, or empty, or has a NUL or a lone surrogate in it.
+    """
+    if not isinstance(value, str) or not value or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        raise InvalidArgumentError(f"{what} is text that is not empty, without NUL and lone surrogates; not {value!r}")
 
 
 def check_function(name: str, argument: str, function: object) -> None:

@@ -27,6 +27,10 @@ def _wrong(value: Any) -> Any:
         (lambda db: db.read(_async_unit), "a unit of work is called and not awaited: write a plain function"),
         (lambda db: db.write("DELETE"), "a unit of work is a function of a connection, not 'DELETE'"),
         (lambda db: db.leases.acquire("gc", owner="a", seconds="30"), "a number of seconds, more than 0, not '30'"),
+        (lambda db: db.leases.acquire("", owner="a", seconds=30), "the name of a lease is text that is not empty"),
+        (lambda db: db.leases.acquire("gc", owner="a\0", seconds=30), "the owner of a lease is text .* without NUL"),
+        (lambda db: db.leases.acquire("\ud800", owner="a", seconds=30), r"lone surrogates; not '\\ud800'"),
+        (lambda db: db.lock("a\ud800").__aenter__(), r"the name of a lock is text .* surrogates; not 'a\\ud800'"),
         (lambda db: db.notify("jobs", 42), "the payload of a notification is a str, not int"),
     ],
 )

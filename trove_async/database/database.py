@@ -25,13 +25,12 @@ from trove_async.database.url import PostgresSettings, SQLiteSettings, parse_url
 from trove_async.errors import (
     ClosedError,
     ForkedError,
-    InvalidArgumentError,
     LifetimeError,
     MissingDependencyError,
     WrongLoopError,
 )
 from trove_async.opening import Opening
-from trove_async.values import check_function
+from trove_async.values import check_function, check_text
 
 __all__ = ["Database", "connect"]
 
@@ -191,8 +190,7 @@ class Database:
         which the holder does not notice: take a lease where a late write would do harm.
         """
         self._check_usable()
-        if not isinstance(name, str) or not name:
-            raise InvalidArgumentError(f"the name of a lock is text that is not empty, not {name!r}")
+        check_text("the name of a lock", name)
         async with self._backend.lock(name):
             yield
 

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, an
 
 from trove_async.database.schema import Timestamp, insert_into, now
 from trove_async.errors import InvalidArgumentError, LeaseLostError
-from trove_async.values import is_number
+from trove_async.values import check_text, is_number
 
 __all__ = ["Lease", "Leases"]
 
@@ -134,8 +134,7 @@ def _lost(lease: Lease) -> LeaseLostError:
 
 
 def _check(name: str, owner: str, seconds: float) -> None:
-    for what, value in (("name", name), ("owner", owner)):
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise InvalidArgumentError(f"the {what} of a lease is text that is not empty, without NUL; not {value!r}")
+    check_text("the name of a lease", name)
+    check_text("the owner of a lease", owner)
     if not (is_number(seconds) and 0 < seconds < 1e9):
         raise InvalidArgumentError(f"a lease lasts for a number of seconds, more than 0, not {seconds!r}")
