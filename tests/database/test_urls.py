@@ -107,6 +107,9 @@ async def test_failures_to_connect_have_their_classes_and_no_password(postgres: 
     missing = await failure_of(f"{postgres.url}_none")
     assert isinstance(missing, NotFoundError)
     assert "does not exist" in str(missing)
+    with pytest.raises(NotFoundError, match="no schema of search_path exists; create it"):
+        async with connect(f"{postgres.url}?search_path=nowhere") as db:
+            await db.migrate("database", "trove_async.database.migrations")
     refused = await failure_of(f"postgresql://u:{SECRET}@{postgres.host}:1/postgres")
     assert isinstance(refused, UnavailableError)
     assert refused.driver == "postgresql"

@@ -50,6 +50,7 @@ _OF_POSTGRES: Final[dict[str, tuple[type[TroveError], str]]] = {
     "25006": _WRITE_IN_READ,
     "28": (UnauthenticatedError, "the database refused the user or the password"),
     "3D000": (NotFoundError, "the database does not exist"),
+    "3F000": (NotFoundError, "no schema of search_path exists; create it with CREATE SCHEMA"),
     "40": (TransientError, "other writers kept overtaking this one; try again"),
     "42501": (AccessDeniedError, "the database's user is not allowed to do this"),
     "53100": (StorageFullError, "the disk of the database is full"),
