@@ -14,10 +14,11 @@ import pytest
 import trove_async
 from tests.mirror.stores import Members, driver_of, repaired
 from trove_async import Member, Mirror
-from trove_async.driver import Driver
+from trove_async.driver import DeleteOptions, Driver
 from trove_async.errors import (
     AccessDeniedError,
     BackendUnavailableError,
+    ClosedError,
     InvalidArgumentError,
     InvalidDSNError,
     InvalidMetadataError,
@@ -450,7 +451,7 @@ async def test_a_writer_that_slept_too_long_is_told_and_its_late_write_is_put_ri
     async with members.opened() as other:
         sleeping = Mirror(gated, queue=members.queue, repair_every=None, claim_seconds=0.05)
         async with trove_async.open(sleeping) as sleeper:
-            for task in driver_of(sleeper)._tasks:  # nothing renews its claims: the machine sleeps
+            for task in driver_of(sleeper)._keeping:  # nothing renews its claims: the machine sleeps
                 task.cancel()
             late = asyncio.create_task(sleeper.put("b", "k", b"late"))
             await gate.reached.wait()
@@ -560,3 +561,42 @@ async def test_a_mirror_is_no_member_of_a_mirror(members: Members, tmp_path: Pat
     outer = Mirror([members.mirror(), "memory://"], queue=f"sqlite:///{tmp_path}/outer.db")
     with pytest.raises(InvalidArgumentError, match="the member '0' is a mirror itself; give its members to this one"):
         await trove_async.open(outer)
+
+
+async def test_a_write_that_is_under_way_when_the_mirror_is_closed_leaves_no_claim(members: Members) -> None:
+    gate = Gate()
+    async with members.opened() as other:
+        gated: dict[str, Any] = {**members.dsns, "0": Member(members.dsns["0"], layers=[gate])}
+        t = await trove_async.open(Mirror(gated, queue=members.queue, claim_seconds=1e6))
+        writing = asyncio.create_task(t.put("b", "k", b"late"))
+        await gate.reached.wait()
+        closing = asyncio.create_task(t.aclose())
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await closing
+        with suppress(ClosedError):  # a member may have had the object before it was closed
+            await writing
+        async with asyncio.timeout(60):  # a claim that was left would last for days
+            await other.put("b", "k", b"new")
+        assert await members.copies() == [b"new"] * 3
+
+
+async def test_closing_waits_for_a_write_of_members_that_stay_open(members: Members) -> None:
+    gate = Gate()
+    async with members.alone("0") as one, members.alone("1") as two:
+        await one.create_bucket("b")
+        await two.create_bucket("b")
+        mirror = Mirror([one.driver, gate(two.driver)], queue=members.queue, claim_seconds=1e6)
+        t = await trove_async.open(mirror)
+        writing = asyncio.create_task(t.put("b", "k", b"content"))
+        await gate.reached.wait()
+        closing = asyncio.create_task(t.aclose())
+        await asyncio.sleep(0)
+        with pytest.raises(ClosedError):
+            await driver_of(t).delete("b", "k", DeleteOptions())
+        gate.opened.set()
+        assert (await writing).size == 7
+        await closing
+        async with asyncio.timeout(60), trove_async.open(mirror) as t:
+            assert await driver_of(t).status() == {}
+            await t.put("b", "k", b"new")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 import trove_async as trove
-from tests.quota.truth import expire_leases, held, layers, quota_of, reserved, used
+from tests.quota.truth import AMPLE, expire_leases, held, layers, quota_of, reserved, used
 from tests.quota.victim import LIMITS, Victim
 from trove_async.database import Database, connect
 from trove_async.driver import Driver
@@ -248,3 +248,27 @@ async def test_a_database_that_cannot_be_reached_lets_nothing_be_written(sqlite_
         assert await store.read("b", "a") == b"x"
         assert [info.key async for info in plain.list("b")] == ["a"]
         await store.aclose()
+
+
+async def test_a_write_that_goes_on_when_the_store_was_closed_fails_as_on_any_closed_store(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x"
+        await go_on.wait()
+        yield bytes(2 * 2**20)
+
+    dsn = f"memory://{tmp_path.name}"
+    async with trove.open(dsn):
+        store = await trove.open(dsn, layers=layers({"b": AMPLE}, sqlite_url))
+        await store.create_bucket("b")
+        writing = asyncio.create_task(store.put("b", "a", slow()))
+        await until(lambda: used(store), lambda found: found[1] == 1)
+        await store.aclose()
+        go_on.set()
+        with pytest.raises(trove.ClosedError, match="the store was closed"):
+            await writing
+        async with trove.open(dsn, layers=layers({"b": AMPLE}, sqlite_url)) as store:
+            assert await used(store) == (0, 0)

@@ -11,7 +11,7 @@ from secrets import token_hex
 from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish, to_the_end
-from trove_async.errors import TroveError
+from trove_async.errors import ClosedError, TroveError
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Claim, Intent
 
@@ -49,6 +49,9 @@ class Claims:
         self._cleanup_timeout = cleanup_timeout
         self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
         self._held: dict[str, Intent] = {}
+        self._closed = False
+        self._busy = 0
+        self._idle = asyncio.Event()
 
     @asynccontextmanager
     async def claimed(self, intent: Intent) -> AsyncIterator[Claim]:
@@ -56,13 +59,17 @@ class Claims:
 
         A block that is cancelled before it has ended its claim leaves it to be settled, by anybody and at once.
         """
-        async with self._lock(intent.bucket, intent.key), self._kept(await self._begin(intent)) as claim:
+        async with (
+            self._lock(intent.bucket, intent.key),
+            self._waited_for(),
+            self._kept(await self._begin(intent)) as claim,
+        ):
             yield claim
 
     @asynccontextmanager
     async def taken(self, intent: Intent) -> AsyncIterator[Claim | None]:
         """Take over an intent that has expired; None if somebody else has."""
-        async with self._lock(intent.bucket, intent.key):
+        async with self._lock(intent.bucket, intent.key), self._waited_for():
             mine = replace(intent, token=token_hex(8))
             try:
                 claim = await self._to_the_end(self._queue.take(mine, seconds=self._seconds), mine)
@@ -89,6 +96,33 @@ class Claims:
             raise
         finally:
             del self._held[intent.token]
+
+    @asynccontextmanager
+    async def _waited_for(self) -> AsyncIterator[None]:
+        """Let `close` wait for the end of the block, unless it has begun."""
+        self._check_open()
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            self._idle.set()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the mirror was closed", driver="mirror")
+
+    async def close(self) -> None:
+        """Refuse new claims, and wait until those that are held have been ended: a claim that is left keeps others out.
+
+        Those that have not been ended after half of the time for clean-up expire later.
+        """
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._cleanup_timeout / 2):
+                while self._busy:
+                    self._idle.clear()
+                    await self._idle.wait()
 
     async def keep(self) -> None:
         """Renew what is claimed, until cancelled."""
@@ -117,6 +151,7 @@ class Claims:
         while True:
             claim = await self._recorded(intent)
             if claim is None:
+                self._check_open()
                 await asyncio.sleep(wait * random.uniform(0.5, 1))
                 wait = min(2 * wait, _LONGEST_WAIT)
             elif claim.intent.generation == intent.generation:

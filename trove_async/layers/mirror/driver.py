@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
@@ -94,7 +95,8 @@ class MirrorDriver(MembersDriver):
         self._reads = Reads(fleet, queue, stale=mirror.stale_reads, suspect=self._repairs.suspect)
         self._writes = Writes(fleet, queue, self._claims, self._reads, self._settler, self._repairs)
         self._listing = Listing(fleet, queue, self._reads, etags=mirror.list_etags)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._keeping: list[asyncio.Task[None]] = []
+        self._repairing: list[asyncio.Task[None]] = []
 
     @property
     def name(self) -> str:
@@ -112,23 +114,21 @@ class MirrorDriver(MembersDriver):
 
     def begin(self) -> None:
         """Begin to renew claims, and to repair."""
-        self._tasks.append(asyncio.create_task(self._claims.keep(), name="trove-mirror-claims"))
+        self._keeping.append(asyncio.create_task(self._claims.keep(), name="trove-mirror-claims"))
         if self._every is not None:
-            self._tasks.append(asyncio.create_task(self._repairs.go_on(self._every), name="trove-mirror-repairs"))
+            self._repairing.append(asyncio.create_task(self._repairs.go_on(self._every), name="trove-mirror-repairs"))
 
     async def close(self) -> None:
-        """End the repairs, and close the members and the queue that were opened for the mirror."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        try:
-            if tasks:
-                await asyncio.wait(tasks)
-        finally:
-            try:
-                await super().close()
-            finally:
-                await self._queue.aclose()
+        """End the repairs, and close the members and the queue that were opened for the mirror.
+
+        Writes that are under way fail when their members are closed, and still record what they have done.
+        """
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._queue.aclose)
+            stack.push_async_callback(_end, self._keeping)  # a claim is renewed as long as it is held
+            stack.push_async_callback(self._claims.close)
+            stack.push_async_callback(super().close)
+            await _end(self._repairing)
 
     async def repair(self) -> int:
         """Repair all that is queued and can be repaired now, and return the number of copies."""
@@ -291,3 +291,13 @@ class MirrorDriver(MembersDriver):
     async def list_buckets(self) -> Sequence[BucketInfo]:
         """Return the buckets of the first member that can be reached."""
         return await self._listing.buckets()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and wait until they have ended; idempotent."""
+    ending = tasks[:]
+    tasks.clear()
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending)

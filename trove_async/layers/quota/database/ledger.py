@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from trove_async.database import Database, Lease, connect, now
-from trove_async.errors import InvalidArgumentError, LeaseLostError
+from trove_async.errors import ClosedError, InvalidArgumentError, LeaseLostError
 from trove_async.layers.quota.accounts import Reservation, usage_of
 from trove_async.layers.quota.books import Settle, Work
 from trove_async.layers.quota.database.books import Fenced, SQLBooks, total_of
@@ -87,7 +87,8 @@ class DatabaseLedger:
 
     @property
     def _database(self) -> Database:
-        assert self._opened is not None
+        if self._opened is None:
+            raise ClosedError("the store was closed", driver="quota")
         return self._opened
 
     async def write(self, work: Work[R]) -> R:
@@ -118,9 +119,15 @@ class DatabaseLedger:
 
         return await self._database.read(unit)
 
+    @property
+    def _lease(self) -> tuple[int, Lease]:
+        """The number and the lease of this process."""
+        if self._held is None:
+            raise ClosedError("the store was closed", driver="quota")
+        return self._held
+
     def _books(self, connection: Connection) -> SQLBooks:
-        assert self._held is not None
-        number, lease = self._held
+        number, lease = self._lease
         return SQLBooks(connection, f"{number}:{lease.generation}", lease, self.coverage)
 
     def _refresh(self, connection: Connection) -> None:
@@ -153,8 +160,7 @@ class DatabaseLedger:
 
     async def keep(self) -> None:
         """Make the lease last longer, and forget accounts that have had nothing for a long time."""
-        held = self._held
-        assert held is not None
+        held = self._lease
         try:
             await self._database.leases.renew(held[1], seconds=self._seconds)
         except LeaseLostError:
@@ -170,8 +176,7 @@ class DatabaseLedger:
             await self._recover(number, reservations, settle)
 
     async def _recover(self, number: int, reservations: Sequence[Reservation], settle: Settle) -> None:
-        assert self._held is not None
-        own, mine = self._held
+        own, mine = self._lease
         if number == own:
             # The lease is held by this process: whoever had it before has died.
             await settle([one for one in reservations if _generation_of(one) < mine.generation])
