@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -81,3 +82,13 @@ async def repaired(t: Trove) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError(f"repairs still wait: {await driver.status()}")
+
+
+def rot(file: Path) -> None:
+    """Change a byte of a file as a bad disk does: nothing else tells of it."""
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[0] ^= 0xFF
+    with file.open("r+b") as opened:
+        opened.write(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))

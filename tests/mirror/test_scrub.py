@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
 
 import trove_async
-from tests.mirror.stores import Members, driver_of
+from tests.mirror.stores import Members, driver_of, rot
 from trove_async import Mirror
 from trove_async.errors import BucketNotFoundError, InvalidArgumentError
 from trove_async.testing.faults import Fault
@@ -29,16 +28,6 @@ def local(folder: Path, count: int = 3) -> tuple[Mirror, list[Path]]:
         root.mkdir(exist_ok=True)
     dsns = [f"local://{root}?fsync=0" for root in roots]
     return Mirror(dsns, queue=f"sqlite:///{folder}/queue.db", repair_every=None), roots
-
-
-def rot(file: Path) -> None:
-    """Change a byte of a file as a bad disk does: nothing else tells of it."""
-    before = file.stat()
-    content = bytearray(file.read_bytes())
-    content[0] ^= 0xFF
-    with file.open("r+b") as opened:
-        opened.write(content)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 async def test_objects_older_than_the_mirror_are_brought_to_all_members(members: Members) -> None:

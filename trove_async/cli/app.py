@@ -14,6 +14,7 @@ from trove_async.cli import (
     conformance,
     lifecycle,
     listing,
+    mirror,
     objects,
     presign,
     quota,
@@ -58,6 +59,7 @@ for group in (
     lifecycle,
     configuration,
     quota,
+    mirror,
     conformance,
 ):
     group.register(_app)
