@@ -593,7 +593,7 @@ async def test_closing_waits_for_a_write_of_members_that_stay_open(members: Memb
         closing = asyncio.create_task(t.aclose())
         await asyncio.sleep(0)
         with pytest.raises(ClosedError):
-            await driver_of(t).delete("b", "k", DeleteOptions())
+            await driver_of(t).delete("b", "other", DeleteOptions())
         gate.opened.set()
         assert (await writing).size == 7
         await closing
