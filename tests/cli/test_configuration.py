@@ -79,6 +79,14 @@ def test_a_name_that_the_configuration_does_not_have_is_bucket_and_key(filled: R
     assert (done.code, "medai:photos" in done.err) == (3, True)
 
 
+@pytest.mark.parametrize("name", ["media:/photos/b.jpg", "trove://media//photos/b.jpg"])
+@pytest.mark.parametrize("command", ["ls", "cat", "rm"])
+def test_a_slash_before_the_bucket_is_an_error(name: str, command: str, filled: Run) -> None:
+    done = filled(command, name)
+    assert (done.code, done.lines) == (2, [])
+    assert "is empty: write media:photos/b.jpg, with the bucket first" in done.err
+
+
 def test_without_a_store_an_unknown_name_is_explained(filled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TROVE_DSN")
     done = filled("ls", "medai:photos")

@@ -122,6 +122,9 @@ class Session:
         if bucket is not None:
             return StoreName(named.dsn, bucket, named.path, folder)
         bucket, _, key = named.path.partition("/")
+        if key and not bucket:
+            name = f"{named.store}:{named.path}"
+            raise UsageError(f"the bucket of {name!r} is empty: write {named.store}:{key}, with the bucket first")
         return StoreName(named.dsn, bucket, key, folder)
 
     async def open(self, dsn: str, *layers: Layer) -> Trove:
