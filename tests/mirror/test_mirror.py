@@ -581,6 +581,11 @@ async def test_a_write_that_is_under_way_when_the_mirror_is_closed_leaves_no_cla
         assert await members.copies() == [b"new"] * 3
 
 
+async def delete_until_it_fails(driver: Driver) -> None:
+    while True:
+        await driver.delete("b", "other", DeleteOptions())
+
+
 async def test_closing_waits_for_a_write_of_members_that_stay_open(members: Members) -> None:
     gate = Gate()
     async with members.alone("0") as one, members.alone("1") as two:
@@ -592,8 +597,7 @@ async def test_closing_waits_for_a_write_of_members_that_stay_open(members: Memb
         await gate.reached.wait()
         closing = asyncio.create_task(t.aclose())
         with pytest.raises(ClosedError, match="the mirror was closed"):
-            while True:  # until the closing has come to the claims
-                await driver_of(t).delete("b", "other", DeleteOptions())
+            await delete_until_it_fails(driver_of(t))
         gate.opened.set()
         assert (await writing).size == 7
         await closing
