@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from tempfile import TemporaryDirectory
 from time import process_time
 from timeit import timeit
 from typing import Final
@@ -21,15 +23,19 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import trove_async
-from trove_async import Trove
+from trove_async import Trove, UnsupportedError
 from trove_async.driver import Driver, Target
 from trove_async.layers import LayerDriver
 
 Layer = Callable[[Driver], Driver]
+Operation = Callable[[Trove], Awaitable[object]]
 
 _DATA: Final = bytes(4096)
 
 _AMPLE: Final = trove_async.QuotaLimit(bytes=2**50)
+
+_REPLICATED: Final = "memory://replicated"
+"""The store that has the object that a Failover without a queue reads, since it cannot write one."""
 
 _LATE: Final = 10.0
 """Seconds. The delay that Hedge learns on memory is some microseconds, so that second reads would be measured."""
@@ -73,13 +79,17 @@ LAYERS: Final[dict[str, Callable[[], list[Layer]]]] = {
     "OpenTelemetry, both": lambda: [trove_async.OpenTelemetry(TracerProvider(), _meters())],
 }
 
-TARGETS: Final[dict[str, Target]] = {
-    "Route over two members": trove_async.Route(
+# Each is called with the URL of a database of its own.
+TARGETS: Final[dict[str, Callable[[str], Target]]] = {
+    "Route over two members": lambda _: trove_async.Route(
         {"hot": "memory://", "cold": "memory://"}, [("logs/**", "cold")], default="hot"
     ),
+    "Failover over two members": lambda _: trove_async.Failover([_REPLICATED, "memory://"]),
+    "Failover over two members, SQLite": lambda queue: trove_async.Failover(["memory://", "memory://"], queue=queue),
+    "Mirror of two members, SQLite": lambda queue: trove_async.Mirror(["memory://", "memory://"], queue=queue),
 }
 
-OPERATIONS: Final[dict[str, Callable[[Trove], Awaitable[object]]]] = {
+OPERATIONS: Final[dict[str, Operation]] = {
     "put": lambda store: store.put("b", "key", _DATA),
     "read": lambda store: store.read("b", "key"),
     "head": lambda store: store.head("b", "key"),
@@ -127,23 +137,43 @@ def _measure_alone(rounds: int, operations: int) -> dict[str, float]:
 
 
 async def _measure(rounds: int, operations: int) -> dict[str, dict[str, float]]:
-    """Return the CPU microseconds of each operation, by layers and name."""
-    stores = {name: await trove_async.open("memory://", layers=make()) for name, make in LAYERS.items()}
-    stores |= {name: await trove_async.open(target) for name, target in TARGETS.items()}
-    best: dict[str, dict[str, float]] = {name: {} for name in stores}
-    for store in stores.values():
-        await store.create_bucket("b")
-    for _ in range(rounds):
-        for name, store in stores.items():
-            for operation, run in OPERATIONS.items():
-                began = process_time()
-                for _ in range(operations):
-                    await run(store)
-                spent = (process_time() - began) / operations * 1e6
-                best[name][operation] = min(spent, best[name].get(operation, spent))
-    for store in stores.values():
-        await store.aclose()
+    """Return the CPU microseconds of each operation that the store has, by layers and name."""
+    best: dict[str, dict[str, float]] = {}
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory())
+        replicated = await stack.enter_async_context(trove_async.open(_REPLICATED))
+        await _prepared(replicated)
+        opened = [(name, trove_async.open("memory://", layers=make())) for name, make in LAYERS.items()]
+        for number, (name, target) in enumerate(TARGETS.items()):
+            opened.append((name, trove_async.open(target(f"sqlite:///{folder}/{number}.db"))))
+        stores = {name: await stack.enter_async_context(store) for name, store in opened}
+        having = {name: await _prepared(store) for name, store in stores.items()}
+        for _ in range(rounds):
+            for name, store in stores.items():
+                for operation, run in having[name].items():
+                    began = process_time()
+                    for _ in range(operations):
+                        await run(store)
+                    spent = (process_time() - began) / operations * 1e6
+                    found = best.setdefault(name, {})
+                    found[operation] = min(spent, found.get(operation, spent))
     return best
+
+
+async def _prepared(store: Trove) -> dict[str, Operation]:
+    """Store the object; return the operations that the store has."""
+    try:
+        await store.create_bucket("b")
+        await store.put("b", "key", _DATA)
+    except UnsupportedError:
+        return {name: run for name, run in OPERATIONS.items() if name != "put"}
+    return OPERATIONS
+
+
+def _cell(name: str, spent: float | None, without: float) -> str:
+    if spent is None:
+        return "-"
+    return f"{spent:.1f}" if name == "none" else f"+{spent - without:.1f}"
 
 
 def main() -> None:
@@ -156,10 +186,7 @@ def main() -> None:
     print("| layers |" + "".join(f" {operation} |" for operation in OPERATIONS))
     print("|---|" + "---|" * len(OPERATIONS))
     for name, spent in best.items():
-        cells = (
-            f"{value:.1f}" if name == "none" else f"+{value - best['none'][operation]:.1f}"
-            for operation, value in spent.items()
-        )
+        cells = (_cell(name, spent.get(operation), best["none"][operation]) for operation in OPERATIONS)
         print(f"| {name} | " + " | ".join(cells) + " |")
     print("\n| the packages alone | an operation |\n|---|---|")
     for name, spent_alone in _measure_alone(arguments.rounds, arguments.operations).items():
