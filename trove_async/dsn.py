@@ -128,14 +128,21 @@ def check_no_secret(dsn: DSN, settings: Mapping[str, Any] = EMPTY) -> None:
 
 
 # Each pattern begins at the start of a word: a search from every character would take quadratic time.
-# As in `parse_dsn`, a user may contain "@", and both may contain spaces; a slash ends them.
-_USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z0-9+.-]+://)(?P<user>[^\n/?#:]*):[^\n/?#]*@")
+_USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z0-9+.-]+://)(?P<user>[^\s/?#:]*):[^\s/?#]*@")
+# A password may contain spaces. Without the quotes, the address of a server and a later "@" would look like one.
+_QUOTED = re.compile(
+    r"(?P<scheme>(?P<quote>['\"])[A-Za-z0-9+.-]+://)(?P<user>[^\n/?#:'\"]*):(?:(?!(?P=quote))[^\n/?#])*@"
+)
 _QUERY = re.compile(r"(?<![\w.-])(?P<name>[\w.-]+)=(?P<value>[^&\s]+)")
 
 
 def redact(text: str) -> str:
-    """Return text in which passwords of URLs and values of secret parameters are hidden."""
-    text = _USERINFO.sub(lambda m: f"{m['scheme']}{m['user']}:{_HIDDEN}@", text)
+    """Return text in which passwords of URLs and values of secret parameters are hidden.
+
+    A password with a space in it is hidden if its URL is in quotes.
+    """
+    for pattern in (_QUOTED, _USERINFO):
+        text = pattern.sub(lambda m: f"{m['scheme']}{m['user']}:{_HIDDEN}@", text)
     return _QUERY.sub(lambda m: f"{m['name']}={_HIDDEN}" if _SECRET_NAME.search(m["name"]) else m[0], text)
 
 

@@ -129,7 +129,7 @@ def test_check_without_a_configuration(trove: Run, monkeypatch: pytest.MonkeyPat
 def test_list_hides_secrets(trove: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S", "hidden")
     config.write_text(
-        '[stores.a]\ndsn = "s3://key:hidden@eu-west-1/b"\n[stores.long]\ndsn = "s3://key:${S}@eu-west-1"\n'
+        '[stores.a]\ndsn = "s3://key:hidden hidden@eu-west-1/b"\n[stores.long]\ndsn = "s3://key:${S}@eu-west-1"\n'
         '[stores.c]\ndsn = { env = "S" }\n'
     )
     config.chmod(0o600)

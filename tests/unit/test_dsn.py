@@ -248,7 +248,7 @@ def test_a_secret_has_no_control_characters(text: str) -> None:
     assert "hid" not in str(caught.value)
 
 
-@pytest.mark.parametrize("word", ["9", "a", "a.", "a://", "=", "a=", "://:", "a:"])
+@pytest.mark.parametrize("word", ["9", "a", "a.", "a://", "=", "a=", "://:", "a:", "'", "'a", "'a://b:", "'a:// "])
 def test_redact_takes_linear_time(word: str) -> None:
     """A text that takes quadratic time would stop the test at its time limit."""
     text = word * (500_000 // len(word))
@@ -264,6 +264,18 @@ def test_redact_hides_every_password_that_a_dsn_may_have(dsn: str) -> None:
     assert "same" not in text
     assert text.startswith("the name '")
     assert text.endswith(" is wrong (see the manual)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the server http://h:9000 refused it, ask me@corp.test",
+        "cannot connect to 'http://h:9000' of 'me@corp.test'",
+        'no answer from "sftp://h:22": user a@b is unknown',
+    ],
+)
+def test_redact_does_not_take_a_port_for_a_password(text: str) -> None:
+    assert redact(text) == text
 
 
 def test_redact_finds_a_url_behind_other_characters() -> None:

@@ -44,7 +44,7 @@ async def list_stores(session: Session, file: File = None) -> None:
     config = _load(file)
     width = max(map(len, config.names), default=0)
     for name in config.names:
-        shown = redact(config.description(name))
+        shown = redact(f"'{config.description(name)}")[1:]  # behind a quote a password may contain spaces
         session.output.record({"type": "store", "name": name, "dsn": shown}, f"{name:{width}}  {shown}")
 
 
