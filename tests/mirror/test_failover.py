@@ -78,6 +78,19 @@ async def test_writes_go_to_the_next_member_while_the_first_fails(members: Membe
         assert (await members.copies(), await members.copies("old")) == ([b"new"] * 2, [b"new"] * 2)
 
 
+async def test_a_new_bucket_is_at_all_members_so_that_the_next_one_can_take_over(members: Members) -> None:
+    async with opened(members) as t:
+        await t.create_bucket("new")
+        members.stop("0")
+        with pytest.raises(UnavailableError):
+            await t.put("new", "k", b"content")
+        await t.put("new", "k", b"content")
+        assert await t.read("new", "k") == b"content"
+        members.start("0")
+        async with members.alone("1") as second:
+            assert await second.read("new", "k") == b"content"
+
+
 async def test_retry_around_it_writes_to_the_next_member(members: Members) -> None:
     at_once = Backoff(0, 0)
     async with opened(members, layers=[Retry(transport=at_once)]) as t:

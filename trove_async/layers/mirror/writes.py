@@ -154,7 +154,8 @@ class Writes:
         Returns:
             What the first member has returned.
         """
-        targets = self._fleet.writable()
+        self._fleet.writable()  # raises if they are too few
+        targets = self._fleet.healthy  # all of them: without the bucket, a member could not take over
         intent = Intent(bucket=bucket, key="", kind=kind, generation=new_generation())
         async with self._claims.claimed(intent) as claim:
             outcomes = await self._settled(claim, self._fleet.ask(targets, call))
