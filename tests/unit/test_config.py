@@ -533,8 +533,8 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
 
 
 def test_variables_in_a_dsn_are_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET", "a/b@c?d")
-    monkeypatch.setenv("FOLDER", "/srv/my data")
+    monkeypatch.setenv("SECRET", "a/b@c?d\n")
+    monkeypatch.setenv("FOLDER", " /srv/my data\n")
     text = (
         '[stores.s]\ndsn = "s3://key:${SECRET}@eu-west-1/assets?session_token=${SECRET}"\n'
         '[stores.l]\ndsn = "local://${FOLDER}/x"\n[stores.e]\ndsn = { env = "SECRET" }\n'

@@ -64,8 +64,8 @@ def value_of(document: Document, value: object, path: KeyPath) -> Any:
 def dsn_text(document: Document, value: object, path: KeyPath) -> str:
     """Return a DSN or a name, in which ``${NAME}`` stands for the value of an environment variable.
 
-    A value is percent-encoded where that is needed: wholly in the user, the password and the parameters; elsewhere its
-    slashes stay.
+    A value is taken without the white space around it, and percent-encoded where that is needed: wholly in the user,
+    the password and the parameters; elsewhere its slashes stay.
 
     Raises:
         ConfigError: it is no text, or a variable is not set or empty.
@@ -103,10 +103,11 @@ def _from_source(document: Document, source: str, given: object, path: KeyPath) 
 def _variable(document: Document, name: str, path: KeyPath) -> str:
     if not _VARIABLE.match(name):
         raise document.error(f"{name!r} is not the name of an environment variable", *path)
-    value = os.environ.get(name)
-    if value is None:
+    found = os.environ.get(name)
+    if found is None:
         raise document.error(f"the environment variable {name!r} is not set", *path)
-    if not value.strip():
+    value = found.strip()
+    if not value:
         raise document.error(f"the environment variable {name!r} is empty", *path)
     document.hide(value)
     document.hide(quote(value, safe=""))
