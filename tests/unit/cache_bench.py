@@ -68,6 +68,12 @@ class Stream(ByteStream):
         self.open = False
 
 
+async def settle() -> None:
+    """Let the other tasks go on until each of them waits for an event: the stores of these tests take no time."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 class Backend:
     """A layer beneath a cache.
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import trove_async as trove
-from tests.unit.cache_bench import Backend, Clock, opened
+from tests.unit.cache_bench import Backend, Clock, opened, settle
 from trove_async import Cache, CacheRead, CacheStats, Observe, Trove
 from trove_async.driver import CAPABILITIES, OpenOptions, capabilities_of
 from trove_async.driver.events import OBSERVER
@@ -226,7 +226,7 @@ async def test_a_read_that_races_with_a_put_does_not_make_the_old_object_current
         gate = asyncio.Event()
         setattr(backend, when, gate)
         reading = asyncio.create_task(t.read("b", "k"))
-        await asyncio.sleep(0.001)
+        await settle()
         backend.before = backend.after = None
         await t.put("b", "k", NEW)
         assert await t.read("b", "k") == NEW
@@ -269,7 +269,7 @@ async def test_a_validation_that_races_with_a_put_does_not_make_the_old_entry_cu
         clock.now += 60
         LateHeads.late = True
         reading = asyncio.create_task(t.read("b", "k"))
-        await asyncio.sleep(0.001)
+        await settle()
         clock.now += 1
         LateHeads.late = False
         await t.put("b", "k", NEW)

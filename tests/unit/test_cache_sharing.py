@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import trove_async as trove
-from tests.unit.cache_bench import Backend, opened
+from tests.unit.cache_bench import Backend, opened, settle
 from trove_async import Cache, Trove
 from trove_async.driver import unwrap
 from trove_async.errors import BackendError, ObjectChangedError, ObjectNotFoundError, UnavailableError
@@ -178,10 +178,10 @@ async def test_a_reader_that_fetches_is_cancelled_and_another_continues_where_it
         backend.gate = asyncio.Event()
         fetching = asyncio.create_task(first.read())
         waiting = asyncio.create_task(second.read())
-        await asyncio.sleep(0.001)
+        await settle()
         assert backend.waiting == 1
         fetching.cancel()
-        await asyncio.sleep(0.001)
+        await settle()
         backend.gate.set()
         assert await waiting == DATA
         assert (backend.options[-1].range.offset, backend.options[-1].if_match) == (3000, second.info.etag)
@@ -273,7 +273,7 @@ async def test_an_object_that_is_replaced_before_a_successor_continues_is_not_sp
             await first.read(3000)
             backend.gate = asyncio.Event()
             fetching = asyncio.create_task(first.read())
-            await asyncio.sleep(0.001)
+            await settle()
             await other.put("b", "k", NEW)
             fetching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
