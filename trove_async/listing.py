@@ -11,7 +11,7 @@ from trove_async.errors import BackendError, InvalidCursorError
 from trove_async.iteration import CursorChecker, PageIterator, decode_cursor, encode_cursor
 from trove_async.types import ObjectInfo, Prefix
 
-__all__ = ["Item", "ListPage", "ObjectIterator", "PageChecker"]
+__all__ = ["Item", "ListPage", "ObjectIterator", "PageChecker", "group_of"]
 
 Item = ObjectInfo | Prefix
 T = TypeVar("T", ObjectInfo, Item)
@@ -34,6 +34,14 @@ class ListPage:
     objects: Sequence[ObjectInfo] = ()
     prefixes: Sequence[Prefix] = ()
     cursor: str | None = None
+
+
+def group_of(key: str, prefix: str, delimiter: str | None) -> str | None:
+    """Return the group that a listing with a delimiter shows for a key; None if it shows the key itself."""
+    if delimiter is None:
+        return None
+    at = key.find(delimiter, len(prefix))
+    return None if at < 0 else key[: at + len(delimiter)]
 
 
 class PageChecker:

@@ -7,13 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Column, Connection, MetaData, Table, insert, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, Text, insert, select, text
+from sqlalchemy.dialects import postgresql
 
 from tests.database.counter import COUNTER, WORDS, add, count, increment, words
 from trove_async.database import Database, Timestamp, connect, insert_into, now
+from trove_async.database.schema import begins_with
 from trove_async.errors import BackendError, InvalidArgumentError, PreconditionFailedError
 
 pytestmark = pytest.mark.asyncio
+
+
+KEY = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
 class MyError(Exception):
@@ -155,3 +160,29 @@ async def test_times_are_stored_to_the_microsecond_and_compared_by_the_database(
     assert [first, last] == times[:2]
     assert hour_ago is not None
     assert timedelta(minutes=59) < await db.now() - hour_ago < timedelta(minutes=61)
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "ab", "a\ud7ff", "\U0010ffff", "\U0010ffff\U0010ffff", "none"])
+async def test_keys_below_a_prefix(db: Database, prefix: str) -> None:
+    table = Table("keys", MetaData(), Column("key", KEY, primary_key=True))
+    keys = [
+        "Z",
+        "a",
+        "a/b",
+        "ab",
+        "abc",
+        "ac",
+        "a\ud7ff",
+        "a\ud7ffb",
+        "a\ue000",
+        "b",
+        "\U0010ffff",
+        "\U0010ffff\U0010ffffz",
+    ]
+
+    def unit(connection: Connection) -> list[str]:
+        table.create(connection)
+        connection.execute(insert(table), [{"key": key} for key in keys])
+        return [*connection.scalars(select(table.c.key).where(begins_with(table.c.key, prefix)))]
+
+    assert sorted(await db.write(unit)) == sorted(key for key in keys if key.startswith(prefix))

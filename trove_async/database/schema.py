@@ -1,17 +1,19 @@
-"""What tables of components share: points in time, the database's clock, and inserts that may find a row."""
+"""What tables of components share: points in time, the database's clock, keys below a prefix, and inserts."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Table, literal, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Table, and_, literal, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["Timestamp", "insert_into", "now"]
+from trove_async.keys import successor
+
+__all__ = ["Timestamp", "begins_with", "insert_into", "now"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -60,6 +62,18 @@ def now(*, seconds: float = 0.0) -> ColumnElement[datetime]:
     clock of the machine, in milliseconds.
     """
     return type_coerce(_clock() + literal(round(seconds * 1_000_000), BigInteger()), Timestamp())
+
+
+def begins_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+    """Return the condition that a key begins with a prefix, as a range that an index on the column finds.
+
+    Args:
+        column: a column without nulls that sorts by UTF-8 bytes.
+        prefix: may be empty.
+    """
+    end = successor(prefix)
+    begun = column >= prefix
+    return begun if end is None else and_(begun, column < end)
 
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert:

@@ -36,6 +36,7 @@ __all__ = [
     "PutOptions",
     "VersionListOptions",
     "WatchOptions",
+    "without_range",
 ]
 
 
@@ -194,6 +195,11 @@ class GetOptions(HeadOptions):
     """How an object is read: the fields of `HeadOptions`, and the range (None for the whole object)."""
 
     range: ByteRange | None = None
+
+
+def without_range(options: HeadOptions) -> HeadOptions:
+    """Return what a head asks that stands for a get: the same version and the same conditions."""
+    return HeadOptions(**{field.name: getattr(options, field.name) for field in fields(HeadOptions)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

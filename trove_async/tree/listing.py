@@ -19,7 +19,7 @@ from typing import Final
 
 from trove_async.driver.options import ListOptions
 from trove_async.keys import MAX_KEY_BYTES, successor
-from trove_async.listing import ListPage
+from trove_async.listing import ListPage, group_of
 from trove_async.tree.attributes import listed
 from trove_async.tree.buckets import Buckets
 from trove_async.tree.filesystem import FileSystem, Stat, is_file
@@ -72,7 +72,7 @@ class Listing:
             async for key, path, seen in walk:
                 if len(objects) + len(prefixes) == options.page_size:
                     return ListPage(objects, prefixes, key)
-                group = _group(key, prefix, options.delimiter)
+                group = group_of(key, prefix, options.delimiter)
                 if group is None:
                     if len(key) * 4 > MAX_KEY_BYTES and len(key.encode()) > MAX_KEY_BYTES:
                         continue  # a path made by hand that is longer than a key may be
@@ -126,7 +126,7 @@ class Listing:
                 elif start.enters(key) and len(key) < MAX_KEY_BYTES:  # a directory may contain itself on a server
                     paths = [entry.path for entry in entries]
                     # If everything below is one group, it only matters whether there is an object.
-                    whole = start.key <= key and _group(key, options.prefix, options.delimiter) is not None
+                    whole = start.key <= key and group_of(key, options.prefix, options.delimiter) is not None
                     if whole and await self._holds_object(paths):
                         yield key, "", None
                         continue
@@ -309,11 +309,3 @@ def _cut(names: list[Name], limit: int) -> list[Name]:
     while limit <= end < len(names) and names[end].text == names[limit - 1].text:
         end += 1
     return names[:end]
-
-
-def _group(key: str, prefix: str, delimiter: str | None) -> str | None:
-    """Return the group that a listing with a delimiter shows for a key; None if it shows the key itself."""
-    if delimiter is None:
-        return None
-    at = key.find(delimiter, len(prefix))
-    return None if at < 0 else key[: at + len(delimiter)]

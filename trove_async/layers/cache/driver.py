@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from trove_async.driver.base import Driver
 from trove_async.driver.methods import SIGNING
-from trove_async.driver.options import GetOptions, HeadOptions
+from trove_async.driver.options import GetOptions, HeadOptions, without_range
 from trove_async.errors import NotFoundError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.cache.entries import Entries
@@ -119,17 +119,7 @@ class CacheDriver(LayerDriver, Generic[P]):
 
     async def _ask(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         """Ask the backend for the description, under the conditions; questions at the same time share one request."""
-        head = (
-            _PLAIN
-            if options.version_id is None and has_no_condition(options)
-            else HeadOptions(
-                version_id=options.version_id,
-                if_match=options.if_match,
-                if_none_match=options.if_none_match,
-                if_modified_since=options.if_modified_since,
-                if_unmodified_since=options.if_unmodified_since,
-            )
-        )
+        head = _PLAIN if options.version_id is None and has_no_condition(options) else without_range(options)
 
         def validate() -> Awaitable[ObjectInfo]:
             self._counters.validations += 1

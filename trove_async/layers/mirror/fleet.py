@@ -102,6 +102,45 @@ class Fleet:
         error.__cause__ = next((replica.breaker.error for replica in down if replica.breaker.error), None)
         return error
 
+    async def first(
+        self,
+        replicas: Sequence[Replica],
+        call: Callable[[Replica], Awaitable[R]],
+        *,
+        why: str,
+        behind: Sequence[str] = (),
+        lacked: Callable[[], object] = lambda: None,
+    ) -> R:
+        """Call one member after another until one answers.
+
+        Args:
+            replicas: the members to call.
+            call: asks a member.
+            why, behind: as for `unavailable`, if there is no member to call.
+            lacked: called if a member that was asked before the one that answers does not have what is asked for.
+
+        Raises:
+            NotFoundError: no member that can be reached has it.
+            BackendUnavailableError: there is no member to call.
+            TroveError: the error of the first member, if all have failed; or the answer of one that works.
+        """
+        absent: NotFoundError | None = None
+        failed: TroveError | None = None
+        for replica in replicas:
+            try:
+                found = await call(replica)
+            except NotFoundError as error:
+                absent = absent or error
+            except TroveError as error:
+                if verdict_on(error) != "failed":
+                    raise
+                failed = failed or error
+            else:
+                if absent is not None:
+                    lacked()
+                return found
+        raise absent or failed or self.unavailable(why, behind)
+
     async def ask(
         self, replicas: Sequence[Replica], call: Callable[[Replica], Coroutine[Any, Any, R]]
     ) -> dict[str, R | Exception]:

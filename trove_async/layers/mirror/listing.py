@@ -9,14 +9,13 @@ from operator import attrgetter
 from typing import Final, TypeVar
 
 from trove_async.driver.options import HeadOptions, ListOptions
-from trove_async.errors import BucketNotFoundError, NotFoundError, TroveError
+from trove_async.errors import NotFoundError
 from trove_async.iteration import decode_cursor, encode_cursor
 from trove_async.layers.mirror.fleet import Fleet, Replica, several
 from trove_async.layers.mirror.generations import public
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.reads import Reads
-from trove_async.layers.verdict import verdict_on
-from trove_async.listing import ListPage
+from trove_async.listing import ListPage, group_of
 from trove_async.types import BucketInfo, ObjectInfo, Prefix
 
 __all__ = ["Listing"]
@@ -67,18 +66,7 @@ class Listing:
         return await self._first(healthy, lambda replica: self._merged(replica, bucket, options))
 
     async def _first(self, replicas: Sequence[Replica], call: Callable[[Replica], Awaitable[R]]) -> R:
-        absent: BucketNotFoundError | None = None
-        failed: TroveError | None = None
-        for replica in replicas:
-            try:
-                return await call(replica)
-            except BucketNotFoundError as error:
-                absent = absent or error
-            except TroveError as error:
-                if verdict_on(error) != "failed":
-                    raise
-                failed = failed or error
-        raise absent or failed or self._fleet.unavailable("no member can be listed", ())
+        return await self._fleet.first(replicas, call, why="no member can be listed")
 
     async def _plain(self, replica: Replica, bucket: str, options: ListOptions) -> ListPage:
         member, inner, last = _position(options.cursor)
@@ -163,24 +151,17 @@ def _after(options: ListOptions, last: str | None) -> str | None:
     """Return the key after which a listing continues that has come to a name; behind all keys of a group."""
     if last is None:
         return options.start_after
-    group = _group(last, options)
+    group = group_of(last, options.prefix, options.delimiter)
     after = last if group is None else group + _LAST
     return max(after, options.start_after or "") or None
-
-
-def _group(key: str, options: ListOptions) -> str | None:
-    if options.delimiter is None:
-        return None
-    at = key.find(options.delimiter, len(options.prefix))
-    return None if at < 0 else key[: at + len(options.delimiter)]
 
 
 def _grouped(found: Iterable[ObjectInfo], options: ListOptions, last: str | None, cursor: str | None) -> ListPage:
     objects: list[ObjectInfo] = []
     groups: dict[str, Prefix] = {}
-    seen = None if last is None else _group(last, options)
+    seen = None if last is None else group_of(last, options.prefix, options.delimiter)
     for info in found:
-        group = _group(info.key, options)
+        group = group_of(info.key, options.prefix, options.delimiter)
         if group is None:
             objects.append(info)
         elif group != seen:

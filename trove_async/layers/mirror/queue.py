@@ -26,8 +26,8 @@ from trove_async.database import Database, connect, insert_into, now  # first: i
 
 from sqlalchemy import Connection, Row, and_, delete, func, or_, select, true, update  # isort: skip
 
+from trove_async.database.schema import begins_with
 from trove_async.errors import InvalidArgumentError, LeaseLostError
-from trove_async.keys import MAX_KEY_BYTES
 from trove_async.layers.mirror.records import Claim, Intent, Kind, Pending, Repair
 from trove_async.layers.mirror.schema import INTENTS, MEMBERS, REPAIRS
 from trove_async.layers.mirror.statements import HELD, QUEUED, REMOVE, recording
@@ -39,8 +39,6 @@ R = TypeVar("R")
 _MIGRATIONS: Final = "trove_async.layers.mirror.migrations"
 _HARMLESS: Final = ("repair",)
 """Kinds of intents that need not be settled."""
-_LAST_KEY: Final = chr(0x10FFFF) * (MAX_KEY_BYTES // 4)
-"""What the last key with a prefix has behind it, or more."""
 
 
 class RepairQueue:
@@ -272,7 +270,7 @@ class RepairQueue:
         """
         key = REPAIRS.c.key
         where = [REPAIRS.c.store == self._store, REPAIRS.c.bucket == bucket, REPAIRS.c.member.in_([*members])]
-        where += [key > after, key >= prefix, key <= prefix + _LAST_KEY]
+        where += [key > after, begins_with(key, prefix)]
         wanted = select(REPAIRS).where(*where).order_by(key).limit(limit)
         return await self._database.read(lambda connection: [_repair(row) for row in connection.execute(wanted)])
 
@@ -281,7 +279,7 @@ class RepairQueue:
         where = and_(
             REPAIRS.c.store == self._store,
             REPAIRS.c.bucket == bucket,
-            or_(REPAIRS.c.key == "", and_(REPAIRS.c.key >= prefix, REPAIRS.c.key <= prefix + _LAST_KEY)),
+            or_(REPAIRS.c.key == "", begins_with(REPAIRS.c.key, prefix)),
         )
         wanted = select(REPAIRS.c.member).where(where).distinct()
         return await self._database.read(lambda connection: set(connection.execute(wanted).scalars()))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from trove_async.driver.conditions import check_read
-from trove_async.driver.options import GetOptions, HeadOptions
+from trove_async.driver.options import GetOptions, HeadOptions, without_range
 from trove_async.errors import (
     NotFoundError,
     RangeNotSatisfiableError,
@@ -18,7 +18,6 @@ from trove_async.layers.mirror.fleet import Fleet, Replica
 from trove_async.layers.mirror.generations import generation_of, is_stamped, public
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Repair
-from trove_async.layers.verdict import verdict_on
 from trove_async.ranges import ByteRange
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import ObjectInfo
@@ -69,7 +68,7 @@ class Reads:
         try:
             return await self.first(bucket, key, lambda replica: self._get(replica, bucket, key, options))
         except RangeNotSatisfiableError:
-            await self.head(bucket, key, _conditions(options))  # conditions come before ranges
+            await self.head(bucket, key, without_range(options))  # conditions come before ranges
             raise
 
     async def good(self, bucket: str, key: str) -> list[Replica]:
@@ -104,27 +103,12 @@ class Reads:
         candidates = [replica for replica in healthy if replica.name not in repairs]
         if not candidates and (self._stale if stale is None else stale):
             candidates = healthy
-        missing: list[Replica] = []
-        absent: NotFoundError | None = None
-        failed: TroveError | None = None
-        for replica in candidates:
-            try:
-                found = await call(replica)
-            except NotFoundError as error:
-                absent = absent or error
-                missing.append(replica)
-            except TroveError as error:
-                if verdict_on(error) != "failed":
-                    raise
-                failed = failed or error
-            else:
-                if missing:
-                    self._suspect(bucket, key)
-                return found
-        if absent is not None:
-            raise absent
-        raise failed or self._fleet.unavailable(
-            "no good copy can be reached", [name for name in self._fleet.names if name in repairs]
+        return await self._fleet.first(
+            candidates,
+            call,
+            why="no good copy can be reached",
+            behind=[name for name in self._fleet.names if name in repairs],
+            lacked=lambda: self._suspect(bucket, key),
         )
 
     async def _head(self, replica: Replica, bucket: str, key: str) -> ObjectInfo:
@@ -196,7 +180,3 @@ def _same(found: ObjectInfo, member: str, info: ObjectInfo, generation: str) -> 
     if generation_of(found, member) != generation or found.size != info.size:
         return False
     return all(found.checksums.get(name, value) == value for name, value in info.checksums.items())
-
-
-def _conditions(options: GetOptions) -> HeadOptions:
-    return HeadOptions(**{name: getattr(options, name) for name in HeadOptions.__dataclass_fields__})

@@ -10,8 +10,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, select, update
 
 from trove_async.database import Lease, insert_into, now
+from trove_async.database.schema import begins_with
 from trove_async.errors import LeaseLostError
-from trove_async.keys import successor
 from trove_async.layers.quota.accounts import Account, Reservation, Slot, Total
 from trove_async.layers.quota.books import Books
 from trove_async.layers.quota.database.tables import ACCOUNTS, BUCKETS, LIMITS, RESERVATIONS
@@ -236,13 +236,7 @@ def _under(scope: Scope) -> ColumnElement[bool]:
     """Return the condition that an account is under a limit."""
     if not scope.bucket:
         return ACCOUNTS.c.bucket != ""
-    where = [ACCOUNTS.c.bucket == scope.bucket]
-    if scope.prefix:
-        where.append(ACCOUNTS.c.key >= scope.prefix)
-        end = successor(scope.prefix)
-        if end is not None:
-            where.append(ACCOUNTS.c.key < end)
-    return and_(*where)
+    return and_(ACCOUNTS.c.bucket == scope.bucket, begins_with(ACCOUNTS.c.key, scope.prefix))
 
 
 def total_of(row: Row[Any]) -> Total:
