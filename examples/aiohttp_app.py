@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 from aiohttp import web
 
@@ -77,8 +76,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 async def open_store(app: web.Application) -> AsyncIterator[None]:
     # A store belongs to the loop on which it is opened: here the server's.
     async with trove.open(app[DSN]) as store:
-        with suppress(trove.BucketAlreadyExistsError):
-            await store.create_bucket(BUCKET)
+        await store.create_bucket(BUCKET, exist_ok=True)
         app[STORE] = store
         yield
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import uvicorn
@@ -80,8 +80,7 @@ def create_app(dsn: str) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # A store belongs to the loop on which it is opened: here the server's.
         async with trove.open(dsn) as store:
-            with suppress(trove.BucketAlreadyExistsError):
-                await store.create_bucket(BUCKET)
+            await store.create_bucket(BUCKET, exist_ok=True)
             app.state.store = store
             yield
 
