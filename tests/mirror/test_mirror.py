@@ -338,6 +338,18 @@ async def test_the_name_of_the_hidden_metadata_is_refused(members: Members) -> N
             await t.put("b", "k", b"x", metadata={"trove-mirror": "1"})
 
 
+async def test_the_breakers_show_who_is_down_and_take_a_member_out_of_service(members: Members) -> None:
+    async with members.opened() as t:
+        breakers = driver_of(t).breakers
+        assert {name: breaker.state for name, breaker in breakers.items()} == dict.fromkeys("012", "closed")
+        breakers["1"].isolate()
+        await t.put("b", "k", b"new")
+        assert await members.copies() == [b"new", None, b"new"]
+        breakers["1"].reset()
+        assert await driver_of(t).repair() == 1
+        assert await members.copies() == [b"new"] * 3
+
+
 async def test_a_list_in_another_order_is_noticed(members: Members) -> None:
     dsns = [*members.dsns.values()]
     async with trove_async.open(Mirror(dsns, queue=members.queue)):

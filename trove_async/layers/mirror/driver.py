@@ -41,6 +41,7 @@ from trove_async.errors import (
     UnsupportedError,
 )
 from trove_async.layers.base import Operation
+from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.members import MembersDriver, OpenMembers
 from trove_async.layers.mirror.claims import Claims
 from trove_async.layers.mirror.fleet import Fleet, Replica, failures, several
@@ -137,6 +138,11 @@ class MirrorDriver(MembersDriver):
     async def status(self) -> Mapping[str, Pending]:
         """Return what waits to be repaired at each member; a member that has nothing to wait for is left out."""
         return await self._queue.pending()
+
+    @property
+    def breakers(self) -> Mapping[str, CircuitBreaker]:
+        """The circuit breaker of each member: its state, and how to take a member out of service by hand."""
+        return {replica.name: replica.breaker for replica in self._fleet.replicas}
 
     async def backfill(self, bucket: str, prefix: str = "") -> int:
         """Queue a repair for each copy that a member lacks, such as that of an object older than the mirror.
