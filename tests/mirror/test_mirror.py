@@ -390,6 +390,12 @@ async def test_wrong_arguments_are_refused_before_any_io(arguments: dict[str, An
         Mirror(**{"members": ["memory://", "memory://"], "queue": "sqlite:///q.db", **arguments})
 
 
+async def test_the_same_open_store_twice_is_refused() -> None:
+    async with trove_async.open("memory://") as t:
+        with pytest.raises(InvalidArgumentError, match="members '0' and '1' are the same store"):
+            Mirror([t.driver, t.driver], queue="sqlite:///x")
+
+
 async def test_a_wrong_url_of_the_queue_is_refused_before_any_io() -> None:
     for url in ("mysql://x", "repair.db"):
         with pytest.raises(InvalidDSNError, match=r"queue is no URL of a database: .*sqlite:///"):

@@ -156,13 +156,17 @@ def _check_distinct(members: Mapping[str, Member]) -> None:
     seen: list[tuple[str, Member]] = []
     for name, member in members.items():
         for other, before in seen:
-            if _identity(member) and (member.target, member.settings) == (before.target, before.settings):
-                place = parse_dsn(str(member.target))
+            if _is_same(member, before):
                 raise InvalidArgumentError(
-                    f"members {other!r} and {name!r} are the same store, {str(place)!r}; "
-                    "a mirror needs a store for each copy"
+                    f"members {other!r} and {name!r} are the same store, {member!r}; a mirror needs a store for each copy"
                 )
         seen.append((name, member))
+
+
+def _is_same(one: Member, other: Member) -> bool:
+    if isinstance(one.target, Driver):
+        return one.target is other.target and not (one.layers or other.layers)
+    return bool(_identity(one)) and (one.target, one.settings) == (other.target, other.settings)
 
 
 def _identity(member: Member) -> str:
