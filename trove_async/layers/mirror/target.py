@@ -158,7 +158,8 @@ def _check_distinct(members: Mapping[str, Member]) -> None:
         for other, before in seen:
             if _is_same(member, before):
                 raise InvalidArgumentError(
-                    f"members {other!r} and {name!r} are the same store, {member!r}; a mirror needs a store for each copy"
+                    f"members {other!r} and {name!r} are the same store, {member!r}; "
+                    "a mirror needs a store for each copy"
                 )
         seen.append((name, member))
 
