@@ -160,5 +160,10 @@ def test_what_does_not_exist(trove: Run, members: Members) -> None:
     assert trove("mirror", "backfill", "twice", "/b").err == (
         "trove: '/b' does not name a bucket; write BUCKET or BUCKET/PREFIX\n"
     )
+    done = trove("mirror", "scrub", "twice:b")
+    assert (done.code, done.err) == (
+        2,
+        "trove: 'twice:b' names more than a store; write 'twice', and the bucket behind it\n",
+    )
     assert trove("mirror", "status", "tvice").code == 2
     assert trove("mirror", "scrub", "twice", "--rate", "0").code == 2

@@ -11,6 +11,7 @@ import trove_async
 from tests.mirror.stores import Members, driver_of, rot
 from trove_async import Mirror
 from trove_async.errors import BucketNotFoundError, InvalidArgumentError
+from trove_async.layers.mirror.scrub import ScrubReport
 from trove_async.testing.faults import Fault
 
 pytestmark = pytest.mark.asyncio
@@ -180,3 +181,15 @@ async def test_a_scrub_reads_no_faster_than_its_rate(members: Members, monkeypat
         monkeypatch.undo()
     assert slept == sorted(slept)
     assert 29 < slept[-1] <= 30
+
+
+async def test_a_scrub_reports_its_progress(members: Members) -> None:
+    reports: list[ScrubReport] = []
+    async with members.opened() as t:
+        for number in range(3):
+            await t.put("b", f"k{number}", b"12345")
+        report = await driver_of(t).scrub("b", on_progress=reports.append)
+        assert [(seen.objects, seen.bytes) for seen in reports] == [(1, 15), (2, 30), (3, 45)]
+        assert reports[-1] == report
+        with pytest.raises(InvalidArgumentError, match="on_progress"):
+            await driver_of(t).scrub("b", on_progress=3)  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ import typer
 import trove_async
 from trove_async.cli.command import command
 from trove_async.cli.errors import UsageError
-from trove_async.cli.names import is_dsn
+from trove_async.cli.names import is_dsn, named_of
+from trove_async.cli.progress import count_bar
 from trove_async.cli.session import Session
 from trove_async.dsn import parse_dsn
 from trove_async.errors import ChecksumError, TroveError, UnsupportedError
@@ -26,7 +27,7 @@ __all__ = ["backfill", "register", "repair", "scrub", "status"]
 Store = Annotated[str, typer.Argument(metavar="STORE", show_default=False, help="The name of a store of trove.toml.")]
 Places = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[BUCKET[/PREFIX]]...", show_default=False, help="Which objects; default all buckets."),
+    typer.Argument(metavar="BUCKET[/PREFIX]", show_default=False, help="Which objects; default all buckets."),
 ]
 Rate = Annotated[
     float | None,
@@ -92,7 +93,8 @@ async def scrub(session: Session, mirror: Store, places: Places = None, rate: Ra
     driver = await _mirror(session, mirror)
     for bucket, prefix in named or await _buckets(session, driver):
         try:
-            report = await driver.scrub(bucket, prefix, rate=rate)
+            async with count_bar(session.output, f"{_place(bucket, prefix)}: compared") as compared:
+                report = await driver.scrub(bucket, prefix, rate=rate, on_progress=lambda _: compared())
         except TroveError as error:
             session.fail(error, _place(bucket, prefix))
             continue
@@ -105,6 +107,9 @@ async def scrub(session: Session, mirror: Store, places: Places = None, rate: Ra
 async def _mirror(session: Session, store: str) -> MirrorDriver:
     from trove_async.layers.mirror.driver import MirrorDriver  # it needs packages of its own
 
+    named = named_of(store)
+    if named is not None and named.path:
+        raise UsageError(f"{store!r} names more than a store; write {named.store!r}, and the bucket behind it")
     opened = await session.open(session.store_dsn(store))
     try:
         return trove_async.unwrap(opened.driver, MirrorDriver)

@@ -38,7 +38,7 @@ Limits = Annotated[
 ]
 ShownLimits = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[BUCKET[/PREFIX]]...", show_default=False, help="Limits; default all limits."),
+    typer.Argument(metavar="BUCKET[/PREFIX]", show_default=False, help="Limits; default all limits."),
 ]
 
 

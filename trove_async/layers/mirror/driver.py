@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -154,7 +154,14 @@ class MirrorDriver(MembersDriver):
         """
         return await self._scrubber.backfill(bucket, prefix)
 
-    async def scrub(self, bucket: str, prefix: str = "", *, rate: float | None = None) -> ScrubReport:
+    async def scrub(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        rate: float | None = None,
+        on_progress: Callable[[ScrubReport], object] | None = None,
+    ) -> ScrubReport:
         """Read all copies, and queue a repair for each that is missing, differs from the others, or has gone bad.
 
         The copy that most members have is right, unless it differs from the checksum that was stored with it; of as
@@ -163,8 +170,14 @@ class MirrorDriver(MembersDriver):
         Args:
             bucket, prefix: which objects.
             rate: the number of bytes that are read in a second, from all members together; None for no limit.
+            on_progress: called after each object with the report so far; a plain function. What it raises ends the
+                scrub, and what was queued stays queued.
+
+        Raises:
+            InvalidArgumentError: an argument is out of range or of a wrong type.
+            TroveError: a member, or the queue, failed; what was queued stays queued.
         """
-        return await self._scrubber.scrub(bucket, prefix, rate)
+        return await self._scrubber.scrub(bucket, prefix, rate, on_progress)
 
     async def _settle(self, claim: Claim) -> None:
         """Settle the write of another process for a writer that waits."""

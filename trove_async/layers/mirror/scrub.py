@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final, TypeGuard
@@ -25,7 +25,7 @@ from trove_async.layers.mirror.generations import generation_of, is_stamped, new
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Claim, Intent
 from trove_async.types import ObjectInfo
-from trove_async.values import is_number
+from trove_async.values import check_function, is_number
 
 __all__ = ["ScrubReport", "Scrubber"]
 
@@ -108,17 +108,23 @@ class Scrubber:
             await self._queue.end(claim.intent, missed=lacking, kind="put", generation=generation)
             return len(lacking)
 
-    async def scrub(self, bucket: str, prefix: str, rate: float | None) -> ScrubReport:
+    async def scrub(
+        self, bucket: str, prefix: str, rate: float | None, on_progress: Callable[[ScrubReport], object] | None
+    ) -> ScrubReport:
         """Read all copies of all objects, and queue a repair for each that is not as it should be."""
         if rate is not None and not (is_number(rate) and rate > 0):
             raise InvalidArgumentError(f"rate is a number of bytes a second, more than 0, or None, not {rate!r}")
+        if on_progress is not None:
+            check_function("on_progress", "a ScrubReport", on_progress)
         pace = _Pace(rate)
         report = ScrubReport()
         async with aclosing(self._keys(bucket, prefix)) as keys:
             async for key, _ in keys:
                 report = replace(report, objects=report.objects + 1)
-                report = await self._scrub_one(bucket, key, pace, report)
-        return replace(report, bytes=pace.bytes)
+                report = replace(await self._scrub_one(bucket, key, pace, report), bytes=pace.bytes)
+                if on_progress is not None:
+                    on_progress(report)
+        return report
 
     async def _scrub_one(self, bucket: str, key: str, pace: _Pace, report: ScrubReport) -> ScrubReport:
         if await self._queue.repairs(bucket, key):
