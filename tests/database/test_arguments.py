@@ -26,7 +26,7 @@ def _wrong(value: Any) -> Any:
         (lambda db: db.write(_async_unit), "a unit of work is called and not awaited: write a plain function"),
         (lambda db: db.read(_async_unit), "a unit of work is called and not awaited: write a plain function"),
         (lambda db: db.write("DELETE"), "a unit of work is a function of a connection, not 'DELETE'"),
-        (lambda db: db.leases.acquire("gc", owner="a", seconds="30"), "a number of seconds, more than 0, not '30'"),
+        (lambda db: db.leases.acquire("gc", owner="a", seconds="30"), "above 0 and below 1e9, not '30'"),
         (lambda db: db.leases.acquire("", owner="a", seconds=30), "the name of a lease is text that is not empty"),
         (lambda db: db.leases.acquire("gc", owner="a\0", seconds=30), "the owner of a lease is text .* without NUL"),
         (lambda db: db.leases.acquire("\ud800", owner="a", seconds=30), r"lone surrogates; not '\\ud800'"),

@@ -137,4 +137,4 @@ def _check(name: str, owner: str, seconds: float) -> None:
     check_text("the name of a lease", name)
     check_text("the owner of a lease", owner)
     if not (is_number(seconds) and 0 < seconds < 1e9):
-        raise InvalidArgumentError(f"a lease lasts for a number of seconds, more than 0, not {seconds!r}")
+        raise InvalidArgumentError(f"a lease lasts for a number of seconds, above 0 and below 1e9, not {seconds!r}")

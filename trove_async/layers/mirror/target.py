@@ -89,7 +89,7 @@ class Mirror(Target):
         for name in ("repair_every", "test_every", "claim_seconds"):
             value = getattr(self, name)
             if not (is_number(value) and 0 < value < 1e9) and not (name == "repair_every" and value is None):
-                raise InvalidArgumentError(f"{name} is a number of seconds, more than 0, not {value!r}")
+                raise InvalidArgumentError(f"{name} is a number of seconds, above 0 and below 1e9, not {value!r}")
 
     def __getstate__(self) -> dict[str, object]:
         if isinstance(self.queue, str):
