@@ -14,7 +14,7 @@ import pytest
 import trove_async
 from tests.mirror.stores import Members, driver_of, repaired
 from trove_async import Member, Mirror
-from trove_async.driver import DeleteOptions, Driver
+from trove_async.driver import Body, DeleteOptions, Driver, PutOptions
 from trove_async.errors import (
     AccessDeniedError,
     BackendUnavailableError,
@@ -30,6 +30,7 @@ from trove_async.errors import (
 from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.testing.faults import Fault
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
+from trove_async.types import ObjectInfo
 
 pytestmark = pytest.mark.asyncio
 
@@ -332,6 +333,25 @@ async def test_buckets_that_a_member_missed_are_made_and_deleted(members: Member
         assert [bucket.name for bucket in await alone.list_buckets()] == ["new"]
 
 
+class _Eager(LayerDriver):
+    """Takes the body before it looks for the bucket, as a service does that answers a request."""
+
+    async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
+        return await super().put(bucket, key, Body(await body.read_all()), options)
+
+
+async def test_a_missing_bucket_is_made_by_a_repair_after_the_body_was_taken(members: Members) -> None:
+    new: dict[str, Any] = {"0": members.dsns["0"], "1": Member(members.dsns["1"], layers=[_Eager])}
+    async with trove_async.open(members.dsns["0"]) as old, trove_async.open(members.dsns["1"]) as empty:
+        await old.create_bucket("b")
+        await old.put("b", "k", b"x" * 100_000)
+        async with trove_async.open(Mirror(new, queue=members.queue, repair_every=None)) as t:
+            assert await driver_of(t).backfill("b") == 1
+            assert await driver_of(t).repair() == 1
+            assert await driver_of(t).status() == {}
+        assert await empty.read("b", "k") == b"x" * 100_000
+
+
 async def test_the_name_of_the_hidden_metadata_is_refused(members: Members) -> None:
     async with members.opened() as t:
         with pytest.raises(InvalidMetadataError, match="belongs to the mirror"):
@@ -568,6 +588,7 @@ async def test_many_repairs_of_which_some_fail(members: Members) -> None:
             await driver.repair()
         pending = (await driver.status())["1"]
         assert pending.failing == 2
+        assert pending.error == "no"
         members.start("1")
         await repaired(t)
         assert [item.key async for item in t.list("other")] == sorted(f"k{number}" for number in range(250))

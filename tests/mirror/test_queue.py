@@ -100,7 +100,8 @@ async def test_a_repair_that_failed_waits_and_is_hastened_when_its_member_is_bac
     assert not await queue.due(10, members=["a"])
     (late,) = await queue.due(10, members=["a"], only_due=False)
     assert (late.attempts, late.error) == (1, "it is down")
-    assert (await queue.pending())["a"].failing == 1
+    pending = (await queue.pending())["a"]
+    assert (pending.failing, pending.error) == (1, "it is down")
     await queue.hasten("a")
     assert [found.member for found in await queue.due(10, members=["a"])] == ["a"]
 

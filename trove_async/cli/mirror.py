@@ -142,14 +142,14 @@ def _place(bucket: str, prefix: str) -> str:
 
 
 def _fields(member: str, pending: Pending | None) -> dict[str, Any]:
-    found = {"copies": 0, "oldest": None, "failing": 0} if pending is None else asdict(pending)
+    found = {"copies": 0, "oldest": None, "failing": 0, "error": ""} if pending is None else asdict(pending)
     return {"type": "member", "member": member} | found
 
 
 def _line(pending: Pending | None) -> str:
     if pending is None:
         return "nothing waits for repair"
-    failing = f"; {pending.failing} of them failed" if pending.failing else ""
+    failing = f"; {pending.failing} of them failed, for example: {pending.error}" if pending.failing else ""
     since = pending.oldest.isoformat(timespec="seconds")
     return f"{pending.copies} copies wait for repair, the oldest since {since}{failing}"
 

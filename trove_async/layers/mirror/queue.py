@@ -240,6 +240,7 @@ class RepairQueue:
                 func.count().label("copies"),
                 func.min(REPAIRS.c.queued_at, type_=REPAIRS.c.queued_at.type).label("oldest"),
                 func.count().filter(REPAIRS.c.attempts > 0).label("failing"),
+                func.max(REPAIRS.c.error).label("error"),
             )
             .where(REPAIRS.c.store == self._store)
             .group_by(REPAIRS.c.member)
@@ -247,7 +248,8 @@ class RepairQueue:
         )
 
         def unit(connection: Connection) -> Mapping[str, Pending]:
-            return {row.member: Pending(row.copies, row.oldest, row.failing) for row in connection.execute(counts)}
+            found = connection.execute(counts)
+            return {row.member: Pending(row.copies, row.oldest, row.failing, row.error) for row in found}
 
         return await self._database.read(unit)
 

@@ -86,8 +86,10 @@ class Pending:
         copies: their number. Such a copy is no replica.
         oldest: when the one that waits longest was queued.
         failing: the number of those that were tried and failed.
+        error: why one of those failed; empty if none did.
     """
 
     copies: int
     oldest: datetime
     failing: int
+    error: str = ""

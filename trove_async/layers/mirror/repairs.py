@@ -196,6 +196,16 @@ class Repairs:
             raise BackendUnavailableError("no good copy can be reached to repair this one from")
 
     async def _stream(self, bucket: str, key: str, source: Replica, target: Replica) -> None:
+        """Copy the object, into a bucket that is created if it is missing."""
+        missing = await self._put(bucket, key, source, target)
+        if missing is not None:
+            await _create_bucket(target, bucket)
+            missing = await self._put(bucket, key, source, target)  # the source is read again
+        if missing is not None:
+            raise missing
+
+    async def _put(self, bucket: str, key: str, source: Replica, target: Replica) -> BucketNotFoundError | None:
+        """Copy the object; return the error if the target lacks the bucket."""
         tags = await _tags(source, bucket, key)
         async with await source.driver.get(bucket, key, GetOptions()) as reader:
             options = copy_options(
@@ -204,11 +214,9 @@ class Repairs:
             body = Body(reader, size=reader.info.size, checksum=options.checksum)
             try:
                 await target.driver.put(bucket, key, body, options)
-            except BucketNotFoundError:
-                if body.taken:
-                    raise
-                await _create_bucket(target, bucket)
-                await target.driver.put(bucket, key, body, options)
+            except BucketNotFoundError as error:
+                return error
+        return None
 
     async def _copy_tags(self, bucket: str, key: str, source: Replica, target: Replica) -> None:
         tags = await _tags(source, bucket, key)
