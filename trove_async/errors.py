@@ -65,7 +65,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from trove_async.causes import chain_of, status_of
 
@@ -481,10 +481,9 @@ class QuotaExceededError(StorageFullError):
         limit: int = 0,
         used: int = 0,
         asked: int = 0,
-        bucket: str | None = None,
-        key: str | None = None,
+        **context: Any,
     ) -> None:
-        super().__init__(message, bucket=bucket, key=key)
+        super().__init__(message, **context)
         self.quota = quota
         self.resource = resource
         self.limit = limit
