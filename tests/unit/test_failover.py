@@ -418,6 +418,25 @@ async def test_a_body_continues_only_with_the_same_bytes(one: ObjectInfo, other:
     assert not any(stream.open for stream in (*streams, *others))
 
 
+async def test_a_body_returns_to_a_member_that_works_again() -> None:
+    first, streams = served([100, TransientError("reset")], ObjectInfo("k", 500, "e"))
+    second, others = served([100, TransientError("reset")], ObjectInfo("k", 500, "e"))
+
+    async def only_once(bucket: str, key: str, options: Any) -> ObjectReader:
+        if others:
+            raise DOWN
+        reader: ObjectReader = await second(bucket, key, options)
+        others[0].seek_errors = [DOWN for _ in range(9)]
+        return reader
+
+    async with trove.open(Failover([mock(first), mock(only_once)], open_for=1e-9)) as t, t.get("b", "k") as reader:
+        head = await reader.read(50)
+        streams[0].seek_errors = [DOWN]
+        assert head + await reader.read() == DATA
+    assert (len(streams), len(others)) == (2, 1)
+    assert not any(stream.open for stream in (*streams, *others))
+
+
 async def test_a_body_that_no_other_member_has_continues_where_it_was() -> None:
     first, streams = served([100, TransientError("reset")], ObjectInfo("k", 500, "e"))
     second, _ = served(None, ObjectInfo("k", 500, "another"))
@@ -441,8 +460,18 @@ async def test_a_body_in_memory_continues_a_stream() -> None:
         start, stop = options.range.resolve(500)
         return ObjectReader(ObjectInfo("k", 500, "e"), DATA[start:stop], start=start, stop=stop)
 
-    async with trove.open(Failover([mock(first), mock(second)])) as t, t.get("b", "k") as reader:
-        assert await reader.read() == DATA
+    async def only_once(bucket: str, key: str, options: Any) -> ObjectReader:
+        if streams:
+            raise DOWN
+        reader: ObjectReader = await first(bucket, key, options)
+        return reader
+
+    async with trove.open(Failover([mock(only_once), mock(second)])) as t, t.get("b", "k") as reader:
+        head = await reader.read(50)
+        streams[0].seek_errors = [DOWN]
+        assert head + await reader.read() == DATA
+        assert await reader.seek(20) == 20
+        assert await reader.read(10) == DATA[20:30]
         assert await reader.seek(200) == 200
         assert await reader.read(10) == DATA[200:210]
     assert not streams[0].open

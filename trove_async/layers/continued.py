@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from trove_async.errors import BackendUnavailableError, TroveError
 from trove_async.layers.verdict import verdict_on
@@ -10,20 +11,27 @@ from trove_async.reader import ByteStream, ObjectReader, StreamWrapper
 
 __all__ = ["ContinuedStream", "Reopen"]
 
-Reopen = Callable[[int], Awaitable[ObjectReader | None]]
-"""Opens the same object from an offset at another member; returns None if no other member has it."""
+M = TypeVar("M")
+
+Reopen = Callable[[M | None, int], Awaitable[tuple[M, ObjectReader] | None]]
+"""Opens the same object from an offset at another member than the given one; returns None if no other member has it.
+
+With None in place of a member, all members are asked.
+"""
 
 
-class ContinuedStream(StreamWrapper):
+class ContinuedStream(StreamWrapper, Generic[M]):
     """A stream that continues with the same bytes of another member where its own member cannot continue it.
 
     Args:
         inner: the stream of the first member.
+        member: the first member.
         reopen: opens the stream of another member.
     """
 
-    def __init__(self, inner: ByteStream, reopen: Reopen) -> None:
+    def __init__(self, inner: ByteStream, member: M, reopen: Reopen[M]) -> None:
         super().__init__(inner)
+        self._member = member
         self._reopen = reopen
         self._reader: ObjectReader | None = None  # of the other member
         self._limit: int | None = None
@@ -40,10 +48,12 @@ class ContinuedStream(StreamWrapper):
         """Continue at another member if the error says that this one failed; return whether there is another one."""
         if verdict_on(error) != "failed":
             return False
-        reader = await self._reopen(offset)
-        if reader is None:
+        # What ends a stream of bytes in memory is that they begin behind the offset: its member has not failed.
+        found = await self._reopen(None if isinstance(self.inner, _Buffered) else self._member, offset)
+        if found is None:
             return False
         self.abort()
+        self._member, reader = found
         self._reader = reader
         if reader.buffer is not None:
             self.inner = _Buffered(reader.buffer, offset)

@@ -97,13 +97,13 @@ class FailoverDriver(MembersDriver):
     async def _read(self, operation: Operation, replica: Replica, driver: Driver) -> Any:
         result = await operation.on(driver)
         if isinstance(result, ObjectReader) and not result.buffered:
-            reopen = partial(self._reopened, operation, replica, result.info, result.stop)
-            result.wrap(lambda stream: _Continued(stream, reopen))
+            reopen = partial(self._reopened, operation, result.info, result.stop)
+            result.wrap(lambda stream: _Continued(stream, replica, reopen))
         return result
 
     async def _reopened(
-        self, operation: Operation, before: Replica, info: ObjectInfo, stop: int, offset: int
-    ) -> ObjectReader | None:
+        self, operation: Operation, info: ObjectInfo, stop: int, before: Replica | None, offset: int
+    ) -> tuple[Replica, ObjectReader] | None:
         """Open an object that is being read from an offset on at another member; None if none has the same object."""
         place = cast(str, operation.bucket), cast(str, operation.key)
         options = GetOptions(range=ByteRange(offset, stop - offset))
@@ -117,7 +117,7 @@ class FailoverDriver(MembersDriver):
             except TroveError:
                 continue  # its circuit breaker has counted it
             if _is_same(reader.info, info):
-                return reader
+                return replica, reader
             reader.abort()
         return None
 
@@ -151,7 +151,7 @@ class FailoverDriver(MembersDriver):
             failure = None  # its traceback refers to this frame
 
 
-class _Continued(ContinuedStream):
+class _Continued(ContinuedStream[Replica]):
     """Returns to its member past the circuit breaker if no other member has the object: that is better than none."""
 
     async def seek(self, offset: int) -> None:

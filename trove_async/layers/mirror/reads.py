@@ -131,33 +131,35 @@ class Reads:
         if not reader.buffered:
             start, stop = reader.start, reader.stop
 
-            async def reopen(offset: int) -> ObjectReader | None:
-                return await self._reopened(bucket, key, replica, info, ByteRange(offset, stop - offset))
+            generation = generation_of(info, replica.name)
 
-            reader.wrap(lambda stream: _ContinuedAtOnce(stream, reopen, start))
+            async def reopen(before: Replica | None, offset: int) -> tuple[Replica, ObjectReader] | None:
+                wanted = ByteRange(offset, stop - offset)
+                return await self._reopened(bucket, key, before, info, generation, wanted)
+
+            reader.wrap(lambda stream: _ContinuedAtOnce(stream, replica, reopen, start))
         return reader
 
     async def _reopened(
-        self, bucket: str, key: str, before: Replica, info: ObjectInfo, wanted: ByteRange
-    ) -> ObjectReader | None:
+        self, bucket: str, key: str, before: Replica | None, info: ObjectInfo, generation: str, wanted: ByteRange
+    ) -> tuple[Replica, ObjectReader] | None:
         """Open the same bytes of the same generation at another member; None if no other member has them."""
-        generation = generation_of(info, before.name)
         for replica in await self.good(bucket, key):
             if replica is before:
                 continue
             with suppress(TroveError):
                 reader = await replica.driver.get(bucket, key, GetOptions(range=wanted))
                 if _same(reader.info, replica.name, info, generation):
-                    return reader
+                    return replica, reader
                 reader.abort()
         return None
 
 
-class _ContinuedAtOnce(ContinuedStream):
+class _ContinuedAtOnce(ContinuedStream[Replica]):
     """Continues at another member where its member breaks off, before it asks its member again."""
 
-    def __init__(self, inner: ByteStream, reopen: Reopen, start: int) -> None:
-        super().__init__(inner, reopen)
+    def __init__(self, inner: ByteStream, member: Replica, reopen: Reopen[Replica], start: int) -> None:
+        super().__init__(inner, member, reopen)
         self._position = start
 
     async def read(self, size: int) -> bytes:
