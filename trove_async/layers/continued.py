@@ -48,7 +48,7 @@ class ContinuedStream(StreamWrapper, Generic[M]):
         """Continue at another member if the error says that this one failed; return whether there is another one."""
         if verdict_on(error) != "failed":
             return False
-        # What ends a stream of bytes in memory is that they begin behind the offset: its member has not failed.
+        # A stream of bytes in memory fails only for an offset before its first byte; its member may still work.
         found = await self._reopen(None if isinstance(self.inner, _Buffered) else self._member, offset)
         if found is None:
             return False
