@@ -293,7 +293,8 @@ async def test_a_listing_has_what_the_listed_member_has_missed(
     members: Members, delimiter: str | None, page_size: int
 ) -> None:
     async with members.opened(write_quorum=1) as t:
-        for key in ("a", "c/1", "c/2", "d", "gone/x"):
+        last = "\U0010ffff"  # sorts behind all other characters
+        for key in ("a", "c/1", "c/2", "d", "gone/x", "part/1", "part/2", f"z/{last}1", f"z/{last}2"):
             await t.put("b", key, b"old")
         for name in members.names:  # each member misses something
             members.stop(name)
@@ -302,11 +303,13 @@ async def test_a_listing_has_what_the_listed_member_has_missed(
             members.start(name)
         members.stop("0")
         await t.delete("b", "gone/x")
+        await t.delete("b", "part/1")
         members.start("0")
         found: Any = t.list("b", delimiter=delimiter, page_size=page_size)
         names = [item.key async for item in found]
-        keys = ["a", "b0", "b1", "b2", "c/1", "c/2", "c/new0", "c/new1", "c/new2", "d"]
-        assert names == (keys if delimiter is None else ["a", "b0", "b1", "b2", "c/", "d"])
+        keys = ["a", "b0", "b1", "b2", "c/1", "c/2", "c/new0", "c/new1", "c/new2", "d", "part/2"]
+        keys += [f"z/{last}1", f"z/{last}2"]
+        assert names == (keys if delimiter is None else ["a", "b0", "b1", "b2", "c/", "d", "part/", "z/"])
 
 
 async def test_tags_of_a_member_that_missed_them_are_repaired(members: Members) -> None:

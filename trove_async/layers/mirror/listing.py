@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
@@ -69,27 +69,27 @@ class Listing:
         return await self._fleet.first(replicas, call, why="no member can be listed")
 
     async def _plain(self, replica: Replica, bucket: str, options: ListOptions) -> ListPage:
-        member, inner, last = _position(options.cursor)
-        if member == replica.name:
-            asked = replace(options, cursor=inner)
+        at = _Position.of(options)
+        if at.member == replica.name:
+            asked = replace(options, cursor=at.inner)
         else:
-            asked = replace(options, cursor=None, start_after=_after(options, last))
+            asked = replace(options, cursor=None, start_after=at.after(options))
         page = await replica.driver.list_page(bucket, asked)
         objects: Sequence[ObjectInfo] = page.objects
         prefixes: Sequence[Prefix] = page.prefixes
         names = [*(info.key for info in objects), *(group.prefix for group in prefixes)]
-        newest = max([last or "", *names])
-        if last is not None and member != replica.name:
-            objects = [info for info in objects if info.key > last]
-            prefixes = [group for group in prefixes if group.prefix > last]
+        newest = max([at.group or at.last or "", *names])
+        if at.last is not None and at.member != replica.name:
+            objects = [info for info in objects if info.key > at.last]
+            prefixes = [group for group in prefixes if group.prefix != at.group and at.is_ahead(group.prefix)]
         described = await self._described(replica, bucket, objects)
         cursor = None if page.cursor is None else encode_cursor(_CURSOR, (replica.name, page.cursor, newest))
         return ListPage(described, prefixes, cursor)
 
     async def _merged(self, replica: Replica, bucket: str, options: ListOptions) -> ListPage:
         """List a member that has missed something: flat, so that each key can be judged by itself."""
-        _, _, last = _position(options.cursor)
-        after = _after(options, last)
+        at = _Position.of(options)
+        after = at.after(options)
         asked = ListOptions(prefix=options.prefix, start_after=after, page_size=options.page_size)
         page = await replica.driver.list_page(bucket, asked)
         repairs = await self._queue.in_bucket(
@@ -109,8 +109,14 @@ class Listing:
         found = [*await self._described(replica, bucket, [listed[name] for name in names if name in listed])]
         found += [info for info in good if info is not None]
         found.sort(key=attrgetter("key"))
-        cursor = encode_cursor(_CURSOR, (None, None, names[-1])) if cut or (ends and names) else None
-        return _grouped(found, options, last, cursor)
+        objects, groups = _grouped(found, options, at.group)
+        cursor = None
+        if cut or (ends and names):
+            group = group_of(names[-1], options.prefix, options.delimiter)
+            # A group that only objects that are gone would have been in is shown when another one is found.
+            shown = group if group == at.group or group in groups else None
+            cursor = encode_cursor(_CURSOR, (None, shown, names[-1]))
+        return ListPage(objects, [*map(Prefix, groups)], cursor)
 
     async def _looked_up(self, bucket: str, key: str) -> ObjectInfo | None:
         try:
@@ -140,30 +146,55 @@ def _listed(info: ObjectInfo) -> ObjectInfo:
     )
 
 
-def _position(cursor: str | None) -> tuple[str | None, str | None, str | None]:
-    if cursor is None:
-        return None, None, None
-    member, inner, last = decode_cursor(_CURSOR, 3, cursor)
-    return member, inner, last
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """What a listing has come to.
+
+    Attributes:
+        member: that has listed the last page; None if it was merged.
+        inner: the cursor of the member.
+        last: the last key or group that was seen.
+        group: that was shown and to which ``last`` belongs; None if there is none.
+    """
+
+    member: str | None = None
+    inner: str | None = None
+    last: str | None = None
+    group: str | None = None
+
+    @classmethod
+    def of(cls, options: ListOptions) -> _Position:
+        if options.cursor is None:
+            return cls()
+        member, inner, last = decode_cursor(_CURSOR, 3, options.cursor)
+        if member is None:
+            return cls(last=last, group=inner)
+        is_group = last is not None and group_of(last, options.prefix, options.delimiter) == last
+        return cls(member, inner, last, last if is_group else None)
+
+    def after(self, options: ListOptions) -> str | None:
+        """Return the key after which the listing continues: behind the keys of a group that was shown."""
+        if self.last is None:
+            return options.start_after
+        after = self.last if self.group is None else max(self.last, self.group + _LAST)
+        return max(after, options.start_after or "") or None
+
+    def is_ahead(self, group: str) -> bool:
+        """Whether a group was not passed yet."""
+        assert self.last is not None
+        return group > self.last or self.last.startswith(group)
 
 
-def _after(options: ListOptions, last: str | None) -> str | None:
-    """Return the key after which a listing continues that has come to a name; behind all keys of a group."""
-    if last is None:
-        return options.start_after
-    group = group_of(last, options.prefix, options.delimiter)
-    after = last if group is None else group + _LAST
-    return max(after, options.start_after or "") or None
-
-
-def _grouped(found: Iterable[ObjectInfo], options: ListOptions, last: str | None, cursor: str | None) -> ListPage:
+def _grouped(
+    found: Iterable[ObjectInfo], options: ListOptions, shown: str | None
+) -> tuple[list[ObjectInfo], dict[str, None]]:
+    """Return the objects that are in no group, and the groups of the others but the one that was shown."""
     objects: list[ObjectInfo] = []
-    groups: dict[str, Prefix] = {}
-    seen = None if last is None else group_of(last, options.prefix, options.delimiter)
+    groups: dict[str, None] = {}
     for info in found:
         group = group_of(info.key, options.prefix, options.delimiter)
         if group is None:
             objects.append(info)
-        elif group != seen:
-            groups[group] = Prefix(group)
-    return ListPage(objects, [*groups.values()], cursor)
+        elif group != shown:
+            groups[group] = None
+    return objects, groups
