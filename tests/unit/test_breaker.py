@@ -596,7 +596,7 @@ async def test_listeners_of_a_store_hear_of_transitions_while_it_is_open() -> No
 async def test_a_prober_closes_the_circuit_without_a_call() -> None:
     closed = asyncio.Event()
     breaker = CircuitBreaker(
-        threshold=1, open_for=0.001, prober=True, on_transition=lambda e: closed.set() if e.after == "closed" else None
+        threshold=1, open_for=0.05, prober=True, on_transition=lambda e: closed.set() if e.after == "closed" else None
     )
     mock = MockDriver(head=Script(DOWN, INFO), ping=Script(DOWN, DOWN, None))
     async with trove_async.open(mock, layers=[breaker]) as t:
