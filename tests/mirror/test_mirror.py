@@ -18,6 +18,7 @@ from trove_async.driver import Body, DeleteOptions, Driver, PutOptions
 from trove_async.errors import (
     AccessDeniedError,
     BackendUnavailableError,
+    BucketNotEmptyError,
     ClosedError,
     InvalidArgumentError,
     InvalidDSNError,
@@ -353,6 +354,41 @@ async def test_a_missing_bucket_is_made_by_a_repair_after_the_body_was_taken(mem
             assert await driver_of(t).repair() == 1
             assert await driver_of(t).status() == {}
         assert await empty.read("b", "k") == b"x" * 100_000
+
+
+async def until_healthy(t: trove_async.Trove) -> None:
+    fleet = driver_of(t)._fleet
+    for _ in range(500):
+        if fleet.healthy == fleet.replicas:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("a member that works is not found to be up")
+
+
+async def test_a_bucket_is_not_empty_if_a_member_has_missed_its_object_and_another_one_a_deletion(
+    tmp_path: Path,
+) -> None:
+    members = Members(tmp_path, count=2)
+    async with members.opened(write_quorum=1) as t:
+        many = [f"a{number:02}" for number in range(20)]
+        for key in many:
+            await t.put("b", key, b"x")
+        members.stop("0")
+        for key in many:
+            await t.delete("b", key)
+        members.start("0")
+        await until_healthy(t)
+        members.stop("1")
+        await t.put("b", "z", b"content")
+        members.start("1")
+        await until_healthy(t)
+        with pytest.raises(BucketNotEmptyError):
+            await t.delete_bucket("b")
+        assert await t.read("b", "z") == b"content"
+        await repaired(t)
+        await t.delete("b", "z")
+        await t.delete_bucket("b")
+        assert await t.list_buckets() == []
 
 
 async def test_the_name_of_the_hidden_metadata_is_refused(members: Members) -> None:

@@ -67,6 +67,9 @@ __all__ = ["MirrorDriver"]
 _BULK: Final = 16
 """Deletions of one bulk delete that run at the same time."""
 
+_LOOK: Final = 16
+"""Objects of a page that shows whether a bucket is empty."""
+
 _CONDITIONS: Final = frozenset(get_args(Condition)) - {"complete"}
 
 
@@ -293,9 +296,7 @@ class MirrorDriver(MembersDriver):
 
     async def delete_bucket(self, name: str) -> None:
         """Delete a bucket at all members that can be reached, and later at the others."""
-        page = await self._listing.page(name, ListOptions(page_size=1))
-        if page.objects:
-            raise BucketNotEmptyError(driver=self.name)
+        await self._require_empty(name)
 
         async def call(replica: Replica) -> bool:
             try:
@@ -306,6 +307,17 @@ class MirrorDriver(MembersDriver):
 
         if not await self._writes.change_bucket(name, "delete_bucket", call):
             raise BucketNotFoundError(driver=self.name)
+
+    async def _require_empty(self, bucket: str) -> None:
+        options = ListOptions(page_size=_LOOK)
+        while True:
+            page = await self._listing.page(bucket, options)
+            if page.objects:
+                raise BucketNotEmptyError(driver=self.name)
+            if page.cursor is None:
+                return
+            # All that the page would have is deleted, which a member has missed.
+            options = replace(options, cursor=page.cursor)
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
         """Return the buckets of the first member that can be reached."""
