@@ -250,6 +250,17 @@ class Driver(Placed, ABC):
             InvalidBucketNameError: says why, and what is allowed.
         """
 
+    async def settle(self, bucket: str, key: str) -> None:
+        """Wait until `head` shows what became of each write of an object that has ended.
+
+        A layer that counts objects calls it after a write of unknown outcome, before it looks. The default returns at
+        once, which is right for a backend: it has carried out the write or not. A driver that finishes writes later by
+        itself, such as that of a `Mirror`, decides here what becomes of them. Layers pass the call on.
+
+        Raises:
+            UnavailableError: that cannot be decided now.
+        """
+
     def shares_backend(self, other: Driver) -> bool:
         """Tell whether `copy` can take its source from another driver, which is open and of any class.
 

@@ -244,6 +244,10 @@ class LayerDriver(Driver):
         """Ask the inner driver."""
         self.inner.check_bucket(bucket)
 
+    async def settle(self, bucket: str, key: str) -> None:
+        """Pass the call on."""
+        await self.inner.settle(bucket, key)
+
     def use_retry_policy(self, policy: RetryPolicy) -> bool:
         """Pass the policy on."""
         return self.inner.use_retry_policy(policy)

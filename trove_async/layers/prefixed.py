@@ -114,6 +114,9 @@ class _PrefixedDriver(LayerDriver):
             self._names.correct(error, [(None, key)])
             raise
 
+    async def settle(self, bucket: str, key: str) -> None:
+        await self.inner.settle(bucket, self._names.full(key))
+
     async def around(self, operation: Operation, call: Call[R]) -> R:
         names = self._names
         changes, restore = _PLANS[operation.name]

@@ -19,6 +19,8 @@ __all__ = ["Claims"]
 
 R = TypeVar("R")
 
+Settle = Callable[[Claim], Awaitable[None]]
+
 _FIRST_WAIT: Final = 0.005
 _LONGEST_WAIT: Final = 0.25
 _RENEWALS: Final = 3
@@ -38,7 +40,7 @@ class Claims:
     def __init__(
         self,
         queue: RepairQueue,
-        settle: Callable[[Claim], Awaitable[None]],
+        settle: Settle,
         *,
         seconds: float,
         cleanup_timeout: float,
@@ -54,15 +56,19 @@ class Claims:
         self._idle = asyncio.Event()
 
     @asynccontextmanager
-    async def claimed(self, intent: Intent) -> AsyncIterator[Claim]:
+    async def claimed(self, intent: Intent, settle: Settle | None = None) -> AsyncIterator[Claim]:
         """Wait until nobody else writes the key, and keep others out; the body of the block ends the claim.
 
         A block that is cancelled before it has ended its claim leaves it to be settled, by anybody and at once.
+
+        Args:
+            intent: what is to be written.
+            settle: settles an earlier write of the key; None for the function that all claims have.
         """
         async with (
             self._lock(intent.bucket, intent.key),
             self._waited_for(),
-            self._kept(await self._begin(intent)) as claim,
+            self._kept(await self._begin(intent, settle or self._settle)) as claim,
         ):
             yield claim
 
@@ -146,7 +152,7 @@ class Claims:
             if users > 1:
                 self._locks[place] = lock, users - 1
 
-    async def _begin(self, intent: Intent) -> Claim:
+    async def _begin(self, intent: Intent, settle: Settle) -> Claim:
         wait = _FIRST_WAIT
         while True:
             claim = await self._recorded(intent)
@@ -157,11 +163,11 @@ class Claims:
             elif claim.intent.generation == intent.generation:
                 return claim
             else:
-                await self._settled(claim)
+                await self._settled(claim, settle)
 
-    async def _settled(self, claim: Claim) -> None:
+    async def _settled(self, claim: Claim, settle: Settle) -> None:
         try:
-            await self._settle(claim)
+            await settle(claim)
         except BaseException:
             await self._finish(self._queue.abandon(claim.intent), claim.intent)
             raise

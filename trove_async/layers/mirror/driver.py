@@ -182,6 +182,14 @@ class MirrorDriver(MembersDriver):
         """
         return await self._scrubber.scrub(bucket, prefix, rate, on_progress)
 
+    async def settle(self, bucket: str, key: str) -> None:
+        """Wait for the write of a key that is under way, and decide what becomes of one whose outcome is unknown.
+
+        Raises:
+            BackendUnavailableError: only a member that cannot be reached may have such a write.
+        """
+        await self._writes.settle(bucket, key)
+
     async def _settle(self, claim: Claim) -> None:
         """Settle the write of another process for a writer that waits."""
         if await self._settler.settle(claim, wait=False) == "unknown":

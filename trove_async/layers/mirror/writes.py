@@ -162,6 +162,22 @@ class Writes:
             await self._concluded(claim, outcomes)
             return next(outcome for outcome in outcomes.values() if isinstance(outcome, bool))
 
+    async def settle(self, bucket: str, key: str) -> None:
+        """Claim a key, for which every earlier write of it is settled, and write nothing.
+
+        Raises:
+            BackendUnavailableError: a member that may have an earlier write cannot be reached.
+        """
+        intent = Intent(bucket=bucket, key=key, kind="put", generation=new_generation())
+        async with self._claims.claimed(intent, self._require_settled) as claim:
+            await self._withdraw(claim)
+
+    async def _require_settled(self, claim: Claim) -> None:
+        if await self._settler.settle(claim) == "unknown":
+            raise self._fleet.unavailable(
+                "a member that may have an earlier write of this key cannot be reached", [*claim.repairs]
+            )
+
     async def _queued(self, intent: Intent) -> Mapping[str, Any]:
         return await self._queue.repairs(intent.bucket, intent.key)
 

@@ -212,7 +212,7 @@ class Accounting:
         slot = pending.slot
         versioning = await self._looker.versioning(slot.bucket)
         versions = versioning != VersioningStatus.UNVERSIONED
-        size = await self._looker.object(slot.bucket, slot.key, versions=versions)
+        size = await self._looker.settled_object(slot.bucket, slot.key, versions=versions)
         await self._ledger.write(partial(record, pending=pending, size=size, versioning=versioning))
 
     async def change_versioning(self, bucket: str, call: Callable[[], Awaitable[R]]) -> R:

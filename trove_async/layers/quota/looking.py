@@ -89,6 +89,11 @@ class Looker:
         except NotFoundError:
             return 0, 0
 
+    async def settled_object(self, bucket: str, key: str, *, versions: bool) -> Size:
+        """Return what an object takes up once it is decided what became of each write of it."""
+        await self._driver.settle(bucket, key)
+        return await self.object(bucket, key, versions=versions)
+
     async def parts(self, bucket: str, key: str, upload: str) -> dict[int, int]:
         """Return the sizes of the parts of an upload by their numbers; empty if it is not open."""
         try:

@@ -47,6 +47,10 @@ class RouteDriver(MembersDriver):
         for member in self.rules.members_below(bucket):
             self.members[member].check_bucket(bucket)
 
+    async def settle(self, bucket: str, key: str) -> None:
+        """Ask the member that has the key."""
+        await self.members[self.rules.member_of(bucket, key)].settle(bucket, key)
+
     async def perform(self, operation: Operation) -> Any:
         """Pass an operation on to the member that has the key, or to several."""
         plan = PLANS.get(operation.name)
