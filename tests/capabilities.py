@@ -29,7 +29,7 @@ Other servers for the same drivers, which `make test-long` puts through the suit
 
 """
 SECOND: Final = frozenset({"s3 (moto)", "sftp (asyncssh)"})
-OVER_SEVERAL: Final = frozenset({"route", "failover"})
+OVER_SEVERAL: Final = frozenset({"failover", "mirror", "route"})
 """Stores over several stores, which have what their members have: the page is about backends."""
 HINT = "Run 'make capabilities' to update it, and commit it."
 
