@@ -15,6 +15,7 @@ from trove_async import Cache, Trove
 from trove_async.driver import unwrap
 from trove_async.errors import BackendError, ObjectChangedError, ObjectNotFoundError, UnavailableError
 from trove_async.layers.cache.driver import CacheDriver
+from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.helpers import random_bytes
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 
@@ -450,3 +451,27 @@ async def _read(t: Trove, wanted: tuple[int, int] | None) -> bytes | None:
         return await t.read("b", "k", wanted)
     except ObjectNotFoundError:
         return None
+
+
+@pytest.mark.parametrize("at", [0, 3000, 9999])
+async def test_a_body_that_breaks_outside_of_the_cache_is_resumed(at: int) -> None:
+    """A layer around the cache, or a fault there, does not make the read fail: the reader goes on where it was."""
+    backend, faults = Backend(step=1000), Faults([Fault("get", reset_after=at)])
+    async with opened(Cache(), backend, "memory://", faults) as t:
+        await t.put("b", "k", DATA)
+        assert await t.read("b", "k") == DATA
+        assert len(faults.injected) == 1
+        assert backend.took() == {"put": 1, "get": 1}
+
+
+async def test_a_stored_body_that_breaks_outside_of_the_cache_is_resumed() -> None:
+    backend, faults = Backend(step=100_000), Faults()
+    data = random_bytes(3_000_000)
+    async with opened(Cache(on="memory://", namespace="n"), backend, "memory://", faults) as t:
+        await t.put("b", "k", data)
+        assert await t.read("b", "k") == data
+        backend.took()
+        faults.add(Fault("get", reset_after=2_000_000))
+        assert await t.read("b", "k") == data
+        assert len(faults.injected) == 1
+        assert backend.took() == {"head": 1}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from trove_async.errors import TransientError
@@ -16,7 +17,7 @@ from trove_async.layers.cache.flights import GIVE_UP
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import ObjectInfo
 
-__all__ = ["BodyEvents", "Reopen", "SharedBody", "raise_at_once"]
+__all__ = ["BodyEvents", "Reopen", "SharedBody", "tried_again"]
 
 Reopen = Callable[[int], Awaitable[ObjectReader]]
 """Opens the same object again, from an offset to the end of the range."""
@@ -25,16 +26,14 @@ _STEP: Final = 256 * 1024
 """Bytes that a reader that has left the others asks for at once."""
 
 
-class _Never:
-    """Tries nothing again: the request beneath was tried again already."""
-
-    async def failed(self, error: TransientError, *, paid: bool = False) -> None:
-        raise error
-
-
-def raise_at_once() -> _Never:
-    """Return a `Resumption` that makes no attempt."""
-    return _Never()
+@contextmanager
+def tried_again() -> Iterator[None]:
+    """Mark errors of requests that were tried again beneath: the reader raises them, and resumes after others only."""
+    try:
+        yield
+    except TransientError as error:
+        error.exhausted = True
+        raise
 
 
 class BodyEvents(Protocol):
@@ -84,7 +83,7 @@ class SharedBody:
         """Return a new reader; with ``held`` it was counted already."""
         if not held:
             self.hold()
-        return ObjectReader(self.info, _SharedStream(self), start=self.start, stop=self.stop, resumption=raise_at_once)
+        return ObjectReader(self.info, _SharedStream(self), start=self.start, stop=self.stop)
 
     def let_go(self) -> None:
         """Count one reader less, and abort the source if it was the last."""
@@ -183,7 +182,8 @@ class _SharedStream(ByteStream):
         self._own: ObjectReader | None = None
 
     async def read(self, size: int) -> bytes:
-        chunk = await self._read(size)
+        with tried_again():
+            chunk = await self._read(size)
         self._position += len(chunk)
         return chunk
 

@@ -13,7 +13,7 @@ from typing import Final
 from trove_async.checksums import digest
 from trove_async.driver.base import Driver
 from trove_async.errors import InvalidArgumentError, StorageFullError
-from trove_async.layers.cache.body import Reopen, raise_at_once
+from trove_async.layers.cache.body import Reopen, tried_again
 from trove_async.layers.cache.careful import BATCH, CarefulStore, Listed
 from trove_async.layers.cache.entries import Entries
 from trove_async.layers.cache.index import Index, Piece
@@ -199,7 +199,7 @@ class StoredEntries(Entries[str]):
         if start + len(first) == stop:
             return ObjectReader(info, first, start=start, stop=stop)
         stream = _StoredStream(reading, start, first, reopen)
-        return ObjectReader(info, stream, start=start, stop=stop, resumption=raise_at_once)
+        return ObjectReader(info, stream, start=start, stop=stop)
 
     async def load(self, piece: Piece[str], start: int, stop: int) -> bytes | None:
         """Return bytes of an entry; None if they are lost or damaged, or the store failed."""
@@ -272,6 +272,12 @@ class _StoredStream(ByteStream):
         self._backend: ObjectReader | None = None
 
     async def read(self, size: int) -> bytes:
+        with tried_again():
+            found = await self._read(size)
+        self._position += len(found)
+        return found
+
+    async def _read(self, size: int) -> bytes:
         if self._backend is None and not self._at <= self._position < self._at + len(self._chunk):
             chunk = await self._reading.read(self._position)
             if chunk is None:
@@ -279,12 +285,9 @@ class _StoredStream(ByteStream):
             else:
                 self._at, self._chunk = self._position, chunk
         if self._backend is not None:
-            found = await self._backend.read(min(size, FRAME))
-        else:
-            skipped = self._position - self._at
-            found = self._chunk[skipped : skipped + size]
-        self._position += len(found)
-        return found
+            return await self._backend.read(min(size, FRAME))
+        skipped = self._position - self._at
+        return self._chunk[skipped : skipped + size]
 
     async def seek(self, offset: int) -> None:
         self.abort()
