@@ -22,6 +22,7 @@ __all__ = [
     "check_no_secret",
     "is_name",
     "is_secret_name",
+    "is_store_name",
     "parse_dsn",
     "redact",
     "trimmed_secret",
@@ -102,9 +103,14 @@ class DSN:
         return f"DSN({str(self)!r})"
 
 
+def is_store_name(text: str) -> bool:
+    """Tell whether a store of the configuration, or a member of a store over several, can have this name."""
+    return _NAME.match(text) is not None
+
+
 def is_name(text: str) -> bool:
     """Tell whether text names a store of the configuration: it is a ``NAME``, or begins with ``trove://``."""
-    return _NAME.match(text) is not None or text[: len(NAMED) + 3].lower() == f"{NAMED}://"
+    return is_store_name(text) or text[: len(NAMED) + 3].lower() == f"{NAMED}://"
 
 
 def is_secret_name(name: str) -> bool:

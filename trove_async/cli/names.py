@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from trove_async.cli.errors import UsageError
-from trove_async.config import Reference, is_store_name
+from trove_async.config import Reference
 from trove_async.driver import lookup
-from trove_async.dsn import DSN, NAMED, parse_dsn
+from trove_async.dsn import DSN, NAMED, is_store_name, parse_dsn
 from trove_async.errors import DriverRegistrationError, InvalidDSNError
 from trove_async.paths import local_path
 from trove_async.types import EMPTY
@@ -41,7 +41,6 @@ STORE_VARIABLE: Final = "TROVE_DSN"
 """The environment variable that names the store of ``bucket/key``."""
 
 _DSN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(.*)\Z", re.DOTALL)
 _PATH: Final = re.compile(r"(?:/|~|\./|\.\./|\.\.?\Z)")
 
 
@@ -118,8 +117,8 @@ def named_of(text: str) -> Named | None:
     if text[: len(NAMED) + 3].lower() == f"{NAMED}://":
         reference = Reference.of(text)
         return Named(reference.name, reference.path.removeprefix("/"), reference.settings)
-    found = _NAMED.match(text)
-    return None if found is None or is_dsn(text) else Named(found[1], found[2])
+    name, colon, path = text.partition(":")
+    return Named(name, path) if colon and is_store_name(name) and not is_dsn(text) else None
 
 
 def store_of(text: str) -> str:

@@ -3,6 +3,6 @@
 from trove_async.config.config import Config
 from trove_async.config.document import VARIABLE, ConfigWarning, find
 from trove_async.config.named import NamedStore
-from trove_async.config.reference import Reference, is_store_name
+from trove_async.config.reference import Reference
 
-__all__ = ["VARIABLE", "Config", "ConfigWarning", "NamedStore", "Reference", "find", "is_store_name"]
+__all__ = ["VARIABLE", "Config", "ConfigWarning", "NamedStore", "Reference", "find"]

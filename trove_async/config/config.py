@@ -12,13 +12,13 @@ from typing import Any, Final
 from trove_async.config.document import VARIABLE, Document, Source, find
 from trove_async.config.lines import KeyPath
 from trove_async.config.making import TARGETS, argument_of, made, make_layers
-from trove_async.config.reference import Reference, is_store_name
+from trove_async.config.reference import Reference
 from trove_async.config.store import ConfiguredStore
 from trove_async.config.values import dsn_text, value_of
 from trove_async.driver.base import Layer
 from trove_async.driver.opening import Member, Target
 from trove_async.driver.registry import import_path
-from trove_async.dsn import is_name
+from trove_async.dsn import is_name, is_store_name
 from trove_async.errors import ConfigError, InvalidArgumentError, TroveError
 from trove_async.paths import local_path
 from trove_async.types import EMPTY

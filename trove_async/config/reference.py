@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
@@ -12,21 +11,14 @@ from trove_async.driver.base import Driver
 from trove_async.driver.opening import Target
 from trove_async.driver.options import OpenOptions
 from trove_async.driver.registry import import_path
-from trove_async.dsn import DSN, NAMED, parse_dsn
+from trove_async.dsn import DSN, NAMED, is_store_name, parse_dsn
 from trove_async.errors import InvalidDSNError
 from trove_async.types import EMPTY
 
-__all__ = ["Reference", "Within", "is_store_name"]
-
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+__all__ = ["Reference", "Within"]
 
 _LOCATED: Final = "trove_async.layers.located:located"
 """The layer for bucket and prefix: its module is above this one, and is imported when it is needed."""
-
-
-def is_store_name(text: str) -> bool:
-    """Tell whether a store of the configuration can have this name."""
-    return _NAME.match(text) is not None
 
 
 @dataclass(frozen=True)

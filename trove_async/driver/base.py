@@ -49,7 +49,7 @@ from trove_async.listing import Item, ListPage, ObjectIterator
 from trove_async.reader import ObjectReader
 from trove_async.types import BucketInfo, ObjectInfo
 
-__all__ = ["Driver", "Layer", "capabilities_of", "check_layers", "unwrap"]
+__all__ = ["Driver", "Layer", "capabilities_of", "check_layers", "stack_of", "unwrap"]
 
 D = TypeVar("D")
 
@@ -314,7 +314,7 @@ def methods_of(protocol: type) -> frozenset[str]:
     )
 
 
-def _stack(outermost: Driver) -> Iterator[Driver]:
+def stack_of(outermost: Driver) -> Iterator[Driver]:
     """Yield a driver and what it wraps, the outermost first."""
     at: Driver | None = outermost
     while at is not None:
@@ -332,7 +332,7 @@ def check_layers(outermost: Driver) -> None:
     Raises:
         InvalidArgumentError: a layer is around one that it must not be around; the message says the right order.
     """
-    check_order(_stack(outermost))
+    check_order(stack_of(outermost))
 
 
 def unwrap(driver: Driver, kind: type[D]) -> D:
@@ -344,7 +344,7 @@ def unwrap(driver: Driver, kind: type[D]) -> D:
     """
     if not isinstance(driver, Driver):
         raise InvalidArgumentError(f"unwrap() takes a driver, such as t.driver of a store t, not {driver!r}")
-    for at in _stack(driver):
+    for at in stack_of(driver):
         if isinstance(at, kind):
             return at
     raise UnsupportedError(f"there is no {kind.__name__} in {driver!r}", driver=driver.name)

@@ -6,10 +6,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, ClassVar, Final, cast
 
 from trove_async.cancellation import finish
-from trove_async.driver.base import Driver, Layer, check_layers
+from trove_async.driver.base import Driver, Layer, check_layers, stack_of
 from trove_async.driver.options import OpenOptions
 from trove_async.driver.order import Placed, check_order
 from trove_async.driver.registry import import_path, lookup
@@ -202,12 +203,7 @@ def _wrap(driver: Driver, layers: Iterable[Layer]) -> list[Driver]:
             raise _no_layer(layer)
         outermost = made
     check_layers(outermost)
-    found: list[Driver] = []
-    at: Driver | None = outermost
-    while at is not None and at is not driver:
-        found.append(at)
-        at = at.unwrap()
-    return found[::-1]
+    return [*takewhile(lambda at: at is not driver, stack_of(outermost))][::-1]
 
 
 def checked_layers(layers: object) -> tuple[Layer, ...]:

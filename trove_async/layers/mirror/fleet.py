@@ -15,7 +15,7 @@ from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.verdict import verdict_on
 from trove_async.types import ObjectInfo
 
-__all__ = ["Fleet", "Replica", "failures", "new_breaker", "several", "together"]
+__all__ = ["Fleet", "Replica", "failures", "new_breaker", "over", "several", "together"]
 
 R = TypeVar("R")
 
@@ -161,7 +161,7 @@ async def together(calls: Mapping[str, Coroutine[Any, Any, R]], *, cleanup_timeo
     except BaseException:
         for task in tasks.values():
             task.cancel()
-        await finish(_over([*tasks.values()]), timeout=cleanup_timeout, leftover="calls to members of a mirror")
+        await finish(over([*tasks.values()]), timeout=cleanup_timeout, leftover="calls to members of a mirror")
         raise
     errors = [None if task.cancelled() else task.exception() for task in tasks.values()]
     for error in errors:
@@ -188,7 +188,8 @@ async def several(calls: Sequence[Callable[[], Awaitable[R]]], *, limit: int) ->
     return [results[number] for number in range(len(calls))]
 
 
-async def _over(tasks: Sequence[asyncio.Task[Any]]) -> None:
+async def over(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Wait until tasks have ended, whatever they return or raise."""
     await asyncio.wait(tasks)
     for task in tasks:
         if not task.cancelled():

@@ -14,7 +14,7 @@ from trove_async.driver.conditions import check_write
 from trove_async.driver.options import DeleteOptions, PutOptions
 from trove_async.errors import BackendUnavailableError, TroveError
 from trove_async.layers.mirror.claims import Claims
-from trove_async.layers.mirror.fleet import Fleet, Replica, failures
+from trove_async.layers.mirror.fleet import Fleet, Replica, failures, over
 from trove_async.layers.mirror.generations import new_generation, public, stamped
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.reads import Reads
@@ -114,7 +114,7 @@ class Writes:
         """Wait until no member is written any more; cancel what was not begun to be committed."""
         if not putting.done():
             putting.cancel()
-            await finish(_over(putting), timeout=self._fleet.cleanup_timeout, leftover="puts to members of a mirror")
+            await finish(over([putting]), timeout=self._fleet.cleanup_timeout, leftover="puts to members of a mirror")
 
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
         """Delete an object at all members that can be reached."""
@@ -258,9 +258,3 @@ class Writes:
 def _is_ambiguous(error: Exception) -> bool:
     # What is no error of the library says nothing about what the member did.
     return not isinstance(error, TroveError) or error.ambiguous
-
-
-async def _over(task: asyncio.Task[Any]) -> None:
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # marks it as retrieved

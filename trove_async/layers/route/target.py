@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Final
 
 from trove_async.driver.base import Driver
 from trove_async.driver.opening import Member, Target
 from trove_async.driver.options import OpenOptions
+from trove_async.dsn import is_store_name
 from trove_async.errors import InvalidArgumentError
 from trove_async.layers.members import open_members
 from trove_async.layers.route.driver import RouteDriver
 from trove_async.layers.route.rules import RouteRuleLike, Rules
 
 __all__ = ["Route"]
-
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Route(Target):
                 f"the members of a Route are stores by name, as in {{'hot': 'memory://'}}, not {_shown(self.members)}"
             )
         for name in self.members:
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
+            if not isinstance(name, str) or not is_store_name(name):
                 raise InvalidArgumentError(
                     f"the name of a member is a letter and letters, digits, '_' and '-', not {name!r}"
                 )
