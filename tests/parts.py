@@ -42,6 +42,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "quota": Part(25, ("quota",)),
     "mirror": Part(30, ("mirror",)),
     "faces": Part(75, ("cli", "web")),
+    "uploads": Part(90, ("uploads",)),
     "transfers": Part(75, ("matrix", "transfers")),
 }
 """Name to part, in the order of the report. The remainder of 15 minutes is for static checks and later features."""

@@ -21,12 +21,14 @@
     │   ├── ObjectNotFoundError
     │   ├── VersionNotFoundError
     │   ├── UploadNotFoundError
+    │   │   └── UploadExpiredError            the resumable upload was not continued in time, and is gone
     │   └── RootNotFoundError
     ├── BucketAlreadyExistsError (FileExistsError)
     ├── BucketNotEmptyError
     ├── PreconditionFailedError
     │   ├── ObjectAlreadyExistsError (FileExistsError)
     │   ├── ObjectChangedError                the object was replaced while it was read
+    │   ├── UploadOffsetError                 a resumable upload continues at another offset
     │   └── LeaseLostError                    another holder has taken the lease over
     ├── NotModifiedError
     ├── RangeNotSatisfiableError
@@ -50,10 +52,12 @@
     ├── TransientError                        the same call may succeed later
     │   ├── ConflictError                     another operation on the same object or bucket is under way
     │   ├── ThrottledError
+    │   ├── UploadLockedError                 another request writes to the resumable upload
     │   ├── UnavailableError (ConnectionError)
     │   │   └── BackendUnavailableError       a circuit breaker refused the call; nothing was sent
     │   └── OperationTimeoutError (TimeoutError)
     ├── WatchOverflowError
+    ├── UploadRejectedError                   a hook, or the server of a resumable upload, refused it
     ├── SchemaVersionError                    a newer version of the library has migrated the database
     ├── DriverRegistrationError (ValueError)
     ├── BackendError                          any other failure of the backend
@@ -124,7 +128,11 @@ __all__ = [
     "UnavailableError",
     "UnpicklableError",
     "UnsupportedError",
+    "UploadExpiredError",
+    "UploadLockedError",
     "UploadNotFoundError",
+    "UploadOffsetError",
+    "UploadRejectedError",
     "VersionNotFoundError",
     "WatchOverflowError",
     "WrongLoopError",
@@ -345,6 +353,12 @@ class UploadNotFoundError(NotFoundError):
     default_message = "no such multipart upload is open"
 
 
+class UploadExpiredError(UploadNotFoundError):
+    """The resumable upload was not continued before it expired; its bytes are gone. Begin a new one."""
+
+    default_message = "the upload has expired"
+
+
 class RootNotFoundError(NotFoundError):
     """The folder that a file-system DSN names is missing or not a folder."""
 
@@ -385,6 +399,20 @@ class LeaseLostError(PreconditionFailedError):
     """Another holder has taken a lease over, or it was released; nothing changed. Stop what the lease was for."""
 
     default_message = "the lease was taken over or released"
+
+
+class UploadOffsetError(PreconditionFailedError):
+    """A resumable upload was to continue at an offset that is not its own; nothing changed.
+
+    Attributes:
+        offset: the upload's own, in bytes; None if it is not known.
+    """
+
+    default_message = "the upload continues at another offset"
+
+    def __init__(self, message: str | None = None, *, offset: int | None = None, **context: Any) -> None:
+        super().__init__(message, **context)
+        self.offset = offset
 
 
 class NotModifiedError(TroveError):
@@ -556,6 +584,12 @@ class ThrottledError(TransientError):
     default_message = "the backend asks for fewer requests; try again later"
 
 
+class UploadLockedError(TransientError):
+    """Another request writes to the resumable upload, and did not stop in time; nothing changed."""
+
+    default_message = "another request writes to the upload; try again"
+
+
 class UnavailableError(TransientError, ConnectionError):
     """The backend cannot be reached, or the connection broke."""
 
@@ -581,6 +615,31 @@ class WatchOverflowError(TroveError):
     """Events came faster than they were taken and some are lost; list the bucket again."""
 
     default_message = "events came faster than they were taken and some are lost; list the bucket again"
+
+
+class UploadRejectedError(TroveError):
+    """A hook, or the server of a resumable upload, refused a request of the upload.
+
+    Attributes:
+        status_code: of the answer, 400 to 599.
+        headers: further headers of the answer.
+    """
+
+    default_message = "the upload was rejected"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status_code: int = 400,
+        headers: Sequence[tuple[str, str]] = (),
+        **context: Any,
+    ) -> None:
+        super().__init__(message, **context)
+        if not 400 <= status_code <= 599:
+            raise ValueError(f"a rejection has a status from 400 to 599, not {status_code}")
+        self.status_code = status_code
+        self.headers = tuple(headers)
 
 
 class SchemaVersionError(TroveError):

@@ -1,0 +1,42 @@
+"""Resumable uploads: tus 1.0 and Resumable Uploads for HTTP, over any store.
+
+``docs/uploads.md`` is the guide.
+"""
+
+from trove_async.uploads.datastore import (
+    ConcaterDataStore,
+    DataStore,
+    FinisherDataStore,
+    LengthDeclarerDataStore,
+    LockerDataStore,
+    RecorderDataStore,
+    TerminaterDataStore,
+    VerifierDataStore,
+)
+from trove_async.uploads.hooks import Action, Changes, Hooks, UploadEvent
+from trove_async.uploads.info import Destination, FileInfo, FinalAnswer
+from trove_async.uploads.lockers.base import Lock, Locker
+from trove_async.uploads.metadata import MetaData
+from trove_async.uploads.protocol.messages import Request
+
+__all__ = [
+    "Action",
+    "Changes",
+    "ConcaterDataStore",
+    "DataStore",
+    "Destination",
+    "FileInfo",
+    "FinalAnswer",
+    "FinisherDataStore",
+    "Hooks",
+    "LengthDeclarerDataStore",
+    "Lock",
+    "Locker",
+    "LockerDataStore",
+    "MetaData",
+    "RecorderDataStore",
+    "Request",
+    "TerminaterDataStore",
+    "UploadEvent",
+    "VerifierDataStore",
+]

@@ -1,0 +1,111 @@
+"""What is known of a resumable upload."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from secrets import token_urlsafe
+from typing import Final
+
+from trove_async.driver.options import PutOptions
+from trove_async.errors import InvalidArgumentError
+from trove_async.types import EMPTY
+from trove_async.uploads.metadata import NO_METADATA, MetaData
+
+__all__ = ["Destination", "FileInfo", "FinalAnswer", "check_id", "new_id"]
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+
+
+def new_id() -> str:
+    """Return a new id of an upload: 128 random bits, safe in a URL."""
+    return token_urlsafe(16)
+
+
+def check_id(upload_id: str) -> str:
+    """Return the id of an upload that a hook has chosen.
+
+    Raises:
+        InvalidArgumentError: it has other characters than letters, digits, ``-`` and ``_``, or more than 128 of them.
+    """
+    if not isinstance(upload_id, str) or not _ID.match(upload_id):
+        raise InvalidArgumentError(f"the id of an upload is 1 to 128 letters, digits, '-' and '_', not {upload_id!r}")
+    return upload_id
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a finished upload is, and how it is stored.
+
+    Attributes:
+        bucket, key: of the object.
+        options: its content type, metadata and so on; ``if_none_match="*"`` never replaces an object.
+    """
+
+    bucket: str
+    key: str
+    options: PutOptions = field(default_factory=PutOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalAnswer:
+    """The answer to the request that finished an upload; clients that ask again get it again.
+
+    Attributes:
+        status: 200 to 299.
+        headers: further headers of the answer.
+        body: sent with it.
+    """
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfo:
+    """A resumable upload.
+
+    Attributes:
+        id: names the upload, in its URL too; empty before it is created.
+        size: bytes of the whole upload; None while it is not known (a deferred length).
+        offset: bytes that are durable, counted from the start.
+        metadata: as the client sent it.
+        is_partial: it will be a part of a final upload, and is no object of its own.
+        is_final: it consists of partial uploads.
+        partial_ids: of which a final upload consists, in order.
+        max_size: bytes that the upload may have; None without a limit.
+        destination: where the object is put; None for the store's default, the id in its bucket.
+        owner: names who created the upload, for hooks; a final upload takes partial uploads of the same owner only.
+        digests: algorithm to lower-case hex, of the whole upload, as the client gave them; compared before it is
+            finished.
+        created_at: aware, in UTC.
+        expires_at: when it is removed unless it is finished or continued; None if it does not expire.
+        is_finished: the object is at its destination (a partial upload: all its bytes are durable).
+        etag: of the object, once it is finished.
+        answer: what the client was answered when the upload was finished; None for the usual answer.
+    """
+
+    id: str = ""
+    size: int | None = None
+    offset: int = 0
+    metadata: MetaData = NO_METADATA
+    is_partial: bool = False
+    is_final: bool = False
+    partial_ids: tuple[str, ...] = ()
+    max_size: int | None = None
+    destination: Destination | None = None
+    owner: str = ""
+    digests: Mapping[str, str] = field(default=EMPTY)
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    is_finished: bool = False
+    etag: str | None = None
+    answer: FinalAnswer | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all bytes are there, so that the upload can be finished."""
+        return self.offset == self.size

@@ -1,0 +1,1 @@
+"""Locks of resumable uploads: one request at a time writes to an upload."""

@@ -1,0 +1,1 @@
+"""The protocols of resumable uploads, without I/O: requests to commands, results to answers."""
