@@ -10,7 +10,9 @@ BENCH ?=
 # Real servers that the tests talk to, on 127.0.0.1; `python -m tests.servers` starts them by hand.
 SERVERS = ceph moto gcs azurite sshd asyncssh nginx postgres
 LONG_SERVERS = $(SERVERS) gcs_emulator
-BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
+# What tests start by themselves: clients of resumable uploads, and a browser.
+CLIENTS = tus_clients
+BENCH_SERVERS = ceph nginx rclone gcs azurite sshd tus_peers
 CODE = $(wildcard trove_async pytest_trove_async.py tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
@@ -33,9 +35,9 @@ demo: $(VENV)/.demo ## copy a real tree into a local store, and show the library
 	@echo "== demo: python -m examples.demo"
 	@$(BIN)/python -m examples.demo
 
-servers: $(VENV)/.dev ## install the servers that the tests need (Debian packages, PyPI)
-	@echo "== servers: installing $(SERVERS)"
-	@$(BIN)/python -m tests.servers install $(SERVERS)
+servers: $(VENV)/.dev ## install the servers and clients that the tests need (Debian packages, PyPI, npm)
+	@echo "== servers: installing $(SERVERS) $(CLIENTS)"
+	@$(BIN)/python -m tests.servers install $(SERVERS) $(CLIENTS)
 	@date +%s > $(VENV)/.servers
 
 test: $(VENV)/.dev ## all checks and tests, as CI runs them

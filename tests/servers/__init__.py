@@ -18,6 +18,7 @@ from tests.servers.nginx import Nginx
 from tests.servers.postgres import Postgres
 from tests.servers.rclone import Rclone
 from tests.servers.sshd import Sshd
+from tests.servers.tus_node import TusNode
 
 __all__ = [
     "GCS",
@@ -31,6 +32,7 @@ __all__ = [
     "Rclone",
     "ServerError",
     "Sshd",
+    "TusNode",
     "running",
 ]
 
@@ -55,6 +57,8 @@ def running(name: Literal["postgres"]) -> Postgres: ...
 def running(name: Literal["rclone"]) -> Rclone: ...
 @overload
 def running(name: Literal["sshd"]) -> Sshd: ...
+@overload
+def running(name: Literal["tus_node"]) -> TusNode: ...
 def running(name: str) -> Any:
     """Return the handle of a server, which runs at least until this process ends.
 

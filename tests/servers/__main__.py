@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tests.servers import control
 from tests.servers.errors import ServerError
-from tests.servers.registry import SERVERS, find
+from tests.servers.registry import SERVERS, SOFTWARE, find, find_software
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,13 +17,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     names = options.names or list(SERVERS)
     try:
+        look_up = find_software if options.command == "install" else find
         for name in names:
-            find(name)
+            look_up(name)
         if options.command == "up":
             _up(names, as_json=options.json)
         for name in names:
             if options.command == "install":
-                find(name).install()
+                find_software(name).install()
             elif options.command == "down":
                 control.down(name)
             elif options.command == "status":
@@ -48,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description="Real servers for the tests.")
     commands = parser.add_subparsers(dest="command", required=True)
     known = ", ".join(SERVERS)
-    install = commands.add_parser("install", help="install what servers need and is missing")
-    install.add_argument("names", nargs="+", metavar="NAME", help=known)
+    install = commands.add_parser("install", help="install what servers need and is missing, or other software")
+    install.add_argument("names", nargs="+", metavar="NAME", help=", ".join(SOFTWARE))
     up = commands.add_parser("up", help="start servers that stay until `down`, and print how to reach them")
     up.add_argument("names", nargs="+", metavar="NAME", help=known)
     up.add_argument("--json", action="store_true", help="print JSON, not KEY=VALUE lines")

@@ -1,8 +1,24 @@
-"""The servers by name. A new one needs a module, a line here and an overload of `tests.servers.running`."""
+"""The servers by name. A new one needs a module, a line here and an overload of `tests.servers.running`.
 
-from tests.servers import asyncssh_server, azurite, ceph, gcs, gcs_emulator, moto, nginx, postgres, rclone, sshd
+Software that is not a server has names too, for `install`.
+"""
+
+from tests.servers import (
+    asyncssh_server,
+    azurite,
+    ceph,
+    gcs,
+    gcs_emulator,
+    moto,
+    nginx,
+    postgres,
+    rclone,
+    sshd,
+    tus,
+    tus_node,
+)
 from tests.servers.errors import ServerError
-from tests.servers.server import Server
+from tests.servers.server import Server, Software
 
 SERVERS: dict[str, Server] = {
     server.name: server
@@ -17,8 +33,11 @@ SERVERS: dict[str, Server] = {
         postgres.SERVER,
         rclone.SERVER,
         sshd.SERVER,
+        tus_node.SERVER,
     )
 }
+
+SOFTWARE: dict[str, Software] = {**SERVERS, **{software.name: software for software in (tus.CLIENTS, tus.PEERS)}}
 
 
 def find(name: str) -> Server:
@@ -27,3 +46,8 @@ def find(name: str) -> Server:
         return SERVERS[name]
     except KeyError:
         raise ServerError(f"There is no server {name!r}; there are {', '.join(SERVERS)}.") from None
+
+
+def find_software(name: str) -> Software:
+    """Return the server or other software with this name. Raises `ServerError` if there is none."""
+    return SOFTWARE[name] if name in SOFTWARE else find(name)

@@ -1,4 +1,4 @@
-"""The description of one server, which each module of a server defines."""
+"""The description of one server, which each module of a server defines, and of software that is only installed."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,18 +13,11 @@ SMALLEST_PART = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Server:
-    """A server that can be started.
-
-    `start` starts it in the folder of the launch and returns a `handle` once it answers. A handle is a frozen
-    dataclass whose fields are texts and numbers. `grace` is the time in seconds that it has to end by itself.
-    """
+class Software:
+    """Software that tests or benchmarks start by themselves: it is only installed."""
 
     name: str
-    handle: type[Any]
     needs: tuple[Need, ...]
-    start: Callable[[Launch], Any]
-    grace: float = 5.0
 
     def missing(self) -> list[str]:
         """Return what must be installed first."""
@@ -36,6 +29,19 @@ class Server:
         require_linux()
         for need in self.needs:
             need.install()
+
+
+@dataclass(frozen=True)
+class Server(Software):
+    """A server that can be started.
+
+    `start` starts it in the folder of the launch and returns a `handle` once it answers. A handle is a frozen
+    dataclass whose fields are texts and numbers. `grace` is the time in seconds that it has to end by itself.
+    """
+
+    handle: type[Any]
+    start: Callable[[Launch], Any]
+    grace: float = 5.0
 
     def launch(self, launch: Launch) -> None:
         """Start the server and publish its handle."""
