@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import uvicorn
 from aiohttp import web
@@ -25,10 +25,12 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def uvicorn_serving(app: Any) -> AsyncIterator[int]:
+async def uvicorn_serving(app: Any, *, http: Literal["auto", "h11", "httptools"] = "auto") -> AsyncIterator[int]:
     """Serve an ASGI app, including its lifespan, and yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_level="error", lifespan="on", ws="none", timeout_graceful_shutdown=SECONDS)
+        config = uvicorn.Config(
+            app, http=http, log_level="error", lifespan="on", ws="none", timeout_graceful_shutdown=SECONDS
+        )
         server = uvicorn.Server(config)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         try:
