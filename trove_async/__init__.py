@@ -19,11 +19,13 @@ from trove_async.cancellation import CleanupWarning
 from trove_async.checksums import Checksum
 from trove_async.driver.base import Layer, unwrap
 from trove_async.driver.capabilities import (
+    AppendDriver,
     BulkDeleteDriver,
     LifecycleDriver,
     LifecycleSweepDriver,
     MultipartDriver,
     NotificationDriver,
+    PartCopyDriver,
     PresignDriver,
     RangeDriver,
     ServerCopyDriver,
@@ -220,6 +222,7 @@ if not _TYPE_CHECKING:  # a type checker would take every name for one of the mo
 __all__ = [
     "DSN",
     "AccessDeniedError",
+    "AppendDriver",
     "BackendError",
     "BackendUnavailableError",
     "Backoff",
@@ -307,6 +310,7 @@ __all__ = [
     "OpenTelemetry",
     "Opening",
     "OperationTimeoutError",
+    "PartCopyDriver",
     "PartInfo",
     "PreconditionFailedError",
     "Prefix",

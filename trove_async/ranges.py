@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trove_async.errors import InvalidRangeError, RangeNotSatisfiableError
 
-__all__ = ["ByteRange", "RangeLike", "coalesce"]
+__all__ = ["ByteRange", "RangeLike", "check_within", "coalesce"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,18 @@ class ByteRange:
 
 RangeLike = ByteRange | tuple[int, int | None]
 """A range as users may pass it: a `ByteRange` or ``(offset, length)``."""
+
+
+def check_within(offset: int, length: int, size: int) -> None:
+    """Refuse a range of a copy that extends past the end: the copy would be shorter than was asked for.
+
+    Raises:
+        RangeNotSatisfiableError: the object has fewer than ``offset + length`` bytes.
+    """
+    if offset + length > size:
+        raise RangeNotSatisfiableError(
+            f"the range has {length} bytes from {offset}, but the object has only {size} bytes"
+        )
 
 
 def coalesce(ranges: Iterable[ByteRange], gap: int) -> Sequence[tuple[ByteRange, list[int]]]:

@@ -92,6 +92,35 @@ async def part_of_unknown_length(t: trove.Trove) -> None:
     await t.upload_part("b", "u", await begun(t), 1, chunks(3))
 
 
+async def part_that_grows(t: trove.Trove) -> None:
+    upload = await begun(t)
+    await t.append_part("b", "u", upload, 1, 0, b"x" * 30)
+    await t.append_part("b", "u", upload, 1, 30, b"x" * 30)
+    await t.append_part("b", "u", upload, 1, 40, chunks(3))
+    await t.append_part("b", "u", upload, 1, 50, b"x" * 5)
+
+
+async def part_that_stays_with_what_was_written(t: trove.Trove) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * 10
+        raise trove.ObjectNotFoundError("the source is gone")
+
+    upload = await begun(t)
+    for number, size in ((1, 30), (2, 5), (3, 20)):
+        await part(t, upload, number, size)
+    cases: tuple[tuple[int, int, int | None], ...] = ((1, 30, 15), (2, 5, None), (3, 0, None))
+    for number, offset, declared in cases:
+        with pytest.raises(trove.ObjectNotFoundError):
+            await t.append_part("b", "u", upload, number, offset, broken(), size=declared)
+    with pytest.raises(trove.InvalidPartError):
+        await t.append_part("b", "u", upload, 1, 100, b"x")
+
+
+async def part_of_an_object(t: trove.Trove) -> None:
+    await t.put("b", "a", b"x" * 30)
+    await t.copy_part("b", "u", await begun(t), 1, trove.ObjectRef("b", "a"), 10, 20)
+
+
 async def completed(t: trove.Trove) -> None:
     await t.put("b", "u", b"x" * 3)
     upload = await begun(t)
@@ -175,6 +204,9 @@ CASES: dict[Step, tuple[int, int]] = {
     copy_from_outside: (30, 1),
     open_parts: (25, 0),
     part_of_unknown_length: (30, 0),
+    part_that_grows: (55, 0),
+    part_that_stays_with_what_was_written: (65, 0),
+    part_of_an_object: (50, 1),
     completed: (30, 1),
     aborted: (0, 0),
     versions: (64, 5),
@@ -187,8 +219,23 @@ CASES: dict[Step, tuple[int, int]] = {
 }
 
 
+NEEDS: dict[Step | str, str] = {
+    part_that_grows: "append",
+    part_that_stays_with_what_was_written: "append",
+    part_of_an_object: "part_copy",
+    "appended": "append",
+    "copied part": "part_copy",
+}
+
+
+def skip_without(store: trove.Trove, case: Step | str) -> None:
+    if case in NEEDS and not store.supports(NEEDS[case]):
+        pytest.skip(f"the driver has no {NEEDS[case]}")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 async def test_what_is_counted_is_what_is_there(store: trove.Trove, case: Step) -> None:
+    skip_without(store, case)
     await case(store)
     assert await used(store) == CASES[case] == await held(store)
     await quota_of(store).recount()
@@ -201,6 +248,8 @@ REFUSED: dict[str, Callable[[trove.Trove, str], Awaitable[object]]] = {
     "overwrite": lambda t, _: t.put("b", "old", b"x" * 201),
     "part": lambda t, upload: t.upload_part("b", "u", upload, 2, b"x" * 101),
     "part of unknown length": lambda t, upload: t.upload_part("b", "u", upload, 2, chunks(11)),
+    "appended": lambda t, upload: t.append_part("b", "u", upload, 1, 300, b"x" * 101),
+    "copied part": lambda t, upload: t.copy_part("b", "u", upload, 2, trove.ObjectRef("b", "large"), 0, 101),
     "copy": lambda t, _: t.copy("b", "large", "b", "new"),
     "server copy": lambda t, _: t.server_copy(trove.ObjectRef("b", "large"), trove.ObjectRef("b", "new")),
     "copy from another bucket": lambda t, _: t.copy("other", "large", "b", "new"),
@@ -209,6 +258,7 @@ REFUSED: dict[str, Callable[[trove.Trove, str], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 async def test_what_does_not_fit_is_refused_and_stores_nothing(store: trove.Trove, case: str) -> None:
+    skip_without(store, case)
     await store.create_bucket("other")
     await store.put("other", "large", b"x" * 500)
     await store.put("b", "old", b"x" * 100)

@@ -16,12 +16,14 @@ import trove_async as trove
 from tests.unit.doubles import ScriptedStream
 from trove_async import Budget, Failover, Member, Retry, Trove
 from trove_async.driver import (
+    AppendDriver,
     BulkDeleteDriver,
     Driver,
     Features,
     LifecycleDriver,
     MultipartDriver,
     OpenOptions,
+    PartCopyDriver,
     RangeDriver,
     ServerCopyDriver,
     TaggingDriver,
@@ -268,7 +270,14 @@ async def test_a_bulk_delete_fails_for_each_key() -> None:
 async def test_it_declares_what_it_reads_and_nothing_that_only_writes() -> None:
     async with stores([], []) as s:
         kept: list[type] = [RangeDriver, TaggingDriver, VersioningDriver]
-        dropped: list[type] = [MultipartDriver, BulkDeleteDriver, ServerCopyDriver, LifecycleDriver]
+        dropped: list[type] = [
+            MultipartDriver,
+            AppendDriver,
+            PartCopyDriver,
+            BulkDeleteDriver,
+            ServerCopyDriver,
+            LifecycleDriver,
+        ]
         assert all(s.failover.supports(capability) for capability in kept)
         assert not any(s.failover.supports(capability) for capability in dropped)
         assert s.failover.features.dropped.keys() > {*dropped} - {ServerCopyDriver} | {"PUT", "put_if_match"}

@@ -148,13 +148,13 @@ async def test_what_one_member_lacks_is_missing_with_the_reason() -> None:
 
 
 async def test_the_limits_are_the_tightest() -> None:
-    small = Limits(max_key_size=100, min_part_size=5, max_put_size=7, max_parts=10)
+    small = Limits(max_key_size=100, min_part_size=5, max_put_size=7, max_parts=10, equal_parts=True)
     large = Limits(max_key_size=900, min_part_size=9, max_part_size=50)
     a, b = MockDriver(features=Features(limits=small)), MockDriver(features=Features(limits=large))
     async with trove_async.open(over(a, b)) as t:
         limits = t.features.limits
     assert (limits.max_key_size, limits.min_part_size, limits.max_part_size) == (100, 9, 50)
-    assert (limits.max_put_size, limits.max_parts) == (7, 10)
+    assert (limits.max_put_size, limits.max_parts, limits.equal_parts) == (7, 10, True)
 
 
 async def test_a_bucket_of_the_dsn_is_known_if_all_members_name_it() -> None:

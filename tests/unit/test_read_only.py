@@ -19,10 +19,10 @@ from trove_async.web import signed_urls
 pytestmark = pytest.mark.asyncio
 
 WRITES = {
-    "put", "delete", "copy", "create_bucket", "delete_bucket", "initiate_multipart", "upload_part",
-    "complete_multipart", "abort_multipart", "presign_put", "presign_delete", "presign_post", "set_versioning",
-    "delete_version", "restore_version", "set_lifecycle", "delete_lifecycle", "expire", "transition", "server_copy",
-    "set_tags", "delete_tags", "delete_many",
+    "abort_multipart", "append_part", "complete_multipart", "copy", "copy_part", "create_bucket", "delete",
+    "delete_bucket", "delete_lifecycle", "delete_many", "delete_tags", "delete_version", "expire",
+    "initiate_multipart", "presign_delete", "presign_post", "presign_put", "put", "restore_version", "server_copy",
+    "set_lifecycle", "set_tags", "set_versioning", "transition", "upload_part",
 }  # fmt: skip
 
 
@@ -75,13 +75,19 @@ async def test_a_store_reads_the_same_and_stays_as_it_is(dsn: str) -> None:
         await t.put("b", "k", b"second", tags={"a": "b"})
         upload = await t.initiate_multipart("b", "open")
         await t.set_lifecycle("b", [trove.LifecycleRule("tmp", "tmp/", expiration_days=1)])
+        ref = trove.ObjectRef("b", "k")
         before = await state(t)
         assert await state(r) == before
         assert first.version_id is not None
         assert await r.read("b", "k", version_id=first.version_id) == b"first"
         async with await r.get_range("b", "k", 1, 2) as reader:
             assert await reader.read() == b"ec"
+        parts: list[Any] = [
+            *([r.append_part("b", "open", upload, 1, 0, b"x")] if r.supports("append") else []),
+            *([r.copy_part("b", "open", upload, 1, ref, 0, 1)] if r.supports("part_copy") else []),
+        ]
         for work in (
+            *parts,
             r.put("b", "k", b"third"),
             r.put("b", "new", b""),
             r.delete("b", "k"),
@@ -89,7 +95,7 @@ async def test_a_store_reads_the_same_and_stays_as_it_is(dsn: str) -> None:
             r.delete_many("b", ["k"]),
             r.copy("b", "k", "b", "l"),
             r.move("b", "k", "b", "l"),
-            r.server_copy(trove.ObjectRef("b", "k"), trove.ObjectRef("b", "l")),
+            r.server_copy(ref, trove.ObjectRef("b", "l")),
             r.create_bucket("c"),
             r.create_bucket("b", exist_ok=True),
             r.delete_bucket("b"),

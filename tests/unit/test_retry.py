@@ -29,7 +29,7 @@ from trove_async.layers import Budget, Call, LayerDriver, Limit, Operation, Retr
 from trove_async.reader import ObjectReader
 from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.mock import MockDriver
-from trove_async.types import ObjectInfo
+from trove_async.types import ObjectInfo, PartInfo
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,7 +60,10 @@ class Failing:
 # What is begun anew
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"open", "close", "watch", "put", "upload_part"}))
+OF_A_BODY = {"put", "upload_part", "append_part"}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"open", "close", "watch"} - OF_A_BODY))
 async def test_every_operation_is_begun_anew(name: str, delays: list[float]) -> None:
     answer = Failing(UnavailableError(), ThrottledError())
     answers: dict[str, Any] = {name: answer}
@@ -215,6 +218,33 @@ async def test_a_copy_of_unknown_outcome_is_not_made_again(name: str, delays: li
         await getattr(driver, name)(*arguments_of(name))
     assert caught.value.ambiguous
     assert answer.calls == 2
+
+
+async def test_an_append_is_begun_anew_at_its_offset_with_the_whole_body(delays: list[float]) -> None:
+    part = PartInfo(1, "e", 9)
+    seen: list[tuple[int, bytes]] = []
+
+    async def append(*arguments: Any) -> PartInfo:
+        *_, offset, body = arguments
+        seen.append((offset, await body.read_all()))
+        if len(seen) == 1:
+            raise UnavailableError(ambiguous=True)
+        return part
+
+    async with trove.open(MockDriver(capabilities=CAPABILITIES, append_part=append), layers=[generous()]) as t:
+        assert await t.append_part("b", "k", "u", 1, 5, b"data") == part
+    assert seen == [(5, b"data"), (5, b"data")]
+
+
+async def test_an_append_of_a_body_that_can_be_read_only_once_is_never_begun_anew(delays: list[float]) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"data"
+
+    answer = Failing(UnavailableError())
+    async with trove.open(MockDriver(capabilities=CAPABILITIES, append_part=answer), layers=[generous()]) as t:
+        with pytest.raises(UnavailableError):
+            await t.append_part("b", "k", "u", 1, 5, chunks())
+    assert (answer.calls, delays) == (1, [])
 
 
 # Watching

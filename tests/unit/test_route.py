@@ -506,6 +506,10 @@ async def test_no_server_copies_between_members_that_share_no_backend() -> None:
         with pytest.raises(CopyNotSupportedError, match="in the member 'hot' of the Route, the destination in 'cold'"):
             await s.route.server_copy(ObjectRef("b", "a"), ObjectRef("b", "logs/a"))
         assert await names(s.cold) == []
+        upload = await s.route.initiate_multipart("b", "logs/a")
+        with pytest.raises(CopyNotSupportedError, match="do not share a backend; read the range, and upload it"):
+            await s.route.copy_part("b", "logs/a", upload, 1, ObjectRef("b", "a"), 0, 4)
+        assert await s.route.list_parts("b", "logs/a", upload) == []
 
 
 async def test_members_that_share_a_backend_copy_by_themselves() -> None:
@@ -515,6 +519,10 @@ async def test_members_that_share_a_backend_copy_by_themselves() -> None:
         await t.put("b", "a", b"data")
         await t.server_copy(ObjectRef("b", "a"), ObjectRef("b", "logs/a"))
         assert await t.read("b", "logs/a") == b"data"
+        upload = await t.initiate_multipart("b", "logs/b")
+        part = await t.copy_part("b", "logs/b", upload, 1, ObjectRef("b", "a"), 1, 2)
+        await t.complete_multipart("b", "logs/b", upload, [part])
+        assert await t.read("b", "logs/b") == b"at"
 
 
 # Events
@@ -599,7 +607,7 @@ async def test_members_given_as_dsns_are_opened_and_closed() -> None:
 
 async def test_every_method_is_about_one_key_or_has_a_plan() -> None:
     for name, method in METHODS.items():
-        about_one_key = {"bucket", "key"} <= {*method.parameters}
+        about_one_key = {"bucket", "key"} <= {*method.parameters} and "src" not in method.parameters
         never_asked = name in ("open", "close", "watch") or method.capability in RouteDriver.drops
         assert never_asked or about_one_key != (name in PLANS), name
 

@@ -70,6 +70,8 @@ OBJECT_VERBS: dict[str, Callable[[Trove, str, str], Awaitable[object]]] = {
     "writer": lambda t, b, k: t.writer(b, k).__aenter__(),
     "initiate_multipart": lambda t, b, k: t.initiate_multipart(b, k),
     "upload_part": lambda t, b, k: t.upload_part(b, k, "u", 1, b"data"),
+    "append_part": lambda t, b, k: t.append_part(b, k, "u", 1, 0, b"data"),
+    "copy_part": lambda t, b, k: t.copy_part(b, k, "u", 1, ObjectRef("b", "source"), 0, 4),
     "complete_multipart": lambda t, b, k: t.complete_multipart(b, k, "u", [PartInfo(1, "e", 1)]),
     "abort_multipart": lambda t, b, k: t.abort_multipart(b, k, "u"),
     "list_parts": lambda t, b, k: t.list_parts(b, k, "u"),
@@ -110,6 +112,7 @@ SECOND_VERBS: dict[str, Callable[[Trove, str, str], Awaitable[object]]] = {
     "copy": lambda t, b, k: t.copy("b", "k", b, k),
     "move": lambda t, b, k: t.move("b", "k", b, k),
     "server_copy": lambda t, b, k: t.server_copy(ObjectRef("b", "k"), ObjectRef(b, k)),
+    "copy_part": lambda t, b, k: t.copy_part("b", "k", "u", 1, ObjectRef(b, k), 0, 4),
 }
 OTHERS = {"ping", "list_buckets", "supports", "aclose"}
 
@@ -205,6 +208,12 @@ def with_options(**cases: Callable[[Trove], Awaitable[object]]) -> list[Any]:
         initiate_multipart__tags=lambda t: t.initiate_multipart("b", "k", tags={"": ""}),
         upload_part__number=lambda t: t.upload_part("b", "k", "u", 0, b""),
         upload_part__size=lambda t: t.upload_part("b", "k", "u", 1, b"", size=-1),
+        append_part__number=lambda t: t.append_part("b", "k", "u", 0, 0, b""),
+        append_part__offset=lambda t: t.append_part("b", "k", "u", 1, -1, b""),
+        append_part__size=lambda t: t.append_part("b", "k", "u", 1, 0, b"", size=-1),
+        copy_part__number=lambda t: t.copy_part("b", "k", "u", 0, ObjectRef("b", "l"), 0, 1),
+        copy_part__offset=lambda t: t.copy_part("b", "k", "u", 1, ObjectRef("b", "l"), -1, 1),
+        copy_part__length=lambda t: t.copy_part("b", "k", "u", 1, ObjectRef("b", "l"), 0, 0),
         complete_multipart__none=lambda t: t.complete_multipart("b", "k", "u", []),
         complete_multipart__order=lambda t: t.complete_multipart(
             "b", "k", "u", [PartInfo(2, "e", 1), PartInfo(1, "e", 1)]

@@ -8,6 +8,7 @@ from trove_async.body import Body
 from trove_async.driver.base import Driver, capabilities_of, methods_of, unwrap
 from trove_async.driver.capabilities import (
     CAPABILITIES,
+    AppendDriver,
     BulkDeleteDriver,
     Condition,
     Features,
@@ -16,6 +17,7 @@ from trove_async.driver.capabilities import (
     Limits,
     MultipartDriver,
     NotificationDriver,
+    PartCopyDriver,
     PresignDriver,
     PresignMethod,
     RangeDriver,
@@ -67,6 +69,7 @@ __all__ = [
     "CONTENT_HEADERS",
     "DSN",
     "METHODS",
+    "AppendDriver",
     "Body",
     "BucketOptions",
     "BulkDeleteDriver",
@@ -96,6 +99,7 @@ __all__ = [
     "ObjectAttributes",
     "ObjectReader",
     "OpenOptions",
+    "PartCopyDriver",
     "PresignByMethod",
     "PresignDriver",
     "PresignMethod",

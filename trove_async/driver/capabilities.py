@@ -41,6 +41,7 @@ from trove_async.version_listing import VersionPage
 
 __all__ = [
     "CAPABILITIES",
+    "AppendDriver",
     "BulkDeleteDriver",
     "Condition",
     "Features",
@@ -49,6 +50,7 @@ __all__ = [
     "Limits",
     "MultipartDriver",
     "NotificationDriver",
+    "PartCopyDriver",
     "PresignDriver",
     "PresignMethod",
     "RangeDriver",
@@ -100,6 +102,51 @@ class MultipartDriver(Protocol):
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
         """Return the open uploads, in the order of their keys, then of their start times."""
+
+
+@runtime_checkable
+class AppendDriver(Protocol):
+    """Parts that grow; for drivers that are also a `MultipartDriver`."""
+
+    async def append_part(
+        self, bucket: str, key: str, upload_id: str, number: int, offset: int, body: Body
+    ) -> PartInfo:
+        """Append a body to a part; a part that does not exist has no bytes yet.
+
+        The bytes of the part from ``offset`` on are cut off first: a writer that was interrupted has left them. The
+        bytes of the body are written as they arrive, and are durable when this returns. If the body raises, or the call
+        fails or is cancelled, what was written stays in the part, and nothing else stays behind: `list_parts` shows the
+        size that the part has, and its ETag, which every change replaces.
+
+        Only one call at a time may append to a part; the caller sees to that.
+
+        Returns:
+            The part, with its whole size.
+
+        Raises:
+            UploadNotFoundError: the upload is not open.
+            InvalidPartError: ``offset`` is larger than the part.
+        """
+
+
+@runtime_checkable
+class PartCopyDriver(Protocol):
+    """Parts that are copied from objects; for drivers that are also a `MultipartDriver`."""
+
+    async def copy_part(
+        self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
+    ) -> PartInfo:
+        """Make a part of ``length`` bytes, 1 or more, of an object of any bucket, or of the version that ``src`` names.
+
+        The same number again replaces the part. The bytes do not pass through this process where the backend can copy
+        them. Errors of the source are marked with `reading_source`.
+
+        Raises:
+            CopyNotSupportedError: the backend cannot copy this range; nothing was sent. It can be read, and uploaded.
+            UploadNotFoundError: the upload is not open.
+            ObjectNotFoundError, VersionNotFoundError: names the source.
+            RangeNotSatisfiableError: the source ends before the range does.
+        """
 
 
 @runtime_checkable
@@ -269,6 +316,8 @@ class BulkDeleteDriver(Protocol):
 
 CAPABILITIES: Final[tuple[type, ...]] = (
     MultipartDriver,
+    AppendDriver,
+    PartCopyDriver,
     PresignDriver,
     VersioningDriver,
     VersionListingDriver,
@@ -291,6 +340,7 @@ class Limits:
         max_key_size: of a key's UTF-8.
         min_part_size: of every part of an upload except the last.
         max_part_size, max_parts: of an upload.
+        equal_parts: whether all parts of an upload except the last must have the same size.
         max_put_size: of a put in one request.
         max_copy_size: of a copy in one request.
         max_metadata_size: of all keys and values together.
@@ -302,6 +352,7 @@ class Limits:
     min_part_size: int = 1
     max_part_size: int | None = None
     max_parts: int = 10_000
+    equal_parts: bool = False
     max_put_size: int | None = None
     max_copy_size: int | None = None
     max_metadata_size: int = 64 * 1024

@@ -18,8 +18,9 @@ _NAMES: Final[Mapping[LimitClass, frozenset[str]]] = {
     "read": READERS | SIGNING | {"get_lifecycle", "get_tags", "get_versioning", "head", "ping", "watch"},
     "write": frozenset(
         {
-            "complete_multipart", "copy", "create_bucket", "initiate_multipart", "put", "restore_version",
-            "server_copy", "set_lifecycle", "set_tags", "set_versioning", "transition", "upload_part",
+            "append_part", "complete_multipart", "copy", "copy_part", "create_bucket", "initiate_multipart", "put",
+            "restore_version", "server_copy", "set_lifecycle", "set_tags", "set_versioning", "transition",
+            "upload_part",
         }
     ),
     "list": frozenset(

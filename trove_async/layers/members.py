@@ -229,9 +229,13 @@ def _tightest(one: Limits, other: Limits) -> Limits:
         values: list[int] = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
         if not values:
             return None
-        return max(values) if name == "min_part_size" else min(values)
+        return max(values) if name in _THE_LARGEST else min(values)
 
     return Limits(**{field.name: cast(Any, tighter(field.name)) for field in fields(Limits)})
+
+
+_THE_LARGEST: Final = frozenset({"min_part_size", "equal_parts"})
+"""The limits of which the largest, or True, is the tightest."""
 
 
 def named(members: Sequence[str | Driver | Target | Member]) -> dict[str, Member]:

@@ -339,7 +339,7 @@ _RESULTS: Final[Mapping[str, Restore | None]] = {
     "delete_many": _deletions,
     "watch": _events,
     **dict.fromkeys(("ping", "delete", "create_bucket", "delete_bucket", "list_buckets")),
-    **dict.fromkeys(("initiate_multipart", "upload_part", "abort_multipart", "list_parts")),
+    **dict.fromkeys(("initiate_multipart", "upload_part", "append_part", "copy_part", "abort_multipart", "list_parts")),
     **dict.fromkeys(("presign_get", "presign_put", "presign_head", "presign_delete", "presign_post")),
     **dict.fromkeys(("set_versioning", "get_versioning", "delete_version", "get_tags", "set_tags", "delete_tags")),
 }

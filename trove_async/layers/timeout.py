@@ -27,8 +27,9 @@ _READS: Final = SIGNING | {
 
 _WRITES: Final = frozenset(
     {
-        "abort_multipart", "create_bucket", "delete", "delete_bucket", "delete_lifecycle", "delete_tags",
-        "delete_version", "initiate_multipart", "put", "set_lifecycle", "set_tags", "set_versioning", "upload_part",
+        "abort_multipart", "append_part", "create_bucket", "delete", "delete_bucket", "delete_lifecycle",
+        "delete_tags", "delete_version", "initiate_multipart", "put", "set_lifecycle", "set_tags", "set_versioning",
+        "upload_part",
     }
 )  # fmt: skip
 """Operations of one request that change something: a put or part only if its body is small."""

@@ -18,19 +18,16 @@ from trove_async.store.arguments import (
     PresignArguments,
     PresignPostArguments,
     PutArguments,
-    UploadArguments,
 )
+from trove_async.store.bucket_uploads import BucketUploads
 from trove_async.store.bulk import BulkDelete, Target
-from trove_async.store.capabilities import CapabilityVerbs
 from trove_async.store.watch import Watch
 from trove_async.types import (
     EventType,
     LifecycleReport,
     LifecycleRule,
     ObjectInfo,
-    PartInfo,
     PresignedPost,
-    UploadInfo,
     VersionInfo,
     VersioningStatus,
 )
@@ -40,14 +37,10 @@ from trove_async.writer import ObjectWriter
 __all__ = ["Bucket"]
 
 
-class Bucket:
+class Bucket(BucketUploads):
     """One bucket of a store. Each method is the one of `Trove` of the same name, for this bucket."""
 
-    __slots__ = ("_trove", "name")
-
-    def __init__(self, trove: CapabilityVerbs, name: str) -> None:
-        self._trove = trove
-        self.name = name
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<Bucket {self.name!r} of {self._trove!r}>"
@@ -341,79 +334,6 @@ class Bucket:
             start_after=start_after,
         )
         return found
-
-    async def initiate_multipart(self, key: str, **arguments: Unpack[UploadArguments]) -> str:
-        """Begin an upload in parts and return its id, with which any process can continue.
-
-        Args:
-            key: the object that the upload becomes when it is completed.
-            content_type, metadata, tags, storage_class, cache_control, content_disposition, content_encoding,
-            content_language, checksum: as for `put`.
-        """
-        return await self._trove.initiate_multipart(self.name, key, **arguments)
-
-    async def upload_part(
-        self,
-        key: str,
-        upload_id: str,
-        number: int,
-        data: BodyLike,
-        *,
-        size: int | None = None,
-        on_progress: Progress | None = None,
-    ) -> PartInfo:
-        """Store a part; in any order and in parallel. The same number again replaces the part.
-
-        Args:
-            key, upload_id: the upload.
-            number: from 1 to ``features.limits.max_parts``.
-            data: as for ``put``; all parts except the last have ``features.limits.min_part_size`` bytes or more.
-            size, on_progress: as for ``put``.
-
-        Raises:
-            UploadNotFoundError: the upload is not open.
-        """
-        return await self._trove.upload_part(
-            self.name, key, upload_id, number, data, size=size, on_progress=on_progress
-        )
-
-    async def complete_multipart(
-        self,
-        key: str,
-        upload_id: str,
-        parts: Sequence[PartInfo],
-        *,
-        if_match: str | None = None,
-        if_none_match: str | None = None,
-    ) -> ObjectInfo:
-        """Make the object from the given parts, as atomically as a put; other parts are dropped.
-
-        If it fails, the upload stays open, and can be completed again or aborted.
-
-        Raises:
-            InvalidPartError: there are no parts, they do not ascend, or one is missing, too small or was replaced.
-            UploadNotFoundError: the upload is not open.
-            PreconditionFailedError, ObjectAlreadyExistsError: a condition does not hold.
-        """
-        return await self._trove.complete_multipart(
-            self.name, key, upload_id, parts, if_match=if_match, if_none_match=if_none_match
-        )
-
-    async def abort_multipart(self, key: str, upload_id: str) -> None:
-        """Give an upload up and free its parts; one that is not open is success."""
-        await self._trove.abort_multipart(self.name, key, upload_id)
-
-    async def list_parts(self, key: str, upload_id: str) -> builtins.list[PartInfo]:
-        """Return the parts that are stored, in the order of their numbers.
-
-        Raises:
-            UploadNotFoundError: the upload is not open.
-        """
-        return await self._trove.list_parts(self.name, key, upload_id)
-
-    async def list_multipart_uploads(self, prefix: str = "") -> builtins.list[UploadInfo]:
-        """Return the open uploads, in the order of their keys, then of their begin."""
-        return await self._trove.list_multipart_uploads(self.name, prefix)
 
     async def presign_get(self, key: str, **options: Unpack[PresignArguments]) -> str:
         """Return a URL that reads the object, for ``expires`` seconds (default 3,600).

@@ -8,11 +8,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Unpack, cast
 
-from trove_async.body import BodyLike, Progress
 from trove_async.driver.capabilities import (
     LifecycleDriver,
     LifecycleSweepDriver,
-    MultipartDriver,
     NotificationDriver,
     PresignDriver,
     PresignMethod,
@@ -24,31 +22,24 @@ from trove_async.driver.capabilities import (
 )
 from trove_async.driver.copy_errors import CopyEnd
 from trove_async.driver.copying import copy_on_server
-from trove_async.driver.options import CompleteOptions, CopyOptions, VersionListOptions, WatchOptions
-from trove_async.errors import InvalidArgumentError, InvalidPartError, InvalidRangeError, TroveError, UnsupportedError
+from trove_async.driver.options import CopyOptions, VersionListOptions, WatchOptions
+from trove_async.errors import InvalidArgumentError, InvalidRangeError, TroveError, UnsupportedError
 from trove_async.keys import check_prefix, check_tags
 from trove_async.listing import ObjectIterator
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import (
     PRESIGN_ARGUMENTS,
     PRESIGN_POST_ARGUMENTS,
-    UPLOAD_ARGUMENTS,
     PresignArguments,
     PresignPostArguments,
-    PutArguments,
-    UploadArguments,
     check_keywords,
     check_lifecycle,
     check_page_size,
-    check_parts,
-    plain_etag,
     presign_options,
     presign_post_options,
-    put_options,
 )
 from trove_async.store.bulk import BulkDelete
-from trove_async.store.lifetime import NO_KEY
-from trove_async.store.objects import ObjectVerbs
+from trove_async.store.multipart import MultipartVerbs
 from trove_async.store.sweep import apply_lifecycle
 from trove_async.store.watch import Watch
 from trove_async.types import (
@@ -57,9 +48,7 @@ from trove_async.types import (
     LifecycleRule,
     ObjectInfo,
     ObjectRef,
-    PartInfo,
     PresignedPost,
-    UploadInfo,
     VersionInfo,
     VersioningStatus,
 )
@@ -68,114 +57,8 @@ from trove_async.version_listing import VersionIterator, VersionPage
 __all__ = ["CapabilityVerbs"]
 
 
-class CapabilityVerbs(ObjectVerbs):
-    """Multipart, presign, versions, watch, lifecycle, ranges, server copy and tags."""
-
-    # Multipart
-
-    async def initiate_multipart(self, bucket: str, key: str, **arguments: Unpack[UploadArguments]) -> str:
-        """Begin an upload in parts and return its id, with which any process can continue.
-
-        Args:
-            bucket, key: the object that the upload becomes when it is completed.
-            content_type, metadata, tags, storage_class, cache_control, content_disposition, content_encoding,
-            content_language, checksum: as for `put`.
-        """
-        check_keywords("initiate_multipart", arguments, UPLOAD_ARGUMENTS)
-        driver = self._capable(MultipartDriver, "initiate_multipart", bucket, key)
-        with self._locating("initiate_multipart", bucket, key):
-            options = put_options(key, cast(PutArguments, arguments), self._features.limits)
-        self._require_write_support("initiate_multipart", options)
-        return await self._run("initiate_multipart", bucket, key, driver.initiate_multipart(bucket, key, options))
-
-    async def upload_part(
-        self,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        number: int,
-        data: BodyLike,
-        *,
-        size: int | None = None,
-        on_progress: Progress | None = None,
-    ) -> PartInfo:
-        """Store a part; in any order and in parallel. The same number again replaces the part.
-
-        Args:
-            bucket, key, upload_id: the upload.
-            number: from 1 to ``features.limits.max_parts``.
-            data: as for ``put``; all parts except the last have ``features.limits.min_part_size`` bytes or more.
-            size, on_progress: as for ``put``.
-
-        Raises:
-            UploadNotFoundError: the upload is not open.
-        """
-        driver = self._capable(MultipartDriver, "upload_part", bucket, key)
-        limits = self._features.limits
-        with self._locating("upload_part", bucket, key):
-            if not isinstance(number, int) or not 1 <= number <= limits.max_parts:
-                raise InvalidPartError(f"a part's number is 1 to {limits.max_parts}, not {number!r}")
-            body = self._body(data, None, size, on_progress)
-        try:
-            await self._run("upload_part", bucket, key, body.prepare())
-            if body.size is not None and limits.max_part_size is not None and body.size > limits.max_part_size:
-                message = f"the part has {body.size} bytes, more than {limits.max_part_size}"
-                raise InvalidPartError(message, operation="upload_part", bucket=bucket, key=key, driver=self._name)
-            return await self._run("upload_part", bucket, key, driver.upload_part(bucket, key, upload_id, number, body))
-        finally:
-            await self._close_body(body)
-
-    async def complete_multipart(
-        self,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        parts: Sequence[PartInfo],
-        *,
-        if_match: str | None = None,
-        if_none_match: str | None = None,
-    ) -> ObjectInfo:
-        """Make the object from the given parts, as atomically as a put; other parts are dropped.
-
-        If it fails, the upload stays open, and can be completed again or aborted.
-
-        Raises:
-            InvalidPartError: there are no parts, they do not ascend, or one is missing, too small or was replaced.
-            UploadNotFoundError: the upload is not open.
-            PreconditionFailedError, ObjectAlreadyExistsError: a condition does not hold.
-        """
-        driver = self._capable(MultipartDriver, "complete_multipart", bucket, key)
-        with self._locating("complete_multipart", bucket, key):
-            if if_match is not None and if_none_match is not None:
-                raise InvalidArgumentError("give if_match or if_none_match, not both")
-            for value in (if_match, if_none_match):
-                self._require_condition("complete", "complete_multipart", value)
-            checked = check_parts(parts)
-            options = CompleteOptions(if_match=plain_etag(if_match), if_none_match=plain_etag(if_none_match))
-        work = driver.complete_multipart(bucket, key, upload_id, checked, options)
-        return await self._run("complete_multipart", bucket, key, work)
-
-    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        """Give an upload up and free its parts; one that is not open is success."""
-        driver = self._capable(MultipartDriver, "abort_multipart", bucket, key)
-        await self._run("abort_multipart", bucket, key, driver.abort_multipart(bucket, key, upload_id))
-
-    async def list_parts(self, bucket: str, key: str, upload_id: str) -> list[PartInfo]:
-        """Return the parts that are stored, in the order of their numbers.
-
-        Raises:
-            UploadNotFoundError: the upload is not open.
-        """
-        driver = self._capable(MultipartDriver, "list_parts", bucket, key)
-        return [*await self._run("list_parts", bucket, key, driver.list_parts(bucket, key, upload_id))]
-
-    async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[UploadInfo]:
-        """Return the open uploads, in the order of their keys, then of their begin."""
-        driver = self._capable(MultipartDriver, "list_multipart_uploads", bucket)
-        with self._locating("list_multipart_uploads", bucket):
-            check_prefix(prefix)
-        work = driver.list_multipart_uploads(bucket, prefix)
-        return [*await self._run("list_multipart_uploads", bucket, None, work)]
+class CapabilityVerbs(MultipartVerbs):
+    """Presign, versions, watch, lifecycle, ranges, server copy and tags."""
 
     # Presign
 
@@ -476,13 +359,6 @@ class CapabilityVerbs(ObjectVerbs):
         """Remove an object's tags."""
         driver = self._capable(TaggingDriver, "delete_tags", bucket, key)
         await self._run("delete_tags", bucket, key, driver.delete_tags(bucket, key))
-
-    def _capable(self, capability: type[Any], operation: str, bucket: str, key: str = NO_KEY) -> Any:
-        """Return the driver, if it has the capability; raise otherwise."""
-        self._check_usable()
-        self._require(capability, operation)
-        self._check_names(operation, bucket, key)
-        return self._driver
 
 
 async def _keys(objects: ObjectIterator[ObjectInfo]) -> AsyncIterator[str]:

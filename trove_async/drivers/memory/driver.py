@@ -43,7 +43,7 @@ from trove_async.errors import (
     InvalidDSNError,
 )
 from trove_async.listing import ListPage
-from trove_async.ranges import ByteRange
+from trove_async.ranges import ByteRange, check_within
 from trove_async.reader import ObjectReader
 from trove_async.signing import PresignByHMAC, SigningSettings
 from trove_async.types import (
@@ -53,6 +53,7 @@ from trove_async.types import (
     LifecycleRule,
     ObjectEvent,
     ObjectInfo,
+    ObjectRef,
     PartInfo,
     UploadInfo,
     VersionInfo,
@@ -260,6 +261,28 @@ class MemoryDriver(
         self._open_store()
         return target.write_part(key, upload_id, number, data)
 
+    async def append_part(
+        self, bucket: str, key: str, upload_id: str, number: int, offset: int, body: Body
+    ) -> PartInfo:
+        """Append to a part, chunk by chunk, as long as the upload is open."""
+        target = self._bucket(bucket, key)
+        info = target.append_part(key, upload_id, number, offset, b"")
+        async for chunk in body:
+            self._open_store()
+            info = target.append_part(key, upload_id, number, info.size, chunk)
+        return info
+
+    async def copy_part(
+        self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
+    ) -> PartInfo:
+        """Make a part of a range of an object."""
+        target = self._bucket(bucket, key)
+        target.upload(key, upload_id)
+        with reading_source(src.bucket, src.key):
+            source = self._bucket(src.bucket, src.key).entries.find(src.key, src.version_id)
+            check_within(offset, length, source.info.size)
+        return target.write_part(key, upload_id, number, source.data[offset : offset + length])
+
     async def complete_multipart(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
     ) -> ObjectInfo:
@@ -272,7 +295,7 @@ class MemoryDriver(
         data = await _bytes_of(body)
         self._open_store()
         checksums: Mapping[str, str] = EMPTY if body.checksum is None else body.checksums
-        return target.complete_upload(upload, data, checksums, options.if_match, options.if_none_match)
+        return target.complete_upload(upload, chosen, data, checksums, options.if_match, options.if_none_match)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Abort an upload."""
@@ -370,7 +393,7 @@ async def _collected(body: Body) -> bytes:
 
 async def _joined(parts: Sequence[Part]) -> bytes:
     if len(parts) == 1:
-        return parts[0].data
+        return bytes(parts[0].data)
     buffer = io.BytesIO()
     for part in parts:
         buffer.write(part.data)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from trove_async.driver.options import PutOptions
 from trove_async.errors import InvalidPartError
+from trove_async.sources import Chunk
 from trove_async.types import PartInfo, UploadInfo
 
 __all__ = ["Part", "Upload"]
@@ -15,10 +16,10 @@ __all__ = ["Part", "Upload"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that was uploaded."""
+    """A part that was uploaded: bytes that never change, or those of a part to which is appended."""
 
     info: PartInfo
-    data: bytes
+    data: bytes | bytearray
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,21 @@ class Upload:
         """Describe the parts, sorted by number."""
         return [self.parts[number].info for number in sorted(self.parts)]
 
+    def grown(self, number: int, offset: int, data: Chunk) -> bytearray:
+        """Return the bytes of a part, changed in place: cut off at an offset, with more bytes behind it.
+
+        Raises:
+            InvalidPartError: the part is smaller than the offset.
+        """
+        part = self.parts.get(number)
+        grown = bytearray() if part is None else part.data
+        if offset > len(grown):
+            raise InvalidPartError(f"part {number} has {len(grown)} bytes, fewer than the offset {offset}")
+        if not isinstance(grown, bytearray):
+            grown = bytearray(grown)
+        grown[offset:] = data
+        return grown
+
     def chosen(self, wanted: Sequence[PartInfo], min_part_size: int) -> list[Part]:
         """Return the parts that make up the object.
 
@@ -54,6 +70,15 @@ class Upload:
                     f"every part but the last needs {min_part_size} or more"
                 )
         return found
+
+    def check_unchanged(self, parts: Sequence[Part]) -> None:
+        """Check that parts that were chosen are still those that are stored.
+
+        Raises:
+            InvalidPartError: one was stored again, or has grown.
+        """
+        for part in parts:
+            self._part(part.info)
 
     def _part(self, wanted: PartInfo) -> Part:
         part = self.parts.get(wanted.number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -27,6 +27,7 @@ from trove_async.errors import (
     UploadNotFoundError,
 )
 from trove_async.listing import ListPage
+from trove_async.sources import Chunk
 from trove_async.types import (
     BucketInfo,
     EventType,
@@ -258,17 +259,29 @@ class Bucket:
             upload.parts[number] = Part(info, data)
             return info
 
+    def append_part(self, key: str, upload_id: str, number: int, offset: int, data: Chunk) -> PartInfo:
+        """Cut a part off at an offset, which may be its end, and append bytes."""
+        with self._lock:
+            self._check_exists()
+            upload = self.upload(key, upload_id)
+            grown = upload.grown(number, offset, data)
+            info = PartInfo(number, self._store.stamp().etag, len(grown))
+            upload.parts[number] = Part(info, grown)
+            return info
+
     def complete_upload(
         self,
         upload: Upload,
+        parts: Sequence[Part],
         data: bytes,
         checksums: Mapping[str, str],
         if_match: str | None,
         if_none_match: str | None,
     ) -> ObjectInfo:
-        """Make the object of an upload, and end the upload."""
+        """Make the object of an upload of its parts, which were joined, and end the upload."""
         with self._lock:
             self.upload(upload.key, upload.id)  # raises if it was completed or aborted while the parts were joined
+            upload.check_unchanged(parts)
             info = self._write(upload.key, data, upload.options.attributes, checksums, if_match, if_none_match)
             del self.uploads[upload.id]
             return info

@@ -142,6 +142,7 @@ class S3Driver(HTTPDriver):
                 min_part_size=profile.min_part_size,
                 max_part_size=profile.max_part_size,
                 max_parts=profile.max_parts,
+                equal_parts=profile.equal_parts,
                 max_put_size=profile.max_put_size,
                 max_copy_size=profile.max_copy_size,
                 max_metadata_size=2048,

@@ -25,7 +25,9 @@ __all__ = ["CacheDriver"]
 P = TypeVar("P")
 R = TypeVar("R")
 
-_HARMLESS: Final = READS | SIGNING | {"create_bucket", "initiate_multipart", "upload_part", "abort_multipart"}
+_HARMLESS: Final = READS | SIGNING | {
+    "create_bucket", "initiate_multipart", "upload_part", "append_part", "copy_part", "abort_multipart",
+}  # fmt: skip
 """The methods that change no object. What any other one names is read anew, so that no new one is forgotten."""
 
 _PLAIN: Final = HeadOptions()

@@ -10,12 +10,14 @@ from typing import Any, ClassVar, Final, cast, get_args
 
 from trove_async.driver.base import Driver
 from trove_async.driver.capabilities import (
+    AppendDriver,
     BulkDeleteDriver,
     Condition,
     LifecycleDriver,
     LifecycleSweepDriver,
     MultipartDriver,
     NotificationDriver,
+    PartCopyDriver,
     PresignMethod,
     ServerCopyDriver,
 )
@@ -44,7 +46,8 @@ _READS_ONLY: Final = (
 
 def _writes() -> dict[type | str, str]:
     """Return all that only changes something."""
-    capabilities = (MultipartDriver, BulkDeleteDriver, ServerCopyDriver, LifecycleDriver, LifecycleSweepDriver)
+    uploads = (MultipartDriver, AppendDriver, PartCopyDriver)
+    capabilities = (*uploads, BulkDeleteDriver, ServerCopyDriver, LifecycleDriver, LifecycleSweepDriver)
     conditions = set(get_args(Condition)) - {"get"}
     methods = set(get_args(PresignMethod)) - SIGNED_READS
     return dict.fromkeys((*capabilities, *sorted(conditions), *sorted(methods)), _READS_ONLY)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 
 from trove_async.body import Body
 from trove_async.driver.capabilities import (
+    AppendDriver,
     Condition,
     Features,
     LifecycleDriver,
     LifecycleSweepDriver,
     MultipartDriver,
     NotificationDriver,
+    PartCopyDriver,
     PresignDriver,
     ServerCopyDriver,
     VersioningDriver,
@@ -72,12 +74,16 @@ _LOOK: Final = 16
 
 _CONDITIONS: Final = frozenset(get_args(Condition)) - {"complete"}
 
+_UPLOADS: Final = "an upload would be open at each member, under ids of its own; put streams any size"
+
 
 class MirrorDriver(MembersDriver):
     """The driver of a `trove_async.Mirror`; ``trove_async.unwrap(t.driver, MirrorDriver)`` returns it."""
 
     drops: ClassVar[Mapping[type | str, str]] = {
-        MultipartDriver: "an upload would be open at each member, under ids of its own; put streams any size",
+        MultipartDriver: _UPLOADS,
+        AppendDriver: _UPLOADS,
+        PartCopyDriver: _UPLOADS,
         PresignDriver: "what is written with a signed URL would reach one member only",
         VersioningDriver: "each member would have versions of its own",
         VersionListingDriver: "each member would have versions of its own",

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-from trove_async.body import Body
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.driver.base import Driver
 from trove_async.errors import (
@@ -49,6 +48,14 @@ _IDLE: Final = 1000
 
 _NOTHING_CHANGED: Final = (BackendUnavailableError, ConflictError, ThrottledError)
 """Transient errors of operations that the backend has refused."""
+
+
+def nothing_changed(error: BaseException) -> bool:
+    """Tell whether an operation that failed has certainly changed nothing."""
+    if not isinstance(error, TroveError) or error.ambiguous:
+        return False
+    return isinstance(error, _NOTHING_CHANGED) or not isinstance(error, TransientError | BackendError | CopyError)
+
 
 Outcomes = Callable[[Sequence[Reservation], R], Sequence[Outcome]]
 """Returns how each reservation has ended, from the result of the operation."""
@@ -96,7 +103,6 @@ class Accounting:
         claims: Sequence[Claim],
         call: Callable[[], Awaitable[R]],
         outcomes: Outcomes[R],
-        body: Body | None = None,
     ) -> R:
         """Reserve what an operation needs, carry it out, and take in how it has ended.
 
@@ -104,26 +110,30 @@ class Accounting:
             claims: what it needs.
             call: carries it out.
             outcomes: returns how it has ended.
-            body: its body, whose source may fail.
 
         Raises:
             QuotaExceededError: a limit does not allow it; it was not begun.
         """
         reservations = await self.begin(claims)
-        return await self.carry_on(reservations, call, outcomes, body)
+        return await self.carry_on(reservations, call, outcomes)
 
     async def carry_on(
         self,
         reservations: Sequence[Reservation],
         call: Callable[[], Awaitable[R]],
         outcomes: Outcomes[R],
-        body: Body | None = None,
+        is_unchanged: Callable[[BaseException], bool] = nothing_changed,
     ) -> R:
-        """Carry out an operation for which everything is reserved; see `carry_out`."""
+        """Carry out an operation for which everything is reserved; see `carry_out`.
+
+        Args:
+            reservations, call, outcomes: as there.
+            is_unchanged: tells by the error of an operation that failed whether it has certainly changed nothing.
+        """
         try:
             result = await call()
         except (Exception, asyncio.CancelledError) as error:
-            outcome = Unsure.UNCHANGED if nothing_changed(error, body) else Unsure.LOOK
+            outcome = Unsure.UNCHANGED if is_unchanged(error) else Unsure.LOOK
             await self.settle(reservations, [outcome] * len(reservations))
             raise
         await self.settle(reservations, outcomes(reservations, result))
@@ -298,12 +308,3 @@ def _settle_all(books: Books, reservations: Sequence[Reservation], outcomes: Seq
         for one in settle(books, reservation, outcome):
             pending[one.slot] = one
     return [*pending.values()]
-
-
-def nothing_changed(error: BaseException, body: Body | None = None) -> bool:
-    """Tell whether an operation that failed has certainly changed nothing."""
-    if body is not None and body.failure is error:
-        return True
-    if not isinstance(error, TroveError) or error.ambiguous:
-        return False
-    return isinstance(error, _NOTHING_CHANGED) or not isinstance(error, TransientError | BackendError | CopyError)

@@ -97,13 +97,25 @@ async def _write(
     body: Body,
     call: Call[Any],
     outcomes: Callable[[Sequence[Reservation], Any], Sequence[Outcome]],
+    appends_to: int | None = None,
 ) -> Any:
-    """Carry out a put or part; if its length is unknown, reserve for it while it is read."""
+    """Carry out a put or part; if its length is unknown, reserve for it while it is read.
+
+    Args:
+        quotas, claim, body, call, outcomes: of the operation.
+        appends_to: the number of bytes to which it appends the body; None if it stores the body whole, or not at all.
+    """
+
+    def is_unchanged(error: BaseException) -> bool:
+        if appends_to is None:
+            return body.failure is error or nothing_changed(error)
+        return body.failure is not error and not body.taken and nothing_changed(error)
+
     reservations = await quotas.accounting.begin([claim])
     if body.size is not None:
-        return await quotas.accounting.carry_on(reservations, call, outcomes, body)
-    with reserving(body, quotas.accounting.extend, reservations[0]):
-        return await quotas.accounting.carry_on(reservations, call, outcomes, body)
+        return await quotas.accounting.carry_on(reservations, call, outcomes, is_unchanged)
+    with reserving(body, quotas.accounting.extend, reservations[0], before=appends_to or 0):
+        return await quotas.accounting.carry_on(reservations, call, outcomes, is_unchanged)
 
 
 async def _put(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
@@ -118,16 +130,37 @@ async def _put(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
 
 
 async def _upload_part(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
-    slot, body = _slot(operation), operation.body
+    body = operation.body
     assert body is not None
+    slot = _part_slot(operation)
     if not quotas.covers(slot.bucket, slot.key):
         return await call()
-    claim = Claim(slot._replace(upload=operation["upload_id"], part=operation["number"]), body.size or 0, writes=True)
+    return await _write(quotas, Claim(slot, body.size or 0, writes=True), body, call, _part_stored)
 
-    def stored(_reservations: Sequence[Reservation], part: PartInfo) -> list[Outcome]:
-        return [Known(part.size, 0)]
 
-    return await _write(quotas, claim, body, call, stored)
+async def _append_part(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
+    body, offset = operation.body, operation["offset"]
+    assert body is not None
+    slot = _part_slot(operation)
+    if not quotas.covers(slot.bucket, slot.key):
+        return await call()
+    claim = Claim(slot, offset + (body.size or 0), writes=True)
+    return await _write(quotas, claim, body, call, _part_stored, appends_to=offset)
+
+
+async def _copy_part(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
+    slot = _part_slot(operation)
+    if not quotas.covers(slot.bucket, slot.key):
+        return await call()
+    return await quotas.accounting.carry_out([Claim(slot, operation["length"], writes=True)], call, _part_stored)
+
+
+def _part_slot(operation: Operation) -> Slot:
+    return _slot(operation)._replace(upload=operation["upload_id"], part=operation["number"])
+
+
+def _part_stored(_reservations: Sequence[Reservation], part: PartInfo) -> list[Outcome]:
+    return [Known(part.size, 0)]
 
 
 async def _complete(quotas: Quotas, operation: Operation, call: Call[Any]) -> Any:
@@ -284,6 +317,8 @@ async def _refuse(_quotas: Quotas, operation: Operation, _call: Call[Any]) -> No
 HANDLERS: Final[Mapping[str, Handler]] = {
     "put": _put,
     "upload_part": _upload_part,
+    "append_part": _append_part,
+    "copy_part": _copy_part,
     "complete_multipart": _complete,
     "abort_multipart": _abort,
     "delete": _delete,

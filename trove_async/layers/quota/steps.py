@@ -21,16 +21,22 @@ Extend = Callable[[Reservation, int], Awaitable[Reservation]]
 
 
 @contextmanager
-def reserving(body: Body, extend: Extend, reservation: Reservation) -> Iterator[None]:
+def reserving(body: Body, extend: Extend, reservation: Reservation, *, before: int = 0) -> Iterator[None]:
     """Let no byte of a body pass within the block for which nothing is reserved.
 
     A step is as large as what was reserved before, from 1 MiB to 64 MiB. Where that does not fit, it is half of what is
     left, or only what the chunk needs, so that a body fails only if it does not fit itself.
+
+    Args:
+        body: which is read.
+        extend: reserves more.
+        reservation: what is reserved already.
+        before: the number of bytes to which the body is appended, for which the reservation is too.
     """
     made: list[_ReservingSource] = []
 
     def wrap(source: Source) -> Source:
-        made.append(_ReservingSource(source, extend, reservation))
+        made.append(_ReservingSource(source, extend, reservation, before))
         return made[0]
 
     body.wrap(wrap)
@@ -41,14 +47,14 @@ def reserving(body: Body, extend: Extend, reservation: Reservation) -> Iterator[
 
 
 class _ReservingSource(Source):
-    def __init__(self, inner: Source, extend: Extend, reservation: Reservation) -> None:
+    def __init__(self, inner: Source, extend: Extend, reservation: Reservation, before: int) -> None:
         self.inner = inner
         self.size = inner.size
         self.replayable = inner.replayable
         self.cleanup_timeout = inner.cleanup_timeout
         self._extend = extend
         self._reservation = reservation
-        self._read = 0
+        self._read = self._before = before
 
     async def read(self) -> Chunk:
         chunk = await self.inner.read()
@@ -71,7 +77,7 @@ class _ReservingSource(Source):
                 nbytes = max(self._read, min(nbytes - 1, self._reservation.bytes + left))
 
     async def rewind(self) -> None:
-        self._read = 0
+        self._read = self._before
         await self.inner.rewind()
 
     async def aclose(self) -> None:

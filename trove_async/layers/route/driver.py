@@ -18,7 +18,7 @@ from trove_async.layers.route import buckets, listing
 from trove_async.layers.route.routed import Routed
 from trove_async.layers.route.rules import Rules
 from trove_async.layers.route.watching import merged_events
-from trove_async.types import DeleteResult, ObjectEvent, ObjectInfo, ObjectRef
+from trove_async.types import DeleteResult, ObjectEvent, ObjectInfo, ObjectRef, PartInfo
 
 __all__ = ["PLANS", "RouteDriver"]
 
@@ -108,15 +108,30 @@ async def _copy(route: Routed, operation: Operation) -> ObjectInfo:
 
 
 async def _server_copy(route: Routed, operation: Operation) -> ObjectInfo:
+    return cast(ObjectInfo, await _ask_for_copy(route, operation, "copy() streams it"))
+
+
+async def _copy_part(route: Routed, operation: Operation) -> PartInfo:
+    return cast(PartInfo, await _ask_for_copy(route, operation, "read the range, and upload it as a part"))
+
+
+async def _ask_for_copy(route: Routed, operation: Operation, instead: str) -> Any:
+    """Pass a copy on to the member that has the destination, if that member can read the source.
+
+    Raises:
+        CopyNotSupportedError: it cannot; the message says what to do instead.
+    """
     src: ObjectRef = operation["src"]
-    dst: ObjectRef = operation["dst"]
-    source, target = route.rules.member_of(*src), route.rules.member_of(*dst)
+    assert operation.bucket is not None
+    assert operation.key is not None
+    source = route.rules.member_of(*src)
+    target = route.rules.member_of(operation.bucket, operation.key)
     if source != target and not route.members[target].shares_backend(route.members[source]):
         raise CopyNotSupportedError(
             f"the source is in the member {source!r} of the Route, the destination in {target!r}, "
-            "and they do not share a backend; copy() streams it"
+            f"and they do not share a backend; {instead}"
         )
-    return cast(ObjectInfo, await route.ask(target, operation))
+    return await route.ask(target, operation)
 
 
 async def _delete_many(route: Routed, operation: Operation) -> Sequence[DeleteResult]:
@@ -149,6 +164,7 @@ PLANS: Final[Mapping[str, Callable[[Routed, Operation], Awaitable[Any]]]] = {
     "ping": _ping,
     "copy": _copy,
     "server_copy": _server_copy,
+    "copy_part": _copy_part,
     "delete_many": _delete_many,
     "list_page": listing.list_page,
     "list_versions_page": listing.list_versions_page,

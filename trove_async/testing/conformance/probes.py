@@ -12,6 +12,7 @@ import pytest
 
 from trove_async.body import Body
 from trove_async.driver import (
+    AppendDriver,
     BulkDeleteDriver,
     CompleteOptions,
     Condition,
@@ -24,6 +25,7 @@ from trove_async.driver import (
     LifecycleSweepDriver,
     MultipartDriver,
     NotificationDriver,
+    PartCopyDriver,
     PresignDriver,
     PresignOptions,
     PutOptions,
@@ -78,6 +80,28 @@ async def multipart(driver: Any, bucket: str) -> None:
         part = await driver.upload_part(bucket, "key", upload, 1, Body(DATA))
         assert [part] == [*await driver.list_parts(bucket, "key", upload)]
         assert [upload] == [found.upload_id for found in await driver.list_multipart_uploads(bucket)]
+        await driver.complete_multipart(bucket, "key", upload, [part], CompleteOptions())
+    finally:
+        await driver.abort_multipart(bucket, "key", upload)
+    assert await read(driver, bucket) == DATA
+
+
+async def append(driver: Any, bucket: str) -> None:
+    upload = await driver.initiate_multipart(bucket, "key", PutOptions())
+    try:
+        await driver.append_part(bucket, "key", upload, 1, 0, Body(DATA))
+        part = await driver.append_part(bucket, "key", upload, 1, 4, Body(DATA))
+        await driver.complete_multipart(bucket, "key", upload, [part], CompleteOptions())
+    finally:
+        await driver.abort_multipart(bucket, "key", upload)
+    assert await read(driver, bucket) == DATA[:4] + DATA
+
+
+async def part_copy(driver: Any, bucket: str) -> None:
+    await put(driver, bucket, "source")
+    upload = await driver.initiate_multipart(bucket, "key", PutOptions())
+    try:
+        part = await driver.copy_part(bucket, "key", upload, 1, ObjectRef(bucket, "source"), 0, len(DATA))
         await driver.complete_multipart(bucket, "key", upload, [part], CompleteOptions())
     finally:
         await driver.abort_multipart(bucket, "key", upload)
@@ -214,6 +238,8 @@ async def conditional_complete(driver: Any, bucket: str) -> None:
 
 CAPABILITY_PROBES: Final[dict[type, Probe]] = {
     MultipartDriver: multipart,
+    AppendDriver: append,
+    PartCopyDriver: part_copy,
     PresignDriver: presign,
     VersioningDriver: versioning,
     VersionListingDriver: version_listing,
@@ -246,6 +272,8 @@ CAPABILITY_CALLS: Final[dict[type, dict[str, Call]]] = {
         "list_parts": lambda t, b: t.list_parts(b, "key", "upload"),
         "list_multipart_uploads": lambda t, b: t.list_multipart_uploads(b),
     },
+    AppendDriver: {"append_part": lambda t, b: t.append_part(b, "key", "upload", 1, 0, DATA)},
+    PartCopyDriver: {"copy_part": lambda t, b: t.copy_part(b, "key", "upload", 1, ObjectRef(b, "source"), 0, 1)},
     PresignDriver: {
         "presign_get": lambda t, b: t.presign_get(b, "key"),
         "presign_put": lambda t, b: t.presign_put(b, "key"),
