@@ -8,11 +8,18 @@ from typing import Any
 
 from aiohttp import web
 
-__all__ = ["aiohttp_app", "app", "greeting_app"]
+__all__ = ["aiohttp_app", "app", "greeting_app", "lifespan"]
 
 
 def _answer(size: int, greeting: str) -> bytes:
     return json.dumps({"size": size, "greeting": greeting, "pid": os.getpid()}).encode()
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    """Answer the events of an ASGI app's lifespan."""
+    for event in ("startup", "shutdown"):
+        assert (await receive())["type"] == f"lifespan.{event}"
+        await send({"type": f"lifespan.{event}.complete"})
 
 
 def greeting_app(greeting: str) -> Any:
@@ -20,9 +27,7 @@ def greeting_app(greeting: str) -> Any:
 
     async def counting(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            for event in ("startup", "shutdown"):
-                assert (await receive())["type"] == f"lifespan.{event}"
-                await send({"type": f"lifespan.{event}.complete"})
+            await lifespan(receive, send)
             return
         size, more = 0, True
         while more:
