@@ -7,4 +7,9 @@ const load = (name) => import(pathToFileURL(createRequire(`${packages}/`).resolv
 const { Server } = await load("@tus/server");
 const { FileStore } = await load("@tus/file-store");
 
+// Version 2.4.5 on Node 20 may close the stream of a request whose client has gone a second time, and would end.
+process.on("uncaughtException", (error) => {
+  if (error.code !== "ERR_INVALID_STATE") throw error;
+});
+
 new Server({ path: "/files", datastore: new FileStore({ directory: folder }) }).listen({ host, port: Number(port) });

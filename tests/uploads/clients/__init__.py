@@ -1,0 +1,1 @@
+"""Foreign clients of resumable uploads, as commands that print their events: one JSON object a line."""
