@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import hashlib
 import os
 import sqlite3
@@ -29,10 +27,10 @@ from trove_async.driver.retry import Backoff
 from trove_async.errors import (
     AccessDeniedError,
     PreconditionFailedError,
-    StorageFullError,
     TroveError,
     UnsupportedError,
 )
+from trove_async.lock_files import make_lock_folder, open_lock_file, try_lock
 
 __all__ = ["SQLiteBackend"]
 
@@ -124,7 +122,7 @@ class SQLiteBackend(Backend):
         descriptor = _open_lock(folder, name)
         try:
             failures = 0
-            while not _try_lock(descriptor):
+            while not try_lock(descriptor):
                 failures += 1
                 await asyncio.sleep(_POLLING.delay(failures))
             yield
@@ -203,18 +201,5 @@ def _use_wal(connection: sqlite3.Connection, settings: SQLiteSettings) -> None:
 
 
 def _open_lock(folder: Path, name: str) -> int:
-    path = folder / hashlib.sha256(name.encode()).hexdigest()[:32]
-    try:
-        folder.mkdir(exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else AccessDeniedError
-        raise kind(f"the lock {path} cannot be opened: {error.strerror}", driver="sqlite") from error
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    make_lock_folder(folder, driver="sqlite")
+    return open_lock_file(folder / hashlib.sha256(name.encode()).hexdigest()[:32], driver="sqlite")

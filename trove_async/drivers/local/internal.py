@@ -14,8 +14,9 @@ from contextlib import suppress
 from typing import Final
 
 from trove_async.drivers.local.handles import DIRECTORY, Handles
-from trove_async.drivers.local.lock_file import ByteRanges, LockFile, Locking, WholeFile, is_locked_elsewhere
+from trove_async.drivers.local.lock_file import ByteRanges, LockFile, Locking, WholeFile
 from trove_async.errors import BackendError, ConflictError, RootNotFoundError, UnsupportedError
+from trove_async.lock_files import try_lock
 from trove_async.tree.layout import INTERNAL, Layout
 
 __all__ = ["FORMAT", "Internal"]
@@ -268,7 +269,7 @@ class Internal:
         except FileNotFoundError:
             return False
         try:
-            return is_locked_elsewhere(descriptor)
+            return not try_lock(descriptor)
         finally:
             os.close(descriptor)
 
@@ -330,7 +331,7 @@ class Internal:
         except FileNotFoundError:
             return
         try:
-            if is_locked_elsewhere(descriptor):
+            if not try_lock(descriptor):
                 return  # by a sweeper, which removes it
             with suppress(FileNotFoundError):
                 if os.stat(name, dir_fd=folder).st_ino == os.fstat(descriptor).st_ino:
@@ -356,7 +357,7 @@ class Internal:
         except OSError:
             return False
         try:
-            if is_locked_elsewhere(descriptor):
+            if not try_lock(descriptor):
                 return False  # its process is running
             with suppress(FileNotFoundError):
                 shutil.rmtree(name, dir_fd=folder)
@@ -426,7 +427,7 @@ class _Provisional(WholeFile):
 
 def _wait_for(descriptor: int, root: str) -> None:
     until = time.monotonic() + _UPGRADE_SECONDS
-    while is_locked_elsewhere(descriptor):
+    while not try_lock(descriptor):
         if time.monotonic() > until:
             raise ConflictError(f"another process has locked the directory {root!r} by flock(2); try again later")
         time.sleep(0.01)

@@ -10,13 +10,12 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from trove_async.errors import UnsupportedError
+from trove_async.lock_files import NO_LOCKS
 from trove_async.tree.layout import STRIPES
 
-__all__ = ["ByteRanges", "LockFile", "Locking", "WholeFile", "is_locked_elsewhere"]
+__all__ = ["ByteRanges", "LockFile", "Locking", "WholeFile"]
 
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
-_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _TAKEN: Final = frozenset({errno.EAGAIN, errno.EACCES})
 
 
@@ -110,7 +109,7 @@ class ByteRanges:
         except OSError as error:
             if error.errno in _TAKEN:
                 return True
-            if error.errno in _UNSUPPORTED:
+            if error.errno in NO_LOCKS:
                 return False
             raise
         return True
@@ -173,19 +172,3 @@ class WholeFile:
     def close(self) -> None:
         """Close the file, which releases it."""
         os.close(self._descriptor)
-
-
-def is_locked_elsewhere(descriptor: int) -> bool:
-    """Return whether others have locked an open file or directory by flock(2); if not, it is locked by the caller."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, *_UNSUPPORTED):
-            raise UnsupportedError(
-                f"the file system cannot lock files ({error.strerror}), so several processes could not use the root; "
-                "use another file system; on NFS, start the lock service or mount with local_lock=all"
-            ) from error
-        raise
-    return False

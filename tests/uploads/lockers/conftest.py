@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from trove_async.uploads import Locker, MemoryLocker
+
+KINDS = ["memory"]
+
+NewLocker = Callable[..., Locker]
+"""Makes a locker of the same uploads; it takes a ``timeout``."""
+
+
+@pytest_asyncio.fixture(params=KINDS)
+async def new_locker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NewLocker]:
+    """Lockers of each kind. Each is like one of another process, except for those in memory: there is only one."""
+    lockers: list[Locker] = []
+
+    def make(**settings: float) -> Locker:
+        if request.param == "memory" and lockers:
+            return lockers[0]
+        lockers.append(MemoryLocker(**settings))
+        return lockers[-1]
+
+    yield make
+    for locker in lockers:
+        await locker.aclose()

@@ -1,0 +1,74 @@
+"""Files whose lock, flock(2), says who may do something on this machine. The kernel releases it with the process."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from trove_async.errors import AccessDeniedError, StorageFullError, UnsupportedError
+
+__all__ = ["NO_LOCKS", "make_lock_folder", "open_lock_file", "try_lock"]
+
+NO_LOCKS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""Error numbers that say that a system or a file system has no locks of a kind."""
+
+
+def make_lock_folder(folder: Path, *, mode: int = 0o777, driver: str | None = None) -> None:
+    """Create the folder of lock files, if it is missing.
+
+    Args:
+        folder: its path; its parent exists.
+        mode: of a folder that is created.
+        driver: for the error.
+
+    Raises:
+        StorageFullError: the disk is full.
+        AccessDeniedError: the folder cannot be created for another reason.
+    """
+    with _refusing(f"the folder of locks {folder} cannot be created", driver):
+        folder.mkdir(mode=mode, exist_ok=True)
+
+
+def open_lock_file(path: Path, *, driver: str | None = None) -> int:
+    """Open a file to lock, creating it if it is missing, and return the descriptor.
+
+    Raises:
+        StorageFullError: the disk is full.
+        AccessDeniedError: the file cannot be opened for another reason.
+    """
+    with _refusing(f"the lock {path} cannot be opened", driver):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+@contextmanager
+def _refusing(what: str, driver: str | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else AccessDeniedError
+        raise kind(f"{what}: {error.strerror}", driver=driver) from error
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file or directory as a whole, until it is closed; return False if others have locked it.
+
+    Raises:
+        UnsupportedError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, *NO_LOCKS):
+            raise UnsupportedError(
+                f"the file system cannot lock files ({error.strerror}), so several processes could not use it "
+                "together; use another file system; on NFS, start the lock service or mount with local_lock=all"
+            ) from error
+        raise
+    return True
