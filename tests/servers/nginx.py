@@ -1,12 +1,17 @@
-"""nginx with PUT, GET and DELETE of files (Debian package): so fast that a benchmark measures only the client."""
+"""nginx with PUT, GET and DELETE of files (Debian package): so fast that a benchmark measures only the client.
 
+`write_configuration` and `command` are for other sites too.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.servers.install import Debian
 from tests.servers.launch import HOST, Launch, answers
 from tests.servers.server import Server
 
-# https://nginx.org/en/docs/http/ngx_http_dav_module.html. Paths are relative to the folder given with -p.
+# Paths are relative to the folder given with -p.
 _CONFIGURATION = """\
 # One process is all that a client can keep busy, and it leaves no worker behind when it is killed.
 daemon off;
@@ -30,13 +35,17 @@ http {{
     map $request_method $etag {{ PUT '"00000000000000000000000000000000"'; default $sent_http_etag; }}
     server {{
         listen {host}:{port};
-        root data;
-        dav_methods PUT DELETE;
-        create_full_put_path on;
-        add_header ETag $etag always;
+{site}
     }}
 }}
 """
+
+# https://nginx.org/en/docs/http/ngx_http_dav_module.html
+_FILES = """\
+        root data;
+        dav_methods PUT DELETE;
+        create_full_put_path on;
+        add_header ETag $etag always;"""
 
 
 @dataclass(frozen=True)
@@ -46,11 +55,22 @@ class Nginx:
     endpoint: str
 
 
+def write_configuration(folder: Path, port: int, site: str) -> None:
+    """Write the configuration of a server on this port; `site` has the directives of its block."""
+    text = _CONFIGURATION.format(host=HOST, port=port, site=site)
+    (folder / "nginx.conf").write_text(text, encoding="utf-8")
+
+
+def command(folder: Path) -> Sequence[str]:
+    """Return the command of a server whose configuration and files are in this folder."""
+    return ["nginx", "-p", str(folder), "-e", "stderr", "-c", "nginx.conf"]
+
+
 def _start(launch: Launch) -> Nginx:
     port = launch.port()
     (launch.folder / "data").mkdir()
-    launch.write("nginx.conf", _CONFIGURATION.format(host=HOST, port=port))
-    server = launch.spawn("nginx", ["nginx", "-p", str(launch.folder), "-e", "stderr", "-c", "nginx.conf"])
+    write_configuration(launch.folder, port, _FILES)
+    server = launch.spawn("nginx", command(launch.folder))
     launch.wait(server, lambda: answers(port), "an answer")
     return Nginx(endpoint=f"http://{HOST}:{port}")
 
