@@ -13,6 +13,7 @@
     │   ├── InvalidCursorError
     │   ├── InvalidPartError
     │   ├── InvalidLifecycleError
+    │   ├── UploadLengthError                 the length of a resumable upload is said again, and differs
     │   ├── ConfigError                       trove.toml is wrong, or has no store of that name
     │   └── UnpicklableError (TypeError)      what is open, or holds a secret, stays in its process
     ├── BodyTypeError (TypeError)             the body is of a type that cannot be stored
@@ -309,6 +310,12 @@ class ConfigError(InvalidArgumentError):
         error = cls(": ".join([*where, message]))
         error.file, error.line, error.config_key = file, line, config_key
         return error
+
+
+class UploadLengthError(InvalidArgumentError):
+    """What is said about the length of a resumable upload contradicts itself, or what was said before."""
+
+    default_message = "the length of the upload contradicts what was said before"
 
 
 class UnpicklableError(InvalidArgumentError, TypeError):

@@ -120,7 +120,7 @@ class LengthDeclarerDataStore(DataStore, Protocol):
 
         Raises:
             UploadNotFoundError: there is no such upload.
-            InvalidArgumentError: it has another size already, or more bytes.
+            UploadLengthError: it has another size already, or more bytes.
         """
 
 

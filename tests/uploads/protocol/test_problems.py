@@ -10,13 +10,13 @@ import pytest
 from trove_async.errors import (
     AccessDeniedError,
     BackendUnavailableError,
-    BodySizeError,
     ChecksumError,
     ContentTooLargeError,
     InvalidArgumentError,
     TroveError,
     UnavailableError,
     UploadExpiredError,
+    UploadLengthError,
     UploadLockedError,
     UploadNotFoundError,
     UploadOffsetError,
@@ -46,7 +46,7 @@ def members(answer: Answer) -> dict[str, object]:
     ("error", "status", "kind"),
     [
         (UploadOffsetError(offset=3), 409, MISMATCHING_OFFSET),
-        (BodySizeError(), 400, INCONSISTENT_LENGTH),
+        (UploadLengthError(), 400, INCONSISTENT_LENGTH),
         (ContentTooLargeError(), 413, None),
         (InvalidArgumentError(), 400, None),
         (ChecksumError(), 400, None),

@@ -80,8 +80,10 @@ class Append:
 
     Attributes:
         offset: at which the client continues.
-        size: the size of the upload, if the client says it now.
-        is_last: whether the upload is complete with this body; None if its size decides that (tus).
+        size: the size of the upload, if the client says it now. An `UploadLengthError` refuses the request if the
+            upload has another one.
+        is_last: whether the upload is complete with this body; None if its size decides that (tus). If it is False,
+            the upload stays unfinished, even if all its bytes are there.
         body_size: bytes of the body; None if it is not known before its end.
         checksum: algorithm to lower-case hex of this body; several are compared all.
         checksum_in_trailer: the checksum follows the body.
@@ -107,7 +109,7 @@ class Create:
         digests: of the whole upload, algorithm to lower-case hex.
         append: what to do with the body of the request; None if it has none to append.
         content_type: media type of the upload, if the protocol says it outside of the metadata.
-        content_disposition: the same.
+        content_disposition, content_encoding, content_language: the same.
     """
 
     size: int | None = None
@@ -118,6 +120,8 @@ class Create:
     append: Append | None = None
     content_type: str | None = None
     content_disposition: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ class UploadProtocol(Protocol):
     def finished(self, info: FileInfo, location: str | None) -> Answer:
         """Answer the request that finished an upload (``info.answer``), or one that asks for that answer again.
 
+        That is an append without a body, at the end of a finished upload.
         ``location`` is that of an upload which the same request has created.
         """
 
@@ -178,12 +183,21 @@ class UploadProtocol(Protocol):
         """Answer that an upload was removed."""
 
     def discovered(self) -> Answer:
-        """Answer with what the server offers."""
+        """Answer with what the server offers.
+
+        As OPTIONS need not say which protocol it is about, its answer has the headers of both.
+        """
 
     def failed(self, error: Exception, info: FileInfo | None = None) -> Answer:
         """Answer with an error, as the protocol names it.
 
         ``info`` is the upload, if it is known. An error that is not `trove_async`'s own is a 500 without details.
+        """
+
+    def invalidates(self, error: Exception, info: FileInfo) -> bool:
+        """Tell whether an append that failed makes the upload invalid, so that the server removes it.
+
+        The server asks before it answers with `failed`; ``info`` is the upload as for `failed`.
         """
 
     def interim(self, info: FileInfo, location: str | None) -> list[tuple[str, str]] | None:

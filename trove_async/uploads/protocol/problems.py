@@ -15,10 +15,9 @@ from typing import Final
 from trove_async.errors import (
     BackendError,
     BackendUnavailableError,
-    BodySizeError,
-    ContentTooLargeError,
     TroveError,
     UploadExpiredError,
+    UploadLengthError,
     UploadLockedError,
     UploadOffsetError,
     UploadRejectedError,
@@ -133,6 +132,4 @@ def _title(status: int) -> str:
 def _kind(error: TroveError) -> str | None:
     if isinstance(error, UploadOffsetError):
         return MISMATCHING_OFFSET
-    if isinstance(error, BodySizeError) and not isinstance(error, ContentTooLargeError):
-        return INCONSISTENT_LENGTH
-    return None
+    return INCONSISTENT_LENGTH if isinstance(error, UploadLengthError) else None
