@@ -10,12 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from trove_async.errors import AccessDeniedError, StorageFullError, UnsupportedError
+from trove_async.errors import AccessDeniedError, StorageFullError, TransientError, TroveError, UnsupportedError
 
-__all__ = ["NO_LOCKS", "make_lock_folder", "open_lock_file", "try_lock"]
+__all__ = ["NO_LOCKS", "make_lock_folder", "open_lock_file", "reporting", "try_lock"]
 
 NO_LOCKS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """Error numbers that say that a system or a file system has no locks of a kind."""
+
+_KINDS: Final[dict[int, type[TroveError]]] = {
+    errno.ENOSPC: StorageFullError,
+    errno.EDQUOT: StorageFullError,
+    errno.EMFILE: TransientError,
+    errno.ENFILE: TransientError,
+}
 
 
 def make_lock_folder(folder: Path, *, mode: int = 0o777, driver: str | None = None) -> None:
@@ -27,10 +34,9 @@ def make_lock_folder(folder: Path, *, mode: int = 0o777, driver: str | None = No
         driver: for the error.
 
     Raises:
-        StorageFullError: the disk is full.
-        AccessDeniedError: the folder cannot be created for another reason.
+        StorageFullError, AccessDeniedError: as `reporting` says.
     """
-    with _refusing(f"the folder of locks {folder} cannot be created", driver):
+    with reporting(f"the folder of locks {folder} cannot be created", driver):
         folder.mkdir(mode=mode, exist_ok=True)
 
 
@@ -38,20 +44,30 @@ def open_lock_file(path: Path, *, driver: str | None = None) -> int:
     """Open a file to lock, creating it if it is missing, and return the descriptor.
 
     Raises:
-        StorageFullError: the disk is full.
-        AccessDeniedError: the file cannot be opened for another reason.
+        StorageFullError, TransientError, AccessDeniedError: as `reporting` says.
     """
-    with _refusing(f"the lock {path} cannot be opened", driver):
+    with reporting(f"the lock {path} cannot be opened", driver):
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 @contextmanager
-def _refusing(what: str, driver: str | None) -> Iterator[None]:
+def reporting(what: str, driver: str | None = None) -> Iterator[None]:
+    """Raise the library's error for an `OSError` of a block.
+
+    Args:
+        what: did not succeed, for the message.
+        driver: for the error.
+
+    Raises:
+        StorageFullError: the disk is full.
+        TransientError: too many files are open.
+        AccessDeniedError: there is another reason.
+    """
     try:
         yield
     except OSError as error:
-        kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else AccessDeniedError
-        raise kind(f"{what}: {error.strerror}", driver=driver) from error
+        kind = _KINDS.get(error.errno or 0, AccessDeniedError)
+        raise kind(f"{what}: {error.strerror or error}", driver=driver) from error
 
 
 def try_lock(descriptor: int) -> bool:

@@ -25,7 +25,6 @@ from trove_async.database.url import SQLiteSettings
 from trove_async.database.writer import Write, Writer
 from trove_async.driver.retry import Backoff
 from trove_async.errors import (
-    AccessDeniedError,
     PreconditionFailedError,
     TroveError,
     UnsupportedError,

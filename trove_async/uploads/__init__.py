@@ -16,6 +16,7 @@ from trove_async.uploads.datastore import (
 from trove_async.uploads.hooks import Action, Changes, Hooks, UploadEvent
 from trove_async.uploads.info import Destination, FileInfo, FinalAnswer
 from trove_async.uploads.lockers.base import Lock, Locker
+from trove_async.uploads.lockers.files import FileLocker
 from trove_async.uploads.lockers.memory import MemoryLocker
 from trove_async.uploads.metadata import MetaData
 from trove_async.uploads.protocol.messages import Request
@@ -27,6 +28,7 @@ __all__ = [
     "DataStore",
     "Destination",
     "FileInfo",
+    "FileLocker",
     "FinalAnswer",
     "FinisherDataStore",
     "Hooks",

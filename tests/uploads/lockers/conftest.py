@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from trove_async.uploads import Locker, MemoryLocker
+from trove_async.uploads import FileLocker, Locker, MemoryLocker
 
-KINDS = ["memory"]
+KINDS = ["memory", "files"]
 
 NewLocker = Callable[..., Locker]
 """Makes a locker of the same uploads; it takes a ``timeout``."""
@@ -22,7 +22,10 @@ async def new_locker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
     def make(**settings: float) -> Locker:
         if request.param == "memory" and lockers:
             return lockers[0]
-        lockers.append(MemoryLocker(**settings))
+        if request.param == "files":
+            lockers.append(FileLocker(tmp_path / "locks", **settings))
+        else:
+            lockers.append(MemoryLocker(**settings))
         return lockers[-1]
 
     yield make

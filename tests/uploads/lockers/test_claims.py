@@ -7,14 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
 
 from trove_async.errors import AccessDeniedError, ForkedError, InvalidArgumentError
 from trove_async.uploads import MemoryLocker
-
-pytestmark = pytest.mark.asyncio
 
 CLAIM = """
 import sys
@@ -33,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.asyncio
 async def test_one_locker_claims_a_name_until_it_is_closed() -> None:
     first, second = MemoryLocker(), MemoryLocker()
     first.claim("local:///srv uploads/.trove-uploads")
@@ -45,7 +45,7 @@ async def test_one_locker_claims_a_name_until_it_is_closed() -> None:
     await second.aclose()
 
 
-async def test_a_claim_ends_with_its_process(folder: Path) -> None:
+def test_a_claim_ends_with_its_process(folder: Path) -> None:
     command = [sys.executable, "-c", CLAIM, "a"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -57,14 +57,17 @@ async def test_a_claim_ends_with_its_process(folder: Path) -> None:
         process.wait()
         locker.claim("a")
         assert (folder / f"trove-async-{os.getuid()}").stat().st_mode & 0o777 == 0o700
-        await locker.aclose()
+        asyncio.run(locker.aclose())
 
 
+@pytest.mark.asyncio
 async def test_a_forked_child_refuses_a_locker_that_was_used_and_leaves_its_claims() -> None:
     locker = MemoryLocker()
     locker.claim("a")
     unused = MemoryLocker()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, since Python 3.12
+        child = os.fork()
     if not child:
         try:
             locker.claim("b")
@@ -82,6 +85,7 @@ async def test_a_forked_child_refuses_a_locker_that_was_used_and_leaves_its_clai
     await unused.aclose()
 
 
+@pytest.mark.asyncio
 async def test_a_folder_that_leads_elsewhere_is_refused(folder: Path) -> None:
     (folder / f"trove-async-{os.getuid()}").symlink_to(folder)
     with pytest.raises(AccessDeniedError, match="TMPDIR"):

@@ -23,7 +23,7 @@ class Holder:
         self.steps = [] if steps is None else steps
         self.requests = 0
         self.asked = asyncio.Event()
-        self.lock: Lock | None = None
+        self.acquired = asyncio.Event()
 
     def on_request(self) -> None:
         self.requests += 1
@@ -31,9 +31,10 @@ class Holder:
         self.asked.set()
 
     async def acquire(self, name: str = "a") -> Lock:
-        self.lock = await self.locker.acquire(name, self.on_request)
+        lock = await self.locker.acquire(name, self.on_request)
         self.steps.append("acquire")
-        return self.lock
+        self.acquired.set()
+        return lock
 
     async def work(self, name: str = "a") -> None:
         """Hold the lock until another one asks for it."""
@@ -55,8 +56,7 @@ async def test_a_lock_that_is_taken_over_is_requested_flushed_released_and_acqui
     steps: list[str] = []
     first, second = Holder(new_locker(), steps), Holder(new_locker(), steps)
     task = asyncio.ensure_future(first.work())
-    while not steps:
-        await asyncio.sleep(0)
+    await first.acquired.wait()
     lock = await second.acquire()
     assert steps == ["acquire", "request", "flush", "release", "acquire"]
     await task
@@ -149,8 +149,7 @@ async def test_a_wait_that_is_cancelled_at_any_moment_leaves_the_lock_free(new_l
     """It is cancelled some steps of the loop after the holder has released the lock, or was told to."""
     holder, other = Holder(new_locker()), new_locker()
     working = asyncio.ensure_future(holder.work())
-    while holder.lock is None:
-        await asyncio.sleep(0)
+    await holder.acquired.wait()
     waiting = asyncio.ensure_future(other.acquire("a", unasked))
     if steps % 2:
         await holder.asked.wait()
@@ -183,6 +182,7 @@ async def test_there_are_never_two_holders(new_locker: NewLocker) -> None:
     dice = random.Random(1)
     holders: dict[str, int] = {}
     acquired = 0
+    begun = asyncio.Event()
 
     async def take(name: str, patience: int) -> None:
         nonlocal acquired
@@ -191,6 +191,7 @@ async def test_there_are_never_two_holders(new_locker: NewLocker) -> None:
         assert name not in holders
         holders[name] = 1
         acquired += 1
+        begun.set()
         try:
             for _ in range(patience):
                 if holder.asked.is_set():
@@ -201,8 +202,7 @@ async def test_there_are_never_two_holders(new_locker: NewLocker) -> None:
             await lock.release()
 
     tasks = [asyncio.ensure_future(take(dice.choice("abc"), dice.randrange(5))) for _ in range(60)]
-    while not acquired:
-        await asyncio.sleep(0)
+    await begun.wait()
     for task in dice.sample(tasks, 20):
         task.cancel()
     done, _ = await asyncio.wait(tasks)
@@ -215,8 +215,8 @@ async def test_closing_asks_all_holders_and_waits_for_them(new_locker: NewLocker
     locker = new_locker()
     first, second = Holder(locker), Holder(locker)
     tasks = [asyncio.ensure_future(first.work("a")), asyncio.ensure_future(second.work("b"))]
-    while not (first.lock and second.lock):
-        await asyncio.sleep(0)
+    await first.acquired.wait()
+    await second.acquired.wait()
     waiting = asyncio.ensure_future(Holder(locker).acquire("a"))
     await asyncio.sleep(0)
     await locker.aclose()
