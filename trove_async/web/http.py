@@ -54,6 +54,7 @@ __all__ = [
     "error_body",
     "error_status",
     "evaluate",
+    "http_date",
     "is_conditional",
     "join_headers",
     "not_modified_headers",
@@ -271,7 +272,7 @@ def object_headers(
         ("Content-Type", content_type or info.content_type),
         *((name.title(), said.get(field) or getattr(info, field)) for name, field in CONTENT_HEADERS),
         ("ETag", f'"{info.etag}"' if _ETAG.match(f'"{info.etag}"') else None),
-        ("Last-Modified", _http_date(info.last_modified)),
+        ("Last-Modified", None if info.last_modified is None else http_date(info.last_modified)),
         (VERSION_HEADER, info.version_id),
         ("Accept-Ranges", "bytes"),
         # Users have uploaded the content: browsers must not guess that it is HTML.
@@ -291,8 +292,9 @@ def not_modified_headers(info: ObjectInfo) -> list[tuple[str, str]]:
     return [(name, value) for name, value in object_headers(info) if name in wanted]
 
 
-def _http_date(moment: datetime | None) -> str | None:
-    return None if moment is None else format_datetime(moment.astimezone(UTC), usegmt=True)
+def http_date(moment: datetime) -> str:
+    """Return a moment as headers have it (section 5.6.7)."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 def described_headers(headers: Headers) -> ObjectArguments:

@@ -163,6 +163,13 @@ class UploadProtocol(Protocol):
                 server does not offer.
         """
 
+    def trailing_checksum(self, trailers: Headers) -> Mapping[str, str]:
+        """Return the checksums that follow the body (`Append.checksum_in_trailer`): algorithm to lower-case hex.
+
+        Raises:
+            InvalidArgumentError: one is malformed, or there is none.
+        """
+
     def created(self, info: FileInfo, location: str) -> Answer:
         """Answer that an upload was created; with its offset if the request had a body for it."""
 
@@ -178,6 +185,9 @@ class UploadProtocol(Protocol):
 
     def described(self, info: FileInfo) -> Answer:
         """Answer with the state of an upload."""
+
+    def downloaded(self, answer: Answer) -> Answer:
+        """Return the answer that has the bytes of an upload, with the headers of the protocol."""
 
     def terminated(self) -> Answer:
         """Answer that an upload was removed."""

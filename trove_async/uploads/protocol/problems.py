@@ -15,10 +15,13 @@ from typing import Final
 from trove_async.errors import (
     BackendError,
     BackendUnavailableError,
+    LeaseLostError,
+    NotFoundError,
     TroveError,
     UploadExpiredError,
     UploadLengthError,
     UploadLockedError,
+    UploadNotFoundError,
     UploadOffsetError,
     UploadRejectedError,
 )
@@ -52,6 +55,7 @@ _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
     (UploadOffsetError, 409),
     (UploadExpiredError, 410),
     (UploadLockedError, 423),
+    (LeaseLostError, 423),
 )
 
 _log = logging.getLogger("trove_async.uploads")
@@ -60,10 +64,14 @@ _log = logging.getLogger("trove_async.uploads")
 def upload_status(error: Exception) -> int:
     """Return the status code for an error; 500 for one that is not `trove_async`'s own.
 
-    It is that of `trove_async.web.http.error_status`, except for the errors of resumable uploads.
+    It is that of `trove_async.web.http.error_status`, except for the errors of resumable uploads. A client gives an
+    upload up when it is answered with 404, so that this is the answer only if the upload is surely gone: when a
+    backend misses a bucket, or an upload of its own, the fault is the server's.
     """
     if isinstance(error, UploadRejectedError):
         return error.status_code
+    if isinstance(error, NotFoundError) and (error.driver or not isinstance(error, UploadNotFoundError)):
+        return 500
     if isinstance(error, TroveError):
         return next((status for kind, status in _STATUSES if isinstance(error, kind)), error_status(error))
     return 500
@@ -93,14 +101,15 @@ def problem_answer(
         upload_id: becomes ``upload``, for clients with many uploads at once.
         with_body: False for HEAD.
     """
-    status = status or upload_status(error)
-    if status >= 500:
+    fault = upload_status(error)
+    status = status or fault
+    rejected = isinstance(error, UploadRejectedError)
+    if fault >= 500 and not rejected:
         refused = isinstance(error, BackendUnavailableError)  # each request is refused for the same reason
         _log.error("a request was answered with %d: %s", status, error, exc_info=None if refused else error)
-    if not isinstance(error, TroveError):
+    if not isinstance(error, TroveError) or (fault >= 500 and isinstance(error, NotFoundError)):
         error = BackendError()
     said = json.loads(error_body(error))
-    rejected = isinstance(error, UploadRejectedError)
     members: dict[str, str | int | None] = {
         "type": kind or _kind(error),
         "title": _title(status),
