@@ -45,6 +45,19 @@ async def test_a_preflight_allows_what_signed_urls_are_for(
     assert not await store.exists("b", "k")
 
 
+async def test_a_page_may_send_cookies_if_the_application_says_so(store: trove.Trove) -> None:
+    await store.put("b", "k", b"data")
+    async with client_of(store, CORS((PAGE,), credentials=True)) as client:
+        url = await store.presign_get("b", "k")
+        for answer in (
+            await client.options(url, headers=asking(PAGE)),
+            await client.get(url, headers={"Origin": PAGE}),
+        ):
+            assert answer.headers["access-control-allow-credentials"] == "true"
+        other = await client.get(url, headers={"Origin": OTHER})
+        assert "access-control-allow-credentials" not in other.headers
+
+
 async def test_another_origin_is_allowed_nothing(store: trove.Trove) -> None:
     await store.put("b", "k", b"data")
     async with client_of(store, CORS((PAGE,))) as client:
@@ -122,3 +135,8 @@ async def test_what_is_no_origin_is_refused(origins: Any) -> None:
 async def test_a_max_age_out_of_bounds_is_refused(max_age: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="max_age"):
         CORS((PAGE,), max_age)
+
+
+async def test_credentials_need_named_origins() -> None:
+    with pytest.raises(InvalidArgumentError, match="name the origins"):
+        CORS(("*",), credentials=True)

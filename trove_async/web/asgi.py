@@ -55,8 +55,22 @@ async def body_of(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-async def respond(answer: Answer, method: str, receive: Receive, send: Send) -> None:
+async def respond(
+    answer: Answer,
+    method: str,
+    receive: Receive,
+    send: Send,
+    *,
+    before_end: Callable[[], Awaitable[object]] | None = None,
+) -> None:
     """Send an answer. Its body is closed when this returns or raises, also if the client disconnects meanwhile.
+
+    Args:
+        answer: what to send.
+        method: of the request.
+        receive, send: of the request.
+        before_end: called when a body that is no stream was given to the server, before that is told that the answer
+            is complete: then the server would let nothing more of the request through.
 
     Raises:
         TroveError: the body failed. The server then closes the connection, so the client sees an incomplete answer.
@@ -64,8 +78,13 @@ async def respond(answer: Answer, method: str, receive: Receive, send: Send) -> 
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     start = {"type": "http.response.start", "status": answer.status, "headers": headers}
     if isinstance(answer.body, bytes):
+        whole_body = b"" if method == "HEAD" else answer.body
         await send(start)
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+        if before_end is not None:
+            await send({"type": "http.response.body", "body": whole_body, "more_body": True})
+            await before_end()
+            whole_body = b""
+        await send({"type": "http.response.body", "body": whole_body})
         return
 
     async def write(chunk: bytes) -> None:

@@ -24,18 +24,19 @@ _MAX_NAMES: Final = 1024
 class CORS:
     """Which pages may send requests from a browser and read the answers.
 
-    Cookies and other credentials of the browser play no part: what a request may do stands in its URL.
-
     Attributes:
         origins: such as ``https://app.example.com``, without a path; ``("*",)`` for every page.
         max_age: seconds for which a browser remembers that it may send a request, 0 to 86,400.
+        credentials: whether a page may send the cookies of the browser, for an app that decides by them; not with
+            ``"*"``. A signed URL needs none.
 
     Raises:
-        InvalidArgumentError: an origin or ``max_age`` is invalid.
+        InvalidArgumentError: one of them is invalid.
     """
 
     origins: tuple[str, ...]
     max_age: int = 600
+    credentials: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.origins, str) or not self.origins:
@@ -49,6 +50,8 @@ class CORS:
                 )
         if type(self.max_age) is not int or not 0 <= self.max_age <= 86_400:
             raise InvalidArgumentError(f"max_age is 0 to 86400 seconds, not {self.max_age!r}")
+        if self.credentials and "*" in self.origins:
+            raise InvalidArgumentError("browsers send credentials only to servers that name the origins of their pages")
 
     def preflight(self, headers: Headers, methods: Iterable[str]) -> Answer:
         """Answer the OPTIONS request by which a browser asks whether it may send another one.
@@ -61,7 +64,7 @@ class CORS:
         allowed = self._allowed(headers)
         if allowed is not None:
             said += [
-                ("Access-Control-Allow-Origin", allowed),
+                *self._admit(allowed),
                 ("Access-Control-Allow-Methods", ", ".join(methods)),
                 ("Access-Control-Max-Age", str(self.max_age)),
             ]
@@ -70,22 +73,27 @@ class CORS:
                 said.append(("Access-Control-Allow-Headers", names))
         return Answer(204, said)
 
-    def allow(self, answer: Answer, headers: Headers) -> Answer:
+    def allow(self, answer: Answer, headers: Headers, exposed: Iterable[str] = ()) -> Answer:
         """Return an answer that the page which sent the request may read, if its origin is allowed.
 
         Args:
             answer: to the request.
             headers: of the request.
+            exposed: names of headers of the answer that its scripts may read, in addition to those of objects.
         """
         added = [] if "*" in self.origins else [("Vary", "Origin")]
         allowed = self._allowed(headers)
         if allowed is not None:
             metadata = (name for name, _ in answer.headers if name.startswith(METADATA_PREFIX))
             added += [
-                ("Access-Control-Allow-Origin", allowed),
-                ("Access-Control-Expose-Headers", ", ".join((*_EXPOSED, *metadata))),
+                *self._admit(allowed),
+                ("Access-Control-Expose-Headers", ", ".join(dict.fromkeys((*_EXPOSED, *exposed, *metadata)))),
             ]
         return replace(answer, headers=[*answer.headers, *added])
+
+    def _admit(self, origin: str) -> list[tuple[str, str]]:
+        with_credentials = [("Access-Control-Allow-Credentials", "true")] if self.credentials else []
+        return [("Access-Control-Allow-Origin", origin), *with_credentials]
 
     def _allowed(self, headers: Headers) -> str | None:
         if "*" in self.origins:

@@ -1,0 +1,1 @@
+"""The apps that serve resumable uploads, over sockets."""
