@@ -1,4 +1,4 @@
-"""Foreign clients of the tus protocol, a browser for them, and the servers that benchmarks compare with.
+"""Foreign clients of resumable uploads, a browser for them, and the servers that benchmarks compare with.
 
 They are installed only; tests and benchmarks start them.
 """
@@ -14,6 +14,6 @@ PACKAGES = Node("tus")
 PYTHON_PEERS = Environment("tus-peers")
 """tuspyserver and aiohttp-tus, on the versions of uvicorn and aiohttp that the tests use."""
 
-CLIENTS = Software(name="tus_clients", needs=(Debian({"chromium": "chromium"}), NODE, PACKAGES))
+CLIENTS = Software(name="tus_clients", needs=(Debian({"chromium": "chromium", "curl": "curl"}), NODE, PACKAGES))
 
 PEERS = Software(name="tus_peers", needs=(NODE, PACKAGES, PYTHON_PEERS))

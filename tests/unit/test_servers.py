@@ -311,6 +311,12 @@ def test_an_unknown_name_is_refused_before_any_action(folder: ServerFolder, caps
     assert folder.read() is None
 
 
+def test_software_that_is_no_server_is_only_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["install", "tus_clients"]) == 0
+    assert main(["up", "tus_clients"]) == 1
+    assert "tus_node" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("file", sorted(LOCKS.glob("requirements-*.txt")), ids=lambda file: file.stem)
 def test_requirements_are_pinned_and_name_no_registry(file: Path) -> None:
     for line in file.read_text(encoding="ascii").splitlines():

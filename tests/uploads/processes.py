@@ -113,7 +113,7 @@ class ServerProcess:
     async def stop(self) -> int:
         """Ask the server to end (SIGTERM), wait until it has, and return the exit code.
 
-        After 15 seconds it is killed.
+        Most servers wait for requests that are not answered; after 15 seconds the server is killed.
         """
         return await self._finish(lambda root: end([root], _STOP_SECONDS))
 

@@ -63,6 +63,8 @@ IN_LOOP: Final = tuple(_IN_LOOP)
 def serving(server: ServerName, app: Any) -> AbstractAsyncContextManager[int]:
     """Serve an app in this loop, and yield the port.
 
+    At the end it waits up to ten seconds for requests that the app has not answered: close their connections before.
+
     Args:
         server: one of `IN_LOOP`.
         app: an ASGI app, which gets the lifespan's events; for ``aiohttp`` a ``web.Application``.
