@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Final, Literal
 
 from trove_async.errors import (
@@ -50,8 +49,6 @@ _MAX_SIZE: Final = 10**15 - 1
 """The largest Integer of a structured field, and so the largest length and offset."""
 
 _CREATING: Final = ("POST", "PUT", "PATCH")
-_OF_COLLECTION: Final = "POST, PUT, PATCH, OPTIONS"
-_OF_UPLOAD: Final = "PATCH, HEAD, GET, DELETE, OPTIONS"
 
 _Pairs = list[tuple[str, str]]
 
@@ -95,18 +92,27 @@ class IETF:
         if self._request.upload_id is None:
             if method in _CREATING:
                 return self._create()
-            raise _not_allowed(_OF_COLLECTION)
-        match method:
-            case "PATCH":
-                return self._append()
-            case "HEAD":
-                return Describe()
-            case "GET":
-                return Download()
-            case "DELETE" if self._settings.terminates:
-                return Terminate()
-        allowed = _OF_UPLOAD if self._settings.terminates else _OF_UPLOAD.replace(", DELETE", "")
-        raise _not_allowed(allowed)
+        elif method in self._methods():
+            match method:
+                case "PATCH":
+                    return self._append()
+                case "HEAD":
+                    return Describe()
+                case "GET":
+                    return Download()
+                case "DELETE":
+                    return Terminate()
+        raise UploadRejectedError(
+            "the method is not offered here", status_code=405, headers=[("Allow", ", ".join(self._methods()))]
+        )
+
+    def _methods(self) -> list[str]:
+        """Return the methods that are offered at this URL."""
+        if self._request.upload_id is None:
+            return [*_CREATING, "OPTIONS"]
+        settings = self._settings
+        reading = ["HEAD", "GET"] if settings.downloads else ["HEAD"]
+        return ["PATCH", *reading, *(["DELETE"] if settings.terminates else []), "OPTIONS"]
 
     def _create(self) -> Create:
         is_last = self._says_complete()
@@ -262,10 +268,8 @@ class IETF:
 
     def discovered(self) -> Answer:
         """Answer with what the server offers: the limits."""
-        allowed = _OF_COLLECTION if self._request.upload_id is None else _OF_UPLOAD
-        return Answer(
-            204, [*self._version(), ("Allow", allowed), ("Accept-Patch", PARTIAL_UPLOAD), *self._limits(FileInfo())]
-        )
+        headers = [("Allow", ", ".join(self._methods())), ("Accept-Patch", PARTIAL_UPLOAD)]
+        return Answer(204, [*self._version(), *headers, *self._limits(FileInfo())])
 
     def failed(self, error: Exception, info: FileInfo | None = None) -> Answer:
         """Answer with an error, as the protocol names it."""
@@ -363,10 +367,6 @@ def _status(error: Exception) -> int:
     if status == 423 and not isinstance(error, UploadRejectedError):
         return 503  # clients come again after 5xx; 423 is none of the statuses that the draft names for it
     return status
-
-
-def _not_allowed(allowed: str) -> UploadRejectedError:
-    return UploadRejectedError(HTTPStatus(405).phrase, status_code=405, headers=[("Allow", allowed)])
 
 
 def _answer(answer: FinalAnswer, headers: _Pairs) -> Answer:
