@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 
 import pytest
 
 from trove_async.errors import (
     AccessDeniedError,
     BackendUnavailableError,
+    BodySizeError,
     ChecksumError,
     ContentTooLargeError,
     InvalidArgumentError,
@@ -22,6 +24,9 @@ from trove_async.errors import (
     UploadOffsetError,
     UploadRejectedError,
 )
+from trove_async.uploads.info import FileInfo
+from trove_async.uploads.protocol.ietf import IETF
+from trove_async.uploads.protocol.messages import Request, Settings, UploadProtocol
 from trove_async.uploads.protocol.problems import (
     INCONSISTENT_LENGTH,
     MISMATCHING_OFFSET,
@@ -29,6 +34,7 @@ from trove_async.uploads.protocol.problems import (
     problem_answer,
     upload_status,
 )
+from trove_async.uploads.protocol.tus import Tus
 from trove_async.web.objects import Answer
 
 
@@ -48,6 +54,7 @@ def members(answer: Answer) -> dict[str, object]:
         (UploadOffsetError(offset=3), 409, MISMATCHING_OFFSET),
         (UploadLengthError(), 400, INCONSISTENT_LENGTH),
         (ContentTooLargeError(), 413, None),
+        (BodySizeError("the object has 3 bytes"), 500, None),
         (InvalidArgumentError(), 400, None),
         (ChecksumError(), 400, None),
         (UploadNotFoundError(), 404, None),
@@ -95,6 +102,15 @@ def test_temporary_errors_say_when_to_come_again() -> None:
     assert dict(problem_answer(UnavailableError(retry_after=7.2)).headers)["Retry-After"] == "8"
     assert dict(problem_answer(UploadLockedError()).headers)["Retry-After"] == "1"
     assert "Retry-After" not in dict(problem_answer(ChecksumError()).headers)
+
+
+@pytest.mark.parametrize("protocol", [Tus, IETF])
+def test_both_protocols_use_them(protocol: Callable[[Request, Settings], UploadProtocol]) -> None:
+    asked = protocol(Request("PATCH", {"upload-offset": "7"}, "a"), Settings())
+    said = members(asked.failed(UploadOffsetError(offset=3)))
+    assert (said["expected-offset"], said["provided-offset"], said["upload"]) == (3, 7, "a")
+    assert members(asked.failed(BodySizeError("the object has 3 bytes")))["code"] == "Backend"
+    assert not asked.invalidates(UnavailableError(), FileInfo(size=3))
 
 
 def test_statuses_without_a_name_and_answers_without_a_body() -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
 from trove_async.errors import (
-    BodySizeError,
     ContentTooLargeError,
     InvalidArgumentError,
     TransientError,
@@ -73,7 +72,7 @@ class IETF:
         now: returns the time, aware; limits of an upload's life are told from it.
     """
 
-    name: Literal["tus", "ietf"] = "ietf"
+    name: Final = "ietf"
 
     def __init__(
         self, request: Request, settings: Settings, now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -361,8 +360,6 @@ def _is_partial(headers: Headers) -> bool:
 
 def _status(error: Exception) -> int:
     """Return the status of an error: that of uploads in general, except where the draft wants another one."""
-    if isinstance(error, BodySizeError) and not isinstance(error, ContentTooLargeError):
-        return 500  # a finished object has another size than its upload
     status = upload_status(error)
     if status == 423 and not isinstance(error, UploadRejectedError):
         return 503  # clients come again after 5xx; 423 is none of the statuses that the draft names for it

@@ -153,7 +153,9 @@ class UploadProtocol(Protocol):
     It holds no state and does no I/O. All answers have the headers of the protocol, those of errors too.
     """
 
-    name: Literal["tus", "ietf"]
+    @property
+    def name(self) -> Literal["tus", "ietf"]:
+        """The name, for logs and hooks."""
 
     def command(self) -> Command:
         """Return what the request asks for.
@@ -167,7 +169,7 @@ class UploadProtocol(Protocol):
         """Return the checksums that follow the body (`Append.checksum_in_trailer`): algorithm to lower-case hex.
 
         Raises:
-            InvalidArgumentError: one is malformed, or there is none.
+            InvalidArgumentError: one cannot be compared, or there is none where the protocol needs one.
         """
 
     def created(self, info: FileInfo, location: str) -> Answer:

@@ -15,6 +15,8 @@ from typing import Final
 from trove_async.errors import (
     BackendError,
     BackendUnavailableError,
+    BodySizeError,
+    ContentTooLargeError,
     LeaseLostError,
     NotFoundError,
     TroveError,
@@ -56,6 +58,8 @@ _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
     (UploadExpiredError, 410),
     (UploadLockedError, 423),
     (LeaseLostError, 423),
+    (ContentTooLargeError, 413),
+    (BodySizeError, 500),  # a finished object has another size than its upload
 )
 
 _log = logging.getLogger("trove_async.uploads")
@@ -107,7 +111,7 @@ def problem_answer(
     if fault >= 500 and not rejected:
         refused = isinstance(error, BackendUnavailableError)  # each request is refused for the same reason
         _log.error("a request was answered with %d: %s", status, error, exc_info=None if refused else error)
-    if not isinstance(error, TroveError) or (fault >= 500 and isinstance(error, NotFoundError)):
+    if not isinstance(error, TroveError) or error_status(error) < 500 <= fault:
         error = BackendError()
     said = json.loads(error_body(error))
     members: dict[str, str | int | None] = {

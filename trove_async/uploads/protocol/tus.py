@@ -13,7 +13,6 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from trove_async.checksums import Checksum
 from trove_async.errors import (
-    BodySizeError,
     ChecksumError,
     ContentTooLargeError,
     InvalidArgumentError,
@@ -308,6 +307,10 @@ class Tus:
             answer.headers.append(("Retry-After", _RETRY_AFTER))
         return answer
 
+    def invalidates(self, error: Exception, info: FileInfo) -> bool:
+        """Return False: an upload stays as it was."""
+        return False
+
     def interim(self, info: FileInfo, location: str | None) -> list[tuple[str, str]] | None:
         """Return None: the protocol has no interim answers."""
         return None
@@ -326,8 +329,6 @@ def _status(error: Exception) -> int:
     """Return the status of an error: that of uploads in general, except where tus or its clients want another one."""
     if isinstance(error, ChecksumError):
         return 460
-    if isinstance(error, BodySizeError) and not isinstance(error, ContentTooLargeError):
-        return 500  # a finished object has another size than its upload
     if isinstance(error, ObjectAlreadyExistsError):
         # 412 is the wrong version here, and clients try 409 again, with all bytes.
         return 422
