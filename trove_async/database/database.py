@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import select
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
-from trove_async.database.backend import Backend
+from trove_async.database.backend import Backend, Session
 from trove_async.database.leases import Leases
 from trove_async.database.notifications import Inbox, Listener
 from trove_async.database.schema import now
@@ -32,7 +32,10 @@ from trove_async.errors import (
 from trove_async.opening import Opening
 from trove_async.values import check_function, check_text
 
-__all__ = ["Database", "connect"]
+if TYPE_CHECKING:
+    from trove_async.database.postgres import PostgresBackend
+
+__all__ = ["Database", "connect", "load_postgres"]
 
 R = TypeVar("R")
 
@@ -44,6 +47,7 @@ _inherited: Final[list[Backend]] = []
 def _forget_in_child() -> None:
     for database in list(_open_databases):
         database._unusable = ForkedError
+        database._backend.forget()
         _inherited.append(database._backend)
 
 
@@ -96,6 +100,11 @@ class Database:
         self._migrated = asyncio.Lock()
         self._has_leases = False
         _open_databases.add(self)
+
+    @property
+    def driver(self) -> str:
+        """What the database is: ``sqlite`` or ``postgresql``."""
+        return self._backend.driver
 
     @property
     def leases(self) -> Leases:
@@ -194,6 +203,18 @@ class Database:
         async with self._backend.lock(name):
             yield
 
+    async def session(self) -> Session:
+        """Make a connection to PostgreSQL that is not of the pool, for what ends with it, such as advisory locks.
+
+        The caller closes it; `aclose` does it too.
+
+        Raises:
+            UnavailableError: the server cannot be reached.
+            UnsupportedError: the database is one of SQLite.
+        """
+        self._check_usable()
+        return await self._backend.session()
+
     async def _write_with_leases(self, unit: Unit[Any]) -> Any:
         if not self._has_leases:
             async with self._migrated:
@@ -244,6 +265,15 @@ class Database:
 def _backend_for(settings: SQLiteSettings | PostgresSettings) -> Backend:
     if isinstance(settings, SQLiteSettings):
         return SQLiteBackend(settings)
+    return load_postgres()(settings)
+
+
+def load_postgres() -> type[PostgresBackend]:
+    """Import what PostgreSQL needs.
+
+    Raises:
+        MissingDependencyError: a package is not installed.
+    """
     try:
         from trove_async.database.postgres import PostgresBackend
     except ImportError as error:  # SQLAlchemy raises it for greenlet
@@ -251,7 +281,7 @@ def _backend_for(settings: SQLiteSettings | PostgresSettings) -> Backend:
         raise MissingDependencyError(
             f"PostgreSQL needs the package {missing!r}: pip install 'trove-async[postgres]'"
         ) from error
-    return PostgresBackend(settings)
+    return PostgresBackend
 
 
 _REFUSALS: Final[dict[type[LifetimeError], str]] = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, NullPool, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
-from trove_async.database.backend import Backend
+from trove_async.database.backend import Backend, Session, lock_number
 from trove_async.database.failures import sqlstate_of, translating
 from trove_async.database.notifications import Inbox
 from trove_async.database.units import Unit, guard, run
@@ -184,26 +184,32 @@ class PostgresBackend(Backend):
         engine = self._new_engine(None, poolclass=NullPool)
         with translating(self.driver):
             async with engine.connect() as connection, connection.begin():
-                await connection.execute(select(func.pg_advisory_xact_lock(_number_of(lock))))
+                await connection.execute(select(func.pg_advisory_xact_lock(lock_number(lock))))
                 await connection.run_sync(upgrade)
 
     @asynccontextmanager
     async def listen(self, channel: str, inbox: Inbox) -> AsyncIterator[None]:
         """Listen on a connection of its own."""
-        async with self._session() as session:
+        session = await self.session()
+        try:
             session.on_loss(inbox.fail)
-            await session.call(session.connection.add_listener(channel, lambda *received: inbox.deliver(received[-1])))
+            await session.listen(channel, inbox.deliver)
             yield
+        finally:
+            await session.close()
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[None]:
         """Hold an advisory lock on a connection of its own."""
-        async with self._session() as session:
-            await session.call(session.connection.execute("SELECT pg_advisory_lock($1)", _number_of(name)))
+        session = await self.session()
+        try:
+            await session.call(session.connection.execute("SELECT pg_advisory_lock($1)", lock_number(name)))
             yield
+        finally:
+            await session.close()
 
-    @asynccontextmanager
-    async def _session(self) -> AsyncIterator[_Session]:
+    async def session(self) -> _Session:
+        """Make a connection that is not of the pool; `close` ends it."""
         connections: list[asyncpg.Connection[Any]] = []
 
         async def connect() -> None:
@@ -213,15 +219,14 @@ class PostgresBackend(Backend):
             # A cancelled asyncpg.connect leaves a future whose error the loop reports when it is collected.
             longest = self._settings.connect_timeout + 1
             await to_the_end(connect(), timeout=longest, leftover="a connection to the database")
-            session = _Session(connections[0])
-            self._sessions.add(session)
-            try:
-                yield session
-            finally:
-                self._sessions.discard(session)
-        finally:
+        except BaseException:
             for connection in connections:
-                await finish(_hang_up(connection), timeout=CLEANUP_TIMEOUT, leftover="a connection to the database")
+                await _close(connection)
+            raise
+        session = _Session(connections[0])
+        self._sessions.add(session)
+        session.on_loss(lambda _: self._sessions.discard(session))
+        return session
 
     async def close(self) -> None:
         """Wait for the transactions that were begun or wait for a connection, and close all connections."""
@@ -235,25 +240,95 @@ class PostgresBackend(Backend):
             await asyncio.gather(*map(_hang_up, self._connections))
             await self._engine.dispose()
 
+    def forget(self) -> None:
+        """Let the connections outside the pool go: what ends with them, such as locks, is the parent's."""
+        for session in self._sessions:
+            session.forget()
+
     def abandon(self) -> None:
         """Do nothing: connections end with the loop."""
 
 
-class _Session:
+class _Session(Session):
     """A connection outside the pool."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self.connection = connection
+        self._one_at_a_time = asyncio.Lock()
 
-    async def call(self, work: Any) -> None:
+    async def call(self, work: Awaitable[R]) -> R:
         """Await a call of the connection."""
         with translating("postgresql"):
-            await work
+            return await work
 
-    def on_loss(self, callback: Callable[[TroveError], None]) -> None:
+    async def query(self, sql: str, *values: object, timeout: float) -> Any:
+        """Run a statement."""
+        return await self._answer(lambda: self.connection.fetchval(sql, *values), timeout)
+
+    async def listen(
+        self, channel: str, receive: Callable[[str], object], *, own: bool = True, timeout: float | None = None
+    ) -> None:
+        """Listen to a channel."""
+
+        def take(connection: object, pid: int, channel: object, payload: str) -> None:
+            if own or pid != self.connection.get_server_pid():
+                receive(payload)
+
+        await self._answer(lambda: self.connection.add_listener(channel, take), timeout)
+
+    async def _answer(self, call: Callable[[], Awaitable[R]], timeout: float | None) -> R:
+        """Await a call of the connection, after those before it; a server that does not answer in time is given up."""
+        async with self._one_at_a_time:
+            if self.connection.is_closed():
+                raise _broken()
+            loop = asyncio.get_running_loop()
+            expired = False
+
+            def expire() -> None:
+                nonlocal expired
+                expired = True
+                self.connection.terminate()
+
+            # Not by asyncpg's own time limit, which makes another connection to cancel the statement.
+            timer = None if timeout is None else loop.call_later(timeout, expire)
+            try:
+                return await self.call(call())
+            except TroveError as error:
+                if expired:
+                    raise OperationTimeoutError("the database did not answer in time", driver="postgresql") from error
+                raise
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    def on_loss(self, callback: Callable[[TroveError], object]) -> None:
         """Call back when the connection breaks."""
-        lost = UnavailableError("the connection to the database broke", driver="postgresql")
-        self.connection.add_termination_listener(lambda _: callback(lost))
+        self.connection.add_termination_listener(lambda _: callback(_broken()))
+
+    def is_pooled(self, backend_pid: int) -> bool:
+        """Return whether the server's process is another one than the connection began with."""
+        return bool(backend_pid != self.connection.get_server_pid())
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await _close(self.connection)
+
+    def forget(self) -> None:
+        """Let the connection go in a forked child, which would keep it open when the parent has ended."""
+        transport = getattr(self.connection, "_transport", None)
+        if transport is not None and not transport.is_closing():
+            # What has the descriptor closes it some day: its number must not be that of another file then.
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(nothing, transport.get_extra_info("socket").fileno(), inheritable=False)
+            os.close(nothing)
+
+
+def _broken() -> UnavailableError:
+    return UnavailableError("the connection to the database broke", driver="postgresql")
+
+
+async def _close(connection: asyncpg.Connection[Any]) -> None:
+    await finish(_hang_up(connection), timeout=CLEANUP_TIMEOUT, leftover="a connection to the database")
 
 
 async def _hang_up(connection: asyncpg.Connection[Any]) -> None:
@@ -273,8 +348,3 @@ def _attempts_for(error: Exception, attempt: _Attempt) -> int:
     # A server that was started again has closed the connections of the pool.
     broken = getattr(error.__cause__, "connection_invalidated", False)
     return 3 if broken and not attempt.committing else 1
-
-
-def _number_of(name: str) -> int:
-    """Return the number of an advisory lock: 63 bits."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 1

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, text
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
-from trove_async.database.backend import Backend
+from trove_async.database.backend import Backend, Session
 from trove_async.database.failures import translating
 from trove_async.database.notifications import Inbox
 from trove_async.database.units import Unit, guard, run
@@ -113,6 +113,10 @@ class SQLiteBackend(Backend):
         for channel, payload in notifications:
             for inbox in self._inboxes[channel]:
                 inbox.deliver(payload)
+
+    async def session(self) -> Session:
+        """Refuse: there is no server that a process would have a session with."""
+        raise UnsupportedError("SQLite has no sessions; use PostgreSQL", driver=self.driver)
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[None]:

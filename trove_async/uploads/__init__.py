@@ -3,6 +3,8 @@
 ``docs/uploads.md`` is the guide.
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from trove_async.uploads.datastore import (
     ConcaterDataStore,
     DataStore,
@@ -21,6 +23,20 @@ from trove_async.uploads.lockers.memory import MemoryLocker
 from trove_async.uploads.metadata import MetaData
 from trove_async.uploads.protocol.messages import Request
 
+if _TYPE_CHECKING:
+    from trove_async.uploads.lockers.postgres import PostgresLocker
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import what needs the packages of databases when it is used for the first time."""
+        if name != "PostgresLocker":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from trove_async.uploads.lockers.postgres import PostgresLocker
+
+        globals()[name] = PostgresLocker
+        return PostgresLocker
+
+
 __all__ = [
     "Action",
     "Changes",
@@ -38,6 +54,7 @@ __all__ = [
     "LockerDataStore",
     "MemoryLocker",
     "MetaData",
+    "PostgresLocker",
     "RecorderDataStore",
     "Request",
     "TerminaterDataStore",

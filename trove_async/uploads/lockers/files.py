@@ -70,15 +70,14 @@ class FileLocker(SharedLocker[str]):
     def _key_of(self, name: str) -> str:
         return hashlib.sha256(name.encode()).hexdigest()[:40]
 
-    async def _try_lock(self, key: str, *, ask: bool) -> bool:
+    async def _prepare(self) -> None:
         if self._mailbox is None:
-            self._open()
-        return await self._in_thread(self._try_to_lock, key, ask)
+            self._mailbox = self._new_mailbox()
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._mailbox.fileno(), self._mailbox.hear)
 
-    def _open(self) -> None:
-        self._mailbox = self._new_mailbox()
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._mailbox.fileno(), self._mailbox.hear)
+    async def _try_lock(self, key: str, *, ask: bool) -> bool:
+        return await self._in_thread(self._try_to_lock, key, ask)
 
     def _try_to_lock(self, key: str, ask: bool) -> bool:
         held = self._try_file(key)

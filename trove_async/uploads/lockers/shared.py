@@ -58,8 +58,10 @@ class SharedLocker(ABC, Generic[Key]):
         try:
             await turn.granted()
             self._takings[taking.key] = taking
+            await self._prepare()
             while not (await self._attempt(taking, ask=True) or await self._attempt(taking, ask=False)):
                 await turn.sleep(_AGAIN)
+                await self._prepare()
         except BaseException:
             await self._release(taking)
             raise
@@ -142,6 +144,10 @@ class SharedLocker(ABC, Generic[Key]):
     @abstractmethod
     def _key_of(self, name: str) -> Key:
         """Return what stands for a name between processes."""
+
+    @abstractmethod
+    async def _prepare(self) -> None:
+        """Get ready for `_try_lock`. It may be cancelled."""
 
     @abstractmethod
     async def _try_lock(self, key: Key, *, ask: bool) -> bool:
