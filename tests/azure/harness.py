@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from tests.servers import running
-from trove_async.driver import Driver, OpenOptions
+from trove_async.driver import Driver, Features, OpenOptions, PartCopyDriver
 from trove_async.drivers.azure.driver import AzureDriver
 from trove_async.dsn import parse_dsn
 from trove_async.errors import InvalidKeyError
@@ -54,7 +54,11 @@ class _BlockBlobClient:
 
 
 class _AzuriteDriver(AzureDriver):
-    """The driver, for a server that can neither list nor empty a container with some names."""
+    """The driver, for a server that copies no blocks, and can neither list nor empty a container with some names."""
+
+    @property
+    def features(self) -> Features:
+        return super().features.without({PartCopyDriver: "Azurite 3.35 has no Put Block From URL"})
 
     def check_key(self, key: str) -> None:
         super().check_key(key)

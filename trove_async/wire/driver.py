@@ -45,6 +45,7 @@ from trove_async.types import (
     LifecycleRule,
     ObjectEvent,
     ObjectInfo,
+    ObjectRef,
     PartInfo,
     PresignedPost,
     UploadInfo,
@@ -55,7 +56,7 @@ from trove_async.wire.network import Network
 from trove_async.wire.parts import PartSource
 from trove_async.wire.transport import Transport
 
-__all__ = ["HTTPDriver"]
+__all__ = ["HTTPDriver", "PartCopyByHTTP"]
 
 
 class Objects(Protocol):
@@ -132,6 +133,15 @@ class Copies(Protocol):
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
         """Copy an object."""
+
+
+class PartCopies(Protocol):
+    """Copies of ranges of objects within the service, to parts of uploads; not every service has them."""
+
+    async def copy_part(
+        self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
+    ) -> PartInfo:
+        """Make a part of a range of an object."""
 
 
 class Control(Protocol):
@@ -419,6 +429,19 @@ class HTTPDriver(RangeByGet, ServerCopyByCopy, VersionsByOptions, PresignByMetho
     async def delete_tags(self, bucket: str, key: str) -> None:
         """Remove an object's tags."""
         await self._control.delete_tags(bucket, key)
+
+
+class PartCopyByHTTP:
+    """`PartCopyDriver`, for the drivers of services that copy parts."""
+
+    _part_copies: PartCopies
+
+    async def copy_part(
+        self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
+    ) -> PartInfo:
+        """Make a part of a range of an object within the service."""
+        with many_requests():
+            return await self._part_copies.copy_part(bucket, key, upload_id, number, src, offset, length)
 
 
 def _tried_again_here(body: Body) -> AbstractContextManager[None]:

@@ -34,9 +34,10 @@ from trove_async.errors import (
     TransientError,
     UnsupportedError,
 )
+from trove_async.ranges import check_within
 from trove_async.types import ObjectInfo, ObjectRef
 from trove_async.wire.client import same_object, settle
-from trove_async.wire.errors import condition_error
+from trove_async.wire.errors import condition_error, copying
 from trove_async.wire.fields import write_conditions
 from trove_async.wire.multipart import MIB, make_of_parts
 
@@ -84,23 +85,50 @@ class Copies:
         self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str, options: CopyOptions
     ) -> ObjectInfo:
         """Copy an object, or a version of it."""
-        src, dst = ObjectRef(src_bucket, src_key), ObjectRef(dst_bucket, dst_key)
-        params: Params = ()
-        if_match = options.source_if_match
-        if options.source_version_id is not None:
-            with reading_source(src.bucket, src.key):
-                found = await self._versions.find(src.bucket, src.key, options.source_version_id)
-            params, if_match = found.params, if_match or found.etag
-        source, tagged = await self._source(src, HeadOptions(if_match=if_match), params)
+        src, dst = ObjectRef(src_bucket, src_key, options.source_version_id), ObjectRef(dst_bucket, dst_key)
+        source, tagged, params = await self._source(src, options.source_if_match)
+        src = replace(src, version_id=None)
         if options.replace is not None:
             return await self._replace(src, dst, source, options, options.replace, params)
         if src == dst and not params and not self._versions.records:
             return _onto_itself(source, options)
         return await self.transfer(src, dst, source, options, params, tagged=tagged)
 
-    async def _source(self, src: ObjectRef, wanted: HeadOptions, params: Params) -> tuple[ObjectInfo, bool]:
+    async def _source(self, src: ObjectRef, if_match: str | None = None) -> tuple[ObjectInfo, bool, Params]:
+        """Return the description of an object or a version, whether it has tags, and what names it in requests."""
+        params: Params = ()
         with reading_source(src.bucket, src.key):
-            return await self._objects.describe(src.bucket, src.key, wanted, params)
+            if src.version_id is not None:
+                found = await self._versions.find(src.bucket, src.key, src.version_id)
+                params, if_match = found.params, if_match or found.etag
+            wanted = HeadOptions(if_match=if_match)
+            source, tagged = await self._objects.describe(src.bucket, src.key, wanted, params)
+        return source, tagged, params
+
+    async def copy_block(self, blob: ObjectRef, block_id: str, src: ObjectRef, offset: int, length: int) -> None:
+        """Have the service copy a range of an object to a block of a blob.
+
+        Raises:
+            CopyNotSupportedError: the service cannot read the object, or is the emulator, which has no such request.
+            ObjectChangedError: the object was replaced after it was looked at.
+            RangeNotSatisfiableError: the object ends before the range does.
+        """
+        source, _, params = await self._source(src)
+        with reading_source(src.bucket, src.key):
+            check_within(offset, length, source.size)
+        named = await self._named(src, source, params)
+        named.append(_range(offset, offset + length))
+        try:
+            with copying():
+                await self._blocks.copy(blob.bucket, blob.key, block_id, named)
+        except ObjectChangedError:
+            with reading_source(src.bucket, src.key):
+                raise
+
+    async def _named(self, src: ObjectRef, source: ObjectInfo, params: Params, *, tags: bool = False) -> Headers:
+        """Return the headers that name the source of a copy in the state that was seen, and let the service read it."""
+        url, authorization = await self._signatures.source_url(src, params, tags=tags)
+        return [("x-ms-copy-source", url), *authorization, ("x-ms-source-if-match", f'"{source.etag}"')]
 
     async def publish(
         self,
@@ -184,8 +212,7 @@ class Copies:
             tagged: whether it has tags.
             on_done: called when the copy is made.
         """
-        url, authorization = await self._signatures.source_url(src, params, tags=tagged)
-        named = [("x-ms-copy-source", url), *authorization, ("x-ms-source-if-match", f'"{source.etag}"')]
+        named = await self._named(src, source, params, tags=tagged)
         if source.size > self._settings.max_copy_size:
             try:
                 tags = await self._control.get_tags(src.bucket, src.key, params) if tagged else {}
@@ -292,7 +319,7 @@ class Copies:
             yield partial(self._copy_block, upload, named, number, start, min(start + block, size))
 
     async def _copy_block(self, upload: BlockUpload, named: Headers, number: int, start: int, stop: int) -> int:
-        headers = [*named, ("x-ms-source-range", f"bytes={start}-{stop - 1}")]
+        headers = [*named, _range(start, stop)]
 
         async def send(block_id: str) -> None:
             await self._blocks.copy(upload.bucket, upload.key, block_id, headers)
@@ -328,6 +355,10 @@ class Copies:
         await self._client.write("PUT", blob.bucket, blob.key, params=[("comp", "properties")], headers=headers)
         headers = metadata_headers(attributes.metadata)
         await self._client.write("PUT", blob.bucket, blob.key, params=[("comp", "metadata")], headers=headers)
+
+
+def _range(start: int, stop: int) -> tuple[str, str]:
+    return "x-ms-source-range", f"bytes={start}-{stop - 1}"
 
 
 def _onto_itself(source: ObjectInfo, options: CopyOptions) -> ObjectInfo:

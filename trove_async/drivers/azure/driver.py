@@ -42,7 +42,7 @@ from trove_async.drivers.azure.uploads import Uploads
 from trove_async.drivers.azure.versions import AccountVersions, Versions
 from trove_async.dsn import DSN
 from trove_async.types import ObjectEvent, VersionInfo
-from trove_async.wire.driver import HTTPDriver
+from trove_async.wire.driver import HTTPDriver, PartCopyByHTTP
 from trove_async.wire.multipart import MIB
 
 __all__ = ["AzureDriver"]
@@ -52,11 +52,11 @@ _CONDITIONS: Final[frozenset[Condition]] = frozenset(
 )
 _METHODS: Final[frozenset[PresignMethod]] = frozenset(("GET", "PUT", "HEAD", "DELETE"))
 _NATIVE: Final = frozenset(
-    ("multipart", "presign", "versioning", "version_listing", "range", "server_copy", "tags")
+    ("multipart", "part_copy", "presign", "versioning", "version_listing", "range", "server_copy", "tags")
 ) | {f"conditional_{condition.partition('_if_')[0]}" for condition in _CONDITIONS}
 
 
-class AzureDriver(ExpireByDelete, HTTPDriver):
+class AzureDriver(ExpireByDelete, PartCopyByHTTP, HTTPDriver):
     """Objects in Azure Blob Storage. ``docs/azure.md`` lists the parameters of the DSN, and what the service lacks."""
 
     _settings: AzureSettings
@@ -101,7 +101,7 @@ class AzureDriver(ExpireByDelete, HTTPDriver):
         blocks = Blocks(client, settings, timeout)
         copies = self._copies = Copies(client, objects, blocks, control, versions, signatures, settings, timeout)
         self._uploads = Uploads(objects, blocks, copies, versions, settings, timeout, retries)
-        self._multipart = Multipart(client, objects, blocks, copies, listing, timeout)
+        self._multipart = self._part_copies = Multipart(client, objects, blocks, copies, listing, timeout)
         self._presigner = Presigner(client, signatures, versions)
         if settings.watch == "queue" and settings.queue is not None:
             service = Client(account, tokens, transport, retries, account.queue_endpoint)

@@ -118,9 +118,22 @@ class Multipart:
         size = sum(map(len, chunks))
         if not size:
             raise InvalidPartError("Azure has no parts without bytes")
-        etag = self._microseconds().to_bytes(8, "big") + secrets.token_bytes(_ID_SIZE - 11)
-        part = PartInfo(number, etag.hex(), size)
+        part = self._new_part(number, size)
         await self._blocks.send(names.bucket, names.parts, _block_id(part), chunks)
+        return part
+
+    def _new_part(self, number: int, size: int) -> PartInfo:
+        etag = self._microseconds().to_bytes(8, "big") + secrets.token_bytes(_ID_SIZE - 11)
+        return PartInfo(number, etag.hex(), size)
+
+    async def copy_part(
+        self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
+    ) -> PartInfo:
+        """Make a part of a range of an object."""
+        names = _names(bucket, key, upload_id)
+        await self._require(names)
+        part = self._new_part(number, length)
+        await self._copies.copy_block(ObjectRef(names.bucket, names.parts), _block_id(part), src, offset, length)
         return part
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[PartInfo]:

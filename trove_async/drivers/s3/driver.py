@@ -17,6 +17,7 @@ from trove_async.driver import (
     LifecycleDriver,
     Limits,
     OpenOptions,
+    PartCopyDriver,
     PresignDriver,
     TaggingDriver,
     VersioningDriver,
@@ -46,12 +47,12 @@ from trove_async.drivers.s3.versions import VersionListing
 from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import InvalidArgumentError
 from trove_async.types import ObjectEvent
-from trove_async.wire.driver import HTTPDriver
+from trove_async.wire.driver import HTTPDriver, PartCopyByHTTP
 
 __all__ = ["S3Driver"]
 
 
-class S3Driver(HTTPDriver):
+class S3Driver(PartCopyByHTTP, HTTPDriver):
     """Objects in S3. ``docs/s3.md`` lists the parameters of the DSN, and the missing features of each service."""
 
     _settings: S3Settings
@@ -93,7 +94,8 @@ class S3Driver(HTTPDriver):
         self._listing = Listing(client)
         self._version_listing = VersionListing(client, profile)
         self._multipart = Multipart(uploads, objects, control, profile, timeout)
-        self._copies = Copies(client, objects, uploads, control, settings, profile, timeout)
+        copies = Copies(client, objects, uploads, control, settings, profile, timeout)
+        self._copies = self._part_copies = copies
         self._presigner = Presigner(client, settings)
         if settings.watch == "sqs" and settings.queue is not None:
             queues = self._queues = QueueWatcher(self._sqs, settings.queue, cleanup_timeout=timeout)
@@ -106,6 +108,7 @@ class S3Driver(HTTPDriver):
         lacking: dict[type | str, bool] = {
             BulkDeleteDriver: not profile.bulk_delete,
             LifecycleDriver: not profile.lifecycle,
+            PartCopyDriver: not profile.part_copies,
             PresignDriver: settings.anonymous,
             TaggingDriver: not profile.tags,
             VersioningDriver: not profile.versioning,
@@ -121,6 +124,7 @@ class S3Driver(HTTPDriver):
         reasons |= {condition: undeclared for condition in get_args(Condition) if condition not in profile.conditions}
         native = {
             "multipart",
+            "part_copy",
             "presign",
             "versioning",
             "version_listing",

@@ -16,6 +16,7 @@ from trove_async.errors import (
     ChecksumError,
     ConflictError,
     ContentTooLargeError,
+    CopyNotSupportedError,
     InvalidArgumentError,
     InvalidBucketNameError,
     InvalidDSNError,
@@ -236,8 +237,15 @@ def _read(content: bytes) -> ErrorDocument | None:
 
 
 def _special(status: int | None, code: str | None, message: str) -> Rule | None:
-    if code == "InvalidArgument" and "version id" in message.lower():
+    words = message.lower()
+    if code == "InvalidArgument" and "version id" in words:
         return VersionNotFoundError, None
+    if code == "InvalidArgument" and "range specified is not valid" in words:
+        return RangeNotSatisfiableError, None
+    # Amazon copies ranges of objects of more than 5 MB only:
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
+    if code == "InvalidRequest" and "byte-range copy source" in words:
+        return CopyNotSupportedError, None
     return None
 
 

@@ -42,6 +42,11 @@ class Profile:
         max_parts: the maximum number of parts of an upload.
         max_put_size: bytes of an object that is put in one request.
         max_copy_size: bytes of an object that is copied in one request.
+        part_copies: whether a part of an upload can be copied from an object.
+        bounded_copies: whether such a copy is refused if its range extends past the end of the object. Other services
+            may copy what there is: the size of each part is then looked up.
+        percent_in_copies: whether the key of that object may have a percent sign. Other services may decode it twice,
+            and copy another object: they are not asked.
         versioned_conditions: whether the conditions of a put hold in buckets that keep versions.
         copy_version_ids: whether the answer to a copy has the id of the new version.
         metadata_underscores: whether names of metadata keep their underscores.
@@ -70,6 +75,9 @@ class Profile:
     max_parts: int = 10_000
     max_put_size: int = 5 * GIB
     max_copy_size: int = 5 * GIB
+    part_copies: bool = True
+    bounded_copies: bool = False
+    percent_in_copies: bool = False
     versioned_conditions: bool = True
     copy_version_ids: bool = True
     metadata_underscores: bool = True
@@ -96,6 +104,9 @@ _AWS = Profile(
     conditions=CONDITIONS,
     checksum="crc32c",
     path_style=False,
+    # https://github.com/versity/versitygw/issues/610 has its answer: InvalidArgument.
+    bounded_copies=True,
+    percent_in_copies=True,
     queues=True,
 )
 
@@ -103,6 +114,8 @@ _CEPH = Profile(
     name="ceph",
     # Seen on 16.2: If-Match of a delete and every condition of a copy or a completion are ignored.
     conditions=frozenset({"put_if_none_match", "put_if_match", "get"}),
+    # Seen on 16.2, unless the object is empty, which the ETag of the part shows.
+    bounded_copies=True,
     # Seen on 16.2: in such buckets If-None-Match is ignored, and If-Match never holds.
     versioned_conditions=False,
     # Seen on 16.2: the header is missing, but the version exists.
@@ -125,6 +138,10 @@ _MINIO = Profile(
     # PutObjectHandler of RELEASE.2025-06-13T11-33-47Z checks them; the oldest releases do not.
     conditions=frozenset({"put_if_none_match", "put_if_match", "get"}),
     checksum="crc32c",
+    # checkCopyPartRangeWithSize in cmd/copy-part-range.go.
+    bounded_copies=True,
+    # CopyObjectPartHandler parses the header as a URL, once.
+    percent_in_copies=True,
     # Objects are files of MinIO's own drives: cmd/object-api-utils.go refuses these names.
     dot_components=False,
     empty_components=False,
@@ -168,6 +185,8 @@ _GCS = Profile(
     name="gcs",
     # https://cloud.google.com/storage/docs/xml-api/reference-headers: writes have x-goog-if-generation-match only.
     region="auto",
+    # https://cloud.google.com/storage/docs/xml-api/put-object-multipart: a part has a body, and no source.
+    part_copies=False,
     # https://cloud.google.com/storage/docs/interoperability
     bulk_delete=False,
     tags=False,
@@ -183,6 +202,7 @@ _MOTO = Profile(
     name="moto",
     # Seen on 5.2: the conditions of a copy and If-Match of a completion are ignored.
     conditions=frozenset({"put_if_none_match", "put_if_match", "get", "delete"}),
+    percent_in_copies=True,
     queues=True,
     # Seen on 5.2: the delete markers follow all versions, and times have a resolution of one second.
     ordered_versions=False,

@@ -36,6 +36,7 @@ from trove_async.wire.multipart import PartPlan, Upload, put_in_parts
 from trove_async.wire.parts import PartSource
 from trove_async.wire.sigv4 import encode_query
 from trove_async.wire.xml import document, parse, text
+from trove_async.wire.xml import number as number_in
 
 __all__ = ["S3Upload", "Uploads", "plan_for"]
 
@@ -280,12 +281,24 @@ class Uploads:
         except NotFoundError:
             await self.objects.require_bucket(bucket)
 
-    async def _list_one_part(self, bucket: str, key: str, upload_id: str) -> None:
-        query = encode_query([("max-parts", "1"), ("uploadId", upload_id)])
+    async def size_of_part(self, bucket: str, key: str, upload_id: str, number: int) -> int:
+        """Return the size with which the service has stored a part.
+
+        Raises:
+            BackendError: it does not list the part.
+        """
+        found = parse(await self._list_one_part(bucket, key, upload_id, after=number - 1)).find("Part")
+        if found is None or number_in(found, "PartNumber") != number:
+            raise BackendError(f"part {number} was stored, and the service does not list it", ambiguous=True)
+        return number_in(found, "Size")
+
+    async def _list_one_part(self, bucket: str, key: str, upload_id: str, after: int = 0) -> bytes:
+        query = encode_query([("max-parts", "1"), ("part-number-marker", str(after)), ("uploadId", upload_id)])
         try:
-            await self._client.document("GET", bucket, key, query=query)
+            _, content = await self._client.document("GET", bucket, key, query=query)
         except ObjectNotFoundError as error:  # so Ceph calls it
             raise UploadNotFoundError(status=error.status, request_id=error.request_id) from error
+        return content
 
 
 def _made_etag(answer: bytes) -> str:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from trove_async.body import BodyLike
-from trove_async.driver import MultipartDriver
+from trove_async.driver import AppendDriver, MultipartDriver, PartCopyDriver
 from trove_async.errors import InvalidPartError, NotFoundError
 from trove_async.store import Trove
 from trove_async.testing.conformance.context import Context
 from trove_async.testing.conformance.interception import Streams
 from trove_async.testing.helpers import random_bytes
 from trove_async.testing.injection import Outcome
-from trove_async.types import ObjectInfo, PartInfo
+from trove_async.types import ObjectInfo, ObjectRef, PartInfo
 
 __all__ = ["OPERATIONS", "CancelledOperation", "Stored", "snapshot"]
 
@@ -287,7 +287,7 @@ class _DeleteMany(CancelledOperation):
 class _UploadPart(CancelledOperation):
     """Replaces a part: afterwards it is the old or the new one, and the upload stays open."""
 
-    capability = MultipartDriver
+    capability: type = MultipartDriver
     least_points = 1
 
     def __init__(self, ctx: Context, folder: Path) -> None:
@@ -302,13 +302,13 @@ class _UploadPart(CancelledOperation):
         part = await self.store.upload_part(self.bucket, "key", self.upload, 1, b"o" * self.ctx.part_size)
         self.parts = [part]
 
-    async def run(self) -> object:
-        async def chunks() -> AsyncIterator[bytes]:
-            for first in range(0, len(self.data), 16 * 1024):
-                await asyncio.sleep(0)
-                yield self.data[first : first + 16 * 1024]
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for first in range(0, len(self.data), 16 * 1024):
+            await asyncio.sleep(0)
+            yield self.data[first : first + 16 * 1024]
 
-        return await self.store.upload_part(self.bucket, "key", self.upload, 1, chunks())
+    async def run(self) -> object:
+        return await self.store.upload_part(self.bucket, "key", self.upload, 1, self.chunks())
 
     async def check_more(self, outcome: Outcome[object], state: State) -> None:
         part = await self._completed()
@@ -331,6 +331,43 @@ class _UploadPart(CancelledOperation):
                 await asyncio.sleep(0.01)
             else:
                 return part
+
+
+class _AppendPart(_UploadPart):
+    """Appends to a part in place of its second half: afterwards it has a piece of the body, behind the first half."""
+
+    capability = AppendDriver
+
+    async def run(self) -> object:
+        offset = self.ctx.part_size // 2
+        return await self.store.append_part(self.bucket, "key", self.upload, 1, offset, self.chunks())
+
+    async def check_more(self, outcome: Outcome[object], state: State) -> None:
+        part = await self._completed()
+        assert outcome.cancelled or outcome.result == part
+        content = await self.store.read(self.bucket, "key")
+        assert len(content) == part.size
+        offset = self.ctx.part_size // 2
+        old, new = b"o" * self.ctx.part_size, b"o" * offset + self.data
+        assert content == (old if part == self.parts[0] else new[: part.size])
+        assert outcome.cancelled or content == new
+        assert part == self.parts[0] or part.size >= offset
+        await self.store.delete(self.bucket, "key")
+
+
+class _CopyPart(_UploadPart):
+    """Replaces a part by a copy of an object: afterwards it is the old or the new one, and the upload stays open."""
+
+    capability = PartCopyDriver
+    least_points = 0
+
+    def __init__(self, ctx: Context, folder: Path) -> None:
+        super().__init__(ctx, folder)
+        self.old["source"] = self.new["source"] = Stored(self.data)
+
+    async def run(self) -> object:
+        source = ObjectRef(self.bucket, "source")
+        return await self.store.copy_part(self.bucket, "key", self.upload, 1, source, 0, len(self.data))
 
 
 class _CompleteMultipart(CancelledOperation):
@@ -407,6 +444,8 @@ OPERATIONS: Final[dict[str, Make]] = {
     "delete-many": _DeleteMany,
     "initiate-multipart": _InitiateMultipart,
     "upload-part": _UploadPart,
+    "append-part": _AppendPart,
+    "copy-part": _CopyPart,
     "complete-multipart": _CompleteMultipart,
 }
 """The factory of each operation, by its name."""

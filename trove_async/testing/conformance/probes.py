@@ -98,14 +98,16 @@ async def append(driver: Any, bucket: str) -> None:
 
 
 async def part_copy(driver: Any, bucket: str) -> None:
-    await put(driver, bucket, "source")
+    # Amazon copies no ranges of objects that are smaller than a part.
+    data = DATA * (driver.features.limits.min_part_size // len(DATA) + 1)
+    await driver.put(bucket, "source", Body(data), PutOptions())
     upload = await driver.initiate_multipart(bucket, "key", PutOptions())
     try:
-        part = await driver.copy_part(bucket, "key", upload, 1, ObjectRef(bucket, "source"), 0, len(DATA))
+        part = await driver.copy_part(bucket, "key", upload, 1, ObjectRef(bucket, "source"), 1, len(data) - 1)
         await driver.complete_multipart(bucket, "key", upload, [part], CompleteOptions())
     finally:
         await driver.abort_multipart(bucket, "key", upload)
-    assert await read(driver, bucket) == DATA
+    assert await read(driver, bucket) == data[1:]
 
 
 async def presign(driver: Any, bucket: str) -> None:

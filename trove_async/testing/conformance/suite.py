@@ -60,6 +60,7 @@ from trove_async.testing.conformance.lifetime import LifetimeChecks
 from trove_async.testing.conformance.listing import ListChecks
 from trove_async.testing.conformance.metadata import MetadataChecks
 from trove_async.testing.conformance.multipart import MultipartChecks
+from trove_async.testing.conformance.parts import PartChecks
 from trove_async.testing.conformance.presign import PresignChecks
 from trove_async.testing.conformance.putget import PutGetChecks
 from trove_async.testing.conformance.ranges import RangeChecks
@@ -92,6 +93,7 @@ class ConformanceSuite(
     BulkListChecks,
     CopyChecks,
     MultipartChecks,
+    PartChecks,
     CancellationChecks,
     FaultChecks,
     PresignChecks,

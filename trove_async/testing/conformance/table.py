@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from trove_async.driver import (
+    AppendDriver,
     BulkDeleteDriver,
     Features,
     LifecycleDriver,
     MultipartDriver,
     NotificationDriver,
+    PartCopyDriver,
     PresignDriver,
     RangeDriver,
     ServerCopyDriver,
@@ -58,6 +60,8 @@ class Row:
 
 ROWS: Final = (
     Row("multipart", "multipart", (MultipartDriver,), ("U", "M12", "X2")),
+    Row("parts that grow", "append", (AppendDriver,), ("U16", "U17", "U18")),
+    Row("parts copied from objects", "part_copy", (PartCopyDriver,), ("U19", "U20", "U21")),
     Row("presign", "presign", (PresignDriver,), ("W",)),
     Row("versioning", "versioning", (VersioningDriver,), ("Z",)),
     Row("versions of a bucket", "version_listing", (VersionListingDriver,), ("Z5", "Z6", "Z7")),
