@@ -16,6 +16,7 @@ from tests.servers import (
     sshd,
     tus,
     tus_node,
+    tus_peers,
 )
 from tests.servers.errors import ServerError
 from tests.servers.server import Server, Software
@@ -37,7 +38,10 @@ SERVERS: dict[str, Server] = {
     )
 }
 
-SOFTWARE: dict[str, Software] = {**SERVERS, **{software.name: software for software in (tus.CLIENTS, tus.PEERS)}}
+SOFTWARE: dict[str, Software] = {
+    **SERVERS,
+    **{software.name: software for software in (tus.CLIENTS, tus_peers.SOFTWARE)},
+}
 
 
 def find(name: str) -> Server:
