@@ -177,7 +177,7 @@ def test_an_append_that_does_not_say_whether_it_is_the_last(version: str | None)
     headers = {"upload-offset": "2", "content-length": "3"} | PARTIAL
     if version is not None:
         headers["upload-draft-interop-version"] = version
-    if version in ("3", "4"):
+    if version in ("3", "4", "5", "6"):
         assert append(headers).is_last is True
     else:
         with pytest.raises(InvalidArgumentError, match="Upload-Complete"):
@@ -303,6 +303,29 @@ def test_other_methods() -> None:
     assert command("HEAD", {}, "a") == Describe()
     assert command("GET", {}, "a") == Download()
     assert command("DELETE", {}, "a") == Terminate()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("method", ["HEAD", "DELETE"])
+def test_headers_that_old_versions_forbid(version: str | None, method: str) -> None:
+    plain = {} if version is None else {"upload-draft-interop-version": version}
+    expected = Describe() if method == "HEAD" else Terminate()
+    assert command(method, plain, "a") == expected
+    for headers in (asked(version, True), plain | {"upload-offset": "3"}):
+        if version in ("3", "4", "5", "6"):
+            with pytest.raises(InvalidArgumentError, match=method):
+                command(method, headers, "a")
+        else:
+            assert command(method, headers, "a") == expected
+
+
+def test_a_creation_in_version_3_need_not_say_that_it_is_complete() -> None:
+    headers = {"upload-draft-interop-version": "3", "content-length": "3"}
+    first = create(headers).append
+    assert first is not None
+    assert first.is_last is True
+    with pytest.raises(InvalidArgumentError, match="Upload-Incomplete"):
+        create(headers | {"upload-incomplete": "no"})
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,13 @@ class Draft:
 
     @property
     def may_omit_complete(self) -> bool:
-        """Whether a PATCH without ``Upload-Complete`` completes the upload."""
-        return self._number <= 4
+        """Whether a PATCH without ``Upload-Complete`` completes the upload (until draft 05)."""
+        return self._number <= 6
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether HEAD and DELETE must not have headers about the state of an upload (until draft 05)."""
+        return self._number <= 6
 
     @property
     def reports_progress(self) -> bool:
@@ -61,13 +66,18 @@ class Draft:
 
     @property
     def appended_status(self) -> int:
-        """The status of a PATCH that does not complete the upload: 201 was required until draft 03."""
-        return 201 if self._number <= 5 else 204
+        """The status of a PATCH that does not complete the upload: 201 was required until draft 05."""
+        return 201 if self._number <= 6 else 204
 
     @property
     def needs_offset(self) -> bool:
-        """Whether every answer about an active upload has its offset (until draft 03)."""
-        return self._number <= 5
+        """Whether every answer about an active upload has its offset (until draft 05)."""
+        return self._number <= 6
+
+    @property
+    def expired_status(self) -> int:
+        """The status for an upload that has expired: 404 was required until draft 05."""
+        return 404 if self._number <= 6 else 410
 
     @property
     def needs_content_type(self) -> bool:

@@ -14,6 +14,7 @@ from trove_async.errors import (
     ContentTooLargeError,
     InvalidArgumentError,
     TransientError,
+    UploadExpiredError,
     UploadLengthError,
     UploadOffsetError,
     UploadRejectedError,
@@ -92,6 +93,7 @@ class IETF:
             if method in _CREATING:
                 return self._create()
         elif method in self._methods():
+            self._check_stateless()
             match method:
                 case "PATCH":
                     return self._append()
@@ -105,6 +107,12 @@ class IETF:
             "the method is not offered here", status_code=405, headers=[("Allow", ", ".join(self._methods()))]
         )
 
+    def _check_stateless(self) -> None:
+        if self._request.method in ("HEAD", "DELETE") and self._draft.is_strict:
+            for name in ("Upload-Offset", self._complete_field):
+                if name.lower() in self._headers:
+                    raise InvalidArgumentError(f"{name}: a {self._request.method} has no such header")
+
     def _methods(self) -> list[str]:
         """Return the methods that are offered at this URL."""
         if self._request.upload_id is None:
@@ -115,6 +123,8 @@ class IETF:
 
     def _create(self) -> Create:
         is_last = self._says_complete()
+        if is_last is None and self._draft.inverts_complete and self._complete_field.lower() not in self._headers:
+            is_last = True
         if is_last is None:
             raise InvalidArgumentError(f"{self._complete_field}: a request that creates an upload needs it: ?0 or ?1")
         body_size = content_length(self._headers)
@@ -220,6 +230,8 @@ class IETF:
 
     def appended(self, info: FileInfo) -> Answer:
         """Answer that a body was appended and the upload is not complete, with the new offset."""
+        if self._says_complete():
+            return self.failed(UploadLengthError(f"the upload has {info.size} bytes, but ends at {info.offset}"), info)
         # tus-js-client needs the offset in every version.
         headers = [*self._version(), self._complete(False), ("Upload-Offset", str(info.offset))]
         return _answer(FinalAnswer(self._draft.appended_status), headers)
@@ -275,7 +287,7 @@ class IETF:
         method = self._request.method
         if info is not None and self._is_beyond(error, info):
             error = UploadLengthError(f"the upload has {info.size} bytes, and the body goes beyond them")
-        status = _status(error)
+        status = self._status(error)
         headers = self._version()
         if method in _CREATING:
             headers.append(self._complete(self._is_result(error, status, info)))
@@ -298,6 +310,15 @@ class IETF:
             upload_id=self._request.upload_id,
             with_body=method != "HEAD",
         )
+
+    def _status(self, error: Exception) -> int:
+        """Return the status of an error: that of uploads in general, except where the draft wants another one."""
+        if isinstance(error, UploadExpiredError):
+            return self._draft.expired_status
+        status = upload_status(error)
+        if status == 423 and not isinstance(error, UploadRejectedError):
+            return 503  # clients come again after 5xx; 423 is none of the statuses that the draft names for it
+        return status
 
     def _is_result(self, error: Exception, status: int, info: FileInfo | None) -> bool:
         """Whether an error comes of processing what is uploaded completely, so that resuming would not resolve it."""
@@ -356,14 +377,6 @@ class IETF:
 
 def _is_partial(headers: Headers) -> bool:
     return headers.get("content-type", "").partition(";")[0].strip().lower() == PARTIAL_UPLOAD
-
-
-def _status(error: Exception) -> int:
-    """Return the status of an error: that of uploads in general, except where the draft wants another one."""
-    status = upload_status(error)
-    if status == 423 and not isinstance(error, UploadRejectedError):
-        return 503  # clients come again after 5xx; 423 is none of the statuses that the draft names for it
-    return status
 
 
 def _answer(answer: FinalAnswer, headers: _Pairs) -> Answer:

@@ -173,10 +173,16 @@ class UploadProtocol(Protocol):
         """
 
     def created(self, info: FileInfo, location: str) -> Answer:
-        """Answer that an upload was created; with its offset if the request had a body for it."""
+        """Answer that an upload was created; with its offset if the request had a body for it.
+
+        Not if `Append.is_last` was said: clients of the IETF protocol take any 2xx for the end of the upload then.
+        """
 
     def appended(self, info: FileInfo) -> Answer:
-        """Answer that a body was appended, with the new offset."""
+        """Answer that a body was appended, with the new offset.
+
+        If `Append.is_last` was said, the body was too short, and the answer is an `UploadLengthError`.
+        """
 
     def finished(self, info: FileInfo, location: str | None) -> Answer:
         """Answer the request that finished an upload (``info.answer``), or one that asks for that answer again.
