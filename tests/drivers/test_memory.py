@@ -419,6 +419,33 @@ async def test_only_one_of_two_concurrent_completions_succeeds(store: trove.Trov
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ObjectInfo", "UploadNotFoundError"]
 
 
+async def test_a_part_that_grows_during_the_completion_is_not_in_the_object(store: trove.Trove) -> None:
+    upload = await store.initiate_multipart("b", "k")
+    parts = [await store.append_part("b", "k", upload, number, 0, b"data") for number in (1, 2)]
+    completion = asyncio.create_task(store.complete_multipart("b", "k", upload, parts))
+    await asyncio.sleep(0)  # the first part is joined
+    grown = await store.append_part("b", "k", upload, 2, 4, b"more")
+    with pytest.raises(InvalidPartError, match="part 2 has the ETag"):
+        await completion
+    assert not await store.exists("b", "k")
+    await store.complete_multipart("b", "k", upload, [parts[0], grown])
+    assert await store.read("b", "k") == b"datadatamore"
+
+
+async def test_a_part_does_not_grow_in_a_store_that_was_closed() -> None:
+    store = await trove.open("memory://")
+    await store.create_bucket("b")
+    upload = await store.initiate_multipart("b", "k")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"data"
+        await store.aclose()
+        yield b"more"
+
+    with pytest.raises(trove.ClosedError):
+        await store.append_part("b", "k", upload, 1, 0, chunks())
+
+
 async def test_an_upload_belongs_to_its_key(store: trove.Trove) -> None:
     upload = await store.initiate_multipart("b", "k")
     with pytest.raises(UploadNotFoundError):

@@ -54,6 +54,15 @@ async def test_conditions_that_s3_lacks_are_refused_before_any_byte_is_read() ->
         assert await store.read(bucket, "key") == b"first"
 
 
+@pytest.mark.parametrize(
+    ("place", "equal"),
+    [("us-east-1/", False), ("auto/?endpoint=https://0123abcd.r2.cloudflarestorage.com", True)],
+)
+async def test_the_limits_say_whether_parts_must_be_equal(place: str, equal: bool) -> None:
+    async with trove.open(f"s3://key:secret@{place}") as store:
+        assert store.features.limits.equal_parts is equal
+
+
 async def test_a_condition_that_the_profile_does_not_declare_says_how_to_declare_it() -> None:
     async with trove.open("s3://us-east-1/bucket?endpoint=http://127.0.0.1:1", anonymous=True) as store:
         with pytest.raises(
