@@ -9,12 +9,13 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Protocol, TypeVar
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.errors import ChecksumError, InvalidArgumentError, MissingDependencyError
 
-__all__ = ["ALGORITHMS", "Checksum", "Hasher", "digest", "new_hasher", "update", "verify"]
+__all__ = ["ALGORITHMS", "Checksum", "Hasher", "digest", "is_available", "new_hasher", "update", "verify"]
 
 _ON_LOOP: Final = 256 * 1024  # bytes that are hashed in less than half a millisecond
 
@@ -122,6 +123,16 @@ def stored_checksums(text: str) -> Mapping[str, str]:
     except InvalidArgumentError:
         return {}
     return {} if checksum.value is None else {checksum.algorithm: checksum.value}
+
+
+@cache
+def is_available(algorithm: str) -> bool:
+    """Whether an algorithm of `ALGORITHMS` can be computed here: crc32c needs a package."""
+    try:
+        new_hasher(algorithm)
+    except MissingDependencyError:
+        return False
+    return True
 
 
 def new_hasher(algorithm: str) -> Hasher:

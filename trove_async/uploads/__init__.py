@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from trove_async.uploads.datastore import (
     ConcaterDataStore,
+    ContentDataStore,
     DataStore,
     FinisherDataStore,
     LengthDeclarerDataStore,
@@ -41,6 +42,7 @@ __all__ = [
     "Action",
     "Changes",
     "ConcaterDataStore",
+    "ContentDataStore",
     "DataStore",
     "Destination",
     "FileInfo",

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol, runtime_checkable
 
 from trove_async.uploads.info import FileInfo, FinalAnswer
-from trove_async.web.objects import Stream
+from trove_async.web.http import Headers
+from trove_async.web.objects import Answer, Overrides, Stream
 
 __all__ = [
     "ConcaterDataStore",
+    "ContentDataStore",
     "DataStore",
     "FinisherDataStore",
     "LengthDeclarerDataStore",
@@ -149,6 +151,23 @@ class VerifierDataStore(DataStore, Protocol):
         """Append a chunk as `write_chunk` does, if ``verify()`` does not raise after the end of ``src``.
 
         No byte of it counts before, also after a crash. What ``verify`` raises is passed on.
+        """
+
+
+@runtime_checkable
+class ContentDataStore(DataStore, Protocol):
+    """A store that reads finished uploads with ranges and conditions."""
+
+    async def serve_upload(self, upload_id: str, headers: Headers, overrides: Overrides) -> Answer:
+        """Answer a GET for a finished upload, as `trove_async.web.objects.get_object` does for an object.
+
+        Args:
+            upload_id: which one.
+            headers: of the request.
+            overrides: headers that replace the stored ones.
+
+        Raises:
+            UploadNotFoundError: there is no such upload.
         """
 
 

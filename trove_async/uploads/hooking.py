@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final, Literal, TypeVar
+from types import TracebackType
+from typing import Final, Literal, Self, TypeVar
 
 from trove_async.errors import OperationTimeoutError, UploadRejectedError
 from trove_async.uploads.hooks import Changes, Hooks, UploadEvent
 from trove_async.uploads.info import FinalAnswer
+from trove_async.web.http import check_headers
 
 __all__ = ["HookRunner", "Progress"]
 
@@ -45,7 +48,9 @@ class HookRunner:
 
     async def before_create(self, event: UploadEvent) -> Changes:
         """Ask whether an upload is created, and how."""
-        return await self._call(self._hooks.before_create, Hooks.before_create, event) or Changes()
+        changes = await self._call(self._hooks.before_create, Hooks.before_create, event) or Changes()
+        check_headers(changes.headers)
+        return changes
 
     async def before_receive(self, event: UploadEvent) -> None:
         """Ask whether the body of a request is taken."""
@@ -53,7 +58,10 @@ class HookRunner:
 
     async def before_finish(self, event: UploadEvent) -> FinalAnswer | None:
         """Ask whether a complete upload is finished, and how the client is answered."""
-        return await self._call(self._hooks.before_finish, Hooks.before_finish, event)
+        answer = await self._call(self._hooks.before_finish, Hooks.before_finish, event)
+        if answer is not None:
+            check_headers(answer.headers)
+        return answer
 
     async def before_terminate(self, event: UploadEvent) -> None:
         """Ask whether an upload is removed."""
@@ -104,7 +112,8 @@ class HookRunner:
 class Progress:
     """Reports the progress of one body, from a task at its side: a slow hook does not delay the body.
 
-    At most one call runs at a time, and none begins within the interval after the one before.
+    At most one call runs at a time, and none begins within the interval after the one before. It is entered for the
+    time in which the body is received.
     """
 
     def __init__(
@@ -127,11 +136,18 @@ class Progress:
             self._next = now + self._interval
             self._task = self._loop.create_task(self._report(offset))
 
-    async def end(self) -> None:
-        """Wait until no call is running. None begins afterwards."""
-        self._next = float("inf")
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait until no call is running; if the request is cancelled, end the call. None begins afterwards."""
+        self._next = math.inf
         if self._task is None:
             return
+        if isinstance(error, asyncio.CancelledError):
+            self._task.cancel()
         try:
             await asyncio.wait({self._task})
         except asyncio.CancelledError:

@@ -235,7 +235,9 @@ def test_malformed_checksums(value: str) -> None:
 
 def test_a_trailer_is_awaited_only_from_servers_that_deliver_it() -> None:
     headers = {"content_type": BYTES, "upload_offset": "0", "trailer": "X-Other, Upload-Checksum"}
-    assert tus("PATCH", "a", SETTINGS, True, **headers).command() == Append(offset=0, checksum_in_trailer=True)
+    assert tus("PATCH", "a", SETTINGS, True, **headers).command() == Append(
+        offset=0, trailing=("sha1", "md5", "sha256", "crc32", "crc32c")
+    )
     assert refused(tus("PATCH", "a", **headers)) == 400
 
 

@@ -10,12 +10,12 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
 
-from trove_async.checksums import Checksum
+from trove_async.checksums import Checksum, is_available
 from trove_async.errors import InvalidArgumentError, MissingDependencyError
 from trove_async.uploads.protocol.fields import dictionary
 from trove_async.web.http import Headers
 
-__all__ = ["format_digests", "parse_digests"]
+__all__ = ["DIGESTS", "format_digests", "parse_digests"]
 
 _ALGORITHMS: Final[Mapping[str, str]] = {
     "sha-512": "sha512",
@@ -25,6 +25,9 @@ _ALGORITHMS: Final[Mapping[str, str]] = {
     "crc32c": "crc32c",
 }
 _MOST_WANTED: Final = 10
+
+DIGESTS: Final = tuple(each for each in _ALGORITHMS.values() if is_available(each))
+"""The algorithms that can be compared here, as `trove_async.checksums` names them."""
 
 
 def parse_digests(headers: Headers, name: str) -> dict[str, str]:

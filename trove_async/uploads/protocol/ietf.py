@@ -22,7 +22,7 @@ from trove_async.errors import (
 from trove_async.keys import check_content_type, check_header
 from trove_async.types import EMPTY
 from trove_async.uploads.info import FileInfo, FinalAnswer
-from trove_async.uploads.protocol.digests import format_digests, parse_digests
+from trove_async.uploads.protocol.digests import DIGESTS, format_digests, parse_digests
 from trove_async.uploads.protocol.drafts import INTEROP_VERSION, Draft
 from trove_async.uploads.protocol.fields import boolean, serialise_boolean, whole_number
 from trove_async.uploads.protocol.messages import (
@@ -179,7 +179,7 @@ class IETF:
             is_last=is_last,
             body_size=body_size,
             checksum=parse_digests(self._headers, "content-digest") if verifies else EMPTY,
-            checksum_in_trailer=verifies and self._request.trailers and "content-digest" in trailers,
+            trailing=DIGESTS if verifies and self._request.trailers and "content-digest" in trailers else (),
         )
 
     def _size(self, offset: int, is_last: bool, body_size: int | None) -> int | None:

@@ -86,7 +86,7 @@ class Append:
             the upload stays unfinished, even if all its bytes are there.
         body_size: bytes of the body; None if it is not known before its end.
         checksum: algorithm to lower-case hex of this body; several are compared all.
-        checksum_in_trailer: the checksum follows the body.
+        trailing: algorithms of which the body's trailers have a checksum; empty if no checksum follows the body.
     """
 
     offset: int
@@ -94,7 +94,7 @@ class Append:
     is_last: bool | None = None
     body_size: int | None = None
     checksum: Mapping[str, str] = field(default=EMPTY)
-    checksum_in_trailer: bool = False
+    trailing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +108,9 @@ class Create:
         partial_ids: of which it consists; None if it is no final upload.
         digests: of the whole upload, algorithm to lower-case hex.
         append: what to do with the body of the request; None if it has none to append.
-        content_type: media type of the upload, if the protocol says it outside of the metadata.
-        content_disposition, content_encoding, content_language: the same.
+        content_type: media type of the upload, if the protocol says it outside of the metadata. It is put there, as
+            ``filetype``.
+        content_disposition, content_encoding, content_language: the same, with a dash.
     """
 
     size: int | None = None
@@ -166,7 +167,7 @@ class UploadProtocol(Protocol):
         """
 
     def trailing_checksum(self, trailers: Headers) -> Mapping[str, str]:
-        """Return the checksums that follow the body (`Append.checksum_in_trailer`): algorithm to lower-case hex.
+        """Return the checksums that follow the body (`Append.trailing`): algorithm to lower-case hex.
 
         Raises:
             InvalidArgumentError: one cannot be compared, or there is none where the protocol needs one.

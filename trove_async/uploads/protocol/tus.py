@@ -6,12 +6,10 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from typing import Final, Literal
 from urllib.parse import unquote, urljoin, urlsplit
 
-from trove_async.checksums import Checksum
+from trove_async.checksums import Checksum, is_available
 from trove_async.errors import (
     ChecksumError,
     ContentTooLargeError,
@@ -44,16 +42,11 @@ VERSION: Final = "1.0.0"
 MAX_PARTIALS: Final = 1000
 """Partial uploads of which one final upload may consist."""
 
+_ALGORITHMS: Final = tuple(each for each in ("sha1", "md5", "sha256", "crc32", "crc32c") if is_available(each))
 _MEDIA_TYPE: Final = "application/offset+octet-stream"
 _MAX_DIGITS: Final = 64
 _MAX_SIZE: Final = 2**63 - 1
 _RETRY_AFTER: Final = "1"
-
-
-@cache
-def _algorithms() -> tuple[str, ...]:
-    """Return the algorithms of checksums: those of the protocol's servers; CRC32C if its package is installed."""
-    return ("sha1", "md5", "sha256", "crc32", *(["crc32c"] if find_spec("google_crc32c") else []))
 
 
 def tus_method(request: Request) -> str:
@@ -151,7 +144,7 @@ class Tus:
             size=self._length() if self.request.upload_id and "upload-length" in headers else None,
             body_size=content_length(headers),
             checksum=checksum,
-            checksum_in_trailer=in_trailer,
+            trailing=_ALGORITHMS if in_trailer else (),
         )
 
     def _length(self) -> int:
@@ -281,7 +274,7 @@ class Tus:
         if settings.max_size is not None:
             headers.append(("Tus-Max-Size", str(settings.max_size)))
         if settings.verifies:
-            headers.append(("Tus-Checksum-Algorithm", ",".join(_algorithms())))
+            headers.append(("Tus-Checksum-Algorithm", ",".join(_ALGORITHMS)))
         return self._answer(204, headers)
 
     def failed(self, error: Exception, info: FileInfo | None = None) -> Answer:
@@ -348,8 +341,8 @@ def _media_type(headers: Headers) -> str:
 def _checksum(value: str) -> Mapping[str, str]:
     """Parse ``Upload-Checksum``: an algorithm and a digest in base64."""
     algorithm, _, encoded = value.partition(" ")
-    if algorithm not in _algorithms():
-        raise InvalidArgumentError(f"Upload-Checksum: use one of {', '.join(_algorithms())}")
+    if algorithm not in _ALGORITHMS:
+        raise InvalidArgumentError(f"Upload-Checksum: use one of {', '.join(_ALGORITHMS)}")
     try:
         digest = b64decode(encoded, validate=True)
     except (Base64Error, ValueError) as error:

@@ -1,0 +1,70 @@
+"""How a finished upload is read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trove_async.errors import InvalidMetadataError, UploadRejectedError
+from trove_async.keys import check_content_type, content_type_of
+from trove_async.uploads.datastore import ContentDataStore, DataStore
+from trove_async.uploads.info import FileInfo
+from trove_async.web.http import Disposition, Headers, content_disposition
+from trove_async.web.objects import Answer, Overrides
+
+__all__ = ["INLINE", "download"]
+
+INLINE: Final = frozenset(
+    {
+        "audio/aac", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/wav", "audio/webm",
+        "image/avif", "image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp",
+        "text/plain",
+        "video/mp4", "video/ogg", "video/webm",
+    }
+)  # fmt: skip
+"""Media types that a browser shows. It saves all others: HTML and SVG of a stranger would run on the server's site."""
+
+
+async def download(store: DataStore, info: FileInfo, headers: Headers) -> Answer:
+    """Answer with the bytes of an upload; with ranges and conditions if the store has them.
+
+    Raises:
+        UploadRejectedError: it is not finished, or is a part of another upload.
+        UnsupportedError: the store does not read uploads.
+    """
+    if info.is_partial:
+        raise UploadRejectedError("a partial upload is read only as a part of a final one", status_code=403)
+    if not info.is_finished:
+        raise UploadRejectedError("the upload is not finished", status_code=400)
+    if info.size == 0:
+        return Answer(204)
+    content_type = _content_type(info)
+    disposition: Disposition = "inline" if content_type.partition(";")[0].strip().lower() in INLINE else "attachment"
+    overrides = Overrides(content_type, content_disposition(disposition, _filename(info)), metadata=False)
+    if isinstance(store, ContentDataStore):
+        return await store.serve_upload(info.id, headers, overrides)
+    stream = await store.get_reader(info.id)
+    described = [
+        ("Content-Type", content_type),
+        ("Content-Disposition", overrides.content_disposition or disposition),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Length", str(info.size)),
+    ]
+    return Answer(200, described, stream)
+
+
+def _filename(info: FileInfo) -> str:
+    return info.metadata.text("filename") or info.metadata.text("name") or info.id
+
+
+def _content_type(info: FileInfo) -> str:
+    """Return the type that the application chose, or that the client says, or that of the file's name."""
+    if info.destination is not None and info.destination.options.attributes.content_type:
+        return info.destination.options.attributes.content_type
+    said = info.metadata.text("filetype")
+    try:
+        if said:
+            check_content_type(said)
+            return said
+    except InvalidMetadataError:
+        pass  # the client may have sent anything
+    return content_type_of(_filename(info))
