@@ -133,13 +133,14 @@ def test_finished(version: int | None, location: str | None) -> None:
 
 
 def test_finished_as_the_application_says() -> None:
-    own = FinalAnswer(202, (("Content-Type", "application/json"), ("location", "/done/1")), b"{}")
+    said_headers = (("Content-Type", "application/json"), ("location", "/done/1"), ("content-length", "9"))
+    own = FinalAnswer(202, said_headers, b"{}")
     asked = protocol(8, "POST", complete=True)
     answer = asked.finished(replace(DONE, answer=own), "/files/a")
     headers = said(answer)
     assert (answer.status, answer.body, headers["Content-Length"]) == (202, b"{}", "2")
     assert headers["location"] == "/done/1"
-    assert "Location" not in headers
+    assert headers.keys().isdisjoint({"Location", "content-length"})
     # The client that has missed it asks at the end of the upload, and gets the same.
     again = protocol(8, complete=True, offset=10).finished(replace(DONE, answer=own), None)
     assert (again.status, again.body) == (answer.status, answer.body)
@@ -305,6 +306,12 @@ def test_statuses(version: int | None, error: Exception, status: int) -> None:
         assert "Retry-After" in said(answer)
     else:
         assert answer.status == status
+
+
+def test_a_failure_after_the_creation_names_the_upload() -> None:
+    answer = protocol(8, "POST", complete=False).failed(UnavailableError(), INFO)
+    assert json.loads(answer.body)["upload"] == "a"  # type: ignore[arg-type]
+    assert "upload" not in json.loads(protocol(8, "POST").failed(UnavailableError()).body)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET", "DELETE"])

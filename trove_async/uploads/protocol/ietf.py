@@ -307,7 +307,7 @@ class IETF:
             headers,
             status=status,
             provided_offset=self._said_offset(),
-            upload_id=self._request.upload_id,
+            upload_id=info.id if info is not None and info.id else self._request.upload_id,
             with_body=method != "HEAD",
         )
 
@@ -383,4 +383,5 @@ def _answer(answer: FinalAnswer, headers: _Pairs) -> Answer:
     """Return an answer with an application's headers and body; 204 has neither a body nor its length."""
     body = b"" if answer.status == 204 else answer.body
     length = [] if answer.status == 204 else [("Content-Length", str(len(body)))]
-    return Answer(answer.status, [*headers, *answer.headers, *length], body)
+    own = [(name, value) for name, value in answer.headers if name.lower() != "content-length"]
+    return Answer(answer.status, [*headers, *own, *length], body)
