@@ -19,6 +19,7 @@ from trove_async.uploads.datastore import (
 from trove_async.uploads.hooks import Action, Changes, Hooks, UploadEvent
 from trove_async.uploads.info import Destination, FileInfo, FinalAnswer
 from trove_async.uploads.lockers.base import Lock, Locker
+from trove_async.uploads.lockers.datastore import DataStoreLocker
 from trove_async.uploads.lockers.files import FileLocker
 from trove_async.uploads.lockers.memory import MemoryLocker
 from trove_async.uploads.metadata import MetaData
@@ -44,6 +45,7 @@ __all__ = [
     "ConcaterDataStore",
     "ContentDataStore",
     "DataStore",
+    "DataStoreLocker",
     "Destination",
     "FileInfo",
     "FileLocker",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
 
 import pytest
 
 from tests.uploads.lockers.conftest import NewLocker
 from trove_async.errors import ClosedError, InvalidArgumentError, UploadLockedError
+from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 from trove_async.uploads import Lock, Locker
+from trove_async.uploads.lockers import shared
 
 pytestmark = pytest.mark.asyncio
 
@@ -144,37 +145,33 @@ async def test_whoever_waits_and_is_cancelled_leaves_nothing(new_locker: NewLock
     await (await other.acquire("a", unasked)).release()
 
 
-@pytest.mark.parametrize("steps", range(12))
-async def test_a_wait_that_is_cancelled_at_any_moment_leaves_the_lock_free(new_locker: NewLocker, steps: int) -> None:
-    """It is cancelled some steps of the loop after the holder has released the lock, or was told to."""
-    holder, other = Holder(new_locker()), new_locker()
-    working = asyncio.ensure_future(holder.work())
-    await holder.acquired.wait()
-    waiting = asyncio.ensure_future(other.acquire("a", unasked))
-    if steps % 2:
-        await holder.asked.wait()
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    waiting.cancel()
-    with suppress(asyncio.CancelledError):
-        await (await waiting).release()
-    await _end(working)
-    for locker in (other, holder.locker):
-        await (await locker.acquire("a", unasked)).release()
+@pytest.mark.parametrize("delivery", Delivery, ids=lambda delivery: delivery.name)
+async def test_a_take_over_that_is_cancelled_at_any_await_point_leaves_the_lock_free(
+    new_locker: NewLocker, delivery: Delivery
+) -> None:
+    first, second = new_locker(), new_locker()
+    working = asyncio.ensure_future(asyncio.sleep(0))
 
+    async def prepare() -> None:
+        nonlocal working
+        await (await second.acquire("b", unasked)).release()  # it is connected then
+        holder = Holder(first)
+        working = asyncio.ensure_future(holder.work())
+        await holder.acquired.wait()
 
-@pytest.mark.parametrize("steps", range(12))
-async def test_a_release_that_is_cancelled_at_any_moment_releases(new_locker: NewLocker, steps: int) -> None:
-    locker, other = new_locker(), new_locker()
-    lock = await locker.acquire("a", unasked)
-    releasing = asyncio.ensure_future(lock.release())
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    releasing.cancel()
-    await asyncio.wait([releasing])
-    if steps == 0 and releasing.cancelled():  # it had not begun
+    async def take_over() -> None:
+        lock = await second.acquire("a", unasked)
         await lock.release()
-    await (await other.acquire("a", unasked)).release()
+
+    async def check(outcome: Outcome[None]) -> None:
+        assert outcome.error is None
+        assert outcome.cancelled == outcome.reached
+        await _end(working)
+        assert all(task.done() for task in outcome.left_running)  # those of the holder
+        for locker in (second, first):
+            await (await locker.acquire("a", unasked)).release()
+
+    assert await cancel_everywhere(take_over, delivery, prepare=prepare, check=check)
 
 
 async def test_there_are_never_two_holders(new_locker: NewLocker) -> None:
@@ -209,6 +206,23 @@ async def test_there_are_never_two_holders(new_locker: NewLocker) -> None:
     assert [task.exception() for task in done if not task.cancelled() and task.exception()] == []
     assert acquired >= 40
     assert holders == {}
+
+
+async def test_no_message_gets_lost_between_two(new_locker: NewLocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody tries again by itself here, so one that missed a message would wait in vain."""
+    monkeypatch.setattr(shared, "_AGAIN", 3600)
+    lockers = [new_locker(), new_locker()]
+    dice = random.Random(2)
+
+    async def take(locker: Locker) -> None:
+        for _ in range(40):
+            holder = Holder(locker)
+            lock = await holder.acquire()
+            for _ in range(dice.randrange(4)):
+                await asyncio.sleep(0)
+            await lock.release()
+
+    await asyncio.gather(*map(take, lockers))
 
 
 async def test_closing_asks_all_holders_and_waits_for_them(new_locker: NewLocker) -> None:

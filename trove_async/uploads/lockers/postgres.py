@@ -9,8 +9,9 @@ from typing import Final
 from trove_async.database import Database
 from trove_async.database.backend import Session, lock_number
 from trove_async.database.database import load_postgres
+from trove_async.database.failures import sqlstate_of
 from trove_async.database.url import parse_url
-from trove_async.errors import InvalidArgumentError, TroveError, UnavailableError, UnsupportedError
+from trove_async.errors import BackendError, InvalidArgumentError, TroveError, UnavailableError, UnsupportedError
 from trove_async.uploads.lockers.shared import SharedLocker
 from trove_async.uploads.lockers.turns import TIMEOUT
 
@@ -29,6 +30,8 @@ _OPEN: Final = (
     "set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '2', false), "
     "set_config('tcp_user_timeout', '20000', false) OFFSET 0) AS settings"
 )
+_OF_POOLERS: Final = ("26000", "42P05")
+"""What the server says of the prepared statements of others: none of that name, or one already."""
 _TRY: Final = "SELECT pg_try_advisory_lock($1)"
 _TRY_OR_ASK: Final = "SELECT CASE WHEN pg_try_advisory_lock($1) THEN true ELSE pg_notify($2, $3) IS NULL END"
 _UNLOCK: Final = "SELECT pg_advisory_unlock($1)"
@@ -102,12 +105,7 @@ class PostgresLocker(SharedLocker[int]):
         session = await database.session()
         try:
             session.on_loss(lambda _: self._session_lost(session))
-            if session.is_pooled(await session.query(_OPEN, timeout=_ANSWER)):
-                raise UnsupportedError(
-                    "a connection pooler stands before the database, and locks need a connection of their own: give "
-                    "PostgresLocker the URL of the server itself",
-                    driver="postgresql",
-                )
+            await _begin(session)
             await session.listen(_CHANNEL, self._receive, own=False, timeout=_ANSWER)
         except BaseException:
             await session.close()
@@ -185,8 +183,21 @@ class PostgresLocker(SharedLocker[int]):
         if opened is not None:
             await opened.aclose()
 
-    def _forget(self) -> None:
-        """Do nothing: the database lets its connections go."""
+
+async def _begin(session: Session) -> None:
+    try:
+        if not session.is_pooled(await session.query(_OPEN, timeout=_ANSWER)):
+            return
+        cause = None
+    except BackendError as error:
+        if sqlstate_of(error) not in _OF_POOLERS:
+            raise
+        cause = error
+    raise UnsupportedError(
+        "a connection pooler stands before the database, and locks need a connection of their own: give PostgresLocker "
+        "the URL of the server itself",
+        driver="postgresql",
+    ) from cause
 
 
 def _broken() -> UnavailableError:

@@ -145,9 +145,8 @@ class SharedLocker(ABC, Generic[Key]):
     def _key_of(self, name: str) -> Key:
         """Return what stands for a name between processes."""
 
-    @abstractmethod
     async def _prepare(self) -> None:
-        """Get ready for `_try_lock`. It may be cancelled."""
+        """Get ready for `_try_lock`. It may be cancelled. The default does nothing."""
 
     @abstractmethod
     async def _try_lock(self, key: Key, *, ask: bool) -> bool:
@@ -160,20 +159,17 @@ class SharedLocker(ABC, Generic[Key]):
     async def _unlock(self, key: Key, *, announce: bool) -> None:
         """Release a lock, and tell the others if ``announce`` says so."""
 
-    @abstractmethod
     async def _announce(self, key: Key) -> None:
-        """Tell the others that a lock was released."""
+        """Tell the others that a lock was released. The default does nothing."""
 
     def _hear(self) -> None:
         """Take in the messages that have arrived, where they do not arrive before the answer of `_unlock`."""
 
-    @abstractmethod
     async def _end(self) -> None:
         """Release all locks, and what they need; called again, it does nothing."""
 
-    @abstractmethod
     def _forget(self) -> None:
-        """Close in a forked child what it inherited."""
+        """Close in a forked child what it inherited. The default does nothing."""
 
 
 class SharedLock(Generic[Key]):
