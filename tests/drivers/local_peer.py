@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import trove_async as trove
@@ -21,6 +21,7 @@ from trove_async.errors import (
 )
 
 BUCKET: Final = "b"
+CHUNK: Final = 64 * 1024
 
 
 async def increment(store: trove.Trove, key: str, times: str) -> None:
@@ -113,8 +114,34 @@ async def hold(store: trove.Trove, key: str) -> None:
         await asyncio.Event().wait()
 
 
+async def append(store: trove.Trove, key: str, upload_id: str, offset: str) -> None:
+    """Append to a part for ever; print after each chunk how many bytes are in its file."""
+    size = int(offset)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal size
+        while True:
+            yield bytes([size // CHUNK % 256]) * CHUNK
+            size += CHUNK
+            print(size, flush=True)
+
+    await store.append_part(BUCKET, key, upload_id, 1, size, chunks())
+
+
+async def hold_part(store: trove.Trove, key: str, upload_id: str) -> None:
+    """Append to a part a body that never ends."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield bytes(CHUNK)
+        print("held", flush=True)
+        await asyncio.Event().wait()
+
+    await store.append_part(BUCKET, key, upload_id, 1, 0, chunks())
+
+
 _COMMANDS: dict[str, Callable[..., Awaitable[None]]] = {
-    function.__name__: function for function in (increment, create, churn, remake_bucket, put_into_bucket, hold)
+    function.__name__: function
+    for function in (increment, create, churn, remake_bucket, put_into_bucket, hold, append, hold_part)
 }
 
 

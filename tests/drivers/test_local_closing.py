@@ -45,9 +45,11 @@ def stall() -> Stall:
 def stall_copies(monkeypatch: pytest.MonkeyPatch, stall: Stall) -> None:
     original = copying.append_file
 
-    def append_file(source: int, target: int, checkpoint: Callable[[], None], reading: Reading) -> None:
+    def append_file(
+        source: int, target: int, checkpoint: Callable[[], None], reading: Reading, offset: int, length: int | None
+    ) -> None:
         stall()
-        original(source, target, checkpoint, reading)
+        original(source, target, checkpoint, reading, offset, length)
 
     monkeypatch.setattr(filesystem, "append_file", append_file)
 

@@ -21,7 +21,10 @@ from trove_async.types import LifecycleRule, VersioningStatus
 pytestmark = pytest.mark.asyncio
 
 RULE = LifecycleRule(id="r", prefix="", enabled=True, expiration_days=3)
-CALLS = ("rename", "rmdir", "unlink", "mkdir", "link", "write", "fsync", "utime", "open")
+CALLS = (
+    *("rename", "rmdir", "unlink", "mkdir", "link", "write", "writev", "fsync", "utime", "open"),
+    *("ftruncate", "fchmod", "setxattr"),
+)
 NOT_REACHED = 1_000_000
 
 

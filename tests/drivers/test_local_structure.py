@@ -219,9 +219,10 @@ async def test_a_bucket_that_is_deleted_while_an_upload_begins(
 
 async def test_an_upload_ends_with_its_bucket(a: trove.Trove, b: trove.Trove) -> None:
     upload = await a.initiate_multipart("v", "k")
-    part = await a.upload_part("v", "k", upload, 1, b"data")
+    parts = [await a.upload_part("v", "k", upload, number, b"data") for number in (1, 2)]
+    part = parts[0]
     gate = gate_at_flush(a)
-    completed = asyncio.create_task(a.complete_multipart("v", "k", upload, [part]))
+    completed = asyncio.create_task(a.complete_multipart("v", "k", upload, parts))
     await gate.reached()
     await b.delete_bucket("v")
     await b.create_bucket("v")

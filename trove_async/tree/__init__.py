@@ -1,6 +1,6 @@
 """A keyed tree over a file system's basic operations: what the file system drivers share."""
 
-from trove_async.tree.bodies import write_body
+from trove_async.tree.bodies import write_at_once, write_body
 from trove_async.tree.buckets import Buckets
 from trove_async.tree.clock import WriteClock
 from trove_async.tree.filesystem import Checkpoint, DirEntry, FileSystem, Stat, Temporary, run_sync
@@ -26,5 +26,6 @@ __all__ = [
     "possible_roots",
     "run_sync",
     "split_path",
+    "write_at_once",
     "write_body",
 ]

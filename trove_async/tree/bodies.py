@@ -1,13 +1,15 @@
-"""Writing a body of any kind in blocks of a few megabytes."""
+"""Writing a body of any kind: in blocks of a few megabytes, or as its chunks arrive."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from trove_async.body import Body, Chunk
 
-__all__ = ["write_body"]
+__all__ = ["write_at_once", "write_body"]
 
 _BLOCK: Final = 4 * 1024 * 1024
 """Bytes of a streamed body that are written at once."""
@@ -36,3 +38,59 @@ async def write_body(body: Body, write: Callable[[Sequence[Chunk]], Awaitable[No
             pending, size = [], 0
     if pending:
         await write(pending)
+
+
+async def write_at_once(body: Body, write: Callable[[Sequence[Chunk]], Awaitable[None]], *, ahead: int) -> None:
+    """Read a body and write its chunks as they arrive; small ones that arrive during a write are written together.
+
+    What has arrived is written even if the body fails then. If a write fails, nothing more is written.
+
+    Args:
+        body: is read once.
+        write: is called again after it has ended.
+        ahead: bytes. During a write, the next chunk is requested only while fewer are in memory.
+    """
+    writing: asyncio.Future[None] | None = None
+    size = 0  # of what is being written
+    waiting = bytearray()
+    try:
+        while True:
+            try:
+                chunk = await anext(body, None)
+            except Exception:
+                if writing is not None:
+                    ended, writing = writing, None
+                    await ended
+                if waiting:
+                    await write((waiting,))
+                raise
+            length = 0 if chunk is None else len(chunk)
+            if writing is not None and (chunk is None or writing.done() or size + len(waiting) + length > ahead):
+                ended, writing = writing, None
+                await ended
+            if chunk is None:
+                break
+            if writing is None and len(waiting) + length >= ahead:
+                # The source may reuse this buffer for its next chunk, so it is written before that is requested.
+                batch, waiting = waiting, bytearray()
+                await write((batch, chunk) if batch else (chunk,))
+                continue
+            waiting += chunk
+            if writing is None:
+                batch, waiting, size = waiting, bytearray(), len(waiting)
+                writing = asyncio.ensure_future(_write(write, batch))
+        if waiting:
+            await write((waiting,))
+    except asyncio.CancelledError:
+        if writing is not None:
+            writing.cancel()
+            while not writing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({writing})
+            if not writing.cancelled():
+                writing.exception()  # marks it as retrieved; the caller gets the cancellation
+        raise
+
+
+async def _write(write: Callable[[Sequence[Chunk]], Awaitable[None]], batch: bytearray) -> None:
+    await write((batch,))

@@ -82,11 +82,13 @@ class Temporary:
         handle: for writing and reading.
         path: None if it has no name; closing it then removes it.
         committed: True once it is at its object's path.
+        kept: whether `FileSystem.discard` leaves it where it is: it is a part of an upload.
     """
 
     handle: int
     path: str | None = None
     committed: bool = False
+    kept: bool = False
 
 
 def is_file(status: Stat | None) -> bool:
@@ -179,7 +181,41 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def discard(self, temporary: Temporary) -> None:
-        """Close a temporary, and remove it unless it was committed."""
+        """Close a temporary, and remove it unless it was committed or is kept."""
+
+    async def keep(self, temporary: Temporary, path: str) -> None:
+        """Have `discard` leave a file where it is now."""
+        temporary.path, temporary.kept = path, True
+
+    @abstractmethod
+    async def open_claimed(self, path: str, name: str) -> tuple[Temporary, Stat] | None:
+        """Open a file for reading and appending, `claim` it, and return its status; None if there is none.
+
+        It is kept where it is.
+
+        Raises:
+            ConflictError: it is claimed.
+        """
+
+    @abstractmethod
+    async def claim(self, temporary: Temporary, name: str) -> None:
+        """Exclude others that claim a file, in this process and others, until it is discarded.
+
+        Args:
+            temporary: the file.
+            name: the same path for all that claim this file, whatever it is called meanwhile.
+
+        Raises:
+            ConflictError: it is claimed.
+        """
+
+    def owns(self, status: Stat) -> bool:
+        """Return whether a file can become an object as if this process had written it."""
+        return True
+
+    @abstractmethod
+    async def truncate(self, handle: int, size: int) -> None:
+        """Cut an open file; what is written next is appended at its end."""
 
     @abstractmethod
     async def read(self, handle: int, offset: int, size: int) -> bytes:
@@ -191,17 +227,25 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def copy_data(
-        self, source: int, target: int, checkpoint: Callable[[], None], reading: Reading = nullcontext
+        self,
+        source: int,
+        target: int,
+        checkpoint: Callable[[], None],
+        reading: Reading = nullcontext,
+        *,
+        offset: int = 0,
+        length: int | None = None,
     ) -> None:
-        """Append a whole file to another; where possible its bytes do not pass through this process.
+        """Append a file to another; where possible its bytes do not pass through this process.
 
         Args:
             source, target: handles.
             checkpoint: called between steps; it raises to stop the copy.
             reading: makes a context manager for each step that only reads the source.
+            offset, length: of the bytes of the source, which has them; all from the offset on by default.
 
         Raises:
-            OSError: the target did not grow by the size of the source; with EIO, unless the cause is known.
+            OSError: the target did not grow by that many bytes; with EIO, unless the cause is known.
         """
 
     @abstractmethod

@@ -27,7 +27,7 @@ class Layout:
         ROOT/.trove/tmp/PROCESS/…            what a running process is writing
         ROOT/.trove/meta/BUCKET/HH/HASH…     metadata that does not fit into an extended attribute
         ROOT/.trove/versions/BUCKET/HH/HASH/ the versions of a key that are not the latest
-        ROOT/.trove/uploads/BUCKET/ID/       an upload's manifest and parts
+        ROOT/.trove/uploads/BUCKET/ID/       an upload's manifest and parts, and what says how they are named
         ROOT/.trove/deleted/BUCKET.ID        the directory of a bucket that is being deleted
         ROOT/.trove/presign.key              signs URLs
     """

@@ -65,7 +65,7 @@ class Objects(ABC):
         *,
         if_match: str | None = None,
         if_none_match: str | None = None,
-        before: Callable[[], Awaitable[None]] | None = None,
+        before: Callable[[], Awaitable[object]] | None = None,
         after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
         """Make an object from a temporary. When this returns the object is durable and in place; else nothing changed.
@@ -80,6 +80,26 @@ class Objects(ABC):
             if_match, if_none_match: decided together with the rename.
             before: awaited under the key's lock before the rename; may raise to stop it.
             after: awaited under the key's lock after the rename.
+        """
+
+    @abstractmethod
+    async def take(
+        self,
+        bucket: str,
+        key: str,
+        claim: Callable[[], Awaitable[Temporary]],
+        attributes: Attributes,
+        checkpoint: Checkpoint,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        after: Callable[[], Awaitable[object]],
+    ) -> ObjectInfo:
+        """Make an object from a file that others may use until then; otherwise as `commit`.
+
+        Args:
+            claim: awaited under the key's lock; opens the file, whose time and attributes are changed even if this
+                fails. It is discarded in any case.
         """
 
     @abstractmethod

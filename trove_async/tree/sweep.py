@@ -11,6 +11,7 @@ from trove_async.tree.directories import remove_all
 from trove_async.tree.filesystem import FileSystem
 from trove_async.tree.layout import Layout
 from trove_async.tree.objects import Objects
+from trove_async.tree.parts import was_taken
 
 __all__ = ["SweepReport", "Sweeper"]
 
@@ -62,7 +63,8 @@ class Sweeper:
         swept = 0
         for name in names:
             # An upload begins with its manifest and ends when that is removed: a directory without one is a leftover.
-            if await self._fs.lstat(f"{base}/{name}/manifest") is None:
+            ended = await self._fs.lstat(f"{base}/{name}/manifest") is None
+            if ended or await was_taken(self._fs, f"{base}/{name}"):
                 await remove_all(self._fs, f"{base}/{name}")
                 swept += 1
         return swept

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from trove_async.driver.copy_errors import marking_source
+from trove_async.driver.copy_errors import marking_source, reading_source
 from trove_async.driver.options import CopyOptions
+from trove_async.ranges import check_within
+from trove_async.tree.appending import Appends
 from trove_async.tree.attributes import Attributes
 from trove_async.tree.buckets import Buckets
 from trove_async.tree.clock import WriteClock
+from trove_async.tree.completion import Completion
 from trove_async.tree.filesystem import Checkpoint, FileSystem, Temporary
 from trove_async.tree.layout import Layout
 from trove_async.tree.listing import Listing
 from trove_async.tree.objects import Objects, OpenObject
+from trove_async.tree.parts import Parts
 from trove_async.tree.sweep import Sweeper
 from trove_async.tree.uploads import Uploads
-from trove_async.types import ObjectInfo
+from trove_async.types import ObjectInfo, ObjectRef, PartInfo
 
 __all__ = ["Tree"]
 
@@ -33,7 +38,8 @@ class Tree(Generic[O_co]):
         min_part_size: bytes of every part of an upload but the last.
 
     Attributes:
-        layout, buckets, objects, uploads, listing, sweeper: the parts, for operations that need only one of them.
+        layout, buckets, objects, uploads, completion, appends, listing, sweeper: the parts, for operations that need
+            only one of them.
     """
 
     def __init__(
@@ -50,7 +56,10 @@ class Tree(Generic[O_co]):
         self.layout = layout
         self.buckets = buckets
         self.objects = objects
-        self.uploads = Uploads(fs, layout, buckets, objects, clock=clock, min_part_size=min_part_size)
+        parts = Parts(fs, clock)
+        self.uploads = Uploads(fs, layout, buckets, objects, parts=parts, clock=clock)
+        self.completion = Completion(fs, buckets, objects, self.uploads, parts, min_part_size=min_part_size)
+        self.appends = Appends(fs, layout, objects, self.uploads, parts, clock)
         self.listing = Listing(fs, layout, buckets, objects)
         self.sweeper = Sweeper(fs, layout, buckets, objects)
 
@@ -92,6 +101,41 @@ class Tree(Generic[O_co]):
             if_match=options.if_match,
             if_none_match=options.if_none_match,
         )
+
+    async def copy_part(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        src: ObjectRef,
+        open_source: Callable[[], Awaitable[OpenObject]],
+        offset: int,
+        length: int,
+        checkpoint: Checkpoint,
+    ) -> PartInfo:
+        """Make a part of a range of an object.
+
+        Raises:
+            RangeNotSatisfiableError: the object ends before the range does.
+        """
+        # The temporary comes first, since only it leaves descriptors for a commit; sources could take all of them.
+        temporary = await self._fs.create_temporary()
+        try:
+            await self.uploads.require(bucket, key, upload_id)
+            with reading_source(src.bucket, src.key):
+                source = await open_source()
+            try:
+                with reading_source(src.bucket, src.key):
+                    check_within(offset, length, source.info.size)
+                await self._fs.copy_data(
+                    source.handle, temporary.handle, checkpoint, marking_source, offset=offset, length=length
+                )
+            finally:
+                await self._fs.close(source.handle)
+            return await self.uploads.store_part(bucket, key, upload_id, number, temporary, checkpoint)
+        finally:
+            await self._fs.discard(temporary)
 
     async def change(
         self, bucket: str, key: str, checkpoint: Checkpoint, *, if_match: str | None = None, **changes: Any

@@ -179,7 +179,7 @@ class VersionedObjects(Objects):
         *,
         if_match: str | None = None,
         if_none_match: str | None = None,
-        before: Callable[[], Awaitable[None]] | None = None,
+        before: Callable[[], Awaitable[object]] | None = None,
         after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
         """Make an object from a temporary; see `Objects.commit`."""
@@ -187,22 +187,66 @@ class VersionedObjects(Objects):
         expected = self._buckets.expected(bucket).versioning
         sealed = await self._seal(temporary, attributes, expected, self._now())
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            while True:
-                path, current, kept, sealed = await self._prepare(
-                    bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, before
-                )
-                try:
-                    await self._place(bucket, key, temporary, sealed, path, replace=current is not None)
-                except AppearedError:
-                    continue
-                break
-            if current is not None and not kept:
-                await self._records.drop(bucket, key, current.status, current.attributes)
-            if after is not None:
-                await after()
-            if sealed.versioning is VersioningStatus.SUSPENDED:
-                await self._drop_null(bucket, key)  # only now: a commit that fails leaves it
+            sealed = await self._commit(
+                bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, before, after
+            )
         return info_of(key, sealed.status, sealed.attributes, self._records.token(sealed.attributes))
+
+    async def take(
+        self,
+        bucket: str,
+        key: str,
+        claim: Callable[[], Awaitable[Temporary]],
+        attributes: Attributes,
+        checkpoint: Checkpoint,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        after: Callable[[], Awaitable[object]],
+    ) -> ObjectInfo:
+        """Make an object from a file that others may use until then; see `Objects.take`."""
+        expected = self._buckets.expected(bucket).versioning
+        async with self._fs.lock(self._layout.stripe(bucket, key)):
+            temporary = await claim()
+            try:
+                sealed = await self._seal(temporary, attributes, expected, self._now())
+                sealed = await self._commit(
+                    bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, None, after
+                )
+            finally:
+                await self._fs.discard(temporary)
+        return info_of(key, sealed.status, sealed.attributes, self._records.token(sealed.attributes))
+
+    async def _commit(
+        self,
+        bucket: str,
+        key: str,
+        temporary: Temporary,
+        attributes: Attributes,
+        sealed: _Sealed,
+        checkpoint: Checkpoint,
+        if_match: str | None,
+        if_none_match: str | None,
+        before: Callable[[], Awaitable[object]] | None,
+        after: Callable[[], Awaitable[object]] | None,
+    ) -> _Sealed:
+        """Put a sealed temporary in its place, under the key's lock; return the generation that it became."""
+        while True:
+            path, current, kept, sealed = await self._prepare(
+                bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, before
+            )
+            try:
+                await self._place(bucket, key, temporary, sealed, path, replace=current is not None)
+            except AppearedError:
+                continue
+            break
+        if current is not None and not kept:
+            await self._records.drop(bucket, key, current.status, current.attributes)
+        if after is not None:
+            await after()
+        if sealed.versioning is VersioningStatus.SUSPENDED:
+            await self._drop_null(bucket, key)  # only now: a commit that fails leaves it
+        return sealed
 
     async def _prepare(
         self,
@@ -214,7 +258,7 @@ class VersionedObjects(Objects):
         checkpoint: Checkpoint,
         if_match: str | None,
         if_none_match: str | None,
-        before: Callable[[], Awaitable[None]] | None,
+        before: Callable[[], Awaitable[object]] | None,
     ) -> tuple[str, _Current | None, bool, _Sealed]:
         """Do everything that comes before the rename, under the key's lock.
 

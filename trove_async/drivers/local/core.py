@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import threading
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -35,6 +34,7 @@ from trove_async.driver import (
 )
 from trove_async.drivers.local.errors import release_frames, translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
+from trove_async.drivers.local.held import HeldFile
 from trove_async.drivers.local.notifier import Notifiers
 from trove_async.drivers.local.opening import LocalSettings, check_names, url_signer
 from trove_async.drivers.local.stream import FileStream
@@ -68,7 +68,6 @@ from trove_async.types import (
 __all__ = ["LocalCore"]
 
 R = TypeVar("R")
-R2 = TypeVar("R2")
 
 _SMALL: Final = 256 * 1024
 """Bytes up to which an object is read or written in one call, by the pool for fast operations."""
@@ -214,10 +213,10 @@ class LocalCore(PresignByHMAC, Driver):
                 raise
             raise self._translated(error) from error
 
-    async def _call(self, function: Callable[[], R]) -> R:
+    async def _call(self, function: Callable[[], R], *, slow: bool = False) -> R:
         """Call a function in a worker thread."""
         try:
-            return await self._pool(False).run(lambda checkpoint: function())
+            return await self._pool(slow).run(lambda checkpoint: function())
         except OSError as error:
             if isinstance(error, TroveError):
                 raise
@@ -284,13 +283,16 @@ class LocalCore(PresignByHMAC, Driver):
         temporary = await self._fs.create_temporary(buffer if small else b"")
         try:
             if not small:
-                view = memoryview(buffer)
-                for at in range(0, len(view), _STEP_SIZE):
-                    checkpoint()
-                    await self._fs.write(temporary.handle, (view[at : at + _STEP_SIZE],))
+                await self._write_buffer(temporary, buffer, checkpoint)
             return await commit(temporary, checkpoint)
         finally:
             await self._fs.discard(temporary)
+
+    async def _write_buffer(self, temporary: Temporary, buffer: Chunk, checkpoint: Checkpoint) -> None:
+        view = memoryview(buffer)
+        for at in range(0, len(view), _STEP_SIZE):
+            checkpoint()
+            await self._fs.write(temporary.handle, (view[at : at + _STEP_SIZE],))
 
     async def _store_stream(
         self,
@@ -302,32 +304,29 @@ class LocalCore(PresignByHMAC, Driver):
             await begin()
             return await self._fs.create_temporary()
 
-        temporary = await self._run(start, slow=True, discard=lambda t: run_sync(self._fs.discard(t)))
-        # A write that hangs and was abandoned must not continue after its file is closed.
-        busy = threading.Lock()
-
-        async def held(work: Callable[[Checkpoint], Coroutine[Any, Any, R2]]) -> R2:
-            async def run(checkpoint: Checkpoint) -> R2:
-                with busy:
-                    return await work(checkpoint)
-
-            return await self._run(run, slow=True)
-
-        async def discard() -> None:
-            if self._slow is not None:
-                await held(lambda _: self._fs.discard(temporary))
-            elif busy.acquire(blocking=False):  # the store was closed
-                run_sync(self._fs.discard(temporary))
-
+        temporary = await self._run(start, slow=True, discard=self._discard_now)
+        file = self._held(temporary)
         try:
-            await write_body(body, lambda chunks: held(lambda _: self._fs.write(temporary.handle, chunks)))
-            return await held(lambda checkpoint: commit(temporary, checkpoint))
+            await write_body(body, lambda chunks: file.run(lambda _: self._fs.write(temporary.handle, chunks)))
+            return await file.run(lambda checkpoint: commit(temporary, checkpoint))
         finally:
             await finish(
-                discard(),
+                file.discard(),
                 timeout=self.cleanup_timeout,
                 leftover=f"the temporary file {temporary.path or 'of a put'}",
             )
+
+    def _discard_now(self, temporary: Temporary) -> None:
+        run_sync(self._fs.discard(temporary))
+
+    def _held(self, temporary: Temporary) -> HeldFile:
+        return HeldFile(
+            self._fs,
+            temporary,
+            run=partial(self._run, slow=True),
+            call=partial(self._call, slow=True),
+            store_closed=lambda: self._slow is None,
+        )
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object; a small one is read and closed in the same call."""

@@ -8,8 +8,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from trove_async.body import Body
+from trove_async.cancellation import finish
 from trove_async.driver import (
     CompleteOptions,
     ExpireByDelete,
@@ -26,7 +28,16 @@ from trove_async.driver import (
 from trove_async.drivers.local.core import LocalCore
 from trove_async.drivers.local.watch import watch
 from trove_async.dsn import DSN
-from trove_async.tree import Checkpoint, Layout, Temporary, possible_roots, run_sync, split_path
+from trove_async.tree import (
+    Checkpoint,
+    Layout,
+    OpenObject,
+    Temporary,
+    possible_roots,
+    run_sync,
+    split_path,
+    write_at_once,
+)
 from trove_async.tree.sweep import SweepReport
 from trove_async.tree.version_listing import VersionListing
 from trove_async.types import (
@@ -35,6 +46,7 @@ from trove_async.types import (
     LifecycleRule,
     ObjectEvent,
     ObjectInfo,
+    ObjectRef,
     PartInfo,
     UploadInfo,
     VersionInfo,
@@ -42,6 +54,10 @@ from trove_async.types import (
 )
 
 __all__ = ["LocalDriver"]
+
+
+_AHEAD: Final = 32 * 1024
+"""Bytes of a body that is appended in memory, from which on a write is awaited before more are requested."""
 
 
 class LocalDriver(
@@ -77,19 +93,63 @@ class LocalDriver(
 
         return await self._store(body, lambda: self._tree.uploads.require(bucket, key, upload_id), store)
 
+    async def append_part(
+        self, bucket: str, key: str, upload_id: str, number: int, offset: int, body: Body
+    ) -> PartInfo:
+        """Append to the file of a part; a body that is in memory in a single call in a worker thread."""
+        buffer = body.buffer
+        if buffer is None:
+            return await self._append_stream(bucket, key, upload_id, number, offset, body)
+        await body.finish_buffer()
+
+        async def append(checkpoint: Checkpoint) -> PartInfo:
+            appending = await self._tree.appends.begin(bucket, key, upload_id, number, offset)
+            try:
+                await self._write_buffer(appending.temporary, buffer, checkpoint)
+                return await self._tree.appends.finish(appending)
+            finally:
+                await self._fs.discard(appending.temporary)
+
+        return await self._run(append, slow=True)
+
+    async def _append_stream(
+        self, bucket: str, key: str, upload_id: str, number: int, offset: int, body: Body
+    ) -> PartInfo:
+        appends = self._tree.appends
+        appending = await self._run(
+            lambda _: appends.begin(bucket, key, upload_id, number, offset),
+            slow=True,
+            discard=lambda appending: self._discard_now(appending.temporary),
+        )
+        file = self._held(appending.temporary)
+        try:
+            await write_at_once(body, file.write, ahead=_AHEAD)
+            return await file.run_last(lambda _: appends.finish(appending))
+        finally:
+            # What was written before a failure is flushed too: it will be taken for the part.
+            await finish(
+                file.discard(lambda: self._fs.sync(appending.temporary.handle)),
+                timeout=self.cleanup_timeout,
+                leftover=f"the open file {appending.path}",
+            )
+
+    async def copy_part(
+        self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
+    ) -> PartInfo:
+        """Make a part of a range of an object within the kernel."""
+
+        async def open_source() -> OpenObject:
+            return await self._tree.objects.open(src.bucket, src.key, src.version_id)
+
+        copy = partial(self._tree.copy_part, bucket, key, upload_id, number, src, open_source, offset, length)
+        return await self._run(copy, slow=True)
+
     async def complete_multipart(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
     ) -> ObjectInfo:
-        """Join the parts in the kernel and commit them."""
-
-        async def complete(checkpoint: Checkpoint) -> ObjectInfo:
-            temporary = await self._fs.create_temporary()
-            try:
-                return await self._tree.uploads.complete(bucket, key, upload_id, parts, options, temporary, checkpoint)
-            finally:
-                await self._fs.discard(temporary)
-
-        return await self._run(complete, slow=True)
+        """Make the only part the object, or join the parts in the kernel and commit them."""
+        complete = self._tree.completion.complete
+        return await self._run(partial(complete, bucket, key, upload_id, parts, options), slow=True)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Abort an upload."""

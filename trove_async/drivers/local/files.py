@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from collections.abc import Sequence
 from typing import Final
 
 from trove_async.body import Chunk
@@ -15,10 +17,13 @@ __all__ = [
     "NAMELESS",
     "UNSUPPORTED",
     "access_list_at",
+    "allow_owner",
     "can_be_nameless",
     "has_attributes",
     "link_nameless",
+    "open_to_change",
     "write_all",
+    "write_chunks",
 ]
 
 ATTRIBUTE: Final = "user.trove"
@@ -28,6 +33,9 @@ NAMELESS: Final = getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_CLOEXEC
 """The flags that create a file, with a name and without one."""
 UNSUPPORTED: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
+_OWNER: Final = stat.S_IRUSR | stat.S_IWUSR
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHANGE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REFER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -80,6 +88,30 @@ def access_list_at(name: str, directory: int) -> bytes | None:
         os.close(descriptor)
 
 
+def open_to_change(name: str, directory: int) -> int:
+    """Open an existing file for reading and writing, also one that its owner has made read-only."""
+    try:
+        return os.open(name, _CHANGE, dir_fd=directory)
+    except PermissionError:
+        descriptor = os.open(name, _READ, dir_fd=directory)
+        try:
+            allow_owner(descriptor)
+        finally:
+            os.close(descriptor)
+        return os.open(name, _CHANGE, dir_fd=directory)
+
+
+def allow_owner(handle: int) -> None:
+    """Let the owner of a file read and write it.
+
+    Raises:
+        PermissionError: the owner may not, and it is somebody else.
+    """
+    status = os.fstat(handle)
+    if status.st_mode & _OWNER != _OWNER:
+        os.fchmod(handle, stat.S_IMODE(status.st_mode) | _OWNER)
+
+
 def write_all(handle: int, data: Chunk) -> None:
     """Append bytes."""
     written = os.write(handle, data) if data else 0
@@ -87,3 +119,12 @@ def write_all(handle: int, data: Chunk) -> None:
         view = memoryview(data)
         while written < len(data):
             written += os.write(handle, view[written:])
+
+
+def write_chunks(handle: int, chunks: Sequence[Chunk]) -> None:
+    """Append chunks, at most a thousand, with as few system calls as possible."""
+    written = os.writev(handle, chunks)
+    for chunk in chunks:
+        if written < len(chunk):
+            write_all(handle, memoryview(chunk)[written:])
+        written = max(0, written - len(chunk))

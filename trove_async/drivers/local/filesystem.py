@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import weakref
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from itertools import count
@@ -14,26 +15,29 @@ from typing import Final
 
 from trove_async.body import Chunk
 from trove_async.drivers.local.copying import append_file
-from trove_async.drivers.local.descriptors import Descriptors
-from trove_async.drivers.local.errors import FlushError
 from trove_async.drivers.local.files import (
     ATTRIBUTE,
     CREATE,
     NAMELESS,
     UNSUPPORTED,
     access_list_at,
+    allow_owner,
     can_be_nameless,
     has_attributes,
     link_nameless,
+    open_to_change,
     write_all,
+    write_chunks,
 )
-from trove_async.drivers.local.handles import DIRECTORY, Directory, Handles
+from trove_async.drivers.local.handles import Directory
 from trove_async.drivers.local.internal import Internal
 from trove_async.drivers.local.locks import Locks
+from trove_async.drivers.local.paths import LocalPaths
 from trove_async.drivers.local.times import EXACT_NS, FileTimes, probe_links, probe_times
-from trove_async.errors import ClosedError, UnsupportedError
+from trove_async.errors import ClosedError, ConflictError, UnsupportedError
+from trove_async.lock_files import try_lock
 from trove_async.permissions import inherit
-from trove_async.tree import DirEntry, FileSystem, Temporary
+from trove_async.tree import Temporary
 from trove_async.tree.filesystem import Reading, Stat, is_dir
 from trove_async.tree.layout import Layout
 
@@ -57,31 +61,25 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
-class LocalFileSystem(FileSystem):
+class LocalFileSystem(LocalPaths):
     """A directory of this machine.
 
     Args:
         layout: the paths of the store.
         durable: whether to flush what is written to the disk; otherwise the system decides when.
-        skip_unreadable: whether directories that the process may not read are empty for it; otherwise they are errors.
+        skip_unreadable: as for `LocalPaths`.
 
     Attributes:
-        handles: the open directories.
         locks: of the store.
-        descriptors: what to do when too many files are open.
     """
 
     def __init__(self, layout: Layout, *, durable: bool, skip_unreadable: bool = False) -> None:
+        base = layout.root if layout.root != "/" else ""
+        super().__init__(base, layout.internal, durable=durable, skip_unreadable=skip_unreadable)
         self._layout = layout
-        self._skip_unreadable = skip_unreadable
         self._durable = durable
         self._numbers = count()
-        self._base = layout.root if layout.root != "/" else ""
-        self.handles = Handles(self._base, layout.internal)
-        self._directory = self.handles.directory
-        self._parent = self.handles.parent
         self.locks = Locks()
-        self.descriptors = Descriptors(self.handles.release)
         self._internal = Internal(layout, self.handles, self.locks.file)
         self._scratch: str | None = None
         self._has_attributes = True
@@ -92,8 +90,8 @@ class LocalFileSystem(FileSystem):
         self._uses_tokens = False
         self._writing: set[int] = set()  # the handles of temporaries
         self._private: set[int] = set()  # those that have names, and not yet the mode of their object
+        self._claimed: set[int] = set()
         self._mode_of_new: int | None = None
-        self._flushes_directories = durable
         _open.add(self)
 
     # Life
@@ -170,6 +168,8 @@ class LocalFileSystem(FileSystem):
     def forget_locks(self) -> None:
         """Close everything in a forked child; the parent still holds its locks."""
         self._scratch = None
+        while self._claimed:
+            os.close(self._claimed.pop())
         self._internal.forget()
 
     def __del__(self) -> None:
@@ -197,45 +197,6 @@ class LocalFileSystem(FileSystem):
     def keeps_versions(self) -> bool:
         """Whether an object can be kept as it is while another takes its place."""
         return self._has_links or self._times.settable
-
-    @property
-    def confined(self) -> bool:
-        """True: every path is resolved from the handle of a directory, without links."""
-        return True
-
-    async def lstat(self, path: str) -> os.stat_result | None:
-        """Return the status of a file, None if it does not exist."""
-        try:
-            directory, name = self._parent(path)
-            return os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            return await self.descriptors.retry(error, self.lstat, path)
-
-    async def is_directory(self, path: str) -> bool:
-        """Return whether the path is a directory.
-
-        Operations that wait at the same time share one check: a result is valid for every operation that was requested
-        before the check.
-        """
-        try:
-            self._directory(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            return await self.descriptors.retry(error, self.is_directory, path)
-        return True
-
-    async def exists(self, path: str) -> bool:
-        """Return whether anything has this name."""
-        try:
-            directory, name = self._parent(path)
-            return os.access(name, os.F_OK, dir_fd=directory.descriptor, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            return await self.descriptors.retry(error, self.exists, path)
 
     async def open(self, path: str) -> tuple[int, os.stat_result] | None:
         """Open a regular file; None if there is none. This never blocks on a FIFO."""
@@ -266,7 +227,7 @@ class LocalFileSystem(FileSystem):
 
     async def create_temporary(self, content: Chunk = b"") -> Temporary:
         """Create a file, without a name if the file system supports that: it needs no clean-up in a directory."""
-        temporary = await self._create_temporary(self._scratch or self._need_scratch())
+        temporary = await self._open_for_writing(self._scratch or self._need_scratch(), self._open_temporary)
         try:
             write_all(temporary.handle, content)
         except BaseException:
@@ -274,16 +235,16 @@ class LocalFileSystem(FileSystem):
             raise
         return temporary
 
-    async def _create_temporary(self, scratch: str) -> Temporary:
+    async def _open_for_writing(self, path: str, opener: Callable[[str], Temporary]) -> Temporary:
         try:
             if len(self._writing) < self.descriptors.plenty:
-                temporary = self._open_temporary(scratch)
+                temporary = opener(path)
             else:
                 with self.descriptors.one_at_a_time:
                     self.descriptors.check()
-                    temporary = self._open_temporary(scratch)
+                    temporary = opener(path)
         except OSError as error:
-            return await self.descriptors.retry(error, self._create_temporary, scratch)
+            return await self.descriptors.retry(error, self._open_for_writing, path, opener)
         self._writing.add(temporary.handle)
         return temporary
 
@@ -295,6 +256,51 @@ class LocalFileSystem(FileSystem):
         temporary = Temporary(os.open(name, CREATE, 0o600, dir_fd=directory), f"{scratch}/{name}")
         self._private.add(temporary.handle)
         return temporary
+
+    async def keep(self, temporary: Temporary, path: str) -> None:
+        """Have `discard` leave a file where it is now; its owner can open it again, whatever mode it has inherited."""
+        await super().keep(temporary, path)
+        allow_owner(temporary.handle)
+
+    async def open_claimed(self, path: str, name: str) -> tuple[Temporary, os.stat_result] | None:
+        """Open a file for reading and appending, and claim it; it gets the mode of a new file if it is published."""
+        try:
+            temporary = await self._open_for_writing(path, self._open_kept)
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            raise
+        self._private.add(temporary.handle)
+        try:
+            await self.claim(temporary, name)
+            status = os.fstat(temporary.handle)
+            if stat.S_ISREG(status.st_mode):
+                os.lseek(temporary.handle, 0, os.SEEK_END)
+                return temporary, status
+        except BaseException:
+            await self.discard(temporary)
+            raise
+        await self.discard(temporary)
+        return None
+
+    def _open_kept(self, path: str) -> Temporary:
+        directory, name = self._parent(path)
+        return Temporary(open_to_change(name, directory.descriptor), path, kept=True)
+
+    async def claim(self, temporary: Temporary, name: str) -> None:
+        """Lock the file by flock(2), as long as it is open; the kernel releases it when the process is killed."""
+        if not try_lock(temporary.handle):
+            raise ConflictError(f"{name!r} is being appended to by another call, or another process")
+        self._claimed.add(temporary.handle)
+
+    def owns(self, status: Stat) -> bool:
+        """Return whether a file belongs to the user of this process: only the owner may set its time."""
+        return isinstance(status, os.stat_result) and status.st_uid == os.geteuid()
+
+    async def truncate(self, handle: int, size: int) -> None:
+        """Cut a file."""
+        os.ftruncate(handle, size)
+        os.lseek(handle, size, os.SEEK_SET)
 
     async def inherit(self, handle: int, fresh: Stat, path: str, replaced: Stat) -> None:
         """Give a file the mode, owner, group and access list of one that differs in mode, owner or group."""
@@ -365,8 +371,11 @@ class LocalFileSystem(FileSystem):
         """Close a temporary, and remove its name if it still has one."""
         self._writing.discard(temporary.handle)
         self._private.discard(temporary.handle)
+        if temporary.handle in self._claimed:
+            self._claimed.discard(temporary.handle)
+            fcntl.flock(temporary.handle, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file open
         os.close(temporary.handle)
-        if temporary.path is not None and not temporary.committed:
+        if temporary.path is not None and not temporary.committed and not temporary.kept:
             with suppress(ClosedError):  # all temporaries were removed
                 await self.unlink(temporary.path)
 
@@ -380,17 +389,20 @@ class LocalFileSystem(FileSystem):
 
     async def write(self, handle: int, chunks: Sequence[Chunk]) -> None:
         """Append chunks, with as few system calls as possible."""
-        written = os.writev(handle, chunks)
-        for chunk in chunks:
-            if written < len(chunk):
-                write_all(handle, memoryview(chunk)[written:])
-            written = max(0, written - len(chunk))
+        write_chunks(handle, chunks)
 
     async def copy_data(
-        self, source: int, target: int, checkpoint: Callable[[], None], reading: Reading = nullcontext
+        self,
+        source: int,
+        target: int,
+        checkpoint: Callable[[], None],
+        reading: Reading = nullcontext,
+        *,
+        offset: int = 0,
+        length: int | None = None,
     ) -> None:
         """Share the blocks of the source if the file system can; otherwise copy them."""
-        append_file(source, target, checkpoint, reading)
+        append_file(source, target, checkpoint, reading, offset, length)
 
     async def get_attribute(self, handle: int) -> bytes | None:
         """Return the extended attribute of the library."""
@@ -429,28 +441,6 @@ class LocalFileSystem(FileSystem):
                     )
                     raise OSError(error.errno, reason) from error
                 raise
-
-    async def sync_directory(self, path: str) -> None:
-        """Flush a directory to the disk, if the store is durable and the file system can."""
-        if self._flushes_directories:
-            with suppress(FileNotFoundError, NotADirectoryError):  # it was removed, so there is nothing to flush
-                self._flush(await self._open_directory(path))
-
-    def _flush(self, descriptor: int) -> None:
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, *UNSUPPORTED):
-                raise FlushError(error.errno, error.strerror) from error
-            self._flushes_directories = False
-        finally:
-            os.close(descriptor)
-
-    async def _open_directory(self, path: str) -> int:
-        try:
-            return self.handles.open(path, DIRECTORY)
-        except OSError as error:
-            return await self.descriptors.retry(error, self._open_directory, path)
 
     async def read_file(self, path: str) -> bytes | None:
         """Return the content of a small file."""
@@ -491,92 +481,6 @@ class LocalFileSystem(FileSystem):
             await self._make_directories(path.rpartition("/")[0])
             with suppress(FileExistsError):
                 await self.mkdir(path)
-
-    async def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
-        """Yield the entries of a directory."""
-        try:
-            entries = await self._entries(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except PermissionError as error:
-            if self._skip_unreadable:
-                return
-            raise PermissionError(error.errno, f"the directory {path!r} cannot be read", path) from error
-        with entries:
-            for entry in entries:
-                yield DirEntry(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
-
-    async def _entries(self, path: str) -> os._ScandirIterator[str]:
-        try:
-            descriptor = self.handles.open(path, DIRECTORY)
-            try:
-                return os.scandir(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            return await self.descriptors.retry(error, self._entries, path)
-
-    async def mkdir(self, path: str) -> None:
-        """Create a directory."""
-        await self._mkdir(path)
-        try:
-            await self.sync_directory(path.rpartition("/")[0])
-        except FlushError as error:
-            await self.rmdir(path)
-            raise OSError(error.errno, error.strerror) from error
-
-    async def _mkdir(self, path: str) -> None:
-        try:
-            directory, name = self._parent(path)
-            os.mkdir(name, dir_fd=directory.descriptor)
-        except FileNotFoundError:
-            self.handles.forget(path.rpartition("/")[0])
-            raise
-        except OSError as error:
-            await self.descriptors.retry(error, self._mkdir, path)
-
-    async def rmdir(self, path: str) -> bool:
-        """Remove an empty directory."""
-        try:
-            directory, name = self._parent(path)
-            os.rmdir(name, dir_fd=directory.descriptor)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
-                return False
-            return await self.descriptors.retry(error, self.rmdir, path)
-        self.handles.forget(path)
-        return True
-
-    async def unlink(self, path: str) -> bool:
-        """Remove a file."""
-        try:
-            directory, name = self._parent(path)
-            os.unlink(name, dir_fd=directory.descriptor)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            return await self.descriptors.retry(error, self.unlink, path)
-        return True
-
-    async def rename(self, source: str, target: str) -> None:
-        """Rename a file over another, or a directory."""
-        await self._with_both(source, target, os.rename)
-        self.handles.forget(source)
-
-    async def link(self, source: str, target: str) -> None:
-        """Give a file a second name."""
-        await self._with_both(source, target, partial(os.link, follow_symlinks=False))
-
-    async def _with_both(self, source: str, target: str, call: Callable[..., None]) -> None:
-        try:
-            directory, name = self._parent(source)
-            new_directory, new_name = self._parent(target)
-            call(name, new_name, src_dir_fd=directory.descriptor, dst_dir_fd=new_directory.descriptor)
-        except FileNotFoundError:
-            self.handles.forget(target.rpartition("/")[0])
-            raise
-        except OSError as error:
-            await self.descriptors.retry(error, self._with_both, source, target, call)
 
     def temporary(self) -> str:
         """Return a new path in this store's directory of temporaries."""

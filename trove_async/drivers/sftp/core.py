@@ -20,6 +20,7 @@ from trove_async.driver import (
     Limits,
     ListOptions,
     OpenOptions,
+    PartCopyDriver,
     PutOptions,
     ServerCopyDriver,
     capabilities_of,
@@ -137,7 +138,7 @@ class SFTPCore(PresignByHMAC, Driver):
         abilities = self._store.fs.abilities
         protocols = capabilities_of(self)
         if not abilities.copies:
-            protocols -= {ServerCopyDriver}  # the bytes of copies pass through this process
+            protocols -= {ServerCopyDriver, PartCopyDriver}  # the bytes of copies pass through this process
         features = Features(
             protocols=protocols,
             conditions=frozenset({"get", "put_if_none_match"} if abilities.links else {"get"}),

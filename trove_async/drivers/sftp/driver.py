@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from trove_async.body import Body
+from trove_async.cancellation import finish
 from trove_async.driver import (
     CompleteOptions,
     LifecycleDeleteBySet,
@@ -19,14 +21,15 @@ from trove_async.driver import (
     WatchOptions,
 )
 from trove_async.driver.polling import poll
+from trove_async.driver.retry import many_requests
 from trove_async.drivers.sftp.core import SFTPCore
 from trove_async.drivers.sftp.expiry import Expiry
-from trove_async.drivers.sftp.objects import refuse_conditions
+from trove_async.drivers.sftp.objects import refuse_conditions, refuse_version
 from trove_async.drivers.sftp.opening import find_roots
 from trove_async.drivers.sftp.settings import SFTPSettings
 from trove_async.dsn import DSN
 from trove_async.errors import UnsupportedError
-from trove_async.tree import Checkpoint, Temporary, split_path
+from trove_async.tree import Checkpoint, Temporary, split_path, write_at_once
 from trove_async.tree.sweep import SweepReport
 from trove_async.types import (
     EMPTY,
@@ -34,12 +37,17 @@ from trove_async.types import (
     LifecycleRule,
     ObjectEvent,
     ObjectInfo,
+    ObjectRef,
     PartInfo,
     UploadInfo,
     VersionInfo,
 )
 
 __all__ = ["SFTPDriver"]
+
+
+_AHEAD: Final = 1024 * 1024
+"""Bytes of a body that is appended in memory, from which on a write is awaited before more are requested."""
 
 
 class SFTPDriver(RangeByGet, ServerCopyByCopy, TagsDeleteBySet, LifecycleDeleteBySet, SFTPCore):
@@ -77,23 +85,53 @@ class SFTPDriver(RangeByGet, ServerCopyByCopy, TagsDeleteBySet, LifecycleDeleteB
         name = f"part {number} of {bucket}/{key}"
         return await self._store_stream(name, body, lambda: uploads.require(bucket, key, upload_id), store)
 
+    async def append_part(
+        self, bucket: str, key: str, upload_id: str, number: int, offset: int, body: Body
+    ) -> PartInfo:
+        """Append to the file of a part."""
+        self._check_open()
+        fs, slots, run, appends = self._store.fs, self._store.slots, self._runner.run, self._store.tree.appends
+        taken = await slots.take(2)
+        try:
+            with many_requests():
+                appending = await run(
+                    lambda _: appends.begin(bucket, key, upload_id, number, offset),
+                    discard=lambda appending: fs.discard(appending.temporary),
+                )
+                handle = appending.temporary.handle
+                try:
+                    await write_at_once(
+                        body, lambda chunks: run(lambda _: fs.write(handle, chunks), repeat=False), ahead=_AHEAD
+                    )
+                    return await run(lambda _: appends.finish(appending), repeat=False)
+                finally:
+                    await finish(
+                        fs.discard(appending.temporary),
+                        timeout=self.cleanup_timeout,
+                        leftover=f"the open file {appending.path} of part {number} of {bucket}/{key}",
+                    )
+        finally:
+            slots.give(taken)
+
+    async def copy_part(
+        self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
+    ) -> PartInfo:
+        """Make a part of a range of an object on the server."""
+        refuse_version(src.version_id)
+        tree = self._store.tree
+        open_source = partial(tree.objects.open, src.bucket, src.key)
+        work = partial(tree.copy_part, bucket, key, upload_id, number, src, open_source, offset, length)
+        return await self._run(work, slots=3)
+
     async def complete_multipart(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
     ) -> ObjectInfo:
-        """Join the parts on the server and commit them."""
+        """Make the only part the object, or join the parts on the server and commit them."""
         refuse_conditions(options.if_match, options.if_none_match)
         if options.if_none_match is not None:
             raise UnsupportedError("an upload over SFTP is completed without a condition", driver=self.name)
-        fs, uploads = self._store.fs, self._store.tree.uploads
-
-        async def complete(check: Checkpoint) -> ObjectInfo:
-            temporary = await fs.create_temporary()
-            try:
-                return await uploads.complete(bucket, key, upload_id, parts, options, temporary, check)
-            finally:
-                await fs.discard(temporary)
-
-        return await self._run(complete, slots=3, repeat=False, uncertain=True)
+        work = partial(self._store.tree.completion.complete, bucket, key, upload_id, parts, options)
+        return await self._run(work, slots=3, repeat=False, uncertain=True)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Abort an upload."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
@@ -22,6 +22,7 @@ from trove_async.drivers.sftp.protocol import (
     FileStatus,
     Kind,
     OpenFlag,
+    pack_size,
     pack_string,
     pack_times,
     pack_u64,
@@ -30,9 +31,9 @@ from trove_async.drivers.sftp.reads import IN_FLIGHT
 from trove_async.drivers.sftp.remote_files import NEW, RemoteFiles
 from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.drivers.sftp.steps import Recovery
-from trove_async.errors import ClosedError
+from trove_async.errors import ClosedError, ConflictError
 from trove_async.tree import FileSystem, Temporary, WriteClock
-from trove_async.tree.filesystem import Reading, is_dir
+from trove_async.tree.filesystem import Reading, is_dir, is_file
 
 __all__ = ["SFTPFileSystem"]
 
@@ -77,6 +78,7 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
         self._lease = lease
         self._locks = locks
         self.leftovers = leftovers
+        self._claims: dict[int, str] = {}
 
     async def create_temporary(self, content: Chunk = b"") -> Temporary:
         """Create a file in this client's directory of temporaries."""
@@ -95,17 +97,71 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
         return temporary
 
     async def discard(self, temporary: Temporary) -> None:
-        """Close a temporary, and remove it unless it was committed."""
-        file = self._files.pop(temporary.handle)
-        if file is not None and file.raw is not None and file.channel.failure is None:
-            file.channel.close_handle(file.raw)
-        if temporary.path is not None and not temporary.committed:
+        """Close a temporary, and remove it unless it was committed or is kept."""
+        self.let_go(temporary.handle)
+        claim = self._claims.pop(temporary.handle, None)
+        if claim is not None:
+            await self._locks.give_up(claim)
+        if temporary.path is not None and not temporary.committed and not temporary.kept:
             try:
                 await self.unlink(temporary.path)
             except ClosedError:
                 pass  # all temporaries were removed
             except OSError:
                 self.leftovers.add(temporary.path)
+
+    # Parts that grow
+
+    async def keep(self, temporary: Temporary, path: str) -> None:
+        """Have `discard` leave a file where it is now."""
+        await super().keep(temporary, path)
+        self.file(temporary.handle).path = path
+
+    async def open_claimed(self, path: str, name: str) -> tuple[Temporary, FileStatus] | None:
+        """Open a file for reading and appending, and claim it."""
+        if not is_file(await self.lstat(path)):
+            return None
+        temporary = Temporary(await self._open(path, self._written), path, kept=True)
+        try:
+            await self.claim(temporary, name)
+            file = self.file(temporary.handle)
+            status: FileStatus = await file.request(Kind.FSTAT)
+            if not status.is_complete:
+                status = await self._existing(path)
+            file.size = status.st_size
+        except BaseException:
+            await self.discard(temporary)
+            raise
+        return temporary, status
+
+    async def claim(self, temporary: Temporary, name: str) -> None:
+        """Take a lock of the store, which others respect as long as this client renews its lease."""
+        lock = "-".join(name.split("/")[-2:])
+        if not await self._locks.claim(lock):
+            raise ConflictError(f"{name!r} is being appended to by another call, or another client")
+        self._claims[temporary.handle] = lock
+
+    async def write(self, handle: int, chunks: Sequence[Chunk]) -> None:
+        """Append chunks; nothing to a file that another client may have claimed meanwhile."""
+        self._check_claim(handle)
+        await super().write(handle, chunks)
+
+    async def reopen(self, handle: int) -> None:
+        """Open a file for writing again, unless another client may have claimed it meanwhile."""
+        self._check_claim(handle)
+        await super().reopen(handle)
+
+    def _check_claim(self, handle: int) -> None:
+        if handle in self._claims and self.lease_expired():
+            raise ConflictError("the connection was lost for longer than the lease of this client holds")
+
+    async def truncate(self, handle: int, size: int) -> None:
+        """Cut a file, if the server does that."""
+        file = self.file(handle)
+        await file.request(Kind.FSETSTAT, pack_size(size))
+        if await self._size_of(file) != size:
+            raise OSError(errno.ENOTSUP, "the server cannot cut a file; upload the whole part again")
+        file.size = size
 
     def temporary(self) -> str:
         """Return a new path in this client's directory of temporaries."""
@@ -136,33 +192,40 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
     # Content
 
     async def copy_data(
-        self, source: int, target: int, checkpoint: Callable[[], None], reading: Reading = nullcontext
+        self,
+        source: int,
+        target: int,
+        checkpoint: Callable[[], None],
+        reading: Reading = nullcontext,
+        *,
+        offset: int = 0,
+        length: int | None = None,
     ) -> None:
         """Have the server copy if it can; otherwise, or if it copies less, read the source and write it."""
         origin, writing = self.file(source), self.file(target)
-        start = writing.size
+        stop = origin.size if length is None else offset + length
+        shift = writing.size - offset  # how much farther a byte is in the target
         copies = self.abilities.copies and origin.channel is writing.channel
-        while copies and writing.size - start < origin.size:
+        while copies and (at := writing.size - shift) < stop:
             checkpoint()
-            copies = await self._copy_step(origin, writing, writing.size - start)
-        if writing.size - start == origin.size:
+            copies = await self._copy_step(origin, writing, at, min(_COPY_STEP, stop - at))
+        if writing.size - shift == stop:
             return
-        while (at := writing.size - start) < origin.size:
+        while (at := writing.size - shift) < stop:
             checkpoint()
             with reading():
-                chunk = await self.read(source, at, min(IN_FLIGHT, origin.size - at))
+                chunk = await self.read(source, at, min(IN_FLIGHT, stop - at))
                 if not chunk:
-                    raise RefusedError(errno.EIO, f"the source of a copy ended after {at} of {origin.size} bytes")
+                    raise RefusedError(errno.EIO, f"the source of a copy ended at {at}, before {stop}")
             await self.write(target, (chunk,))
         size = await self._size_of(writing)
-        if size != start + origin.size:
-            raise RefusedError(errno.EIO, f"a copy has {size} bytes; {start + origin.size} were written")
+        if size != stop + shift:
+            raise RefusedError(errno.EIO, f"a copy has {size} bytes; {stop + shift} were written")
 
-    async def _copy_step(self, reading: OpenFile, writing: OpenFile, at: int) -> bool:
+    async def _copy_step(self, reading: OpenFile, writing: OpenFile, at: int, length: int) -> bool:
         """Have the server append some bytes; return whether it did."""
         assert reading.raw is not None
         assert writing.raw is not None
-        length = min(_COPY_STEP, reading.size - at)
         try:
             await writing.channel.request(
                 Kind.EXTENDED,

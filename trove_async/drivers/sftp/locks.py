@@ -50,6 +50,7 @@ class Locks:
         self._lease = lease
         self._links = links
         self._local: dict[int, asyncio.Lock] = {}
+        self._claimed: set[str] = set()
 
     def lock(self, stripe: int) -> AbstractAsyncContextManager[None]:
         """Return a lock that excludes all users of the store, in this process and others."""
@@ -63,24 +64,51 @@ class Locks:
         # It has its own number, so that an operation never waits for a lock that it holds for its key.
         return self.lock(STRIPES + self._layout.stripe(bucket, ""))
 
-    async def acquire(self, path: str) -> None:
-        """Create the file of a lock exclusively; wait for its owner, and remove a lock that has expired."""
-        wait = _FIRST_WAIT
+    async def claim(self, name: str) -> bool:
+        """Take the lock with a name, for which nobody waits; return whether it was free."""
+        if name in self._claimed:
+            return False
+        self._claimed.add(name)
+        claimed = False
+        try:
+            claimed = await self.acquire(f"{self._layout.leases}/{name}", wait=False)
+        finally:
+            if not claimed:
+                self._claimed.discard(name)
+        return claimed
+
+    async def give_up(self, name: str) -> None:
+        """Release a lock that was claimed."""
+        try:
+            await self.release(f"{self._layout.leases}/{name}")
+        finally:
+            self._claimed.discard(name)
+
+    async def acquire(self, path: str, *, wait: bool = True) -> bool:
+        """Create the file of a lock exclusively; remove a lock that has expired.
+
+        Args:
+            path: of the file.
+            wait: whether to wait for its owner; otherwise this returns False if there is one.
+        """
+        seconds = _FIRST_WAIT
         while True:
             try:
                 if self._links:
                     await self._files.link(self._lease.path, path)
                 else:
                     await self._create(path)
-                return
+                return True
             except FileExistsError:
                 if await self._is_own(path):
-                    return  # an answer was lost, or the lock could not be released before
+                    return True  # an answer was lost, or the lock could not be released before
                 if await self._remove_if_expired(path):
                     continue
+                if not wait:
+                    return False
                 cancellation_check.get()()
-                await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-                wait = min(2 * wait, _LONGEST_WAIT)
+                await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
+                seconds = min(2 * seconds, _LONGEST_WAIT)
             except FileNotFoundError:
                 await self._files.make_directories(self._layout.leases)
                 await self._lease.renew()

@@ -184,7 +184,7 @@ class SFTPObjects(Objects):
         *,
         if_match: str | None = None,
         if_none_match: str | None = None,
-        before: Callable[[], Awaitable[None]] | None = None,
+        before: Callable[[], Awaitable[object]] | None = None,
         after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
         """Make an object from a temporary, whose handle is closed; see `Objects.commit`."""
@@ -192,10 +192,34 @@ class SFTPObjects(Objects):
         write = _Write(bucket, key, temporary, attributes, checkpoint, if_none_match is not None)
         return await self._write(write, before, after)
 
+    async def take(
+        self,
+        bucket: str,
+        key: str,
+        claim: Callable[[], Awaitable[Temporary]],
+        attributes: Attributes,
+        checkpoint: Checkpoint,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        after: Callable[[], Awaitable[object]],
+    ) -> ObjectInfo:
+        """Make an object from a file that others may use until then, without a condition; see `Objects.take`."""
+        assert if_none_match is None, "create-only would give the file a second name instead of another one"
+        refuse_conditions(if_match, if_none_match)
+        async with self.writers.hold((bucket, key)), self.fs.lock(self._layout.stripe(bucket, key)):
+            temporary = await claim()
+            try:
+                info = await self._commit(_Write(bucket, key, temporary, attributes, checkpoint, create_only=False))
+                await after()
+            finally:
+                await self.fs.discard(temporary)
+        return info
+
     async def _write(
         self,
         write: _Write,
-        before: Callable[[], Awaitable[None]] | None = None,
+        before: Callable[[], Awaitable[object]] | None = None,
         after: Callable[[], Awaitable[object]] | None = None,
     ) -> ObjectInfo:
         """Commit while nothing else in this process writes the key, and no other client where that takes a lock.

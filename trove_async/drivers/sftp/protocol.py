@@ -43,6 +43,7 @@ COPY_DATA: Final = b"copy-data"
 
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
+_SIZE: Final = struct.Struct(">IQ")
 _TIMES: Final = struct.Struct(">III")
 
 
@@ -87,6 +88,7 @@ class OpenFlag(IntFlag):
     EXCLUSIVE = 0x20
 
 
+_HAS_SIZE: Final = 0x01
 _HAS_TIMES: Final = 0x08
 
 _CARRIED: Final = 1 << 31
@@ -187,6 +189,11 @@ def pack_times(mtime_ns: int, *, carried: bool, marked: bool) -> bytes:
     seconds, nanoseconds = divmod(mtime_ns, _SECOND)
     atime = _CARRIED + nanoseconds + (_MARK if marked else 0) if carried else seconds
     return _TIMES.pack(_HAS_TIMES, atime, seconds)
+
+
+def pack_size(size: int) -> bytes:
+    """Return attributes that set only a file's size."""
+    return _SIZE.pack(_HAS_SIZE, size)
 
 
 def encoded(path: str) -> bytes:

@@ -373,22 +373,24 @@ class _CopyPart(_UploadPart):
 class _CompleteMultipart(CancelledOperation):
     """Completes an upload: either the object is new and the upload is gone, or nothing has changed."""
 
-    capability = MultipartDriver
+    capability: type = MultipartDriver
+    letters = b"12"
 
     def __init__(self, ctx: Context, folder: Path) -> None:
         super().__init__(ctx, folder)
         self.old["key"] = Stored(b"old", "text/old")
-        self.new["key"] = Stored(b"1" * ctx.part_size + b"2" * ctx.part_size, "text/new")
+        self.new["key"] = Stored(b"".join(bytes([letter]) * ctx.part_size for letter in self.letters), "text/new")
         self.upload = ""
         self.parts: list[PartInfo] = []
 
     async def prepare(self) -> None:
         await super().prepare()
         self.upload = await self.store.initiate_multipart(self.bucket, "key", content_type="text/new")
-        self.parts = [
-            await self.store.upload_part(self.bucket, "key", self.upload, number, data * self.ctx.part_size)
-            for number, data in ((1, b"1"), (2, b"2"))
-        ]
+        self.parts = [await self.store_part(*numbered) for numbered in enumerate(self.letters, 1)]
+
+    async def store_part(self, number: int, letter: int) -> PartInfo:
+        data = bytes([letter]) * self.ctx.part_size
+        return await self.store.upload_part(self.bucket, "key", self.upload, number, data)
 
     async def run(self) -> object:
         return await self.store.complete_multipart(self.bucket, "key", self.upload, self.parts)
@@ -399,7 +401,19 @@ class _CompleteMultipart(CancelledOperation):
             assert uploads == [], "the upload was completed and is still open"
         else:
             assert [found.upload_id for found in uploads] == [self.upload], "the upload was neither completed nor kept"
+            assert await self.store.list_parts(self.bucket, "key", self.upload) == self.parts
             await self.store.abort_multipart(self.bucket, "key", self.upload)
+
+
+class _CompleteOnePart(_CompleteMultipart):
+    """Completes an upload whose only part has grown, which may become the object as it is."""
+
+    capability = AppendDriver
+    letters = b"1"
+
+    async def store_part(self, number: int, letter: int) -> PartInfo:
+        data = bytes([letter]) * self.ctx.part_size
+        return await self.store.append_part(self.bucket, "key", self.upload, number, 0, data)
 
 
 class _InitiateMultipart(CancelledOperation):
@@ -447,5 +461,6 @@ OPERATIONS: Final[dict[str, Make]] = {
     "append-part": _AppendPart,
     "copy-part": _CopyPart,
     "complete-multipart": _CompleteMultipart,
+    "complete-one-part": _CompleteOnePart,
 }
 """The factory of each operation, by its name."""

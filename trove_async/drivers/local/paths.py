@@ -1,0 +1,186 @@
+"""The directories of a local file system, and the names in them, by the handles of directories."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from functools import partial
+
+from trove_async.drivers.local.descriptors import Descriptors
+from trove_async.drivers.local.errors import FlushError
+from trove_async.drivers.local.files import UNSUPPORTED
+from trove_async.drivers.local.handles import DIRECTORY, Handles
+from trove_async.tree import DirEntry, FileSystem
+
+__all__ = ["LocalPaths"]
+
+
+class LocalPaths(FileSystem):
+    """What a tree does with paths: the part of `LocalFileSystem` that needs no file to be open.
+
+    Args:
+        base, internal: the paths of the root, without a slash at its end, and of ``.trove``.
+        durable: whether to flush directories to the disk.
+        skip_unreadable: whether directories that the process may not read are empty for it; otherwise they are errors.
+
+    Attributes:
+        handles: the open directories.
+        descriptors: what to do when too many files are open.
+    """
+
+    def __init__(self, base: str, internal: str, *, durable: bool, skip_unreadable: bool) -> None:
+        self._skip_unreadable = skip_unreadable
+        self._flushes_directories = durable
+        self.handles = Handles(base, internal)
+        self._directory = self.handles.directory
+        self._parent = self.handles.parent
+        self.descriptors = Descriptors(self.handles.release)
+
+    @property
+    def confined(self) -> bool:
+        """True: every path is resolved from the handle of a directory, without links."""
+        return True
+
+    async def lstat(self, path: str) -> os.stat_result | None:
+        """Return the status of a file, None if it does not exist."""
+        try:
+            directory, name = self._parent(path)
+            return os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            return await self.descriptors.retry(error, self.lstat, path)
+
+    async def is_directory(self, path: str) -> bool:
+        """Return whether the path is a directory.
+
+        Operations that wait at the same time share one check: a result is valid for every operation that was requested
+        before the check.
+        """
+        try:
+            self._directory(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            return await self.descriptors.retry(error, self.is_directory, path)
+        return True
+
+    async def exists(self, path: str) -> bool:
+        """Return whether anything has this name."""
+        try:
+            directory, name = self._parent(path)
+            return os.access(name, os.F_OK, dir_fd=directory.descriptor, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            return await self.descriptors.retry(error, self.exists, path)
+
+    async def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
+        """Yield the entries of a directory."""
+        try:
+            entries = await self._entries(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except PermissionError as error:
+            if self._skip_unreadable:
+                return
+            raise PermissionError(error.errno, f"the directory {path!r} cannot be read", path) from error
+        with entries:
+            for entry in entries:
+                yield DirEntry(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
+
+    async def _entries(self, path: str) -> os._ScandirIterator[str]:
+        try:
+            descriptor = self.handles.open(path, DIRECTORY)
+            try:
+                return os.scandir(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return await self.descriptors.retry(error, self._entries, path)
+
+    async def mkdir(self, path: str) -> None:
+        """Create a directory."""
+        await self._mkdir(path)
+        try:
+            await self.sync_directory(path.rpartition("/")[0])
+        except FlushError as error:
+            await self.rmdir(path)
+            raise OSError(error.errno, error.strerror) from error
+
+    async def _mkdir(self, path: str) -> None:
+        try:
+            directory, name = self._parent(path)
+            os.mkdir(name, dir_fd=directory.descriptor)
+        except FileNotFoundError:
+            self.handles.forget(path.rpartition("/")[0])
+            raise
+        except OSError as error:
+            await self.descriptors.retry(error, self._mkdir, path)
+
+    async def rmdir(self, path: str) -> bool:
+        """Remove an empty directory."""
+        try:
+            directory, name = self._parent(path)
+            os.rmdir(name, dir_fd=directory.descriptor)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
+                return False
+            return await self.descriptors.retry(error, self.rmdir, path)
+        self.handles.forget(path)
+        return True
+
+    async def unlink(self, path: str) -> bool:
+        """Remove a file."""
+        try:
+            directory, name = self._parent(path)
+            os.unlink(name, dir_fd=directory.descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            return await self.descriptors.retry(error, self.unlink, path)
+        return True
+
+    async def rename(self, source: str, target: str) -> None:
+        """Rename a file over another, or a directory."""
+        await self._with_both(source, target, os.rename)
+        self.handles.forget(source)
+
+    async def link(self, source: str, target: str) -> None:
+        """Give a file a second name."""
+        await self._with_both(source, target, partial(os.link, follow_symlinks=False))
+
+    async def _with_both(self, source: str, target: str, call: Callable[..., None]) -> None:
+        try:
+            directory, name = self._parent(source)
+            new_directory, new_name = self._parent(target)
+            call(name, new_name, src_dir_fd=directory.descriptor, dst_dir_fd=new_directory.descriptor)
+        except FileNotFoundError:
+            self.handles.forget(target.rpartition("/")[0])
+            raise
+        except OSError as error:
+            await self.descriptors.retry(error, self._with_both, source, target, call)
+
+    async def sync_directory(self, path: str) -> None:
+        """Flush a directory to the disk, if the store is durable and the file system can."""
+        if self._flushes_directories:
+            with suppress(FileNotFoundError, NotADirectoryError):  # it was removed, so there is nothing to flush
+                self._flush(await self._open_directory(path))
+
+    def _flush(self, descriptor: int) -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, *UNSUPPORTED):
+                raise FlushError(error.errno, error.strerror) from error
+            self._flushes_directories = False
+        finally:
+            os.close(descriptor)
+
+    async def _open_directory(self, path: str) -> int:
+        try:
+            return self.handles.open(path, DIRECTORY)
+        except OSError as error:
+            return await self.descriptors.retry(error, self._open_directory, path)
