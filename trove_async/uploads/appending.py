@@ -143,6 +143,7 @@ async def receive(exchange: Exchange, info: FileInfo, command: Append, lock: Loc
     if command.is_last and info.size is None and body.ended == "complete":
         info = replace(info, size=command.offset + body.received)
         await _declare(exchange, info)
+        exchange.info = info
     return info
 
 

@@ -12,10 +12,11 @@ from trove_async.errors import (
     ContentTooLargeError,
     InvalidArgumentError,
     TroveError,
+    UploadLengthError,
     UploadNotFoundError,
     UploadRejectedError,
 )
-from trove_async.uploads.appending import check_room, is_due, receive
+from trove_async.uploads.appending import check_room, check_whole, is_due, receive
 from trove_async.uploads.exchange import Exchange
 from trove_async.uploads.finishing import finish, get_partials, sum_sizes
 from trove_async.uploads.hooks import Changes
@@ -149,6 +150,9 @@ async def _fill(
     else:
         complete = info.is_complete and exchange.protocol.name == "tus"  # without a single byte
     if not complete:
+        if command.append is not None and command.append.is_last:
+            check_whole(exchange)
+            raise UploadLengthError(f"the upload has {info.size} bytes, but its body has {info.offset}")
         return exchange.protocol.created(info, location)
     return exchange.protocol.finished(await finish(exchange, info, lock), location)
 
@@ -167,11 +171,14 @@ async def _announce(exchange: Exchange, info: FileInfo, location: str) -> None:
 
 
 async def _recover(exchange: Exchange, command: Create, location: str, error: Exception) -> Answer:
-    """Answer a creation whose upload exists, but whose body or finish failed."""
+    """Answer a creation whose upload exists, but whose body or finish failed.
+
+    A client that has sent all bytes of its upload would take any 2xx for the end of the upload.
+    """
     if exchange.announced:
         raise error
     status = upload_status(error)
-    if command.append is None or (status < 500 and status != 423):
+    if command.append is None or command.append.is_last or (status < 500 and status != 423):
         try:
             await exchange.discard()
         except TroveError as left:

@@ -281,6 +281,7 @@ ERRORS: list[tuple[Exception, int]] = [
     (ObjectAlreadyExistsError(), 412),
     (UploadRejectedError(status_code=402), 402),
     (UploadRejectedError(status_code=423), 423),
+    (UploadRejectedError(status_code=429), 429),
     (BodySizeError(), 500),
     (ValueError(), 500),
     (UploadLockedError(), 503),
@@ -301,7 +302,7 @@ def test_statuses(version: int | None, error: Exception, status: int) -> None:
     assert protocol(version, complete=True).failed(error).status == status
     answer = protocol(version, "HEAD").failed(error, INFO)
     assert not answer.body
-    if version in (5, 6) and status >= 500:  # after a 5xx, tus-js-client begins a new upload
+    if version in (5, 6) and (status >= 500 or status == 429):  # after these, tus-js-client begins a new upload
         assert answer.status == 423
         assert "Retry-After" in said(answer)
     else:

@@ -13,6 +13,7 @@ from trove_async.errors import (
     BackendUnavailableError,
     BodySizeError,
     ChecksumError,
+    ClosedError,
     ContentTooLargeError,
     InvalidArgumentError,
     TroveError,
@@ -101,7 +102,11 @@ def test_faults_of_the_server_are_logged_and_not_told(caplog: pytest.LogCaptureF
 def test_temporary_errors_say_when_to_come_again() -> None:
     assert dict(problem_answer(UnavailableError(retry_after=7.2)).headers)["Retry-After"] == "8"
     assert dict(problem_answer(UploadLockedError()).headers)["Retry-After"] == "1"
+    assert dict(problem_answer(ClosedError()).headers)["Retry-After"] == "1"
+    assert dict(problem_answer(ValueError(), status=423).headers)["Retry-After"] == "1"
     assert "Retry-After" not in dict(problem_answer(ChecksumError()).headers)
+    said = UploadRejectedError(status_code=503, headers=[("retry-after", "9")])
+    assert [value for name, value in problem_answer(said).headers if name.lower() == "retry-after"] == ["9"]
 
 
 @pytest.mark.parametrize("protocol", [Tus, IETF])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trove_async.uploads.protocol.ietf import IETF, speaks_ietf
 from trove_async.uploads.protocol.messages import Request, Settings, UploadProtocol
-from trove_async.uploads.protocol.tus import Tus, tus_method
+from trove_async.uploads.protocol.tus import Tus
 from trove_async.web.objects import Answer
 
 __all__ = ["choose", "discovered"]
@@ -18,7 +18,7 @@ def choose(request: Request, settings: Settings) -> UploadProtocol:
     """
     if "tus-resumable" in request.headers:
         return Tus(request, settings)
-    if speaks_ietf(request.headers) or tus_method(request) in ("HEAD", "DELETE"):
+    if speaks_ietf(request.headers) or request.method in ("HEAD", "DELETE"):
         return IETF(request, settings)
     return Tus(request, settings)
 

@@ -298,10 +298,8 @@ class IETF:
             headers.append(("Upload-Offset", str(offset)))
         if isinstance(error, ContentTooLargeError):
             headers += self._limits(info or FileInfo())
-        if method == "HEAD" and status >= 500 and self._draft.is_of_tus_js_client:
+        if method == "HEAD" and (status >= 500 or status == 429) and self._draft.is_of_tus_js_client:
             status = 423  # after any other status tus-js-client starts anew, with the first byte
-            if not isinstance(error, TransientError):
-                headers.append(("Retry-After", "1"))
         return problem_answer(
             error,
             headers,

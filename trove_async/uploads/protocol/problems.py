@@ -62,6 +62,8 @@ _STATUSES: Final[tuple[tuple[type[TroveError], int], ...]] = (
     (BodySizeError, 500),  # a finished object has another size than its upload
 )
 
+_TEMPORARY: Final = (423, 503)
+
 _log = logging.getLogger("trove_async.uploads")
 
 
@@ -97,7 +99,8 @@ def problem_answer(
     class without ``Error``. Details of a fault of the server are only logged.
 
     Args:
-        error: the error. The headers of an `UploadRejectedError` are sent, and Retry-After for a temporary error.
+        error: the error. The headers of an `UploadRejectedError` are sent, and Retry-After for a temporary error and
+            with 423 and 503.
         headers: those of the protocol.
         status: default: `upload_status`.
         kind: the problem type; default: the type for the error's class.
@@ -127,7 +130,10 @@ def problem_answer(
     found = list(headers)
     if isinstance(error, UploadRejectedError):
         found += error.headers
-    if (seconds := retry_after(error)) is not None:
+    seconds = retry_after(error)
+    if seconds is None and status in _TEMPORARY and not any(name.lower() == "retry-after" for name, _ in found):
+        seconds = 1
+    if seconds is not None:
         found.append(("Retry-After", str(seconds)))
     if not with_body:
         return Answer(status, found)

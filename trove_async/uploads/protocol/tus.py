@@ -46,7 +46,6 @@ _ALGORITHMS: Final = tuple(each for each in ("sha1", "md5", "sha256", "crc32", "
 _MEDIA_TYPE: Final = "application/offset+octet-stream"
 _MAX_DIGITS: Final = 64
 _MAX_SIZE: Final = 2**63 - 1
-_RETRY_AFTER: Final = "1"
 
 
 def tus_method(request: Request) -> str:
@@ -288,7 +287,7 @@ class Tus:
             offset = _number("Upload-Offset", self.request.headers.get("upload-offset", ""))
         except InvalidArgumentError:
             offset = None
-        answer = problem_answer(
+        return problem_answer(
             error,
             [("Tus-Resumable", VERSION), ("Cache-Control", "no-store")],
             status=status,
@@ -296,9 +295,6 @@ class Tus:
             upload_id=upload_id,
             with_body=not is_head,
         )
-        if status in (423, 503) and "Retry-After" not in dict(answer.headers):
-            answer.headers.append(("Retry-After", _RETRY_AFTER))
-        return answer
 
     def invalidates(self, error: Exception, info: FileInfo) -> bool:
         """Return False: an upload stays as it was."""
