@@ -60,11 +60,6 @@ class Draft:
         return self._number <= 6
 
     @property
-    def reports_progress(self) -> bool:
-        """Whether a 104 may say the offset (since draft 03)."""
-        return self._number >= 5
-
-    @property
     def appended_status(self) -> int:
         """The status of a PATCH that does not complete the upload: 201 was required until draft 05."""
         return 201 if self._number <= 6 else 204

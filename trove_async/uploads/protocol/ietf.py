@@ -333,15 +333,11 @@ class IETF:
         # Where the size is known, it is within the limit of the server: the body was longer than the upload.
         return isinstance(error, ContentTooLargeError) and info.size is not None
 
-    def interim(self, info: FileInfo, location: str | None) -> _Pairs | None:
-        """Return the headers of a 104: of the first one with the location, of others with the offset."""
+    def interim(self, info: FileInfo, location: str) -> _Pairs | None:
+        """Return the headers of a 104; None without a version that is spoken."""
         if self._draft.interop is None:
             return None
-        if location is not None:
-            return [*self._version(), ("Location", location), *self._limits(info)]
-        if not self._draft.reports_progress:
-            return None
-        return [*self._version(), ("Upload-Offset", str(info.offset))]
+        return [*self._version(), ("Location", location), *self._limits(info)]
 
     def _version(self) -> _Pairs:
         return [] if self._draft.interop is None else [(INTEROP_VERSION, str(self._draft.interop))]

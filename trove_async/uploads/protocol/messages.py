@@ -219,5 +219,8 @@ class UploadProtocol(Protocol):
         The server asks before it answers with `failed`; ``info`` is the upload as for `failed`.
         """
 
-    def interim(self, info: FileInfo, location: str | None) -> list[tuple[str, str]] | None:
-        """Return the headers of a 104 (Upload Resumption Supported); None where the protocol forbids it."""
+    def interim(self, info: FileInfo, location: str) -> list[tuple[str, str]] | None:
+        """Return the headers of a 104 (Upload Resumption Supported), which tells the URL of a new upload.
+
+        None where the protocol forbids it.
+        """

@@ -300,7 +300,7 @@ class Tus:
         """Return False: an upload stays as it was."""
         return False
 
-    def interim(self, info: FileInfo, location: str | None) -> list[tuple[str, str]] | None:
+    def interim(self, info: FileInfo, location: str) -> list[tuple[str, str]] | None:
         """Return None: the protocol has no interim answers."""
         return None
 
