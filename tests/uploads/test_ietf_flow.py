@@ -164,6 +164,21 @@ async def test_limits() -> None:
     assert options.headers["tus-max-size"] == "10"
 
 
+async def test_what_is_said_about_the_upload_is_its_metadata() -> None:
+    flow = Flow()
+    created = await post(
+        flow,
+        upload_complete="?1",
+        content_length="0",
+        content_type="image/png",
+        content_disposition="inline; filename=\"x.png\"; filename*=UTF-8''a%20%C3%BC.png",
+        content_language="de",
+    )
+    metadata = flow.store.uploads[created.upload_id].info.metadata
+    assert (metadata.text("filename"), metadata.text("filetype")) == ("a ü.png", "image/png")
+    assert metadata.text("content-language") == "de"
+
+
 async def test_digests() -> None:
     flow = Flow()
     created = await post(flow, b"hello", content_length="5", repr_digest=DIGEST)

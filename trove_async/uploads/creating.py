@@ -25,6 +25,7 @@ from trove_async.uploads.lockers.base import Lock
 from trove_async.uploads.metadata import MetaData
 from trove_async.uploads.protocol.messages import Create
 from trove_async.uploads.protocol.problems import upload_status
+from trove_async.web.http import disposition_filename
 from trove_async.web.objects import Answer
 
 __all__ = ["create"]
@@ -90,6 +91,7 @@ async def _decide(exchange: Exchange, command: Create) -> tuple[FileInfo, Change
 def _metadata(command: Create) -> MetaData:
     """Return the metadata of an upload with what the protocol says outside of it; what the client names there stays."""
     said = {
+        "filename": disposition_filename(command.content_disposition or ""),
         "filetype": command.content_type,
         "content-disposition": command.content_disposition,
         "content-encoding": command.content_encoding,

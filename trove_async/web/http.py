@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from math import ceil, isfinite
 from typing import Final, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from trove_async.driver import CONTENT_HEADERS
 from trove_async.errors import (
@@ -51,6 +51,7 @@ __all__ = [
     "content_disposition",
     "content_length",
     "described_headers",
+    "disposition_filename",
     "error_body",
     "error_status",
     "evaluate",
@@ -91,6 +92,11 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 _PLAIN_FILENAME = re.compile(r"[A-Za-z0-9 !#$&'()+,.;=@^_`{}~-]+\Z")
 _ATTR_CHAR: Final = "!#$&+-.^_`|~"  # with letters and digits, the characters that RFC 8187 does not encode
+_PARAMETER = re.compile(
+    r"[ \t]*;[ \t]*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*"
+    r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))[ \t]*(?=;|\Z)'
+)
+_ESCAPED = re.compile(r"\\(.)")
 _CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range")
 
 
@@ -325,6 +331,35 @@ def content_disposition(disposition: Disposition, filename: str) -> str:
         return f'{disposition}; filename="{name}"'
     plain = "".join(c if _PLAIN_FILENAME.match(c) else "_" for c in name)
     return f"{disposition}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHAR)}"
+
+
+def disposition_filename(value: str) -> str | None:
+    """Return the filename of a Content-Disposition header, without folders; None if it has none or is malformed.
+
+    Of both forms, the encoded one (``filename*``, RFC 8187) counts if it can be decoded.
+    """
+    position = value.find(";")
+    found: dict[str, str] = {}
+    while 0 <= position < len(value):
+        match = _PARAMETER.match(value, position)
+        if match is None:
+            return None
+        quoted = match["quoted"]
+        found.setdefault(match["name"].lower(), match["token"] if quoted is None else _ESCAPED.sub(r"\1", quoted))
+        position = match.end()
+    name = _decoded(found.get("filename*")) or found.get("filename", "")
+    return re.split(r"[/\\]", name)[-1] or None
+
+
+def _decoded(value: str | None) -> str | None:
+    """Decode an extended value (RFC 8187); None if it cannot be decoded."""
+    charset, _, rest = (value or "").partition("'")
+    if charset.lower() not in ("utf-8", "iso-8859-1"):
+        return None
+    try:
+        return unquote_to_bytes(rest.partition("'")[2]).decode(charset)
+    except UnicodeDecodeError:
+        return None
 
 
 def check_headers(headers: Iterable[tuple[str, str]]) -> None:
