@@ -94,7 +94,7 @@ _PLAIN_FILENAME = re.compile(r"[A-Za-z0-9 !#$&'()+,.;=@^_`{}~-]+\Z")
 _ATTR_CHAR: Final = "!#$&+-.^_`|~"  # with letters and digits, the characters that RFC 8187 does not encode
 _PARAMETER = re.compile(
     r"[ \t]*;[ \t]*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*"
-    r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))[ \t]*(?=;|\Z)'
+    r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s";,]+))[ \t]*'
 )
 _ESCAPED = re.compile(r"\\(.)")
 _CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.web.patterns import ambiguity
+from trove_async.uploads.protocol import fields
 from trove_async.uploads.protocol.fields import Value, boolean, dictionary, whole_number
 
 DIFFICULT = st.text(alphabet='aZ09*-_.+/=?:;,"\\()%@ \t\n\0ü', max_size=40)
@@ -140,6 +144,12 @@ def test_what_is_written_is_read(members: dict[str, int | bool]) -> None:
         f"{key}=?{value:d}" if isinstance(value, bool) else f"{key}={value}" for key, value in members.items()
     )
     assert dictionary({"a": text}, "a") == members
+
+
+def test_no_pattern_backtracks() -> None:
+    patterns = [value for value in vars(fields).values() if isinstance(value, re.Pattern)]
+    assert len(patterns) == 5
+    assert [found for found in map(ambiguity, patterns) if found is not None] == []
 
 
 @pytest.mark.parametrize(

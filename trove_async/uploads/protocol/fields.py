@@ -22,12 +22,13 @@ __all__ = ["Value", "boolean", "dictionary", "serialise_boolean", "whole_number"
 Value = int | bool | bytes | None
 """An integer, a boolean or a byte sequence; None for a value of another kind."""
 
+# A number with more digits leaves some of them over. As no digit and no point may follow a value, it is malformed.
 _BARE: Final = re.compile(
-    r"(?P<other>-?[0-9]{1,12}\.[0-9]{1,3}(?![0-9.])"  # a decimal
-    r"|@-?[0-9]{1,15}(?![0-9.])"  # a date
+    r"(?P<other>-?[0-9]{1,12}\.[0-9]{1,3}"  # a decimal
+    r"|@-?[0-9]{1,15}"  # a date
     r'|"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'  # a string
     r"|[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*)"  # a token
-    r"|(?P<integer>-?[0-9]{1,15})(?![0-9.])"
+    r"|(?P<integer>-?[0-9]{1,15})"
     r"|\?(?P<boolean>[01])"
     r"|:(?P<binary>[A-Za-z0-9+/]*)={0,2}:"
     r'|%"(?P<display>(?:[\x20\x21\x23\x24\x26-\x7e]|%[0-9a-f]{2})*)"'
