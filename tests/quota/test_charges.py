@@ -219,23 +219,8 @@ CASES: dict[Step, tuple[int, int]] = {
 }
 
 
-NEEDS: dict[Step | str, str] = {
-    part_that_grows: "append",
-    part_that_stays_with_what_was_written: "append",
-    part_of_an_object: "part_copy",
-    "appended": "append",
-    "copied part": "part_copy",
-}
-
-
-def skip_without(store: trove.Trove, case: Step | str) -> None:
-    if case in NEEDS and not store.supports(NEEDS[case]):
-        pytest.skip(f"the driver has no {NEEDS[case]}")
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 async def test_what_is_counted_is_what_is_there(store: trove.Trove, case: Step) -> None:
-    skip_without(store, case)
     await case(store)
     assert await used(store) == CASES[case] == await held(store)
     await quota_of(store).recount()
@@ -258,7 +243,6 @@ REFUSED: dict[str, Callable[[trove.Trove, str], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 async def test_what_does_not_fit_is_refused_and_stores_nothing(store: trove.Trove, case: str) -> None:
-    skip_without(store, case)
     await store.create_bucket("other")
     await store.put("other", "large", b"x" * 500)
     await store.put("b", "old", b"x" * 100)

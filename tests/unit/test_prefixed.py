@@ -316,9 +316,9 @@ def failing(store: trove.Trove) -> list[Callable[[], Any]]:
         lambda: store.restore_version("b", "missing", "1"),
         lambda: store.list_parts("b", "missing", "no-upload"),
         lambda: store.upload_part("b", "missing", "no-upload", 1, b""),
+        lambda: store.append_part("b", "missing", "no-upload", 1, 0, b""),
+        lambda: store.copy_part("b", "missing", "no-upload", 1, ref, 0, 1),
         lambda: store.complete_multipart("b", "missing", "no-upload", [trove.PartInfo(1, "etag", 1)]),
-        *([lambda: store.append_part("b", "missing", "no-upload", 1, 0, b"")] if store.supports("append") else []),
-        *([lambda: store.copy_part("b", "missing", "no-upload", 1, ref, 0, 1)] if store.supports("part_copy") else []),
     ]
 
 
