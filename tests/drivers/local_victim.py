@@ -108,9 +108,13 @@ class Writer:
         data = content(number, 4 * PART_SIZE)
         upload_id = await self._store.initiate_multipart(bucket, key, metadata=self._metadata(number))
         parts: list[trove.PartInfo] = []
+        grows = self._random.random() < 0.5
         for at in range(0, len(data), 2 * PART_SIZE):
-            part = data[at : at + 2 * PART_SIZE]
-            parts.append(await self._store.upload_part(bucket, key, upload_id, len(parts) + 1, part))
+            chunk = data[at : at + 2 * PART_SIZE]
+            if grows:
+                parts = [await self._store.append_part(bucket, key, upload_id, 1, at, chunk)]
+            else:
+                parts.append(await self._store.upload_part(bucket, key, upload_id, len(parts) + 1, chunk))
         if self._random.random() < 0.2:
             await self._store.abort_multipart(bucket, key, upload_id)
             return False

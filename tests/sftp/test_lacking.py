@@ -8,7 +8,7 @@ import trove_async as trove
 from tests.servers import running
 from tests.sftp.residue import residue_of
 from tests.sftp.stores import opened, pattern, remote, scratch_root
-from trove_async.driver import ServerCopyDriver
+from trove_async.driver import PartCopyDriver, ServerCopyDriver
 
 pytestmark = pytest.mark.asyncio
 
@@ -39,6 +39,14 @@ async def test_everything_else_works_without_an_extension(face: str) -> None:
             upload = await store.initiate_multipart("bucket", "parts")
             part = await store.upload_part("bucket", "parts", upload, 1, large)
             await store.complete_multipart("bucket", "parts", upload, [part])
+            assert store.supports(PartCopyDriver) is store.supports(ServerCopyDriver)
+            upload = await store.initiate_multipart("bucket", "grown", metadata={"a": "b"})
+            await store.append_part("bucket", "grown", upload, 1, 0, large)
+            part = await store.append_part("bucket", "grown", upload, 1, 1000, b"end")
+            info = await store.complete_multipart("bucket", "grown", upload, [part])
+            assert await store.head("bucket", "grown") == info
+            assert await store.read("bucket", "grown") == large[:1000] + b"end"
+            await store.delete("bucket", "grown")
             assert [found.key for found in await store.list("bucket").all()] == ["a/large", "copy", "parts"]
             await store.delete_many("bucket", ["a/large", "copy", "parts"])
             await store.delete_bucket("bucket")

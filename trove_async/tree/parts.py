@@ -1,8 +1,11 @@
-"""The files of an open upload: its parts, and the mark that says how they are named.
+"""The files of an open upload: its parts, and two files that say something about them.
 
 A part is the file ``NUMBER`` or ``NUMBER.TOKEN``. The ETag of a file without a token is its generation (`etag_of`), so
 nothing about the file may change. A token takes the place of inode and time: then the file can grow, and be dated as
-the object that it becomes. Parts have tokens where `FileSystem.uses_tokens`, and in an upload that has the mark.
+the object that it becomes. Parts have tokens where `FileSystem.uses_tokens`, and in an upload with the file ``tokens``.
+
+The file ``taken`` names the file of a part that a completion makes the object. If that file is no longer there, it is
+the object and the upload has ended: the rename that makes the object ends the upload too.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from trove_async.types import PartInfo
 
 __all__ = ["OpenUpload", "Part", "Parts", "not_open", "uploaded_again", "was_taken"]
 
-_MARK: Final = "tokens"
+_TOKENS: Final = "tokens"
+_TAKEN: Final = "taken"
 _PART: Final = re.compile(r"(\d+)(?:\.([0-9a-f-]+))?")
 
 
@@ -81,7 +85,7 @@ class Parts:
     async def files(self, upload: OpenUpload) -> list[Part]:
         """Return the files of all parts, in any order; otherwise as `stored`."""
         found: list[Part] = []
-        marked = False
+        taken = False
         async with aclosing(self._fs.scan(upload.path)) as scan:
             async for entry in scan:
                 match = _PART.fullmatch(entry.name)
@@ -90,14 +94,14 @@ class Parts:
                     status = entry.status or await self._fs.lstat(path)
                     if status is not None:
                         found.append(Part(int(match[1]), path, status, match[2]))
-                marked = marked or entry.name == _MARK
-        if marked and await was_taken(self._fs, upload.path):
+                taken = taken or entry.name == _TAKEN
+        if taken and await was_taken(self._fs, upload.path):
             raise not_open(upload.bucket, upload.key, upload.path.rpartition("/")[2])
         return found
 
     async def replaced(self, upload: OpenUpload, number: int, time_ns: int) -> tuple[list[Part], str | None]:
         """Return the files of a part that a new one does not replace by its name, and the token for its name."""
-        if not self._fs.uses_tokens and not await self._fs.exists(f"{upload.path}/{_MARK}"):
+        if not self._fs.uses_tokens and not await self._fs.exists(f"{upload.path}/{_TOKENS}"):
             return [], None
         before = [part for part in await self.files(upload) if part.number == number]
         return before, self.new_token(before, time_ns)
@@ -107,37 +111,34 @@ class Parts:
         newest = max(map(_order, before), default=0)
         return new_version_id(time_ns if time_ns > newest else self._now(newest))
 
-    # The mark, which is changed under the key's lock
+    # The other files, which are changed under the key's lock
 
     async def use_tokens(self, upload: OpenUpload) -> None:
-        """Mark an upload: from now on, new files of its parts have tokens. The caller syncs the directory."""
-        path = f"{upload.path}/{_MARK}"
+        """Give new files of parts tokens from now on. The caller syncs the directory."""
+        path = f"{upload.path}/{_TOKENS}"
         if not await self._fs.exists(path):
             with suppress(FileExistsError):
                 await self._fs.close(await self._fs.create(path))
 
     async def take(self, part: Part, upload: OpenUpload) -> None:
-        """Write into the mark that the file of a part is about to become the object.
-
-        From then on the upload has ended once the file is no longer there. So the rename that makes the object ends the
-        upload too.
-        """
-        await self._fs.write_file(f"{upload.path}/{_MARK}", part.path.rpartition("/")[2].encode())
+        """Write down that the file of a part is about to become the object."""
+        await self._fs.write_file(f"{upload.path}/{_TAKEN}", part.path.rpartition("/")[2].encode())
 
     async def leave(self, upload: OpenUpload) -> None:
         """Take back `take`, before a file of a part is renamed or removed."""
-        path = f"{upload.path}/{_MARK}"
-        if await self._fs.read_file(path):
-            await self._fs.write_file(path, b"")
+        if await self._fs.unlink(f"{upload.path}/{_TAKEN}"):
+            await self._fs.sync_directory(upload.path)
 
 
 async def was_taken(fs: FileSystem, path: str) -> bool:
     """Return whether a part of the upload with this directory has become the object; see `Parts.take`."""
-    name = await fs.read_file(f"{path}/{_MARK}")
-    if not name or await fs.lstat(f"{path}/{name.decode(errors='replace')}") is not None:
+    content = await fs.read_file(f"{path}/{_TAKEN}")
+    name = "" if content is None else content.decode(errors="replace")
+    # A power cut may have left an empty file, if the store is not durable.
+    if not _PART.fullmatch(name) or await fs.lstat(f"{path}/{name}") is not None:
         return False
-    # The file may have been renamed meanwhile, after the mark was changed: no file gets the same name twice.
-    return await fs.read_file(f"{path}/{_MARK}") == name
+    # The file may have been renamed meanwhile, after `Parts.leave`: no file gets the same name twice.
+    return await fs.read_file(f"{path}/{_TAKEN}") == content
 
 
 def not_open(bucket: str, key: str, upload_id: str) -> UploadNotFoundError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -107,6 +107,11 @@ class LocalDriver(
             try:
                 await self._write_buffer(appending.temporary, buffer, checkpoint)
                 return await self._tree.appends.finish(appending)
+            except BaseException:
+                # What was written before a failure is flushed too: it will be taken for the part.
+                with suppress(OSError):
+                    await self._fs.sync(appending.temporary.handle)
+                raise
             finally:
                 await self._fs.discard(appending.temporary)
 
@@ -126,7 +131,7 @@ class LocalDriver(
             await write_at_once(body, file.write, ahead=_AHEAD)
             return await file.run_last(lambda _: appends.finish(appending))
         finally:
-            # What was written before a failure is flushed too: it will be taken for the part.
+            # As above; a failure of this is logged.
             await finish(
                 file.discard(lambda: self._fs.sync(appending.temporary.handle)),
                 timeout=self.cleanup_timeout,
