@@ -9,15 +9,26 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, Protocol, TypeVar
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.errors import ChecksumError, InvalidArgumentError, MissingDependencyError
 
-__all__ = ["ALGORITHMS", "Checksum", "Hasher", "digest", "is_available", "new_hasher", "update", "verify"]
+__all__ = [
+    "ALGORITHMS",
+    "Checksum",
+    "Hasher",
+    "combine_crc32c",
+    "digest",
+    "is_available",
+    "new_hasher",
+    "update",
+    "verify",
+]
 
 _ON_LOOP: Final = 256 * 1024  # bytes that are hashed in less than half a millisecond
+_CASTAGNOLI: Final = 0x82F63B78
 
 R = TypeVar("R")
 
@@ -203,3 +214,33 @@ def verify(algorithm: str, expected: str, actual: str, what: str) -> None:
     """
     if expected != actual:
         raise ChecksumError(f"the {algorithm} of {what} is {actual}; {expected} was expected")
+
+
+def combine_crc32c(first: int, second: int, size: int) -> int:
+    """Return the crc32c of two byte strings joined, from the crc32c of each and the size of the second.
+
+    A checksum is a polynomial over GF(2). To append bytes multiplies it by a power of x, modulo the Castagnoli
+    polynomial (RFC 9260, appendix A).
+    """
+    return _multiply(_power(size), first) ^ second
+
+
+@lru_cache(64)  # all parts of an upload but the last have one size
+def _power(size: int) -> int:
+    """Return x to the power of ``8 * size``; the highest bit is the lowest power."""
+    result, base = 1 << 31, 1 << 23
+    while size:
+        if size & 1:
+            result = _multiply(base, result)
+        base = _multiply(base, base)
+        size >>= 1
+    return result
+
+
+def _multiply(one: int, other: int) -> int:
+    product = 0
+    for bit in range(31, -1, -1):
+        if one >> bit & 1:
+            product ^= other
+        other = other >> 1 ^ (_CASTAGNOLI if other & 1 else 0)
+    return product

@@ -24,6 +24,7 @@ from trove_async.uploads.lockers.files import FileLocker
 from trove_async.uploads.lockers.memory import MemoryLocker
 from trove_async.uploads.metadata import MetaData
 from trove_async.uploads.protocol.messages import Request
+from trove_async.uploads.store import SweepReport, TroveDataStore
 
 if _TYPE_CHECKING:
     from trove_async.uploads.lockers.postgres import PostgresLocker
@@ -61,7 +62,9 @@ __all__ = [
     "PostgresLocker",
     "RecorderDataStore",
     "Request",
+    "SweepReport",
     "TerminaterDataStore",
+    "TroveDataStore",
     "UploadEvent",
     "VerifierDataStore",
 ]

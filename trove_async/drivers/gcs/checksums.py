@@ -8,16 +8,14 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Sequence
-from functools import lru_cache
 
 import google_crc32c
 
 from trove_async.body import Chunk
 from trove_async.errors import ChecksumError
 
-__all__ = ["CRC32CVerifier", "combine", "crc32c_in", "crc32c_of", "encode", "extend", "mismatch"]
+__all__ = ["CRC32CVerifier", "crc32c_in", "crc32c_of", "encode", "extend", "mismatch"]
 
-_POLYNOMIAL = 0x82F63B78
 _SIZE = 4
 """Bytes of a checksum."""
 _COPIED = 256 * 1024
@@ -37,36 +35,6 @@ def extend(value: int, chunks: Sequence[Chunk]) -> int:
             for start in range(0, len(view), _COPIED):
                 value = google_crc32c.extend(value, bytes(view[start : start + _COPIED]))
     return value
-
-
-def combine(first: int, second: int, size: int) -> int:
-    """Return the checksum of two byte strings joined, from the checksum of each and the size of the second.
-
-    A checksum is a polynomial over GF(2). To append bytes multiplies it by a power of x, modulo the Castagnoli
-    polynomial (RFC 9260, appendix A).
-    """
-    return _multiply(_power(size), first) ^ second
-
-
-@lru_cache(64)  # all parts of an upload but the last have one size
-def _power(size: int) -> int:
-    """Return x to the power of ``8 * size``; the highest bit is the lowest power."""
-    result, base = 1 << 31, 1 << 23
-    while size:
-        if size & 1:
-            result = _multiply(base, result)
-        base = _multiply(base, base)
-        size >>= 1
-    return result
-
-
-def _multiply(one: int, other: int) -> int:
-    product = 0
-    for bit in range(31, -1, -1):
-        if one >> bit & 1:
-            product ^= other
-        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
-    return product
 
 
 def encode(value: int) -> str:

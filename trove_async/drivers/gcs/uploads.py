@@ -12,10 +12,10 @@ from functools import partial, reduce
 from typing import Any, Final
 
 from trove_async.body import Body, Chunk
-from trove_async.checksums import Checksum
+from trove_async.checksums import Checksum, combine_crc32c
 from trove_async.driver import DeleteOptions, ObjectAttributes, PutOptions
 from trove_async.driver.put_settling import Settling
-from trove_async.drivers.gcs.checksums import combine, crc32c_in, encode, extend, mismatch
+from trove_async.drivers.gcs.checksums import crc32c_in, encode, extend, mismatch
 from trove_async.drivers.gcs.client import Client, Query
 from trove_async.drivers.gcs.conditions import under_condition
 from trove_async.drivers.gcs.objects import CHECKED, Objects
@@ -135,7 +135,7 @@ class GCSUpload(Upload[PartInfo]):
         """Return the checksum of all parts; None if another process sent some of them."""
         if any(part.number not in self._sums for part in parts):
             return None
-        return reduce(lambda whole, part: combine(whole, self._sums[part.number], part.size), parts, 0)
+        return reduce(lambda whole, part: combine_crc32c(whole, self._sums[part.number], part.size), parts, 0)
 
     def _made(self, parts: Sequence[PartInfo], generation: str) -> ObjectInfo:
         checksum = None if self.body is None else self.body.computed

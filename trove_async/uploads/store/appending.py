@@ -1,0 +1,64 @@
+"""Uploads that are one part that grows: what arrives is written at once, and nothing is held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
+
+from trove_async.errors import BodySizeError
+from trove_async.uploads.store.entry import Context, Entry
+from trove_async.uploads.store.state import Part
+
+__all__ = ["append", "limited"]
+
+_KEEP_ALIVE = 10
+"""An upload that is continued has its expiry written after a tenth of its time."""
+
+
+async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], verify: Callable[[], object] | None) -> int:
+    """Append a chunk to the part of an upload, and return how many bytes were added.
+
+    A chunk with a checksum does not count before the state says so: until then the state tells everybody that what
+    is behind its offset is worth nothing.
+    """
+    state = entry.state
+    offset = state.info.offset
+    if verify is None and not state.recoverable:
+        await _store(context, entry, offset, b"")  # cuts off what was not verified
+        await context.save(entry, recoverable=True)
+    elif verify is not None and state.recoverable:
+        await context.save(entry, recoverable=False)
+    elif entry.unsaved or _expires_soon(context, entry):
+        await context.save(entry)
+    await _store(context, entry, offset, limited(entry, src))
+    if verify is not None:
+        verify()
+        await context.save(entry, recoverable=True)
+    state = entry.state
+    entry.state = state.with_info(offset=state.stored, expires_at=context.expiry())
+    return state.stored - offset
+
+
+async def _store(context: Context, entry: Entry, offset: int, data: AsyncIterator[bytes] | bytes) -> None:
+    state = entry.state
+    part = await context.store.append_part(state.bucket, state.key, state.backend_id, 1, offset, data)
+    entry.state = replace(entry.state, parts=(Part(1, part.etag, part.size),))
+
+
+def _expires_soon(context: Context, entry: Entry) -> bool:
+    written, now = entry.stored.state.info.expires_at, context.expiry()
+    if written is None or now is None or context.expires is None:
+        return written != now
+    return now - written > context.expires / _KEEP_ALIVE
+
+
+async def limited(entry: Entry, src: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a chunk, as long as they fit into the upload."""
+    info = entry.state.info
+    limit = info.size if info.size is not None else info.max_size
+    taken = info.offset
+    async for data in src:
+        taken += len(data)
+        if limit is not None and taken > limit:
+            raise BodySizeError(f"the chunk goes beyond the {limit} bytes of the upload")
+        yield data

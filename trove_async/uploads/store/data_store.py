@@ -1,0 +1,393 @@
+"""`TroveDataStore`: resumable uploads in any store that has uploads in parts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
+
+from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
+from trove_async.driver.capabilities import AppendDriver, MultipartDriver
+from trove_async.driver.part_plan import MIB
+from trove_async.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    UnsupportedError,
+    UploadExpiredError,
+    UploadLockedError,
+    UploadNotFoundError,
+    UploadOffsetError,
+)
+from trove_async.keys import check_bucket, check_prefix
+from trove_async.store import Trove
+from trove_async.types import ObjectInfo
+from trove_async.uploads.info import FileInfo, FinalAnswer, check_id
+from trove_async.uploads.store.appending import append
+from trove_async.uploads.store.budget import MemoryBudget
+from trove_async.uploads.store.buffering import PartWriter
+from trove_async.uploads.store.creating import create
+from trove_async.uploads.store.entry import Context, Entry
+from trove_async.uploads.store.finishing import find_made, finish_upload
+from trove_async.uploads.store.joining import join
+from trove_async.uploads.store.placing import destination_of, is_staged
+from trove_async.uploads.store.sizes import PartSizes
+from trove_async.uploads.store.state import State
+from trove_async.uploads.store.states import States
+from trove_async.uploads.store.sweeping import ORPHANS, SweepReport, has_expired, remove, sweep
+from trove_async.values import is_number, is_whole
+from trove_async.web.objects import Stream
+
+__all__ = ["TroveDataStore"]
+
+_PREFIX: Final = ".trove-uploads/"
+_WEEK: Final = 7 * 24 * 3600.0
+_KEPT: Final = 1024
+"""Uploads that a process remembers between two requests."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class TroveDataStore:
+    """Resumable uploads in a store; it has every method that a `DataStore` can have.
+
+    The bytes of an upload go to the backend's own upload in parts at the destination, and appear there when the upload
+    is finished: nothing is copied. What is known of it is an object of its own. Each chunk is durable when its write
+    returns. A process that is killed loses what it has read of a chunk on no backend whose parts can grow (memory,
+    local files, SFTP), and a part and 1 MiB at the most on others.
+
+    One process at a time may write to an upload; a `Locker` sees to that. Where the store has conditional puts, a
+    process that writes nevertheless is stopped with an `UploadLockedError`.
+
+    Args:
+        store: an open store.
+        bucket: for uploads without a destination.
+        state: ``BUCKET/PREFIX`` of the states and of partial uploads, which are visible there; None for
+            ``.trove-uploads/`` in ``bucket``.
+        part_size: bytes of a part on backends with parts of a fixed size; None for 8 MiB. Larger uploads have larger
+            parts.
+        memory: bytes that all buffers have together; who needs more waits. No part is larger.
+        expires: seconds after which an upload is removed that nobody continues, and the state of one that is finished;
+            None to keep them.
+        max_size: bytes of an upload; None without a limit.
+        shared: whether other processes may write to the same uploads. False saves the request by which each
+            description is compared with what is stored.
+        now: the clock; an aware time.
+
+    Raises:
+        UnsupportedError: the store has no uploads in parts.
+    """
+
+    def __init__(
+        self,
+        store: Trove,
+        bucket: str,
+        *,
+        state: str | None = None,
+        part_size: int | None = None,
+        memory: int = 64 * MIB,
+        expires: float | None = _WEEK,
+        max_size: int | None = None,
+        shared: bool = True,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        if not store.supports(MultipartDriver):
+            raise UnsupportedError("resumable uploads need a store with uploads in parts", driver=store.driver.name)
+        check_bucket(bucket)
+        state_bucket, _, prefix = (f"{bucket}/{_PREFIX}" if state is None else state).partition("/")
+        check_bucket(state_bucket)
+        check_prefix(prefix)
+        limits = store.features.limits
+        for name, value in (("part_size", part_size), ("memory", memory), ("max_size", max_size)):
+            if value is not None and not (is_whole(value) and value > 0):
+                raise InvalidArgumentError(f"{name} is a number of bytes above 0, not {value!r}")
+        if expires is not None and not (is_number(expires) and expires > 0):
+            raise InvalidArgumentError(f"expires is a number of seconds above 0, or None, not {expires!r}")
+        if memory < limits.min_part_size and not store.supports(AppendDriver):
+            raise InvalidArgumentError(f"a part of this backend has {limits.min_part_size} bytes; memory is {memory}")
+        self._context = Context(
+            store=store,
+            bucket=bucket,
+            states=States(store, state_bucket, prefix),
+            budget=MemoryBudget(memory),
+            sizes=PartSizes(limits, part_size or 8 * MIB, memory, max_size),
+            now=now,
+            expires=None if expires is None else timedelta(seconds=expires),
+        )
+        self._shared = shared
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._busy: set[str] = set()
+
+    @property
+    def budget(self) -> MemoryBudget:
+        """The memory of all buffers."""
+        return self._context.budget
+
+    async def new_upload(self, info: FileInfo) -> str:
+        """Create an upload and return its id; see `DataStore.new_upload`.
+
+        Raises:
+            ConflictError: an upload of this id exists; it is unchanged.
+            UnsupportedError: the store cannot honour a condition of the destination when the upload is finished, or
+                needs to know the size of the upload.
+            ContentTooLargeError: the upload is larger than ``max_size``.
+        """
+        if info.id in self._busy:
+            raise ConflictError(f"there is an upload {info.id!r} already")
+        entry = await create(self._context, info)
+        self._keep(entry)
+        return entry.state.info.id
+
+    async def write_chunk(self, upload_id: str, offset: int, src: AsyncIterator[bytes]) -> int:
+        """Append a chunk; see `DataStore.write_chunk`."""
+        return await self._write(upload_id, offset, src, None)
+
+    async def write_verified_chunk(
+        self, upload_id: str, offset: int, src: AsyncIterator[bytes], verify: Callable[[], object]
+    ) -> int:
+        """Append a chunk that counts only if ``verify()`` does not raise; see `VerifierDataStore`."""
+        return await self._write(upload_id, offset, src, verify)
+
+    async def _write(
+        self, upload_id: str, offset: int, src: AsyncIterator[bytes], verify: Callable[[], object] | None
+    ) -> int:
+        async with self._using(upload_id) as entry:
+            entry = await self._at(entry, offset)
+            if entry.state.appends:
+                written = await append(self._context, entry, src, verify)
+                entry.settled = True
+                return written
+            return await PartWriter(self._context, entry).write(src, verify)
+
+    async def get_info(self, upload_id: str) -> FileInfo:
+        """Describe an upload; see `DataStore.get_info`.
+
+        Raises:
+            UploadNotFoundError: there is no such upload; an `UploadExpiredError` if it has expired.
+        """
+        info = await self._view(upload_id)
+        self._check_expiry(info)
+        return info
+
+    async def get_reader(self, upload_id: str) -> Stream:
+        """Return the bytes of a finished upload.
+
+        Raises:
+            UploadNotFoundError: there is no such upload.
+            UnsupportedError: it is not finished.
+            PreconditionFailedError: its object was replaced since.
+        """
+        info = await self.get_info(upload_id)
+        if not info.is_finished:
+            raise UnsupportedError("the upload is not finished, and cannot be read yet")
+        bucket, key, _ = destination_of(self._context, info)
+        return cast(Stream, await self._context.store.get(bucket, key, if_match=info.etag))
+
+    async def terminate(self, upload_id: str) -> None:
+        """Remove an upload and its bytes; an object that it has become stays.
+
+        Raises:
+            UploadNotFoundError: there is no such upload.
+            UploadLockedError: it is being written to.
+        """
+        async with self._reserved(upload_id):
+            self._forget(upload_id)
+            stored = await self._context.states.describe(upload_id)
+            work = remove(self._context, stored)
+            await to_the_end(work, timeout=CLEANUP_TIMEOUT, leftover=f"the upload {upload_id}")
+
+    async def declare_length(self, upload_id: str, size: int) -> None:
+        """Set the size of an upload; see `LengthDeclarerDataStore`."""
+        async with self._using(upload_id) as entry:
+            await self._discover(entry)
+            info = entry.state.info
+            if info.size == size:
+                return
+            if info.size is not None or not is_whole(size) or size < info.offset:
+                raise InvalidArgumentError(
+                    f"the upload has {info.offset} of {info.size} bytes; its length cannot become {size}"
+                )
+            entry.state = entry.state.with_info(size=size)
+            entry.unsaved = True
+
+    async def record_answer(self, upload_id: str, answer: FinalAnswer) -> None:
+        """Keep how a client was answered; durable when the upload is finished."""
+        async with self._using(upload_id) as entry:
+            entry.state = entry.state.with_info(answer=answer)
+            entry.unsaved = True
+
+    async def finish_upload(self, upload_id: str) -> FileInfo:
+        """Make the object of a complete upload; see `FinisherDataStore`."""
+        async with self._using(upload_id) as entry:
+            await self._discover(entry)
+            await self._finish(entry)
+            return entry.state.info
+
+    async def _finish(self, entry: Entry) -> None:
+        info = entry.state.info
+        if info.is_finished:
+            return
+        if not info.is_complete:
+            raise InvalidArgumentError(f"the upload has {info.offset} of {info.size} bytes and cannot be finished")
+        await finish_upload(self._context, entry)
+
+    async def concat_uploads(self, upload_id: str, partial_ids: tuple[str, ...]) -> None:
+        """Fill a final upload with the bytes of partial ones, and finish it; see `ConcaterDataStore`."""
+        async with self._using(upload_id) as entry:
+            if entry.state.info.is_finished:
+                return
+            partials = {each: await self._partial(each) for each in dict.fromkeys(partial_ids)}
+            await join(self._context, entry, [partials[each] for each in partial_ids])
+            await finish_upload(self._context, entry)
+
+    async def _partial(self, upload_id: str) -> State:
+        """Return the state of a partial upload, which is finished if it is complete."""
+        info = await self.get_info(upload_id)
+        if not info.is_partial:
+            raise InvalidArgumentError(f"the upload {upload_id!r} is no partial upload")
+        if not info.is_complete:
+            raise InvalidArgumentError(f"the partial upload {upload_id!r} is not complete")
+        if not info.is_finished:
+            await self.finish_upload(upload_id)
+        async with self._using(upload_id) as entry:
+            return entry.state
+
+    async def list_uploads(self) -> AsyncIterator[FileInfo]:
+        """Yield all uploads, in the order of their ids; those that have expired too, until they are swept."""
+        async for upload_id in self._context.states.ids():
+            try:
+                yield await self._view(upload_id)
+            except UploadNotFoundError:
+                continue
+
+    async def sweep(self, now: datetime | None = None, *, orphans: timedelta | None = ORPHANS) -> SweepReport:
+        """Remove uploads that have expired, and what processes that were killed have left.
+
+        An open upload of the backend in the buckets of uploads is left over if it is old and no upload of this store
+        has it. **Uploads in parts that other programs begin in these buckets are taken for such ones**: give
+        ``orphans=None`` if there are any that last so long, or if other data stores have their states elsewhere.
+
+        Args:
+            now: the time that expiry is compared with; None for the clock.
+            orphans: age from which they are removed; None to keep them.
+        """
+        return await sweep(self._context, now or self._context.now(), orphans)
+
+    # What this process knows
+
+    async def _view(self, upload_id: str) -> FileInfo:
+        """Return an upload as it is now, without changing anything."""
+        check_id(upload_id)
+        entry = self._entries.get(upload_id)
+        if entry is not None and entry.settled and (upload_id in self._busy or not self._shared):
+            # Of a final upload nothing counts before it is finished.
+            return (entry.stored if entry.state.info.is_final else entry).state.info
+        stored = await self._context.states.describe(upload_id, None if entry is None else entry.stored)
+        is_known = entry is not None and stored is entry.stored
+        if entry is not None and is_known and entry.settled and not entry.state.appends:
+            return entry.state.info
+        state, made = await self._extended(stored.state)
+        if entry is not None and is_known:
+            state = entry.with_unsaved(state)
+        if made is not None and not is_staged(self._context, state):
+            state = state.with_info(is_finished=True, etag=made.etag)
+        return state.info
+
+    async def _extended(self, state: State, *, taking_over: bool = False) -> tuple[State, ObjectInfo | None]:
+        """Return a state with all that counts, also if a process has ended before it could write it.
+
+        Returns:
+            The state; and the object, if the backend's upload was completed without the state saying so.
+        """
+        try:
+            return await self._context.extended(state, taking_over=taking_over), None
+        except UploadNotFoundError:
+            made = await find_made(self._context, state)
+            if made is None:
+                raise
+            return replace(state, parts=(), tail_size=0).with_info(offset=made.size), made
+
+    def _check_expiry(self, info: FileInfo) -> None:
+        if has_expired(info, self._context.now()):
+            raise UploadExpiredError(f"the upload {info.id!r} has expired")
+
+    async def _at(self, entry: Entry, offset: int) -> Entry:
+        """Return the entry of an upload that is to be continued at an offset.
+
+        Raises:
+            UploadOffsetError: it has another one.
+        """
+        if entry.state.info.offset != offset and entry.settled and self._shared:
+            entry = await self._loaded(entry.state.info.id)
+        await self._discover(entry)
+        info = entry.state.info
+        if info.offset != offset or info.is_finished:
+            raise UploadOffsetError(f"the upload continues at {info.offset}, not at {offset}", offset=info.offset)
+        return entry
+
+    async def _discover(self, entry: Entry) -> None:
+        """Take in what another process, or an interrupted chunk, has stored."""
+        if not entry.settled:
+            state, entry.made = await self._extended(entry.stored.state, taking_over=True)
+            entry.state = entry.with_unsaved(state)
+            entry.settled = entry.made is not None
+
+    async def _loaded(self, upload_id: str) -> Entry:
+        self._forget(upload_id)
+        entry = Entry(await self._context.states.describe(upload_id))
+        self._keep(entry)
+        return entry
+
+    async def _current(self, upload_id: str) -> Entry:
+        """Return what is known of an upload, compared with what is stored where that is needed."""
+        entry = self._entries.get(upload_id)
+        if entry is None:
+            return await self._loaded(upload_id)
+        self._entries.move_to_end(upload_id)
+        if not self._shared or (self._context.states.fences and not entry.stored.state.running):
+            return entry  # the state is written before anything else, which fails if another process has continued it
+        stored = await self._context.states.describe(upload_id, entry.stored)
+        if stored is not entry.stored:
+            return await self._loaded(upload_id)
+        entry.settled = entry.settled and not entry.state.appends
+        return entry
+
+    @asynccontextmanager
+    async def _using(self, upload_id: str) -> AsyncGenerator[Entry, None]:
+        """Use an upload alone, in this process."""
+        async with self._reserved(upload_id):
+            entry = await self._current(upload_id)
+            self._check_expiry(entry.state.info)
+            yield entry
+
+    @asynccontextmanager
+    async def _reserved(self, upload_id: str) -> AsyncGenerator[None, None]:
+        check_id(upload_id)
+        if upload_id in self._busy:
+            raise UploadLockedError("another request of this process uses the upload")
+        self._busy.add(upload_id)
+        try:
+            yield
+        except BaseException:
+            # It is not known what became of it: whoever needs it next looks.
+            self._forget(upload_id)
+            raise
+        finally:
+            self._busy.discard(upload_id)
+
+    def _keep(self, entry: Entry) -> None:
+        self._entries[entry.state.info.id] = entry
+        while len(self._entries) > _KEPT:
+            oldest = next((each for each in self._entries if each not in self._busy), None)
+            if oldest is None:
+                break
+            self._forget(oldest)
+
+    def _forget(self, upload_id: str) -> None:
+        entry = self._entries.pop(upload_id, None)
+        if entry is not None:
+            entry.free()

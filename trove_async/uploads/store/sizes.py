@@ -1,0 +1,73 @@
+"""How large the parts of a resumable upload are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trove_async.driver.capabilities import Limits
+from trove_async.driver.part_plan import PartPlan
+from trove_async.errors import UnsupportedError
+
+__all__ = ["PartSizes"]
+
+_LARGEST = 5 << 40  # bytes of an object where no limit is known: as much as the largest that S3 has
+
+
+@dataclass(frozen=True, slots=True)
+class PartSizes:
+    """The sizes of the parts of the uploads of a store.
+
+    Attributes:
+        limits: of the backend.
+        part_size: bytes of a part if they suffice.
+        memory: bytes that a part may have, since it is sent from memory.
+        max_size: bytes of an upload; None without a limit.
+    """
+
+    limits: Limits
+    part_size: int
+    memory: int
+    max_size: int | None
+
+    def fixed(self, size: int | None, max_size: int | None) -> int | None:
+        """Return the size of all parts of a new upload but the last; None if they grow.
+
+        Args:
+            size: of the upload; None if it is not known yet.
+            max_size: that this upload may have; None for that of the store.
+
+        Raises:
+            UnsupportedError: the backend needs parts of one size, and nothing is known of the size of the upload.
+            InvalidArgumentError: the upload needs parts that are larger than the memory.
+        """
+        limits = [each for each in (max_size, self.max_size) if each is not None]
+        if size is None and self.limits.equal_parts:
+            if not limits:
+                raise UnsupportedError(
+                    "this backend needs parts of one size: give max_size=, or create the upload with its length"
+                )
+            size = min(limits)
+        return None if size is None else self._plan.size_for(1, size)
+
+    def size_of(self, number: int, fixed: int | None) -> int:
+        """Return the size of a part that is not the last.
+
+        Args:
+            number: of the part.
+            fixed: what `fixed` returned.
+
+        Raises:
+            InvalidArgumentError: there are no more parts.
+        """
+        return self._plan.size_for(number, None) if fixed is None else fixed
+
+    @property
+    def _plan(self) -> PartPlan:
+        max_part_size = min(self.limits.max_part_size or self.memory, self.memory)
+        return PartPlan(
+            part_size=min(max(self.part_size, self.limits.min_part_size), max_part_size),
+            max_parts=self.limits.max_parts,
+            max_part_size=max_part_size,
+            max_size=_LARGEST,
+            equal=self.limits.equal_parts,
+        )

@@ -1,0 +1,183 @@
+"""The objects that keep the states of uploads: one for each, read and replaced as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from trove_async.errors import (
+    ConflictError,
+    NotModifiedError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    UnsupportedError,
+    UploadLockedError,
+    UploadNotFoundError,
+)
+from trove_async.store import Trove
+from trove_async.types import ObjectInfo
+from trove_async.uploads.store.buffer import Buffer
+from trove_async.uploads.store.state import FOOTER_SIZE, State, decode, encode, manifest_size
+
+__all__ = ["States", "Stored"]
+
+_DATA: Final = ".data"
+_END: Final = 64 * 1024
+"""Bytes of a state that are read first: the manifest of an upload of a thousand parts."""
+
+
+class Stored:
+    """A state as it was read or written, and the ETag of its object."""
+
+    __slots__ = ("etag", "state")
+
+    def __init__(self, state: State, etag: str) -> None:
+        self.state = state
+        self.etag = etag
+
+
+class States:
+    """The states of the uploads of a store.
+
+    Args:
+        store: has the objects.
+        bucket, prefix: where they are.
+    """
+
+    def __init__(self, store: Trove, bucket: str, prefix: str) -> None:
+        self._store = store
+        self.bucket: Final = bucket
+        self._prefix = prefix
+        self.fences: Final = store.supports("put_if_match")
+        """Whether a writer notices that another process has continued the upload, before it writes anything."""
+
+    def key(self, upload_id: str) -> str:
+        """Return the key of a state."""
+        return self._prefix + upload_id
+
+    def data_key(self, upload_id: str) -> str:
+        """Return the key of an object of our own: the bytes of a partial upload, or of one that is checked."""
+        return self._prefix + upload_id + _DATA
+
+    async def create(self, state: State) -> Stored:
+        """Store the state of a new upload.
+
+        Raises:
+            ConflictError: there is one already.
+        """
+        key, body = self.key(state.info.id), encode(state)
+        try:
+            if self._store.supports("put_if_none_match"):
+                try:
+                    made = await self._store.put(self.bucket, key, body, if_none_match="*")
+                    return Stored(state, made.etag)
+                except UnsupportedError:
+                    pass  # a service without the condition in buckets that keep versions
+            if await self._store.exists(self.bucket, key):
+                raise PreconditionFailedError
+            return Stored(state, (await self._store.put(self.bucket, key, body)).etag)
+        except PreconditionFailedError as error:
+            raise ConflictError(f"there is an upload {state.info.id!r} already") from error
+
+    async def save(self, state: State, tail: Buffer | None, etag: str) -> Stored:
+        """Replace a state.
+
+        Args:
+            state: the new one.
+            tail: its tail; None if it has none.
+            etag: of the state that it replaces.
+
+        Raises:
+            UploadLockedError: another process has replaced or removed it.
+        """
+        manifest = encode(state)
+        if tail is None:
+            made = await self._put(state.info.id, manifest, etag)
+        else:
+            with tail.followed_by(manifest) as body:
+                made = await self._put(state.info.id, body, etag)
+        return Stored(state, made.etag)
+
+    async def _put(self, upload_id: str, body: bytes | memoryview, etag: str) -> ObjectInfo:
+        key = self.key(upload_id)
+        try:
+            if self.fences:
+                try:
+                    return await self._store.put(self.bucket, key, body, if_match=etag)
+                except UnsupportedError:
+                    # The service has no conditions in buckets that keep versions, or for bodies of this size.
+                    await self._store.head(self.bucket, key, if_match=etag)
+            return await self._store.put(self.bucket, key, body)
+        except (PreconditionFailedError, ObjectNotFoundError) as error:
+            raise UploadLockedError("another process has continued or removed the upload") from error
+
+    async def describe(self, upload_id: str, known: Stored | None = None) -> Stored:
+        """Return a state, for which the end of its object is read.
+
+        Args:
+            upload_id: which one.
+            known: what was read before; it is returned if it is still the same.
+
+        Raises:
+            UploadNotFoundError: there is none.
+        """
+        key = self.key(upload_id)
+        try:
+            info, end = await self._read_end(key, None if known is None else known.etag)
+        except NotModifiedError:
+            assert known is not None
+            return known
+        except ObjectNotFoundError as error:
+            raise UploadNotFoundError(f"there is no upload {upload_id!r}") from error
+        size = manifest_size(end) + FOOTER_SIZE
+        if size > len(end):
+            end = await self._read(key, info.size - size, size, info.etag)
+        return Stored(decode(end[-size:-FOOTER_SIZE]), info.etag)
+
+    async def _read_end(self, key: str, if_none_match: str | None) -> tuple[ObjectInfo, bytes]:
+        async with self._store.get(self.bucket, key, range=(-_END, None), if_none_match=if_none_match) as reader:
+            return reader.info, b"".join([chunk async for chunk in reader])
+
+    async def read_tail(self, stored: Stored, into: Buffer) -> None:
+        """Read the tail of a state.
+
+        Raises:
+            UploadLockedError: another process has replaced the state meanwhile.
+        """
+        size = stored.state.tail_size
+        await into.reserve(size)
+        into.add(await self._read(self.key(stored.state.info.id), 0, size, stored.etag))
+
+    async def _read(self, key: str, offset: int, size: int, etag: str) -> bytes:
+        try:
+            return await self._store.read(self.bucket, key, (offset, size), if_match=etag)
+        except (PreconditionFailedError, ObjectNotFoundError, ObjectChangedError) as error:
+            raise UploadLockedError("another process has continued or removed the upload") from error
+
+    async def delete(self, upload_id: str, etag: str | None = None) -> bool:
+        """Remove a state; with an ETag only this one, where the store has that condition.
+
+        Returns:
+            False if it has been replaced, and stays.
+        """
+        condition = etag if self._store.supports("delete") else None
+        try:
+            await self._store.delete(self.bucket, self.key(upload_id), if_match=condition)
+        except PreconditionFailedError:
+            return False
+        return True
+
+    async def ids(self) -> AsyncIterator[str]:
+        """Yield the ids of all uploads."""
+        async for found in self._store.list(self.bucket, self._prefix):
+            name = found.key.removeprefix(self._prefix)
+            if not name.endswith(_DATA) and "/" not in name:
+                yield name
+
+    async def data_objects(self) -> AsyncIterator[tuple[str, ObjectInfo]]:
+        """Yield the objects of our own, each with the id of its upload."""
+        async for found in self._store.list(self.bucket, self._prefix):
+            name = found.key.removeprefix(self._prefix)
+            if name.endswith(_DATA):
+                yield name.removesuffix(_DATA), found

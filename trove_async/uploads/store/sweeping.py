@@ -1,0 +1,122 @@
+"""Removes uploads that nobody continued, and what processes that were killed have left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from trove_async.errors import TroveError, UploadNotFoundError
+from trove_async.uploads.info import FileInfo
+from trove_async.uploads.store.entry import Context
+from trove_async.uploads.store.states import Stored
+
+__all__ = ["ORPHANS", "SweepReport", "has_expired", "remove", "sweep"]
+
+ORPHANS: Final = timedelta(days=7)
+"""Age from which an open upload of the backend that no state names is aborted."""
+
+_log = logging.getLogger("trove_async.uploads")
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What a sweep has done.
+
+    Attributes:
+        expired: ids of the uploads that were removed because nobody continued them.
+        forgotten: ids of the finished uploads of which the state was removed; their objects stay.
+        aborted: keys of the backend's uploads that no state named.
+        deleted: keys of the store's own objects that no state named.
+        failed: what could not be removed, with the error; the next sweep tries it again.
+    """
+
+    expired: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    aborted: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    failed: list[tuple[str, TroveError]] = field(default_factory=list)
+
+
+async def remove(context: Context, stored: Stored, *, unless_changed: bool = False) -> bool:
+    """Remove an upload: its state first, so that it is gone for everybody, then its bytes.
+
+    Args:
+        context: of the store.
+        stored: its state.
+        unless_changed: whether an upload that was continued meanwhile stays, where the store can tell.
+
+    Returns:
+        False if it stays.
+    """
+    state = stored.state
+    if not await context.states.delete(state.info.id, stored.etag if unless_changed else None):
+        return False
+    if state.backend_id:
+        await context.store.abort_multipart(state.bucket, state.key, state.backend_id)
+    if state.info.is_partial or state.info.digests:
+        await context.store.delete(context.states.bucket, context.states.data_key(state.info.id))
+    return True
+
+
+async def sweep(context: Context, now: datetime, orphans: timedelta | None) -> SweepReport:
+    """Remove what has expired, and what nothing refers to."""
+    report = SweepReport()
+    open_uploads: set[str] = set()
+    ids: set[str] = set()
+    buckets = {context.bucket, context.states.bucket}
+    async for upload_id in context.states.ids():
+        ids.add(upload_id)
+        try:
+            stored = await context.states.describe(upload_id)
+        except UploadNotFoundError:
+            continue
+        except TroveError as error:
+            report.failed.append((upload_id, error))
+            orphans = None  # it may be a state that names an upload
+            continue
+        state = stored.state
+        open_uploads.add(state.backend_id)
+        buckets.add(state.bucket)
+        if state.info.expires_at is not None and state.info.expires_at <= now:
+            done = report.forgotten if state.info.is_finished else report.expired
+            await _attempt(report, upload_id, _remove(context, stored, done))
+    if orphans is not None:
+        for bucket in sorted(buckets):
+            await _attempt(report, bucket, _abort(context, bucket, now - orphans, open_uploads, report))
+        await _attempt(report, context.states.bucket, _delete(context, now - orphans, ids, report))
+    return report
+
+
+async def _attempt(report: SweepReport, what: str, work: Awaitable[None]) -> None:
+    try:
+        await work
+    except TroveError as error:
+        _log.warning("%s could not be swept: %s", what, error)
+        report.failed.append((what, error))
+
+
+async def _remove(context: Context, stored: Stored, done: list[str]) -> None:
+    if await remove(context, stored, unless_changed=True):
+        done.append(stored.state.info.id)
+
+
+async def _abort(context: Context, bucket: str, before: datetime, known: set[str], report: SweepReport) -> None:
+    for upload in await context.store.list_multipart_uploads(bucket):
+        if upload.upload_id not in known and upload.initiated_at is not None and upload.initiated_at < before:
+            await context.store.abort_multipart(bucket, upload.key, upload.upload_id)
+            report.aborted.append(upload.key)
+
+
+async def _delete(context: Context, before: datetime, known: set[str], report: SweepReport) -> None:
+    async for upload_id, found in context.states.data_objects():
+        if upload_id not in known and found.last_modified is not None and found.last_modified < before:
+            await context.store.delete(context.states.bucket, found.key)
+            report.deleted.append(found.key)
+
+
+def has_expired(info: FileInfo, now: datetime) -> bool:
+    """Tell whether an upload has expired; one that is finished stays until it is swept."""
+    return not info.is_finished and info.expires_at is not None and info.expires_at <= now
