@@ -296,6 +296,10 @@ class _Session(Session):
             except TroveError as error:
                 if expired:
                     raise OperationTimeoutError("the database did not answer in time", driver="postgresql") from error
+                if sqlstate_of(error) is None:
+                    # asyncpg refuses a statement when the farewell of the server has arrived, and its end has not.
+                    self.connection.terminate()
+                    raise _broken() from error
                 raise
             finally:
                 if timer is not None:

@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import pytest
 
+from tests.uploads.lockers.forking import in_child
 from trove_async.errors import AccessDeniedError, ForkedError, InvalidArgumentError
 from trove_async.uploads import MemoryLocker
 
@@ -65,19 +65,15 @@ async def test_a_forked_child_refuses_a_locker_that_was_used_and_leaves_its_clai
     locker = MemoryLocker()
     locker.claim("a")
     unused = MemoryLocker()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, since Python 3.12
-        child = os.fork()
-    if not child:
-        try:
+
+    def child() -> int:
+        with pytest.raises(ForkedError):
             locker.claim("b")
-        except ForkedError:
-            try:
-                unused.claim("a")
-            except InvalidArgumentError:
-                os._exit(7)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, child, 0))[1]) == 7
+        with pytest.raises(InvalidArgumentError):
+            unused.claim("a")
+        return 7
+
+    assert await in_child(child) == 7
     with pytest.raises(InvalidArgumentError):
         unused.claim("a")
     await locker.aclose()

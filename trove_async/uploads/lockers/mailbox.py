@@ -17,6 +17,8 @@ __all__ = ["Mailbox"]
 
 _LONGEST: Final = 100
 """Bytes of a path that a socket takes on every system: 108 on Linux (unix(7)), 104 on others, with a final NUL."""
+_ALIAS: Final = "/proc/self/fd/{}"
+"""A short path of a directory that is open, on Linux."""
 _PATIENCE: Final = struct.pack("ll", 0, 250_000)
 """A ``struct timeval``: how long to wait for a process that does not read its messages."""
 _SIZE: Final = 256
@@ -59,7 +61,7 @@ class Mailbox:
         path = str(folder.absolute())
         if len(os.fsencode(path)) + len(self._name) + len("/new-") <= _LONGEST:
             return path
-        alias = f"/proc/self/fd/{self._directory}"
+        alias = _ALIAS.format(self._directory)
         if not os.path.isdir(alias):
             longest = _LONGEST - len(self._name) - len("/new-")
             raise InvalidArgumentError(f"the path of the folder of locks has more than {longest} bytes: {path}")

@@ -139,19 +139,19 @@ class PostgresLocker(SharedLocker[int]):
     async def _try_lock(self, key: int, *, ask: bool) -> bool:
         session = self._session
         if session is None:
-            raise _broken()
+            return False
         try:
             if ask:
                 held = await session.query(_TRY_OR_ASK, key, _CHANNEL, f"{_STOP} {key}", timeout=_ANSWER)
             else:
                 held = await session.query(_TRY, key, timeout=_ANSWER)
+        except UnavailableError:
+            return False  # it is tried again on another connection
         except TroveError:
             # The lock may have been taken nevertheless: one of a session outlives a statement that fails after it.
             await self._unlock(key, announce=True)
             raise
-        if session is not self._session:
-            raise _broken()
-        return bool(held)
+        return bool(held) and session is self._session
 
     async def _unlock(self, key: int, *, announce: bool) -> None:
         session = self._session
@@ -198,7 +198,3 @@ async def _begin(session: Session) -> None:
         "the URL of the server itself",
         driver="postgresql",
     ) from cause
-
-
-def _broken() -> UnavailableError:
-    return UnavailableError("the connection to the database broke", driver="postgresql")

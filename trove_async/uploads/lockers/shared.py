@@ -29,16 +29,15 @@ class _Taking(Generic[Key]):
     Attributes:
         turn: of the request within this process.
         key: of the lock.
-        trying: an attempt is under way, which may succeed.
         held: this process has the lock.
-        wanted: another process has asked for it, and waits for the message that it is released.
+        wanted: another process has asked for it, maybe before this one had it, and waits for the message that it is
+            released.
         ended: nobody in this process wants the lock any more.
     """
 
     def __init__(self, turn: Turn, key: Key) -> None:
         self.turn = turn
         self.key = key
-        self.trying = False
         self.held = False
         self.wanted = False
         self.ended = False
@@ -73,11 +72,7 @@ class SharedLocker(ABC, Generic[Key]):
         return taking.held
 
     async def _try(self, taking: _Taking[Key], ask: bool) -> None:
-        taking.trying, taking.wanted = True, False
-        try:
-            taking.held = await self._try_lock(taking.key, ask=ask)
-        finally:
-            taking.trying = False
+        taking.held = await self._try_lock(taking.key, ask=ask)
         if taking.held and taking.ended:
             await self._unlock(taking.key, announce=True)
         elif taking.held and taking.wanted:
@@ -113,7 +108,7 @@ class SharedLocker(ABC, Generic[Key]):
     def _requested(self, key: Key) -> None:
         """Take in that another process wants a lock."""
         taking = self._takings.get(key)
-        if taking is not None and (taking.held or taking.trying):
+        if taking is not None:
             taking.wanted = True
             if taking.held:
                 taking.turn.ask()
@@ -122,6 +117,8 @@ class SharedLocker(ABC, Generic[Key]):
         """Take in that another process has released a lock."""
         taking = self._takings.get(key)
         if taking is not None:
+            # All those that wait try again now, and ask again if they do not succeed.
+            taking.wanted = taking.wanted and taking.held
             taking.turn.wake()
 
     def _lose(self) -> None:
