@@ -5,12 +5,14 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from trove_async.uploads.asgi import TusApp
 from trove_async.uploads.datastore import (
     ConcaterDataStore,
     ContentDataStore,
     DataStore,
     FinisherDataStore,
     LengthDeclarerDataStore,
+    LocatedDataStore,
     LockerDataStore,
     RecorderDataStore,
     TerminaterDataStore,
@@ -24,6 +26,7 @@ from trove_async.uploads.lockers.files import FileLocker
 from trove_async.uploads.lockers.memory import MemoryLocker
 from trove_async.uploads.metadata import MetaData
 from trove_async.uploads.protocol.messages import Request
+from trove_async.uploads.server import TusOptions
 from trove_async.uploads.store import SweepReport, TroveDataStore
 
 if _TYPE_CHECKING:
@@ -54,6 +57,7 @@ __all__ = [
     "FinisherDataStore",
     "Hooks",
     "LengthDeclarerDataStore",
+    "LocatedDataStore",
     "Lock",
     "Locker",
     "LockerDataStore",
@@ -65,6 +69,8 @@ __all__ = [
     "SweepReport",
     "TerminaterDataStore",
     "TroveDataStore",
+    "TusApp",
+    "TusOptions",
     "UploadEvent",
     "VerifierDataStore",
 ]

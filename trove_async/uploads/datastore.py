@@ -19,6 +19,7 @@ __all__ = [
     "DataStore",
     "FinisherDataStore",
     "LengthDeclarerDataStore",
+    "LocatedDataStore",
     "LockerDataStore",
     "RecorderDataStore",
     "TerminaterDataStore",
@@ -98,6 +99,14 @@ class LockerDataStore(DataStore, Protocol):
 
     async def unlock_upload(self, upload_id: str) -> None:
         """Release the lock of an upload."""
+
+
+@runtime_checkable
+class LocatedDataStore(DataStore, Protocol):
+    """A store that other processes may use, too."""
+
+    async def place(self) -> str:
+        """Return a name for the place where the uploads are, the same in each process that serves them."""
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection
 
 from trove_async.errors import InvalidMetadataError, UploadRejectedError
 from trove_async.keys import check_content_type, content_type_of
@@ -11,21 +11,17 @@ from trove_async.uploads.info import FileInfo
 from trove_async.web.http import Disposition, Headers, content_disposition
 from trove_async.web.objects import Answer, Overrides
 
-__all__ = ["INLINE", "download"]
-
-INLINE: Final = frozenset(
-    {
-        "audio/aac", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/wav", "audio/webm",
-        "image/avif", "image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp",
-        "text/plain",
-        "video/mp4", "video/ogg", "video/webm",
-    }
-)  # fmt: skip
-"""Media types that a browser shows. It saves all others: HTML and SVG of a stranger would run on the server's site."""
+__all__ = ["download"]
 
 
-async def download(store: DataStore, info: FileInfo, headers: Headers) -> Answer:
+async def download(store: DataStore, info: FileInfo, headers: Headers, inline_types: Collection[str]) -> Answer:
     """Answer with the bytes of an upload; with ranges and conditions if the store has them.
+
+    Args:
+        store: of the upload.
+        info: the upload.
+        headers: of the request.
+        inline_types: media types that browsers may show.
 
     Raises:
         UploadRejectedError: it is not finished, or is a part of another upload.
@@ -38,7 +34,8 @@ async def download(store: DataStore, info: FileInfo, headers: Headers) -> Answer
     if info.size == 0:
         return Answer(204)
     content_type = _content_type(info)
-    disposition: Disposition = "inline" if content_type.partition(";")[0].strip().lower() in INLINE else "attachment"
+    media_type = content_type.partition(";")[0].strip().lower()
+    disposition: Disposition = "inline" if media_type in inline_types else "attachment"
     overrides = Overrides(content_type, content_disposition(disposition, _filename(info)), metadata=False)
     if isinstance(store, ContentDataStore):
         return await store.serve_upload(info.id, headers, overrides)

@@ -168,7 +168,8 @@ async def _download(exchange: Exchange) -> Answer:
     info = await exchange.find()
     await exchange.authorize("download", info)
     info = await catch_up(exchange, info)
-    answer = await download(exchange.services.store, info, exchange.request.headers)
+    services = exchange.services
+    answer = await download(services.store, info, exchange.request.headers, services.settings.inline_types)
     return exchange.protocol.downloaded(answer)
 
 

@@ -41,12 +41,14 @@ except ModuleNotFoundError as error:
 
 __all__ = ["EventStreamResponse", "ObjectResponse", "error_middleware", "error_response", "receive"]
 
-_DECODED: Final = ("gzip", "deflate", "br", "zstd")
+DECODED: Final = ("gzip", "deflate", "br", "zstd")
+"""Values of Content-Encoding whose bodies aiohttp decodes."""
+
 _LOOK_SECONDS: Final = 0.5
 _log = logging.getLogger("trove_async.web")
 
 
-class _AnswerResponse(web.StreamResponse):
+class AnswerResponse(web.StreamResponse):
     """A response that opens its content when it is sent, so that an unsent response needs no clean-up."""
 
     @abstractmethod
@@ -93,7 +95,7 @@ async def _raise_when_gone(request: web.BaseRequest) -> None:
     raise ConnectionResetError("the client has disconnected")
 
 
-class ObjectResponse(_AnswerResponse):
+class ObjectResponse(AnswerResponse):
     """Serves an object, as ``web.FileResponse`` serves a file: streamed, with ranges, conditions and HEAD.
 
     The object is opened when the response is sent, and closed afterwards, also if the client disconnects.
@@ -134,7 +136,7 @@ class ObjectResponse(_AnswerResponse):
         return await read_object(self._store, self._ref, request.method, _headers(request), overrides)
 
 
-class EventStreamResponse(_AnswerResponse):
+class EventStreamResponse(AnswerResponse):
     """Sends a bucket's events as server-sent events, until the client disconnects; see `EventStream`.
 
     The bucket is watched while the response is being sent.
@@ -197,7 +199,7 @@ async def receive(
         TroveError: as for `Trove.put`; see `error_middleware`.
     """
     headers = _headers(request)
-    if headers.get("content-encoding", "").lower() in _DECODED:
+    if headers.get("content-encoding", "").lower() in DECODED:
         # Both headers describe the encoded body.
         del headers["content-encoding"]
         headers.pop("content-length", None)

@@ -340,7 +340,7 @@ def test_a_creation_in_version_3_need_not_say_that_it_is_complete() -> None:
     ],
 )
 def test_methods_that_are_not_offered(
-    method: str, upload_id: str | None, settings: dict[str, bool], allowed: str
+    method: str, upload_id: str | None, settings: dict[str, Any], allowed: str
 ) -> None:
     with pytest.raises(UploadRejectedError) as caught:
         command(method, asked(None, True), upload_id, **settings)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from trove_async.types import EMPTY
 from trove_async.uploads.info import FileInfo
@@ -13,6 +13,7 @@ from trove_async.web.http import Headers
 from trove_async.web.objects import Answer
 
 __all__ = [
+    "INLINE_TYPES",
     "Append",
     "Command",
     "Create",
@@ -24,6 +25,17 @@ __all__ = [
     "Terminate",
     "UploadProtocol",
 ]
+
+
+INLINE_TYPES: Final = frozenset(
+    {
+        "audio/aac", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/wav", "audio/webm",
+        "image/avif", "image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp",
+        "text/plain",
+        "video/mp4", "video/ogg", "video/webm",
+    }
+)  # fmt: skip
+"""Media types that a browser shows. It saves all others: HTML and SVG of a stranger would run on the server's site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class Settings:
         terminates, defers, concatenates, verifies: whether uploads can be removed, be created without a length, be
             joined, and take checksums.
         downloads: whether finished uploads can be read.
+        inline_types: media types that browsers may show; others are saved as files.
         absolute: whether ``Location`` has the origin; otherwise it is a path, which is right behind every proxy.
     """
 
@@ -71,6 +84,7 @@ class Settings:
     concatenates: bool = True
     verifies: bool = True
     downloads: bool = True
+    inline_types: Collection[str] = INLINE_TYPES
     absolute: bool = False
 
 

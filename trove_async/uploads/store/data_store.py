@@ -23,7 +23,7 @@ from trove_async.errors import (
 )
 from trove_async.keys import check_bucket, check_prefix
 from trove_async.store import Trove
-from trove_async.types import ObjectInfo
+from trove_async.types import ObjectInfo, ObjectRef
 from trove_async.uploads.info import FileInfo, FinalAnswer, check_id
 from trove_async.uploads.store.appending import append
 from trove_async.uploads.store.budget import MemoryBudget
@@ -38,7 +38,8 @@ from trove_async.uploads.store.state import State
 from trove_async.uploads.store.states import States
 from trove_async.uploads.store.sweeping import ORPHANS, SweepReport, has_expired, remove, sweep
 from trove_async.values import is_number, is_whole
-from trove_async.web.objects import Stream
+from trove_async.web.http import Headers
+from trove_async.web.objects import Answer, Overrides, Stream, get_object
 
 __all__ = ["TroveDataStore"]
 
@@ -127,6 +128,14 @@ class TroveDataStore:
         """The memory of all buffers."""
         return self._context.budget
 
+    async def place(self) -> str:
+        """Return a name of the place where the states are, the same in every process; see `LocatedDataStore`.
+
+        Raises:
+            BucketNotFoundError: the bucket of the states does not exist.
+        """
+        return await self._context.states.place()
+
     async def new_upload(self, info: FileInfo) -> str:
         """Create an upload and return its id; see `DataStore.new_upload`.
 
@@ -186,6 +195,16 @@ class TroveDataStore:
             raise UnsupportedError("the upload is not finished, and cannot be read yet")
         bucket, key, _ = destination_of(self._context, info)
         return cast(Stream, await self._context.store.get(bucket, key, if_match=info.etag))
+
+    async def serve_upload(self, upload_id: str, headers: Headers, overrides: Overrides) -> Answer:
+        """Answer a GET of a finished upload; see `ContentDataStore.serve_upload`.
+
+        The answer is 412 if its object was replaced since: that may be for others.
+        """
+        info = await self.get_info(upload_id)
+        bucket, key, _ = destination_of(self._context, info)
+        asked = {"if-match": f'"{info.etag}"', **headers}
+        return await get_object(self._context.store, ObjectRef(bucket, key), asked, overrides)
 
     async def terminate(self, upload_id: str) -> None:
         """Remove an upload and its bytes; an object that it has become stays.

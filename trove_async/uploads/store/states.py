@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from secrets import token_urlsafe
 from typing import Final
 
 from trove_async.errors import (
     ConflictError,
     NotModifiedError,
+    ObjectAlreadyExistsError,
     ObjectChangedError,
     ObjectNotFoundError,
     PreconditionFailedError,
@@ -23,6 +25,7 @@ from trove_async.uploads.store.state import FOOTER_SIZE, State, decode, encode, 
 __all__ = ["States", "Stored"]
 
 _DATA: Final = ".data"
+_PLACE: Final = "place/name"  # no id of an upload has a slash
 _END: Final = 64 * 1024
 """Bytes of a state that are read first: the manifest of an upload of a thousand parts."""
 
@@ -167,6 +170,25 @@ class States:
         except PreconditionFailedError:
             return False
         return True
+
+    async def place(self) -> str:
+        """Return a name of the place where the states are: a random one, which is stored when it is first asked for.
+
+        Without conditional puts, two processes that ask for the first time at the same moment may get two names.
+        """
+        key = self._prefix + _PLACE
+        try:
+            return (await self._store.read(self.bucket, key)).decode()
+        except ObjectNotFoundError:
+            body = token_urlsafe(16).encode()
+        try:
+            condition = "*" if self._store.supports("put_if_none_match") else None
+            await self._store.put(self.bucket, key, body, if_none_match=condition)
+        except ObjectAlreadyExistsError:
+            pass
+        except UnsupportedError:  # a service without the condition in buckets that keep versions
+            await self._store.put(self.bucket, key, body)
+        return (await self._store.read(self.bucket, key)).decode()
 
     async def ids(self) -> AsyncIterator[str]:
         """Yield the ids of all uploads."""
