@@ -166,3 +166,41 @@ async def test_operations_that_run_for_long_end_at_their_next_checkpoint() -> No
     for call in (running, waiting):
         with pytest.raises(ClosedError):
             await call
+
+
+async def test_a_part_whose_flush_does_not_end_in_time_is_closed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stall: Stall
+) -> None:
+    """The clean-up gave up waiting for it; its descriptor may belong to another file by then."""
+    discarded: list[int] = []
+    original_sync, original_discard = LocalFileSystem.sync, LocalFileSystem.discard
+
+    async def sync(self: LocalFileSystem, handle: int) -> None:
+        stall()
+        await original_sync(self, handle)
+
+    async def discard(self: LocalFileSystem, temporary: Temporary) -> None:
+        await original_discard(self, temporary)
+        discarded.append(temporary.handle)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"data"
+
+    async with trove.open(f"local://{tmp_path}?fsync=0", cleanup_timeout=0.05) as store:
+        await store.create_bucket("b")
+        upload = await store.initiate_multipart("b", "k")
+        monkeypatch.setattr(LocalFileSystem, "sync", sync)
+        monkeypatch.setattr(LocalFileSystem, "discard", discard)
+        appending = asyncio.ensure_future(store.append_part("b", "k", upload, 1, 0, body()))
+        assert await asyncio.to_thread(stall.entered.wait, BOUND)
+        appending.cancel()
+        with pytest.warns(CleanupWarning), pytest.raises(asyncio.CancelledError):
+            await appending
+        assert discarded == []
+        stall.opened.set()
+        async with asyncio.timeout(BOUND):
+            while not discarded:  # noqa: ASYNC110 - what threads do is no event of the loop
+                await asyncio.sleep(0.001)
+        [part] = await store.list_parts("b", "k", upload)
+        await store.complete_multipart("b", "k", upload, [part])
+    assert len(discarded) == 2  # and that of the completion

@@ -89,8 +89,8 @@ class LocalFileSystem(LocalPaths):
         self._times = FileTimes()
         self._uses_tokens = False
         self._writing: set[int] = set()  # the handles of temporaries
-        self._private: set[int] = set()  # those that have names, and not yet the mode of their object
-        self._claimed: set[int] = set()
+        self._private: set[int] = set()  # those that have names, and get the mode of their object when it is published
+        self._claimed: set[int] = set()  # those that are locked
         self._mode_of_new: int | None = None
         _open.add(self)
 

@@ -32,7 +32,7 @@ class HeldFile:
         temporary: the file, which this object closes.
         run: runs an algorithm of the tree in a worker thread.
         call: calls a function in a worker thread.
-        closed: whether the store was closed.
+        store_closed: whether the store was closed.
 
     Attributes:
         closed: whether the file is closed.
@@ -96,10 +96,15 @@ class HeldFile:
         if self.closed:
             return
         if not self._store_closed():
-            await self.run_last(lambda _: _nothing() if first is None else first())
+            await self.run(lambda _: self._end(first))
         elif self._busy.acquire(blocking=False):
-            run_sync(self._close())
+            run_sync(self._end(None))
 
-
-async def _nothing() -> None:
-    pass
+    async def _end(self, first: Callable[[], Coroutine[Any, Any, object]] | None) -> None:
+        if self.closed:
+            return  # by an operation that hung, and was given up
+        try:
+            if first is not None:
+                await first()
+        finally:
+            await self._close()
