@@ -150,6 +150,9 @@ def test_finished_as_the_application_says() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_finished_upload_does_not_go_on(version: int | None) -> None:
     answer = protocol(version, complete=False, offset=10).finished(DONE, None)
+    if version in (5, 6):  # tus-js-client may say of the last bytes that others follow
+        assert (answer.status, is_complete(version, said(answer))) == (201, True)
+        return
     assert answer.status == 400
     assert json.loads(answer.body)["type"] == COMPLETED_UPLOAD  # type: ignore[arg-type]
     assert not is_complete(version, said(answer))

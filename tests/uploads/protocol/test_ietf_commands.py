@@ -62,6 +62,11 @@ def asked(version: str | None, complete: bool, **headers: str) -> dict[str, str]
     return said | {"upload-complete": f"?{complete:d}"}
 
 
+def not_last(version: str | None) -> bool | None:
+    """Return what a body means that does not complete its upload: for tus-js-client, the size decides."""
+    return None if version in ("5", "6") else False
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_a_creation_with_the_whole_content(version: str | None, method: str) -> None:
@@ -72,7 +77,7 @@ def test_a_creation_with_the_whole_content(version: str | None, method: str) -> 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_creation_with_the_first_bytes(version: str | None) -> None:
     found = create(asked(version, False, content_length="3", upload_length="5"))
-    assert found == Create(size=5, append=Append(offset=0, size=5, is_last=False, body_size=3))
+    assert found == Create(size=5, append=Append(offset=0, size=5, is_last=not_last(version), body_size=3))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -148,13 +153,13 @@ def test_a_digest_that_follows_the_body(trailers: bool, verifies: bool, trailer:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_append(version: str | None) -> None:
     headers = asked(version, False, upload_offset="2", content_length="3") | PARTIAL
-    assert append(headers) == Append(offset=2, is_last=False, body_size=3)
+    assert append(headers) == Append(offset=2, is_last=not_last(version), body_size=3)
     headers = asked(version, True, upload_offset="2", content_length="3") | PARTIAL
     assert append(headers) == Append(offset=2, size=5, is_last=True, body_size=3)
     headers = asked(version, True, upload_offset="2") | PARTIAL
     assert append(headers) == Append(offset=2, is_last=True)
     headers = asked(version, False, upload_offset="2", upload_length="9") | PARTIAL
-    assert append(headers) == Append(offset=2, size=9, is_last=False)
+    assert append(headers) == Append(offset=2, size=9, is_last=not_last(version))
 
 
 @pytest.mark.parametrize("version", VERSIONS)

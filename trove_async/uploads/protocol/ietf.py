@@ -176,7 +176,8 @@ class IETF:
         return Append(
             offset=offset,
             size=size,
-            is_last=is_last,
+            # tus-js-client may say of the last bytes of an upload that others follow, and not come again.
+            is_last=is_last or (None if self._draft.is_of_tus_js_client else False),
             body_size=body_size,
             checksum=parse_digests(self._headers, "content-digest") if verifies else EMPTY,
             trailing=DIGESTS if verifies and self._request.trailers and "content-digest" in trailers else (),
@@ -238,7 +239,7 @@ class IETF:
 
     def finished(self, info: FileInfo, location: str | None) -> Answer:
         """Answer as the application says; to who asks again too, except if it says that the upload goes on."""
-        if location is None and self._says_complete() is False:
+        if location is None and self._says_complete() is False and not self._draft.is_of_tus_js_client:
             # It asks to append to what is complete, and not for the answer that it has missed.
             error = InvalidArgumentError("the upload is complete")
             headers = [*self._version(), self._complete(False), ("Upload-Offset", str(info.offset))]
