@@ -417,13 +417,18 @@ async def test_a_forked_child_holds_no_lock(tmp_path: Path) -> None:
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            held = [name for name in map(_target, os.listdir("/proc/self/fd")) if name.startswith(str(tmp_path))]
+            held = [name for name in open_files() if name.startswith(str(tmp_path))]
             os.write(write, repr(held).encode())
             os._exit(0)
         os.close(write)
         with open(read, "rb") as pipe:
             assert pipe.read() == b"[]"
         await asyncio.to_thread(os.waitpid, child, 0)
+
+
+def open_files() -> list[str]:
+    """Return the paths of the files that this process has open."""
+    return [_target(descriptor) for descriptor in os.listdir("/proc/self/fd")]
 
 
 def _target(descriptor: str) -> str:
