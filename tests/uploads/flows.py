@@ -105,7 +105,7 @@ class Flow:
         **options: float,
     ) -> None:
         self.store = MemoryStore() if store is None else store
-        self.locker = locker or MemoryLocker()
+        self.locker = locker or MemoryLocker(timeout=5)
         self.handler = UploadHandler(self.store, locker=self.locker, hooks=hooks, settings=settings, **options)
         self._trailers = trailers
 

@@ -67,11 +67,15 @@ class PlainStore:
         upload = self._find(upload_id)
         if offset != len(upload.data):
             raise UploadOffsetError(offset=len(upload.data))
-        async for chunk in src:
-            await asyncio.sleep(0)
-            upload.data += chunk
+        added = bytearray()
+        try:
+            async for chunk in src:
+                await asyncio.sleep(0)
+                added += chunk
+        finally:
+            upload.data += added
         await self._enter("flush")
-        return len(upload.data) - offset
+        return len(added)
 
     async def get_info(self, upload_id: str) -> FileInfo:
         await self._enter("get_info")

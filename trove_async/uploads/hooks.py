@@ -54,11 +54,15 @@ class Changes:
 class Hooks:
     """Coroutines that an application overrides; each does nothing here.
 
-    For one upload they are called one after another and in the order in which they stand here; those of different
-    uploads run side by side. A hook that takes longer than the server's time for hooks fails with an
-    `OperationTimeoutError`. Hooks with ``before`` in their name, and `authorize`, refuse the request by raising:
-    an `UploadRejectedError` with status and words for the client, an `AccessDeniedError`, or any other error of
-    this library. A `TransientError` lets the client come back later. What the other hooks raise is logged.
+    For one upload they are called one after another and in the order in which they stand here, under its lock; those
+    of different uploads run side by side. `authorize` has no place in the order: it is asked before a request waits
+    for the lock, or without one.
+
+    A hook that takes longer than the server's time for hooks fails with an `OperationTimeoutError`. Hooks with
+    ``before`` in their name, and `authorize`, refuse the request by raising: an `UploadRejectedError` with status and
+    words for the client, an `AccessDeniedError`, or any other error of this library. A `TransientError` lets the client
+    come back later, and so does an error of another library, such as that of a database which is away. What the other
+    hooks raise is logged, except for an `UploadRejectedError` of `on_progress`.
     """
 
     async def authorize(self, event: UploadEvent) -> None:
@@ -76,14 +80,18 @@ class Hooks:
     async def on_progress(self, event: UploadEvent) -> None:
         """Learn how many bytes have arrived (``event.info.offset``), every few seconds while a body is received.
 
-        They may not be durable yet. It is never called after `after_receive` of the same request.
+        They may not be durable yet. It is never called after `after_receive` of the same request. An
+        `UploadRejectedError` ends the body: what has arrived is kept, and the client is answered with the error.
         """
 
     async def after_receive(self, event: UploadEvent) -> None:
-        """Learn that the bytes of a request are durable."""
+        """Learn that bytes of a request are durable; not if the store failed meanwhile."""
 
     async def before_finish(self, event: UploadEvent) -> FinalAnswer | None:
-        """Decide whether a complete upload is finished, and how the client is answered."""
+        """Decide whether a complete upload is finished, and how the client is answered; not asked for a partial one.
+
+        After a failure it is asked again by the next request for the upload, HEAD and GET included.
+        """
 
     async def after_finish(self, event: UploadEvent) -> None:
         """Learn that an upload is finished: the object is at its destination."""
