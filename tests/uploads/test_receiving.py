@@ -250,6 +250,16 @@ async def test_a_slow_store_is_no_idle_client() -> None:
     assert body.ended == "complete"
 
 
+async def test_a_body_that_is_closed_has_no_timer() -> None:
+    client, clock = Client(b"abc"), Clock()
+    body = RequestBody(client, clock=clock)
+    assert await anext(body.chunks(None)) == b"abc"
+    body.close()
+    body.close()
+    clock.move(1000)
+    assert clock.armed == 1
+
+
 async def test_a_chunk_costs_no_task_and_no_timer() -> None:
     clock = Clock()
     body = RequestBody(Client(*itertools.repeat(b"x", 1000), END), clock=clock)

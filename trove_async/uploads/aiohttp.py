@@ -99,9 +99,11 @@ async def _serve(server: UploadServer, request: web.Request) -> web.StreamRespon
     body = RequestBody(_Content(request), idle_timeout=server.idle_timeout, held_back="expect" in headers)
     if headers.get("content-encoding", "").lower() in DECODED:
         error = UploadRejectedError("send the body without Content-Encoding", status_code=415)
-        answer = server.refuse(arrival, body, error)
-    else:
+        return _UploadResponse(server.refuse(arrival, body, error), body)
+    try:
         answer = await server.answer(arrival, body, inform if request.version >= HttpVersion11 else None)
+    finally:
+        body.close()
     return _UploadResponse(answer, body)
 
 
@@ -125,13 +127,10 @@ class _UploadResponse(AnswerResponse):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         if self.prepared:
             return await super().prepare(request)
-        try:
-            writer = await super().prepare(request)
-            if self.keep_alive is False:
-                await self._received.drain()
-                request.protocol.force_close()  # aiohttp would go on to read the body for 10 seconds
-        finally:
-            self._received.close()
+        writer = await super().prepare(request)
+        if self.keep_alive is False:
+            await self._received.drain()
+            request.protocol.force_close()  # aiohttp would go on to read the body for 10 seconds
         return writer
 
 

@@ -114,9 +114,9 @@ class TusApp:
         )
         try:
             answer = await self._server.answer(arrival, body, inform if INFORMATIONAL in extensions else None)
-            await respond(answer, arrival.method, receive, send, before_end=body.drain)
         finally:
             body.close()
+        await respond(answer, arrival.method, receive, send, before_end=body.drain)
 
 
 def split_path(scope: Scope) -> tuple[str, str]:

@@ -138,7 +138,7 @@ class RequestBody:
             self.ended = "disconnected"
 
     def close(self) -> None:
-        """Release the timer, after the request was answered."""
+        """Release the timer, when no more chunks are asked for."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.uploads.memory_store import MemoryStore
 from tests.uploads.serving import ServerName, app_process, serving
+from trove_async import Trove
 from trove_async.uploads import DataStore
 from trove_async.uploads.aiohttp import tus_application
 from trove_async.uploads.asgi import TusApp
@@ -36,12 +37,12 @@ class Below:
         await self._app(scope, receive, send)
 
 
-def asgi_app(store: DataStore | None = None, **options: Unpack[TusOptions]) -> Below:
+def asgi_app(store: Trove | DataStore | None = None, **options: Unpack[TusOptions]) -> Below:
     """Return an ASGI app with uploads at ``/files/``."""
     return Below(TusApp(MemoryStore() if store is None else store, **options))
 
 
-def web_app(store: DataStore | None = None, **options: Unpack[TusOptions]) -> web.Application:
+def web_app(store: Trove | DataStore | None = None, **options: Unpack[TusOptions]) -> web.Application:
     """Return an aiohttp application with uploads at ``/files/``."""
     app = web.Application()
     app.add_subapp("/files", tus_application(MemoryStore() if store is None else store, **options))
@@ -55,7 +56,11 @@ def limited_app(max_size: int) -> Below:
 
 @asynccontextmanager
 async def served(
-    server: ServerName, store: DataStore | None = None, *, log: Path | None = None, **options: Unpack[TusOptions]
+    server: ServerName,
+    store: Trove | DataStore | None = None,
+    *,
+    log: Path | None = None,
+    **options: Unpack[TusOptions],
 ) -> AsyncIterator[int]:
     """Serve uploads at ``/files/``, and yield the port.
 

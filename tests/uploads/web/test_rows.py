@@ -9,11 +9,17 @@ from typing import Final
 
 import pytest
 
+import trove_async as trove
 from tests.uploads.serving import ServerName
 from tests.uploads.web.apps import EVERY_SERVER, served
 from tests.uploads.web.talking import BYTES, TUS, Peer, peer
+from trove_async import Trove
+from trove_async.uploads import TusOptions
 
 pytestmark = pytest.mark.asyncio
+
+SHORT: Final = ("uvicorn", "aiohttp")
+"""Servers with all rows in a short run."""
 
 SIZE: Final = 10
 MOST: Final = 100
@@ -160,8 +166,11 @@ async def check(client: Peer, row: Row, upload: str, done: str) -> None:
     assert said.headers["access-control-allow-origin"] == "*"
 
 
-async def run(server: ServerName, names: tuple[str, ...], log: Path) -> None:
-    async with served(server, log=log, max_size=MOST) as port:
+async def run(
+    server: ServerName, names: tuple[str, ...], log: Path, store: Trove | None = None, bucket: str | None = None
+) -> None:
+    options: TusOptions = {"max_size": MOST} if bucket is None else {"max_size": MOST, "bucket": bucket}
+    async with served(server, store, log=log, **options) as port:
         for name in names:
             async with peer(port) as client:
                 upload, done = await client.create(SIZE), await client.create(5)
@@ -180,12 +189,15 @@ async def test_each_server_runs_a_few_rows(server: ServerName, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "server",
-    [
-        "uvicorn",
-        "aiohttp",
-        *(pytest.param(name, marks=pytest.mark.long) for name in EVERY_SERVER[1:] if name != "aiohttp"),
-    ],
+    "server", [pytest.param(each, marks=[] if each in SHORT else [pytest.mark.long]) for each in EVERY_SERVER]
 )
 async def test_all_rows(server: ServerName, tmp_path: Path) -> None:
     await run(server, tuple(ROWS), tmp_path / "log")
+
+
+@pytest.mark.parametrize("dsn", ["memory://", "local://{root}?fsync=0"])
+async def test_all_rows_with_a_store_of_objects(dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    async with trove.open(dsn.format(root=tmp_path / "root")) as store:
+        await store.create_bucket("uploads")
+        await run("uvicorn", tuple(ROWS), tmp_path / "log", store, "uploads")
