@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.uploads.memory_store import MemoryStore, PlainStore
 from trove_async.types import EMPTY
-from trove_async.uploads import Hooks, Locker, Request
+from trove_async.uploads import DataStore, Hooks, Locker, Request
 from trove_async.uploads.handler import UploadHandler
 from trove_async.uploads.lockers.memory import MemoryLocker
 from trove_async.uploads.protocol.messages import Settings
@@ -96,7 +96,7 @@ class Flow:
 
     def __init__(
         self,
-        store: PlainStore | None = None,
+        store: DataStore | None = None,
         *,
         hooks: Hooks | None = None,
         settings: Settings | None = None,
@@ -104,10 +104,16 @@ class Flow:
         trailers: bool = False,
         **options: float,
     ) -> None:
-        self.store = MemoryStore() if store is None else store
+        self._store = MemoryStore() if store is None else store
         self.locker = locker or MemoryLocker(timeout=5)
-        self.handler = UploadHandler(self.store, locker=self.locker, hooks=hooks, settings=settings, **options)
+        self.handler = UploadHandler(self._store, locker=self.locker, hooks=hooks, settings=settings, **options)
         self._trailers = trailers
+
+    @property
+    def store(self) -> PlainStore:
+        """The store in memory."""
+        assert isinstance(self._store, PlainStore)
+        return self._store
 
     async def send(
         self,

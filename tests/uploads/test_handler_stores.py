@@ -1,0 +1,97 @@
+"""The flow over the project's own data store, with each of its capabilities."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+
+import trove_async as trove
+from tests.uploads.flows import BYTES, GONE, Flow
+from trove_async.uploads import Changes, Destination, FinalAnswer, Hooks, UploadEvent
+from trove_async.uploads.store import TroveDataStore
+
+pytestmark = pytest.mark.asyncio
+
+
+class Photos(Hooks):
+    """Puts uploads where they are named, never replacing one."""
+
+    async def before_create(self, event: UploadEvent) -> Changes | None:
+        name = event.info.metadata.text("filename")
+        if name is None:
+            return None
+        return Changes(destination=Destination("photos", name, trove.driver.PutOptions(if_none_match="*")))
+
+    async def before_finish(self, event: UploadEvent) -> FinalAnswer | None:
+        return FinalAnswer(headers=(("X-Size", str(event.info.size)),))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest_asyncio.fixture
+async def store() -> AsyncIterator[trove.Trove]:
+    async with trove.open("memory://") as t:
+        await t.create_bucket("photos")
+        yield t
+
+
+@pytest.fixture
+def flow(store: trove.Trove, clock: Clock) -> Flow:
+    return Flow(TroveDataStore(store, "photos", now=clock, expires=60), hooks=Photos())
+
+
+async def test_an_upload_becomes_an_object(flow: Flow, store: trove.Trove) -> None:
+    created = await flow.send("POST", None, upload_length="10", upload_metadata="filename YS50eHQ=")
+    assert created.headers["upload-expires"] == "Tue, 01 Jan 2030 00:01:00 GMT"
+    upload_id = created.upload_id
+    await flow.patch(upload_id, 0, b"hello", GONE)
+    assert (await flow.send("HEAD", upload_id)).headers["upload-offset"] == "5"
+    last = await flow.patch(upload_id, 5, b"world")
+    assert (last.status, last.headers["x-size"]) == (204, "10")
+    assert await store.read("photos", "a.txt") == b"helloworld"
+    assert (await flow.patch(upload_id, 10)).headers["x-size"] == "10"
+    ranged = await flow.send("GET", upload_id, range="bytes=5-")
+    assert (ranged.status, ranged.headers["content-range"]) == (206, "bytes 5-9/10")
+    assert ranged.headers["content-disposition"] == 'inline; filename="a.txt"'
+    assert ranged.headers["x-content-type-options"] == "nosniff"
+    assert not isinstance(ranged.answer.body, bytes)
+    async with ranged.answer.body as body:
+        assert b"".join([chunk async for chunk in body]) == b"world"
+    again = await flow.create(1, upload_metadata="filename YS50eHQ=")
+    assert (await flow.patch(again, 0, b"x")).status == 422  # no object is replaced
+    assert await store.read("photos", "a.txt") == b"helloworld"
+
+
+async def test_every_extension(flow: Flow, store: trove.Trove, clock: Clock) -> None:
+    deferred = await flow.create(upload_defer_length="1")
+    assert (await flow.patch(deferred, 0, b"hel")).status == 204
+    assert (await flow.patch(deferred, 3, b"lO", upload_checksum="crc32 NhCmhg==")).status == 460
+    assert (await flow.patch(deferred, 3, b"lo", upload_length="5")).status == 204
+    assert await store.read("photos", deferred) == b"hello"
+    one, two = await flow.partial(b"hello "), await flow.create(5, upload_concat="partial")
+    final = (await flow.final(one, two, one, upload_metadata="filename Yi50eHQ=")).upload_id
+    assert "upload-offset" not in (await flow.send("HEAD", final)).headers
+    assert (await flow.patch(two, 0, b"world")).status == 204
+    assert (await flow.send("HEAD", final)).headers["upload-offset"] == "17"
+    assert await store.read("photos", "b.txt") == b"hello worldhello "
+    assert (await flow.send("POST", None, b"hello", content_type=BYTES, upload_length="5")).status == 201
+    assert (await flow.send("DELETE", one)).status == 204
+    assert (await flow.send("HEAD", one)).status == 404
+    waiting = await flow.create(5)
+    clock.now += timedelta(seconds=61)
+    assert (await flow.send("HEAD", waiting)).status == 410
+    assert (await flow.patch(waiting, 0, b"hello")).status == 410
