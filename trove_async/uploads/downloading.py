@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from trove_async.errors import InvalidMetadataError, UploadRejectedError
-from trove_async.keys import check_content_type, content_type_of
+from trove_async.keys import DEFAULT_CONTENT_TYPE, check_content_type, content_type_of
 from trove_async.uploads.datastore import ContentDataStore, DataStore
 from trove_async.uploads.info import FileInfo
 from trove_async.web.http import Disposition, Headers, content_disposition
@@ -55,8 +55,10 @@ def _filename(info: FileInfo) -> str:
 
 def _content_type(info: FileInfo) -> str:
     """Return the type that the application chose, or that the client says, or that of the file's name."""
-    if info.destination is not None and info.destination.options.attributes.content_type:
-        return info.destination.options.attributes.content_type
+    if info.destination is not None:
+        chosen = info.destination.options.attributes.content_type
+        if chosen != DEFAULT_CONTENT_TYPE:
+            return chosen
     said = info.metadata.text("filetype")
     try:
         if said:
