@@ -30,22 +30,29 @@ from trove_async.uploads.server import TusOptions
 from trove_async.uploads.store import SweepReport, TroveDataStore
 
 if _TYPE_CHECKING:
+    from trove_async.uploads.client import Client, RemoteUpload
     from trove_async.uploads.lockers.postgres import PostgresLocker
 else:
+    _LAZY = {
+        "Client": "trove_async.uploads.client",
+        "PostgresLocker": "trove_async.uploads.lockers.postgres",
+        "RemoteUpload": "trove_async.uploads.client",
+    }
 
     def __getattr__(name: str) -> object:
-        """Import what needs the packages of databases when it is used for the first time."""
-        if name != "PostgresLocker":
+        """Import what needs packages that are not always installed when it is used for the first time."""
+        if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from trove_async.uploads.lockers.postgres import PostgresLocker
+        from importlib import import_module
 
-        globals()[name] = PostgresLocker
-        return PostgresLocker
+        globals()[name] = found = getattr(import_module(_LAZY[name]), name)
+        return found
 
 
 __all__ = [
     "Action",
     "Changes",
+    "Client",
     "ConcaterDataStore",
     "ContentDataStore",
     "DataStore",
@@ -65,6 +72,7 @@ __all__ = [
     "MetaData",
     "PostgresLocker",
     "RecorderDataStore",
+    "RemoteUpload",
     "Request",
     "SweepReport",
     "TerminaterDataStore",

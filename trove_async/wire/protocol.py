@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from trove_async.errors import BackendError, OperationTimeoutError, TroveError, UnavailableError
+from trove_async.errors import BackendError, BodySizeError, OperationTimeoutError, TroveError, UnavailableError
 from trove_async.wire.chunked import ChunkedDecoder
 from trove_async.wire.head import MAX_HEAD, UNTIL_CLOSE, HeadError, find_end, frame, parse_head
 from trove_async.wire.origin import Origin
@@ -22,7 +22,10 @@ from trove_async.wire.response import Response
 if TYPE_CHECKING:
     from trove_async.body import Chunk
 
-__all__ = ["Connection", "Owner"]
+__all__ = ["Connection", "OnInterim", "Owner"]
+
+OnInterim = Callable[[int, Mapping[str, str]], object]
+"""Called with the status and the headers of each interim response (1xx) as it arrives; it must not raise."""
 
 _MAX_INTERIM: Final = 1000  # responses of 1xx before the final one
 _WRITE_SIZE: Final = 512 * 1024  # the bytes of a large body that are given to the transport at once
@@ -67,6 +70,7 @@ class Connection(asyncio.Protocol):
         "_keep",
         "_loop",
         "_method",
+        "_on_interim",
         "_pool",
         "_progress",
         "_response",
@@ -105,13 +109,20 @@ class Connection(asyncio.Protocol):
         self._sent = False  # whether the whole request was given to the socket
         self._head = b""  # what has arrived of an incomplete head
         self._interim = (0, 0)  # how many interim responses came, and their bytes
+        self._on_interim: OnInterim | None = None
         self._decoder: ChunkedDecoder | None = None
         self._keep = False
 
     # What the transport and the response call.
 
     async def exchange(
-        self, method: str, head: bytes, body: Sequence[Chunk], size: int, idle_timeout: float
+        self,
+        method: str,
+        head: bytes,
+        body: Sequence[Chunk] | AsyncIterable[Chunk],
+        size: int,
+        idle_timeout: float,
+        on_interim: OnInterim | None = None,
     ) -> Response:
         """Send a request and wait for the head of the answer, and for its body if that is small."""
         transport = self._transport
@@ -122,8 +133,11 @@ class Connection(asyncio.Protocol):
         self._sent = False
         self._head = b""
         self._interim = (0, 0)
+        self._on_interim = on_interim
         try:
-            if size + len(head) <= _JOIN_SIZE:
+            if isinstance(body, AsyncIterable):
+                await self._upload_stream(response, transport, head, body, size)
+            elif size + len(head) <= _JOIN_SIZE:
                 transport.write(b"".join((head, *body)) if size else head)
                 self._sent = True
             else:
@@ -147,14 +161,34 @@ class Connection(asyncio.Protocol):
             if unsent:
                 view = self._send_begin(transport, unsent, view)
                 unsent = b""
-            for start in range(0, len(view), _WRITE_SIZE):
-                while self._write_paused and not self._answered(response):
-                    await self.wait()
-                # A response that comes before the end of the request counts. A failed transport is about to say so.
-                if self._answered(response) or transport.is_closing():
-                    return
-                transport.write(view[start : start + _WRITE_SIZE])
+            if not await self._write(response, transport, view):
+                return
         self._sent = True
+
+    async def _upload_stream(
+        self, response: Response, transport: asyncio.Transport, head: bytes, body: AsyncIterable[Chunk], size: int
+    ) -> None:
+        transport.write(head)
+        async for chunk in body:
+            size -= len(chunk)
+            if size < 0:
+                break
+            if not await self._write(response, transport, memoryview(chunk)):
+                return
+        if size:
+            raise BodySizeError("the body of the request does not have the size that was declared")
+        self._sent = True
+
+    async def _write(self, response: Response, transport: asyncio.Transport, view: memoryview) -> bool:
+        """Give bytes of a body to the transport as it takes them; False if sending them is of no use any more."""
+        for start in range(0, len(view), _WRITE_SIZE):
+            while self._write_paused and not self._answered(response):
+                await self.wait()
+            # A response that comes before the end of the request counts. A failed transport is about to say so.
+            if self._answered(response) or transport.is_closing():
+                return False
+            transport.write(view[start : start + _WRITE_SIZE])
+        return True
 
     def _send_begin(self, transport: asyncio.Transport, head: bytes, view: memoryview) -> memoryview:
         """Send the head and as much of the body's first chunk as the socket takes at once; return what is left of it.
@@ -359,19 +393,21 @@ class Connection(asyncio.Protocol):
                 if status >= 200:
                     self._begin(response, minor, status, headers, data, end)
                     return
-                self._count_interim(status, end)
+                self._take_interim(status, headers, end)
             except HeadError as error:
                 self._refuse(data, str(error))
                 return
             data = data[end:]
 
-    def _count_interim(self, status: int, size: int) -> None:
+    def _take_interim(self, status: int, headers: Mapping[str, str], size: int) -> None:
         count, total = self._interim
         self._interim = count + 1, total + size
         if status == 101:
             raise HeadError("a change of the protocol, which was not asked for")
         if count >= _MAX_INTERIM:
             raise HeadError(f"more than {_MAX_INTERIM} interim responses")
+        if self._on_interim is not None:
+            self._on_interim(status, headers)
 
     def _refuse(self, data: bytes, reason: str) -> None:
         hint = "; does it speak https://?" if data[0] in _TLS_RECORDS and self.origin.scheme == "http" else ""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from trove_async.cancellation import SHIELD
@@ -23,6 +23,7 @@ from trove_async.errors import InvalidArgumentError
 from trove_async.wire.connect import Connector
 from trove_async.wire.origin import Origin
 from trove_async.wire.pool import Pool
+from trove_async.wire.protocol import OnInterim
 from trove_async.wire.proxies import Proxies
 from trove_async.wire.request import encode_head, full_user_agent
 from trove_async.wire.response import Response
@@ -118,13 +119,53 @@ class Transport:
         size = 0
         for chunk in body:
             size += len(chunk)
+        return await self._send(origin, method, target, headers, body, size, idle_timeout, None)
+
+    async def send_stream(
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        body: AsyncIterable[Chunk],
+        size: int,
+        *,
+        on_interim: OnInterim | None = None,
+    ) -> Response:
+        """Send a request whose body is made while it is sent; otherwise as `send`.
+
+        The time that the body takes to yield a chunk is no idle time.
+
+        Args:
+            origin, method, target, headers: as for `send`.
+            body: chunks, each of which is taken when the connection has room for it; it may not be taken to its end.
+            size: the bytes of all chunks.
+            on_interim: gets the interim responses.
+
+        Raises:
+            BodySizeError: the body has another size; the server has not received the whole request.
+            TroveError: as in `send`; and what the body raises, unchanged.
+        """
+        return await self._send(origin, method, target, headers, body, size, None, on_interim)
+
+    async def _send(
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        body: Sequence[Chunk] | AsyncIterable[Chunk],
+        size: int,
+        idle_timeout: float | None,
+        on_interim: OnInterim | None,
+    ) -> Response:
         head = self._encode(origin, method, target, headers, size)
         connection = self._pool.take(origin) or await self._pool.acquire(origin)
         if (shield := SHIELD.get()) is not None and not shield.may_send():
             self._pool.release(connection)
             raise asyncio.CancelledError
         response = await connection.exchange(
-            method, head, body, size, self._idle_timeout if idle_timeout is None else idle_timeout
+            method, head, body, size, self._idle_timeout if idle_timeout is None else idle_timeout, on_interim
         )
         if response.status == 407:
             self._refused_by_proxy(origin, response)
