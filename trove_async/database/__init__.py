@@ -23,10 +23,23 @@ except ModuleNotFoundError as error:
         f"a database needs the package {missing!r}: pip install 'trove-async[database]'"
     ) from error
 
+from trove_async.database.backend import Session
 from trove_async.database.database import Database, connect
 from trove_async.database.leases import Lease, Leases
 from trove_async.database.notifications import Listener
 from trove_async.database.schema import Timestamp, insert_into, now
 from trove_async.database.units import Unit, notify
 
-__all__ = ["Database", "Lease", "Leases", "Listener", "Timestamp", "Unit", "connect", "insert_into", "notify", "now"]
+__all__ = [
+    "Database",
+    "Lease",
+    "Leases",
+    "Listener",
+    "Session",
+    "Timestamp",
+    "Unit",
+    "connect",
+    "insert_into",
+    "notify",
+    "now",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -86,3 +87,15 @@ async def test_a_folder_that_leads_elsewhere_is_refused(folder: Path) -> None:
     (folder / f"trove-async-{os.getuid()}").symlink_to(folder)
     with pytest.raises(AccessDeniedError, match="TMPDIR"):
         MemoryLocker().claim("a")
+
+
+def test_a_locker_that_is_not_closed_warns_and_drops_its_claims() -> None:
+    locker: MemoryLocker | None = MemoryLocker()
+    assert locker is not None
+    locker.claim("a")
+    with pytest.warns(ResourceWarning, match="unclosed MemoryLocker"):  # noqa: PT031
+        locker = None
+        gc.collect()
+    locker = MemoryLocker()
+    locker.claim("a")
+    asyncio.run(locker.aclose())

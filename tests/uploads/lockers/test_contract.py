@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import random
 
 import pytest
@@ -252,6 +254,23 @@ async def test_a_holder_that_does_not_stop_at_the_closing_loses_its_lock(new_loc
     assert lock.lost
     assert holder.requests == 1
     await lock.release()
+
+
+async def test_closing_leaves_no_task_and_no_descriptor(new_locker: NewLocker) -> None:
+    await (await new_locker().acquire("a", unasked)).release()  # what the process opens once is open then
+    await asyncio.to_thread(gc.collect)
+    tasks, descriptors = asyncio.all_tasks(), os.listdir("/proc/self/fd")
+    lockers = [new_locker(), new_locker()]
+    lock = await lockers[0].acquire("a", unasked)
+    waiting = asyncio.ensure_future(lockers[1].acquire("a", unasked))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await lock.release()
+    for locker in lockers:
+        await locker.aclose()
+    assert asyncio.all_tasks() == tasks
+    assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
 
 
 @pytest.mark.parametrize("name", ["", "\0", "\ud800", 1])

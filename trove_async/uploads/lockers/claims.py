@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 from trove_async.errors import AccessDeniedError, InvalidArgumentError
@@ -47,6 +48,13 @@ class Claims:
         """Drop all claims; in a forked child it leaves those of the parent."""
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
+
+    def __del__(self) -> None:
+        if self._descriptors:
+            self.forget()
+            warnings.warn(
+                "unclosed MemoryLocker, which has claimed uploads; call aclose()", ResourceWarning, stacklevel=2
+            )
 
 
 def _folder() -> Path:

@@ -110,8 +110,8 @@ class FileLocker(SharedLocker[str]):
     def _unlock_file(self, key: str) -> None:
         descriptor = self._descriptors.pop(key, None)
         if descriptor is not None:
-            # Those that have opened the file meanwhile find out that it is not there any more.
-            with suppress(FileNotFoundError):
+            # Those that have opened the file meanwhile find out that it is gone. One that cannot be removed is no harm.
+            with suppress(OSError):
                 self._path(key).unlink()
             os.close(descriptor)
 

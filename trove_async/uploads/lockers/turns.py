@@ -204,16 +204,6 @@ class Turns:
         if len(queue) > 1:
             queue[0].ask()
 
-    def first(self, name: str) -> Turn | None:
-        """Return who has the turn for a lock; None if nobody has."""
-        queue = self._queues.get(name)
-        return queue[0] if queue else None
-
-    def lose_all(self, turns: set[Turn]) -> None:
-        """Take locks away."""
-        for turn in turns:
-            turn.lose()
-
     async def close(self) -> bool:
         """Ask all holders to stop and wait until they have, but not for longer than ``timeout``; then take the locks.
 
