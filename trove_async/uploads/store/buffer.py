@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from trove_async.body import Chunk
-from trove_async.checksums import Hasher, new_hasher
-from trove_async.errors import MissingDependencyError
+from trove_async.checksums import is_available, new_hasher
 from trove_async.uploads.store.budget import MemoryBudget
 
 __all__ = ["STEP", "Buffer"]
@@ -30,7 +29,7 @@ class Buffer:
     def __init__(self, budget: MemoryBudget, most: int) -> None:
         self._data = bytearray()
         self._share = budget.share(most)
-        self._crc = _crc32c()
+        self._crc = new_hasher("crc32c") if is_available("crc32c") else None
         self.most = most
 
     def __len__(self) -> int:
@@ -92,10 +91,3 @@ class Buffer:
         """Give the memory back."""
         self._data = bytearray()
         self._share.release()
-
-
-def _crc32c() -> Hasher | None:
-    try:
-        return new_hasher("crc32c")
-    except MissingDependencyError:
-        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
+from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import AppendDriver
 from trove_async.errors import ContentTooLargeError, TroveError
 from trove_async.uploads.info import FileInfo, check_id, new_id
@@ -24,6 +25,7 @@ async def create(context: Context, wanted: FileInfo) -> Entry:
         ConflictError: there is an upload of this id.
         UnsupportedError: the backend cannot do what is asked.
         ContentTooLargeError: it is larger than the store allows.
+        InvalidArgumentError: the id or a digest is invalid.
     """
     info = replace(
         wanted,
@@ -35,6 +37,8 @@ async def create(context: Context, wanted: FileInfo) -> Entry:
         etag=None,
     )
     _check_size(context, info)
+    for algorithm, value in info.digests.items():
+        Checksum(algorithm, value)
     check_conditions(context, info)
     bucket, key = place_of(context, info)
     appends = context.store.supports(AppendDriver)
@@ -52,7 +56,7 @@ async def create(context: Context, wanted: FileInfo) -> Entry:
         described = description_of(destination_of(context, info)[2])
         state = replace(state, backend_id=await context.store.initiate_multipart(bucket, key, **described))
     try:
-        return Entry(await context.states.create(state), settled=True)
+        return Entry(await context.states.create(state, is_chosen=bool(wanted.id)), settled=True)
     except BaseException as error:
         # What was refused may be the state of somebody else's upload.
         is_refused = isinstance(error, TroveError) and not error.retryable

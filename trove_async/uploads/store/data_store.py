@@ -113,7 +113,7 @@ class TroveDataStore:
         self._context = Context(
             store=store,
             bucket=bucket,
-            states=States(store, state_bucket, prefix),
+            states=States(store, state_bucket, prefix, shared=shared),
             budget=MemoryBudget(memory),
             sizes=PartSizes(limits, part_size or 8 * MIB, memory, max_size),
             now=now,
@@ -307,6 +307,8 @@ class TroveDataStore:
             return (entry.stored if entry.state.info.is_final else entry).state.info
         stored = await self._context.states.describe(upload_id, None if entry is None else entry.stored)
         is_known = entry is not None and stored is entry.stored
+        if entry is not None and not is_known and upload_id not in self._busy:
+            self._forget(upload_id)
         if entry is not None and is_known and entry.settled and not entry.state.appends:
             return entry.state.info
         state, made = await self._extended(stored.state)
@@ -367,8 +369,8 @@ class TroveDataStore:
         if entry is None:
             return await self._loaded(upload_id)
         self._entries.move_to_end(upload_id)
-        if not self._shared or (self._context.states.fences and not entry.stored.state.running):
-            return entry  # the state is written before anything else, which fails if another process has continued it
+        if not self._shared or (self._context.states.fences and not entry.state.appends):
+            return entry  # nothing counts before the state is written, which fails if another process has continued it
         stored = await self._context.states.describe(upload_id, entry.stored)
         if stored is not entry.stored:
             return await self._loaded(upload_id)

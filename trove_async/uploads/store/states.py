@@ -46,13 +46,14 @@ class States:
     Args:
         store: has the objects.
         bucket, prefix: where they are.
+        shared: whether other processes may write them too.
     """
 
-    def __init__(self, store: Trove, bucket: str, prefix: str) -> None:
+    def __init__(self, store: Trove, bucket: str, prefix: str, *, shared: bool) -> None:
         self._store = store
         self.bucket: Final = bucket
         self._prefix = prefix
-        self.fences: Final = store.supports("put_if_match")
+        self.fences: Final = shared and store.supports("put_if_match")
         """Whether a writer notices that another process has continued the upload, before it writes anything."""
 
     def key(self, upload_id: str) -> str:
@@ -63,25 +64,32 @@ class States:
         """Return the key of an object of our own: the bytes of a partial upload, or of one that is checked."""
         return self._prefix + upload_id + _DATA
 
-    async def create(self, state: State) -> Stored:
+    async def create(self, state: State, *, is_chosen: bool) -> Stored:
         """Store the state of a new upload.
+
+        Args:
+            state: of the upload.
+            is_chosen: whether there may be an upload of the same id; 128 random bits are an id of no other.
 
         Raises:
             ConflictError: there is one already.
         """
-        key, body = self.key(state.info.id), encode(state)
         try:
+            made = await self._put_new(self.key(state.info.id), encode(state), is_chosen)
+        except PreconditionFailedError as error:
+            raise ConflictError(f"there is an upload {state.info.id!r} already") from error
+        return Stored(state, made.etag)
+
+    async def _put_new(self, key: str, body: bytes, is_chosen: bool) -> ObjectInfo:
+        if is_chosen:
             if self._store.supports("put_if_none_match"):
                 try:
-                    made = await self._store.put(self.bucket, key, body, if_none_match="*")
-                    return Stored(state, made.etag)
+                    return await self._store.put(self.bucket, key, body, if_none_match="*")
                 except UnsupportedError:
                     pass  # a service without the condition in buckets that keep versions
             if await self._store.exists(self.bucket, key):
                 raise PreconditionFailedError
-            return Stored(state, (await self._store.put(self.bucket, key, body)).etag)
-        except PreconditionFailedError as error:
-            raise ConflictError(f"there is an upload {state.info.id!r} already") from error
+        return await self._store.put(self.bucket, key, body)
 
     async def save(self, state: State, tail: Buffer | None, etag: str) -> Stored:
         """Replace a state.
