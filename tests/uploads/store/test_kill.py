@@ -31,7 +31,10 @@ def target(name: str, tmp_path: Path) -> tuple[str, dict[str, Any]]:
     ceph = running("ceph")
     keys = {"access_key": ceph.access_key, "secret_key": ceph.secret_key}
     return f"s3://{ceph.region}/", {
-        **{"endpoint": ceph.endpoint, "profile": "ceph", "part_size": MIB, "min_part_size": PART},
+        "endpoint": ceph.endpoint,
+        "profile": "ceph",
+        "part_size": MIB,
+        "min_part_size": PART,
         **keys,
     }
 

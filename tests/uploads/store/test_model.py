@@ -29,7 +29,7 @@ STEPS = st.lists(
 )
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     pass
 
 
@@ -86,8 +86,8 @@ class Model:
                     await uploads.write_verified_chunk(self.id, start, chunks(bytes(len(piece)), 300), mismatch)
                 assert await self.look(uploads) == start
             case "broken":
-                with pytest.raises(Broken):
-                    await uploads.write_chunk(self.id, start, breaking(piece, Broken()))
+                with pytest.raises(BrokenError):
+                    await uploads.write_chunk(self.id, start, breaking(piece, BrokenError()))
                 assert await self.look(uploads) <= start + len(piece)
             case "cancelled":
                 with suppress(asyncio.CancelledError):

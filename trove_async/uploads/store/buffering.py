@@ -134,6 +134,7 @@ class PartWriter:
         number = self._entry.state.next_number + len(self._parts)
         buffer.full()
         self._sending = asyncio.create_task(self._store(number, buffer))
+        self._sending.add_done_callback(lambda _: buffer.free())
 
     async def _claim(self, buffer: Buffer) -> None:
         """Write that there may be parts that the state does not have, and whether they count."""
@@ -158,14 +159,11 @@ class PartWriter:
         return tail
 
     async def _store(self, number: int, buffer: Buffer) -> Part:
-        state = self._entry.state
-        try:
-            part = await self._context.store.upload_part(
-                state.bucket, state.key, state.backend_id, number, buffer.view, size=len(buffer)
-            )
-            return Part(number, part.etag, part.size, buffer.crc32c)
-        finally:
-            buffer.free()
+        state, crc32c = self._entry.state, buffer.crc32c
+        part = await self._context.store.upload_part(
+            state.bucket, state.key, state.backend_id, number, buffer.view, size=len(buffer)
+        )
+        return Part(number, part.etag, part.size, crc32c)
 
     async def _sent(self) -> None:
         """Wait until the part that is being stored is stored."""

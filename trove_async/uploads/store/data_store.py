@@ -166,6 +166,8 @@ class TroveDataStore:
     ) -> int:
         async with self._using(upload_id) as entry:
             entry = await self._at(entry, offset)
+            if entry.made is not None:
+                return 0  # all bytes are there
             if entry.state.appends:
                 written = await append(self._context, entry, src, verify)
                 entry.settled = True
@@ -222,7 +224,7 @@ class TroveDataStore:
     async def declare_length(self, upload_id: str, size: int) -> None:
         """Set the size of an upload; see `LengthDeclarerDataStore`."""
         async with self._using(upload_id) as entry:
-            await self._discover(entry)
+            entry = await self._expected(entry, lambda info: info.size is None)
             info = entry.state.info
             if info.size == size:
                 return
@@ -241,18 +243,15 @@ class TroveDataStore:
 
     async def finish_upload(self, upload_id: str) -> FileInfo:
         """Make the object of a complete upload; see `FinisherDataStore`."""
-        async with self._using(upload_id) as entry:
+        async with self._using(upload_id, compare=True) as entry:
             await self._discover(entry)
-            await self._finish(entry)
+            info = entry.state.info
+            if info.is_finished:
+                return info
+            if not info.is_complete:
+                raise InvalidArgumentError(f"the upload has {info.offset} of {info.size} bytes and cannot be finished")
+            await finish_upload(self._context, entry)
             return entry.state.info
-
-    async def _finish(self, entry: Entry) -> None:
-        info = entry.state.info
-        if info.is_finished:
-            return
-        if not info.is_complete:
-            raise InvalidArgumentError(f"the upload has {info.offset} of {info.size} bytes and cannot be finished")
-        await finish_upload(self._context, entry)
 
     async def concat_uploads(self, upload_id: str, partial_ids: tuple[str, ...]) -> None:
         """Fill a final upload with the bytes of partial ones, and finish it; see `ConcaterDataStore`."""
@@ -342,12 +341,17 @@ class TroveDataStore:
         Raises:
             UploadOffsetError: it has another one.
         """
-        if entry.state.info.offset != offset and entry.settled and self._shared:
-            entry = await self._loaded(entry.state.info.id)
-        await self._discover(entry)
+        entry = await self._expected(entry, lambda info: info.offset == offset)
         info = entry.state.info
         if info.offset != offset or info.is_finished:
             raise UploadOffsetError(f"the upload continues at {info.offset}, not at {offset}", offset=info.offset)
+        return entry
+
+    async def _expected(self, entry: Entry, is_expected: Callable[[FileInfo], bool]) -> Entry:
+        """Return an upload with all that counts; it is read again if what is remembered is not as the caller thinks."""
+        if entry.settled and self._shared and not is_expected(entry.state.info):
+            entry = await self._loaded(entry.state.info.id)
+        await self._discover(entry)
         return entry
 
     async def _discover(self, entry: Entry) -> None:
@@ -363,13 +367,19 @@ class TroveDataStore:
         self._keep(entry)
         return entry
 
-    async def _current(self, upload_id: str) -> Entry:
-        """Return what is known of an upload, compared with what is stored where that is needed."""
+    async def _current(self, upload_id: str, compare: bool) -> Entry:
+        """Return what is known of an upload.
+
+        Args:
+            upload_id: which one.
+            compare: whether it is compared with what is stored, also if nothing could count otherwise.
+        """
         entry = self._entries.get(upload_id)
         if entry is None:
             return await self._loaded(upload_id)
         self._entries.move_to_end(upload_id)
-        if not self._shared or (self._context.states.fences and not entry.state.appends):
+        is_fenced = self._context.states.fences and not entry.state.appends and not compare
+        if not self._shared or is_fenced:
             return entry  # nothing counts before the state is written, which fails if another process has continued it
         stored = await self._context.states.describe(upload_id, entry.stored)
         if stored is not entry.stored:
@@ -378,10 +388,10 @@ class TroveDataStore:
         return entry
 
     @asynccontextmanager
-    async def _using(self, upload_id: str) -> AsyncGenerator[Entry, None]:
-        """Use an upload alone, in this process."""
+    async def _using(self, upload_id: str, *, compare: bool = False) -> AsyncGenerator[Entry, None]:
+        """Use an upload alone, in this process; ``compare`` as for `_current`."""
         async with self._reserved(upload_id):
-            entry = await self._current(upload_id)
+            entry = await self._current(upload_id, compare)
             self._check_expiry(entry.state.info)
             yield entry
 
