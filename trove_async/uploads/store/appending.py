@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 
 from trove_async.errors import BodySizeError
 from trove_async.uploads.store.entry import Context, Entry
 from trove_async.uploads.store.state import Part
 
-__all__ = ["append", "limited"]
+__all__ = ["append", "limited", "take_nothing"]
 
 _KEEP_ALIVE = 10
 """An upload that is continued has its expiry written after a tenth of its time."""
@@ -62,3 +63,16 @@ async def limited(entry: Entry, src: AsyncIterator[bytes]) -> AsyncGenerator[byt
         if limit is not None and taken > limit:
             raise BodySizeError(f"the chunk goes beyond the {limit} bytes of the upload")
         yield data
+
+
+async def take_nothing(entry: Entry, src: AsyncIterator[bytes], verify: Callable[[], object] | None) -> None:
+    """Read a chunk of an upload that has all of its bytes: it has none.
+
+    Raises:
+        BodySizeError: it has some.
+    """
+    async with aclosing(limited(entry, src)) as chunks:
+        async for _ in chunks:
+            pass
+    if verify is not None:
+        verify()

@@ -25,7 +25,7 @@ from trove_async.keys import check_bucket, check_prefix
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo, ObjectRef
 from trove_async.uploads.info import FileInfo, FinalAnswer, check_id
-from trove_async.uploads.store.appending import append
+from trove_async.uploads.store.appending import append, take_nothing
 from trove_async.uploads.store.budget import MemoryBudget
 from trove_async.uploads.store.buffering import PartWriter
 from trove_async.uploads.store.creating import create
@@ -166,8 +166,9 @@ class TroveDataStore:
     ) -> int:
         async with self._using(upload_id) as entry:
             entry = await self._at(entry, offset)
-            if entry.made is not None:
-                return 0  # all bytes are there
+            if entry.made is not None or not entry.state.backend_id:
+                await take_nothing(entry, src, verify)
+                return 0
             if entry.state.appends:
                 written = await append(self._context, entry, src, verify)
                 entry.settled = True
