@@ -71,9 +71,10 @@ class Case:
     async def check(self, outcome: Outcome[None]) -> None:
         assert outcome.error is None, outcome.where
         assert outcome.left_running == frozenset()
-        for uploads in (self.uploads, self.process()):
+        info, uploads = FileInfo(), self.process()
+        for each in (self.uploads, uploads):
             try:
-                info = await uploads.get_info(self.id)
+                info = await each.get_info(self.id)
             except trove.UploadNotFoundError:
                 assert self.operation in ("create", "terminate")
                 assert await self.store.list_multipart_uploads(self.bucket) == []

@@ -12,6 +12,7 @@ import pytest_asyncio
 import trove_async as trove
 from tests.uploads.store.stores import PART, Parts, chunks, parts_of
 from trove_async.checksums import Checksum
+from trove_async.driver.base import Layer
 from trove_async.driver.options import PutOptions
 from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.helpers import random_bytes
@@ -31,7 +32,7 @@ def faults() -> Faults:
 @pytest_asyncio.fixture(params=["grows", "parts", "local"])
 async def store(request: pytest.FixtureRequest, faults: Faults, tmp_path: Path) -> AsyncIterator[trove.Trove]:
     dsn = f"local://{tmp_path}?fsync=0" if request.param == "local" else "memory://"
-    layers = [Parts, faults] if request.param == "parts" else [faults]
+    layers: list[Layer] = [Parts, faults] if request.param == "parts" else [faults]
     async with trove.open(dsn, layers=layers, min_part_size=PART) as opened:
         await opened.create_bucket("b")
         yield opened

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import trove_async as trove
 from tests.uploads.store.stores import Parts, chunks
+from trove_async.driver.base import Layer
 from trove_async.errors import ChecksumError
 from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.helpers import random_bytes
@@ -119,7 +120,7 @@ def test_random_steps(request: pytest.FixtureRequest, kind: str, shared: bool) -
     def check(steps: list[tuple[str, int, int]], deferred: bool) -> None:
         async def run() -> None:
             faults = Faults([])
-            layers = [faults] if kind == "grows" else [Parts, faults]
+            layers: list[Layer] = [faults] if kind == "grows" else [Parts, faults]
             async with trove.open("memory://?min_part_size=1", layers=layers) as store:
                 await store.create_bucket("b")
                 await Model(store, faults, shared).run(steps, deferred)

@@ -29,9 +29,9 @@ async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], veri
         await context.save(entry, recoverable=True)
     elif verify is not None and state.recoverable:
         await context.save(entry, recoverable=False)
-    elif entry.unsaved or _expires_soon(context, entry):
+    elif entry.unsaved or not entry.owned or _expires_soon(context, entry):
         await context.save(entry)
-    await _store(context, entry, offset, limited(entry, src))
+    await _store(context, entry, offset, limited(context, entry, src))
     if verify is not None:
         verify()
         await context.save(entry, recoverable=True)
@@ -53,25 +53,29 @@ def _expires_soon(context: Context, entry: Entry) -> bool:
     return now - written > context.expires / _KEEP_ALIVE
 
 
-async def limited(entry: Entry, src: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of a chunk, as long as they fit into the upload."""
+async def limited(context: Context, entry: Entry, src: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a chunk, as long as they fit into the upload and no other process has taken it over."""
+    entry.active_at = context.now()
     info = entry.state.info
     limit = info.size if info.size is not None else info.max_size
     taken = info.offset
     async for data in src:
+        await context.stay(entry)
         taken += len(data)
         if limit is not None and taken > limit:
             raise BodySizeError(f"the chunk goes beyond the {limit} bytes of the upload")
         yield data
 
 
-async def take_nothing(entry: Entry, src: AsyncIterator[bytes], verify: Callable[[], object] | None) -> None:
+async def take_nothing(
+    context: Context, entry: Entry, src: AsyncIterator[bytes], verify: Callable[[], object] | None
+) -> None:
     """Read a chunk of an upload that has all of its bytes: it has none.
 
     Raises:
         BodySizeError: it has some.
     """
-    async with aclosing(limited(entry, src)) as chunks:
+    async with aclosing(limited(context, entry, src)) as chunks:
         async for _ in chunks:
             pass
     if verify is not None:

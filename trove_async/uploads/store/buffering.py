@@ -45,7 +45,7 @@ class PartWriter:
         self._verified = verify is not None
         try:
             await self._resume()
-            async with aclosing(limited(entry, src)) as chunks:
+            async with aclosing(limited(self._context, entry, src)) as chunks:
                 async for data in chunks:
                     await self._take(data)
             await self._sent()

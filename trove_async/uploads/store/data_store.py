@@ -118,8 +118,8 @@ class TroveDataStore:
             sizes=PartSizes(limits, part_size or 8 * MIB, memory, max_size),
             now=now,
             expires=None if expires is None else timedelta(seconds=expires),
+            shared=shared,
         )
-        self._shared = shared
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._busy: set[str] = set()
 
@@ -167,7 +167,7 @@ class TroveDataStore:
         async with self._using(upload_id) as entry:
             entry = await self._at(entry, offset)
             if entry.made is not None or not entry.state.backend_id:
-                await take_nothing(entry, src, verify)
+                await take_nothing(self._context, entry, src, verify)
                 return 0
             if entry.state.appends:
                 written = await append(self._context, entry, src, verify)
@@ -302,7 +302,7 @@ class TroveDataStore:
         """Return an upload as it is now, without changing anything."""
         check_id(upload_id)
         entry = self._entries.get(upload_id)
-        if entry is not None and entry.settled and (upload_id in self._busy or not self._shared):
+        if entry is not None and entry.settled and (upload_id in self._busy or not self._context.shared):
             # Of a final upload nothing counts before it is finished.
             return (entry.stored if entry.state.info.is_final else entry).state.info
         stored = await self._context.states.describe(upload_id, None if entry is None else entry.stored)
@@ -350,7 +350,7 @@ class TroveDataStore:
 
     async def _expected(self, entry: Entry, is_expected: Callable[[FileInfo], bool]) -> Entry:
         """Return an upload with all that counts; it is read again if what is remembered is not as the caller thinks."""
-        if entry.settled and self._shared and not is_expected(entry.state.info):
+        if entry.settled and self._context.shared and not is_expected(entry.state.info):
             entry = await self._loaded(entry.state.info.id)
         await self._discover(entry)
         return entry
@@ -380,7 +380,7 @@ class TroveDataStore:
             return await self._loaded(upload_id)
         self._entries.move_to_end(upload_id)
         is_fenced = self._context.states.fences and not entry.state.appends and not compare
-        if not self._shared or is_fenced:
+        if not self._context.shared or is_fenced:
             return entry  # nothing counts before the state is written, which fails if another process has continued it
         stored = await self._context.states.describe(upload_id, entry.stored)
         if stored is not entry.stored:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
-from trove_async.errors import BackendError
+from trove_async.errors import BackendError, UploadLockedError, UploadNotFoundError
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo, PartInfo
 from trove_async.uploads.store.budget import MemoryBudget
@@ -20,6 +20,9 @@ from trove_async.uploads.store.state import Part, State
 from trove_async.uploads.store.states import States, Stored
 
 __all__ = ["Context", "Entry", "stop"]
+
+_PAUSE: Final = timedelta(seconds=5)
+"""After which a writer looks whether the upload is still its own."""
 
 
 class Entry:
@@ -31,15 +34,18 @@ class Entry:
         settled: whether this process was the last to write, so that ``state`` has all of its bytes.
         buffer: the tail, if it is in memory.
         unsaved: whether ``state`` has something that must be written with the next chunk.
+        owned: whether this process was the last to write the state, so that others see that it writes.
+        active_at: when the writer was last sure that nobody has taken the upload over, or did something.
         made: the object that the backend's upload has become, if a process ended before it could write that.
     """
 
-    __slots__ = ("buffer", "made", "settled", "state", "stored", "unsaved")
+    __slots__ = ("active_at", "buffer", "made", "owned", "settled", "state", "stored", "unsaved")
 
     def __init__(self, stored: Stored, *, settled: bool = False) -> None:
         self.stored = stored
         self.state = stored.state
-        self.settled = settled
+        self.settled = self.owned = settled
+        self.active_at: datetime | None = None
         self.buffer: Buffer | None = None
         self.unsaved = False
         self.made: ObjectInfo | None = None
@@ -72,6 +78,7 @@ class Context:
         sizes: of parts.
         now: the clock.
         expires: after which an upload is removed if it is not continued; None for never.
+        shared: whether other processes may write to the same uploads.
     """
 
     store: Trove
@@ -81,6 +88,7 @@ class Context:
     sizes: PartSizes
     now: Callable[[], datetime]
     expires: timedelta | None
+    shared: bool
 
     def expiry(self) -> datetime | None:
         """Return when an upload expires that was continued now."""
@@ -99,7 +107,24 @@ class Context:
         if not state.info.is_finished:
             state = state.with_info(offset=state.stored + state.tail_size, expires_at=self.expiry())
         entry.stored = await self.states.save(state, tail, entry.stored.etag)
-        entry.state, entry.unsaved = state, False
+        entry.state, entry.unsaved, entry.owned = state, False, True
+
+    async def stay(self, entry: Entry) -> None:
+        """Make sure, after a pause, that no other process has taken the upload over meanwhile.
+
+        Raises:
+            UploadLockedError: one has.
+        """
+        now, before = self.now(), entry.active_at
+        entry.active_at = now
+        if not self.shared or before is None or now - before < _PAUSE:
+            return
+        try:
+            found = await self.states.describe(entry.state.info.id, entry.stored)
+        except UploadNotFoundError as error:
+            raise UploadLockedError("another process has removed the upload") from error
+        if found is not entry.stored:
+            raise UploadLockedError("another process has continued the upload")
 
     async def extended(self, state: State, *, taking_over: bool = False) -> State:
         """Return a state with what its writer has stored since, as far as it counts.
