@@ -8,7 +8,7 @@ import pytest
 
 from tests.uploads.flows import BYTES, GONE, Flow
 from tests.uploads.memory_store import Bytes, MemoryStore, PlainStore
-from trove_async.errors import UploadExpiredError
+from trove_async.errors import UnsupportedError, UploadExpiredError
 from trove_async.uploads import (
     ConcaterDataStore,
     DataStore,
@@ -314,3 +314,12 @@ async def test_absolute_locations() -> None:
     flow = Flow(settings=Settings(absolute=True))
     reply = await flow.send("POST", None, upload_length="1")
     assert reply.headers["location"].startswith("/files/")  # the server does not know its origin
+
+
+async def test_a_store_that_does_not_read_uploads() -> None:
+    flow = Flow()
+    upload_id = await flow.create(1)
+    await flow.patch(upload_id, 0, b"x")
+    flow.store.faults["get_reader"] = [UnsupportedError("uploads are not read")]
+    reply = await flow.send("GET", upload_id)
+    assert (reply.status, reply.problem["detail"]) == (501, "uploads are not read")
