@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from trove_async.errors import InvalidMetadataError, UploadRejectedError
+from trove_async.errors import InvalidMetadataError, ObjectNotFoundError, UploadRejectedError
 from trove_async.keys import DEFAULT_CONTENT_TYPE, check_content_type, content_type_of
 from trove_async.uploads.datastore import ContentDataStore, DataStore
 from trove_async.uploads.info import FileInfo
@@ -24,7 +24,7 @@ async def download(store: DataStore, info: FileInfo, headers: Headers, inline_ty
         inline_types: media types that browsers may show.
 
     Raises:
-        UploadRejectedError: it is not finished, or is a part of another upload.
+        UploadRejectedError: it is not finished, or is a part of another upload, or its object is gone.
         UnsupportedError: the store does not read uploads.
     """
     if info.is_partial:
@@ -37,9 +37,12 @@ async def download(store: DataStore, info: FileInfo, headers: Headers, inline_ty
     media_type = content_type.partition(";")[0].strip().lower()
     disposition: Disposition = "inline" if media_type in inline_types else "attachment"
     overrides = Overrides(content_type, content_disposition(disposition, _filename(info)), metadata=False)
-    if isinstance(store, ContentDataStore):
-        return await store.serve_upload(info.id, headers, overrides)
-    stream = await store.get_reader(info.id)
+    try:
+        if isinstance(store, ContentDataStore):
+            return await store.serve_upload(info.id, headers, overrides)
+        stream = await store.get_reader(info.id)
+    except ObjectNotFoundError as error:  # a finished upload is an object like others, which the application may delete
+        raise UploadRejectedError("the object that the upload became is gone", status_code=404) from error
     described = [
         ("Content-Type", content_type),
         ("Content-Disposition", overrides.content_disposition or disposition),

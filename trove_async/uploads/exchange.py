@@ -99,7 +99,7 @@ class Exchange:
         return f"{origin or ''}{self.request.base}{upload_id}"
 
     async def discard(self) -> None:
-        """Remove the upload of this request, for which nobody will come again; its lock is held."""
+        """Remove the upload of this request, which nobody can continue; its lock is held."""
         if self.info is not None and isinstance(self.services.store, TerminaterDataStore):
             await self.services.store.terminate(self.info.id)
 
