@@ -12,7 +12,7 @@ from trove_async.store import Trove
 from trove_async.types import EMPTY
 from trove_async.uploads.datastore import DataStore
 from trove_async.uploads.receiving import RequestBody
-from trove_async.uploads.server import Arrival, TusOptions, UploadServer
+from trove_async.uploads.server import CLOSING, Arrival, TusOptions, UploadServer
 from trove_async.web.asgi import ClientGoneError
 from trove_async.web.http import join_headers
 from trove_async.web.objects import Answer
@@ -120,7 +120,7 @@ class _UploadResponse(AnswerResponse):
         self._received = body
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
-        if ("Connection", "close") in self._said.headers:
+        if CLOSING in self._said.headers:
             self.force_close()
         return self._said
 
@@ -128,7 +128,7 @@ class _UploadResponse(AnswerResponse):
         if self.prepared:
             return await super().prepare(request)
         writer = await super().prepare(request)
-        if self.keep_alive is False:
+        if CLOSING in self._said.headers:
             await self._received.drain()
             request.protocol.force_close()  # aiohttp would go on to read the body for 10 seconds
         return writer

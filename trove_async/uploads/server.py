@@ -28,7 +28,10 @@ from trove_async.web.objects import Answer
 if TYPE_CHECKING:
     from trove_async.database import Database
 
-__all__ = ["EXPIRES", "MEMORY", "Arrival", "TusOptions", "UploadServer"]
+__all__ = ["CLOSING", "EXPIRES", "MEMORY", "Arrival", "TusOptions", "UploadServer"]
+
+CLOSING: Final = ("Connection", "close")
+"""The header of an answer that comes before the end of the body."""
 
 EXPIRES: Final = 7 * 24 * 3600.0
 """The default time in seconds after which an upload that is not continued is removed."""
@@ -229,8 +232,8 @@ class UploadServer:
     async def answer(self, arrival: Arrival, body: RequestBody, inform: Interim | None) -> Answer:
         """Answer a request; errors are answers too.
 
-        If the body is not read to its end, the answer closes the connection: the adapter sends it, calls
-        `RequestBody.drain`, and then ends it.
+        If the body was not read to its end, the answer has the header `CLOSING`: the adapter sends it, calls
+        `RequestBody.drain`, and then closes the connection.
         """
         headers = arrival.headers
         if self._cors is not None and arrival.method == "OPTIONS" and "access-control-request-method" in headers:
@@ -264,7 +267,7 @@ class UploadServer:
         if self._cors is not None:
             answer = self._cors.allow(answer, arrival.headers, (name for name, _ in answer.headers))
         if arrival.http1 and arrival.has_body and body.ended != "complete":
-            answer = replace(answer, headers=[*answer.headers, ("Connection", "close")])
+            answer = replace(answer, headers=[*answer.headers, CLOSING])
         return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,12 +18,34 @@ from trove_async.uploads.aiohttp import tus_application
 from trove_async.uploads.asgi import TusApp
 from trove_async.uploads.server import TusOptions
 
-__all__ = ["EVERY_SERVER", "IN_LOOP_SERVERS", "asgi_app", "served", "web_app"]
+__all__ = ["EVERY_SERVER", "IN_LOOP_SERVERS", "WatchedStore", "asgi_app", "served", "web_app"]
 
 IN_LOOP_SERVERS: Final = ("uvicorn", "uvicorn-h11", "hypercorn", "aiohttp")
 """Servers that run in the loop of the test."""
 
 EVERY_SERVER: Final = (*IN_LOOP_SERVERS, "granian")
+
+
+class WatchedStore(MemoryStore):
+    """A store that says when bytes have arrived."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived: dict[int, asyncio.Event] = {}
+
+    def at(self, offset: int) -> asyncio.Event:
+        """Return what is set when an upload has so many bytes."""
+        return self.arrived.setdefault(offset, asyncio.Event())
+
+    async def write_chunk(self, upload_id: str, offset: int, src: AsyncIterator[bytes]) -> int:
+        async def watched() -> AsyncIterator[bytes]:
+            size = offset
+            async for chunk in src:
+                yield chunk
+                size += len(chunk)
+                self.at(size).set()
+
+        return await super().write_chunk(upload_id, offset, watched())
 
 
 class Below:

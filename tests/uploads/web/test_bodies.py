@@ -12,7 +12,7 @@ import pytest
 
 from tests.uploads.memory_store import MemoryStore
 from tests.uploads.serving import ServerName
-from tests.uploads.web.apps import EVERY_SERVER, IN_LOOP_SERVERS, served
+from tests.uploads.web.apps import EVERY_SERVER, IN_LOOP_SERVERS, WatchedStore, served
 from tests.uploads.web.talking import BYTES, TUS, peer
 from tests.web.serving import until
 from trove_async.uploads.lockers.memory import MemoryLocker
@@ -24,28 +24,6 @@ LARGE: Final = 8 * 1024 * 1024
 
 def continued(offset: int, **headers: str) -> dict[str, str]:
     return {**BYTES, "Upload-Offset": str(offset), **headers}
-
-
-class WatchedStore(MemoryStore):
-    """A store that says when bytes have arrived."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.arrived: dict[int, asyncio.Event] = {}
-
-    def at(self, offset: int) -> asyncio.Event:
-        """Return what is set when an upload has so many bytes."""
-        return self.arrived.setdefault(offset, asyncio.Event())
-
-    async def write_chunk(self, upload_id: str, offset: int, src: AsyncIterator[bytes]) -> int:
-        async def watched() -> AsyncIterator[bytes]:
-            size = offset
-            async for chunk in src:
-                yield chunk
-                size += len(chunk)
-                self.at(size).set()
-
-        return await super().write_chunk(upload_id, offset, watched())
 
 
 @pytest.mark.parametrize("server", EVERY_SERVER)

@@ -17,8 +17,8 @@ from starlette.routing import Mount
 
 from tests.uploads.memory_store import MemoryStore
 from tests.uploads.serving import ServerName, serving
+from tests.uploads.web.apps import WatchedStore
 from tests.uploads.web.talking import BYTES, TUS, Peer, peer
-from tests.web.serving import until
 from trove_async.uploads.aiohttp import tus_application
 from trove_async.uploads.asgi import TusApp
 
@@ -106,13 +106,13 @@ async def test_a_stalled_request_is_stopped_through_a_middleware() -> None:
             return await call_next(request)
 
     app.add_middleware(Nothing)
-    store = MemoryStore()
+    store = WatchedStore()
     async with TusApp(store) as uploads:
         app.mount("/files", uploads)
         async with serving("uvicorn", app) as port, peer(port) as client, peer(port) as stalled:
             path = await client.create(10)
             await stalled.send("PATCH", path, {**BYTES, "Upload-Offset": "0", "Content-Length": "10"}, b"0123")
-            await until(lambda: store.data(path.removeprefix("/files/")), bool)
+            await store.at(4).wait()
             said = await client.ask("PATCH", path, {**BYTES, "Upload-Offset": "4"}, b"456789")
             assert said.status == 204
             assert (await stalled.answer()).status == 423
