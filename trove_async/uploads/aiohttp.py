@@ -12,7 +12,7 @@ from trove_async.store import Trove
 from trove_async.types import EMPTY
 from trove_async.uploads.datastore import DataStore
 from trove_async.uploads.receiving import RequestBody
-from trove_async.uploads.server import CLOSING, Arrival, TusOptions, UploadServer
+from trove_async.uploads.server import Arrival, TusOptions, UploadServer
 from trove_async.web.asgi import ClientGoneError
 from trove_async.web.http import join_headers
 from trove_async.web.objects import Answer
@@ -99,12 +99,12 @@ async def _serve(server: UploadServer, request: web.Request) -> web.StreamRespon
     body = RequestBody(_Content(request), idle_timeout=server.idle_timeout, held_back="expect" in headers)
     if headers.get("content-encoding", "").lower() in DECODED:
         error = UploadRejectedError("send the body without Content-Encoding", status_code=415)
-        return _UploadResponse(server.refuse(arrival, body, error), body)
+        return _UploadResponse(server.refuse(arrival, body, error), body, precedes_end=arrival.precedes_end(body))
     try:
         answer = await server.answer(arrival, body, inform if request.version >= HttpVersion11 else None)
     finally:
         body.close()
-    return _UploadResponse(answer, body)
+    return _UploadResponse(answer, body, precedes_end=arrival.precedes_end(body))
 
 
 def _phrase(status: int) -> str:
@@ -114,21 +114,22 @@ def _phrase(status: int) -> str:
 class _UploadResponse(AnswerResponse):
     """The response of a server of uploads, which may come before the end of the body."""
 
-    def __init__(self, answer: Answer, body: RequestBody) -> None:
+    def __init__(self, answer: Answer, body: RequestBody, *, precedes_end: bool) -> None:
         super().__init__()
         self._said = answer
         self._received = body
+        self._precedes_end = precedes_end
+        if precedes_end:
+            self.force_close()
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
-        if CLOSING in self._said.headers:
-            self.force_close()
         return self._said
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         if self.prepared:
             return await super().prepare(request)
         writer = await super().prepare(request)
-        if CLOSING in self._said.headers:
+        if self._precedes_end:
             await self._received.drain()
             request.protocol.force_close()  # aiohttp would go on to read the body for 10 seconds
         return writer

@@ -10,7 +10,7 @@ from trove_async.store import Trove
 from trove_async.types import EMPTY
 from trove_async.uploads.datastore import DataStore
 from trove_async.uploads.receiving import RequestBody
-from trove_async.uploads.server import CLOSING, Arrival, TusOptions, UploadServer
+from trove_async.uploads.server import Arrival, TusOptions, UploadServer
 from trove_async.web.asgi import ClientGoneError, Message, Receive, Scope, Send, headers_of, respond
 from trove_async.web.http import join_headers
 
@@ -116,9 +116,8 @@ class TusApp:
             answer = await self._server.answer(arrival, body, inform if INFORMATIONAL in extensions else None)
         finally:
             body.close()
-        await respond(
-            answer, arrival.method, receive, send, before_end=body.drain if CLOSING in answer.headers else None
-        )
+        drain = body.drain if arrival.precedes_end(body) else None
+        await respond(answer, arrival.method, receive, send, before_end=drain)
 
 
 def split_path(scope: Scope) -> tuple[str, str]:

@@ -28,10 +28,7 @@ from trove_async.web.objects import Answer
 if TYPE_CHECKING:
     from trove_async.database import Database
 
-__all__ = ["CLOSING", "EXPIRES", "MEMORY", "Arrival", "TusOptions", "UploadServer"]
-
-CLOSING: Final = ("Connection", "close")
-"""The header of an answer that comes before the end of the body."""
+__all__ = ["EXPIRES", "MEMORY", "Arrival", "TusOptions", "UploadServer"]
 
 EXPIRES: Final = 7 * 24 * 3600.0
 """The default time in seconds after which an upload that is not continued is removed."""
@@ -124,10 +121,17 @@ class Arrival:
         """The upload that the request is for; None if it is for the collection."""
         return self.path.strip("/") or None
 
-    @property
-    def has_body(self) -> bool:
-        """Whether the client sends a body, according to its headers (RFC 9112, section 6)."""
-        return "transfer-encoding" in self.headers or self.headers.get("content-length", "0") != "0"
+    def precedes_end(self, body: RequestBody) -> bool:
+        """Whether the answer comes before the end of the body: some of it was refused.
+
+        According to the headers there may be a body (RFC 9112, section 6; a body of HTTP/2 needs no header).
+        """
+        if body.ended == "complete":
+            return False
+        length = self.headers.get("content-length")
+        if length is not None:
+            return length != "0"
+        return "transfer-encoding" in self.headers or (not self.http1 and self.method in ("POST", "PUT", "PATCH"))
 
 
 class UploadServer:
@@ -232,7 +236,7 @@ class UploadServer:
     async def answer(self, arrival: Arrival, body: RequestBody, inform: Interim | None) -> Answer:
         """Answer a request; errors are answers too.
 
-        If the body was not read to its end, the answer has the header `CLOSING`: the adapter sends it, calls
+        If the answer `precedes <Arrival.precedes_end>` the end of the body, the adapter sends it, calls
         `RequestBody.drain`, and then closes the connection.
         """
         headers = arrival.headers
@@ -266,8 +270,8 @@ class UploadServer:
     def _ready(self, arrival: Arrival, body: RequestBody, answer: Answer) -> Answer:
         if self._cors is not None:
             answer = self._cors.allow(answer, arrival.headers, (name for name, _ in answer.headers))
-        if arrival.http1 and arrival.has_body and body.ended != "complete":
-            answer = replace(answer, headers=[*answer.headers, CLOSING])
+        if arrival.http1 and arrival.precedes_end(body):
+            answer = replace(answer, headers=[*answer.headers, ("Connection", "close")])
         return answer
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import httpx
 import pytest
 
 from tests.uploads.memory_store import MemoryStore
@@ -38,6 +39,21 @@ async def test_the_answer_to_a_large_body_that_is_refused_can_be_read(server: Se
         with contextlib.suppress(ConnectionError):
             await sending
         assert await client.rest() == b""
+
+
+async def test_a_body_that_is_refused_over_http2_ends_no_other_request() -> None:
+    """hypercorn ends the connection if bytes come for a request that it has answered."""
+    async with served("hypercorn") as port:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(http1=False, http2=True, base_url=url) as client:
+            created = await client.post("/files/", headers={**TUS, "Upload-Length": "1000000"})
+            assert created.http_version == "HTTP/2"
+            path = created.headers["location"]
+            refused = await client.patch(path, headers=continued(5), content=bytes(900_000))
+            assert refused.status_code == 409
+            assert "connection" not in refused.headers
+            again = await client.patch(path, headers=continued(0), content=bytes(1_000_000))
+            assert again.status_code == 204
 
 
 @pytest.mark.parametrize("server", EVERY_SERVER)
