@@ -245,10 +245,10 @@ class UploadServer:
         if not self._started:
             try:
                 await self.start()
-            except InvalidArgumentError as error:  # a fault of the server, whose uploads are not lost
-                return self.refuse(arrival, body, UnavailableError(error.message))
-            except TroveError as error:
-                return self.refuse(arrival, body, error)
+            except TroveError as error:  # a fault of the server, by which no upload is lost
+                unavailable = UnavailableError(f"uploads cannot be served: {error}")
+                unavailable.__cause__ = error
+                return self.refuse(arrival, body, unavailable)
         return self._ready(arrival, body, await self._handler.answer(self._request(arrival), body, inform))
 
     def refuse(self, arrival: Arrival, body: RequestBody, error: TroveError) -> Answer:

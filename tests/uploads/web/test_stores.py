@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 import trove_async as trove
+from tests.uploads.counting import lifespan
 from tests.uploads.memory_store import LockingStore, MemoryStore
 from tests.uploads.serving import serving
 from tests.uploads.web.talking import BYTES, TUS, Peer, peer
@@ -89,6 +90,25 @@ async def test_aiohttp_takes_a_store_too(store: trove.Trove) -> None:
         assert (part.status, part.body) == (206, b"234")
 
 
+def without_lifespan(app: TusApp) -> Any:
+    """Return an ASGI app that starts the app with its first request, as a framework does that mounts it."""
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+        else:
+            await lifespan(receive, send)
+
+    return mounted
+
+
+async def check_refused(client: Peer) -> None:
+    refused = await client.ask("HEAD", "/anything", TUS)
+    assert refused.status == 423, "clients must not take their uploads for lost"
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await client.ask("POST", "/", {**TUS, "Upload-Length": "5"}, b"")).status == 503
+
+
 async def test_a_memory_locker_works_for_one_process(store: trove.Trove) -> None:
     """Two lockers stand for two processes: neither sees the locks of the other."""
     async with TusApp(store, bucket="uploads"):
@@ -98,21 +118,8 @@ async def test_a_memory_locker_works_for_one_process(store: trove.Trove) -> None
         async with TusApp(store, bucket="uploads", state="uploads/elsewhere/"):
             pass
         second = TusApp(store, bucket="uploads")
-
-        async def without_lifespan(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
-                await second(scope, receive, send)
-            else:
-                await receive()
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
-                await send({"type": "lifespan.shutdown.complete"})
-
-        async with serving("uvicorn", without_lifespan) as port, peer(port) as client:
-            refused = await client.ask("HEAD", "/anything", TUS)
-            assert refused.status == 423, "clients must not take their uploads for lost"
-            assert int(refused.headers["retry-after"]) > 0
-            assert (await client.ask("POST", "/", {**TUS, "Upload-Length": "5"}, b"")).status == 503
+        async with serving("uvicorn", without_lifespan(second)) as port, peer(port) as client:
+            await check_refused(client)
         await second.aclose()
     async with TusApp(store, bucket="uploads"):
         pass
@@ -130,6 +137,12 @@ async def test_a_missing_bucket_is_noticed_at_the_start(store: trove.Trove) -> N
     with pytest.raises(BucketNotFoundError):
         async with TusApp(store, bucket="missing"):
             pass
+    app = TusApp(store, bucket="late")
+    async with serving("uvicorn", without_lifespan(app)) as port, peer(port) as client:
+        await check_refused(client)
+        await store.create_bucket("late")
+        assert (await client.ask("POST", "/", {**TUS, "Upload-Length": "5"}, b"")).status == 201
+    await app.aclose()
 
 
 async def test_the_locks_of_a_data_store_are_used() -> None:
