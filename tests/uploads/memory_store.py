@@ -40,14 +40,14 @@ class PlainStore:
     Attributes:
         uploads: by id.
         calls: the names of the methods that were called.
-        faults: what a method raises at its next calls, one after another.
+        faults: what a method raises at its next calls, one after another; None where it does not.
         expires_at: of new uploads.
     """
 
     def __init__(self, *, expires_at: datetime | None = None) -> None:
         self.uploads: dict[str, Upload] = {}
         self.calls: list[str] = []
-        self.faults: dict[str, list[Exception]] = {}
+        self.faults: dict[str, list[Exception | None]] = {}
         self.expires_at = expires_at
 
     def data(self, upload_id: str) -> bytes:
@@ -94,8 +94,9 @@ class PlainStore:
     async def _enter(self, name: str) -> None:
         self.calls.append(name)
         await asyncio.sleep(0)
-        if self.faults.get(name):
-            raise self.faults[name].pop(0)
+        fault = self.faults[name].pop(0) if self.faults.get(name) else None
+        if fault is not None:
+            raise fault
 
 
 class MemoryStore(PlainStore):

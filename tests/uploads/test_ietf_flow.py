@@ -75,17 +75,18 @@ async def test_all_bytes_do_not_complete_an_upload() -> None:
 
 async def test_tus_js_client_completes_what_has_all_bytes() -> None:
     store = MemoryStore()
-    store.faults["finish_upload"] = [UnavailableError()]
+    store.faults["finish_upload"] = [UnavailableError(), UnavailableError()]
     flow = Flow(store)
     headers: dict[str, str | None] = {"upload_draft_interop_version": "6"}
     created = await post(flow, b"hel", upload_length="5", content_length="3", **headers)
     failed = await patch(flow, created.upload_id, 3, b"lo", content_length="2", **headers)
     assert failed.status == 503
+    assert (await head(flow, created.upload_id, **headers)).status == 423  # it would take the upload for finished
     described = await head(flow, created.upload_id, **headers)
-    assert (described.headers["upload-offset"], described.headers.get("upload-length")) == ("5", None)
+    assert (described.headers["upload-offset"], described.headers["upload-length"]) == ("5", "5")
+    assert described.headers["upload-complete"] == "?1"
     again = await patch(flow, created.upload_id, 5, content_length="0", **headers)
     assert (again.status, again.headers["upload-complete"]) == (201, "?1")
-    assert (await head(flow, created.upload_id, **headers)).headers["upload-length"] == "5"
     empty = await post(flow, upload_length="0", content_length="0", **headers)
     assert empty.headers["upload-complete"] == "?1"
 

@@ -150,7 +150,7 @@ async def _fill(
     elif info.is_final:
         complete = all(each.is_complete for each in partials)
     else:
-        complete = info.is_complete and exchange.protocol.name == "tus"  # without a single byte
+        complete = info.is_complete and exchange.protocol.ends_by_size  # without a single byte
     if not complete:
         if command.append is not None and command.append.is_last:
             check_whole(exchange)

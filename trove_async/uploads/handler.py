@@ -158,8 +158,7 @@ def _offered(settings: Settings, store: DataStore) -> Settings:
 async def _describe(exchange: Exchange) -> Answer:
     info = await exchange.find()
     await exchange.authorize("describe", info)
-    # Clients of the other protocol say in a request of its own that an upload is complete.
-    if exchange.protocol.name == "tus":
+    if exchange.protocol.ends_by_size:
         info = await catch_up(exchange, info)
     return exchange.protocol.described(info)
 

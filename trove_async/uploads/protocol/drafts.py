@@ -81,8 +81,11 @@ class Draft:
 
     @property
     def has_length(self) -> bool:
-        """Whether a HEAD is answered with ``Upload-Length`` (since draft 05)."""
-        return self._number >= 6
+        """Whether a HEAD is answered with ``Upload-Length`` (since draft 05).
+
+        tus-js-client needs it in draft 03 too: otherwise it does not notice that an upload is complete.
+        """
+        return self._number >= 5
 
     @property
     def has_limits(self) -> bool:

@@ -84,6 +84,11 @@ class IETF:
         self._now = now
         self._draft = Draft.of(request.headers)
 
+    @property
+    def ends_by_size(self) -> bool:
+        """Whether all bytes complete an upload: tus-js-client does not always say that a body is the last one."""
+        return self._draft.is_of_tus_js_client
+
     def command(self) -> Command:
         """Return what the request asks for."""
         method = self._request.method
@@ -177,7 +182,7 @@ class IETF:
             offset=offset,
             size=size,
             # tus-js-client may say of the last bytes of an upload that others follow, and not come again.
-            is_last=is_last or (None if self._draft.is_of_tus_js_client else False),
+            is_last=is_last or (None if self.ends_by_size else False),
             body_size=body_size,
             checksum=parse_digests(self._headers, "content-digest") if verifies else EMPTY,
             trailing=DIGESTS if verifies and self._request.trailers and "content-digest" in trailers else (),
@@ -255,8 +260,6 @@ class IETF:
     def described(self, info: FileInfo) -> Answer:
         """Answer with the state of an upload."""
         size = info.size if self._draft.has_length else None
-        if self._draft.is_of_tus_js_client and info.is_complete and not info.is_finished:
-            size = None  # with it, tus-js-client takes the upload for complete and does not complete it
         return Answer(
             204,
             [

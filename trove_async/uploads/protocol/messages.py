@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from trove_async.types import EMPTY
 from trove_async.uploads.info import FileInfo
@@ -169,8 +169,8 @@ class UploadProtocol(Protocol):
     """
 
     @property
-    def name(self) -> Literal["tus", "ietf"]:
-        """The name, for logs and hooks."""
+    def ends_by_size(self) -> bool:
+        """Whether an upload is to be finished as soon as all its bytes are there; otherwise the client says it."""
 
     def command(self) -> Command:
         """Return what the request asks for.

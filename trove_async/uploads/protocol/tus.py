@@ -6,7 +6,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 from trove_async.checksums import Checksum, is_available
@@ -65,7 +65,10 @@ class Tus:
     request: Request
     settings: Settings
 
-    name: Literal["tus"] = "tus"
+    @property
+    def ends_by_size(self) -> bool:
+        """Return True: the size alone says when an upload is complete."""
+        return True
 
     def command(self) -> Command:
         """Return what the request asks for."""
