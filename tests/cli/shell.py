@@ -16,9 +16,10 @@ from typing import Any
 
 from trove_async.cli.harness import DSN_VARIABLE, PREFIX_VARIABLE
 from trove_async.cli.names import STORE_VARIABLE
+from trove_async.cli.upload import HEADERS_VARIABLE
 from trove_async.config import VARIABLE as CONFIG_VARIABLE
 
-COMMAND_VARIABLES = {STORE_VARIABLE, CONFIG_VARIABLE, DSN_VARIABLE, PREFIX_VARIABLE}
+COMMAND_VARIABLES = {STORE_VARIABLE, CONFIG_VARIABLE, DSN_VARIABLE, PREFIX_VARIABLE, HEADERS_VARIABLE}
 """The environment variables that the command reads; others, such as ``TROVE_SERVERS``, are the tests' own."""
 COMMAND = [sys.executable, "-m", "trove_async.cli"]
 PATIENCE = 60.0

@@ -123,7 +123,7 @@ def test_help_and_version(shell: Shell, trove: Run) -> None:
     assert shown.code == 0
     commands = {
         *("ls", "cp", "mv", "rm", "cat", "put", "stat", "mb", "rb", "presign", "watch", "tag"),
-        *("versions", "lifecycle", "ping", "conformance"),
+        *("versions", "lifecycle", "ping", "conformance", "upload"),
     }
     assert [name for name in commands if f"\n  {name} " not in shown.text] == []
     assert all(trove(name, "--help").code == 0 for name in commands)

@@ -21,6 +21,7 @@ from trove_async.cli import (
     removal,
     tags,
     trees,
+    upload,
     versions,
     watching,
 )
@@ -60,6 +61,7 @@ for group in (
     configuration,
     quota,
     mirror,
+    upload,
     conformance,
 ):
     group.register(_app)

@@ -1,0 +1,117 @@
+"""Uploads of several parts at once, which the server joins."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+import trove_async as trove
+from tests.uploads.client.serving import Peer, client_of
+from trove_async.testing.answers import Answer
+from trove_async.testing.proxy import ConnectionFault, FaultProxy
+
+pytestmark = pytest.mark.asyncio
+
+
+def finals(peer: Peer) -> list[bytes]:
+    return [bytes(upload.data) for upload in peer.store.uploads.values() if upload.info.is_final]
+
+
+async def test_parts_are_joined(peer: Peer, file: Path, data: bytes) -> None:
+    seen: list[tuple[int, int | None]] = []
+    async with client_of(peer, parallel=3) as client:
+        found = await client.upload(
+            file, metadata={"owner": "me"}, on_progress=lambda done, size: seen.append((done, size))
+        )
+        info = await client.info(found.url)
+    assert peer.data(found.url) == data
+    assert (found.size, found.is_finished) == (len(data), True)
+    assert info.metadata.text("owner") == "me"
+    assert sorted(request.body_size for request in peer.sent("PATCH")) == [500_000] * 3
+    assert len(peer.sent("POST")) == 4
+    assert seen == sorted(seen)
+    assert seen[-1] == (len(data), len(data))
+
+
+async def test_small_uploads_and_streams_are_not_divided(peer: Peer, data: bytes) -> None:
+    async def generated() -> object:
+        yield data
+
+    async with client_of(peer, parallel=3) as client:
+        await client.upload(data[:300_000])
+        await client.upload(generated())  # type: ignore[arg-type]
+    assert len(peer.sent("POST")) == 2
+
+
+async def test_the_ietf_protocol_has_no_parts(peer: Peer, file: Path, data: bytes) -> None:
+    async with client_of(peer, parallel=3, protocol="ietf") as client:
+        await client.upload(file)
+    assert peer.only == data
+
+
+async def test_each_part_is_continued(peer: Peer, file: Path, data: bytes) -> None:
+    """The connections of all parts break, in the middle of their bodies."""
+    plan = [None, *[ConnectionFault(reset_up_after=100_000)] * 3]
+    async with FaultProxy("127.0.0.1", peer.proxy.port, plan=plan) as network:
+        async with client_of(peer, url=f"{network.url()}/files/", parallel=3) as client:
+            await client.upload(file)
+        assert [strike.kind for strike in network.strikes].count("reset") == 3
+    assert finals(peer) == [data]
+
+
+async def test_another_process_continues_all_parts(peer: Peer, file: Path, data: bytes, tmp_path: Path) -> None:
+    """The first one was cancelled, when two parts had a third of their bytes."""
+    folder = tmp_path / "state"
+    peer.proxy.answer(Answer(423, {"Retry-After": "50"}), method="PATCH", skip=2, times=None)
+    async with client_of(peer, fingerprints=folder, parallel=3, chunk_size=200_000) as client:
+        task = asyncio.create_task(client.upload(file))
+        while sum(request.status == 423 for request in peer.sent("PATCH")) < 3:  # noqa: ASYNC110 - the proxy has no event
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    peer.proxy.clear()
+    created = len(peer.sent("POST"))
+    assert created == 3
+    async with client_of(peer, fingerprints=folder) as client:  # the parts are those that were begun
+        found = await client.upload(file)
+    assert finals(peer) == [data]
+    assert found.resumed_at == 400_000
+    assert len(peer.sent("POST")) == created + 1
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_parts_of_an_upload_that_fails_for_good_are_removed(
+    peer: Peer, file: Path, tmp_path: Path, kept: bool
+) -> None:
+    folder = tmp_path / "state"
+    peer.proxy.answer(Answer(400, body=b"no"), method="PATCH", skip=1, times=None)
+    async with client_of(peer, fingerprints=folder if kept else None, parallel=3) as client:
+        with pytest.raises(trove.UploadRejectedError, match="no"):
+            await client.upload(file)
+    assert peer.store.uploads == {}
+    assert not kept or os.listdir(folder) == []
+
+
+async def test_parts_that_can_be_continued_are_kept(peer: Peer, file: Path, data: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    peer.proxy.answer(Answer(503), method="PATCH", times=None)
+    async with client_of(peer, fingerprints=folder, parallel=3) as client:
+        with pytest.raises(trove.UnavailableError):
+            await client.upload(file)
+        assert len(peer.store.uploads) == 3
+        peer.proxy.clear()
+        await client.upload(file)
+    assert finals(peer) == [data]
+    assert len(peer.sent("POST")) == 4
+
+
+async def test_joining_is_tried_again(peer: Peer, file: Path, data: bytes) -> None:
+    peer.proxy.answer(Answer(503), method="POST", skip=3)
+    async with client_of(peer, parallel=3) as client:
+        found = await client.upload(file)
+    assert peer.data(found.url) == data
