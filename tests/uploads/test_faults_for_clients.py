@@ -87,10 +87,18 @@ def faulty_store() -> MemoryStore:
     return store
 
 
-@pytest.mark.parametrize("protocol", ["tus-v1", "ietf-draft-03", "ietf-draft-05"])
-@pytest.mark.parametrize("creation", [False, True], ids=["creation", "creation-with-upload"])
+CASES: Final = [
+    (what, creation, protocol)
+    for what in ("all", "store", "locker", "hooks")
+    for creation in (False, True)
+    for protocol in ("tus-v1", "ietf-draft-05", "ietf-draft-03")
+]
+SHORT: Final = [("all", False, "tus-v1"), ("all", True, "tus-v1"), ("all", False, "ietf-draft-05")]
+
+
 @pytest.mark.parametrize(
-    "what", [*(pytest.param(each, marks=pytest.mark.long) for each in ("store", "locker", "hooks")), "all"]
+    ("what", "creation", "protocol"),
+    [pytest.param(*case, marks=[] if case in SHORT else pytest.mark.long) for case in CASES],
 )
 async def test_an_upload_is_created_once(file: Path, what: str, creation: bool, protocol: str) -> None:
     store = faulty_store() if what in ("store", "all") else MemoryStore()
