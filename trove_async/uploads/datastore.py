@@ -70,7 +70,7 @@ class DataStore(Protocol):
 
         Raises:
             UploadNotFoundError: there is no such upload.
-            UnsupportedError: the store does not read uploads.
+            UnsupportedError: the store does not read uploads, or not before they are finished.
         """
 
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 import trove_async as trove
-from tests.uploads.store.stores import PART, Parts, chunks, parts_of
+from tests.uploads.store.stores import PART, Parts, chunks, parts_of, upload
 from trove_async.checksums import Checksum
 from trove_async.driver.base import Layer
 from trove_async.driver.options import PutOptions
@@ -54,7 +54,7 @@ DESTINATIONS = {
 }
 
 
-async def complete_upload(store: trove.Trove, kind: str, data: bytes) -> str:
+async def complete_upload(store: trove.Trove, kind: str, data: bytes, last: int | None = None) -> str:
     """Create an upload that is complete and not finished; an object of its size is where it goes."""
     await store.put("b", "there", bytes(len(data)))
     info = DESTINATIONS[kind]
@@ -62,7 +62,8 @@ async def complete_upload(store: trove.Trove, kind: str, data: bytes) -> str:
     wanted = FileInfo(size=len(data), digests=digests, destination=info.destination, is_partial=info.is_partial)
     uploads = process(store)
     upload_id = await uploads.new_upload(wanted)
-    await uploads.write_chunk(upload_id, 0, chunks(data))
+    await uploads.write_chunk(upload_id, 0, chunks(data[:last]))
+    await uploads.write_chunk(upload_id, len(data[:last]), chunks(data[len(data[:last]) :]))
     return upload_id
 
 
@@ -72,14 +73,17 @@ async def stored(store: trove.Trove, kind: str, upload_id: str) -> bytes:
     return await store.read("b", key)
 
 
+@pytest.mark.parametrize("last", [None, -20], ids=["one chunk", "a small last chunk"])
 @pytest.mark.parametrize("size", [len(DATA), 0])
 @pytest.mark.parametrize("kind", DESTINATIONS)
-async def test_a_process_ends_at_each_request(store: trove.Trove, faults: Faults, kind: str, size: int) -> None:
+async def test_a_process_ends_at_each_request(
+    store: trove.Trove, faults: Faults, kind: str, size: int, last: int | None
+) -> None:
     """After each request another process sees no smaller offset, and finishes the upload."""
     data = DATA[:size]
     for point in range(20):
         await store.delete("b", "new")
-        upload_id = await complete_upload(store, kind, data)
+        upload_id = await complete_upload(store, kind, data, last)
         faults.add(Fault("*", skip=point, when="after", **LOST))  # type: ignore[arg-type]
         died = False
         try:
@@ -103,6 +107,27 @@ async def test_a_process_ends_at_each_request(store: trove.Trove, faults: Faults
     assert point >= 2
     keys = [each.key async for each in store.list("b")]
     assert not [key for key in keys if key.startswith(".trove-uploads/")]
+
+
+async def test_a_process_ends_at_each_request_while_it_joins(store: trove.Trove, faults: Faults) -> None:
+    pieces = (DATA[:5], DATA[5 : PART + 5], DATA[PART + 5 :])
+    partial_ids = tuple([await upload(process(store), piece, is_partial=True) for piece in pieces])
+    for point in range(20):
+        final = await process(store).new_upload(FileInfo(is_final=True, partial_ids=partial_ids))
+        faults.add(Fault("*", skip=point, when="after", **LOST))  # type: ignore[arg-type]
+        died = False
+        try:
+            await process(store).concat_uploads(final, partial_ids)
+        except trove.UnavailableError:
+            died = True
+        faults.clear()
+        await process(store).concat_uploads(final, partial_ids)
+        assert (await process(store).get_info(final)).is_finished
+        assert await store.read("b", final) == DATA
+        assert await store.list_multipart_uploads("b") == []
+        if not died:
+            return
+    pytest.fail("the upload is never finished")
 
 
 @pytest.mark.parametrize("kind", DESTINATIONS)

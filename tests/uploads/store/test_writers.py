@@ -46,6 +46,8 @@ async def test_a_writer_that_was_taken_over_is_stopped(
     gate = Gate(DATA[10:read], bytes(PART))
     asleep = asyncio.create_task(uploads.write_chunk(upload_id, 10, aiter(gate)))
     await gate.waiting.wait()
+    while read > PART and (await other.get_info(upload_id)).offset < PART:
+        pass  # its first part is on the way
     clock.advance(seconds=6)
     offset = (await other.get_info(upload_id)).offset
     await other.write_chunk(upload_id, offset, chunks(DATA[offset : 2 * PART + 5]))

@@ -35,9 +35,8 @@ async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], veri
     if verify is not None:
         verify()
         await context.save(entry, recoverable=True)
-    state = entry.state
-    entry.state = state.with_info(offset=state.stored, expires_at=context.expiry())
-    return state.stored - offset
+    entry.state = entry.state.with_info(offset=entry.state.stored)
+    return entry.state.stored - offset
 
 
 async def _store(context: Context, entry: Entry, offset: int, data: AsyncIterator[bytes] | bytes) -> None:
@@ -60,7 +59,8 @@ async def limited(context: Context, entry: Entry, src: AsyncIterator[bytes]) -> 
     limit = info.size if info.size is not None else info.max_size
     taken = info.offset
     async for data in src:
-        await context.stay(entry)
+        if context.shared:
+            await context.stay(entry)
         taken += len(data)
         if limit is not None and taken > limit:
             raise BodySizeError(f"the chunk goes beyond the {limit} bytes of the upload")

@@ -35,6 +35,7 @@ class PartWriter:
         self._entry = entry
         self._buffer: Buffer | None = None
         self._sending: asyncio.Task[Part] | None = None
+        self._sent_bytes = 0  # of the part that is being stored
         self._parts: list[Part] = []
         self._verified = False
 
@@ -92,12 +93,15 @@ class PartWriter:
         """Return the size of the part that is being filled."""
         info = self._entry.state.info
         size = self._full_size()
-        done = self._entry.state.stored + sum(part.size for part in self._parts)
+        done = self._entry.state.stored + sum(part.size for part in self._parts) + self._sent_bytes
         return size if info.size is None else max(min(size, info.size - done), 1)
 
     def _full_size(self) -> int:
-        state = self._entry.state
-        return self._context.sizes.size_of(state.next_number + len(self._parts), state.part_size)
+        return self._context.sizes.size_of(self._number(), self._entry.state.part_size)
+
+    def _number(self) -> int:
+        """Return the number of the part that is being filled."""
+        return self._entry.state.next_number + len(self._parts) + (self._sending is not None)
 
     async def _take(self, data: bytes) -> None:
         start = 0
@@ -131,8 +135,9 @@ class PartWriter:
         if not claimed:
             await self._claim(buffer)
         self._buffer = None
-        number = self._entry.state.next_number + len(self._parts)
+        number = self._number()
         buffer.full()
+        self._sent_bytes = len(buffer)
         self._sending = asyncio.create_task(self._store(number, buffer))
         self._sending.add_done_callback(lambda _: buffer.free())
 
@@ -170,7 +175,7 @@ class PartWriter:
         if self._sending is None:
             return
         part = await self._sending
-        self._sending = None
+        self._sending, self._sent_bytes = None, 0
         if self._verified:
             self._parts.append(part)
         else:
@@ -197,7 +202,6 @@ class PartWriter:
             if buffer is not None:
                 await self._send()
                 await self._sent()
-            entry.state = entry.state.with_info(expires_at=self._context.expiry())
             return
         size = 0 if buffer is None else len(buffer)
         # If the next chunk is like this one it fills a part, and need not write the state before.

@@ -197,7 +197,9 @@ class TroveDataStore:
         if not info.is_finished:
             raise UnsupportedError("the upload is not finished, and cannot be read yet")
         bucket, key, _ = destination_of(self._context, info)
-        return cast(Stream, await self._context.store.get(bucket, key, if_match=info.etag))
+        store = self._context.store
+        condition = info.etag if store.supports("get") else None
+        return cast(Stream, await store.get(bucket, key, if_match=condition))
 
     async def serve_upload(self, upload_id: str, headers: Headers, overrides: Overrides) -> Answer:
         """Answer a GET of a finished upload; see `ContentDataStore.serve_upload`.

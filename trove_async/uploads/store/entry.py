@@ -117,7 +117,7 @@ class Context:
         """
         now, before = self.now(), entry.active_at
         entry.active_at = now
-        if not self.shared or before is None or now - before < _PAUSE:
+        if before is None or now - before < _PAUSE:
             return
         try:
             found = await self.states.describe(entry.state.info.id, entry.stored)

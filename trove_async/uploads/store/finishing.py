@@ -44,7 +44,7 @@ from trove_async.uploads.store.placing import (
 )
 from trove_async.uploads.store.state import Finishing, Part, State
 
-__all__ = ["combined", "find_made", "finish_upload"]
+__all__ = ["combined", "find_made", "finish_upload", "take_made"]
 
 
 def combined(parts: Sequence[Part]) -> int | None:
@@ -62,7 +62,10 @@ async def finish_upload(context: Context, entry: Entry) -> None:
         PreconditionFailedError: a condition of the destination does not hold.
     """
     if not entry.state.appends:
-        await PartWriter(context, entry).flush()
+        try:
+            await PartWriter(context, entry).flush()
+        except UploadNotFoundError as error:
+            await take_made(context, entry, error)
     work = _Finish(context, entry)
     info = await work.make()
     await work.write(info)
@@ -79,6 +82,19 @@ async def find_made(context: Context, state: State) -> ObjectInfo | None:
     if state.finishing is not None and not is_own(context, state):
         return found if found.etag != state.finishing.before else None
     return found if only_creates(context, state) else None
+
+
+async def take_made(context: Context, entry: Entry, error: UploadNotFoundError) -> None:
+    """Go on with the object of an upload that the backend does not know any more.
+
+    Raises:
+        UploadNotFoundError: ``error``, since it has become no object.
+    """
+    made = await find_made(context, entry.state)
+    if made is None:
+        raise error
+    entry.made = made
+    entry.state = replace(entry.state, parts=(), tail_size=0).with_info(offset=made.size)
 
 
 class _Finish:

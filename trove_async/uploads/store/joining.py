@@ -8,11 +8,11 @@ from typing import cast
 
 from trove_async.body import Chunk
 from trove_async.driver.capabilities import PartCopyDriver
-from trove_async.errors import CopyNotSupportedError, InvalidArgumentError
+from trove_async.errors import CopyNotSupportedError, InvalidArgumentError, UploadNotFoundError
 from trove_async.types import ObjectRef
 from trove_async.uploads.store.buffer import Buffer
 from trove_async.uploads.store.entry import Context, Entry
-from trove_async.uploads.store.finishing import combined
+from trove_async.uploads.store.finishing import combined, take_made
 from trove_async.uploads.store.state import Part, State
 
 __all__ = ["join"]
@@ -23,20 +23,19 @@ async def join(context: Context, entry: Entry, partials: Sequence[State]) -> Non
 
     Nothing counts before all of it is there, and the same parts are stored again if this is repeated.
     """
-    work = _Join(context, entry)
-    try:
-        for number, partial in enumerate(partials, 1):
-            if partial.info.size:
-                await work.add(partial, is_last=number == len(partials))
-        await work.flush()
-    finally:
-        work.free()
-    parts = tuple(work.parts)
-    size = sum(part.size for part in parts)
+    size = sum(partial.info.size or 0 for partial in partials)
     if entry.state.info.size not in (None, size):
         raise InvalidArgumentError(f"the partial uploads have {size} bytes; the upload has {entry.state.info.size}")
-    entry.state = replace(entry.state, parts=parts, tail_size=0)
-    entry.state = entry.state.with_info(size=size, offset=size)
+    entry.state = entry.state.with_info(size=size)
+    work = _Join(context, entry)
+    try:
+        await work.add_all(partials)
+    except UploadNotFoundError as error:
+        await take_made(context, entry, error)
+        return
+    finally:
+        work.free()
+    entry.state = replace(entry.state, parts=tuple(work.parts), tail_size=0).with_info(offset=size)
 
 
 class _Join:
@@ -50,7 +49,14 @@ class _Join:
         self._buffer: Buffer | None = None
         self.parts: list[Part] = []
 
-    async def add(self, partial: State, *, is_last: bool) -> None:
+    async def add_all(self, partials: Sequence[State]) -> None:
+        """Store the bytes of all partial uploads."""
+        filled = [partial for partial in partials if partial.info.size]
+        for number, partial in enumerate(filled, 1):
+            await self._append(partial, is_last=number == len(filled))
+        await self._flush()
+
+    async def _append(self, partial: State, *, is_last: bool) -> None:
         """Append the bytes of a partial upload."""
         size, offset = partial.info.size or 0, 0
         while offset < size:
@@ -96,7 +102,7 @@ class _Join:
             async for chunk in cast(AsyncIterable[Chunk], chunks):
                 await self._add(chunk)
         if self._copies and self._buffer is not None and len(self._buffer) >= self._smallest:
-            await self.flush()
+            await self._flush()
 
     async def _add(self, data: Chunk) -> None:
         view = memoryview(data)
@@ -109,13 +115,13 @@ class _Join:
             buffer.add(piece)
             view = view[len(piece) :]
             if len(buffer) >= buffer.most:
-                await self.flush()
+                await self._flush()
 
     def _part_size(self) -> int:
         state = self._entry.state
         return self._context.sizes.size_of(len(self.parts) + 1, state.part_size)
 
-    async def flush(self) -> None:
+    async def _flush(self) -> None:
         """Store what was read as a part."""
         buffer, state = self._buffer, self._entry.state
         if buffer is None:

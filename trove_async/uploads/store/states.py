@@ -54,7 +54,8 @@ class States:
         self.bucket: Final = bucket
         self._prefix = prefix
         self.fences: Final = shared and store.supports("put_if_match")
-        """Whether a writer notices that another process has continued the upload, before it writes anything."""
+        """Whether a state is replaced only if no other process has replaced it."""
+        self._compares = store.supports("get")
 
     def key(self, upload_id: str) -> str:
         """Return the key of a state."""
@@ -118,7 +119,8 @@ class States:
                     return await self._store.put(self.bucket, key, body, if_match=etag)
                 except UnsupportedError:
                     # The service has no conditions in buckets that keep versions, or for bodies of this size.
-                    await self._store.head(self.bucket, key, if_match=etag)
+                    if (await self._store.head(self.bucket, key)).etag != etag:
+                        raise PreconditionFailedError from None
             return await self._store.put(self.bucket, key, body)
         except (PreconditionFailedError, ObjectNotFoundError) as error:
             raise UploadLockedError("another process has continued or removed the upload") from error
@@ -135,12 +137,14 @@ class States:
         """
         key = self.key(upload_id)
         try:
-            info, end = await self._read_end(key, None if known is None else known.etag)
+            info, end = await self._read_end(key, known.etag if known is not None and self._compares else None)
         except NotModifiedError:
             assert known is not None
             return known
         except ObjectNotFoundError as error:
             raise UploadNotFoundError(f"there is no upload {upload_id!r}") from error
+        if known is not None and info.etag == known.etag:
+            return known
         size = manifest_size(end) + FOOTER_SIZE
         if size > len(end):
             end = await self._read(key, info.size - size, size, info.etag)
@@ -162,7 +166,8 @@ class States:
 
     async def _read(self, key: str, offset: int, size: int, etag: str) -> bytes:
         try:
-            return await self._store.read(self.bucket, key, (offset, size), if_match=etag)
+            condition = etag if self._compares else None
+            return await self._store.read(self.bucket, key, (offset, size), if_match=condition)
         except (PreconditionFailedError, ObjectNotFoundError, ObjectChangedError) as error:
             raise UploadLockedError("another process has continued or removed the upload") from error
 
