@@ -47,29 +47,41 @@ class Client:
         return item
 
 
+class Call:
+    """A call at a time of a `Clock`."""
+
+    def __init__(self, when: float, callback: Callable[[], object]) -> None:
+        self.when = when
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 class Clock:
     """A clock that stands still until it is moved."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.armed = 0
-        self._calls: list[tuple[float, asyncio.TimerHandle]] = []
+        self._calls: list[Call] = []
 
     def time(self) -> float:
         return self.now
 
-    def call_at(self, when: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Call:
         self.armed += 1
-        handle = asyncio.TimerHandle(when, callback, (), asyncio.get_running_loop())
-        self._calls.append((when, handle))
-        return handle
+        call = Call(when, callback)
+        self._calls.append(call)
+        return call
 
     def move(self, seconds: float) -> None:
         self.now += seconds
-        while due := [call for call in self._calls if call[0] <= self.now]:
+        while due := [call for call in self._calls if call.when <= self.now]:
             self._calls.remove(due[0])
-            if not due[0][1].cancelled():
-                due[0][1]._run()
+            if not due[0].cancelled:
+                due[0].callback()
 
 
 async def collect(chunks: AsyncIterator[bytes]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol, Self
 from trove_async.errors import ContentTooLargeError, LeaseLostError
 from trove_async.web.asgi import ClientGoneError
 
-__all__ = ["IDLE_TIMEOUT", "BodySource", "Clock", "End", "RequestBody"]
+__all__ = ["IDLE_TIMEOUT", "BodySource", "Clock", "End", "RequestBody", "Timer"]
 
 IDLE_TIMEOUT: Final = 60.0
 """The default time in seconds after which a body that does not go on ends."""
@@ -37,13 +37,20 @@ class BodySource(Protocol):
         """
 
 
+class Timer(Protocol):
+    """A call that will be made at a time."""
+
+    def cancel(self) -> None:
+        """Do not make it."""
+
+
 class Clock(Protocol):
     """The time, and calls at a time: an event loop."""
 
     def time(self) -> float:
         """Return the time in seconds."""
 
-    def call_at(self, when: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
         """Call back at a time."""
 
 
@@ -81,7 +88,7 @@ class RequestBody:
         self._held_back = held_back
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._time = self._clock.time
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._waiting: asyncio.Task[object] | None = None  # the task that waits for bytes
         self._since = 0.0  # when it began to wait
         self._interruption: End | None = None
