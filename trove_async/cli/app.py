@@ -22,6 +22,7 @@ from trove_async.cli import (
     tags,
     trees,
     upload,
+    uploads,
     versions,
     watching,
 )
@@ -62,6 +63,7 @@ for group in (
     quota,
     mirror,
     upload,
+    uploads,
     conformance,
 ):
     group.register(_app)

@@ -285,7 +285,9 @@ class TroveDataStore:
             except UploadNotFoundError:
                 continue
 
-    async def sweep(self, now: datetime | None = None, *, orphans: timedelta | None = ORPHANS) -> SweepReport:
+    async def sweep(
+        self, now: datetime | None = None, *, orphans: timedelta | None = ORPHANS, dry_run: bool = False
+    ) -> SweepReport:
         """Remove uploads that have expired, and what processes that were killed have left.
 
         An open upload of the backend in the buckets of uploads is left over if it is old and no upload of this store
@@ -295,8 +297,9 @@ class TroveDataStore:
         Args:
             now: the time that expiry is compared with; None for the clock.
             orphans: age from which they are removed; None to keep them.
+            dry_run: report what would be removed, and remove nothing.
         """
-        return await sweep(self._context, now or self._context.now(), orphans)
+        return await sweep(self._context, now or self._context.now(), orphans, dry_run=dry_run)
 
     # What this process knows
 

@@ -23,10 +23,10 @@ _log = logging.getLogger("trove_async.uploads")
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep has done.
+    """What a sweep has removed, or would remove.
 
     Attributes:
-        expired: ids of the uploads that were removed because nobody continued them.
+        expired: ids of the uploads that nobody continued.
         forgotten: ids of the finished uploads of which the state was removed; their objects stay.
         aborted: keys of the backend's uploads that no state named.
         deleted: keys of the store's own objects that no state named.
@@ -61,8 +61,8 @@ async def remove(context: Context, stored: Stored, *, unless_changed: bool = Fal
     return True
 
 
-async def sweep(context: Context, now: datetime, orphans: timedelta | None) -> SweepReport:
-    """Remove what has expired, and what nothing refers to."""
+async def sweep(context: Context, now: datetime, orphans: timedelta | None, *, dry_run: bool = False) -> SweepReport:
+    """Remove what has expired, and what nothing refers to; a dry run removes nothing."""
     report = SweepReport()
     open_uploads: set[str] = set()
     ids: set[str] = set()
@@ -82,11 +82,11 @@ async def sweep(context: Context, now: datetime, orphans: timedelta | None) -> S
         buckets.add(state.bucket)
         if state.info.expires_at is not None and state.info.expires_at <= now:
             done = report.forgotten if state.info.is_finished else report.expired
-            await _attempt(report, upload_id, _remove(context, stored, done))
+            await _attempt(report, upload_id, _remove(context, stored, done, dry_run))
     if orphans is not None:
         for bucket in sorted(buckets):
-            await _attempt(report, bucket, _abort(context, bucket, now - orphans, open_uploads, report))
-        await _attempt(report, context.states.bucket, _delete(context, now - orphans, ids, report))
+            await _attempt(report, bucket, _abort(context, bucket, now - orphans, open_uploads, report, dry_run))
+        await _attempt(report, context.states.bucket, _delete(context, now - orphans, ids, report, dry_run))
     return report
 
 
@@ -98,22 +98,26 @@ async def _attempt(report: SweepReport, what: str, work: Awaitable[None]) -> Non
         report.failed.append((what, error))
 
 
-async def _remove(context: Context, stored: Stored, done: list[str]) -> None:
-    if await remove(context, stored, unless_changed=True):
+async def _remove(context: Context, stored: Stored, done: list[str], dry_run: bool) -> None:
+    if dry_run or await remove(context, stored, unless_changed=True):
         done.append(stored.state.info.id)
 
 
-async def _abort(context: Context, bucket: str, before: datetime, known: set[str], report: SweepReport) -> None:
+async def _abort(
+    context: Context, bucket: str, before: datetime, known: set[str], report: SweepReport, dry_run: bool
+) -> None:
     for upload in await context.store.list_multipart_uploads(bucket):
         if upload.upload_id not in known and upload.initiated_at is not None and upload.initiated_at < before:
-            await context.store.abort_multipart(bucket, upload.key, upload.upload_id)
+            if not dry_run:
+                await context.store.abort_multipart(bucket, upload.key, upload.upload_id)
             report.aborted.append(upload.key)
 
 
-async def _delete(context: Context, before: datetime, known: set[str], report: SweepReport) -> None:
+async def _delete(context: Context, before: datetime, known: set[str], report: SweepReport, dry_run: bool) -> None:
     async for upload_id, found in context.states.data_objects():
         if upload_id not in known and found.last_modified is not None and found.last_modified < before:
-            await context.store.delete(context.states.bucket, found.key)
+            if not dry_run:
+                await context.store.delete(context.states.bucket, found.key)
             report.deleted.append(found.key)
 
 
