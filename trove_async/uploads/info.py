@@ -7,10 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from secrets import token_urlsafe
-from typing import Final
+from typing import Final, Self, Unpack
 
+from trove_async.driver.capabilities import Limits
 from trove_async.driver.options import PutOptions
 from trove_async.errors import InvalidArgumentError
+from trove_async.keys import check_bucket, check_key
+from trove_async.store.arguments import (
+    ConditionArguments,
+    ObjectArguments,
+    check_keywords,
+    object_attributes,
+    write_conditions,
+)
 from trove_async.types import EMPTY
 from trove_async.uploads.metadata import NO_METADATA, MetaData
 
@@ -35,9 +44,16 @@ def check_id(upload_id: str) -> str:
     return upload_id
 
 
+class DestinationArguments(ObjectArguments, ConditionArguments, total=False):
+    """Keyword arguments of `Destination.of`."""
+
+
+_ARGUMENTS: Final = frozenset(DestinationArguments.__optional_keys__)
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a finished upload is, and how it is stored.
+    """Where a finished upload is, and how it is stored; `of` is the usual way to make one.
 
     Attributes:
         bucket, key: of the object.
@@ -47,6 +63,27 @@ class Destination:
     bucket: str
     key: str
     options: PutOptions = field(default_factory=PutOptions)
+
+    @classmethod
+    def of(cls, bucket: str, key: str, **arguments: Unpack[DestinationArguments]) -> Self:
+        """Return a destination, with the keyword arguments of `Trove.put`.
+
+        Args:
+            bucket, key: of the object.
+            arguments: ``content_type`` (default: from the key's extension), ``metadata``, ``tags``,
+                ``storage_class``, ``cache_control``, ``content_disposition``, ``content_encoding``,
+                ``content_language``; ``if_none_match="*"`` never replaces an object, ``if_match`` replaces the object
+                that has this ETag.
+
+        Raises:
+            InvalidArgumentError: bucket, key or an argument is invalid.
+        """
+        check_keywords("of", arguments, _ARGUMENTS)
+        check_bucket(bucket)
+        check_key(key)
+        if_match, if_none_match = write_conditions(arguments)
+        attributes = object_attributes(key, arguments, Limits())
+        return cls(bucket, key, PutOptions(attributes=attributes, if_match=if_match, if_none_match=if_none_match))
 
 
 @dataclass(frozen=True, slots=True)
