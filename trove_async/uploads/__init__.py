@@ -15,6 +15,7 @@ from trove_async.uploads.datastore import (
     LocatedDataStore,
     LockerDataStore,
     RecorderDataStore,
+    SweeperDataStore,
     TerminaterDataStore,
     VerifierDataStore,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "RemoteUpload",
     "Request",
     "SweepReport",
+    "SweeperDataStore",
     "TerminaterDataStore",
     "TroveDataStore",
     "TusApp",

@@ -22,6 +22,7 @@ __all__ = [
     "LocatedDataStore",
     "LockerDataStore",
     "RecorderDataStore",
+    "SweeperDataStore",
     "TerminaterDataStore",
     "VerifierDataStore",
 ]
@@ -188,4 +189,20 @@ class RecorderDataStore(DataStore, Protocol):
         """Keep the answer of the request that finishes an upload, as `FileInfo.answer`.
 
         It is called before `FinisherDataStore.finish_upload`, and durable with it.
+        """
+
+
+@runtime_checkable
+class SweeperDataStore(DataStore, Protocol):
+    """A store that removes what has expired; the server asks it to do so from time to time."""
+
+    async def sweep_if_due(self, every: float, *, orphans: bool) -> float:
+        """Remove what has expired, unless a process that serves the same uploads has begun to within a time.
+
+        Args:
+            every: that time, in seconds.
+            orphans: whether leftovers that belong to no upload are removed too.
+
+        Returns:
+            Seconds until it is due again, at most ``every``.
         """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from trove_async.errors import InvalidArgumentError, TroveError, UnavailableError
 from trove_async.store import Trove
-from trove_async.uploads.datastore import DataStore, LocatedDataStore, LockerDataStore
+from trove_async.uploads.datastore import DataStore, LocatedDataStore, LockerDataStore, SweeperDataStore
 from trove_async.uploads.exchange import Interim
 from trove_async.uploads.forwarding import TrustedProxies
 from trove_async.uploads.handler import HOOK_TIMEOUT, PROGRESS_SECONDS, UploadHandler
@@ -21,6 +21,7 @@ from trove_async.uploads.protocol.choosing import choose
 from trove_async.uploads.protocol.messages import INLINE_TYPES, Request, Settings
 from trove_async.uploads.receiving import IDLE_TIMEOUT, RequestBody
 from trove_async.uploads.store import TroveDataStore
+from trove_async.uploads.sweeper import SWEEP_EVERY, Sweeper
 from trove_async.web.cors import CORS
 from trove_async.web.http import Headers
 from trove_async.web.objects import Answer
@@ -68,6 +69,10 @@ class TusOptions(TypedDict, total=False):
             no limit.
         hook_timeout: seconds that a hook may take; default: 30.
         progress_seconds: between calls of `Hooks.on_progress` for one upload; default: 1.
+        sweep_every: seconds between two sweeps, which remove what has expired; of several servers one sweeps. Default:
+            3600. None for never.
+        sweep_orphans: whether a sweep also aborts multipart uploads of the bucket that are 7 days old and belong to no
+            upload of this server, whoever has begun them; default: True.
     """
 
     bucket: str | None
@@ -88,6 +93,8 @@ class TusOptions(TypedDict, total=False):
     idle_timeout: float | None
     hook_timeout: float
     progress_seconds: float
+    sweep_every: float | None
+    sweep_orphans: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +178,8 @@ class UploadServer:
         idle_timeout: float | None = IDLE_TIMEOUT,
         hook_timeout: float = HOOK_TIMEOUT,
         progress_seconds: float = PROGRESS_SECONDS,
+        sweep_every: float | None = SWEEP_EVERY,
+        sweep_orphans: bool = True,
     ) -> None:
         if not (cors is None or isinstance(cors, CORS)):
             raise InvalidArgumentError(f"cors is a CORS, as in CORS(('https://example.com',)), or None, not {cors!r}")
@@ -211,11 +220,17 @@ class UploadServer:
             hook_timeout=hook_timeout,
             progress_seconds=progress_seconds,
         )
+        self._sweeper = None
+        if sweep_every is not None and isinstance(self._data_store, SweeperDataStore):
+            self._sweeper = Sweeper(self._data_store, sweep_every, orphans=sweep_orphans)
         self._starting = asyncio.Lock()
         self._started = False
+        self._closed = False
 
     async def start(self) -> None:
-        """Claim the uploads for this process, if no other can see its locks. The first request does so at the latest.
+        """Claim the uploads for this process, if no other can see its locks, and begin to sweep.
+
+        The first request does so at the latest.
 
         Raises:
             InvalidArgumentError: another process serves the same uploads with a `MemoryLocker`.
@@ -225,13 +240,20 @@ class UploadServer:
             if not self._started:
                 if isinstance(self._locker, MemoryLocker) and isinstance(self._data_store, LocatedDataStore):
                     self._locker.claim(await self._data_store.place())
+                if self._sweeper is not None and not self._closed:
+                    self._sweeper.start()
                 self._started = True
 
     async def aclose(self) -> None:
         """Stop the requests that write, wait until what they have received is durable, and release the locks."""
-        await self._handler.close()
-        if self._owned:
-            await self._locker.aclose()
+        self._closed = True
+        try:
+            if self._sweeper is not None:
+                await self._sweeper.aclose()
+            await self._handler.close()
+        finally:
+            if self._owned:
+                await self._locker.aclose()
 
     async def answer(self, arrival: Arrival, body: RequestBody, inform: Interim | None) -> Answer:
         """Answer a request; errors are answers too.

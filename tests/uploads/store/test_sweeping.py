@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -103,3 +105,70 @@ async def test_a_state_that_cannot_be_read_stays(
     assert [each.upload_id for each in await store.list_multipart_uploads(bucket)] == [foreign]
     with pytest.raises(trove.BackendError):
         await uploads.get_info("broken")
+
+
+async def test_one_process_at_a_time_sweeps(
+    store: trove.Trove, bucket: str, uploads: TroveDataStore, other: TroveDataStore, clock: Clock
+) -> None:
+    expired = await uploads.new_upload(FileInfo(size=1))
+    clock.advance(days=7)
+    assert await uploads.sweep_if_due(100, orphans=False) == 100
+    with pytest.raises(UploadNotFoundError):
+        await other.get_info(expired)
+    clock.advance(seconds=40)
+    await uploads.new_upload(FileInfo(size=1, id="later"))
+    clock.advance(seconds=30)
+    assert await other.sweep_if_due(100, orphans=False) == 30
+    clock.advance(seconds=30, days=7)
+    assert [await each.sweep_if_due(100, orphans=False) for each in (other, uploads)] == [100, 100]
+    assert await keys(store, bucket) == [".trove-uploads/place/swept"]
+    clock.advance(days=-1)  # a clock that was wrong
+    await uploads.new_upload(FileInfo(size=1, id="after"))
+    assert await other.sweep_if_due(100, orphans=False) == 100
+
+
+async def test_of_two_processes_that_come_at_once_one_sweeps(
+    store: trove.Trove, bucket: str, uploads: TroveDataStore, other: TroveDataStore, clock: Clock
+) -> None:
+    swept: list[timedelta | None] = []
+
+    async def sweep(
+        now: datetime | None = None, *, orphans: timedelta | None = None, dry_run: bool = False
+    ) -> SweepReport:
+        swept.append(orphans)
+        return SweepReport()
+
+    for process in (uploads, other):
+        process.sweep = sweep  # type: ignore[method-assign]
+    for _ in range(3):
+        await asyncio.gather(*(each.sweep_if_due(100, orphans=False) for each in (uploads, other) * 5))
+        clock.advance(seconds=100)
+    assert swept == [None] * 3 or not store.supports("put_if_match")
+
+
+async def test_an_upload_that_is_being_written_is_not_swept(
+    uploads: TroveDataStore, other: TroveDataStore, clock: Clock
+) -> None:
+    upload_id = await uploads.new_upload(FileInfo(size=200))
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x" * 100
+        clock.advance(days=8)
+        assert (await uploads.sweep(orphans=None)).expired == []
+
+    await uploads.write_chunk(upload_id, 0, slow())
+    assert (await other.get_info(upload_id)).offset == 100
+    assert (await other.sweep(orphans=None)).expired == []
+
+
+async def test_a_dry_run_removes_nothing(
+    store: trove.Trove, bucket: str, uploads: TroveDataStore, clock: Clock
+) -> None:
+    clock.time = LATER
+    await store.initiate_multipart(bucket, "foreign")
+    await store.put(bucket, ".trove-uploads/gone.data", b"x")
+    expired = await uploads.new_upload(FileInfo(size=1))
+    clock.advance(days=7)
+    report = await uploads.sweep(dry_run=True)
+    assert report == SweepReport(expired=[expired], aborted=["foreign"], deleted=[".trove-uploads/gone.data"])
+    assert await uploads.sweep() == report

@@ -35,6 +35,8 @@ async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], veri
     if verify is not None:
         verify()
         await context.save(entry, recoverable=True)
+    elif _expires_soon(context, entry):  # it took long
+        await context.save(entry)
     entry.state = entry.state.with_info(offset=entry.state.stored)
     return entry.state.stored - offset
 

@@ -36,7 +36,7 @@ from trove_async.uploads.store.placing import destination_of, is_staged
 from trove_async.uploads.store.sizes import PartSizes
 from trove_async.uploads.store.state import State
 from trove_async.uploads.store.states import States
-from trove_async.uploads.store.sweeping import ORPHANS, SweepReport, has_expired, remove, sweep
+from trove_async.uploads.store.sweeping import ORPHANS, SweepReport, has_expired, remove, sweep, take_turn
 from trove_async.values import is_number, is_whole
 from trove_async.web.http import Headers
 from trove_async.web.objects import Answer, Overrides, Stream, get_object
@@ -299,7 +299,19 @@ class TroveDataStore:
             orphans: age from which they are removed; None to keep them.
             dry_run: report what would be removed, and remove nothing.
         """
-        return await sweep(self._context, now or self._context.now(), orphans, dry_run=dry_run)
+        return await sweep(self._context, now or self._context.now(), orphans, busy=self._busy, dry_run=dry_run)
+
+    async def sweep_if_due(self, every: float, *, orphans: bool) -> float:
+        """Sweep, unless a process that serves the same uploads has begun to within a time; see `SweeperDataStore`.
+
+        The time of the last sweep is an object beside the states. Where the store has no conditional puts, two
+        processes may sweep at once, which does no harm.
+        """
+        left = await take_turn(self._context, timedelta(seconds=every))
+        if left > timedelta(0):
+            return left.total_seconds()
+        await self.sweep(orphans=ORPHANS if orphans else None)
+        return every
 
     # What this process knows
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from trove_async.errors import TroveError, UploadNotFoundError
+from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
+from trove_async.errors import (
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    TroveError,
+    UnsupportedError,
+    UploadNotFoundError,
+)
 from trove_async.uploads.info import FileInfo
 from trove_async.uploads.store.entry import Context
 from trove_async.uploads.store.states import Stored
 
-__all__ = ["ORPHANS", "SweepReport", "has_expired", "remove", "sweep"]
+__all__ = ["ORPHANS", "SweepReport", "has_expired", "remove", "sweep", "take_turn"]
 
 ORPHANS: Final = timedelta(days=7)
 """Age from which an open upload of the backend that no state names is aborted."""
+
+_TURN: Final = "place/swept"  # no id of an upload has a slash
 
 _log = logging.getLogger("trove_async.uploads")
 
@@ -61,8 +70,61 @@ async def remove(context: Context, stored: Stored, *, unless_changed: bool = Fal
     return True
 
 
-async def sweep(context: Context, now: datetime, orphans: timedelta | None, *, dry_run: bool = False) -> SweepReport:
-    """Remove what has expired, and what nothing refers to; a dry run removes nothing."""
+async def take_turn(context: Context, every: timedelta) -> timedelta:
+    """Note that this process sweeps now, unless one has begun to within a time.
+
+    Returns:
+        Zero if this process has the turn; otherwise the time until the next turn, at most ``every``.
+    """
+    key, now = context.states.key(_TURN), context.now()
+    etag = None
+    try:
+        async with context.store.get(context.states.bucket, key) as reader:
+            etag = reader.info.etag
+            left = datetime.fromisoformat((await reader.read()).decode()) + every - now
+    except ObjectNotFoundError:
+        left = timedelta(0)
+    if timedelta(0) < left <= every:  # more than that is the mistake of a clock
+        return left
+    body = now.isoformat().encode()
+    try:
+        await _put_if_same(context, key, body, etag)
+    except (PreconditionFailedError, ObjectNotFoundError):
+        return every  # another process has just taken it
+    return timedelta(0)
+
+
+async def _put_if_same(context: Context, key: str, body: bytes, etag: str | None) -> None:
+    store, bucket = context.store, context.states.bucket
+    try:
+        if etag is None and store.supports("put_if_none_match"):
+            await store.put(bucket, key, body, if_none_match="*")
+            return
+        if etag is not None and store.supports("put_if_match"):
+            await store.put(bucket, key, body, if_match=etag)
+            return
+    except UnsupportedError:
+        pass  # a service without conditions in buckets that keep versions
+    await store.put(bucket, key, body)
+
+
+async def sweep(
+    context: Context,
+    now: datetime,
+    orphans: timedelta | None,
+    *,
+    busy: Collection[str] = frozenset(),
+    dry_run: bool = False,
+) -> SweepReport:
+    """Remove what has expired, and what nothing refers to; a dry run removes nothing.
+
+    Args:
+        context: of the store.
+        now: the time that expiry is compared with.
+        orphans: age from which what nothing refers to is removed; None to keep it.
+        busy: ids of the uploads that this process uses; they stay.
+        dry_run: only report.
+    """
     report = SweepReport()
     open_uploads: set[str] = set()
     ids: set[str] = set()
@@ -74,13 +136,13 @@ async def sweep(context: Context, now: datetime, orphans: timedelta | None, *, d
         except UploadNotFoundError:
             continue
         except TroveError as error:
-            report.failed.append((upload_id, error))
+            _failed(report, upload_id, error)
             orphans = None  # it may be a state that names an upload
             continue
         state = stored.state
         open_uploads.add(state.backend_id)
         buckets.add(state.bucket)
-        if state.info.expires_at is not None and state.info.expires_at <= now:
+        if state.info.expires_at is not None and state.info.expires_at <= now and upload_id not in busy:
             done = report.forgotten if state.info.is_finished else report.expired
             await _attempt(report, upload_id, _remove(context, stored, done, dry_run))
     if orphans is not None:
@@ -94,13 +156,21 @@ async def _attempt(report: SweepReport, what: str, work: Awaitable[None]) -> Non
     try:
         await work
     except TroveError as error:
-        _log.warning("%s could not be swept: %s", what, error)
-        report.failed.append((what, error))
+        _failed(report, what, error)
+
+
+def _failed(report: SweepReport, what: str, error: TroveError) -> None:
+    _log.warning("%s could not be swept: %s", what, error)
+    report.failed.append((what, error))
 
 
 async def _remove(context: Context, stored: Stored, done: list[str], dry_run: bool) -> None:
-    if dry_run or await remove(context, stored, unless_changed=True):
-        done.append(stored.state.info.id)
+    upload_id = stored.state.info.id
+    if not dry_run:
+        work = remove(context, stored, unless_changed=True)
+        if not await to_the_end(work, timeout=CLEANUP_TIMEOUT, leftover=f"the upload {upload_id}"):
+            return
+    done.append(upload_id)
 
 
 async def _abort(
