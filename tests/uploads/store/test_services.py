@@ -210,3 +210,22 @@ async def test_an_object_that_was_replaced_is_not_read() -> None:
         await store.put("b", upload_id, b"other")
         with pytest.raises(trove.PreconditionFailedError):
             await uploads.get_reader(upload_id)
+
+
+@pytest.mark.parametrize("driver", ["ceph", "local", "azure"], indirect=True)
+async def test_a_bucket_that_keeps_versions(
+    store: trove.Trove, bucket: str, uploads: TroveDataStore, other: TroveDataStore
+) -> None:
+    if store.supports("versioning"):
+        await store.set_versioning(bucket, True)
+    try:
+        upload_id = await uploads.new_upload(FileInfo(id="chosen", size=len(DATA)))
+        for number, start in enumerate(range(0, len(DATA), PART // 2)):
+            await (other if number % 2 else uploads).write_chunk(
+                upload_id, start, chunks(DATA[start : start + PART // 2])
+            )
+        await uploads.finish_upload(upload_id)
+        assert await store.read(bucket, upload_id) == DATA
+        await uploads.terminate(upload_id)
+    finally:
+        await store.empty_bucket(bucket, versions=store.supports("versioning"))

@@ -68,7 +68,8 @@ class TroveDataStore:
         store: an open store.
         bucket: for uploads without a destination.
         state: ``BUCKET/PREFIX`` of the states and of partial uploads, which are visible there; None for
-            ``.trove-uploads/`` in ``bucket``.
+            ``.trove-uploads/`` in ``bucket``. A state is replaced with each chunk: a bucket that keeps versions keeps
+            them all.
         part_size: bytes of a part on backends with parts of a fixed size; None for 8 MiB. Larger uploads have larger
             parts.
         memory: bytes that all buffers have together; who needs more waits. No part is larger.
@@ -317,7 +318,7 @@ class TroveDataStore:
 
     async def _view(self, upload_id: str) -> FileInfo:
         """Return an upload as it is now, without changing anything."""
-        check_id(upload_id)
+        _check_exists(upload_id)
         entry = self._entries.get(upload_id)
         if entry is not None and entry.settled and (upload_id in self._busy or not self._context.shared):
             # Of a final upload nothing counts before it is finished.
@@ -415,7 +416,7 @@ class TroveDataStore:
 
     @asynccontextmanager
     async def _reserved(self, upload_id: str) -> AsyncGenerator[None, None]:
-        check_id(upload_id)
+        _check_exists(upload_id)
         if upload_id in self._busy:
             raise UploadLockedError("another request of this process uses the upload")
         self._busy.add(upload_id)
@@ -440,3 +441,15 @@ class TroveDataStore:
         entry = self._entries.pop(upload_id, None)
         if entry is not None:
             entry.free()
+
+
+def _check_exists(upload_id: str) -> None:
+    """Check that there can be an upload of an id, which may be anything that a client sends.
+
+    Raises:
+        UploadNotFoundError: there cannot.
+    """
+    try:
+        check_id(upload_id)
+    except InvalidArgumentError as error:
+        raise UploadNotFoundError("there is no such upload") from error
