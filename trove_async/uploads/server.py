@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from trove_async.errors import InvalidArgumentError, TroveError, UnavailableError
@@ -22,6 +23,7 @@ from trove_async.uploads.protocol.messages import INLINE_TYPES, Request, Setting
 from trove_async.uploads.receiving import IDLE_TIMEOUT, RequestBody
 from trove_async.uploads.store import TroveDataStore
 from trove_async.uploads.sweeper import SWEEP_EVERY, Sweeper
+from trove_async.values import is_number
 from trove_async.web.cors import CORS
 from trove_async.web.http import Headers
 from trove_async.web.objects import Answer
@@ -54,7 +56,8 @@ class TusOptions(TypedDict, total=False):
         hooks: what the application decides.
         max_size: bytes of an upload; default: no limit.
         chunk_size: bytes of a request that are recommended to clients, as a limit of a proxy; default: none.
-        expires: seconds after which an upload that is not continued is removed; default: 7 days. None for never.
+        expires: seconds after which an upload that is not continued is removed; None for never. Default: 7 days. A data
+            store removes uploads by itself: give its seconds, so that they are announced.
         part_size: bytes of the parts of an upload in the store; default: chosen for each upload.
         memory: bytes that all uploads may buffer; default: 64 MiB.
         cors: pages whose scripts may upload; default: all. None for those of the app's own origin.
@@ -167,7 +170,7 @@ class UploadServer:
         hooks: Hooks | None = None,
         max_size: int | None = None,
         chunk_size: int | None = None,
-        expires: float | None = EXPIRES,
+        expires: float | EllipsisType | None = ...,
         part_size: int | None = None,
         memory: int = MEMORY,
         cors: CORS | None = _EVERY_PAGE,
@@ -185,6 +188,9 @@ class UploadServer:
             raise InvalidArgumentError(f"cors is a CORS, as in CORS(('https://example.com',)), or None, not {cors!r}")
         if locker is not None and database is not None:
             raise InvalidArgumentError("give a locker, or the database for a PostgresLocker, and not both")
+        _check_numbers(max_size=max_size, chunk_size=chunk_size, idle_timeout=idle_timeout, hook_timeout=hook_timeout)
+        if isinstance(expires, EllipsisType):
+            expires = EXPIRES if isinstance(store, Trove) else None
         self.idle_timeout = idle_timeout
         self._cors = cors
         self._proxies = TrustedProxies(trusted_proxies)
@@ -295,6 +301,12 @@ class UploadServer:
         if arrival.http1 and arrival.precedes_end(body):
             answer = replace(answer, headers=[*answer.headers, ("Connection", "close")])
         return answer
+
+
+def _check_numbers(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not (is_number(value) and value > 0):
+            raise InvalidArgumentError(f"{name} is a number above 0, not {value!r}")
 
 
 def _locker_for(store: Trove | DataStore, database: Database | str | None) -> Locker:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Unpack
 
+import pytest
 from aiohttp import web
 
 from tests.uploads.memory_store import MemoryStore
@@ -18,12 +19,15 @@ from trove_async.uploads.aiohttp import tus_application
 from trove_async.uploads.asgi import TusApp
 from trove_async.uploads.server import TusOptions
 
-__all__ = ["EVERY_SERVER", "IN_LOOP_SERVERS", "WatchedStore", "asgi_app", "served", "web_app"]
+__all__ = ["EVERY_SERVER", "IN_LOOP_OR_LONG", "IN_LOOP_SERVERS", "WatchedStore", "asgi_app", "served", "web_app"]
 
 IN_LOOP_SERVERS: Final = ("uvicorn", "uvicorn-h11", "hypercorn", "aiohttp")
 """Servers that run in the loop of the test."""
 
 EVERY_SERVER: Final = (*IN_LOOP_SERVERS, "granian")
+
+IN_LOOP_OR_LONG: Final = (*IN_LOOP_SERVERS, pytest.param("granian", marks=pytest.mark.long))
+"""Every server, for tests whose short form leaves out those with processes of their own."""
 
 
 class WatchedStore(MemoryStore):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.uploads.memory_store import MemoryStore
 from tests.uploads.serving import ServerName
-from tests.uploads.web.apps import EVERY_SERVER, IN_LOOP_SERVERS, WatchedStore, served
+from tests.uploads.web.apps import EVERY_SERVER, IN_LOOP_OR_LONG, IN_LOOP_SERVERS, WatchedStore, served
 from tests.uploads.web.talking import BYTES, TUS, peer
 from tests.web.serving import until
 from trove_async.uploads.lockers.memory import MemoryLocker
@@ -56,7 +56,7 @@ async def test_a_body_that_is_refused_over_http2_ends_no_other_request() -> None
             assert again.status_code == 204
 
 
-@pytest.mark.parametrize("server", EVERY_SERVER)
+@pytest.mark.parametrize("server", IN_LOOP_OR_LONG)
 async def test_a_short_body_that_is_refused_is_answered(server: ServerName, tmp_path: Path) -> None:
     async with served(server, log=tmp_path / "log") as port, peer(port) as client:
         path = await client.create(10)
@@ -64,7 +64,7 @@ async def test_a_short_body_that_is_refused_is_answered(server: ServerName, tmp_
         assert await client.rest() == b""
 
 
-@pytest.mark.parametrize("server", EVERY_SERVER)
+@pytest.mark.parametrize("server", IN_LOOP_OR_LONG)
 async def test_a_connection_serves_many_requests(server: ServerName, tmp_path: Path) -> None:
     async with served(server, log=tmp_path / "log") as port, peer(port) as client:
         path = await client.create(10)
@@ -120,7 +120,7 @@ async def test_aiohttp_refuses_bodies_that_it_would_decode() -> None:
         assert said.headers["access-control-allow-origin"] == "*"
 
 
-@pytest.mark.parametrize("server", EVERY_SERVER)
+@pytest.mark.parametrize("server", IN_LOOP_OR_LONG)
 async def test_malformed_chunks_are_no_bytes_of_the_upload(server: ServerName, tmp_path: Path) -> None:
     async with served(server, log=tmp_path / "log") as port, peer(port) as client:
         path = await client.create(10)

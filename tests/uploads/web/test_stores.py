@@ -145,6 +145,19 @@ async def test_a_missing_bucket_is_noticed_at_the_start(store: trove.Trove) -> N
     await app.aclose()
 
 
+async def test_expiration_is_announced_where_uploads_expire(store: trove.Trove) -> None:
+    apps = [
+        (TusApp(store, bucket="uploads"), True),
+        (TusApp(store, bucket="uploads", expires=None), False),
+        (TusApp(MemoryStore()), False),
+        (TusApp(MemoryStore(), expires=60), True),
+    ]
+    for app, expires in apps:
+        async with serving("uvicorn", app) as port, peer(port) as client:
+            said = await client.ask("OPTIONS", "/")
+            assert ("expiration" in said.headers["tus-extension"].split(",")) is expires
+
+
 async def test_the_locks_of_a_data_store_are_used() -> None:
     store = LockingStore()
     async with serving("uvicorn", TusApp(store)) as port, peer(port) as client:
@@ -166,6 +179,10 @@ async def test_the_locks_of_a_data_store_are_used() -> None:
         {"database": "sqlite:///x"},
         {"trusted_proxies": "10.0.0.1"},
         {"cors": "*"},
+        {"max_size": 0},
+        {"chunk_size": -1},
+        {"idle_timeout": 0},
+        {"hook_timeout": True},
     ],
 )
 async def test_options_are_checked(options: TusOptions) -> None:
