@@ -18,6 +18,7 @@ from tests.uploads.store.test_writers import Gate
 from trove_async.testing.helpers import random_bytes
 from trove_async.uploads import FileInfo, TroveDataStore
 from trove_async.uploads.store.budget import MemoryBudget
+from trove_async.uploads.store.buffer import Buffer
 
 pytestmark = pytest.mark.asyncio
 
@@ -157,3 +158,16 @@ async def test_who_is_cancelled_gets_no_memory() -> None:
         await waiting[0]
     await waiting[1]
     assert (second.held, third.held, budget.used) == (0, 10, 10)
+
+
+async def test_a_buffer_whose_bytes_are_still_referred_to() -> None:
+    """As by the traceback of a request that failed."""
+    buffer = Buffer(MemoryBudget(100), 100)
+    await buffer.reserve(5)
+    buffer.add(b"hello")
+    with buffer.followed_by(b" world") as body:
+        kept = body[2:4]
+        assert bytes(body) == b"hello world"
+    buffer.add(b"!")
+    assert bytes(buffer.view) == b"hello!"
+    assert bytes(kept) == b"ll"

@@ -67,8 +67,8 @@ class Buffer:
         try:
             yield view
         finally:
-            view.release()
             try:
+                view.release()
                 del self._data[size:]
             except BufferError:  # what was interrupted may still refer to the bytes
                 self._data = self._data[:size]
