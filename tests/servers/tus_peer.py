@@ -1,7 +1,8 @@
 """The command that serves uploads at ``/files/`` on 127.0.0.1 with tuspyserver or aiohttp-tus.
 
-``python tus_peer.py PEER PORT FOLDER`` by the Python of `tests.servers.tus_peers`, whose environment has no other
-module of this project. The servers have the defaults of uvicorn and of aiohttp, without a log of requests.
+``python tus_peer.py PEER PORT FOLDER LOOP`` by the Python of `tests.servers.tus_peers`, whose environment has no other
+module of this project. The servers have the defaults of uvicorn and of aiohttp, without a log of requests;
+LOOP is uvicorn's.
 """
 
 import sys
@@ -12,17 +13,17 @@ from typing import Final
 _HOST: Final = "127.0.0.1"
 
 
-def _tuspyserver(port: int, folder: str) -> None:
+def _tuspyserver(port: int, folder: str, loop: str) -> None:
     import fastapi
     import tuspyserver
     import uvicorn
 
     app = fastapi.FastAPI()
     app.include_router(tuspyserver.create_tus_router(prefix="files", files_dir=folder))
-    uvicorn.run(app, host=_HOST, port=port, access_log=False)
+    uvicorn.run(app, host=_HOST, port=port, loop=loop, access_log=False)
 
 
-def _aiohttp_tus(port: int, folder: str) -> None:
+def _aiohttp_tus(port: int, folder: str, loop: str) -> None:
     import aiohttp_tus
     from aiohttp import web
 
@@ -31,8 +32,11 @@ def _aiohttp_tus(port: int, folder: str) -> None:
     web.run_app(app, host=_HOST, port=port, access_log=None)
 
 
-_PEERS: Final[Mapping[str, Callable[[int, str], None]]] = {"tuspyserver": _tuspyserver, "aiohttp-tus": _aiohttp_tus}
+_PEERS: Final[Mapping[str, Callable[[int, str, str], None]]] = {
+    "tuspyserver": _tuspyserver,
+    "aiohttp-tus": _aiohttp_tus,
+}
 
 
 if __name__ == "__main__":
-    _PEERS[sys.argv[1]](int(sys.argv[2]), sys.argv[3])
+    _PEERS[sys.argv[1]](int(sys.argv[2]), sys.argv[3], sys.argv[4])

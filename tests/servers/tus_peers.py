@@ -23,12 +23,13 @@ _ENVIRONMENT: Final = Environment("tus-peers")
 SOFTWARE: Final = Software(name="tus_peers", needs=(NODE, PACKAGES, _ENVIRONMENT))
 
 
-def command(peer: Peer, port: int, folder: Path) -> Sequence[str]:
+def command(peer: Peer, port: int, folder: Path, *, loop: str = "auto") -> Sequence[str]:
     """Return the command of a peer that keeps its uploads in a folder, which exists.
 
-    Uploads are created at ``/files/`` on this port of 127.0.0.1; by @tus/server at ``/files`` too.
+    Uploads are created at ``/files/`` on this port of 127.0.0.1; by @tus/server at ``/files`` too. ``loop`` is
+    uvicorn's, for tuspyserver.
     """
     if peer == "@tus/server":
         return tus_node.command(port, folder)
     # -P: the modules next to the script are not for import.
-    return [_ENVIRONMENT.program("python"), "-P", str(_SCRIPT), peer, str(port), str(folder)]
+    return [_ENVIRONMENT.program("python"), "-P", str(_SCRIPT), peer, str(port), str(folder), loop]
