@@ -13,6 +13,7 @@
 // The exit code is 0 if the result is ok.
 import { createReadStream } from "node:fs";
 import { createRequire } from "node:module";
+import { PassThrough } from "node:stream";
 import { parseArgs } from "node:util";
 
 const { positionals, values } = parseArgs({
@@ -48,7 +49,9 @@ if (command === "terminate") {
   await tus.Upload.terminate(operands[0], options).then(() => finish(null, { url: operands[0] }), finish);
 } else {
   const [file, endpoint] = operands;
-  const upload = new tus.Upload(createReadStream(file), {
+  // A length is deferred for a stream that has no file: of a file, the client would send wrong sizes of chunks.
+  const stream = createReadStream(file);
+  const upload = new tus.Upload(options.uploadLengthDeferred ? stream.pipe(new PassThrough()) : stream, {
     ...options,
     endpoint,
     ...(values.previous && { urlStorage: new tus.FileUrlStorage(values.previous) }),
