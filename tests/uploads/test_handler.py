@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import UTC, datetime
 
 import pytest
@@ -273,6 +274,19 @@ async def test_download() -> None:
     assert isinstance(reply.answer.body, Bytes)
     async with reply.answer.body as stream:
         assert [chunk async for chunk in stream] == [b"hello"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["image/png;a=b,text/html", 'image/png;a=","', 'image/png;a="b', "image/png;", "image/png; text/html"],
+)
+async def test_a_type_that_browsers_may_understand_otherwise_is_not_shown(content_type: str) -> None:
+    flow = Flow()
+    upload_id = await flow.create(1, upload_metadata=f"filetype {b64encode(content_type.encode()).decode()}")
+    await flow.patch(upload_id, 0, b"x")
+    reply = await flow.send("GET", upload_id)
+    assert reply.status == 200
+    assert reply.headers["content-disposition"].startswith("attachment")
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,16 @@ async def test_the_sum_is_limited_also_if_it_is_known_late() -> None:
     assert "concat_uploads" not in flow.store.calls
 
 
+async def test_the_limit_of_one_upload_counts_for_the_sum_also_if_it_is_known_late() -> None:
+    flow = Flow(hooks=Owners())
+    one, two = [await flow.create(upload_defer_length="1", upload_concat="partial", user="small") for _ in "12"]
+    final = (await flow.final(one, two, user="small")).upload_id
+    for each in (one, two):
+        assert (await flow.patch(each, 0, b"abc", upload_length="3")).status == 204
+    assert (await flow.send("HEAD", final)).status == 413
+    assert "concat_uploads" not in flow.store.calls
+
+
 class Owners(Hooks):
     """The owner of an upload is who asks; nobody reads what is secret."""
 

@@ -84,6 +84,14 @@ async def test_a_download_of_an_object_that_was_deleted(flow: Flow, store: trove
     assert (await flow.send("HEAD", upload_id)).headers["upload-offset"] == "5"
 
 
+async def test_a_download_of_an_object_that_was_replaced(flow: Flow, store: trove.Trove) -> None:
+    upload_id = await flow.create(5)
+    await flow.patch(upload_id, 0, b"hello")
+    etag = (await store.put("photos", upload_id, b"of another user")).etag
+    for condition in (None, "*", f'"{etag}"'):
+        assert (await flow.send("GET", upload_id, if_match=condition)).status == 412
+
+
 async def test_every_extension(flow: Flow, store: trove.Trove, clock: Clock) -> None:
     deferred = await flow.create(upload_defer_length="1")
     assert (await flow.patch(deferred, 0, b"hel")).status == 204

@@ -74,7 +74,7 @@ async def _decide(exchange: Exchange, command: Create) -> tuple[FileInfo, Change
             raise InvalidArgumentError(f"{each.id!r} is no partial upload")
         await exchange.authorize("concatenate", each)
     if info.is_final:
-        info = replace(info, size=sum_sizes(services, partials))
+        info = replace(info, size=sum_sizes(partials, info.max_size))
     changes = await services.hooks.before_create(exchange.event("create", info))
     info = _changed(info, changes)
     if any(each.owner != info.owner for each in partials):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from typing import Final
 
 from trove_async.errors import InvalidMetadataError, ObjectNotFoundError, UploadRejectedError
 from trove_async.keys import DEFAULT_CONTENT_TYPE, check_content_type, content_type_of
@@ -12,6 +14,9 @@ from trove_async.web.http import Disposition, Headers, content_disposition
 from trove_async.web.objects import Answer, Overrides
 
 __all__ = ["download"]
+
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_SIMPLE_TYPE: Final = re.compile(rf"({_TOKEN}/{_TOKEN})(?:[ \t]*;[ \t]*{_TOKEN}={_TOKEN})*\Z")
 
 
 async def download(store: DataStore, info: FileInfo, headers: Headers, inline_types: Collection[str]) -> Answer:
@@ -34,8 +39,7 @@ async def download(store: DataStore, info: FileInfo, headers: Headers, inline_ty
     if info.size == 0:
         return Answer(204)
     content_type = _content_type(info)
-    media_type = content_type.partition(";")[0].strip().lower()
-    disposition: Disposition = "inline" if media_type in inline_types else "attachment"
+    disposition: Disposition = "inline" if _essence(content_type) in inline_types else "attachment"
     overrides = Overrides(content_type, content_disposition(disposition, _filename(info)), metadata=False)
     try:
         if isinstance(store, ContentDataStore):
@@ -50,6 +54,16 @@ async def download(store: DataStore, info: FileInfo, headers: Headers, inline_ty
         ("Content-Length", str(info.size)),
     ]
     return Answer(200, described, stream)
+
+
+def _essence(content_type: str) -> str | None:
+    """Return the media type without parameters; None if it is not sure that every browser sees this one.
+
+    Browsers take a comma for the end of a type, and the last type of several for the true one
+    (https://fetch.spec.whatwg.org/#concept-header-extract-mime-type).
+    """
+    match = _SIMPLE_TYPE.match(content_type)
+    return match and match[1].lower()
 
 
 def _filename(info: FileInfo) -> str:

@@ -61,7 +61,7 @@ async def catch_up(exchange: Exchange, info: FileInfo) -> FileInfo:
         return info
     if info.is_final:
         partials = await get_partials(services, info.partial_ids)
-        info = replace(info, size=sum_sizes(services, partials))
+        info = replace(info, size=sum_sizes(partials, info.max_size))
         if not all(each.is_complete for each in partials):
             return info
     elif not info.is_complete:
@@ -90,14 +90,17 @@ async def get_partials(services: Services, partial_ids: tuple[str, ...]) -> list
     return [known[each] for each in partial_ids]
 
 
-def sum_sizes(services: Services, partials: list[FileInfo]) -> int | None:
+def sum_sizes(partials: list[FileInfo], most: int | None) -> int | None:
     """Return the size of a final upload; None while that of a part is not known.
 
+    Args:
+        partials: its parts.
+        most: bytes that it may have; None without a limit.
+
     Raises:
-        ContentTooLargeError: it is more than the server accepts.
+        ContentTooLargeError: it has more.
     """
     least = sum(each.offset if each.size is None else each.size for each in partials)
-    most = services.settings.max_size
     if most is not None and least > most:
         raise ContentTooLargeError(f"the parts have {least} bytes; at most {most} are accepted")
     return None if any(each.size is None for each in partials) else least

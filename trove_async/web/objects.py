@@ -177,20 +177,29 @@ async def read_object(
         return error_answer(error)
 
 
-async def get_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: Overrides = _AS_STORED) -> Answer:
+async def get_object(
+    store: Trove, ref: ObjectRef, headers: Headers, overrides: Overrides = _AS_STORED, *, etag: str | None = None
+) -> Answer:
     """Answer a GET: the object or a range of it, 304, 412 or 416.
 
     Conditions are evaluated for the same object that is then sent, also if it is replaced meanwhile.
+
+    Args:
+        store: has the object.
+        ref: which one.
+        headers: of the request.
+        overrides: how it is described.
+        etag: of the object that alone may be sent, whatever the conditions of the request; None for any.
 
     Raises:
         TroveError: as for `Trove.get`; see `error_answer`.
     """
     wanted = parse_range(headers)
-    if not is_conditional(headers):
+    if etag is None and not is_conditional(headers):
         return await _open(store, ref, wanted, overrides)
     for _ in range(_ATTEMPTS):
         info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
-        status = evaluate(headers, info)
+        status = evaluate(headers, info) if etag in (None, info.etag) else 412
         if status is not None:
             return _condition_answer(status, info, overrides)
         chosen = wanted if range_applies(headers, info) else None

@@ -137,6 +137,15 @@ async def test_what_is_refused(uploads: TroveDataStore) -> None:
         await uploads.new_upload(FileInfo(id="../x"))
 
 
+async def test_no_upload_becomes_a_state(store: trove.Trove, bucket: str, uploads: TroveDataStore) -> None:
+    victim = await uploads.new_upload(FileInfo(size=10))
+    with pytest.raises(trove.InvalidArgumentError, match="among the states"):
+        await uploads.new_upload(FileInfo(size=1, destination=Destination(bucket, f".trove-uploads/{victim}")))
+    for state in (bucket, f"{bucket}/", f"{bucket}/prefix"):
+        with pytest.raises(trove.InvalidArgumentError, match="name a folder"):
+            TroveDataStore(store, bucket, state=state)
+
+
 async def test_terminate(store: trove.Trove, bucket: str, uploads: TroveDataStore, other: TroveDataStore) -> None:
     unfinished = await uploads.new_upload(FileInfo(size=len(DATA)))
     await uploads.write_chunk(unfinished, 0, chunks(DATA[: PART + 1]))

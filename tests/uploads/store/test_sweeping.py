@@ -12,6 +12,7 @@ import trove_async as trove
 from tests.uploads.store.conftest import Clock
 from tests.uploads.store.stores import PART, chunks, upload
 from trove_async.errors import UploadExpiredError, UploadNotFoundError
+from trove_async.testing.helpers import random_bytes
 from trove_async.uploads import FileInfo, SweepReport, TroveDataStore
 
 pytestmark = [
@@ -51,6 +52,30 @@ async def test_an_upload_that_is_not_continued_expires(
         await other.get_info(upload_id)
     assert await keys(store, bucket) == []
     assert await store.list_multipart_uploads(bucket) == []
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+async def test_an_upload_does_not_expire_while_a_chunk_is_received(
+    uploads: TroveDataStore, other: TroveDataStore, clock: Clock, is_verified: bool
+) -> None:
+    data = random_bytes(2 * PART + 1000)
+    upload_id = await uploads.new_upload(FileInfo(size=len(data)))
+    await uploads.write_chunk(upload_id, 0, chunks(data[:500]))
+
+    async def slowly() -> AsyncIterator[bytes]:
+        async for chunk in chunks(data[500:], PART // 4):
+            clock.advance(days=2)
+            yield chunk
+            assert (await other.get_info(upload_id)).offset >= 500
+            assert (await other.sweep(orphans=None)).expired == []
+
+    if is_verified:
+        await uploads.write_verified_chunk(upload_id, 500, slowly(), lambda: None)
+    else:
+        await uploads.write_chunk(upload_id, 500, slowly())
+    await uploads.finish_upload(upload_id)
+    async with await other.get_reader(upload_id) as reader:
+        assert b"".join([bytes(chunk) async for chunk in reader]) == data
 
 
 async def test_the_object_of_a_finished_upload_stays(

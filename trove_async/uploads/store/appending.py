@@ -12,9 +12,6 @@ from trove_async.uploads.store.state import Part
 
 __all__ = ["append", "limited", "take_nothing"]
 
-_KEEP_ALIVE = 10
-"""An upload that is continued has its expiry written after a tenth of its time."""
-
 
 async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], verify: Callable[[], object] | None) -> int:
     """Append a chunk to the part of an upload, and return how many bytes were added.
@@ -29,13 +26,13 @@ async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], veri
         await context.save(entry, recoverable=True)
     elif verify is not None and state.recoverable:
         await context.save(entry, recoverable=False)
-    elif entry.unsaved or not entry.owned or _expires_soon(context, entry):
+    elif entry.unsaved or not entry.owned or context.expires_soon(entry):
         await context.save(entry)
     await _store(context, entry, offset, limited(context, entry, src))
     if verify is not None:
         verify()
         await context.save(entry, recoverable=True)
-    elif _expires_soon(context, entry):  # it took long
+    elif context.expires_soon(entry):  # the end took long
         await context.save(entry)
     entry.state = entry.state.with_info(offset=entry.state.stored)
     return entry.state.stored - offset
@@ -47,15 +44,11 @@ async def _store(context: Context, entry: Entry, offset: int, data: AsyncIterato
     entry.state = replace(entry.state, parts=(Part(1, part.etag, part.size),))
 
 
-def _expires_soon(context: Context, entry: Entry) -> bool:
-    written, now = entry.stored.state.info.expires_at, context.expiry()
-    if written is None or now is None or context.expires is None:
-        return written != now
-    return now - written > context.expires / _KEEP_ALIVE
-
-
 async def limited(context: Context, entry: Entry, src: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of a chunk, as long as they fit into the upload and no other process has taken it over."""
+    """Yield the bytes of a chunk, as long as they fit into the upload and no other process has taken it over.
+
+    The upload does not expire meanwhile, however long the chunk takes.
+    """
     entry.active_at = context.now()
     info = entry.state.info
     limit = info.size if info.size is not None else info.max_size
@@ -63,6 +56,8 @@ async def limited(context: Context, entry: Entry, src: AsyncIterator[bytes]) -> 
     async for data in src:
         if context.shared:
             await context.stay(entry)
+        if context.expires_soon(entry):
+            await context.renew(entry)
         taken += len(data)
         if limit is not None and taken > limit:
             raise BodySizeError(f"the chunk goes beyond the {limit} bytes of the upload")

@@ -10,7 +10,13 @@ from trove_async.driver.capabilities import AppendDriver
 from trove_async.errors import ContentTooLargeError, TroveError
 from trove_async.uploads.info import FileInfo, check_id, new_id
 from trove_async.uploads.store.entry import Context, Entry
-from trove_async.uploads.store.placing import check_conditions, description_of, destination_of, place_of
+from trove_async.uploads.store.placing import (
+    check_conditions,
+    check_destination,
+    description_of,
+    destination_of,
+    place_of,
+)
 from trove_async.uploads.store.state import State
 
 __all__ = ["create"]
@@ -25,7 +31,7 @@ async def create(context: Context, wanted: FileInfo) -> Entry:
         ConflictError: there is an upload of this id.
         UnsupportedError: the backend cannot do what is asked.
         ContentTooLargeError: it is larger than the store allows.
-        InvalidArgumentError: the id or a digest is invalid.
+        InvalidArgumentError: the id or a digest is invalid, or the destination is among the states.
     """
     info = replace(
         wanted,
@@ -40,6 +46,7 @@ async def create(context: Context, wanted: FileInfo) -> Entry:
     for algorithm, value in info.digests.items():
         Checksum(algorithm, value)
     check_conditions(context, info)
+    check_destination(context, info)
     bucket, key = place_of(context, info)
     appends = context.store.supports(AppendDriver)
     state = State(

@@ -103,6 +103,10 @@ class TroveDataStore:
         state_bucket, _, prefix = (f"{bucket}/{_PREFIX}" if state is None else state).partition("/")
         check_bucket(state_bucket)
         check_prefix(prefix)
+        if state_bucket == bucket and "/" not in prefix:
+            raise InvalidArgumentError(
+                f"state is {state!r}, where uploads become objects: name a folder, such as '{bucket}/{_PREFIX}'"
+            )
         limits = store.features.limits
         for name, value in (("part_size", part_size), ("memory", memory), ("max_size", max_size)):
             if value is not None and not (is_whole(value) and value > 0):
@@ -209,8 +213,7 @@ class TroveDataStore:
         """
         info = await self.get_info(upload_id)
         bucket, key, _ = destination_of(self._context, info)
-        asked = {"if-match": f'"{info.etag}"', **headers}
-        return await get_object(self._context.store, ObjectRef(bucket, key), asked, overrides)
+        return await get_object(self._context.store, ObjectRef(bucket, key), headers, overrides, etag=info.etag)
 
     async def terminate(self, upload_id: str) -> None:
         """Remove an upload and its bytes; an object that it has become stays.

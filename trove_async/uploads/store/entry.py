@@ -23,6 +23,8 @@ __all__ = ["Context", "Entry", "stop"]
 
 _PAUSE: Final = timedelta(seconds=5)
 """After which a writer looks whether the upload is still its own."""
+_KEEP_ALIVE: Final = 10
+"""The expiry of an upload that is continued is written again after a tenth of its time."""
 
 
 class Entry:
@@ -93,6 +95,25 @@ class Context:
     def expiry(self) -> datetime | None:
         """Return when an upload expires that was continued now."""
         return None if self.expires is None else self.now() + self.expires
+
+    def expires_soon(self, entry: Entry) -> bool:
+        """Tell whether the expiry that is written is too old for an upload that is being continued."""
+        written, now = entry.stored.state.info.expires_at, self.expiry()
+        if written is None or now is None or self.expires is None:
+            return written != now
+        return now - written > self.expires / _KEEP_ALIVE
+
+    async def renew(self, entry: Entry) -> None:
+        """Write the state again, with a later expiry, while a chunk is received."""
+        tail = None
+        if entry.state.tail_size:  # what is in memory may be on its way into a part
+            tail = Buffer(MemoryBudget(entry.state.tail_size), entry.state.tail_size)
+            await self.states.read_tail(entry.stored, tail)
+        try:
+            await self.save(entry, tail)
+        finally:
+            if tail is not None:
+                tail.free()
 
     async def save(self, entry: Entry, tail: Buffer | None = None, **changes: Any) -> None:
         """Write the state of an upload.

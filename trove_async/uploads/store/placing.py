@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from trove_async.driver.options import PutOptions
-from trove_async.errors import UnsupportedError
+from trove_async.errors import InvalidArgumentError, UnsupportedError
 from trove_async.uploads.info import FileInfo
 from trove_async.uploads.store.entry import Context
 from trove_async.uploads.store.state import State
 
 __all__ = [
     "check_conditions",
+    "check_destination",
     "conditions_of",
     "conditions_on",
     "description_of",
@@ -73,6 +74,17 @@ def conditions_on(options: PutOptions) -> dict[str, Any]:
 def description_of(options: PutOptions) -> dict[str, Any]:
     """Return the arguments that describe an object, without the conditions."""
     return {name: value for name, value in options.dump().items() if value not in (None, {})}
+
+
+def check_destination(context: Context, info: FileInfo) -> None:
+    """Refuse a destination where the states are: an application may take its name from a client.
+
+    Raises:
+        InvalidArgumentError: it is there.
+    """
+    to, states = info.destination, context.states
+    if to is not None and to.bucket == states.bucket and to.key.startswith(states.prefix):
+        raise InvalidArgumentError("no upload becomes an object among the states of uploads: choose another key")
 
 
 def check_conditions(context: Context, info: FileInfo) -> None:

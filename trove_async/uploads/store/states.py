@@ -52,18 +52,18 @@ class States:
     def __init__(self, store: Trove, bucket: str, prefix: str, *, shared: bool) -> None:
         self._store = store
         self.bucket: Final = bucket
-        self._prefix = prefix
+        self.prefix: Final = prefix
         self.fences: Final = shared and store.supports("put_if_match")
         """Whether a state is replaced only if no other process has replaced it."""
         self._compares = store.supports("get")
 
     def key(self, upload_id: str) -> str:
         """Return the key of a state."""
-        return self._prefix + upload_id
+        return self.prefix + upload_id
 
     def data_key(self, upload_id: str) -> str:
         """Return the key of an object of our own: the bytes of a partial upload, or of one that is checked."""
-        return self._prefix + upload_id + _DATA
+        return self.prefix + upload_id + _DATA
 
     async def create(self, state: State, *, is_chosen: bool) -> Stored:
         """Store the state of a new upload.
@@ -189,7 +189,7 @@ class States:
 
         Without conditional puts, two processes that ask for the first time at the same moment may get two names.
         """
-        key = self._prefix + _PLACE
+        key = self.prefix + _PLACE
         try:
             return (await self._store.read(self.bucket, key)).decode()
         except ObjectNotFoundError:
@@ -205,14 +205,14 @@ class States:
 
     async def ids(self) -> AsyncIterator[str]:
         """Yield the ids of all uploads."""
-        async for found in self._store.list(self.bucket, self._prefix):
-            name = found.key.removeprefix(self._prefix)
+        async for found in self._store.list(self.bucket, self.prefix):
+            name = found.key.removeprefix(self.prefix)
             if not name.endswith(_DATA) and "/" not in name:
                 yield name
 
     async def data_objects(self) -> AsyncIterator[tuple[str, ObjectInfo]]:
         """Yield the objects of our own, each with the id of its upload."""
-        async for found in self._store.list(self.bucket, self._prefix):
-            name = found.key.removeprefix(self._prefix)
+        async for found in self._store.list(self.bucket, self.prefix):
+            name = found.key.removeprefix(self.prefix)
             if name.endswith(_DATA):
                 yield name.removesuffix(_DATA), found
