@@ -326,10 +326,17 @@ class TroveDataStore:
         if entry is not None and entry.settled and (upload_id in self._busy or not self._context.shared):
             # Of a final upload nothing counts before it is finished.
             return (entry.stored if entry.state.info.is_final else entry).state.info
-        stored = await self._context.states.describe(upload_id, None if entry is None else entry.stored)
+        known = None if entry is None else entry.stored
+        try:
+            stored = await self._context.states.describe(upload_id, known)
+        except UploadNotFoundError:
+            self._forget_idle(upload_id)
+            raise
+        if entry is not None and entry.stored is not known:
+            stored = entry.stored  # this process has written meanwhile
         is_known = entry is not None and stored is entry.stored
-        if entry is not None and not is_known and upload_id not in self._busy:
-            self._forget(upload_id)
+        if not is_known:
+            self._forget_idle(upload_id)
         if entry is not None and is_known and entry.settled and not entry.state.appends:
             return entry.state.info
         state, made = await self._extended(stored.state)
@@ -439,6 +446,10 @@ class TroveDataStore:
             if oldest is None:
                 break
             self._forget(oldest)
+
+    def _forget_idle(self, upload_id: str) -> None:
+        if upload_id not in self._busy:
+            self._forget(upload_id)
 
     def _forget(self, upload_id: str) -> None:
         entry = self._entries.pop(upload_id, None)
