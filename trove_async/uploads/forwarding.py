@@ -51,9 +51,12 @@ class TrustedProxies:
     """
 
     def __init__(self, networks: Iterable[str]) -> None:
-        if isinstance(networks, str):
+        if isinstance(networks, str) or not isinstance(networks, Iterable):
             raise InvalidArgumentError("trusted_proxies is a sequence of networks, such as ('10.0.0.0/8',)")
         named = tuple(networks)
+        for name in named:
+            if not isinstance(name, str):  # a number would be taken for an address
+                raise InvalidArgumentError(f"a network is text such as '10.0.0.0/8', not {name!r}")
         self._unix = UNIX in named
         try:
             self._networks = tuple(ip_network(name) for name in named if name != UNIX)

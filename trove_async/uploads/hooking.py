@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
 from trove_async.errors import OperationTimeoutError, UploadRejectedError
+from trove_async.uploads.arguments import check_changes, check_final_answer
 from trove_async.uploads.hooks import Changes, Hooks, UploadEvent
 from trove_async.uploads.info import FinalAnswer
 from trove_async.web.http import check_headers
@@ -48,7 +49,10 @@ class HookRunner:
 
     async def before_create(self, event: UploadEvent) -> Changes:
         """Ask whether an upload is created, and how."""
-        changes = await self._call(self._hooks.before_create, Hooks.before_create, event) or Changes()
+        changes = await self._call(self._hooks.before_create, Hooks.before_create, event)
+        if changes is None:
+            return Changes()
+        check_changes(changes)
         check_headers(changes.headers)
         return changes
 
@@ -60,6 +64,7 @@ class HookRunner:
         """Ask whether a complete upload is finished, and how the client is answered."""
         answer = await self._call(self._hooks.before_finish, Hooks.before_finish, event)
         if answer is not None:
+            check_final_answer(answer)
             check_headers(answer.headers)
         return answer
 

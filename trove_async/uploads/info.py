@@ -58,11 +58,18 @@ class Destination:
     Attributes:
         bucket, key: of the object.
         options: its content type, metadata and so on; ``if_none_match="*"`` never replaces an object.
+
+    Raises:
+        InvalidArgumentError: bucket or key is invalid for every store.
     """
 
     bucket: str
     key: str
     options: PutOptions = field(default_factory=PutOptions)
+
+    def __post_init__(self) -> None:
+        check_bucket(self.bucket)
+        check_key(self.key)
 
     @classmethod
     def of(cls, bucket: str, key: str, **arguments: Unpack[DestinationArguments]) -> Self:
@@ -79,8 +86,6 @@ class Destination:
             InvalidArgumentError: bucket, key or an argument is invalid.
         """
         check_keywords("of", arguments, _ARGUMENTS)
-        check_bucket(bucket)
-        check_key(key)
         if_match, if_none_match = write_conditions(arguments)
         attributes = object_attributes(key, arguments, Limits())
         return cls(bucket, key, PutOptions(attributes=attributes, if_match=if_match, if_none_match=if_none_match))

@@ -35,8 +35,12 @@ class MetaData(Mapping[str, bytes]):
 
     def __init__(self, pairs: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] = ()) -> None:
         given = pairs.items() if isinstance(pairs, Mapping) else pairs
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise InvalidMetadataError(f"metadata is a mapping, or pairs of names and values, not {pairs!r}")
         values: dict[str, bytes] = {}
         for name, value in given:
+            if not isinstance(value, str | bytes | bytearray | memoryview):
+                raise InvalidMetadataError(f"the value of {name!r} in the metadata is text or bytes, not {value!r}")
             _add(values, name, value.encode() if isinstance(value, str) else bytes(value))
         self._values = values
         self._header = ",".join(
@@ -99,7 +103,7 @@ class MetaData(Mapping[str, bytes]):
 
 
 def _add(values: dict[str, bytes], name: str, value: bytes) -> None:
-    if not _NAME.match(name):
+    if not isinstance(name, str) or not _NAME.match(name):
         raise InvalidMetadataError(f"{name!r} is no name for metadata: use ASCII without spaces and commas")
     if name in values:
         raise InvalidMetadataError(f"the metadata has the name {name!r} twice")

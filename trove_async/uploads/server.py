@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from trove_async.errors import InvalidArgumentError, TroveError, UnavailableError
 from trove_async.store import Trove
+from trove_async.uploads.arguments import check_bytes, check_seconds, check_server, check_types
 from trove_async.uploads.datastore import DataStore, LocatedDataStore, LockerDataStore, SweeperDataStore
 from trove_async.uploads.exchange import Interim
 from trove_async.uploads.forwarding import TrustedProxies
@@ -184,13 +185,17 @@ class UploadServer:
         sweep_every: float | None = SWEEP_EVERY,
         sweep_orphans: bool = True,
     ) -> None:
-        if not (cors is None or isinstance(cors, CORS)):
-            raise InvalidArgumentError(f"cors is a CORS, as in CORS(('https://example.com',)), or None, not {cors!r}")
-        if locker is not None and database is not None:
-            raise InvalidArgumentError("give a locker, or the database for a PostgresLocker, and not both")
-        _check_numbers(max_size=max_size, chunk_size=chunk_size, idle_timeout=idle_timeout, hook_timeout=hook_timeout)
+        check_server(store, locker, database, hooks, cors)
+        for name, size in (("max_size", max_size), ("chunk_size", chunk_size)):
+            check_bytes(name, size)
+        check_seconds("idle_timeout", idle_timeout)
+        check_seconds("hook_timeout", hook_timeout, optional=False)
+        check_seconds("sweep_every", sweep_every)
+        if not is_number(progress_seconds) or not progress_seconds >= 0:
+            raise InvalidArgumentError(f"progress_seconds is a number of seconds, not {progress_seconds!r}")
         if isinstance(expires, EllipsisType):
             expires = EXPIRES if isinstance(store, Trove) else None
+        check_seconds("expires", expires)
         self.idle_timeout = idle_timeout
         self._cors = cors
         self._proxies = TrustedProxies(trusted_proxies)
@@ -220,7 +225,7 @@ class UploadServer:
                 chunk_size=chunk_size,
                 expires=expires,
                 downloads=download,
-                inline_types=frozenset(map(str.lower, inline_types)),
+                inline_types=check_types(inline_types),
                 absolute=absolute_location,
             ),
             hook_timeout=hook_timeout,
@@ -234,18 +239,22 @@ class UploadServer:
         self._closed = False
 
     async def start(self) -> None:
-        """Claim the uploads for this process, if no other can see its locks, and begin to sweep.
+        """Look at the store, claim the uploads for this process if no other can see its locks, and begin to sweep.
 
         The first request does so at the latest.
 
         Raises:
             InvalidArgumentError: another process serves the same uploads with a `MemoryLocker`.
+            BucketNotFoundError: the bucket of the uploads, or of their state, does not exist.
+            AccessDeniedError: nothing may be written there.
             TroveError: the store cannot be reached.
         """
         async with self._starting:
             if not self._started:
-                if isinstance(self._locker, MemoryLocker) and isinstance(self._data_store, LocatedDataStore):
-                    self._locker.claim(await self._data_store.place())
+                if isinstance(self._data_store, LocatedDataStore):
+                    place = await self._data_store.place()
+                    if isinstance(self._locker, MemoryLocker):
+                        self._locker.claim(place)
                 if self._sweeper is not None and not self._closed:
                     self._sweeper.start()
                 self._started = True
@@ -301,12 +310,6 @@ class UploadServer:
         if arrival.http1 and arrival.precedes_end(body):
             answer = replace(answer, headers=[*answer.headers, ("Connection", "close")])
         return answer
-
-
-def _check_numbers(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not (is_number(value) and value > 0):
-            raise InvalidArgumentError(f"{name} is a number above 0, not {value!r}")
 
 
 def _locker_for(store: Trove | DataStore, database: Database | str | None) -> Locker:

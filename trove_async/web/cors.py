@@ -39,7 +39,7 @@ class CORS:
     credentials: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.origins, str) or not self.origins:
+        if isinstance(self.origins, str) or not isinstance(self.origins, Iterable) or not self.origins:
             raise InvalidArgumentError("origins is a sequence of origins, such as ('https://app.example.com',)")
         object.__setattr__(self, "origins", tuple(self.origins))
         for origin in self.origins:

@@ -50,6 +50,8 @@ class Place:
 
 
 def _split(url: str) -> SplitResult:
+    if not isinstance(url, str):
+        raise InvalidArgumentError(f"the URL of uploads is text, not {url!r}")
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
@@ -13,17 +13,20 @@ from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.driver.capabilities import AppendDriver, MultipartDriver
 from trove_async.driver.part_plan import MIB
 from trove_async.errors import (
+    AccessDeniedError,
     ConflictError,
     InvalidArgumentError,
+    ObjectNotFoundError,
     UnsupportedError,
     UploadExpiredError,
     UploadLockedError,
     UploadNotFoundError,
     UploadOffsetError,
 )
-from trove_async.keys import check_bucket, check_prefix
+from trove_async.keys import check_bucket
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo, ObjectRef
+from trove_async.uploads.arguments import check_bytes, check_seconds, split_state
 from trove_async.uploads.info import FileInfo, FinalAnswer, check_id
 from trove_async.uploads.store.appending import append, take_nothing
 from trove_async.uploads.store.budget import MemoryBudget
@@ -37,7 +40,7 @@ from trove_async.uploads.store.sizes import PartSizes
 from trove_async.uploads.store.state import State
 from trove_async.uploads.store.states import States
 from trove_async.uploads.store.sweeping import ORPHANS, SweepReport, has_expired, remove, sweep, take_turn
-from trove_async.values import is_number, is_whole
+from trove_async.values import check_function, is_whole
 from trove_async.web.http import Headers
 from trove_async.web.objects import Answer, Overrides, Stream, get_object
 
@@ -81,6 +84,7 @@ class TroveDataStore:
         now: the clock; an aware time.
 
     Raises:
+        InvalidArgumentError: an argument is invalid.
         UnsupportedError: the store has no uploads in parts.
     """
 
@@ -97,22 +101,22 @@ class TroveDataStore:
         shared: bool = True,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
+        if not isinstance(store, Trove):
+            raise InvalidArgumentError(f"a TroveDataStore needs an open store, not {type(store).__name__}")
         if not store.supports(MultipartDriver):
             raise UnsupportedError("resumable uploads need a store with uploads in parts", driver=store.driver.name)
         check_bucket(bucket)
-        state_bucket, _, prefix = (f"{bucket}/{_PREFIX}" if state is None else state).partition("/")
-        check_bucket(state_bucket)
-        check_prefix(prefix)
+        state_bucket, prefix = (bucket, _PREFIX) if state is None else split_state(state)
         if state_bucket == bucket and "/" not in prefix:
             raise InvalidArgumentError(
                 f"state is {state!r}, where uploads become objects: name a folder, such as '{bucket}/{_PREFIX}'"
             )
         limits = store.features.limits
-        for name, value in (("part_size", part_size), ("memory", memory), ("max_size", max_size)):
-            if value is not None and not (is_whole(value) and value > 0):
-                raise InvalidArgumentError(f"{name} is a number of bytes above 0, not {value!r}")
-        if expires is not None and not (is_number(expires) and expires > 0):
-            raise InvalidArgumentError(f"expires is a number of seconds above 0, or None, not {expires!r}")
+        check_bytes("part_size", part_size)
+        check_bytes("memory", memory, optional=False)
+        check_bytes("max_size", max_size)
+        check_seconds("expires", expires)
+        check_function("now", "no argument", now)
         if memory < limits.min_part_size and not store.supports(AppendDriver):
             raise InvalidArgumentError(f"a part of this backend has {limits.min_part_size} bytes; memory is {memory}")
         self._context = Context(
@@ -137,9 +141,14 @@ class TroveDataStore:
         """Return a name of the place where the states are, the same in every process; see `LocatedDataStore`.
 
         Raises:
-            BucketNotFoundError: the bucket of the states does not exist.
+            BucketNotFoundError: the bucket of the states, or that of the uploads, does not exist.
+            AccessDeniedError: the states may not be read or written.
         """
-        return await self._context.states.place()
+        context = self._context
+        if context.bucket != context.states.bucket:
+            with suppress(ObjectNotFoundError, AccessDeniedError):  # to write there may be all that is allowed
+                await context.store.head(context.bucket, _PREFIX)
+        return await context.states.place()
 
     async def new_upload(self, info: FileInfo) -> str:
         """Create an upload and return its id; see `DataStore.new_upload`.
