@@ -130,6 +130,7 @@ __all__ = [
     "UnpicklableError",
     "UnsupportedError",
     "UploadExpiredError",
+    "UploadLengthError",
     "UploadLockedError",
     "UploadNotFoundError",
     "UploadOffsetError",

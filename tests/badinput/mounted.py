@@ -82,12 +82,12 @@ async def full(root: Path) -> None:
             await refused(store, WRITES[name], StorageFullError, "free some space", errno.ENOSPC)
             await assert_kept(store, root)
         upload = await store.initiate_multipart("b", "key")
-        part = await store.upload_part("b", "key", upload, 1, b"x" * 1_200_000)
+        parts = [await store.upload_part("b", "key", upload, number, b"x" * 600_000) for number in (1, 2)]
         with pytest.raises(StorageFullError):
-            await store.upload_part("b", "key", upload, 2, chunks(1_200_000))
+            await store.upload_part("b", "key", upload, 3, chunks(1_200_000))
         with pytest.raises(StorageFullError):
-            await store.complete_multipart("b", "key", upload, [part])
-        assert await store.list_parts("b", "key", upload) == [part]  # it can be completed when there is space
+            await store.complete_multipart("b", "key", upload, parts)
+        assert await store.list_parts("b", "key", upload) == parts  # it can be completed when there is space
         await store.abort_multipart("b", "key", upload)
         await assert_kept(store, root)
         fill(root / "filler")

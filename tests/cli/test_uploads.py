@@ -101,7 +101,7 @@ def test_rm(trove: Run, uploads: None) -> None:
     assert [record["id"] for record in done.records] == ["a-open", "b-finished"]
     assert [record["id"] for record in trove("uploads", "ls", "b", "--json").records] == ["c-partial", "d-expired"]
     assert trove("cat", "b/b-finished").out == b"xxx"
-    assert trove("uploads", "rm", "b", "../x", "--yes").code == 2
+    assert trove("uploads", "rm", "b", "../x", "--yes").code == 3
 
 
 def test_rm_with_the_locks_of_the_servers(shell: Shell, trove: Run, uploads: None) -> None:
