@@ -63,7 +63,7 @@ class Peer:
 async def peer_serving(store: MemoryStore | None = None, **options: Unpack[TusOptions]) -> AsyncIterator[Peer]:
     """Serve uploads; ``options`` are those of the app."""
     store = store or MemoryStore()
-    async with served("uvicorn", store, **options) as port, AnsweringProxy(HOST, port) as proxy:
+    async with served("aiohttp", store, **options) as port, AnsweringProxy(HOST, port) as proxy:
         yield Peer(store, proxy, f"{proxy.url()}/files/")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +11,8 @@ import pytest
 
 import trove_async as trove
 from tests.uploads.client.serving import AT_ONCE, HOST, Peer, client_of, peer_serving
+from trove_async.checksums import digest
+from trove_async.sources import Chunk
 from trove_async.testing.answers import Answer
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
@@ -186,6 +188,22 @@ async def test_a_chunk_that_was_damaged_is_sent_again(peer: Peer, file: Path, da
         await client.upload(file, checksum="sha256")
     assert peer.only == data
     assert len(peer.sent("PATCH")) == 4
+
+
+async def test_bytes_that_are_damaged_on_the_way_are_sent_again(
+    peer: Peer, file: Path, data: bytes, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server finds it out, in both protocols."""
+    digests = [b"\0" * 32]
+
+    async def damaged(algorithm: str, chunks: Sequence[Chunk]) -> bytes:
+        return digests.pop() if digests else await digest(algorithm, chunks)
+
+    monkeypatch.setattr("trove_async.uploads.client.sending.digest", damaged)
+    async with client_of(peer, protocol=protocol) as client:
+        await client.upload(file, checksum="sha256")
+    assert peer.only == data
+    assert [request.status for request in peer.sent("PATCH")] == [460 if protocol == "tus" else 400, 204]
 
 
 async def test_bytes_that_are_always_damaged_are_an_error(peer: Peer, file: Path) -> None:

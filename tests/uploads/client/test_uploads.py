@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import tracemalloc
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,8 +14,9 @@ import pytest
 
 import trove_async as trove
 from tests.uploads.client.serving import Peer, client_of, peer_serving
+from tests.uploads.serving import app_process
 from trove_async.testing.answers import Answer
-from trove_async.uploads import FinalAnswer, Hooks, UploadEvent
+from trove_async.uploads import Client, FinalAnswer, Hooks, UploadEvent
 
 pytestmark = pytest.mark.asyncio
 
@@ -222,3 +225,43 @@ async def test_a_client_is_used_while_it_is_open(peer: Peer) -> None:
 async def test_invalid_options(peer: Peer, options: dict[str, object], words: str) -> None:
     with pytest.raises(trove.InvalidArgumentError, match=words):
         client_of(peer, **options)
+
+
+async def test_a_short_source_needs_no_server_that_takes_uploads_without_a_size(peer: Peer, data: bytes) -> None:
+    peer.proxy.answer(Answer(204, {"Tus-Version": "1.0.0", "Tus-Extension": "creation"}), method="OPTIONS")
+    async with client_of(peer, chunk_size=1_000_000) as client:
+        await client.upload(generated(data[:1_000_000], 100_000))
+        with pytest.raises(trove.UnsupportedError, match="give size="):
+            await client.upload(generated(data[:1_000_001], 100_000))
+        await client.upload(generated(data[:1_000_001], 100_000), size=1_000_001)
+    assert [len(upload.data) for upload in peer.store.uploads.values()] == [1_000_000, 1_000_001]
+
+
+async def test_a_name_that_is_not_utf_8(peer: Peer, tmp_path: Path, protocol: str) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.txt")
+    path.write_bytes(b"x")
+    async with client_of(peer, protocol=protocol, fingerprints=tmp_path / "state") as client:
+        found = await client.upload(path)
+        if protocol == "tus":
+            assert (await client.info(found.url)).metadata["filename"] == b"\xff.txt"
+    assert peer.only == b"x"
+
+
+async def test_memory_is_bounded_whatever_the_size(tmp_path: Path) -> None:
+    """The server, which keeps nothing, is another process."""
+    size = 192 * 1024 * 1024
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(size)
+    async with (
+        app_process("uvicorn", "tests.uploads.client.sink:app", tmp_path / "log") as server,
+        Client(f"{server.url}/files/", protocol="tus", fingerprints=None, proxy="none") as client,
+    ):
+        await client.upload(b"x" * 300_000)
+        tracemalloc.start()
+        try:
+            await client.upload(path)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 8 * 1024 * 1024

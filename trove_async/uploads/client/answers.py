@@ -16,6 +16,7 @@ from trove_async.errors import (
     UploadOffsetError,
     UploadRejectedError,
 )
+from trove_async.types import EMPTY
 from trove_async.uploads.protocol.fields import whole_number
 from trove_async.uploads.protocol.problems import COMPLETED_UPLOAD, PROBLEM_TYPE
 from trove_async.wire.errors import STATUSES, ErrorDocument, ErrorRules, Rule
@@ -77,8 +78,11 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> TroveError
         body: its first bytes.
     """
     document = _read(body)
-    if status == 400 and _problem(headers, body) == COMPLETED_UPLOAD:
+    problem = _problem(headers, body)
+    if problem.get("type") == COMPLETED_UPLOAD:
         return UploadOffsetError("the server has completed the upload already", status=status)
+    if problem.get("code") == "Checksum":  # of this library's server, in the protocol that has no status for it
+        status = 460
     error = _RULES.error(
         status,
         None,
@@ -96,11 +100,12 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> TroveError
     return error
 
 
-def _problem(headers: Mapping[str, str], body: bytes) -> str | None:
+def _problem(headers: Mapping[str, str], body: bytes) -> Mapping[str, object]:
+    """Return the members of problem details (RFC 9457); none if the body is something else."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != PROBLEM_TYPE:
-        return None
+        return EMPTY
     try:
         found = json.loads(body)
     except ValueError:
-        return None
-    return found.get("type") if isinstance(found, dict) else None
+        return EMPTY
+    return found if isinstance(found, dict) else EMPTY

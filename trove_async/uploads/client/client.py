@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import os
@@ -200,6 +201,9 @@ class Client:
             content = await open_content(source, size)
             try:
                 dialect, offer = await self._discover(transport)
+                terms = self._terms(transport, dialect, offer, checksum)
+                if content.size is None:
+                    await content.piece(0, terms.limit)  # it may end within its first request
                 creation = Creation(
                     size=content.size,
                     metadata=MetaData(metadata or {}),
@@ -211,7 +215,6 @@ class Client:
                     raise ContentTooLargeError(
                         f"the upload has {content.size} bytes, and the server accepts {offer.max_size}"
                     )
-                terms = self._terms(transport, dialect, offer, checksum)
                 return await self._upload(terms, content, creation, on_progress)
             finally:
                 await finish(content.aclose(), timeout=CLEANUP_TIMEOUT, leftover="the source of an upload")
@@ -326,14 +329,13 @@ class Client:
             raise
         finally:
             if claim is not None:
-                claim.release()
+                await claim.release()
 
     async def _claim(self, dialect: Dialect, content: Content, creation: Creation) -> Claim | None:
         """Return what keeps the upload's URL; None if nothing does, or if another task or process uploads the file."""
         if self._fingerprints is None or content.identity is None:
             return None
-        described = MetaData({"filename": creation.filename or "", "filetype": creation.content_type or ""}).header
-        about = f"{dialect.name} {described} {creation.metadata.header}"
+        about = json.dumps([dialect.name, creation.filename, creation.content_type, creation.metadata.header])
         try:
             return await self._fingerprints.claim(str(self._places.endpoint), content.identity, about)
         except TroveError as error:

@@ -156,7 +156,7 @@ class _File(_RandomAccess):
     async def aclose(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
+            await _in_thread(lambda: os.close(descriptor))
 
 
 class _Seekable(_RandomAccess):

@@ -6,6 +6,7 @@ the RFC answer as well.
 
 from __future__ import annotations
 
+import os
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ class TusDialect:
     def _described(creation: Creation) -> Pairs:
         values: dict[str, str | bytes] = {}
         if creation.filename is not None:
-            values["filename"] = creation.filename
+            values["filename"] = os.fsencode(creation.filename)
         if creation.content_type is not None:
             values["filetype"] = creation.content_type
         header = MetaData(values | dict(creation.metadata)).header

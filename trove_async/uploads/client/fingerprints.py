@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import anyio.to_thread
 
-from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
+from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
 from trove_async.lock_files import open_lock_file, reporting, try_lock
 from trove_async.uploads.client.contents import FileIdentity
 
@@ -34,10 +34,11 @@ Urls = tuple[str | None, ...]
 """Of an upload; of its partial uploads if there are several. None for one that was not created yet."""
 
 
-def default_folder() -> Path:
-    """Return ``trove/uploads`` in ``XDG_STATE_HOME``, by default ``~/.local/state``."""
+def default_folder() -> Path | None:
+    """Return ``trove/uploads`` in ``XDG_STATE_HOME``, by default ``~/.local/state``; None for a user without a home."""
     home = os.environ.get("XDG_STATE_HOME") or ""
-    return Path(home if os.path.isabs(home) else os.path.expanduser("~/.local/state"), "trove", "uploads")
+    found = Path(home if os.path.isabs(home) else os.path.expanduser("~/.local/state"), "trove", "uploads")
+    return found if found.is_absolute() else None
 
 
 class Fingerprints:
@@ -78,7 +79,7 @@ class Fingerprints:
             await _in_thread(take)
         except BaseException:
             for claim in claims:
-                claim.release()
+                await claim.release()
             raise
         return claims[0] if claims else None
 
@@ -139,8 +140,11 @@ class Claim:
         """Remove the record: the upload is finished, or gone."""
         await _in_thread(lambda: self._path.unlink(missing_ok=True))
 
-    def release(self) -> None:
+    async def release(self) -> None:
         """Let others continue the upload. The lock's file is removed, unless there is a record that needs it."""
+        await finish(_in_thread(self._release), timeout=CLEANUP_TIMEOUT, leftover=f"the lock of {self._path}")
+
+    def _release(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             if not self._path.exists():

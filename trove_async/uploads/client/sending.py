@@ -216,13 +216,15 @@ class Sending:
                 f"are uploads of {self._dialect.name} created there?",
                 status=reply.status,
             )
-        await self._created(channel.places.find(reply.place, location))
+        place = channel.places.find(reply.place, location)
         offset = None if self._last is None else self._last.offset
-        if body.size and offset is None:
-            return None  # it is asked for
-        self._settle(offset or 0)
-        if size is not None and self._offset == size and self._dialect.name == "tus":
+        if self._dialect.name == "tus" and size is not None and (offset or 0) == size:
+            self._place = place
+            self._settle(size)
             return self._finished(reply)
+        await self._created(place)
+        if offset is not None or not body.size:  # otherwise it is asked for
+            self._settle(offset or 0)
         return None
 
     @property
