@@ -41,7 +41,7 @@ def tus_application(store: Trove | DataStore, **options: Unpack[TusOptions]) -> 
 
     Uploads are created by POST at ``/files/`` and ``/files``. It starts and ends with the application. A body is
     received only when its request is accepted, and clients of Resumable Uploads for HTTP get interim answers (104).
-    aiohttp would decode bodies with a Content-Encoding, and so change offsets: they are refused with 415.
+    A body with a Content-Encoding is refused with 415: aiohttp would decode it, which changes offsets.
 
     Args:
         store: an open store, or a `DataStore`. The application does not close it.

@@ -36,7 +36,7 @@ _log = logging.getLogger("trove_async.uploads")
 async def append(exchange: Exchange, command: Append) -> Answer:
     """Answer a request that appends its body to an upload; finish the upload if it is complete then.
 
-    What can be refused without the lock is: the request that holds it is not disturbed for it.
+    What needs no lock is checked before: a request that is refused does not disturb the one that holds the lock.
     """
     info = await exchange.find()
     await exchange.authorize("append", info)

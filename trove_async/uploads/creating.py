@@ -38,8 +38,8 @@ _log = logging.getLogger("trove_async.uploads")
 async def create(exchange: Exchange, command: Create) -> Answer:
     """Answer a request that creates an upload; append its body, and finish the upload if it is complete then.
 
-    After a failure of the server the client is told where the upload is, and not its offset, so that it asks for it:
-    otherwise it would create another upload and begin anew. An upload that the client cannot continue is removed.
+    After a failure of the server, the answer has the URL of the upload and no offset, so that the client asks for it.
+    Without the URL it would create another upload and begin anew. An upload that the client cannot continue is removed.
     """
     info, changes, partials = await _decide(exchange, command)
     async with exchange.holding(info.id) as lock:
@@ -89,7 +89,7 @@ async def _decide(exchange: Exchange, command: Create) -> tuple[FileInfo, Change
 
 
 def _metadata(command: Create) -> MetaData:
-    """Return the metadata of an upload with what the protocol says outside of it; what the client names there stays."""
+    """Return the client's metadata, and what the protocol says in headers of its own; the metadata's names win."""
     said = {
         "filename": disposition_filename(command.content_disposition or ""),
         "filetype": command.content_type,

@@ -36,9 +36,9 @@ class DataStore(Protocol):
     """
 
     async def new_upload(self, info: FileInfo) -> str:
-        """Create an upload and return its id: that of ``info`` unless it is empty.
+        """Create an upload and return its id: ``info.id``, or one that the store chooses if that is empty.
 
-        Of ``info`` everything is kept except the offset, which is 0.
+        The store keeps all of ``info``, except that the offset is 0.
 
         Raises:
             ConflictError: an upload of this id exists; it is unchanged.
@@ -48,7 +48,7 @@ class DataStore(Protocol):
     async def write_chunk(self, upload_id: str, offset: int, src: AsyncIterator[bytes]) -> int:
         """Append what ``src`` yields at ``offset``, which is the upload's own, and return how many bytes were added.
 
-        The bytes are durable when this returns. If ``src`` ends, that was the chunk: the server ends it as well if the
+        The bytes are durable when this returns. The chunk ends where ``src`` ends: the server also ends it if the
         client disconnects or another request takes over. If ``src`` raises, the error is passed on; of this chunk the
         store then keeps what is durable already, or nothing. The same holds if the call is cancelled.
 
@@ -104,7 +104,7 @@ class LockerDataStore(DataStore, Protocol):
 
 @runtime_checkable
 class LocatedDataStore(DataStore, Protocol):
-    """A store that other processes may use, too."""
+    """A store that several processes can use."""
 
     async def place(self) -> str:
         """Return a name for the place where the uploads are, the same in each process that serves them."""
@@ -197,10 +197,10 @@ class SweeperDataStore(DataStore, Protocol):
     """A store that removes what has expired; the server asks it to do so from time to time."""
 
     async def sweep_if_due(self, every: float, *, orphans: bool) -> float:
-        """Remove what has expired, unless a process that serves the same uploads has begun to within a time.
+        """Remove what has expired, unless a process that serves the same uploads began to less than ``every`` ago.
 
         Args:
-            every: that time, in seconds.
+            every: seconds between two sweeps.
             orphans: whether leftovers that belong to no upload are removed too.
 
         Returns:

@@ -21,7 +21,7 @@ class UploadEvent:
 
     Attributes:
         action: what the request does.
-        info: the upload; as it shall be created, before it is.
+        info: the upload; for `Hooks.before_create`, as the client asks for it.
         request: the request of the client.
     """
 
@@ -32,15 +32,15 @@ class UploadEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What `Hooks.before_create` decides; None leaves a value as it is.
+    """What `Hooks.before_create` decides; a value that is not given stays as it is.
 
     Attributes:
         id: of the upload: 1 to 128 letters, digits, ``-`` and ``_``.
         metadata: in place of the client's.
-        max_size: bytes that this upload may have, at most the server's own limit.
-        destination: where the object is put.
+        max_size: bytes that this upload may have, 0 or more. The server's limit still holds.
+        destination: where the object is put; default: in the server's bucket, with the id as its key.
         owner: names who creates the upload.
-        headers: further headers of the answer.
+        headers: further headers of the answer to the creation.
     """
 
     id: str | None = None

@@ -41,7 +41,7 @@ class Timer(Protocol):
     """A call that will be made at a time."""
 
     def cancel(self) -> None:
-        """Do not make it."""
+        """Cancel the call."""
 
 
 class Clock(Protocol):

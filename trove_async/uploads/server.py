@@ -56,11 +56,13 @@ class TusOptions(TypedDict, total=False):
         database: of a `PostgresLocker`: a URL, or a database that is connected, which is not closed.
         hooks: what the application decides.
         max_size: bytes of an upload; default: no limit.
-        chunk_size: bytes of a request that are recommended to clients, as a limit of a proxy; default: none.
-        expires: seconds after which an upload that is not continued is removed; None for never. Default: 7 days. A data
-            store removes uploads by itself: give its seconds, so that they are announced.
-        part_size: bytes of the parts of an upload in the store; default: chosen for each upload.
-        memory: bytes that all uploads may buffer; default: 64 MiB.
+        chunk_size: bytes of the largest body that clients are told to send, such as the limit of a proxy; default:
+            none.
+        expires: seconds after which an upload that is not continued is removed; None for never. Default: 7 days. With a
+            `DataStore`, which removes uploads by itself, it is only announced; default: None.
+        part_size: bytes of the parts of an upload, in stores whose parts cannot grow; default: 8 MiB, and more for
+            large uploads.
+        memory: bytes that all uploads together may buffer; those that need more wait. Default: 64 MiB.
         cors: pages whose scripts may upload; default: all. None for those of the app's own origin.
         download: whether finished uploads can be read; default: True.
         inline_types: media types that browsers may show; others are saved as files. Default:
@@ -72,7 +74,7 @@ class TusOptions(TypedDict, total=False):
         idle_timeout: seconds without a byte after which a request ends, with what has arrived; default: 60. None for
             no limit.
         hook_timeout: seconds that a hook may take; default: 30.
-        progress_seconds: between calls of `Hooks.on_progress` for one upload; default: 1.
+        progress_seconds: seconds between two calls of `Hooks.on_progress` for a body, at least; default: 1.
         sweep_every: seconds between two sweeps, which remove what has expired; of several servers one sweeps. Default:
             3600. None for never.
         sweep_orphans: whether a sweep also aborts multipart uploads of the bucket that are 7 days old and belong to no

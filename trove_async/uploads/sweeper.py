@@ -29,7 +29,7 @@ class Sweeper:
     A sweep that fails is logged, and the next one comes after the same time.
 
     Args:
-        store: the data store; of several servers it lets one sweep.
+        store: the data store. Of several servers, it lets one sweep.
         every: seconds between two sweeps.
         orphans: whether leftovers that belong to no upload are removed too.
         sleep: waits for a number of seconds.

@@ -67,13 +67,13 @@ class Client:
         headers: sent with every request to the URL's origin, and to no other; or an async function that returns them,
             which is called for every request, and once more after 401.
         protocol: ``tus``, ``ietf``, or ``auto`` to ask the server.
-        chunk_size: bytes of a request; None to send all that is left in one, as far as the server and what is before
-            it accept that: limits that are announced, and 413, make requests smaller by themselves.
+        chunk_size: bytes of a request at most; None to send all that is left in one request. Limits that the server
+            announces, and answers of 413, make requests smaller by themselves.
         parallel: parts of an upload that are sent at the same time, if the server can join them (tus), and if the
             source can be read at several places.
-        retries: how often what failed is tried again, and when; None for 12 attempts in about two minutes. Whenever the
-            server has taken bytes, they are counted anew.
-        fingerprints: the folder of what is needed to continue uploads of files in another process; True for
+        retries: how often what failed is tried again, and when; None for 12 attempts in about two minutes. The count
+            begins anew whenever the server has taken bytes.
+        fingerprints: the folder for what another process needs to continue uploads of files; True for
             ``trove/uploads`` in ``XDG_STATE_HOME`` (``~/.local/state``), None to keep nothing.
         allow_origins: further origins at which the server may place uploads, and to which it may redirect. ``headers``
             are not sent to them.

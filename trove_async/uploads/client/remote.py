@@ -19,7 +19,7 @@ class RemoteUpload:
     """An upload on a server.
 
     Attributes:
-        url: its URL, which some servers let anyone use who knows it.
+        url: its URL. On some servers, everyone who knows it may use it.
         offset: bytes that the server has.
         size: of the whole upload; None while it is not known.
         is_finished: the server has all bytes, and has accepted them.

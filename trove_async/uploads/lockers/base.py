@@ -14,7 +14,7 @@ class Lock(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Whether it is not held any more, though it was not released: the connection to its database broke.
+        """Whether it is no longer held, though it was not released: the connection to its database broke.
 
         Nothing may be written then.
         """
@@ -27,8 +27,8 @@ class Lock(Protocol):
 class Locker(Protocol):
     """Gives locks by name.
 
-    A holder may be a request whose client has gone without a word. So who waits asks the holder to stop; it makes
-    durable what it has and releases the lock.
+    A holder may be a request whose client has gone without a word. So the locker asks the holder to stop when another
+    request waits; the holder makes durable what it has, and releases the lock.
     """
 
     async def acquire(self, name: str, on_request: Callable[[], object]) -> Lock:
@@ -36,8 +36,8 @@ class Locker(Protocol):
 
         Args:
             name: any text.
-            on_request: called once, from the event loop, when the holder shall stop: another asks for the lock, the
-                lock is lost, or the locker is closed. It must not block. It may be called before this returns.
+            on_request: called once, from the event loop, when the holder must stop: another request asks for the lock,
+                the lock is lost, or the locker is closed. It must not block. It may be called before this returns.
 
         Raises:
             UploadLockedError: the holder did not stop in time.

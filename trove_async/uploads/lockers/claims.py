@@ -1,4 +1,4 @@
-"""Claims: that one process of a machine, and nobody else, does something."""
+"""Claims: names that one process of a machine has, and no other."""
 
 from __future__ import annotations
 

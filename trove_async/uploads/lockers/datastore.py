@@ -13,12 +13,12 @@ __all__ = ["DataStoreLocker"]
 class DataStoreLocker(SharedLocker[str]):
     """The locks of a data store that has some, as a locker.
 
-    Within this process a holder is asked to stop. A holder in another process cannot be: who waits for it tries again
-    every second.
+    A holder in this process is asked to stop. A holder in another process cannot be asked: a request that waits for it
+    tries again every second.
 
     Args:
         store: a data store with ``lock_upload`` and ``unlock_upload``. It is not closed.
-        timeout: seconds to wait for a holder to stop.
+        timeout: seconds to wait for a holder to stop; default: 20.
 
     Raises:
         InvalidArgumentError: the store has no locks, or the timeout is no number of seconds.

@@ -39,7 +39,7 @@ class FileLocker(SharedLocker[str]):
     Args:
         folder: for the files of the locks alone. It is created, for this user alone, if it is missing; its parent must
             exist.
-        timeout: seconds to wait for a holder to stop.
+        timeout: seconds to wait for a holder to stop; default: 20.
 
     Raises:
         InvalidArgumentError: the folder is no path, or the timeout no number of seconds.

@@ -13,13 +13,13 @@ __all__ = ["MemoryLocker"]
 class MemoryLocker:
     """Locks for a server of one process, and of one event loop.
 
-    Who waits for a lock gets it in the order of asking.
+    Requests that wait for a lock get it in the order in which they asked.
 
     A second process would not see these locks. So a server of uploads calls `claim` when it starts, which fails in the
     second process of a machine, such as another worker.
 
     Args:
-        timeout: seconds to wait for a holder to stop.
+        timeout: seconds to wait for a holder to stop; default: 20.
 
     Raises:
         InvalidArgumentError: the timeout is no number of seconds.

@@ -60,7 +60,7 @@ class PostgresLocker(SharedLocker[int]):
 
     Args:
         database: the URL of the database, ``postgresql://…``, or a `Database` that is connected; it is not closed.
-        timeout: seconds to wait for a holder to stop.
+        timeout: seconds to wait for a holder to stop; default: 20.
 
     Raises:
         InvalidArgumentError: the database is one of SQLite, or none; or the timeout is no number of seconds.

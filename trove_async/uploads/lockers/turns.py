@@ -44,9 +44,9 @@ class Turn:
 
     Attributes:
         name: of the lock.
-        deadline: of the loop's clock; nothing waits for a holder any longer.
-        asked: the one who has the turn, or waits for it, shall stop.
-        lost: the lock is not held any more, though it was not released.
+        deadline: on the loop's clock; after it, the request no longer waits for a holder.
+        asked: whether the request was asked to stop.
+        lost: whether the lock is no longer held, though it was not released.
     """
 
     def __init__(self, name: str, on_request: Callable[[], object], loop: AbstractEventLoop, deadline: float) -> None:
@@ -61,7 +61,7 @@ class Turn:
         self._woken = asyncio.Event()
 
     def ask(self) -> None:
-        """Let it stop; only the first call has an effect."""
+        """Ask the request to stop; only the first call has an effect."""
         if not self.asked:
             self.asked = True
             self._loop.call_soon(self._on_request)
@@ -72,7 +72,7 @@ class Turn:
         self.ask()
 
     def grant(self) -> None:
-        """Let it have the turn."""
+        """Give it the turn."""
         if not self._granted.done():
             self._granted.set_result(None)
 

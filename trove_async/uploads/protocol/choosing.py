@@ -13,8 +13,8 @@ __all__ = ["choose", "discovered"]
 def choose(request: Request, settings: Settings) -> UploadProtocol:
     """Return the protocol of a request.
 
-    A request of tus says its version. Who only reads need not say it, and a POST or PATCH of neither protocol is one
-    of tus, which names what is missing.
+    A request of tus has its version. A request that only reads need not have it. A POST or PATCH of neither protocol is
+    taken for one of tus, whose answer names what is missing.
     """
     if "tus-resumable" in request.headers:
         return Tus(request, settings)

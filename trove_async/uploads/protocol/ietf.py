@@ -243,7 +243,7 @@ class IETF:
         return _answer(FinalAnswer(self._draft.appended_status), headers)
 
     def finished(self, info: FileInfo, location: str | None) -> Answer:
-        """Answer as the application says; to who asks again too, except if it says that the upload goes on."""
+        """Answer as the application says, also to a client that asks again, unless it says that the upload goes on."""
         if location is None and self._says_complete() is False and not self._draft.is_of_tus_js_client:
             # It asks to append to what is complete, and not for the answer that it has missed.
             error = InvalidArgumentError("the upload is complete")
@@ -323,7 +323,7 @@ class IETF:
         return status
 
     def _is_result(self, error: Exception, status: int, info: FileInfo | None) -> bool:
-        """Whether an error comes of processing what is uploaded completely, so that resuming would not resolve it."""
+        """Whether an error comes from processing the complete upload, so that resuming would not help."""
         if info is None or not info.is_complete or isinstance(error, UploadOffsetError | UploadLengthError):
             return False
         return self._says_complete() is True and 400 <= status < 500 and not isinstance(error, TransientError)

@@ -99,7 +99,7 @@ class Append:
         is_last: whether the upload is complete with this body; None if its size decides that (tus). If it is False,
             the upload stays unfinished, even if all its bytes are there.
         body_size: bytes of the body; None if it is not known before its end.
-        checksum: algorithm to lower-case hex of this body; several are compared all.
+        checksum: algorithm to lower-case hex of this body; all of them are compared.
         trailing: algorithms of which the body's trailers have a checksum; empty if no checksum follows the body.
     """
 
@@ -190,7 +190,8 @@ class UploadProtocol(Protocol):
     def created(self, info: FileInfo, location: str) -> Answer:
         """Answer that an upload was created; with its offset if the request had a body for it.
 
-        Not if `Append.is_last` was said: clients of the IETF protocol take any 2xx for the end of the upload then.
+        It is not called if `Append.is_last` is set: clients of the IETF protocol take any 2xx for the end of the upload
+        then.
         """
 
     def appended(self, info: FileInfo) -> Answer:

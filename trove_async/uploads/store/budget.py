@@ -68,7 +68,8 @@ class MemoryBudget:
 
     Buffers grow step by step, so that a client that stalls holds only what it has sent. No step is taken after which it
     would be possible that none of the buffers becomes full: that is the rule of the banker's algorithm (Dijkstra,
-    EWD 108), and a full buffer is always given back. Who has no memory yet waits in line; who has some goes first.
+    EWD 108), and a full buffer is always given back. Buffers without memory wait in line; those that have some go
+    first.
 
     Args:
         size: of all buffers together.

@@ -36,7 +36,7 @@ class Buffer:
         return len(self._data)
 
     async def reserve(self, size: int) -> None:
-        """Wait until there is memory for so many more bytes."""
+        """Wait until there is memory for ``size`` more bytes."""
         missing = len(self._data) + size - self._share.held
         if missing > 0:
             # What is certainly not needed is not taken: many uploads are smaller than a step.

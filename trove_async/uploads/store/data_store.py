@@ -61,8 +61,8 @@ class TroveDataStore:
 
     The bytes of an upload go to the backend's own upload in parts at the destination, and appear there when the upload
     is finished: nothing is copied. What is known of it is an object of its own. Each chunk is durable when its write
-    returns. A process that is killed loses what it has read of a chunk on no backend whose parts can grow (memory,
-    local files, SFTP), and a part and 1 MiB at the most on others.
+    returns. Where parts can grow (memory, local files, SFTP), a process that is killed loses nothing that it has read
+    of a chunk; on other backends it loses a part and 1 MiB at most.
 
     One process at a time may write to an upload; a `Locker` sees to that. Where the store has conditional puts, a
     process that writes nevertheless is stopped with an `UploadLockedError`.
@@ -75,13 +75,14 @@ class TroveDataStore:
             them all.
         part_size: bytes of a part on backends with parts of a fixed size; None for 8 MiB. Larger uploads have larger
             parts.
-        memory: bytes that all buffers have together; who needs more waits. No part is larger.
-        expires: seconds after which an upload is removed that nobody continues, and the state of one that is finished;
-            None to keep them.
+        memory: bytes that all buffers have together; an upload that needs more waits. No part is larger. Default:
+            64 MiB.
+        expires: seconds after which an upload that nobody continues is removed, and the state of a finished one; None
+            to keep them. Default: 7 days.
         max_size: bytes of an upload; None without a limit.
         shared: whether other processes may write to the same uploads. False saves the request by which each
             description is compared with what is stored.
-        now: the clock; an aware time.
+        now: the clock; it returns an aware time.
 
     Raises:
         InvalidArgumentError: an argument is invalid.
@@ -303,19 +304,21 @@ class TroveDataStore:
     ) -> SweepReport:
         """Remove uploads that have expired, and what processes that were killed have left.
 
-        An open upload of the backend in the buckets of uploads is left over if it is old and no upload of this store
-        has it. **Uploads in parts that other programs begin in these buckets are taken for such ones**: give
-        ``orphans=None`` if there are any that last so long, or if other data stores have their states elsewhere.
+        A multipart upload in the buckets of uploads is left over if it is old and belongs to no upload of this store.
+        **That holds for those of other programs too**: give ``orphans=None`` if other programs, or data stores with
+        another ``state``, have multipart uploads in these buckets for so long.
 
         Args:
             now: the time that expiry is compared with; None for the clock.
-            orphans: age from which they are removed; None to keep them.
+            orphans: age from which leftovers are removed; None to keep them. Default: 7 days.
             dry_run: report what would be removed, and remove nothing.
         """
         return await sweep(self._context, now or self._context.now(), orphans, busy=self._busy, dry_run=dry_run)
 
     async def sweep_if_due(self, every: float, *, orphans: bool) -> float:
-        """Sweep, unless a process that serves the same uploads has begun to within a time; see `SweeperDataStore`.
+        """Sweep, unless a process that serves the same uploads began to less than ``every`` seconds ago.
+
+        See `SweeperDataStore.sweep_if_due`.
 
         The time of the last sweep is an object beside the states. Where the store has no conditional puts, two
         processes may sweep at once, which does no harm.

@@ -61,12 +61,12 @@ class State:
             store's own.
         backend_id: of the backend's upload; empty if none is open.
         appends: whether the upload is one part that grows.
-        part_size: of all parts but the last; None if they grow.
+        part_size: bytes of all parts but the last; None if they grow.
         parts: in order.
         running: whether a writer may have stored parts since, or is storing one.
         recoverable: whether such parts count; not while a chunk is received whose checksum is not verified yet.
         stale: numbers and ETags of parts that were stored before this state and do not count; without an ETag no part
-            of the number counts. They are replaced when the upload has so many parts.
+            of the number counts. They are replaced when the upload reaches their numbers.
         tail_size: bytes of the tail.
         finishing: set before an object is replaced.
     """

@@ -62,7 +62,7 @@ class States:
         return self.prefix + upload_id
 
     def data_key(self, upload_id: str) -> str:
-        """Return the key of an object of our own: the bytes of a partial upload, or of one that is checked."""
+        """Return the key of the bytes of a partial upload, or of one that is checked before it is published."""
         return self.prefix + upload_id + _DATA
 
     async def create(self, state: State, *, is_chosen: bool) -> Stored:
@@ -211,7 +211,7 @@ class States:
                 yield name
 
     async def data_objects(self) -> AsyncIterator[tuple[str, ObjectInfo]]:
-        """Yield the objects of our own, each with the id of its upload."""
+        """Yield the objects with such bytes, each with the id of its upload."""
         async for found in self._store.list(self.bucket, self.prefix):
             name = found.key.removeprefix(self.prefix)
             if name.endswith(_DATA):

@@ -71,7 +71,7 @@ async def remove(context: Context, stored: Stored, *, unless_changed: bool = Fal
 
 
 async def take_turn(context: Context, every: timedelta) -> timedelta:
-    """Note that this process sweeps now, unless one has begun to within a time.
+    """Note that this process sweeps now, unless a process began to less than ``every`` ago.
 
     Returns:
         Zero if this process has the turn; otherwise the time until the next turn, at most ``every``.
@@ -84,7 +84,7 @@ async def take_turn(context: Context, every: timedelta) -> timedelta:
             left = datetime.fromisoformat((await reader.read()).decode()) + every - now
     except ObjectNotFoundError:
         left = timedelta(0)
-    if timedelta(0) < left <= every:  # more than that is the mistake of a clock
+    if timedelta(0) < left <= every:  # if it is more, a clock was wrong
         return left
     body = now.isoformat().encode()
     try:
