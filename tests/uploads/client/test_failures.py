@@ -276,6 +276,39 @@ async def test_a_server_that_takes_nothing_is_given_up(peer: Peer, file: Path) -
             await client.upload(file)
 
 
+async def test_a_server_that_loses_bytes_again_and_again_is_given_up(peer: Peer, file: Path, protocol: str) -> None:
+    """Bytes that it had before are no progress."""
+
+    async def losing() -> dict[str, str]:
+        for upload in peer.store.uploads.values():
+            upload.data.clear()
+        return {}
+
+    async with client_of(peer, headers=losing, protocol=protocol, chunk_size=500_000) as client:
+        with pytest.raises(trove.TroveError):
+            await client.upload(file)
+    assert len(peer.sent("PATCH")) < 10
+
+
+async def test_an_upload_that_the_server_never_completes_is_given_up(peer: Peer, data: bytes) -> None:
+    answer = Answer(204, {"Upload-Complete": "?0", "Upload-Offset": str(len(data))})
+    peer.proxy.answer(answer, method="PATCH", when="after", times=None)
+    async with client_of(peer, protocol="ietf") as client:
+        with pytest.raises(trove.TransientError, match="does not complete the upload"):
+            await client.upload(data)
+
+
+async def test_a_server_that_answers_no_options(peer: Peer, file: Path, data: bytes, protocol: str) -> None:
+    async with client_of(peer, protocol=protocol) as client:
+        peer.proxy.answer(Answer(404), method="OPTIONS")
+        await client.upload(file)
+    assert peer.only == data
+    peer.proxy.answer(Answer(401), method="OPTIONS")
+    async with client_of(peer) as client:
+        with pytest.raises(trove.UnauthenticatedError):
+            await client.upload(file)
+
+
 async def test_a_file_that_changes_meanwhile_is_refused(peer: Peer, file: Path, protocol: str) -> None:
     def change(done: int, size: int | None) -> None:
         if done < 1_500_000:

@@ -24,9 +24,9 @@ from trove_async.errors import (
     ContentTooLargeError,
     InvalidArgumentError,
     TroveError,
-    UploadNotFoundError,
 )
 from trove_async.keys import content_type_of
+from trove_async.types import EMPTY
 from trove_async.uploads.client.channel import Channel, HeaderSource, Reply, tried
 from trove_async.uploads.client.contents import Content, open_content
 from trove_async.uploads.client.dialects import Creation, Dialect, IETFDialect, Offer, TusDialect
@@ -287,11 +287,23 @@ class Client:
         async with self._asking:
             if self._offer is None:
                 channel = Channel(transport, self._places, self._headers)
-                headers = await tried(self._policy, lambda: _options(channel))
+                headers = await tried(self._policy, lambda: self._options(channel))
                 offer = Offer.of(headers)
                 is_tus = self._protocol == "tus" or (self._protocol == "auto" and "tus-version" in headers)
                 self._offer = (TusDialect(offer) if is_tus else IETFDialect()), offer
             return self._offer
+
+    async def _options(self, channel: Channel) -> Mapping[str, str]:
+        """Return the headers with which the server announces what it offers; none if it does not answer OPTIONS."""
+        reply = await channel.exchange("OPTIONS", channel.places.endpoint, [])
+        try:
+            reply.check()
+        except TroveError as error:
+            # The creation will tell what is wrong, but not in a protocol that was only guessed.
+            if error.retryable or (self._protocol == "auto" and isinstance(error, AccessDeniedError)):
+                raise
+            return EMPTY
+        return reply.headers
 
     async def _upload(
         self, terms: Terms, content: Content, creation: Creation, on_progress: OnProgress | None
@@ -353,23 +365,6 @@ class Client:
         if dialect.joins and content.divisible and content.size is not None:
             parts = max(1, min(self._parallel, content.size // _SMALLEST_PART))
         return (None,) * parts
-
-
-async def _options(channel: Channel) -> Mapping[str, str]:
-    """Return the headers with which the server announces what it offers; none if it does not answer OPTIONS."""
-    reply = await channel.exchange("OPTIONS", channel.places.endpoint, [])
-    try:
-        reply.check()
-    except AccessDeniedError:
-        raise
-    except UploadNotFoundError as error:
-        error.message = f"no uploads are created at {channel.places.endpoint}: check the URL"
-        raise
-    except TroveError as error:
-        if error.retryable:
-            raise
-        return {}
-    return reply.headers
 
 
 def _proxies(proxy: str | None) -> Proxies | None:

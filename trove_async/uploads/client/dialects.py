@@ -100,6 +100,8 @@ class Dialect(Protocol):
     name: ClassVar[ProtocolName]
     creates_with_body: bool
     """Whether the first bytes may be sent with the creation."""
+    creates_whole: bool
+    """Whether a creation with all bytes, which may be none, finishes the upload."""
     joins: bool
     """Whether an upload can be made of partial ones."""
 
@@ -130,6 +132,9 @@ class Dialect(Protocol):
     def read(self, reply: Reply) -> State:
         """Return what an answer says of the upload."""
 
+    def is_finished(self, state: State, end: int) -> bool:
+        """Tell whether the upload is finished, from the answer to its last bytes, which end at an offset."""
+
 
 class TusDialect:
     """tus 1.0.
@@ -143,6 +148,7 @@ class TusDialect:
     def __init__(self, offer: Offer) -> None:
         self._offer = offer
         self.creates_with_body = "creation-with-upload" in offer.extensions
+        self.creates_whole = True
         self.joins = "concatenation" in offer.extensions
 
     def check(self, creation: Creation, checksum: str | None) -> None:
@@ -202,6 +208,10 @@ class TusDialect:
             metadata=metadata,
         )
 
+    def is_finished(self, state: State, end: int) -> bool:
+        """Compare the offset."""
+        return state.offset == end
+
     @staticmethod
     def _described(creation: Creation) -> Pairs:
         values: dict[str, str | bytes] = {}
@@ -223,8 +233,7 @@ class IETFDialect:
     name: ClassVar[ProtocolName] = "ietf"
 
     def __init__(self) -> None:
-        self.creates_with_body = False
-        self.joins = False
+        self.creates_with_body = self.creates_whole = self.joins = False
 
     def check(self, creation: Creation, checksum: str | None) -> None:
         """Refuse metadata, for which the protocol has no header, and checksums that HTTP has no name for."""
@@ -276,6 +285,10 @@ class IETFDialect:
             expires_at=None if age is None else datetime.now(UTC) + timedelta(seconds=age),
             metadata=NO_METADATA,
         )
+
+    def is_finished(self, state: State, end: int) -> bool:
+        """Take every success for the end, unless the server says otherwise: the answer is the application's."""
+        return state.is_complete is not False
 
 
 def _size(value: object) -> int | None:

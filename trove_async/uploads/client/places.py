@@ -96,8 +96,8 @@ class Places:
             raise UnavailableError(f"the server gives an unusable Location: {error}", retryable=False) from None
         if found.origin != self.endpoint.origin and found.origin not in self._others:
             raise UnavailableError(
-                f"the server says that the upload is at {found.origin}, and uploads are created at "
-                f"{self.endpoint.origin}: if that is right, allow it with allow_origins=[{str(found.origin)!r}]; if "
+                f"the upload is at {found.origin}, and not at {self.endpoint.origin}, where uploads are created: "
+                f"if that is right, allow it with allow_origins=[{str(found.origin)!r}]; if "
                 "only the scheme or the port differs, let the proxy before the server forward them",
                 retryable=False,
             )

@@ -103,7 +103,8 @@ class Sending:
         self._is_known = False  # whether the offset is the server's
         self._is_said = False  # whether the server has said that it has everything
         self._is_declared = creation.size is not None  # whether the server knows the size
-        self._advanced = False  # whether it took bytes since the last failure
+        self._best = 0  # the largest offset so far
+        self._advanced = False  # whether it grew since the last failure
         self._disputes = 0  # refusals since then that another request may resolve
         self._anew = 0  # how often the upload was begun anew
         self._sent = 0  # bytes of the last request
@@ -168,7 +169,7 @@ class Sending:
         self._place = self._last = None
         self._is_first_look = self._is_said = False
         self._is_declared = self._creation.size is not None
-        self.resumed_at = self._offset = 0
+        self.resumed_at = self._offset = self._best = 0
         await self._noted(None)
         self._meter.lost(0)
 
@@ -201,7 +202,7 @@ class Sending:
             reply = await channel.exchange(
                 "POST", channel.places.endpoint, self._dialect.create(creation, body.size), body, take
             )
-            self._read(reply)
+            state = self._read(reply)
         except UploadNotFoundError as error:
             error.message = f"no uploads are created at {channel.places.endpoint}: check the URL"
             raise
@@ -217,14 +218,13 @@ class Sending:
                 status=reply.status,
             )
         place = channel.places.find(reply.place, location)
-        offset = None if self._last is None else self._last.offset
-        if self._dialect.name == "tus" and size is not None and (offset or 0) == size:
+        if body.size == size and self._dialect.creates_whole and (state.offset or 0) == size:
             self._place = place
             self._settle(size)
             return self._finished(reply)
         await self._created(place)
-        if offset is not None or not body.size:  # otherwise it is asked for
-            self._settle(offset or 0)
+        if state.offset is not None or not body.size:  # otherwise it is asked for
+            self._settle(state.offset or 0)
         return None
 
     @property
@@ -270,7 +270,7 @@ class Sending:
         def take(status: int, headers: Mapping[str, str]) -> None:
             offset = whole_number(headers, "upload-offset")
             if status == 104 and offset is not None and start <= offset <= piece.end:
-                self._advanced = self._advanced or offset > start
+                self._advance(offset)
 
         headers = self._dialect.append(start, declared, is_last=piece.is_last, digest=checksum)
         reply = await self._channel.exchange("PATCH", place, headers, self._metered(body, start), take)
@@ -278,17 +278,18 @@ class Sending:
         if self._is_said and not piece.body.size and reply.status in _PERMANENT:
             return self._finished(None)  # not every server gives the answer again
         state = self._read(reply)
-        if piece.is_last and state.is_complete is not False and self._dialect.name == "ietf":
+        if piece.is_last and self._dialect.is_finished(state, piece.end):
             self._settle(piece.end)
             return self._finished(reply)
         if state.offset is None:
             raise TransientError("the answer to PATCH has no Upload-Offset", status=reply.status)
-        if state.offset == start and piece.body.size:
-            raise TransientError("the server took none of the bytes that it was sent", status=reply.status)
         if state.offset > piece.end:
             raise BackendError(f"the server has {state.offset} bytes, and was sent {piece.end}", status=reply.status)
+        if state.offset <= start:
+            what = "took none of the bytes that it was sent" if piece.body.size else "does not complete the upload"
+            raise TransientError(f"the server {what}", status=reply.status)
         self._settle(state.offset)
-        return self._finished(reply) if piece.is_last and state.offset == piece.end else None
+        return None
 
     def _read(self, reply: Reply) -> State:
         """Return what an answer says, or raise its error."""
@@ -305,10 +306,16 @@ class Sending:
             lost = self._offset - offset
             _log.warning("%s: the server has lost %d acknowledged bytes; they are sent again", self.url, lost)
             self._meter.lost(offset)
-        self._advanced = self._advanced or offset > self._offset
+        self._advance(offset)
         self._offset = offset
         self._is_known = True
         self._meter.reached(offset)
+
+    def _advance(self, offset: int) -> None:
+        """Take in that the server has bytes; only those that it never had before count as progress."""
+        if offset > self._best:
+            self._best = offset
+            self._advanced = True
 
     def _finished(self, reply: Reply | None) -> RemoteUpload:
         """Return the finished upload, with the server's last answer if there is one."""
