@@ -41,6 +41,7 @@ MEMORY: Final = 64 * 1024 * 1024
 """The default number of bytes that all uploads of a store may buffer."""
 
 _EVERY_PAGE: Final = CORS(("*",))
+_OF_PROXIES: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"})
 _METHODS: Final = ("POST", "PATCH", "HEAD", "GET", "PUT", "DELETE", "OPTIONS")
 
 
@@ -128,6 +129,15 @@ class Arrival:
     http1: bool
     trailers: bool
     native: Any
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether the request comes from a proxy, as far as its headers say; ``Connection: close`` is what nginx sends.
+
+        Proxies must forward interim answers (RFC 9110, section 15.2), but nginx takes a 104 for the final answer, and
+        the final answer for bytes that follow it: https://github.com/nginx/nginx/issues/1427.
+        """
+        return self.headers.get("connection", "").lower() == "close" or not _OF_PROXIES.isdisjoint(self.headers)
 
     @property
     def upload_id(self) -> str | None:
@@ -288,6 +298,8 @@ class UploadServer:
                 unavailable = UnavailableError(f"uploads cannot be served: {error}")
                 unavailable.__cause__ = error
                 return self.refuse(arrival, body, unavailable)
+        if arrival.is_forwarded:
+            inform = None
         return self._ready(arrival, body, await self._handler.answer(self._request(arrival), body, inform))
 
     def refuse(self, arrival: Arrival, body: RequestBody, error: TroveError) -> Answer:

@@ -83,6 +83,14 @@ async def test_aiohttp_sends_interim_answers() -> None:
         await check_interim(port)
 
 
+@pytest.mark.parametrize("header", ["Via: 1.1 proxy", "X-Forwarded-For: 192.0.2.1", "Connection: close"])
+async def test_interim_answers_are_not_sent_to_proxies(header: str) -> None:
+    name, _, value = header.partition(": ")
+    async with served("aiohttp") as port, peer(port) as client:
+        said = await client.ask("POST", "/files/", {**DRAFT, name: value}, b"hello")
+        assert (said.status, said.interim) == (201, [])
+
+
 async def test_an_asgi_server_sends_interim_answers_if_it_says_so() -> None:
     async with trailer_serving(asgi_app()) as port:
         await check_interim(port)
