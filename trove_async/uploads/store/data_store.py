@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +18,7 @@ from trove_async.errors import (
     ConflictError,
     InvalidArgumentError,
     ObjectNotFoundError,
+    TroveError,
     UnsupportedError,
     UploadExpiredError,
     UploadLockedError,
@@ -45,6 +47,8 @@ from trove_async.web.http import Headers
 from trove_async.web.objects import Answer, Overrides, Stream, get_object
 
 __all__ = ["TroveDataStore"]
+
+_log = logging.getLogger("trove_async.uploads")
 
 _PREFIX: Final = ".trove-uploads/"
 _WEEK: Final = 7 * 24 * 3600.0
@@ -351,7 +355,10 @@ class TroveDataStore:
             self._forget_idle(upload_id)
         if entry is not None and is_known and entry.settled and not entry.state.appends:
             return entry.state.info
-        state, made = await self._extended(stored.state)
+        try:
+            state, made = await self._extended(stored.state)
+        except UploadNotFoundError as error:
+            raise await self._missed(upload_id, error) from error
         if entry is not None and is_known:
             state = entry.with_unsaved(state)
         if made is not None and not is_staged(self._context, state):
@@ -371,6 +378,26 @@ class TroveDataStore:
             if made is None:
                 raise
             return replace(state, parts=(), tail_size=0).with_info(offset=made.size), made
+
+    async def _missed(self, upload_id: str, error: UploadNotFoundError) -> TroveError:
+        """Return what it means that the backend does not know an upload of its own.
+
+        If nobody has completed it, and it is missed twice, it is gone: a rule of the bucket or somebody else has
+        aborted it, and a client can only begin again.
+        """
+        if error.driver is None:
+            return error
+        state = (await self._context.states.describe(upload_id)).state
+        if state.info.is_finished:
+            return UploadLockedError("another process has finished the upload")
+        if await find_made(self._context, state) is not None:
+            return error
+        try:
+            await self._context.store.list_parts(state.bucket, state.key, state.backend_id)
+        except UploadNotFoundError:
+            _log.warning("the upload %s is lost: %s", upload_id, error)
+            return UploadNotFoundError(f"the bytes of the upload {upload_id!r} are gone")
+        return error
 
     def _check_expiry(self, info: FileInfo) -> None:
         if has_expired(info, self._context.now()):
@@ -434,7 +461,10 @@ class TroveDataStore:
         async with self._reserved(upload_id):
             entry = await self._current(upload_id, compare)
             self._check_expiry(entry.state.info)
-            yield entry
+            try:
+                yield entry
+            except UploadNotFoundError as error:
+                raise await self._missed(upload_id, error) from error
 
     @asynccontextmanager
     async def _reserved(self, upload_id: str) -> AsyncGenerator[None, None]:

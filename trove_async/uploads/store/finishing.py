@@ -17,7 +17,7 @@ from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import reduce
-from typing import cast
+from typing import Final, cast
 
 from trove_async.body import Chunk
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
@@ -27,6 +27,7 @@ from trove_async.errors import (
     ChecksumError,
     ObjectNotFoundError,
     PreconditionFailedError,
+    TransientError,
     TroveError,
     UploadNotFoundError,
 )
@@ -45,6 +46,8 @@ from trove_async.uploads.store.placing import (
 from trove_async.uploads.store.state import Finishing, Part, State
 
 __all__ = ["combined", "find_made", "finish_upload", "take_made"]
+
+_INTERNAL_ERROR: Final = 500
 
 
 def combined(parts: Sequence[Part]) -> int | None:
@@ -157,6 +160,10 @@ class _Finish:
             if found is None:
                 raise
             return found
+        except TransientError as error:
+            if error.status == _INTERNAL_ERROR:  # which Ceph answers also if the upload is gone
+                await self._store.list_parts(state.bucket, state.key, state.backend_id)
+            raise
 
     async def _note(self, bucket: str, key: str) -> None:
         """Write which object the upload is about to replace."""
