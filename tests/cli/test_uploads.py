@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -112,6 +113,29 @@ def test_rm_with_the_locks_of_the_servers(shell: Shell, trove: Run, uploads: Non
     assert trove("uploads", "rm", "b", "a-open", "--lock-folder", folder).code == 0
     assert trove("uploads", "rm", "b", "c-partial", "--database", "sqlite:///locks.db").code == 2
     asyncio.run(locker.aclose())
+
+
+def test_rm_stops_a_request_that_writes(shell: Shell, trove: Run, uploads: None) -> None:
+    folder = str(shell.folder / "locks")
+    held, released = threading.Event(), threading.Event()
+
+    async def write() -> None:
+        """Do what a server does while a request writes to the upload, until it is asked to stop."""
+        locker, stop = FileLocker(folder), asyncio.Event()
+        lock = await locker.acquire("a-open", stop.set)
+        held.set()
+        await stop.wait()
+        released.set()
+        await lock.release()
+        await locker.aclose()
+
+    server = threading.Thread(target=lambda: asyncio.run(write()))
+    server.start()
+    assert held.wait(60)
+    assert trove("uploads", "rm", "b", "a-open", "--lock-folder", folder).code == 0
+    assert released.is_set()
+    server.join()
+    assert "a-open" not in trove("uploads", "ls", "b").text
 
 
 def test_sweep(shell: Shell, trove: Run, uploads: None) -> None:
