@@ -22,7 +22,7 @@ from trove_async.wire.request import full_user_agent
 from trove_async.wire.tls import tls_context
 from trove_async.wire.transport import Transport
 
-__all__ = ["Network", "choice", "endpoint_of", "url_of"]
+__all__ = ["Network", "ca_file_of_environment", "choice", "endpoint_of", "proxies_of", "url_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Network:
                 "ca_file and verify=0 contradict each other: certificates are checked or they are not"
             )
         if ca_file is None and verify:
-            ca_file = next(filter(None, map(os.environ.get, ca_variables)), None)
+            ca_file = ca_file_of_environment(ca_variables)
         return cls(
             connections=settings.integer("connections", 100, minimum=1),
             pool_timeout=settings.seconds("pool_timeout", 60),
@@ -82,7 +82,7 @@ class Network:
             idle_timeout=settings.seconds("idle_timeout", 60),
             attempts=settings.integer("attempts", 5, minimum=1),
             retry_budget=settings.integer("retry_budget", 3),
-            proxies=_proxies(settings.text("proxy")),
+            proxies=proxies_of(settings.text("proxy")),
             ca_file=ca_file,
             verify=verify,
             tls_strict=settings.flag("tls_strict", True),
@@ -146,7 +146,20 @@ class Network:
         return {} if proxy is None else {"http": proxy, "https": proxy}
 
 
-def _proxies(proxy: str | None) -> Proxies | None:
+def ca_file_of_environment(variables: Sequence[str] = ("REQUESTS_CA_BUNDLE",)) -> str | None:
+    """Return the CA file that the first environment variable which is set names; None for OpenSSL's own variables."""
+    return next(filter(None, map(os.environ.get, variables)), None)
+
+
+def proxies_of(proxy: str | None) -> Proxies | None:
+    """Return the proxies to use.
+
+    Args:
+        proxy: ``http://[user:password@]host[:port]``; ``none`` for none; None for those of the environment.
+
+    Raises:
+        InvalidDSNError: it is something else; it is not shown, since it may hold a password.
+    """
     if proxy is None:
         return Proxies.of_environment()
     if proxy == "none":

@@ -292,10 +292,33 @@ async def test_a_server_that_loses_bytes_again_and_again_is_given_up(peer: Peer,
 
 async def test_an_upload_that_the_server_never_completes_is_given_up(peer: Peer, data: bytes) -> None:
     answer = Answer(204, {"Upload-Complete": "?0", "Upload-Offset": str(len(data))})
-    peer.proxy.answer(answer, method="PATCH", when="after", times=None)
+    for method in ("HEAD", "PATCH"):
+        peer.proxy.answer(answer, method=method, when="after", times=None)
     async with client_of(peer, protocol="ietf") as client:
         with pytest.raises(trove.TransientError, match="does not complete the upload"):
             await client.upload(data)
+
+
+async def test_a_success_of_something_else_is_not_believed(peer: Peer, file: Path, data: bytes, protocol: str) -> None:
+    """The portal of a hotel answers in place of the server."""
+    peer.proxy.answer(Answer(200, {"Content-Type": "text/html"}, b"<html>Log in</html>"), method="PATCH")
+    async with client_of(peer, protocol=protocol) as client:
+        found = await client.upload(file)
+    assert peer.methods == ["OPTIONS", "POST", "PATCH", "HEAD", "PATCH"]
+    assert peer.only == data
+    assert found.is_finished
+
+
+async def test_a_server_that_does_not_say_that_it_is_complete_is_asked(
+    peer: Peer, file: Path, data: bytes, protocol: str
+) -> None:
+    peer.proxy.answer(Answer(201), method="PATCH", when="after", times=2)
+    async with client_of(peer, protocol=protocol) as client:
+        found = await client.upload(file)
+    assert peer.methods == ["OPTIONS", "POST", "PATCH", "HEAD", "PATCH"]
+    assert [request.body_size for request in peer.sent("PATCH")] == [len(data), 0]
+    assert found.is_finished
+    assert peer.only == data
 
 
 async def test_a_server_that_answers_no_options(peer: Peer, file: Path, data: bytes, protocol: str) -> None:

@@ -38,8 +38,7 @@ from trove_async.uploads.client.remote import ProtocolName, RemoteUpload
 from trove_async.uploads.client.removing import abandon, terminate
 from trove_async.uploads.client.sending import Sending, Terms
 from trove_async.uploads.metadata import MetaData
-from trove_async.wire.network import Network
-from trove_async.wire.proxies import Proxies
+from trove_async.wire.network import Network, ca_file_of_environment, proxies_of
 from trove_async.wire.transport import Transport
 
 __all__ = ["Client"]
@@ -81,7 +80,7 @@ class Client:
         connect_timeout: seconds for a new connection.
         idle_timeout: seconds without progress, after which a request fails.
         proxy: ``http://[user:password@]host[:port]``; ``none`` for none; None for what the environment says.
-        ca_file: a PEM file of authorities to trust instead of the system's.
+        ca_file: a PEM file of authorities to trust instead of the system's; None for what the environment says.
         verify: False accepts any certificate.
         user_agent: put before the name of this library in ``User-Agent``.
 
@@ -129,8 +128,8 @@ class Client:
             idle_timeout=idle_timeout,
             attempts=self._policy.attempts,
             retry_budget=0,
-            proxies=_proxies(proxy),
-            ca_file=ca_file,
+            proxies=proxies_of(proxy),
+            ca_file=ca_file_of_environment() if ca_file is None and verify else ca_file,
             verify=verify,
             tls_strict=True,
             user_agent=user_agent,
@@ -365,9 +364,3 @@ class Client:
         if dialect.joins and content.divisible and content.size is not None:
             parts = max(1, min(self._parallel, content.size // _SMALLEST_PART))
         return (None,) * parts
-
-
-def _proxies(proxy: str | None) -> Proxies | None:
-    if proxy is None:
-        return Proxies.of_environment()
-    return None if proxy == "none" else Proxies.given(proxy)

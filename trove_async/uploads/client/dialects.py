@@ -287,8 +287,8 @@ class IETFDialect:
         )
 
     def is_finished(self, state: State, end: int) -> bool:
-        """Take every success for the end, unless the server says otherwise: the answer is the application's."""
-        return state.is_complete is not False
+        """Return what the server says: a success alone may be the answer of something before it."""
+        return state.is_complete is True
 
 
 def _size(value: object) -> int | None:

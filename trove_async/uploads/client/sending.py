@@ -275,10 +275,11 @@ class Sending:
         headers = self._dialect.append(start, declared, is_last=piece.is_last, digest=checksum)
         reply = await self._channel.exchange("PATCH", place, headers, self._metered(body, start), take)
         self._place = reply.place
-        if self._is_said and not piece.body.size and reply.status in _PERMANENT:
+        is_confirmed = self._is_said and not piece.body.size
+        if is_confirmed and reply.status in _PERMANENT:
             return self._finished(None)  # not every server gives the answer again
         state = self._read(reply)
-        if piece.is_last and self._dialect.is_finished(state, piece.end):
+        if is_confirmed or (piece.is_last and self._dialect.is_finished(state, piece.end)):
             self._settle(piece.end)
             return self._finished(reply)
         if state.offset is None:
