@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import trove_async as trove
-from trove_async.driver import ObjectAttributes, PutOptions
 from trove_async.uploads import Changes, Destination, FileLocker, Hooks, Request, TusApp, TusOptions, UploadEvent
 
 if TYPE_CHECKING:
@@ -64,9 +63,9 @@ class UploadHooks(Hooks):
         upload_id = secrets.token_urlsafe(16)
         name = file_name(event.info.metadata.text("filename") or "")
         content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        options = PutOptions(attributes=ObjectAttributes(content_type=content_type))
+        destination = Destination.of(self._bucket, f"{upload_id}/{name}", content_type=content_type)
         # An application with quotas also gives max_size: what is left for this user.
-        return Changes(id=upload_id, destination=Destination(self._bucket, f"{upload_id}/{name}", options))
+        return Changes(id=upload_id, destination=destination)
 
 
 def token_of(request: Request) -> str:
