@@ -19,7 +19,17 @@ DATA = random_bytes(2 * PART + 321)
 MD5 = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("azure", "gcs", "sftp")]
 """Moto answers 500 to a part of an upload that was completed."""
-OPERATIONS = ["create", "write", "continue", "verify", "finish", "finish with a digest", "terminate", "join"]
+OPERATIONS = [
+    "create",
+    "write",
+    "continue",
+    "verify",
+    "finish",
+    "finish with a digest",
+    "finish empty",
+    "terminate",
+    "join",
+]
 
 
 class Case:
@@ -30,6 +40,7 @@ class Case:
         self.uploads = self.process()
         self.id = ""
         self.partial_ids: tuple[str, ...] = ()
+        self.data = b"" if operation == "finish empty" else DATA
         self.least = 0
 
     def process(self) -> TroveDataStore:
@@ -45,12 +56,15 @@ class Case:
                 await self.uploads.new_upload(FileInfo(id="upload", size=len(DATA), is_final=True))
             case "create":
                 return
+            case "finish empty":
+                await self.uploads.new_upload(FileInfo(id="upload"))
+                await self.uploads.declare_length(self.id, 0)
             case "finish with a digest":
                 await self.uploads.new_upload(FileInfo(id="upload", size=len(DATA), digests={"md5": MD5}))
             case _:
                 await self.uploads.new_upload(FileInfo(id="upload", size=len(DATA)))
         self.least = {"continue": PART + 5, "terminate": PART + 5, "join": 0, "write": 0, "verify": 7}.get(
-            self.operation, len(DATA)
+            self.operation, len(self.data)
         )
         if self.least:
             await self.uploads.write_chunk(self.id, 0, chunks(DATA[: self.least]))
@@ -82,15 +96,17 @@ class Case:
                 assert await self.store.list_multipart_uploads(self.bucket) == []
                 assert not await self.store.exists(self.bucket, self.id)
                 continue
-            assert self.least <= info.offset <= len(DATA)
+            assert self.least <= info.offset <= len(self.data)
         if self.operation in ("create", "terminate"):
             return
         if self.operation == "join":
             await uploads.concat_uploads(self.id, self.partial_ids)
         elif not info.is_finished:
-            await uploads.write_chunk(self.id, info.offset, chunks(DATA[info.offset :]))
+            if info.size is None:
+                await uploads.declare_length(self.id, 0)
+            await uploads.write_chunk(self.id, info.offset, chunks(self.data[info.offset :]))
         await self.uploads.finish_upload(self.id)
-        assert await self.store.read(self.bucket, self.id) == DATA, outcome.where
+        assert await self.store.read(self.bucket, self.id) == self.data, outcome.where
         assert await self.store.list_multipart_uploads(self.bucket) == []
         assert self.uploads.budget.used == 0
 

@@ -10,7 +10,7 @@ from trove_async.errors import BodySizeError
 from trove_async.uploads.store.entry import Context, Entry
 from trove_async.uploads.store.state import Part
 
-__all__ = ["append", "limited", "take_nothing"]
+__all__ = ["append", "cut_off", "limited", "take_nothing"]
 
 
 async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], verify: Callable[[], object] | None) -> int:
@@ -22,8 +22,7 @@ async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], veri
     state = entry.state
     offset = state.info.offset
     if verify is None and not state.recoverable:
-        await _store(context, entry, offset, b"")  # cuts off what was not verified
-        await context.save(entry, recoverable=True)
+        await cut_off(context, entry)
     elif verify is not None and state.recoverable:
         await context.save(entry, recoverable=False)
     elif entry.unsaved or not entry.owned or context.expires_soon(entry):
@@ -36,6 +35,13 @@ async def append(context: Context, entry: Entry, src: AsyncIterator[bytes], veri
         await context.save(entry)
     entry.state = entry.state.with_info(offset=entry.state.stored)
     return entry.state.stored - offset
+
+
+async def cut_off(context: Context, entry: Entry) -> None:
+    """Cut off what was not verified, if there is such: the part has the bytes of the state then, and no others."""
+    if not entry.state.recoverable:
+        await _store(context, entry, entry.state.info.offset, b"")
+        await context.save(entry, recoverable=True)
 
 
 async def _store(context: Context, entry: Entry, offset: int, data: AsyncIterator[bytes] | bytes) -> None:

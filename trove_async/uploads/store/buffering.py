@@ -180,10 +180,11 @@ class PartWriter:
             self._parts.append(part)
         else:
             state = replace(self._entry.state, parts=(*self._entry.state.parts, part), tail_size=0)
-            self._entry.state = state.with_info(offset=state.stored)
             if {(part.number, None), (part.number, part.etag)}.intersection(state.stale):
-                # Only the state tells this part from the one that did not count.
-                await self._context.save(self._entry)
+                # Only the state tells this part from the one that did not count: nobody sees the part before.
+                await self._context.save(self._entry, parts=state.parts)
+            else:
+                self._entry.state = state.with_info(offset=state.stored)
 
     async def _publish(self, before: int) -> None:
         """Make everything durable."""

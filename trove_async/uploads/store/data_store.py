@@ -355,10 +355,19 @@ class TroveDataStore:
             self._forget_idle(upload_id)
         if entry is not None and is_known and entry.settled and not entry.state.appends:
             return entry.state.info
+        state, made, lost = stored.state, None, None
         try:
             state, made = await self._extended(stored.state)
         except UploadNotFoundError as error:
-            raise await self._missed(upload_id, error) from error
+            lost = error
+        if state is not stored.state or lost is not None:
+            # What was found counts by this state. Under a newer one, bytes may have come that are not verified, or the
+            # upload may have become an object.
+            newer = await self._context.states.describe(upload_id, stored)
+            if newer is not stored:
+                return newer.state.info
+        if lost is not None:
+            raise await self._missed(upload_id, lost) from lost
         if entry is not None and is_known:
             state = entry.with_unsaved(state)
         if made is not None and not is_staged(self._context, state):

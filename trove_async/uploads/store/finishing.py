@@ -32,6 +32,7 @@ from trove_async.errors import (
     UploadNotFoundError,
 )
 from trove_async.types import ObjectInfo
+from trove_async.uploads.store.appending import cut_off
 from trove_async.uploads.store.buffering import PartWriter
 from trove_async.uploads.store.entry import Context, Entry
 from trove_async.uploads.store.placing import (
@@ -64,11 +65,13 @@ async def finish_upload(context: Context, entry: Entry) -> None:
         ChecksumError, BodySizeError: the object is not what was uploaded.
         PreconditionFailedError: a condition of the destination does not hold.
     """
-    if not entry.state.appends:
-        try:
+    try:
+        if not entry.state.appends:
             await PartWriter(context, entry).flush()
-        except UploadNotFoundError as error:
-            await take_made(context, entry, error)
+        elif entry.made is None and entry.state.backend_id:
+            await cut_off(context, entry)
+    except UploadNotFoundError as error:
+        await take_made(context, entry, error)
     work = _Finish(context, entry)
     info = await work.make()
     await work.write(info)
@@ -117,14 +120,18 @@ class _Finish:
         return made
 
     async def write(self, made: ObjectInfo) -> None:
-        """Write that the upload is finished."""
+        """Write that the upload is finished, and remove what it does not need any more."""
+        work = self._write(made)
+        await to_the_end(work, timeout=CLEANUP_TIMEOUT, leftover=f"the state of the upload {self._entry.state.info.id}")
+
+    async def _write(self, made: ObjectInfo) -> None:
         state = self._entry.state
         data = Part(1, made.etag, made.size, combined(state.parts))
         info = replace(
             state.info, offset=made.size, is_finished=True, etag=made.etag, expires_at=self._context.expiry()
         )
         staged = is_staged(self._context, state)
-        work = self._context.save(
+        await self._context.save(
             self._entry,
             info=info,
             parts=(data,),
@@ -134,8 +141,6 @@ class _Finish:
             stale=(),
             finishing=None,
         )
-        leftover = f"the state of the upload {info.id}"
-        await to_the_end(work, timeout=CLEANUP_TIMEOUT, leftover=leftover)
         if staged or (state.backend_id and not info.size):
             await finish(self._remove(state, staged), timeout=CLEANUP_TIMEOUT, leftover=f"the data of {info.id}")
 
