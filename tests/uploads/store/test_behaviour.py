@@ -142,7 +142,7 @@ async def test_no_upload_becomes_a_state(store: trove.Trove, bucket: str, upload
     with pytest.raises(trove.InvalidArgumentError, match="among the states"):
         await uploads.new_upload(FileInfo(size=1, destination=Destination(bucket, f".trove-uploads/{victim}")))
     for state in (bucket, f"{bucket}/", f"{bucket}/prefix"):
-        with pytest.raises(trove.InvalidArgumentError, match="name a folder"):
+        with pytest.raises(trove.InvalidArgumentError, match="state is"):
             TroveDataStore(store, bucket, state=state)
 
 
