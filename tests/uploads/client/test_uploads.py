@@ -54,6 +54,21 @@ async def test_a_server_without_tus_gets_the_ietf_protocol(peer: Peer) -> None:
     assert peer.only == b"x"
 
 
+async def test_a_server_of_the_rfc_is_not_asked_for_a_draft(peer: Peer, file: Path, data: bytes) -> None:
+    peer.proxy.answer(Answer(204, {"Upload-Limit": "min-size=0"}), method="OPTIONS")
+    async with client_of(peer) as client:
+        await client.upload(file)
+    assert peer.only == data
+    assert [request.header("upload-draft-interop-version") for request in peer.proxy.requests] == ["8", None, None]
+
+
+async def test_a_server_of_the_draft_is_asked_for_a_version(peer: Peer, file: Path, data: bytes) -> None:
+    async with client_of(peer, protocol="ietf") as client:
+        await client.upload(file)
+    assert peer.only == data
+    assert [request.header("upload-draft-interop-version") for request in peer.proxy.requests] == ["8", "8", "8"]
+
+
 async def test_a_small_upload_of_tus_is_one_request(peer: Peer) -> None:
     async with client_of(peer, protocol="tus") as client:
         found = await client.upload(b"x" * 1000)

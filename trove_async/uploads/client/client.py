@@ -29,7 +29,7 @@ from trove_async.keys import content_type_of
 from trove_async.types import EMPTY
 from trove_async.uploads.client.channel import Channel, HeaderSource, Reply, tried
 from trove_async.uploads.client.contents import Content, open_content
-from trove_async.uploads.client.dialects import Creation, Dialect, IETFDialect, Offer, TusDialect
+from trove_async.uploads.client.dialects import VERSION_PAIR, Creation, Dialect, IETFDialect, Offer, TusDialect
 from trove_async.uploads.client.fingerprints import Claim, Fingerprints, Urls, default_folder
 from trove_async.uploads.client.parallel import ParallelSending
 from trove_async.uploads.client.places import Places
@@ -289,12 +289,12 @@ class Client:
                 headers = await tried(self._policy, lambda: self._options(channel))
                 offer = Offer.of(headers)
                 is_tus = self._protocol == "tus" or (self._protocol == "auto" and "tus-version" in headers)
-                self._offer = (TusDialect(offer) if is_tus else IETFDialect()), offer
+                self._offer = (TusDialect(offer) if is_tus else IETFDialect(offer)), offer
             return self._offer
 
     async def _options(self, channel: Channel) -> Mapping[str, str]:
         """Return the headers with which the server announces what it offers; none if it does not answer OPTIONS."""
-        reply = await channel.exchange("OPTIONS", channel.places.endpoint, [])
+        reply = await channel.exchange("OPTIONS", channel.places.endpoint, [VERSION_PAIR])
         try:
             reply.check()
         except TroveError as error:

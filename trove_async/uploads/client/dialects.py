@@ -1,7 +1,6 @@
 """What the client says in each protocol, and how it reads the answers: without I/O.
 
-`TusDialect` speaks tus 1.0, `IETFDialect` Resumable Uploads for HTTP: interop version 8 of the draft, which servers of
-the RFC answer as well.
+`TusDialect` speaks tus 1.0, `IETFDialect` Resumable Uploads for HTTP: interop version 8 of the draft, and the RFC.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from trove_async.uploads.protocol.tus import VERSION
 from trove_async.web.http import content_disposition
 from trove_async.wire.fields import parse_http_date
 
-__all__ = ["Creation", "Dialect", "IETFDialect", "Offer", "State", "TusDialect"]
+__all__ = ["VERSION_PAIR", "Creation", "Dialect", "IETFDialect", "Offer", "State", "TusDialect"]
 
 Pairs = list[tuple[str, str]]
 
-_INTEROP: Final = "8"
-"""Of drafts 09 to 11; a server of the RFC ignores the header, and one of another draft sends no 104."""
+VERSION_PAIR: Final = (INTEROP_VERSION, "8")
+"""The header that names drafts 09 to 11. A server that speaks only another version sends no 104."""
 _OFFSET_STREAM: Final = "application/offset+octet-stream"
 
 
@@ -62,12 +61,14 @@ class Offer:
         checksums: the algorithms of tus' extension for checksums.
         max_size: bytes of an upload; None without a limit.
         max_append: bytes of the body of a request; None without a limit.
+        is_rfc: it has limits of Resumable Uploads for HTTP, and does not answer in the draft that it was asked in.
     """
 
     extensions: frozenset[str] = frozenset()
     checksums: frozenset[str] = frozenset()
     max_size: int | None = None
     max_append: int | None = None
+    is_rfc: bool = False
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Offer:
@@ -79,6 +80,7 @@ class Offer:
             checksums=_words(headers, "tus-checksum-algorithm"),
             max_size=min((size for size in sizes if size is not None), default=None),
             max_append=_size(limits.get("max-append-size")),
+            is_rfc="upload-limit" in headers and INTEROP_VERSION.lower() not in headers,
         )
 
 
@@ -228,11 +230,15 @@ class IETFDialect:
 
     An upload is created without its bytes: if they came with the creation, and the answer were lost, the client would
     not know where to continue.
+
+    Args:
+        offer: what the server announces.
     """
 
     name: ClassVar[ProtocolName] = "ietf"
 
-    def __init__(self) -> None:
+    def __init__(self, offer: Offer) -> None:
+        self._offer = offer
         self.creates_with_body = self.creates_whole = self.joins = False
 
     def check(self, creation: Creation, checksum: str | None) -> None:
@@ -269,8 +275,8 @@ class IETFDialect:
         return headers
 
     def plain(self) -> Pairs:
-        """Return the header that every request has."""
-        return [(INTEROP_VERSION, _INTEROP)]
+        """Return the header that every request to a server of the draft has."""
+        return [] if self._offer.is_rfc else [VERSION_PAIR]
 
     def read(self, reply: Reply) -> State:
         """Return what an answer says."""
