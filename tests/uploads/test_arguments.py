@@ -19,11 +19,13 @@ from trove_async.errors import (
     ClosedError,
     InvalidArgumentError,
     UnsupportedError,
+    UploadNotFoundError,
 )
 from trove_async.uploads import (
     Changes,
     DataStoreLocker,
     Destination,
+    FileInfo,
     FileLocker,
     FinalAnswer,
     Hooks,
@@ -128,14 +130,24 @@ async def test_metadata_and_destinations() -> None:
 class Answering(Hooks):
     """Hooks that answer with whatever a test says."""
 
-    def __init__(self, create: Any = None, finish: Any = None) -> None:
-        self._create, self._finish = create, finish
+    def __init__(self, create: Any = None, finish: Any = None, asked: Any = None) -> None:
+        self._create, self._finish, self._asked = create, finish, asked
+
+    async def authorize(self, event: UploadEvent) -> None:
+        return self._asked() if callable(self._asked) else self._asked  # type: ignore[no-any-return]
 
     async def before_create(self, event: UploadEvent) -> Changes | None:
         return self._create  # type: ignore[no-any-return]
 
     async def before_finish(self, event: UploadEvent) -> FinalAnswer | None:
         return self._finish  # type: ignore[no-any-return]
+
+
+class NoCoroutines(Hooks):
+    """A hook without ``async``."""
+
+    def authorize(self, event: UploadEvent) -> None:  # type: ignore[override]
+        pass
 
 
 def client_of(app: TusApp) -> httpx.AsyncClient:
@@ -157,8 +169,13 @@ def client_of(app: TusApp) -> httpx.AsyncClient:
         Answering(None, "done"),
         Answering(None, FinalAnswer(404)),
         Answering(None, FinalAnswer(200, (), "done")),  # type: ignore[arg-type]
+        Answering(None, FinalAnswer(200, {"a": "b"})),  # type: ignore[arg-type]
+        Answering(None, FinalAnswer(200, "a: b")),  # type: ignore[arg-type]
+        Answering(None, FinalAnswer(200, (("a", 3),))),  # type: ignore[arg-type]
+        Answering(asked=False),
+        NoCoroutines(),
     ],
-    ids=range(12),
+    ids=range(17),
 )
 async def test_a_mistake_of_a_hook_is_logged_and_is_no_fault_of_the_client(
     hooks: Hooks, caplog: pytest.LogCaptureFixture
@@ -171,6 +188,40 @@ async def test_a_mistake_of_a_hook_is_logged_and_is_no_fault_of_the_client(
                 said = await client.patch(said.headers["location"], headers={"Upload-Offset": "0"}, content=b"abc")
             assert said.status_code == 500
             assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize(
+    ("hooks", "words"),
+    [
+        (Answering(asked=False), "authorize returns nothing, not False; it refuses a request by raising"),
+        (NoCoroutines(), "authorize is no coroutine: define it with 'async def'"),
+        (Answering(asked={}.popitem), "The hook authorize has raised it. To refuse a request, raise UploadRejected"),
+        (Answering(Changes(headers={"a": "b"})), "the headers of the hook before_create are pairs such as"),  # type: ignore[arg-type]
+        (Answering(Changes(headers=("ab",))), "a header of the hook before_create is a pair such as"),  # type: ignore[arg-type]
+    ],
+    ids=range(5),
+)
+async def test_the_log_says_what_is_wrong_with_a_hook(
+    hooks: Hooks, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trove.open("memory://") as store:
+        await store.create_bucket("b")
+        async with TusApp(store, bucket="b", hooks=hooks) as app, client_of(app) as client:
+            assert (await client.post("/", headers={"Upload-Length": "3"})).status_code == 500
+        assert words in caplog.text
+        assert [info async for info in store.list("b") if "/place/" not in info.key] == []
+
+
+async def test_a_data_store_that_lacks_methods_is_told_which() -> None:
+    class Half:
+        async def new_upload(self, info: FileInfo) -> str:
+            return info.id
+
+        async def get_info(self, upload_id: str) -> FileInfo:
+            raise UploadNotFoundError
+
+    with pytest.raises(InvalidArgumentError, match="Half, which lacks write_chunk, get_reader"):
+        TusApp(Half())  # type: ignore[arg-type]
 
 
 async def test_no_room_is_no_mistake() -> None:

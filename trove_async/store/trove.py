@@ -43,7 +43,7 @@ class Trove(CapabilityVerbs):
         """
         chosen = self._driver.default_bucket if name is None else name
         if chosen is None:
-            raise InvalidBucketNameError("the DSN names no bucket; give a name", operation="bucket")
+            raise InvalidBucketNameError("no bucket is given, and the DSN names no bucket", operation="bucket")
         self._check("bucket", chosen)
         return Bucket(self, chosen)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from trove_async.errors import InvalidArgumentError
@@ -15,6 +15,7 @@ from trove_async.uploads.lockers.base import Locker
 from trove_async.uploads.metadata import MetaData
 from trove_async.values import is_number, is_whole
 from trove_async.web.cors import CORS
+from trove_async.web.http import check_headers
 
 __all__ = [
     "check_bytes",
@@ -74,7 +75,7 @@ def check_server(store: object, locker: object, database: object, hooks: object,
     if isinstance(store, type) or not isinstance(store, Trove | DataStore):
         raise InvalidArgumentError(
             f"uploads need an open store, as 'async with trove.open(...) as store' gives it, or a DataStore, "
-            f"not {_shown(store)}"
+            f"not {_shown(store)}{_lacking(store)}"
         )
     if locker is not None and database is not None:
         raise InvalidArgumentError("give a locker, or the database for a PostgresLocker, and not both")
@@ -84,6 +85,13 @@ def check_server(store: object, locker: object, database: object, hooks: object,
         raise InvalidArgumentError(f"hooks is an object of a class that inherits from Hooks, not {_shown(hooks)}")
     if cors is not None and not isinstance(cors, CORS):
         raise InvalidArgumentError(f"cors is a CORS, as in CORS(('https://example.com',)), or None, not {cors!r}")
+
+
+def _lacking(store: object) -> str:
+    """Return which methods of a `DataStore` an object lacks that has some of them."""
+    names = ("new_upload", "write_chunk", "get_info", "get_reader")
+    lacking = [name for name in names if not hasattr(store, name)]
+    return "" if len(lacking) == len(names) or not lacking else f", which lacks {', '.join(lacking)}"
 
 
 def _shown(value: Any) -> str:
@@ -122,6 +130,7 @@ def check_changes(changes: Changes) -> None:
             raise TypeError(f"the {name} of the hook before_create cannot be {value!r}")
     if changes.max_size is not None and not (is_whole(changes.max_size) and changes.max_size >= 0):
         raise TypeError(f"the max_size of the hook before_create is a number of bytes, not {changes.max_size!r}")
+    _check_headers("before_create", changes.headers)
 
 
 def check_final_answer(answer: FinalAnswer) -> None:
@@ -134,3 +143,13 @@ def check_final_answer(answer: FinalAnswer) -> None:
         raise TypeError(f"the hook before_finish returns a FinalAnswer or None, not {type(answer).__name__}")
     if not (is_whole(answer.status) and 200 <= answer.status <= 299 and isinstance(answer.body, bytes)):
         raise TypeError("the answer of the hook before_finish has a status from 200 to 299, and a body of bytes")
+    _check_headers("before_finish", answer.headers)
+
+
+def _check_headers(hook: str, headers: object) -> None:
+    if not isinstance(headers, Iterable) or isinstance(headers, str | Mapping):
+        raise TypeError(f"the headers of the hook {hook} are pairs such as (('X-Name', 'value'),), not {headers!r}")
+    for pair in headers:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise TypeError(f"a header of the hook {hook} is a pair such as ('X-Name', 'value'), not {pair!r}")
+    check_headers(headers)

@@ -10,11 +10,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
-from trove_async.errors import OperationTimeoutError, UploadRejectedError
+from trove_async.errors import OperationTimeoutError, TroveError, UploadRejectedError
 from trove_async.uploads.arguments import check_changes, check_final_answer
 from trove_async.uploads.hooks import Changes, Hooks, UploadEvent
 from trove_async.uploads.info import FinalAnswer
-from trove_async.web.http import check_headers
 
 __all__ = ["HookRunner", "Progress"]
 
@@ -22,6 +21,9 @@ R = TypeVar("R")
 
 Told = Literal["after_create", "after_receive", "after_finish", "after_terminate"]
 """Hooks that are told what has happened, and decide nothing."""
+
+Asked = Literal["authorize", "before_receive", "before_terminate"]
+"""Hooks that refuse a request by raising, and decide nothing else."""
 
 _log = logging.getLogger("trove_async.uploads")
 
@@ -45,7 +47,7 @@ class HookRunner:
 
     async def authorize(self, event: UploadEvent) -> None:
         """Ask whether the client may do this."""
-        await self._call(self._hooks.authorize, Hooks.authorize, event)
+        await self._ask("authorize", event)
 
     async def before_create(self, event: UploadEvent) -> Changes:
         """Ask whether an upload is created, and how."""
@@ -53,24 +55,22 @@ class HookRunner:
         if changes is None:
             return Changes()
         check_changes(changes)
-        check_headers(changes.headers)
         return changes
 
     async def before_receive(self, event: UploadEvent) -> None:
         """Ask whether the body of a request is taken."""
-        await self._call(self._hooks.before_receive, Hooks.before_receive, event)
+        await self._ask("before_receive", event)
 
     async def before_finish(self, event: UploadEvent) -> FinalAnswer | None:
         """Ask whether a complete upload is finished, and how the client is answered."""
         answer = await self._call(self._hooks.before_finish, Hooks.before_finish, event)
         if answer is not None:
             check_final_answer(answer)
-            check_headers(answer.headers)
         return answer
 
     async def before_terminate(self, event: UploadEvent) -> None:
         """Ask whether an upload is removed."""
-        await self._call(self._hooks.before_terminate, Hooks.before_terminate, event)
+        await self._ask("before_terminate", event)
 
     async def tell(self, name: Told, event: UploadEvent) -> None:
         """Tell the application what has happened; its errors are logged."""
@@ -95,6 +95,13 @@ class HookRunner:
 
         return Progress(event, call, stop, self._progress_seconds)
 
+    async def _ask(self, name: Asked, event: UploadEvent) -> None:
+        result = await self._call(getattr(self._hooks, name), getattr(Hooks, name), event)
+        if result is not None:  # such as False, which must not pass for a permission
+            raise TypeError(
+                f"the hook {name} returns nothing, not {result!r}; it refuses a request by raising UploadRejectedError"
+            )
+
     async def _call(
         self,
         hook: Callable[[UploadEvent], Awaitable[R]],
@@ -103,15 +110,22 @@ class HookRunner:
     ) -> R | None:
         if _is_default(hook, default):
             return None
+        name = getattr(hook, "__name__", "of the application")
         limit = asyncio.timeout(self._timeout)
         try:
             async with limit:
-                return await hook(event)
+                running = hook(event)
+                if not isinstance(running, Awaitable):
+                    raise TypeError(f"the hook {name} is no coroutine: define it with 'async def'")
+                return await running
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            name = getattr(hook, "__name__", "a hook")
             raise OperationTimeoutError(f"the hook {name} took longer than {self._timeout:g} s") from error
+        except Exception as error:
+            if not isinstance(error, TroveError):  # such as an HTTPException, which is no refusal here
+                error.add_note(f"The hook {name} has raised it. To refuse a request, raise UploadRejectedError.")
+            raise
 
 
 class Progress:

@@ -39,8 +39,8 @@ class Claims:
             os.close(descriptor)
             raise InvalidArgumentError(
                 "another process, or another MemoryLocker of this one, serves the same uploads, and a MemoryLocker "
-                "cannot see its locks: use one worker, or FileLocker for several processes of one machine, or "
-                "PostgresLocker for several machines"
+                "cannot see its locks: use one worker, with one locker for all its apps; FileLocker for several "
+                "processes of one machine; or PostgresLocker for several machines"
             )
         self._descriptors[name] = descriptor
 
