@@ -183,7 +183,15 @@ def serve(server: str, port: int, workers: int, options: Options) -> None:
         from granian import Granian
         from granian.constants import Interfaces
 
-        Granian(app, factory=True, interface=Interfaces.ASGI, address=HOST, port=port, workers=workers).serve()
+        Granian(
+            app,
+            factory=True,
+            interface=Interfaces.ASGI,
+            address=HOST,
+            port=port,
+            workers=workers,
+            workers_kill_timeout=SHUTDOWN_SECONDS,
+        ).serve()
     else:
         from aiohttp import web
 
