@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
@@ -14,6 +15,7 @@ import trove_async as trove
 from tests.uploads.client.serving import Peer, client_of
 from trove_async.testing.answers import Answer
 from trove_async.uploads import Client
+from trove_async.uploads.client.fingerprints import Claim
 
 pytestmark = pytest.mark.asyncio
 
@@ -169,3 +171,44 @@ async def test_two_uploads_of_one_file_at_once_do_not_share_one(
     assert first.url != second.url
     assert peer.data(first.url) == peer.data(second.url) == data
     assert os.listdir(folder) == []
+
+
+async def test_a_full_disk_prevents_an_upload_only_if_the_folder_was_chosen(
+    peer: Peer,
+    file: Path,
+    data: bytes,
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("trove_async.uploads.client.fingerprints.os.fsync", full)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    async with client_of(peer, fingerprints=True) as client:
+        await client.upload(file)
+    assert peer.only == data
+    assert "No space left on device; the upload cannot be continued" in caplog.text
+    async with client_of(peer, fingerprints=folder) as client:
+        with pytest.raises(trove.StorageFullError, match="which is needed to resume the upload, cannot be written"):
+            await client.upload(file)
+
+
+async def test_a_record_that_stays_after_the_end_does_no_harm(
+    peer: Peer, file: Path, data: bytes, folder: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next upload of the file finds that the server has all of it."""
+
+    async def stay(claim: Claim) -> None:
+        pass
+
+    monkeypatch.setattr(Claim, "forget", stay)
+    async with client_of(peer, fingerprints=folder, protocol=protocol) as client:
+        first = await client.upload(file)
+        second = await client.upload(file)
+    assert peer.only == data
+    assert second.url == first.url
+    assert second.resumed_at == len(data)
+    assert peer.sent("PATCH")[-1].body_size == 0

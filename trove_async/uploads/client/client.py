@@ -314,7 +314,7 @@ class Client:
 
             async def noted(urls: Urls) -> None:
                 if claim is not None:
-                    await (claim.save(urls) if any(urls) else claim.forget())
+                    await self._note(claim, urls)
 
             if len(urls) > 1 and isinstance(terms.dialect, TusDialect):
                 joined = ParallelSending(terms, terms.dialect, content, creation, progress, noted, urls)
@@ -341,6 +341,17 @@ class Client:
         finally:
             if claim is not None:
                 await claim.release()
+
+    async def _note(self, claim: Claim, urls: Urls) -> None:
+        if not any(urls):
+            await claim.forget()
+            return
+        try:
+            await claim.save(urls)
+        except TroveError as error:
+            if self._is_folder_chosen:
+                raise
+            _log.warning("%s; the upload cannot be continued after a crash", error.message)
 
     async def _claim(self, dialect: Dialect, content: Content, creation: Creation) -> Claim | None:
         """Return what keeps the upload's URL; None if nothing does, or if another task or process uploads the file."""

@@ -137,8 +137,9 @@ class Claim:
             temporary.replace(self._path)
 
     async def forget(self) -> None:
-        """Remove the record: the upload is finished, or gone."""
-        await _in_thread(lambda: self._path.unlink(missing_ok=True))
+        """Remove the record: the upload is finished, or gone. If it stays, the next upload finds that out."""
+        with suppress(OSError):
+            await _in_thread(lambda: self._path.unlink(missing_ok=True))
 
     async def release(self) -> None:
         """Let others continue the upload. The lock's file is removed, unless there is a record that needs it."""
