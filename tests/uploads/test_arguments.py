@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from trove_async.errors import (
     BucketNotFoundError,
     ClosedError,
     InvalidArgumentError,
+    UnavailableError,
     UnsupportedError,
     UploadNotFoundError,
 )
 from trove_async.uploads import (
     Changes,
+    Client,
     DataStoreLocker,
     Destination,
     FileInfo,
@@ -122,6 +125,83 @@ async def test_metadata_and_destinations() -> None:
     made = Destination.of("b", "a.jpg", metadata={"by": "me"}, if_none_match="*")
     assert made.options.attributes.content_type == "image/jpeg"
     assert (dict(made.options.attributes.metadata), made.options.if_none_match) == ({"by": "me"}, "*")
+
+
+async def test_uploads_and_sweeps() -> None:
+    wrong: Any
+    async with trove.open("memory://") as store:
+        await store.create_bucket("b")
+        uploads = TroveDataStore(store, "b")
+        for wrong in (-1, "1", 1.5, True):
+            for info in (FileInfo(size=wrong), FileInfo(max_size=wrong)):
+                with pytest.raises(InvalidArgumentError, match="number of bytes"):
+                    await uploads.new_upload(info)
+        for wrong in (3, datetime.now()):  # noqa: DTZ005 - that is what is wrong
+            with pytest.raises(InvalidArgumentError, match="aware"):
+                await uploads.sweep(wrong)
+        for wrong in (3, timedelta(days=-1)):
+            with pytest.raises(InvalidArgumentError, match="orphans"):
+                await uploads.sweep(orphans=wrong)
+        assert [key async for key in store.list("b")] == []
+
+
+# The client
+
+
+CLIENT_OPTIONS: list[tuple[str, object]] = [
+    *(("headers", value) for value in (3, "A: b", {"A": 3}, {"A": "b\r\nX: y"}, {"A b": "c"})),
+    *((name, value) for name in ("connect_timeout", "idle_timeout") for value in (*NO_SECONDS, None)),
+    *((name, value) for name in ("parallel", "connections", "chunk_size") for value in NO_BYTES),
+    *(("allow_origins", value) for value in (3, "https://example.com", [3], ["example.com"])),
+    *((name, 3) for name in ("protocol", "retries", "fingerprints", "proxy", "ca_file", "user_agent")),
+    ("protocol", "ftp"),
+    ("proxy", "ftp://proxy"),
+    ("user_agent", "a\nb"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), CLIENT_OPTIONS, ids=str)
+async def test_an_option_of_the_client_that_is_invalid_is_refused(name: str, value: object) -> None:
+    options: Any = {name: value}
+    with pytest.raises(InvalidArgumentError):
+        Client("http://127.0.0.1:9/files/", **options)
+
+
+async def test_a_call_of_the_client_that_is_invalid_sends_nothing() -> None:
+    """Nothing listens at the address: what is refused only after a request would be tried again for minutes."""
+    wrong: Any
+    for wrong in (3, None, "", "ftp://example.com", "http://"):
+        with pytest.raises(InvalidArgumentError):
+            Client(wrong)
+    async with Client("http://127.0.0.1:9/files/", fingerprints=None) as client:
+        for wrong in (
+            {"metadata": 3},
+            {"metadata": {"a b": "c"}},
+            {"filename": 3},
+            {"content_type": 3},
+            {"content_type": "a\nb"},
+            {"size": -1},
+            {"size": "1"},
+            {"checksum": "nope"},
+            {"on_progress": 3},
+        ):
+            with pytest.raises(InvalidArgumentError):
+                await client.upload(b"x", **wrong)
+        for wrong in (3, "", None):
+            with pytest.raises(InvalidArgumentError):
+                await client.info(wrong)
+            with pytest.raises(InvalidArgumentError):
+                await client.terminate(wrong)
+        with pytest.raises(UnavailableError, match="allow_origins"):
+            await client.terminate("http://other.example/files/1")
+
+    async def headers() -> dict[str, str]:
+        return {"A": "secret\r\nX: y"}
+
+    async with Client("http://127.0.0.1:9/files/", headers=headers, fingerprints=None) as client:
+        with pytest.raises(InvalidArgumentError, match="'A'") as raised:
+            await client.upload(b"x")
+        assert "secret" not in str(raised.value)
 
 
 # Hooks

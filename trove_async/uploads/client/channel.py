@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from trove_async.driver.retry import Attempts, RetryPolicy
 from trove_async.errors import BackendError, TransientError, TroveError
 from trove_async.uploads.client.answers import error_of
+from trove_async.uploads.client.arguments import checked_headers
 from trove_async.uploads.client.places import Place, Places
 from trove_async.wire.transport import Response, Transport
 
@@ -126,11 +127,15 @@ class Channel:
         return Reply(response.status, response.headers, await self._content(response), place)
 
     async def _own(self, place: Place) -> list[tuple[str, str]]:
-        """Return the application's headers for a place."""
+        """Return the application's headers for a place.
+
+        Raises:
+            InvalidArgumentError: its function has returned what is invalid.
+        """
         if not self.places.trusts(place):
             return []
         found = await self._headers() if callable(self._headers) else self._headers
-        pairs = list(found.items())
+        pairs = checked_headers(found)
         if self.places.authorization is not None and not any(name.lower() == "authorization" for name, _ in pairs):
             pairs.append(("Authorization", self.places.authorization))
         return pairs

@@ -27,6 +27,7 @@ from trove_async.errors import (
 )
 from trove_async.keys import content_type_of
 from trove_async.types import EMPTY
+from trove_async.uploads.client.arguments import check_client, check_upload, check_url
 from trove_async.uploads.client.channel import Channel, HeaderSource, Reply, tried
 from trove_async.uploads.client.contents import Content, open_content
 from trove_async.uploads.client.dialects import VERSION_PAIR, Creation, Dialect, IETFDialect, Offer, TusDialect
@@ -37,7 +38,6 @@ from trove_async.uploads.client.progress import Progress
 from trove_async.uploads.client.remote import ProtocolName, RemoteUpload
 from trove_async.uploads.client.removing import abandon, terminate
 from trove_async.uploads.client.sending import Sending, Terms
-from trove_async.uploads.metadata import MetaData
 from trove_async.wire.network import Network, ca_file_of_environment, proxies_of
 from trove_async.wire.transport import Transport
 
@@ -109,9 +109,18 @@ class Client:
     ) -> None:
         if protocol not in ("auto", *get_args(ProtocolName)):
             raise InvalidArgumentError(f"the protocol is 'tus', 'ietf' or 'auto', not {protocol!r}")
-        for name, value in (("chunk_size", chunk_size), ("parallel", parallel)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise InvalidArgumentError(f"{name} is 1 or more, not {value!r}")
+        check_client(
+            headers=headers,
+            chunk_size=chunk_size,
+            parallel=parallel,
+            retries=retries,
+            fingerprints=fingerprints,
+            allow_origins=allow_origins,
+            connections=connections,
+            connect_timeout=connect_timeout,
+            idle_timeout=idle_timeout,
+            texts={"proxy": proxy, "ca_file": ca_file, "user_agent": user_agent},
+        )
         self._places = Places(url, allow_origins)
         self._headers: HeaderSource = {} if headers is None else headers
         self._protocol = protocol
@@ -192,6 +201,7 @@ class Client:
         """
         if checksum is not None and checksum not in ALGORITHMS:
             raise InvalidArgumentError(f"the checksum is one of {', '.join(sorted(ALGORITHMS))}, not {checksum!r}")
+        described = check_upload(filename, content_type, size, metadata, on_progress)
         transport = self._open_transport()
         name = os.path.basename(os.fspath(source)) if filename is None and isinstance(source, os.PathLike) else filename
         if content_type is None and name and os.path.splitext(name)[1]:
@@ -205,7 +215,7 @@ class Client:
                     await content.piece(0, terms.limit)  # it may end within its first request
                 creation = Creation(
                     size=content.size,
-                    metadata=MetaData(metadata or {}),
+                    metadata=described,
                     filename=name or None,
                     content_type=content_type,
                 )
@@ -231,6 +241,7 @@ class Client:
             UploadNotFoundError: it is gone.
             TroveError: as `upload`.
         """
+        check_url(self._places, url)
         transport = self._open_transport()
         dialect, offer = await self._discover(transport)
         terms = self._terms(transport, dialect, offer, None)
@@ -262,6 +273,7 @@ class Client:
             UnsupportedError: the server removes no uploads.
             TroveError: as `upload`.
         """
+        check_url(self._places, url)
         transport = self._open_transport()
         dialect, offer = await self._discover(transport)
         await terminate(self._terms(transport, dialect, offer, None), url)

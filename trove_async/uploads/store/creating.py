@@ -7,7 +7,7 @@ from dataclasses import replace
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import AppendDriver
-from trove_async.errors import ContentTooLargeError, TroveError
+from trove_async.errors import ContentTooLargeError, InvalidArgumentError, TroveError
 from trove_async.uploads.info import FileInfo, check_id, new_id
 from trove_async.uploads.store.entry import Context, Entry
 from trove_async.uploads.store.placing import (
@@ -18,6 +18,7 @@ from trove_async.uploads.store.placing import (
     place_of,
 )
 from trove_async.uploads.store.state import State
+from trove_async.values import is_whole
 
 __all__ = ["create"]
 
@@ -31,7 +32,7 @@ async def create(context: Context, wanted: FileInfo) -> Entry:
         ConflictError: there is an upload of this id.
         UnsupportedError: the backend cannot do what is asked.
         ContentTooLargeError: it is larger than the store allows.
-        InvalidArgumentError: the id or a digest is invalid, or the destination is among the states.
+        InvalidArgumentError: the id, a size or a digest is invalid, or the destination is among the states.
     """
     info = replace(
         wanted,
@@ -81,6 +82,9 @@ async def _undo(context: Context, state: State, remove_state: bool) -> None:
 
 
 def _check_size(context: Context, info: FileInfo) -> None:
+    for name, size in (("size", info.size), ("max_size", info.max_size)):
+        if size is not None and not (is_whole(size) and size >= 0):
+            raise InvalidArgumentError(f"the {name} of an upload is a number of bytes, not {size!r}")
     limits = [each for each in (info.max_size, context.sizes.max_size) if each is not None]
     if info.size is not None and limits and info.size > min(limits):
         raise ContentTooLargeError(f"the upload has {info.size} bytes; at most {min(limits)} are accepted")

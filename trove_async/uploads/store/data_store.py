@@ -163,6 +163,7 @@ class TroveDataStore:
             UnsupportedError: the store cannot honour a condition of the destination when the upload is finished, or
                 needs to know the size of the upload.
             ContentTooLargeError: the upload is larger than ``max_size``.
+            InvalidArgumentError: the id, a size or a digest is invalid, or the destination is among the states.
         """
         if info.id in self._busy:
             raise ConflictError(f"there is an upload {info.id!r} already")
@@ -316,6 +317,9 @@ class TroveDataStore:
             now: the time that expiry is compared with; None for the clock.
             orphans: age from which leftovers are removed; None to keep them. Default: 7 days.
             dry_run: report what would be removed, and remove nothing.
+
+        Raises:
+            InvalidArgumentError: ``now`` is not aware, or ``orphans`` is negative.
         """
         return await sweep(self._context, now or self._context.now(), orphans, busy=self._busy, dry_run=dry_run)
 

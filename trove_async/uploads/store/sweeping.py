@@ -10,6 +10,7 @@ from typing import Final
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.errors import (
+    InvalidArgumentError,
     ObjectNotFoundError,
     PreconditionFailedError,
     TroveError,
@@ -124,7 +125,14 @@ async def sweep(
         orphans: age from which what nothing refers to is removed; None to keep it.
         busy: ids of the uploads that this process uses; they stay.
         dry_run: only report.
+
+    Raises:
+        InvalidArgumentError: the time is not aware, or the age is negative.
     """
+    if not isinstance(now, datetime) or now.tzinfo is None:
+        raise InvalidArgumentError(f"now is an aware datetime, not {now!r}")
+    if orphans is not None and not (isinstance(orphans, timedelta) and orphans >= timedelta(0)):
+        raise InvalidArgumentError(f"orphans is a timedelta of 0 or more, or None, not {orphans!r}")
     report = SweepReport()
     open_uploads: set[str] = set()
     ids: set[str] = set()
