@@ -19,7 +19,6 @@ import json
 import mimetypes
 import os
 import re
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -60,12 +59,11 @@ class UploadHooks(Hooks):
 
     async def before_create(self, event: UploadEvent) -> Changes:
         """Choose where the file goes, and with which content type."""
-        upload_id = secrets.token_urlsafe(16)
         name = file_name(event.info.metadata.text("filename") or "")
         content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        destination = Destination.of(self._bucket, f"{upload_id}/{name}", content_type=content_type)
+        destination = Destination.of(self._bucket, f"{event.info.id}/{name}", content_type=content_type)
         # An application with quotas also gives max_size: what is left for this user.
-        return Changes(id=upload_id, destination=destination)
+        return Changes(destination=destination)
 
 
 def token_of(request: Request) -> str:

@@ -59,6 +59,7 @@ async def _decide(exchange: Exchange, command: Create) -> tuple[FileInfo, Change
     """Return the upload as it shall be created, what the application decided, and the parts of a final upload."""
     services = exchange.services
     info = FileInfo(
+        id=new_id(),
         size=command.size,
         metadata=_metadata(command),
         is_partial=command.is_partial,
@@ -103,7 +104,7 @@ def _metadata(command: Create) -> MetaData:
 
 def _changed(info: FileInfo, changes: Changes) -> FileInfo:
     try:
-        upload_id = new_id() if changes.id is None else check_id(changes.id)
+        upload_id = info.id if changes.id is None else check_id(changes.id)
     except InvalidArgumentError as error:  # the fault is not the client's
         raise RuntimeError(f"the hook before_create chose an id that is none: {error}") from error
     limits = [each for each in (info.max_size, changes.max_size) if each is not None]

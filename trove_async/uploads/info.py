@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from secrets import token_urlsafe
+from secrets import token_hex
 from typing import Final, Self, Unpack
 
 from trove_async.driver.capabilities import Limits
@@ -29,8 +29,8 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
 
 def new_id() -> str:
-    """Return a new id of an upload: 128 random bits, safe in a URL."""
-    return token_urlsafe(16)
+    """Return a new id of an upload: 128 random bits, safe in a URL, and no option of a command (``-…``)."""
+    return token_hex(16)
 
 
 def check_id(upload_id: str) -> str:
@@ -111,7 +111,7 @@ class FileInfo:
     """A resumable upload.
 
     Attributes:
-        id: names the upload, in its URL too; empty before it is created.
+        id: names the upload, in its URL too; empty if nothing has named it yet.
         size: bytes of the whole upload; None while it is not known (a deferred length).
         offset: bytes that are durable, counted from the start.
         metadata: as the client sent it.
