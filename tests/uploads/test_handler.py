@@ -314,9 +314,12 @@ async def test_only_harmless_types_are_shown_by_browsers(metadata: str | None, c
         assert reply.headers["content-disposition"].startswith("attachment")
 
 
-async def test_an_empty_download_has_no_content() -> None:
+async def test_an_empty_upload_is_read_like_others() -> None:
+    """With 204, browsers would save no file."""
     flow = Flow()
-    assert (await flow.send("GET", await flow.create(0))).status == 204
+    reply = await flow.send("GET", await flow.create(0, upload_metadata="filename YS56aXA="))
+    assert (reply.status, reply.headers["content-length"]) == (200, "0")
+    assert reply.headers["content-disposition"] == 'attachment; filename="a.zip"'
 
 
 async def test_downloads_can_be_switched_off() -> None:

@@ -76,12 +76,14 @@ async def test_an_upload_becomes_an_object(flow: Flow, store: trove.Trove) -> No
     assert await store.read("photos", "a.txt") == b"helloworld"
 
 
-async def test_a_download_of_an_object_that_was_deleted(flow: Flow, store: trove.Trove) -> None:
-    upload_id = await flow.create(5)
-    await flow.patch(upload_id, 0, b"hello")
+@pytest.mark.parametrize("data", [b"", b"hello"])
+async def test_a_download_of_an_object_that_was_deleted(flow: Flow, store: trove.Trove, data: bytes) -> None:
+    upload_id = await flow.create(len(data))
+    await flow.patch(upload_id, 0, data)
+    assert (await flow.send("GET", upload_id)).status == 200
     await store.delete("photos", upload_id)
     assert (await flow.send("GET", upload_id)).status == 404
-    assert (await flow.send("HEAD", upload_id)).headers["upload-offset"] == "5"
+    assert (await flow.send("HEAD", upload_id)).headers["upload-offset"] == str(len(data))
 
 
 async def test_a_download_of_an_object_that_was_replaced(flow: Flow, store: trove.Trove) -> None:

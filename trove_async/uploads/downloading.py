@@ -36,8 +36,6 @@ async def download(store: DataStore, info: FileInfo, headers: Headers, inline_ty
         raise UploadRejectedError("a partial upload is read only as a part of a final one", status_code=403)
     if not info.is_finished:
         raise UploadRejectedError("the upload is not finished", status_code=400)
-    if info.size == 0:
-        return Answer(204)
     content_type = _content_type(info)
     disposition: Disposition = "inline" if _essence(content_type) in inline_types else "attachment"
     overrides = Overrides(content_type, content_disposition(disposition, _filename(info)), metadata=False)
