@@ -231,7 +231,7 @@ async def test_a_client_is_used_while_it_is_open(peer: Peer) -> None:
     ("options", "words"),
     [
         ({"protocol": "ftp"}, "the protocol is"),
-        ({"chunk_size": 0}, "chunk_size is 1 or more"),
+        ({"chunk_size": 0}, "chunk_size is a number of bytes"),
         ({"parallel": 0}, "parallel is 1 or more"),
         ({"proxy": "socks5://x"}, "proxy"),
         ({"allow_origins": ["example.com"]}, "begins with http"),
