@@ -102,15 +102,21 @@ class Row {
     this.url = null;
   }
 
-  // Show an upload of an earlier visit: how far it is, the server knows.
+  // Show an upload of an earlier visit: how far it is, the server knows. It may still store what came before a reload, so
+  // it is asked until it says the same again.
   async find() {
     this.enter("found", "Looking for the upload");
     try {
-      const { offset } = await describe(this.url);
-      if (offset === this.known.size) return this.finish();
-      this.show(offset);
-      this.say(`Not finished: the server has ${bytes(offset)}. Choose the same file to continue.`);
+      for (let before = null; this.state === "found"; await new Promise((resolve) => setTimeout(resolve, 1000))) {
+        const { offset } = await describe(this.url);
+        if (this.state !== "found" || offset === before) return;
+        if (offset === this.known.size) return this.finish();
+        this.show(offset);
+        this.say(`Not finished: the server has ${bytes(offset)}. Choose the same file to continue.`);
+        before = offset;
+      }
     } catch (error) {
+      if (this.state !== "found") return;
       if (error.isGone) return this.skip();
       this.say(`Not finished, and the server did not say how far it is (${error.message}). Choose the same file to continue.`);
     }
@@ -148,6 +154,7 @@ class Row {
 
   skip() {
     if (this.url) this.forget();
+    this.state = "gone";
     this.element.remove();
     rows.delete(this);
     changed();
