@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -96,3 +97,21 @@ async def test_of_many_bodies_at_once_one_wins() -> None:
     assert sorted(reply.status for reply in replies) in ([204, 423, 423, 423, 423], [204, 409, 409, 409, 409])
     assert flow.store.data(upload_id) == b"helloworld"
     assert flow.store.calls.count("finish_upload") == 1
+
+
+async def test_a_length_that_was_not_kept_finishes_nothing() -> None:
+    """A store may show a length as soon as it is declared, and forget it when the request that declared it fails."""
+    flow = Flow()
+    upload_id = await flow.create(upload_defer_length="1")
+    await flow.patch(upload_id, 0, b"hello")
+    upload = flow.store.uploads[upload_id]
+    deferred = upload.info
+    asked = asyncio.Event()
+    lock = await flow.locker.acquire(upload_id, asked.set)
+    upload.info = replace(deferred, size=5)
+    head = asyncio.ensure_future(flow.send("HEAD", upload_id))
+    await asked.wait()
+    upload.info = deferred
+    await lock.release()
+    assert (await head).status == 200
+    assert "finish_upload" not in flow.store.calls

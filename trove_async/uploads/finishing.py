@@ -68,9 +68,11 @@ async def catch_up(exchange: Exchange, info: FileInfo) -> FileInfo:
         return info
     async with exchange.holding(info.id) as lock:
         found = await exchange.find()
-        if found.is_finished:
-            return found
-        return await finish(exchange, found if not info.is_final else replace(found, size=info.size), lock)
+        if info.is_final:
+            found = replace(found, size=info.size)
+        elif not found.is_complete:
+            return found  # a length that was declared was not kept, as its request failed
+        return found if found.is_finished else await finish(exchange, found, lock)
 
 
 async def get_partials(services: Services, partial_ids: tuple[str, ...]) -> list[FileInfo]:
