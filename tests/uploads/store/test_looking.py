@@ -11,6 +11,7 @@ import pytest
 
 import trove_async as trove
 from tests.uploads.store.stores import Parts, chunks
+from tests.uploads.store.test_writers import Gate
 from trove_async.driver.base import Layer
 from trove_async.errors import ChecksumError
 from trove_async.layers import Call, LayerDriver, Operation
@@ -147,3 +148,20 @@ async def test_a_complete_upload_is_finished_after_a_chunk_that_was_not_verified
         for each in (uploads, process(store)):
             assert (await each.finish_upload(upload_id)).is_finished
         assert await store.read("b", upload_id) == DATA
+
+
+async def test_no_process_is_behind_what_others_see(kind: str) -> None:
+    """A client that is silent after its first part: both processes say that the part is there."""
+    async with behind(Door(), kind) as store:
+        uploads = process(store)
+        upload_id = await uploads.new_upload(FileInfo(size=len(DATA)))
+        await uploads.write_chunk(upload_id, 0, chunks(DATA[:10]))
+        gate = Gate(DATA[10 : PART + 20], DATA[PART + 20 :])
+        writing = asyncio.create_task(uploads.write_chunk(upload_id, 10, aiter(gate)))
+        await gate.waiting.wait()
+        while (seen := (await process(store).get_info(upload_id)).offset) < PART:
+            pass  # the part is on its way
+        assert (await uploads.get_info(upload_id)).offset == seen
+        gate.open.set()
+        await writing
+        assert (await uploads.get_info(upload_id)).offset == len(DATA)

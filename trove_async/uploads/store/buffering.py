@@ -168,20 +168,27 @@ class PartWriter:
         part = await self._context.store.upload_part(
             state.bucket, state.key, state.backend_id, number, buffer.view, size=len(buffer)
         )
-        return Part(number, part.etag, part.size, crc32c)
+        stored = Part(number, part.etag, part.size, crc32c)
+        if not self._verified and not self._replaces_stale(stored):
+            self._entry.arrived = stored
+        return stored
+
+    def _replaces_stale(self, part: Part) -> bool:
+        """Tell whether only the state can tell this part from the one that did not count."""
+        return not {(part.number, None), (part.number, part.etag)}.isdisjoint(self._entry.state.stale)
 
     async def _sent(self) -> None:
         """Wait until the part that is being stored is stored."""
         if self._sending is None:
             return
         part = await self._sending
-        self._sending, self._sent_bytes = None, 0
+        self._sending, self._sent_bytes, self._entry.arrived = None, 0, None
         if self._verified:
             self._parts.append(part)
         else:
             state = replace(self._entry.state, parts=(*self._entry.state.parts, part), tail_size=0)
-            if {(part.number, None), (part.number, part.etag)}.intersection(state.stale):
-                # Only the state tells this part from the one that did not count: nobody sees the part before.
+            if self._replaces_stale(part):
+                # Nobody sees the part before.
                 await self._context.save(self._entry, parts=state.parts)
             else:
                 self._entry.state = state.with_info(offset=state.stored)

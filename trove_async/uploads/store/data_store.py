@@ -345,7 +345,7 @@ class TroveDataStore:
         entry = self._entries.get(upload_id)
         if entry is not None and entry.settled and (upload_id in self._busy or not self._context.shared):
             # Of a final upload nothing counts before it is finished.
-            return (entry.stored if entry.state.info.is_final else entry).state.info
+            return entry.stored.state.info if entry.state.info.is_final else entry.info
         known = None if entry is None else entry.stored
         try:
             stored = await self._context.states.describe(upload_id, known)
@@ -358,7 +358,7 @@ class TroveDataStore:
         if not is_known:
             self._forget_idle(upload_id)
         if entry is not None and is_known and entry.settled and not entry.state.appends:
-            return entry.state.info
+            return entry.info
         state, made, lost = stored.state, None, None
         try:
             state, made = await self._extended(stored.state)

@@ -13,6 +13,7 @@ from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.errors import BackendError, UploadLockedError, UploadNotFoundError
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo, PartInfo
+from trove_async.uploads.info import FileInfo
 from trove_async.uploads.store.budget import MemoryBudget
 from trove_async.uploads.store.buffer import Buffer
 from trove_async.uploads.store.sizes import PartSizes
@@ -39,9 +40,10 @@ class Entry:
         owned: whether this process was the last to write the state, so that others see that it writes.
         active_at: when the writer was last sure that nobody has taken the upload over, or did something.
         made: the object that the backend's upload has become, if a process ended before it could write that.
+        arrived: a part that counts and is not in ``state`` yet, while the writer waits for more bytes of its client.
     """
 
-    __slots__ = ("active_at", "buffer", "made", "owned", "settled", "state", "stored", "unsaved")
+    __slots__ = ("active_at", "arrived", "buffer", "made", "owned", "settled", "state", "stored", "unsaved")
 
     def __init__(self, stored: Stored, *, settled: bool = False) -> None:
         self.stored = stored
@@ -51,6 +53,13 @@ class Entry:
         self.buffer: Buffer | None = None
         self.unsaved = False
         self.made: ObjectInfo | None = None
+        self.arrived: Part | None = None
+
+    @property
+    def info(self) -> FileInfo:
+        """The upload, with all that others find of it as well."""
+        info = self.state.info
+        return info if self.arrived is None else replace(info, offset=self.state.stored + self.arrived.size)
 
     def with_unsaved(self, state: State) -> State:
         """Return a state that was read, with what was declared and is not written yet."""
