@@ -54,12 +54,12 @@ async def test_the_ietf_protocol_has_no_parts(peer: Peer, file: Path, data: byte
 
 
 async def test_each_part_is_continued(peer: Peer, file: Path, data: bytes) -> None:
-    """The connections of all parts break, in the middle of their bodies."""
-    plan = [None, *[ConnectionFault(reset_up_after=100_000)] * 3]
+    """The first three connections break in the middle of bodies: those of all parts, unless one waits for another."""
+    plan = [ConnectionFault(reset_up_after=100_000)] * 3
     async with FaultProxy("127.0.0.1", peer.proxy.port, plan=plan) as network:
         async with client_of(peer, url=f"{network.url()}/files/", parallel=3) as client:
             await client.upload(file)
-        assert [strike.kind for strike in network.strikes].count("reset") == 3
+        assert 1 <= len(network.strikes) <= 3
     assert finals(peer) == [data]
 
 
