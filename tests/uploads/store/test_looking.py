@@ -161,6 +161,8 @@ async def test_no_process_is_behind_what_others_see(kind: str) -> None:
         await gate.waiting.wait()
         while (seen := (await process(store).get_info(upload_id)).offset) < PART:
             pass  # the part is on its way
+        for _ in range(10):  # the answer to its request too
+            await asyncio.sleep(0)
         assert (await uploads.get_info(upload_id)).offset == seen
         gate.open.set()
         await writing
