@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.uploads.reverse_proxy import nginx_process
 from tests.uploads.serving import ServerName, serving
 from tests.uploads.test_curl import curl
 from tests.uploads.web.apps import asgi_app, web_app
-from tests.uploads.web.talking import BYTES, Peer, peer
+from tests.uploads.web.talking import BYTES, TUS, Peer, peer
 from tests.web.serving import SECONDS
 from trove_async.uploads import Hooks, TroveDataStore, UploadEvent
 
@@ -83,6 +84,17 @@ async def test_tus_js_client_uploads(block: str, tmp_path: Path) -> None:
         got = tmp_path / "got"
         await curl(result["url"], output=got)
         assert got.read_bytes() == pattern(SIZE)
+
+
+@pytest.mark.parametrize("block", [STREAMED, BUFFERED], ids=["streamed", "buffered"])
+async def test_metadata_that_nginx_takes_it_passes_back(block: str, tmp_path: Path) -> None:
+    """A client that is answered with 502 when it asks for the offset takes its upload for lost."""
+    name = b64encode(("\u65e5" * 1900 + ".txt").encode()).decode()
+    async with behind(block, tmp_path) as proxy, peer(proxy.port) as client:
+        path = await client.create(3, **{"Upload-Metadata": f"filename {name}"})
+        assert (await client.ask("HEAD", path, TUS)).headers["upload-metadata"] == f"filename {name}"
+        assert (await client.ask("PATCH", path, {**BYTES, "Upload-Offset": "0"}, b"abc")).status == 204
+        assert (await client.ask("GET", path)).body == b"abc"
 
 
 async def test_bytes_arrive_while_the_client_sends(tmp_path: Path) -> None:

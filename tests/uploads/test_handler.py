@@ -20,6 +20,7 @@ from trove_async.uploads import (
     VerifierDataStore,
 )
 from trove_async.uploads.protocol.messages import Settings
+from trove_async.web.http import disposition_filename
 
 pytestmark = pytest.mark.asyncio
 
@@ -312,6 +313,22 @@ async def test_only_harmless_types_are_shown_by_browsers(metadata: str | None, c
     else:
         assert reply.headers["content-type"] == content_type
         assert reply.headers["content-disposition"].startswith("attachment")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\xe4" * 5000 + ".zip", "\xe4" * 251 + ".zip"),
+        ("x" * 5000, "x" * 255),
+        ("x." + "y" * 5000, "x." + "y" * 253),
+        ("x" * 251 + ".zip", "x" * 251 + ".zip"),
+    ],
+)
+async def test_a_download_has_no_longer_name_than_a_file(name: str, shown: str) -> None:
+    flow = Flow()
+    upload_id = await flow.create(0, upload_metadata=f"filename {b64encode(name.encode()).decode()}")
+    said = (await flow.send("GET", upload_id)).headers["content-disposition"]
+    assert disposition_filename(said) == shown
 
 
 async def test_an_empty_upload_is_read_like_others() -> None:

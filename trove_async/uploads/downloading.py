@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from pathlib import PurePosixPath
 from typing import Final
 
 from trove_async.errors import InvalidMetadataError, ObjectNotFoundError, UploadRejectedError
@@ -14,6 +15,9 @@ from trove_async.web.http import Disposition, Headers, content_disposition
 from trove_async.web.objects import Answer, Overrides
 
 __all__ = ["download"]
+
+_MAX_FILENAME: Final = 255
+_MAX_EXTENSION: Final = 16
 
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SIMPLE_TYPE: Final = re.compile(rf"({_TOKEN}/{_TOKEN})(?:[ \t]*;[ \t]*{_TOKEN}={_TOKEN})*\Z")
@@ -65,7 +69,13 @@ def _essence(content_type: str) -> str | None:
 
 
 def _filename(info: FileInfo) -> str:
-    return info.metadata.text("filename") or info.metadata.text("name") or info.id
+    """Return the name that the client says, as long as a file's name can be: proxies bound the headers of answers."""
+    name = info.metadata.text("filename") or info.metadata.text("name") or info.id
+    if len(name) <= _MAX_FILENAME:
+        return name
+    extension = PurePosixPath(name).suffix
+    kept = len(extension) if len(extension) <= _MAX_EXTENSION else 0
+    return name[: _MAX_FILENAME - kept] + name[len(name) - kept :]
 
 
 def _content_type(info: FileInfo) -> str:
