@@ -59,7 +59,7 @@ class UploadHooks(Hooks):
 
     async def before_create(self, event: UploadEvent) -> Changes:
         """Choose where the file goes, and with which content type."""
-        name = file_name(event.info.metadata.text("filename") or "")
+        name = file_name(event.info.metadata.text("filename", ""))
         content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
         destination = Destination.of(self._bucket, f"{event.info.id}/{name}", content_type=content_type)
         # An application with quotas also gives max_size: what is left for this user.

@@ -71,9 +71,16 @@ async def test_an_upload_becomes_an_object(flow: Flow, store: trove.Trove) -> No
     assert not isinstance(ranged.answer.body, bytes)
     async with ranged.answer.body as body:
         assert b"".join([chunk async for chunk in body]) == b"world"
-    again = await flow.create(1, upload_metadata="filename YS50eHQ=")
-    assert (await flow.patch(again, 0, b"x")).status == 422  # no object is replaced
-    assert await store.read("photos", "a.txt") == b"helloworld"
+
+
+async def test_no_object_is_replaced(flow: Flow, store: trove.Trove) -> None:
+    named = {"upload_length": "1", "upload_metadata": "filename YS50eHQ="}
+    begun = (await flow.send("POST", None, **named)).upload_id
+    await store.put("photos", "a.txt", b"here first")
+    assert (await flow.patch(begun, 0, b"x")).status == 422
+    refused = await flow.send("POST", None, **named)
+    assert (refused.status, refused.problem["detail"]) == (422, "the object already exists")
+    assert await store.read("photos", "a.txt") == b"here first"
 
 
 @pytest.mark.parametrize("data", [b"", b"hello"])

@@ -29,6 +29,7 @@ from trove_async.uploads.metadata import MetaData
 from trove_async.uploads.protocol.messages import Request
 from trove_async.uploads.server import TusOptions
 from trove_async.uploads.store import SweepReport, TroveDataStore
+from trove_async.web.objects import Stream
 
 if _TYPE_CHECKING:
     from trove_async.uploads.client import Client, RemoteUpload
@@ -75,6 +76,7 @@ __all__ = [
     "RecorderDataStore",
     "RemoteUpload",
     "Request",
+    "Stream",
     "SweepReport",
     "SweeperDataStore",
     "TerminaterDataStore",

@@ -6,7 +6,7 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, overload
 
 from trove_async.errors import InvalidMetadataError
 
@@ -74,6 +74,10 @@ class MetaData(Mapping[str, bytes]):
         """The value of the header ``Upload-Metadata``; empty if there is no metadata."""
         return self._header
 
+    @overload
+    def text(self, name: str) -> str | None: ...
+    @overload
+    def text(self, name: str, default: str) -> str: ...
     def text(self, name: str, default: str | None = None) -> str | None:
         """Return a value as text; the default if it is missing or not UTF-8."""
         try:

@@ -12,7 +12,8 @@ import trove_async as trove
 from tests.payload import pattern
 from tests.uploads.store.stores import PART, chunks, upload
 from trove_async.driver.options import ObjectAttributes, PutOptions
-from trove_async.errors import ChecksumError, ConflictError, UploadNotFoundError, UploadOffsetError
+from trove_async.errors import AccessDeniedError, ChecksumError, ConflictError, UploadNotFoundError, UploadOffsetError
+from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.helpers import random_bytes
 from trove_async.uploads import Destination, FileInfo, FinalAnswer, MetaData, TroveDataStore
 
@@ -242,9 +243,22 @@ async def test_never_replaces_an_object_if_asked(store: trove.Trove, bucket: str
     with pytest.raises(trove.ObjectAlreadyExistsError):
         await uploads.finish_upload(upload_id)
     assert await store.read(bucket, "there") == b"other"
+    for digests in ({}, {"md5": hashlib.md5(b"hello").hexdigest()}):
+        with pytest.raises(trove.ObjectAlreadyExistsError):  # before any byte is sent
+            await uploads.new_upload(FileInfo(size=5, destination=to, digests=digests))
+    assert len(await store.list_multipart_uploads(bucket)) == 1
     await store.delete(bucket, "there")
     await uploads.finish_upload(upload_id)
     assert await store.read(bucket, "there") == b"hello"
+
+
+async def test_who_may_not_look_at_an_object_can_upload_it() -> None:
+    faults = Faults([Fault("head", key="there", error=AccessDeniedError())])
+    async with trove.open("memory://", layers=[faults]) as store:
+        await store.create_bucket("b")
+        to = Destination("b", "there", PutOptions(if_none_match="*"))
+        await TroveDataStore(store, "b").new_upload(FileInfo(size=5, destination=to))
+    assert [fault.operation for fault in faults.injected] == ["head"]
 
 
 SIZES = [

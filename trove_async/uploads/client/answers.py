@@ -32,7 +32,7 @@ _OWN: Final[Mapping[int, type[TroveError]]] = {
     460: ChecksumError,
 }
 _ADVICE: Final[Mapping[int, Rule]] = {
-    401: (STATUSES[401], "the server wants other credentials; give them as headers=, such as Authorization"),
+    401: (STATUSES[401], "the server wants other credentials, such as another header Authorization"),
     404: (UploadNotFoundError, "the server has no such upload; check the URL, or upload again"),
     405: (UnsupportedError, "the server does not offer this at the URL; check that uploads are created there"),
     409: (UploadOffsetError, "the server has another offset"),

@@ -13,6 +13,7 @@ from trove_async.uploads.store.entry import Context, Entry
 from trove_async.uploads.store.placing import (
     check_conditions,
     check_destination,
+    check_free,
     description_of,
     destination_of,
     place_of,
@@ -30,6 +31,7 @@ async def create(context: Context, wanted: FileInfo) -> Entry:
 
     Raises:
         ConflictError: there is an upload of this id.
+        ObjectAlreadyExistsError: the destination has an object, which must not be replaced.
         UnsupportedError: the backend cannot do what is asked.
         ContentTooLargeError: it is larger than the store allows.
         InvalidArgumentError: the id, a size or a digest is invalid, or the destination is among the states.
@@ -48,6 +50,7 @@ async def create(context: Context, wanted: FileInfo) -> Entry:
         Checksum(algorithm, value)
     check_conditions(context, info)
     check_destination(context, info)
+    await check_free(context, info)
     bucket, key = place_of(context, info)
     appends = context.store.supports(AppendDriver)
     state = State(

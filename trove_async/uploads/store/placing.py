@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trove_async.driver.options import PutOptions
-from trove_async.errors import InvalidArgumentError, UnsupportedError
+from trove_async.errors import AccessDeniedError, InvalidArgumentError, ObjectAlreadyExistsError, UnsupportedError
 from trove_async.uploads.info import FileInfo
 from trove_async.uploads.store.entry import Context
 from trove_async.uploads.store.state import State
@@ -13,6 +13,7 @@ from trove_async.uploads.store.state import State
 __all__ = [
     "check_conditions",
     "check_destination",
+    "check_free",
     "conditions_of",
     "conditions_on",
     "description_of",
@@ -85,6 +86,24 @@ def check_destination(context: Context, info: FileInfo) -> None:
     to, states = info.destination, context.states
     if to is not None and to.bucket == states.bucket and to.key.startswith(states.prefix):
         raise InvalidArgumentError("no upload becomes an object among the states of uploads: choose another key")
+
+
+async def check_free(context: Context, info: FileInfo) -> None:
+    """Refuse an upload that must not replace an object which is there already, before its bytes are sent.
+
+    The condition counts when the upload is finished; this look only saves clients the way there.
+
+    Raises:
+        ObjectAlreadyExistsError: there is an object.
+    """
+    bucket, key, options = destination_of(context, info)
+    if options.if_none_match == "*":
+        try:
+            exists = await context.store.exists(bucket, key)
+        except AccessDeniedError:  # S3 says that of objects which do not exist, to those who may not list
+            return
+        if exists:
+            raise ObjectAlreadyExistsError(bucket=bucket, key=key)
 
 
 def check_conditions(context: Context, info: FileInfo) -> None:
