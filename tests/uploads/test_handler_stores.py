@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -9,9 +10,10 @@ import pytest
 import pytest_asyncio
 
 import trove_async as trove
-from tests.uploads.flows import BYTES, GONE, Flow
-from trove_async.uploads import Changes, Destination, FinalAnswer, Hooks, UploadEvent
-from trove_async.uploads.store import TroveDataStore
+from tests.uploads.flows import BYTES, GONE, Flow, Stall
+from tests.uploads.store.stores import Parts
+from trove_async.uploads import BufferingDataStore, Changes, Destination, FinalAnswer, Hooks, UploadEvent, handler
+from trove_async.uploads.store import TroveDataStore, budget
 
 pytestmark = pytest.mark.asyncio
 
@@ -99,6 +101,32 @@ async def test_a_download_of_an_object_that_was_replaced(flow: Flow, store: trov
     etag = (await store.put("photos", upload_id, b"of another user")).etag
     for condition in (None, "*", f'"{etag}"'):
         assert (await flow.send("GET", upload_id, if_match=condition)).status == 412
+
+
+async def test_silent_clients_give_up_their_memory_if_others_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_SHORTAGE", 0.0)
+    monkeypatch.setattr(handler, "_SILENCE", 0.0)
+    async with trove.open("memory://?min_part_size=1", layers=[Parts]) as parts:
+        await parts.create_bucket("b")
+        uploads = TroveDataStore(parts, "b", part_size=1000, memory=2000)
+        assert isinstance(uploads, BufferingDataStore)
+        flow = Flow(uploads)
+        stalls = [Stall(), Stall()]
+        silent = []
+        for stall in stalls:
+            upload_id = await flow.create(5000)
+            silent.append((upload_id, asyncio.create_task(flow.patch(upload_id, 0, b"x" * 700, stall))))
+            await stall.reached.wait()
+        waiting = await flow.create(3000)
+        assert (await flow.patch(waiting, 0, b"y" * 3000)).status == 204
+        replies = [(await flow.send("HEAD", each), await patch) for each, patch in silent if patch.done()]
+        assert replies
+        for head, reply in replies:
+            assert (reply.status, "retry-after" in reply.headers) == (503, True)
+            assert head.headers["upload-offset"] == "700"
+        for stall in stalls:
+            stall.go.set()
+        await asyncio.gather(*(patch for _, patch in silent))
 
 
 async def test_every_extension(flow: Flow, store: trove.Trove, clock: Clock) -> None:

@@ -252,6 +252,22 @@ async def test_an_idle_body_ends() -> None:
     assert body.ended == "timed out"
 
 
+async def test_a_silent_body_ends_earlier_if_it_is_hurried() -> None:
+    client, clock = Client(b"abc"), Clock()
+    body = RequestBody(client, idle_timeout=60, clock=clock)
+    body.hurry(0)  # nobody waits for the client yet
+    receiving = asyncio.ensure_future(collect(body.chunks(None)))
+    await client.waiting.wait()
+    clock.move(2)
+    body.hurry(3)
+    await asyncio.sleep(0)
+    assert body.ended is None
+    clock.move(1)
+    body.hurry(3)
+    assert await receiving == b"abc"
+    assert body.ended == "timed out"
+
+
 async def test_a_slow_store_is_no_idle_client() -> None:
     client, clock = Client(b"abc", END), Clock()
     body = RequestBody(client, idle_timeout=60, clock=clock)

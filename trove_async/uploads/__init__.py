@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from trove_async.uploads.asgi import TusApp
 from trove_async.uploads.datastore import (
+    BufferingDataStore,
     ConcaterDataStore,
     ContentDataStore,
     DataStore,
@@ -53,6 +54,7 @@ else:
 
 __all__ = [
     "Action",
+    "BufferingDataStore",
     "Changes",
     "Client",
     "ConcaterDataStore",

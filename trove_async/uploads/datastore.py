@@ -14,6 +14,7 @@ from trove_async.web.http import Headers
 from trove_async.web.objects import Answer, Overrides, Stream
 
 __all__ = [
+    "BufferingDataStore",
     "ConcaterDataStore",
     "ContentDataStore",
     "DataStore",
@@ -190,6 +191,14 @@ class RecorderDataStore(DataStore, Protocol):
 
         It is called before `FinisherDataStore.finish_upload`, and durable with it.
         """
+
+
+@runtime_checkable
+class BufferingDataStore(DataStore, Protocol):
+    """A store whose uploads share memory; the server stops those whose clients are silent if others wait for it."""
+
+    def watch_memory(self, on_shortage: Callable[[], object]) -> None:
+        """Call a function about every second in which an upload waits for memory that others hold."""
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.uploads.appending import append
 from trove_async.uploads.creating import create
 from trove_async.uploads.datastore import (
+    BufferingDataStore,
     ConcaterDataStore,
     DataStore,
     LengthDeclarerDataStore,
@@ -44,6 +45,9 @@ HOOK_TIMEOUT: Final = 30.0
 
 PROGRESS_SECONDS: Final = 1.0
 """The default time in seconds between two reports of progress, at least."""
+
+_SILENCE: Final = 3.0
+"""Seconds without a byte after which a body ends while other uploads wait for memory."""
 
 _log = logging.getLogger("trove_async.uploads")
 
@@ -81,9 +85,16 @@ class UploadHandler:
     ) -> None:
         runner = HookRunner(hooks or Hooks(), timeout=hook_timeout, progress_seconds=progress_seconds)
         self._services = Services(data_store, locker, runner, _offered(settings or Settings(), data_store))
+        if isinstance(data_store, BufferingDataStore):
+            data_store.watch_memory(self._hurry)
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def _hurry(self) -> None:
+        """Make room for uploads that wait for memory: what a silent client has sent becomes durable, and it goes on."""
+        for body in tuple(self._services.bodies):
+            body.hurry(_SILENCE)
 
     @property
     def settings(self) -> Settings:

@@ -111,6 +111,11 @@ class RequestBody:
         self._lost = self._lost or lost
         self._interrupt("stopped")
 
+    def hurry(self, seconds: float) -> None:
+        """End the body as one that does not go on, if nothing has arrived for some seconds."""
+        if self._waiting is not None and self._time() - self._since >= seconds:
+            self._interrupt("timed out")
+
     def chunks(self, limit: int | None) -> AsyncIterator[bytes]:
         """Return the chunks; the iteration ends with the body, and `ended` says how.
 

@@ -8,6 +8,9 @@ from typing import Final
 
 __all__ = ["MemoryBudget", "Share"]
 
+_SHORTAGE: Final = 1.0
+"""Seconds between two reports that somebody waits."""
+
 
 class Share:
     """What one buffer has of a budget.
@@ -76,11 +79,14 @@ class MemoryBudget:
 
     Attributes:
         peak: the largest number of bytes that were in use at once.
+        on_shortage: called every second in which somebody waits.
     """
 
     def __init__(self, size: int) -> None:
         self.size: Final = size
         self.peak = 0
+        self.on_shortage: list[Callable[[], object]] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._shares: dict[Share, None] = {}  # in the order in which they became idle, or began
         self._waiting: list[tuple[Share, int, asyncio.Future[None]]] = []
 
@@ -102,6 +108,7 @@ class MemoryBudget:
         waiting = (share, size, future)
         self._waiting.append(waiting)
         self._serve()
+        self._watch()
         try:
             await future
         except asyncio.CancelledError:
@@ -111,6 +118,18 @@ class MemoryBudget:
                 self._waiting.remove(waiting)
             self.changed(share)
             raise
+
+    def _watch(self) -> None:
+        """Look again in a second, if somebody waits."""
+        if self.on_shortage and self._waiting and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SHORTAGE, self._report)
+
+    def _report(self) -> None:
+        self._timer = None
+        if self._waiting:
+            for report in self.on_shortage:
+                report()
+        self._watch()
 
     def _must_wait_behind(self, share: Share) -> bool:
         return not share.held and bool(self._waiting)

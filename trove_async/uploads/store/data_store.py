@@ -142,6 +142,10 @@ class TroveDataStore:
         """The memory of all buffers."""
         return self._context.budget
 
+    def watch_memory(self, on_shortage: Callable[[], object]) -> None:
+        """Call a function every second in which an upload waits for memory; see `BufferingDataStore`."""
+        self._context.budget.on_shortage.append(on_shortage)
+
     async def place(self) -> str:
         """Return a name of the place where the states are, the same in every process; see `LocatedDataStore`.
 
