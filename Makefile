@@ -12,7 +12,8 @@ SERVERS = ceph moto gcs azurite sshd asyncssh nginx postgres
 LONG_SERVERS = $(SERVERS) gcs_emulator
 # What tests start by themselves: clients of resumable uploads, and a browser.
 CLIENTS = tus_clients
-BENCH_SERVERS = ceph nginx rclone gcs azurite sshd tus_peers
+BENCH_SERVERS = ceph nginx rclone gcs azurite sshd
+BENCH_UPLOADS_SERVERS = ceph postgres tus_peers
 CODE = $(wildcard trove_async pytest_trove_async.py tests examples benchmarks)
 PYTEST = $(BIN)/python -m pytest
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
@@ -24,7 +25,7 @@ WITH_SERVERS = trap '$(BIN)/python -m tests.servers down $(SERVERS)' EXIT; trap 
 INSTALL_HELP = { echo "The installation failed (above). Check the network, and any proxy or index in pip's settings, then run make again." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers test test-long lint format types imports collect unit conformance capabilities bench clean
+.PHONY: help setup demo servers test test-long lint format types imports collect unit conformance capabilities bench bench-uploads clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +96,12 @@ bench: $(VENV)/.bench ## measure against the peers; the tables and the picture g
 	@$(BIN)/python -m tests.servers install $(BENCH_SERVERS)
 	@echo "== bench: python -m benchmarks $(BENCH)"
 	@$(BIN)/python -m benchmarks $(BENCH)
+
+bench-uploads: $(VENV)/.bench ## measure resumable uploads against other servers; the table goes to build/benchmark
+	@echo "== servers: installing $(BENCH_UPLOADS_SERVERS)"
+	@$(BIN)/python -m tests.servers install $(BENCH_UPLOADS_SERVERS)
+	@echo "== bench-uploads: python -m benchmarks.uploads $(BENCH)"
+	@$(BIN)/python -m benchmarks.uploads $(BENCH)
 
 clean: ## remove .venv, build products and caches
 	@$(PYTHON) -m tests.servers down

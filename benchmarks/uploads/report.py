@@ -45,10 +45,10 @@ Measurements = dict[tuple[str, str], list[UploadResult]]
 
 
 def table(measurements: Measurements) -> str:
-    """Return the results as Markdown.
+    """Return the results as Markdown: medians, the longest wait of all rounds, and the sum of the failures.
 
-    Of the CPU time the round with the least counts, as what else the machine does can only add to it. Other figures
-    are medians, the longest wait of all rounds, and the sum of the failures.
+    The CPU times of two servers are compared round by round: they were measured one after the other, on a machine that
+    may also do other work.
     """
     lines = [
         "| row | server | CPU s/GiB | trove's CPU is | MB/s | p50 ms | p99 ms | peak MiB | KiB an upload | wait ms "
@@ -65,10 +65,10 @@ def _line(row: str, server: Server, found: dict[str, list[UploadResult]]) -> str
     results = found[server.name]
     cpu, ratio = "", ""
     if ROWS[row].kind == "bulk":
-        cpu = f"{_cpu(results):.3f}"
+        cpu = f"{median(_cpu(results)):.3f}"
         ours = found.get(f"trove, {'uvicorn' if server.http == 'node' else server.http}")
         if ours and server.kind != "trove":
-            ratio = f"{_cpu(ours) / _cpu(results):.2f} x"
+            ratio = f"{median(mine / other for mine, other in zip(_cpu(ours), _cpu(results), strict=True)):.2f} x"
     memory = median(each.memory for each in results)
     return (
         f"| {row} | {server.name} | {cpu} | {ratio} "
@@ -79,9 +79,9 @@ def _line(row: str, server: Server, found: dict[str, list[UploadResult]]) -> str
     )
 
 
-def _cpu(results: list[UploadResult]) -> float:
-    """Return the least seconds for a GiB."""
-    return min(each.cpu / each.size for each in results) * _GIB
+def _cpu(results: list[UploadResult]) -> list[float]:
+    """Return the seconds for a GiB in each round."""
+    return [each.cpu / each.size * _GIB for each in results]
 
 
 def _ms(seconds: list[float | None]) -> str:

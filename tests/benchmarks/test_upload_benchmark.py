@@ -64,18 +64,22 @@ def result(cpu: float, *, wait: float = 0.0, failures: int = 0) -> UploadResult:
     return UploadResult(cpu, 1024**3, 1.0, 0.001, 0.002, 3 * 1024**2, 50, wait, failures)
 
 
-def test_table_shows_the_least_cpu_time_the_longest_wait_and_every_failure() -> None:
+def test_table_shows_medians_ratios_of_rounds_the_longest_wait_and_every_failure() -> None:
     shown = table(
         {
-            ("50 x 8 MiB", OURS): [result(0.5), result(0.4), result(0.7)],
-            ("50 x 8 MiB", "tuspyserver, uvicorn"): [result(1.0, wait=0.5, failures=1), result(0.8, failures=2)],
+            ("50 x 8 MiB", OURS): [result(0.5), result(0.4), result(7.0)],
+            ("50 x 8 MiB", "tuspyserver, uvicorn"): [
+                result(1.0, wait=0.5, failures=1),
+                result(0.5, failures=2),
+                result(14.0),
+            ],
             ("50 x 8 MiB", "aiohttp-tus, aiohttp"): [result(2.0)],
             ("take-over", OURS): [replace(result(0.1), p50=None, p99=None)],
         }
     )
     ours, peer, other, failed = ([cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()[2:])
-    assert ours == ["50 x 8 MiB", OURS, "0.400", "", "1,074", "1.0", "2.0", "3.0", "61", "0", "0"]
-    assert peer[1:4] == ["tuspyserver, uvicorn", "0.800", "0.50 x"]
+    assert ours == ["50 x 8 MiB", OURS, "0.500", "", "1,074", "1.0", "2.0", "3.0", "61", "0", "0"]
+    assert peer[1:4] == ["tuspyserver, uvicorn", "1.000", "0.50 x"]
     assert peer[-2:] == ["500", "3"]
     assert other[2:4] == ["2.000", ""]  # trove was not measured on this HTTP server
     assert failed[2:7] == ["", "", "1,074", "", ""]

@@ -150,7 +150,11 @@ class _Content:
                 self._continues = False
                 await self._request.writer.write(_CONTINUE)
                 self._request.writer.output_size = 0  # the size of the answer alone
-            return await self._request.content.readany()
+            # As it was received: readany() would copy what has arrived during a write into one chunk.
+            chunk, ends_chunk = await self._request.content.readchunk()
+            while not chunk and ends_chunk:  # of a body in chunked encoding
+                chunk, ends_chunk = await self._request.content.readchunk()
+            return chunk
         except OSError as error:
             # aiohttp raises this before what has arrived was read.
             if left := self._request.content._read_nowait(-1):

@@ -131,12 +131,13 @@ class LocalDriver(
             await write_at_once(body, file.write, ahead=_AHEAD)
             return await file.run_last(lambda _: appends.finish(appending))
         finally:
-            # As above; a failure of this is logged.
-            await finish(
-                file.discard(lambda: self._fs.sync(appending.temporary.handle)),
-                timeout=self.cleanup_timeout,
-                leftover=f"the open file {appending.path}",
-            )
+            if not file.closed:
+                # As above; a failure of this is logged.
+                await finish(
+                    file.discard(lambda: self._fs.sync(appending.temporary.handle)),
+                    timeout=self.cleanup_timeout,
+                    leftover=f"the open file {appending.path}",
+                )
 
     async def copy_part(
         self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
