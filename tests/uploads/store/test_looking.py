@@ -65,8 +65,8 @@ async def behind(door: Door, kind: str) -> AsyncIterator[trove.Trove]:
         yield store
 
 
-def process(store: trove.Trove) -> TroveDataStore:
-    return TroveDataStore(store, "b", part_size=PART)
+def process(store: trove.Trove, *, shared: bool = True) -> TroveDataStore:
+    return TroveDataStore(store, "b", part_size=PART, shared=shared)
 
 
 def mismatch() -> None:
@@ -150,10 +150,11 @@ async def test_a_complete_upload_is_finished_after_a_chunk_that_was_not_verified
         assert await store.read("b", upload_id) == DATA
 
 
-async def test_no_process_is_behind_what_others_see(kind: str) -> None:
+@pytest.mark.parametrize("shared", [True, False])
+async def test_no_process_is_behind_what_others_see(kind: str, shared: bool) -> None:
     """A client that is silent after its first part: both processes say that the part is there."""
     async with behind(Door(), kind) as store:
-        uploads = process(store)
+        uploads = process(store, shared=shared)
         upload_id = await uploads.new_upload(FileInfo(size=len(DATA)))
         await uploads.write_chunk(upload_id, 0, chunks(DATA[:10]))
         gate = Gate(DATA[10 : PART + 20], DATA[PART + 20 :])

@@ -347,7 +347,8 @@ class TroveDataStore:
         """Return an upload as it is now, without changing anything."""
         _check_exists(upload_id)
         entry = self._entries.get(upload_id)
-        if entry is not None and entry.settled and (upload_id in self._busy or not self._context.shared):
+        is_busy = upload_id in self._busy
+        if entry is not None and entry.settled and (not entry.state.appends if is_busy else not self._context.shared):
             # Of a final upload nothing counts before it is finished.
             return entry.stored.state.info if entry.state.info.is_final else entry.info
         known = None if entry is None else entry.stored
