@@ -119,7 +119,7 @@ async def test_a_part_is_no_larger_than_the_memory() -> None:
         await uploads.write_chunk(upload_id, 0, chunks(data, 33))
         await uploads.finish_upload(upload_id)
         assert await store.read("b", upload_id) == data
-        with pytest.raises(trove.InvalidArgumentError):
+        with pytest.raises(trove.ContentTooLargeError):
             await uploads.new_upload(FileInfo(size=1001))
         assert await store.list_multipart_uploads("b") == []
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trove_async.driver.capabilities import Limits
 from trove_async.driver.part_plan import PartPlan
-from trove_async.errors import UnsupportedError
+from trove_async.errors import ContentTooLargeError, InvalidArgumentError, UnsupportedError
 
 __all__ = ["PartSizes"]
 
@@ -38,7 +38,7 @@ class PartSizes:
 
         Raises:
             UnsupportedError: the backend needs parts of one size, and nothing is known of the size of the upload.
-            InvalidArgumentError: the upload needs parts that are larger than the memory.
+            ContentTooLargeError: the upload needs more parts than the backend takes, or larger ones than the memory.
         """
         limits = [each for each in (max_size, self.max_size) if each is not None]
         if size is None and self.limits.equal_parts:
@@ -47,7 +47,7 @@ class PartSizes:
                     "this backend needs parts of one size: give max_size=, or create the upload with its length"
                 )
             size = min(limits)
-        return None if size is None else self._plan.size_for(1, size)
+        return None if size is None else self._size_for(1, size)
 
     def size_of(self, number: int, fixed: int | None) -> int:
         """Return the size of a part that is not the last.
@@ -57,9 +57,19 @@ class PartSizes:
             fixed: what `fixed` returned.
 
         Raises:
-            InvalidArgumentError: there are no more parts.
+            ContentTooLargeError: there are no more parts.
         """
-        return self._plan.size_for(number, None) if fixed is None else fixed
+        return self._size_for(number, None) if fixed is None else fixed
+
+    def _size_for(self, number: int, size: int | None) -> int:
+        plan = self._plan
+        try:
+            return plan.size_for(number, size)
+        except InvalidArgumentError as error:
+            raise ContentTooLargeError(
+                f"the upload does not fit into {plan.max_parts} parts of {plan.max_part_size} bytes, which the backend "
+                "takes and the memory for uploads allows"
+            ) from error
 
     @property
     def _plan(self) -> PartPlan:
