@@ -57,11 +57,11 @@ async def endpoint_of(
             yield f"http://127.0.0.1:{port}/", plain
 
 
-async def check(client: ForeignClient, store: trove.Trove) -> None:
-    """Wait for the end of an upload that was created once, and compare what is stored."""
+async def check(client: ForeignClient, store: trove.Trove, creations: int = 1) -> None:
+    """Wait for the end of an upload that was created once, or in parts, and compare what is stored."""
     result = await client.result()
     assert result["ok"], client.events[-10:]
-    assert client.creations == 1
+    assert client.creations == creations
     stored = [info.key async for info in store.list("uploads") if not info.key.startswith(".")]
     assert len(stored) == 1
     assert await store.read("uploads", stored[0]) == pattern(SIZE)
@@ -110,6 +110,16 @@ async def test_the_store_fails_for_a_client_of_a_draft(fault: str, protocol: str
     ):
         await check(client, store)
     assert faults.injected
+
+
+async def test_the_store_fails_for_an_upload_in_parts(file: Path) -> None:
+    faults = Faults([Fault("*", skip=25, times=6, error=AWAY)])
+    async with (
+        endpoint_of([Parts, faults]) as (endpoint, store),
+        tus_js(file, endpoint, chunkSize=CHUNK, retryDelays=QUICK, parallelUploads=3) as client,
+    ):
+        await check(client, store, creations=4)
+    assert len(faults.injected) == 6
 
 
 class Failing:

@@ -168,6 +168,18 @@ async def test_an_upload_goes_on_after_the_connection_broke(page: Browser, tmp_p
         assert is_same(await downloaded(page))
 
 
+async def test_a_file_that_changes_meanwhile_is_not_continued(page: Browser, tmp_path: Path) -> None:
+    file = write(tmp_path / "data.bin")
+    async with proxied(tmp_path / "store") as proxy:
+        await open_page(page, proxy)
+        await stall(proxy, page, file)
+        write(file, SIZE + 1)
+        release(proxy)
+        await until_state(page, "failed")
+        assert "could not be read" in await page.call("text", ".state")
+        await page.call("click", "[data-action=skip]")
+
+
 async def test_an_unfinished_upload_is_discarded(page: Browser, tmp_path: Path) -> None:
     async with proxied(tmp_path / "store") as proxy:
         await open_page(page, proxy)
