@@ -19,6 +19,7 @@ from trove_async.errors import (
     ContentTooLargeError,
     LeaseLostError,
     NotFoundError,
+    QuotaExceededError,
     TroveError,
     UploadExpiredError,
     UploadLengthError,
@@ -93,7 +94,7 @@ def problem_answer(
     upload_id: str | None = None,
     with_body: bool = True,
 ) -> Answer:
-    """Answer with an error. Errors of the server are logged.
+    """Answer with an error. Errors of the server are logged; a quota that is used up is none.
 
     The JSON has ``type`` (if there is one), ``title``, ``status``, ``detail``, and ``code``, the name of the error's
     class without ``Error``. Details of a fault of the server are only logged.
@@ -111,7 +112,9 @@ def problem_answer(
     fault = upload_status(error)
     status = status or fault
     rejected = isinstance(error, UploadRejectedError)
-    if fault >= 500 and not rejected:
+    if isinstance(error, QuotaExceededError):
+        _log.info("a request was answered with %d: %s", status, error)
+    elif fault >= 500 and not rejected:
         refused = isinstance(error, BackendUnavailableError)  # each request is refused for the same reason
         _log.error("a request was answered with %d: %s", status, error, exc_info=None if refused else error)
     if not isinstance(error, TroveError) or error_status(error) < 500 <= fault:
