@@ -97,7 +97,9 @@ async def upload(
             try:
                 await _upload(session, client, file, described, resumes=not no_resume)
             except (TroveError, OSError) as error:
-                session.fail(error, file)
+                is_named = isinstance(error, OSError) and error.filename == str(_source(file))
+                hint = "; name the files in it" if isinstance(error, IsADirectoryError) else ""
+                session.fail(error, None if is_named else file, hint=hint)
 
 
 async def _upload(session: Session, client: Client, file: str, described: dict[str, Any], *, resumes: bool) -> None:

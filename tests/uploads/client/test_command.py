@@ -68,12 +68,15 @@ async def test_files_and_standard_input(peer: Peer, command: Command, file: Path
     (command.folder / "headers").write_text("X-One: 1\n\nX-Two: a: b\n")
     command.environment["TROVE_UPLOAD_HEADERS"] = "Authorization: Bearer secret"
     code, out, err = await command.run(
-        *(file.name, "-", "missing", peer.url, "--metadata", "owner=me", "--checksum", "sha256"),
+        *(file.name, "-", "missing", ".", peer.url, "--metadata", "owner=me", "--checksum", "sha256"),
         *("--header", "@headers", "--header", "X-Three: 3", "--chunk-size", "1000000", "--json"),
         stdin=data,
     )
     first, second = map(json.loads, out.splitlines())
-    assert (code, err) == (3, "trove: missing: missing: No such file or directory\n")
+    assert (code, err) == (
+        1,
+        "trove: missing: No such file or directory\ntrove: .: Is a directory; name the files in it\n",
+    )
     assert peer.data(first["url"]) == peer.data(second["url"]) == data
     assert first == {"type": "upload", "file": file.name, "url": first["url"], "size": len(data), "resumed_at": 0}
     assert {request.header("authorization") for request in peer.proxy.requests} == {"Bearer secret"}

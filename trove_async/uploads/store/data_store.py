@@ -123,7 +123,9 @@ class TroveDataStore:
         check_seconds("expires", expires)
         check_function("now", "no argument", now)
         if memory < limits.min_part_size and not store.supports(AppendDriver):
-            raise InvalidArgumentError(f"a part of this backend has {limits.min_part_size} bytes; memory is {memory}")
+            raise InvalidArgumentError(
+                f"memory is at least {limits.min_part_size} bytes, a part of this backend; not {memory}"
+            )
         self._context = Context(
             store=store,
             bucket=bucket,
