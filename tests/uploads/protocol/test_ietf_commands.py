@@ -178,6 +178,20 @@ def test_the_media_type_of_an_append(version: str | None, content_type: str | No
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_an_append_has_no_content_encoding(version: str | None) -> None:
+    headers = asked(version, False, upload_offset="2") | {
+        "content-type": "application/partial-upload",
+        "content-encoding": "gzip",
+    }
+    if version in ("3", "4", "5"):
+        assert append(headers).offset == 2
+        return
+    with pytest.raises(UploadRejectedError) as caught:
+        append(headers)
+    assert caught.value.status_code == 415
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_an_append_that_does_not_say_whether_it_is_the_last(version: str | None) -> None:
     headers = {"upload-offset": "2", "content-length": "3"} | PARTIAL
     if version is not None:

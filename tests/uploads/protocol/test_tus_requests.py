@@ -196,6 +196,21 @@ def test_a_patch_of_another_type_is_refused(content_type: str | None) -> None:
     assert refused(tus("PATCH", "a", content_type=content_type, upload_offset="0")) == 415
 
 
+@pytest.mark.parametrize(
+    ("encoding", "taken"), [("gzip", False), ("GZIP", False), ("br, identity", False), ("", True), ("Identity", True)]
+)
+def test_bytes_have_no_content_encoding(encoding: str, taken: bool) -> None:
+    asked = [
+        tus("PATCH", "a", content_type=BYTES, upload_offset="0", content_encoding=encoding),
+        tus("POST", content_type=BYTES, upload_length="1", content_length="1", content_encoding=encoding),
+    ]
+    for each in asked:
+        if taken:
+            each.command()
+        else:
+            assert refused(each) == 415
+
+
 def test_a_patch_needs_an_offset() -> None:
     assert refused(tus("PATCH", "a", content_type=BYTES)) == 400
 

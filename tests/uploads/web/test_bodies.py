@@ -111,8 +111,10 @@ async def test_aiohttp_knows_no_other_expectation() -> None:
         assert said.status == 417
 
 
-async def test_aiohttp_refuses_bodies_that_it_would_decode() -> None:
-    async with served("aiohttp") as port, peer(port) as client:
+@pytest.mark.parametrize("server", ["aiohttp", "uvicorn"])
+async def test_encoded_bodies_are_refused(server: ServerName) -> None:
+    """They would be decoded (by aiohttp), or would become the upload as they are."""
+    async with served(server) as port, peer(port) as client:
         path = await client.create(10)
         said = await client.ask("PATCH", path, continued(0, **{"Content-Encoding": "gzip"}), b"01234")
         assert said.status == 415

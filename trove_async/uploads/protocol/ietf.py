@@ -35,6 +35,7 @@ from trove_async.uploads.protocol.messages import (
     Request,
     Settings,
     Terminate,
+    check_not_encoded,
 )
 from trove_async.uploads.protocol.problems import COMPLETED_UPLOAD, problem_answer, upload_status
 from trove_async.web.http import Headers, content_length
@@ -160,10 +161,11 @@ class IETF:
         return value
 
     def _append(self) -> Append:
-        if self._draft.needs_content_type and not _is_partial(self._headers):
-            raise UploadRejectedError(
-                f"the body of a PATCH is {PARTIAL_UPLOAD}", status_code=415, headers=[("Accept-Patch", PARTIAL_UPLOAD)]
-            )
+        if self._draft.needs_content_type:
+            if not _is_partial(self._headers):
+                accepted = [("Accept-Patch", PARTIAL_UPLOAD)]
+                raise UploadRejectedError(f"the body of a PATCH is {PARTIAL_UPLOAD}", status_code=415, headers=accepted)
+            check_not_encoded(self._headers)
         offset = self._said_offset()
         if offset is None:
             raise InvalidArgumentError("Upload-Offset: a PATCH needs it: a whole number")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from trove_async.errors import UploadRejectedError
 from trove_async.types import EMPTY
 from trove_async.uploads.info import FileInfo
 from trove_async.uploads.metadata import NO_METADATA, MetaData
@@ -24,6 +25,7 @@ __all__ = [
     "Settings",
     "Terminate",
     "UploadProtocol",
+    "check_not_encoded",
 ]
 
 
@@ -239,3 +241,13 @@ class UploadProtocol(Protocol):
 
         None where the protocol forbids it.
         """
+
+
+def check_not_encoded(headers: Headers) -> None:
+    """Check that the bytes of a body are those of the upload: an offset counts them, so that they are not decoded.
+
+    Raises:
+        UploadRejectedError: they have a Content-Encoding.
+    """
+    if headers.get("content-encoding", "identity").lower() not in ("identity", ""):
+        raise UploadRejectedError("send the body without Content-Encoding", status_code=415)

@@ -30,6 +30,7 @@ from trove_async.uploads.protocol.messages import (
     Request,
     Settings,
     Terminate,
+    check_not_encoded,
 )
 from trove_async.uploads.protocol.problems import problem_answer, upload_status
 from trove_async.web.http import Headers, content_length, http_date
@@ -166,6 +167,7 @@ class Tus:
     def _check_media_type(self) -> None:
         if _media_type(self.request.headers) != _MEDIA_TYPE:
             raise UploadRejectedError(f"the Content-Type of bytes of an upload is {_MEDIA_TYPE}", status_code=415)
+        check_not_encoded(self.request.headers)
 
     @staticmethod
     def _check_offered(offered: bool, header: str) -> None:
