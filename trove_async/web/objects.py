@@ -17,6 +17,7 @@ from trove_async.errors import (
     ContentTooLargeError,
     InvalidArgumentError,
     PreconditionFailedError,
+    QuotaExceededError,
     RangeNotSatisfiableError,
     TroveError,
     UnavailableError,
@@ -58,6 +59,7 @@ __all__ = [
     "error_answer",
     "get_object",
     "head_object",
+    "log_fault",
     "put_object",
     "read_object",
     "receive_object",
@@ -337,6 +339,18 @@ async def delete_object(store: Trove, ref: ObjectRef, headers: Headers) -> Answe
     return Answer(204)
 
 
+def log_fault(log: logging.Logger, status: int, error: Exception) -> None:
+    """Log an error of the server; a quota that is used up is none.
+
+    While a backend is down there is no traceback: each request is refused for the same reason, which the message names.
+    """
+    if isinstance(error, QuotaExceededError):
+        log.info("a request was answered with %d: %s", status, error)
+        return
+    refused = isinstance(error, BackendUnavailableError)
+    log.error("a request was answered with %d: %s", status, error, exc_info=None if refused else error)
+
+
 def error_answer(error: TroveError, *headers: tuple[str, str], status: int | None = None) -> Answer:
     """Return the answer for an error: JSON with a code and a message. Errors of the server are logged.
 
@@ -349,9 +363,7 @@ def error_answer(error: TroveError, *headers: tuple[str, str], status: int | Non
     """
     status = status or error_status(error)
     if status >= 500:
-        # While a backend is down, each request is refused for the same reason, which the message names.
-        refused = isinstance(error, BackendUnavailableError)
-        _log.error("a request was answered with %d: %s", status, error, exc_info=None if refused else error)
+        log_fault(_log, status, error)
     body = error_body(error)
     found = [*headers, ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     if (seconds := retry_after(error)) is not None:

@@ -49,6 +49,17 @@ async def test_another_client_continues(peer: Peer, file: Path, data: bytes, fol
     assert os.listdir(folder) == []
 
 
+async def test_a_record_is_whole_also_if_the_system_writes_it_in_pieces(
+    peer: Peer, file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
+    await interrupt(peer, file, folder)
+    monkeypatch.undo()
+    [record] = records(folder)
+    assert json.loads(record.read_text())["path"] == str(file)
+
+
 async def test_only_the_user_can_read_what_is_kept(peer: Peer, file: Path, folder: Path) -> None:
     await interrupt(peer, file, folder)
     [record] = records(folder)

@@ -129,11 +129,10 @@ class Claim:
         temporary = self._path.with_suffix(".new")
         with reporting(f"{self._path}, which is needed to resume the upload, cannot be written"):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(descriptor, data)
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
             temporary.replace(self._path)
 
     async def forget(self) -> None:

@@ -14,12 +14,10 @@ from typing import Final
 
 from trove_async.errors import (
     BackendError,
-    BackendUnavailableError,
     BodySizeError,
     ContentTooLargeError,
     LeaseLostError,
     NotFoundError,
-    QuotaExceededError,
     TroveError,
     UploadExpiredError,
     UploadLengthError,
@@ -29,7 +27,7 @@ from trove_async.errors import (
     UploadRejectedError,
 )
 from trove_async.web.http import error_body, error_status, retry_after
-from trove_async.web.objects import Answer
+from trove_async.web.objects import Answer, log_fault
 
 __all__ = [
     "COMPLETED_UPLOAD",
@@ -112,11 +110,8 @@ def problem_answer(
     fault = upload_status(error)
     status = status or fault
     rejected = isinstance(error, UploadRejectedError)
-    if isinstance(error, QuotaExceededError):
-        _log.info("a request was answered with %d: %s", status, error)
-    elif fault >= 500 and not rejected:
-        refused = isinstance(error, BackendUnavailableError)  # each request is refused for the same reason
-        _log.error("a request was answered with %d: %s", status, error, exc_info=None if refused else error)
+    if fault >= 500 and not rejected:
+        log_fault(_log, status, error)
     if not isinstance(error, TroveError) or error_status(error) < 500 <= fault:
         error = BackendError()
     said = json.loads(error_body(error))
