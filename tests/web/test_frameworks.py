@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -329,6 +330,16 @@ async def test_calls_that_a_breaker_refuses_are_logged_without_a_traceback(
     assert not refused.exc_info
     assert "'files' is open" in refused.getMessage()
     assert "no route to host" in refused.getMessage()
+
+
+@frameworks
+async def test_a_quota_that_is_used_up_is_no_fault(framework: str, caplog: pytest.LogCaptureFixture) -> None:
+    faults = Faults([Fault("get", error=trove.QuotaExceededError())])
+    with caplog.at_level(logging.INFO, "trove_async.web"):
+        async with trove.open("memory://", layers=[faults]) as store, site(framework, store) as client:
+            assert (await client.get("/o/k")).status_code == 507
+    [record] = (record for record in caplog.records if record.name == "trove_async.web")
+    assert record.levelno == logging.INFO
 
 
 @frameworks
