@@ -14,6 +14,7 @@ from tests.uploads.store.stores import PART, chunks, upload
 from trove_async.errors import UploadExpiredError, UploadNotFoundError
 from trove_async.testing.helpers import random_bytes
 from trove_async.uploads import FileInfo, SweepReport, TroveDataStore
+from trove_async.uploads.store.states import States, Stored
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -197,3 +198,24 @@ async def test_a_dry_run_removes_nothing(
     report = await uploads.sweep(dry_run=True)
     assert report == SweepReport(expired=[expired], aborted=["foreign"], deleted=[".trove-uploads/gone.data"])
     assert await uploads.sweep() == report
+
+
+async def test_several_states_are_read_at_once(
+    uploads: TroveDataStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [await uploads.new_upload(FileInfo(size=1)) for _ in range(40)]
+    describe, reading = States.describe, [0]
+
+    async def counted(self: States, upload_id: str) -> Stored:
+        reading.append(reading[-1] + 1)
+        try:
+            await asyncio.sleep(0)
+            return await describe(self, upload_id)
+        finally:
+            reading.append(reading[-1] - 1)
+
+    monkeypatch.setattr(States, "describe", counted)
+    clock.advance(days=7)
+    report = await uploads.sweep(orphans=None)
+    assert (report.expired, report.failed) == (sorted(ids), [])
+    assert max(reading) == 16

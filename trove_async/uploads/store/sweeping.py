@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,6 +26,9 @@ __all__ = ["ORPHANS", "SweepReport", "has_expired", "remove", "sweep", "take_tur
 
 ORPHANS: Final = timedelta(days=7)
 """Age from which an open upload of the backend that no state names is aborted."""
+
+_AT_ONCE: Final = 16
+"""States that are read at once: one after another, a sweep of many uploads would take longer than until the next."""
 
 _TURN: Final = "place/swept"  # no id of an upload has a slash
 
@@ -137,15 +141,12 @@ async def sweep(
     open_uploads: set[str] = set()
     ids: set[str] = set()
     buckets = {context.bucket, context.states.bucket}
-    async for upload_id in context.states.ids():
+    async for upload_id, stored in _described(context):
         ids.add(upload_id)
-        try:
-            stored = await context.states.describe(upload_id)
-        except UploadNotFoundError:
-            continue
-        except TroveError as error:
-            _failed(report, upload_id, error)
-            orphans = None  # it may be a state that names an upload
+        if isinstance(stored, TroveError):
+            if not isinstance(stored, UploadNotFoundError):
+                _failed(report, upload_id, stored)
+                orphans = None  # it may be a state that names an upload
             continue
         state = stored.state
         open_uploads.add(state.backend_id)
@@ -158,6 +159,26 @@ async def sweep(
             await _attempt(report, bucket, _abort(context, bucket, now - orphans, open_uploads, report, dry_run))
         await _attempt(report, context.states.bucket, _delete(context, now - orphans, ids, report, dry_run))
     return report
+
+
+async def _described(context: Context) -> AsyncIterator[tuple[str, Stored | TroveError]]:
+    """Yield the id of each upload with its state, or with the error of reading it; some are read at once."""
+
+    async def read(upload_id: str) -> tuple[str, Stored | TroveError]:
+        try:
+            return upload_id, await context.states.describe(upload_id)
+        except TroveError as error:
+            return upload_id, error
+
+    batch: list[str] = []
+    async for upload_id in context.states.ids():
+        batch.append(upload_id)
+        if len(batch) == _AT_ONCE:
+            for found in await asyncio.gather(*map(read, batch)):
+                yield found
+            batch.clear()
+    for found in await asyncio.gather(*map(read, batch)):
+        yield found
 
 
 async def _attempt(report: SweepReport, what: str, work: Awaitable[None]) -> None:
