@@ -288,6 +288,16 @@ async def test_partial_uploads_are_joined(
         assert await bytes_of(uploads, each) == piece
 
 
+async def test_a_partial_upload_that_is_removed_meanwhile(
+    store: trove.Trove, bucket: str, uploads: TroveDataStore
+) -> None:
+    partial = await upload(uploads, b"partial", is_partial=True)
+    final = await uploads.new_upload(FileInfo(is_final=True, partial_ids=(partial,)))
+    await store.delete(bucket, f".trove-uploads/{partial}.data")
+    with pytest.raises(UploadNotFoundError, match="is gone"):
+        await uploads.concat_uploads(final, (partial,))
+
+
 async def test_only_complete_partial_uploads_are_joined(uploads: TroveDataStore) -> None:
     whole = await upload(uploads, b"whole")
     unfinished = await uploads.new_upload(FileInfo(size=5, is_partial=True))

@@ -8,7 +8,7 @@ from typing import cast
 
 from trove_async.body import Chunk
 from trove_async.driver.capabilities import PartCopyDriver
-from trove_async.errors import CopyNotSupportedError, InvalidArgumentError, UploadNotFoundError
+from trove_async.errors import CopyNotSupportedError, InvalidArgumentError, ObjectNotFoundError, UploadNotFoundError
 from trove_async.types import ObjectRef
 from trove_async.uploads.store.buffer import Buffer
 from trove_async.uploads.store.entry import Context, Entry
@@ -53,7 +53,10 @@ class _Join:
         """Store the bytes of all partial uploads."""
         filled = [partial for partial in partials if partial.info.size]
         for number, partial in enumerate(filled, 1):
-            await self._append(partial, is_last=number == len(filled))
+            try:
+                await self._append(partial, is_last=number == len(filled))
+            except ObjectNotFoundError as error:
+                raise UploadNotFoundError(f"the partial upload {partial.info.id!r} is gone") from error
         await self._flush()
 
     async def _append(self, partial: State, *, is_last: bool) -> None:
