@@ -35,7 +35,8 @@ class Changes:
     """What `Hooks.before_create` decides; a value that is not given stays as it is.
 
     Attributes:
-        id: of the upload, in place of the server's: 1 to 128 letters, digits, ``-`` and ``_``.
+        id: of the upload, in place of the server's: 1 to 128 letters, digits, ``-`` and ``_``. Without a destination it
+            is also the key of the object, and an object of that key is replaced.
         metadata: in place of the client's.
         max_size: bytes that this upload may have, 0 or more. The server's limit still holds.
         destination: where the object is put; default: in the server's bucket, with the id as its key.
