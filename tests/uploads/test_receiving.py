@@ -268,6 +268,25 @@ async def test_a_silent_body_ends_earlier_if_it_is_hurried() -> None:
     assert body.ended == "timed out"
 
 
+@pytest.mark.parametrize(("size", "ended"), [(1, "timed out"), (10_000, None)])
+async def test_a_body_that_trickles_ends_if_it_is_hurried(size: int, ended: str | None) -> None:
+    client, clock = Client(b"abc"), Clock()
+    body = RequestBody(client, idle_timeout=60, clock=clock)
+    receiving = asyncio.ensure_future(collect(body.chunks(None)))
+    for _ in range(30):
+        await client.waiting.wait()
+        body.hurry(3)
+        clock.move(2)
+        client.send(b"x" * size)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if body.ended:
+            break
+    assert body.ended == ended
+    client.send(END)
+    await receiving
+
+
 async def test_a_slow_store_is_no_idle_client() -> None:
     client, clock = Client(b"abc", END), Clock()
     body = RequestBody(client, idle_timeout=60, clock=clock)

@@ -16,6 +16,7 @@ IDLE_TIMEOUT: Final = 60.0
 
 _DRAIN_SIZE: Final = 1024 * 1024
 _DRAIN_SECONDS: Final = 1.0
+_LITTLE: Final = 64 * 1024
 
 End = Literal["complete", "disconnected", "stopped", "timed out"]
 """How a body ended: the client sent all of it, went away, or sent nothing for too long; or `RequestBody.stop`."""
@@ -94,6 +95,8 @@ class RequestBody:
         self._interruption: End | None = None
         self._cancelled = False  # whether `_interrupt` has cancelled the task that waits
         self._lost = False
+        self._noted = 0  # bytes, when `hurry` last found enough of them
+        self._noted_at: float | None = None
 
     @property
     def trailers(self) -> Mapping[str, str]:
@@ -112,8 +115,19 @@ class RequestBody:
         self._interrupt("stopped")
 
     def hurry(self, seconds: float) -> None:
-        """End the body as one that does not go on, if nothing has arrived for some seconds."""
-        if self._waiting is not None and self._time() - self._since >= seconds:
+        """End the body as one that does not go on, if nothing has arrived for some seconds, or very little for longer.
+
+        It is called about once a second while others wait for what this body holds. Very little is less than 64 KiB in
+        ten times ``seconds``: a client that sends a byte now and then holds no memory for ever.
+        """
+        now = self._time()
+        if self._waiting is None or self.received - self._noted >= _LITTLE:
+            self._noted, self._noted_at = self.received, now
+        elif self._noted_at is None:
+            self._noted_at = now
+        if self._waiting is not None and (
+            now - self._since >= seconds or (self._noted_at is not None and now - self._noted_at >= 10 * seconds)
+        ):
             self._interrupt("timed out")
 
     def chunks(self, limit: int | None) -> AsyncIterator[bytes]:
