@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError as error:
     missing = (error.name or "").partition(".")[0]
     raise MissingDependencyError(
-        f"a database needs the package {missing!r}: pip install 'trove-async[database]'"
+        f"a database needs the package {missing!r}: pip install 'trove-async[database]', or [postgres] for PostgreSQL"
     ) from error
 
 from trove_async.database.backend import Session
