@@ -25,11 +25,14 @@ class Target:
         self.begun = asyncio.Event()
         self.may_end = asyncio.Event()
         self.cancelled = False
+        self.complete = False
         self.error: Exception | None = None
         if not waits:
             self.may_end.set()
 
-    async def write(self, chunks: Sequence[Chunk]) -> None:
+    async def write(self, chunks: Sequence[Chunk], *, last: bool) -> None:
+        assert not self.complete
+        self.complete = last
         self.writes += 1
         self.begun.set()
         try:
@@ -62,7 +65,21 @@ async def test_every_byte_is_written_in_order_though_the_source_reuses_its_buffe
     target = Target()
     await write_at_once(Body(chunks()), target.write, ahead=AHEAD)
     assert target.content == data
+    assert target.complete
     assert target.writes < len(sizes)
+
+
+@pytest.mark.parametrize(("sizes", "writes"), [([], 1), ([100, 200], 1), ([AHEAD], 2), ([AHEAD, 100], 2)])
+async def test_the_end_of_a_body_takes_no_write_of_its_own_if_a_small_chunk_is_the_last(
+    sizes: list[int], writes: int
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for size in sizes:
+            yield bytes(size)
+
+    target = Target()
+    await write_at_once(Body(chunks()), target.write, ahead=AHEAD)
+    assert (len(target.content), target.writes, target.complete) == (sum(sizes), writes, True)
 
 
 async def test_few_bytes_are_requested_during_a_write() -> None:
@@ -97,6 +114,7 @@ async def test_what_arrived_before_the_body_failed_is_written(size: int) -> None
     with pytest.raises(RuntimeError, match="the source failed"):
         await write_at_once(Body(chunks()), target.write, ahead=AHEAD)
     assert target.content == b"x" * size * 5
+    assert not target.complete
 
 
 @pytest.mark.parametrize("fails", [False, True])

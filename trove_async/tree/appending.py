@@ -56,7 +56,7 @@ class Appends:
         """
         # The lock keeps others from completing or aborting the upload, which would leave this part without an upload.
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            upload = await self._uploads.require(bucket, key, upload_id)
+            upload = await self._uploads.require(bucket, key, upload_id, again=True)
             part = (await self._parts.stored(upload)).get(number)
             if part is None:
                 _check(number, offset, 0)

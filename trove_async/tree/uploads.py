@@ -29,6 +29,8 @@ _log = logging.getLogger("trove_async")
 
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 _MANIFEST: Final = "manifest"
+_REMEMBERED: Final = 256
+"""How many uploads are remembered whose parts grow, so that their manifests are not read again for each append."""
 
 
 class Uploads:
@@ -50,6 +52,7 @@ class Uploads:
         self._objects = objects
         self._parts = parts
         self._now = clock
+        self._remembered: dict[str, tuple[tuple[int, int, int], OpenUpload]] = {}  # by the path of the manifest
 
     async def initiate(self, bucket: str, key: str, options: PutOptions) -> str:
         """Begin an upload and return its id."""
@@ -98,13 +101,18 @@ class Uploads:
         await self._fs.unlink(f"{path}/{_MANIFEST}")
         await remove_all(self._fs, path)
 
-    async def require(self, bucket: str, key: str, upload_id: str) -> OpenUpload:
+    async def require(self, bucket: str, key: str, upload_id: str, *, again: bool = False) -> OpenUpload:
         """Return an open upload.
+
+        Args:
+            bucket, key, upload_id: which one.
+            again: whether this is asked for it often: the manifest is read only if its file is not as it was before.
 
         Raises:
             UploadNotFoundError: no upload with this id is open for this key.
         """
-        upload = await self._load(bucket, upload_id) if _ID.match(upload_id) else None
+        load = self._load_again if again else self._load
+        upload = await load(bucket, upload_id) if _ID.match(upload_id) else None
         if upload is None or upload.key != key:
             await self._buckets.require(bucket)
             raise not_open(bucket, key, upload_id)
@@ -124,6 +132,23 @@ class Uploads:
             raise BackendError(
                 f"'{path}/{_MANIFEST}', which describes an upload, is damaged; abort the upload"
             ) from error
+
+    async def _load_again(self, bucket: str, upload_id: str) -> OpenUpload | None:
+        path = f"{self._layout.upload(bucket, upload_id)}/{_MANIFEST}"
+        status = await self._fs.lstat(path)
+        if status is None:
+            self._remembered.pop(path, None)
+            return None
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._remembered.get(path)
+        if known is not None and known[0] == version:
+            return known[1]
+        upload = await self._load(bucket, upload_id)
+        if upload is not None:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[path] = version, upload
+        return upload
 
     async def _load_or_warn(self, bucket: str, upload_id: str) -> OpenUpload | None:
         try:

@@ -88,6 +88,8 @@ class TrustedProxies:
     def _trusts(self, peer: str | None) -> bool:
         if peer is None:
             return self._unix
+        if not self._networks:  # the usual case: no address needs to be parsed
+            return False
         address = _address(peer)
         return address is not None and any(address in network for network in self._networks)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from trove_async.body import Body
+from trove_async.body import Body, Chunk
 from trove_async.cancellation import finish
 from trove_async.driver import (
     CompleteOptions,
@@ -38,6 +38,7 @@ from trove_async.tree import (
     split_path,
     write_at_once,
 )
+from trove_async.tree.appending import Appending
 from trove_async.tree.sweep import SweepReport
 from trove_async.tree.version_listing import VersionListing
 from trove_async.types import (
@@ -105,17 +106,21 @@ class LocalDriver(
         async def append(checkpoint: Checkpoint) -> PartInfo:
             appending = await self._tree.appends.begin(bucket, key, upload_id, number, offset)
             try:
-                await self._write_buffer(appending.temporary, buffer, checkpoint)
-                return await self._tree.appends.finish(appending)
-            except BaseException:
-                # What was written before a failure is flushed too: it will be taken for the part.
-                with suppress(OSError):
-                    await self._fs.sync(appending.temporary.handle)
-                raise
+                return await self._append_last(appending, self._write_buffer(appending.temporary, buffer, checkpoint))
             finally:
                 await self._fs.discard(appending.temporary)
 
         return await self._run(append, slow=True)
+
+    async def _append_last(self, appending: Appending, writing: Coroutine[Any, Any, None]) -> PartInfo:
+        try:
+            await writing
+            return await self._tree.appends.finish(appending)
+        except BaseException:
+            # What was written before a failure is flushed too: it will be taken for the part.
+            with suppress(OSError):
+                await self._fs.sync(appending.temporary.handle)
+            raise
 
     async def _append_stream(
         self, bucket: str, key: str, upload_id: str, number: int, offset: int, body: Body
@@ -127,9 +132,20 @@ class LocalDriver(
             discard=lambda appending: self._discard_now(appending.temporary),
         )
         file = self._held(appending.temporary)
+        handle = appending.temporary.handle
+        part: PartInfo | None = None
+
+        async def write(chunks: Sequence[Chunk], *, last: bool) -> None:
+            nonlocal part
+            if last:
+                part = await file.run_last(lambda _: self._append_last(appending, self._fs.write(handle, chunks)))
+            else:
+                await file.write(chunks)
+
         try:
-            await write_at_once(body, file.write, ahead=_AHEAD)
-            return await file.run_last(lambda _: appends.finish(appending))
+            await write_at_once(body, write, ahead=_AHEAD)
+            assert part is not None
+            return part
         finally:
             if not file.closed:
                 # As above; a failure of this is logged.

@@ -122,8 +122,8 @@ def write_all(handle: int, data: Chunk) -> None:
 
 
 def write_chunks(handle: int, chunks: Sequence[Chunk]) -> None:
-    """Append chunks, at most a thousand, with as few system calls as possible."""
-    written = os.writev(handle, chunks)
+    """Append chunks, at most a thousand or none, with as few system calls as possible."""
+    written = os.writev(handle, chunks) if chunks else 0
     for chunk in chunks:
         if written < len(chunk):
             write_all(handle, memoryview(chunk)[written:])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from trove_async.body import Body
+from trove_async.body import Body, Chunk
 from trove_async.cancellation import finish
 from trove_async.driver import (
     CompleteOptions,
@@ -99,10 +99,13 @@ class SFTPDriver(RangeByGet, ServerCopyByCopy, TagsDeleteBySet, LifecycleDeleteB
                     discard=lambda appending: fs.discard(appending.temporary),
                 )
                 handle = appending.temporary.handle
+
+                async def write(chunks: Sequence[Chunk], *, last: bool) -> None:
+                    if chunks:
+                        await run(lambda _: fs.write(handle, chunks), repeat=False)
+
                 try:
-                    await write_at_once(
-                        body, lambda chunks: run(lambda _: fs.write(handle, chunks), repeat=False), ahead=_AHEAD
-                    )
+                    await write_at_once(body, write, ahead=_AHEAD)
                     return await run(lambda _: appends.finish(appending), repeat=False)
                 finally:
                     await finish(
