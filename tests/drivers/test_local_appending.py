@@ -28,6 +28,7 @@ from trove_async.drivers.local import copying as local_copying
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.drivers.local.workers import Workers
 from trove_async.errors import (
+    BackendError,
     ConflictError,
     InvalidPartError,
     ObjectNotFoundError,
@@ -236,6 +237,42 @@ async def test_a_chunk_takes_one_call_in_a_thread_and_stays_in_memory_alone(
     assert part.size == 64 * CHUNK
     assert calls == 64 + 2
     assert peak - before < 150 * 1024
+
+
+async def test_small_chunks_take_two_calls_with_the_flush(store: trove.Trove, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = await store.initiate_multipart(BUCKET, "k")
+    calls = 0
+    original = Workers.run
+
+    async def run(self: Workers, *args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return await original(self, *args, **options)
+
+    monkeypatch.setattr(Workers, "run", run)
+    part = await store.append_part(BUCKET, "k", upload, 1, 0, stream(FIRST, REST))
+    assert (part.size, calls) == (len(FIRST + REST), 2)
+
+
+async def test_the_manifest_is_read_again_only_if_it_has_changed(
+    store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await store.initiate_multipart(BUCKET, "k")
+    read: list[str] = []
+    original = LocalFileSystem.read_file
+
+    async def read_file(self: LocalFileSystem, path: str) -> bytes | None:
+        read.append(path)
+        return await original(self, path)
+
+    monkeypatch.setattr(LocalFileSystem, "read_file", read_file)
+    manifest = tmp_path / f".trove/uploads/{BUCKET}/{upload}/manifest"
+    for offset in range(3):
+        await store.append_part(BUCKET, "k", upload, 1, offset, b"x")
+    assert read.count(str(manifest)) == 1
+    manifest.write_bytes(b"garbage")
+    with pytest.raises(BackendError, match="is damaged"):
+        await store.append_part(BUCKET, "k", upload, 1, 3, b"x")
 
 
 async def test_small_chunks_that_wait_are_written_together(store: trove.Trove, monkeypatch: pytest.MonkeyPatch) -> None:
