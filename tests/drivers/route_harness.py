@@ -22,7 +22,7 @@ from trove_async.testing.conformance.stacks import PLAIN
 from trove_async.web import signed_urls
 
 _PART_SIZE = 16 * 1024
-_ONE_MEMBER = [("**/key", "memory"), ("**/copy", "memory"), ("**/missing", "memory")]
+_ONE_MEMBER = [(f"**/{key}", "memory") for key in ("copy", "empty", "key", "missing", "origin")]
 """The keys of the checks of what only a copy within one member can do."""
 
 

@@ -151,9 +151,11 @@ class _Content:
                 await self._request.writer.write(_CONTINUE)
                 self._request.writer.output_size = 0  # the size of the answer alone
             # As it was received: readany() would copy what has arrived during a write into one chunk.
-            chunk, ends_chunk = await self._request.content.readchunk()
-            while not chunk and ends_chunk:  # of a body in chunked encoding
-                chunk, ends_chunk = await self._request.content.readchunk()
+            content = self._request.content
+            chunk, ends_chunk = await content.readchunk()
+            # In chunked encoding a chunk may end without bytes. After the end of an empty body this is always so.
+            while not chunk and ends_chunk and not content.at_eof():
+                chunk, ends_chunk = await content.readchunk()
             return chunk
         except OSError as error:
             # aiohttp raises this before what has arrived was read.

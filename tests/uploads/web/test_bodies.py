@@ -217,3 +217,16 @@ async def test_a_cancelled_request_releases_its_lock() -> None:
         said = await client.ask("PATCH", path, continued(offset), b"0123456789"[offset:])
         assert (said.status, said.headers["upload-offset"]) == (204, "10")
     await locker.aclose()
+
+
+@pytest.mark.parametrize("server", IN_LOOP_OR_LONG)
+async def test_an_empty_body_ends(server: ServerName, tmp_path: Path) -> None:
+    """Also if it is asked for again: aiohttp then says for ever that a chunk has ended."""
+    async with served(server, log=tmp_path / "log") as port, peer(port) as client:
+        path = await client.create(10)
+        for _ in range(2):
+            await client.send("PATCH", path, continued(0, **{"Upload-Length": "10", "Content-Length": "0"}))
+            assert (await client.answer()).status == 204
+        draft = {"Upload-Draft-Interop-Version": "8", "Upload-Complete": "?0", "Content-Length": "0"}
+        await client.send("POST", "/files/", draft)
+        assert (await client.answer()).status == 201

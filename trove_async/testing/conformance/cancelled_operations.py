@@ -363,10 +363,10 @@ class _CopyPart(_UploadPart):
 
     def __init__(self, ctx: Context, folder: Path) -> None:
         super().__init__(ctx, folder)
-        self.old["source"] = self.new["source"] = Stored(self.data)
+        self.old["origin"] = self.new["origin"] = Stored(self.data)
 
     async def run(self) -> object:
-        source = ObjectRef(self.bucket, "source")
+        source = ObjectRef(self.bucket, "origin")
         return await self.store.copy_part(self.bucket, "key", self.upload, 1, source, 0, len(self.data))
 
 

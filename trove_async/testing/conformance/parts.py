@@ -147,9 +147,9 @@ class PartChecks:
         data, size = random_bytes(3 * ctx.part_size), ctx.part_size
         other = await ctx.new_bucket()
         for bucket in (ctx.bucket, other):
-            await ctx.store.put(bucket, "source", data, metadata={"not": "copied"})
+            await ctx.store.put(bucket, "origin", data, metadata={"not": "copied"})
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key", metadata={"m": "1"})
-        here, there = ObjectRef(ctx.bucket, "source"), ObjectRef(other, "source")
+        here, there = ObjectRef(ctx.bucket, "origin"), ObjectRef(other, "origin")
         await ctx.store.upload_part(ctx.bucket, "key", upload, 1, b"replaced" * size)
         whole = await ctx.store.copy_part(ctx.bucket, "key", upload, 1, here, 0, 3 * size)
         ranged = await ctx.store.copy_part(ctx.bucket, "key", upload, 2, there, 7, size + 1)
@@ -160,7 +160,7 @@ class PartChecks:
         assert await ctx.store.list_parts(ctx.bucket, "key", upload) == parts
         with pytest.raises(ObjectNotFoundError):
             await ctx.store.head(ctx.bucket, "key")
-        await ctx.store.delete(other, "source")
+        await ctx.store.delete(other, "origin")
         assert await _completed(ctx, upload, parts) == data + data[7 : size + 8] + data[:size] + data[-1:]
         assert dict((await ctx.store.head(ctx.bucket, "key")).metadata) == {"m": "1"}
 
@@ -173,7 +173,7 @@ class PartChecks:
             await ctx.store.copy_part(ctx.bucket, "key", upload, 1, ObjectRef(ctx.bucket, "missing"), 0, 1)
         assert (caught.value.bucket, caught.value.key) == (ctx.bucket, "missing")
         with pytest.raises(BucketNotFoundError) as caught_bucket:
-            await ctx.store.copy_part(ctx.bucket, "key", upload, 2, ObjectRef(ctx.missing_bucket, "k"), 0, 1)
+            await ctx.store.copy_part(ctx.bucket, "key", upload, 2, ObjectRef(ctx.missing_bucket, "missing"), 0, 1)
         assert caught_bucket.value.bucket == ctx.missing_bucket
         for error in (caught.value, caught_bucket.value):
             assert (error.operation, error.copy_phase) == ("copy_part", "read")
@@ -184,8 +184,8 @@ class PartChecks:
     async def test_u20_source_that_is_too_short_is_refused(self, ctx: Context) -> None:
         """No part is shorter than what was asked for."""
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
-        source, empty = ObjectRef(ctx.bucket, "source"), ObjectRef(ctx.bucket, "empty")
-        await ctx.store.put(ctx.bucket, "source", bytes(ctx.part_size))
+        source, empty = ObjectRef(ctx.bucket, "origin"), ObjectRef(ctx.bucket, "empty")
+        await ctx.store.put(ctx.bucket, "origin", bytes(ctx.part_size))
         await ctx.store.put(ctx.bucket, "empty", b"")
         for src, offset, length in ((source, ctx.part_size - 1, 2), (source, ctx.part_size, 1), (empty, 0, 1)):
             with pytest.raises(RangeNotSatisfiableError) as caught:
@@ -197,8 +197,8 @@ class PartChecks:
     @requires(PartCopyDriver)
     async def test_u20_unknown_upload_is_not_found(self, ctx: Context) -> None:
         """Also one that was aborted, and one of another key."""
-        source = ObjectRef(ctx.bucket, "source")
-        await ctx.store.put(ctx.bucket, "source", bytes(ctx.part_size))
+        source = ObjectRef(ctx.bucket, "origin")
+        await ctx.store.put(ctx.bucket, "origin", bytes(ctx.part_size))
         aborted = await ctx.store.initiate_multipart(ctx.bucket, "key")
         await ctx.store.abort_multipart(ctx.bucket, "key", aborted)
         theirs = await ctx.store.initiate_multipart(ctx.bucket, "theirs")
@@ -232,16 +232,16 @@ class PartChecks:
         """The version that is named is copied, and a missing one is refused."""
         await ctx.store.set_versioning(ctx.bucket, True)
         old = random_bytes(ctx.part_size)
-        first = await ctx.store.put(ctx.bucket, "source", old)
-        await ctx.store.put(ctx.bucket, "source", b"new" * ctx.part_size)
-        version = first.version_id or (await ctx.store.list_versions(ctx.bucket, "source"))[-1].version_id
+        first = await ctx.store.put(ctx.bucket, "origin", old)
+        await ctx.store.put(ctx.bucket, "origin", b"new" * ctx.part_size)
+        version = first.version_id or (await ctx.store.list_versions(ctx.bucket, "origin"))[-1].version_id
         upload = await ctx.store.initiate_multipart(ctx.bucket, "key")
-        source = ObjectRef(ctx.bucket, "source", version)
+        source = ObjectRef(ctx.bucket, "origin", version)
         part = await ctx.store.copy_part(ctx.bucket, "key", upload, 1, source, 0, len(old))
         assert await ctx.store.list_parts(ctx.bucket, "key", upload) == [part]
-        await ctx.store.delete_version(ctx.bucket, "source", version)
+        await ctx.store.delete_version(ctx.bucket, "origin", version)
         with pytest.raises(TroveError) as caught:
             await ctx.store.copy_part(ctx.bucket, "key", upload, 2, source, 0, len(old))
         assert isinstance(caught.value, FileNotFoundError)
-        assert (caught.value.bucket, caught.value.key) == (ctx.bucket, "source")
+        assert (caught.value.bucket, caught.value.key) == (ctx.bucket, "origin")
         assert await _completed(ctx, upload, [part]) == old

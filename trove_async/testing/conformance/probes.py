@@ -100,10 +100,10 @@ async def append(driver: Any, bucket: str) -> None:
 async def part_copy(driver: Any, bucket: str) -> None:
     # Amazon copies no ranges of objects that are smaller than a part.
     data = DATA * (driver.features.limits.min_part_size // len(DATA) + 1)
-    await driver.put(bucket, "source", Body(data), PutOptions())
+    await driver.put(bucket, "origin", Body(data), PutOptions())
     upload = await driver.initiate_multipart(bucket, "key", PutOptions())
     try:
-        part = await driver.copy_part(bucket, "key", upload, 1, ObjectRef(bucket, "source"), 1, len(data) - 1)
+        part = await driver.copy_part(bucket, "key", upload, 1, ObjectRef(bucket, "origin"), 1, len(data) - 1)
         await driver.complete_multipart(bucket, "key", upload, [part], CompleteOptions())
     finally:
         await driver.abort_multipart(bucket, "key", upload)
@@ -275,7 +275,7 @@ CAPABILITY_CALLS: Final[dict[type, dict[str, Call]]] = {
         "list_multipart_uploads": lambda t, b: t.list_multipart_uploads(b),
     },
     AppendDriver: {"append_part": lambda t, b: t.append_part(b, "key", "upload", 1, 0, DATA)},
-    PartCopyDriver: {"copy_part": lambda t, b: t.copy_part(b, "key", "upload", 1, ObjectRef(b, "source"), 0, 1)},
+    PartCopyDriver: {"copy_part": lambda t, b: t.copy_part(b, "key", "upload", 1, ObjectRef(b, "origin"), 0, 1)},
     PresignDriver: {
         "presign_get": lambda t, b: t.presign_get(b, "key"),
         "presign_put": lambda t, b: t.presign_put(b, "key"),
