@@ -42,6 +42,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "quota": Part(25, ("quota",)),
     "mirror": Part(30, ("mirror",)),
     "faces": Part(75, ("cli", "web")),
+    "managed": Part(60, ("managed",)),
     "uploads": Part(90, ("uploads",)),
     "transfers": Part(75, ("matrix", "transfers")),
 }

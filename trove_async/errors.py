@@ -23,8 +23,10 @@
     │   ├── VersionNotFoundError
     │   ├── UploadNotFoundError
     │   │   └── UploadExpiredError            the resumable upload was not continued in time, and is gone
-    │   └── RootNotFoundError
+    │   ├── RootNotFoundError
+    │   └── ResourceDeletedError              managed storage: the content was removed before it could be used
     ├── BucketAlreadyExistsError (FileExistsError)
+    ├── ResourceAlreadyExistsError (FileExistsError)  managed storage: another writer has stored the content already
     ├── BucketNotEmptyError
     ├── PreconditionFailedError
     │   ├── ObjectAlreadyExistsError (FileExistsError)
@@ -38,9 +40,10 @@
     ├── BodySourceError (RuntimeError)        the body's source broke off in a way that looks like its end
     ├── ChecksumError
     ├── AccessDeniedError (PermissionError)
-    │   └── UnauthenticatedError
-    │       ├── HostKeyUnknownError           the SSH server is not in the file of known hosts
-    │       └── HostKeyChangedError           the SSH server's key is not the one in the file of known hosts
+    │   ├── UnauthenticatedError
+    │   │   ├── HostKeyUnknownError           the SSH server is not in the file of known hosts
+    │   │   └── HostKeyChangedError           the SSH server's key is not the one in the file of known hosts
+    │   └── ResponseMismatchError             managed storage: a proof of access is wrong
     ├── StorageFullError (OSError)
     │   └── QuotaExceededError                the layer `Quota` refused the write
     ├── UnsupportedError (NotImplementedError)
@@ -53,11 +56,13 @@
     ├── TransientError                        the same call may succeed later
     │   ├── ConflictError                     another operation on the same object or bucket is under way
     │   ├── ThrottledError
+    │   ├── UploadPendingError                managed storage: the content is not stored completely yet
     │   ├── UploadLockedError                 another request writes to the resumable upload
     │   ├── UnavailableError (ConnectionError)
     │   │   └── BackendUnavailableError       a circuit breaker refused the call; nothing was sent
     │   └── OperationTimeoutError (TimeoutError)
     ├── WatchOverflowError
+    ├── RequestExpiredError                   managed storage: the request for a proof has expired, or there is none
     ├── UploadRejectedError                   a hook, or the server of a resumable upload, refused it
     ├── SchemaVersionError                    a newer version of the library has migrated the database
     ├── DriverRegistrationError (ValueError)
@@ -119,6 +124,10 @@ __all__ = [
     "PreconditionFailedError",
     "QuotaExceededError",
     "RangeNotSatisfiableError",
+    "RequestExpiredError",
+    "ResourceAlreadyExistsError",
+    "ResourceDeletedError",
+    "ResponseMismatchError",
     "RootNotFoundError",
     "SchemaVersionError",
     "StorageFullError",
@@ -134,6 +143,7 @@ __all__ = [
     "UploadLockedError",
     "UploadNotFoundError",
     "UploadOffsetError",
+    "UploadPendingError",
     "UploadRejectedError",
     "VersionNotFoundError",
     "WatchOverflowError",
@@ -373,10 +383,22 @@ class RootNotFoundError(NotFoundError):
     default_message = "the root folder does not exist"
 
 
+class ResourceDeletedError(NotFoundError):
+    """Content of managed storage was removed before a reference to it could be made; store it again."""
+
+    default_message = "the content was removed"
+
+
 class BucketAlreadyExistsError(TroveError, FileExistsError):
     """A bucket with this name already exists."""
 
     default_message = "the bucket already exists"
+
+
+class ResourceAlreadyExistsError(TroveError, FileExistsError):
+    """Another writer has stored the same content already; what this one has stored is not needed."""
+
+    default_message = "the content is stored already"
 
 
 class BucketNotEmptyError(TroveError):
@@ -489,6 +511,12 @@ class HostKeyChangedError(UnauthenticatedError):
     default_message = "the server's host key has changed"
 
 
+class ResponseMismatchError(AccessDeniedError):
+    """A proof of access to content is wrong, or belongs to another caller or path; nothing changed."""
+
+    default_message = "the proof of access is wrong"
+
+
 class StorageFullError(TroveError, OSError):
     """The storage is full; nothing was stored."""
 
@@ -598,6 +626,12 @@ class UploadLockedError(TransientError):
     default_message = "another request writes to the upload; try again"
 
 
+class UploadPendingError(TransientError):
+    """The content is known, and not stored completely yet: its writer is still at work. Try again."""
+
+    default_message = "the content is not stored completely yet"
+
+
 class UnavailableError(TransientError, ConnectionError):
     """The backend cannot be reached, or the connection broke."""
 
@@ -623,6 +657,12 @@ class WatchOverflowError(TroveError):
     """Events came faster than they were taken and some are lost; list the bucket again."""
 
     default_message = "events came faster than they were taken and some are lost; list the bucket again"
+
+
+class RequestExpiredError(TroveError):
+    """A request for a proof of access has expired, was answered too often, or never existed; make a new one."""
+
+    default_message = "the request has expired"
 
 
 class UploadRejectedError(TroveError):
