@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Table, and_, literal, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Table, Text, and_, literal, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -13,10 +13,13 @@ from sqlalchemy.types import TypeDecorator
 
 from trove_async.keys import successor
 
-__all__ = ["Timestamp", "begins_with", "insert_into", "now"]
+__all__ = ["ORDERED_TEXT", "Timestamp", "begins_with", "insert_into", "now"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+ORDERED_TEXT: Final = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+"""The type of a column for keys, which sorts by their UTF-8 bytes, as listings do; SQLite does that by itself."""
 
 
 class Timestamp(TypeDecorator[datetime]):

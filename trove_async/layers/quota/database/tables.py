@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, Table, Text
-from sqlalchemy.dialects import postgresql
 
 from trove_async.database import Timestamp
+from trove_async.database.schema import ORDERED_TEXT
 
 __all__ = ["ACCOUNTS", "BUCKETS", "LIMITS", "RESERVATIONS", "STATE"]
 
 _metadata: Final = MetaData()
-
-_KEY: Final = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
-"""Keys sort by their UTF-8 bytes, as listings do; SQLite does that by itself."""
 
 LIMITS: Final = Table(
     "trove_quota_limits",
@@ -32,7 +29,7 @@ ACCOUNTS: Final = Table(
     "trove_quota_accounts",
     _metadata,
     Column("bucket", Text, primary_key=True),
-    Column("key", _KEY, primary_key=True),
+    Column("key", ORDERED_TEXT, primary_key=True),
     Column("upload", Text, primary_key=True),
     Column("part", Integer, primary_key=True),
     Column("bytes", BigInteger, nullable=False),
@@ -53,7 +50,7 @@ RESERVATIONS: Final = Table(
     Column("owner", Text, primary_key=True),
     Column("number", BigInteger, primary_key=True),
     Column("bucket", Text, nullable=False),
-    Column("key", _KEY, nullable=False),
+    Column("key", ORDERED_TEXT, nullable=False),
     Column("upload", Text, nullable=False),
     Column("part", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),

@@ -1,0 +1,221 @@
+"""The names of contents, as changes within a transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, bindparam, delete, select, text, tuple_
+
+from trove_async.database import insert_into, now
+from trove_async.database.schema import begins_with
+from trove_async.managed.resources import ManagedInfo, ManagedResource
+from trove_async.managed.schema import BLOBS, LINKS
+from trove_async.managed.transitions import COLUMNS, Blob, Blobs, Content
+from trove_async.types import FrozenDict
+
+__all__ = ["Link", "Linked", "find", "give", "link", "listed", "unlink"]
+
+
+class Link(NamedTuple):
+    """A name for content.
+
+    Attributes:
+        resource: the name.
+        content_type: media type; None if none was given.
+        metadata: the user's own.
+    """
+
+    resource: ManagedResource
+    content_type: str | None = None
+    metadata: Mapping[str, str] = FrozenDict()
+
+
+class Linked(NamedTuple):
+    """A name, and where the bytes of its content are.
+
+    Attributes:
+        info: of the name.
+        id: of the blob.
+        key: of the bytes.
+    """
+
+    info: ManagedInfo
+    id: str
+    key: str
+
+
+_NAME: Final = ("bucket", "user", "path")
+_PLACE: Final = [LINKS.c[name] for name in _NAME]
+# An index on several columns serves no list of rows in SQLite, but it does serve a subquery.
+_PLACES: Final = {
+    "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') "
+    "FROM json_each(:places)",
+    "postgresql": "SELECT value->>0, value->>1, value->>2 FROM jsonb_array_elements(CAST(:places AS jsonb))",
+}
+_HELD: Final = {
+    dialect: select(*_PLACE, *COLUMNS)
+    .join(BLOBS, BLOBS.c.id == LINKS.c.blob)
+    .where(LINKS.c.space == bindparam("space"), tuple_(*_PLACE).in_(text(places).columns(*_PLACE)))
+    for dialect, places in _PLACES.items()
+}
+_LINKED: Final = select(
+    *_PLACE,
+    LINKS.c.content_type,
+    LINKS.c.metadata,
+    LINKS.c.created_at,
+    BLOBS.c.id,
+    BLOBS.c.key,
+    BLOBS.c.length,
+    BLOBS.c.digest,
+).join(BLOBS, BLOBS.c.id == LINKS.c.blob)
+_FIND: Final = _LINKED.where(
+    LINKS.c.space == bindparam("space"), *(LINKS.c[name] == bindparam(f"its_{name}") for name in _NAME)
+)
+_UNLINK: Final = delete(LINKS).where(
+    LINKS.c.space == bindparam("its_space"), *(LINKS.c[name] == bindparam(f"its_{name}") for name in _NAME)
+)
+_upserts: Final[dict[str, Any]] = {}
+
+
+def _upsert(connection: Connection) -> Any:
+    name = connection.dialect.name
+    if name not in _upserts:
+        new: dict[str, Any] = {
+            column: bindparam(f"new_{column}") for column in ("space", *_NAME, "blob", "content_type", "metadata")
+        }
+        insert = insert_into(connection, LINKS).values(**new, created_at=now())
+        changed = {column: insert.excluded[column] for column in ("blob", "content_type", "metadata", "created_at")}
+        _upserts[name] = insert.on_conflict_do_update(index_elements=[*LINKS.primary_key], set_=changed)
+    return _upserts[name]
+
+
+def link(connection: Connection, space: str, wanted: Sequence[tuple[Link, Content]]) -> list[Blob]:
+    """Give names to contents that were stored, one after another, with as few statements as one takes.
+
+    What a name had before loses a reference.
+
+    Returns:
+        The blob of each name. If its key is not that of the content, others have stored the same before.
+    """
+    blobs = Blobs(connection, space)
+    for algorithm in {content.algorithm for _, content in wanted}:
+        blobs.load(algorithm, (content.digest for _, content in wanted if content.algorithm == algorithm))
+    names = _Names(connection, space, blobs, [one.resource for one, _ in wanted])
+    given = []
+    for one, content in wanted:
+        blob = blobs.store(content)
+        names.point(one, blob)
+        given.append(blob)
+    names.flush()
+    return given
+
+
+def give(connection: Connection, space: str, blobs: Blobs, one: Link, blob: Blob) -> None:
+    """Give a name to a blob that is stored, and flush ``blobs``, which has it."""
+    names = _Names(connection, space, blobs, [one.resource])
+    names.point(one, blob)
+    names.flush()
+
+
+class _Names:
+    """The blobs of names, and their changes."""
+
+    def __init__(self, connection: Connection, space: str, blobs: Blobs, resources: Sequence[ManagedResource]) -> None:
+        self._connection = connection
+        self._space = space
+        self._blobs = blobs
+        self._links: dict[ManagedResource, tuple[Link, Blob]] = {}
+        self._now = _held(connection, space, blobs, resources)
+
+    def point(self, one: Link, blob: Blob) -> None:
+        """Let a name refer to a blob."""
+        self._blobs.retain(blob)
+        before = self._now.get(one.resource)
+        if before is not None:
+            self._blobs.release(before)
+        self._now[one.resource] = blob
+        self._links[one.resource] = one, blob
+
+    def flush(self) -> None:
+        """Write the changes: the blobs first, since names refer to them."""
+        self._blobs.flush()
+        rows = [
+            {
+                "new_space": self._space,
+                "new_bucket": resource.bucket,
+                "new_user": resource.user,
+                "new_path": resource.path,
+                "new_blob": blob.id,
+                "new_content_type": one.content_type,
+                "new_metadata": json.dumps(dict(one.metadata)),
+            }
+            for resource, (one, blob) in self._links.items()
+        ]
+        self._connection.execute(_upsert(self._connection), rows)
+
+
+def unlink(connection: Connection, space: str, resource: ManagedResource) -> Blob | None:
+    """Remove a name, whose content loses a reference; return its blob, or None if there is no such name."""
+    blobs = Blobs(connection, space)
+    blob = _held(connection, space, blobs, [resource]).get(resource)
+    if blob is None:
+        return None
+    connection.execute(_UNLINK, {"its_space": space, **_its(resource)})
+    blobs.release(blob)
+    blobs.flush()
+    return blob
+
+
+def find(connection: Connection, space: str, resource: ManagedResource) -> Linked | None:
+    """Return what a name refers to; None if there is no such name."""
+    row = connection.execute(_FIND, {"space": space, **_its(resource)}).first()
+    return None if row is None else _linked(row)
+
+
+def listed(
+    connection: Connection, space: str, bucket: str, user: str, *, prefix: str, after: str, limit: int
+) -> list[ManagedInfo]:
+    """Return the names of a bucket, a user, or all, in the order of their UTF-8 bytes.
+
+    Args:
+        connection: of the transaction.
+        space: of the store.
+        bucket, user: whose names.
+        prefix: only paths that begin with it.
+        after: only paths that sort after it.
+        limit: the maximum number.
+    """
+    wanted = (
+        _LINKED.where(LINKS.c.space == space, LINKS.c.bucket == bucket, LINKS.c.user == user)
+        .where(begins_with(LINKS.c.path, prefix), LINKS.c.path > after)
+        .order_by(LINKS.c.path)
+        .limit(limit)
+    )
+    return [_linked(row).info for row in connection.execute(wanted).all()]
+
+
+def _held(
+    connection: Connection, space: str, blobs: Blobs, resources: Sequence[ManagedResource]
+) -> dict[ManagedResource, Blob]:
+    """Return the blobs of those names that exist."""
+    places = json.dumps([(one.bucket, one.user, one.path) for one in dict.fromkeys(resources)])
+    rows = connection.execute(_HELD[connection.dialect.name], {"space": space, "places": places}).all()
+    return {ManagedResource(row.bucket, row.user, row.path): blobs.adopt(row) for row in rows}
+
+
+def _its(resource: ManagedResource) -> dict[str, str]:
+    return {"its_bucket": resource.bucket, "its_user": resource.user, "its_path": resource.path}
+
+
+def _linked(row: Row[*tuple[Any, ...]]) -> Linked:
+    info = ManagedInfo(
+        ManagedResource(row.bucket, row.user, row.path),
+        row.length,
+        row.digest,
+        row.content_type,
+        FrozenDict(json.loads(row.metadata)),
+        row.created_at,
+    )
+    return Linked(info, row.id, row.key)

@@ -1,0 +1,117 @@
+"""The tables of managed storage."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+
+from trove_async.database import Timestamp
+from trove_async.database.schema import ORDERED_TEXT
+
+__all__ = ["ATTEMPTS", "BLOBS", "COMPONENT", "LINKS", "MIGRATIONS", "REQUESTS", "State"]
+
+COMPONENT: Final = "managed"
+MIGRATIONS: Final = "trove_async.managed.migrations"
+
+_metadata: Final = MetaData()
+
+
+class State(StrEnum):
+    """The state of a blob. `trove_async.managed.transitions` draws how it changes."""
+
+    PENDING = "pending"
+    """A writer has announced it; its bytes are not stored yet."""
+    STORED = "stored"
+    CONDEMNED = "condemned"
+    """Nobody refers to it. A proof of access can take it back."""
+    SWEEPING = "sweeping"
+    """The sweep deletes its bytes, and then its row; nothing takes it back."""
+
+
+BLOBS: Final = Table(
+    "trove_managed_blobs",
+    _metadata,
+    # Random, and never used again: content that is condemned and stored once more gets another row and key.
+    Column("id", Text, primary_key=True),
+    # Separates the stores that share a database.
+    Column("space", Text, nullable=False),
+    Column("algorithm", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    # Where its bytes are; empty while it is pending.
+    Column("key", Text, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    # All references: the names in LINKS, and `held`.
+    Column("refs", BigInteger, nullable=False),
+    # The references that have no name: of `ResourceCatalog.put` and of the content-addressed store.
+    Column("held", BigInteger, nullable=False),
+    # True: it stays although nobody refers to it.
+    Column("pinned", Boolean, nullable=False),
+    # When the writers of a pending blob are taken for dead.
+    Column("lease_until", Timestamp, nullable=True),
+    # NULL while it is pending or stored.
+    Column("condemned_at", Timestamp, nullable=True),
+    Column("created_at", Timestamp, nullable=False),
+)
+"""The contents, each with the key of its bytes."""
+
+# Content has at most one row that is pending or stored, and any number that wait for the sweep.
+Index(
+    "trove_managed_blobs_live",
+    BLOBS.c.space,
+    BLOBS.c.algorithm,
+    BLOBS.c.digest,
+    unique=True,
+    sqlite_where=BLOBS.c.condemned_at.is_(None),
+    postgresql_where=BLOBS.c.condemned_at.is_(None),
+)
+
+LINKS: Final = Table(
+    "trove_managed_links",
+    _metadata,
+    Column("space", Text, primary_key=True),
+    Column("bucket", ORDERED_TEXT, primary_key=True),
+    Column("user", ORDERED_TEXT, primary_key=True),
+    Column("path", ORDERED_TEXT, primary_key=True),
+    # Always of a blob that is stored.
+    Column("blob", Text, ForeignKey(BLOBS.c.id), nullable=False),
+    Column("content_type", Text, nullable=True),
+    # JSON.
+    Column("metadata", Text, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+)
+"""The names of contents."""
+
+REQUESTS: Final = Table(
+    "trove_managed_requests",
+    _metadata,
+    Column("id", Text, primary_key=True),
+    Column("space", Text, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("bucket", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("content_type", Text, nullable=True),
+    Column("metadata", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    # JSON: offset and length of each.
+    Column("ranges", Text, nullable=False),
+    # Wrong answers of the caller so far.
+    Column("failures", Integer, nullable=False),
+    Column("expires_at", Timestamp, nullable=False),
+)
+"""The requests for a proof of access that were not answered yet."""
+
+ATTEMPTS: Final = Table(
+    "trove_managed_attempts",
+    _metadata,
+    Column("request", Text, primary_key=True),
+    Column("space", Text, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("made_at", Timestamp, nullable=False),
+)
+"""When requests were made, of the last minute."""
