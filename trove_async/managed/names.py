@@ -1,0 +1,70 @@
+"""The rules for the names of managed storage."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trove_async.errors import InvalidArgumentError, InvalidBucketNameError, TroveError
+from trove_async.keys import check_key
+from trove_async.managed.resources import ManagedResource
+
+__all__ = ["for_all", "for_bucket", "for_user", "locate"]
+
+_LONGEST: Final = 255
+
+
+def for_bucket(bucket: str, path: str = "") -> ManagedResource:
+    """Return the name for a path in a bucket; without a path that of the bucket itself.
+
+    Raises:
+        InvalidBucketNameError: the bucket is not 1 to 255 bytes of UTF-8 without slash and NUL.
+        InvalidKeyError: the path is not 1 to 1,024 bytes of UTF-8 without NUL.
+    """
+    if (fault := _fault(bucket)) is not None:
+        raise InvalidBucketNameError(f"a bucket of managed storage {fault}")
+    return ManagedResource(bucket, "", path)
+
+
+def for_user(user: str, path: str = "") -> ManagedResource:
+    """Return the name for a path of a user; without a path that of the user itself.
+
+    Raises:
+        InvalidArgumentError: the user is not 1 to 255 bytes of UTF-8 without slash and NUL.
+        InvalidKeyError: the path is not 1 to 1,024 bytes of UTF-8 without NUL.
+    """
+    if (fault := _fault(user)) is not None:
+        raise InvalidArgumentError(f"a user of managed storage {fault}")
+    return ManagedResource("", user, path)
+
+
+def for_all(path: str = "") -> ManagedResource:
+    """Return the name for a path that belongs to no bucket and no user."""
+    return ManagedResource("", "", path)
+
+
+def check_path(resource: ManagedResource) -> None:
+    """Check the path of a name.
+
+    Raises:
+        InvalidKeyError: it is not 1 to 1,024 bytes of UTF-8 without NUL.
+    """
+    check_key(resource.path)
+
+
+def locate(error: TroveError, operation: str, resource: ManagedResource) -> None:
+    """Say in an error which name it is about."""
+    owner = resource.bucket or (f"users/{resource.user}" if resource.user else "all")
+    error.operation, error.bucket, error.key = operation, owner, resource.path or None
+
+
+def _fault(name: object) -> str | None:
+    """Return what is wrong with a bucket or user; None if nothing is."""
+    if not isinstance(name, str):
+        return f"is a str, not {type(name).__name__}"
+    if not name or "/" in name or "\0" in name:
+        return f"is text that is not empty, without slash and NUL; not {name!r}"
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        return f"is valid Unicode; {name!a} has a lone surrogate at position {error.start}"
+    return f"has at most {_LONGEST} bytes of UTF-8, not {size}" if size > _LONGEST else None
