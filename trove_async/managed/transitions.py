@@ -97,6 +97,8 @@ _NAMED: Final = select(*COLUMNS).where(
 
 # `lease` is in microseconds; None for no lease, or for the one that the blob has.
 _LEASE: Final = type_coerce(type_coerce(now(), BigInteger()) + bindparam("lease", type_=BigInteger()), Timestamp())
+# Content that is stored and loses its name in one transaction is condemned when it is inserted.
+_CONDEMNED_AT: Final = case((bindparam("new_state") == State.CONDEMNED, now()), else_=None)
 _CHANGING: Final = ("key", "length", "state", "refs", "held", "pinned")
 _UPDATE: Final = (
     update(BLOBS)
@@ -104,7 +106,7 @@ _UPDATE: Final = (
     .values(
         **{name: bindparam(f"new_{name}") for name in _CHANGING},
         lease_until=func.coalesce(_LEASE, BLOBS.c.lease_until),
-        condemned_at=case((bindparam("new_state") == State.CONDEMNED, now()), else_=None),
+        condemned_at=_CONDEMNED_AT,
     )
 )
 _DELETE: Final = delete(BLOBS).where(BLOBS.c.id == bindparam("its_id"))
@@ -115,7 +117,8 @@ def _insert(connection: Connection) -> Any:
     name = connection.dialect.name
     if name not in _inserts:
         given: dict[str, Any] = {field: bindparam(f"new_{field}") for field in ("space", *_FIELDS)}
-        values = insert_into(connection, BLOBS).values(**given, lease_until=_LEASE, condemned_at=None, created_at=now())
+        given |= {"lease_until": _LEASE, "condemned_at": _CONDEMNED_AT, "created_at": now()}
+        values = insert_into(connection, BLOBS).values(**given)
         # A row that another transaction has inserted since makes PostgreSQL repeat this one.
         _inserts[name] = values.on_conflict_do_nothing()
     return _inserts[name]
@@ -256,7 +259,7 @@ class Blobs:
         gone = [*self._gone]
         changed: list[dict[str, Any]] = []
         added: list[dict[str, Any]] = []
-        for one in self._changed:
+        for one in sorted(self._changed):  # all transactions lock rows in the same order
             blob = self._by_id[one]
             if blob.unused and blob.state is State.PENDING:
                 self._forget(blob)
@@ -267,7 +270,7 @@ class Blobs:
                 self._live[blob.algorithm, blob.digest] = None
             (added if one in self._new else changed).append(self._parameters(blob))
         if gone:
-            self._connection.execute(_DELETE, [{"its_id": one} for one in sorted(gone)])
+            self._connection.execute(_DELETE, [{"its_id": one} for one in gone])
         if changed:
             self._connection.execute(_UPDATE, changed)
         if added:
