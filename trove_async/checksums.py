@@ -36,7 +36,7 @@ R = TypeVar("R")
 class Hasher(Protocol):
     """Computes a checksum; the objects of `hashlib` have this interface."""
 
-    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+    def update(self, data: bytes | bytearray | memoryview, /) -> object:
         """Add bytes."""
 
     def hexdigest(self) -> str:
@@ -70,8 +70,18 @@ class _Crc32c:
         return f"{self._value:08x}"
 
 
+def _new_blake3() -> Hasher:
+    try:
+        from blake3 import blake3
+    except ImportError as error:
+        raise MissingDependencyError("blake3 needs: pip install 'trove-async[blake3]'") from error
+    hasher: Hasher = blake3()
+    return hasher
+
+
 _HASHERS: dict[str, Callable[[], Hasher]] = {
     "blake2b": hashlib.blake2b,
+    "blake3": _new_blake3,
     "crc32": _Crc32,
     "crc32c": _Crc32c,
     "md5": lambda: hashlib.md5(usedforsecurity=False),
@@ -82,7 +92,7 @@ _HASHERS: dict[str, Callable[[], Hasher]] = {
 }
 
 ALGORITHMS = frozenset(_HASHERS)
-"""The names of the algorithms; crc32c needs the extra ``checksums``."""
+"""The names of the algorithms; crc32c needs the extra ``checksums``, and blake3 the extra ``blake3``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +148,7 @@ def stored_checksums(text: str) -> Mapping[str, str]:
 
 @cache
 def is_available(algorithm: str) -> bool:
-    """Whether an algorithm of `ALGORITHMS` can be computed here: crc32c needs a package."""
+    """Whether an algorithm of `ALGORITHMS` can be computed here: crc32c and blake3 need packages."""
     try:
         new_hasher(algorithm)
     except MissingDependencyError:

@@ -8,6 +8,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar, final
 
@@ -226,6 +227,17 @@ class ObjectReader:
         """Wrap the reader's stream in another one; for layers, before the first read."""
         if self._stream is not None:
             self._stream = wrapper(self._stream)
+
+    def expect(self, algorithm: str, digest: str) -> None:
+        """Compare the whole object with a checksum, and not with what is stored beside it; before the first read.
+
+        Args:
+            algorithm: of `trove_async.checksums.ALGORITHMS`.
+            digest: lower-case hex. A reader of a range compares nothing.
+        """
+        self.info = replace(self.info, checksums={algorithm: digest})
+        if self.start == 0 and self.stop == self.info.size:
+            self._hasher = new_hasher(algorithm)
 
     def resume_by(self, resumption: Callable[[], Resumption]) -> None:
         """Change how the body is resumed when it breaks off; for layers."""

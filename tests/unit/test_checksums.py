@@ -16,6 +16,8 @@ from trove_async.errors import ChecksumError, InvalidArgumentError, MissingDepen
 # The check values of the CRCs are those of the catalogue of parametrised CRC algorithms, for "123456789".
 KNOWN = {
     "blake2b": hashlib.blake2b(b"123456789").hexdigest(),
+    # of the reference implementation, b3sum
+    "blake3": "b7d65b48420d1033cb2595293263b6f72eabee20d55e699d0df1973b3c9deed1",
     "crc32": "cbf43926",
     "crc32c": "e3069283",
     "md5": "25f9e794323b453885f5181f1b624d0b",
@@ -29,6 +31,8 @@ KNOWN = {
 def digest(algorithm: str, *chunks: bytes | bytearray | memoryview) -> str:
     if algorithm == "crc32c":
         pytest.importorskip("google_crc32c", reason="an optional extra")
+    if algorithm == "blake3":
+        pytest.importorskip("blake3", reason="an optional extra")
     hasher = new_hasher(algorithm)
     for chunk in chunks:
         hasher.update(chunk)
@@ -88,3 +92,9 @@ async def test_a_cancelled_digest_has_released_the_buffer() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     data.clear()  # BufferError while the buffer is exported
+
+
+def test_blake3_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    with pytest.raises(MissingDependencyError, match=r"trove-async\[blake3\]"):
+        new_hasher("blake3")

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 from trove_async.database import Timestamp
 from trove_async.database.schema import ORDERED_TEXT
 
-__all__ = ["ATTEMPTS", "BLOBS", "COMPONENT", "LINKS", "MIGRATIONS", "REQUESTS", "State"]
+__all__ = ["ATTEMPTS", "BLOBS", "COLLECTORS", "COMPONENT", "LINKS", "MIGRATIONS", "REQUESTS", "State"]
 
 COMPONENT: Final = "managed"
 MIGRATIONS: Final = "trove_async.managed.migrations"
@@ -28,6 +28,10 @@ class State(StrEnum):
     """Nobody refers to it. A proof of access can take it back."""
     SWEEPING = "sweeping"
     """The sweep deletes its bytes, and then its row; nothing takes it back."""
+    SWEPT = "swept"
+    """Bytes that no blob had were deleted. The row keeps a late writer, who has stored them, from referring to them."""
+    LOST = "lost"
+    """Its bytes are missing or wrong, as ``fsck`` has found. Whoever stores the content again restores it for all."""
 
 
 BLOBS: Final = Table(
@@ -40,7 +44,7 @@ BLOBS: Final = Table(
     Column("algorithm", Text, nullable=False),
     Column("digest", Text, nullable=False),
     # Where its bytes are; empty while it is pending.
-    Column("key", Text, nullable=False),
+    Column("key", ORDERED_TEXT, nullable=False),
     Column("length", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     # All references: the names in LINKS, and `held`.
@@ -51,13 +55,13 @@ BLOBS: Final = Table(
     Column("pinned", Boolean, nullable=False),
     # When the writers of a pending blob are taken for dead.
     Column("lease_until", Timestamp, nullable=True),
-    # NULL while it is pending or stored.
+    # NULL while it is pending, stored or lost.
     Column("condemned_at", Timestamp, nullable=True),
     Column("created_at", Timestamp, nullable=False),
 )
 """The contents, each with the key of its bytes."""
 
-# Content has at most one row that is pending or stored, and any number that wait for the sweep.
+# Content has at most one row that is pending, stored or lost, and any number that wait for the sweep.
 Index(
     "trove_managed_blobs_live",
     BLOBS.c.space,
@@ -68,6 +72,16 @@ Index(
     postgresql_where=BLOBS.c.condemned_at.is_(None),
 )
 
+# No two blobs share bytes, and none gets bytes that the sweep deletes because no blob had them.
+Index(
+    "trove_managed_blobs_key",
+    BLOBS.c.space,
+    BLOBS.c.key,
+    unique=True,
+    sqlite_where=BLOBS.c.key != "",
+    postgresql_where=BLOBS.c.key != "",
+)
+
 LINKS: Final = Table(
     "trove_managed_links",
     _metadata,
@@ -75,7 +89,7 @@ LINKS: Final = Table(
     Column("bucket", ORDERED_TEXT, primary_key=True),
     Column("user", ORDERED_TEXT, primary_key=True),
     Column("path", ORDERED_TEXT, primary_key=True),
-    # Always of a blob that is stored.
+    # Always of a blob that is stored or lost.
     Column("blob", Text, ForeignKey(BLOBS.c.id), nullable=False),
     Column("content_type", Text, nullable=True),
     # JSON.
@@ -115,3 +129,14 @@ ATTEMPTS: Final = Table(
     Column("made_at", Timestamp, nullable=False),
 )
 """When requests were made, of the last minute."""
+
+COLLECTORS: Final = Table(
+    "trove_managed_collectors",
+    _metadata,
+    Column("space", Text, primary_key=True),
+    # When the collector has last looked at the clock, which must never be earlier.
+    Column("seen_at", Timestamp, nullable=False),
+    # The last key of the listing that an interrupted collector had reached; empty if there is none.
+    Column("reached", Text, nullable=False),
+)
+"""What the collector of each space must know of its last run."""

@@ -12,6 +12,9 @@
        └──────────────────────────────────────────────────┘                     ▼
                                  store                                        (none)
 
+``fsck`` makes a stored blob *lost* if its bytes are missing or wrong; `Blobs.store` and `Blobs.complete` make it stored
+again. Bytes that no blob has get a row of their own, which is condemned, then sweeping, then *swept*.
+
 `Blobs` is used in a unit of `trove_async.database.Database.write`: it reads the blobs that the unit names, changes them
 in memory, and writes them by `Blobs.flush`. A unit that fails has changed nothing. All times are the database's.
 """
@@ -119,8 +122,12 @@ def _insert(connection: Connection) -> Any:
         given: dict[str, Any] = {field: bindparam(f"new_{field}") for field in ("space", *_FIELDS)}
         given |= {"lease_until": _LEASE, "condemned_at": _CONDEMNED_AT, "created_at": now()}
         values = insert_into(connection, BLOBS).values(**given)
-        # A row that another transaction has inserted since makes PostgreSQL repeat this one.
-        _inserts[name] = values.on_conflict_do_nothing()
+        # A row for this content that another transaction has inserted since makes PostgreSQL repeat this one. That the
+        # key has another row is an error: the sweep has taken the bytes for abandoned.
+        _inserts[name] = values.on_conflict_do_nothing(
+            index_elements=[BLOBS.c.space, BLOBS.c.algorithm, BLOBS.c.digest],
+            index_where=BLOBS.c.condemned_at.is_(None),
+        )
     return _inserts[name]
 
 
@@ -143,7 +150,7 @@ class Blobs:
         self._leases: dict[str, int] = {}
 
     def load(self, algorithm: str, digests: Iterable[str]) -> None:
-        """Read the blobs of digests that are pending or stored, in one statement."""
+        """Read the blobs of digests that are not condemned, in one statement."""
         wanted = [digest for digest in dict.fromkeys(digests) if (algorithm, digest) not in self._live]
         if not wanted:
             return
@@ -153,7 +160,7 @@ class Blobs:
             self.adopt(row)
 
     def live(self, algorithm: str, digest: str) -> Blob | None:
-        """Return the blob of a digest that is pending or stored; None if there is none."""
+        """Return the blob of a digest that is pending, stored or lost; None if there is none."""
         self.load(algorithm, [digest])
         return self._live[algorithm, digest]
 
@@ -181,7 +188,7 @@ class Blobs:
         state = State(row.blob_state)
         blob = Blob(**{**values, "state": state}, expired=bool(row.expired) and state is State.PENDING)
         self._by_id[blob.id] = blob
-        if blob.state in (State.PENDING, State.STORED):
+        if blob.state in (State.PENDING, State.STORED, State.LOST):
             self._live[blob.algorithm, blob.digest] = blob
         return blob
 
@@ -212,12 +219,12 @@ class Blobs:
         blob = self._live_or_dead(content)
         if blob is None:
             return self._add(content, State.STORED)
-        if blob.state is State.PENDING:
+        if blob.state is not State.STORED:
             self.complete(blob, content.key, content.length)
         return blob
 
     def complete(self, blob: Blob, key: str, length: int) -> None:
-        """Record where the bytes of a pending blob are."""
+        """Record where the bytes of a pending or lost blob are."""
         blob.state, blob.key, blob.length, blob.expired = State.STORED, key, length, False
         self._change(blob)
 
@@ -236,7 +243,7 @@ class Blobs:
         """Add a reference.
 
         Args:
-            blob: pending or stored.
+            blob: pending, stored or lost.
             held: the reference has no name.
         """
         blob.refs += 1
@@ -244,7 +251,7 @@ class Blobs:
         self._change(blob)
 
     def release(self, blob: Blob, *, held: bool = False) -> None:
-        """End a reference. Without any other a stored blob is condemned by `flush`, and a pending one removed."""
+        """End a reference. By `flush`, a blob without any is condemned, or removed if it is pending."""
         blob.refs -= 1
         blob.held -= held
         self._change(blob)
@@ -265,7 +272,7 @@ class Blobs:
                 self._forget(blob)
                 gone += [] if one in self._new else [one]
                 continue
-            if blob.unused and blob.state is State.STORED:
+            if blob.unused and blob.state in (State.STORED, State.LOST):
                 blob.state = State.CONDEMNED
                 self._live[blob.algorithm, blob.digest] = None
             (added if one in self._new else changed).append(self._parameters(blob))

@@ -1,4 +1,4 @@
-"""Create the tables of blobs, links, requests and attempts."""
+"""Create the tables of blobs, links, requests, attempts and collectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("space", sa.Text, nullable=False),
         sa.Column("algorithm", sa.Text, nullable=False),
         sa.Column("digest", sa.Text, nullable=False),
-        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("key", ordered, nullable=False),
         sa.Column("length", sa.BigInteger, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("refs", sa.BigInteger, nullable=False),
@@ -39,6 +39,15 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=live,
         postgresql_where=live,
+    )
+    keyed = sa.text("key <> ''")
+    op.create_index(
+        "trove_managed_blobs_key",
+        "trove_managed_blobs",
+        ["space", "key"],
+        unique=True,
+        sqlite_where=keyed,
+        postgresql_where=keyed,
     )
     for name, columns in (("digest", ["space", "algorithm", "digest"]), ("due", ["space", "condemned_at"])):
         op.create_index(
@@ -83,9 +92,15 @@ def upgrade() -> None:
     )
     op.create_index("trove_managed_attempts_of", "trove_managed_attempts", ["space", "caller", "digest"])
     op.create_index("trove_managed_attempts_due", "trove_managed_attempts", ["made_at"])
+    op.create_table(
+        "trove_managed_collectors",
+        sa.Column("space", sa.Text, primary_key=True),
+        sa.Column("seen_at", sa.BigInteger, nullable=False),
+        sa.Column("reached", sa.Text, nullable=False),
+    )
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("attempts", "requests", "links", "blobs"):
+    for table in ("collectors", "attempts", "requests", "links", "blobs"):
         op.drop_table(f"trove_managed_{table}")
