@@ -39,11 +39,11 @@ async def rows(m: ManagedStorage) -> Rows:
 
 
 async def stored(m: ManagedStorage) -> dict[str, bytes]:
-    """Return the bytes in the bucket, by key."""
+    """Return the bytes in the bucket, by their path."""
     storage = m.storage
     assert isinstance(storage, StoreResourceStorage)
     keys = [info.key async for info in storage.store.list(storage.bucket, storage.prefix)]
-    return {key: await storage.store.read(storage.bucket, key) for key in keys}
+    return {key.removeprefix(storage.prefix): await storage.store.read(storage.bucket, key) for key in keys}
 
 
 async def check(m: ManagedStorage, *, strays: int | None = 0) -> None:

@@ -1,0 +1,89 @@
+"""A process that dies between two steps: nothing that it does after that has an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from trove_async import managed
+from trove_async.database import Database
+from trove_async.managed import ManagedStorage, ResourceStorage
+from trove_async.reader import ObjectReader
+
+R = TypeVar("R")
+
+
+class Death(Exception):
+    """The process is dead; no code of it runs any more, and so nothing may handle this."""
+
+
+class Process:
+    """Counts the steps of a process, before and after each of which it may die.
+
+    Args:
+        dies_at: the number of the place, from 1; 0 for a process that lives on.
+
+    Attributes:
+        places: how many places there were.
+        dead: whether it has died.
+    """
+
+    def __init__(self, dies_at: int) -> None:
+        self._dies_at = dies_at
+        self.places = 0
+        self.dead = False
+
+    def place(self) -> None:
+        self.places += 1
+        if self.places == self._dies_at:
+            self.dead = True
+        if self.dead:
+            raise Death
+
+    async def step(self, work: Callable[[], Awaitable[R]]) -> R:
+        self.place()
+        result = await work()
+        self.place()
+        return result
+
+    def managed(self, m: ManagedStorage) -> ManagedStorage:
+        """Return the storage as this process sees it."""
+        catalogue = managed.ResourceCatalog(DyingDatabase(self, m.catalogue.database), m.catalogue.space)
+        return ManagedStorage(catalogue, DyingStorage(self, m.storage))
+
+
+class DyingDatabase(Database):
+    """The database, as a process sees it."""
+
+    def __init__(self, process: Process, inner: Database) -> None:
+        self._process = process
+        self._inner = inner
+
+    async def read(self, unit: Any) -> Any:
+        return await self._process.step(lambda: self._inner.read(unit))
+
+    async def write(self, unit: Any) -> Any:
+        return await self._process.step(lambda: self._inner.write(unit))
+
+    def __del__(self) -> None:
+        """Do nothing: the other one is closed."""
+
+
+class DyingStorage:
+    """The bytes, as a process sees them."""
+
+    def __init__(self, process: Process, inner: ResourceStorage) -> None:
+        self._process = process
+        self._inner = inner
+
+    async def get(self, path: str, **kwargs: Any) -> ObjectReader:
+        return await self._process.step(lambda: self._inner.get(path, **kwargs))
+
+    async def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        return await self._process.step(lambda: self._inner.read_ranges(path, ranges))
+
+    async def put(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        return await self._process.step(lambda: self._inner.put(path, *args, **kwargs))
+
+    async def remove(self, path: str) -> None:
+        await self._process.step(lambda: self._inner.remove(path))
