@@ -13,7 +13,7 @@ from trove_async.reader import ObjectReader
 R = TypeVar("R")
 
 
-class Death(Exception):
+class Death(Exception):  # noqa: N818 - it is no error
     """The process is dead; no code of it runs any more, and so nothing may handle this."""
 
 

@@ -236,4 +236,4 @@ class Operations(RuleBasedStateMachine):
 def test_the_model_holds(request: pytest.FixtureRequest, kind: str, examples: int) -> None:
     Operations.url = request.getfixturevalue("sqlite_url" if kind == "sqlite" else "migrated_postgres")
     chosen = settings(max_examples=examples, stateful_step_count=25, deadline=None)
-    run_state_machine_as_test(Operations, settings=chosen)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Operations, settings=chosen)

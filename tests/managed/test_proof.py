@@ -6,7 +6,6 @@ import asyncio
 import io
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -370,9 +369,11 @@ async def test_what_is_no_source(m: ManagedStorage) -> None:
 
 async def test_what_is_no_answer(m: ManagedStorage) -> None:
     response = await new_put_response(await ask(m), DATA)
-    for wrong in (None, response.proof, replace(response, request_id=""), replace(response, proof=b"0")):
+    proof_in_bytes: Any = b"0"
+    answers: list[Any] = [None, response.proof, PutResponse("", response.proof), PutResponse("id", proof_in_bytes)]
+    for wrong in answers:
         with pytest.raises(InvalidArgumentError):
-            await m.proof_of_access_response(wrong, caller="carol")  # type: ignore[arg-type]
+            await m.proof_of_access_response(wrong, caller="carol")
     for caller in (None, 5, "\0", "\ud800"):
         with pytest.raises(InvalidArgumentError):
             await m.proof_of_access_response(response, caller=caller)  # type: ignore[arg-type]
