@@ -231,7 +231,7 @@ class Operations(RuleBasedStateMachine):
         self.do(run())
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_model_holds(request: pytest.FixtureRequest, kind: str, examples: int) -> None:
     Operations.url = request.getfixturevalue("sqlite_url" if kind == "sqlite" else "migrated_postgres")
