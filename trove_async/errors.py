@@ -62,6 +62,7 @@
     │   │   └── BackendUnavailableError       a circuit breaker refused the call; nothing was sent
     │   └── OperationTimeoutError (TimeoutError)
     ├── WatchOverflowError
+    ├── CollectionRefusedError                managed storage: the collector has stopped, since something looks wrong
     ├── RequestExpiredError                   managed storage: the request for a proof has expired, or there is none
     ├── UploadRejectedError                   a hook, or the server of a resumable upload, refused it
     ├── SchemaVersionError                    a newer version of the library has migrated the database
@@ -92,6 +93,7 @@ __all__ = [
     "BulkError",
     "ChecksumError",
     "ClosedError",
+    "CollectionRefusedError",
     "ConfigError",
     "ConflictError",
     "ContentTooLargeError",
@@ -657,6 +659,12 @@ class WatchOverflowError(TroveError):
     """Events came faster than they were taken and some are lost; list the bucket again."""
 
     default_message = "events came faster than they were taken and some are lost; list the bucket again"
+
+
+class CollectionRefusedError(TroveError):
+    """The collector of managed storage stopped: too much would be deleted, or its sense of time is wrong."""
+
+    default_message = "the collection was refused"
 
 
 class RequestExpiredError(TroveError):

@@ -203,8 +203,8 @@ class Operations(RuleBasedStateMachine):
             m = self.m
             database, space = m.catalogue.database, m.catalogue.space
             ids = [blob.id for blob in (await rows(m)).blobs if blob.state == State.CONDEMNED]
-            for _, key in await database.write(lambda connection: doom(connection, space, ids, grace=0)):
-                await m.storage.remove(key)
+            for doomed in await database.write(lambda connection: doom(connection, space, ids, grace=0)):
+                await m.storage.remove(doomed.key)
             await database.write(lambda connection: erase(connection, space, ids))
             assert len((await rows(m)).blobs) == len(await live(m))
 

@@ -29,7 +29,7 @@ from trove_async.errors import (
 )
 from trove_async.managed import ManagedStorage, PutResponse, RequestResponse, new_put_response
 from trove_async.managed.schema import State
-from trove_async.managed.transitions import doom
+from trove_async.managed.transitions import Doomed, doom
 
 pytestmark = pytest.mark.asyncio
 
@@ -246,7 +246,7 @@ async def test_content_that_was_swept(
     doomed = await m.catalogue.database.write(
         lambda connection: doom(connection, m.catalogue.space, [blob.id], grace=0)
     )
-    assert doomed == [(blob.id, blob.key)]
+    assert doomed == [Doomed(blob.id, blob.key, blob.length)]
     if in_another_process:
         await store.delete(BUCKET, blob.key)
     with pytest.raises(ResourceDeletedError):

@@ -6,23 +6,40 @@
         await m.put_for_bucket("customer-7", "logo.png", data)
 """
 
+from trove_async.managed.cas import ContentStore, cas
 from trove_async.managed.catalogue import ResourceCatalog
+from trove_async.managed.collecting import CollectionReport, collect
+from trove_async.managed.findings import Depth, FsckReport, Problem, ProblemKind
+from trove_async.managed.fsck import fsck
 from trove_async.managed.managed_storage import ManagedStorage
 from trove_async.managed.opening import open
 from trove_async.managed.proof import new_put_response
 from trove_async.managed.resources import ManagedInfo, ManagedResource, PutResponse, RequestResponse, Resource
-from trove_async.managed.storage import ResourceStorage, StoreResourceStorage
+from trove_async.managed.statistics import Statistics, statistics
+from trove_async.managed.storage import ListableStorage, ResourceStorage, StoreResourceStorage
 
 __all__ = [
+    "CollectionReport",
+    "ContentStore",
+    "Depth",
+    "FsckReport",
+    "ListableStorage",
     "ManagedInfo",
     "ManagedResource",
     "ManagedStorage",
+    "Problem",
+    "ProblemKind",
     "PutResponse",
     "RequestResponse",
     "Resource",
     "ResourceCatalog",
     "ResourceStorage",
+    "Statistics",
     "StoreResourceStorage",
+    "cas",
+    "collect",
+    "fsck",
     "new_put_response",
     "open",
+    "statistics",
 ]

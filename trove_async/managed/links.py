@@ -91,10 +91,10 @@ def _upsert(connection: Connection) -> Any:
     return _upserts[name]
 
 
-def link(connection: Connection, space: str, wanted: Sequence[tuple[Link, Content]]) -> list[Blob]:
+def link(connection: Connection, space: str, wanted: Sequence[tuple[Link | None, Content]]) -> list[Blob]:
     """Give names to contents that were stored, one after another, with as few statements as one takes.
 
-    What a name had before loses a reference.
+    What a name had before loses a reference. Without a name, the content gets a reference that has none.
 
     Returns:
         The blob of each name. If its key is not that of the content, others have stored the same before.
@@ -102,11 +102,14 @@ def link(connection: Connection, space: str, wanted: Sequence[tuple[Link, Conten
     blobs = Blobs(connection, space)
     for algorithm in {content.algorithm for _, content in wanted}:
         blobs.load(algorithm, (content.digest for _, content in wanted if content.algorithm == algorithm))
-    names = _Names(connection, space, blobs, [one.resource for one, _ in wanted])
+    names = _Names(connection, space, blobs, [one.resource for one, _ in wanted if one is not None])
     given = []
     for one, content in wanted:
         blob = blobs.store(content)
-        names.point(one, blob)
+        if one is None:
+            blobs.retain(blob, held=True)
+        else:
+            names.point(one, blob)
         given.append(blob)
     names.flush()
     return given
@@ -127,7 +130,7 @@ class _Names:
         self._space = space
         self._blobs = blobs
         self._links: dict[ManagedResource, tuple[Link, Blob]] = {}
-        self._now = _held(connection, space, blobs, resources)
+        self._now = _held(connection, space, blobs, resources) if resources else {}
 
     def point(self, one: Link, blob: Blob) -> None:
         """Let a name refer to a blob."""
@@ -153,7 +156,8 @@ class _Names:
             }
             for resource, (one, blob) in self._links.items()
         ]
-        self._connection.execute(_upsert(self._connection), rows)
+        if rows:
+            self._connection.execute(_upsert(self._connection), rows)
 
 
 def unlink(connection: Connection, space: str, resource: ManagedResource) -> Blob | None:

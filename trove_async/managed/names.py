@@ -8,7 +8,7 @@ from trove_async.errors import InvalidArgumentError, InvalidBucketNameError, Tro
 from trove_async.keys import check_key
 from trove_async.managed.resources import ManagedResource
 
-__all__ = ["for_all", "for_bucket", "for_user", "locate"]
+__all__ = ["for_all", "for_bucket", "for_user", "locate", "owner_of"]
 
 _LONGEST: Final = 255
 
@@ -53,8 +53,12 @@ def check_path(resource: ManagedResource) -> None:
 
 def locate(error: TroveError, operation: str, resource: ManagedResource) -> None:
     """Say in an error which name it is about."""
-    owner = resource.bucket or (f"users/{resource.user}" if resource.user else "all")
-    error.operation, error.bucket, error.key = operation, owner, resource.path or None
+    error.operation, error.bucket, error.key = operation, owner_of(resource), resource.path or None
+
+
+def owner_of(resource: ManagedResource) -> str:
+    """Return whose a name is, for people: a bucket, ``users/USER`` or ``all``."""
+    return resource.bucket or (f"users/{resource.user}" if resource.user else "all")
 
 
 def _fault(name: object) -> str | None:

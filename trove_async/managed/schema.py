@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 from trove_async.database import Timestamp
 from trove_async.database.schema import ORDERED_TEXT
 
-__all__ = ["ATTEMPTS", "BLOBS", "COLLECTORS", "COMPONENT", "LINKS", "MIGRATIONS", "REQUESTS", "State"]
+__all__ = ["ATTEMPTS", "BLOBS", "COLLECTORS", "COMPONENT", "LINKS", "MIGRATIONS", "ORPHANED", "REQUESTS", "State"]
 
 COMPONENT: Final = "managed"
 MIGRATIONS: Final = "trove_async.managed.migrations"
@@ -33,6 +33,9 @@ class State(StrEnum):
     LOST = "lost"
     """Its bytes are missing or wrong, as ``fsck`` has found. Whoever stores the content again restores it for all."""
 
+
+ORPHANED: Final = ""
+"""The algorithm of a row for bytes that no blob had, whose digest is not known."""
 
 BLOBS: Final = Table(
     "trove_managed_blobs",

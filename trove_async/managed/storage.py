@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
 from trove_async.body import BodyLike
 from trove_async.checksums import Checksum
+from trove_async.errors import TroveError
 from trove_async.keys import DEFAULT_CONTENT_TYPE, check_prefix
 from trove_async.ranges import RangeLike
 from trove_async.reader import ObjectReader
 from trove_async.store.trove import Trove
 
-__all__ = ["ResourceStorage", "StoreResourceStorage", "Written", "path_of"]
+__all__ = ["ListableStorage", "ResourceStorage", "StoreResourceStorage", "StoredBytes", "Written", "pages", "path_of"]
 
 SHA384: Final = Checksum("sha384")
+
+BLOBS_FOLDER: Final = "blobs/"
+"""Where all bytes are, whose paths managed storage makes itself."""
 
 
 class Written(NamedTuple):
@@ -27,6 +33,20 @@ class Written(NamedTuple):
 
     digest: str
     length: int
+
+
+class StoredBytes(NamedTuple):
+    """Bytes that are stored.
+
+    Attributes:
+        path: where they are.
+        length: bytes.
+        modified: when they were stored; aware.
+    """
+
+    path: str
+    length: int
+    modified: datetime
 
 
 class ResourceStorage(Protocol):
@@ -69,6 +89,21 @@ class ResourceStorage(Protocol):
 
     async def remove(self, path: str) -> None:
         """Delete the bytes at a path; success if there is nothing."""
+
+
+class ListableStorage(ResourceStorage, Protocol):
+    """What collection and ``fsck`` need of a storage besides."""
+
+    def list(self, folder: str, *, start_after: str = "") -> AsyncGenerator[StoredBytes]:
+        """Yield all that is stored under paths that begin with a folder, in the order of their UTF-8 bytes.
+
+        Args:
+            folder: ends with a slash.
+            start_after: only paths that sort after it.
+        """
+
+    async def remove_many(self, paths: Sequence[str]) -> Mapping[str, TroveError]:
+        """Delete the bytes at paths; return those whose bytes may still be there, each with its error."""
 
 
 class StoreResourceStorage:
@@ -116,7 +151,33 @@ class StoreResourceStorage:
         """Delete an object."""
         await self.store.delete(self.bucket, self.prefix + path)
 
+    async def list(self, folder: str, *, start_after: str = "") -> AsyncGenerator[StoredBytes]:
+        """List objects."""
+        begin = self.prefix + start_after if start_after else None
+        async for info in self.store.list(self.bucket, self.prefix + folder, start_after=begin):
+            if info.last_modified is not None:  # without it nobody knows whether a writer is still at work
+                yield StoredBytes(info.key.removeprefix(self.prefix), info.size, info.last_modified)
+
+    async def remove_many(self, paths: Sequence[str]) -> Mapping[str, TroveError]:
+        """Delete objects, with as few requests as the service takes."""
+        keys = [self.prefix + path for path in paths]
+        deletion = self.store.delete_many(self.bucket, keys, raise_errors=False)
+        return {one.key.removeprefix(self.prefix): one.error async for one in deletion if one.error is not None}
+
 
 def path_of(blob: str) -> str:
     """Return the path for the bytes of a blob; folders by the first two digits of its id, which is random hex."""
-    return f"blobs/{blob[:2]}/{blob}"
+    return f"{BLOBS_FOLDER}{blob[:2]}/{blob}"
+
+
+async def pages(storage: ListableStorage, start_after: str, size: int) -> AsyncGenerator[list[StoredBytes]]:
+    """Yield all bytes whose paths managed storage has made, in the order of paths, in lists of up to ``size``."""
+    page: list[StoredBytes] = []
+    async with aclosing(storage.list(BLOBS_FOLDER, start_after=start_after)) as found:
+        async for one in found:
+            page.append(one)
+            if len(page) == size:
+                yield page
+                page = []
+    if page:
+        yield page

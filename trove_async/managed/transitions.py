@@ -25,12 +25,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, func, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, exists, func, select, type_coerce, update
 
 from trove_async.database import Timestamp, insert_into, now
-from trove_async.managed.schema import BLOBS, State
+from trove_async.managed.schema import BLOBS, LINKS, ORPHANED, State
 
-__all__ = ["COLUMNS", "Blob", "Blobs", "Content", "doom", "drop_expired", "erase"]
+__all__ = ["COLUMNS", "Blob", "Blobs", "Content", "Doomed", "doom", "drop_expired", "erase"]
 
 
 class Content(NamedTuple):
@@ -323,32 +323,45 @@ class Blobs:
         }
 
 
-def doom(connection: Connection, space: str, ids: Sequence[str], *, grace: float) -> list[tuple[str, str]]:
+class Doomed(NamedTuple):
+    """A blob that is sweeping: its id, the key of its bytes, and their number."""
+
+    id: str
+    key: str
+    length: int
+
+
+def doom(connection: Connection, space: str, ids: Sequence[str], *, grace: float) -> list[Doomed]:
     """Let nothing take blobs back any more, so that their bytes can be deleted.
 
     Args:
         connection: of the transaction.
         space: of the store.
-        ids: of blobs that were condemned; those that are so no longer, or not for long enough, are left alone.
+        ids: of blobs that were condemned; those that are so no longer, or not for long enough, are left alone, and so
+            are those that are referred to against all rules.
         grace: seconds for which a blob must have been condemned.
 
     Returns:
-        The id and the key of each blob that is sweeping now.
+        The blobs that are sweeping now.
     """
     overdue = (BLOBS.c.state == State.CONDEMNED) & (BLOBS.c.condemned_at <= now(seconds=-grace))
+    unused = (BLOBS.c.refs == 0) & ~BLOBS.c.pinned & ~exists().where(LINKS.c.blob == BLOBS.c.id)
     doomed = (
         update(BLOBS)
-        .where(BLOBS.c.space == space, BLOBS.c.id.in_([*ids]), overdue)
+        .where(BLOBS.c.space == space, BLOBS.c.id.in_([*ids]), overdue, unused)
         .values(state=State.SWEEPING)
-        .returning(BLOBS.c.id, BLOBS.c.key)
+        .returning(BLOBS.c.id, BLOBS.c.key, BLOBS.c.length)
     )
-    return [(row.id, row.key) for row in connection.execute(doomed).all()]
+    return [Doomed(row.id, row.key, row.length) for row in connection.execute(doomed).all()]
 
 
 def erase(connection: Connection, space: str, ids: Sequence[str]) -> None:
-    """Remove blobs that are sweeping, whose bytes were deleted."""
-    is_sweeping = BLOBS.c.state == State.SWEEPING
-    connection.execute(delete(BLOBS).where(BLOBS.c.space == space, BLOBS.c.id.in_([*ids]), is_sweeping))
+    """Remove blobs that are sweeping, whose bytes were deleted; orphans become swept."""
+    sweeping = (BLOBS.c.space == space) & BLOBS.c.id.in_([*ids]) & (BLOBS.c.state == State.SWEEPING)
+    connection.execute(delete(BLOBS).where(sweeping, BLOBS.c.algorithm != ORPHANED))
+    connection.execute(
+        update(BLOBS).where(sweeping, BLOBS.c.algorithm == ORPHANED).values(state=State.SWEPT, condemned_at=now())
+    )
 
 
 def drop_expired(connection: Connection, space: str, *, limit: int) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from trove_async.body import BodyLike
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
 from trove_async.checksums import Checksum
-from trove_async.errors import NotFoundError, TroveError
+from trove_async.errors import NotFoundError, PreconditionFailedError, TransientError, TroveError
 from trove_async.managed.batching import Batches
 from trove_async.managed.catalogue import ResourceCatalog, new_id
 from trove_async.managed.links import Link, link
@@ -36,16 +36,16 @@ class Writing:
         self._database = catalogue.database
         self._space = catalogue.space
         self._storage = storage
-        self._batches: Batches[tuple[Link, Content], Blob] = Batches(self._link_all)
+        self._batches: Batches[tuple[Link | None, Content], Blob] = Batches(self._link_all)
 
-    async def put(self, one: Link, data: BodyLike, length: int | None, checksum: Checksum) -> Blob:
+    async def put(self, one: Link | None, data: BodyLike, length: int | None, checksum: Checksum) -> Blob:
         """Store content and give it a name.
 
         If the call is cancelled while bytes are stored, they are deleted, and the name is what it was. After that the
         name gets the content although the call raises `asyncio.CancelledError`.
 
         Args:
-            one: the name.
+            one: the name; None for a reference without a name.
             data, length: see `ResourceStorage.put`.
             checksum: the algorithm, and the value to compare if there is one.
 
@@ -83,7 +83,7 @@ class Writing:
         if blob.key == content.key:
             return
         try:
-            is_there = await self._is_there(blob)
+            is_there = await self.is_there(blob)
         except TroveError:
             _log.warning(
                 "it is unknown whether the bytes at %s are there; %s stays", blob.key, content.key, exc_info=True
@@ -92,20 +92,22 @@ class Writing:
         if is_there or not await self._replace(content, blob):
             await self.delete(content.key)
 
-    async def _link(self, one: Link, content: Content) -> Blob:
+    async def _link(self, one: Link | None, content: Content) -> Blob:
         try:
             blob = await self._batches.submit((one, content))
         except TroveError as error:
             if not error.ambiguous:
                 await self.delete(content.key)
+            if isinstance(error, PreconditionFailedError):  # its key has a row: see `orphans.claim_orphans`
+                raise TransientError("to store the bytes took so long that they were collected; try again") from error
             raise
         await self.settle(content, blob)
         return blob
 
-    async def _link_all(self, batch: Sequence[tuple[Link, Content]]) -> list[Blob]:
+    async def _link_all(self, batch: Sequence[tuple[Link | None, Content]]) -> list[Blob]:
         return await self._database.write(lambda connection: link(connection, self._space, batch))
 
-    async def _is_there(self, blob: Blob) -> bool:
+    async def is_there(self, blob: Blob) -> bool:
         """Tell whether the bytes of a blob are stored; a row is no proof of it."""
         try:
             reader = await self._storage.get(blob.key, range=(0, 0))

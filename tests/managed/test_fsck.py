@@ -1,0 +1,270 @@
+"""`fsck`: each kind of damage is found at its depth, and repaired if asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, delete, update
+
+from tests.managed.state import BUCKET, check, rows, stored
+from trove_async import Trove
+from trove_async.errors import InvalidArgumentError, NotFoundError
+from trove_async.managed import (
+    Depth,
+    FsckReport,
+    ManagedStorage,
+    Problem,
+    ProblemKind,
+    StoreResourceStorage,
+    collect,
+    fsck,
+)
+from trove_async.managed.schema import BLOBS, LINKS, State
+from trove_async.managed.storage import path_of
+
+pytestmark = pytest.mark.asyncio
+
+CONTENT = b"some content"
+Damage = Callable[[ManagedStorage], Awaitable[None]]
+
+
+async def look(m: ManagedStorage, depth: Depth, *, repair: bool = False) -> list[ProblemKind]:
+    return [problem.kind for problem in (await report(m, depth, repair=repair)).problems]
+
+
+async def report(m: ManagedStorage, depth: Depth | str, **options: Any) -> FsckReport:
+    assert isinstance(m.storage, StoreResourceStorage)
+    return await fsck(m.catalogue, m.storage, depth=depth, **{"grace": 0, **options})
+
+
+async def change(m: ManagedStorage, table: Any, **values: Any) -> None:
+    def unit(connection: Connection) -> None:
+        connection.execute(update(table).where(table.c.space == m.catalogue.space).values(**values))
+
+    await m.catalogue.database.write(unit)
+
+
+async def only_key(m: ManagedStorage) -> str:
+    (blob,) = (await rows(m)).blobs
+    return str(blob.key)
+
+
+async def replace_bytes(m: ManagedStorage, data: bytes | None) -> None:
+    storage, key = m.storage, await only_key(m)
+    assert isinstance(storage, StoreResourceStorage)
+    await storage.remove(key)
+    if data is not None:
+        await storage.store.put(BUCKET, key, data)
+
+
+async def too_many(m: ManagedStorage) -> None:
+    await change(m, BLOBS, refs=5)
+
+
+async def too_few(m: ManagedStorage) -> None:
+    await change(m, BLOBS, refs=0)
+
+
+async def condemned(m: ManagedStorage) -> None:
+    await change(m, BLOBS, state=State.CONDEMNED, condemned_at=BLOBS.c.created_at)
+
+
+async def sweeping(m: ManagedStorage) -> None:
+    await change(m, BLOBS, state=State.SWEEPING, condemned_at=BLOBS.c.created_at, refs=0)
+
+
+async def missing(m: ManagedStorage) -> None:
+    await replace_bytes(m, None)
+
+
+async def shorter(m: ManagedStorage) -> None:
+    await replace_bytes(m, CONTENT[:-1])
+
+
+async def other(m: ManagedStorage) -> None:
+    await replace_bytes(m, CONTENT[::-1])
+
+
+async def abandoned(m: ManagedStorage) -> None:
+    assert isinstance(m.storage, StoreResourceStorage)
+    await m.storage.store.put(BUCKET, path_of("abandoned"), b"1234")
+
+
+CORRECTED: list[tuple[Damage, Depth, list[ProblemKind]]] = [
+    (too_many, Depth.ROWS, [ProblemKind.COUNT]),
+    (too_few, Depth.ROWS, [ProblemKind.COUNT]),
+    (condemned, Depth.ROWS, [ProblemKind.DANGLING]),
+    (sweeping, Depth.ROWS, [ProblemKind.DANGLING]),
+    (abandoned, Depth.HEADS, [ProblemKind.ORPHAN]),
+]
+LOST: list[tuple[Damage, Depth, ProblemKind]] = [
+    (missing, Depth.HEADS, ProblemKind.MISSING),
+    (shorter, Depth.HEADS, ProblemKind.LENGTH),
+    (other, Depth.BYTES, ProblemKind.BYTES),
+]
+
+
+async def test_nothing_is_wrong_with_what_is_whole(m: ManagedStorage) -> None:
+    for number in range(12):
+        await m.put_for_bucket("b", f"{number}", b"%d" % number)
+    await m.put_for_user("u", "empty", b"")
+    await m.catalogue.put("ab" * 48, 5)
+    await m.remove_for_bucket("b", "0")
+    found = await report(m, "bytes")
+    assert found == FsckReport(Depth.BYTES, 14, 13, ())
+    assert found.clean
+
+
+@pytest.mark.parametrize(("damage", "depth", "kinds"), CORRECTED, ids=lambda value: getattr(value, "__name__", None))
+async def test_damage_is_found_at_its_depth_and_corrected(
+    m: ManagedStorage, damage: Damage, depth: Depth, kinds: list[ProblemKind]
+) -> None:
+    await m.put_for_bucket("b", "one", CONTENT)
+    await damage(m)
+    if depth is Depth.HEADS:
+        assert await look(m, Depth.ROWS) == []
+    before = await rows(m)
+    first = await look(m, depth)
+    assert first[: len(kinds)] == kinds
+    assert await rows(m) == before
+    found = await report(m, depth, repair=True)
+    assert [problem.kind for problem in found.problems][: len(kinds)] == kinds
+    assert found.clean
+    async with m.get_for_bucket("b", "one") as reader:
+        assert await reader.read() == CONTENT
+    if damage is sweeping:  # nobody knew whether its bytes were still there
+        assert await look(m, Depth.HEADS, repair=True) == [ProblemKind.RECOVERED]
+    assert (await report(m, Depth.BYTES)).problems == ()
+    if damage is not abandoned:
+        await check(m)
+
+
+@pytest.mark.parametrize(("damage", "depth", "kind"), LOST, ids=lambda value: getattr(value, "__name__", None))
+async def test_lost_content_is_restored_by_whoever_stores_it_again(
+    m: ManagedStorage, damage: Damage, depth: Depth, kind: ProblemKind
+) -> None:
+    await m.put_for_bucket("b", "one", CONTENT)
+    await m.put_for_user("u", "two", CONTENT)
+    await damage(m)
+    if depth is Depth.BYTES:
+        assert await look(m, Depth.HEADS) == []
+    assert await look(m, depth) == [kind]
+    (problem,) = (await report(m, depth, repair=True)).problems
+    assert (problem.kind, problem.repaired) == (kind, True)
+    found = await report(m, Depth.HEADS)
+    assert [one.kind for one in found.problems] == ([kind] if kind is not ProblemKind.BYTES else [ProblemKind.BYTES])
+    assert not found.clean
+    await m.put_for_bucket("another", "three", CONTENT)
+    for opening in (m.get_for_bucket("b", "one"), m.get_for_user("u", "two"), m.get_for_bucket("another", "three")):
+        async with opening as reader:
+            assert await reader.read() == CONTENT
+    await report(m, Depth.BYTES, repair=True)  # the bytes that are wrong are an orphan now
+    assert (await report(m, Depth.BYTES)).problems == ()
+
+
+async def test_bytes_that_come_back_are_recovered(m: ManagedStorage, store: Trove) -> None:
+    await m.put_for_bucket("b", "one", CONTENT)
+    key = await only_key(m)
+    await missing(m)
+    assert await look(m, Depth.HEADS, repair=True) == [ProblemKind.MISSING]
+    await store.put(BUCKET, key, CONTENT)
+    assert await look(m, Depth.HEADS) == [ProblemKind.RECOVERED]
+    found = await report(m, Depth.HEADS, repair=True)
+    assert found.clean
+    assert (await report(m, Depth.BYTES)).problems == ()
+    await check(m)
+
+
+async def test_a_name_whose_content_is_unknown_is_removed(on_sqlite: ManagedStorage) -> None:
+    m = on_sqlite
+    await m.put_for_bucket("b", "one", CONTENT)
+    await m.put_for_bucket("b", "two", b"other")
+
+    elsewhere = update(BLOBS).where(BLOBS.c.length == len(CONTENT)).values(space="another")
+    await m.catalogue.database.write(lambda connection: connection.execute(elsewhere).rowcount)
+    (problem,) = (await report(m, Depth.ROWS, repair=True)).problems
+    assert (problem.kind, problem.subject, problem.repaired) == (ProblemKind.DANGLING, "b/one", True)
+    assert (await report(m, Depth.BYTES)).problems[0].kind is ProblemKind.ORPHAN
+    with pytest.raises(NotFoundError):
+        await m.stat_for_bucket("b", "one")
+
+
+async def test_condemned_content_that_was_stored_again_gives_its_names_to_the_new_one(m: ManagedStorage) -> None:
+    await m.put_for_bucket("b", "one", CONTENT)
+    await condemned(m)
+    await m.put_for_bucket("b", "two", CONTENT)
+    assert await look(m, Depth.ROWS, repair=True) == [ProblemKind.DANGLING]
+    assert await look(m, Depth.BYTES) == []
+    (live,) = [blob for blob in (await rows(m)).blobs if blob.condemned_at is None]
+    assert live.refs == 2
+    await check(m)
+
+
+async def test_content_that_nobody_refers_to_is_condemned(m: ManagedStorage) -> None:
+    await m.put_for_bucket("b", "one", CONTENT)
+
+    def unit(connection: Connection) -> None:
+        connection.execute(delete(LINKS).where(LINKS.c.space == m.catalogue.space))
+
+    await m.catalogue.database.write(unit)
+    assert await look(m, Depth.ROWS, repair=True) == [ProblemKind.COUNT]
+    assert [blob.state for blob in (await rows(m)).blobs] == [State.CONDEMNED]
+    assert await look(m, Depth.ROWS) == []
+    await check(m)
+
+
+async def test_references_without_names_keep_condemned_content(m: ManagedStorage) -> None:
+    id, _ = await m.catalogue.put("ab" * 48, 5)
+    await m.catalogue.upload_complete(id, "chosen")
+    await condemned(m)
+    assert await look(m, Depth.ROWS, repair=True) == [ProblemKind.COUNT]
+    assert (await m.catalogue.get(id)).path == "chosen"
+    assert await look(m, Depth.ROWS) == []
+
+
+async def test_paths_that_others_have_chosen_are_looked_at(m: ManagedStorage, store: Trove) -> None:
+    await store.put(BUCKET, "aa", b"12345")
+    for digest, path in (("aa" * 48, "aa"), ("bb" * 48, "z/missing")):
+        id, _ = await m.catalogue.put(digest, 5)
+        await m.catalogue.upload_complete(id, path)
+    assert await look(m, Depth.HEADS) == [ProblemKind.MISSING]
+    assert await look(m, Depth.BYTES) == [ProblemKind.MISSING, ProblemKind.BYTES]
+
+
+async def test_orphans_are_collected_after_they_were_repaired(m: ManagedStorage) -> None:
+    await m.put_for_bucket("b", "one", CONTENT)
+    await abandoned(m)
+    (problem,) = (await report(m, Depth.HEADS, repair=True)).problems
+    assert problem == Problem(ProblemKind.ORPHAN, path_of("abandoned"), "no content has these 4 bytes", repaired=True)
+    assert await look(m, Depth.HEADS) == []
+    assert isinstance(m.storage, StoreResourceStorage)
+    await collect(m.catalogue, m.storage, grace=0, dry_run=False, force=True)
+    assert [*(await stored(m)).values()] == [CONTENT]
+
+
+async def test_young_orphans_are_no_problem(m: ManagedStorage) -> None:
+    await abandoned(m)
+    assert (await report(m, Depth.HEADS, grace=3600)).problems == ()
+
+
+async def test_many_blobs_are_compared_in_pages(on_sqlite: ManagedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    from trove_async.managed import fsck as module  # noqa: F401 - the name of the function hides the module
+
+    monkeypatch.setattr(sys.modules["trove_async.managed.fsck"], "_BATCH", 3)
+    for number in range(10):
+        await on_sqlite.put_for_bucket("b", f"{number}", b"%d" % number)
+    assert (await report(on_sqlite, Depth.BYTES)) == FsckReport(Depth.BYTES, 10, 10, ())
+    assert isinstance(on_sqlite.storage, StoreResourceStorage)
+    for key in [*(await stored(on_sqlite))][::3]:
+        await on_sqlite.storage.remove(key)
+    assert await look(on_sqlite, Depth.HEADS, repair=True) == [ProblemKind.MISSING] * 4
+
+
+@pytest.mark.parametrize("options", [{"depth": "deep"}, {"depth": None}, {"depth": "rows", "grace": -1}])
+async def test_arguments_out_of_range_are_refused(on_sqlite: ManagedStorage, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        await report(on_sqlite, **options)

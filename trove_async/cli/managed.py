@@ -1,0 +1,194 @@
+"""``managed``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from trove_async.cli.command import Name, command
+from trove_async.cli.errors import UsageError
+from trove_async.cli.session import Session
+from trove_async.cli.values import parse_duration
+from trove_async.errors import ChecksumError, TroveError
+
+if TYPE_CHECKING:
+    from trove_async.managed import CollectionReport, ResourceCatalog, StoreResourceStorage
+
+__all__ = ["fsck", "gc", "migrate", "register", "stats"]
+
+_VARIABLE: Final = "TROVE_MANAGED_DATABASE"
+
+DatabaseURL = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        envvar=_VARIABLE,
+        show_default=False,
+        show_envvar=False,
+        help=f"The database of the catalogue; default {_VARIABLE}.",
+    ),
+]
+Namespace = Annotated[str, typer.Option(metavar="TEXT", show_default=False, help="With which the keys begin.")]
+Space = Annotated[
+    str,
+    typer.Option(metavar="TEXT", help="Which store of the database; for managed.cas it is cas/BUCKET/NAMESPACE."),
+]
+Grace = Annotated[str, typer.Option(metavar="TIME", help="For how long what nobody refers to is kept.")]
+Delete = Annotated[bool, typer.Option("--delete", help="Delete; without it, only print what would be deleted.")]
+Force = Annotated[bool, typer.Option("--force", help="Delete also if that is more than a tenth of all.")]
+MaxDeletes = Annotated[
+    int | None, typer.Option(metavar="N", min=0, show_default=False, help="Delete at most N; the next run goes on.")
+]
+TrustClock = Annotated[
+    bool, typer.Option("--trust-clock", help="Go on although the database's clock was ahead, once it is right.")
+]
+DepthName = Annotated[str, typer.Option(metavar="rows|heads|bytes", help="Compare tables; list the store; read all.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Correct what can be corrected.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Content of managed storage and content-addressed stores, in a bucket and a database.")
+    command(group, "migrate")(migrate)
+    command(group, "stats")(stats)
+    command(group, "gc")(gc)
+    command(group, "fsck")(fsck)
+    app.add_typer(group, name="managed")
+
+
+async def migrate(session: Session, database: DatabaseURL) -> None:
+    """Create the tables, or bring them up to date, as every program that opens them does too."""
+    from trove_async.database import connect
+    from trove_async.managed.schema import COMPONENT, MIGRATIONS
+
+    async with connect(database) as opened:
+        await opened.migrate(COMPONENT, MIGRATIONS)
+    session.output.record({"type": "migration", "component": COMPONENT}, "the tables are up to date")
+
+
+async def stats(session: Session, database: DatabaseURL, space: Space = "managed") -> None:
+    """Print how much there is, as the database has it; the store is not asked."""
+    from trove_async.managed import ResourceCatalog, statistics
+
+    catalogue = await ResourceCatalog.open(database, space)
+    try:
+        found = await statistics(catalogue)
+    finally:
+        await catalogue.aclose()
+    lines = (
+        f"{found.blobs} contents of {found.bytes} bytes",
+        f"{found.references} references, {found.names} of them names, to {found.logical_bytes} bytes",
+        f"{found.pinned} pinned, {found.pending} pending, {found.lost} lost",
+        f"{found.condemned} of {found.condemned_bytes} bytes wait for gc",
+    )
+    session.output.record({"type": "stats", "space": space} | asdict(found), *lines)
+
+
+async def gc(
+    session: Session,
+    name: Name,
+    database: DatabaseURL,
+    namespace: Namespace = "",
+    space: Space = "managed",
+    grace: Grace = "1d",
+    delete: Delete = False,
+    force: Force = False,
+    max_deletes: MaxDeletes = None,
+    trust_clock: TrustClock = False,
+) -> None:
+    """Delete what nobody refers to, once it was so for longer than the grace; without --delete, print how much.
+
+    If more than a tenth of all would go, nothing is deleted unless there is --force.
+    """
+    from trove_async.managed import collect
+
+    seconds = parse_duration(grace)
+    async with _opened(session, name, database, namespace, space) as (catalogue, storage):
+        report = await collect(
+            catalogue,
+            storage,
+            grace=seconds,
+            dry_run=not delete,
+            force=force,
+            max_deletes=max_deletes,
+            trust_clock=trust_clock,
+        )
+    values = asdict(report) | {"failed": [path for path, _ in report.failed]}
+    session.output.record({"type": "collection", "space": space} | values, _collected(report))
+    for path, error in report.failed:
+        session.fail(error, path)
+
+
+async def fsck(
+    session: Session,
+    name: Name,
+    database: DatabaseURL,
+    namespace: Namespace = "",
+    space: Space = "managed",
+    depth: DepthName = "rows",
+    repair: Repair = False,
+    grace: Grace = "1d",
+) -> None:
+    """Print what is wrong; with --repair, correct what can be corrected.
+
+    The exit code is 1 if something is wrong still.
+    """
+    from trove_async.managed import Depth
+    from trove_async.managed import fsck as check
+
+    if depth not in [*Depth]:
+        raise UsageError(f"the depth is one of {', '.join(Depth)}, not {depth!r}")
+    seconds = parse_duration(grace)
+    async with _opened(session, name, database, namespace, space) as (catalogue, storage):
+        report = await check(catalogue, storage, depth=depth, repair=repair, grace=seconds)
+    for problem in report.problems:
+        outcome = f"{_REPAIRED.get(problem.kind, 'repaired')}: " if problem.repaired else ""
+        line = f"{outcome}{problem.kind}: {problem.subject}: {problem.detail}"
+        session.output.record({"type": "problem"} | asdict(problem), line)
+    values = {"depth": depth, "contents": report.blobs, "bytes": report.bytes, "problems": len(report.problems)}
+    read = f", {report.bytes} bytes read" if depth == Depth.BYTES else ""
+    session.output.record(
+        {"type": "fsck", "space": space} | values,
+        f"{report.blobs} contents{read}, {len(report.problems)} problems",
+    )
+    if not report.clean:
+        left = sum(1 for problem in report.problems if not problem.repaired)
+        session.fail(
+            TroveError(f"{left} problems are left; --repair corrects what can be corrected")
+            if left
+            else ChecksumError("content is lost; store it again")
+        )
+
+
+_REPAIRED: Final = {
+    "missing": "marked as lost",
+    "length": "marked as lost",
+    "bytes": "marked as lost",
+    "orphan": "condemned",
+}
+
+
+@asynccontextmanager
+async def _opened(
+    session: Session, name: str, database: str, namespace: str, space: str
+) -> AsyncIterator[tuple[ResourceCatalog, StoreResourceStorage]]:
+    from trove_async.managed import ResourceCatalog, StoreResourceStorage
+
+    store, bucket = await session.bucket(name)
+    catalogue = await ResourceCatalog.open(database, space)
+    try:
+        yield catalogue, StoreResourceStorage(store, bucket, namespace)
+    finally:
+        await catalogue.aclose()
+
+
+def _collected(report: CollectionReport) -> str:
+    outcome = "would be deleted" if report.dry_run else "deleted"
+    return (
+        f"{report.deleted} {outcome}, of {report.bytes} bytes, {report.orphans} of them newly found without content; "
+        f"{report.expired} announcements of dead writers removed; {report.waiting} wait for the end of the grace"
+    )

@@ -1,0 +1,243 @@
+"""`fsck`: find damage of catalogue and storage, and repair it if asked.
+
+What is found is looked at again in the transaction that repairs it, so that others may store, read, remove and collect
+meanwhile. Nothing is deleted: bytes that are wrong stay until the collector takes them, after the grace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, not_
+
+from trove_async.database import Unit
+from trove_async.database.schema import begins_with
+from trove_async.errors import ChecksumError, InvalidArgumentError, NotFoundError
+from trove_async.managed import repairs
+from trove_async.managed.catalogue import ResourceCatalog
+from trove_async.managed.collecting import GRACE, check_grace
+from trove_async.managed.findings import Depth, FsckReport, Problem, ProblemKind
+from trove_async.managed.names import owner_of
+from trove_async.managed.orphans import claim_orphans, orphans_of
+from trove_async.managed.resources import ManagedResource
+from trove_async.managed.schema import BLOBS, State
+from trove_async.managed.storage import BLOBS_FOLDER, ListableStorage, StoredBytes, pages
+
+__all__ = ["fsck"]
+
+_BATCH: Final = 500
+_READS: Final = 8
+"""Blobs that are read at once."""
+
+
+async def fsck(
+    catalogue: ResourceCatalog,
+    storage: ListableStorage,
+    *,
+    depth: Depth | str = Depth.ROWS,
+    repair: bool = False,
+    grace: float = GRACE,
+) -> FsckReport:
+    """Look for damage; others may work meanwhile.
+
+    Args:
+        catalogue: says what should be there.
+        storage: has the bytes.
+        depth: ``rows``, ``heads`` or ``bytes``; see `Depth`.
+        repair: correct what can be corrected; see `ProblemKind`.
+        grace: seconds, for orphans: younger ones may be of a writer that is at work, and are no problem.
+
+    Raises:
+        InvalidArgumentError: an argument is out of range.
+        MissingDependencyError: the package of an algorithm is not installed.
+    """
+    check_grace(grace)
+    try:
+        depth = Depth(depth)
+    except ValueError:
+        raise InvalidArgumentError(f"the depth is one of {', '.join(Depth)}, not {depth!r}") from None
+    check = _Check(catalogue, storage, repair, grace)
+    await check.tables()
+    if depth is not Depth.ROWS:
+        await check.listing()
+        await check.elsewhere()
+    if depth is Depth.BYTES:
+        await check.contents()
+    return FsckReport(depth, check.blobs, check.bytes, tuple(check.problems))
+
+
+class _Check:
+    """One look at a space.
+
+    Attributes:
+        problems, blobs, bytes: see `FsckReport`.
+    """
+
+    def __init__(self, catalogue: ResourceCatalog, storage: ListableStorage, repair: bool, grace: float) -> None:
+        self._database = catalogue.database
+        self._space = catalogue.space
+        self._storage = storage
+        self._repair = repair
+        self._grace = timedelta(seconds=grace)
+        self._reported: set[str] = set()  # the ids of blobs whose bytes are missing or wrong
+        self.problems: list[Problem] = []
+        self.blobs = 0
+        self.bytes = 0
+
+    async def tables(self) -> None:
+        """Compare the tables with each other: names first, since to repair them changes counts."""
+        name: ManagedResource | None = None
+        while True:
+            names = await self._database.read(partial(repairs.dangling, space=self._space, after=name, limit=_BATCH))
+            for name in names:
+                problem = Problem(ProblemKind.DANGLING, f"{owner_of(name)}/{name.path}", "its content is not stored")
+                await self._report(problem, partial(repairs.reattach, space=self._space, resource=name))
+            if len(names) < _BATCH:
+                break
+        last = ""
+        while True:
+            found = await self._database.read(partial(repairs.counted, space=self._space, after=last, limit=_BATCH))
+            self.blobs += len(found)
+            for one in found:
+                if one.fault:
+                    problem = Problem(ProblemKind.COUNT, one.id, one.fault, one.digest)
+                    await self._report(problem, partial(repairs.recount, space=self._space, id=one.id))
+            if len(found) < _BATCH:
+                break
+            last = found[-1].id
+
+    async def listing(self) -> None:
+        """Compare the listing of the storage with the tables, both in the order of keys."""
+        after = ""
+        async with aclosing(pages(self._storage, after, _BATCH)) as found:
+            async for page in found:
+                upto = page[-1].path
+                await self._compare(page, (BLOBS.c.key > after) & (BLOBS.c.key <= upto))
+                await self._orphans(page)
+                after = upto
+        await self._compare([], BLOBS.c.key > after)
+
+    async def elsewhere(self) -> None:
+        """Look at each blob whose path the users of `ResourceCatalog` have chosen."""
+        await self._each(not_(begins_with(BLOBS.c.key, BLOBS_FOLDER)), self._look)
+
+    async def contents(self) -> None:
+        """Read all blobs, several at once."""
+        await self._each(BLOBS.c.state == State.STORED, self._read, at_once=_READS)
+
+    async def _compare(self, page: Sequence[StoredBytes], part: ColumnElement[bool]) -> None:
+        """Compare what is listed with the blobs whose keys are in the same part of all keys."""
+        lengths = {one.path: one.length for one in page}
+
+        async def compare(row: Row[Any]) -> None:
+            if row.state != State.STORED or lengths.get(row.key) != row.length:
+                await self._look(row)  # it may have been stored after it was listed
+
+        await self._each(begins_with(BLOBS.c.key, BLOBS_FOLDER) & part, compare)
+
+    async def _orphans(self, page: Sequence[StoredBytes]) -> None:
+        time = await self._database.now()
+        old = [one for one in page if one.modified <= time - self._grace]
+        for orphan in await self._database.read(partial(orphans_of, space=self._space, page=old)):
+            problem = Problem(ProblemKind.ORPHAN, orphan.path, f"no content has these {orphan.length} bytes")
+            await self._report(problem, partial(_claim, space=self._space, orphan=orphan))
+
+    async def _look(self, row: Row[Any]) -> None:
+        """Find out whether the bytes of a blob are there."""
+        try:
+            reader = await self._storage.get(row.key, range=(0, 0))
+        except NotFoundError:
+            await self._lost(row, ProblemKind.MISSING, f"its {row.length} bytes are missing")
+            return
+        async with reader:
+            length = reader.info.size
+        if length != row.length:
+            await self._lost(row, ProblemKind.LENGTH, f"it has {length} bytes; {row.length} were stored")
+        elif row.state == State.LOST:
+            await self._read(row)
+
+    async def _read(self, row: Row[Any]) -> None:
+        """Compare the bytes of a blob with its digest."""
+        try:
+            reader = await self._storage.get(row.key)
+        except NotFoundError:
+            await self._lost(row, ProblemKind.MISSING, f"its {row.length} bytes are missing")
+            return
+        async with reader:
+            if reader.info.size != row.length:
+                detail = f"it has {reader.info.size} bytes; {row.length} were stored"
+                await self._lost(row, ProblemKind.LENGTH, detail)
+                return
+            reader.expect(row.algorithm, row.digest)
+            try:
+                async for chunk in reader:
+                    self.bytes += len(chunk)
+            except ChecksumError as error:
+                await self._lost(row, ProblemKind.BYTES, error.message)
+                return
+        if row.state == State.LOST:
+            problem = Problem(ProblemKind.RECOVERED, row.id, "its bytes, which were lost, are there", _digest(row))
+            await self._report(problem, partial(repairs.recover, space=self._space, id=row.id, key=row.key))
+
+    async def _lost(self, row: Row[Any], kind: ProblemKind, detail: str) -> None:
+        """Report that the bytes of a blob are missing or wrong, unless it was removed or stored again meanwhile."""
+        if row.id in self._reported:
+            return
+        self._reported.add(row.id)
+        same = repairs.kept(self._space).where(BLOBS.c.id == row.id, BLOBS.c.key == row.key)
+        if await self._database.read(lambda connection: connection.execute(same).first()) is None:
+            return
+        problem = Problem(kind, row.id, detail, _digest(row))
+        if row.state == State.LOST:
+            self.problems.append(problem)
+        else:
+            await self._report(problem, partial(repairs.lose, space=self._space, id=row.id, key=row.key))
+
+    async def _report(self, problem: Problem, repair: Unit[bool]) -> None:
+        """Report a problem; repair it first if asked, unless it is gone."""
+        if not self._repair:
+            self.problems.append(problem)
+        elif await self._database.write(repair):
+            self.problems.append(replace(problem, repaired=True))
+
+    async def _each(
+        self, where: ColumnElement[bool], work: Callable[[Row[Any]], Awaitable[None]], *, at_once: int = 1
+    ) -> None:
+        """Await work on each of the blobs that must have their bytes, in the order of their keys."""
+
+        async def work_on(waiting: Iterator[Row[Any]]) -> None:
+            for row in waiting:
+                await work(row)
+
+        after = ""
+        while True:
+            page = repairs.kept(self._space).where(where, BLOBS.c.key > after).order_by(BLOBS.c.key).limit(_BATCH)
+            rows = await self._database.read(partial(_execute, statement=page))
+            waiting = iter(rows)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(at_once, len(rows))):
+                        group.create_task(work_on(waiting))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            if len(rows) < _BATCH:
+                return
+            after = rows[-1].key
+
+
+def _execute(connection: Connection, statement: Select[Any]) -> Sequence[Row[Any]]:
+    return connection.execute(statement).all()
+
+
+def _claim(connection: Connection, space: str, orphan: StoredBytes) -> bool:
+    return claim_orphans(connection, space, [orphan]) > 0
+
+
+def _digest(row: Row[Any]) -> str:
+    return f"{row.algorithm}:{row.digest}"

@@ -1,0 +1,167 @@
+"""What ``fsck`` finds in the tables, and how it corrects them, within a transaction.
+
+A repair looks again at what it is about, and returns whether there was something to correct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, delete, func, literal, or_, select, tuple_, update
+
+from trove_async.database import now
+from trove_async.managed.resources import ManagedResource
+from trove_async.managed.schema import BLOBS, LINKS, State
+
+__all__ = ["Counted", "counted", "dangling", "kept", "lose", "reattach", "recount", "recover"]
+
+_LIVE: Final = (State.STORED, State.LOST)
+_NAME: Final = (LINKS.c.bucket, LINKS.c.user, LINKS.c.path)
+
+
+class Counted(NamedTuple):
+    """Content, and what is wrong with its count of references; empty if nothing is."""
+
+    id: str
+    digest: str
+    fault: str
+
+
+def kept(space: str) -> Select[Any]:
+    """Return the statement for all blobs of a space whose bytes must be there, or are lost."""
+    columns = (BLOBS.c.id, BLOBS.c.key, BLOBS.c.length, BLOBS.c.state, BLOBS.c.algorithm, BLOBS.c.digest)
+    return select(*columns).where(BLOBS.c.space == space, BLOBS.c.state.in_(_LIVE))
+
+
+def dangling(connection: Connection, space: str, after: ManagedResource | None, limit: int) -> list[ManagedResource]:
+    """Return names whose content is not stored, in order."""
+    unstored = or_(BLOBS.c.id.is_(None), BLOBS.c.state.not_in(_LIVE))
+    wanted = (
+        select(*_NAME)
+        .join(BLOBS, (BLOBS.c.id == LINKS.c.blob) & (BLOBS.c.space == LINKS.c.space), isouter=True)
+        .where(LINKS.c.space == space, unstored)
+        .order_by(*_NAME)
+        .limit(limit)
+    )
+    if after is not None:
+        place = (literal(after.bucket), literal(after.user), literal(after.path))
+        wanted = wanted.where(tuple_(*_NAME) > tuple_(*place))
+    return [ManagedResource(row.bucket, row.user, row.path) for row in connection.execute(wanted).all()]
+
+
+def counted(connection: Connection, space: str, after: str, limit: int) -> list[Counted]:
+    """Return blobs, in the order of their ids, and what is wrong with their counts."""
+    columns = (BLOBS.c.id, BLOBS.c.algorithm, BLOBS.c.digest, BLOBS.c.state, BLOBS.c.refs, BLOBS.c.held, BLOBS.c.pinned)
+    wanted = (
+        select(*columns)
+        .where(BLOBS.c.space == space, BLOBS.c.id > after, BLOBS.c.state != State.SWEPT)
+        .order_by(BLOBS.c.id)
+        .limit(limit)
+    )
+    rows = connection.execute(wanted).all()
+    names = _names(connection, [row.id for row in rows])
+    return [
+        Counted(row.id, f"{row.algorithm}:{row.digest}" if row.algorithm else "", _fault(row, names.get(row.id, 0)))
+        for row in rows
+    ]
+
+
+def _names(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+    named = select(LINKS.c.blob, func.count()).where(LINKS.c.blob.in_(ids)).group_by(LINKS.c.blob)
+    return {row[0]: row[1] for row in connection.execute(named).all()}
+
+
+def _fault(row: Row[*tuple[Any, ...]], names: int) -> str:
+    actual = row.held + names
+    if row.refs != actual:
+        return f"it counts {row.refs} references and has {actual}"
+    if row.state in _LIVE and not actual and not row.pinned:
+        return "nobody refers to it, and it is not condemned"
+    if row.state == State.CONDEMNED and (actual or row.pinned):
+        return f"it is condemned and has {actual} references" + (" and a pin" if row.pinned else "")
+    return ""
+
+
+def recount(connection: Connection, space: str, id: str) -> bool:
+    """Count the references of a blob again; without any it is condemned, and with some it is condemned no longer."""
+    row = connection.execute(select(BLOBS).where(BLOBS.c.space == space, BLOBS.c.id == id)).first()
+    if row is None:
+        return False
+    names = _names(connection, [id]).get(id, 0)
+    if not _fault(row, names):
+        return False
+    values: dict[str, Any] = {"refs": row.held + names}
+    used = bool(row.held + names) or row.pinned
+    if row.state in _LIVE and not used:
+        values |= {"state": State.CONDEMNED, "condemned_at": now()}
+    elif row.state == State.CONDEMNED and used:
+        target = _restored(connection, row)
+        if target != id:  # the content has been stored again: that has the references now
+            moved = {"refs": BLOBS.c.refs + row.held, "held": BLOBS.c.held + row.held}
+            connection.execute(update(BLOBS).where(BLOBS.c.id == target).values(**moved))
+            connection.execute(update(LINKS).where(LINKS.c.blob == id).values(blob=target))
+            values |= {"refs": 0, "held": 0, "pinned": False}
+            connection.execute(update(BLOBS).where(BLOBS.c.id == id).values(**values))
+            recount(connection, space, target)
+            return True
+    connection.execute(update(BLOBS).where(BLOBS.c.id == id).values(**values))
+    return True
+
+
+def reattach(connection: Connection, space: str, resource: ManagedResource) -> bool:
+    """Let a name refer to content that is stored or lost; remove it if nothing is known of its content."""
+    its = (LINKS.c.space == space, *(column == value for column, value in zip(_NAME, _place(resource), strict=True)))
+    blob = connection.scalar(select(LINKS.c.blob).where(*its))
+    if blob is None:
+        return False
+    row = connection.execute(select(BLOBS).where(BLOBS.c.space == space, BLOBS.c.id == blob)).first()
+    if row is None:
+        connection.execute(delete(LINKS).where(*its))
+        return True
+    if row.state in _LIVE:
+        return False
+    target = _restored(connection, row)
+    connection.execute(update(LINKS).where(*its).values(blob=target))
+    for one in {blob, target}:
+        recount(connection, space, one)
+    return True
+
+
+def _place(resource: ManagedResource) -> tuple[str, str, str]:
+    return resource.bucket, resource.user, resource.path
+
+
+def _restored(connection: Connection, row: Row[Any]) -> str:
+    """Return the id of the blob that has the content of a row: one that is stored or lost, else the row's own.
+
+    A condemned blob has its bytes; of another nobody knows whether they are there.
+    """
+    others = select(BLOBS.c.id).where(
+        BLOBS.c.space == row.space,
+        BLOBS.c.algorithm == row.algorithm,
+        BLOBS.c.digest == row.digest,
+        BLOBS.c.condemned_at.is_(None),
+    )
+    found: str | None = connection.scalar(others)
+    if found is not None and found != row.id:
+        return found
+    state = State.STORED if row.state == State.CONDEMNED else State.LOST
+    values = {"state": state, "condemned_at": None, "lease_until": None}
+    connection.execute(update(BLOBS).where(BLOBS.c.id == row.id).values(**values))
+    return str(row.id)
+
+
+def lose(connection: Connection, space: str, id: str, key: str) -> bool:
+    """Record that the bytes of a blob are missing or wrong."""
+    return _mark(connection, space, id, key, State.STORED, State.LOST)
+
+
+def recover(connection: Connection, space: str, id: str, key: str) -> bool:
+    """Record that the bytes of a blob, which were lost, are there."""
+    return _mark(connection, space, id, key, State.LOST, State.STORED)
+
+
+def _mark(connection: Connection, space: str, id: str, key: str, before: State, after: State) -> bool:
+    same = (BLOBS.c.space == space, BLOBS.c.id == id, BLOBS.c.key == key, BLOBS.c.state == before)
+    return connection.execute(update(BLOBS).where(*same).values(state=after, lease_until=None)).rowcount == 1
