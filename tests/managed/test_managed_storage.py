@@ -21,6 +21,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
     RangeNotSatisfiableError,
     ResourceDeletedError,
+    UnavailableError,
 )
 from trove_async.managed import ManagedInfo, ManagedResource, ManagedStorage
 from trove_async.managed.schema import State
@@ -194,6 +195,22 @@ async def test_a_source_that_fails_stores_nothing(m: ManagedStorage) -> None:
     with pytest.raises(ZeroDivisionError):
         await m.put_for_bucket("b", "p", chunks())
     assert await read(m, "p") == b"old"
+    await check(m)
+
+
+async def test_a_put_that_fails_leaves_the_content_of_others_alone(
+    m: ManagedStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await m.put_for_bucket("b", "p", b"shared")
+
+    async def refuse(unit: object) -> None:
+        raise UnavailableError("the database is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(m.catalogue.database, "write", refuse)
+        with pytest.raises(UnavailableError):
+            await m.put_for_bucket("b", "q", b"shared")
+    assert await read(m, "p") == b"shared"
     await check(m)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Connection
 
 from tests.managed.state import BUCKET, age, check, expire_exactly, live, rows, sha384, stored
 from trove_async import Trove
@@ -25,6 +26,7 @@ from trove_async.errors import (
     ResourceDeletedError,
     ResponseMismatchError,
     ThrottledError,
+    UnavailableError,
     UploadPendingError,
 )
 from trove_async.managed import ManagedStorage, PutResponse, RequestResponse, new_put_response
@@ -287,6 +289,27 @@ async def test_condemned_content_whose_bytes_are_gone_is_not_taken_back(m: Manag
     with pytest.raises(ResourceDeletedError):
         await answer(m, request)
     assert await live(m) == []
+
+
+async def test_an_answer_that_fails_late_changes_nothing(m: ManagedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = await ask(m)
+    write = m.catalogue.database.write
+
+    async def fail(unit: Callable[[Connection], object]) -> None:
+        def failing(connection: Connection) -> None:
+            unit(connection)
+            raise UnavailableError("at the end of the transaction")
+
+        await write(failing)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(m.catalogue.database, "write", fail)
+        with pytest.raises(UnavailableError):
+            await answer(m, request)
+    assert [blob.refs for blob in await live(m)] == [1]
+    await check(m)
+    await answer(m, request)
+    assert [blob.refs for blob in await live(m)] == [2]
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 1023, 8192, 8193])
