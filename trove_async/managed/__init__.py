@@ -9,6 +9,7 @@
 from trove_async.managed.cas import ContentStore, cas
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.collecting import CollectionReport, collect
+from trove_async.managed.dedup import Dedup
 from trove_async.managed.findings import Depth, FsckReport, Problem, ProblemKind
 from trove_async.managed.fsck import fsck
 from trove_async.managed.managed_storage import ManagedStorage
@@ -21,6 +22,7 @@ from trove_async.managed.storage import ListableStorage, ResourceStorage, StoreR
 __all__ = [
     "CollectionReport",
     "ContentStore",
+    "Dedup",
     "Depth",
     "FsckReport",
     "ListableStorage",

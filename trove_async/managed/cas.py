@@ -28,9 +28,9 @@ from trove_async.reader import ObjectReader
 from trove_async.sources import as_chunk
 from trove_async.store.trove import Trove
 
-__all__ = ["ContentStore", "cas"]
+__all__ = ["ALGORITHMS", "ContentStore", "cas"]
 
-_ALGORITHMS: Final = ("sha256", "blake3", "sha384", "sha512")
+ALGORITHMS: Final = ("sha256", "blake3", "sha384", "sha512")
 """Only what resists collisions can stand for content: with another algorithm, anybody could prepare two contents of one
 digest, and the reader of one would get the other."""
 
@@ -61,8 +61,8 @@ def cas(
         MissingDependencyError: the package of the algorithm is not installed; raised by the call itself.
         UnavailableError, SchemaVersionError: when opened: the database cannot be used.
     """
-    if algorithm not in _ALGORITHMS:
-        raise InvalidArgumentError(f"the algorithm is one of {', '.join(_ALGORITHMS)}, not {algorithm!r}")
+    if algorithm not in ALGORITHMS:
+        raise InvalidArgumentError(f"the algorithm is one of {', '.join(ALGORITHMS)}, not {algorithm!r}")
     new_hasher(algorithm)
     storage = StoreResourceStorage(t, t.bucket(bucket).name, namespace)
     name = f"cas/{bucket}/{namespace}" if space is None else space

@@ -1,0 +1,244 @@
+"""`Dedup`: what is stored in the inner store, and what is asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import select
+
+import trove_async
+from trove_async import BackendError, InvalidArgumentError, ObjectRef, PreconditionFailedError, Trove
+from trove_async.database import Database
+from trove_async.driver import DeleteOptions, Driver, ListOptions
+from trove_async.layers import Call, LayerDriver, Operation
+from trove_async.managed import Dedup
+from trove_async.managed.schema import BLOBS, State
+
+pytestmark = pytest.mark.asyncio
+
+R = TypeVar("R")
+
+DATA = bytes(range(256)) * 40
+
+
+class Counting(LayerDriver):
+    """Counts the operations on the inner store, and the bytes that are sent to it."""
+
+    calls: Counter[str]
+    sent: int
+
+    def __init__(self, inner: Driver) -> None:
+        super().__init__(inner)
+        self.calls, self.sent = Counter(), 0
+
+    async def around(self, operation: Operation, call: Call[R]) -> R:
+        self.calls[operation.name] += 1
+        result = await call()
+        if operation.body is not None:
+            self.sent += operation.body.taken
+        return result
+
+    def clear(self) -> None:
+        self.calls.clear()
+        self.sent = 0
+
+
+@pytest_asyncio.fixture
+async def store(url: str, space: str) -> AsyncIterator[Trove]:
+    dedup = Dedup(url, bucket="blobs", space=space)
+    async with trove_async.open("memory://", layers=[Counting, dedup]) as opened:
+        for name in ("one", "two"):
+            await opened.create_bucket(name)
+        yield opened
+
+
+@pytest.fixture
+def inner(store: Trove) -> Counting:
+    found = trove_async.unwrap(store.driver, Counting)
+    found.clear()
+    return found
+
+
+async def states(db: Database, space: str) -> Counter[State]:
+    wanted = select(BLOBS.c.state).where(BLOBS.c.space == space)
+    return Counter(await db.read(lambda connection: [State(one) for one in connection.scalars(wanted)]))
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), 1000):
+        yield data[at : at + 1000]
+
+
+async def test_the_same_content_is_stored_once(store: Trove, inner: Counting, db: Database, space: str) -> None:
+    await store.put("one", "a", DATA)
+    await store.put("one", "b", DATA, content_type="image/png")
+    await store.put("two", "c", chunks(DATA), checksum="md5")
+    assert await states(db, space) == {State.STORED: 1}
+    assert [await store.read(bucket, key) for bucket, key in (("one", "a"), ("one", "b"), ("two", "c"))] == [DATA] * 3
+    assert (await store.head("one", "b")).content_type == "image/png"
+    assert (await store.head("two", "c")).checksums == {"md5": hashlib.md5(DATA).hexdigest()}
+    assert inner.calls["put"] - inner.calls["delete"] == 1
+
+
+async def test_bytes_in_memory_that_are_known_are_not_sent(store: Trove, inner: Counting) -> None:
+    await store.put("one", "a", DATA)
+    inner.clear()
+    seen: list[int] = []
+    info = await store.put("two", "b", DATA, checksum="sha256", on_progress=lambda done, _: seen.append(done))
+    assert inner.sent == 0
+    assert "put" not in inner.calls
+    assert seen[-1] == info.size == len(DATA)
+    assert info.checksums == {"sha256": hashlib.sha256(DATA).hexdigest()}
+
+
+async def test_head_list_copy_and_move_ask_nothing_of_the_inner_store(store: Trove, inner: Counting) -> None:
+    put = await store.put("one", "a", DATA, metadata={"by": "me"}, tags={"kind": "x"})
+    inner.clear()
+    assert await store.head("one", "a") == put
+    assert [(one.key, one.size, one.etag) for one in await store.list("one").all()] == [("a", len(DATA), put.etag)]
+    copy = await store.copy("one", "a", "two", "b")
+    await store.move("two", "b", "two", "c")
+    assert await store.get_tags("two", "c") == {"kind": "x"}
+    assert (copy.size, copy.metadata) == (len(DATA), {"by": "me"})
+    assert not inner.calls
+
+
+async def test_content_is_condemned_with_its_last_object(
+    store: Trove, inner: Counting, db: Database, space: str
+) -> None:
+    await store.put("one", "a", DATA)
+    await store.copy("one", "a", "two", "b")
+    await store.put("one", "a", b"other")
+    assert await states(db, space) == {State.STORED: 2}
+    await store.delete("two", "b")
+    assert await states(db, space) == {State.STORED: 1, State.CONDEMNED: 1}
+    assert not inner.calls["delete"]  # the sweep does that
+
+
+async def test_an_upload_refers_to_its_parts(store: Trove, inner: Counting, db: Database, space: str) -> None:
+    await store.put("one", "first", DATA)
+    upload = await store.initiate_multipart("one", "whole")
+    parts = [
+        await store.upload_part("one", "whole", upload, 1, DATA),
+        await store.copy_part("one", "whole", upload, 2, ObjectRef("one", "first"), 100, 50),
+        await store.upload_part("one", "whole", upload, 3, b"end"),
+    ]
+    inner.clear()
+    info = await store.complete_multipart("one", "whole", upload, parts)
+    assert not inner.calls
+    whole = DATA + DATA[100:150] + b"end"
+    assert info.size == len(whole)
+    assert await states(db, space) == {State.STORED: 2}
+    assert await store.read("one", "whole") == whole
+    for offset, length in ((0, 10), (len(DATA) - 5, 10), (len(DATA) - 5, 60), (len(DATA) + 49, 4), (len(whole) - 1, 1)):
+        assert await store.read("one", "whole", range=(offset, length)) == whole[offset : offset + length]
+    async with await store.get("one", "whole") as reader:
+        await reader.seek(len(DATA) + 10)
+        assert await reader.read(45) == whole[len(DATA) + 10 :][:45]
+
+
+async def test_a_checksum_of_an_upload_is_that_of_the_whole(store: Trove) -> None:
+    upload = await store.initiate_multipart("one", "whole", checksum="sha256")
+    parts = [await store.upload_part("one", "whole", upload, n, DATA) for n in (1, 2)]
+    info = await store.complete_multipart("one", "whole", upload, parts)
+    assert info.checksums == {"sha256": hashlib.sha256(DATA * 2).hexdigest()}
+
+
+async def test_a_refused_write_sends_nothing_and_keeps_nothing(
+    store: Trove, inner: Counting, db: Database, space: str
+) -> None:
+    info = await store.put("one", "a", DATA)
+    inner.clear()
+    with pytest.raises(PreconditionFailedError):
+        await store.put("one", "a", b"other", if_none_match="*")
+    with pytest.raises(PreconditionFailedError):
+        await store.put("one", "a", chunks(b"another"), if_match="old")
+    assert not inner.calls
+    assert await store.head("one", "a") == info
+
+
+async def test_of_many_who_store_the_same_one_blob_is_left(
+    store: Trove, inner: Counting, db: Database, space: str
+) -> None:
+    await asyncio.gather(*(store.put("one", f"{n:03}", chunks(DATA)) for n in range(100)))
+    assert await states(db, space) == {State.STORED: 1}
+    assert len(await store.list("one").all()) == 100
+    assert inner.calls["put"] == inner.calls["delete"] + 1
+
+
+async def test_of_many_who_only_create_one_wins(store: Trove, db: Database, space: str) -> None:
+    bodies = [b"%d" % n for n in range(50)]
+    puts = (store.put("one", "a", body, if_none_match="*") for body in bodies)
+    results = await asyncio.gather(*puts, return_exceptions=True)
+    assert sum(not isinstance(result, BaseException) for result in results) == 1
+    assert await states(db, space) == {State.STORED: 1}
+
+
+async def test_bytes_that_were_lost_are_stored_again(store: Trove, inner: Counting) -> None:
+    await store.put("one", "a", DATA)
+    await store.put("one", "b", DATA)
+    for info in (await inner.list_page("blobs", ListOptions())).objects:
+        await inner.delete("blobs", info.key, DeleteOptions())
+    with pytest.raises(BackendError, match="missing or too short"):
+        await store.read("one", "a")
+    await store.put("two", "c", DATA)
+    # All who have the content have it again.
+    assert [await store.read(bucket, key) for bucket, key in (("one", "a"), ("one", "b"), ("two", "c"))] == [DATA] * 3
+
+
+async def test_a_deleted_bucket_releases_its_uploads(store: Trove, db: Database, space: str) -> None:
+    await store.create_bucket("three")
+    upload = await store.initiate_multipart("three", "a")
+    await store.upload_part("three", "a", upload, 1, DATA)
+    await store.delete_bucket("three")
+    assert await states(db, space) == {State.CONDEMNED: 1}
+
+
+async def test_spaces_and_namespaces_keep_stores_apart(url: str, space: str) -> None:
+    async with (
+        trove_async.open(f"memory://{space}", layers=[Dedup(url, space=f"{space}1", namespace="1")]) as first,
+        trove_async.open(f"memory://{space}", layers=[Dedup(url, space=f"{space}2", namespace="2")]) as second,
+        trove_async.open(f"memory://{space}") as plain,
+    ):
+        for store in (first, second):
+            await store.create_bucket("one")
+            await store.put("one", "a", DATA)
+        found = [info.key.split("/")[0] async for info in plain.list("trove-dedup")]
+        assert sorted(found) == ["1", "2"]
+
+
+async def test_one_database_serves_several_stores(store: Trove, url: str, space: str, db: Database) -> None:
+    async with trove_async.open("memory://", layers=[Dedup(db, space=f"{space}x")]) as other:
+        assert await other.list_buckets() == []
+    await db.now()  # it stays open
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"database": 7},
+        {"algorithm": "md5"},
+        {"algorithm": "crc32c"},
+        {"bucket": "a/b"},
+        {"bucket": ""},
+        {"space": ""},
+        {"namespace": "a\0b"},
+        {"database": "mysql://host/db"},
+    ],
+)
+async def test_malformed_arguments(wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        Dedup(**{"database": "sqlite:///a.db", **wrong})
+
+
+async def test_it_is_not_put_around_itself(tmp_path: Path) -> None:
+    layers = [Dedup(f"sqlite:///{tmp_path}/a.db"), Dedup(f"sqlite:///{tmp_path}/b.db")]
+    with pytest.raises(InvalidArgumentError, match="Dedup must not be around Dedup"):
+        await trove_async.open("memory://", layers=layers)

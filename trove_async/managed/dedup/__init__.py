@@ -1,0 +1,5 @@
+"""`Dedup`: any store, with each content stored once."""
+
+from trove_async.managed.dedup.layer import Dedup
+
+__all__ = ["Dedup"]

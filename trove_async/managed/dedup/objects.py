@@ -1,0 +1,328 @@
+"""Buckets, objects and versions, as changes within a transaction; the rules of versions are those of S3."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
+
+from trove_async.database import now
+from trove_async.database.schema import begins_with
+from trove_async.driver.conditions import check_write
+from trove_async.driver.options import CONTENT_HEADERS, ObjectAttributes
+from trove_async.errors import (
+    BucketAlreadyExistsError,
+    BucketNotEmptyError,
+    BucketNotFoundError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    VersionNotFoundError,
+)
+from trove_async.managed.catalogue import new_id
+from trove_async.managed.dedup.schema import BUCKETS, OBJECTS, PARTS, UPLOADS
+from trove_async.managed.dedup.segments import References, Segment
+from trove_async.types import EMPTY, BucketInfo, FrozenDict, ObjectInfo, VersionInfo, VersioningStatus
+
+__all__ = ["NULL_VERSION", "Bucket", "Stored", "bucket_infos", "create_bucket"]
+
+NULL_VERSION: Final = "null"
+"""The id of a version that was stored while the bucket kept no versions; its ``ObjectInfo.version_id`` is None."""
+
+_HEADERS: Final = tuple(name for _, name in CONTENT_HEADERS)
+_TICK: Final = timedelta(microseconds=1)
+
+_BUCKET: Final = select(BUCKETS.c.id, BUCKETS.c.versioning, BUCKETS.c.rules, now().label("time")).where(
+    BUCKETS.c.space == bindparam("space"), BUCKETS.c.name == bindparam("name")
+)
+_OF_KEY: Final = (OBJECTS.c.bucket == bindparam("its_bucket")) & (OBJECTS.c.key == bindparam("its_key"))
+_CURRENT: Final = select(OBJECTS).where(_OF_KEY, OBJECTS.c.current.is_(True))
+_VERSION: Final = select(OBJECTS).where(_OF_KEY, OBJECTS.c.version == bindparam("its_version"))
+_LATEST: Final = select(OBJECTS).where(_OF_KEY).order_by(OBJECTS.c.number.desc()).limit(1)
+_VERSIONS: Final = select(OBJECTS).where(_OF_KEY).order_by(OBJECTS.c.number.desc())
+_INSERT: Final = insert(OBJECTS)
+_HIDE: Final = update(OBJECTS).where(_OF_KEY, OBJECTS.c.current.is_(True)).values(current=False)
+_SHOW: Final = update(OBJECTS).where(OBJECTS.c.id == bindparam("its_id")).values(current=True)
+_DROP: Final = delete(OBJECTS).where(OBJECTS.c.id == bindparam("its_id"))
+
+
+class Stored(NamedTuple):
+    """An object, or a version of it.
+
+    Attributes:
+        id: the owner of its segments.
+        info: as put, get and head return it.
+        tags: of the object.
+        version_id: `NULL_VERSION` for a version without an id.
+    """
+
+    id: str
+    info: ObjectInfo
+    tags: Mapping[str, str]
+    version_id: str
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Stored:
+        """Return the object of a row of OBJECTS."""
+        info = listed(row, _mapping(row.metadata))
+        return cls(row.id, info, _mapping(row.tags), row.version)
+
+    @property
+    def attributes(self) -> ObjectAttributes:
+        """What describes it."""
+        return ObjectAttributes.of(self.info, self.tags)
+
+
+def listed(row: Row[Any], metadata: Mapping[str, str] = EMPTY) -> ObjectInfo:
+    """Return the description of the object of a row, as listings have it."""
+    headers = _mapping(row.headers)
+    return ObjectInfo(
+        row.key,
+        row.size,
+        row.etag,
+        row.modified,
+        row.content_type,
+        metadata,
+        None if row.version == NULL_VERSION else row.version,
+        row.storage_class,
+        checksums=_mapping(row.checksums),
+        **headers,
+    )
+
+
+def version_of(row: Row[Any], *, is_latest: bool, modified: datetime | None = None) -> VersionInfo:
+    """Return the description of the version of a row."""
+    return VersionInfo(
+        row.version,
+        row.key,
+        row.size,
+        modified or row.modified,
+        is_latest,
+        is_delete_marker=row.marker,
+        etag=None if row.marker else row.etag,
+    )
+
+
+class Bucket:
+    """A bucket within a transaction.
+
+    Args:
+        connection: of the transaction.
+        space: of the store.
+        name: of the bucket.
+        key: for the error.
+        references: of the transaction, if there are any yet.
+
+    Attributes:
+        id: of its row.
+        status: whether it keeps versions.
+        rules: of its lifecycle, JSON.
+        references: to the contents of its objects.
+
+    Raises:
+        BucketNotFoundError: it does not exist.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        space: str,
+        name: str,
+        key: str | None = None,
+        references: References | None = None,
+    ) -> None:
+        row = connection.execute(_BUCKET, {"space": space, "name": name}).first()
+        if row is None:
+            raise BucketNotFoundError(bucket=name, key=key)
+        self._connection = connection
+        self._name = name
+        self._time: datetime = row.time
+        self.id: Final[str] = row.id
+        self.status: Final = VersioningStatus(row.versioning)
+        self.rules: Final[str] = row.rules
+        self.references: Final = references or References(connection, space)
+
+    def _rows(self, statement: Any, key: str, **values: str) -> Any:
+        return self._connection.execute(statement, {"its_bucket": self.id, "its_key": key, **values})
+
+    # Reading
+
+    def current(self, key: str) -> Stored | None:
+        """Return the object of a key; None if there is none."""
+        row = self._rows(_CURRENT, key).first()
+        return None if row is None else Stored.of(row)
+
+    def find(self, key: str, version_id: str | None = None) -> Stored:
+        """Return an object, or one version of it.
+
+        Raises:
+            ObjectNotFoundError: there is no object, or it was deleted.
+            VersionNotFoundError: there is no such version, or it is a delete marker.
+        """
+        if version_id is None:
+            found = self.current(key)
+            if found is None:
+                raise ObjectNotFoundError(bucket=self._name, key=key)
+            return found
+        row = self._rows(_VERSION, key, its_version=version_id).first()
+        if row is None or row.marker:
+            what = "does not exist" if row is None else "is a delete marker"
+            raise VersionNotFoundError(f"the version {version_id!r} {what}", bucket=self._name, key=key)
+        return Stored.of(row)
+
+    def versions(self, key: str) -> list[VersionInfo]:
+        """Return the versions and delete markers of a key, newest first."""
+        return [version_of(row, is_latest=not place) for place, row in enumerate(self._rows(_VERSIONS, key).all())]
+
+    def noncurrent(self, prefix: str) -> list[VersionInfo]:
+        """Return the versions that are not the latest, with the times at which they were replaced."""
+        wanted = select(OBJECTS).where(OBJECTS.c.bucket == self.id, begins_with(OBJECTS.c.key, prefix))
+        found: list[VersionInfo] = []
+        newer: Row[Any] | None = None
+        for row in self._connection.execute(wanted.order_by(OBJECTS.c.key, OBJECTS.c.number.desc())).all():
+            if newer is not None and newer.key == row.key:
+                found.append(version_of(row, is_latest=False, modified=newer.modified))
+            newer = row
+        return found
+
+    # Writing
+
+    def check(self, key: str, if_match: str | None, if_none_match: str | None) -> None:
+        """Evaluate the conditions of a write."""
+        if if_match is not None or if_none_match is not None:
+            current = self.current(key)
+            check_write(None if current is None else current.info.etag, if_match, if_none_match)
+
+    def write(
+        self,
+        key: str,
+        segments: Sequence[Segment],
+        attributes: ObjectAttributes,
+        checksums: Mapping[str, str] = EMPTY,
+    ) -> ObjectInfo:
+        """Make an object of segments the latest version of its key."""
+        size = sum(segment.size for segment in segments)
+        values = _values(attributes, checksums)
+        values.update(marker=False, current=True, etag=secrets.token_hex(12), size=size)
+        id, version, modified = self._append(key, values)
+        self.references.add(id, segments)
+        self.references.flush()
+        version_id = None if version == NULL_VERSION else version
+        return attributes.info(key, size, values["etag"], modified, version_id, checksums)
+
+    def delete(self, key: str, version_id: str | None = None, if_match: str | None = None) -> None:
+        """Delete an object or a version of it, if the condition holds."""
+        if if_match is not None:
+            target = self.current(key) if version_id is None else self._version(key, version_id)
+            check_write(None if target is None else target.info.etag, if_match, None)
+        if version_id is not None:
+            self._remove(self._rows(_VERSION, key, its_version=version_id).all())
+            self._show_latest(key)
+        elif self.status is VersioningStatus.UNVERSIONED:
+            self._remove(self._rows(_CURRENT, key).all())
+        else:
+            values = _values(ObjectAttributes(), EMPTY)
+            self._append(key, {**values, "marker": True, "current": False, "etag": "", "size": 0})
+        self.references.flush()
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of an object."""
+        self._set(self.find(key), tags=json.dumps(dict(tags)))
+
+    def transition(self, key: str, storage_class: str, if_match: str) -> None:
+        """Change the storage class of the object that has an ETag."""
+        found = self.find(key)
+        if found.info.etag != if_match:
+            raise PreconditionFailedError(f"the object's ETag is {found.info.etag!r}, not {if_match!r}")
+        self._set(found, storage_class=storage_class)
+
+    def change(self, **values: str) -> None:
+        """Change columns of the bucket."""
+        self._connection.execute(update(BUCKETS).where(BUCKETS.c.id == self.id).values(**values))
+
+    def drop(self) -> None:
+        """Delete the bucket, which is empty, with its open uploads.
+
+        Raises:
+            BucketNotEmptyError: it has objects, versions or delete markers.
+        """
+        if self._connection.scalar(select(exists().where(OBJECTS.c.bucket == self.id))):
+            raise BucketNotEmptyError(bucket=self._name)
+        uploads = select(UPLOADS.c.id).where(UPLOADS.c.bucket == self.id)
+        parts = self._connection.scalars(select(PARTS.c.id).where(PARTS.c.upload.in_(uploads))).all()
+        self.references.remove(parts)
+        self.references.flush()
+        self._connection.execute(delete(PARTS).where(PARTS.c.upload.in_(uploads)))
+        self._connection.execute(delete(UPLOADS).where(UPLOADS.c.bucket == self.id))
+        self._connection.execute(delete(BUCKETS).where(BUCKETS.c.id == self.id))
+
+    def _version(self, key: str, version_id: str) -> Stored | None:
+        row = self._rows(_VERSION, key, its_version=version_id).first()
+        return None if row is None or row.marker else Stored.of(row)
+
+    def _append(self, key: str, values: Mapping[str, Any]) -> tuple[str, str, datetime]:
+        """Add the latest version of a key; return its id, its version and its time."""
+        latest = self._rows(_LATEST, key).first()
+        version = new_id() if self.status is VersioningStatus.ENABLED else NULL_VERSION
+        number, modified = 0, self._time
+        if latest is not None:
+            # Versions of one key are in the order of their times, however coarse and wrong the clock is.
+            number, modified = latest.number + 1, max(modified, latest.modified + _TICK)
+            if version == NULL_VERSION:
+                self._remove(self._rows(_VERSION, key, its_version=NULL_VERSION).all())
+            if self.status is not VersioningStatus.UNVERSIONED:
+                self._rows(_HIDE, key)
+        id = new_id()
+        row = {"id": id, "bucket": self.id, "key": key, "number": number, "version": version, "modified": modified}
+        self._connection.execute(_INSERT, {**row, **values})
+        return id, version, modified
+
+    def _remove(self, rows: Sequence[Row[Any]]) -> None:
+        if rows:
+            self.references.remove([row.id for row in rows])
+            self._connection.execute(_DROP, [{"its_id": row.id} for row in rows])
+
+    def _show_latest(self, key: str) -> None:
+        latest = self._rows(_LATEST, key).first()
+        if latest is not None and not latest.marker and not latest.current:
+            self._connection.execute(_SHOW, {"its_id": latest.id})
+
+    def _set(self, found: Stored, **values: str) -> None:
+        self._connection.execute(update(OBJECTS).where(OBJECTS.c.id == found.id).values(**values))
+
+
+def create_bucket(connection: Connection, space: str, name: str) -> None:
+    """Create a bucket.
+
+    Raises:
+        BucketAlreadyExistsError: it exists.
+    """
+    if connection.execute(_BUCKET, {"space": space, "name": name}).first() is not None:
+        raise BucketAlreadyExistsError(bucket=name)
+    values = {"id": new_id(), "space": space, "name": name, "versioning": VersioningStatus.UNVERSIONED, "rules": "[]"}
+    connection.execute(insert(BUCKETS).values(**values, created_at=now()))
+
+
+def bucket_infos(connection: Connection, space: str) -> list[BucketInfo]:
+    """Describe the buckets, in the order of their names."""
+    wanted = select(BUCKETS.c.name, BUCKETS.c.created_at).where(BUCKETS.c.space == space).order_by(BUCKETS.c.name)
+    return [BucketInfo(row.name, row.created_at) for row in connection.execute(wanted).all()]
+
+
+def _values(attributes: ObjectAttributes, checksums: Mapping[str, str]) -> dict[str, Any]:
+    headers = {name: value for name in _HEADERS if (value := getattr(attributes, name)) is not None}
+    return {
+        "content_type": attributes.content_type,
+        "storage_class": attributes.storage_class,
+        "headers": json.dumps(headers),
+        "checksums": json.dumps(dict(checksums)),
+        "metadata": json.dumps(dict(attributes.metadata)),
+        "tags": json.dumps(dict(attributes.tags)),
+    }
+
+
+def _mapping(text: str) -> FrozenDict:
+    return EMPTY if text == "{}" else FrozenDict(json.loads(text))

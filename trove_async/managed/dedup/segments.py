@@ -1,0 +1,129 @@
+"""The bytes of objects and parts, as changes within a transaction: each segment is a reference to a blob."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from trove_async.errors import ConflictError
+from trove_async.managed.dedup.schema import SEGMENTS
+from trove_async.managed.schema import BLOBS
+from trove_async.managed.transitions import COLUMNS, Blobs
+
+__all__ = ["Piece", "References", "Segment", "cut", "pieces_of"]
+
+
+class Segment(NamedTuple):
+    """A range of a blob.
+
+    Attributes:
+        blob: its id.
+        start: the first byte.
+        size: bytes.
+    """
+
+    blob: str
+    start: int
+    size: int
+
+
+class Piece(NamedTuple):
+    """A segment, and where the bytes of its blob are.
+
+    Attributes:
+        segment: of an object.
+        key: of the blob's bytes in the inner store.
+        whole: whether the segment is the whole blob.
+    """
+
+    segment: Segment
+    key: str
+    whole: bool
+
+
+_PIECES: Final = (
+    select(SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, BLOBS.c.key, BLOBS.c.length)
+    .join(BLOBS, BLOBS.c.id == SEGMENTS.c.blob)
+    .where(SEGMENTS.c.owner == bindparam("owner"))
+    .order_by(SEGMENTS.c.number)
+)
+_HELD: Final = (
+    select(SEGMENTS.c.owner, SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, *COLUMNS)
+    .join(BLOBS, BLOBS.c.id == SEGMENTS.c.blob)
+    .where(SEGMENTS.c.owner.in_(bindparam("owners", expanding=True)))
+    .order_by(SEGMENTS.c.owner, SEGMENTS.c.number)
+)
+_DROP: Final = delete(SEGMENTS).where(SEGMENTS.c.owner.in_(bindparam("owners", expanding=True)))
+
+
+def pieces_of(connection: Connection, owner: str) -> list[Piece]:
+    """Return the bytes of an object or part."""
+    rows = connection.execute(_PIECES, {"owner": owner}).all()
+    return [
+        Piece(Segment(row.blob, row.start, row.size), row.key, row.start == 0 and row.size == row.length)
+        for row in rows
+    ]
+
+
+def cut(segments: Sequence[Segment], offset: int, length: int) -> list[Segment]:
+    """Return the segments of a range of what these segments are."""
+    found, stop = [], offset + length
+    for blob, start, size in segments:
+        first, last = max(0, offset), min(size, stop)
+        if first < last:
+            found.append(Segment(blob, start + first, last - first))
+        offset, stop = offset - size, stop - size
+    return found
+
+
+class References:
+    """The segments that a transaction adds and removes, with the counts of their blobs.
+
+    Args:
+        connection: of the transaction.
+        space: of the blobs.
+
+    Attributes:
+        connection, space: as given.
+        blobs: of the transaction; `flush` writes them.
+    """
+
+    def __init__(self, connection: Connection, space: str) -> None:
+        self.connection = connection
+        self.space = space
+        self.blobs = Blobs(connection, space)
+
+    def add(self, owner: str, segments: Sequence[Segment]) -> None:
+        """Give segments to an object or part that has none; their blobs are stored.
+
+        Raises:
+            ConflictError: a blob is not there any more.
+        """
+        if not segments:
+            return
+        wanted = [segment.blob for segment in segments]
+        blobs = {blob.id: blob for blob in self.blobs.named([*dict.fromkeys(wanted)])}
+        if len(blobs) != len(set(wanted)):
+            raise ConflictError("the bytes were deleted meanwhile; try again")
+        for one in wanted:
+            self.blobs.retain(blobs[one], held=True)
+        self.blobs.flush()  # rows refer to them
+        rows = [
+            {"owner": owner, "number": number, "blob": segment.blob, "start": segment.start, "size": segment.size}
+            for number, segment in enumerate(segments)
+        ]
+        self.connection.execute(insert(SEGMENTS), rows)
+
+    def remove(self, owners: Sequence[str]) -> None:
+        """Take their segments from objects and parts. Blobs that nobody refers to are condemned by `flush`."""
+        if not owners:
+            return
+        for row in self.connection.execute(_HELD, {"owners": [*owners]}).all():
+            self.blobs.release(self.blobs.adopt(row), held=True)
+        self.connection.execute(_DROP, {"owners": [*owners]})
+
+    def flush(self) -> None:
+        """Write the counts of the blobs."""
+        self.blobs.flush()
