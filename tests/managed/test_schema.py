@@ -9,7 +9,7 @@ from sqlalchemy import Connection, event, inspect
 
 from trove_async.database import Database, connect
 from trove_async.managed import ManagedResource
-from trove_async.managed.links import Link, find, link, unlink
+from trove_async.managed.links import Link, Put, find, link, unlink
 from trove_async.managed.schema import BLOBS
 from trove_async.managed.transitions import Blobs, Content
 
@@ -48,7 +48,7 @@ async def test_every_lookup_of_a_put_uses_an_index(sqlite_url: str) -> None:
 
             for path in ("p", "q", "p"):
                 one = Link(ManagedResource("b", "", path), "text/plain")
-                link(connection, "s", [(one, Content(path, "sha384", path, path, 1))])
+                link(connection, "s", [Put(one, Content(path, "sha384", path, path, 1))])
             unlink(connection, "s", ManagedResource("b", "", "p"))
             find(connection, "s", ManagedResource("b", "", "p"))
             Blobs(connection, "s").condemned("sha384", "q")

@@ -15,7 +15,7 @@ from trove_async.managed.schema import BLOBS, LINKS
 from trove_async.managed.transitions import COLUMNS, Blob, Blobs, Content
 from trove_async.types import FrozenDict
 
-__all__ = ["Link", "Linked", "find", "give", "link", "listed", "unlink"]
+__all__ = ["Given", "Link", "Linked", "Put", "find", "give", "link", "listed", "unlink"]
 
 
 class Link(NamedTuple):
@@ -30,6 +30,32 @@ class Link(NamedTuple):
     resource: ManagedResource
     content_type: str | None = None
     metadata: Mapping[str, str] = FrozenDict()
+
+
+class Put(NamedTuple):
+    """A wish for a name.
+
+    Attributes:
+        link: the name; None for a reference without a name.
+        content: for it, whose bytes were stored just now.
+        verified: a key of the same content whose bytes are known to be there; empty for none.
+    """
+
+    link: Link | None
+    content: Content
+    verified: str = ""
+
+
+class Given(NamedTuple):
+    """What a wish has come to.
+
+    Attributes:
+        blob: of the content.
+        done: False if its bytes must be verified first.
+    """
+
+    blob: Blob
+    done: bool
 
 
 class Linked(NamedTuple):
@@ -91,26 +117,26 @@ def _upsert(connection: Connection) -> Any:
     return _upserts[name]
 
 
-def link(connection: Connection, space: str, wanted: Sequence[tuple[Link | None, Content]]) -> list[Blob]:
+def link(connection: Connection, space: str, wanted: Sequence[Put]) -> list[Given]:
     """Give names to contents that were stored, one after another, with as few statements as one takes.
 
-    What a name had before loses a reference. Without a name, the content gets a reference that has none.
-
-    Returns:
-        The blob of each name. If its key is not that of the content, others have stored the same before.
+    What a name had before loses a reference. If others have stored the same content before, and it is not known that
+    their bytes are there, nothing changes for that name.
     """
     blobs = Blobs(connection, space)
-    for algorithm in {content.algorithm for _, content in wanted}:
-        blobs.load(algorithm, (content.digest for _, content in wanted if content.algorithm == algorithm))
-    names = _Names(connection, space, blobs, [one.resource for one, _ in wanted if one is not None])
+    for algorithm in {one.content.algorithm for one in wanted}:
+        blobs.load(algorithm, (one.content.digest for one in wanted if one.content.algorithm == algorithm))
+    names = _Names(connection, space, blobs, [one.link.resource for one in wanted if one.link is not None])
+    known = {key for one in wanted for key in (one.content.key, one.verified)}
     given = []
-    for one, content in wanted:
-        blob = blobs.store(content)
-        if one is None:
+    for one in wanted:
+        blob = blobs.store(one.content)
+        done = blob.key in known
+        if done and one.link is not None:
+            names.point(one.link, blob)
+        elif done:
             blobs.retain(blob, held=True)
-        else:
-            names.point(one, blob)
-        given.append(blob)
+        given.append(Given(blob, done))
     names.flush()
     return given
 

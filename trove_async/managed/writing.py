@@ -14,7 +14,7 @@ from trove_async.checksums import Checksum
 from trove_async.errors import NotFoundError, PreconditionFailedError, TransientError, TroveError
 from trove_async.managed.batching import Batches
 from trove_async.managed.catalogue import ResourceCatalog, new_id
-from trove_async.managed.links import Link, link
+from trove_async.managed.links import Given, Link, Put, link
 from trove_async.managed.schema import State
 from trove_async.managed.storage import ResourceStorage, path_of
 from trove_async.managed.transitions import Blob, Blobs, Content
@@ -36,7 +36,7 @@ class Writing:
         self._database = catalogue.database
         self._space = catalogue.space
         self._storage = storage
-        self._batches: Batches[tuple[Link | None, Content], Blob] = Batches(self._link_all)
+        self._batches: Batches[Put, Given] = Batches(self._link_all)
 
     async def put(self, one: Link | None, data: BodyLike, length: int | None, checksum: Checksum) -> Blob:
         """Store content and give it a name.
@@ -93,18 +93,28 @@ class Writing:
             await self.delete(content.key)
 
     async def _link(self, one: Link | None, content: Content) -> Blob:
+        replaced = False
+        verified = ""
         try:
-            blob = await self._batches.submit((one, content))
+            while True:
+                blob, done = await self._batches.submit(Put(one, content, verified))
+                if done:
+                    break
+                if await self.is_there(blob):
+                    verified = blob.key
+                else:
+                    replaced = await self._replace(content, blob)
         except TroveError as error:
-            if not error.ambiguous:
+            if not (error.ambiguous or replaced):
                 await self.delete(content.key)
             if isinstance(error, PreconditionFailedError):  # its key has a row: see `orphans.claim_orphans`
                 raise TransientError("to store the bytes took so long that they were collected; try again") from error
             raise
-        await self.settle(content, blob)
+        if blob.key != content.key and not replaced:
+            await self.delete(content.key)
         return blob
 
-    async def _link_all(self, batch: Sequence[tuple[Link | None, Content]]) -> list[Blob]:
+    async def _link_all(self, batch: Sequence[Put]) -> list[Given]:
         return await self._database.write(lambda connection: link(connection, self._space, batch))
 
     async def is_there(self, blob: Blob) -> bool:
