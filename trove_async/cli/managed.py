@@ -63,10 +63,12 @@ def register(app: typer.Typer) -> None:
 async def migrate(session: Session, database: DatabaseURL) -> None:
     """Create the tables, or bring them up to date, as every program that opens them does too."""
     from trove_async.database import connect
+    from trove_async.managed.dedup import schema as dedup
     from trove_async.managed.schema import COMPONENT, MIGRATIONS
 
     async with connect(database) as opened:
         await opened.migrate(COMPONENT, MIGRATIONS)
+        await opened.migrate(dedup.COMPONENT, dedup.MIGRATIONS)
     session.output.record({"type": "migration", "component": COMPONENT}, "the tables are up to date")
 
 
