@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import builtins
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from trove_async import managed
-from trove_async.database import Database
-from trove_async.managed import ManagedStorage, ResourceStorage
+from trove_async.database import Database, Leases
+from trove_async.errors import TroveError
+from trove_async.managed import ListableStorage, ManagedStorage, StoreResourceStorage
+from trove_async.managed.storage import StoredBytes
 from trove_async.reader import ObjectReader
 
 R = TypeVar("R")
@@ -46,9 +49,14 @@ class Process:
         self.place()
         return result
 
+    async def lease_step(self, work: Callable[[], Awaitable[R]]) -> R:
+        """Take a step that only changes a lease."""
+        return await self.step(work)
+
     def managed(self, m: ManagedStorage) -> ManagedStorage:
         """Return the storage as this process sees it."""
         catalogue = managed.ResourceCatalog(DyingDatabase(self, m.catalogue.database), m.catalogue.space)
+        assert isinstance(m.storage, StoreResourceStorage)
         return ManagedStorage(catalogue, DyingStorage(self, m.storage))
 
 
@@ -65,6 +73,10 @@ class DyingDatabase(Database):
     async def write(self, unit: Any) -> Any:
         return await self._process.step(lambda: self._inner.write(unit))
 
+    @property
+    def leases(self) -> Leases:
+        return Leases(lambda unit: self._process.lease_step(lambda: self._inner._write_with_leases(unit)))
+
     def __del__(self) -> None:
         """Do nothing: the other one is closed."""
 
@@ -72,7 +84,7 @@ class DyingDatabase(Database):
 class DyingStorage:
     """The bytes, as a process sees them."""
 
-    def __init__(self, process: Process, inner: ResourceStorage) -> None:
+    def __init__(self, process: Process, inner: ListableStorage) -> None:
         self._process = process
         self._inner = inner
 
@@ -87,3 +99,13 @@ class DyingStorage:
 
     async def remove(self, path: str) -> None:
         await self._process.step(lambda: self._inner.remove(path))
+
+    async def list(self, folder: str, *, start_after: str = "") -> AsyncGenerator[StoredBytes]:
+        async def listed() -> builtins.list[StoredBytes]:
+            return [one async for one in self._inner.list(folder, start_after=start_after)]
+
+        for one in await self._process.step(listed):
+            yield one
+
+    async def remove_many(self, paths: Sequence[str]) -> Mapping[str, TroveError]:
+        return await self._process.step(lambda: self._inner.remove_many(paths))

@@ -26,7 +26,7 @@ from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.clock import Clock
 from trove_async.managed.orphans import claim_orphans, orphans_of
 from trove_async.managed.schema import BLOBS, COLLECTORS, ORPHANED, State
-from trove_async.managed.storage import BLOBS_FOLDER, ListableStorage, StoredBytes, pages
+from trove_async.managed.storage import ListableStorage, StoredBytes, pages
 from trove_async.managed.transitions import Doomed, doom, drop_expired, erase
 from trove_async.values import is_number, is_whole
 
@@ -160,12 +160,14 @@ class _Collection:
         """Refuse a database that knows nothing of what is stored, since to it everything is abandoned."""
         if await self._database.read(self._knows_anything):
             return
-        async with aclosing(self._storage.list(BLOBS_FOLDER)) as found:
-            async for _ in found:
-                raise CollectionRefusedError(
-                    f"the database has no content of the space {self._space!r}, but something is stored; "
-                    "is this the right database, space and bucket?"
-                )
+        time = await self._database.now()
+        async with aclosing(pages(self._storage, "", _BATCH)) as found:
+            async for page in found:
+                if self._old(page, time):
+                    raise CollectionRefusedError(
+                        f"the database has no content of the space {self._space!r}, but something is stored; "
+                        "is this the right database, space and bucket?"
+                    )
 
     def _knows_anything(self, connection: Connection) -> bool:
         contents = select(BLOBS.c.id).where(BLOBS.c.space == self._space, BLOBS.c.algorithm != ORPHANED)
