@@ -83,11 +83,13 @@ async def stats(session: Session, database: DatabaseURL, space: Space = "managed
         await catalogue.aclose()
     lines = (
         f"{found.blobs} contents of {found.bytes} bytes",
-        f"{found.references} references, {found.names} of them names, to {found.logical_bytes} bytes",
+        f"{found.references} references to {found.logical_bytes} bytes, {found.names} of them names",
         f"{found.pinned} pinned, {found.pending} pending, {found.lost} lost",
-        f"{found.condemned} of {found.condemned_bytes} bytes wait for gc",
+        f"{found.condemned} without references, of {found.condemned_bytes} bytes, wait for gc",
     )
     session.output.record({"type": "stats", "space": space} | asdict(found), *lines)
+    if not any(asdict(found).values()):
+        session.output.note(f"the database has no content of the space {space!r}")
 
 
 async def gc(
@@ -189,8 +191,10 @@ async def _opened(
 
 
 def _collected(report: CollectionReport) -> str:
-    outcome = "would be deleted" if report.dry_run else "deleted"
-    return (
-        f"{report.deleted} {outcome}, of {report.bytes} bytes, {report.orphans} of them newly found without content; "
-        f"{report.expired} announcements of dead writers removed; {report.waiting} wait for the end of the grace"
-    )
+    deleted = f"{'would delete' if report.dry_run else 'deleted'} {report.deleted} blob{'s'[report.deleted == 1 :]}"
+    details = [f"{deleted} of {report.bytes} bytes"]
+    if report.orphans:
+        details.append(f"{report.orphans} without content found")
+    if report.expired:
+        details.append(f"{report.expired} announcements of dead writers")
+    return "; ".join([*details, f"{report.waiting} wait{'s' if report.waiting == 1 else ''}"])

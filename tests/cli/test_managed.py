@@ -1,0 +1,160 @@
+"""``managed``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+import trove_async
+from tests.cli.conftest import Run
+from tests.cli.shell import Shell
+from tests.managed.state import age
+from trove_async import managed
+from trove_async.managed import ManagedStorage
+
+Work = Callable[[ManagedStorage], Awaitable[object]]
+
+
+@pytest.fixture
+def work_on(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Callable[[Work], None]:
+    """Work on managed storage in the bucket ``b``, whose database the variable names."""
+    database = f"sqlite:///{shell.folder}/managed.db?synchronous=0"
+    monkeypatch.setenv("TROVE_MANAGED_DATABASE", database)
+
+    def run(work: Work) -> None:
+        async def opened() -> None:
+            async with trove_async.open(shell.dsn) as t:
+                await t.create_bucket("b", exist_ok=True)
+                async with managed.open(t, database=database, bucket="b") as m:
+                    await work(m)
+
+        asyncio.run(opened())
+
+    return run
+
+
+async def prepare(m: ManagedStorage) -> None:
+    """Store two contents under three names, and one that was removed two days ago."""
+    await m.put_for_bucket("x", "one", b"content")
+    await m.put_for_user("u", "two", b"content")
+    await m.put_for_all("three", b"x" * 100)
+    await m.put_for_bucket("x", "old", b"old")
+    await m.remove_for_bucket("x", "old")
+    await age(m, 2 * 86400)
+
+
+async def lose(m: ManagedStorage) -> None:
+    """Delete the bytes of a content behind the catalogue's back."""
+    info = await m.stat_for_all("three")
+    resource = await m.catalogue.get(await m.catalogue.find(info.sha384))
+    await m.storage.remove(resource.path)
+
+
+def test_migrate_creates_the_tables(shell: Shell, trove: Run) -> None:
+    database = f"sqlite:///{shell.folder}/new.db"
+    for _ in range(2):
+        done = trove("managed", "migrate", "--database", database)
+        assert (done.code, done.lines) == (0, ["the tables are up to date"])
+    assert trove("managed", "migrate", "--database", database, "--json").records == [
+        {"type": "migration", "component": "managed"}
+    ]
+    done = trove("managed", "stats", "--database", database, "--space", "typo")
+    assert (done.code, done.err) == (0, "trove: the database has no content of the space 'typo'\n")
+
+
+def test_stats(trove: Run, work_on: Callable[[Work], None]) -> None:
+    work_on(prepare)
+    assert trove("managed", "stats").lines == [
+        "2 contents of 107 bytes",
+        "3 references to 114 bytes, 3 of them names",
+        "0 pinned, 0 pending, 0 lost",
+        "1 without references, of 3 bytes, wait for gc",
+    ]
+    (record,) = trove("managed", "stats", "--json").records
+    assert record == {
+        "type": "stats", "space": "managed", "blobs": 2, "bytes": 107, "references": 3, "logical_bytes": 114,
+        "names": 3, "pinned": 0, "pending": 0, "lost": 0, "condemned": 1, "condemned_bytes": 3,
+    }  # fmt: skip
+
+
+def test_gc_deletes_only_if_it_is_told_to(trove: Run, work_on: Callable[[Work], None]) -> None:
+    work_on(prepare)
+    done = trove("managed", "gc", "b")
+    assert done.code == 1
+    assert "1 of 3 blobs would be deleted, more than 10%; nothing was deleted" in done.err
+    assert trove("managed", "gc", "b", "--grace", "3d", "--delete").lines == ["deleted 0 blobs of 0 bytes; 1 waits"]
+    assert trove("managed", "gc", "b", "--force").lines == ["would delete 1 blob of 3 bytes; 0 wait"]
+    assert trove("managed", "gc", "b", "--force", "--delete", "--max-deletes", "0").lines == [
+        "deleted 0 blobs of 0 bytes; 0 wait"
+    ]
+    (record,) = trove("managed", "gc", "b", "--force", "--delete", "--json").records
+    assert record == {
+        "type": "collection", "space": "managed", "dry_run": False, "expired": 0, "orphans": 0, "deleted": 1,
+        "bytes": 3, "waiting": 0, "failed": [],
+    }  # fmt: skip
+    assert len(trove("ls", "-r", "b").lines) == 2
+
+
+def test_gc_of_the_wrong_database(shell: Shell, trove: Run, work_on: Callable[[Work], None]) -> None:
+    work_on(prepare)
+    done = trove("managed", "gc", "b", "--grace", "0", "--delete", "--force", "--space", "typo")
+    assert done.code == 1
+    assert "the database has no content of the space 'typo', but something is stored" in done.err
+    assert len(trove("ls", "-r", "b").lines) == 3
+
+
+def test_fsck(shell: Shell, trove: Run, work_on: Callable[[Work], None]) -> None:
+    work_on(prepare)
+    for depth in ("rows", "heads"):
+        done = trove("managed", "fsck", "b", "--depth", depth)
+        assert (done.code, done.lines) == (0, ["3 contents, 0 problems"])
+    assert trove("managed", "fsck", "b", "--depth", "bytes").lines == ["3 contents, 107 bytes read, 0 problems"]
+    work_on(lose)
+    done = trove("managed", "fsck", "b", "--depth", "heads")
+    (problem, summary) = done.lines
+    assert done.code == 1
+    assert problem.startswith("missing: ")
+    assert problem.endswith(": its 100 bytes are missing")
+    assert summary == "3 contents, 1 problems"
+    assert "1 problems are left; --repair corrects what can be corrected" in done.err
+    done = trove("managed", "fsck", "b", "--depth", "heads", "--repair")
+    assert done.code == 1
+    assert done.lines[0].startswith("marked as lost: missing: ")
+    assert "content is lost; store it again" in done.err
+    record, summary_record = trove("managed", "fsck", "b", "--depth", "heads", "--json").records
+    assert (record["type"], record["kind"], record["repaired"]) == ("problem", "missing", False)
+    assert record["digest"].startswith("sha384:")
+    assert summary_record == {
+        "type": "fsck", "space": "managed", "depth": "heads", "contents": 3, "bytes": 0, "problems": 1
+    }  # fmt: skip
+    work_on(lambda m: m.put_for_all("again", b"x" * 100))
+    assert trove("managed", "fsck", "b", "--depth", "bytes").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gc", "b", "--grace", "soon"), "is not a time"),
+        (("gc", "b/key"), "does not name a bucket"),
+        (("gc", "b", "--max-deletes", "-1"), "max-deletes"),
+        (("fsck", "b", "--depth", "deep"), "the depth is one of rows, heads, bytes, not 'deep'"),
+        (("stats", "--database", "mysql://x"), "database"),
+        (("gc",), "NAME"),
+    ],
+)
+def test_invalid_command_lines(
+    trove: Run, work_on: Callable[[Work], None], arguments: tuple[str, ...], message: str
+) -> None:
+    work_on(prepare)
+    done = trove("managed", *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_without_a_database(trove: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TROVE_MANAGED_DATABASE", raising=False)
+    done = trove("managed", "stats")
+    assert done.code == 2
+    assert "--database" in done.err
