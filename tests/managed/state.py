@@ -88,6 +88,13 @@ async def age(m: ManagedStorage, seconds: float) -> None:
     await m.catalogue.database.write(unit)
 
 
+async def lose(m: ManagedStorage, digest: str) -> None:
+    """Record that the bytes of content are missing, as `fsck` does."""
+    where = (BLOBS.c.space == m.catalogue.space) & (BLOBS.c.digest == digest)
+    lost = update(BLOBS).where(where, BLOBS.c.condemned_at.is_(None)).values(state=State.LOST)
+    await m.catalogue.database.write(lambda connection: _run(connection, lost))
+
+
 async def expire_exactly(m: ManagedStorage, *, past: bool) -> None:
     """Let all requests end now, or in an hour."""
     end = now() if past else now(seconds=3600)

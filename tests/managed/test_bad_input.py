@@ -48,7 +48,7 @@ async def listed(m: ManagedStorage, owner: Any) -> list[object]:
 CALLS: dict[str, Call] = {
     "get": lambda m, owner, path: _got(m.get_for_bucket(owner, path)),
     "put": lambda m, owner, path: m.put_for_bucket(owner, path, b"data"),
-    "put_and_check_hash": lambda m, owner, path: m.put_for_bucket_and_check_hash(owner, path, b"", sha384(b"")),
+    "put_and_check_hash": lambda m, owner, path: m.put_for_bucket_and_check_hash(owner, path, b"", 0, sha384(b"")),
     "remove": lambda m, owner, path: m.remove_for_bucket(owner, path),
     "stat": lambda m, owner, path: m.stat_for_bucket(owner, path),
     "put_request": lambda m, owner, path: m.put_for_bucket_request(owner, path, sha384(b"x")),
@@ -107,7 +107,7 @@ async def test_listings_that_are_none(on_sqlite: ManagedStorage) -> None:
 async def test_hashes_that_are_none(on_sqlite: ManagedStorage, digest: Any) -> None:
     if digest is not None:
         with pytest.raises(InvalidArgumentError, match="sha384"):
-            await on_sqlite.put_for_bucket_and_check_hash("b", "p", b"", digest)
+            await on_sqlite.put_for_bucket_and_check_hash("b", "p", b"", 0, digest)
     with pytest.raises(InvalidArgumentError, match="sha384"):
         await on_sqlite.put_for_bucket_request("b", "p", digest)
 

@@ -6,13 +6,14 @@ import asyncio
 
 import pytest
 
-from tests.managed.state import age, check, live, rows, sha384
+from tests.managed.state import age, check, live, lose, rows, sha384
 from trove_async.errors import (
     BodySizeError,
     InvalidArgumentError,
     NotFoundError,
     PreconditionFailedError,
     ResourceAlreadyExistsError,
+    ResourceDeletedError,
     UploadPendingError,
 )
 from trove_async.managed import ManagedStorage, Resource, ResourceCatalog
@@ -102,6 +103,15 @@ async def test_the_second_that_completes_is_told(catalogue: ResourceCatalog) -> 
     assert (await catalogue.get(id)).path == "first"
 
 
+async def test_no_two_resources_have_the_same_path(catalogue: ResourceCatalog) -> None:
+    one, _ = await put(catalogue)
+    two, _ = await put(catalogue, sha384(b"other"), 5)
+    await catalogue.upload_complete(one, "path")
+    with pytest.raises(PreconditionFailedError):
+        await catalogue.upload_complete(two, "path")
+    await catalogue.upload_complete(two, "another")
+
+
 async def test_complete_of_nothing_and_of_what_was_removed(catalogue: ResourceCatalog) -> None:
     with pytest.raises(NotFoundError):
         await catalogue.upload_complete("nothing", "path")
@@ -175,6 +185,20 @@ async def test_a_late_writer_that_nobody_took_over_completes(catalogue: Resource
     await age(m, 10_000)
     await catalogue.upload_complete(id, "path")
     assert (await catalogue.get(id)).path == "path"
+
+
+async def test_content_that_was_lost_is_stored_again(catalogue: ResourceCatalog, m: ManagedStorage) -> None:
+    await m.put_for_all("name", DATA)
+    id = await catalogue.find(DIGEST)
+    await lose(m, DIGEST)
+    for call in (catalogue.get(id), catalogue.find(DIGEST)):
+        with pytest.raises(ResourceDeletedError, match="lost"):
+            await call
+    assert await put(catalogue) == (id, "")
+    await m.storage.put("a/new/path", DATA)
+    await catalogue.upload_complete(id, "a/new/path")
+    assert await (await m.get_for_all("name")).read() == DATA
+    assert await catalogue.remove(id) == (False, "a/new/path")
 
 
 async def test_names_are_no_references_of_the_catalogue(catalogue: ResourceCatalog, m: ManagedStorage) -> None:

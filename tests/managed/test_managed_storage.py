@@ -68,7 +68,7 @@ async def test_every_verb_for_every_owner(verbs: Verbs, m: ManagedStorage) -> No
     assert (found.resource, found.length, found.metadata) == (verbs.resource, 4, {"a": "ü"})
     assert found.created_at == reader.info.last_modified
     assert [one async for one in verbs.list_for_OWNER()] == [found]
-    await verbs.put_for_OWNER_and_check_hash("q", b"data", sha384(b"data"))
+    await verbs.put_for_OWNER_and_check_hash("q", b"data", 4, sha384(b"data"))
     request = await verbs.put_for_OWNER_request("r", sha384(b"data"))
     await m.proof_of_access_response(await managed.new_put_response(request, b"data"))
     assert [one.resource.path async for one in verbs.list_for_OWNER()] == ["p", "q", "r"]
@@ -165,14 +165,14 @@ async def test_an_unknown_length(m: ManagedStorage, length: int | None) -> None:
 
 
 async def test_the_right_hash(m: ManagedStorage) -> None:
-    await m.put_for_bucket_and_check_hash("b", "p", b"data", sha384(b"data").upper(), 4)
-    await m.put_for_bucket_and_check_hash("b", "q", b"data", "")
+    await m.put_for_bucket_and_check_hash("b", "p", b"data", 4, sha384(b"data").upper())
+    await m.put_for_bucket_and_check_hash("b", "q", b"data", None, "")
     await check(m)
 
 
 async def test_the_wrong_hash_stores_nothing(m: ManagedStorage) -> None:
     with pytest.raises(ChecksumError) as caught:
-        await m.put_for_bucket_and_check_hash("b", "p", io.BytesIO(b"data"), sha384(b"other"))
+        await m.put_for_bucket_and_check_hash("b", "p", io.BytesIO(b"data"), -1, sha384(b"other"))
     assert caught.value.key == "p"
     assert await stored(m) == {}
     assert (await rows(m)).blobs == []
@@ -181,7 +181,7 @@ async def test_the_wrong_hash_stores_nothing(m: ManagedStorage) -> None:
 async def test_a_check_of_the_hash_always_reads_its_source(m: ManagedStorage) -> None:
     await m.put_for_bucket("b", "secret", b"data")
     with pytest.raises(ChecksumError):  # knowing the hash is not enough
-        await m.put_for_bucket_and_check_hash("b", "mine", b"", sha384(b"data"))
+        await m.put_for_bucket_and_check_hash("b", "mine", b"", 0, sha384(b"data"))
     with pytest.raises(NotFoundError):
         await m.stat_for_bucket("b", "mine")
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import Connection
 
-from tests.managed.state import BUCKET, age, check, expire_exactly, live, rows, sha384, stored
+from tests.managed.state import BUCKET, age, check, expire_exactly, live, lose, rows, sha384, stored
 from trove_async import Trove
 from trove_async.database import Database
 from trove_async.errors import (
@@ -289,6 +289,19 @@ async def test_condemned_content_whose_bytes_are_gone_is_not_taken_back(m: Manag
     with pytest.raises(ResourceDeletedError):
         await answer(m, request)
     assert await live(m) == []
+
+
+async def test_content_that_was_lost(m: ManagedStorage) -> None:
+    request = await ask(m)
+    await lose(m, DIGEST)
+    with pytest.raises(NotFoundError):
+        await ask(m)
+    with pytest.raises(ResourceDeletedError):
+        await answer(m, request)
+    assert not await named(m)
+    await m.put_for_bucket("b", "q", DATA)  # it restores the content for all
+    await answer(m, await ask(m))
+    await check(m, strays=1)
 
 
 async def test_an_answer_that_fails_late_changes_nothing(m: ManagedStorage, monkeypatch: pytest.MonkeyPatch) -> None:

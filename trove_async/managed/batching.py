@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from typing import Final, Generic, TypeVar
 
 from trove_async.errors import TransientError, TroveError
@@ -73,12 +74,6 @@ def _own(error: Exception) -> Exception:
     """Return a copy of an error, which is raised by several tasks; each says where it happened."""
     if not isinstance(error, TroveError):
         return error
-    copy = type(error)(
-        error.message,
-        driver=error.driver,
-        retryable=error.retryable,
-        retry_after=error.retry_after,
-        ambiguous=error.ambiguous,
-    )
-    copy.__cause__ = error.__cause__ or error
-    return copy
+    own = copy(error)
+    own.__cause__ = error.__cause__
+    return own

@@ -15,6 +15,7 @@ from trove_async.errors import (
     NotFoundError,
     PreconditionFailedError,
     ResourceAlreadyExistsError,
+    ResourceDeletedError,
     UploadPendingError,
 )
 from trove_async.keys import check_key
@@ -106,6 +107,7 @@ class ResourceCatalog:
 
         Raises:
             NotFoundError: there is none.
+            ResourceDeletedError: its bytes were lost, as ``fsck`` has found; store them again.
             UploadPendingError: it is not stored completely yet.
         """
         return await self.database.read(lambda connection: _resource(_stored(self._live(connection, id)[1])))
@@ -134,8 +136,8 @@ class ResourceCatalog:
             length: bytes.
 
         Returns:
-            Its id and its path. If the path is empty nobody has completed the upload: store the bytes at a new path,
-            and call `upload_complete`.
+            Its id and its path. If the path is empty nobody has completed the upload, or the bytes were lost: store
+            them at a new path, and call `upload_complete`.
 
         Raises:
             InvalidArgumentError: an argument is malformed.
@@ -153,7 +155,7 @@ class ResourceCatalog:
                 raise BodySizeError(f"the content with this SHA-384 has {blob.length} bytes, not {length}")
             blobs.retain(blob, held=True)
             blobs.flush()
-            return blob.id, blob.key
+            return blob.id, "" if blob.state is State.LOST else blob.key
 
         return await self.database.write(unit)
 
@@ -178,6 +180,7 @@ class ResourceCatalog:
         Raises:
             NotFoundError: there is no such resource; delete what was stored.
             ResourceAlreadyExistsError: another writer was faster; delete what was stored.
+            PreconditionFailedError: the bytes at the path are those of another resource; nothing changed.
             InvalidKeyError: the path is malformed.
         """
         check_key(path)
@@ -217,7 +220,7 @@ class ResourceCatalog:
         check_text("the id of a resource", id)
         blobs = Blobs(connection, self.space)
         for blob in blobs.named([id]):
-            if blob.algorithm == "sha384" and blob.state in (State.PENDING, State.STORED):
+            if blob.algorithm == "sha384" and blob.state in (State.PENDING, State.STORED, State.LOST):
                 return blobs, blob
         raise NotFoundError("there is no resource with this id")
 
@@ -225,6 +228,8 @@ class ResourceCatalog:
 def _stored(blob: Blob) -> Blob:
     if blob.state is State.PENDING:
         raise UploadPendingError
+    if blob.state is State.LOST:
+        raise ResourceDeletedError("the bytes of the content were lost; store it again")
     return blob
 
 

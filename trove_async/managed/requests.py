@@ -154,7 +154,7 @@ def accept(connection: Connection, space: str, challenge: Challenge, caller: str
     if blob is not None and blob.state is State.PENDING:
         return Answer.PENDING
     connection.execute(delete(REQUESTS).where(REQUESTS.c.id == row.id))
-    if is_right is None:
+    if is_right is None or (blob is not None and blob.state is State.LOST):
         return Answer.DELETED
     if blob is None:
         blob = _revived(blobs, challenge.blob)
@@ -173,9 +173,12 @@ def _count_failure(connection: Connection, row: Any) -> None:
 
 
 def _available(connection: Connection, space: str, digest: str) -> Blob | None:
-    """Return the blob of content, which may be condemned; None if there is none that can be taken back."""
+    """Return the blob of content, which may be condemned; None if there is none that has its bytes."""
     blobs = Blobs(connection, space)
-    return blobs.live("sha384", digest) or blobs.condemned("sha384", digest)
+    blob = blobs.live("sha384", digest)
+    if blob is None:
+        return blobs.condemned("sha384", digest)
+    return None if blob.state is State.LOST else blob
 
 
 def _revived(blobs: Blobs, id: str) -> Blob | None:
