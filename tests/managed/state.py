@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select, update
 from trove_async.database import now
 from trove_async.managed import ManagedStorage, StoreResourceStorage
 from trove_async.managed.schema import ATTEMPTS, BLOBS, LINKS, REQUESTS, State
+from trove_async.managed.storage import path_of
 
 BUCKET = "bytes"
 
@@ -44,6 +45,11 @@ async def stored(m: ManagedStorage) -> dict[str, bytes]:
     assert isinstance(storage, StoreResourceStorage)
     keys = [info.key async for info in storage.store.list(storage.bucket, storage.prefix)]
     return {key.removeprefix(storage.prefix): await storage.store.read(storage.bucket, key) for key in keys}
+
+
+async def path_in(m: ManagedStorage, id: str) -> str:
+    """Return the path of bytes that no blob has, for an id that is not one."""
+    return path_of(await m.catalogue.folder(), id)
 
 
 async def check(m: ManagedStorage, *, strays: int | None = 0) -> None:

@@ -233,6 +233,7 @@ async def test_a_database_that_cannot_be_written(
 async def test_a_commit_whose_outcome_is_unknown_deletes_no_bytes(
     m: ManagedStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await m.catalogue.folder()
     write = m.catalogue.database.write
 
     async def lose(unit: Any) -> None:
@@ -251,6 +252,7 @@ async def test_a_commit_whose_outcome_is_unknown_deletes_no_bytes(
 async def test_one_bad_put_does_not_fail_those_that_share_its_transaction(
     m: ManagedStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await m.catalogue.folder()
     write = m.catalogue.database.write
     failures = iter([True])
 

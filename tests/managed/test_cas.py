@@ -84,7 +84,7 @@ async def test_any_length_is_stored_once_however_it_comes(c: ContentStore, conte
     assert await read(c, digest) == content
     (key,) = await keys(c)
     assert key.startswith("blobs/")
-    assert key.count("/") == 2
+    assert key.count("/") == 3
     found = await c.stats()
     assert (found.blobs, found.bytes, found.references) == (1, len(content), 4)
     assert found.logical_bytes == 4 * len(content)

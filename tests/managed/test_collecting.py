@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
 
-from tests.managed.state import BUCKET, age, check, rows, stored
+from tests.managed.state import BUCKET, age, check, path_in, rows, stored
 from trove_async import Trove
 from trove_async.errors import CollectionRefusedError, ConflictError, InvalidArgumentError, TransientError
-from trove_async.managed import CollectionReport, ManagedStorage, StoreResourceStorage, collect
-from trove_async.managed.schema import BLOBS, COLLECTORS, State
-from trove_async.managed.storage import path_of
+from trove_async.managed import CollectionReport, ManagedStorage, ResourceCatalog, StoreResourceStorage, collect
+from trove_async.managed.schema import BLOBS, SPACES, State
 
 pytestmark = pytest.mark.asyncio
 
@@ -59,7 +57,7 @@ async def test_what_is_condemned_goes_after_the_grace(m: ManagedStorage) -> None
 async def test_a_dry_run_changes_nothing_and_says_what_another_would_do(m: ManagedStorage, store: Trove) -> None:
     await put_and_remove(m, b"content")
     await m.catalogue.put("ab" * 48, 5)
-    await store.put(BUCKET, path_of("abandoned"), b"1234")
+    await store.put(BUCKET, await path_in(m, "abandoned"), b"1234")
     await age(m, 2 * HOUR)
     before = await rows(m), await stored(m)
     preview = await gc(m, dry_run=True, grace=0)
@@ -109,7 +107,7 @@ async def test_a_late_writer_gets_an_error_and_not_bytes_that_were_collected(
 
 
 async def test_orphans_are_forgotten_after_a_month(m: ManagedStorage, store: Trove) -> None:
-    await store.put(BUCKET, path_of("abandoned"), b"1234")
+    await store.put(BUCKET, await path_in(m, "abandoned"), b"1234")
     await put_and_remove(m, b"content")
     assert (await gc(m, grace=0)).deleted == 2
     assert (await gc(m, grace=0)).deleted == 0
@@ -121,7 +119,7 @@ async def test_orphans_are_forgotten_after_a_month(m: ManagedStorage, store: Tro
 
 async def test_young_orphans_stay(m: ManagedStorage, store: Trove) -> None:
     await m.put_for_bucket("b", "one", b"content")
-    await store.put(BUCKET, path_of("in-progress"), b"1234")
+    await store.put(BUCKET, await path_in(m, "in-progress"), b"1234")
     assert await gc(m) == CollectionReport(dry_run=False)
     assert len(await stored(m)) == 2
 
@@ -144,16 +142,18 @@ async def test_more_than_a_tenth_is_refused(m: ManagedStorage) -> None:
     assert (await gc(m, force=False, max_share=0.2)).deleted == 2
 
 
-async def test_the_wrong_database_deletes_nothing(
-    m: ManagedStorage, open_managed: Callable[[], ManagedStorage]
-) -> None:
+async def test_several_spaces_and_databases_share_a_bucket(m: ManagedStorage) -> None:
     await m.put_for_bucket("b", "one", b"content")
-    other = open_managed()
-    other.catalogue.space = "another"
-    for dry_run in (True, False):
-        with pytest.raises(CollectionRefusedError, match="no content of the space 'another'"):
-            await gc(other, grace=0, dry_run=dry_run)
-    await check(m)
+    catalogue = ResourceCatalog(m.catalogue.database, f"{m.catalogue.space} another")
+    other = ManagedStorage(catalogue, m.storage)
+    assert (await gc(other, grace=0)) == CollectionReport(False)
+    await other.put_for_bucket("b", "one", b"content")
+    assert (await gc(other, grace=0)) == CollectionReport(False)
+    assert len(await stored(m)) == 2
+    assert (await gc(m, grace=0)) == CollectionReport(False)
+    for each in (m, other):
+        async with each.get_for_bucket("b", "one") as reader:
+            assert await reader.read() == b"content"
 
 
 async def test_deletions_can_be_limited_and_go_on(m: ManagedStorage) -> None:
@@ -168,7 +168,7 @@ async def turn_back(m: ManagedStorage, seconds: float) -> None:
     shift = round(seconds * 1_000_000)
 
     def unit(connection: Connection) -> None:
-        connection.exec_driver_sql(f"UPDATE {COLLECTORS.name} SET seen_at = seen_at + {shift}")
+        connection.exec_driver_sql(f"UPDATE {SPACES.name} SET seen_at = seen_at + {shift}")
 
     await m.catalogue.database.write(unit)
 

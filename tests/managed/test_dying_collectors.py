@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from tests.managed.dying import Death, Process
-from tests.managed.state import BUCKET, age, rows, sha384, stored
+from tests.managed.state import BUCKET, age, path_in, rows, sha384, stored
 from trove_async import Trove
 from trove_async.database.leases import _leases
 from trove_async.managed import (
@@ -26,7 +26,6 @@ from trove_async.managed import (
     fsck,
 )
 from trove_async.managed.schema import BLOBS, State
-from trove_async.managed.storage import path_of
 from trove_async.managed.transitions import doom
 
 pytestmark = pytest.mark.asyncio
@@ -63,7 +62,7 @@ async def prepare(m: ManagedStorage, store: Trove) -> None:
         await m.put_for_bucket("b", path, content)
     await m.catalogue.put(sha384(b"never stored"), 12)
     assert isinstance(m.storage, StoreResourceStorage)
-    await store.put(BUCKET, m.storage.prefix + path_of("0abandoned"), b"1234")
+    await store.put(BUCKET, m.storage.prefix + await path_in(m, "0abandoned"), b"1234")
     await age(m, 3600)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, update
 
-from tests.managed.state import BUCKET, check, rows, stored
+from tests.managed.state import BUCKET, check, path_in, rows, stored
 from trove_async import Trove
 from trove_async.errors import InvalidArgumentError, NotFoundError
 from trove_async.managed import (
@@ -23,7 +23,6 @@ from trove_async.managed import (
     fsck,
 )
 from trove_async.managed.schema import BLOBS, LINKS, State
-from trove_async.managed.storage import path_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -90,7 +89,7 @@ async def other(m: ManagedStorage) -> None:
 
 async def abandoned(m: ManagedStorage) -> None:
     assert isinstance(m.storage, StoreResourceStorage)
-    await m.storage.store.put(BUCKET, path_of("abandoned"), b"1234")
+    await m.storage.store.put(BUCKET, await path_in(m, "abandoned"), b"1234")
 
 
 CORRECTED: list[tuple[Damage, Depth, list[ProblemKind]]] = [
@@ -238,7 +237,9 @@ async def test_orphans_are_collected_after_they_were_repaired(m: ManagedStorage)
     await m.put_for_bucket("b", "one", CONTENT)
     await abandoned(m)
     (problem,) = (await report(m, Depth.HEADS, repair=True)).problems
-    assert problem == Problem(ProblemKind.ORPHAN, path_of("abandoned"), "no content has these 4 bytes", repaired=True)
+    assert problem == Problem(
+        ProblemKind.ORPHAN, await path_in(m, "abandoned"), "no content has these 4 bytes", repaired=True
+    )
     assert await look(m, Depth.HEADS) == []
     assert isinstance(m.storage, StoreResourceStorage)
     await collect(m.catalogue, m.storage, grace=0, dry_run=False, force=True)

@@ -16,7 +16,7 @@ from trove_async.cli.values import parse_duration
 from trove_async.errors import ChecksumError, TroveError
 
 if TYPE_CHECKING:
-    from trove_async.managed import CollectionReport, ResourceCatalog, StoreResourceStorage
+    from trove_async.managed import CollectionReport, ResourceCatalog, Statistics, StoreResourceStorage
 
 __all__ = ["fsck", "gc", "migrate", "register", "stats"]
 
@@ -88,8 +88,7 @@ async def stats(session: Session, database: DatabaseURL, space: Space = "managed
         f"{found.condemned} without references, of {found.condemned_bytes} bytes, wait for gc",
     )
     session.output.record({"type": "stats", "space": space} | asdict(found), *lines)
-    if not any(asdict(found).values()):
-        session.output.note(f"the database has no content of the space {space!r}")
+    _check_space(session, space, found)
 
 
 async def gc(
@@ -180,14 +179,20 @@ _REPAIRED: Final = {
 async def _opened(
     session: Session, name: str, database: str, namespace: str, space: str
 ) -> AsyncIterator[tuple[ResourceCatalog, StoreResourceStorage]]:
-    from trove_async.managed import ResourceCatalog, StoreResourceStorage
+    from trove_async.managed import ResourceCatalog, StoreResourceStorage, statistics
 
     store, bucket = await session.bucket(name)
     catalogue = await ResourceCatalog.open(database, space)
     try:
+        _check_space(session, space, await statistics(catalogue))
         yield catalogue, StoreResourceStorage(store, bucket, namespace)
     finally:
         await catalogue.aclose()
+
+
+def _check_space(session: Session, space: str, found: Statistics) -> None:
+    if not any(asdict(found).values()):
+        session.output.note(f"the database has no content of the space {space!r}")
 
 
 def _collected(report: CollectionReport) -> str:

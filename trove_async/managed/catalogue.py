@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Final, Self
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from trove_async.checksums import Checksum
-from trove_async.database import Database, connect
+from trove_async.database import Database, connect, insert_into
 from trove_async.errors import (
     BodySizeError,
     InvalidArgumentError,
@@ -20,7 +20,7 @@ from trove_async.errors import (
 )
 from trove_async.keys import check_key
 from trove_async.managed.resources import Resource
-from trove_async.managed.schema import COMPONENT, MIGRATIONS, State
+from trove_async.managed.schema import COMPONENT, MIGRATIONS, SPACES, State
 from trove_async.managed.transitions import Blob, Blobs, Content
 from trove_async.values import check_text, is_number, is_whole
 
@@ -72,6 +72,7 @@ class ResourceCatalog:
         self.space = space
         self._lease = lease
         self._owned = False
+        self._folder: str | None = None
 
     @classmethod
     async def open(cls, database: str | Database, space: str = "managed", *, lease: float = LEASE) -> Self:
@@ -96,6 +97,25 @@ class ResourceCatalog:
                 await opened.aclose()
             raise
         return catalogue
+
+    async def folder(self) -> str:
+        """Return where the bytes of this space are, with a slash at the end; another space or database has another one.
+
+        So several of them can share a bucket: what is in its folder and is unknown to a catalogue is nobody's.
+        """
+        if self._folder is None:
+            known = select(SPACES.c.folder).where(SPACES.c.space == self.space)
+            found: str | None = await self.database.read(lambda connection: connection.scalar(known))
+            self._folder = await self.database.write(self._make_folder) if found is None else found
+        return self._folder
+
+    def _make_folder(self, connection: Connection) -> str:
+        new = insert_into(connection, SPACES).values(
+            space=self.space, folder=f"blobs/{secrets.token_hex(4)}/", seen_at=None, reached=""
+        )
+        connection.execute(new.on_conflict_do_nothing())
+        found = select(SPACES.c.folder).where(SPACES.c.space == self.space)
+        return str(connection.execute(found).scalar_one())
 
     async def aclose(self) -> None:
         """Close the database if `open` has opened it; idempotent."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
-from trove_async.database import insert_into, now
+from trove_async.database import now
 from trove_async.errors import CollectionRefusedError
-from trove_async.managed.schema import COLLECTORS
+from trove_async.managed.schema import SPACES
 
 __all__ = ["Clock"]
 
@@ -37,8 +37,8 @@ class Clock:
             CollectionRefusedError: it is earlier than the last time seen.
         """
         time: datetime = connection.execute(select(now())).scalar_one()
-        row = connection.execute(select(COLLECTORS).where(COLLECTORS.c.space == self._space)).first()
-        if row is None:
+        row = connection.execute(select(SPACES).where(SPACES.c.space == self._space)).first()
+        if row is None or row.seen_at is None:
             return time, ""
         if time < row.seen_at - _TOLERANCE and not self._trusted:
             raise CollectionRefusedError(
@@ -59,7 +59,7 @@ class Clock:
         Raises:
             CollectionRefusedError: the clock has gone back since the last step, or the step lasted for too long.
         """
-        row = connection.execute(select(COLLECTORS).where(COLLECTORS.c.space == self._space)).one()
+        row = connection.execute(select(SPACES).where(SPACES.c.space == self._space)).one()
         time: datetime = connection.execute(select(now())).scalar_one()
         if not row.seen_at - _TOLERANCE <= time <= row.seen_at + self._longest:
             raise CollectionRefusedError(
@@ -70,6 +70,5 @@ class Clock:
         return time
 
     def _note(self, connection: Connection, time: datetime, reached: str) -> None:
-        values = {"seen_at": time, "reached": reached}
-        new = insert_into(connection, COLLECTORS).values(space=self._space, **values)
-        connection.execute(new.on_conflict_do_update(index_elements=[COLLECTORS.c.space], set_=values))
+        here = SPACES.c.space == self._space
+        connection.execute(update(SPACES).where(here).values(seen_at=time, reached=reached))

@@ -25,7 +25,7 @@ from trove_async.errors import CollectionRefusedError, ConflictError, InvalidArg
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.clock import Clock
 from trove_async.managed.orphans import claim_orphans, orphans_of
-from trove_async.managed.schema import BLOBS, COLLECTORS, ORPHANED, State
+from trove_async.managed.schema import BLOBS, State
 from trove_async.managed.storage import ListableStorage, StoredBytes, pages
 from trove_async.managed.transitions import Doomed, doom, drop_expired, erase
 from trove_async.values import is_number, is_whole
@@ -85,7 +85,7 @@ async def collect(
     Any number of processes may store, read and remove content meanwhile; only one collects.
 
     Args:
-        catalogue: says what is referred to. All who store bytes in this storage must have it.
+        catalogue: says what is referred to. Only bytes in its folder are touched, so others may use the bucket too.
         storage: has the bytes.
         grace: seconds, by the database's clock.
         dry_run: only count.
@@ -95,15 +95,14 @@ async def collect(
         trust_clock: go on although the database's clock is earlier than at the last collection, once it is right.
 
     Raises:
-        CollectionRefusedError: too much would be deleted, the database knows nothing of what is stored, its clock went
-            backwards, or this process was suspended for longer than the grace.
+        CollectionRefusedError: too much would be deleted, the clock went backwards, or this process was suspended for
+            longer than the grace.
         ConflictError: another process collects.
         InvalidArgumentError: an argument is out of range.
     """
     _check(grace, max_share, max_deletes)
     collection = _Collection(catalogue, storage, grace, trust_clock)
     limit = _Limit(1.0 if force else max_share, max_deletes)
-    await collection.check_database()
     if dry_run:
         return await collection.preview(limit)
     return await collection.run(limit)
@@ -149,30 +148,13 @@ class _Collection:
     """One collection of a space."""
 
     def __init__(self, catalogue: ResourceCatalog, storage: ListableStorage, grace: float, trust_clock: bool) -> None:
+        self._catalogue = catalogue
         self._database = catalogue.database
         self._space = catalogue.space
         self._storage = storage
         self._grace = grace
         self._clock = Clock(self._space, grace, trust_clock)
         self._lease: Lease | None = None
-
-    async def check_database(self) -> None:
-        """Refuse a database that knows nothing of what is stored, since to it everything is abandoned."""
-        if await self._database.read(self._knows_anything):
-            return
-        time = await self._database.now()
-        async with aclosing(pages(self._storage, "", _BATCH)) as found:
-            async for page in found:
-                if self._old(page, time):
-                    raise CollectionRefusedError(
-                        f"the database has no content of the space {self._space!r}, but something is stored; "
-                        "is this the right database, space and bucket?"
-                    )
-
-    def _knows_anything(self, connection: Connection) -> bool:
-        contents = select(BLOBS.c.id).where(BLOBS.c.space == self._space, BLOBS.c.algorithm != ORPHANED)
-        collectors = select(COLLECTORS.c.space).where(COLLECTORS.c.space == self._space)
-        return any(connection.execute(one.limit(1)).first() is not None for one in (contents, collectors))
 
     async def preview(self, limit: _Limit) -> CollectionReport:
         """Count what `run` would do, and change nothing."""
@@ -188,7 +170,8 @@ class _Collection:
             return time, connection.scalar(expired) or 0, _count(connection, self._space, self._grace)
 
         time, expired, counts = await self._database.read(unit)
-        async with aclosing(pages(self._storage, "", _BATCH)) as found:
+        folder = await self._catalogue.folder()
+        async with aclosing(pages(self._storage, folder, "", _BATCH)) as found:
             async for page in found:
                 old = await self._database.read(partial(orphans_of, space=self._space, page=self._old(page, time)))
                 orphans += len(old)
@@ -216,18 +199,19 @@ class _Collection:
             )
 
     async def _collect(self, limit: _Limit) -> CollectionReport:
+        folder = await self._catalogue.folder()
         reached = await self._write(self._clock.begin)
         report = CollectionReport(False)
         while dropped := await self._write(lambda connection: drop_expired(connection, self._space, limit=_BATCH)):
             report = replace(report, expired=report.expired + dropped)
-        report = replace(report, orphans=await self._claim(reached))
+        report = replace(report, orphans=await self._claim(folder, reached))
         counts = await self._database.read(lambda connection: _count(connection, self._space, self._grace))
         limit.check(counts.due, counts.total)
         report = await self._sweep(replace(report, waiting=counts.waiting), limit)
         await self._write(self._forget)
         return report
 
-    async def _claim(self, reached: str) -> int:
+    async def _claim(self, folder: str, reached: str) -> int:
         """Condemn the bytes that no blob has and that are older than the grace; return how many there are."""
         claimed = 0
 
@@ -235,7 +219,7 @@ class _Collection:
             time = self._clock.tick(connection, reached=page[-1].path)
             return claim_orphans(connection, self._space, self._old(page, time))
 
-        async with aclosing(pages(self._storage, reached, _BATCH)) as found:
+        async with aclosing(pages(self._storage, folder, reached, _BATCH)) as found:
             async for page in found:
                 claimed += await self._write(partial(unit, page=page))
         await self._write(lambda connection: self._clock.tick(connection, reached=""))

@@ -27,7 +27,7 @@ from trove_async.managed.names import owner_of
 from trove_async.managed.orphans import claim_orphans, orphans_of
 from trove_async.managed.resources import ManagedResource
 from trove_async.managed.schema import BLOBS, State
-from trove_async.managed.storage import BLOBS_FOLDER, ListableStorage, StoredBytes, pages
+from trove_async.managed.storage import ListableStorage, StoredBytes, pages
 
 __all__ = ["fsck"]
 
@@ -65,8 +65,9 @@ async def fsck(
     check = _Check(catalogue, storage, repair, grace)
     await check.tables()
     if depth is not Depth.ROWS:
-        await check.listing()
-        await check.elsewhere()
+        folder = await catalogue.folder()
+        await check.listing(folder)
+        await check.elsewhere(folder)
     if depth is Depth.BYTES:
         await check.contents()
     return FsckReport(depth, check.blobs, check.bytes, tuple(check.problems))
@@ -112,20 +113,20 @@ class _Check:
                 break
             last = found[-1].id
 
-    async def listing(self) -> None:
+    async def listing(self, folder: str) -> None:
         """Compare the listing of the storage with the tables, both in the order of keys."""
-        after = ""
-        async with aclosing(pages(self._storage, after, _BATCH)) as found:
+        after, where = "", begins_with(BLOBS.c.key, folder)
+        async with aclosing(pages(self._storage, folder, after, _BATCH)) as found:
             async for page in found:
                 upto = page[-1].path
-                await self._compare(page, (BLOBS.c.key > after) & (BLOBS.c.key <= upto))
+                await self._compare(page, where & (BLOBS.c.key > after) & (BLOBS.c.key <= upto))
                 await self._orphans(page)
                 after = upto
-        await self._compare([], BLOBS.c.key > after)
+        await self._compare([], where & (BLOBS.c.key > after))
 
-    async def elsewhere(self) -> None:
+    async def elsewhere(self, folder: str) -> None:
         """Look at each blob whose path the users of `ResourceCatalog` have chosen."""
-        await self._each(not_(begins_with(BLOBS.c.key, BLOBS_FOLDER)), self._look)
+        await self._each(not_(begins_with(BLOBS.c.key, folder)), self._look)
 
     async def contents(self) -> None:
         """Read all blobs, several at once."""
@@ -139,7 +140,7 @@ class _Check:
             if row.state != State.STORED or lengths.get(row.key) != row.length:
                 await self._look(row)  # it may have been stored after it was listed
 
-        await self._each(begins_with(BLOBS.c.key, BLOBS_FOLDER) & part, compare)
+        await self._each(part, compare)
 
     async def _orphans(self, page: Sequence[StoredBytes]) -> None:
         time = await self._database.now()

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 from trove_async.database import Timestamp
 from trove_async.database.schema import ORDERED_TEXT
 
-__all__ = ["ATTEMPTS", "BLOBS", "COLLECTORS", "COMPONENT", "LINKS", "MIGRATIONS", "ORPHANED", "REQUESTS", "State"]
+__all__ = ["ATTEMPTS", "BLOBS", "COMPONENT", "LINKS", "MIGRATIONS", "ORPHANED", "REQUESTS", "SPACES", "State"]
 
 COMPONENT: Final = "managed"
 MIGRATIONS: Final = "trove_async.managed.migrations"
@@ -133,13 +133,15 @@ ATTEMPTS: Final = Table(
 )
 """When requests were made, of the last minute."""
 
-COLLECTORS: Final = Table(
-    "trove_managed_collectors",
+SPACES: Final = Table(
+    "trove_managed_spaces",
     _metadata,
     Column("space", Text, primary_key=True),
-    # When the collector has last looked at the clock, which must never be earlier.
-    Column("seen_at", Timestamp, nullable=False),
-    # The last key of the listing that an interrupted collector had reached; empty if there is none.
+    # Random: where the bytes of this space are, and no others, whatever databases share a bucket.
+    Column("folder", Text, nullable=False),
+    # When the collector has last looked at the clock, which must never be earlier; NULL before its first run.
+    Column("seen_at", Timestamp, nullable=True),
+    # The last path of the listing that an interrupted collector had reached; empty if there is none.
     Column("reached", Text, nullable=False),
 )
-"""What the collector of each space must know of its last run."""
+"""The stores of the database, and what the collector of each must know of its last run."""

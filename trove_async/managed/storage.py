@@ -19,9 +19,6 @@ __all__ = ["ListableStorage", "ResourceStorage", "StoreResourceStorage", "Stored
 
 SHA384: Final = Checksum("sha384")
 
-BLOBS_FOLDER: Final = "blobs/"
-"""Where all bytes are, whose paths managed storage makes itself."""
-
 
 class Written(NamedTuple):
     """What was stored.
@@ -165,15 +162,22 @@ class StoreResourceStorage:
         return {one.key.removeprefix(self.prefix): one.error async for one in deletion if one.error is not None}
 
 
-def path_of(blob: str) -> str:
-    """Return the path for the bytes of a blob; folders by the first two digits of its id, which is random hex."""
-    return f"{BLOBS_FOLDER}{blob[:2]}/{blob}"
+def path_of(folder: str, blob: str) -> str:
+    """Return the path for the bytes of a blob.
+
+    Args:
+        folder: of its space, with a slash at its end.
+        blob: its id, random hex, whose first two digits name a folder in that.
+    """
+    return f"{folder}{blob[:2]}/{blob}"
 
 
-async def pages(storage: ListableStorage, start_after: str, size: int) -> AsyncGenerator[list[StoredBytes]]:
-    """Yield all bytes whose paths managed storage has made, in the order of paths, in lists of up to ``size``."""
+async def pages(
+    storage: ListableStorage, folder: str, start_after: str, size: int
+) -> AsyncGenerator[list[StoredBytes]]:
+    """Yield what is stored in a folder, in the order of paths, in lists of up to ``size``."""
     page: list[StoredBytes] = []
-    async with aclosing(storage.list(BLOBS_FOLDER, start_after=start_after)) as found:
+    async with aclosing(storage.list(folder, start_after=start_after)) as found:
         async for one in found:
             page.append(one)
             if len(page) == size:

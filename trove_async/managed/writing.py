@@ -33,6 +33,7 @@ class Writing:
     """
 
     def __init__(self, catalogue: ResourceCatalog, storage: ResourceStorage) -> None:
+        self._catalogue = catalogue
         self._database = catalogue.database
         self._space = catalogue.space
         self._storage = storage
@@ -60,7 +61,7 @@ class Writing:
     async def upload(self, data: BodyLike, length: int | None, checksum: Checksum) -> Content:
         """Store bytes under a new key; nothing is left of them if it raises, or else a warning is issued."""
         id = new_id()
-        key = path_of(id)
+        key = path_of(await self._catalogue.folder(), id)
         try:
             written = await self._storage.put(key, data, length, checksum=checksum)
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""Create the tables of blobs, links, requests, attempts and collectors."""
+"""Create the tables of blobs, links, requests, attempts and spaces."""
 
 from __future__ import annotations
 
@@ -93,14 +93,15 @@ def upgrade() -> None:
     op.create_index("trove_managed_attempts_of", "trove_managed_attempts", ["space", "caller", "digest"])
     op.create_index("trove_managed_attempts_due", "trove_managed_attempts", ["made_at"])
     op.create_table(
-        "trove_managed_collectors",
+        "trove_managed_spaces",
         sa.Column("space", sa.Text, primary_key=True),
-        sa.Column("seen_at", sa.BigInteger, nullable=False),
+        sa.Column("folder", sa.Text, nullable=False),
+        sa.Column("seen_at", sa.BigInteger, nullable=True),
         sa.Column("reached", sa.Text, nullable=False),
     )
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("collectors", "attempts", "requests", "links", "blobs"):
+    for table in ("spaces", "attempts", "requests", "links", "blobs"):
         op.drop_table(f"trove_managed_{table}")
