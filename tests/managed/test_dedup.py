@@ -173,6 +173,13 @@ async def test_of_many_who_store_the_same_one_blob_is_left(
     assert inner.calls["put"] == inner.calls["delete"] + 1
 
 
+async def test_of_many_who_write_one_key_the_last_is_left(store: Trove, db: Database, space: str) -> None:
+    await asyncio.gather(*(store.put("one", "a", b"%d" % (n % 7)) for n in range(50)))
+    assert await states(db, space) == {State.STORED: 1, State.CONDEMNED: (await states(db, space))[State.CONDEMNED]}
+    counts = select(BLOBS.c.refs).where(BLOBS.c.space == space, BLOBS.c.state == State.CONDEMNED)
+    assert set(await db.read(lambda connection: [*connection.scalars(counts)])) == {0}
+
+
 async def test_of_many_who_only_create_one_wins(store: Trove, db: Database, space: str) -> None:
     bodies = [b"%d" % n for n in range(50)]
     puts = (store.put("one", "a", body, if_none_match="*") for body in bodies)

@@ -238,14 +238,12 @@ class DedupDriver(
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
         """Store an object; conditions are checked before the body is read, and again with the change of its name."""
 
-        def check(connection: Connection) -> None:
-            self._bucket(connection, bucket, key).check(key, options.if_match, options.if_none_match)
+        def check(references: References) -> None:
+            Bucket.of(references, bucket, key).check(key, options.if_match, options.if_none_match)
 
         def refer(references: References, segment: Segment) -> ObjectInfo:
-            target = Bucket(references.connection, self._space, bucket, key, references)
-            target.check(key, options.if_match, options.if_none_match)
             checksums = EMPTY if options.checksum is None else body.checksums
-            return target.write(key, [segment], options.attributes, checksums)
+            return Bucket.of(references, bucket, key).write(key, [segment], options.attributes, checksums)
 
         return await self._opened.storing.store(body, check, refer)
 
@@ -313,19 +311,17 @@ class DedupDriver(
             lambda connection: uploads.begin(connection, self._bucket(connection, bucket, key), key, options)
         )
 
-    def _upload(
-        self, connection: Connection, bucket: str, key: str, upload_id: str, references: References | None = None
-    ) -> Upload:
-        return Upload(connection, Bucket(connection, self._space, bucket, key, references), key, upload_id)
+    def _upload(self, connection: Connection, bucket: str, key: str, upload_id: str) -> Upload:
+        return Upload(connection, self._bucket(connection, bucket, key), key, upload_id)
 
     async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
         """Store a part, if the upload is open before and after the body is read."""
 
-        def refer(references: References, segment: Segment) -> PartInfo:
-            return self._upload(references.connection, bucket, key, upload_id, references).write(number, [segment])
+        def check(references: References) -> Upload:
+            return Upload(references.connection, Bucket.of(references, bucket, key), key, upload_id)
 
-        def check(connection: Connection) -> None:
-            self._upload(connection, bucket, key, upload_id)
+        def refer(references: References, segment: Segment) -> PartInfo:
+            return check(references).write(number, [segment])
 
         return await self._opened.storing.store(body, check, refer)
 

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
@@ -147,6 +147,14 @@ class Bucket:
 
     def _rows(self, statement: Any, key: str, **values: str) -> Any:
         return self._connection.execute(statement, {"its_bucket": self.id, "its_key": key, **values})
+
+    @classmethod
+    def of(cls, references: References, name: str, key: str | None = None) -> Bucket:
+        """Return a bucket within a transaction that has read it, or reads it now; see `Bucket`."""
+        found = references.buckets.get(name)
+        if found is None:
+            found = references.buckets[name] = cls(references.connection, references.space, name, key, references)
+        return cast(Bucket, found)
 
     # Reading
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
@@ -55,6 +55,7 @@ _HELD: Final = (
     .where(SEGMENTS.c.owner.in_(bindparam("owners", expanding=True)))
     .order_by(SEGMENTS.c.owner, SEGMENTS.c.number)
 )
+_INSERT: Final = insert(SEGMENTS)
 _DROP: Final = delete(SEGMENTS).where(SEGMENTS.c.owner.in_(bindparam("owners", expanding=True)))
 
 
@@ -84,16 +85,21 @@ class References:
     Args:
         connection: of the transaction.
         space: of the blobs.
+        late: `flush` waits for `finish`, so that many changes share its statements.
 
     Attributes:
         connection, space: as given.
-        blobs: of the transaction; `flush` writes them.
+        blobs: of the transaction; `finish` writes them.
+        buckets: that the transaction has read, by their names.
     """
 
-    def __init__(self, connection: Connection, space: str) -> None:
+    def __init__(self, connection: Connection, space: str, *, late: bool = False) -> None:
         self.connection = connection
         self.space = space
+        self._late = late
+        self._rows: list[dict[str, Any]] = []
         self.blobs = Blobs(connection, space)
+        self.buckets: dict[str, object] = {}
 
     def add(self, owner: str, segments: Sequence[Segment]) -> None:
         """Give segments to an object or part that has none; their blobs are stored.
@@ -109,21 +115,32 @@ class References:
             raise ConflictError("the bytes were deleted meanwhile; try again")
         for one in wanted:
             self.blobs.retain(blobs[one], held=True)
-        self.blobs.flush()  # rows refer to them
-        rows = [
+        self._rows += [
             {"owner": owner, "number": number, "blob": segment.blob, "start": segment.start, "size": segment.size}
             for number, segment in enumerate(segments)
         ]
-        self.connection.execute(insert(SEGMENTS), rows)
 
     def remove(self, owners: Sequence[str]) -> None:
-        """Take their segments from objects and parts. Blobs that nobody refers to are condemned by `flush`."""
+        """Take their segments from objects and parts. Blobs that nobody refers to are then condemned."""
         if not owners:
             return
+        self._write_rows()
         for row in self.connection.execute(_HELD, {"owners": [*owners]}).all():
             self.blobs.release(self.blobs.adopt(row), held=True)
         self.connection.execute(_DROP, {"owners": [*owners]})
 
     def flush(self) -> None:
-        """Write the counts of the blobs."""
+        """Write segments and the counts of their blobs, unless that is for `finish`."""
+        if not self._late:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write segments and the counts of their blobs."""
+        self._write_rows()
         self.blobs.flush()
+
+    def _write_rows(self) -> None:
+        if self._rows:
+            self.blobs.flush()  # the rows refer to them
+            self.connection.execute(_INSERT, self._rows)
+            self._rows = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -11,7 +12,8 @@ from trove_async.body import Body
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
 from trove_async.checksums import Checksum, digest
 from trove_async.database import Database
-from trove_async.errors import PreconditionFailedError, TransientError
+from trove_async.errors import PreconditionFailedError, TransientError, TroveError
+from trove_async.managed.batching import Batches
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.dedup.segments import References, Segment
@@ -23,8 +25,47 @@ __all__ = ["Storing"]
 
 R = TypeVar("R")
 
-Refer = Callable[[References, Segment], R]
+Check = Callable[[References], object]
+"""Raises what forbids a change, within a transaction and before it has changed anything."""
+
+Refer = Callable[[References, Segment], Any]
 """Makes something refer to bytes that are stored, within a transaction."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """A change of names.
+
+    Attributes:
+        content: that was stored; None to refer to a blob that others have stored.
+        seen: that blob.
+        check, refer: see `Storing.store`.
+        withdrawn: the caller was cancelled; the change is made only if that was under way.
+    """
+
+    content: Content | None
+    seen: Blob | None
+    check: Check
+    refer: Refer
+    withdrawn: bool = False
+
+    def withdraw(self) -> None:
+        """Take in that the caller was cancelled."""
+        self.withdrawn = True
+
+
+class _Outcome(NamedTuple):
+    """What has become of a change.
+
+    Attributes:
+        error: with which `check` has refused it.
+        blob: to which it refers; None if it was withdrawn, or the one that was seen is not there any more.
+        result: of `refer`.
+    """
+
+    error: TroveError | None = None
+    blob: Blob | None = None
+    result: Any = None
 
 
 class Storing:
@@ -42,63 +83,101 @@ class Storing:
         self._space = space
         self._writing = Writing(ResourceCatalog(database, space), inner)
         self._algorithm: Final = algorithm
+        self._batches: Final = Batches(self._change_all)
 
-    async def store(self, body: Body, check: Callable[[Connection], object], refer: Refer[R]) -> R:
+    async def store(self, body: Body, check: Check, refer: Callable[[References, Segment], R]) -> R:
         """Store a body, unless its content is stored already, and refer to it.
 
         A body in memory whose content is stored already is not sent. Others are stored under a key of their own, which
-        is deleted again if the content has turned out to be known. Whatever fails, or is cancelled, leaves nothing.
+        is deleted again if the content has turned out to be known. Whatever fails, or is cancelled before the names
+        change, leaves nothing. Changes that wait at the same time share a transaction.
 
         Args:
             body: what is stored.
-            check: raises what is known to be wrong, before the body is read.
+            check: raises what is known to be wrong; before the body is read, and before `refer`.
             refer: called with the bytes; it may be called again.
         """
         known = "" if body.buffer is None else (await digest(self._algorithm, [body.buffer])).hex()
 
         def look(connection: Connection) -> Blob | None:
-            check(connection)
-            return self._live(connection, known) if known else None
+            references = References(connection, self._space)
+            check(references)
+            return self._live(references.blobs, known) if known else None
 
         blob = await self._database.read(look)
         if blob is not None and await self._writing.is_there(blob):
             await body.finish_buffer()
-            seen = blob
-            done = await self._database.write(lambda connection: self._reuse(connection, seen, refer))
-            if done is not None:
-                return done[0]
+            found = await self._change(_Item(None, blob, check, refer))
+            if found.blob is not None:
+                result: R = found.result
+                return result
             await body.rewind()
-        return await self._send(body, refer)
-
-    def _live(self, connection: Connection, known: str) -> Blob | None:
-        blob = Blobs(connection, self._space).live(self._algorithm, known)
-        return None if blob is None or blob.state is not State.STORED else blob
-
-    def _reuse(self, connection: Connection, seen: Blob, refer: Refer[R]) -> tuple[R] | None:
-        blob = self._live(connection, seen.digest)
-        if blob is None or blob.key != seen.key:  # nobody refers to it any more, or its bytes were replaced
-            return None
-        return (refer(References(connection, self._space), Segment(blob.id, 0, blob.length)),)
-
-    async def _send(self, body: Body, refer: Refer[R]) -> R:
-        """Store a body under a random key, and refer to it, or to the same content that others have stored."""
         content = await self._writing.upload(body, None, Checksum(self._algorithm))
+        sent: R = await self._refer(_Item(content, None, check, refer), content)
+        return sent
+
+    async def _refer(self, item: _Item, content: Content) -> Any:
+        """Refer to content that was stored under a random key, or to the same content that others have stored."""
         try:
-            blob, result = await self._database.write(lambda connection: self._refer(connection, content, refer))
+            found = await self._change(item)
         except BaseException as error:
             await finish(self._discard(content), timeout=CLEANUP_TIMEOUT, leftover=f"the bytes at {content.key}")
             if isinstance(error, PreconditionFailedError) and error.driver is not None:
                 # A constraint of the database: the key has a row, see `orphans.claim_orphans`.
                 raise TransientError("to store the bytes took so long that they were collected; try again") from error
             raise
-        settling = self._writing.settle(content, blob)
+        assert found.blob is not None
+        settling = self._writing.settle(content, found.blob)
         await to_the_end(settling, timeout=CLEANUP_TIMEOUT, leftover=f"the bytes at {content.key}")
-        return result
+        return found.result
 
-    def _refer(self, connection: Connection, content: Content, refer: Refer[R]) -> tuple[Blob, R]:
-        references = References(connection, self._space)
-        blob = references.blobs.store(content)
-        return blob, refer(references, Segment(blob.id, 0, blob.length))
+    async def _change(self, item: _Item) -> _Outcome:
+        found = await to_the_end(
+            self._batches.submit(item),
+            timeout=CLEANUP_TIMEOUT,
+            leftover="a transaction that refers to content",
+            on_cancel=item.withdraw,
+        )
+        if found.error is not None:
+            raise found.error
+        return found
+
+    async def _change_all(self, items: Sequence[_Item]) -> list[_Outcome]:
+        return await self._database.write(lambda connection: self._change_each(connection, items))
+
+    def _change_each(self, connection: Connection, items: Sequence[_Item]) -> list[_Outcome]:
+        references = References(connection, self._space, late=True)
+        contents = [item.content or item.seen for item in items]
+        references.blobs.load(self._algorithm, [one.digest for one in contents if one is not None])
+        outcomes = [self._outcome(references, item) for item in items]
+        references.finish()
+        return outcomes
+
+    def _outcome(self, references: References, item: _Item) -> _Outcome:
+        if item.withdrawn:
+            return _Outcome()
+        try:
+            item.check(references)
+        except TroveError as error:
+            return _Outcome(error)
+        blob = self._same(references.blobs, item) if item.content is None else references.blobs.store(item.content)
+        if blob is None:
+            return _Outcome()
+        # `refer` may write what other changes have left to be written, and a blob without references is condemned then.
+        references.blobs.retain(blob, held=True)
+        result = item.refer(references, Segment(blob.id, 0, blob.length))
+        references.blobs.release(blob, held=True)
+        return _Outcome(None, blob, result)
+
+    def _same(self, blobs: Blobs, item: _Item) -> Blob | None:
+        """Return the blob that was seen; None if nobody refers to it any more, or its bytes were replaced."""
+        assert item.seen is not None
+        blob = self._live(blobs, item.seen.digest)
+        return None if blob is None or blob.key != item.seen.key else blob
+
+    def _live(self, blobs: Blobs, known: str) -> Blob | None:
+        blob = blobs.live(self._algorithm, known)
+        return None if blob is None or blob.state is not State.STORED else blob
 
     async def _discard(self, content: Content) -> None:
         """Delete bytes, unless the database has them: it may not be known whether a commit happened."""
