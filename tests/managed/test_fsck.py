@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, update
 
+import trove_async
 from tests.managed.state import BUCKET, check, path_in, rows, stored
 from trove_async import Trove
+from trove_async.database import connect
 from trove_async.errors import InvalidArgumentError, NotFoundError
 from trove_async.managed import (
+    Dedup,
     Depth,
     FsckReport,
     ManagedStorage,
     Problem,
     ProblemKind,
+    ResourceCatalog,
     StoreResourceStorage,
     collect,
     fsck,
@@ -27,6 +31,7 @@ from trove_async.managed.schema import BLOBS, LINKS, State
 pytestmark = pytest.mark.asyncio
 
 CONTENT = b"some content"
+CONDEMNED = {"state": State.CONDEMNED, "condemned_at": BLOBS.c.created_at, "refs": 0, "held": 0}
 Damage = Callable[[ManagedStorage], Awaitable[None]]
 
 
@@ -269,3 +274,26 @@ async def test_many_blobs_are_compared_in_pages(on_sqlite: ManagedStorage, monke
 async def test_arguments_out_of_range_are_refused(on_sqlite: ManagedStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         await report(on_sqlite, **options)
+
+
+async def test_the_references_of_a_dedup_are_counted(url: str, space: str) -> None:
+    async with (
+        trove_async.open("memory://") as inner,
+        connect(url) as db,
+    ):
+        await inner.create_bucket(BUCKET)
+        catalogue, storage = ResourceCatalog(db, space), StoreResourceStorage(inner, BUCKET)
+        async with trove_async.open(inner.driver, layers=[Dedup(db, bucket=BUCKET, space=space)]) as t:
+            await t.create_bucket("one")
+            await t.put("one", "a", CONTENT)
+            await t.copy("one", "a", "one", "b")
+            assert (await fsck(catalogue, storage, depth="bytes", grace=0)).problems == ()
+            for wrong in ({"refs": 5, "held": 5}, {"refs": 0, "held": 0}, CONDEMNED):
+                await change(ManagedStorage(catalogue, storage), BLOBS, **wrong)
+                assert (await collect(catalogue, storage, grace=0, dry_run=False, force=True)).deleted == 0
+                (problem,) = (await fsck(catalogue, storage, repair=True)).problems
+                assert (problem.kind, problem.repaired) == (ProblemKind.COUNT, True)
+                assert (await fsck(catalogue, storage, depth="bytes", grace=0)).problems == ()
+                assert await t.read("one", "b") == CONTENT
+            await t.delete_many("one", ["a", "b"])
+            assert (await collect(catalogue, storage, grace=0, dry_run=False, force=True)).deleted == 1

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from sqlalchemy import Connection
 
 from trove_async import checksums
 from trove_async.body import BodyLike
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
-from trove_async.checksums import Checksum, new_hasher
+from trove_async.checksums import Checksum
 from trove_async.database import Database
 from trove_async.errors import ChecksumError, InvalidArgumentError, NotFoundError, ObjectNotFoundError
+from trove_async.managed.algorithms import check_algorithm
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.collecting import GRACE, CollectionReport, collect
 from trove_async.managed.findings import Depth, FsckReport
@@ -28,11 +29,7 @@ from trove_async.reader import ObjectReader
 from trove_async.sources import as_chunk
 from trove_async.store.trove import Trove
 
-__all__ = ["ALGORITHMS", "ContentStore", "cas"]
-
-ALGORITHMS: Final = ("sha256", "blake3", "sha384", "sha512")
-"""Only what resists collisions can stand for content: with another algorithm, anybody could prepare two contents of one
-digest, and the reader of one would get the other."""
+__all__ = ["ContentStore", "cas"]
 
 
 def cas(
@@ -61,9 +58,7 @@ def cas(
         MissingDependencyError: the package of the algorithm is not installed; raised by the call itself.
         UnavailableError, SchemaVersionError: when opened: the database cannot be used.
     """
-    if algorithm not in ALGORITHMS:
-        raise InvalidArgumentError(f"the algorithm is one of {', '.join(ALGORITHMS)}, not {algorithm!r}")
-    new_hasher(algorithm)
+    check_algorithm(algorithm)
     storage = StoreResourceStorage(t, t.bucket(bucket).name, namespace)
     name = f"cas/{bucket}/{namespace}" if space is None else space
 

@@ -25,6 +25,7 @@ from trove_async.errors import CollectionRefusedError, ConflictError, InvalidArg
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.clock import Clock
 from trove_async.managed.orphans import claim_orphans, orphans_of
+from trove_async.managed.references import referenced
 from trove_async.managed.schema import BLOBS, State
 from trove_async.managed.storage import ListableStorage, StoredBytes, pages
 from trove_async.managed.transitions import Doomed, doom, drop_expired, erase
@@ -267,7 +268,9 @@ class _Collection:
             self._clock.tick(connection)
             overdue = (BLOBS.c.state == State.CONDEMNED) & (BLOBS.c.condemned_at <= now(seconds=-self._grace))
             place, rows = _next(connection, self._space, after, size, select(BLOBS.c.id).where(overdue))
-            return doom(connection, self._space, [row.id for row in rows], grace=self._grace), place
+            ids = [row.id for row in rows]
+            kept = referenced(connection, self._space, ids)
+            return doom(connection, self._space, [one for one in ids if one not in kept], grace=self._grace), place
 
         return unit
 

@@ -5,18 +5,19 @@ A repair looks again at what it is about, and returns whether there was somethin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, delete, func, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, delete, literal, or_, select, tuple_, update
 
 from trove_async.database import now
+from trove_async.managed.references import References, move_references, references_of
 from trove_async.managed.resources import ManagedResource
 from trove_async.managed.schema import BLOBS, LINKS, State
 
 __all__ = ["Counted", "counted", "dangling", "kept", "lose", "reattach", "recount", "recover"]
 
 _LIVE: Final = (State.STORED, State.LOST)
+_DOOMED: Final = (State.CONDEMNED, State.SWEEPING)
 _NAME: Final = (LINKS.c.bucket, LINKS.c.user, LINKS.c.path)
 
 
@@ -60,26 +61,22 @@ def counted(connection: Connection, space: str, after: str, limit: int) -> list[
         .limit(limit)
     )
     rows = connection.execute(wanted).all()
-    names = _names(connection, [row.id for row in rows])
+    found = references_of(connection, space, rows)
     return [
-        Counted(row.id, f"{row.algorithm}:{row.digest}" if row.algorithm else "", _fault(row, names.get(row.id, 0)))
+        Counted(row.id, f"{row.algorithm}:{row.digest}" if row.algorithm else "", _fault(row, found[row.id]))
         for row in rows
     ]
 
 
-def _names(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
-    named = select(LINKS.c.blob, func.count()).where(LINKS.c.blob.in_(ids)).group_by(LINKS.c.blob)
-    return {row[0]: row[1] for row in connection.execute(named).all()}
-
-
-def _fault(row: Row[*tuple[Any, ...]], names: int) -> str:
-    actual = row.held + names
-    if row.refs != actual:
-        return f"it counts {row.refs} references and has {actual}"
-    if row.state in _LIVE and not actual and not row.pinned:
+def _fault(row: Row[*tuple[Any, ...]], actual: References) -> str:
+    if (row.refs, row.held) != (actual.all, actual.held):
+        return (
+            f"it counts {row.refs} references, {row.held} without a name, and has {actual.all}, {actual.held} without"
+        )
+    if row.state in _LIVE and not actual.all and not row.pinned:
         return "nobody refers to it, and it is not condemned"
-    if row.state == State.CONDEMNED and (actual or row.pinned):
-        return f"it is condemned and has {actual} references" + (" and a pin" if row.pinned else "")
+    if row.state in _DOOMED and (actual.all or row.pinned):
+        return f"it is condemned and has {actual.all} references" + (" and a pin" if row.pinned else "")
     return ""
 
 
@@ -88,24 +85,22 @@ def recount(connection: Connection, space: str, id: str) -> bool:
     row = connection.execute(select(BLOBS).where(BLOBS.c.space == space, BLOBS.c.id == id)).first()
     if row is None:
         return False
-    names = _names(connection, [id]).get(id, 0)
-    if not _fault(row, names):
+    actual = references_of(connection, space, [row])[id]
+    if not _fault(row, actual):
         return False
-    values: dict[str, Any] = {"refs": row.held + names}
-    used = bool(row.held + names) or row.pinned
+    here = update(BLOBS).where(BLOBS.c.id == id)
+    connection.execute(here.values(refs=actual.all, held=actual.held))
+    used = bool(actual.all or row.pinned)
     if row.state in _LIVE and not used:
-        values |= {"state": State.CONDEMNED, "condemned_at": now()}
-    elif row.state == State.CONDEMNED and used:
+        connection.execute(here.values(state=State.CONDEMNED, condemned_at=now()))
+    elif row.state in _DOOMED and used:
         target = _restored(connection, row)
         if target != id:  # the content has been stored again: that has the references now
-            moved = {"refs": BLOBS.c.refs + row.held, "held": BLOBS.c.held + row.held}
-            connection.execute(update(BLOBS).where(BLOBS.c.id == target).values(**moved))
-            connection.execute(update(LINKS).where(LINKS.c.blob == id).values(blob=target))
-            values |= {"refs": 0, "held": 0, "pinned": False}
-            connection.execute(update(BLOBS).where(BLOBS.c.id == id).values(**values))
+            move_references(connection, space, id, target)
+            connection.execute(here.values(refs=0, held=0, pinned=False))
+            if row.pinned:
+                connection.execute(update(BLOBS).where(BLOBS.c.id == target).values(pinned=True))
             recount(connection, space, target)
-            return True
-    connection.execute(update(BLOBS).where(BLOBS.c.id == id).values(**values))
     return True
 
 

@@ -25,10 +25,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, exists, func, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, func, select, type_coerce, update
 
 from trove_async.database import Timestamp, insert_into, now
-from trove_async.managed.schema import BLOBS, LINKS, ORPHANED, State
+from trove_async.managed.schema import BLOBS, ORPHANED, State
 
 __all__ = ["COLUMNS", "Blob", "Blobs", "Content", "Doomed", "doom", "drop_expired", "erase"]
 
@@ -337,15 +337,14 @@ def doom(connection: Connection, space: str, ids: Sequence[str], *, grace: float
     Args:
         connection: of the transaction.
         space: of the store.
-        ids: of blobs that were condemned; those that are so no longer, or not for long enough, are left alone, and so
-            are those that are referred to against all rules.
+        ids: of blobs that were condemned; those that are so no longer, or not for long enough, are left alone.
         grace: seconds for which a blob must have been condemned.
 
     Returns:
         The blobs that are sweeping now.
     """
     overdue = (BLOBS.c.state == State.CONDEMNED) & (BLOBS.c.condemned_at <= now(seconds=-grace))
-    unused = (BLOBS.c.refs == 0) & ~BLOBS.c.pinned & ~exists().where(LINKS.c.blob == BLOBS.c.id)
+    unused = (BLOBS.c.refs == 0) & ~BLOBS.c.pinned
     doomed = (
         update(BLOBS)
         .where(BLOBS.c.space == space, BLOBS.c.id.in_([*ids]), overdue, unused)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from trove_async.checksums import new_hasher
 from trove_async.database import Database
 from trove_async.database.url import parse_url
 from trove_async.driver.base import Driver
 from trove_async.driver.order import Placed
 from trove_async.errors import InvalidArgumentError
 from trove_async.keys import check_bucket, check_prefix
-from trove_async.managed.cas import ALGORITHMS
+from trove_async.managed.algorithms import check_algorithm
 from trove_async.managed.dedup.driver import DedupDriver, Settings
 from trove_async.values import check_text
 
@@ -61,9 +60,7 @@ class Dedup(Placed):
             check_bucket(bucket)
         check_prefix(namespace)
         check_text("the space of a Dedup", space)
-        if algorithm not in ALGORITHMS:
-            raise InvalidArgumentError(f"the algorithm is one of {', '.join(ALGORITHMS)}, not {algorithm!r}")
-        new_hasher(algorithm)
+        check_algorithm(algorithm)
         self._settings: Final = Settings(database, bucket, namespace, space, algorithm)
 
     def __call__(self, driver: Driver) -> Driver:
