@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, text, tuple_
+from sqlalchemy import Connection, Row, bindparam, column, delete, select, text, true, tuple_
 
 from trove_async.database import insert_into, now
-from trove_async.database.schema import begins_with
+from trove_async.database.schema import ORDERED_TEXT, begins_with
 from trove_async.managed.resources import ManagedInfo, ManagedResource
 from trove_async.managed.schema import BLOBS, LINKS
 from trove_async.managed.transitions import COLUMNS, Blob, Blobs, Content
@@ -74,18 +74,41 @@ class Linked(NamedTuple):
 
 _NAME: Final = ("bucket", "user", "path")
 _PLACE: Final = [LINKS.c[name] for name in _NAME]
-# An index on several columns serves no list of rows in SQLite, but it does serve a subquery.
-_PLACES: Final = {
-    "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') "
-    "FROM json_each(:places)",
-    "postgresql": "SELECT value->>0, value->>1, value->>2 FROM jsonb_array_elements(CAST(:places AS jsonb))",
-}
-_HELD: Final = {
-    dialect: select(*_PLACE, *COLUMNS)
-    .join(BLOBS, BLOBS.c.id == LINKS.c.blob)
-    .where(LINKS.c.space == bindparam("space"), tuple_(*_PLACE).in_(text(places).columns(*_PLACE)))
-    for dialect, places in _PLACES.items()
-}
+
+
+def _held_on_sqlite() -> Any:
+    # An index on several columns serves no list of rows in SQLite, but it does serve a subquery.
+    places = text(
+        "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') "
+        "FROM json_each(:places)"
+    )
+    return (
+        select(*_PLACE, *COLUMNS)
+        .join(BLOBS, BLOBS.c.id == LINKS.c.blob)
+        .where(LINKS.c.space == bindparam("space"), tuple_(*_PLACE).in_(places.columns(*_PLACE)))
+    )
+
+
+def _held_on_postgres() -> Any:
+    # With statistics that are out of date PostgreSQL would read all names of the space, but for LATERAL and LIMIT.
+    listed = text(
+        'SELECT value->>0 AS bucket, value->>1 AS "user", value->>2 AS path '
+        "FROM jsonb_array_elements(CAST(:places AS jsonb))"
+    )
+    places = listed.columns(*(column(name, ORDERED_TEXT) for name in _NAME)).subquery("places")
+    found = (
+        select(*_PLACE, *COLUMNS)
+        .join(BLOBS, BLOBS.c.id == LINKS.c.blob)
+        .where(LINKS.c.space == bindparam("space"), *(LINKS.c[name] == places.c[name] for name in _NAME))
+        .limit(1)
+        .lateral("found")
+    )
+    return select(found).select_from(places.join(found, true()))
+
+
+_HELD: Final = {"sqlite": _held_on_sqlite(), "postgresql": _held_on_postgres()}
+"""The blobs of the names in ``places``, a JSON array of arrays."""
+
 _LINKED: Final = select(
     *_PLACE,
     LINKS.c.content_type,

@@ -64,12 +64,13 @@ BLOBS: Final = Table(
 )
 """The contents, each with the key of its bytes."""
 
-# Content has at most one row that is pending, stored or lost, and any number that wait for the sweep.
+# Content has at most one row that is pending, stored or lost, and any number that wait for the sweep. The digest comes
+# first: PostgreSQL may believe, by statistics that are out of date, that there is little in a space.
 Index(
     "trove_managed_blobs_live",
+    BLOBS.c.digest,
     BLOBS.c.space,
     BLOBS.c.algorithm,
-    BLOBS.c.digest,
     unique=True,
     sqlite_where=BLOBS.c.condemned_at.is_(None),
     postgresql_where=BLOBS.c.condemned_at.is_(None),

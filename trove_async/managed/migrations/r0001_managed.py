@@ -35,7 +35,7 @@ def upgrade() -> None:
     op.create_index(
         "trove_managed_blobs_live",
         "trove_managed_blobs",
-        ["space", "algorithm", "digest"],
+        ["digest", "space", "algorithm"],
         unique=True,
         sqlite_where=live,
         postgresql_where=live,
@@ -49,7 +49,7 @@ def upgrade() -> None:
         sqlite_where=keyed,
         postgresql_where=keyed,
     )
-    for name, columns in (("digest", ["space", "algorithm", "digest"]), ("due", ["space", "condemned_at"])):
+    for name, columns in (("digest", ["digest", "space", "algorithm"]), ("due", ["space", "condemned_at"])):
         op.create_index(
             f"trove_managed_condemned_{name}", "trove_managed_blobs", columns, sqlite_where=dead, postgresql_where=dead
         )
