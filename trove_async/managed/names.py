@@ -8,17 +8,16 @@ from trove_async.errors import InvalidArgumentError, InvalidBucketNameError, Tro
 from trove_async.keys import check_key
 from trove_async.managed.resources import ManagedResource
 
-__all__ = ["for_all", "for_bucket", "for_user", "locate", "owner_of"]
+__all__ = ["check_path", "for_all", "for_bucket", "for_user", "locate", "owner_of"]
 
 _LONGEST: Final = 255
 
 
 def for_bucket(bucket: str, path: str = "") -> ManagedResource:
-    """Return the name for a path in a bucket; without a path that of the bucket itself.
+    """Return the name for a path in a bucket; without a path that of the bucket itself. `check_path` checks the path.
 
     Raises:
         InvalidBucketNameError: the bucket is not 1 to 255 bytes of UTF-8 without slash and NUL.
-        InvalidKeyError: the path is not 1 to 1,024 bytes of UTF-8 without NUL.
     """
     if (fault := _fault(bucket)) is not None:
         raise InvalidBucketNameError(f"a bucket of managed storage {fault}")
@@ -26,11 +25,10 @@ def for_bucket(bucket: str, path: str = "") -> ManagedResource:
 
 
 def for_user(user: str, path: str = "") -> ManagedResource:
-    """Return the name for a path of a user; without a path that of the user itself.
+    """Return the name for a path of a user; without a path that of the user itself. `check_path` checks the path.
 
     Raises:
         InvalidArgumentError: the user is not 1 to 255 bytes of UTF-8 without slash and NUL.
-        InvalidKeyError: the path is not 1 to 1,024 bytes of UTF-8 without NUL.
     """
     if (fault := _fault(user)) is not None:
         raise InvalidArgumentError(f"a user of managed storage {fault}")
