@@ -83,7 +83,8 @@ class Storing:
         self._space = space
         self._writing = Writing(ResourceCatalog(database, space), inner)
         self._algorithm: Final = algorithm
-        self._batches: Final = Batches(self._change_all)
+        self._looks: Final = Batches(self._look_all)
+        self._changes: Final = Batches(self._change_all)
 
     async def store(self, body: Body, check: Check, refer: Callable[[References, Segment], R]) -> R:
         """Store a body, unless its content is stored already, and refer to it.
@@ -99,12 +100,11 @@ class Storing:
         """
         known = "" if body.buffer is None else (await digest(self._algorithm, [body.buffer])).hex()
 
-        def look(connection: Connection) -> Blob | None:
-            references = References(connection, self._space)
-            check(references)
-            return self._live(references.blobs, known) if known else None
-
-        blob = await self._database.read(look)
+        looking = self._looks.submit((known, check))
+        seen = await to_the_end(looking, timeout=CLEANUP_TIMEOUT, leftover="a transaction that looks for content")
+        if seen.error is not None:
+            raise seen.error
+        blob = seen.blob
         if blob is not None and await self._writing.is_there(blob):
             await body.finish_buffer()
             found = await self._change(_Item(None, blob, check, refer))
@@ -115,6 +115,22 @@ class Storing:
         content = await self._writing.upload(body, None, Checksum(self._algorithm))
         sent: R = await self._refer(_Item(content, None, check, refer), content)
         return sent
+
+    async def _look_all(self, items: Sequence[tuple[str, Check]]) -> list[_Outcome]:
+        return await self._database.read(lambda connection: self._look_each(connection, items))
+
+    def _look_each(self, connection: Connection, items: Sequence[tuple[str, Check]]) -> list[_Outcome]:
+        references = References(connection, self._space)
+        references.blobs.load(self._algorithm, [known for known, _ in items if known])
+        return [self._look(references, *item) for item in items]
+
+    def _look(self, references: References, known: str, check: Check) -> _Outcome:
+        """Return the blob of a digest, if it is known and stored."""
+        try:
+            check(references)
+        except TroveError as error:
+            return _Outcome(error)
+        return _Outcome(None, self._live(references.blobs, known) if known else None)
 
     async def _refer(self, item: _Item, content: Content) -> Any:
         """Refer to content that was stored under a random key, or to the same content that others have stored."""
@@ -133,7 +149,7 @@ class Storing:
 
     async def _change(self, item: _Item) -> _Outcome:
         found = await to_the_end(
-            self._batches.submit(item),
+            self._changes.submit(item),
             timeout=CLEANUP_TIMEOUT,
             leftover="a transaction that refers to content",
             on_cancel=item.withdraw,
