@@ -91,8 +91,8 @@ def test_gc_deletes_only_if_it_is_told_to(trove: Run, work_on: Callable[[Work], 
     ]
     (record,) = trove("managed", "gc", "b", "--force", "--delete", "--json").records
     assert record == {
-        "type": "collection", "space": "managed", "dry_run": False, "expired": 0, "orphans": 0, "deleted": 1,
-        "bytes": 3, "waiting": 0, "failed": [],
+        "type": "collection", "space": "managed", "dry_run": False, "expired": 0, "orphans": 0, "unfinished": 0,
+        "deleted": 1, "bytes": 3, "waiting": 0, "failed": [],
     }  # fmt: skip
     assert len(trove("ls", "-r", "b").lines) == 2
 

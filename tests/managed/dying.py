@@ -10,7 +10,7 @@ from trove_async import managed
 from trove_async.database import Database, Leases
 from trove_async.errors import TroveError
 from trove_async.managed import ListableStorage, ManagedStorage, StoreResourceStorage
-from trove_async.managed.storage import StoredBytes
+from trove_async.managed.storage import StoredBytes, Unfinished
 from trove_async.reader import ObjectReader
 
 R = TypeVar("R")
@@ -109,3 +109,9 @@ class DyingStorage:
 
     async def remove_many(self, paths: Sequence[str]) -> Mapping[str, TroveError]:
         return await self._process.step(lambda: self._inner.remove_many(paths))
+
+    async def unfinished(self, folder: str) -> Sequence[Unfinished]:
+        return await self._process.step(lambda: self._inner.unfinished(folder))
+
+    async def abort(self, upload: Unfinished) -> None:
+        await self._process.step(lambda: self._inner.abort(upload))

@@ -10,7 +10,15 @@ from sqlalchemy import Connection, update
 from tests.managed.state import BUCKET, age, check, path_in, rows, stored
 from trove_async import Trove
 from trove_async.errors import CollectionRefusedError, ConflictError, InvalidArgumentError, TransientError
-from trove_async.managed import CollectionReport, ManagedStorage, ResourceCatalog, StoreResourceStorage, collect
+from trove_async.managed import (
+    CollectionReport,
+    ManagedStorage,
+    ProblemKind,
+    ResourceCatalog,
+    StoreResourceStorage,
+    collect,
+    fsck,
+)
 from trove_async.managed.schema import BLOBS, SPACES, State
 
 pytestmark = pytest.mark.asyncio
@@ -115,6 +123,22 @@ async def test_orphans_are_forgotten_after_a_month(m: ManagedStorage, store: Tro
     await age(m, 31 * 24 * HOUR)
     await gc(m, grace=0)
     assert (await rows(m)).blobs == []
+
+
+async def test_unfinished_uploads_of_dead_writers_are_aborted(m: ManagedStorage, store: Trove) -> None:
+    await store.initiate_multipart(BUCKET, await path_in(m, "unfinished"))
+    await store.initiate_multipart(BUCKET, "theirs")
+    assert (await gc(m)).unfinished == 0
+    assert (await gc(m, grace=0, dry_run=True)).unfinished == 1
+    assert len(await store.list_multipart_uploads(BUCKET)) == 2
+    assert isinstance(m.storage, StoreResourceStorage)
+    (problem,) = (await fsck(m.catalogue, m.storage, depth="heads", grace=0)).problems
+    assert (problem.kind, problem.repaired) == (ProblemKind.UNFINISHED, False)
+    assert (await gc(m, grace=0)).unfinished == 1
+    assert [upload.key for upload in await store.list_multipart_uploads(BUCKET)] == ["theirs"]
+    await store.initiate_multipart(BUCKET, await path_in(m, "unfinished"))
+    assert (await fsck(m.catalogue, m.storage, depth="heads", grace=0, repair=True)).clean
+    assert [upload.key for upload in await store.list_multipart_uploads(BUCKET)] == ["theirs"]
 
 
 async def test_young_orphans_stay(m: ManagedStorage, store: Trove) -> None:

@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 CONTENT: Final = b"condemned content"
 WRITER, COLLECTOR = "writer", "collector"
-AHEAD: Final = 7
+AHEAD: Final = 9
 STEPS: Final = 5
 """Of the collector: those until it begins to sweep; it looks for what is half done, dooms, deletes, erases, forgets."""
 

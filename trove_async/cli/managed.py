@@ -172,6 +172,7 @@ _REPAIRED: Final = {
     "length": "marked as lost",
     "bytes": "marked as lost",
     "orphan": "condemned",
+    "unfinished": "aborted",
 }
 
 
@@ -200,6 +201,8 @@ def _collected(report: CollectionReport) -> str:
     details = [f"{deleted} of {report.bytes} bytes"]
     if report.orphans:
         details.append(f"{report.orphans} without content found")
+    if report.unfinished:
+        details.append(f"{report.unfinished} unfinished uploads")
     if report.expired:
         details.append(f"{report.expired} announcements of dead writers")
     return "; ".join([*details, f"{report.waiting} wait{'s' if report.waiting == 1 else ''}"])

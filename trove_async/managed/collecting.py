@@ -27,7 +27,7 @@ from trove_async.managed.clock import Clock
 from trove_async.managed.orphans import claim_orphans, orphans_of
 from trove_async.managed.references import referenced
 from trove_async.managed.schema import BLOBS, State
-from trove_async.managed.storage import ListableStorage, StoredBytes, pages
+from trove_async.managed.storage import ListableStorage, StoredBytes, Unfinished, pages
 from trove_async.managed.transitions import Doomed, doom, drop_expired, erase
 from trove_async.values import is_number, is_whole
 
@@ -55,6 +55,7 @@ class CollectionReport:
         dry_run: nothing was changed.
         expired: announcements of content whose writers have died.
         orphans: bytes that no blob has, older than the grace.
+        unfinished: multipart uploads that were begun before the grace and not completed; they are aborted.
         deleted: blobs, and orphans, whose bytes were deleted.
         bytes: of these.
         waiting: blobs that were condemned and are within the grace.
@@ -64,6 +65,7 @@ class CollectionReport:
     dry_run: bool
     expired: int = 0
     orphans: int = 0
+    unfinished: int = 0
     deleted: int = 0
     bytes: int = 0
     waiting: int = 0
@@ -182,7 +184,8 @@ class _Collection:
         deleted = due + counts.sweeping
         if limit.deletes is not None:
             deleted = min(deleted, limit.deletes)
-        return CollectionReport(True, expired, orphans, deleted, counts.bytes + size, counts.waiting)
+        unfinished = len(await self._unfinished(folder, time))
+        return CollectionReport(True, expired, orphans, unfinished, deleted, counts.bytes + size, counts.waiting)
 
     async def run(self, limit: _Limit) -> CollectionReport:
         """Collect."""
@@ -205,7 +208,7 @@ class _Collection:
         report = CollectionReport(False)
         while dropped := await self._write(lambda connection: drop_expired(connection, self._space, limit=_BATCH)):
             report = replace(report, expired=report.expired + dropped)
-        report = replace(report, orphans=await self._claim(folder, reached))
+        report = replace(report, orphans=await self._claim(folder, reached), unfinished=await self._abort(folder))
         counts = await self._database.read(lambda connection: _count(connection, self._space, self._grace))
         limit.check(counts.due, counts.total)
         report = await self._sweep(replace(report, waiting=counts.waiting), limit)
@@ -225,6 +228,17 @@ class _Collection:
                 claimed += await self._write(partial(unit, page=page))
         await self._write(lambda connection: self._clock.tick(connection, reached=""))
         return claimed
+
+    async def _abort(self, folder: str) -> int:
+        """Abort the uploads that writers have left; return how many there are."""
+        uploads = await self._unfinished(folder, await self._write(self._clock.tick))
+        for upload in uploads:
+            await self._storage.abort(upload)
+        return len(uploads)
+
+    async def _unfinished(self, folder: str, time: datetime) -> list[Unfinished]:
+        before = time - timedelta(seconds=self._grace)
+        return [one for one in await self._storage.unfinished(folder) if one.began <= before]
 
     async def _sweep(self, report: CollectionReport, limit: _Limit) -> CollectionReport:
         """Delete what is sweeping since an interrupted run, and then what has been condemned for long enough."""

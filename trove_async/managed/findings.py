@@ -36,6 +36,8 @@ class ProblemKind(StrEnum):
     """The bytes do not match their digest; repaired as for ``missing``."""
     RECOVERED = "recovered"
     """Content is marked as lost, and its bytes are there; it is marked as stored."""
+    UNFINISHED = "unfinished"
+    """A multipart upload was begun before the grace and not completed; it is aborted."""
     ORPHAN = "orphan"
     """There are bytes that no content has; they are condemned, and the collector deletes them."""
 

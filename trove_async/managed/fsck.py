@@ -68,6 +68,7 @@ async def fsck(
         folder = await catalogue.folder()
         await check.listing(folder)
         await check.elsewhere(folder)
+        await check.unfinished(folder)
     if depth is Depth.BYTES:
         await check.contents()
     return FsckReport(depth, check.blobs, check.bytes, tuple(check.problems))
@@ -127,6 +128,16 @@ class _Check:
     async def elsewhere(self, folder: str) -> None:
         """Look at each blob whose path the users of `ResourceCatalog` have chosen."""
         await self._each(not_(begins_with(BLOBS.c.key, folder)), self._look)
+
+    async def unfinished(self, folder: str) -> None:
+        """Look for multipart uploads that writers have left."""
+        before = await self._database.now() - self._grace
+        for upload in await self._storage.unfinished(folder):
+            if upload.began <= before:
+                if self._repair:
+                    await self._storage.abort(upload)
+                detail = f"an upload was begun at {upload.began.isoformat()} and not completed"
+                self.problems.append(Problem(ProblemKind.UNFINISHED, upload.path, detail, repaired=self._repair))
 
     async def contents(self) -> None:
         """Read all blobs, several at once."""

@@ -9,13 +9,23 @@ from typing import Final, NamedTuple, Protocol
 
 from trove_async.body import BodyLike
 from trove_async.checksums import Checksum
+from trove_async.driver.capabilities import MultipartDriver
 from trove_async.errors import TroveError
 from trove_async.keys import DEFAULT_CONTENT_TYPE, check_prefix
 from trove_async.ranges import RangeLike
 from trove_async.reader import ObjectReader
 from trove_async.store.trove import Trove
 
-__all__ = ["ListableStorage", "ResourceStorage", "StoreResourceStorage", "StoredBytes", "Written", "pages", "path_of"]
+__all__ = [
+    "ListableStorage",
+    "ResourceStorage",
+    "StoreResourceStorage",
+    "StoredBytes",
+    "Unfinished",
+    "Written",
+    "pages",
+    "path_of",
+]
 
 SHA384: Final = Checksum("sha384")
 
@@ -44,6 +54,20 @@ class StoredBytes(NamedTuple):
     path: str
     length: int
     modified: datetime
+
+
+class Unfinished(NamedTuple):
+    """A multipart upload that was not completed.
+
+    Attributes:
+        path: where the bytes would be.
+        upload_id: names it.
+        began: when; aware.
+    """
+
+    path: str
+    upload_id: str
+    began: datetime
 
 
 class ResourceStorage(Protocol):
@@ -101,6 +125,12 @@ class ListableStorage(ResourceStorage, Protocol):
 
     async def remove_many(self, paths: Sequence[str]) -> Mapping[str, TroveError]:
         """Delete the bytes at paths; return those whose bytes may still be there, each with its error."""
+
+    async def unfinished(self, folder: str) -> Sequence[Unfinished]:
+        """Return the uploads to a folder that were begun and not completed, such as those of dead writers."""
+
+    async def abort(self, upload: Unfinished) -> None:
+        """Give an upload up and free its bytes; success if it is not open."""
 
 
 class StoreResourceStorage:
@@ -160,6 +190,21 @@ class StoreResourceStorage:
         keys = [self.prefix + path for path in paths]
         deletion = self.store.delete_many(self.bucket, keys, raise_errors=False)
         return {one.key.removeprefix(self.prefix): one.error async for one in deletion if one.error is not None}
+
+    async def unfinished(self, folder: str) -> Sequence[Unfinished]:
+        """List multipart uploads, if the store has them."""
+        if not self.store.supports(MultipartDriver):
+            return []
+        found = await self.store.list_multipart_uploads(self.bucket, self.prefix + folder)
+        return [
+            Unfinished(one.key.removeprefix(self.prefix), one.upload_id, one.initiated_at)
+            for one in found
+            if one.initiated_at is not None
+        ]
+
+    async def abort(self, upload: Unfinished) -> None:
+        """Abort a multipart upload."""
+        await self.store.abort_multipart(self.bucket, self.prefix + upload.path, upload.upload_id)
 
 
 def path_of(folder: str, blob: str) -> str:
