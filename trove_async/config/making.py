@@ -34,7 +34,11 @@ _BUILTIN: Final = (
 )
 
 LAYERS: Final = Registry(
-    "layer", "trove_async.layers", InvalidArgumentError, {name: f"trove_async.layers:{name}" for name in _BUILTIN}
+    "layer",
+    "trove_async.layers",
+    InvalidArgumentError,
+    # What is imported by its name may be above this package.
+    {**{name: f"trove_async.layers:{name}" for name in _BUILTIN}, "Dedup": "trove_async.managed.dedup:Dedup"},
 )
 """The layers by their names: those of the library, and entry points of other packages.
 
