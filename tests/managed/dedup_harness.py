@@ -58,13 +58,13 @@ class DedupHarness(Harness):
                 keys = {info.key async for info in inner.list(BUCKET)}
             except BucketNotFoundError:
                 return ()
-            return await database.read(lambda connection: _faults(connection, self._space, keys))
+            return await database.read(lambda connection: faults(connection, self._space, keys))
 
     async def stop(self) -> None:
         self._folder.cleanup()
 
 
-def _faults(connection: Connection, space: str, keys: set[str]) -> list[str]:
+def faults(connection: Connection, space: str, keys: set[str]) -> list[str]:
     """Describe what is wrong: counts, bytes without a blob, blobs without bytes, and segments without an owner."""
     count = select(func.count()).where(SEGMENTS.c.blob == BLOBS.c.id).scalar_subquery()
     blobs = connection.execute(select(BLOBS, count.label("segments")).where(BLOBS.c.space == space)).all()
@@ -73,7 +73,7 @@ def _faults(connection: Connection, space: str, keys: set[str]) -> list[str]:
     ]
     found += [f"{blob.id} is {blob.state} with {blob.refs} references" for blob in blobs if _is_wrong(blob)]
     found += [f"{key} has no blob" for key in keys - {blob.key for blob in blobs}]
-    found += [f"{blob.id} has no bytes" for blob in blobs if blob.key not in keys]
+    found += [f"{blob.id} has no bytes" for blob in blobs if blob.key not in keys and blob.state != State.SWEPT]
     owners = union_all(select(OBJECTS.c.id), select(PARTS.c.id).join(UPLOADS, UPLOADS.c.id == PARTS.c.upload))
     found += connection.scalars(select(SEGMENTS.c.owner).where(SEGMENTS.c.owner.not_in(owners))).all()
     return found
