@@ -14,7 +14,7 @@ import pytest_asyncio
 from sqlalchemy import select
 
 import trove_async
-from trove_async import BackendError, InvalidArgumentError, ObjectRef, PreconditionFailedError, Trove
+from trove_async import BackendError, InvalidArgumentError, ObjectRef, PreconditionFailedError, Trove, UnavailableError
 from trove_async.database import Database
 from trove_async.driver import DeleteOptions, Driver, ListOptions
 from trove_async.layers import Call, LayerDriver, Operation
@@ -249,3 +249,36 @@ async def test_it_is_not_put_around_itself(tmp_path: Path) -> None:
     layers = [Dedup(f"sqlite:///{tmp_path}/a.db"), Dedup(f"sqlite:///{tmp_path}/b.db")]
     with pytest.raises(InvalidArgumentError, match="Dedup must not be around Dedup"):
         await trove_async.open("memory://", layers=layers)
+
+
+class Named(LayerDriver):
+    """Has a bucket, as a DSN such as ``s3://region/assets`` gives it."""
+
+    @property
+    def default_bucket(self) -> str:  # type: ignore[override]
+        return "assets"
+
+
+async def test_the_bucket_of_the_dsn_has_the_blobs_and_is_the_default(url: str, space: str) -> None:
+    async with trove_async.open("memory://", layers=[Counting, Named, Dedup(url, space=space)]) as store:
+        await store.bucket().put("a", DATA)
+        assert [bucket.name for bucket in await store.list_buckets()] == ["assets"]
+        assert [info.key for info in await store.list("assets").all()] == ["a"]
+        inner = trove_async.unwrap(store.driver, Counting)
+        page = await inner.list_page("assets", ListOptions())
+        assert [info.size for info in page.objects] == [len(DATA)]
+
+
+async def test_errors_of_the_inner_store_name_the_object(url: str, space: str) -> None:
+    class Broken(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            if operation.name == "put":
+                raise UnavailableError("the store is down", bucket=operation.bucket, key=operation.key)
+            return await call()
+
+    async with trove_async.open("memory://", layers=[Broken, Dedup(url, space=space)]) as store:
+        await store.create_bucket("one")
+        with pytest.raises(UnavailableError) as caught:
+            await store.put("one", "a", DATA)
+        assert (caught.value.bucket, caught.value.key) == ("one", "a")
+        assert await store.list("one").all() == []
