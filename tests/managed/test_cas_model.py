@@ -137,9 +137,9 @@ class Contents(RuleBasedStateMachine):
         assert self.do(self.c.fsck(depth="heads")).problems == ()
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [6, pytest.param(100, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_model_holds(request: pytest.FixtureRequest, kind: str, examples: int) -> None:
     Contents.url = request.getfixturevalue("sqlite_url" if kind == "sqlite" else "migrated_postgres")
-    chosen = settings(max_examples=examples, stateful_step_count=20, deadline=None)
+    chosen = settings(max_examples=examples, stateful_step_count=15, deadline=None)
     run_state_machine_as_test(Contents, settings=chosen)
