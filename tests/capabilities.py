@@ -29,8 +29,8 @@ Other servers for the same drivers, which `make test-long` puts through the suit
 
 """
 SECOND: Final = frozenset({"s3 (moto)", "sftp (asyncssh)"})
-OVER_SEVERAL: Final = frozenset({"failover", "mirror", "route"})
-"""Stores over several stores, which have what their members have: the page is about backends."""
+NO_BACKENDS: Final = frozenset({"dedup", "failover", "mirror", "route"})
+"""Stores over other stores: the page is about backends."""
 HINT = "Run 'make capabilities' to update it, and commit it."
 
 
@@ -49,7 +49,7 @@ def _tables(build: Path, *, every: bool) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StaleError(f"{path} is missing. Run 'make conformance' first.") from None
-    columns = {name: column for name, column in Table.of_json(text).columns.items() if name not in OVER_SEVERAL}
+    columns = {name: column for name, column in Table.of_json(text).columns.items() if name not in NO_BACKENDS}
     first = Table({name: column for name, column in columns.items() if name not in SECOND})
     second = Table({name: column for name, column in columns.items() if name in SECOND})
     tables = [first, second] if every else [first]
