@@ -43,7 +43,7 @@ from trove_async.driver.synonyms import (
     VersionsByOptions,
 )
 from trove_async.dsn import DSN
-from trove_async.errors import BucketAlreadyExistsError, ClosedError
+from trove_async.errors import BucketAlreadyExistsError, ClosedError, UploadNotFoundError
 from trove_async.listing import ListPage
 from trove_async.managed.dedup import listing, uploads
 from trove_async.managed.dedup.inner import InnerStorage
@@ -343,28 +343,25 @@ class DedupDriver(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo], options: CompleteOptions
     ) -> ObjectInfo:
         """Make the object from the parts, which is a row; only a checksum of it takes reading them."""
-        upload = await self._read(lambda connection: self._upload(connection, bucket, key, upload_id))
-        checksums: Mapping[str, str] = EMPTY
-        if upload.options.checksum is not None:
-            pieces = await self._read(lambda connection: self._pieces(connection, bucket, key, upload_id, parts))
-            checksums = await self._checksums(upload.options.checksum, pieces)
+
+        def look(connection: Connection) -> tuple[Checksum | None, list[Piece]]:
+            upload = self._upload(connection, bucket, key, upload_id)
+            wanted = upload.options.checksum
+            return wanted, [] if wanted is None else upload.chosen(parts)
+
+        wanted, pieces = await self._read(look)
+        checksums = EMPTY if wanted is None else await self._checksums(wanted, pieces)
 
         def unit(connection: Connection) -> ObjectInfo:
             target = self._bucket(connection, bucket, key)
             upload = Upload(connection, target, key, upload_id)
-            segments = upload.chosen(parts)
+            segments = [piece.segment for piece in upload.chosen(parts)]
             target.check(key, options.if_match, options.if_none_match)
             info = target.write(key, segments, upload.options.attributes, checksums)
             upload.end()
             return info
 
         return await self._write(unit)
-
-    def _pieces(
-        self, connection: Connection, bucket: str, key: str, upload_id: str, parts: Sequence[PartInfo]
-    ) -> list[Piece]:
-        self._upload(connection, bucket, key, upload_id).chosen(parts)
-        return [piece for part in parts for piece in pieces_of(connection, part.etag)]
 
     async def _checksums(self, wanted: Checksum, pieces: Sequence[Piece]) -> Mapping[str, str]:
         size = sum(piece.segment.size for piece in pieces)
@@ -383,9 +380,8 @@ class DedupDriver(
         """Abort an upload."""
 
         def unit(connection: Connection) -> None:
-            found = self._bucket(connection, bucket, key)
-            if uploads.is_open(connection, found, key, upload_id):
-                Upload(connection, found, key, upload_id).end()
+            with suppress(UploadNotFoundError):
+                self._upload(connection, bucket, key, upload_id).end()
 
         await self._write(unit)
 

@@ -15,10 +15,10 @@ from trove_async.errors import InvalidPartError, UploadNotFoundError
 from trove_async.managed.catalogue import new_id
 from trove_async.managed.dedup.objects import Bucket
 from trove_async.managed.dedup.schema import PARTS, UPLOADS
-from trove_async.managed.dedup.segments import References, Segment, pieces_of
+from trove_async.managed.dedup.segments import Piece, References, Segment, pieces_of
 from trove_async.types import PartInfo, UploadInfo
 
-__all__ = ["Upload", "begin", "is_open", "open_uploads"]
+__all__ = ["Upload", "begin", "open_uploads"]
 
 _PARTS: Final = select(PARTS).where(PARTS.c.upload == bindparam("its_upload")).order_by(PARTS.c.number)
 _PART: Final = select(PARTS.c.id).where(
@@ -44,7 +44,8 @@ class Upload:
     """
 
     def __init__(self, connection: Connection, bucket: Bucket, key: str, id: str) -> None:
-        row = _found(connection, bucket, key, id)
+        wanted = select(UPLOADS).where(UPLOADS.c.id == id, UPLOADS.c.bucket == bucket.id, UPLOADS.c.key == key)
+        row = connection.execute(wanted).first()
         if row is None:
             raise UploadNotFoundError(f"no multipart upload {id!r} of this key is open", key=key)
         self._connection = connection
@@ -71,14 +72,14 @@ class Upload:
         self._references.flush()
         return info
 
-    def chosen(self, wanted: Sequence[PartInfo]) -> list[Segment]:
-        """Return the segments of the parts that make up the object.
+    def chosen(self, wanted: Sequence[PartInfo]) -> list[Piece]:
+        """Return the bytes of the parts that make up the object.
 
         Raises:
             InvalidPartError: one is missing, or has another ETag.
         """
         stored = {row.number: row.id for row in self._rows()}
-        found: list[Segment] = []
+        found: list[Piece] = []
         for part in wanted:
             if part.number not in stored:
                 raise InvalidPartError(f"part {part.number} was not uploaded")
@@ -86,7 +87,7 @@ class Upload:
                 raise InvalidPartError(
                     f"part {part.number} has the ETag {stored[part.number]!r}, not {part.etag!r}: it was uploaded again"
                 )
-            found += [piece.segment for piece in pieces_of(self._connection, part.etag)]
+            found += pieces_of(self._connection, part.etag)
         return found
 
     def end(self) -> None:
@@ -95,16 +96,6 @@ class Upload:
         self._references.flush()
         self._connection.execute(delete(PARTS).where(PARTS.c.upload == self.id))
         self._connection.execute(delete(UPLOADS).where(UPLOADS.c.id == self.id))
-
-
-def is_open(connection: Connection, bucket: Bucket, key: str, id: str) -> bool:
-    """Return whether an upload is open."""
-    return _found(connection, bucket, key, id) is not None
-
-
-def _found(connection: Connection, bucket: Bucket, key: str, id: str) -> Row[Any] | None:
-    wanted = select(UPLOADS).where(UPLOADS.c.id == id, UPLOADS.c.bucket == bucket.id, UPLOADS.c.key == key)
-    return connection.execute(wanted).first()
 
 
 def begin(connection: Connection, bucket: Bucket, key: str, options: PutOptions) -> str:
