@@ -74,8 +74,6 @@ class IETF:
         now: returns the time, aware; limits of an upload's life are told from it.
     """
 
-    name: Final = "ietf"
-
     def __init__(
         self, request: Request, settings: Settings, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
