@@ -22,7 +22,7 @@ from trove_async.uploads.lockers.memory import MemoryLocker
 from trove_async.uploads.protocol.choosing import choose
 from trove_async.uploads.protocol.messages import INLINE_TYPES, Request, Settings
 from trove_async.uploads.receiving import IDLE_TIMEOUT, RequestBody
-from trove_async.uploads.store import TroveDataStore
+from trove_async.uploads.store.data_store import EXPIRES, MEMORY, TroveDataStore
 from trove_async.uploads.sweeper import SWEEP_EVERY, Sweeper
 from trove_async.values import is_number
 from trove_async.web.cors import CORS
@@ -32,13 +32,7 @@ from trove_async.web.objects import Answer
 if TYPE_CHECKING:
     from trove_async.database import Database
 
-__all__ = ["EXPIRES", "MEMORY", "Arrival", "TusOptions", "UploadServer"]
-
-EXPIRES: Final = 7 * 24 * 3600.0
-"""The default time in seconds after which an upload that is not continued is removed."""
-
-MEMORY: Final = 64 * 1024 * 1024
-"""The default number of bytes that all uploads of a store may buffer."""
+__all__ = ["Arrival", "TusOptions", "UploadServer"]
 
 _EVERY_PAGE: Final = CORS(("*",))
 _OF_PROXIES: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"})

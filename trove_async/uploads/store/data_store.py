@@ -46,12 +46,17 @@ from trove_async.values import check_function, is_whole
 from trove_async.web.http import Headers
 from trove_async.web.objects import Answer, Overrides, Stream, get_object
 
-__all__ = ["TroveDataStore"]
+__all__ = ["EXPIRES", "MEMORY", "TroveDataStore"]
+
+EXPIRES: Final = 7 * 24 * 3600.0
+"""The default time in seconds after which an upload that is not continued is removed."""
+
+MEMORY: Final = 64 * MIB
+"""The default number of bytes that all uploads of a store may buffer."""
 
 _log = logging.getLogger("trove_async.uploads")
 
 _PREFIX: Final = ".trove-uploads/"
-_WEEK: Final = 7 * 24 * 3600.0
 _KEPT: Final = 1024
 """Uploads that a process remembers between two requests."""
 
@@ -100,8 +105,8 @@ class TroveDataStore:
         *,
         state: str | None = None,
         part_size: int | None = None,
-        memory: int = 64 * MIB,
-        expires: float | None = _WEEK,
+        memory: int = MEMORY,
+        expires: float | None = EXPIRES,
         max_size: int | None = None,
         shared: bool = True,
         now: Callable[[], datetime] = _utc_now,
