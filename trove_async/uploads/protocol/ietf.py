@@ -35,6 +35,7 @@ from trove_async.uploads.protocol.messages import (
     Request,
     Settings,
     Terminate,
+    announces_trailer,
     check_not_encoded,
 )
 from trove_async.uploads.protocol.problems import COMPLETED_UPLOAD, problem_answer, upload_status
@@ -177,7 +178,7 @@ class IETF:
 
     def _body(self, offset: int, size: int | None, is_last: bool, body_size: int | None) -> Append:
         verifies = self._settings.verifies
-        trailers = (name.strip().lower() for name in self._headers.get("trailer", "").split(","))
+        in_trailer = self._request.trailers and announces_trailer(self._headers, "content-digest")
         return Append(
             offset=offset,
             size=size,
@@ -185,7 +186,7 @@ class IETF:
             is_last=is_last or (None if self.ends_by_size else False),
             body_size=body_size,
             checksum=parse_digests(self._headers, "content-digest") if verifies else EMPTY,
-            trailing=DIGESTS if verifies and self._request.trailers and "content-digest" in trailers else (),
+            trailing=DIGESTS if verifies and in_trailer else (),
         )
 
     def _size(self, offset: int, is_last: bool, body_size: int | None) -> int | None:

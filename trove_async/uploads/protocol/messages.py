@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "Terminate",
     "UploadProtocol",
+    "announces_trailer",
     "check_not_encoded",
 ]
 
@@ -241,6 +242,11 @@ class UploadProtocol(Protocol):
 
         None where the protocol forbids it.
         """
+
+
+def announces_trailer(headers: Headers, name: str) -> bool:
+    """Tell whether the header ``Trailer`` of a request has a name, which is in lower case."""
+    return name in (each.strip().lower() for each in headers.get("trailer", "").split(","))
 
 
 def check_not_encoded(headers: Headers) -> None:

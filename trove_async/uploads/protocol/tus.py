@@ -30,6 +30,7 @@ from trove_async.uploads.protocol.messages import (
     Request,
     Settings,
     Terminate,
+    announces_trailer,
     check_not_encoded,
 )
 from trove_async.uploads.protocol.problems import problem_answer, upload_status
@@ -139,7 +140,7 @@ class Tus:
         if "upload-checksum" in headers:
             self._check_offered(self.settings.verifies, "Upload-Checksum")
             checksum = _checksum(headers["upload-checksum"])
-        in_trailer = "upload-checksum" in (name.strip().lower() for name in headers.get("trailer", "").split(","))
+        in_trailer = announces_trailer(headers, "upload-checksum")
         if in_trailer:
             self._check_offered(self.settings.verifies and self.request.trailers, "Upload-Checksum in the trailer")
         return Append(
