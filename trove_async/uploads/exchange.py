@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from trove_async.errors import InvalidArgumentError, LeaseLostError, UploadNotFoundError, UploadRejectedError
+from trove_async.errors import LeaseLostError, UploadRejectedError
 from trove_async.uploads.datastore import DataStore, FinisherDataStore, TerminaterDataStore
 from trove_async.uploads.hooking import HookRunner
 from trove_async.uploads.hooks import Action, UploadEvent
-from trove_async.uploads.info import FileInfo, check_id
+from trove_async.uploads.info import FileInfo, check_can_exist
 from trove_async.uploads.lockers.base import Lock, Locker
 from trove_async.uploads.protocol.messages import Request, Settings, UploadProtocol
 from trove_async.uploads.receiving import RequestBody
@@ -58,10 +58,7 @@ class Services:
         Raises:
             UploadNotFoundError: there is no such upload, or the id is none.
         """
-        try:
-            check_id(upload_id)
-        except InvalidArgumentError as error:
-            raise UploadNotFoundError("there is no such upload") from error
+        check_can_exist(upload_id)
         info = await self.store.get_info(upload_id)
         return replace(info, is_finished=True) if self.is_finished(info) and not info.is_finished else info
 

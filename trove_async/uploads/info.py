@@ -11,7 +11,7 @@ from typing import Final, Self, Unpack
 
 from trove_async.driver.capabilities import Limits
 from trove_async.driver.options import PutOptions
-from trove_async.errors import InvalidArgumentError
+from trove_async.errors import InvalidArgumentError, UploadNotFoundError
 from trove_async.keys import check_bucket, check_key
 from trove_async.store.arguments import (
     ConditionArguments,
@@ -23,7 +23,7 @@ from trove_async.store.arguments import (
 from trove_async.types import EMPTY
 from trove_async.uploads.metadata import NO_METADATA, MetaData
 
-__all__ = ["Destination", "FileInfo", "FinalAnswer", "check_id", "new_id"]
+__all__ = ["Destination", "FileInfo", "FinalAnswer", "check_can_exist", "check_id", "new_id"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
@@ -42,6 +42,18 @@ def check_id(upload_id: str) -> str:
     if not isinstance(upload_id, str) or not _ID.match(upload_id):
         raise InvalidArgumentError(f"the id of an upload is 1 to 128 letters, digits, '-' and '_', not {upload_id!r}")
     return upload_id
+
+
+def check_can_exist(upload_id: str) -> None:
+    """Check that there can be an upload of an id, which may be anything that a client sends.
+
+    Raises:
+        UploadNotFoundError: there cannot.
+    """
+    try:
+        check_id(upload_id)
+    except InvalidArgumentError as error:
+        raise UploadNotFoundError("there is no such upload") from error
 
 
 class DestinationArguments(ObjectArguments, ConditionArguments, total=False):

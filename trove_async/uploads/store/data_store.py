@@ -29,7 +29,7 @@ from trove_async.keys import check_bucket
 from trove_async.store import Trove
 from trove_async.types import ObjectInfo, ObjectRef
 from trove_async.uploads.arguments import check_bytes, check_seconds, split_state
-from trove_async.uploads.info import FileInfo, FinalAnswer, check_id
+from trove_async.uploads.info import FileInfo, FinalAnswer, check_can_exist
 from trove_async.uploads.store.appending import append, take_nothing
 from trove_async.uploads.store.budget import MemoryBudget
 from trove_async.uploads.store.buffering import PartWriter
@@ -352,7 +352,7 @@ class TroveDataStore:
 
     async def _view(self, upload_id: str) -> FileInfo:
         """Return an upload as it is now, without changing anything."""
-        _check_exists(upload_id)
+        check_can_exist(upload_id)
         entry = self._entries.get(upload_id)
         is_busy = upload_id in self._busy
         if entry is not None and entry.settled and (not entry.state.appends if is_busy else not self._context.shared):
@@ -493,7 +493,7 @@ class TroveDataStore:
 
     @asynccontextmanager
     async def _reserved(self, upload_id: str) -> AsyncGenerator[None, None]:
-        _check_exists(upload_id)
+        check_can_exist(upload_id)
         if upload_id in self._busy:
             raise UploadLockedError("another request of this process uses the upload")
         self._busy.add(upload_id)
@@ -522,15 +522,3 @@ class TroveDataStore:
         entry = self._entries.pop(upload_id, None)
         if entry is not None:
             entry.free()
-
-
-def _check_exists(upload_id: str) -> None:
-    """Check that there can be an upload of an id, which may be anything that a client sends.
-
-    Raises:
-        UploadNotFoundError: there cannot.
-    """
-    try:
-        check_id(upload_id)
-    except InvalidArgumentError as error:
-        raise UploadNotFoundError("there is no such upload") from error
