@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Final
 
 from trove_async.errors import (
     ContentTooLargeError,
@@ -27,8 +26,6 @@ from trove_async.uploads.protocol.messages import Append
 from trove_async.web.objects import Answer
 
 __all__ = ["append", "check_room", "check_whole", "is_due", "receive"]
-
-_RETRY_AFTER: Final = "1"
 
 _log = logging.getLogger("trove_async.uploads")
 
@@ -205,8 +202,4 @@ def check_whole(exchange: Exchange) -> None:
     if ended in ("stopped", "disconnected"):
         raise UploadLockedError("another request continues the upload")
     if ended == "timed out":
-        raise UploadRejectedError(
-            "nothing arrived for too long; continue at the offset of the upload",
-            status_code=503,
-            headers=[("Retry-After", _RETRY_AFTER)],
-        )
+        raise UploadRejectedError("nothing arrived for too long; continue at the offset of the upload", status_code=503)
