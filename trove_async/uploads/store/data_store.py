@@ -6,7 +6,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
@@ -35,7 +34,7 @@ from trove_async.uploads.store.budget import MemoryBudget
 from trove_async.uploads.store.buffering import PartWriter
 from trove_async.uploads.store.creating import create
 from trove_async.uploads.store.entry import Context, Entry
-from trove_async.uploads.store.finishing import find_made, finish_upload
+from trove_async.uploads.store.finishing import as_made, find_made, finish_upload
 from trove_async.uploads.store.joining import join
 from trove_async.uploads.store.placing import destination_of, is_staged
 from trove_async.uploads.store.sizes import PartSizes
@@ -398,11 +397,8 @@ class TroveDataStore:
         """
         try:
             return await self._context.extended(state, taking_over=taking_over), None
-        except UploadNotFoundError:
-            made = await find_made(self._context, state)
-            if made is None:
-                raise
-            return replace(state, parts=(), tail_size=0).with_info(offset=made.size), made
+        except UploadNotFoundError as error:
+            return await as_made(self._context, state, error)
 
     async def _missed(self, upload_id: str, error: UploadNotFoundError) -> TroveError:
         """Return what it means that the backend does not know an upload of its own.

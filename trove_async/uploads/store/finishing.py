@@ -46,7 +46,7 @@ from trove_async.uploads.store.placing import (
 )
 from trove_async.uploads.store.state import Finishing, Part, State
 
-__all__ = ["combined", "find_made", "finish_upload", "take_made"]
+__all__ = ["as_made", "combined", "find_made", "finish_upload", "take_made"]
 
 _INTERNAL_ERROR: Final = 500
 
@@ -90,17 +90,25 @@ async def find_made(context: Context, state: State) -> ObjectInfo | None:
     return found if only_creates(context, state) else None
 
 
+async def as_made(context: Context, state: State, error: UploadNotFoundError) -> tuple[State, ObjectInfo]:
+    """Return the state of an upload that the backend does not know any more, and the object that it has become.
+
+    Raises:
+        UploadNotFoundError: ``error``, since it has become no object.
+    """
+    made = await find_made(context, state)
+    if made is None:
+        raise error
+    return replace(state, parts=(), tail_size=0).with_info(offset=made.size), made
+
+
 async def take_made(context: Context, entry: Entry, error: UploadNotFoundError) -> None:
     """Go on with the object of an upload that the backend does not know any more.
 
     Raises:
         UploadNotFoundError: ``error``, since it has become no object.
     """
-    made = await find_made(context, entry.state)
-    if made is None:
-        raise error
-    entry.made = made
-    entry.state = replace(entry.state, parts=(), tail_size=0).with_info(offset=made.size)
+    entry.state, entry.made = await as_made(context, entry.state, error)
 
 
 class _Finish:
