@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from secrets import token_urlsafe
 from typing import Final
 
@@ -194,14 +195,32 @@ class States:
             return (await self._store.read(self.bucket, key)).decode()
         except ObjectNotFoundError:
             body = token_urlsafe(16).encode()
-        try:
-            condition = "*" if self._store.supports("put_if_none_match") else None
-            await self._store.put(self.bucket, key, body, if_none_match=condition)
-        except ObjectAlreadyExistsError:
-            pass
-        except UnsupportedError:  # a service without the condition in buckets that keep versions
-            await self._store.put(self.bucket, key, body)
+        with suppress(ObjectAlreadyExistsError):
+            await self.put_beside(key, body, None)
         return (await self._store.read(self.bucket, key)).decode()
+
+    async def put_beside(self, key: str, body: bytes, etag: str | None) -> None:
+        """Put an object that is no state, if it is as it was read, where the store has that condition.
+
+        Args:
+            key: of the object.
+            body: of the object.
+            etag: of the object that it replaces; None if there was none.
+
+        Raises:
+            PreconditionFailedError, ObjectNotFoundError: another process has put or removed it meanwhile.
+        """
+        store = self._store
+        try:
+            if etag is None and store.supports("put_if_none_match"):
+                await store.put(self.bucket, key, body, if_none_match="*")
+                return
+            if etag is not None and store.supports("put_if_match"):
+                await store.put(self.bucket, key, body, if_match=etag)
+                return
+        except UnsupportedError:
+            pass  # a service without conditions in buckets that keep versions
+        await store.put(self.bucket, key, body)
 
     async def ids(self) -> AsyncIterator[str]:
         """Yield the ids of all uploads."""

@@ -15,7 +15,6 @@ from trove_async.errors import (
     ObjectNotFoundError,
     PreconditionFailedError,
     TroveError,
-    UnsupportedError,
     UploadNotFoundError,
 )
 from trove_async.uploads.info import FileInfo
@@ -93,24 +92,10 @@ async def take_turn(context: Context, every: timedelta) -> timedelta:
         return left
     body = now.isoformat().encode()
     try:
-        await _put_if_same(context, key, body, etag)
+        await context.states.put_beside(key, body, etag)
     except (PreconditionFailedError, ObjectNotFoundError):
         return every  # another process has just taken it
     return timedelta(0)
-
-
-async def _put_if_same(context: Context, key: str, body: bytes, etag: str | None) -> None:
-    store, bucket = context.store, context.states.bucket
-    try:
-        if etag is None and store.supports("put_if_none_match"):
-            await store.put(bucket, key, body, if_none_match="*")
-            return
-        if etag is not None and store.supports("put_if_match"):
-            await store.put(bucket, key, body, if_match=etag)
-            return
-    except UnsupportedError:
-        pass  # a service without conditions in buckets that keep versions
-    await store.put(bucket, key, body)
 
 
 async def sweep(
