@@ -53,6 +53,7 @@ __all__ = [
     "described_headers",
     "disposition_filename",
     "error_body",
+    "error_members",
     "error_status",
     "evaluate",
     "http_date",
@@ -398,7 +399,12 @@ def error_status(error: TroveError) -> int:
 
 
 def error_body(error: TroveError) -> bytes:
-    """Return the JSON for an error: ``code`` and ``message``.
+    """Return the JSON for an error: its `error_members`."""
+    return json.dumps(error_members(error)).encode()
+
+
+def error_members(error: TroveError) -> dict[str, str]:
+    """Return what an answer says of an error: ``code`` and ``message``.
 
     What the backend says about itself is for the log: the message is then that of the error's class. Where the fault
     is the server's, a refused access or a missing root is a ``Backend`` error.
@@ -406,7 +412,7 @@ def error_body(error: TroveError) -> bytes:
     hidden = error_status(error) == 500 and isinstance(error, AccessDeniedError | RootNotFoundError)
     kind = BackendError if hidden else type(error)
     message = error.message if _is_for_clients(error) else kind.default_message
-    return json.dumps({"code": kind.__name__.removesuffix("Error"), "message": message}).encode()
+    return {"code": kind.__name__.removesuffix("Error"), "message": message}
 
 
 def _is_of_backend(error: TroveError) -> bool:

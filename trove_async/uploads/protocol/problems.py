@@ -26,7 +26,7 @@ from trove_async.errors import (
     UploadOffsetError,
     UploadRejectedError,
 )
-from trove_async.web.http import error_body, error_status, retry_after
+from trove_async.web.http import error_members, error_status, retry_after
 from trove_async.web.objects import Answer, log_fault
 
 __all__ = [
@@ -114,7 +114,7 @@ def problem_answer(
         log_fault(_log, status, error)
     if not isinstance(error, TroveError) or error_status(error) < 500 <= fault:
         error = BackendError()
-    said = json.loads(error_body(error))
+    said = error_members(error)
     members: dict[str, str | int | None] = {
         "type": kind or _kind(error),
         "title": _title(status),
