@@ -59,6 +59,7 @@ __all__ = [
     "http_date",
     "is_conditional",
     "join_headers",
+    "media_type",
     "not_modified_headers",
     "object_headers",
     "parse_range",
@@ -386,6 +387,11 @@ def content_length(headers: Headers) -> int | None:
     if not value.isascii() or not value.isdigit() or len(value) > 20:
         raise InvalidArgumentError("Content-Length is not a number")
     return int(value)
+
+
+def media_type(headers: Headers) -> str:
+    """Return the media type of a body in lower case, without parameters; empty if the headers have none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def error_status(error: TroveError) -> int:

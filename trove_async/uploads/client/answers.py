@@ -19,6 +19,7 @@ from trove_async.errors import (
 from trove_async.types import EMPTY
 from trove_async.uploads.protocol.fields import whole_number
 from trove_async.uploads.protocol.problems import COMPLETED_UPLOAD, PROBLEM_TYPE
+from trove_async.web.http import media_type
 from trove_async.wire.errors import STATUSES, ErrorDocument, ErrorRules, Rule
 from trove_async.wire.fields import parse_retry_after
 
@@ -102,7 +103,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> TroveError
 
 def _problem(headers: Mapping[str, str], body: bytes) -> Mapping[str, object]:
     """Return the members of problem details (RFC 9457); none if the body is something else."""
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != PROBLEM_TYPE:
+    if media_type(headers) != PROBLEM_TYPE:
         return EMPTY
     try:
         found = json.loads(body)

@@ -39,7 +39,7 @@ from trove_async.uploads.protocol.messages import (
     check_not_encoded,
 )
 from trove_async.uploads.protocol.problems import COMPLETED_UPLOAD, problem_answer, upload_status
-from trove_async.web.http import Headers, content_length
+from trove_async.web.http import Headers, content_length, media_type
 from trove_async.web.objects import Answer
 
 __all__ = ["IETF", "PARTIAL_UPLOAD", "speaks_ietf"]
@@ -375,7 +375,7 @@ class IETF:
 
 
 def _is_partial(headers: Headers) -> bool:
-    return headers.get("content-type", "").partition(";")[0].strip().lower() == PARTIAL_UPLOAD
+    return media_type(headers) == PARTIAL_UPLOAD
 
 
 def _answer(answer: FinalAnswer, headers: _Pairs) -> Answer:

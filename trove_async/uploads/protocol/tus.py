@@ -34,7 +34,7 @@ from trove_async.uploads.protocol.messages import (
     check_not_encoded,
 )
 from trove_async.uploads.protocol.problems import problem_answer, upload_status
-from trove_async.web.http import Headers, content_length, http_date
+from trove_async.web.http import Headers, content_length, http_date, media_type
 from trove_async.web.objects import Answer
 
 __all__ = ["MAX_PARTIALS", "VERSION", "Tus", "tus_method"]
@@ -161,12 +161,12 @@ class Tus:
     def _has_body(self) -> bool:
         """Whether bytes of the upload come with a creation."""
         headers = self.request.headers
-        if _media_type(headers) == _MEDIA_TYPE:
+        if media_type(headers) == _MEDIA_TYPE:
             return True
         return bool(content_length(headers)) or "transfer-encoding" in headers
 
     def _check_media_type(self) -> None:
-        if _media_type(self.request.headers) != _MEDIA_TYPE:
+        if media_type(self.request.headers) != _MEDIA_TYPE:
             raise UploadRejectedError(f"the Content-Type of bytes of an upload is {_MEDIA_TYPE}", status_code=415)
         check_not_encoded(self.request.headers)
 
@@ -334,10 +334,6 @@ def _number(name: str, value: str) -> int:
     if not value.isascii() or not value.isdigit() or len(value) > _MAX_DIGITS:
         raise InvalidArgumentError(f"{name} is a number of bytes, not {value!r}")
     return int(value)
-
-
-def _media_type(headers: Headers) -> str:
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _checksum(value: str) -> Mapping[str, str]:
