@@ -20,9 +20,7 @@ __all__ = ["Appending", "Appends"]
 class Appending:
     """A part that is open for appending; `Temporary.path` is the part's, which `FileSystem.discard` leaves there."""
 
-    bucket: str
-    key: str
-    upload_id: str
+    upload: OpenUpload
     number: int
     token: str
     path: str
@@ -63,7 +61,7 @@ class Appends:
                 token, path, temporary = await self._create(upload, number)
             else:
                 token, path, temporary = await self._open(upload, part, offset)
-        return Appending(bucket, key, upload_id, number, token, path, temporary)
+        return Appending(upload, number, token, path, temporary)
 
     async def _create(self, upload: OpenUpload, number: int) -> tuple[str, str, Temporary]:
         await self._parts.use_tokens(upload)
@@ -124,7 +122,7 @@ class Appends:
         await self._fs.sync(appending.temporary.handle)
         status = await self._fs.lstat(appending.path)
         if status is None:
-            await self._uploads.require(appending.bucket, appending.key, appending.upload_id)
+            await self._uploads.still_open(appending.upload)
             raise ConflictError(f"part {appending.number} was uploaded again while it was appended to")
         return Part(appending.number, appending.path, status, appending.token).info
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from trove_async.checksums import new_hasher, verify
@@ -12,16 +12,13 @@ from trove_async.errors import InvalidPartError
 from trove_async.tree.attributes import Attributes, etag_of, token_for_copy
 from trove_async.tree.buckets import Buckets
 from trove_async.tree.directories import remove_all
-from trove_async.tree.filesystem import Checkpoint, FileSystem, Temporary
+from trove_async.tree.filesystem import Checkpoint, FileSystem, Stat, Temporary
 from trove_async.tree.objects import Objects
 from trove_async.tree.parts import OpenUpload, Part, Parts, uploaded_again
 from trove_async.tree.uploads import Uploads
 from trove_async.types import ObjectInfo, PartInfo
 
 __all__ = ["Completion"]
-
-StillOpen = Callable[[], Awaitable[object]]
-"""Raises `UploadNotFoundError` if the upload has ended."""
 
 _READ_SIZE: Final = 1024 * 1024
 
@@ -56,15 +53,14 @@ class Completion:
         """Make the object from the parts; the upload stays open and whole if this fails."""
         await self._buckets.settle(bucket)
         upload = await self._uploads.require(bucket, key, upload_id)
-        still_open = partial(self._uploads.require, bucket, key, upload_id)
         try:
             stored = await self._checked(upload, parts)
             if len(stored) == 1 and self._fs.owns(stored[0].status):
-                info = await self._take(upload, stored[0], options, checkpoint, still_open)
+                info = await self._take(upload, stored[0], options, checkpoint)
             else:
-                info = await self._join(upload, stored, options, checkpoint, still_open)
+                info = await self._join(upload, stored, options, checkpoint)
         except InvalidPartError:
-            await still_open()  # another caller may have ended the upload and removed its parts
+            await self._uploads.still_open(upload)  # another caller may have ended the upload and removed its parts
             raise
         await remove_all(self._fs, upload.path)
         return info
@@ -89,7 +85,7 @@ class Completion:
     # One part
 
     async def _take(
-        self, upload: OpenUpload, part: Part, options: CompleteOptions, checkpoint: Checkpoint, still_open: StillOpen
+        self, upload: OpenUpload, part: Part, options: CompleteOptions, checkpoint: Checkpoint
     ) -> ObjectInfo:
         """Move the file of a part to the object's path: the bytes are not copied."""
         checksums: dict[str, str] = {}
@@ -102,7 +98,7 @@ class Completion:
 
         async def claim() -> Temporary:
             # Of several completions and aborts, the first to take the key's lock wins.
-            await still_open()
+            await self._uploads.still_open(upload)
             return await self._claim(upload, part)
 
         return await self._objects.take(
@@ -123,8 +119,7 @@ class Completion:
             raise _removed(part)
         temporary, status = opened
         try:
-            if etag_of(status, part.token) != part.info.etag:
-                raise uploaded_again(Part(part.number, part.path, status, part.token).info)
+            _check_unchanged(part, status)
             if part.token is None:
                 part = await self._named(upload, part)
                 await self._fs.keep(temporary, part.path)
@@ -141,17 +136,12 @@ class Completion:
         path = self._parts.path(upload, part.number, token)
         await self._fs.rename(part.path, path)
         await self._fs.sync_directory(upload.path)
-        return Part(part.number, path, part.status, token)
+        return replace(part, path=path, token=token)
 
     # Several parts
 
     async def _join(
-        self,
-        upload: OpenUpload,
-        parts: Sequence[Part],
-        options: CompleteOptions,
-        checkpoint: Checkpoint,
-        still_open: StillOpen,
+        self, upload: OpenUpload, parts: Sequence[Part], options: CompleteOptions, checkpoint: Checkpoint
     ) -> ObjectInfo:
         """Copy the parts into a temporary, and commit it as the object."""
         temporary = await self._fs.create_temporary()
@@ -167,7 +157,7 @@ class Completion:
                 checkpoint,
                 if_match=options.if_match,
                 if_none_match=options.if_none_match,
-                before=still_open,
+                before=lambda: self._uploads.still_open(upload),
                 after=lambda: self._uploads.end(upload),
             )
         finally:
@@ -192,9 +182,11 @@ class Completion:
         if opened is None:
             raise _removed(part)
         handle, status = opened
-        if etag_of(status, part.token) != part.info.etag:
+        try:
+            _check_unchanged(part, status)
+        except InvalidPartError:
             await self._fs.close(handle)
-            raise uploaded_again(Part(part.number, part.path, status, part.token).info)
+            raise
         return handle
 
     async def _checksums(self, upload: OpenUpload, handle: int, checkpoint: Checkpoint) -> dict[str, str]:
@@ -211,6 +203,12 @@ class Completion:
         if wanted.value is not None:
             verify(wanted.algorithm, wanted.value, digest, "the parts together")
         return {wanted.algorithm: digest}
+
+
+def _check_unchanged(part: Part, status: Stat) -> None:
+    now = replace(part, status=status).info
+    if now.etag != part.info.etag:
+        raise uploaded_again(now)
 
 
 def _removed(part: Part) -> InvalidPartError:

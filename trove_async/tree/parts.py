@@ -37,8 +37,9 @@ class OpenUpload:
     """An upload: its directory, and what its manifest says."""
 
     bucket: str
-    path: str
     key: str
+    id: str
+    path: str
     initiated_at: datetime
     options: PutOptions
 
@@ -71,7 +72,7 @@ class Parts:
 
     def claim(self, upload: OpenUpload, number: int) -> str:
         """Return the name under which the file of a part is claimed; see `FileSystem.open_claimed`."""
-        return f"{upload.path}/{number:05}"
+        return self.path(upload, number, None)
 
     async def stored(self, upload: OpenUpload) -> dict[int, Part]:
         """Return the parts by number, sorted; the newest file of each if an interrupted operation left an older one.
@@ -96,7 +97,7 @@ class Parts:
                         found.append(Part(int(match[1]), path, status, match[2]))
                 taken = taken or entry.name == _TAKEN
         if taken and await was_taken(self._fs, upload.path):
-            raise not_open(upload.bucket, upload.key, upload.path.rpartition("/")[2])
+            raise not_open(upload.bucket, upload.key, upload.id)
         return found
 
     async def replaced(self, upload: OpenUpload, number: int, time_ns: int) -> tuple[list[Part], str | None]:

@@ -92,6 +92,14 @@ class Uploads:
         """Remove an upload whose id was never returned to the caller."""
         await self._remove(self._layout.upload(bucket, upload_id))
 
+    async def still_open(self, upload: OpenUpload) -> None:
+        """Check that an upload has not ended meanwhile.
+
+        Raises:
+            UploadNotFoundError: it has.
+        """
+        await self.require(upload.bucket, upload.key, upload.id)
+
     async def end(self, upload: OpenUpload) -> None:
         """End an upload whose object is in place; the caller removes its directory."""
         await self._fs.unlink(f"{upload.path}/{_MANIFEST}")
@@ -106,7 +114,8 @@ class Uploads:
 
         Args:
             bucket, key, upload_id: which one.
-            again: whether this is asked for it often: the manifest is read only if its file is not as it was before.
+            again: whether the caller requires this upload often: its manifest is then read again only if the file has
+                changed.
 
         Raises:
             UploadNotFoundError: no upload with this id is open for this key.
@@ -127,7 +136,8 @@ class Uploads:
             manifest: dict[str, Any] = json.loads(raw)
             initiated_at = datetime.fromisoformat(manifest["initiated_at"])
             check_key(manifest["key"])
-            return OpenUpload(bucket, path, manifest["key"], initiated_at, PutOptions.load(manifest["options"]))
+            options = PutOptions.load(manifest["options"])
+            return OpenUpload(bucket, manifest["key"], upload_id, path, initiated_at, options)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BackendError(
                 f"'{path}/{_MANIFEST}', which describes an upload, is damaged; abort the upload"
