@@ -187,10 +187,9 @@ class VersionedObjects(Objects):
         expected = self._buckets.expected(bucket).versioning
         sealed = await self._seal(temporary, attributes, expected, self._now())
         async with self._fs.lock(self._layout.stripe(bucket, key)):
-            sealed = await self._commit(
+            return await self._commit(
                 bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, before, after
             )
-        return info_of(key, sealed.status, sealed.attributes, self._records.token(sealed.attributes))
 
     async def take(
         self,
@@ -210,12 +209,11 @@ class VersionedObjects(Objects):
             temporary = await claim()
             try:
                 sealed = await self._seal(temporary, attributes, expected, self._now())
-                sealed = await self._commit(
+                return await self._commit(
                     bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, None, after
                 )
             finally:
                 await self._fs.discard(temporary)
-        return info_of(key, sealed.status, sealed.attributes, self._records.token(sealed.attributes))
 
     async def _commit(
         self,
@@ -229,8 +227,8 @@ class VersionedObjects(Objects):
         if_none_match: str | None,
         before: Callable[[], Awaitable[object]] | None,
         after: Callable[[], Awaitable[object]] | None,
-    ) -> _Sealed:
-        """Put a sealed temporary in its place, under the key's lock; return the generation that it became."""
+    ) -> ObjectInfo:
+        """Put a sealed temporary in its place, under the key's lock."""
         while True:
             path, current, kept, sealed = await self._prepare(
                 bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, before
@@ -246,7 +244,7 @@ class VersionedObjects(Objects):
             await after()
         if sealed.versioning is VersioningStatus.SUSPENDED:
             await self._drop_null(bucket, key)  # only now: a commit that fails leaves it
-        return sealed
+        return info_of(key, sealed.status, sealed.attributes, self._records.token(sealed.attributes))
 
     async def _prepare(
         self,
