@@ -31,7 +31,6 @@ from trove_async.dsn import DSN
 from trove_async.tree import (
     Checkpoint,
     Layout,
-    OpenObject,
     Temporary,
     possible_roots,
     run_sync,
@@ -58,7 +57,7 @@ __all__ = ["LocalDriver"]
 
 
 _AHEAD: Final = 32 * 1024
-"""Bytes of a body that is appended in memory, from which on a write is awaited before more are requested."""
+"""Bytes: during a write, more of an appended body is requested only while fewer are in memory."""
 
 
 class LocalDriver(
@@ -148,9 +147,9 @@ class LocalDriver(
             return part
         finally:
             if not file.closed:
-                # As above; a failure of this is logged.
+                # What was written before a failure is flushed here too; `finish` logs it if that fails.
                 await finish(
-                    file.discard(lambda: self._fs.sync(appending.temporary.handle)),
+                    file.discard(lambda: self._fs.sync(handle)),
                     timeout=self.cleanup_timeout,
                     leftover=f"the open file {appending.path}",
                 )
@@ -159,10 +158,7 @@ class LocalDriver(
         self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
     ) -> PartInfo:
         """Make a part of a range of an object within the kernel."""
-
-        async def open_source() -> OpenObject:
-            return await self._tree.objects.open(src.bucket, src.key, src.version_id)
-
+        open_source = partial(self._tree.objects.open, src.bucket, src.key, src.version_id)
         copy = partial(self._tree.copy_part, bucket, key, upload_id, number, src, open_source, offset, length)
         return await self._run(copy, slow=True)
 
