@@ -321,7 +321,7 @@ class _Session(Session):
         """Let the connection go in a forked child, which would keep it open when the parent has ended."""
         transport = getattr(self.connection, "_transport", None)
         if transport is not None and not transport.is_closing():
-            # What has the descriptor closes it some day: its number must not be that of another file then.
+            # The socket closes its descriptor later: by then, the number must not belong to another file.
             nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             os.dup2(nothing, transport.get_extra_info("socket").fileno(), inheritable=False)
             os.close(nothing)

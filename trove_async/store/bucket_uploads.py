@@ -142,5 +142,5 @@ class BucketUploads:
         return await self._trove.list_parts(self.name, key, upload_id)
 
     async def list_multipart_uploads(self, prefix: str = "") -> list[UploadInfo]:
-        """Return the open uploads, in the order of their keys, then of their begin."""
+        """Return the open uploads, in the order of their keys, then of their start times."""
         return await self._trove.list_multipart_uploads(self.name, prefix)

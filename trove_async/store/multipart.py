@@ -196,7 +196,7 @@ class MultipartVerbs(ObjectVerbs):
         return [*await self._run("list_parts", bucket, key, driver.list_parts(bucket, key, upload_id))]
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[UploadInfo]:
-        """Return the open uploads, in the order of their keys, then of their begin."""
+        """Return the open uploads, in the order of their keys, then of their start times."""
         driver = self._capable(MultipartDriver, "list_multipart_uploads", bucket)
         with self._locating("list_multipart_uploads", bucket):
             check_prefix(prefix)

@@ -272,15 +272,15 @@ class Copies:
         return PartInfo(number, _copied_etag(content), stop - start)
 
     def _require_part_copies(self, key: str) -> None:
-        """Refuse a source from whose name the service may make another one.
+        """Refuse a source whose key the service may read as the key of another object.
 
         Raises:
             CopyNotSupportedError: the key has a percent sign, which Ceph 16 decodes twice in this request.
         """
         if "%" in key and not self._profile.percent_in_copies:
             raise CopyNotSupportedError(
-                f"services of profile {self._profile.name!r} may copy parts from another object than one whose key has "
-                "a percent sign"
+                f"services of profile {self._profile.name!r} may decode a percent sign in the key of the source twice, "
+                "and copy a part from another object"
             )
 
     async def copy_part(

@@ -47,7 +47,7 @@ __all__ = ["SFTPDriver"]
 
 
 _AHEAD: Final = 1024 * 1024
-"""Bytes of a body that is appended in memory, from which on a write is awaited before more are requested."""
+"""Bytes: during a write, more of an appended body is requested only while fewer are in memory."""
 
 
 class SFTPDriver(RangeByGet, ServerCopyByCopy, TagsDeleteBySet, LifecycleDeleteBySet, SFTPCore):
