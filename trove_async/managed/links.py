@@ -63,12 +63,10 @@ class Linked(NamedTuple):
 
     Attributes:
         info: of the name.
-        id: of the blob.
         key: of the bytes.
     """
 
     info: ManagedInfo
-    id: str
     key: str
 
 
@@ -114,7 +112,6 @@ _LINKED: Final = select(
     LINKS.c.content_type,
     LINKS.c.metadata,
     LINKS.c.created_at,
-    BLOBS.c.id,
     BLOBS.c.key,
     BLOBS.c.length,
     BLOBS.c.digest,
@@ -271,4 +268,4 @@ def _linked(row: Row[*tuple[Any, ...]]) -> Linked:
         FrozenDict(json.loads(row.metadata)),
         row.created_at,
     )
-    return Linked(info, row.id, row.key)
+    return Linked(info, row.key)
