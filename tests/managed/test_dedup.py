@@ -14,11 +14,20 @@ import pytest_asyncio
 from sqlalchemy import select
 
 import trove_async
-from trove_async import BackendError, InvalidArgumentError, ObjectRef, PreconditionFailedError, Trove, UnavailableError
+from trove_async import (
+    BackendError,
+    InvalidArgumentError,
+    ObjectNotFoundError,
+    ObjectRef,
+    PreconditionFailedError,
+    Trove,
+    UnavailableError,
+)
 from trove_async.database import Database
 from trove_async.driver import DeleteOptions, Driver, ListOptions
 from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.managed import Dedup
+from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.schema import BLOBS, State
 
 pytestmark = pytest.mark.asyncio
@@ -282,3 +291,11 @@ async def test_errors_of_the_inner_store_name_the_object(url: str, space: str) -
             await store.put("one", "a", DATA)
         assert (caught.value.bucket, caught.value.key) == ("one", "a")
         assert await store.list("one").all() == []
+
+
+async def test_ranges_of_a_blob_are_in_order_and_an_error_is_no_group(store: Trove, inner: Counting) -> None:
+    storage = InnerStorage(inner, "blobs", "there")
+    await storage.put("path", DATA)
+    assert await storage.read_ranges("path", [(20, 3), (0, 0), (5, 2)]) == [DATA[20:23], b"", DATA[5:7]]
+    with pytest.raises(ObjectNotFoundError):
+        await storage.read_ranges("missing", [(0, 1), (5, 1)])

@@ -6,8 +6,7 @@ meanwhile. Nothing is deleted: bytes that are wrong stay until the collector tak
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, not_
 
+from trove_async.concurrency import several
 from trove_async.database import Unit
 from trove_async.database.schema import begins_with
 from trove_async.errors import ChecksumError, InvalidArgumentError, NotFoundError
@@ -28,6 +28,8 @@ from trove_async.managed.orphans import claim_orphans, orphans_of
 from trove_async.managed.resources import ManagedResource
 from trove_async.managed.schema import BLOBS, State
 from trove_async.managed.storage import ListableStorage, StoredBytes, pages
+from trove_async.ranges import RangeLike
+from trove_async.reader import ObjectReader
 
 __all__ = ["fsck"]
 
@@ -162,30 +164,19 @@ class _Check:
 
     async def _look(self, row: Row[Any]) -> None:
         """Find out whether the bytes of a blob are there."""
-        try:
-            reader = await self._storage.get(row.key, range=(0, 0))
-        except NotFoundError:
-            await self._lost(row, ProblemKind.MISSING, f"its {row.length} bytes are missing")
+        reader = await self._open(row, (0, 0))
+        if reader is None:
             return
-        async with reader:
-            length = reader.info.size
-        if length != row.length:
-            await self._lost(row, ProblemKind.LENGTH, f"it has {length} bytes; {row.length} were stored")
-        elif row.state == State.LOST:
+        await reader.aclose()
+        if row.state == State.LOST:
             await self._read(row)
 
     async def _read(self, row: Row[Any]) -> None:
         """Compare the bytes of a blob with its digest."""
-        try:
-            reader = await self._storage.get(row.key)
-        except NotFoundError:
-            await self._lost(row, ProblemKind.MISSING, f"its {row.length} bytes are missing")
+        reader = await self._open(row)
+        if reader is None:
             return
         async with reader:
-            if reader.info.size != row.length:
-                detail = f"it has {reader.info.size} bytes; {row.length} were stored"
-                await self._lost(row, ProblemKind.LENGTH, detail)
-                return
             reader.expect(row.algorithm, row.digest)
             try:
                 async for chunk in reader:
@@ -196,6 +187,20 @@ class _Check:
         if row.state == State.LOST:
             problem = Problem(ProblemKind.RECOVERED, row.id, "its bytes, which were lost, are there", _digest(row))
             await self._report(problem, partial(repairs.recover, space=self._space, id=row.id, key=row.key))
+
+    async def _open(self, row: Row[Any], range: RangeLike | None = None) -> ObjectReader | None:
+        """Open the bytes of a blob; if they are missing or of another length, report it and return None."""
+        try:
+            reader = await self._storage.get(row.key, range=range)
+        except NotFoundError:
+            await self._lost(row, ProblemKind.MISSING, f"its {row.length} bytes are missing")
+            return None
+        length = reader.info.size
+        if length == row.length:
+            return reader
+        await reader.aclose()
+        await self._lost(row, ProblemKind.LENGTH, f"it has {length} bytes; {row.length} were stored")
+        return None
 
     async def _lost(self, row: Row[Any], kind: ProblemKind, detail: str) -> None:
         """Report that the bytes of a blob are missing or wrong, unless it was removed or stored again meanwhile."""
@@ -222,22 +227,11 @@ class _Check:
         self, where: ColumnElement[bool], work: Callable[[Row[Any]], Awaitable[None]], *, at_once: int = 1
     ) -> None:
         """Await work on each of the blobs that must have their bytes, in the order of their keys."""
-
-        async def work_on(waiting: Iterator[Row[Any]]) -> None:
-            for row in waiting:
-                await work(row)
-
         after = ""
         while True:
             page = repairs.kept(self._space).where(where, BLOBS.c.key > after).order_by(BLOBS.c.key).limit(_BATCH)
             rows = await self._database.read(partial(_execute, statement=page))
-            waiting = iter(rows)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(at_once, len(rows))):
-                        group.create_task(work_on(waiting))
-            except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None
+            await several([partial(work, row) for row in rows], limit=at_once)
             if len(rows) < _BATCH:
                 return
             after = rows[-1].key

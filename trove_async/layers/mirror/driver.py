@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 
 from trove_async.body import Body
+from trove_async.concurrency import several
 from trove_async.driver.capabilities import (
     AppendDriver,
     Condition,
@@ -46,7 +47,7 @@ from trove_async.layers.base import Operation
 from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.members import MembersDriver, OpenMembers
 from trove_async.layers.mirror.claims import Claims
-from trove_async.layers.mirror.fleet import Fleet, Replica, failures, several
+from trove_async.layers.mirror.fleet import Fleet, Replica, failures
 from trove_async.layers.mirror.generations import limits_behind
 from trove_async.layers.mirror.listing import Listing
 from trove_async.layers.mirror.queue import RepairQueue

@@ -15,7 +15,7 @@ from trove_async.layers.breaker import CircuitBreaker
 from trove_async.layers.verdict import verdict_on
 from trove_async.types import ObjectInfo
 
-__all__ = ["Fleet", "Replica", "failures", "new_breaker", "over", "several", "together"]
+__all__ = ["Fleet", "Replica", "failures", "new_breaker", "over", "together"]
 
 R = TypeVar("R")
 
@@ -168,24 +168,6 @@ async def together(calls: Mapping[str, Coroutine[Any, Any, R]], *, cleanup_timeo
         if error is not None and not isinstance(error, Exception):
             raise error
     return {name: _outcome(task) for name, task in tasks.items()}
-
-
-async def several(calls: Sequence[Callable[[], Awaitable[R]]], *, limit: int) -> list[R]:
-    """Make calls, a limited number at a time, and return their results in order; raise the first error."""
-    results: dict[int, R] = {}
-    waiting = iter(enumerate(calls))
-
-    async def work() -> None:
-        for number, call in waiting:
-            results[number] = await call()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(limit, len(calls))):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [results[number] for number in range(len(calls))]
 
 
 async def over(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -8,10 +8,11 @@ from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
 
+from trove_async.concurrency import several
 from trove_async.driver.options import HeadOptions, ListOptions
 from trove_async.errors import NotFoundError
 from trove_async.iteration import decode_cursor, encode_cursor
-from trove_async.layers.mirror.fleet import Fleet, Replica, several
+from trove_async.layers.mirror.fleet import Fleet, Replica
 from trove_async.layers.mirror.generations import public
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.reads import Reads

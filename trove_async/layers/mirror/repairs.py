@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from trove_async.body import Body
 from trove_async.cancellation import finish
+from trove_async.concurrency import several
 from trove_async.driver.capabilities import TaggingDriver
 from trove_async.driver.options import BucketOptions, DeleteOptions, GetOptions
 from trove_async.errors import (
@@ -21,7 +22,7 @@ from trove_async.errors import (
     TroveError,
 )
 from trove_async.layers.mirror.claims import Claims
-from trove_async.layers.mirror.fleet import Fleet, Replica, several
+from trove_async.layers.mirror.fleet import Fleet, Replica
 from trove_async.layers.mirror.generations import copy_options, generation_of, new_generation
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Claim, Intent, Repair

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Final
 
 from trove_async.body import Body, BodyLike
 from trove_async.checksums import Checksum, Hasher, new_hasher, update
+from trove_async.concurrency import several
 from trove_async.driver.base import Driver
 from trove_async.driver.options import DeleteOptions, GetOptions, HeadOptions, PutOptions
 from trove_async.errors import TroveError
@@ -17,6 +19,9 @@ from trove_async.reader import ObjectReader
 from trove_async.sources import Chunk, Source
 
 __all__ = ["InnerStorage"]
+
+_READS: Final = 8
+"""Ranges of an object that are read at once."""
 
 
 class InnerStorage:
@@ -43,15 +48,13 @@ class InnerStorage:
             return await self._driver.get(self._bucket, self._prefix + path, GetOptions(range=wanted))
 
     async def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Read ranges of an object, in parallel."""
+        """Read ranges of an object, several at once."""
 
         async def read(wanted: tuple[int, int]) -> bytes:
             async with await self.get(path, range=wanted) as reader:
                 return await reader.read()
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(read(wanted)) for wanted in ranges]
-        return [task.result() for task in tasks]
+        return await several([partial(read, wanted) for wanted in ranges], limit=_READS)
 
     async def put(
         self, path: str, data: BodyLike, length: int | None = None, *, checksum: Checksum = SHA384
@@ -114,8 +117,7 @@ class _Hashing(Source):
     def __init__(self, source: Source, algorithm: str) -> None:
         self._source = source
         self._algorithm = algorithm
-        self.size = source.size
-        self.replayable = source.replayable
+        self.size, self.replayable, self.cleanup_timeout = source.size, source.replayable, source.cleanup_timeout
         self.hasher: Hasher = new_hasher(algorithm)
 
     async def read(self) -> Chunk:
