@@ -20,7 +20,7 @@ from trove_async.uploads.datastore import LengthDeclarerDataStore, VerifierDataS
 from trove_async.uploads.exchange import Exchange, check_held, shutting_down
 from trove_async.uploads.finishing import finish
 from trove_async.uploads.hooking import Progress
-from trove_async.uploads.info import FileInfo
+from trove_async.uploads.info import FileInfo, check_limit, lowest
 from trove_async.uploads.lockers.base import Lock
 from trove_async.uploads.protocol.messages import Append
 from trove_async.web.objects import Answer
@@ -79,8 +79,7 @@ def _sized(info: FileInfo, command: Append) -> FileInfo:
         raise UploadLengthError(f"the upload has {info.size} bytes, not {size}: its length does not change")
     if size < info.offset:
         raise UploadLengthError(f"the upload has {info.offset} bytes already, more than {size}")
-    if info.max_size is not None and size > info.max_size:
-        raise ContentTooLargeError(f"the upload has {size} bytes; at most {info.max_size} are accepted")
+    check_limit(size, info.max_size)
     return replace(info, size=size)
 
 
@@ -96,8 +95,8 @@ def check_room(info: FileInfo, command: Append) -> None:
 
 
 def _room(info: FileInfo, offset: int) -> int | None:
-    bounds = [each for each in (info.size, info.max_size) if each is not None]
-    return max(min(bounds) - offset, 0) if bounds else None
+    bound = lowest(info.size, info.max_size)
+    return None if bound is None else max(bound - offset, 0)
 
 
 async def receive(exchange: Exchange, info: FileInfo, command: Append, lock: Lock) -> FileInfo:

@@ -9,7 +9,6 @@ from typing import Final
 from trove_async.errors import (
     AccessDeniedError,
     ConflictError,
-    ContentTooLargeError,
     InvalidArgumentError,
     TroveError,
     UploadLengthError,
@@ -20,7 +19,7 @@ from trove_async.uploads.appending import check_room, check_whole, is_due, recei
 from trove_async.uploads.exchange import Exchange
 from trove_async.uploads.finishing import finish, get_partials, sum_sizes
 from trove_async.uploads.hooks import Changes
-from trove_async.uploads.info import FileInfo, check_id, new_id
+from trove_async.uploads.info import FileInfo, check_id, check_limit, lowest, new_id
 from trove_async.uploads.lockers.base import Lock
 from trove_async.uploads.metadata import MetaData
 from trove_async.uploads.protocol.messages import Create
@@ -80,8 +79,7 @@ async def _decide(exchange: Exchange, command: Create) -> tuple[FileInfo, Change
     info = _changed(info, changes)
     if any(each.owner != info.owner for each in partials):
         raise AccessDeniedError("a part of the upload belongs to another owner")
-    if info.size is not None and info.max_size is not None and info.size > info.max_size:
-        raise ContentTooLargeError(f"the upload has {info.size} bytes; at most {info.max_size} are accepted")
+    check_limit(info.size, info.max_size)
     if command.append is not None:
         check_room(info, command.append)
     if changes.id is not None:
@@ -107,12 +105,11 @@ def _changed(info: FileInfo, changes: Changes) -> FileInfo:
         upload_id = info.id if changes.id is None else check_id(changes.id)
     except InvalidArgumentError as error:  # the fault is not the client's
         raise RuntimeError(f"the hook before_create chose an id that is none: {error}") from error
-    limits = [each for each in (info.max_size, changes.max_size) if each is not None]
     return replace(
         info,
         id=upload_id,
         metadata=info.metadata if changes.metadata is None else changes.metadata,
-        max_size=min(limits, default=None),
+        max_size=lowest(info.max_size, changes.max_size),
         destination=changes.destination,
         owner=changes.owner or "",
     )

@@ -11,7 +11,7 @@ from typing import Final, Self, Unpack
 
 from trove_async.driver.capabilities import Limits
 from trove_async.driver.options import PutOptions
-from trove_async.errors import InvalidArgumentError, UploadNotFoundError
+from trove_async.errors import ContentTooLargeError, InvalidArgumentError, UploadNotFoundError
 from trove_async.keys import check_bucket, check_key
 from trove_async.store.arguments import (
     ConditionArguments,
@@ -23,7 +23,7 @@ from trove_async.store.arguments import (
 from trove_async.types import EMPTY
 from trove_async.uploads.metadata import NO_METADATA, MetaData
 
-__all__ = ["Destination", "FileInfo", "FinalAnswer", "check_can_exist", "check_id", "new_id"]
+__all__ = ["Destination", "FileInfo", "FinalAnswer", "check_can_exist", "check_id", "check_limit", "lowest", "new_id"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
@@ -54,6 +54,22 @@ def check_can_exist(upload_id: str) -> None:
         check_id(upload_id)
     except InvalidArgumentError as error:
         raise UploadNotFoundError("there is no such upload") from error
+
+
+def lowest(*limits: int | None) -> int | None:
+    """Return the lowest of some limits, of which None is no limit; None without any."""
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def check_limit(size: int | None, *limits: int | None) -> None:
+    """Check the size of an upload, as far as it is known, against limits.
+
+    Raises:
+        ContentTooLargeError: it is above one of them.
+    """
+    most = lowest(*limits)
+    if size is not None and most is not None and size > most:
+        raise ContentTooLargeError(f"the upload has {size} bytes; at most {most} are accepted")
 
 
 class DestinationArguments(ObjectArguments, ConditionArguments, total=False):

@@ -21,7 +21,7 @@ from trove_async.errors import (
 )
 from trove_async.keys import check_content_type, check_header
 from trove_async.types import EMPTY
-from trove_async.uploads.info import FileInfo, FinalAnswer
+from trove_async.uploads.info import FileInfo, FinalAnswer, check_limit, lowest
 from trove_async.uploads.protocol.digests import DIGESTS, format_digests, parse_digests
 from trove_async.uploads.protocol.drafts import INTEROP_VERSION, Draft
 from trove_async.uploads.protocol.fields import boolean, serialise_boolean, whole_number
@@ -202,8 +202,7 @@ class IETF:
         if said is not None and (found not in (None, said) or said < end):
             raise UploadLengthError(f"Upload-Length is {said}, but this body ends at {end}")
         most = _MAX_SIZE if self._settings.max_size is None else self._settings.max_size
-        if max(end, said or 0) > most:
-            raise ContentTooLargeError(f"the upload has {max(end, said or 0)} bytes; at most {most} are accepted")
+        check_limit(max(end, said or 0), most)
         return found if said is None else said
 
     @property
@@ -353,9 +352,8 @@ class IETF:
     def _limits(self, info: FileInfo) -> _Pairs:
         if not self._draft.has_limits:
             return []
-        sizes = [size for size in (info.max_size, self._settings.max_size) if size is not None]
         limits: dict[str, int | None] = {
-            "max-size": min(sizes, default=None),
+            "max-size": lowest(info.max_size, self._settings.max_size),
             "max-append-size": self._settings.chunk_size,
             self._draft.age_limit: self._remaining(info),
         }

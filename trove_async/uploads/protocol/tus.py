@@ -12,13 +12,12 @@ from urllib.parse import unquote, urljoin, urlsplit
 from trove_async.checksums import Checksum, is_available
 from trove_async.errors import (
     ChecksumError,
-    ContentTooLargeError,
     InvalidArgumentError,
     ObjectAlreadyExistsError,
     UploadRejectedError,
 )
 from trove_async.types import EMPTY
-from trove_async.uploads.info import FileInfo, check_id
+from trove_async.uploads.info import FileInfo, check_id, check_limit
 from trove_async.uploads.metadata import NO_METADATA, MetaData
 from trove_async.uploads.protocol.messages import (
     Append,
@@ -153,9 +152,7 @@ class Tus:
 
     def _length(self) -> int:
         size = _number("Upload-Length", self.request.headers["upload-length"])
-        most = _MAX_SIZE if self.settings.max_size is None else self.settings.max_size
-        if size > most:
-            raise ContentTooLargeError(f"the upload has {size} bytes; at most {most} are accepted")
+        check_limit(size, _MAX_SIZE if self.settings.max_size is None else self.settings.max_size)
         return size
 
     def _has_body(self) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import AppendDriver
-from trove_async.errors import ContentTooLargeError, InvalidArgumentError, TroveError
-from trove_async.uploads.info import FileInfo, check_id, new_id
+from trove_async.errors import InvalidArgumentError, TroveError
+from trove_async.uploads.info import FileInfo, check_id, check_limit, new_id
 from trove_async.uploads.store.entry import Context, Entry
 from trove_async.uploads.store.placing import (
     check_conditions,
@@ -88,6 +88,4 @@ def _check_size(context: Context, info: FileInfo) -> None:
     for name, size in (("size", info.size), ("max_size", info.max_size)):
         if size is not None and not (is_whole(size) and size >= 0):
             raise InvalidArgumentError(f"the {name} of an upload is a number of bytes, not {size!r}")
-    limits = [each for each in (info.max_size, context.sizes.max_size) if each is not None]
-    if info.size is not None and limits and info.size > min(limits):
-        raise ContentTooLargeError(f"the upload has {info.size} bytes; at most {min(limits)} are accepted")
+    check_limit(info.size, info.max_size, context.sizes.max_size)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from trove_async.driver.capabilities import Limits
 from trove_async.driver.part_plan import PartPlan
 from trove_async.errors import ContentTooLargeError, InvalidArgumentError, UnsupportedError
+from trove_async.uploads.info import lowest
 
 __all__ = ["PartSizes"]
 
@@ -40,13 +41,12 @@ class PartSizes:
             UnsupportedError: the backend needs parts of one size, and nothing is known of the size of the upload.
             ContentTooLargeError: the upload needs more parts than the backend takes, or larger ones than the memory.
         """
-        limits = [each for each in (max_size, self.max_size) if each is not None]
         if size is None and self.limits.equal_parts:
-            if not limits:
+            size = lowest(max_size, self.max_size)
+            if size is None:
                 raise UnsupportedError(
                     "this backend needs parts of one size: give max_size=, or create the upload with its length"
                 )
-            size = min(limits)
         return None if size is None else self._size_for(1, size)
 
     def size_of(self, number: int, fixed: int | None) -> int:
