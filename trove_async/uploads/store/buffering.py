@@ -200,7 +200,8 @@ class PartWriter:
             entry.state = replace(entry.state, parts=(*entry.state.parts, *self._parts), tail_size=0)
             self._parts = []
         state = entry.state
-        total = state.stored + (0 if buffer is None else len(buffer))
+        size = 0 if buffer is None else len(buffer)
+        total = state.stored + size
         if total == before and not entry.unsaved:
             self._rest()
             return
@@ -211,7 +212,6 @@ class PartWriter:
                 await self._send()
                 await self._sent()
             return
-        size = 0 if buffer is None else len(buffer)
         # If the next chunk is like this one it fills a part, and need not write the state before.
         fills = not is_complete and size + total - before >= self._full_size()
         await self._context.save(entry, buffer, running=fills, recoverable=True)
