@@ -46,7 +46,6 @@ async def append(exchange: Exchange, command: Append) -> Answer:
         info = await exchange.find()
         if info.is_finished or command.offset != info.offset:
             return _replay(exchange, info, command)
-        check_room(_sized(info, command), command)
         info = await receive(exchange, info, command, lock)
         if not is_due(exchange, info, command):
             check_whole(exchange)
@@ -110,6 +109,7 @@ async def receive(exchange: Exchange, info: FileInfo, command: Append, lock: Loc
     """
     services, body = exchange.services, exchange.body
     sized = _sized(info, command)
+    check_room(sized, command)
     declares = sized.size != info.size
     await services.hooks.before_receive(exchange.event("append", sized))
     check_held(lock)
