@@ -15,7 +15,17 @@ from trove_async.cli.names import STORE_VARIABLE, store_of
 from trove_async.cli.running import execute
 from trove_async.cli.session import GlobalOptions, Session
 
-__all__ = ["AnyNames", "Jobs", "Literally", "Name", "Names", "VersionID", "command", "global_options"]
+__all__ = [
+    "AnyNames",
+    "Jobs",
+    "Literally",
+    "Name",
+    "Names",
+    "VersionID",
+    "command",
+    "database_option",
+    "global_options",
+]
 
 P = ParamSpec("P")
 
@@ -56,6 +66,23 @@ AnyNames = Annotated[list[str] | None, typer.Argument(metavar="NAME", autocomple
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1000, help="The number of copies at once.")]
 Literally = Annotated[bool, typer.Option("--literal", help="Treat * and ? in names as plain characters.")]
 VersionID = Annotated[str | None, typer.Option("--version-id", help="Use this version, not the latest one.")]
+
+
+def database_option(of: str, variable: str) -> Any:
+    """Return the option ``--database``, which an environment variable may give instead.
+
+    Args:
+        of: whose database it is, for the help.
+        variable: the name of the environment variable.
+    """
+    return typer.Option(
+        "--database",
+        metavar="URL",
+        envvar=variable,
+        show_default=False,
+        show_envvar=False,
+        help=f"The database of {of}; default {variable}.",
+    )
 
 
 def command(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from trove_async.cli.command import Name, command
+from trove_async.cli.command import Name, command, database_option
 from trove_async.cli.errors import UsageError
 from trove_async.cli.session import Session
 from trove_async.cli.values import parse_duration
@@ -20,18 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fsck", "gc", "migrate", "register", "stats"]
 
-_VARIABLE: Final = "TROVE_MANAGED_DATABASE"
-
-DatabaseURL = Annotated[
-    str,
-    typer.Option(
-        metavar="URL",
-        envvar=_VARIABLE,
-        show_default=False,
-        show_envvar=False,
-        help=f"The database of the catalogue; default {_VARIABLE}.",
-    ),
-]
+DatabaseURL = Annotated[str, database_option("the catalogue", "TROVE_MANAGED_DATABASE")]
 Namespace = Annotated[str, typer.Option(metavar="TEXT", show_default=False, help="With which the keys begin.")]
 Space = Annotated[
     str,

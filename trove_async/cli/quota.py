@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 import trove_async
-from trove_async.cli.command import command
+from trove_async.cli.command import command, database_option
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import is_dsn
 from trove_async.cli.session import Session
@@ -16,18 +16,7 @@ from trove_async.layers import QuotaUsage
 
 __all__ = ["recount", "register", "show"]
 
-_VARIABLE: Final = "TROVE_QUOTA_DATABASE"
-
-DatabaseURL = Annotated[
-    str,
-    typer.Option(
-        metavar="URL",
-        envvar=_VARIABLE,
-        show_default=False,
-        show_envvar=False,
-        help=f"The database of the quota; default {_VARIABLE}.",
-    ),
-]
+DatabaseURL = Annotated[str, database_option("the quota", "TROVE_QUOTA_DATABASE")]
 Limits = Annotated[
     list[str] | None,
     typer.Argument(

@@ -6,11 +6,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trove_async.cli.command import Name, command
+from trove_async.cli.command import Name, command, database_option
 from trove_async.cli.errors import UsageError
 from trove_async.cli.session import Session
 from trove_async.cli.streams import ask, is_terminal
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ls", "register", "rm", "sweep"]
 
-_VARIABLE: Final = "TROVE_UPLOADS_DATABASE"
-
 State = Annotated[
     str | None,
     typer.Option(
@@ -31,17 +29,7 @@ State = Annotated[
     ),
 ]
 IDs = Annotated[list[str], typer.Argument(metavar="ID", show_default=False)]
-LockDatabase = Annotated[
-    str | None,
-    typer.Option(
-        "--database",
-        metavar="URL",
-        envvar=_VARIABLE,
-        show_default=False,
-        show_envvar=False,
-        help=f"The database of the servers' locks; default {_VARIABLE}.",
-    ),
-]
+LockDatabase = Annotated[str | None, database_option("the servers' locks", "TROVE_UPLOADS_DATABASE")]
 LockFolder = Annotated[
     str | None, typer.Option(metavar="FOLDER", show_default=False, help="The folder of the servers' locks.")
 ]
