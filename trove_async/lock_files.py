@@ -12,7 +12,7 @@ from typing import Final
 
 from trove_async.errors import AccessDeniedError, StorageFullError, TransientError, TroveError, UnsupportedError
 
-__all__ = ["NO_LOCKS", "make_lock_folder", "open_lock_file", "reporting", "try_lock"]
+__all__ = ["NO_LOCKS", "lock_at", "make_lock_folder", "open_lock_file", "reporting", "try_lock"]
 
 NO_LOCKS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """Error numbers that say that a system or a file system has no locks of a kind."""
@@ -48,6 +48,37 @@ def open_lock_file(path: Path, *, driver: str | None = None) -> int:
     """
     with reporting(f"the lock {path} cannot be opened", driver):
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def lock_at(path: Path) -> int | None:
+    """Lock the file at a path, creating it if it is missing, and return the descriptor; None if others have locked it.
+
+    Who holds the lock may remove the file before it closes it: others then lock a new file.
+
+    Raises:
+        StorageFullError, TransientError, AccessDeniedError: as `reporting` says.
+        UnsupportedError: the file system has no locks.
+    """
+    while True:
+        descriptor = open_lock_file(path)
+        kept = False
+        try:
+            if not try_lock(descriptor):
+                return None
+            # Whoever held it has removed the file: it may be gone, or another one in its place.
+            kept = _is_at(descriptor, path)
+            if kept:
+                return descriptor
+        finally:
+            if not kept:
+                os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -6,7 +6,6 @@ to it; so only the user can read it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,7 +18,7 @@ from typing import Any, Final, TypeVar
 import anyio.to_thread
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
-from trove_async.lock_files import open_lock_file, reporting, try_lock
+from trove_async.lock_files import lock_at, reporting
 from trove_async.uploads.client.contents import FileIdentity
 
 __all__ = ["Claim", "Fingerprints", "Urls", "default_folder"]
@@ -71,7 +70,7 @@ class Fingerprints:
             with reporting(f"the folder {self._folder}, which is needed to resume uploads, cannot be created"):
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._folder / f"{name}.json"
-            descriptor = _locked(path.with_suffix(".lock"))
+            descriptor = lock_at(path.with_suffix(".lock"))
             if descriptor is not None:
                 claims.append(Claim(path, descriptor, {"endpoint": endpoint, "path": identity.path}))
 
@@ -151,25 +150,6 @@ class Claim:
                 with suppress(OSError):
                     self._path.with_suffix(".lock").unlink()
             os.close(descriptor)
-
-
-def _locked(path: Path) -> int | None:
-    """Lock a file, and return its descriptor; None if others have locked it."""
-    while True:
-        descriptor = open_lock_file(path)
-        try:
-            if not try_lock(descriptor):
-                os.close(descriptor)
-                return None
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Who had the lock has removed the file before it could be locked here.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
 
 
 async def _in_thread(function: Callable[[], R]) -> R:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from trove_async.errors import InvalidArgumentError
-from trove_async.lock_files import make_lock_folder, open_lock_file, reporting, try_lock
+from trove_async.lock_files import lock_at, make_lock_folder, reporting
 from trove_async.uploads.lockers.mailbox import Mailbox
 from trove_async.uploads.lockers.shared import SharedLocker
 from trove_async.uploads.lockers.turns import TIMEOUT
@@ -86,21 +86,11 @@ class FileLocker(SharedLocker[str]):
         return held
 
     def _try_file(self, key: str) -> bool:
-        path = self._path(key)
-        while True:
-            descriptor = open_lock_file(path)
-            kept = False
-            try:
-                if not try_lock(descriptor):
-                    return False
-                # Whoever held it has removed the file: it may be gone, or another one in its place.
-                kept = _is_at(descriptor, path)
-                if kept:
-                    self._descriptors[key] = descriptor
-                    return True
-            finally:
-                if not kept:
-                    os.close(descriptor)
+        descriptor = lock_at(self._path(key))
+        if descriptor is None:
+            return False
+        self._descriptors[key] = descriptor
+        return True
 
     async def _unlock(self, key: str, *, announce: bool) -> None:
         await self._in_thread(self._unlock_file, key)
@@ -157,10 +147,3 @@ class FileLocker(SharedLocker[str]):
         mailbox, self._mailbox = self._mailbox, None
         if mailbox is not None:
             mailbox.forget()
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
