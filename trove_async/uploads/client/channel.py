@@ -12,6 +12,7 @@ from trove_async.errors import BackendError, TransientError, TroveError
 from trove_async.uploads.client.answers import error_of
 from trove_async.uploads.client.arguments import checked_headers
 from trove_async.uploads.client.places import Place, Places
+from trove_async.uploads.info import FinalAnswer
 from trove_async.wire.transport import Response, Transport
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Reply:
         """Raise the error that the answer stands for, unless it is a success."""
         if not 200 <= self.status < 300:
             raise error_of(self.status, self.headers, self.content)
+
+    def final(self) -> FinalAnswer:
+        """Return it as the answer that finished an upload, for the application."""
+        return FinalAnswer(self.status, tuple(self.headers.items()), self.content)
 
 
 class Channel:

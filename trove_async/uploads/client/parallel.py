@@ -15,7 +15,6 @@ from trove_async.uploads.client.fingerprints import Urls
 from trove_async.uploads.client.progress import Progress
 from trove_async.uploads.client.remote import RemoteUpload
 from trove_async.uploads.client.sending import Sending, Terms
-from trove_async.uploads.info import FinalAnswer
 
 __all__ = ["ParallelSending"]
 
@@ -93,7 +92,7 @@ class ParallelSending:
             size=self._size,
             is_finished=True,
             resumed_at=sum(part.resumed_at for part in self._parts),
-            answer=FinalAnswer(reply.status, tuple(reply.headers.items()), reply.content),
+            answer=reply.final(),
         )
 
     def _note(self, index: int) -> Callable[[str | None], Awaitable[None]]:

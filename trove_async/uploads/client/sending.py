@@ -26,7 +26,6 @@ from trove_async.uploads.client.dialects import Creation, Dialect, State
 from trove_async.uploads.client.places import Place
 from trove_async.uploads.client.progress import Meter
 from trove_async.uploads.client.remote import RemoteUpload
-from trove_async.uploads.info import FinalAnswer
 from trove_async.uploads.protocol.fields import whole_number
 
 __all__ = ["Sending", "Terms"]
@@ -320,14 +319,13 @@ class Sending:
 
     def _finished(self, reply: Reply | None) -> RemoteUpload:
         """Return the finished upload, with the server's last answer if there is one."""
-        answer = None if reply is None else FinalAnswer(reply.status, tuple(reply.headers.items()), reply.content)
         return RemoteUpload(
             url=self.url or "",
             offset=self._offset,
             size=self._offset,
             is_finished=True,
             resumed_at=self.resumed_at,
-            answer=answer,
+            answer=None if reply is None else reply.final(),
         )
 
     # Bodies.
