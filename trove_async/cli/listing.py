@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from trove_async.cli.command import AnyNames, Literally, command
-from trove_async.cli.output import Output, object_fields
+from trove_async.cli.output import Output, object_fields, time_text
 from trove_async.cli.patterns import expand, is_pattern
 from trove_async.cli.session import Session, StorePath
 from trove_async.errors import AccessDeniedError, ObjectNotFoundError, TroveError
@@ -144,5 +144,4 @@ class _Printer:
     def _line(self, time: datetime | None, size: int | None, name: str) -> str:
         if not self._long:
             return name
-        shown = "-" if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
-        return f"{shown:20}  {'-' if size is None else size:>14}  {name}"
+        return f"{time_text(time):20}  {'-' if size is None else size:>14}  {name}"

@@ -15,7 +15,7 @@ from trove_async.cli.errors import printable
 from trove_async.dsn import redact
 from trove_async.types import ObjectInfo
 
-__all__ = ["Output", "object_fields", "plain"]
+__all__ = ["Output", "object_fields", "plain", "time_text"]
 
 
 class Output:
@@ -64,6 +64,11 @@ class Output:
 def object_fields(bucket: str, info: ObjectInfo) -> dict[str, Any]:
     """Return the values that describe an object in JSON: its bucket and the fields of `ObjectInfo`."""
     return {"type": "object", "bucket": bucket} | {field.name: getattr(info, field.name) for field in fields(info)}
+
+
+def time_text(time: datetime | None) -> str:
+    """Return a time as text shows it: in UTC and whole seconds; ``-`` if there is none."""
+    return "-" if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import typer
 
 from trove_async.cli.command import Name, command, database_option
 from trove_async.cli.errors import UsageError
+from trove_async.cli.output import time_text
 from trove_async.cli.session import Session
 from trove_async.cli.streams import ask, is_terminal
 from trove_async.cli.values import parse_duration
@@ -191,10 +192,10 @@ def _line(info: FileInfo, bucket: str) -> str:
     received = f"{info.offset}/{'?' if info.size is None else info.size}"
     place = "-" if found["key"] is None else f"{found['bucket']}/{found['key']}"
     columns = (
-        f"{_time(info.created_at):20}",
+        f"{time_text(info.created_at):20}",
         f"{received:>21}",
         f"{kind + found['status']:16}",
-        f"{_time(info.expires_at):20}",
+        f"{time_text(info.expires_at):20}",
         info.id,
         place,
         found["filename"] or "",
@@ -208,10 +209,6 @@ def _status(info: FileInfo) -> str:
     if info.expires_at is not None and info.expires_at <= datetime.now(UTC):
         return "expired"
     return "complete" if info.is_complete else "open"
-
-
-def _time(time: datetime | None) -> str:
-    return "-" if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _removals(report: SweepReport) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ import typer
 from trove_async.cli.command import Name, command
 from trove_async.cli.errors import UsageError
 from trove_async.cli.objects import write_object
-from trove_async.cli.output import object_fields
+from trove_async.cli.output import object_fields, time_text
 from trove_async.cli.session import Session
 from trove_async.errors import VersionNotFoundError
 from trove_async.types import VersionInfo, VersioningStatus
@@ -53,7 +53,7 @@ async def ls(session: Session, name: Name) -> None:
 
 
 def _show(session: Session, bucket: str, version: VersionInfo, name: str) -> None:
-    time = "-" if version.last_modified is None else f"{version.last_modified:%Y-%m-%dT%H:%M:%SZ}"
+    time = time_text(version.last_modified)
     marks = " latest" * version.is_latest + " deleted" * version.is_delete_marker
     line = f"{version.version_id}  {time:20}  {version.size:>14}{name}{' ' + marks if marks else ''}"
     session.output.record({"type": "version", "bucket": bucket} | asdict(version), line)
