@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from trove_async.errors import ConflictError
 from trove_async.managed.dedup.schema import SEGMENTS
 from trove_async.managed.schema import BLOBS
 from trove_async.managed.transitions import COLUMNS, Blobs
 
-__all__ = ["Piece", "References", "Segment", "cut", "pieces_of"]
+__all__ = ["Piece", "References", "Segment", "cut", "pieces_of", "pieces_of_many"]
 
 
 class Segment(NamedTuple):
@@ -44,11 +44,12 @@ class Piece(NamedTuple):
 
 
 _PIECES: Final = (
-    select(SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, BLOBS.c.key, BLOBS.c.length)
+    select(SEGMENTS.c.owner, SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, BLOBS.c.key, BLOBS.c.length)
     .join(BLOBS, BLOBS.c.id == SEGMENTS.c.blob)
-    .where(SEGMENTS.c.owner == bindparam("owner"))
     .order_by(SEGMENTS.c.number)
 )
+_OF_ONE: Final = _PIECES.where(SEGMENTS.c.owner == bindparam("owner"))
+_OF_MANY: Final = _PIECES.where(SEGMENTS.c.owner.in_(bindparam("owners", expanding=True)))
 _HELD: Final = (
     select(SEGMENTS.c.owner, SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, *COLUMNS)
     .join(BLOBS, BLOBS.c.id == SEGMENTS.c.blob)
@@ -61,11 +62,19 @@ _DROP: Final = delete(SEGMENTS).where(SEGMENTS.c.owner.in_(bindparam("owners", e
 
 def pieces_of(connection: Connection, owner: str) -> list[Piece]:
     """Return the bytes of an object or part."""
-    rows = connection.execute(_PIECES, {"owner": owner}).all()
-    return [
-        Piece(Segment(row.blob, row.start, row.size), row.key, row.start == 0 and row.size == row.length)
-        for row in rows
-    ]
+    return [_piece(row) for row in connection.execute(_OF_ONE, {"owner": owner}).all()]
+
+
+def pieces_of_many(connection: Connection, owners: Sequence[str]) -> list[Piece]:
+    """Return the bytes of parts, one after another, by one statement."""
+    found: dict[str, list[Piece]] = {owner: [] for owner in owners}
+    for row in connection.execute(_OF_MANY, {"owners": [*found]}).all():
+        found[row.owner].append(_piece(row))
+    return [piece for owner in owners for piece in found[owner]]
+
+
+def _piece(row: Row[*tuple[Any, ...]]) -> Piece:
+    return Piece(Segment(row.blob, row.start, row.size), row.key, row.start == 0 and row.size == row.length)
 
 
 def cut(segments: Sequence[Segment], offset: int, length: int) -> list[Segment]:

@@ -15,7 +15,7 @@ from trove_async.errors import InvalidPartError, UploadNotFoundError
 from trove_async.managed.catalogue import new_id
 from trove_async.managed.dedup.objects import Bucket
 from trove_async.managed.dedup.schema import PARTS, UPLOADS
-from trove_async.managed.dedup.segments import Piece, References, Segment, pieces_of
+from trove_async.managed.dedup.segments import Piece, References, Segment, pieces_of_many
 from trove_async.types import PartInfo, UploadInfo
 
 __all__ = ["Upload", "begin", "open_uploads"]
@@ -79,7 +79,6 @@ class Upload:
             InvalidPartError: one is missing, or has another ETag.
         """
         stored = {row.number: row.id for row in self._rows()}
-        found: list[Piece] = []
         for part in wanted:
             if part.number not in stored:
                 raise InvalidPartError(f"part {part.number} was not uploaded")
@@ -87,8 +86,7 @@ class Upload:
                 raise InvalidPartError(
                     f"part {part.number} has the ETag {stored[part.number]!r}, not {part.etag!r}: it was uploaded again"
                 )
-            found += pieces_of(self._connection, part.etag)
-        return found
+        return pieces_of_many(self._connection, [part.etag for part in wanted])
 
     def end(self) -> None:
         """Remove the upload and its parts."""
