@@ -28,7 +28,7 @@ from trove_async.managed.orphans import claim_orphans, orphans_of
 from trove_async.managed.references import referenced
 from trove_async.managed.schema import BLOBS, State
 from trove_async.managed.storage import ListableStorage, StoredBytes, Unfinished, pages
-from trove_async.managed.transitions import Doomed, doom, drop_expired, erase
+from trove_async.managed.transitions import Doomed, doom, drop_expired, erase, expired
 from trove_async.values import is_number, is_whole
 
 __all__ = ["GRACE", "CollectionReport", "check_grace", "collect"]
@@ -165,14 +165,10 @@ class _Collection:
 
         def unit(connection: Connection) -> tuple[datetime, int, _Counts]:
             time, _ = self._clock.look(connection)
-            expired = (
-                select(func.count())
-                .select_from(BLOBS)
-                .where(BLOBS.c.space == self._space, BLOBS.c.state == State.PENDING, BLOBS.c.lease_until <= now())
-            )
-            return time, connection.scalar(expired) or 0, _count(connection, self._space, self._grace)
+            dead = connection.scalar(select(func.count()).select_from(expired(self._space).subquery())) or 0
+            return time, dead, _count(connection, self._space, self._grace)
 
-        time, expired, counts = await self._database.read(unit)
+        time, dead, counts = await self._database.read(unit)
         folder = await self._catalogue.folder()
         async with aclosing(pages(self._storage, folder, "", _BATCH)) as found:
             async for page in found:
@@ -185,7 +181,7 @@ class _Collection:
         if limit.deletes is not None:
             deleted = min(deleted, limit.deletes)
         unfinished = len(await self._unfinished(folder, time))
-        return CollectionReport(True, expired, orphans, unfinished, deleted, counts.bytes + size, counts.waiting)
+        return CollectionReport(True, dead, orphans, unfinished, deleted, counts.bytes + size, counts.waiting)
 
     async def run(self, limit: _Limit) -> CollectionReport:
         """Collect."""

@@ -25,12 +25,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, func, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, case, delete, func, select, type_coerce, update
 
 from trove_async.database import Timestamp, insert_into, now
 from trove_async.managed.schema import BLOBS, ORPHANED, State
 
-__all__ = ["COLUMNS", "Blob", "Blobs", "Content", "Doomed", "doom", "drop_expired", "erase"]
+__all__ = ["COLUMNS", "Blob", "Blobs", "Content", "Doomed", "doom", "drop_expired", "erase", "expired"]
 
 
 class Content(NamedTuple):
@@ -363,6 +363,15 @@ def erase(connection: Connection, space: str, ids: Sequence[str]) -> None:
     )
 
 
+def expired(space: str) -> Select[tuple[str]]:
+    """Return the statement for the ids of pending blobs whose writers have died."""
+    return (
+        select(BLOBS.c.id)
+        .where(BLOBS.c.space == space, BLOBS.c.state == State.PENDING, BLOBS.c.lease_until <= now())
+        .where(BLOBS.c.condemned_at.is_(None))
+    )
+
+
 def drop_expired(connection: Connection, space: str, *, limit: int) -> int:
     """Remove pending blobs whose writers have died; return how many there were.
 
@@ -371,10 +380,4 @@ def drop_expired(connection: Connection, space: str, *, limit: int) -> int:
         space: of the store.
         limit: the maximum number.
     """
-    dead = (
-        select(BLOBS.c.id)
-        .where(BLOBS.c.space == space, BLOBS.c.state == State.PENDING, BLOBS.c.lease_until <= now())
-        .where(BLOBS.c.condemned_at.is_(None))
-        .limit(limit)
-    )
-    return connection.execute(delete(BLOBS).where(BLOBS.c.id.in_(dead))).rowcount
+    return connection.execute(delete(BLOBS).where(BLOBS.c.id.in_(expired(space).limit(limit)))).rowcount
