@@ -1,7 +1,8 @@
 """The versions of "Resumable Uploads for HTTP" (draft-ietf-httpbis-resumable-upload), and in what they differ.
 
 A client of a draft names its version in ``Upload-Draft-Interop-Version``; a client of the RFC has no such header.
-Known to send them: URLSession of Apple's systems 3 (iOS 17), 5 (18.0), 6 (18.1) and 8 (26.2), tus-js-client 5 and 6.
+tus-js-client sends 5 and 6. Others report that URLSession of Apple's systems sends 3 (iOS 17), 5 (18.0), 6 (18.1) and
+8 (26.2); that was not tried.
 """
 
 from __future__ import annotations
