@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
 from trove_async.cancellation import CLEANUP_TIMEOUT
-from trove_async.checksums import Checksum, Hasher, new_hasher, update, verify
+from trove_async.checksums import BackgroundHasher, Checksum, verify
 from trove_async.errors import BodySizeError, BodyTypeError
 from trove_async.sources import BufferSource, Chunk, Source, escaped, source_of
 
@@ -74,7 +74,7 @@ class Body:
             raise escaped(error) from error
         source.cleanup_timeout = cleanup_timeout
         self._on_progress = on_progress
-        self._hasher: Hasher | None = None
+        self._hasher: BackgroundHasher | None = None
         self.checksum = checksum
         self.size = source.size if size is None else size
         self._declared = size is not None
@@ -129,12 +129,15 @@ class Body:
         """
         if not self.replayable:
             raise BodyTypeError("the body can be read only once")
+        await self._hashed()
         await self._source.rewind()
         self.taken = 0
         self._hasher = None
 
     async def __anext__(self) -> Chunk:
         try:
+            if self._hasher is not None:
+                await self._hasher.wait(1)
             chunk = await self._source.read()
             count = len(chunk)
             if count:
@@ -142,7 +145,7 @@ class Body:
                 if self.size is not None and self.taken > self.size:
                     raise BodySizeError(self._longer())
                 if self.checksum is not None:
-                    await self._hash(chunk)
+                    self._hash(chunk)
                 if self._on_progress is not None:
                     self._on_progress(self.taken, self.size)
                 return chunk
@@ -152,14 +155,20 @@ class Body:
         except Exception as error:
             self.failure = error
             raise
+        await self._hashed()
         self._finish()
         raise StopAsyncIteration
 
-    async def _hash(self, chunk: Chunk) -> None:
+    def _hash(self, chunk: Chunk) -> None:
+        """Begin to hash a chunk, which the driver sends meanwhile."""
         assert self.checksum is not None
         if self._hasher is None:
-            self._hasher = new_hasher(self.checksum.algorithm)
-        await update(self._hasher, chunk)
+            self._hasher = BackgroundHasher(self.checksum.algorithm)
+        self._hasher.add(chunk)
+
+    async def _hashed(self) -> None:
+        if self._hasher is not None:
+            await self._hasher.wait()
 
     def _longer(self) -> str:
         if self._declared:
@@ -182,7 +191,8 @@ class Body:
         source = self._source
         assert isinstance(source, BufferSource)
         if self.checksum is not None and self._hasher is None:
-            await self._hash(source.data)
+            self._hash(source.data)
+        await self._hashed()
         self.taken = len(source.data)
         self._finish()
         if self._on_progress is not None:
@@ -193,7 +203,7 @@ class Body:
         """The checksum of the bytes that were yielded, in lower-case hex; needs `checksum`."""
         assert self.checksum is not None
         if self._hasher is None:
-            self._hasher = new_hasher(self.checksum.algorithm)
+            self._hasher = BackgroundHasher(self.checksum.algorithm)
         return self._hasher.hexdigest()
 
     @property
@@ -217,4 +227,7 @@ class Body:
 
     async def aclose(self) -> None:
         """Close what the body has opened; files that the user has opened stay open."""
-        await self._source.aclose()
+        try:
+            await self._hashed()
+        finally:
+            await self._source.aclose()

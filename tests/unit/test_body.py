@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trove_async import readiness
+from trove_async import checksums, readiness
 from trove_async import sources as sources_module
 from trove_async.body import Body, Chunk
 from trove_async.checksums import Checksum
@@ -242,6 +242,89 @@ async def test_a_checksum_other_than_the_declared_one_is_an_error(make: object) 
     assert callable(make)
     with pytest.raises(ChecksumError, match="sha256 of the body"):
         await read(make(), checksum=Checksum("sha256", "00" * 32))
+
+
+class GatedHasher:
+    """A sha256 that adds no chunk before the gate is open."""
+
+    gate = threading.Event()
+
+    def __init__(self) -> None:
+        self._inner = hashlib.sha256()
+
+    def update(self, data: Chunk, /) -> None:
+        assert self.gate.wait(30)
+        self._inner.update(data)
+
+    def hexdigest(self) -> str:
+        return self._inner.hexdigest()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    event = threading.Event()
+    monkeypatch.setattr(GatedHasher, "gate", event)
+    monkeypatch.setitem(checksums._HASHERS, "sha256", GatedHasher)
+    yield event
+    event.set()
+
+
+LARGE = os.urandom(300_000)
+
+
+def counted(pulled: list[int], kind: Callable[[bytes], Chunk]) -> Iterator[Chunk]:
+    for number in range(3):
+        pulled.append(number)
+        yield kind(LARGE)
+
+
+async def test_a_chunk_is_sent_while_it_is_hashed_and_the_next_one_is_read(gate: threading.Event) -> None:
+    pulled: list[int] = []
+    body = Body(counted(pulled, bytes), checksum=Checksum("sha256"))
+    assert await anext(body) == LARGE
+    assert await anext(body) == LARGE  # neither is hashed yet
+    third = asyncio.ensure_future(anext(body))
+    await asyncio.sleep(0)
+    assert not third.done()  # no more than two wait in memory
+    gate.set()
+    assert await third == LARGE
+    assert await anext(body, None) is None
+    assert body.digest == hashlib.sha256(LARGE * 3).hexdigest()
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_a_chunk_that_can_change_is_hashed_before_the_next_one_is_read(
+    gate: threading.Event, kind: Callable[[bytes], Chunk]
+) -> None:
+    pulled: list[int] = []
+    body = Body(counted(pulled, kind), checksum=Checksum("sha256"))
+    assert await anext(body) == LARGE
+    second = asyncio.ensure_future(anext(body))
+    await asyncio.sleep(0)
+    assert pulled == [0]
+    gate.set()
+    assert await second == LARGE
+    assert [bytes(chunk) async for chunk in body] == [LARGE]
+    assert body.digest == hashlib.sha256(LARGE * 3).hexdigest()
+
+
+async def test_a_body_that_was_cancelled_while_it_was_hashed_starts_again(
+    gate: threading.Event, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(LARGE * 10)
+    body = Body(tmp_path / "file", checksum=Checksum("sha256"))
+    await body.prepare()
+    await anext(body)
+    step = asyncio.ensure_future(anext(body, None))
+    await asyncio.sleep(0)
+    step.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    await body.rewind()
+    assert b"".join(await chunks_of(body)) == LARGE * 10
+    assert body.digest == hashlib.sha256(LARGE * 10).hexdigest()
+    await body.aclose()
 
 
 async def test_a_checksum_of_large_chunks_and_of_a_buffer_is_the_same() -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from trove_async.body import Body, BodyLike
-from trove_async.checksums import Checksum, Hasher, new_hasher, update
+from trove_async.checksums import BackgroundHasher, Checksum
 from trove_async.concurrency import several
 from trove_async.driver.base import Driver
 from trove_async.driver.options import DeleteOptions, GetOptions, HeadOptions, PutOptions
@@ -118,16 +118,24 @@ class _Hashing(Source):
         self._source = source
         self._algorithm = algorithm
         self.size, self.replayable, self.cleanup_timeout = source.size, source.replayable, source.cleanup_timeout
-        self.hasher: Hasher = new_hasher(algorithm)
+        self.hasher = BackgroundHasher(algorithm)
 
     async def read(self) -> Chunk:
+        await self.hasher.wait(1)
         chunk = await self._source.read()
-        await update(self.hasher, chunk)
+        if chunk:
+            self.hasher.add(chunk)
+        else:
+            await self.hasher.wait()
         return chunk
 
     async def rewind(self) -> None:
+        await self.hasher.wait()
         await self._source.rewind()
-        self.hasher = new_hasher(self._algorithm)
+        self.hasher = BackgroundHasher(self._algorithm)
 
     async def aclose(self) -> None:
-        await self._source.aclose()
+        try:
+            await self.hasher.wait()
+        finally:
+            await self._source.aclose()
