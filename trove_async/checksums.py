@@ -232,7 +232,7 @@ class BackgroundHasher:
                 chunk, job = self._queue.popleft()
             try:
                 self._hasher.update(chunk)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - `wait` raises it
                 job.set_exception(error)
             else:
                 job.set_result(None)
