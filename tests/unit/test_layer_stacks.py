@@ -237,13 +237,13 @@ async def test_a_cancelled_probe_lets_another_begin(operation: Callable[[Trove],
 async def test_an_operation_that_is_cancelled_between_its_attempts_leaves_nothing(
     operation: Callable[[Trove], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trove_async.driver.retry.random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr("trove_async.jitter.jitter.uniform", lambda *_: 0.0)
     await _everywhere("documented", operation, *FAULTS)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 async def test_an_error_and_what_it_refers_to_are_freed_at_once(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trove_async.driver.retry.random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr("trove_async.jitter.jitter.uniform", lambda *_: 0.0)
     bench = Bench(order)
     await bench.open(Fault("put", error=UnavailableError, times=None))
     gc.collect()
@@ -264,7 +264,7 @@ async def test_an_error_and_what_it_refers_to_are_freed_at_once(order: str, monk
 
 @pytest.mark.parametrize("order", ORDERS)
 async def test_attempts_are_counted_once(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trove_async.driver.retry.random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr("trove_async.jitter.jitter.uniform", lambda *_: 0.0)
     bench = Bench(order)
     await bench.open(Fault("head", error=DOWN, times=None))
     with pytest.raises(UnavailableError):

@@ -224,7 +224,7 @@ async def test_missing_and_deleted_bucket() -> None:
 @pytest.fixture
 def longest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every random delay be as long as it can be."""
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    monkeypatch.setattr("trove_async.jitter.jitter.uniform", lambda low, high: high)
 
 
 @pytest.mark.usefixtures("longest_delays")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -73,7 +74,7 @@ def test_a_delay_is_random_between_zero_and_its_ceiling(backoff: Backoff, monkey
         asked.append((low, high))
         return high
 
-    monkeypatch.setattr("random.uniform", uniform)
+    monkeypatch.setattr("trove_async.jitter.jitter.uniform", uniform)
     assert [backoff.delay(failures) for failures in (1, 2)] == [backoff.first, 2 * backoff.first]
     assert asked == [(0, backoff.first), (0, 2 * backoff.first)]
 
@@ -120,7 +121,7 @@ def test_the_reason_is_told_by_class_and_by_status(error: TroveError, reason: st
 async def test_delays_are_those_of_the_reason_of_each_failure(
     delays: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    monkeypatch.setattr("trove_async.jitter.jitter.uniform", lambda low, high: high)
     attempts = Attempts(policy_of(attempts=5))
     for error in (UnavailableError(), ThrottledError(), ThrottledError(retry_after=9), UnavailableError()):
         await attempts.failed(error)
@@ -350,3 +351,16 @@ def test_while_everything_fails_attempts_are_bounded(limit: int, waves: list[tup
                     break
                 attempts += 1
     assert attempts <= 1.2 * operations + 3 + 0.1 * (clock.now - began) + 1e-6
+
+
+def test_delays_differ_in_processes_that_seed_random_alike() -> None:
+    seeded, before = random.Random(0).getstate(), random.getstate()
+    try:
+        delays = set()
+        for _ in range(2):
+            random.setstate(seeded)
+            delays.add(THROTTLED.delay(1))
+            assert random.getstate() == seeded
+    finally:
+        random.setstate(before)
+    assert len(delays) == 2

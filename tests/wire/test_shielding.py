@@ -105,7 +105,7 @@ async def test_no_attempt_follows_a_cancellation(monkeypatch: pytest.MonkeyPatch
         await post(transport, origin, [])
 
     async with serving(script) as server, transporting() as transport:
-        monkeypatch.setattr("random.uniform", lambda low, high: low)
+        monkeypatch.setattr("trove_async.jitter.jitter.uniform", lambda low, high: low)
         task: asyncio.Task[Any] = asyncio.create_task(
             shielded(work(transport, server.origin), timeout=10, leftover="requests")
         )

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from typing import Final, Literal, TypeVar
 from trove_async.cancellation import SHIELD
 from trove_async.driver.events import RequestRetried, report
 from trove_async.errors import ConflictError, InvalidArgumentError, ThrottledError, TransientError, TroveError
+from trove_async.jitter import jitter
 from trove_async.values import is_number
 
 __all__ = [
@@ -101,7 +101,7 @@ class Backoff:
 
     def delay(self, failures: int) -> float:
         """Return a random delay up to `ceiling`, so that clients that failed together do not return together."""
-        return random.uniform(0, self.ceiling(failures))
+        return jitter.uniform(0, self.ceiling(failures))
 
     def wait(self, failures: int, retry_after: float | None) -> float | None:
         """Return the delay after a number of failures; None if the service asks for more than `patience`.

@@ -15,7 +15,6 @@ two transitions, its call began: results of an earlier generation change nothing
 from __future__ import annotations
 
 import math
-import random as _random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Final, Literal, get_args
 
 from trove_async.driver.events import Event
 from trove_async.errors import InvalidArgumentError
+from trove_async.jitter import jitter
 from trove_async.values import is_number, is_whole
 
 __all__ = ["CIRCUIT_STATES", "Circuit", "CircuitEvent", "CircuitRules", "CircuitState"]
@@ -169,7 +169,7 @@ class Circuit:
         on_change: Callable[[CircuitState, CircuitState, Exception | None], object],
         *,
         clock: Callable[[], float] = time.monotonic,
-        random: Callable[[], float] = _random.random,
+        random: Callable[[], float] = jitter.random,
     ) -> None:
         self._rules = rules
         self._on_change = on_change

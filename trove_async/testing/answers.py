@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import socket
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from trove_async.errors import InvalidArgumentError
+from trove_async.jitter import jitter
 from trove_async.layers.rates import TokenBucket
 from trove_async.testing.http_messages import (
     Answer,
@@ -198,7 +198,7 @@ class AnsweringProxy(Listener):
         """Take in a request; return the seconds of its delay, and what it is answered with."""
         self.requests.append(request)
         delay = next((rule for rule in self._delays if rule.takes(request)), None)
-        seconds = 0.0 if delay is None else delay.seconds + random.uniform(0, delay.jitter)
+        seconds = 0.0 if delay is None else delay.seconds + jitter.uniform(0, delay.jitter)
         rule = next((rule for rule in self._answers if rule.takes(request)), None)
         if rule is None:
             return seconds, None

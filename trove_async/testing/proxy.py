@@ -15,7 +15,6 @@ It knows bytes and connections, not requests: for those see `trove_async.testing
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self
 
 from trove_async.errors import InvalidArgumentError
+from trove_async.jitter import jitter
 from trove_async.testing.sockets import CHUNK, HangUp, Listener, Turns, connect, delivered, finish, reset, send_some
 
 __all__ = ["BreakKind", "ConnectionFault", "Direction", "FaultProxy", "ProxiedConnection", "Strike"]
@@ -421,7 +421,7 @@ class _Lane:
                 data = None  # queued behind earlier bytes
             if data and self.direction == "up":
                 self.connection.note_received(data)
-            delay = sum(fault.latency + random.uniform(0, fault.jitter) for fault in self.connection.faults)
+            delay = sum(fault.latency + jitter.uniform(0, fault.jitter) for fault in self.connection.faults)
             due = max(due, loop.time() + delay)
             await self._queue.put((due, data))
 

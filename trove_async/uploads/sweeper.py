@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from random import random
 from typing import Final
 
+from trove_async.jitter import jitter
 from trove_async.uploads.datastore import SweeperDataStore
 
 __all__ = ["SWEEP_EVERY", "Sweeper"]
@@ -43,7 +43,7 @@ class Sweeper:
         *,
         orphans: bool = True,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        random: Callable[[], float] = random,
+        random: Callable[[], float] = jitter.random,
     ) -> None:
         self._store = store
         self._every = every

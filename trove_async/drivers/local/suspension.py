@@ -6,9 +6,10 @@ a `Wait`: its thread becomes free, and a worker continues it when the wait is ov
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Final, Generic, TypeVar
+
+from trove_async.jitter import jitter
 
 __all__ = ["Pause", "Suspended", "Wait", "pauses", "start"]
 
@@ -42,7 +43,7 @@ def pauses() -> Iterator[Pause]:
     yield Pause(0)
     longest = _FIRST
     while True:
-        yield Pause(longest * random.uniform(0.5, 1.0))
+        yield Pause(longest * jitter.uniform(0.5, 1.0))
         longest = min(2 * longest, _LONGEST)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ from trove_async.drivers.sftp.protocol import Kind
 from trove_async.drivers.sftp.remote_files import RemoteFiles
 from trove_async.drivers.sftp.statuses import path_bytes
 from trove_async.errors import TroveError
+from trove_async.jitter import jitter
 from trove_async.tree import Layout
 from trove_async.tree.directories import remove_all
 from trove_async.tree.filesystem import is_dir
@@ -107,7 +107,7 @@ class Locks:
                 if not wait:
                     return False
                 cancellation_check.get()()
-                await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
+                await asyncio.sleep(seconds * jitter.uniform(0.5, 1.0))
                 seconds = min(2 * seconds, _LONGEST_WAIT)
             except FileNotFoundError:
                 await self._files.make_directories(self._layout.leases)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish, to_the_end
 from trove_async.errors import ClosedError, TroveError
+from trove_async.jitter import jitter
 from trove_async.layers.mirror.queue import RepairQueue
 from trove_async.layers.mirror.records import Claim, Intent
 
@@ -158,7 +158,7 @@ class Claims:
             claim = await self._recorded(intent)
             if claim is None:
                 self._check_open()
-                await asyncio.sleep(wait * random.uniform(0.5, 1))
+                await asyncio.sleep(wait * jitter.uniform(0.5, 1))
                 wait = min(2 * wait, _LONGEST_WAIT)
             elif claim.intent.generation == intent.generation:
                 return claim
