@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -357,6 +356,8 @@ class SettingsParser:
             InvalidDSNError: a setting is unknown; the message has the known ones.
         """
         if self._left:
+            from difflib import get_close_matches
+
             unknown = sorted(self._left)[0]
             known = ", ".join(sorted(self._known)) or "none"
             own = _OPEN_ARGUMENTS if unknown in self._arguments else ()

@@ -17,8 +17,6 @@ from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeGuard, TypeVar
 
-import aiofiles
-import aiofiles.threadpool.binary
 import anyio.to_thread
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
@@ -28,6 +26,8 @@ from trove_async.readiness import readable
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
+
+    import aiofiles.threadpool.binary
 
 __all__ = ["READ_SIZE", "BufferSource", "Chunk", "Source", "as_chunk", "escaped", "source_of"]
 
@@ -163,6 +163,8 @@ class _PathSource(Source):
         return status, data if len(data) <= _SMALL_FILE else None
 
     async def _open(self) -> None:
+        import aiofiles
+
         # Unbuffered: the reads are large, and closing must not wait for a lock that a stalled read holds.
         self._file = await aiofiles.open(self.path, "rb", buffering=0)
 

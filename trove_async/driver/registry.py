@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trove_async.driver.base import Driver
 from trove_async.errors import DriverRegistrationError, MissingDependencyError, TroveError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["DRIVERS", "DriverFactory", "Registry", "import_path", "lookup", "register", "schemes"]
 
@@ -70,6 +71,8 @@ class Registry:
 
     def unknown(self, name: str) -> str:
         """Return the message that nothing has a name, with the nearest one and all others."""
+        from difflib import get_close_matches
+
         names = self.names()
         close = get_close_matches(name, names, n=1)
         guess = f" (is it {close[0]!r}?)" if close else ""
@@ -91,6 +94,8 @@ class Registry:
 
     def _installed(self) -> Mapping[str, EntryPoint]:
         if self._found is None:
+            from importlib.metadata import entry_points  # takes as long to import as a tenth of the library
+
             found: dict[str, EntryPoint] = {}
             for point in entry_points(group=self.group):
                 if point.name in found or point.name in self.entries:

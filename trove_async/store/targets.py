@@ -10,15 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from secrets import token_hex
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import aiofiles
-import aiofiles.threadpool.binary
 import anyio.to_thread
 
 from trove_async.cancellation import to_the_end
 from trove_async.permissions import access_list_of, inherit
 from trove_async.readiness import writable
+
+if TYPE_CHECKING:
+    import aiofiles.threadpool.binary
 
 __all__ = ["FileTarget", "StreamTarget", "Target"]
 
@@ -86,6 +87,8 @@ class FileTarget(Target):
         await self._step(self._open())
 
     async def _open(self) -> None:
+        import aiofiles
+
         try:
             self._file = await aiofiles.open(self.path, "xb", buffering=0, opener=self._create)
         except OSError as error:
