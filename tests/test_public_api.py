@@ -30,6 +30,7 @@ from trove_async import (
     Trove,
     VersionInfo,
     Watch,
+    api,
 )
 
 PACKAGE = Path(trove_async.__file__).parent
@@ -57,8 +58,24 @@ def test_nothing_is_public_by_accident() -> None:
     def is_ours(name: str, value: object) -> bool:
         return not name.startswith("_") and not isinstance(value, ModuleType)
 
-    found = {name for name, value in vars(trove_async).items() if is_ours(name, value)}
-    assert found | trove_async._LAYERS | {"__version__"} == set(trove_async.__all__)
+    found = {name for name, value in vars(api).items() if is_ours(name, value)}
+    assert found | api._LAYERS | {"__version__"} == set(trove_async.__all__)
+    assert {*dir(trove_async)} >= {*trove_async.__all__}
+    script = "import trove_async; print(*(name for name in vars(trove_async) if not name.startswith('_')))"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60).split() == []
+
+
+def test_importing_the_package_alone_imports_none_of_its_modules() -> None:
+    script = "import sys, trove_async; print(*(name for name in sys.modules if 'trove_async' in name))"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60).split() == ["trove_async"]
+    for statement in (
+        "trove_async.open",
+        "from trove_async import open",
+        "from trove_async import *; open",
+        "trove_async.errors",
+    ):
+        subprocess.run([sys.executable, "-c", f"import trove_async; {statement}"], timeout=60, check=True)
+    assert imported_with("trove_async.api").isdisjoint(["aiofiles", "difflib", "zipfile"])
 
 
 def test_layers_are_imported_when_the_first_one_is_used() -> None:
@@ -111,11 +128,11 @@ def imported_with(*modules: str) -> set[str]:
 
 
 def test_importing_the_package_imports_nothing_that_a_driver_or_a_test_needs() -> None:
-    assert imported_with("trove_async").isdisjoint(FOREIGN)
+    assert imported_with("trove_async.api").isdisjoint(FOREIGN)
 
 
 def test_no_driver_is_imported_before_it_is_needed() -> None:
-    script = "import sys, trove_async; print(*(m for m in sys.modules if m.startswith('trove_async.drivers.')))"
+    script = "import sys, trove_async.api; print(*(m for m in sys.modules if m.startswith('trove_async.drivers.')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
 

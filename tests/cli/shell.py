@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from trove_async.cli.harness import DSN_VARIABLE, PREFIX_VARIABLE
-from trove_async.cli.names import STORE_VARIABLE
+from trove_async.cli.options import STORE_VARIABLE
 from trove_async.cli.upload import HEADERS_VARIABLE
 from trove_async.config import VARIABLE as CONFIG_VARIABLE
 

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import typer
+from typer.core import TyperGroup
 
-import trove_async
-from trove_async.cli import (
-    buckets,
-    configuration,
-    conformance,
-    lifecycle,
-    listing,
-    managed,
-    mirror,
-    objects,
-    presign,
-    quota,
-    removal,
-    tags,
-    trees,
-    upload,
-    uploads,
-    versions,
-    watching,
-)
-from trove_async.cli.command import global_options
+from trove_async.cli.commands import Commands
 from trove_async.cli.errors import ExitCode
-from trove_async.cli.output import Output
+from trove_async.cli.options import global_options
 from trove_async.cli.streams import reserve_streams
+from trove_async.version import __version__
 
 __all__ = ["run"]
 
@@ -41,34 +23,29 @@ trove.toml; or bucket/key of the store that --store or TROVE_DSN names. For cp a
 ../ or ~ is a file of this machine.
 """
 
+
+class _Group(TyperGroup):
+    """The commands, of which only the one that is run is imported."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = cast(Any, Commands())
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of the commands for ``--help``."""
+        with formatter.section("Commands"):
+            formatter.write_dl([*Commands.summaries().items()])
+
+
 # Without Rich's markup, whose boxes take several lines: errors here take one line.
 _app = typer.Typer(
     name="trove",
+    cls=_Group,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-global_options(_app, _HELP, trove_async.__version__)
-for group in (
-    listing,
-    trees,
-    removal,
-    objects,
-    buckets,
-    presign,
-    watching,
-    tags,
-    versions,
-    lifecycle,
-    configuration,
-    quota,
-    mirror,
-    managed,
-    upload,
-    uploads,
-    conformance,
-):
-    group.register(_app)
+global_options(_app, _HELP, __version__)
 
 _command: Final = typer.main.get_command(_app)
 
@@ -88,6 +65,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if not isinstance(error, _ParseError):
             raise
+        from trove_async.cli.output import Output
+
         Output().error(_in_one_line(error))
         return ExitCode.USAGE
     return code if isinstance(code, int) else ExitCode.OK

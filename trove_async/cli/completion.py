@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import trove_async
-from trove_async.cli.names import STORE_VARIABLE, is_dsn, is_path, named_of, store_of
+from trove_async.cli.names import is_dsn, is_path, named_of, store_of
+from trove_async.cli.options import STORE_VARIABLE
 from trove_async.config import Config
 from trove_async.dsn import NAMED
 from trove_async.errors import ConfigError, TroveError

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from trove_async.cli.errors import UsageError
+from trove_async.cli.options import STORE_VARIABLE
 from trove_async.config import Reference
 from trove_async.driver import lookup
 from trove_async.dsn import DSN, NAMED, is_store_name, parse_dsn
@@ -23,7 +24,6 @@ from trove_async.paths import local_path
 from trove_async.types import EMPTY
 
 __all__ = [
-    "STORE_VARIABLE",
     "FilePath",
     "Name",
     "Named",
@@ -37,7 +37,6 @@ __all__ = [
     "target_hint",
 ]
 
-STORE_VARIABLE: Final = "TROVE_DSN"
 """The environment variable that names the store of ``bucket/key``."""
 
 _DSN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

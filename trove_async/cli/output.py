@@ -7,13 +7,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
-
-from rich.console import Console
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from trove_async.cli.errors import printable
 from trove_async.dsn import redact
 from trove_async.types import ObjectInfo
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Output", "object_fields", "plain", "time_text"]
 
@@ -24,13 +26,18 @@ class Output:
     Attributes:
         json: print one JSON object a line, not text.
         quiet: print no notes and no progress.
-        console: standard error, which progress bars share with lines.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
-        self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard error, which progress bars share with lines."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def record(self, values: Mapping[str, Any], *lines: str) -> None:
         """Print one result: its values as JSON, or lines of text, which may be none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import os
@@ -10,7 +9,10 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["StandardInput", "ask", "is_terminal", "reserve_streams", "write_bytes"]
 
@@ -62,6 +64,8 @@ async def _in_daemon(function: Callable[[], R]) -> R:
 
     The other side of a pipe decides when a read or write returns; Ctrl-C must not wait for it.
     """
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
 

@@ -105,7 +105,8 @@ class Registry:
         return self._found
 
 
-DRIVERS: Final = Registry("driver", "trove_async.drivers", DriverRegistrationError)
+_BUILTIN: Final = import_path("trove_async.drivers:BUILTIN")
+DRIVERS: Final = Registry("driver", "trove_async.drivers", DriverRegistrationError, _BUILTIN)
 """The drivers by the schemes of their DSNs."""
 
 
