@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select, update
 
 from trove_async.database import now
-from trove_async.managed import ManagedStorage, StoreResourceStorage
+from trove_async.managed import ManagedStorage, ResourceCatalog, StoreResourceStorage
 from trove_async.managed.schema import ATTEMPTS, BLOBS, LINKS, REQUESTS, State
 from trove_async.managed.storage import path_of
 
@@ -94,11 +94,11 @@ async def age(m: ManagedStorage, seconds: float) -> None:
     await m.catalogue.database.write(unit)
 
 
-async def lose(m: ManagedStorage, digest: str) -> None:
+async def lose(catalogue: ResourceCatalog, digest: str) -> None:
     """Record that the bytes of content are missing, as `fsck` does."""
-    where = (BLOBS.c.space == m.catalogue.space) & (BLOBS.c.digest == digest)
+    where = (BLOBS.c.space == catalogue.space) & (BLOBS.c.digest == digest)
     lost = update(BLOBS).where(where, BLOBS.c.condemned_at.is_(None)).values(state=State.LOST)
-    await m.catalogue.database.write(lambda connection: _run(connection, lost))
+    await catalogue.database.write(lambda connection: _run(connection, lost))
 
 
 async def expire_exactly(m: ManagedStorage, *, past: bool) -> None:

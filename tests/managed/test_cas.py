@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 import trove_async
-from tests.managed.state import BUCKET
+from tests.managed.state import BUCKET, lose
 from trove_async import Trove
 from trove_async.database import Database
 from trove_async.errors import (
@@ -172,6 +172,15 @@ async def test_bytes_that_were_changed_are_no_content(c: ContentStore, size: int
         await read(c, digest)
     await c.store(data)  # which is no proof that the bytes are there
     assert await read(c, digest) == data
+
+
+async def test_bytes_that_are_known_to_be_wrong_are_not_read(c: ContentStore) -> None:
+    await c.store(DATA)
+    await lose(c.catalogue, DIGEST)
+    with pytest.raises(NotFoundError):
+        await c.retrieve(DIGEST, range=(0, 4))
+    await c.store(DATA)
+    assert await read(c, DIGEST) == DATA
 
 
 async def test_bytes_that_are_missing_are_stored_again(c: ContentStore) -> None:

@@ -190,7 +190,7 @@ async def test_a_late_writer_that_nobody_took_over_completes(catalogue: Resource
 async def test_content_that_was_lost_is_stored_again(catalogue: ResourceCatalog, m: ManagedStorage) -> None:
     await m.put_for_all("name", DATA)
     id = await catalogue.find(DIGEST)
-    await lose(m, DIGEST)
+    await lose(m.catalogue, DIGEST)
     for call in (catalogue.get(id), catalogue.find(DIGEST)):
         with pytest.raises(ResourceDeletedError, match="lost"):
             await call

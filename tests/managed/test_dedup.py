@@ -14,6 +14,7 @@ import pytest_asyncio
 from sqlalchemy import select
 
 import trove_async
+from tests.managed.state import lose
 from trove_async import (
     BackendError,
     InvalidArgumentError,
@@ -26,7 +27,7 @@ from trove_async import (
 from trove_async.database import Database
 from trove_async.driver import DeleteOptions, Driver, ListOptions
 from trove_async.layers import Call, LayerDriver, Operation
-from trove_async.managed import Dedup
+from trove_async.managed import Dedup, ResourceCatalog
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.schema import BLOBS, State
 
@@ -206,6 +207,20 @@ async def test_bytes_that_were_lost_are_stored_again(store: Trove, inner: Counti
         await store.read("one", "a")
     await store.put("two", "c", DATA)
     # All who have the content have it again.
+    assert [await store.read(bucket, key) for bucket, key in (("one", "a"), ("one", "b"), ("two", "c"))] == [DATA] * 3
+
+
+async def test_bytes_that_are_known_to_be_wrong_are_not_read(
+    store: Trove, inner: Counting, db: Database, space: str
+) -> None:
+    await store.put("one", "a", DATA)
+    await lose(ResourceCatalog(db, space), hashlib.sha256(DATA).hexdigest())
+    inner.clear()
+    with pytest.raises(BackendError, match="were lost"):
+        await store.read("one", "a")
+    assert not inner.calls
+    await store.copy("one", "a", "one", "b")
+    await store.put("two", "c", DATA)
     assert [await store.read(bucket, key) for bucket, key in (("one", "a"), ("one", "b"), ("two", "c"))] == [DATA] * 3
 
 

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Connection, delete, update
 
 import trove_async
-from tests.managed.state import BUCKET, check, path_in, rows, stored
+from tests.managed.state import BUCKET, check, path_in, rows, sha384, stored
 from trove_async import Trove
 from trove_async.database import connect
-from trove_async.errors import InvalidArgumentError, NotFoundError
+from trove_async.errors import InvalidArgumentError, NotFoundError, ResourceDeletedError
 from trove_async.managed import (
     Dedup,
     Depth,
@@ -137,10 +137,10 @@ async def test_damage_is_found_at_its_depth_and_corrected(
     found = await report(m, depth, repair=True)
     assert [problem.kind for problem in found.problems][: len(kinds)] == kinds
     assert found.clean
-    async with m.get_for_bucket("b", "one") as reader:
-        assert await reader.read() == CONTENT
     if damage is sweeping:  # nobody knew whether its bytes were still there
         assert await look(m, Depth.HEADS, repair=True) == [ProblemKind.RECOVERED]
+    async with m.get_for_bucket("b", "one") as reader:
+        assert await reader.read() == CONTENT
     assert (await report(m, Depth.BYTES)).problems == ()
     if damage is not abandoned:
         await check(m)
@@ -161,12 +161,33 @@ async def test_lost_content_is_restored_by_whoever_stores_it_again(
     found = await report(m, Depth.HEADS)
     assert [one.kind for one in found.problems] == ([kind] if kind is not ProblemKind.BYTES else [ProblemKind.BYTES])
     assert not found.clean
+    with pytest.raises(ResourceDeletedError):
+        await m.get_for_bucket("b", "one")
     await m.put_for_bucket("another", "three", CONTENT)
     for opening in (m.get_for_bucket("b", "one"), m.get_for_user("u", "two"), m.get_for_bucket("another", "three")):
         async with opening as reader:
             assert await reader.read() == CONTENT
     await report(m, Depth.BYTES, repair=True)  # the bytes that are wrong are an orphan now
     assert (await report(m, Depth.BYTES)).problems == ()
+
+
+@pytest.mark.parametrize("counted_again", [False, True])
+async def test_lost_content_that_nobody_keeps_is_not_taken_back(m: ManagedStorage, counted_again: bool) -> None:
+    await m.put_for_bucket("b", "one", CONTENT)
+    await other(m)
+    assert await look(m, Depth.BYTES, repair=True) == [ProblemKind.BYTES]
+    if counted_again:
+        mine = delete(LINKS).where(LINKS.c.space == m.catalogue.space)
+        await m.catalogue.database.write(lambda connection: connection.execute(mine).rowcount)
+        assert await look(m, Depth.ROWS, repair=True) == [ProblemKind.COUNT]
+    else:
+        await m.remove_for_bucket("b", "one")
+    with pytest.raises(NotFoundError):
+        await m.put_for_bucket_request("b", "two", sha384(CONTENT))
+    assert await look(m, Depth.BYTES) == []
+    assert isinstance(m.storage, StoreResourceStorage)
+    assert (await collect(m.catalogue, m.storage, dry_run=False)).deleted == 1
+    assert await stored(m) == {}
 
 
 async def test_bytes_that_come_back_are_recovered(m: ManagedStorage, store: Trove) -> None:

@@ -152,7 +152,7 @@ async def test_three_wrong_answers_end_a_request(m: ManagedStorage) -> None:
 
 async def test_a_right_answer_after_two_wrong_ones(m: ManagedStorage) -> None:
     request = await ask(m)
-    for proof in (WRONG, "ünicode"):
+    for proof in ("ünicode", "\ud800"):
         with pytest.raises(ResponseMismatchError):
             await m.proof_of_access_response(PutResponse(request.request_id, proof), caller="carol")
     await answer(m, request)
@@ -291,9 +291,32 @@ async def test_condemned_content_whose_bytes_are_gone_is_not_taken_back(m: Manag
     assert await live(m) == []
 
 
+async def test_a_proof_is_no_use_if_the_bytes_are_incomplete(m: ManagedStorage, store: Trove) -> None:
+    request = await ask(m)
+    (key,) = await stored(m)
+    last = max(start + size for start, size in request.ranges)
+    await store.put(BUCKET, key, DATA[:last] if last < len(DATA) else DATA + b"more")
+    with pytest.raises(ResourceDeletedError):
+        await answer(m, request)
+    assert not await named(m)
+    await m.put_for_bucket("b", "q", DATA)
+    async with m.get_for_bucket("owner", "p") as reader:
+        assert await reader.read() == DATA
+
+
+async def test_a_proof_of_nothing_is_no_use_if_its_object_is_missing(m: ManagedStorage, store: Trove) -> None:
+    await m.put_for_bucket("owner", "empty", b"")
+    request = await m.put_for_bucket_request("b", "q", sha384(b""), caller="carol")
+    (key,) = [key for key, data in (await stored(m)).items() if not data]
+    await store.delete(BUCKET, key)
+    with pytest.raises(ResourceDeletedError):
+        await answer(m, request, b"")
+    assert not await named(m)
+
+
 async def test_content_that_was_lost(m: ManagedStorage) -> None:
     request = await ask(m)
-    await lose(m, DIGEST)
+    await lose(m.catalogue, DIGEST)
     with pytest.raises(NotFoundError):
         await ask(m)
     with pytest.raises(ResourceDeletedError):

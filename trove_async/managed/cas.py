@@ -229,7 +229,7 @@ class ContentStore:
 
     async def _open(self, digest: str, range: RangeLike | None) -> ObjectReader:
         blob = await self._database.read(lambda connection: self._find(connection, digest)[1])
-        if blob is None or not blob.key:
+        if blob is None or blob.state is not State.STORED:
             raise _missing(digest)
         try:
             reader = await self.storage.get(blob.key, range=range)

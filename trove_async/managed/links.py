@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, column, delete, select, text,
 from trove_async.database import insert_into, now
 from trove_async.database.schema import ORDERED_TEXT, begins_with
 from trove_async.managed.resources import ManagedInfo, ManagedResource
-from trove_async.managed.schema import BLOBS, LINKS
+from trove_async.managed.schema import BLOBS, LINKS, READABLE
 from trove_async.managed.transitions import COLUMNS, Blob, Blobs, Content
 from trove_async.types import FrozenDict
 
@@ -63,7 +63,7 @@ class Linked(NamedTuple):
 
     Attributes:
         info: of the name.
-        key: of the bytes.
+        key: of the bytes; empty if they were lost.
     """
 
     info: ManagedInfo
@@ -112,7 +112,7 @@ _LINKED: Final = select(
     LINKS.c.content_type,
     LINKS.c.metadata,
     LINKS.c.created_at,
-    BLOBS.c.key,
+    READABLE,
     BLOBS.c.length,
     BLOBS.c.digest,
 ).join(BLOBS, BLOBS.c.id == LINKS.c.blob)
@@ -268,4 +268,4 @@ def _linked(row: Row[*tuple[Any, ...]]) -> Linked:
         FrozenDict(json.loads(row.metadata)),
         row.created_at,
     )
-    return Linked(info, row.key)
+    return Linked(info, row.readable)

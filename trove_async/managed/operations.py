@@ -78,11 +78,14 @@ class Operations:
             before, found = found, await self._find(resource)
             if found.key == before.key:
                 raise ResourceDeletedError(
-                    "the bytes of the content are missing or incomplete in the store; `fsck` finds all such content"
+                    "the bytes of the content are missing or incomplete in the store, or wrong; "
+                    "`fsck` finds all such content"
                 )
 
     async def _open_bytes(self, found: Linked, range: RangeLike | None) -> ObjectReader | None:
-        """Open bytes; return None if they are missing or incomplete."""
+        """Open bytes; return None if they are missing, incomplete, or known to be wrong."""
+        if not found.key:
+            return None
         try:
             reader = await self._storage.get(found.key, range=range)
         except BucketNotFoundError:
@@ -213,18 +216,20 @@ class Operations:
             raise error
 
     async def _is_right(self, challenge: Challenge, proof: str) -> bool | None:
-        """Tell whether a proof is right; None if the bytes that it is compared with are gone."""
-        request = challenge.request
+        """Tell whether a proof is right; None if the bytes that it is compared with are gone or incomplete."""
+        request, blob = challenge.request, challenge.blob
+        if blob is None:
+            return None
         try:
-            chunks = await self._storage.read_ranges(challenge.key, request.ranges) if challenge.key else None
+            chunks = await self._storage.read_ranges(blob.key, request.ranges)
         except BucketNotFoundError:
             raise
         except (NotFoundError, RangeNotSatisfiableError):
-            chunks = None
-        if chunks is None:
             return None
         expected = prove(request.request_id, request.nonce, request.ranges, chunks)
-        return hmac.compare_digest(expected.encode(), proof.encode())
+        if not hmac.compare_digest(expected.encode(), proof.encode(errors="surrogatepass")):
+            return False
+        return True if await self._writing.is_there(blob) else None
 
 
 _ERRORS: Final[Mapping[Answer, type[TroveError]]] = {

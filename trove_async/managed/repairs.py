@@ -13,6 +13,7 @@ from trove_async.database import now
 from trove_async.managed.references import References, move_references, references_of
 from trove_async.managed.resources import ManagedResource
 from trove_async.managed.schema import BLOBS, LINKS, State
+from trove_async.managed.transitions import given_up
 
 __all__ = ["Counted", "counted", "dangling", "kept", "lose", "reattach", "recount", "recover"]
 
@@ -92,7 +93,7 @@ def recount(connection: Connection, space: str, id: str) -> bool:
     connection.execute(here.values(refs=actual.all, held=actual.held))
     used = bool(actual.all or row.pinned)
     if row.state in _LIVE and not used:
-        connection.execute(here.values(state=State.CONDEMNED, condemned_at=now()))
+        connection.execute(here.values(state=given_up(State(row.state)), condemned_at=now()))
     elif row.state in _DOOMED and used:
         target = _restored(connection, row)
         if target != id:  # the content has been stored again: that has the references now

@@ -56,16 +56,14 @@ class Challenge:
         caller: who may answer.
         link: the name that the content gets.
         digest: of the content.
-        blob: the id of the blob that has the bytes; empty if there is none any more.
-        key: where they are.
+        blob: has the bytes; None if there is none any more.
     """
 
     request: RequestResponse
     caller: str
     link: Link
     digest: str
-    blob: str
-    key: str
+    blob: Blob | None
 
 
 _OVERDUE: Final = delete(REQUESTS).where(REQUESTS.c.expires_at <= now())
@@ -111,7 +109,7 @@ def make(connection: Connection, space: str, caller: str, link: Link, digest: st
     connection.execute(insert(REQUESTS).values(**_row(space, caller, link, digest, request)))
     attempt = {"request": request.request_id, "space": space, "caller": caller, "digest": digest}
     connection.execute(insert(ATTEMPTS).values(**attempt, made_at=now()))
-    return Challenge(request, caller, link, digest, blob.id, blob.key)
+    return Challenge(request, caller, link, digest, blob)
 
 
 def find(connection: Connection, space: str, request_id: str) -> Challenge | None:
@@ -120,15 +118,8 @@ def find(connection: Connection, space: str, request_id: str) -> Challenge | Non
     if row is None or not row.answerable:
         return None
     ranges = tuple((start, size) for start, size in json.loads(row.ranges))
-    blob = _available(connection, space, row.digest)
-    return Challenge(
-        RequestResponse(row.id, row.nonce, ranges, row.expires_at),
-        row.caller,
-        _link(row),
-        row.digest,
-        "" if blob is None else blob.id,
-        "" if blob is None else blob.key,
-    )
+    request = RequestResponse(row.id, row.nonce, ranges, row.expires_at)
+    return Challenge(request, row.caller, _link(row), row.digest, _available(connection, space, row.digest))
 
 
 def accept(connection: Connection, space: str, challenge: Challenge, caller: str, *, is_right: bool | None) -> Answer:
@@ -156,8 +147,8 @@ def accept(connection: Connection, space: str, challenge: Challenge, caller: str
     connection.execute(delete(REQUESTS).where(REQUESTS.c.id == row.id))
     if is_right is None or (blob is not None and blob.state is State.LOST):
         return Answer.DELETED
-    if blob is None:
-        blob = _revived(blobs, challenge.blob)
+    if blob is None and challenge.blob is not None:
+        blob = _revived(blobs, challenge.blob.id)
     if blob is None:
         return Answer.DELETED
     give(connection, space, blobs, _link(row), blob)

@@ -5,12 +5,35 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    case,
+)
 
 from trove_async.database import Timestamp
 from trove_async.database.schema import ORDERED_TEXT
 
-__all__ = ["ATTEMPTS", "BLOBS", "COMPONENT", "LINKS", "MIGRATIONS", "ORPHANED", "REQUESTS", "SPACES", "State"]
+__all__ = [
+    "ATTEMPTS",
+    "BLOBS",
+    "COMPONENT",
+    "LINKS",
+    "MIGRATIONS",
+    "ORPHANED",
+    "READABLE",
+    "REQUESTS",
+    "SPACES",
+    "State",
+]
 
 COMPONENT: Final = "managed"
 MIGRATIONS: Final = "trove_async.managed.migrations"
@@ -31,7 +54,8 @@ class State(StrEnum):
     SWEPT = "swept"
     """Bytes that no blob had were deleted. The row keeps a late writer, who has stored them, from referring to them."""
     LOST = "lost"
-    """Its bytes are missing or wrong, as ``fsck`` has found. Whoever stores the content again restores it for all."""
+    """Its bytes are missing or wrong, as ``fsck`` has found, and are not read. Whoever stores the content again
+    restores it for all."""
 
 
 ORPHANED: Final = ""
@@ -63,6 +87,9 @@ BLOBS: Final = Table(
     Column("created_at", Timestamp, nullable=False),
 )
 """The contents, each with the key of its bytes."""
+
+READABLE: Final = case((BLOBS.c.state == State.LOST, ""), else_=BLOBS.c.key).label("readable")
+"""The key from which the bytes of a blob may be read: empty if they were lost, since what is there may be wrong."""
 
 # Content has at most one row that is pending, stored or lost, and any number that wait for the sweep. The digest comes
 # first: PostgreSQL may believe, by statistics that are out of date, that there is little in a space.

@@ -13,7 +13,8 @@
                                  store                                        (none)
 
 ``fsck`` makes a stored blob *lost* if its bytes are missing or wrong; `Blobs.store` and `Blobs.complete` make it stored
-again. Bytes that no blob has get a row of their own, which is condemned, then sweeping, then *swept*.
+again. If nobody refers to it any more it is sweeping at once, since nothing may take wrong bytes back. Bytes that no
+blob has get a row of their own, which is condemned, then sweeping, then *swept*.
 
 `Blobs` is used in a unit of `trove_async.database.Database.write`: it reads the blobs that the unit names, changes them
 in memory, and writes them by `Blobs.flush`. A unit that fails has changed nothing. All times are the database's.
@@ -30,7 +31,7 @@ from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, case, del
 from trove_async.database import Timestamp, insert_into, now
 from trove_async.managed.schema import BLOBS, ORPHANED, State
 
-__all__ = ["COLUMNS", "Blob", "Blobs", "Content", "Doomed", "doom", "drop_expired", "erase", "expired"]
+__all__ = ["COLUMNS", "Blob", "Blobs", "Content", "Doomed", "doom", "drop_expired", "erase", "expired", "given_up"]
 
 
 class Content(NamedTuple):
@@ -101,7 +102,9 @@ _NAMED: Final = select(*COLUMNS).where(
 # `lease` is in microseconds; None for no lease, or for the one that the blob has.
 _LEASE: Final = type_coerce(type_coerce(now(), BigInteger()) + bindparam("lease", type_=BigInteger()), Timestamp())
 # Content that is stored and loses its name in one transaction is condemned when it is inserted.
-_CONDEMNED_AT: Final = case((bindparam("new_state") == State.CONDEMNED, now()), else_=None)
+_CONDEMNED_AT: Final = case(
+    *((bindparam("new_state") == state, now()) for state in (State.CONDEMNED, State.SWEEPING)), else_=None
+)
 _CHANGING: Final = ("key", "length", "state", "refs", "held", "pinned")
 _UPDATE: Final = (
     update(BLOBS)
@@ -273,7 +276,7 @@ class Blobs:
                 gone += [] if one in self._new else [one]
                 continue
             if blob.unused and blob.state in (State.STORED, State.LOST):
-                blob.state = State.CONDEMNED
+                blob.state = given_up(blob.state)
                 self._live[blob.algorithm, blob.digest] = None
             (added if one in self._new else changed).append(self._parameters(blob))
         if gone:
@@ -321,6 +324,11 @@ class Blobs:
             "new_algorithm": blob.algorithm,
             "new_digest": blob.digest,
         }
+
+
+def given_up(state: State) -> State:
+    """Return the state of a blob, stored or lost until now, that nothing keeps any more."""
+    return State.CONDEMNED if state is State.STORED else State.SWEEPING
 
 
 class Doomed(NamedTuple):

@@ -32,9 +32,11 @@ async def _open(inner: InnerStorage, piece: Piece, offset: int, length: int) -> 
     """Open a range of a piece.
 
     Raises:
-        BackendError: the blob is missing, or too short.
+        BackendError: the blob is missing, too short, or lost.
     """
     segment = piece.segment
+    if not piece.key:
+        raise BackendError(f"the bytes of the content {segment.blob} were lost, as `fsck` has found; store them again")
     whole = piece.whole and offset == 0 and length == segment.size
     try:
         return await inner.get(piece.key, range=None if whole else (segment.start + offset, length))

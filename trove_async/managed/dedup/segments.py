@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from trove_async.errors import ConflictError
 from trove_async.managed.dedup.schema import SEGMENTS
-from trove_async.managed.schema import BLOBS
+from trove_async.managed.schema import BLOBS, READABLE
 from trove_async.managed.transitions import COLUMNS, Blobs
 
 __all__ = ["Piece", "References", "Segment", "cut", "pieces_of", "pieces_of_many"]
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
 
     Attributes:
         segment: of an object.
-        key: of the blob's bytes in the inner store.
+        key: of the blob's bytes in the inner store; empty if they were lost.
         whole: whether the segment is the whole blob.
     """
 
@@ -44,7 +44,7 @@ class Piece(NamedTuple):
 
 
 _PIECES: Final = (
-    select(SEGMENTS.c.owner, SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, BLOBS.c.key, BLOBS.c.length)
+    select(SEGMENTS.c.owner, SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, READABLE, BLOBS.c.length)
     .join(BLOBS, BLOBS.c.id == SEGMENTS.c.blob)
     .order_by(SEGMENTS.c.number)
 )
@@ -74,7 +74,7 @@ def pieces_of_many(connection: Connection, owners: Sequence[str]) -> list[Piece]
 
 
 def _piece(row: Row[*tuple[Any, ...]]) -> Piece:
-    return Piece(Segment(row.blob, row.start, row.size), row.key, row.start == 0 and row.size == row.length)
+    return Piece(Segment(row.blob, row.start, row.size), row.readable, row.start == 0 and row.size == row.length)
 
 
 def cut(segments: Sequence[Segment], offset: int, length: int) -> list[Segment]:
