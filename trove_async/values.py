@@ -20,18 +20,21 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_text(what: str, value: object) -> None:
+def check_text(what: str, value: object, *, longest: int | None = None) -> None:
     """Check that a value is text that every database can keep.
 
     Args:
         what: it is, for the message.
         value: what the user gave.
+        longest: how many bytes of UTF-8 it has at most; None for any number.
 
     Raises:
-        InvalidArgumentError: it is no text, or empty, or has a NUL or a lone surrogate in it.
+        InvalidArgumentError: it is no text, or empty, or too long, or has a NUL or a lone surrogate in it.
     """
     if not isinstance(value, str) or not value or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
         raise InvalidArgumentError(f"{what} is text that is not empty, without NUL and lone surrogates; not {value!r}")
+    if longest is not None and (size := len(value.encode())) > longest:
+        raise InvalidArgumentError(f"{what} has at most {longest} bytes of UTF-8, not {size}")
 
 
 def check_function(name: str, argument: str, function: object) -> None:

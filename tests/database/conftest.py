@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -26,10 +27,19 @@ def postgres() -> Postgres:
 @pytest.fixture(scope="session")
 def postgres_url(postgres: Postgres) -> Iterator[str]:
     """The URL of a database for this process alone."""
+    with new_database(postgres) as url:
+        yield url
+
+
+@contextmanager
+def new_database(postgres: Postgres, options: str = "") -> Iterator[str]:
+    """Create a database, with options of ``CREATE DATABASE``, and drop it at the end."""
     name = f"trove_{uuid.uuid4().hex}"
-    execute(postgres.url, f"CREATE DATABASE {name}")
-    yield postgres.url.rpartition("/")[0] + f"/{name}"
-    execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(postgres.url, f"CREATE DATABASE {name} {options}")
+    try:
+        yield postgres.url.rpartition("/")[0] + f"/{name}"
+    finally:
+        execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def execute(url: str, statement: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 from sqlalchemy import inspect, text
 
+from tests.database.conftest import execute, new_database
 from tests.database.victim import Victim
+from tests.servers import Postgres
 from trove_async.database import Database, connect
 from trove_async.errors import BackendError, InvalidArgumentError, PreconditionFailedError, SchemaVersionError
 
@@ -56,6 +59,18 @@ async def test_processes_migrate_at_the_same_moment(db: Database, url: str) -> N
     with Victim("migrate", url) as one, Victim("migrate", url) as two:
         assert [await one.line(), await two.line()] == ["migrated", "migrated"]
     assert await plants(db) == [("oak", 7)]
+
+
+@pytest.mark.parametrize("isolation", ["read uncommitted", "repeatable read", "serializable"])
+async def test_processes_migrate_at_the_same_moment_whatever_isolation_is_the_default(
+    postgres: Postgres, isolation: str
+) -> None:
+    with new_database(postgres) as url:
+        execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_isolation = '{isolation}'")
+        async with AsyncExitStack() as stack:
+            opened = [await stack.enter_async_context(connect(url)) for _ in range(6)]
+            await asyncio.gather(*(one.migrate("growing", GROWING) for one in opened))
+            assert await plants(opened[0]) == [("oak", 7)]
 
 
 async def test_a_migration_that_fails_leaves_nothing(db: Database) -> None:

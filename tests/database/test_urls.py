@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.database.conftest import new_database
 from tests.servers import Postgres
 from trove_async.database import connect
 from trove_async.errors import (
@@ -20,6 +21,7 @@ from trove_async.errors import (
     TroveError,
     UnauthenticatedError,
     UnavailableError,
+    UnsupportedError,
 )
 
 SECRET = "se-cr-et"
@@ -115,6 +117,17 @@ async def test_failures_to_connect_have_their_classes_and_no_password(postgres: 
     assert refused.driver == "postgresql"
     assert isinstance(await failure_of(f"postgresql://u:{SECRET}@{at}/postgres?sslmode=nonsense"), InvalidDSNError)
     assert isinstance(await failure_of(f"postgresql://u:{SECRET}@{at}/postgres?sslmode=require"), UnavailableError)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_keep_every_name_is_refused(postgres: Postgres, encoding: str) -> None:
+    with (
+        new_database(postgres, f"TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'") as url,
+        pytest.raises(UnsupportedError, match=f"the encoding of the database is {encoding}.*ENCODING 'UTF8'"),
+    ):
+        async with connect(url):
+            pass
 
 
 @pytest.mark.asyncio

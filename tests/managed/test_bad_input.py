@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, text
 import trove_async
 from tests.managed.state import BUCKET, check, rows, sha384, stored
 from trove_async import Trove, managed
+from trove_async.database import Database
 from trove_async.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -164,6 +166,53 @@ async def test_a_bucket_that_does_not_exist(store: Trove, sqlite_url: str) -> No
         with pytest.raises(BucketNotFoundError) as caught:
             await m.put_for_bucket("b", "p", b"data")
         assert caught.value.bucket == "nothing"
+
+
+async def collected(m: ManagedStorage) -> managed.CollectionReport:
+    storage = m.storage
+    assert isinstance(storage, managed.StoreResourceStorage)
+    return await managed.collect(m.catalogue, storage, grace=0, dry_run=False, force=True)
+
+
+def incompressible(size: int) -> str:
+    """Return text that an index of PostgreSQL does not compress."""
+    return secrets.token_hex(size)[:size]
+
+
+async def test_the_longest_names_fit_into_the_indexes(store: Trove, db: Database) -> None:
+    space, caller, bucket, path = (incompressible(size) for size in (1024, 1024, 255, 1024))
+    async with managed.open(store, database=db, bucket=BUCKET, space=space) as m:
+        await m.put_for_bucket(bucket, path, b"data")
+        request = await m.put_for_bucket_request(bucket, f"{path[1:]}2", sha384(b"data"), caller=caller)
+        await m.proof_of_access_response(await managed.new_put_response(request, b"data"), caller=caller)
+        assert (await collected(m)).deleted == 0
+        assert len(await listed(m, bucket)) == 2
+
+
+async def test_names_that_no_index_can_have(m: ManagedStorage, store: Trove, db: Database) -> None:
+    await m.put_for_bucket("b", "p", b"data")
+    with pytest.raises(InvalidArgumentError, match="a caller has at most 1024 bytes"):
+        await m.put_for_bucket_request("b", "q", sha384(b"data"), caller="é" * 513)
+    with pytest.raises(InvalidArgumentError, match="a space has at most 1024 bytes"):
+        await managed.open(store, database=db, bucket=BUCKET, space="x" * 1025)
+    with pytest.raises(InvalidArgumentError, match="a space has at most 1024 bytes"):
+        managed.Dedup(db, space="x" * 1025)
+
+
+async def test_lengths_whose_sum_is_too_large_for_a_database(m: ManagedStorage) -> None:
+    largest = 2**63 - 1
+    for n in range(3):
+        id, _ = await m.catalogue.put(sha384(b"%d" % n), largest)
+        await m.catalogue.upload_complete(id, f"elsewhere/{n}")
+        await m.catalogue.put(sha384(b"%d" % n), largest)
+    found = await managed.statistics(m.catalogue)
+    assert (found.bytes, found.logical_bytes) == (3 * 2**63, 6 * 2**63)
+    for n in range(3):
+        id = await m.catalogue.find(sha384(b"%d" % n))
+        assert [await m.catalogue.remove(id) for _ in range(2)] == [(False, f"elsewhere/{n}"), (True, f"elsewhere/{n}")]
+    assert (await managed.statistics(m.catalogue)).condemned_bytes == 3 * 2**63
+    report = await collected(m)
+    assert (report.deleted, report.bytes) == (3, 3 * largest)
 
 
 async def test_a_newer_schema(store: Trove, sqlite_url: str, tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ _leases: Final = Table(
 )
 
 
+_LONGEST_NAME: Final = 2048
+"""Bytes; PostgreSQL limits an entry of an index to 2,704."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to do something until a time.
@@ -134,7 +138,7 @@ def _lost(lease: Lease) -> LeaseLostError:
 
 
 def _check(name: str, owner: str, seconds: float) -> None:
-    check_text("the name of a lease", name)
+    check_text("the name of a lease", name, longest=_LONGEST_NAME)
     check_text("the owner of a lease", owner)
     if not (is_number(seconds) and 0 < seconds < 1e9):
         raise InvalidArgumentError(f"a lease lasts for a number of seconds, above 0 and below 1e9, not {seconds!r}")

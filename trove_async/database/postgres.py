@@ -26,6 +26,7 @@ from trove_async.errors import (
     OperationTimeoutError,
     TroveError,
     UnavailableError,
+    UnsupportedError,
 )
 
 __all__ = ["PostgresBackend"]
@@ -107,7 +108,12 @@ class PostgresBackend(Backend):
 
     def _new_engine(self, timeout: float | None, **pool: Any) -> AsyncEngine:
         engine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=lambda: self._connect(timeout), hide_parameters=True, **pool
+            "postgresql+asyncpg://",
+            async_creator=lambda: self._connect(timeout),
+            # Not the default of the database: a migration must see what was committed while it waited for its lock.
+            isolation_level="READ COMMITTED",
+            hide_parameters=True,
+            **pool,
         )
         guard(engine.sync_engine)
         return engine
@@ -124,6 +130,13 @@ class PostgresBackend(Backend):
             except asyncpg.ClientConfigurationError as error:
                 raise InvalidDSNError(f"the URL of the database is invalid: {redact(str(error))}") from None
         self._connections.add(connection)
+        if (encoding := connection.get_settings().server_encoding) != "UTF8":
+            await _close(connection)
+            raise UnsupportedError(
+                f"the encoding of the database is {encoding}, which cannot keep every name; create a database with "
+                "ENCODING 'UTF8'",
+                driver=self.driver,
+            )
         return connection
 
     async def open(self) -> None:

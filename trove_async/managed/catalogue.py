@@ -19,6 +19,7 @@ from trove_async.errors import (
     UploadPendingError,
 )
 from trove_async.keys import check_key
+from trove_async.managed.names import check_space
 from trove_async.managed.resources import Resource
 from trove_async.managed.schema import COMPONENT, MIGRATIONS, SPACES, State
 from trove_async.managed.transitions import Blob, Blobs, Content
@@ -65,7 +66,7 @@ class ResourceCatalog:
     """
 
     def __init__(self, database: Database, space: str = "managed", *, lease: float = LEASE) -> None:
-        check_text("the space of a catalogue", space)
+        check_space(space)
         if not is_number(lease) or not 0 < lease < 1e9:
             raise InvalidArgumentError(f"the lease is a number of seconds above 0, not {lease!r}")
         self.database = database

@@ -27,6 +27,7 @@ from trove_async.managed.clock import Clock
 from trove_async.managed.orphans import claim_orphans, orphans_of
 from trove_async.managed.references import referenced
 from trove_async.managed.schema import BLOBS, State
+from trove_async.managed.statistics import total
 from trove_async.managed.storage import ListableStorage, StoredBytes, Unfinished, pages
 from trove_async.managed.transitions import Doomed, doom, drop_expired, erase, expired
 from trove_async.values import is_number, is_whole
@@ -324,7 +325,7 @@ def _count(connection: Connection, space: str, grace: float) -> _Counts:
         func.count().filter(is_due).label("due"),
         func.count().filter(is_sweeping).label("sweeping"),
         func.count().filter(is_condemned).label("condemned"),
-        func.coalesce(func.sum(BLOBS.c.length).filter(is_due | is_sweeping), 0).label("size"),
+        total(BLOBS.c.length, is_due | is_sweeping).label("size"),
     ).where(BLOBS.c.space == space, BLOBS.c.state.not_in([State.PENDING, State.SWEPT]))
     row = connection.execute(counted).one()
     return _Counts(row.total, row.due, row.sweeping, row.condemned - row.due, int(row.size))

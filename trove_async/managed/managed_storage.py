@@ -163,7 +163,8 @@ class ManagedStorage:
         Args:
             bucket, path: where.
             sha384: of the content, 96 hex digits.
-            caller: who asks, as the application has authenticated it; nobody else can answer.
+            caller: who asks, as the application has authenticated it; nobody else can answer. At most 1,024 bytes of
+                UTF-8.
             content_type, metadata: see `put_for_bucket`.
 
         Raises:

@@ -7,10 +7,15 @@ from typing import Final
 from trove_async.errors import InvalidArgumentError, InvalidBucketNameError, TroveError
 from trove_async.keys import check_key
 from trove_async.managed.resources import ManagedResource
+from trove_async.values import check_text
 
-__all__ = ["check_path", "for_all", "for_bucket", "for_user", "locate", "owner_of"]
+__all__ = ["check_caller", "check_path", "check_space", "for_all", "for_bucket", "for_user", "locate", "owner_of"]
 
 _LONGEST: Final = 255
+# A space with a bucket and a path, or with a caller and a digest, must fit into an entry of an index, which PostgreSQL
+# limits to 2,704 bytes.
+_LONGEST_SPACE: Final = 1024
+_LONGEST_CALLER: Final = 1024
 
 
 def for_bucket(bucket: str, path: str = "") -> ManagedResource:
@@ -47,6 +52,25 @@ def check_path(resource: ManagedResource) -> None:
         InvalidKeyError: it is not 1 to 1,024 bytes of UTF-8 without NUL.
     """
     check_key(resource.path)
+
+
+def check_space(space: object) -> None:
+    """Check the name of a space.
+
+    Raises:
+        InvalidArgumentError: it is not 1 to 1,024 bytes of UTF-8 without NUL.
+    """
+    check_text("a space", space, longest=_LONGEST_SPACE)
+
+
+def check_caller(caller: object) -> None:
+    """Check who asks for a proof of access; it may be empty.
+
+    Raises:
+        InvalidArgumentError: it is not up to 1,024 bytes of UTF-8 without NUL.
+    """
+    if caller != "":
+        check_text("a caller", caller, longest=_LONGEST_CALLER)
 
 
 def locate(error: TroveError, operation: str, resource: ManagedResource) -> None:

@@ -26,7 +26,7 @@ from trove_async.keys import check_content_type, check_metadata, check_prefix, c
 from trove_async.managed import links, requests
 from trove_async.managed.catalogue import ResourceCatalog, check_sha384
 from trove_async.managed.links import Link, Linked
-from trove_async.managed.names import check_path, locate
+from trove_async.managed.names import check_caller, check_path, locate
 from trove_async.managed.proof import prove
 from trove_async.managed.requests import Answer, Challenge
 from trove_async.managed.resources import ManagedInfo, ManagedResource, PutResponse, RequestResponse
@@ -173,7 +173,7 @@ class Operations:
         with _locating("put_request", resource):
             one = _link(resource, content_type, metadata)
             digest = check_sha384(sha384)
-            _check_caller(caller)
+            check_caller(caller)
             challenge = await self._database.write(
                 lambda connection: requests.make(connection, self._space, caller, one, digest)
             )
@@ -189,7 +189,7 @@ class Operations:
         check_text("the id of a request", response.request_id)
         if not isinstance(response.proof, str):
             raise InvalidArgumentError(f"a proof is a str, not of type {type(response.proof).__name__}")
-        _check_caller(caller)
+        check_caller(caller)
         challenge = self._challenges.get(response.request_id) or await self._challenge(response.request_id)
         with _locating("put_response", challenge.link.resource):
             await self._answer(challenge, response, caller)
@@ -266,11 +266,6 @@ def _length(length: int | None) -> int | None:
     if not is_whole(length):
         raise InvalidArgumentError(f"a length is a whole number, not {length!r}")
     return None if length < 0 else length
-
-
-def _check_caller(caller: object) -> None:
-    if caller != "":
-        check_text("a caller", caller)
 
 
 def _object_info(info: ManagedInfo) -> ObjectInfo:

@@ -13,7 +13,7 @@ from trove_async.errors import InvalidArgumentError
 from trove_async.keys import check_bucket, check_prefix
 from trove_async.managed.algorithms import check_algorithm
 from trove_async.managed.dedup.driver import DedupDriver, Settings
-from trove_async.values import check_text
+from trove_async.managed.names import check_space
 
 __all__ = ["Dedup"]
 
@@ -59,7 +59,7 @@ class Dedup(Placed):
         if bucket is not None:
             check_bucket(bucket)
         check_prefix(namespace)
-        check_text("the space of a Dedup", space)
+        check_space(space)
         check_algorithm(algorithm)
         self._settings: Final = Settings(database, bucket, namespace, space, algorithm)
 
