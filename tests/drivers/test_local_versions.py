@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tests.drivers.local_residue import residue_of
 from trove_async.drivers.local import LocalDriver
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.errors import ObjectNotFoundError, StorageFullError, UploadNotFoundError, VersionNotFoundError
+from trove_async.tree import DirEntry
+from trove_async.tree.filesystem import Stat
 from trove_async.tree.versions import StoredVersion, Versions
 from trove_async.types import LifecycleReport, LifecycleRule, VersionInfo
 
@@ -169,20 +172,72 @@ async def test_a_version_is_found_while_it_becomes_the_latest(
 ) -> None:
     """Right after another version was found to be the latest, that one is deleted."""
     first, second = await put(store, b"1"), await put(store, b"2")
-    original = Versions.stored
+    original = Versions.find
     deleting: list[bool] = []
 
-    async def stored_later(self: Versions, bucket: str, key: str) -> list[StoredVersion]:
+    async def find_later(self: Versions, bucket: str, key: str, version_id: str) -> StoredVersion | None:
         if not deleting:
             deleting.append(True)
             task = asyncio.run_coroutine_threadsafe(store.delete_version("b", "k", second), loop)
             task.result(30)
-        return [*await original(self, bucket, key)]
+        return await original(self, bucket, key, version_id)
 
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(Versions, "stored", stored_later)
+    monkeypatch.setattr(Versions, "find", find_later)
     assert await store.read("b", "k", version_id=first) == b"1"
     assert deleting
+
+
+async def test_what_a_version_costs_does_not_depend_on_how_many_there_are(
+    store: trove.Trove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading or deleting one by its id, and putting into a bucket whose versioning is suspended."""
+    looked = 0
+    lstat, scan = LocalFileSystem.lstat, LocalFileSystem.scan
+
+    async def counted_lstat(self: LocalFileSystem, path: str) -> Stat | None:
+        nonlocal looked
+        looked += 1
+        return await lstat(self, path)
+
+    async def counted_scan(self: LocalFileSystem, path: str) -> AsyncGenerator[DirEntry]:
+        nonlocal looked
+        async with aclosing(scan(self, path)) as entries:
+            async for entry in entries:
+                looked += 1
+                yield entry
+
+    monkeypatch.setattr(LocalFileSystem, "lstat", counted_lstat)
+    monkeypatch.setattr(LocalFileSystem, "scan", counted_scan)
+
+    async def costs() -> list[int]:
+        found = []
+        oldest, *_ = versions
+        for work in (
+            lambda: store.read("b", "k", version_id=oldest),
+            lambda: store.read("b", "k", version_id="null"),
+            lambda: store.delete_version("b", "k", versions.pop()),
+            lambda: store.set_versioning("b", False),
+            lambda: store.put("b", "k", b"suspended"),
+            lambda: store.put("b", "k", b"suspended"),
+            lambda: store.set_versioning("b", True),
+        ):
+            before = looked
+            await work()
+            found.append(looked - before)
+        return found
+
+    await store.set_versioning("b", False)
+    await store.put("b", "k", b"null")
+    await store.set_versioning("b", True)
+    versions = [await put(store, b"%d" % number) for number in range(4)]
+    await put(store, b"latest")
+    few = await costs()
+    versions += [await put(store, b"%d" % number) for number in range(60)]
+    await put(store, b"latest")
+    # Whether an entry that is no version comes before the first one is for the file system to say.
+    many = await costs()
+    assert all(later <= sooner + 2 for later, sooner in zip(many, few, strict=True)), (few, many)
 
 
 # Suspended

@@ -117,11 +117,11 @@ class VersionedObjects(Objects):
             if version_id == (opened.attributes.version_id or NULL):
                 return opened
             await self._fs.close(opened.handle)
-        for version in await self._versions.stored(bucket, key):
-            if version.version_id == version_id and not version.is_delete_marker:
-                found = await self._fs.open(version.path)
-                return None if found is None else await self._opened(bucket, key, version.path, *found)
-        return None
+        version = await self._versions.find(bucket, key, version_id)
+        if version is None or version.is_delete_marker:
+            return None
+        found = await self._fs.open(version.path)
+        return None if found is None else await self._opened(bucket, key, version.path, *found)
 
     async def _opened(self, bucket: str, key: str, path: str, handle: int, status: Stat) -> OpenObject | None:
         """Return the opened object; None if it was replaced before its sidecar could be read."""
@@ -359,9 +359,8 @@ class VersionedObjects(Objects):
 
     async def _drop_null(self, bucket: str, key: str) -> None:
         """Remove the stored null version or null marker, when another is about to take its place or has done so."""
-        for version in await self._versions.stored(bucket, key):
-            if version.version_id == NULL:
-                await self._drop_version(bucket, key, version)
+        for version in await self._versions.nulls(bucket, key):
+            await self._drop_version(bucket, key, version)
 
     async def _drop_version(self, bucket: str, key: str, version: StoredVersion) -> None:
         attributes = NONE if version.is_delete_marker else await self._sidecar_name(bucket, key, version.path)
@@ -416,26 +415,19 @@ class VersionedObjects(Objects):
         await self._buckets.require(bucket)
         async with self._fs.lock(self._layout.stripe(bucket, key)):
             current = await self._latest(bucket, key)
-            stored = await self._versions.stored(bucket, key)
-            latest_id = None if current is None else current.version_id
-            # An interrupted commit may have left a second name for the latest version.
-            twins = [v for v in stored if v.version_id == latest_id]
-            stored = [v for v in stored if v.version_id != latest_id]
             checkpoint()
-            if current is not None and latest_id == version_id:
+            if current is not None and current.version_id == version_id:
                 if if_match is not None:
                     check_write(self._etag(current), if_match, None)
-                for twin in twins:
-                    await self._fs.unlink(twin.path)
-                await self._replace_latest(bucket, key, current, stored[0] if stored else None)
+                await self._delete_latest(bucket, key, current)
             else:
-                target = next((v for v in stored if v.version_id == version_id), None)
+                target = await self._versions.find(bucket, key, version_id)
                 if if_match is not None and (target is None or await self._etag_of(bucket, key, target) != if_match):
                     raise PreconditionFailedError(f"version {version_id!r} is missing or has another ETag")
                 if target is None:
                     return
-                if current is None and stored[0] is target and target.is_delete_marker and len(stored) > 1:
-                    await self._revive(bucket, key, stored[1])
+                if current is None and target.is_delete_marker:
+                    await self._revive_before(bucket, key, target)
                 await self._drop_version(bucket, key, target)
             await self._versions.tidy(bucket, key)
 
@@ -451,6 +443,14 @@ class VersionedObjects(Objects):
         if version.is_delete_marker or not self._fs.uses_tokens:
             return None
         return (await self._attributes_of(bucket, key, version.path)).token
+
+    async def _delete_latest(self, bucket: str, key: str, current: _Current) -> None:
+        stored = await self._versions.stored(bucket, key)
+        for version in stored:
+            if version.version_id == current.version_id:  # a second name, which an interrupted commit has left
+                await self._fs.unlink(version.path)
+        older = [version for version in stored if version.version_id != current.version_id]
+        await self._replace_latest(bucket, key, current, older[0] if older else None)
 
     async def _replace_latest(self, bucket: str, key: str, current: _Current, following: StoredVersion | None) -> None:
         if following is None or following.is_delete_marker:
@@ -469,10 +469,12 @@ class VersionedObjects(Objects):
             finally:
                 await self._fs.close(handle)
 
-    async def _revive(self, bucket: str, key: str, version: StoredVersion) -> None:
-        if not version.is_delete_marker:
+    async def _revive_before(self, bucket: str, key: str, marker: StoredVersion) -> None:
+        """Make the version before the latest delete marker the object again."""
+        newest, *older = await self._versions.stored(bucket, key)
+        if newest.path == marker.path and older and not older[0].is_delete_marker:
             path, _ = await self._lookup.locate(bucket, key)
-            await self._bring_back(bucket, key, version, path, replace=False)
+            await self._bring_back(bucket, key, older[0], path, replace=False)
 
     async def _bring_back(self, bucket: str, key: str, version: StoredVersion, path: str, *, replace: bool) -> None:
         """Make a stored version the latest again."""

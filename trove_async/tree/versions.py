@@ -1,16 +1,17 @@
 """The versions of an object that are not the latest, and the markers of its deletions.
 
 Each key has a directory with a file for each version, a file ``NAME.deleted`` for each delete marker, and a file
-``key`` that contains the key. The names are their order: a version id begins with a time, and the null version is named
-``null.TIME``. These times never go backwards, whatever clocks and file systems do: see `Versions.newest`. The latest
-version is the object itself, in the bucket. If there is no object the key is deleted, whatever this directory contains.
+``key`` that contains the key. The names are their order: a version id begins with a time, and the null version is
+``null/TIME``, in a directory of its own, so that it is found however many others there are. These times never go
+backwards, whatever clocks and file systems do: see `Versions.newest`. The latest version is the object itself, in the
+bucket. If there is no object the key is deleted, whatever this directory contains.
 """
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from secrets import token_hex
@@ -18,6 +19,7 @@ from typing import Final
 
 from trove_async.errors import BackendError
 from trove_async.tree.attributes import Attributes, etag_of, time_of, token_for_copy
+from trove_async.tree.directories import make_directories
 from trove_async.tree.filesystem import Checkpoint, FileSystem, Stat
 from trove_async.tree.layout import Layout
 from trove_async.types import VersionInfo
@@ -32,7 +34,7 @@ _KEY: Final = "key"
 _MAX_KEYS: Final = 100_000
 """How many keys are cached."""
 _ID: Final = re.compile(r"([0-9a-f]{16})[0-9a-f]{8}")
-_ORDER: Final = re.compile(rf"{NULL}\.([0-9a-f]{{16}})")
+_NULL: Final = re.compile(rf"{NULL}/([0-9a-f]{{16}})")
 _CANNOT_LINK: Final = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 )
@@ -88,8 +90,29 @@ class Versions:
     async def stored(self, bucket: str, key: str) -> list[StoredVersion]:
         """Return the stored versions and markers of a key, newest first."""
         directory = self._layout.versions(bucket, key)
+        return await self._described(directory, await self._names(directory))
+
+    async def find(self, bucket: str, key: str, version_id: str) -> StoredVersion | None:
+        """Return the stored version or marker with an id; None if there is none."""
+        directory = self._layout.versions(bucket, key)
+        if version_id == NULL:
+            names = await self._nulls(directory)
+        elif order_of(version_id) is not None:
+            names = [version_id, version_id + _DELETED]
+        else:  # no write makes such an id, but any program can make such a file
+            names = [name for name in await self._names(directory) if _parse(name)[0] == version_id]
+        found = await self._described(directory, names)
+        return found[0] if found else None
+
+    async def nulls(self, bucket: str, key: str) -> list[StoredVersion]:
+        """Return the stored null version or null marker; several if a write was interrupted."""
+        directory = self._layout.versions(bucket, key)
+        return await self._described(directory, await self._nulls(directory))
+
+    async def _described(self, directory: str, names: Sequence[str]) -> list[StoredVersion]:
+        """Return those of the files that exist, newest first."""
         found: list[StoredVersion] = []
-        for name in await self._names(directory):
+        for name in names:
             path = f"{directory}/{name}"
             status = await self._fs.lstat(path)
             if status is not None:
@@ -101,7 +124,15 @@ class Versions:
 
     async def _names(self, directory: str) -> list[str]:
         async with aclosing(self._fs.scan(directory)) as scan:
-            return [entry.name async for entry in scan if entry.name != _KEY]
+            names = [entry.name async for entry in scan if entry.name != _KEY]
+        if NULL in names:
+            names.remove(NULL)
+            names += await self._nulls(directory)
+        return names
+
+    async def _nulls(self, directory: str) -> list[str]:
+        async with aclosing(self._fs.scan(f"{directory}/{NULL}")) as scan:
+            return [f"{NULL}/{entry.name}" async for entry in scan]
 
     async def newest(self, bucket: str, key: str) -> int:
         """Return the order of the newest stored version or marker, 0 if there is none.
@@ -169,12 +200,13 @@ class Versions:
         name, stale = version_id, []
         if version_id == NULL:
             # An interrupted commit may have left the same file under such a name, or it is an old null version.
-            stale = [name for name in await self._names(directory) if _parse(name)[0] == NULL]
-            name = _null_name(time_ns - 1)
-        await self._link(path, f"{directory}/{name}", checkpoint)
+            stale = await self._nulls(directory)
+            name = await self._null_name(directory, time_ns - 1)
+        target = f"{directory}/{name}"
+        await self._link(path, target, checkpoint)
         for other in stale:
             await self._fs.unlink(f"{directory}/{other}")
-        await self._fs.sync_directory(directory)
+        await self._fs.sync_directory(target.rpartition("/")[0])
 
     async def _link(self, path: str, target: str, checkpoint: Checkpoint) -> None:
         try:
@@ -227,21 +259,35 @@ class Versions:
     async def mark_deleted(self, bucket: str, key: str, time_ns: int, *, null: bool) -> None:
         """Store a delete marker, whose time is later than that of the newest version."""
         directory = await self._directory(bucket, key)
-        name = _null_name(time_ns) if null else new_version_id(time_ns)
-        handle = await self._fs.create(f"{directory}/{name}{_DELETED}")
+        name = await self._null_name(directory, time_ns) if null else new_version_id(time_ns)
+        path = f"{directory}/{name}{_DELETED}"
+        handle = await self._fs.create(path)
         try:
             await self._fs.set_time(handle, time_ns)
             await self._fs.sync(handle)
         finally:
             await self._fs.close(handle)
-        await self._fs.sync_directory(directory)
+        await self._fs.sync_directory(path.rpartition("/")[0])
 
     async def tidy(self, bucket: str, key: str) -> None:
         """Remove the directory of a key without stored versions."""
-        if not await self.stored(bucket, key):
-            directory = self._layout.versions(bucket, key)
-            await self._fs.unlink(f"{directory}/{_KEY}")
-            await self._fs.rmdir(directory)
+        directory = self._layout.versions(bucket, key)
+        if await self._has_versions(directory):
+            return
+        await self._fs.rmdir(f"{directory}/{NULL}")
+        await self._fs.unlink(f"{directory}/{_KEY}")
+        await self._fs.rmdir(directory)
+
+    async def _has_versions(self, directory: str) -> bool:
+        async with aclosing(self._fs.scan(directory)) as scan:
+            async for entry in scan:
+                if entry.name not in (_KEY, NULL):
+                    return True
+        return bool(await self._nulls(directory))
+
+    async def _null_name(self, directory: str, order: int) -> str:
+        await make_directories(self._fs, f"{directory}/{NULL}")
+        return f"{NULL}/{order:016x}"
 
     async def _directory(self, bucket: str, key: str) -> str:
         directory = self._layout.versions(bucket, key)
@@ -253,12 +299,8 @@ class Versions:
         return directory
 
 
-def _null_name(order: int) -> str:
-    return f"{NULL}.{order:016x}"
-
-
 def _parse(name: str) -> tuple[str, int | None]:
     """Return the version id of a file's name, and its order if the name has one."""
     version_id = name.removesuffix(_DELETED)
-    match = _ORDER.fullmatch(version_id)
+    match = _NULL.fullmatch(version_id)
     return (version_id, order_of(version_id)) if match is None else (NULL, int(match[1], 16))
