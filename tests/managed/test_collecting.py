@@ -9,7 +9,13 @@ from sqlalchemy import Connection, update
 
 from tests.managed.state import BUCKET, age, check, path_in, rows, stored
 from trove_async import Trove
-from trove_async.errors import CollectionRefusedError, ConflictError, InvalidArgumentError, TransientError
+from trove_async.errors import (
+    AccessDeniedError,
+    CollectionRefusedError,
+    ConflictError,
+    InvalidArgumentError,
+    TransientError,
+)
 from trove_async.managed import (
     CollectionReport,
     ManagedStorage,
@@ -20,6 +26,7 @@ from trove_async.managed import (
     fsck,
 )
 from trove_async.managed.schema import BLOBS, SPACES, State
+from trove_async.managed.storage import Unfinished
 
 pytestmark = pytest.mark.asyncio
 
@@ -139,6 +146,29 @@ async def test_unfinished_uploads_of_dead_writers_are_aborted(m: ManagedStorage,
     await store.initiate_multipart(BUCKET, await path_in(m, "unfinished"))
     assert (await fsck(m.catalogue, m.storage, depth="heads", grace=0, repair=True)).clean
     assert [upload.key for upload in await store.list_multipart_uploads(BUCKET)] == ["theirs"]
+
+
+async def test_an_upload_that_cannot_be_aborted_keeps_nothing_else_from_being_collected(
+    m: ManagedStorage, store: Trove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = [await path_in(m, name) for name in ("dead/1", "dead/2")]
+    for path in dead:
+        await store.initiate_multipart(BUCKET, path)
+    await put_and_remove(m, b"content")
+    abort = StoreResourceStorage.abort
+
+    async def refuse_one(self: StoreResourceStorage, upload: Unfinished) -> None:
+        if upload.path == dead[0]:
+            raise AccessDeniedError
+        await abort(self, upload)
+
+    monkeypatch.setattr(StoreResourceStorage, "abort", refuse_one)
+    report = await gc(m, grace=0, max_deletes=1)
+    assert (report.unfinished, report.deleted) == (1, 1)
+    assert [(path, type(error)) for path, error in report.failed] == [(dead[0], AccessDeniedError)]
+    assert isinstance(m.storage, StoreResourceStorage)
+    (problem,) = (await fsck(m.catalogue, m.storage, depth="bytes", grace=0, repair=True)).problems
+    assert (problem.kind, problem.subject, problem.repaired) == (ProblemKind.UNFINISHED, dead[0], False)
 
 
 async def test_young_orphans_stay(m: ManagedStorage, store: Trove) -> None:

@@ -13,7 +13,15 @@ import trove_async
 from tests.managed.state import BUCKET, check, path_in, rows, sha384, stored
 from trove_async import Trove
 from trove_async.database import connect
-from trove_async.errors import InvalidArgumentError, NotFoundError, ResourceDeletedError
+from trove_async.errors import (
+    AccessDeniedError,
+    BackendError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceDeletedError,
+    TroveError,
+    UnauthenticatedError,
+)
 from trove_async.managed import (
     Dedup,
     Depth,
@@ -27,6 +35,7 @@ from trove_async.managed import (
     fsck,
 )
 from trove_async.managed.schema import BLOBS, LINKS, State
+from trove_async.reader import ObjectReader
 
 pytestmark = pytest.mark.asyncio
 
@@ -201,6 +210,49 @@ async def test_bytes_that_come_back_are_recovered(m: ManagedStorage, store: Trov
     assert found.clean
     assert (await report(m, Depth.BYTES)).problems == ()
     await check(m)
+
+
+@pytest.mark.parametrize("error", [AccessDeniedError("no"), BackendError("the object is archived; restore it first")])
+@pytest.mark.parametrize("opened", [False, True])
+async def test_bytes_that_the_store_refuses_do_not_hide_other_damage(
+    m: ManagedStorage, monkeypatch: pytest.MonkeyPatch, error: TroveError, opened: bool
+) -> None:
+    await m.put_for_bucket("b", "damaged", CONTENT)
+    await other(m)
+    refused = await m.put_for_bucket("b", "refused", b"of the archive")
+    key = next(blob.key for blob in (await rows(m)).blobs if blob.digest == refused.sha384)
+    get, following = StoreResourceStorage.get, ObjectReader.__anext__
+    readers: list[ObjectReader] = []
+
+    async def refuse(self: StoreResourceStorage, path: str, **options: Any) -> ObjectReader:
+        if path == key and not opened:
+            raise error
+        reader = await get(self, path, **options)
+        if path == key:
+            readers.append(reader)
+        return reader
+
+    async def fail(self: ObjectReader) -> bytes:
+        if self in readers:
+            raise error
+        return await following(self)
+
+    monkeypatch.setattr(ObjectReader, "__anext__", fail)
+
+    monkeypatch.setattr(StoreResourceStorage, "get", refuse)
+    found = await report(m, "bytes", repair=True)
+    assert {problem.kind for problem in found.problems} == {ProblemKind.BYTES, ProblemKind.UNREADABLE}
+    assert not found.clean
+
+
+async def test_without_credentials_nothing_is_looked_at(m: ManagedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*arguments: Any, **options: Any) -> ObjectReader:
+        raise UnauthenticatedError
+
+    await m.put_for_bucket("b", "one", CONTENT)
+    monkeypatch.setattr(StoreResourceStorage, "get", refuse)
+    with pytest.raises(UnauthenticatedError):
+        await report(m, "bytes")
 
 
 async def test_a_name_whose_content_is_unknown_is_removed(on_sqlite: ManagedStorage) -> None:

@@ -60,7 +60,8 @@ class CollectionReport:
         deleted: blobs, and orphans, whose bytes were deleted.
         bytes: of these.
         waiting: blobs that were condemned and are within the grace.
-        failed: paths whose bytes could not be deleted, with the error. The next collection tries again.
+        failed: paths whose bytes could not be deleted, or whose uploads could not be aborted, with the error. The next
+            collection tries again.
     """
 
     dry_run: bool
@@ -205,12 +206,13 @@ class _Collection:
         report = CollectionReport(False)
         while dropped := await self._write(lambda connection: drop_expired(connection, self._space, limit=_BATCH)):
             report = replace(report, expired=report.expired + dropped)
-        report = replace(report, orphans=await self._claim(folder, reached), unfinished=await self._abort(folder))
+        report = replace(report, orphans=await self._claim(folder, reached))
+        unfinished, failed = await self._abort(folder)
         counts = await self._database.read(lambda connection: _count(connection, self._space, self._grace))
         limit.check(counts.due, counts.total)
-        report = await self._sweep(replace(report, waiting=counts.waiting), limit)
+        report = await self._sweep(replace(report, unfinished=unfinished, waiting=counts.waiting), limit)
         await self._write(self._forget)
-        return report
+        return replace(report, failed=(*failed, *report.failed))
 
     async def _claim(self, folder: str, reached: str) -> int:
         """Condemn the bytes that no blob has and that are older than the grace; return how many there are."""
@@ -226,12 +228,19 @@ class _Collection:
         await self._write(lambda connection: self._clock.tick(connection, reached=""))
         return claimed
 
-    async def _abort(self, folder: str) -> int:
-        """Abort the uploads that writers have left; return how many there are."""
+    async def _abort(self, folder: str) -> tuple[int, list[tuple[str, TroveError]]]:
+        """Abort the uploads that writers have left; return how many, and the paths of those that stay, with the error.
+
+        One that stays must not keep the sweep from its work, this time and each time.
+        """
         uploads = await self._unfinished(folder, await self._write(self._clock.tick))
+        failed: list[tuple[str, TroveError]] = []
         for upload in uploads:
-            await self._storage.abort(upload)
-        return len(uploads)
+            try:
+                await self._storage.abort(upload)
+            except TroveError as error:
+                failed.append((upload.path, error))
+        return len(uploads) - len(failed), failed
 
     async def _unfinished(self, folder: str, time: datetime) -> list[Unfinished]:
         before = time - timedelta(seconds=self._grace)

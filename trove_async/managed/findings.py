@@ -34,6 +34,8 @@ class ProblemKind(StrEnum):
     """There are more or fewer bytes than were stored; repaired as for ``missing``."""
     BYTES = "bytes"
     """The bytes do not match their digest; repaired as for ``missing``."""
+    UNREADABLE = "unreadable"
+    """The store refuses to return the bytes of content, such as those that it has archived. Nothing is changed."""
     RECOVERED = "recovered"
     """Content is marked as lost, and its bytes are there; it is marked as stored."""
     UNFINISHED = "unfinished"

@@ -18,7 +18,15 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, not_
 from trove_async.concurrency import several
 from trove_async.database import Unit
 from trove_async.database.schema import begins_with
-from trove_async.errors import ChecksumError, InvalidArgumentError, NotFoundError
+from trove_async.errors import (
+    AccessDeniedError,
+    BackendError,
+    ChecksumError,
+    InvalidArgumentError,
+    NotFoundError,
+    TroveError,
+    UnauthenticatedError,
+)
 from trove_async.managed import repairs
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.collecting import GRACE, check_grace
@@ -36,6 +44,8 @@ __all__ = ["fsck"]
 _BATCH: Final = 500
 _READS: Final = 8
 """Blobs that are read at once."""
+_REFUSED: Final = (AccessDeniedError, BackendError)
+"""Errors that may be about one object, and come again however often it is tried."""
 
 
 async def fsck(
@@ -89,7 +99,7 @@ class _Check:
         self._storage = storage
         self._repair = repair
         self._grace = timedelta(seconds=grace)
-        self._reported: set[str] = set()  # the ids of blobs whose bytes are missing or wrong
+        self._reported: set[str] = set()  # the ids of blobs whose bytes are missing, wrong or refused
         self.problems: list[Problem] = []
         self.blobs = 0
         self.bytes = 0
@@ -136,10 +146,14 @@ class _Check:
         before = await self._database.now() - self._grace
         for upload in await self._storage.unfinished(folder):
             if upload.began <= before:
-                if self._repair:
-                    await self._storage.abort(upload)
                 detail = f"an upload was begun at {upload.began.isoformat()} and not completed"
-                self.problems.append(Problem(ProblemKind.UNFINISHED, upload.path, detail, repaired=self._repair))
+                problem = Problem(ProblemKind.UNFINISHED, upload.path, detail, repaired=self._repair)
+                if self._repair:
+                    try:
+                        await self._storage.abort(upload)
+                    except _REFUSED as error:
+                        problem = replace(problem, detail=f"{detail}: {error.message}", repaired=False)
+                self.problems.append(problem)
 
     async def contents(self) -> None:
         """Read all blobs, several at once."""
@@ -184,6 +198,9 @@ class _Check:
             except ChecksumError as error:
                 await self._lost(row, ProblemKind.BYTES, error.message)
                 return
+            except _REFUSED as error:
+                self._unreadable(row, error)
+                return
         if row.state == State.LOST:
             problem = Problem(ProblemKind.RECOVERED, row.id, "its bytes, which were lost, are there", _digest(row))
             await self._report(problem, partial(repairs.recover, space=self._space, id=row.id, key=row.key))
@@ -195,12 +212,27 @@ class _Check:
         except NotFoundError:
             await self._lost(row, ProblemKind.MISSING, f"its {row.length} bytes are missing")
             return None
+        except _REFUSED as error:
+            self._unreadable(row, error)
+            return None
         length = reader.info.size
         if length == row.length:
             return reader
         await reader.aclose()
         await self._lost(row, ProblemKind.LENGTH, f"it has {length} bytes; {row.length} were stored")
         return None
+
+    def _unreadable(self, row: Row[Any], error: TroveError) -> None:
+        """Report that the store does not return the bytes of a blob; the others may be all right.
+
+        Raises:
+            UnauthenticatedError: the store returns none.
+        """
+        if isinstance(error, UnauthenticatedError):
+            raise error
+        if row.id not in self._reported:
+            self._reported.add(row.id)
+            self.problems.append(Problem(ProblemKind.UNREADABLE, row.id, error.message, _digest(row)))
 
     async def _lost(self, row: Row[Any], kind: ProblemKind, detail: str) -> None:
         """Report that the bytes of a blob are missing or wrong, unless it was removed or stored again meanwhile."""
