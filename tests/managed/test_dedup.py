@@ -16,6 +16,7 @@ from sqlalchemy import select
 import trove_async
 from tests.managed.state import lose
 from trove_async import (
+    AccessDeniedError,
     BackendError,
     InvalidArgumentError,
     ObjectNotFoundError,
@@ -291,6 +292,25 @@ async def test_the_bucket_of_the_dsn_has_the_blobs_and_is_the_default(url: str, 
         inner = trove_async.unwrap(store.driver, Counting)
         page = await inner.list_page("assets", ListOptions())
         assert [info.size for info in page.objects] == [len(DATA)]
+
+
+async def test_the_bucket_of_the_blobs_may_be_one_that_others_have_created(url: str, space: str) -> None:
+    class Denying(LayerDriver):
+        async def around(self, operation: Operation, call: Call[R]) -> R:
+            if operation.name == "create_bucket":
+                raise AccessDeniedError
+            return await call()
+
+    async with trove_async.open(f"memory://{space}") as plain:
+        with pytest.raises(AccessDeniedError):
+            await trove_async.open(f"memory://{space}", layers=[Denying, Dedup(url, bucket="blobs", space=space)])
+        await plain.create_bucket("blobs")
+        async with trove_async.open(
+            f"memory://{space}", layers=[Denying, Dedup(url, bucket="blobs", space=space)]
+        ) as t:
+            await t.create_bucket("one")
+            await t.put("one", "a", DATA)
+            assert await t.read("one", "a") == DATA
 
 
 async def test_errors_of_the_inner_store_name_the_object(url: str, space: str) -> None:

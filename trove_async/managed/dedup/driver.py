@@ -43,7 +43,7 @@ from trove_async.driver.synonyms import (
     VersionsByOptions,
 )
 from trove_async.dsn import DSN
-from trove_async.errors import BucketAlreadyExistsError, ClosedError, UploadNotFoundError
+from trove_async.errors import BucketAlreadyExistsError, BucketNotFoundError, ClosedError, UploadNotFoundError
 from trove_async.listing import ListPage
 from trove_async.managed.dedup import listing, uploads
 from trove_async.managed.dedup.inner import InnerStorage
@@ -180,7 +180,10 @@ class DedupDriver(
         self._now = _Open(database, settings, InnerStorage(self.inner, bucket, settings.namespace))
         await database.migrate(BLOBS_COMPONENT, BLOBS_MIGRATIONS)
         await database.migrate(COMPONENT, MIGRATIONS)
-        await _create(self.inner, bucket)
+        try:  # credentials may be allowed to use a bucket, and not to create one
+            await self.inner.list_page(bucket, ListOptions(page_size=1))
+        except BucketNotFoundError:
+            await _create(self.inner, bucket)
         if self.default_bucket is not None:
             await _create(self, self.default_bucket)
 
