@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from trove_async.errors import InvalidArgumentError
 
-__all__ = ["check_function", "check_text", "is_number", "is_whole"]
+__all__ = ["can_be_kept", "check_function", "check_text", "is_number", "is_whole"]
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -18,6 +18,14 @@ def is_whole(value: object) -> TypeGuard[int]:
 def is_number(value: object) -> TypeGuard[float]:
     """Tell whether a value is a number; NaN and the infinities are numbers too."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def can_be_kept(text: str) -> bool:
+    """Tell whether every database can keep a text: it has no NUL and no lone surrogate.
+
+    Any other text is in no database, and a statement that looks for it fails instead of finding nothing.
+    """
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
 
 
 def check_text(what: str, value: object, *, longest: int | None = None) -> None:
@@ -31,7 +39,7 @@ def check_text(what: str, value: object, *, longest: int | None = None) -> None:
     Raises:
         InvalidArgumentError: it is no text, or empty, or too long, or has a NUL or a lone surrogate in it.
     """
-    if not isinstance(value, str) or not value or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+    if not isinstance(value, str) or not value or not can_be_kept(value):
         raise InvalidArgumentError(f"{what} is text that is not empty, without NUL and lone surrogates; not {value!r}")
     if longest is not None and (size := len(value.encode())) > longest:
         raise InvalidArgumentError(f"{what} has at most {longest} bytes of UTF-8, not {size}")

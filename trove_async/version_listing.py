@@ -9,6 +9,7 @@ from typing import Final, Self, final
 from trove_async.errors import BackendError, InvalidCursorError
 from trove_async.iteration import CursorChecker, PageIterator, decode_cursor, encode_cursor
 from trove_async.types import VersionInfo
+from trove_async.values import can_be_kept
 
 __all__ = ["VersionIterator", "VersionMark", "VersionPage", "VersionPageChecker"]
 
@@ -65,7 +66,7 @@ class VersionMark:
             InvalidCursorError: it is something else.
         """
         key, version_id, modified = decode_cursor(_MARK, 3, cursor)
-        if key is None:
+        if key is None or not can_be_kept(key):
             raise InvalidCursorError("this is not the cursor of a listing of versions")
         return cls(key, version_id, modified)
 

@@ -19,18 +19,23 @@ from trove_async import (
     AccessDeniedError,
     BackendError,
     InvalidArgumentError,
+    InvalidCursorError,
     ObjectNotFoundError,
     ObjectRef,
     PreconditionFailedError,
     Trove,
     UnavailableError,
+    UploadNotFoundError,
+    VersionNotFoundError,
 )
 from trove_async.database import Database
-from trove_async.driver import DeleteOptions, Driver, ListOptions
+from trove_async.driver import DeleteOptions, Driver, ListOptions, VersionListOptions
 from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.managed import Dedup, ResourceCatalog
+from trove_async.managed.dedup.driver import DedupDriver
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.schema import BLOBS, State
+from trove_async.version_listing import VersionMark
 
 pytestmark = pytest.mark.asyncio
 
@@ -223,6 +228,33 @@ async def test_bytes_that_are_known_to_be_wrong_are_not_read(
     await store.copy("one", "a", "one", "b")
     await store.put("two", "c", DATA)
     assert [await store.read(bucket, key) for bucket, key in (("one", "a"), ("one", "b"), ("two", "c"))] == [DATA] * 3
+
+
+@pytest.mark.parametrize("odd", ["\0", "\ud800", "", "x" * 10_000])
+async def test_ids_that_no_database_can_have_are_not_found(store: Trove, odd: str) -> None:
+    bucket = store.bucket("one")
+    await bucket.put("k", DATA)
+    for upload in (bucket.list_parts("k", odd), bucket.upload_part("k", odd, 1, DATA)):
+        with pytest.raises(UploadNotFoundError):
+            await upload
+    await bucket.abort_multipart("k", odd)
+    with pytest.raises(VersionNotFoundError):
+        await bucket.get("k", version_id=odd)
+    await bucket.delete("k", version_id=odd)
+    with pytest.raises(PreconditionFailedError):
+        await bucket.delete("k", version_id=odd, if_match="etag")
+    assert await bucket.read("k") == DATA
+
+
+@pytest.mark.parametrize("odd", ["\0", "\ud800"])
+async def test_cursors_that_no_database_can_have_are_refused(store: Trove, odd: str) -> None:
+    driver = trove_async.unwrap(store.driver, DedupDriver)
+    for cursor in (f"k{odd}", f"p{odd}"):
+        with pytest.raises(InvalidCursorError):
+            await driver.list_page("one", ListOptions(cursor=cursor))
+    mark = VersionMark(odd, "null", None).encode()
+    with pytest.raises(InvalidCursorError):
+        await driver.list_versions_page("one", VersionListOptions(cursor=mark))
 
 
 async def test_a_deleted_bucket_releases_its_uploads(store: Trove, db: Database, space: str) -> None:

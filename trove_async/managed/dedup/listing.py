@@ -14,6 +14,7 @@ from trove_async.listing import ListPage, group_of
 from trove_async.managed.dedup.objects import listed, version_of
 from trove_async.managed.dedup.schema import OBJECTS
 from trove_async.types import ObjectInfo, Prefix, VersionInfo
+from trove_async.values import can_be_kept
 from trove_async.version_listing import VersionMark, VersionPage
 
 __all__ = ["list_page", "list_versions_page"]
@@ -79,7 +80,7 @@ def _begin(options: ListOptions) -> ColumnElement[bool] | None:
     if options.cursor is None:
         return begin
     kind, name = options.cursor[:1], options.cursor[1:]
-    if kind not in (_KEY, _PREFIX):
+    if kind not in (_KEY, _PREFIX) or not can_be_kept(name):
         raise InvalidCursorError("the cursor is not from a listing of Dedup")
     after = _after(name, name if kind == _PREFIX else None)
     return None if after is None else and_(begin, after)

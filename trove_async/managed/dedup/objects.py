@@ -26,6 +26,7 @@ from trove_async.managed.catalogue import new_id
 from trove_async.managed.dedup.schema import BUCKETS, OBJECTS, PARTS, UPLOADS
 from trove_async.managed.dedup.segments import References, Segment
 from trove_async.types import EMPTY, BucketInfo, FrozenDict, ObjectInfo, VersionInfo, VersioningStatus
+from trove_async.values import can_be_kept
 
 __all__ = ["NULL_VERSION", "Bucket", "Stored", "bucket_infos", "create_bucket"]
 
@@ -175,7 +176,7 @@ class Bucket:
             if found is None:
                 raise ObjectNotFoundError(bucket=self._name, key=key)
             return found
-        row = self._rows(_VERSION, key, its_version=version_id).first()
+        row = self._row_of(key, version_id)
         if row is None or row.marker:
             what = "does not exist" if row is None else "is a delete marker"
             raise VersionNotFoundError(f"the version {version_id!r} {what}", bucket=self._name, key=key)
@@ -227,7 +228,8 @@ class Bucket:
             target = self.current(key) if version_id is None else self._version(key, version_id)
             check_write(None if target is None else target.info.etag, if_match, None)
         if version_id is not None:
-            self._remove(self._rows(_VERSION, key, its_version=version_id).all())
+            row = self._row_of(key, version_id)
+            self._remove([] if row is None else [row])
             self._show_latest(key)
         elif self.status is VersioningStatus.UNVERSIONED:
             self._remove(self._rows(_CURRENT, key).all())
@@ -268,8 +270,15 @@ class Bucket:
         self._connection.execute(delete(BUCKETS).where(BUCKETS.c.id == self.id))
 
     def _version(self, key: str, version_id: str) -> Stored | None:
-        row = self._rows(_VERSION, key, its_version=version_id).first()
+        row = self._row_of(key, version_id)
         return None if row is None or row.marker else Stored.of(row)
+
+    def _row_of(self, key: str, version_id: str) -> Row[Any] | None:
+        """Return the row of a version or delete marker; None if there is none."""
+        row: Row[Any] | None = None
+        if can_be_kept(version_id):
+            row = self._rows(_VERSION, key, its_version=version_id).first()
+        return row
 
     def _append(self, key: str, values: Mapping[str, Any]) -> tuple[str, str, datetime]:
         """Add the latest version of a key; return its id, its version and its time."""

@@ -17,6 +17,7 @@ from trove_async.managed.dedup.objects import Bucket
 from trove_async.managed.dedup.schema import PARTS, UPLOADS
 from trove_async.managed.dedup.segments import Piece, References, Segment, pieces_of_many
 from trove_async.types import PartInfo, UploadInfo
+from trove_async.values import can_be_kept
 
 __all__ = ["Upload", "begin", "open_uploads"]
 
@@ -45,7 +46,7 @@ class Upload:
 
     def __init__(self, connection: Connection, bucket: Bucket, key: str, id: str) -> None:
         wanted = select(UPLOADS).where(UPLOADS.c.id == id, UPLOADS.c.bucket == bucket.id, UPLOADS.c.key == key)
-        row = connection.execute(wanted).first()
+        row = connection.execute(wanted).first() if can_be_kept(id) else None
         if row is None:
             raise UploadNotFoundError(f"no multipart upload {id!r} of this key is open", key=key)
         self._connection = connection
