@@ -154,6 +154,28 @@ def test_invalid_command_lines(
     assert message in done.err
 
 
+def test_the_blobs_of_a_dedup_are_in_the_store_beneath_it(
+    shell: Shell, trove: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = f"sqlite:///{shell.folder}/dedup.db?synchronous=0"
+    config = shell.folder / "trove.toml"
+    config.write_text(
+        f'[stores.plain]\ndsn = "{shell.dsn}"\n'
+        f'[stores.assets]\ndsn = "plain"\nlayers = [{{ use = "Dedup", database = "{database}", bucket = "blobs" }}]\n'
+    )
+    monkeypatch.setenv("TROVE_CONFIG", str(config))
+    monkeypatch.setenv("TROVE_MANAGED_DATABASE", database)
+    assert trove("mb", "assets:b").code == 0
+    assert trove("put", "-", "assets:b/a", stdin=b"content").code == 0
+    for line in (["gc", "--delete"], ["fsck", "--repair", "--depth", "heads"]):
+        done = trove("managed", *line, "assets:b", "--space", "dedup")
+        assert done.code == 2
+        assert "name the store without this layer" in done.err
+    done = trove("managed", "fsck", "plain:blobs", "--space", "dedup", "--depth", "bytes")
+    assert (done.code, done.lines) == (0, ["1 contents, 7 bytes read, 0 problems"])
+    assert trove("cat", "assets:b/a").out == b"content"
+
+
 def test_without_a_database(trove: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TROVE_MANAGED_DATABASE", raising=False)
     done = trove("managed", "stats")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,9 +13,10 @@ from trove_async.cli.command import Name, command, database_option
 from trove_async.cli.errors import UsageError
 from trove_async.cli.session import Session
 from trove_async.cli.values import parse_duration
-from trove_async.errors import ChecksumError, TroveError
+from trove_async.errors import ChecksumError, TroveError, UnsupportedError
 
 if TYPE_CHECKING:
+    from trove_async import Trove
     from trove_async.managed import CollectionReport, ResourceCatalog, Statistics, StoreResourceStorage
 
 __all__ = ["fsck", "gc", "migrate", "register", "stats"]
@@ -172,12 +173,26 @@ async def _opened(
     from trove_async.managed import ResourceCatalog, StoreResourceStorage, statistics
 
     store, bucket = await session.bucket(name)
+    _check_layers(store, space)
     catalogue = await ResourceCatalog.open(database, space)
     try:
         _check_space(session, space, await statistics(catalogue))
         yield catalogue, StoreResourceStorage(store, bucket, namespace)
     finally:
         await catalogue.aclose()
+
+
+def _check_layers(store: Trove, space: str) -> None:
+    """Refuse to look for the blobs of a `Dedup` among its objects, where each of them would be missing."""
+    from trove_async.driver import unwrap
+    from trove_async.managed.dedup.driver import DedupDriver
+
+    with suppress(UnsupportedError):
+        if unwrap(store.driver, DedupDriver).space == space:
+            raise UsageError(
+                "the objects of a store with the layer Dedup are not its blobs: "
+                "name the store without this layer, and the bucket of the blobs"
+            )
 
 
 def _check_space(session: Session, space: str, found: Statistics) -> None:

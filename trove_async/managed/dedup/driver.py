@@ -154,6 +154,11 @@ class DedupDriver(
         """What the catalogue provides, whatever the inner driver has."""
         return self._features
 
+    @property
+    def space(self) -> str:
+        """The space of its database that has the blobs."""
+        return self._space
+
     def unwrap(self) -> Driver:
         """Return the driver that has the blobs."""
         return self.inner
