@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from tests.database.conftest import execute, new_database
 from tests.database.counter import count, create, increment
+from tests.servers import Postgres
 from trove_async.database import Database, connect
-from trove_async.errors import OperationTimeoutError, UnavailableError
+from trove_async.errors import InvalidArgumentError, OperationTimeoutError, UnavailableError
 from trove_async.testing.proxy import FaultProxy
 
 pytestmark = pytest.mark.asyncio
@@ -94,3 +96,40 @@ async def test_a_server_that_cannot_be_reached_is_unavailable(db: Database, prox
     with proxy.unreachable(), pytest.raises(UnavailableError, match=r"cannot be reached|broke"):
         await db.write(increment)
     assert await db.write(increment) == 1
+
+
+async def test_a_connection_that_takes_no_writes_any_more_is_left_for_another_one(direct: str) -> None:
+    """As after a failover that the connection has survived, and whose server is a standby now."""
+
+    def demote(connection: Connection) -> None:
+        connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+
+    async with connect(f"{direct}&pool_size=1") as database:
+        await database.write(create)
+        await database.write(demote)
+        assert await database.write(increment) == 1
+        with pytest.raises(InvalidArgumentError, match="give it to `write`"):
+            await database.read(increment)
+        assert await database.read(count) == 1
+
+
+async def test_settings_of_the_server_that_refuse_work_have_clear_errors(postgres: Postgres) -> None:
+    with new_database(postgres) as url:
+        name = url.rpartition("/")[2]
+        async with connect(url) as database:
+            await database.write(create)
+        for setting, work, error, message in (
+            ("default_transaction_read_only = on", increment, UnavailableError, "takes no writes"),
+            ("statement_timeout = '50ms'", sleep, OperationTimeoutError, "statement_timeout"),
+        ):
+            execute(postgres.url, f"ALTER DATABASE {name} SET {setting}")
+            async with connect(url) as database:
+                with pytest.raises(error, match=message) as caught:
+                    await database.write(work)
+                assert not caught.value.ambiguous
+                assert await database.read(count) == 0
+            execute(postgres.url, f"ALTER DATABASE {name} RESET ALL")
+
+
+def sleep(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_sleep(10)"))

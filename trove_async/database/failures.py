@@ -25,7 +25,10 @@ from trove_async.errors import (
     UnavailableError,
 )
 
-__all__ = ["sqlstate_of", "translated", "translating"]
+__all__ = ["READ_ONLY", "sqlstate_of", "translated", "translating"]
+
+READ_ONLY: Final = "25006"
+"""PostgreSQL's code of a write in a transaction that takes none."""
 
 _WRITE_IN_READ: Final = (InvalidArgumentError, "a unit of `read` must not write; give it to `write`")
 
@@ -47,7 +50,7 @@ _OF_SQLITE: Final[dict[int, tuple[type[TroveError], str]]] = {
 _OF_POSTGRES: Final[dict[str, tuple[type[TroveError], str]]] = {
     "08": (UnavailableError, "the connection to the database broke"),
     "23": (PreconditionFailedError, "a constraint of the database does not hold"),
-    "25006": _WRITE_IN_READ,
+    READ_ONLY: (UnavailableError, "the database takes no writes: it is a standby, or was made read-only"),
     "28": (UnauthenticatedError, "the database refused the user or the password"),
     "3D000": (NotFoundError, "the database does not exist"),
     "3F000": (NotFoundError, "no schema of search_path exists; create it with CREATE SCHEMA"),
@@ -56,6 +59,7 @@ _OF_POSTGRES: Final[dict[str, tuple[type[TroveError], str]]] = {
     "53100": (StorageFullError, "the disk of the database is full"),
     "53300": (ThrottledError, "the database has too many connections; try again later, or lower pool_size"),
     "55P03": (TransientError, "the database is locked; try again"),
+    "57014": (OperationTimeoutError, "the database canceled a statement; look at statement_timeout"),
     "57P": (UnavailableError, "the database is shutting down or starting"),
 }
 
@@ -111,6 +115,8 @@ def translating(driver: str, *, connecting: bool = False, reading: bool = False)
 
 def _meaning_of(error: Exception, innermost: BaseException, *, reading: bool) -> tuple[type[TroveError], str] | None:
     state = sqlstate_of(error)
+    if state == READ_ONLY and reading:
+        return _WRITE_IN_READ
     if state is not None:
         found = next((_OF_POSTGRES[state[:n]] for n in (5, 3, 2) if state[:n] in _OF_POSTGRES), None)
         return found or (BackendError, f"the database failed (SQLSTATE {state})")

@@ -10,12 +10,12 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 import asyncpg
-from sqlalchemy import Connection, NullPool, func, select
+from sqlalchemy import Connection, ExceptionContext, NullPool, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
 from trove_async.database.backend import Backend, Session, lock_number
-from trove_async.database.failures import sqlstate_of, translating
+from trove_async.database.failures import READ_ONLY, sqlstate_of, translating
 from trove_async.database.notifications import Inbox
 from trove_async.database.units import Unit, guard, run
 from trove_async.database.url import PostgresSettings
@@ -116,6 +116,7 @@ class PostgresBackend(Backend):
             **pool,
         )
         guard(engine.sync_engine)
+        event.listen(engine.sync_engine, "handle_error", _leave_standby)
         return engine
 
     async def _connect(self, timeout: float | None = None) -> asyncpg.Connection[Any]:
@@ -338,6 +339,13 @@ class _Session(Session):
             nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             os.dup2(nothing, transport.get_extra_info("socket").fileno(), inheritable=False)
             os.close(nothing)
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """Let the pool drop its connections to a server that takes no writes: after a failover, another one does."""
+    options = {} if context.connection is None else context.connection.get_execution_options()
+    if sqlstate_of(context.original_exception) == READ_ONLY and not options.get("postgresql_readonly"):
+        context.is_disconnect = True
 
 
 def _broken() -> UnavailableError:
