@@ -25,5 +25,6 @@ async def several(calls: Sequence[Callable[[], Awaitable[R]]], *, limit: int) ->
             for _ in range(min(limit, len(calls))):
                 group.create_task(work())
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first = errors.exceptions[0]
+        raise first from first.__cause__
     return [results[number] for number in range(len(calls))]

@@ -97,8 +97,8 @@ def check_within(offset: int, length: int, size: int) -> None:
         )
 
 
-def coalesce(ranges: Iterable[ByteRange], gap: int) -> Sequence[tuple[ByteRange, list[int]]]:
-    """Join ranges that lie within ``gap`` bytes of each other.
+def coalesce(ranges: Iterable[ByteRange], gap: int, most: int) -> Sequence[tuple[ByteRange, list[int]]]:
+    """Join ranges that overlap, and those that lie within ``gap`` bytes of each other and have ``most`` bytes together.
 
     Empty ranges are left out; ranges of the last bytes are not joined. Return each range to fetch, with the
     indexes of the given ranges that it contains.
@@ -109,8 +109,9 @@ def coalesce(ranges: Iterable[ByteRange], gap: int) -> Sequence[tuple[ByteRange,
         if joined and offset >= 0 and joined[-1][0].offset >= 0:
             last, positions = joined[-1]
             end = None if last.length is None else last.offset + last.length
-            if end is None or offset <= end + gap:
-                new_end = None if wanted.length is None or end is None else max(end, offset + wanted.length)
+            new_end = None if wanted.length is None or end is None else max(end, offset + wanted.length)
+            fits = new_end is not None and new_end - last.offset <= most
+            if end is None or offset < end or (offset <= end + gap and fits):
                 joined[-1] = (
                     ByteRange(last.offset, None if new_end is None else new_end - last.offset),
                     [*positions, position],

@@ -8,7 +8,9 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from dataclasses import replace
+from io import BytesIO
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar, final
 
@@ -24,7 +26,7 @@ from trove_async.errors import (
 )
 from trove_async.types import ObjectInfo
 
-__all__ = ["ByteStream", "ObjectReader", "Resumption", "StreamWrapper", "caller_location"]
+__all__ = ["ByteStream", "ObjectReader", "Resumption", "StreamWrapper", "Verifier", "caller_location"]
 
 R = TypeVar("R")
 
@@ -80,8 +82,36 @@ class ByteStream(ABC):
         """Release the file or connection, which may wait so that the connection can be used again."""
         self.abort()
 
+    async def readinto(self, buffer: memoryview) -> int:
+        """Put the next 1 to ``len(buffer)`` bytes into a buffer and return their number; 0 at the end.
+
+        The caller goes on with what follows of the same buffer: a stream that reads ahead may put later bytes there
+        before they are asked for. Until it raises, or is aborted, the buffer belongs to the stream.
+
+        Raises:
+            TransientError: as `read`.
+        """
+        chunk = await self.read(len(buffer))
+        if len(chunk) <= len(buffer):
+            buffer[: len(chunk)] = chunk
+        return len(chunk)
+
     def limit_memory(self, size: int) -> None:
         """Hold at most about ``size`` bytes that were read ahead; does nothing in a stream that reads nothing ahead."""
+
+    def suspend(self) -> None:
+        """Release the file or connection for now: the next bytes are read otherwise, and a `seek` or the end follows.
+
+        The default aborts. A layer whose stream stands for the operation passes it on.
+        """
+        self.abort()
+
+    def context(self) -> Context:
+        """Return a context for tasks that read for the same operation; the default is that of the caller."""
+        return copy_context()
+
+    async def wait_closed(self) -> None:
+        """Wait until everything has ended that `abort` has told to end; the default is for streams without tasks."""
 
 
 class StreamWrapper(ByteStream):
@@ -114,6 +144,18 @@ class StreamWrapper(ByteStream):
         """Limit the memory of the inner stream."""
         self.inner.limit_memory(size)
 
+    def suspend(self) -> None:
+        """Suspend the inner stream."""
+        self.inner.suspend()
+
+    def context(self) -> Context:
+        """Return the context of the inner stream."""
+        return self.inner.context()
+
+    async def wait_closed(self) -> None:
+        """Wait for the inner stream."""
+        await self.inner.wait_closed()
+
 
 class Resumption(Protocol):
     """The attempts to continue a body that broke off."""
@@ -124,6 +166,20 @@ class Resumption(Protocol):
         Args:
             error: with which the body broke off.
             paid: whether bytes have arrived since it broke off before, so that the attempt repeats nothing.
+        """
+
+
+class Verifier(Protocol):
+    """Compares a whole object with the checksum that the service gave for it."""
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take in the next bytes."""
+
+    def finish(self) -> None:
+        """Compare.
+
+        Raises:
+            ChecksumError: the bytes are not those that the checksum was made of.
         """
 
 
@@ -154,11 +210,13 @@ class ObjectReader:
     Attributes:
         info: the object; its size is that of the whole object, also if a range is read.
         start, stop: the offsets in the object at which the range starts and ends.
+        parallel: how many ranges of the object may be read at once by calls of `Driver.get`, if that turns out to be
+            faster; 1 for none.
     """
 
     __slots__ = (
         "__weakref__", "_broke_at", "_buffer", "_busy", "_chunk_size", "_closed", "_closed_because", "_hasher", "_live",
-        "_opened_at", "_position", "_resumption", "_stream", "info", "start", "stop",
+        "_opened_at", "_position", "_resumption", "_stream", "_verifier", "info", "parallel", "start", "stop",
     )  # fmt: skip
 
     def __init__(
@@ -169,6 +227,8 @@ class ObjectReader:
         start: int = 0,
         stop: int | None = None,
         resumption: Callable[[], Resumption] = _FewTimes,
+        verifier: Verifier | None = None,
+        parallel: int = 1,
     ) -> None:
         """Make a reader; for drivers.
 
@@ -178,8 +238,13 @@ class ObjectReader:
             start: the offset in the object of the range's first byte.
             stop: the offset after its last byte; None for the end of the object.
             resumption: called when a chunk cannot be read, for the attempts at that chunk; the default makes 3 more.
+            verifier: compares the bytes of a stream if they are read from first to last; only for a whole object.
+            parallel: how many ranges of a large object may be read at once. The default is right where a range comes
+                from memory or a disk of this machine, or where the server does not answer with the range alone.
         """
         self.info = info
+        self.parallel = parallel
+        self._verifier = verifier
         self._resumption = resumption
         self._broke_at = 0
         self.start = start
@@ -269,7 +334,7 @@ class ObjectReader:
         if base + offset < 0:
             raise ValueError(f"cannot seek to {base + offset}, before the beginning")
         if base + offset != self._position:
-            self._hasher = None  # the checksum is that of the whole object, read in order
+            self._hasher = self._verifier = None  # a checksum is that of the whole object, read in order
             self._position = base + offset
             if self._stream is not None and self._position < self.size:
                 await self._guard(self._stream.seek(self.start + self._position))
@@ -298,27 +363,34 @@ class ObjectReader:
             if left == 0:
                 await self._release()
             return b""
-        chunk = await self._read_some(wanted)
-        if len(chunk) == wanted:
-            return chunk
-        chunks = [chunk]
-        missing = wanted - len(chunk)
-        while missing:
-            chunks.append(await self._read_some(missing))
-            missing -= len(chunks[-1])
-        return b"".join(chunks)
+        if wanted <= CHUNK_SIZE:
+            chunks: list[bytes] = []
+            while wanted:
+                chunks.append(await self._read_some(wanted))
+                wanted -= len(chunks[-1])
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        # Nobody else has the bytes that it is made of, so that they are neither copied there nor from there.
+        made = BytesIO(bytes(wanted))
+        with made.getbuffer() as view:
+            await self._fill(view)
+        return made.getvalue()
 
     async def readinto(self, buffer: bytearray | memoryview) -> int:
         """Read into a buffer until it is full or the range ends; return the number of bytes read."""
-        view = memoryview(buffer).cast("B")
+        self._check_open()
+        view = memoryview(buffer).cast("B")[: max(0, self.size - self._position)]
+        if self._buffer is not None:
+            view[:] = await self.read(len(view))
+        elif view:
+            await self._fill(view)
+        elif len(buffer):
+            await self.read()  # which releases the stream at the end
+        return len(view)
+
+    async def _fill(self, view: memoryview) -> None:
         filled = 0
         while filled < len(view):
-            chunk = await self.read(min(len(view) - filled, CHUNK_SIZE))
-            if not chunk:
-                break
-            view[filled : filled + len(chunk)] = chunk
-            filled += len(chunk)
-        return filled
+            filled += await self._read_into(view[filled:])
 
     def __aiter__(self) -> Self:
         return self
@@ -334,21 +406,31 @@ class ObjectReader:
         return await self._read_some(min(left, self._chunk_size))
 
     async def _read_some(self, size: int) -> bytes:
-        """Read 1 to ``size`` bytes from the stream; resume it if the connection breaks."""
+        """Read 1 to ``size`` bytes from the stream."""
+        chunk = await self._arriving(lambda stream: stream.read(size))
+        await self._took(chunk, len(chunk), size)
+        return chunk
+
+    async def _read_into(self, view: memoryview) -> int:
+        """Read 1 to ``len(view)`` bytes from the stream."""
+        count = await self._arriving(lambda stream: stream.readinto(view))
+        await self._took(view[:count], count, len(view))
+        return count
+
+    async def _arriving(self, read: Callable[[ByteStream], Awaitable[R]]) -> R:
+        """Return what a read of the stream returns, which is not empty; resume the stream if the connection breaks."""
         stream = self._stream
         if stream is None:
             raise ClosedError("the reader was closed", key=self.info.key)
         resumption: Resumption | None = None
-        chunk = b""
-        while not chunk:
+        while True:
             try:
                 if resumption is not None:
                     await self._use(stream.seek(self.start + self._position))
-                chunk = await self._use(stream.read(size))
-                if not chunk:
-                    raise TransientError(
-                        f"the body ended after {self._position} of {self.size} bytes", key=self.info.key
-                    )
+                arrived = await self._use(read(stream))
+                if arrived:
+                    return arrived
+                raise TransientError(f"the body ended after {self._position} of {self.size} bytes", key=self.info.key)
             except BackendUnavailableError:
                 self._let_go()  # nothing was sent, and another attempt would be refused as well
                 raise
@@ -367,25 +449,32 @@ class ObjectReader:
             except BaseException:
                 self._let_go()
                 raise
-        if len(chunk) > size:
+
+    async def _took(self, data: bytes | memoryview, count: int, size: int) -> None:
+        """Take in that ``count`` bytes were read of ``size`` at most."""
+        if count > size:
             self._let_go()
             raise BackendError(f"the backend sent more than the {self.size} bytes of the range", key=self.info.key)
-        self._position += len(chunk)
-        if self._hasher is not None:
-            await self._check(chunk)
+        self._position += count
+        if self._hasher is not None or self._verifier is not None:
+            await self._check(data)
         if self._position == self.size:
             await self._release()
-        return chunk
 
-    async def _check(self, chunk: bytes) -> None:
-        """Add a chunk to the checksum, and compare it at the end of the object."""
-        assert self._hasher is not None
+    async def _check(self, chunk: bytes | memoryview) -> None:
+        """Add a chunk to the checksums, and compare them at the end of the object."""
         try:
-            await update(self._hasher, chunk)
-            if self._position == self.size:
-                algorithm, expected = next(iter(self.info.checksums.items()))
-                verify(algorithm, expected, self._hasher.hexdigest(), f"object {self.info.key!r}")
-                self._hasher = None
+            if self._verifier is not None:
+                self._verifier.update(chunk)
+                if self._position == self.size:
+                    self._verifier.finish()
+                    self._verifier = None
+            if self._hasher is not None:
+                await update(self._hasher, chunk)
+                if self._position == self.size:
+                    algorithm, expected = next(iter(self.info.checksums.items()))
+                    verify(algorithm, expected, self._hasher.hexdigest(), f"object {self.info.key!r}")
+                    self._hasher = None
         except BaseException:
             self._let_go()
             raise
@@ -472,8 +561,11 @@ class ObjectReader:
     ) -> None:
         if error is None:
             await self.aclose()
-        else:
-            self.abort()
+            return
+        stream = self._stream
+        self.abort()
+        if stream is not None:
+            await stream.wait_closed()
 
     def __del__(self) -> None:
         if getattr(self, "_live", False) and self._stream is not None:

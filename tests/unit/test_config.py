@@ -331,6 +331,7 @@ WRONG = {
     "a table": (STORE + "[stores.s.presign]\nx = 1\n", 3, "stores.s.presign", "a setting is text, a number"),
     "a time": (STORE + "presign_key = 2024-05-01\n", 3, "stores.s.presign_key", "nothing takes a date or a time"),
     "cleanup_timeout": (STORE + "cleanup_timeout = 3\n", 3, "stores.s.cleanup_timeout", "an argument of open()"),
+    "transfer_memory": (STORE + "transfer_memory = 3\n", 3, "stores.s.transfer_memory", "an argument of open()"),
     "a reference": (STORE + 'presign_key = "${X}"\n', 3, "stores.s.presign_key", "${…} has a meaning in DSNs and"),
     "no variable": (
         STORE + 'presign_key = { env = "NO_SUCH" }\n', 3, "stores.s.presign_key.env",

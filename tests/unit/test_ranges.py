@@ -68,9 +68,9 @@ def test_a_range_resolves_to_the_same_bytes_as_a_slice(data: bytes, offset: int,
 ranges = st.lists(st.builds(ByteRange, st.integers(0, 300), st.none() | st.integers(0, 60)), max_size=12)
 
 
-@given(ranges, st.integers(0, 100))
-def test_joined_ranges_cover_each_range_once_and_do_not_touch(wanted: list[ByteRange], gap: int) -> None:
-    joined = coalesce(wanted, gap)
+@given(ranges, st.integers(0, 100), st.integers(1, 400))
+def test_joined_ranges_cover_each_range_once_and_do_not_touch(wanted: list[ByteRange], gap: int, most: int) -> None:
+    joined = coalesce(wanted, gap, most)
     answered = sorted(position for _, positions in joined for position in positions)
     assert answered == [position for position, r in enumerate(wanted) if not r.empty]
     for outer, positions in joined:
@@ -80,9 +80,12 @@ def test_joined_ranges_cover_each_range_once_and_do_not_touch(wanted: list[ByteR
             if outer.length is not None:
                 assert inner.length is not None
                 assert inner.offset + inner.length <= outer.offset + outer.length
-    for (first, _), (second, _) in pairwise(joined):
+    for (first, _), (second, positions) in pairwise(joined):
         assert first.length is not None
-        assert second.offset > first.offset + first.length + gap
+        if second.offset <= first.offset + first.length + gap:  # the two, or the first of the second, were too much
+            assert second.offset >= first.offset + first.length
+            length = max((wanted[at].length or most) for at in positions if wanted[at].offset == second.offset)
+            assert second.length is None or second.offset + length - first.offset > most or length > 60
 
 
 bounded = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 60)), max_size=12)
@@ -90,7 +93,7 @@ bounded = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 60)), max_size=
 
 @given(bounded, st.integers(0, 100))
 def test_only_the_ranges_and_the_gaps_between_them_are_fetched(wanted: list[tuple[int, int]], gap: int) -> None:
-    for outer, positions in coalesce([ByteRange(*pair) for pair in wanted], gap):
+    for outer, positions in coalesce([ByteRange(*pair) for pair in wanted], gap, 10_000):
         assert outer.length is not None
         reached = outer.offset
         for offset, length in sorted(wanted[position] for position in positions):
@@ -101,4 +104,13 @@ def test_only_the_ranges_and_the_gaps_between_them_are_fetched(wanted: list[tupl
 
 def test_suffix_ranges_are_fetched_separately() -> None:
     wanted = [ByteRange(0, 5), ByteRange(-3), ByteRange(-5), ByteRange(6, 2)]
-    assert sorted(positions for _, positions in coalesce(wanted, 10)) == [[0, 3], [1], [2]]
+    assert sorted(positions for _, positions in coalesce(wanted, 10, 1000)) == [[0, 3], [1], [2]]
+
+
+def test_adjacent_ranges_are_joined_up_to_a_size_and_overlapping_ones_always() -> None:
+    adjacent = [ByteRange(n * 10, 10) for n in range(5)]
+    assert [joined for joined, _ in coalesce(adjacent, 0, 25)] == [
+        ByteRange(0, 20), ByteRange(20, 20), ByteRange(40, 10)
+    ]  # fmt: skip
+    assert coalesce([ByteRange(0, 20), ByteRange(10, 20)], 0, 25) == [(ByteRange(0, 30), [0, 1])]
+    assert coalesce([ByteRange(0, 40), ByteRange(45, 5)], 10, 25) == [(ByteRange(0, 40), [0]), (ByteRange(45, 5), [1])]

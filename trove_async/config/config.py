@@ -181,7 +181,7 @@ class Config:
         return make_layers(self._document, table.get("layers", []), (*path, "layers"), refer)
 
     def _setting(self, key: str, value: object, path: KeyPath) -> object:
-        if key == "cleanup_timeout":
+        if key in ("cleanup_timeout", "transfer_memory"):
             raise self._document.error("this is an argument of open() and of no store", *path)
         found = value_of(self._document, value, path)
         if isinstance(found, Mapping):

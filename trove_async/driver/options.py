@@ -192,9 +192,16 @@ class HeadOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetOptions(HeadOptions):
-    """How an object is read: the fields of `HeadOptions`, and the range (None for the whole object)."""
+    """How an object is read: the fields of `HeadOptions`, and these.
+
+    Attributes:
+        range: None for the whole object.
+        part_of: the method of the store for which the range is read, beside others of the same object, as ``download``;
+            None for a read of its own. Drivers ignore it.
+    """
 
     range: ByteRange | None = None
+    part_of: str | None = None
 
 
 def without_range(options: HeadOptions) -> HeadOptions:

@@ -26,7 +26,7 @@ from trove_async.driver.base import Driver, capabilities_of, methods_of
 from trove_async.driver.capabilities import CAPABILITIES, Features
 from trove_async.driver.events import Listener
 from trove_async.driver.methods import METHODS, Method
-from trove_async.driver.options import OpenOptions, WatchOptions
+from trove_async.driver.options import GetOptions, OpenOptions, WatchOptions
 from trove_async.driver.retry import RetryPolicy
 from trove_async.dsn import DSN
 from trove_async.types import ObjectEvent
@@ -82,6 +82,15 @@ class Operation:
     def __getitem__(self, name: str) -> Any:
         """Return one of the `arguments`; faster than to make the mapping of all."""
         return self._values[self._parameters.index(name)]
+
+    @property
+    def part_of(self) -> str | None:
+        """The method of the store, as ``download``, if this reads one of the ranges of a large object for it.
+
+        It is then a request of an operation that is under way, and none of its own.
+        """
+        options = self._values[-1] if self._values else None
+        return options.part_of if isinstance(options, GetOptions) else None
 
     def on(self, driver: Driver, **changes: Any) -> Any:
         """Ask a driver for the same; ``changes`` replace the `arguments` of the same names.

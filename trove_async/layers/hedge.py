@@ -98,7 +98,7 @@ class _HedgeDriver(LayerDriver):
         reads = self._reads.get(operation.name)
         if reads is None:
             return call()
-        if self._saved < _CAPACITY:
+        if self._saved < _CAPACITY and operation.part_of is None:
             self._saved = min(_CAPACITY, self._saved + self._budget)
         return reads.carry_out(call)
 

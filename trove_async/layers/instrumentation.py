@@ -11,6 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from contextvars import Context
 from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
@@ -354,6 +355,13 @@ class _ObservedStream(StreamWrapper):
         except BaseException as error:
             self._error = error
             raise
+        finally:
+            self._ongoing.leave(entered)
+
+    def context(self) -> Context:
+        entered = self._ongoing.enter()
+        try:
+            return self.inner.context()
         finally:
             self._ongoing.leave(entered)
 

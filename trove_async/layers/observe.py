@@ -36,6 +36,8 @@ class Observation:
         hedges: those of the attempts that began beside a slow one.
         resent: requests that the driver sent again by itself.
         events: that a watch yielded.
+        part_of: the method of the store, as ``download``, for which this get reads one of the ranges of a large object,
+            beside the get that opened it; else None.
     """
 
     driver: str
@@ -51,6 +53,7 @@ class Observation:
     hedges: int = 0
     resent: int = 0
     events: int = 0
+    part_of: str | None = None
 
     def fields(self) -> dict[str, str | int | float]:
         """Return what is known, as plain values by the names of docs/observability.md, for structured logs.
@@ -70,6 +73,7 @@ class Observation:
             "trove.attempts": self.attempts,
             "trove.requests.resent": self.resent or None,
             "trove.watch.events": self.events or None,
+            "trove.part_of": self.part_of,
         }
         return {name: value for name, value in known.items() if value is not None}
 
@@ -128,6 +132,7 @@ class _HookedOperation(Ongoing):
             self.hedges,
             self.resent,
             self.events,
+            operation.part_of,
         )
         self._hook(seen)
 

@@ -144,7 +144,8 @@ class CapabilityVerbs(MultipartVerbs):
             VersionNotFoundError: there is none, or it is a delete marker.
         """
         driver = self._capable(VersioningDriver, "get_version", bucket, key)
-        return self._adopt(await self._run("get_version", bucket, key, driver.get_version(bucket, key, version_id)))
+        reader = await self._run("get_version", bucket, key, driver.get_version(bucket, key, version_id))
+        return self._adopt(reader, "get_version", bucket, key, version_id)
 
     async def delete_version(self, bucket: str, key: str, version_id: str) -> None:
         """Delete a version permanently; the next newest becomes the latest. Success if it does not exist."""
@@ -325,7 +326,8 @@ class CapabilityVerbs(MultipartVerbs):
         if offset < 0 or length < -1:
             message = f"get_range needs an offset of 0 or more and a length of -1 or more, not {offset} and {length}"
             raise InvalidRangeError(message, operation="get_range", bucket=bucket, key=key, driver=self._name)
-        return self._adopt(await self._run("get_range", bucket, key, driver.get_range(bucket, key, offset, length)))
+        reader = await self._run("get_range", bucket, key, driver.get_range(bucket, key, offset, length))
+        return self._adopt(reader, "get_range", bucket, key)
 
     async def server_copy(self, src: ObjectRef, dst: ObjectRef) -> ObjectInfo:
         """Copy an object, or the version that ``src`` names, without its bytes passing through this process.

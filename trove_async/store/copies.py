@@ -75,7 +75,7 @@ class CopyVerbs(DeleteVerbs):
             CopyEnd(self._driver, *target),
             options,
             operation=operation,
-            on_open=self._adopt,
+            on_open=lambda reader: self._adopt(reader, operation, *source, options.source_version_id),
             cleanup_timeout=self._cleanup_timeout,
         )
 
@@ -138,6 +138,6 @@ async def copy_between(
         options,
         checksum=checksum,
         on_progress=on_progress,
-        on_open=source._adopt,
+        on_open=lambda reader: source._adopt(reader, "copy", src_bucket, src_key, options.source_version_id),
         cleanup_timeout=target._cleanup_timeout,
     )

@@ -12,6 +12,8 @@ from typing import Final, NoReturn, TypeVar, cast
 from trove_async.cancellation import finish
 from trove_async.driver.base import Driver, capabilities_of
 from trove_async.driver.capabilities import Condition, Features, PresignDriver
+from trove_async.driver.memory import MemoryBudget
+from trove_async.driver.pinning import pinned
 from trove_async.errors import (
     ClosedError,
     ForkedError,
@@ -23,6 +25,7 @@ from trove_async.errors import (
 )
 from trove_async.keys import check_bucket, check_key
 from trove_async.reader import ObjectReader, caller_location
+from trove_async.store.ranged import RANGE_SIZE, RangedStream
 from trove_async.store.support import capability_words, meaning_of
 from trove_async.writer import OpenWriters
 
@@ -64,8 +67,9 @@ class _Locating:
 class Lifetime:
     """The checks of every call on a store: it is open, in its own loop and process, and the names are valid."""
 
-    def __init__(self, driver: Driver, *, cleanup_timeout: float) -> None:
+    def __init__(self, driver: Driver, *, cleanup_timeout: float, transfer_memory: int) -> None:
         self._driver = driver
+        self._memory = MemoryBudget(transfer_memory)
         self._name = driver.name
         self._features: Features = driver.features
         self._capabilities = capabilities_of(driver) & self._features.protocols
@@ -180,10 +184,16 @@ class Lifetime:
             error.locate(operation, bucket, key, self._name)
             raise
 
-    def _adopt(self, reader: ObjectReader) -> ObjectReader:
-        """Remember a reader that holds something, so that closing the store closes it."""
+    def _adopt(
+        self, reader: ObjectReader, operation: str, bucket: str, key: str, version_id: str | None = None
+    ) -> ObjectReader:
+        """Remember a reader that holds something, so that closing the store closes it; a large one reads by ranges."""
         if not reader.buffered:
             self._readers.add(reader)  # for as long as it lives: a reader at its end may seek, and hold something again
+            if reader.parallel > 1 and reader.size >= 2 * RANGE_SIZE:
+                opener = pinned(self._driver, bucket, key, version_id, reader.info, operation)
+                place = reader.start, reader.stop, reader.parallel
+                reader.wrap(lambda stream: RangedStream(stream, opener, *place, self._memory))
         return reader
 
     async def aclose(self) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
-
-import anyio
+from functools import partial
 
 from trove_async.body import Progress
+from trove_async.concurrency import several
 from trove_async.driver.capabilities import VersioningDriver
 from trove_async.driver.options import GetOptions, HeadOptions
 from trove_async.errors import (
@@ -24,6 +24,7 @@ from trove_async.reader import ObjectReader
 from trove_async.store.arguments import check_progress, get_options, head_options
 from trove_async.store.download import save
 from trove_async.store.lifetime import Lifetime
+from trove_async.store.ranged import RANGE_SIZE
 from trove_async.types import ObjectInfo
 
 __all__ = ["ReadVerbs"]
@@ -106,7 +107,7 @@ class ReadVerbs(Lifetime):
                 start, stop = options.range.resolve(info.size)
                 return ObjectReader(info, b"", start=start, stop=stop)
         reader = await self._run(operation, bucket, key, self._driver.get(bucket, key, options))
-        return self._adopt(reader)
+        return self._adopt(reader, operation, bucket, key, options.version_id)
 
     async def read(
         self,
@@ -143,7 +144,7 @@ class ReadVerbs(Lifetime):
     ) -> list[bytes]:
         """Return the bytes of several ranges of one object, in their order.
 
-        Ranges that lie within ``coalesce_gap`` bytes of each other are fetched together, the
+        Ranges that lie within ``coalesce_gap`` bytes of each other are fetched together, up to 8 MiB in a request, the
         others in parallel; all are of the same object, also when it is replaced meanwhile.
 
         Raises:
@@ -156,53 +157,34 @@ class ReadVerbs(Lifetime):
                 raise InvalidArgumentError("coalesce_gap must be 0 or more")
             wanted = [ByteRange.of(r) for r in ranges]
         results = [b""] * len(wanted)
-        fetches = coalesce(wanted, coalesce_gap)
+        fetches = coalesce(wanted, coalesce_gap, RANGE_SIZE)
         if not fetches:
             return results
-        etag = await self._fetch(bucket, key, fetches[0], wanted, results, None)
-        pinned = etag if "get" in self._features.conditions else None
-        limiter = anyio.CapacityLimiter(_RANGE_REQUESTS)
-        failures: list[Exception] = []
+        (first, places), *others = fetches
 
-        async def fetch(item: tuple[ByteRange, list[int]]) -> None:
-            async with limiter:
-                if failures:
-                    return
-                try:
-                    if await self._fetch(bucket, key, item, wanted, results, pinned) != etag:
-                        raise ObjectChangedError(operation="read_ranges", bucket=bucket, key=key)
-                except PreconditionFailedError as error:
-                    failures.append(error)
-                except Exception as error:  # noqa: BLE001 - raised below, alone and not in a group
-                    failures.append(error)
-
-        async with anyio.create_task_group() as group:
-            for item in fetches[1:]:
-                group.start_soon(fetch, item)
-        if failures:
-            if type(failures[0]) is PreconditionFailedError:
-                raise ObjectChangedError(operation="read_ranges", bucket=bucket, key=key) from failures[0]
-            raise failures[0]
-        return results
-
-    async def _fetch(
-        self,
-        bucket: str,
-        key: str,
-        item: tuple[ByteRange, list[int]],
-        wanted: Sequence[ByteRange],
-        results: list[bytes],
-        if_match: str | None,
-    ) -> str:
-        joined, positions = item
-        options = GetOptions(range=joined, if_match=if_match)
-        async with await self._open_reader("read_ranges", bucket, key, options) as reader:
+        async def take(reader: ObjectReader, places: Sequence[int]) -> None:
             data = await self._run("read_ranges", bucket, key, reader.read())
-        for position in positions:
-            with self._locating("read_ranges", bucket, key):
-                start, stop = wanted[position].resolve(reader.info.size)
-            results[position] = data[start - reader.start : stop - reader.start]
-        return reader.info.etag
+            for place in places:
+                with self._locating("read_ranges", bucket, key):
+                    start, stop = wanted[place].resolve(reader.info.size)
+                results[place] = data[start - reader.start : stop - reader.start]
+
+        async def fetch(joined: ByteRange, places: Sequence[int], etag: str) -> None:
+            options = GetOptions(range=joined, if_match=etag if "get" in self._features.conditions else None)
+            try:
+                reader = await self._open_reader("read_ranges", bucket, key, options)
+            except PreconditionFailedError as error:
+                raise ObjectChangedError(operation="read_ranges", bucket=bucket, key=key) from error
+            async with reader:
+                if reader.info.etag != etag:
+                    raise ObjectChangedError(operation="read_ranges", bucket=bucket, key=key)
+                await take(reader, places)
+
+        async with await self._open_reader("read_ranges", bucket, key, GetOptions(range=first)) as reader:
+            calls = [partial(take, reader, places)]
+            calls += [partial(fetch, *other, reader.info.etag) for other in others]
+            await several(calls, limit=_RANGE_REQUESTS)
+        return results
 
     async def download(
         self,

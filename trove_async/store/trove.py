@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.driver.base import Driver, Layer
+from trove_async.driver.memory import TRANSFER_MEMORY
 from trove_async.driver.opening import Target, checked_layers, named_target, open_stack
 from trove_async.driver.options import BucketOptions, OpenOptions
 from trove_async.dsn import is_name
@@ -24,6 +25,7 @@ from trove_async.opening import Opening
 from trove_async.store.bucket import Bucket
 from trove_async.store.capabilities import CapabilityVerbs
 from trove_async.types import BucketInfo
+from trove_async.values import is_whole
 
 __all__ = ["Trove", "open"]
 
@@ -92,12 +94,14 @@ class Trove(CapabilityVerbs):
         await self.aclose()
 
 
-async def _open(target: str | Driver | Target, layers: Iterable[Layer], options: OpenOptions) -> Trove:
+async def _open(
+    target: str | Driver | Target, layers: Iterable[Layer], options: OpenOptions, transfer_memory: int
+) -> Trove:
     _check_loop()
     try:
         driver = await open_stack(target, layers, options)
         try:
-            return Trove(driver, cleanup_timeout=options.cleanup_timeout)
+            return Trove(driver, cleanup_timeout=options.cleanup_timeout, transfer_memory=transfer_memory)
         except BaseException:
             await finish(driver.close(), timeout=options.cleanup_timeout, leftover=f"the {driver.name} driver")
             raise
@@ -122,6 +126,7 @@ def open(
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     layers: Iterable[Layer] = (),
     cleanup_timeout: float = CLEANUP_TIMEOUT,
+    transfer_memory: int = TRANSFER_MEMORY,
     **settings: Any,
 ) -> Opening[Trove]:
     """Open a store: ``async with trove_async.open(dsn) as t``; or ``t = await trove_async.open(dsn)`` and ``aclose()``.
@@ -135,6 +140,7 @@ def open(
         layers: wrap the driver, the first one innermost; see ``docs/layers.md``. They are outside of those of the
             configuration.
         cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
+        transfer_memory: bytes that all large reads together may hold ahead of those who read; 0 reads nothing ahead.
         **settings: the driver's parameters, as in the query of the DSN, but with values of any type. They replace those
             of the configuration.
 
@@ -146,6 +152,10 @@ def open(
     """
     if not cleanup_timeout > 0:
         raise InvalidArgumentError("cleanup_timeout must be more than 0 seconds", operation="open")
+    if not is_whole(transfer_memory) or transfer_memory < 0:
+        raise InvalidArgumentError(
+            f"transfer_memory is a whole number of bytes, 0 or more, not {transfer_memory!r}", operation="open"
+        )
     try:
         checked = checked_layers(layers)
         if isinstance(dsn, str) and is_name(dsn):
@@ -156,4 +166,4 @@ def open(
         error.locate("open")
         raise
     options = OpenOptions(settings=settings, cleanup_timeout=cleanup_timeout)
-    return Opening(lambda: _open(dsn, checked, options))
+    return Opening(lambda: _open(dsn, checked, options, transfer_memory))

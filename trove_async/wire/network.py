@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from trove_async.driver.retry import Budget, Retries, RetryPolicy
@@ -23,6 +23,8 @@ from trove_async.wire.tls import tls_context
 from trove_async.wire.transport import Transport
 
 __all__ = ["Network", "ca_file_of_environment", "choice", "endpoint_of", "proxies_of", "url_of"]
+
+_PARALLEL: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class Network:
             tls_strict=settings.flag("tls_strict", True),
             user_agent=_user_agent(settings.text("user_agent")),
         )
+
+    @property
+    def parallel(self) -> int:
+        """How many ranges of an object may be read at once: one reader uses a quarter of the connections at most."""
+        return max(1, min(_PARALLEL, self.connections // 4))
 
     def retries(self) -> Retries:
         """Return how a store tries again, with a budget of its own."""

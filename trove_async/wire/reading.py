@@ -16,10 +16,10 @@ from trove_async.driver.put_settling import Find, Settling, find_for
 from trove_async.driver.retry import Retries, many_requests
 from trove_async.errors import BackendError, PreconditionFailedError
 from trove_async.ranges import ByteRange
-from trove_async.reader import ObjectReader
+from trove_async.reader import ObjectReader, Verifier
 from trove_async.types import ObjectInfo
 from trove_async.wire.fields import content_range, etag_of, required
-from trove_async.wire.stream import ResponseStream, Verifier
+from trove_async.wire.stream import ResponseStream
 from trove_async.wire.transport import Response
 
 __all__ = ["ObjectReads", "placement"]
@@ -31,11 +31,13 @@ class ObjectReads(ABC):
     Attributes:
         service: its name, for errors.
         retries: of the store; a body that breaks off is resumed by them.
+        parallel: how many ranges of an object may be read at once; see `ObjectReader`.
         read_tags: reads the tags of an object; None if objects have none.
     """
 
     service: ClassVar[str]
     retries: Retries
+    parallel: int
     read_tags: Callable[[str, str], Awaitable[Mapping[str, str]]] | None = None
 
     @abstractmethod
@@ -135,8 +137,15 @@ class ObjectReads(ABC):
                 return await self._resume(bucket, info, self.pinned(options, info), ByteRange(offset, stop - offset))
 
         ends = whole or response.status == 206
-        stream = ResponseStream(response, start, stop, ends=ends, reopen=reopen, verifier=verifier)
-        return ObjectReader(info, stream, start=start, stop=stop, resumption=self.retries.of_step)
+        return ObjectReader(
+            info,
+            ResponseStream(response, start, stop, ends=ends, reopen=reopen),
+            start=start,
+            stop=stop,
+            resumption=self.retries.of_step,
+            verifier=verifier,
+            parallel=self.parallel if ends else 1,
+        )
 
     async def _resume(self, bucket: str, info: ObjectInfo, options: GetOptions, wanted: ByteRange) -> Response:
         """Ask for the same object from an offset on: not every server honours both the range and the condition."""

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from trove_async.errors import BackendError, UnavailableError
 from trove_async.reader import ByteStream
 from trove_async.wire.transport import Response
 
-__all__ = ["ResponseStream", "Verifier"]
+__all__ = ["ResponseStream"]
 
 Reopen = Callable[[int], Awaitable[Response]]
-
-
-class Verifier(Protocol):
-    """Compares a whole body with the checksum that the service gave for it."""
-
-    def update(self, chunk: bytes) -> None:
-        """Take in the next bytes."""
-
-    def finish(self) -> None:
-        """Compare.
-
-        Raises:
-            ChecksumError: the bytes are not those that the checksum was made of.
-        """
 
 
 class ResponseStream(ByteStream):
@@ -37,7 +22,6 @@ class ResponseStream(ByteStream):
         stop: offset after the last byte.
         ends: whether the answer ends at ``stop``, so that more bytes are an error.
         reopen: asks for the object from an offset to ``stop``, if it is still the same object.
-        verifier: compares the bytes if they are read from first to last; None for no comparison.
     """
 
     def __init__(
@@ -48,14 +32,12 @@ class ResponseStream(ByteStream):
         *,
         ends: bool,
         reopen: Reopen,
-        verifier: Verifier | None = None,
     ) -> None:
         self._response: Response | None = response
         self._position = position
         self._stop = stop
         self._ends = ends
         self._reopen = reopen
-        self._verifier = verifier
         self._memory: int | None = None
 
     async def read(self, size: int) -> bytes:
@@ -69,8 +51,6 @@ class ResponseStream(ByteStream):
         if not chunk and self._position < self._stop:
             raise UnavailableError(f"the body ended {self._stop - self._position} bytes early")
         self._position += len(chunk)
-        if self._verifier is not None:
-            self._verifier.update(chunk)
         if self._position == self._stop:
             await self._end(self._response)
         return chunk
@@ -79,15 +59,10 @@ class ResponseStream(ByteStream):
         # The length of a chunked answer is known at its end only.
         if self._ends and response.length is None and await response.read(1):
             raise BackendError(f"the body is longer than the {self._stop} bytes that the answer declared")
-        if self._verifier is not None:
-            self._verifier.finish()
-            self._verifier = None
 
     async def seek(self, offset: int) -> None:
         """Go on at an offset, by another request."""
         self.abort()
-        if offset != self._position:
-            self._verifier = None
         self._position = offset
         self._response = await self._reopen(offset)
         self._limit(self._response)

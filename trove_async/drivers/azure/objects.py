@@ -79,6 +79,7 @@ class Objects(ObjectReads):
     def __init__(self, client: Client, settings: AzureSettings, versions: Versions) -> None:
         self._client = client
         self.retries = client.retries
+        self.parallel = settings.network.parallel
         self._versions = versions
         self._storage_class = settings.storage_class
         self._checksum = settings.checksum

@@ -67,7 +67,7 @@ def mismatch(key: str, expected: int, actual: int) -> ChecksumError:
 
 
 class CRC32CVerifier:
-    """Compares a whole body with the checksum that the service has; a `trove_async.wire.stream.Verifier`.
+    """Compares a whole body with the checksum that the service has; a `trove_async.reader.Verifier`.
 
     Args:
         key: of the object, for the error.
@@ -81,9 +81,9 @@ class CRC32CVerifier:
         self._expected = expected
         self._value = 0
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take in the next bytes."""
-        self._value = google_crc32c.extend(self._value, chunk)
+        self._value = extend(self._value, [data])
 
     def finish(self) -> None:
         """Compare.

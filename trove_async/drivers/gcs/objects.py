@@ -82,6 +82,7 @@ class Objects(ObjectReads):
     def __init__(self, client: Client, settings: GCSSettings) -> None:
         self._client = client
         self.retries = client.retries
+        self.parallel = settings.network.parallel
         self._settings = settings
         self._boundary = secrets.token_hex(16)
 

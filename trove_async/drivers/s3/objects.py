@@ -68,6 +68,7 @@ class Objects(ObjectReads):
     def __init__(self, client: Client, settings: S3Settings, profile: Profile) -> None:
         self._client = client
         self.retries = client.retries
+        self.parallel = settings.network.parallel
         self._settings = settings
         self._profile = profile
         self.encryption = settings.encryption_headers()

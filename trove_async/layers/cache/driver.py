@@ -11,7 +11,7 @@ from trove_async.driver.options import GetOptions, HeadOptions, without_range
 from trove_async.errors import NotFoundError
 from trove_async.layers.base import Call, LayerDriver, Operation
 from trove_async.layers.cache.entries import Entries
-from trove_async.layers.cache.fetching import Answer, Fetching, Room, has_no_condition, pinned
+from trove_async.layers.cache.fetching import Answer, Fetching, Room, has_no_condition, reopening
 from trove_async.layers.cache.flights import Flights
 from trove_async.layers.cache.index import Index, Record
 from trove_async.layers.cache.stats import CacheStats, Counters, Outcome, report_read
@@ -84,7 +84,7 @@ class CacheDriver(LayerDriver, Generic[P]):
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object or a range of it, from the cache if it is there and current."""
         wanted = options.range
-        if wanted is not None and wanted.empty:
+        if options.part_of is not None or (wanted is not None and wanted.empty):
             return await self.inner.get(bucket, key, options)
         known = self._known(bucket, key, options)
         if known is not None:
@@ -151,7 +151,7 @@ class CacheDriver(LayerDriver, Generic[P]):
             if pieces is not None:
 
                 def reopen(at: int) -> Awaitable[ObjectReader]:
-                    return pinned(self.inner, bucket, key, options.version_id, info, stop)(at)
+                    return reopening(self.inner, bucket, key, options.version_id, info, stop)(at)
 
                 reader = await self._entries.open(info, start, stop, pieces, reopen)
                 if reader is not None:

@@ -8,17 +8,17 @@ from typing import Final, Generic, Protocol, TypeVar
 from trove_async.checksums import digest
 from trove_async.driver.base import Driver
 from trove_async.driver.options import GetOptions, HeadOptions
-from trove_async.errors import NotFoundError, PreconditionFailedError
+from trove_async.driver.pinning import pinned
+from trove_async.errors import NotFoundError
 from trove_async.layers.cache.body import Reopen, SharedBody
 from trove_async.layers.cache.entries import Entries
 from trove_async.layers.cache.flights import GIVE_UP, Flight, Flights, Missed
 from trove_async.layers.cache.index import Index
 from trove_async.layers.cache.stats import Counters, report_read
-from trove_async.ranges import ByteRange
 from trove_async.reader import ObjectReader
 from trove_async.types import ObjectInfo
 
-__all__ = ["Answer", "Fetching", "Room", "has_no_condition", "pinned", "question_of"]
+__all__ = ["Answer", "Fetching", "Room", "has_no_condition", "question_of", "reopening"]
 
 P = TypeVar("P")
 
@@ -90,19 +90,10 @@ def question_of(options: GetOptions) -> Hashable:
     return None if plain else options
 
 
-def pinned(inner: Driver, bucket: str, key: str, version_id: str | None, info: ObjectInfo, stop: int) -> Reopen:
+def reopening(inner: Driver, bucket: str, key: str, version_id: str | None, info: ObjectInfo, stop: int) -> Reopen:
     """Return a function that opens an object from an offset on, if it is still the same object."""
-    condition = info.etag if "get" in inner.features.conditions else None
-
-    async def reopen(start: int) -> ObjectReader:
-        wanted = ByteRange(start, stop - start)
-        reader = await inner.get(bucket, key, GetOptions(range=wanted, version_id=version_id, if_match=condition))
-        if reader.info.etag != info.etag or (reader.start, reader.stop) != (start, stop):
-            reader.abort()
-            raise PreconditionFailedError(f"the object's ETag is {reader.info.etag!r}, not {info.etag!r}")
-        return reader
-
-    return reopen
+    open_range = pinned(inner, bucket, key, version_id, info)
+    return lambda start: open_range(start, stop)
 
 
 class Fetching(Generic[P]):
@@ -233,7 +224,7 @@ class _Filling(Generic[P]):
 
     def _share(self, reader: ObjectReader) -> ObjectReader:
         options = self._options
-        opener = pinned(self._fetching.inner, self._bucket, self._key, options.version_id, reader.info, reader.stop)
+        opener = reopening(self._fetching.inner, self._bucket, self._key, options.version_id, reader.info, reader.stop)
 
         async def reopen(start: int) -> ObjectReader:
             self._reopened = True

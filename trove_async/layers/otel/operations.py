@@ -123,6 +123,8 @@ class _Traced(_Measured):
             self._attributes["trove.bucket"] = operation.bucket
         if operation.key is not None:
             self._attributes["trove.key"] = operation.key
+        if operation.part_of is not None:
+            self._attributes["trove.part_of"] = operation.part_of
         self._around = get_current()
         self._span = tracer.start_span(self._name, self._around, SpanKind.CLIENT, self._attributes)
         # Without an SDK there is no span to be current; one that is not sampled tells those inside it so.
