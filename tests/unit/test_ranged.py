@@ -297,6 +297,18 @@ async def test_a_range_that_breaks_off_is_resumed_or_read_by_the_first_request(w
         assert service.most == 4
 
 
+async def test_nothing_goes_on_where_everything_breaks_off_at_once() -> None:
+    async with remote() as (t, service):
+        service.failures = {number: AccessDeniedError("it was closed") for number in range(100)}
+        for turn in range(5):
+            async with t.get("b", "k") as reader:
+                assert await reader.read(10)
+                await turns(turn)
+                with pytest.raises(AccessDeniedError):
+                    await reader.read()
+            assert others() == set()
+
+
 async def test_ranges_that_are_always_refused_are_given_up() -> None:
     async with remote() as (t, service):
         service.refusals = {number: AccessDeniedError("no ranges") for number in range(1, 100)}

@@ -293,11 +293,11 @@ class RangedStream(StreamWrapper):
         except Exception:  # noqa: BLE001 - what is wrong is found out by `inner`, which continues where the range ends
             self._failed()
 
-    def _ended(self, ahead: _Range, task: asyncio.Task[None]) -> None:
+    def _ended(self, ahead: _Range, _: asyncio.Task[None]) -> None:
         ahead.over = True
         self._running -= 1
         self._wake(ahead)
-        if not task.cancelled():
+        if ahead in self._ranges:  # it was not given up
             self._widen()
 
     def _arrived(self, ahead: _Range, chunk: bytes) -> None:
