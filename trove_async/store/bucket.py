@@ -145,7 +145,7 @@ class Bucket(BucketUploads):
     ) -> list[bytes]:
         """Return the bytes of several ranges of one object, in their order.
 
-        Ranges that lie within ``coalesce_gap`` bytes of each other are fetched together, the
+        Ranges that lie within ``coalesce_gap`` bytes of each other are fetched together, up to 8 MiB in a request, the
         others in parallel; all are of the same object, also when it is replaced meanwhile.
 
         Raises:
