@@ -43,7 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--trove-loop", choices=[*LOOPS], default="asyncio", help="the event loop of async tests")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-timeout reads its option
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("trove_long") and config.option.timeout is None:
+        config.option.timeout = 1800  # some tests repeat for minutes what takes seconds in an ordinary run
     config.addinivalue_line("markers", "long(but=()): runs with --trove-long, except for the checks with these ids")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(PartTimes(), "part-times")
