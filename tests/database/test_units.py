@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
-from sqlalchemy import Column, Connection, MetaData, Table, Text, insert, select, text
+from sqlalchemy import Column, Connection, MetaData, Select, Table, Text, bindparam, insert, select, text
 from sqlalchemy.dialects import postgresql
 
 from tests.database.counter import COUNTER, WORDS, add, count, increment, words
 from trove_async.database import Database, Timestamp, connect, insert_into, now
-from trove_async.database.schema import begins_with
+from trove_async.database.schema import among, begins_with
 from trove_async.errors import BackendError, InvalidArgumentError, PreconditionFailedError
 
 pytestmark = pytest.mark.asyncio
@@ -186,3 +187,20 @@ async def test_keys_below_a_prefix(db: Database, prefix: str) -> None:
         return [*connection.scalars(select(table.c.key).where(begins_with(table.c.key, prefix)))]
 
     assert sorted(await db.write(unit)) == sorted(key for key in keys if key.startswith(prefix))
+
+
+@pytest.mark.parametrize("others", [0, 1, 40_000])
+async def test_any_number_of_texts_is_one_parameter(db: Database, others: int) -> None:
+    odd = ["it's", 'a "b"', "{a,b}", "\\", "é", ""]
+    for word in odd:
+        await db.write(add(word))
+    texts = [*(f"missing {n}" for n in range(others)), *odd[1:]]
+    for found in (
+        select(WORDS.c.word).where(among(WORDS.c.word, texts)),
+        select(WORDS.c.word).where(among(WORDS.c.word, bindparam("texts"))),
+    ):
+        assert set(await db.read(partial(_scalars, statement=found, texts=texts))) == {*odd[1:]}
+
+
+def _scalars(connection: Connection, statement: Select[tuple[str]], texts: list[str]) -> list[str]:
+    return [*connection.scalars(statement, {"texts": texts})]

@@ -107,8 +107,10 @@ async def test_no_two_resources_have_the_same_path(catalogue: ResourceCatalog) -
     one, _ = await put(catalogue)
     two, _ = await put(catalogue, sha384(b"other"), 5)
     await catalogue.upload_complete(one, "path")
-    with pytest.raises(PreconditionFailedError):
+    with pytest.raises(PreconditionFailedError, match="the path 'path' is taken; store the bytes at a new path"):
         await catalogue.upload_complete(two, "path")
+    with pytest.raises(UploadPendingError):
+        await catalogue.get(two)
     await catalogue.upload_complete(two, "another")
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 import trove_async
 from tests.managed.state import lose
@@ -34,6 +34,7 @@ from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.managed import Dedup, ResourceCatalog
 from trove_async.managed.dedup.driver import DedupDriver
 from trove_async.managed.dedup.inner import InnerStorage
+from trove_async.managed.dedup.schema import PARTS
 from trove_async.managed.schema import BLOBS, State
 from trove_async.version_listing import VersionMark
 
@@ -261,6 +262,16 @@ async def test_a_deleted_bucket_releases_its_uploads(store: Trove, db: Database,
     await store.create_bucket("three")
     upload = await store.initiate_multipart("three", "a")
     await store.upload_part("three", "a", upload, 1, DATA)
+    await store.delete_bucket("three")
+    assert await states(db, space) == {State.CONDEMNED: 1}
+
+
+async def test_a_bucket_with_more_parts_than_a_statement_has_parameters(store: Trove, db: Database, space: str) -> None:
+    await store.create_bucket("three")
+    upload = await store.initiate_multipart("three", "a")
+    await store.upload_part("three", "a", upload, 1, DATA)
+    parts = [{"upload": upload, "number": number, "id": f"{upload}{number}", "size": 0} for number in range(2, 33_000)]
+    await db.write(lambda connection: connection.execute(insert(PARTS), parts).close())
     await store.delete_bucket("three")
     assert await states(db, space) == {State.CONDEMNED: 1}
 

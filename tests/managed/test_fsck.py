@@ -349,6 +349,15 @@ async def test_arguments_out_of_range_are_refused(on_sqlite: ManagedStorage, opt
         await report(on_sqlite, **options)
 
 
+async def test_a_count_of_references_without_a_name_that_is_below_0(m: ManagedStorage) -> None:
+    await m.put_for_bucket("b", "p", CONTENT)
+    await change(m, BLOBS, refs=0, held=-1)
+    assert await look(m, Depth.ROWS, repair=True) == [ProblemKind.COUNT]
+    await check(m)
+    (blob,) = (await rows(m)).blobs
+    assert (blob.refs, blob.held) == (1, 0)
+
+
 async def test_the_references_of_a_dedup_are_counted(url: str, space: str) -> None:
     async with (
         trove_async.open("memory://") as inner,

@@ -1,19 +1,32 @@
-"""What tables of components share: points in time, the database's clock, keys below a prefix, and inserts."""
+"""What tables of components share: points in time, the database's clock, lists of texts, prefixes, and inserts."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Table, Text, and_, literal, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Table,
+    Text,
+    and_,
+    literal,
+    type_coerce,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from trove_async.keys import successor
 
-__all__ = ["ORDERED_TEXT", "Timestamp", "begins_with", "insert_into", "now"]
+__all__ = ["ORDERED_TEXT", "Timestamp", "among", "begins_with", "insert_into", "now"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -65,6 +78,55 @@ def now(*, seconds: float = 0.0) -> ColumnElement[datetime]:
     clock of the machine, in milliseconds.
     """
     return type_coerce(_clock() + literal(round(seconds * 1_000_000), BigInteger()), Timestamp())
+
+
+class _Texts(TypeDecorator[list[str]]):
+    """The type of a parameter that is a list of texts: an array of PostgreSQL, a JSON array of SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type that the database has."""
+        return postgresql.ARRAY(Text()) if dialect.name == "postgresql" else Text()
+
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> Any:
+        """Return the list as the database takes it."""
+        return value if dialect.name == "postgresql" else json.dumps(value)
+
+
+class _among(FunctionElement[Any]):  # noqa: N801 - it is compiled like a function of SQL
+    """The condition that the first clause is in the list that the second one is.
+
+    It has no type: SQLAlchemy would compare a Boolean with 1 on SQLite, which no index serves.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_among, "sqlite")
+def _among_of_sqlite(element: _among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"
+
+
+@compiles(_among, "postgresql")
+def _among_of_postgres(element: _among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY ({values})"
+
+
+def among(column: ColumnElement[str], values: Iterable[str] | BindParameter[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column has one of some texts, however many they are.
+
+    They are one parameter of the statement; ``IN`` takes one for each, and a statement has at most 32,766.
+
+    Args:
+        column: of texts.
+        values: the texts, or the parameter whose value is a list of them.
+    """
+    given = values if isinstance(values, BindParameter) else literal([*values], _Texts())
+    return _among(column, type_coerce(given, _Texts()))
 
 
 def begins_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:

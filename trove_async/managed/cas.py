@@ -15,7 +15,7 @@ from trove_async.database import Database
 from trove_async.errors import ChecksumError, InvalidArgumentError, NotFoundError, ObjectNotFoundError
 from trove_async.managed.algorithms import check_algorithm
 from trove_async.managed.catalogue import ResourceCatalog
-from trove_async.managed.collecting import GRACE, CollectionReport, collect
+from trove_async.managed.collecting import GRACE, MAX_SHARE, CollectionReport, collect
 from trove_async.managed.findings import Depth, FsckReport
 from trove_async.managed.fsck import fsck
 from trove_async.managed.schema import State
@@ -173,7 +173,7 @@ class ContentStore:
         grace: float = GRACE,
         dry_run: bool = True,
         force: bool = False,
-        max_share: float = 0.1,
+        max_share: float = MAX_SHARE,
         max_deletes: int | None = None,
         trust_clock: bool = False,
     ) -> CollectionReport:

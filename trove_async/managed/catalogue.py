@@ -21,7 +21,7 @@ from trove_async.errors import (
 from trove_async.keys import check_key
 from trove_async.managed.names import check_space
 from trove_async.managed.resources import Resource
-from trove_async.managed.schema import COMPONENT, MIGRATIONS, SPACES, State
+from trove_async.managed.schema import BLOBS, COMPONENT, MIGRATIONS, SPACES, State
 from trove_async.managed.transitions import Blob, Blobs, Content
 from trove_async.values import check_text, is_number, is_whole
 
@@ -201,7 +201,8 @@ class ResourceCatalog:
         Raises:
             NotFoundError: there is no such resource; delete what was stored.
             ResourceAlreadyExistsError: another writer was faster; delete what was stored.
-            PreconditionFailedError: the bytes at the path are those of another resource; nothing changed.
+            PreconditionFailedError: the bytes at the path are, or were, those of another resource, or the collector has
+                found them without one; nothing changed. Store them at a new path.
             InvalidKeyError: the path is malformed.
         """
         check_key(path)
@@ -210,6 +211,9 @@ class ResourceCatalog:
             blobs, blob = self._live(connection, id)
             if blob.state is State.STORED:
                 raise ResourceAlreadyExistsError
+            taken = select(BLOBS.c.id).where(BLOBS.c.space == self.space, BLOBS.c.key == path, BLOBS.c.id != id)
+            if connection.scalar(taken) is not None:
+                raise PreconditionFailedError(f"the path {path!r} is taken; store the bytes at a new path")
             blobs.complete(blob, path, blob.length)
             blobs.flush()
 

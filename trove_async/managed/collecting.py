@@ -32,10 +32,13 @@ from trove_async.managed.storage import ListableStorage, StoredBytes, Unfinished
 from trove_async.managed.transitions import Doomed, doom, drop_expired, erase, expired
 from trove_async.values import is_number, is_whole
 
-__all__ = ["GRACE", "CollectionReport", "check_grace", "collect"]
+__all__ = ["GRACE", "MAX_SHARE", "CollectionReport", "check_grace", "collect"]
 
 GRACE: Final = 86_400.0
 """Seconds, a day: for how long a blob without references, or bytes that no blob has, are kept."""
+
+MAX_SHARE: Final = 0.1
+"""The largest fraction of all blobs that a collection deletes unless it is forced."""
 
 _BATCH: Final = 500
 _LEASE: Final = 120.0
@@ -81,7 +84,7 @@ async def collect(
     grace: float = GRACE,
     dry_run: bool = True,
     force: bool = False,
-    max_share: float = 0.1,
+    max_share: float = MAX_SHARE,
     max_deletes: int | None = None,
     trust_clock: bool = False,
 ) -> CollectionReport:

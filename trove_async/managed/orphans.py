@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, select
 
 from trove_async.database import insert_into
+from trove_async.database.schema import among
 from trove_async.managed.catalogue import new_id
 from trove_async.managed.schema import BLOBS, ORPHANED, State
 from trove_async.managed.storage import StoredBytes
@@ -16,7 +17,7 @@ __all__ = ["claim_orphans", "orphans_of"]
 
 def orphans_of(connection: Connection, space: str, page: Sequence[StoredBytes]) -> list[StoredBytes]:
     """Return those of stored bytes that no blob of a space has."""
-    known = select(BLOBS.c.key).where(BLOBS.c.space == space, BLOBS.c.key.in_([one.path for one in page]))
+    known = select(BLOBS.c.key).where(BLOBS.c.space == space, among(BLOBS.c.key, [one.path for one in page]))
     keys = set(connection.scalars(known))
     return [one for one in page if one.path not in keys]
 

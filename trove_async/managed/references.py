@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, func, inspect, select, update
 
+from trove_async.database.schema import among
 from trove_async.managed.dedup.schema import BUCKETS, SEGMENTS
 from trove_async.managed.schema import BLOBS, LINKS
 
@@ -39,7 +40,7 @@ def references_of(
     named = _count(connection, LINKS.c.blob, ids)
     segments = _count(connection, SEGMENTS.c.blob, ids) if _is_dedup(connection, space) else None
     return {
-        blob.id: References(named.get(blob.id, 0), blob.held if segments is None else segments.get(blob.id, 0))
+        blob.id: References(named.get(blob.id, 0), max(blob.held, 0) if segments is None else segments.get(blob.id, 0))
         for blob in blobs
     }
 
@@ -68,5 +69,5 @@ def _is_dedup(connection: Connection, space: str) -> bool:
 
 
 def _count(connection: Connection, column: ColumnElement[str], ids: Iterable[str]) -> dict[str, int]:
-    counted = select(column, func.count()).where(column.in_([*ids])).group_by(column)
+    counted = select(column, func.count()).where(among(column, ids)).group_by(column)
     return {row[0]: row[1] for row in connection.execute(counted).all()}

@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, case, delete, func, select, type_coerce, update
 
 from trove_async.database import Timestamp, insert_into, now
+from trove_async.database.schema import among
 from trove_async.managed.schema import BLOBS, ORPHANED, State
 
 __all__ = ["COLUMNS", "Blob", "Blobs", "Content", "Doomed", "doom", "drop_expired", "erase", "expired", "given_up"]
@@ -85,7 +86,7 @@ COLUMNS: Final = [*(BLOBS.c[name].label(f"blob_{name}") for name in _FIELDS), _E
 _LIVE: Final = select(*COLUMNS).where(
     BLOBS.c.space == bindparam("space"),
     BLOBS.c.algorithm == bindparam("algorithm"),
-    BLOBS.c.digest.in_(bindparam("digests", expanding=True)),
+    among(BLOBS.c.digest, bindparam("digests")),
     BLOBS.c.condemned_at.is_(None),
 )
 _CONDEMNED: Final = select(*COLUMNS, BLOBS.c.condemned_at).where(
@@ -95,9 +96,7 @@ _CONDEMNED: Final = select(*COLUMNS, BLOBS.c.condemned_at).where(
     BLOBS.c.condemned_at.is_not(None),
     BLOBS.c.state == State.CONDEMNED,
 )
-_NAMED: Final = select(*COLUMNS).where(
-    BLOBS.c.space == bindparam("space"), BLOBS.c.id.in_(bindparam("ids", expanding=True))
-)
+_NAMED: Final = select(*COLUMNS).where(BLOBS.c.space == bindparam("space"), among(BLOBS.c.id, bindparam("ids")))
 
 # `lease` is in microseconds; None for no lease, or for the one that the blob has.
 _LEASE: Final = type_coerce(type_coerce(now(), BigInteger()) + bindparam("lease", type_=BigInteger()), Timestamp())
@@ -355,7 +354,7 @@ def doom(connection: Connection, space: str, ids: Sequence[str], *, grace: float
     unused = (BLOBS.c.refs == 0) & ~BLOBS.c.pinned
     doomed = (
         update(BLOBS)
-        .where(BLOBS.c.space == space, BLOBS.c.id.in_([*ids]), overdue, unused)
+        .where(BLOBS.c.space == space, among(BLOBS.c.id, ids), overdue, unused)
         .values(state=State.SWEEPING)
         .returning(BLOBS.c.id, BLOBS.c.key, BLOBS.c.length)
     )
@@ -364,7 +363,7 @@ def doom(connection: Connection, space: str, ids: Sequence[str], *, grace: float
 
 def erase(connection: Connection, space: str, ids: Sequence[str]) -> None:
     """Remove blobs that are sweeping, whose bytes were deleted; orphans become swept."""
-    sweeping = (BLOBS.c.space == space) & BLOBS.c.id.in_([*ids]) & (BLOBS.c.state == State.SWEEPING)
+    sweeping = (BLOBS.c.space == space) & among(BLOBS.c.id, ids) & (BLOBS.c.state == State.SWEEPING)
     connection.execute(delete(BLOBS).where(sweeping, BLOBS.c.algorithm != ORPHANED))
     connection.execute(
         update(BLOBS).where(sweeping, BLOBS.c.algorithm == ORPHANED).values(state=State.SWEPT, condemned_at=now())

@@ -26,7 +26,7 @@ from trove_async.database import Database, connect, insert_into, now  # first: i
 
 from sqlalchemy import Connection, Row, and_, delete, func, or_, select, true, update  # isort: skip
 
-from trove_async.database.schema import begins_with
+from trove_async.database.schema import among, begins_with
 from trove_async.errors import InvalidArgumentError, LeaseLostError
 from trove_async.layers.mirror.records import Claim, Intent, Kind, Pending, Repair
 from trove_async.layers.mirror.schema import INTENTS, MEMBERS, REPAIRS
@@ -126,7 +126,7 @@ class RepairQueue:
         tokens = [intent.token for intent in intents]
 
         def unit(connection: Connection) -> set[str]:
-            renewed = update(INTENTS).where(INTENTS.c.token.in_(tokens)).values(expires_at=now(seconds=seconds))
+            renewed = update(INTENTS).where(among(INTENTS.c.token, tokens)).values(expires_at=now(seconds=seconds))
             return set(connection.execute(renewed.returning(INTENTS.c.token)).scalars())
 
         return await self._database.write(unit)

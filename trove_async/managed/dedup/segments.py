@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
+from trove_async.database.schema import among
 from trove_async.errors import ConflictError
 from trove_async.managed.dedup.schema import SEGMENTS
 from trove_async.managed.schema import BLOBS, READABLE
@@ -49,15 +50,15 @@ _PIECES: Final = (
     .order_by(SEGMENTS.c.number)
 )
 _OF_ONE: Final = _PIECES.where(SEGMENTS.c.owner == bindparam("owner"))
-_OF_MANY: Final = _PIECES.where(SEGMENTS.c.owner.in_(bindparam("owners", expanding=True)))
+_OF_MANY: Final = _PIECES.where(among(SEGMENTS.c.owner, bindparam("owners")))
 _HELD: Final = (
     select(SEGMENTS.c.owner, SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, *COLUMNS)
     .join(BLOBS, BLOBS.c.id == SEGMENTS.c.blob)
-    .where(SEGMENTS.c.owner.in_(bindparam("owners", expanding=True)))
+    .where(among(SEGMENTS.c.owner, bindparam("owners")))
     .order_by(SEGMENTS.c.owner, SEGMENTS.c.number)
 )
 _INSERT: Final = insert(SEGMENTS)
-_DROP: Final = delete(SEGMENTS).where(SEGMENTS.c.owner.in_(bindparam("owners", expanding=True)))
+_DROP: Final = delete(SEGMENTS).where(among(SEGMENTS.c.owner, bindparam("owners")))
 
 
 def pieces_of(connection: Connection, owner: str) -> list[Piece]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, select, update
 
 from trove_async.database import Lease, insert_into, now
-from trove_async.database.schema import begins_with
+from trove_async.database.schema import among, begins_with
 from trove_async.errors import LeaseLostError
 from trove_async.layers.quota.accounts import Account, Reservation, Slot, Total
 from trove_async.layers.quota.books import Books
@@ -36,7 +36,7 @@ _RESERVATIONS_OF_SLOT: Final = (
     .where(*(RESERVATIONS.c[name] == bindparam(of) for name, of in zip(Slot._fields, _OF_SLOT, strict=True)))
     .order_by(RESERVATIONS.c.number)
 )
-_LIMITS_NAMED: Final = select(LIMITS).where(LIMITS.c.name.in_(bindparam("names", expanding=True)))
+_LIMITS_NAMED: Final = select(LIMITS).where(among(LIMITS.c.name, bindparam("names")))
 _VERSIONING_OF: Final = select(BUCKETS.c.versioning).where(BUCKETS.c.bucket == bindparam("of_bucket"))
 _CHARGE: Final = (
     update(LIMITS)

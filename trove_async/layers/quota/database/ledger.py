@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from trove_async.database import Database, Lease, connect, now
+from trove_async.database.schema import among
 from trove_async.errors import ClosedError, InvalidArgumentError, LeaseLostError
 from trove_async.layers.quota.accounts import Reservation, usage_of
 from trove_async.layers.quota.books import Settle, Work
@@ -74,7 +75,7 @@ class DatabaseLedger:
         if not given:
             raise InvalidArgumentError(_NO_LIMITS)
         if given != kept:
-            connection.execute(delete(LIMITS).where(LIMITS.c.name.in_(kept.keys() - given.keys())))
+            connection.execute(delete(LIMITS).where(among(LIMITS.c.name, kept.keys() - given.keys())))
             for name, limit in given.items():
                 values = {"max_bytes": limit.bytes, "max_objects": limit.objects}
                 if name in kept:
