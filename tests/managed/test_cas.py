@@ -18,6 +18,7 @@ from trove_async import Trove
 from trove_async.database import Database
 from trove_async.errors import (
     BodySizeError,
+    BucketNotFoundError,
     ChecksumError,
     InvalidArgumentError,
     MissingDependencyError,
@@ -172,6 +173,14 @@ async def test_bytes_that_were_changed_are_no_content(c: ContentStore, size: int
         await read(c, digest)
     await c.store(data)  # which is no proof that the bytes are there
     assert await read(c, digest) == data
+
+
+async def test_a_missing_bucket_is_no_missing_content(c: ContentStore, store: Trove) -> None:
+    await c.store(DATA)
+    await store.delete_many(BUCKET, await keys(c))
+    await store.delete_bucket(BUCKET)
+    with pytest.raises(BucketNotFoundError):
+        await c.retrieve(DIGEST)
 
 
 async def test_bytes_that_are_known_to_be_wrong_are_not_read(c: ContentStore) -> None:

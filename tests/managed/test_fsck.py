@@ -16,6 +16,7 @@ from trove_async.database import connect
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
+    BucketNotFoundError,
     InvalidArgumentError,
     NotFoundError,
     ResourceDeletedError,
@@ -35,6 +36,7 @@ from trove_async.managed import (
     fsck,
 )
 from trove_async.managed.schema import BLOBS, LINKS, State
+from trove_async.ranges import RangeLike
 from trove_async.reader import ObjectReader
 
 pytestmark = pytest.mark.asyncio
@@ -197,6 +199,21 @@ async def test_lost_content_that_nobody_keeps_is_not_taken_back(m: ManagedStorag
     assert isinstance(m.storage, StoreResourceStorage)
     assert (await collect(m.catalogue, m.storage, dry_run=False)).deleted == 1
     assert await stored(m) == {}
+
+
+async def test_no_content_is_lost_because_the_bucket_is_missing(m: ManagedStorage, store: Trove) -> None:
+    await m.put_for_bucket("b", "one", CONTENT)
+
+    class Vanishing(StoreResourceStorage):
+        """Lists a bucket that is deleted after that."""
+
+        async def get(self, path: str, *, range: RangeLike | None = None) -> ObjectReader:
+            return await self.store.get("deleted", path, range=range)
+
+    with pytest.raises(BucketNotFoundError):
+        await fsck(m.catalogue, Vanishing(store, BUCKET), depth="bytes", repair=True)
+    async with m.get_for_bucket("b", "one") as reader:
+        assert await reader.read() == CONTENT
 
 
 async def test_bytes_that_come_back_are_recovered(m: ManagedStorage, store: Trove) -> None:

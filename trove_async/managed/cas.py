@@ -12,7 +12,13 @@ from trove_async.body import BodyLike
 from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.checksums import Checksum
 from trove_async.database import Database
-from trove_async.errors import ChecksumError, InvalidArgumentError, NotFoundError, ObjectNotFoundError
+from trove_async.errors import (
+    BucketNotFoundError,
+    ChecksumError,
+    InvalidArgumentError,
+    NotFoundError,
+    ObjectNotFoundError,
+)
 from trove_async.managed.algorithms import check_algorithm
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.collecting import GRACE, MAX_SHARE, CollectionReport, collect
@@ -233,6 +239,8 @@ class ContentStore:
             raise _missing(digest)
         try:
             reader = await self.storage.get(blob.key, range=range)
+        except BucketNotFoundError:
+            raise
         except NotFoundError as error:
             raise ObjectNotFoundError("the bytes of the content are missing; store it again", key=digest) from error
         if reader.info.size != blob.length:

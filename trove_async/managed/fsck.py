@@ -21,6 +21,7 @@ from trove_async.database.schema import begins_with
 from trove_async.errors import (
     AccessDeniedError,
     BackendError,
+    BucketNotFoundError,
     ChecksumError,
     InvalidArgumentError,
     NotFoundError,
@@ -209,6 +210,8 @@ class _Check:
         """Open the bytes of a blob; if they are missing or of another length, report it and return None."""
         try:
             reader = await self._storage.get(row.key, range=range)
+        except BucketNotFoundError:  # that tells nothing about the bytes
+            raise
         except NotFoundError:
             await self._lost(row, ProblemKind.MISSING, f"its {row.length} bytes are missing")
             return None
