@@ -117,6 +117,8 @@ class Checksum:
                 f"unknown checksum algorithm {self.algorithm!r}; use one of {', '.join(sorted(ALGORITHMS))}"
             )
         if self.value is not None:
+            if not isinstance(self.value, str):
+                raise InvalidArgumentError(f"a {self.algorithm} checksum is a str, not {type(self.value).__name__}")
             expected = len(new_hasher(self.algorithm).hexdigest())
             value = self.value.lower()
             if len(value) != expected or any(c not in "0123456789abcdef" for c in value):

@@ -154,6 +154,53 @@ async def test_a_database_that_is_none(store: Trove, tmp_path: Path) -> None:
         await managed.open(store, database=f"sqlite:///{tmp_path}/no/folder/x.db", bucket=BUCKET)
 
 
+@pytest.mark.parametrize("database", [None, 5, b"sqlite:///x.db", object()])
+async def test_a_database_of_another_type(store: Trove, database: Any) -> None:
+    for opening in (
+        managed.open(store, database=database, bucket=BUCKET),
+        managed.cas(store, BUCKET, database=database),
+    ):
+        with pytest.raises(InvalidArgumentError, match="the database is a URL or a Database, not"):
+            await opening
+
+
+NO_HASHES: list[Any] = [5, b"0" * 96, "", "0" * 95, "0" * 97, " " + "0" * 95, "0" * 95 + "\n", "\ud800" * 96, "٠" * 96]
+
+
+@pytest.mark.parametrize("digest", NO_HASHES)
+async def test_digests_that_are_none(on_sqlite: ManagedStorage, sqlite_url: str, digest: Any) -> None:
+    catalogue, storage = on_sqlite.catalogue, on_sqlite.storage
+    assert isinstance(storage, managed.StoreResourceStorage)
+    async with managed.cas(storage.store, BUCKET, database=sqlite_url, algorithm="sha384") as c:
+        calls: list[Callable[[], Any]] = [
+            lambda: c.store(b"x", digest=digest),
+            lambda: c.retrieve(digest),
+            lambda: c.exists(digest),
+            lambda: c.release(digest),
+            lambda: c.pin(digest),
+            lambda: c.unpin(digest),
+            lambda: catalogue.find(digest),
+            lambda: catalogue.put(digest, 1),
+            lambda: on_sqlite.put_for_all_request("p", digest),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidArgumentError, match=r"a (digest|sha384 checksum) is"):
+                await call()
+    assert await stored(on_sqlite) == {}
+    assert (await rows(on_sqlite)).blobs == []
+
+
+@pytest.mark.parametrize("length", [True, 1.5, float("nan"), "1", b"1"])
+async def test_lengths_of_content_that_are_none(on_sqlite: ManagedStorage, sqlite_url: str, length: Any) -> None:
+    storage = on_sqlite.storage
+    assert isinstance(storage, managed.StoreResourceStorage)
+    async with managed.cas(storage.store, BUCKET, database=sqlite_url) as c:
+        for call in (c.store(b"x", length=length), on_sqlite.catalogue.put(sha384(b"x"), length)):
+            with pytest.raises(InvalidArgumentError, match="a length is a whole number"):
+                await call
+    assert await stored(on_sqlite) == {}
+
+
 async def test_a_store_that_is_none(sqlite_url: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         await managed.open(f"local://{tmp_path}/nothing", database=sqlite_url, bucket=BUCKET)

@@ -34,6 +34,7 @@ from trove_async.ranges import RangeLike
 from trove_async.reader import ObjectReader
 from trove_async.sources import as_chunk
 from trove_async.store.trove import Trove
+from trove_async.values import is_whole
 
 __all__ = ["ContentStore", "cas"]
 
@@ -108,9 +109,11 @@ class ContentStore:
 
         Raises:
             ChecksumError, BodySizeError: the body is not what was declared; nothing was stored.
-            InvalidArgumentError: the digest is malformed.
+            InvalidArgumentError: the digest or the length is malformed.
         """
         checksum = Checksum(self.algorithm, digest)
+        if length is not None and not is_whole(length):
+            raise InvalidArgumentError(f"a length is a whole number, not {length!r}")
         if isinstance(data, bytes | bytearray | memoryview):
             chunk = as_chunk(data)
             found = (await checksums.digest(self.algorithm, [chunk])).hex()

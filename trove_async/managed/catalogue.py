@@ -84,9 +84,11 @@ class ResourceCatalog:
             space, lease: see `ResourceCatalog`.
 
         Raises:
-            InvalidDSNError: the URL is wrong; before any I/O.
+            InvalidArgumentError, InvalidDSNError: the database is neither, or the URL is wrong; before any I/O.
             UnavailableError, SchemaVersionError: the database cannot be used.
         """
+        if not isinstance(database, str | Database):
+            raise InvalidArgumentError(f"the database is a URL or a Database, not {type(database).__name__}")
         owned = isinstance(database, str)
         opened = await connect(database) if isinstance(database, str) else database
         try:
