@@ -87,7 +87,16 @@ def _is_ready(data: Path) -> bool:
 SERVER = Server(
     name="postgres",
     handle=Postgres,
-    needs=(Debian({"postgres": "postgresql", "initdb": "postgresql"}),),
+    needs=(
+        Debian(
+            {
+                "postgres": "postgresql",
+                "initdb": "postgresql",
+                "pg_dump": "postgresql-client",
+                "pg_restore": "postgresql-client",
+            }
+        ),
+    ),
     start=_start,
     # Its sessions last until their clients disconnect, and lost clients of tests never do.
     grace=2.0,

@@ -6,6 +6,15 @@
         await m.put_for_bucket("customer-7", "logo.png", data)
 """
 
+from trove_async.errors import MissingDependencyError
+
+try:
+    import trove_async.database  # noqa: F401
+except MissingDependencyError as error:
+    raise MissingDependencyError(
+        "managed storage needs: pip install 'trove-async[managed]', or [managed,postgres] for PostgreSQL"
+    ) from error
+
 from trove_async.managed.cas import ContentStore, cas
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.collecting import CollectionReport, collect
