@@ -14,7 +14,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 import trove_async
+from tests.database.conftest import execute, new_database
 from tests.managed.state import BUCKET, check, rows, sha384, stored
+from tests.servers import Postgres
 from trove_async import Trove, managed
 from trove_async.database import Database
 from trove_async.errors import (
@@ -380,3 +382,24 @@ async def test_a_store_that_fails(sqlite_url: str, when: Any) -> None:
                 await m.put_for_bucket("b", "q", b"data")
             assert len(await listed(m, "b")) == 1
             await check(m, strays=1)
+
+
+async def test_a_role_that_may_not_do_what_is_asked(store: Trove, postgres: Postgres) -> None:
+    role = f"trove_{secrets.token_hex(8)}"
+    with new_database(postgres) as url:
+        as_role = url.replace(f"{postgres.user}:{postgres.password}@", f"{role}:secret@")
+        async with managed.open(store, database=url, bucket=BUCKET) as m:
+            await m.put_for_bucket("b", "p", b"data")
+            execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+            try:
+                with pytest.raises(AccessDeniedError, match="not allowed"):  # nor to see the tables
+                    await managed.open(store, database=as_role, bucket=BUCKET)
+                execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+                async with managed.open(store, database=as_role, bucket=BUCKET) as reader:
+                    await fail(reader, AccessDeniedError)
+                execute(url, f"GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+                async with managed.open(store, database=as_role, bucket=BUCKET) as writer:
+                    await writer.put_for_bucket("b", "q", b"data")
+            finally:
+                execute(url, f"DROP OWNED BY {role}; DROP ROLE {role}")
+            await check(m)
