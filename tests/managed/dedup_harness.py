@@ -18,7 +18,7 @@ from trove_async.database import connect
 from trove_async.driver import Driver, OpenOptions
 from trove_async.driver.opening import open_stack
 from trove_async.errors import BucketNotFoundError
-from trove_async.managed.dedup import Dedup
+from trove_async.managed.dedup import Chunking, Dedup
 from trove_async.managed.dedup.schema import OBJECTS, PARTS, SEGMENTS, UPLOADS
 from trove_async.managed.schema import BLOBS, State
 from trove_async.testing.conformance import Harness
@@ -36,6 +36,7 @@ class DedupHarness(Harness):
     await_point_step = 10
     stacks = (PLAIN,)
     part_size = 16 * 1024
+    chunking: Chunking | None = None
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trove-dedup-")
@@ -49,7 +50,8 @@ class DedupHarness(Harness):
         return f"sqlite:///{self._folder.name}/dedup.db?synchronous=0"
 
     async def driver(self) -> Driver:
-        return await open_stack(self.inner(), [Dedup(self.database(), bucket=BUCKET, space=self._space)], OpenOptions())
+        dedup = Dedup(self.database(), bucket=BUCKET, space=self._space, chunking=self.chunking)
+        return await open_stack(self.inner(), [dedup], OpenOptions())
 
     async def residue(self) -> Sequence[str]:
         """Compare the blobs of the catalogue with what refers to them, and with the bytes in the inner store."""
@@ -114,6 +116,12 @@ class DedupPostgresHarness(DedupMemoryHarness):
         await super().stop()
 
 
+class DedupChunksHarness(DedupMemoryHarness):
+    name = "dedup-chunks"
+    chunking = Chunking(4096)
+
+
 memory = DedupMemoryHarness()
+chunks = DedupChunksHarness()
 local = DedupLocalHarness()
 postgres = DedupPostgresHarness()

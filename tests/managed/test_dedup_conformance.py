@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from tests.managed.dedup_harness import local, memory, postgres
+from tests.managed.dedup_harness import chunks, local, memory, postgres
 from trove_async.testing.conformance.suite import ConformanceSuite
 
 
@@ -30,6 +30,11 @@ _ORDINARY: Final = frozenset(
 @pytest.mark.long(but=_ORDINARY)
 class TestDedup(ConformanceSuite):
     harness = memory
+
+
+@pytest.mark.long(but=frozenset(["P1", "P20", "R1", "R2", "R3", "R4", "R5", "Q1", "Y1", "Z1", *_checks("U", 1, 14)]))
+class TestDedupChunks(ConformanceSuite):
+    harness = chunks
 
 
 @pytest.mark.long

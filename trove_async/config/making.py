@@ -52,7 +52,10 @@ TARGETS: Final = {
 }
 """The stores over several stores by the keys of their tables; each is called with its members and keyword arguments."""
 
-_PARTS: Final = {name: f"trove_async.layers:{name}" for name in ("Backoff", "Budget", "QuotaLimit", "RouteRule")}
+_PARTS: Final = {
+    **{name: f"trove_async.layers:{name}" for name in ("Backoff", "Budget", "QuotaLimit", "RouteRule")},
+    "Chunking": "trove_async.managed.dedup:Chunking",
+}
 """What an argument can be, written as a layer is."""
 
 Refer = Callable[[str, KeyPath], object]

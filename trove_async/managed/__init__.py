@@ -18,7 +18,7 @@ except MissingDependencyError as error:
 from trove_async.managed.cas import ContentStore, cas
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.collecting import CollectionReport, collect
-from trove_async.managed.dedup import Dedup
+from trove_async.managed.dedup import Chunking, Dedup
 from trove_async.managed.findings import Depth, FsckReport, Problem, ProblemKind
 from trove_async.managed.fsck import fsck
 from trove_async.managed.managed_storage import ManagedStorage
@@ -29,6 +29,7 @@ from trove_async.managed.statistics import Statistics, statistics
 from trove_async.managed.storage import ListableStorage, ResourceStorage, StoreResourceStorage
 
 __all__ = [
+    "Chunking",
     "CollectionReport",
     "ContentStore",
     "Dedup",

@@ -46,6 +46,7 @@ from trove_async.dsn import DSN
 from trove_async.errors import BucketAlreadyExistsError, BucketNotFoundError, ClosedError, UploadNotFoundError
 from trove_async.listing import ListPage
 from trove_async.managed.dedup import listing, uploads
+from trove_async.managed.dedup.chunking import Chunking, Cutter, seed_of
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.dedup.objects import Bucket, Stored, bucket_infos, create_bucket
 from trove_async.managed.dedup.reading import open_object
@@ -100,6 +101,7 @@ class Settings:
     namespace: str
     space: str
     algorithm: str
+    chunking: Chunking | None
 
 
 class _Open:
@@ -185,6 +187,10 @@ class DedupDriver(
         self._now = _Open(database, settings, InnerStorage(self.inner, bucket, settings.namespace))
         await database.migrate(BLOBS_COMPONENT, BLOBS_MIGRATIONS)
         await database.migrate(COMPONENT, MIGRATIONS)
+        chunking = settings.chunking
+        if chunking is not None:
+            seed = await self._write(lambda connection: seed_of(connection, settings.space, chunking))
+            self._now.storing.cutter = Cutter(chunking, seed, settings.algorithm)
         try:  # credentials may be allowed to use a bucket, and not to create one
             await self.inner.list_page(bucket, ListOptions(page_size=1))
         except BucketNotFoundError:
@@ -249,9 +255,9 @@ class DedupDriver(
         def check(references: References) -> None:
             Bucket.of(references, bucket, key).check(key, options.if_match, options.if_none_match)
 
-        def refer(references: References, segment: Segment) -> ObjectInfo:
+        def refer(references: References, segments: Sequence[Segment]) -> ObjectInfo:
             checksums = EMPTY if options.checksum is None else body.checksums
-            return Bucket.of(references, bucket, key).write(key, [segment], options.attributes, checksums)
+            return Bucket.of(references, bucket, key).write(key, segments, options.attributes, checksums)
 
         return await self._opened.storing.store(body, check, refer)
 
@@ -328,8 +334,8 @@ class DedupDriver(
         def check(references: References) -> Upload:
             return Upload(references.connection, Bucket.of(references, bucket, key), key, upload_id)
 
-        def refer(references: References, segment: Segment) -> PartInfo:
-            return check(references).write(number, [segment])
+        def refer(references: References, segments: Sequence[Segment]) -> PartInfo:
+            return check(references).write(number, segments)
 
         return await self._opened.storing.store(body, check, refer)
 

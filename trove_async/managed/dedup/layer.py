@@ -12,6 +12,7 @@ from trove_async.driver.order import Placed
 from trove_async.errors import InvalidArgumentError
 from trove_async.keys import check_bucket, check_prefix
 from trove_async.managed.algorithms import check_algorithm
+from trove_async.managed.dedup.chunking import Chunking
 from trove_async.managed.dedup.driver import DedupDriver, Settings
 from trove_async.managed.names import check_space
 
@@ -31,6 +32,7 @@ class Dedup(Placed):
         space: separates several stores in one database.
         algorithm: of the digests by which contents are the same: ``sha256``, ``blake3`` with its extra, ``sha384`` or
             ``sha512``.
+        chunking: how bodies are cut into chunks, each of which is content of its own; None to store each as one.
 
     Raises:
         InvalidArgumentError: a value is malformed.
@@ -49,6 +51,7 @@ class Dedup(Placed):
         namespace: str = "",
         space: str = "dedup",
         algorithm: str = "sha256",
+        chunking: Chunking | None = None,
     ) -> None:
         if isinstance(database, str):
             parse_url(database)
@@ -61,7 +64,9 @@ class Dedup(Placed):
         check_prefix(namespace)
         check_space(space)
         check_algorithm(algorithm)
-        self._settings: Final = Settings(database, bucket, namespace, space, algorithm)
+        if chunking is not None and not isinstance(chunking, Chunking):
+            raise InvalidArgumentError(f"chunking is a Chunking, such as Chunking(), not {chunking!r}")
+        self._settings: Final = Settings(database, bucket, namespace, space, algorithm, chunking)
 
     def __call__(self, driver: Driver) -> Driver:
         """Put the layer around a driver."""

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 from trove_async.database import Timestamp
 from trove_async.database.schema import ORDERED_TEXT
 
-__all__ = ["BUCKETS", "COMPONENT", "MIGRATIONS", "OBJECTS", "PARTS", "SEGMENTS", "UPLOADS"]
+__all__ = ["BUCKETS", "CHUNKINGS", "COMPONENT", "MIGRATIONS", "OBJECTS", "PARTS", "SEGMENTS", "UPLOADS"]
 
 COMPONENT: Final = "dedup"
 MIGRATIONS: Final = "trove_async.managed.dedup.migrations"
@@ -105,3 +105,13 @@ SEGMENTS: Final = Table(
 )
 """The bytes of objects and parts: ranges of blobs, one after another."""
 Index("trove_dedup_segments_blob", SEGMENTS.c.blob)
+
+CHUNKINGS: Final = Table(
+    "trove_dedup_chunkings",
+    _metadata,
+    Column("space", Text, primary_key=True),
+    # Of the sizes of chunks, in bytes.
+    Column("average", Integer, primary_key=True),
+    # Random; the places at which content is cut depend on it.
+    Column("seed", BigInteger, nullable=False),
+)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
@@ -11,10 +13,12 @@ from sqlalchemy import Connection
 from trove_async.body import Body
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish, to_the_end
 from trove_async.checksums import Checksum, digest
+from trove_async.concurrency import several
 from trove_async.database import Database
 from trove_async.errors import PreconditionFailedError, TransientError, TroveError
 from trove_async.managed.batching import Batches
 from trove_async.managed.catalogue import ResourceCatalog
+from trove_async.managed.dedup.chunking import Cutter
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.dedup.segments import References, Segment
 from trove_async.managed.schema import State
@@ -28,8 +32,11 @@ R = TypeVar("R")
 Check = Callable[[References], object]
 """Raises what forbids a change, within a transaction and before it has changed anything."""
 
-Refer = Callable[[References, Segment], Any]
+Refer = Callable[[References, Sequence[Segment]], Any]
 """Makes something refer to bytes that are stored, within a transaction."""
+
+_AT_ONCE: Final = 8
+"""Chunks of a body that are looked for, or sent, at once."""
 
 
 @dataclass(slots=True)
@@ -37,14 +44,12 @@ class _Item:
     """A change of names.
 
     Attributes:
-        content: that was stored; None to refer to a blob that others have stored.
-        seen: that blob.
+        parts: the content, one after another: bytes that were stored, and blobs that others have stored.
         check, refer: see `Storing.store`.
         withdrawn: the caller was cancelled; the change is made only if that was under way.
     """
 
-    content: Content | None
-    seen: Blob | None
+    parts: Sequence[Content | Blob]
     check: Check
     refer: Refer
     withdrawn: bool = False
@@ -54,17 +59,30 @@ class _Item:
         self.withdrawn = True
 
 
+class _Look(NamedTuple):
+    """A question which contents are stored.
+
+    Attributes:
+        digests: of the contents.
+        check: see `Storing.store`.
+    """
+
+    digests: Sequence[str]
+    check: Check
+
+
 class _Outcome(NamedTuple):
-    """What has become of a change.
+    """What has become of a look or a change.
 
     Attributes:
         error: with which `check` has refused it.
-        blob: to which it refers; None if it was withdrawn, or the one that was seen is not there any more.
+        blobs: that are stored; those of a change are in the order of its parts, and None if it was withdrawn, or one
+            that was seen is not there any more.
         result: of `refer`.
     """
 
     error: TroveError | None = None
-    blob: Blob | None = None
+    blobs: Sequence[Blob] | None = None
     result: Any = None
 
 
@@ -76,9 +94,13 @@ class Storing:
         space: of the store.
         inner: where the bytes are.
         algorithm: of the digests.
+
+    Attributes:
+        cutter: cuts bodies into chunks, each of which is a blob; None to store each body as one.
     """
 
     def __init__(self, database: Database, space: str, inner: InnerStorage, algorithm: str) -> None:
+        self.cutter: Cutter | None = None
         self._database = database
         self._space = space
         self._writing = Writing(ResourceCatalog(database, space), inner)
@@ -86,66 +108,140 @@ class Storing:
         self._looks: Final = Batches(self._look_all)
         self._changes: Final = Batches(self._change_all)
 
-    async def store(self, body: Body, check: Check, refer: Callable[[References, Segment], R]) -> R:
+    async def store(self, body: Body, check: Check, refer: Callable[[References, Sequence[Segment]], R]) -> R:
         """Store a body, unless its content is stored already, and refer to it.
 
-        A body in memory whose content is stored already is not sent. Others are stored under a key of their own, which
-        is deleted again if the content has turned out to be known. Whatever fails, or is cancelled before the names
-        change, leaves nothing. Changes that wait at the same time share a transaction.
+        A body in memory whose content is stored already is not sent, and no chunk that is. Others are stored under a
+        key of their own, which is deleted again if the content has turned out to be known. Whatever fails, or is
+        cancelled before the names change, leaves nothing. Changes that wait at the same time share a transaction.
 
         Args:
             body: what is stored.
             check: raises what is known to be wrong; before the body is read, and before `refer`.
             refer: called with the bytes; it may be called again.
         """
-        known = "" if body.buffer is None else (await digest(self._algorithm, [body.buffer])).hex()
+        result: R = await (
+            self._store_whole(body, check, refer)
+            if self.cutter is None
+            else self._store_chunks(self.cutter, body, check, refer)
+        )
+        return result
 
-        looking = self._looks.submit((known, check))
-        seen = await to_the_end(looking, timeout=CLEANUP_TIMEOUT, leftover="a transaction that looks for content")
-        if seen.error is not None:
-            raise seen.error
-        blob = seen.blob
-        if blob is not None and await self._writing.is_there(blob):
+    async def _store_whole(self, body: Body, check: Check, refer: Refer) -> Any:
+        known = [] if body.buffer is None else [(await digest(self._algorithm, [body.buffer])).hex()]
+        seen = await self._there(_Look(known, check))
+        if seen:
             await body.finish_buffer()
-            found = await self._change(_Item(None, blob, check, refer))
-            if found.blob is not None:
-                result: R = found.result
-                return result
+            found = await self._change(_Item(seen, check, refer))
+            if found.blobs is not None:
+                return found.result
             await body.rewind()
         content = await self._writing.upload(body, None, Checksum(self._algorithm))
-        sent: R = await self._refer(_Item(content, None, check, refer), content)
-        return sent
+        return (await self._refer(_Item([content], check, refer), [content])).result
 
-    async def _look_all(self, items: Sequence[tuple[str, Check]]) -> list[_Outcome]:
-        return await self._database.read(lambda connection: self._look_each(connection, items))
+    async def _store_chunks(self, cutter: Cutter, body: Body, check: Check, refer: Refer) -> Any:
+        await self._there(_Look([], check))
+        sent: dict[str, Content] = {}
+        while True:
+            try:
+                parts = await self._chunks(cutter, body, sent)
+            except BaseException:
+                await self._discard([*sent.values()])
+                raise
+            found = await self._refer(_Item(parts, check, refer), [*sent.values()])
+            if found.blobs is not None:
+                return found.result
+            await self._read_again(body, sent)
 
-    def _look_each(self, connection: Connection, items: Sequence[tuple[str, Check]]) -> list[_Outcome]:
-        references = References(connection, self._space)
-        references.blobs.load(self._algorithm, [known for known, _ in items if known])
-        return [self._look(references, *item) for item in items]
-
-    def _look(self, references: References, known: str, check: Check) -> _Outcome:
-        """Return the blob of a digest, if it is known and stored."""
+    async def _read_again(self, body: Body, sent: Mapping[str, Content]) -> None:
         try:
-            check(references)
+            if not body.replayable:
+                raise TransientError(
+                    "content that the body shares with others was deleted while it was read; try again"
+                )
+            await body.rewind()
+        except BaseException:
+            await self._discard([*sent.values()])
+            raise
+
+    async def _chunks(self, cutter: Cutter, body: Body, sent: dict[str, Content]) -> list[Content | Blob]:
+        """Store the chunks of a body that are not stored already.
+
+        Args:
+            cutter, body: as given.
+            sent: what was stored, by its digest; this method adds to it.
+
+        Returns:
+            All chunks of the body.
+        """
+        known: dict[str, Content | Blob] = {**sent}
+        parts: list[Content | Blob] = []
+
+        async def send(digest: str, data: bytes) -> None:
+            sent[digest] = await self._writing.upload(Body(data), None, Checksum(self._algorithm, digest))
+
+        async with aclosing(cutter.cut(body)) as cuts:
+            async for chunks in cuts:
+                fresh = {digest: data for digest, data in chunks if digest not in known}
+                known |= {blob.digest: blob for blob in await self._there(_Look([*fresh], _allowed))}
+                missing = [partial(send, digest, data) for digest, data in fresh.items() if digest not in known]
+                await several(missing, limit=_AT_ONCE)
+                known |= sent
+                parts += [known[digest] for digest, _ in chunks]
+        return parts
+
+    async def _there(self, look: _Look) -> list[Blob]:
+        """Return the blobs of those contents that are stored, and whose bytes are there."""
+        looking = self._looks.submit(look)
+        found = await to_the_end(looking, timeout=CLEANUP_TIMEOUT, leftover="a transaction that looks for content")
+        if found.error is not None:
+            raise found.error
+        blobs = found.blobs or ()
+        there = await several([partial(self._writing.is_there, blob) for blob in blobs], limit=_AT_ONCE)
+        return [blob for blob, is_there in zip(blobs, there, strict=True) if is_there]
+
+    async def _look_all(self, looks: Sequence[_Look]) -> list[_Outcome]:
+        return await self._database.read(lambda connection: self._look_each(connection, looks))
+
+    def _look_each(self, connection: Connection, looks: Sequence[_Look]) -> list[_Outcome]:
+        references = References(connection, self._space)
+        references.blobs.load(self._algorithm, [digest for look in looks for digest in look.digests])
+        return [self._look(references, look) for look in looks]
+
+    def _look(self, references: References, look: _Look) -> _Outcome:
+        try:
+            look.check(references)
         except TroveError as error:
             return _Outcome(error)
-        return _Outcome(None, self._live(references.blobs, known) if known else None)
+        found = [self._live(references.blobs, digest) for digest in look.digests]
+        return _Outcome(None, [blob for blob in found if blob is not None])
 
-    async def _refer(self, item: _Item, content: Content) -> Any:
-        """Refer to content that was stored under a random key, or to the same content that others have stored."""
+    async def _refer(self, item: _Item, contents: Sequence[Content]) -> _Outcome:
+        """Refer to content that was stored under random keys, or to the same content that others have stored."""
         try:
             found = await self._change(item)
         except BaseException as error:
-            await finish(self._discard(content), timeout=CLEANUP_TIMEOUT, leftover=f"the bytes at {content.key}")
+            await self._discard(contents)
             if isinstance(error, PreconditionFailedError) and error.driver is not None:
                 # A constraint of the database: the key has a row, see `orphans.claim_orphans`.
                 raise TransientError("to store the bytes took so long that they were collected; try again") from error
             raise
-        assert found.blob is not None
-        settling = self._writing.settle(content, found.blob)
-        await to_the_end(settling, timeout=CLEANUP_TIMEOUT, leftover=f"the bytes at {content.key}")
-        return found.result
+        if found.blobs is not None and contents:
+            settling = self._settle(contents, {blob.digest: blob for blob in found.blobs})
+            await to_the_end(settling, timeout=CLEANUP_TIMEOUT, leftover=_bytes_of(contents))
+        return found
+
+    async def _settle(self, contents: Sequence[Content], blobs: Mapping[str, Blob]) -> None:
+        """Delete the bytes that are not used: others have stored the same, or a body was read again and is another."""
+        await several(
+            [
+                partial(self._writing.settle, content, blobs[content.digest])
+                if content.digest in blobs
+                else partial(self._writing.delete, content.key)
+                for content in contents
+            ],
+            limit=_AT_ONCE,
+        )
 
     async def _change(self, item: _Item) -> _Outcome:
         found = await to_the_end(
@@ -163,8 +259,7 @@ class Storing:
 
     def _change_each(self, connection: Connection, items: Sequence[_Item]) -> list[_Outcome]:
         references = References(connection, self._space, late=True)
-        contents = [item.content or item.seen for item in items]
-        references.blobs.load(self._algorithm, [one.digest for one in contents if one is not None])
+        references.blobs.load(self._algorithm, [part.digest for item in items for part in item.parts])
         outcomes = [self._outcome(references, item) for item in items]
         references.finish()
         return outcomes
@@ -176,26 +271,55 @@ class Storing:
             item.check(references)
         except TroveError as error:
             return _Outcome(error)
-        blob = self._same(references.blobs, item) if item.content is None else references.blobs.store(item.content)
-        if blob is None:
+        blobs = self._blobs(references.blobs, item.parts)
+        if blobs is None:
             return _Outcome()
         # `refer` may write what other changes have left to be written, and a blob without references is condemned then.
-        references.blobs.retain(blob, held=True)
-        result = item.refer(references, Segment(blob.id, 0, blob.length))
-        references.blobs.release(blob, held=True)
-        return _Outcome(None, blob, result)
+        for blob in blobs:
+            references.blobs.retain(blob, held=True)
+        result = item.refer(references, [Segment(blob.id, 0, blob.length) for blob in blobs])
+        for blob in blobs:
+            references.blobs.release(blob, held=True)
+        return _Outcome(None, blobs, result)
 
-    def _same(self, blobs: Blobs, item: _Item) -> Blob | None:
-        """Return the blob that was seen; None if nobody refers to it any more, or its bytes were replaced."""
-        assert item.seen is not None
-        blob = self._live(blobs, item.seen.digest)
-        return None if blob is None or blob.key != item.seen.key else blob
+    def _blobs(self, blobs: Blobs, parts: Sequence[Content | Blob]) -> list[Blob] | None:
+        """Return the blob of each part, and store what is new; None, and change nothing, if one is not there."""
+        found = {part.digest: self._again(blobs, part) for part in parts if isinstance(part, Blob)}
+        if None in found.values():
+            return None
+        found |= {part.digest: blobs.store(part) for part in parts if isinstance(part, Content)}
+        return [blob for part in parts if (blob := found[part.digest]) is not None]
+
+    def _again(self, blobs: Blobs, seen: Blob) -> Blob | None:
+        """Return the blob that was seen, or another one of its content, which was stored since; None if it is gone."""
+        blob = blobs.live(self._algorithm, seen.digest)
+        if blob is None:
+            condemned = blobs.condemned(self._algorithm, seen.digest)
+            if condemned is None or condemned.key != seen.key:
+                return None
+            blobs.revive(condemned)  # its bytes were there when it was seen
+            return condemned
+        return blob if blob.state is State.STORED else None
 
     def _live(self, blobs: Blobs, known: str) -> Blob | None:
         blob = blobs.live(self._algorithm, known)
         return None if blob is None or blob.state is not State.STORED else blob
 
-    async def _discard(self, content: Content) -> None:
+    async def _discard(self, contents: Sequence[Content]) -> None:
         """Delete bytes, unless the database has them: it may not be known whether a commit happened."""
-        if not await self._database.read(lambda connection: bool(Blobs(connection, self._space).named([content.id]))):
-            await self._writing.delete(content.key)
+        if contents:
+            await finish(self._delete_unknown(contents), timeout=CLEANUP_TIMEOUT, leftover=_bytes_of(contents))
+
+    async def _delete_unknown(self, contents: Sequence[Content]) -> None:
+        ids = [content.id for content in contents]
+        known = await self._database.read(lambda connection: Blobs(connection, self._space).named(ids))
+        keys = {content.key for content in contents} - {blob.key for blob in known}
+        await several([partial(self._writing.delete, key) for key in keys], limit=_AT_ONCE)
+
+
+def _allowed(references: References) -> None:
+    """Refuse nothing."""
+
+
+def _bytes_of(contents: Sequence[Content]) -> str:
+    return f"the bytes at {', '.join(content.key for content in contents[:3])}{', …' if len(contents) > 3 else ''}"
