@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -308,7 +308,7 @@ async def test_one_database_serves_several_stores(store: Trove, url: str, space:
         {"database": "mysql://host/db"},
     ],
 )
-async def test_malformed_arguments(wrong: dict[str, str]) -> None:
+async def test_malformed_arguments(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         Dedup(**{"database": "sqlite:///a.db", **wrong})
 
