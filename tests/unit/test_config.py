@@ -234,7 +234,8 @@ async def test_a_file_of_the_directory_that_others_can_write_to_is_refused_unles
 async def test_a_file_of_the_directory_that_belongs_to_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     write(Path("trove.toml"), '[stores.s]\ndsn = "memory://"\n')
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    monkeypatch.setattr(Path, "stat", lambda self: os.stat_result((0o100600, 0, 0, 1, 54321, 0, 0, 0, 0, 0)))
+    other = os.stat_result((0o100600, 0, 0, 1, 54321, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda self, **options: other)
     with pytest.raises(ConfigError, match="it belongs to another user"):
         await trove_async.open("s")
 

@@ -31,8 +31,14 @@ pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "locks"
+
+
+def address(folder: Path, name: str) -> str:
+    """Return an address of a socket that is short, however long the path of the folder is."""
+    return os.path.relpath(folder / name)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +102,7 @@ async def test_a_long_path_where_the_system_has_no_alias_for_it(
 async def test_sockets_of_processes_that_have_ended_are_removed(folder: Path) -> None:
     folder.mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
-        dead.bind(str(folder / "1-x.socket"))
+        dead.bind(address(folder, "1-x.socket"))
     await take_over(folder)
     assert names(folder) == []
 
@@ -107,11 +113,11 @@ async def test_a_process_that_reads_nothing_delays_no_take_over_for_long(
     monkeypatch.setattr(mailbox, "_PATIENCE", struct.pack("ll", 0, 1000))
     folder.mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stopped:
-        stopped.bind(str(folder / "1-x.socket"))
+        stopped.bind(address(folder, "1-x.socket"))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(BlockingIOError):
             sender.setblocking(False)
             while True:
-                sender.sendto(b"stop x", str(folder / "1-x.socket"))
+                sender.sendto(b"stop x", address(folder, "1-x.socket"))
         await take_over(folder)
     assert names(folder) == ["1-x.socket"]
 
@@ -123,7 +129,7 @@ async def test_messages_of_others_have_no_effect(folder: Path, message: bytes) -
     lock = await locker.acquire("a", lambda: requests.append(1))
     (name,) = names(folder, ".socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto(message, str(folder / name))
+        sender.sendto(message, address(folder, name))
     await take_over(folder, name="b")
     await lock.release()
     await locker.aclose()
