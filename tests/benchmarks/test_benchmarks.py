@@ -238,3 +238,12 @@ def test_chaos_measures_a_service_that_throttles_and_one_that_is_slow() -> None:
     assert re.search(r"used: \d+%", printed)
     assert re.search(r"requests for each operation: \d\.\d\d", printed)
     assert re.search(r"without Hedge: .* 1\.000 requests a read", printed)
+
+
+def test_a_link_that_limits_each_connection_is_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.limited", "--size", "4", "--rounds", "1", "--clients", "trove"]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=200).stdout
+    limited, unlimited = printed.split("no limit")
+    for client in ("get", "read", "download"):
+        assert re.search(rf"trove {client} \| \d+ \| 1 \| ", limited)
+        assert re.search(rf"trove {client} \| \d+ \|  \| ", unlimited)

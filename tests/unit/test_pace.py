@@ -11,11 +11,13 @@ from trove_async.store.pace import Pace
 MIB = 1024 * 1024
 
 
-def run(pace: Pace, rate_of: Callable[[int], float], seconds: float, waiting: float = 1.0) -> list[int]:
+def run(
+    pace: Pace, rate_of: Callable[[int], float], seconds: float, *, waiting: float = 1.0, start: float = 0.0
+) -> list[int]:
     """Let bytes arrive at a rate that depends on the width, and return the widths in their order."""
     widths = [pace.width]
-    now, step = 0.0, 0.01
-    while now < seconds:
+    now, step = start, 0.01
+    while now < start + seconds:
         now += step
         pace.waited(step * waiting)
         pace.arrived(round(rate_of(pace.width) * step), now)
@@ -30,11 +32,18 @@ def test_the_width_grows_while_each_connection_has_a_rate_of_its_own() -> None:
 
 
 def test_it_stays_where_more_connections_are_no_faster() -> None:
-    assert run(Pace(25), lambda width: min(width, 5) * 15e6, 5) == [1, 4, 16, 4]
+    assert run(Pace(25), lambda width: min(width, 5) * 15e6, 3) == [1, 4, 16, 4]
 
 
 def test_it_goes_back_to_one_where_the_link_is_the_limit() -> None:
-    assert run(Pace(25), lambda _: 15e6, 60) == [1, 4, 1]
+    assert run(Pace(25), lambda _: 15e6, 3) == [1, 4, 1]
+
+
+def test_more_is_tried_again_after_a_while_and_more_and_more_seldom() -> None:
+    assert run(Pace(25), lambda _: 30e6, 60) == [1, *[4, 1] * 5]  # after 0, 3, 6, 13, 26 and not 51 seconds more
+    late = Pace(25)
+    assert run(late, lambda _: 30e6, 1) == [1, 4, 1]
+    assert run(late, lambda width: width * 15e6, 5, start=1) == [1, 4, 16, 25]
 
 
 @pytest.mark.parametrize("rate", [450e6, 2e9])

@@ -45,7 +45,10 @@ class AtOnce(Pace):
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
-        self.settle(limit)
+        self.width = limit
+
+    def arrived(self, size: int, now: float) -> None:
+        """Change nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -526,3 +529,60 @@ async def test_ranges_earn_no_hedges() -> None:
         assert len(service.asked) == 20
         hedging = cast(Any, t.driver)
         assert hedging._saved == 0.5
+
+
+async def test_a_store_over_several_stores_goes_on_at_another_one() -> None:
+    made: list[Remote] = []
+
+    def layer(driver: Driver) -> Driver:
+        made.append(Remote(driver))
+        return made[-1]
+
+    names = [f"memory://ranged-{number}" for number in range(2)]
+    stores = [await trove_async.open(name) for name in names]
+    for store in stores:
+        await store.create_bucket("b")
+        await store.put("b", "k", DATA, checksum="sha256")
+    async with trove_async.open(
+        trove_async.Failover([trove_async.Member(name, layers=[layer]) for name in names])
+    ) as t:
+        assert await t.read("b", "k") == DATA
+        assert made[0].most == 4
+        async with t.get("b", "k") as reader:
+            read = await reader.read(10)
+            made[0].failures = {number: UnavailableError("it is down") for number in range(100)}
+            made[0].refusals = made[0].failures
+            assert read + await reader.read() == DATA
+        assert [service.bodies for service in made] == [0, 0]
+    for store in stores:
+        await store.aclose()
+
+
+async def test_a_mirror_reads_by_ranges_and_a_member_that_fails_is_replaced(tmp_path: Path) -> None:
+    made: list[Remote] = []
+
+    def layer(driver: Driver) -> Driver:
+        made.append(Remote(driver))
+        return made[-1]
+
+    members = {name: trove_async.Member("memory://", layers=[layer]) for name in ("one", "other")}
+    mirror = trove_async.Mirror(members, queue=f"sqlite:///{tmp_path}/queue.db", repair_every=None)
+    async with trove_async.open(mirror) as t:
+        await t.create_bucket("b")
+        await t.put("b", "k", DATA)
+        assert await t.read("b", "k") == DATA
+        assert max(service.most for service in made) == 4
+        async with t.get("b", "k") as reader:
+            read = await reader.read(10)
+            used = max(made, key=lambda service: service.bodies)
+            used.failures = used.refusals = {number: UnavailableError("it is down") for number in range(100)}
+            assert read + await reader.read() == DATA
+        assert [service.bodies for service in made] == [0, 0]
+
+
+async def test_a_quota_counts_no_ranges() -> None:
+    async with remote(layers=[trove_async.Quota({"b": trove_async.QuotaLimit(bytes=2 * len(DATA))})]) as (t, service):
+        assert await t.read("b", "k") == DATA
+        assert service.most == 4
+        quota = trove_async.unwrap(t.driver, trove_async.QuotaDriver)
+        assert [(usage.bytes, usage.objects) for usage in await quota.usage()] == [(len(DATA), 1)]

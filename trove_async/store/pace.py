@@ -19,6 +19,9 @@ _SAMPLE: Final = 2 * 1024 * 1024
 _PERIOD: Final = 0.1
 """A rate is measured over at least so many bytes, and over at least so many seconds."""
 
+_PATIENCE: Final = 32
+"""Measurements before more ranges are tried again, after they did not pay; twice as many each time."""
+
 
 class Pace:
     """Begins with one range, and reads more at once while the rate of the whole rises.
@@ -36,9 +39,10 @@ class Pace:
     def __init__(self, limit: int) -> None:
         self.width = 1
         self._limit = limit
-        self._before = 1  # the width to which it goes back
-        self._rate = 0.0  # with that width
-        self._settled = limit == 1
+        self._before: int | None = None  # the width to which it goes back, while more is tried
+        self._rate = 0.0  # of the last measurement
+        self._patience = 0
+        self._measured = 0  # since more was tried
         self._since: float | None = None
         self._bytes = 0
         self._waited = 0.0
@@ -49,8 +53,6 @@ class Pace:
 
     def arrived(self, size: int, now: float) -> None:
         """Take in that bytes have arrived, at a time in seconds."""
-        if self._settled:
-            return
         if self._since is None:
             self._since, self._bytes, self._waited = now, 0, 0.0
             return
@@ -62,19 +64,19 @@ class Pace:
         """Take in that the consumer has waited for bytes."""
         self._waited += seconds
 
-    def settle(self, width: int) -> None:
-        """Read so many ranges at once from now on."""
-        self.width, self._settled = width, True
-
     def _judge(self, seconds: float) -> None:
         rate, waited = self._bytes / seconds, self._waited
         self.begin()
         if waited < seconds / 2:
             return
-        if rate < self._rate * _GAIN:
-            self.settle(self._before)
-        elif self.width == self._limit or rate >= _FAST:
-            self.settle(self.width)
-        else:
-            self._before, self._rate = self.width, rate
-            self.width = min(self._limit, self.width * _STEP)
+        self._measured += 1
+        if self._before is not None:
+            if rate < self._rate * _GAIN:
+                self.width = self._before
+                self._patience = 2 * self._patience or _PATIENCE
+            else:
+                self._patience = 0
+            self._before = None
+        self._rate = rate
+        if self._measured > self._patience and self.width < self._limit and rate < _FAST:
+            self._before, self.width, self._measured = self.width, min(self._limit, self.width * _STEP), 0
