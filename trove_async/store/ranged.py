@@ -19,7 +19,9 @@ __all__ = ["RANGE_SIZE", "RangedStream"]
 RANGE_SIZE: Final = 8 * 1024 * 1024
 """Bytes of a range that is read beside others."""
 
-_LEAST: Final = 2 * 1024 * 1024  # bytes of a range towards the end, where ranges get smaller so that they end together
+_LEAST: Final = 2 * 1024 * 1024
+"""Bytes of the smallest range, towards the end of the object or in little memory."""
+
 _LARGE_CHUNK: Final = 256 * 1024
 _FAILURES: Final = 3
 
@@ -141,6 +143,8 @@ class RangedStream(StreamWrapper):
             chunk = await self._read_inner(len(buffer)) if ahead is None else ahead.take(len(buffer))
             size = len(chunk)
             buffer[:size] = chunk
+        if size == len(buffer):
+            self._place = None  # the buffer is the caller's again
         self._advance(size, ahead)
         return size
 
@@ -241,9 +245,9 @@ class RangedStream(StreamWrapper):
             held = 0
             if place is None:
                 # A quarter of the memory is for ranges that have arrived, and wait for those before them.
-                held = size = min(size, self._budget.size * 4 // (5 * self._pace.width))
-            if size == 0:
-                return  # at the end, or without any memory
+                held = size = min(size, max(_LEAST, self._budget.size * 4 // (5 * self._pace.width)))
+            if size == 0 or held > self._budget.size:
+                return  # at the end, or without enough memory
             if held + sum(ahead.held for ahead in self._ranges) > self._budget.size:
                 self._room.clear()  # it would wait for itself
                 continue
