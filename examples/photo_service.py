@@ -21,21 +21,24 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from pydantic import BaseModel
 
 import trove_async as trove
 from trove_async.managed import ManagedInfo, ManagedStorage, PutResponse, RequestResponse, new_put_response
 from trove_async.managed import open as open_managed
-from trove_async.web.starlette import exception_handlers
+from trove_async.web.starlette import ReaderResponse, exception_handlers, receive_into
 
 BUCKET = "photos"
+MAX_SIZE = 100_000_000
+"""Bytes of a photo; a longer one is answered with 413, and not stored."""
+
 TENANTS = {"token-of-anna": "anna", "token-of-bert": "bert"}
 """Stands for the authentication of a real service."""
 
@@ -93,24 +96,14 @@ async def prove(proof: Proof, storage: Storage, tenant: Tenant) -> None:
 @routes.put("/photos/{name:path}", status_code=201)
 async def upload(name: str, request: Request, storage: Storage, tenant: Tenant) -> dict[str, Any]:
     """Stream a photo into the store: if the client disconnects before the end, nothing is stored."""
-    length = request.headers.get("content-length")
-    return described(
-        await storage.put_for_bucket(tenant, name, request.stream(), None if length is None else int(length))
-    )
+    put = partial(storage.put_for_bucket, tenant, name)
+    return described(await receive_into(request, put, max_size=MAX_SIZE))
 
 
-@routes.get("/photos/{name:path}")
+@routes.api_route("/photos/{name:path}", methods=["GET", "HEAD"])
 async def download(name: str, storage: Storage, tenant: Tenant) -> Response:
     """Send a photo as a download: its content is not trusted, so browsers must not show it as a page."""
-    reader = await storage.get_for_bucket(tenant, name)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        async with reader:
-            async for chunk in reader:
-                yield chunk
-
-    headers = {"Content-Length": str(reader.size), "Content-Disposition": "attachment", "ETag": f'"{reader.info.etag}"'}
-    return StreamingResponse(chunks(), media_type=reader.info.content_type, headers=headers)
+    return ReaderResponse(partial(storage.get_for_bucket, tenant, name), name, disposition="attachment")
 
 
 @routes.delete("/photos/{name:path}", status_code=204)
@@ -120,8 +113,20 @@ async def delete(name: str, storage: Storage, tenant: Tenant) -> None:
 
 
 @routes.get("/photos")
-async def list_photos(storage: Storage, tenant: Tenant, prefix: str = "") -> list[dict[str, Any]]:
-    return [described(info) async for info in storage.list_for_bucket(tenant, prefix)]
+async def list_photos(
+    storage: Storage,
+    tenant: Tenant,
+    prefix: str = "",
+    after: str = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[dict[str, Any]]:
+    """List a page of photos; the next one is after the last name."""
+    page: list[dict[str, Any]] = []
+    async for info in storage.list_for_bucket(tenant, prefix, start_after=after, page_size=limit):
+        page.append(described(info))
+        if len(page) == limit:
+            break
+    return page
 
 
 def described(info: ManagedInfo) -> dict[str, Any]:
@@ -153,7 +158,7 @@ async def send(client: httpx.AsyncClient, path: Path) -> bool:
     Returns:
         Whether the photo was sent; False if the service had it already.
     """
-    sha384 = await asyncio.to_thread(sha384_of, path)
+    size, sha384 = await asyncio.to_thread(measured, path)
     answer = await client.post(f"/requests/{path.name}", json={"sha384": sha384})
     if answer.is_success:
         asked = answer.json()
@@ -168,14 +173,22 @@ async def send(client: httpx.AsyncClient, path: Path) -> bool:
         if (await client.post("/proofs", json=proof)).is_success:
             return False
     # The service does not know the photo, or has lost it meanwhile, or is asked too often.
-    photo = await asyncio.to_thread(path.read_bytes)
-    (await client.put(f"/photos/{path.name}", content=photo)).raise_for_status()
+    headers = {"Content-Length": str(size)}
+    (await client.put(f"/photos/{path.name}", content=chunks_of(path), headers=headers)).raise_for_status()
     return True
 
 
-def sha384_of(path: Path) -> str:
+async def chunks_of(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while chunk := await asyncio.to_thread(file.read, 256 * 1024):
+            yield chunk
+
+
+def measured(path: Path) -> tuple[int, str]:
+    """Return the size of a file in bytes, and its SHA-384."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha384").hexdigest()
+        sha384 = hashlib.file_digest(file, "sha384").hexdigest()
+        return file.tell(), sha384
 
 
 async def main(url: str, token: str, path: str) -> None:

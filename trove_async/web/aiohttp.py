@@ -17,19 +17,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Final, Unpack
+from typing import Final, TypeVar, Unpack
 
 from trove_async.errors import InvalidArgumentError, MissingDependencyError, TroveError
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
 from trove_async.types import EventType, ObjectInfo, ObjectRef
+from trove_async.web import objects
 from trove_async.web.events import KEEP_ALIVE, MAX_STREAMS, read_events
 from trove_async.web.http import Disposition, join_headers
-from trove_async.web.objects import Answer, Overrides, Stream, error_answer, read_object, receive_object
+from trove_async.web.objects import Answer, ObjectSource, Opener, OpenerSource, Overrides, Source, Stream, error_answer
 from trove_async.web.streaming import transmit
+from trove_async.web.uploading import Gone
 
 try:
     from aiohttp import web
@@ -39,7 +42,17 @@ except ModuleNotFoundError as error:
         raise
     raise MissingDependencyError("trove_async.web.aiohttp needs: pip install 'trove-async[aiohttp]'") from error
 
-__all__ = ["EventStreamResponse", "ObjectResponse", "error_middleware", "error_response", "receive"]
+__all__ = [
+    "EventStreamResponse",
+    "ObjectResponse",
+    "ReaderResponse",
+    "error_middleware",
+    "error_response",
+    "receive",
+    "receive_into",
+]
+
+R = TypeVar("R")
 
 DECODED: Final = ("gzip", "deflate", "br", "zstd")
 """Values of Content-Encoding whose bodies aiohttp decodes."""
@@ -95,7 +108,18 @@ async def _raise_when_gone(request: web.BaseRequest) -> None:
     raise ConnectionResetError("the client has disconnected")
 
 
-class ObjectResponse(AnswerResponse):
+class _SourceResponse(AnswerResponse):
+    """A response with what a source has."""
+
+    _source: Source
+    _overrides: Overrides
+
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        overrides = replace(self._overrides, headers=tuple(self.headers.items()))
+        return await objects.read_object(self._source, request.method, _headers(request), overrides)
+
+
+class ObjectResponse(_SourceResponse):
     """Serves an object, as ``web.FileResponse`` serves a file: streamed, with ranges, conditions and HEAD.
 
     The object is opened when the response is sent, and closed afterwards, also if the client disconnects.
@@ -127,13 +151,42 @@ class ObjectResponse(AnswerResponse):
             ValueError: an argument is not valid in a header.
         """
         super().__init__(headers=headers)
-        self._store = store
-        self._ref = ObjectRef(bucket, key, version_id)
+        self._source = ObjectSource(store, ObjectRef(bucket, key, version_id))
         self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
 
-    async def _answer(self, request: web.BaseRequest) -> Answer:
-        overrides = replace(self._overrides, headers=tuple(self.headers.items()))
-        return await read_object(self._store, self._ref, request.method, _headers(request), overrides)
+
+class ReaderResponse(_SourceResponse):
+    """Serves what a function opens, as `ObjectResponse` serves an object: content of managed storage, for example.
+
+    ::
+
+        return ReaderResponse(partial(storage.get_for_bucket, tenant, path), path, disposition="attachment")
+    """
+
+    def __init__(
+        self,
+        open: Opener,
+        key: str,
+        *,
+        content_type: str | None = None,
+        disposition: Disposition | None = None,
+        filename: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make a response.
+
+        Args:
+            open: called with ``range=``, as ``partial(store.get, bucket, key)`` is; it is awaited, and returns an
+                `ObjectReader`. A condition or HEAD calls it with an empty range, ``(0, 0)``, to learn what there is.
+            key: the name of the content.
+            content_type, disposition, filename, headers: as for `ObjectResponse`.
+
+        Raises:
+            ValueError: an argument is not valid in a header.
+        """
+        super().__init__(headers=headers)
+        self._source = OpenerSource(open)
+        self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
 
 
 class EventStreamResponse(AnswerResponse):
@@ -198,15 +251,58 @@ async def receive(
         InvalidArgumentError: chunks or encoding of the body are malformed.
         TroveError: as for `Trove.put`; see `error_middleware`.
     """
+    headers, body, gone = _received(request)
+    ref = ObjectRef(bucket, key)
+    with _decoding():
+        return await objects.receive_object(store, ref, headers, body, max_size=max_size, gone=gone, **arguments)
+
+
+async def receive_into(
+    request: web.BaseRequest,
+    put: Callable[[AsyncIterator[bytes], int | None], Awaitable[R]],
+    *,
+    max_size: int | None = None,
+) -> R:
+    """Stream a request's body into a function that stores it, and return its result; memory is bounded.
+
+    ::
+
+        info = await receive_into(request, partial(storage.put_for_bucket, tenant, path), max_size=10**9)
+
+    If this raises, nothing is stored. The headers that describe the body are left to ``put``.
+
+    Args:
+        request: a request whose body was not read yet.
+        put: called with the chunks of the body and their number of bytes, None if unknown; it is cancelled when the
+            client disconnects.
+        max_size: the maximum size in bytes; default: no limit.
+
+    Raises:
+        ConnectionResetError: the client disconnected before the content was stored.
+        ContentTooLargeError: the body is longer than ``max_size``.
+        InvalidArgumentError: the headers are invalid, or chunks or encoding of the body are malformed.
+        UnsupportedError: the request has a condition, such as If-Match, which ``put`` could not honour.
+        Exception: an exception of ``put`` passes unchanged.
+    """
+    headers, body, gone = _received(request)
+    with _decoding():
+        return await objects.receive_into(headers, body, put, max_size=max_size, gone=gone)
+
+
+def _received(request: web.BaseRequest) -> tuple[dict[str, str], AsyncIterator[bytes], Gone]:
+    """Return the headers of the body as aiohttp gives it, the body, and what waits for the client to disconnect."""
     headers = _headers(request)
     if headers.get("content-encoding", "").lower() in DECODED:
         # Both headers describe the encoded body.
         del headers["content-encoding"]
         headers.pop("content-length", None)
-    ref = ObjectRef(bucket, key)
-    body, gone = request.content.iter_any(), partial(_raise_when_gone, request)
+    return headers, request.content.iter_any(), partial(_raise_when_gone, request)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
     try:
-        return await receive_object(store, ref, headers, body, max_size=max_size, gone=gone, **arguments)
+        yield
     except web.RequestPayloadError as error:
         raise InvalidArgumentError("the body is not encoded as its Content-Encoding says") from error
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Protocol, Self, Unpack
+from typing import Final, Protocol, Self, TypeVar, Unpack
 
 from trove_async.errors import (
     BackendUnavailableError,
@@ -24,7 +24,7 @@ from trove_async.errors import (
     UnsupportedError,
 )
 from trove_async.keys import check_content_type
-from trove_async.ranges import ByteRange
+from trove_async.ranges import ByteRange, RangeLike
 from trove_async.reader import ObjectReader
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
@@ -53,7 +53,11 @@ from trove_async.web.uploading import Gone, receive_body
 
 __all__ = [
     "Answer",
+    "ObjectSource",
+    "Opener",
+    "OpenerSource",
     "Overrides",
+    "Source",
     "Stream",
     "delete_object",
     "error_answer",
@@ -62,8 +66,11 @@ __all__ = [
     "log_fault",
     "put_object",
     "read_object",
+    "receive_into",
     "receive_object",
 ]
+
+R = TypeVar("R")
 
 _ATTEMPTS: Final = 3
 _log = logging.getLogger("trove_async.web")
@@ -164,31 +171,77 @@ class Overrides:
 _AS_STORED: Final = Overrides()
 
 
-async def read_object(
-    store: Trove, ref: ObjectRef, method: str, headers: Headers, overrides: Overrides = _AS_STORED
-) -> Answer:
+class Opener(Protocol):
+    """Opens content, or a range of it, as ``partial(store.get, bucket, key)`` does."""
+
+    def __call__(self, *, range: RangeLike | None) -> Awaitable[ObjectReader]:
+        """Open it; an empty range reads nothing, but tells what there is."""
+
+
+class Source(Protocol):
+    """What a request reads."""
+
+    async def head(self) -> ObjectInfo:
+        """Describe it."""
+
+    async def open(self, range: ByteRange | None) -> ObjectReader:
+        """Open it, or a range of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSource:
+    """An object of a store."""
+
+    store: Trove
+    ref: ObjectRef
+
+    async def head(self) -> ObjectInfo:
+        """Describe the object."""
+        return await self.store.head(self.ref.bucket, self.ref.key, version_id=self.ref.version_id)
+
+    async def open(self, range: ByteRange | None) -> ObjectReader:
+        """Open the object."""
+        return await self.store.get(self.ref.bucket, self.ref.key, range=range, version_id=self.ref.version_id)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenerSource:
+    """What an opener opens."""
+
+    opener: Opener
+
+    async def head(self) -> ObjectInfo:
+        """Describe what it opens."""
+        async with await self.opener(range=(0, 0)) as reader:
+            return reader.info
+
+    async def open(self, range: ByteRange | None) -> ObjectReader:
+        """Open it."""
+        return await self.opener(range=range)
+
+
+async def read_object(source: Source, method: str, headers: Headers, overrides: Overrides = _AS_STORED) -> Answer:
     """Answer a request that reads an object; errors become answers too.
 
     Ranges apply to GET, conditions to GET and HEAD; any other method gets the whole object.
     """
     try:
         if method == "HEAD":
-            return await head_object(store, ref, headers, overrides)
-        return await get_object(store, ref, headers if method == "GET" else {}, overrides)
+            return await head_object(source, headers, overrides)
+        return await get_object(source, headers if method == "GET" else {}, overrides)
     except TroveError as error:
         return error_answer(error)
 
 
 async def get_object(
-    store: Trove, ref: ObjectRef, headers: Headers, overrides: Overrides = _AS_STORED, *, etag: str | None = None
+    source: Source, headers: Headers, overrides: Overrides = _AS_STORED, *, etag: str | None = None
 ) -> Answer:
     """Answer a GET: the object or a range of it, 304, 412 or 416.
 
     Conditions are evaluated for the same object that is then sent, also if it is replaced meanwhile.
 
     Args:
-        store: has the object.
-        ref: which one.
+        source: has the object.
         headers: of the request.
         overrides: how it is described.
         etag: of the object that alone may be sent, whatever the conditions of the request; None for any.
@@ -198,34 +251,34 @@ async def get_object(
     """
     wanted = parse_range(headers)
     if etag is None and not is_conditional(headers):
-        return await _open(store, ref, wanted, overrides)
+        return await _open(source, wanted, overrides)
     for _ in range(_ATTEMPTS):
-        info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
+        info = await source.head()
         status = evaluate(headers, info) if etag in (None, info.etag) else 412
         if status is not None:
             return _condition_answer(status, info, overrides)
         chosen = wanted if range_applies(headers, info) else None
-        answer = await _open(store, ref, chosen, overrides)
+        answer = await _open(source, chosen, overrides)
         if not isinstance(answer.body, ObjectReader) or answer.body.info.etag == info.etag:
             return answer
         await answer.body.aclose()
-    raise UnavailableError("the object is replaced again and again; try again", bucket=ref.bucket, key=ref.key)
+    raise UnavailableError("the object is replaced again and again; try again")
 
 
-async def head_object(store: Trove, ref: ObjectRef, headers: Headers, overrides: Overrides = _AS_STORED) -> Answer:
+async def head_object(source: Source, headers: Headers, overrides: Overrides = _AS_STORED) -> Answer:
     """Answer a HEAD: like a GET without a range, but without the body."""
-    info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
+    info = await source.head()
     status = evaluate(headers, info)
     if status is not None:
         return _condition_answer(status, info, overrides)
     return Answer(200, [*overrides.describe(info), ("Content-Length", str(info.size))])
 
 
-async def _open(store: Trove, ref: ObjectRef, wanted: ByteRange | None, overrides: Overrides) -> Answer:
+async def _open(source: Source, wanted: ByteRange | None, overrides: Overrides) -> Answer:
     try:
-        reader = await store.get(ref.bucket, ref.key, range=wanted, version_id=ref.version_id)
+        reader = await source.open(wanted)
     except RangeNotSatisfiableError as error:
-        info = await store.head(ref.bucket, ref.key, version_id=ref.version_id)
+        info = await source.head()
         return error_answer(error, ("Content-Range", f"bytes */{info.size}"))
     reader.limit_memory(CHUNK_SIZE)
     try:
@@ -293,8 +346,7 @@ async def receive_object(
         InvalidArgumentError: the headers are invalid.
         TroveError: as for `Trove.put`.
     """
-    if "content-range" in headers:
-        raise InvalidArgumentError("Content-Range: a PUT replaces the whole object (RFC 9110, section 14.5)")
+    _check_whole(headers)
     if_match, if_none_match = write_conditions(headers)
     said: PutArguments = {
         **described_headers(headers),
@@ -303,12 +355,48 @@ async def receive_object(
         "size": content_length(headers),
         **arguments,
     }
-    size = said.get("size")
-    if max_size is not None:
-        if size is not None and size > max_size:
-            raise ContentTooLargeError(f"the body is {size} bytes; at most {max_size} are accepted")
-        body = _at_most(max_size, body)
-    return await receive_body(body, lambda chunks: store.put(ref.bucket, ref.key, chunks, **said), gone)
+    limited = _limited(body, said.get("size"), max_size)
+    return await receive_body(limited, lambda chunks: store.put(ref.bucket, ref.key, chunks, **said), gone)
+
+
+async def receive_into(
+    headers: Headers,
+    body: AsyncIterable[bytes],
+    put: Callable[[AsyncIterator[bytes], int | None], Awaitable[R]],
+    *,
+    max_size: int | None = None,
+    gone: Gone | None = None,
+) -> R:
+    """Call ``put`` with a request's body and its Content-Length, which is None if unknown; return the result.
+
+    Args:
+        headers, body, max_size, gone: see `receive_object`.
+        put: stores the body; nothing is stored if it is cancelled.
+
+    Raises:
+        ContentTooLargeError, InvalidArgumentError: as for `receive_object`.
+        UnsupportedError: the request has a condition, which ``put`` does not know.
+        Exception: that of ``put`` or the body.
+    """
+    _check_whole(headers)
+    if write_conditions(headers) != (None, None):
+        raise UnsupportedError("If-Match and If-None-Match are not honoured here")
+    size = content_length(headers)
+    return await receive_body(_limited(body, size, max_size), lambda chunks: put(chunks, size), gone)
+
+
+def _check_whole(headers: Headers) -> None:
+    if "content-range" in headers:
+        raise InvalidArgumentError("Content-Range: a PUT replaces the whole object (RFC 9110, section 14.5)")
+
+
+def _limited(body: AsyncIterable[bytes], size: int | None, max_size: int | None) -> AsyncIterable[bytes]:
+    """Return a body that raises when it is longer than ``max_size``; raise at once if its declared size is."""
+    if max_size is None:
+        return body
+    if size is not None and size > max_size:
+        raise ContentTooLargeError(f"the body is {size} bytes; at most {max_size} are accepted")
+    return _at_most(max_size, body)
 
 
 async def _at_most(max_size: int, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

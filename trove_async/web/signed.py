@@ -15,6 +15,7 @@ from trove_async.web.cors import CORS
 from trove_async.web.http import Headers, content_length
 from trove_async.web.objects import (
     Answer,
+    ObjectSource,
     Overrides,
     delete_object,
     error_answer,
@@ -99,9 +100,9 @@ class SignedURLApp:
         overrides = Overrides(request.response_content_type, request.response_content_disposition)
         match request.method:
             case "GET":
-                return await get_object(self._store, ref, headers, overrides)
+                return await get_object(ObjectSource(self._store, ref), headers, overrides)
             case "HEAD":
-                return await head_object(self._store, ref, headers, overrides)
+                return await head_object(ObjectSource(self._store, ref), headers, overrides)
             case "DELETE":
                 return await delete_object(self._store, ref, headers)
             case _:

@@ -17,19 +17,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Unpack
+from typing import Any, Final, TypeVar, Unpack
 
 from trove_async.errors import MissingDependencyError, TroveError
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
 from trove_async.types import EventType, ObjectInfo, ObjectRef
+from trove_async.web import objects
 from trove_async.web.asgi import ClientGoneError, headers_of, raise_when_gone, respond
 from trove_async.web.events import KEEP_ALIVE, MAX_STREAMS, read_events
 from trove_async.web.http import Disposition
-from trove_async.web.objects import Answer, Overrides, error_answer, read_object, receive_object
+from trove_async.web.objects import Answer, ObjectSource, Opener, OpenerSource, Overrides, Source, error_answer
 
 try:
     from starlette.background import BackgroundTask
@@ -43,7 +44,17 @@ except ModuleNotFoundError as error:
         "trove_async.web.starlette needs: pip install 'trove-async[starlette]', or 'trove-async[fastapi]' for FastAPI"
     ) from error
 
-__all__ = ["EventStreamResponse", "ObjectResponse", "error_response", "exception_handlers", "receive"]
+__all__ = [
+    "EventStreamResponse",
+    "ObjectResponse",
+    "ReaderResponse",
+    "error_response",
+    "exception_handlers",
+    "receive",
+    "receive_into",
+]
+
+R = TypeVar("R")
 
 
 class _AnswerResponse(Response):
@@ -70,7 +81,18 @@ class _AnswerResponse(Response):
             await self.background()
 
 
-class ObjectResponse(_AnswerResponse):
+class _SourceResponse(_AnswerResponse):
+    """A response with what a source has."""
+
+    _source: Source
+    _overrides: Overrides
+
+    async def _answer(self, scope: Scope) -> Answer:
+        overrides = replace(self._overrides, headers=self._set_by_hand())
+        return await objects.read_object(self._source, scope["method"], headers_of(scope), overrides)
+
+
+class ObjectResponse(_SourceResponse):
     """Serves an object, as ``FileResponse`` serves a file: streamed, with ranges, conditions and HEAD.
 
     The object is opened when the response is sent, and closed afterwards, also if the client disconnects.
@@ -104,13 +126,43 @@ class ObjectResponse(_AnswerResponse):
             ValueError: an argument is not valid in a header.
         """
         super().__init__(headers, background)
-        self._store = store
-        self._ref = ObjectRef(bucket, key, version_id)
+        self._source = ObjectSource(store, ObjectRef(bucket, key, version_id))
         self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
 
-    async def _answer(self, scope: Scope) -> Answer:
-        overrides = replace(self._overrides, headers=self._set_by_hand())
-        return await read_object(self._store, self._ref, scope["method"], headers_of(scope), overrides)
+
+class ReaderResponse(_SourceResponse):
+    """Serves what a function opens, as `ObjectResponse` serves an object: content of managed storage, for example.
+
+    ::
+
+        return ReaderResponse(partial(storage.get_for_bucket, tenant, path), path, disposition="attachment")
+    """
+
+    def __init__(
+        self,
+        open: Opener,
+        key: str,
+        *,
+        content_type: str | None = None,
+        disposition: Disposition | None = None,
+        filename: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        background: BackgroundTask | None = None,
+    ) -> None:
+        """Make a response.
+
+        Args:
+            open: called with ``range=``, as ``partial(store.get, bucket, key)`` is; it is awaited, and returns an
+                `ObjectReader`. A condition or HEAD calls it with an empty range, ``(0, 0)``, to learn what there is.
+            key: the name of the content.
+            content_type, disposition, filename, headers, background: as for `ObjectResponse`.
+
+        Raises:
+            ValueError: an argument is not valid in a header.
+        """
+        super().__init__(headers, background)
+        self._source = OpenerSource(open)
+        self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
 
 
 class EventStreamResponse(_AnswerResponse):
@@ -176,9 +228,40 @@ async def receive(
     """
     ref = ObjectRef(bucket, key)
     headers = headers_of(request.scope)
-    return await receive_object(
+    return await objects.receive_object(
         store, ref, headers, request.stream(), max_size=max_size, gone=partial(_raise_when_gone, request), **arguments
     )
+
+
+async def receive_into(
+    request: Request,
+    put: Callable[[AsyncIterator[bytes], int | None], Awaitable[R]],
+    *,
+    max_size: int | None = None,
+) -> R:
+    """Stream a request's body into a function that stores it, and return its result; memory is bounded.
+
+    ::
+
+        info = await receive_into(request, partial(storage.put_for_bucket, tenant, path), max_size=10**9)
+
+    If this raises, nothing is stored. The headers that describe the body are left to ``put``.
+
+    Args:
+        request: a request whose body was not read yet.
+        put: called with the chunks of the body and their number of bytes, None if unknown; it is cancelled when the
+            client disconnects.
+        max_size: the maximum size in bytes; default: no limit.
+
+    Raises:
+        ClientDisconnect: from Starlette; the client disconnected before the content was stored.
+        ContentTooLargeError: the body is longer than ``max_size``.
+        InvalidArgumentError: the headers are invalid.
+        UnsupportedError: the request has a condition, such as If-Match, which ``put`` could not honour.
+        Exception: an exception of ``put`` passes unchanged.
+    """
+    gone = partial(_raise_when_gone, request)
+    return await objects.receive_into(headers_of(request.scope), request.stream(), put, max_size=max_size, gone=gone)
 
 
 async def _raise_when_gone(request: Request) -> None:

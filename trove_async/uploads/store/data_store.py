@@ -43,7 +43,7 @@ from trove_async.uploads.store.states import States
 from trove_async.uploads.store.sweeping import ORPHANS, SweepReport, has_expired, remove, sweep, take_turn
 from trove_async.values import check_function, is_whole
 from trove_async.web.http import Headers
-from trove_async.web.objects import Answer, Overrides, Stream, get_object
+from trove_async.web.objects import Answer, ObjectSource, Overrides, Stream, get_object
 
 __all__ = ["EXPIRES", "MEMORY", "TroveDataStore"]
 
@@ -238,7 +238,8 @@ class TroveDataStore:
         """
         info = await self.get_info(upload_id)
         bucket, key, _ = destination_of(self._context, info)
-        return await get_object(self._context.store, ObjectRef(bucket, key), headers, overrides, etag=info.etag)
+        source = ObjectSource(self._context.store, ObjectRef(bucket, key))
+        return await get_object(source, headers, overrides, etag=info.etag)
 
     async def terminate(self, upload_id: str) -> None:
         """Remove an upload and its bytes; an object that it has become stays.
