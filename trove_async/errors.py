@@ -662,7 +662,7 @@ class WatchOverflowError(TroveError):
 
 
 class CollectionRefusedError(TroveError):
-    """The collector of managed storage stopped: too much would be deleted, or its sense of time is wrong."""
+    """The collector or `fsck` of managed storage stopped: too much would be lost, or the sense of time is wrong."""
 
     default_message = "the collection was refused"
 

@@ -134,6 +134,18 @@ def test_fsck(shell: Shell, trove: Run, work_on: Callable[[Work], None]) -> None
     assert trove("managed", "fsck", "b", "--depth", "bytes").code == 0
 
 
+def test_fsck_of_the_wrong_bucket(trove: Run, work_on: Callable[[Work], None]) -> None:
+    work_on(prepare)
+    assert trove("mb", "wrong").code == 0
+    line = ("managed", "fsck", "wrong", "--depth", "heads", "--repair")
+    done = trove(*line)
+    assert (done.code, done.lines) == (1, [])
+    assert "2 of 2 blobs would be marked as lost, more than 10%; nothing was marked as lost" in done.err
+    assert trove("managed", "fsck", "b", "--depth", "bytes").code == 0
+    assert len(trove(*line, "--force").lines) == 3
+    assert trove("managed", "fsck", "b", "--depth", "bytes", "--repair").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

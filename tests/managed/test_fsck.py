@@ -17,6 +17,7 @@ from trove_async.errors import (
     AccessDeniedError,
     BackendError,
     BucketNotFoundError,
+    CollectionRefusedError,
     InvalidArgumentError,
     NotFoundError,
     ResourceDeletedError,
@@ -357,7 +358,63 @@ async def test_many_blobs_are_compared_in_pages(on_sqlite: ManagedStorage, monke
     assert isinstance(on_sqlite.storage, StoreResourceStorage)
     for key in [*(await stored(on_sqlite))][::3]:
         await on_sqlite.storage.remove(key)
-    assert await look(on_sqlite, Depth.HEADS, repair=True) == [ProblemKind.MISSING] * 4
+    found = await report(on_sqlite, Depth.HEADS, repair=True, force=True)
+    assert [(one.kind, one.repaired) for one in found.problems] == [(ProblemKind.MISSING, True)] * 4
+
+
+@pytest.mark.parametrize("depth", [Depth.HEADS, Depth.BYTES])
+async def test_a_repair_in_the_wrong_bucket_is_refused(m: ManagedStorage, store: Trove, depth: Depth) -> None:
+    for number in range(5):
+        await m.put_for_bucket("b", f"{number}", b"%d" % number)
+    await store.create_bucket("wrong")
+    wrong = StoreResourceStorage(store, "wrong")
+    assert len((await fsck(m.catalogue, wrong, depth=depth)).problems) == 5
+    before = sorted((await rows(m)).blobs)
+    with pytest.raises(CollectionRefusedError, match="5 of 5 blobs would be marked as lost, more than 10%; nothing"):
+        await fsck(m.catalogue, wrong, depth=depth, repair=True)
+    assert sorted((await rows(m)).blobs) == before
+    found = await fsck(m.catalogue, wrong, depth=depth, repair=True, force=True)
+    assert [problem.repaired for problem in found.problems] == [True] * 5
+    assert await look(m, Depth.HEADS, repair=True) == [ProblemKind.RECOVERED] * 5  # that brings content back: no brake
+    assert sorted((await rows(m)).blobs) == before
+
+
+@pytest.mark.parametrize(("lost", "of", "refused"), [(1, 1, False), (1, 3, False), (2, 3, True), (2, 20, False)])
+async def test_the_share_that_a_repair_may_mark_as_lost(
+    on_sqlite: ManagedStorage, lost: int, of: int, refused: bool
+) -> None:
+    m = on_sqlite
+    for number in range(of):
+        await m.put_for_bucket("b", f"{number}", b"%d" % number)
+    for key in [*await stored(m)][:lost]:
+        await m.storage.remove(key)
+    if refused:
+        with pytest.raises(CollectionRefusedError):
+            await look(m, Depth.HEADS, repair=True)
+    else:
+        assert await look(m, Depth.HEADS, repair=True) == [ProblemKind.MISSING] * lost
+    marked = [blob for blob in (await rows(m)).blobs if blob.state == State.LOST]
+    assert len(marked) == (0 if refused else lost)
+
+
+async def test_the_objects_of_a_dedup_are_not_taken_for_its_blobs(url: str, space: str) -> None:
+    async with trove_async.open("memory://") as inner, connect(url) as db:
+        layers = [Dedup(db, bucket=BUCKET, space=space)]
+        async with trove_async.open(inner.driver, layers=layers) as t:
+            await t.create_bucket("one")
+            await t.put("one", "a", CONTENT)
+            catalogue, storage = ResourceCatalog(db, space), StoreResourceStorage(t, "one")
+            for call in (
+                fsck(catalogue, storage, depth="heads", repair=True, force=True),
+                fsck(catalogue, storage),
+                collect(catalogue, storage, grace=0, dry_run=False, force=True),
+                collect(catalogue, storage),
+            ):
+                with pytest.raises(InvalidArgumentError, match="name the store without this layer"):
+                    await call
+            assert await t.read("one", "a") == CONTENT
+            other = ResourceCatalog(db, f"{space}/other")
+            assert (await fsck(other, storage, depth="heads")).clean  # blobs of others may be objects of a Dedup
 
 
 @pytest.mark.parametrize("options", [{"depth": "deep"}, {"depth": None}, {"depth": "rows", "grace": -1}])

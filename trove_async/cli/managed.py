@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,10 +13,9 @@ from trove_async.cli.command import Name, command, database_option
 from trove_async.cli.errors import UsageError
 from trove_async.cli.session import Session
 from trove_async.cli.values import parse_duration
-from trove_async.errors import ChecksumError, TroveError, UnsupportedError
+from trove_async.errors import ChecksumError, TroveError
 
 if TYPE_CHECKING:
-    from trove_async import Trove
     from trove_async.managed import CollectionReport, ResourceCatalog, Statistics, StoreResourceStorage
 
 __all__ = ["fsck", "gc", "migrate", "register", "stats"]
@@ -37,6 +36,7 @@ TrustClock = Annotated[
     bool, typer.Option("--trust-clock", help="Go on although the database's clock was ahead, once it is right.")
 ]
 DepthName = Annotated[str, typer.Option(metavar="rows|heads|bytes", help="Compare tables; list the store; read all.")]
+ForceRepair = Annotated[bool, typer.Option("--force", help="Repair also if more than a tenth would be lost.")]
 Repair = Annotated[bool, typer.Option("--repair", help="Correct what can be corrected.")]
 
 
@@ -124,11 +124,13 @@ async def fsck(
     space: Space = "managed",
     depth: DepthName = "rows",
     repair: Repair = False,
+    force: ForceRepair = False,
     grace: Grace = "1d",
 ) -> None:
     """Print what is wrong; with --repair, correct what can be corrected.
 
-    The exit code is 1 if something is wrong still.
+    If more than a tenth of all would be marked as lost, that is refused unless there is --force. The exit code is 1 if
+    something is wrong still.
     """
     from trove_async.managed import Depth
     from trove_async.managed import fsck as check
@@ -137,7 +139,7 @@ async def fsck(
         raise UsageError(f"the depth is one of {', '.join(Depth)}, not {depth!r}")
     seconds = parse_duration(grace)
     async with _opened(session, name, database, namespace, space) as (catalogue, storage):
-        report = await check(catalogue, storage, depth=depth, repair=repair, grace=seconds)
+        report = await check(catalogue, storage, depth=depth, repair=repair, grace=seconds, force=force)
     for problem in report.problems:
         outcome = f"{_REPAIRED.get(problem.kind, 'repaired')}: " if problem.repaired else ""
         line = f"{outcome}{problem.kind}: {problem.subject}: {problem.detail}"
@@ -173,26 +175,12 @@ async def _opened(
     from trove_async.managed import ResourceCatalog, StoreResourceStorage, statistics
 
     store, bucket = await session.bucket(name)
-    _check_layers(store, space)
     catalogue = await ResourceCatalog.open(database, space)
     try:
         _check_space(session, space, await statistics(catalogue))
         yield catalogue, StoreResourceStorage(store, bucket, namespace)
     finally:
         await catalogue.aclose()
-
-
-def _check_layers(store: Trove, space: str) -> None:
-    """Refuse to look for the blobs of a `Dedup` among its objects, where each of them would be missing."""
-    from trove_async.driver import unwrap
-    from trove_async.managed.dedup.driver import DedupDriver
-
-    with suppress(UnsupportedError):
-        if unwrap(store.driver, DedupDriver).space == space:
-            raise UsageError(
-                "the objects of a store with the layer Dedup are not its blobs: "
-                "name the store without this layer, and the bucket of the blobs"
-            )
 
 
 def _check_space(session: Session, space: str, found: Statistics) -> None:

@@ -21,9 +21,10 @@ from trove_async.errors import (
 )
 from trove_async.managed.algorithms import check_algorithm
 from trove_async.managed.catalogue import ResourceCatalog
-from trove_async.managed.collecting import GRACE, MAX_SHARE, CollectionReport, collect
+from trove_async.managed.collecting import GRACE, CollectionReport, collect
 from trove_async.managed.findings import Depth, FsckReport
 from trove_async.managed.fsck import fsck
+from trove_async.managed.refusals import MAX_SHARE
 from trove_async.managed.schema import State
 from trove_async.managed.statistics import Statistics, statistics
 from trove_async.managed.storage import StoreResourceStorage
@@ -198,9 +199,11 @@ class ContentStore:
             trust_clock=trust_clock,
         )
 
-    async def fsck(self, *, depth: Depth | str = Depth.ROWS, repair: bool = False, grace: float = GRACE) -> FsckReport:
+    async def fsck(
+        self, *, depth: Depth | str = Depth.ROWS, repair: bool = False, grace: float = GRACE, force: bool = False
+    ) -> FsckReport:
         """Look for damage, and repair it if asked; see `trove_async.managed.fsck`."""
-        return await fsck(self.catalogue, self.storage, depth=depth, repair=repair, grace=grace)
+        return await fsck(self.catalogue, self.storage, depth=depth, repair=repair, grace=grace, force=force)
 
     async def stats(self) -> Statistics:
         """Count contents and references, of all algorithms; the store is not asked."""

@@ -21,24 +21,22 @@ from sqlalchemy import Connection, Row, Select, delete, func, literal, select, t
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.database import Lease, Timestamp, now
-from trove_async.errors import CollectionRefusedError, ConflictError, InvalidArgumentError, TroveError
+from trove_async.errors import ConflictError, InvalidArgumentError, TroveError
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.clock import Clock
 from trove_async.managed.orphans import claim_orphans, orphans_of
 from trove_async.managed.references import referenced
+from trove_async.managed.refusals import MAX_SHARE, check_layers, check_share
 from trove_async.managed.schema import BLOBS, State
 from trove_async.managed.statistics import total
 from trove_async.managed.storage import ListableStorage, StoredBytes, Unfinished, pages
 from trove_async.managed.transitions import Doomed, doom, drop_expired, erase, expired
 from trove_async.values import is_number, is_whole
 
-__all__ = ["GRACE", "MAX_SHARE", "CollectionReport", "check_grace", "collect"]
+__all__ = ["GRACE", "CollectionReport", "check_grace", "collect"]
 
 GRACE: Final = 86_400.0
 """Seconds, a day: for how long a blob without references, or bytes that no blob has, are kept."""
-
-MAX_SHARE: Final = 0.1
-"""The largest fraction of all blobs that a collection deletes unless it is forced."""
 
 _BATCH: Final = 500
 _LEASE: Final = 120.0
@@ -106,9 +104,11 @@ async def collect(
         CollectionRefusedError: too much would be deleted, the clock went backwards, or this process was suspended for
             longer than the grace.
         ConflictError: another process collects.
-        InvalidArgumentError: an argument is out of range.
+        InvalidArgumentError: an argument is out of range, or the storage is over a store with the `Dedup` whose blobs
+            these are; it must be over the store beneath.
     """
     _check(grace, max_share, max_deletes)
+    check_layers(storage, catalogue.space)
     collection = _Collection(catalogue, storage, grace, trust_clock)
     limit = _Limit(1.0 if force else max_share, max_deletes)
     if dry_run:
@@ -141,11 +141,7 @@ class _Limit:
 
     def check(self, due: int, total: int) -> None:
         """Refuse to delete too many of all blobs."""
-        if due > self.share * total:
-            raise CollectionRefusedError(
-                f"{due} of {total} blobs would be deleted, more than {self.share:.0%}; nothing was deleted. "
-                "Look whether this is the right database and bucket, then allow it by force"
-            )
+        check_share(due, total, self.share, "deleted")
 
     def batch(self, deleted: int) -> int:
         """Return how many may be deleted next."""

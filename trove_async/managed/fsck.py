@@ -34,6 +34,7 @@ from trove_async.managed.collecting import GRACE, check_grace
 from trove_async.managed.findings import Depth, FsckReport, Problem, ProblemKind
 from trove_async.managed.names import owner_of
 from trove_async.managed.orphans import claim_orphans, orphans_of
+from trove_async.managed.refusals import MAX_SHARE, check_layers, check_share
 from trove_async.managed.resources import ManagedResource
 from trove_async.managed.schema import BLOBS, State
 from trove_async.managed.storage import ListableStorage, StoredBytes, pages
@@ -56,6 +57,7 @@ async def fsck(
     depth: Depth | str = Depth.ROWS,
     repair: bool = False,
     grace: float = GRACE,
+    force: bool = False,
 ) -> FsckReport:
     """Look for damage; others may work meanwhile.
 
@@ -65,17 +67,22 @@ async def fsck(
         depth: ``rows``, ``heads`` or ``bytes``; see `Depth`.
         repair: correct what can be corrected; see `ProblemKind`.
         grace: seconds, for orphans: younger ones may be of a writer that is at work, and are no problem.
+        force: mark content as lost also if that is more than one blob, and more than a tenth of all.
 
     Raises:
-        InvalidArgumentError: an argument is out of range.
+        CollectionRefusedError: it is more, and ``force`` is not given. No content was marked as lost; other damage was
+            repaired.
+        InvalidArgumentError: an argument is out of range, or the storage is over a store with the `Dedup` whose blobs
+            these are; it must be over the store beneath.
         MissingDependencyError: the package of an algorithm is not installed.
     """
     check_grace(grace)
+    check_layers(storage, catalogue.space)
     try:
         depth = Depth(depth)
     except ValueError:
         raise InvalidArgumentError(f"the depth is one of {', '.join(Depth)}, not {depth!r}") from None
-    check = _Check(catalogue, storage, repair, grace)
+    check = _Check(catalogue, storage, repair, grace, force)
     await check.tables()
     if depth is not Depth.ROWS:
         folder = await catalogue.folder()
@@ -84,6 +91,7 @@ async def fsck(
         await check.unfinished(folder)
     if depth is Depth.BYTES:
         await check.contents()
+    await check.lose()
     return FsckReport(depth, check.blobs, check.bytes, tuple(check.problems))
 
 
@@ -94,12 +102,16 @@ class _Check:
         problems, blobs, bytes: see `FsckReport`.
     """
 
-    def __init__(self, catalogue: ResourceCatalog, storage: ListableStorage, repair: bool, grace: float) -> None:
+    def __init__(
+        self, catalogue: ResourceCatalog, storage: ListableStorage, repair: bool, grace: float, force: bool
+    ) -> None:
         self._database = catalogue.database
         self._space = catalogue.space
         self._storage = storage
         self._repair = repair
         self._grace = timedelta(seconds=grace)
+        self._force = force
+        self._losses: list[tuple[Problem, Unit[bool]]] = []  # what is to be marked as lost, at the end
         self._reported: set[str] = set()  # the ids of blobs whose bytes are missing, wrong or refused
         self.problems: list[Problem] = []
         self.blobs = 0
@@ -159,6 +171,18 @@ class _Check:
     async def contents(self) -> None:
         """Read all blobs, several at once."""
         await self._each(BLOBS.c.state == State.STORED, self._read, at_once=_READS)
+
+    async def lose(self) -> None:
+        """Mark content whose bytes are missing or wrong as lost, unless that is too much.
+
+        One may always be marked, or a store of few could not be repaired without force.
+        """
+        count = len(self._losses)
+        if count > 1 and self._repair and not self._force:
+            total = await self._database.read(partial(repairs.live, space=self._space))
+            check_share(count, total, MAX_SHARE, "marked as lost")
+        for problem, repair in self._losses:
+            await self._report(problem, repair)
 
     async def _compare(self, page: Sequence[StoredBytes], part: ColumnElement[bool]) -> None:
         """Compare what is listed with the blobs whose keys are in the same part of all keys."""
@@ -249,7 +273,7 @@ class _Check:
         if row.state == State.LOST:
             self.problems.append(problem)
         else:
-            await self._report(problem, partial(repairs.lose, space=self._space, id=row.id, key=row.key))
+            self._losses.append((problem, partial(repairs.lose, space=self._space, id=row.id, key=row.key)))
 
     async def _report(self, problem: Problem, repair: Unit[bool]) -> None:
         """Report a problem; repair it first if asked, unless it is gone."""

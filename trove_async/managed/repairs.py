@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, delete, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, delete, func, literal, or_, select, tuple_, update
 
 from trove_async.database import now
 from trove_async.managed.references import References, move_references, references_of
@@ -15,7 +15,7 @@ from trove_async.managed.resources import ManagedResource
 from trove_async.managed.schema import BLOBS, LINKS, State
 from trove_async.managed.transitions import given_up
 
-__all__ = ["Counted", "counted", "dangling", "kept", "lose", "reattach", "recount", "recover"]
+__all__ = ["Counted", "counted", "dangling", "kept", "live", "lose", "reattach", "recount", "recover"]
 
 _LIVE: Final = (State.STORED, State.LOST)
 _DOOMED: Final = (State.CONDEMNED, State.SWEEPING)
@@ -34,6 +34,11 @@ def kept(space: str) -> Select[Any]:
     """Return the statement for all blobs of a space whose bytes must be there, or are lost."""
     columns = (BLOBS.c.id, BLOBS.c.key, BLOBS.c.length, BLOBS.c.state, BLOBS.c.algorithm, BLOBS.c.digest)
     return select(*columns).where(BLOBS.c.space == space, BLOBS.c.state.in_(_LIVE))
+
+
+def live(connection: Connection, space: str) -> int:
+    """Return how many blobs there are whose bytes must be there, or are lost."""
+    return connection.scalar(select(func.count()).select_from(kept(space).subquery())) or 0
 
 
 def dangling(connection: Connection, space: str, after: ManagedResource | None, limit: int) -> list[ManagedResource]:
