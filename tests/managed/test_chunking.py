@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, Row, event, select, text
 
 import trove_async
 from tests.managed.dedup_harness import faults
 from tests.managed.test_dedup import Counting, states
-from trove_async import InvalidArgumentError, ObjectRef, TransientError, Trove
+from trove_async import InvalidArgumentError, MissingDependencyError, ObjectRef, TransientError, Trove
 from trove_async.body import Body
 from trove_async.database import Database, connect
 from trove_async.errors import BodySizeError, ChecksumError, ConfigError, NotFoundError, PreconditionFailedError
 from trove_async.managed import Chunking, Dedup, ResourceCatalog, StoreResourceStorage, collect, fsck
 from trove_async.managed.dedup import chunking
 from trove_async.managed.dedup.chunking import Cutter
+from trove_async.managed.dedup.schema import BUCKETS, OBJECTS, SEGMENTS
+from trove_async.managed.dedup.segments import pieces_of
 from trove_async.managed.schema import State
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 
@@ -178,6 +184,70 @@ async def test_parts_of_an_upload_are_cut_and_can_be_copied(
     assert inner.sent <= 8 * AVERAGE
     assert await store.read("b", "joined") == EDITED + FILE[5_000:65_000]
     await check(store, db, space)
+
+
+async def segments_of(db: Database, key: str, space: str) -> list[Row[Any]]:
+    """Return the rows of the segments of an object, in their order."""
+    owner = select(OBJECTS.c.id).join(BUCKETS, BUCKETS.c.id == OBJECTS.c.bucket)
+    owner = owner.where(BUCKETS.c.space == space, OBJECTS.c.key == key)
+    wanted = select(SEGMENTS).where(SEGMENTS.c.owner.in_(owner)).order_by(SEGMENTS.c.number)
+    return [*await db.read(lambda connection: connection.execute(wanted).all())]
+
+
+async def test_a_range_reads_the_rows_of_the_chunks_that_it_touches(store: Trove, db: Database, space: str) -> None:
+    await store.put("b", "other", OTHER)
+    await store.put("b", "file", FILE)
+    rows = await segments_of(db, "file", space)
+    edges = [row.position for row in rows]
+    for start, stop in [
+        (0, 1),
+        (edges[5], edges[6]),
+        (edges[5] - 1, edges[6] + 1),
+        (edges[-1], len(FILE)),
+        (7, 90_000),
+    ]:
+        found = await db.read(partial(pieces_of, owner=rows[0].owner, start=start, stop=stop))
+        touched = [row.blob for row in rows if row.position < stop and row.position + row.size > start]
+        assert [piece.segment.blob for piece in found] == touched
+        assert sum(piece.segment.size for piece in found) == stop - start
+        assert await store.read("b", "file", range=(start, stop - start)) == FILE[start:stop]
+
+
+async def test_a_range_is_found_by_an_index(sqlite_url: str) -> None:
+    """Otherwise SQLite would read all segments of the object."""
+    plans: list[str] = []
+    async with trove_async.open("memory://", layers=[layer(sqlite_url, "s")]), connect(sqlite_url) as db:
+
+        def unit(connection: Connection) -> None:
+            raw: Any = connection.connection.dbapi_connection
+
+            @event.listens_for(connection, "before_cursor_execute")
+            def explain(_: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+                plans.extend(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+            pieces_of(connection, "owner", 5, 10)
+
+        await db.read(unit)
+    assert any("(owner=? AND position>? AND position<?)" in plan for plan in plans)
+    assert [plan for plan in plans if "SCAN" in plan or "TEMP B-TREE" in plan] == []
+
+
+async def test_segments_that_are_older_than_their_positions_get_them(
+    store: Trove, url: str, db: Database, space: str
+) -> None:
+    await store.put("b", "file", FILE)
+    await store.put("b", "other", OTHER)
+    rows = await segments_of(db, "file", space)
+
+    def undo(connection: Connection) -> None:
+        connection.execute(text("DROP INDEX trove_dedup_segments_position"))
+        connection.execute(text("ALTER TABLE trove_dedup_segments DROP COLUMN position"))
+        connection.execute(text("UPDATE trove_dedup_version SET version_num = '0002'"))
+
+    await db.write(undo)
+    async with trove_async.open(f"memory://{space}", layers=[layer(url, space)]) as opened:
+        assert await segments_of(db, "file", space) == rows
+        assert await opened.read("b", "other", range=(20_000, 9_000)) == OTHER[20_000:29_000]
 
 
 async def test_conditions_are_checked_before_the_body_is_read_and_with_the_change(
@@ -355,6 +425,12 @@ async def test_sizes_that_are_none(average: object) -> None:
         Chunking(keyed="yes")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="chunking is a Chunking"):
         Dedup("sqlite:///x.db", chunking=AVERAGE)  # type: ignore[arg-type]
+
+
+async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyfastcdc", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'trove-async\[chunking\]'"):
+        Chunking()
 
 
 async def test_it_can_be_configured(tmp_path: Path) -> None:

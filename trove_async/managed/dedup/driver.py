@@ -48,10 +48,10 @@ from trove_async.listing import ListPage
 from trove_async.managed.dedup import listing, uploads
 from trove_async.managed.dedup.chunking import Chunking, Cutter, seed_of
 from trove_async.managed.dedup.inner import InnerStorage
-from trove_async.managed.dedup.objects import Bucket, Stored, bucket_infos, create_bucket
+from trove_async.managed.dedup.objects import Bucket, bucket_infos, create_bucket
 from trove_async.managed.dedup.reading import open_object
 from trove_async.managed.dedup.schema import COMPONENT, MIGRATIONS
-from trove_async.managed.dedup.segments import Piece, References, Segment, cut, pieces_of
+from trove_async.managed.dedup.segments import Piece, References, Segment, pieces_of
 from trove_async.managed.dedup.storing import Storing
 from trove_async.managed.dedup.uploads import Upload
 from trove_async.managed.schema import COMPONENT as BLOBS_COMPONENT
@@ -263,15 +263,15 @@ class DedupDriver(
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object; the reader goes on if the object is replaced or deleted."""
-        stored, pieces = await self._read(lambda connection: self._find(connection, bucket, key, options.version_id))
-        check_read(stored.info, options)
-        return await open_object(self._opened.inner, stored.info, pieces, options.range)
 
-    def _find(
-        self, connection: Connection, bucket: str, key: str, version_id: str | None
-    ) -> tuple[Stored, list[Piece]]:
-        found = self._bucket(connection, bucket, key).find(key, version_id)
-        return found, pieces_of(connection, found.id)
+        def unit(connection: Connection) -> tuple[ObjectInfo, list[Piece], int, int]:
+            found = self._bucket(connection, bucket, key).find(key, options.version_id)
+            check_read(found.info, options)
+            size, wanted = found.info.size, options.range
+            start, stop = (0, size) if wanted is None else wanted.resolve(size)
+            return found.info, pieces_of(connection, found.id, start, stop), start, stop
+
+        return await open_object(self._opened.inner, *await self._read(unit))
 
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         """Describe an object."""
@@ -290,13 +290,14 @@ class DedupDriver(
 
         def unit(connection: Connection) -> ObjectInfo:
             with reading_source(src_bucket, src_key):
-                source, pieces = self._find(connection, src_bucket, src_key, options.source_version_id)
+                source = self._bucket(connection, src_bucket, src_key).find(src_key, options.source_version_id)
                 check_read(source.info, HeadOptions(if_match=options.source_if_match))
             attributes, checksums = source.attributes, source.info.checksums
             if options.replace is not None:
                 attributes, checksums = options.replace, EMPTY
             target = self._bucket(connection, dst_bucket, dst_key)
             target.check(dst_key, options.if_match, options.if_none_match)
+            pieces = pieces_of(connection, source.id, 0, source.info.size)
             return target.write(dst_key, [piece.segment for piece in pieces], attributes, checksums)
 
         return await self._write(unit)
@@ -347,9 +348,10 @@ class DedupDriver(
         def unit(connection: Connection) -> PartInfo:
             upload = self._upload(connection, bucket, key, upload_id)
             with reading_source(src.bucket, src.key):
-                source, pieces = self._find(connection, src.bucket, src.key, src.version_id)
+                source = self._bucket(connection, src.bucket, src.key).find(src.key, src.version_id)
                 check_within(offset, length, source.info.size)
-            return upload.write(number, cut([piece.segment for piece in pieces], offset, length))
+            pieces = pieces_of(connection, source.id, offset, offset + length)
+            return upload.write(number, [piece.segment for piece in pieces])
 
         return await self._write(unit)
 
@@ -381,7 +383,7 @@ class DedupDriver(
         size = sum(piece.segment.size for piece in pieces)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
-            async with await open_object(self._opened.inner, ObjectInfo("", size, ""), pieces, None) as reader:
+            async with await open_object(self._opened.inner, ObjectInfo("", size, ""), pieces, 0, size) as reader:
                 async for chunk in reader:
                     yield chunk
 

@@ -13,7 +13,6 @@ from trove_async.concurrency import several
 from trove_async.errors import BackendError, NotFoundError, RangeNotSatisfiableError, TransientError
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.dedup.segments import Piece
-from trove_async.ranges import ByteRange
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.types import ObjectInfo
 
@@ -33,10 +32,9 @@ class _Span(NamedTuple):
 
 
 async def open_object(
-    inner: InnerStorage, info: ObjectInfo, pieces: Sequence[Piece], wanted: ByteRange | None
+    inner: InnerStorage, info: ObjectInfo, pieces: Sequence[Piece], start: int, stop: int
 ) -> ObjectReader:
-    """Open an object or a range of it."""
-    start, stop = (0, info.size) if wanted is None else wanted.resolve(info.size)
+    """Open an object from one position to another; the pieces are the bytes between them."""
     if start == stop:
         return ObjectReader(info, b"", start=start, stop=stop)
     stream = _Stream(inner, pieces, start, stop)
@@ -89,7 +87,7 @@ class _Stream(ByteStream):
     def __init__(self, inner: InnerStorage, pieces: Sequence[Piece], start: int, stop: int) -> None:
         self._inner = inner
         self._pieces = pieces
-        self._starts: Final = [*accumulate((piece.segment.size for piece in pieces), initial=0)]
+        self._starts: Final = [*accumulate((piece.segment.size for piece in pieces), initial=start)]
         self._position = start
         self._stop = stop
         self._reader: ObjectReader | None = None

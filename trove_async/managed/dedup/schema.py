@@ -102,8 +102,11 @@ SEGMENTS: Final = Table(
     # Where the segment begins in the blob.
     Column("start", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
+    # Where the segment begins in the object or part.
+    Column("position", BigInteger, nullable=False),
 )
 """The bytes of objects and parts: ranges of blobs, one after another."""
+Index("trove_dedup_segments_position", SEGMENTS.c.owner, SEGMENTS.c.position)
 Index("trove_dedup_segments_blob", SEGMENTS.c.blob)
 
 CHUNKINGS: Final = Table(

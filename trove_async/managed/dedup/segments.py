@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from trove_async.database.schema import among
 from trove_async.errors import ConflictError
@@ -13,7 +14,7 @@ from trove_async.managed.dedup.schema import SEGMENTS
 from trove_async.managed.schema import BLOBS, READABLE
 from trove_async.managed.transitions import COLUMNS, Blobs
 
-__all__ = ["Piece", "References", "Segment", "cut", "pieces_of", "pieces_of_many"]
+__all__ = ["Piece", "References", "Segment", "pieces_of", "pieces_of_many"]
 
 
 class Segment(NamedTuple):
@@ -44,12 +45,15 @@ class Piece(NamedTuple):
     whole: bool
 
 
+_COLUMNS: Final = [SEGMENTS.c[name] for name in ("owner", "blob", "start", "size", "position")]
 _PIECES: Final = (
-    select(SEGMENTS.c.owner, SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, READABLE, BLOBS.c.length)
-    .join(BLOBS, BLOBS.c.id == SEGMENTS.c.blob)
-    .order_by(SEGMENTS.c.number)
+    select(*_COLUMNS, READABLE, BLOBS.c.length).join(BLOBS, BLOBS.c.id == SEGMENTS.c.blob).order_by(SEGMENTS.c.position)
 )
-_OF_ONE: Final = _PIECES.where(SEGMENTS.c.owner == bindparam("owner"))
+_OF_ONE: Final = SEGMENTS.c.owner == bindparam("owner")
+_FIRST: Final = select(func.max(SEGMENTS.c.position)).where(_OF_ONE, SEGMENTS.c.position <= bindparam("first"))
+_OF_RANGE: Final = _PIECES.where(
+    _OF_ONE, SEGMENTS.c.position >= _FIRST.scalar_subquery(), SEGMENTS.c.position < bindparam("stop")
+)
 _OF_MANY: Final = _PIECES.where(among(SEGMENTS.c.owner, bindparam("owners")))
 _HELD: Final = (
     select(SEGMENTS.c.owner, SEGMENTS.c.blob, SEGMENTS.c.start, SEGMENTS.c.size, *COLUMNS)
@@ -61,32 +65,25 @@ _INSERT: Final = insert(SEGMENTS)
 _DROP: Final = delete(SEGMENTS).where(among(SEGMENTS.c.owner, bindparam("owners")))
 
 
-def pieces_of(connection: Connection, owner: str) -> list[Piece]:
-    """Return the bytes of an object or part."""
-    return [_piece(row) for row in connection.execute(_OF_ONE, {"owner": owner}).all()]
+def pieces_of(connection: Connection, owner: str, start: int, stop: int) -> list[Piece]:
+    """Return the bytes of an object or part from one position to another."""
+    rows = connection.execute(_OF_RANGE, {"owner": owner, "first": start, "stop": stop})
+    return [piece for row in rows if (piece := _piece(row, start, stop)).segment.size]
 
 
 def pieces_of_many(connection: Connection, owners: Sequence[str]) -> list[Piece]:
     """Return the bytes of parts, one after another, by one statement."""
     found: dict[str, list[Piece]] = {owner: [] for owner in owners}
     for row in connection.execute(_OF_MANY, {"owners": [*found]}).all():
-        found[row.owner].append(_piece(row))
+        found[row.owner].append(_piece(row, 0, row.position + row.size))
     return [piece for owner in owners for piece in found[owner]]
 
 
-def _piece(row: Row[*tuple[Any, ...]]) -> Piece:
-    return Piece(Segment(row.blob, row.start, row.size), row.readable, row.start == 0 and row.size == row.length)
-
-
-def cut(segments: Sequence[Segment], offset: int, length: int) -> list[Segment]:
-    """Return the segments of a range of what these segments are."""
-    found, stop = [], offset + length
-    for blob, start, size in segments:
-        first, last = max(0, offset), min(size, stop)
-        if first < last:
-            found.append(Segment(blob, start + first, last - first))
-        offset, stop = offset - size, stop - size
-    return found
+def _piece(row: Row[*tuple[Any, ...]], start: int, stop: int) -> Piece:
+    """Return what a segment has of the bytes from one position to another."""
+    _, blob, begin, size, position, key, length = row
+    first, last = max(0, start - position), min(size, stop - position)
+    return Piece(Segment(blob, begin + first, last - first), key, begin + first == 0 and last - first == length)
 
 
 class References:
@@ -125,9 +122,10 @@ class References:
             raise ConflictError("the bytes were deleted meanwhile; try again")
         for one in wanted:
             self.blobs.retain(blobs[one], held=True)
+        positions = accumulate((segment.size for segment in segments), initial=0)
         self._rows += [
-            {"owner": owner, "number": number, "blob": segment.blob, "start": segment.start, "size": segment.size}
-            for number, segment in enumerate(segments)
+            {"owner": owner, "number": number, "position": position, **segment._asdict()}
+            for number, (segment, position) in enumerate(zip(segments, positions, strict=False))
         ]
 
     def remove(self, owners: Sequence[str]) -> None:
