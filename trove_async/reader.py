@@ -197,6 +197,13 @@ class _FewTimes:
             await asyncio.sleep(error.retry_after)
 
 
+class _ReadBuffer(BytesIO):
+    """A buffer that may be collected while views of it are alive, as those in the traceback of a failed read are."""
+
+    def __del__(self) -> None:
+        """Free nothing: the finalizer of `BytesIO` closes it, and reports an error while there are views."""
+
+
 @final
 class ObjectReader:
     """An object that is being read.
@@ -370,7 +377,7 @@ class ObjectReader:
                 wanted -= len(chunks[-1])
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         # Nobody else has the bytes that it is made of, so that they are neither copied there nor from there.
-        made = BytesIO(bytes(wanted))
+        made = _ReadBuffer(bytes(wanted))
         with made.getbuffer() as view:
             await self._fill(view)
         return made.getvalue()

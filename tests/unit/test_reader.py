@@ -4,6 +4,9 @@ import asyncio
 import gc
 import hashlib
 import os
+import subprocess
+import sys
+import textwrap
 import warnings
 
 import pytest
@@ -149,6 +152,34 @@ async def test_progress_resets_the_count_of_resumptions() -> None:
     reader, stream = scripted(DATA, *failures * 5)
     assert await reader.read() == DATA
     assert stream.seeks == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
+
+
+async def test_a_failed_read_of_a_large_object_is_collected_without_a_message() -> None:
+    script = """
+        import asyncio
+        import gc
+
+        import trove_async
+        from trove_async.testing.faults import Fault, Faults
+
+        async def main():
+            broken = Fault("get", reset_after=70_000, error=trove_async.AccessDeniedError("x"))
+            async with trove_async.open("memory://", layers=[Faults([broken])]) as t:
+                await t.create_bucket("b")
+                await t.put("b", "k", bytes(3_000_000))
+                try:
+                    await t.read("b", "k")
+                except trove_async.AccessDeniedError as error:
+                    error.itself = error
+                    print("failed")
+
+        asyncio.run(main(), debug=False)
+        gc.collect()
+    """
+    command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(script)]  # reports as every Python from 3.13 on does
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == "failed\n"
 
 
 @pytest.mark.parametrize("error", [PreconditionFailedError(), ObjectNotFoundError()])
