@@ -211,10 +211,22 @@ async def test_a_store_that_is_none(sqlite_url: str, tmp_path: Path) -> None:
 
 
 async def test_a_bucket_that_does_not_exist(store: Trove, sqlite_url: str) -> None:
-    async with managed.open(store, database=sqlite_url, bucket="nothing") as m:
+    for opening in (
+        managed.open(store, database=sqlite_url, bucket="nothing"),
+        managed.cas(store, "nothing", database=sqlite_url),
+    ):
         with pytest.raises(BucketNotFoundError) as caught:
-            await m.put_for_bucket("b", "p", b"data")
+            await opening
         assert caught.value.bucket == "nothing"
+
+
+async def test_credentials_that_may_not_look_for_the_bucket(sqlite_url: str) -> None:
+    faults = Faults([Fault("get", error=AccessDeniedError())])
+    async with trove_async.open("memory://", layers=[faults]) as store:
+        await store.create_bucket(BUCKET)
+        async with managed.open(store, database=sqlite_url, bucket=BUCKET) as m:
+            await m.put_for_bucket("b", "p", b"data")
+        assert len(faults.injected) == 1
 
 
 async def collected(m: ManagedStorage) -> managed.CollectionReport:

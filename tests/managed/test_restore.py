@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import trove_async
 from tests.database.conftest import new_database
 from tests.managed.state import BUCKET
 from tests.servers import Postgres
@@ -31,9 +32,10 @@ async def run_program(*command: str | Path) -> None:
 
 async def backup_and_lose(tmp_path: Path, url: str, save: Save) -> None:
     """Save the catalogue and then the bytes, with a put in between and one after, and lose the bytes."""
-    async with managed.open(f"local://{tmp_path}/store?create=1", database=url, bucket=BUCKET) as m:
-        assert isinstance(m.storage, StoreResourceStorage)
-        await m.storage.store.create_bucket(BUCKET)
+    dsn = f"local://{tmp_path}/store"
+    async with trove_async.open(f"{dsn}?create=1") as store:
+        await store.create_bucket(BUCKET)
+    async with managed.open(dsn, database=url, bucket=BUCKET) as m:
         for path, content in CONTENTS.items():
             await m.put_for_user("anna", path, content)
         await m.put_for_user("bert", "same.bin", CONTENTS["7.bin"])

@@ -64,13 +64,15 @@ def cas(
     Raises:
         InvalidArgumentError, InvalidDSNError, InvalidBucketNameError: an argument is malformed.
         MissingDependencyError: the package of the algorithm is not installed; raised by the call itself.
-        UnavailableError, SchemaVersionError: when opened: the database cannot be used.
+        BucketNotFoundError: when opened: the bucket does not exist; one request to the store tells it.
+        UnavailableError, SchemaVersionError: when opened: the database, or the store, cannot be used.
     """
     check_algorithm(algorithm)
     storage = StoreResourceStorage(t, t.bucket(bucket).name, namespace)
     name = f"cas/{bucket}/{namespace}" if space is None else space
 
     async def opening() -> ContentStore:
+        await storage.check()
         return ContentStore(await ResourceCatalog.open(database, name), storage, algorithm)
 
     return Opening(opening)

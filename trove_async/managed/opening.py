@@ -32,8 +32,9 @@ def open(
 
     Raises:
         InvalidDSNError, InvalidBucketNameError: an argument is malformed, or no bucket is given.
+        BucketNotFoundError: the bucket does not exist; one request to the store tells it.
         UnavailableError, SchemaVersionError: the database cannot be used.
-        TroveError: the store cannot be opened.
+        TroveError: the store cannot be opened or reached.
     """
 
     async def opening() -> ManagedStorage:
@@ -42,6 +43,7 @@ def open(
             opened = await open_store(store) if isinstance(store, str) else store
             try:
                 storage = StoreResourceStorage(opened, opened.bucket(bucket).name, namespace)
+                await storage.check()
                 managed = ManagedStorage(catalogue, storage)
             except BaseException:
                 if isinstance(store, str):

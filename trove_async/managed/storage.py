@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 from trove_async.body import BodyLike
 from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import MultipartDriver
-from trove_async.errors import TroveError
+from trove_async.errors import AccessDeniedError, BucketNotFoundError, NotFoundError, TroveError
 from trove_async.keys import DEFAULT_CONTENT_TYPE, check_prefix
 from trove_async.ranges import RangeLike
 from trove_async.reader import ObjectReader
@@ -151,6 +151,23 @@ class StoreResourceStorage:
         self.store = store
         self.bucket = bucket
         self.prefix = f"{namespace}/" if namespace else ""
+
+    async def check(self) -> None:
+        """Look with one request whether the bucket exists.
+
+        Credentials that do not say it, since they may not read objects or learn which there are, are no error.
+
+        Raises:
+            BucketNotFoundError: it does not.
+            TroveError: the store cannot be reached.
+        """
+        try:
+            reader = await self.get("blobs")  # no key of managed storage: those begin with "blobs/"
+        except BucketNotFoundError:
+            raise
+        except (NotFoundError, AccessDeniedError):
+            return
+        await reader.aclose()
 
     async def get(self, path: str, *, range: RangeLike | None = None) -> ObjectReader:
         """Open an object."""
