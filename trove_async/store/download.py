@@ -6,42 +6,95 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Callable
+from threading import Event
 from typing import Final
 
 import anyio.to_thread
 
 from trove_async.body import Progress
-from trove_async.cancellation import finish
+from trove_async.cancellation import finish, to_the_end
 from trove_async.reader import ObjectReader
 from trove_async.store.targets import FileTarget, StreamTarget, Target
+from trove_async.types import ObjectInfo
 
-__all__ = ["save"]
+__all__ = ["FileSteps", "save"]
+
+_WHOLE: Final = 256 * 1024
+"""Bytes up to which an object is written in one thread hop, which takes longer than its bytes do."""
 
 _DESCRIPTOR: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd/(\d+)", re.ASCII)
 
 
-async def save(reader: ObjectReader, path: str, cleanup_timeout: float, on_progress: Progress | None = None) -> None:
+class FileSteps:
+    """What happens before and after a file is written, in the same thread; nothing, unless a method is overridden."""
+
+    def before(self) -> None:
+        """Make what the file needs, such as its directory."""
+
+    def complete(self, draft: str, info: ObjectInfo) -> None:
+        """Complete a draft before it gets the name of the file. Devices and pipes have none.
+
+        Args:
+            draft: its path.
+            info: of the object.
+        """
+
+
+async def save(
+    reader: ObjectReader,
+    path: str,
+    cleanup_timeout: float,
+    on_progress: Progress | None = None,
+    steps: FileSteps = FileSteps(),  # noqa: B008 - it has no state
+) -> None:
     """Write all that a reader reads to a path; see `Trove.download`."""
-    target = await anyio.to_thread.run_sync(_target_of, path, cleanup_timeout)
+    whole = await reader.read() if reader.size <= _WHOLE else None
+    if whole:
+        _report(reader, on_progress)
+    stopped = Event()
+
+    def begin() -> Target | None:
+        """Return what is to be written; None if that is done."""
+        steps.before()
+        target = _target_of(path, cleanup_timeout, lambda draft: steps.complete(draft, reader.info))
+        is_done = whole is not None and target.write_whole(whole, lambda: not stopped.is_set())
+        return None if is_done else target
+
+    work = anyio.to_thread.run_sync(begin)
+    target = await to_the_end(work, timeout=cleanup_timeout, leftover=f"the file {path!r}", on_cancel=stopped.set)
+    if target is not None:
+        await _stream(reader, whole, target, cleanup_timeout, on_progress)
+
+
+async def _stream(
+    reader: ObjectReader, whole: bytes | None, target: Target, cleanup_timeout: float, on_progress: Progress | None
+) -> None:
     try:
         await target.open()
+        if whole:
+            await target.write(whole)
         async for chunk in reader:
             await target.write(chunk)
-            if on_progress is not None:
-                on_progress(reader.tell(), reader.size)
+            _report(reader, on_progress)
         await target.publish()
     finally:
         await finish(target.discard(), timeout=cleanup_timeout, leftover=f"the file {target.path!r}")
 
 
-def _target_of(path: str, cleanup_timeout: float) -> Target:
+def _report(reader: ObjectReader, on_progress: Progress | None) -> None:
+    if on_progress is not None:
+        on_progress(reader.tell(), reader.size)
+
+
+def _target_of(path: str, cleanup_timeout: float, complete: Callable[[str], object]) -> Target:
     """Return what to write for a path. Links are followed: the file at the end of them is the target."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         if not path or path.endswith(os.sep):
             raise
-        return FileTarget(os.path.realpath(path), None, cleanup_timeout)
+        return FileTarget(os.path.realpath(path), None, cleanup_timeout, complete)
     if stat.S_ISDIR(status.st_mode):
         where = os.path.join(path, "NAME")
         raise IsADirectoryError(errno.EISDIR, f"Is a directory; give the path of a file, such as {where!r}", path)
@@ -52,7 +105,7 @@ def _target_of(path: str, cleanup_timeout: float) -> Target:
             # The file was opened for this process, as by a shell's "> file", and others may write to it too.
             return StreamTarget(path, status, cleanup_timeout, descriptor=descriptor)
     if stat.S_ISREG(status.st_mode):
-        return FileTarget(os.path.realpath(path), status, cleanup_timeout)
+        return FileTarget(os.path.realpath(path), status, cleanup_timeout, complete)
     return StreamTarget(path, status, cleanup_timeout)
 
 

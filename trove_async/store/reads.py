@@ -22,7 +22,7 @@ from trove_async.paths import local_path
 from trove_async.ranges import ByteRange, RangeLike, coalesce
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import check_progress, get_options, head_options
-from trove_async.store.download import save
+from trove_async.store.download import FileSteps, save
 from trove_async.store.lifetime import Lifetime
 from trove_async.store.ranged import RANGE_SIZE
 from trove_async.types import ObjectInfo
@@ -214,13 +214,27 @@ class ReadVerbs(Lifetime):
             ObjectNotFoundError, BucketNotFoundError, VersionNotFoundError, PreconditionFailedError: as for `get`;
                 an existing file is not touched.
         """
+        return await self._download(bucket, key, path, FileSteps(), version_id, if_match, on_progress)
+
+    async def _download(
+        self,
+        bucket: str,
+        key: str,
+        path: str | os.PathLike[str],
+        steps: FileSteps,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> ObjectInfo:
+        """Save an object as a file, with more steps; see `download`."""
         self._check("download", bucket, key)
         with self._locating("download", bucket, key):
             target = local_path(path)
             check_progress(on_progress)
             options = get_options(version_id=version_id, if_match=if_match)
         async with await self._open_reader("download", bucket, key, options) as reader:
-            await self._run("download", bucket, key, save(reader, target, self._cleanup_timeout, on_progress))
+            saving = save(reader, target, self._cleanup_timeout, on_progress, steps)
+            await self._run("download", bucket, key, saving)
             return reader.info
 
     async def head(

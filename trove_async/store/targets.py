@@ -7,8 +7,8 @@ import errno
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -49,6 +49,15 @@ class Target(ABC):
     async def _in_thread(self, function: Callable[[], R]) -> R:
         return await self._step(anyio.to_thread.run_sync(function))
 
+    def write_whole(self, data: bytes, may_publish: Callable[[], bool]) -> bool:
+        """Do everything in this thread, if that is possible; return False if nothing was done.
+
+        Args:
+            data: all that is written.
+            may_publish: asked before the target changes; if it returns False, nothing is left.
+        """
+        return False
+
     @abstractmethod
     async def open(self) -> None:
         """Open it for writing."""
@@ -72,15 +81,44 @@ class FileTarget(Target):
     Args:
         target: the path of the file, without links.
         replaced: the state of the file if it exists. Mode, owner, group and access list stay as they are.
+        complete: called in a thread with the path of the draft, before it gets its name.
     """
 
-    def __init__(self, target: str, replaced: os.stat_result | None, cleanup_timeout: float) -> None:
+    def __init__(
+        self,
+        target: str,
+        replaced: os.stat_result | None,
+        cleanup_timeout: float,
+        complete: Callable[[str], object] | None = None,
+    ) -> None:
         super().__init__(cleanup_timeout)
+        self._complete = complete
         directory, name = os.path.split(target)
         self.path = os.path.join(directory, f"{name[:_NAME_LENGTH]}.{token_hex(4)}.part")
         self._target = target
         self._replaced = replaced
         self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
+
+    def write_whole(self, data: bytes, may_publish: Callable[[], bool]) -> bool:
+        """Write the draft and rename it."""
+        with self._naming_directory():
+            descriptor = self._create(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+        try:
+            with open(descriptor, "wb", buffering=0) as file:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) or 0 :]
+            if may_publish():
+                self._rename()
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
+        return True
+
+    def _rename(self) -> None:
+        if self._complete is not None:
+            self._complete(self.path)
+        os.replace(self.path, self._target)
 
     async def open(self) -> None:
         """Make the draft."""
@@ -89,8 +127,13 @@ class FileTarget(Target):
     async def _open(self) -> None:
         import aiofiles
 
-        try:
+        with self._naming_directory():
             self._file = await aiofiles.open(self.path, "xb", buffering=0, opener=self._create)
+
+    @contextmanager
+    def _naming_directory(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             # The user knows the directory, and not the name of the draft.
             raise OSError(error.errno, error.strerror, os.path.dirname(self._target)) from error
@@ -124,7 +167,7 @@ class FileTarget(Target):
     async def _publish(self) -> None:
         assert self._file is not None
         await self._file.close()
-        await anyio.to_thread.run_sync(os.replace, self.path, self._target)
+        await anyio.to_thread.run_sync(self._rename)
 
     async def discard(self) -> None:
         """Close the draft, and remove it if it was not renamed."""

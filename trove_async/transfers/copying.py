@@ -28,6 +28,7 @@ from trove_async.errors import (
 from trove_async.store import Trove
 from trove_async.store.arguments import check_progress
 from trove_async.store.copies import copy_between
+from trove_async.store.download import FileSteps
 from trove_async.transfers.attributes import attributes_of, restore_attributes
 from trove_async.transfers.ends import (
     MTIME,
@@ -135,16 +136,28 @@ async def _download(
     preserve: bool,
     on_progress: Progress | None,
 ) -> None:
-    store, path = source.store, target.path
-    await anyio.to_thread.run_sync(_make_parents, target)
+    store, steps = source.store, _Steps(target, preserve)
     pinned = _etag_for(store, "get", described)
     with _failing_at(source, CopyPhase.READ):
-        info = await store.download(source.bucket, source.key, path, if_match=pinned, on_progress=on_progress)
-    mtime = description_of(info).mtime
-    if preserve:
-        await anyio.to_thread.run_sync(restore_attributes, path, info.metadata)
-    if mtime is not None:
-        await anyio.to_thread.run_sync(_set_mtime, path, mtime)
+        await store._download(source.bucket, source.key, target.path, steps, if_match=pinned, on_progress=on_progress)
+
+
+class _Steps(FileSteps):
+    """Makes the directories for a file, and gives it the time and attributes that its object has."""
+
+    def __init__(self, target: LocalFile, preserve: bool) -> None:
+        self._target = target
+        self._preserve = preserve
+
+    def before(self) -> None:
+        _make_parents(self._target)
+
+    def complete(self, draft: str, info: ObjectInfo) -> None:
+        if self._preserve:
+            restore_attributes(draft, info.metadata)
+        mtime = description_of(info).mtime
+        if mtime is not None:
+            os.utime(draft, ns=(mtime, mtime))
 
 
 async def check_target(target: End) -> None:
@@ -171,11 +184,6 @@ def _require_no_links(target: LocalFile) -> None:
         if os.path.islink(at):
             message = "it is a symbolic link, and trees are not written through links; remove it, or name its target"
             raise NotADirectoryError(errno.ENOTDIR, message, at)
-
-
-def _set_mtime(path: str, mtime: int) -> None:
-    if os.path.isfile(path):  # and no device or pipe
-        os.utime(path, ns=(mtime, mtime))
 
 
 async def _copy_object(
