@@ -202,6 +202,7 @@ def test_probe_is_refused_by_drivers_without_one(trove: Run) -> None:
 async def test_few_rights(shell: Shell) -> None:
     """Writing a tree needs the right to write below its prefix; the rights to read and to list are not needed."""
     shell.write("tree/x", b"x")
+    shell.write("tree/y", b"y")
     denied = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
     headers = {"content-type": "application/xml", "x-amz-request-id": "1"}
     async with AnsweringProxy(*address("moto")) as service:
@@ -210,10 +211,13 @@ async def test_few_rights(shell: Shell) -> None:
         service.answer(Answer(200, {**headers, "etag": '"e"'}, b""), method="PUT", times=None)
         dsn = f"s3://AK:SK@us-east-1/drop/in?endpoint={service.url()}"
         done = await asyncio.to_thread(shell.run, "cp", "-r", "./tree", dsn)
-        assert (done.code, done.err) == (0, "trove: 1 copied, 0 unchanged\n")
-        assert [(seen.method, seen.target.partition("?")[0]) for seen in service.requests] == [
+        assert (done.code, done.err) == (0, "trove: 2 copied, 0 unchanged\n")
+        assert sorted((seen.method, seen.target.partition("?")[0]) for seen in service.requests) == [
+            ("GET", "/drop"),  # a listing, which is refused once
             ("HEAD", "/drop/in/x"),
+            ("HEAD", "/drop/in/y"),
             ("PUT", "/drop/in/x"),
+            ("PUT", "/drop/in/y"),
         ]
 
 

@@ -50,7 +50,8 @@ OUTSIDE = [name for name, harness in DRIVERS.items() if not harness.stores_in_pr
 PART = 256 * 1024
 SIZE = 3 * PART + 1
 LARGE = 32 * 1024 * 1024
-BOUND = 12 * 1024 * 1024
+MEMORY = 16 * 1024 * 1024
+BOUND = MEMORY + 12 * 1024 * 1024
 METADATA = {"camera": "X100", "title": "Ein schöner Tag"}
 TYPE = "image/x-test"
 KEY = "2024/a photo (1).jpg"
@@ -83,7 +84,8 @@ async def faulty_bucket(name: str) -> AsyncIterator[FaultyBucket]:
     harness, faults, bucket = DRIVERS[name], Faults(), f"matrix-{uuid.uuid4().hex[:12]}"
     dsn = harness.dsn()
     assert dsn is not None
-    async with trove.open(re.sub(r"(?<=[?&])part_size=\d+", f"part_size={PART}", dsn), layers=[faults]) as store:
+    dsn = re.sub(r"(?<=[?&])part_size=\d+", f"part_size={PART}", dsn)
+    async with trove.open(dsn, layers=[faults], transfer_memory=MEMORY) as store:
         await store.create_bucket(bucket)
         try:
             yield FaultyBucket(store, bucket, faults)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.transfers.copying import check_target, copy, remove
 from trove_async.transfers.ends import Description, End, StoredObject, describe, is_directory_marker
+from trove_async.transfers.listed import Listed, Listings
 from trove_async.transfers.parallel import for_each
 from trove_async.transfers.unchanged import is_unchanged
 
@@ -17,11 +18,18 @@ __all__ = ["Job", "Outcome", "Result", "Tally", "Transfer"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One copy; ``size`` is the expected number of bytes."""
+    """One copy.
+
+    Attributes:
+        source, target: its ends.
+        size: the expected number of bytes.
+        listed: what a listing says of the target; None if none was asked.
+    """
 
     source: End
     target: End
     size: int
+    listed: Listed | None = None
 
 
 class Outcome(StrEnum):
@@ -106,11 +114,14 @@ class Transfer:
         Raises:
             Exception: the exception of ``jobs``, after the jobs before it are done.
         """
+        listings = Listings()
 
         async def counted() -> AsyncIterator[Job]:
             async for job in jobs:
                 self.tally.jobs += 1
                 self.tally.size += job.size
+                if self.skip_unchanged and isinstance(job.target, StoredObject):
+                    job = replace(job, listed=await listings.find(job.target))
                 yield job
 
         async def work(job: Job) -> None:
@@ -155,11 +166,14 @@ class Transfer:
         info = None if described is None else described.info
         if self.skip_directories and info is not None and is_directory_marker(info):
             return Outcome.DIRECTORY
-        if self.skip_unchanged and await is_unchanged(
-            job.source, job.target, by_checksum=self.by_checksum, described=described
-        ):
-            return Outcome.UNCHANGED
-        return None
+        if not self.skip_unchanged or self._is_new(job):
+            return None
+        same = await is_unchanged(job.source, job.target, by_checksum=self.by_checksum, described=described)
+        return Outcome.UNCHANGED if same else None
+
+    def _is_new(self, job: Job) -> bool:
+        """Tell whether a listing shows that the target is no copy of the source: it is missing, or of another size."""
+        return job.listed is not None and (job.listed.info is None or job.listed.info.size != job.size)
 
     async def _copy(self, job: Job, described: Description | None) -> None:
         moved = 0
