@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,19 +52,30 @@ class Postgres:
 
 def _start(launch: Launch) -> Postgres:
     port = launch.port()
-    data = launch.folder / "data"
+    server = launch.spawn("postgres", create(launch.folder, port, launch.run))
+    launch.wait(server, lambda: accepts(port) and is_ready(launch.folder), "an answer")
+    return handle(port)
+
+
+def create(folder: Path, port: int, run: Callable[..., object], configuration: str = "") -> list[str]:
+    """Create the data of a server in a folder, with a function that runs a command; return the server's command."""
+    data, password = folder / "data", folder / "password"
     data.mkdir(mode=0o700)
-    password = launch.write("password", _PASSWORD)
+    password.write_text(_PASSWORD, encoding="utf-8")
     prefix: tuple[str, ...] = ()
     if os.geteuid() == 0:
         prefix = _AS_POSTGRES
         for path in (data, password):
             shutil.chown(path, "postgres", "postgres")
     settings = ["--locale=C.UTF-8", "--encoding=UTF8", "--auth=scram-sha-256", "--no-sync", "--no-instructions"]
-    launch.run(*prefix, "initdb", "-D", str(data), "-U", _USER, f"--pwfile={password}", *settings)
-    _append(data / "postgresql.conf", _CONFIGURATION.format(host=HOST, port=port))
-    server = launch.spawn("postgres", [*prefix, "postgres", "-D", str(data)])
-    launch.wait(server, lambda: accepts(port) and _is_ready(data), "an answer")
+    run(*prefix, "initdb", "-D", str(data), "-U", _USER, f"--pwfile={password}", *settings)
+    with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
+        file.write(_CONFIGURATION.format(host=HOST, port=port) + configuration)
+    return [*prefix, "postgres", "-D", str(data)]
+
+
+def handle(port: int) -> Postgres:
+    """Return the handle of a server on a port."""
     return Postgres(
         url=f"postgresql://{_USER}:{_PASSWORD}@{HOST}:{port}/{_DATABASE}",
         host=HOST,
@@ -73,14 +85,9 @@ def _start(launch: Launch) -> Postgres:
     )
 
 
-def _append(path: Path, text: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _is_ready(data: Path) -> bool:
+def is_ready(folder: Path) -> bool:
     """Whether the server accepts sessions: the eighth line of its pid file says so (miscadmin.h)."""
-    lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()
     return len(lines) >= 8 and lines[7].strip() == "ready"
 
 
