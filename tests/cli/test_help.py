@@ -24,6 +24,13 @@ def test_an_unknown_command_is_an_error_of_one_line_that_suggests_another(trove:
     assert "stat" in done.err.partition("'stats'")[2]
 
 
+@pytest.mark.parametrize(("group", "names"), [("managed", ["migrate", "stats"]), ("config", ["check", "list"])])
+def test_a_command_that_asks_no_store_has_no_option_for_one(trove: Run, group: str, names: list[str]) -> None:
+    for name in names:
+        assert "--store" not in trove(group, name, "--help").text
+    assert "--store DSN" in trove("managed", "gc", "--help").text
+
+
 @pytest.mark.parametrize(("arguments", "module"), [("--help", "asyncio"), ("ls --help", "trove_async.transfers")])
 def test_help_imports_only_what_it_needs(arguments: str, module: str) -> None:
     script = (

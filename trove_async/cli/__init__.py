@@ -15,7 +15,7 @@ def main() -> None:
     try:
         from trove_async.cli.app import run
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("typer", "rich"):
+        if (error.name or "").partition(".")[0] != "click":
             raise
         sys.exit("trove: the command needs: pip install 'trove-async[cli]'")
     except KeyboardInterrupt:

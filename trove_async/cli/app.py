@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Final
 
-import typer
-from typer.core import TyperGroup
+import click
 
-from trove_async.cli.commands import Commands
+from trove_async.cli.commands import Commands, Group
 from trove_async.cli.errors import ExitCode
-from trove_async.cli.options import global_options
+from trove_async.cli.options import COMMON
 from trove_async.cli.streams import reserve_streams
 from trove_async.version import __version__
 
@@ -24,33 +23,37 @@ trove.toml; or bucket/key of the store that --store or TROVE_DSN names. For cp a
 """
 
 
-class _Group(TyperGroup):
+class _Group(Group):
     """The commands, of which only the one that is run is imported."""
 
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self.commands = cast(Any, Commands())
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of the commands for ``--help``."""
         with formatter.section("Commands"):
             formatter.write_dl([*Commands.summaries().items()])
 
 
-# Without Rich's markup, whose boxes take several lines: errors here take one line.
-_app = typer.Typer(
-    name="trove",
-    cls=_Group,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"trove {__version__}")
+        ctx.exit()
+
+
+_VERSION: Final = click.Option(
+    ["--version"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+
+_command: Final = _Group(
+    "trove",
+    commands=Commands(),
+    params=[*COMMON, _VERSION],
+    help=_HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-global_options(_app, _HELP, __version__)
-
-_command: Final = typer.main.get_command(_app)
-
-_ParseError: Final = typer.BadParameter.mro()[1]
-"""The error of Typer for an invalid command line; Typer does not export the class."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -60,11 +63,9 @@ def run(arguments: Sequence[str]) -> int:
         code = _command.main(args=[*arguments], prog_name="trove", standalone_mode=False)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except typer.Abort:
+    except click.Abort:
         return ExitCode.INTERRUPTED
-    except Exception as error:
-        if not isinstance(error, _ParseError):
-            raise
+    except click.UsageError as error:
         from trove_async.cli.output import Output
 
         Output().error(_in_one_line(error))
@@ -72,7 +73,6 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else ExitCode.OK
 
 
-def _in_one_line(error: Any) -> str:
+def _in_one_line(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx is not None else "trove"
-    message = error.format_message().replace("Value error, ", "")  # the words of the parser's validation
-    return f"{' '.join(message.split())} (see {path} --help)"
+    return f"{' '.join(error.format_message().split())} (see {path} --help)"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-import typer
+import click
 
 from trove_async.cli.command import Names, command
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.session import Session
 from trove_async.driver.probing import ProbeReport, find_prober
 from trove_async.dsn import parse_dsn
@@ -15,18 +16,14 @@ from trove_async.errors import BucketNotEmptyError, TroveError, UnsupportedError
 
 __all__ = ["mb", "ping", "rb", "register"]
 
-ExistOk = Annotated[bool, typer.Option("--exist-ok", "-p", help="Succeed if the bucket already exists.")]
-Region = Annotated[
-    str | None, typer.Option(show_default=False, help="The bucket's region, on services that have regions.")
-]
-StoreDSN = Annotated[str | None, typer.Argument(metavar="DSN", show_default=False)]
-Count = Annotated[int, typer.Option("--count", "-c", min=1, help="The number of measurements.")]
-Probing = Annotated[
-    bool, typer.Option("--probe", help="Find out what the service supports; writes to the DSN's bucket.")
-]
+ExistOk = Annotated[bool, option("--exist-ok", "-p", help="Succeed if the bucket already exists.")]
+Region = Annotated[str | None, option(help="The bucket's region, on services that have regions.")]
+StoreDSN = Annotated[str | None, argument("DSN", help="The store; default that of --store.")]
+Count = Annotated[int, option("--count", "-c", metavar="N", type=click.IntRange(1), help="The number of measurements.")]
+Probing = Annotated[bool, option("--probe", help="Find out what the service supports; writes to the DSN's bucket.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
     command(app, "mb")(mb)
     command(app, "rb")(rb)

@@ -1,4 +1,4 @@
-"""Which module has which command, so that one command does not import the others."""
+"""Groups of commands, and which module has which command, so that one command does not import the others."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-import typer
+import click
 
-__all__ = ["Commands"]
+__all__ = ["Commands", "Group"]
 
 _COMMANDS: Final = {
     "ls": ("listing", "List buckets, objects and folders."),
@@ -37,25 +37,33 @@ _COMMANDS: Final = {
 """The module of each command, and a summary for the list of all."""
 
 
-class Commands(Mapping[str, Any]):
-    """The commands of Typer by their names; looking one up imports its module."""
+class Group(click.Group):
+    """Commands in the order in which they were added; to name none of them is an error of one line."""
+
+    def __init__(self, name: str | None = None, **attributes: Any) -> None:
+        super().__init__(name, no_args_is_help=False, **attributes)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return [*self.commands]
+
+
+class Commands(Mapping[str, click.Command]):
+    """The commands by their names; looking one up imports its module."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Any] = {}
+        self._found = Group()
 
     @staticmethod
     def summaries() -> dict[str, str]:
         """Return a summary of each command."""
         return {name: summary for name, (_, summary) in _COMMANDS.items()}
 
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._found:
-            module, _ = _COMMANDS[name]
-            app = typer.Typer(rich_markup_mode=None, add_completion=False)
-            app.callback()(lambda: None)  # so that a module with one command has a group as well
-            import_module(f"trove_async.cli.{module}").register(app)
-            self._found |= typer.main.get_group(app).commands
-        return self._found[name]
+    def __getitem__(self, name: str) -> click.Command:
+        module, _ = _COMMANDS[name]
+        if name not in self._found.commands:
+            import_module(f"trove_async.cli.{module}").register(self._found)
+        return self._found.commands[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(_COMMANDS)

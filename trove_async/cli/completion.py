@@ -7,6 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+import click
+from click.shell_completion import CompletionItem
+
 import trove_async
 from trove_async.cli.names import is_dsn, is_path, named_of, store_of
 from trove_async.cli.options import STORE_VARIABLE
@@ -14,10 +17,17 @@ from trove_async.config import Config
 from trove_async.dsn import NAMED
 from trove_async.errors import ConfigError, TroveError
 
-__all__ = ["complete_name"]
+__all__ = ["complete", "complete_name"]
 
 _MOST: Final = 100
 _SECONDS: Final = 2.0
+
+
+def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a name for a shell, which itself completes the path of a file."""
+    if is_path(incomplete):
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(name) for name in complete_name(incomplete)]
 
 
 def complete_name(incomplete: str) -> list[str]:

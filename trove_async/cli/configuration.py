@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+import click
 
 from trove_async.cli.command import command
+from trove_async.cli.commands import Group
+from trove_async.cli.parameters import argument
 from trove_async.cli.session import Session
 from trove_async.config import Config
 from trove_async.dsn import redact
@@ -14,17 +16,15 @@ from trove_async.paths import local_path
 
 __all__ = ["check", "list_stores", "register"]
 
-File = Annotated[
-    str | None, typer.Argument(metavar="FILE", show_default=False, help="Default: the file that all commands use.")
-]
+File = Annotated[str | None, argument("FILE", help="Default: the file that all commands use.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
-    group = typer.Typer(help="The stores that trove.toml names.")
-    command(group, "check")(check)
-    command(group, "list")(list_stores)
-    app.add_typer(group, name="config")
+    group = Group("config", help="The stores that trove.toml names.")
+    command(group, "check", store=False)(check)
+    command(group, "list", store=False)(list_stores)
+    app.add_command(group)
 
 
 async def check(session: Session, file: File = None) -> None:

@@ -16,11 +16,12 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
 import anyio
-import typer
+import click
 
 from trove_async.cancellation import finish
 from trove_async.cli.command import command
 from trove_async.cli.harness import DSN_VARIABLE, PREFIX_VARIABLE
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.session import Session
 from trove_async.config import VARIABLE, find
 from trove_async.driver import MultipartDriver
@@ -33,19 +34,17 @@ _NEEDED: Final = ("pytest", "pytest_asyncio", "hypothesis", "httpx")
 _PATIENCE: Final = 30.0
 _REQUESTS: Final = 10
 
-StoreDSN = Annotated[str | None, typer.Argument(metavar="DSN", show_default=False)]
-Keyword = Annotated[str | None, typer.Option("-k", metavar="EXPRESSION", help="Only checks that match, as in pytest.")]
-Stack = Annotated[
-    list[str] | None, typer.Option("--stack", show_default=False, help="Only this stack of layers, such as plain.")
-]
+StoreDSN = Annotated[str | None, argument("DSN", help="The store; default that of --store.")]
+Keyword = Annotated[str | None, option("-k", metavar="EXPRESSION", help="Only checks that match, as in pytest.")]
+Stack = Annotated[tuple[str, ...], option("--stack", help="Only this stack of layers, such as plain.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the command."""
     command(app, "conformance")(conformance)
 
 
-async def conformance(session: Session, dsn: StoreDSN = None, k: Keyword = None, stack: Stack = None) -> None:
+async def conformance(session: Session, dsn: StoreDSN = None, k: Keyword = None, stack: Stack = ()) -> None:
     """Test a store against the contract.
 
     Runs the conformance suite, and prints the table of capabilities. It creates its own buckets, and removes them.
@@ -56,7 +55,7 @@ async def conformance(session: Session, dsn: StoreDSN = None, k: Keyword = None,
         raise MissingDependencyError("the conformance suite needs: pip install 'trove-async[testing]'")
     store = await session.open(chosen)  # reports a wrong DSN on one line
     prefix = f"trove-conformance-{token_hex(4)}-"
-    chosen_checks = [*(["-k", k] if k is not None else []), *(f"--trove-stack={name}" for name in stack or ())]
+    chosen_checks = [*(["-k", k] if k is not None else []), *(f"--trove-stack={name}" for name in stack)]
     with TemporaryDirectory(prefix="trove-conformance-") as folder:
         try:
             code = await _run(session, Path(folder), chosen, prefix, chosen_checks)

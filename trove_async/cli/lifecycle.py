@@ -7,10 +7,12 @@ from dataclasses import asdict, fields
 from typing import Annotated, Any, Final
 
 import aiofiles
-import typer
+import click
 
 from trove_async.cli.command import Name, command
+from trove_async.cli.commands import Group
 from trove_async.cli.errors import UsageError
+from trove_async.cli.parameters import argument
 from trove_async.cli.session import Session
 from trove_async.cli.streams import StandardInput
 from trove_async.paths import local_path
@@ -20,20 +22,18 @@ __all__ = ["apply", "get", "parse_rules", "register", "rm", "set_rules"]
 
 _FIELDS: Final = {field.name for field in fields(LifecycleRule)}
 
-RuleFile = Annotated[str, typer.Argument(metavar="FILE", help="JSON: a list of rules; - is standard input.")]
-Target = Annotated[
-    str | None, typer.Argument(metavar="NAME", show_default=False, help="A bucket; default all buckets.")
-]
+RuleFile = Annotated[str, argument("FILE", help="JSON: a list of rules; - is standard input.")]
+Target = Annotated[str | None, argument("NAME", help="A bucket; default all buckets.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Rules that expire or move the objects of a bucket by age.")
+    group = Group("lifecycle", help="Rules that expire or move the objects of a bucket by age.")
     command(group, "get")(get)
     command(group, "set")(set_rules)
     command(group, "rm")(rm)
     command(group, "apply")(apply)
-    app.add_typer(group, name="lifecycle")
+    app.add_command(group)
 
 
 async def get(session: Session, name: Name) -> None:

@@ -7,10 +7,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
-import typer
+import click
 
-from trove_async.cli.command import AnyNames, Literally, command
+from trove_async.cli.command import Literally, Names, command
 from trove_async.cli.output import Output, object_fields, time_text
+from trove_async.cli.parameters import option
 from trove_async.cli.patterns import expand, is_pattern
 from trove_async.cli.session import Session, StorePath
 from trove_async.errors import AccessDeniedError, ObjectNotFoundError, TroveError
@@ -19,18 +20,18 @@ from trove_async.types import BucketInfo, ObjectInfo
 
 __all__ = ["ls", "register"]
 
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="List everything below a name.")]
-Long = Annotated[bool, typer.Option("--long", "-l", help="Show time and size before each name.")]
+Recursive = Annotated[bool, option("--recursive", "-r", help="List everything below a name.")]
+Long = Annotated[bool, option("--long", "-l", help="Show time and size before each name.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the command."""
     command(app, "ls")(ls)
 
 
 async def ls(
     session: Session,
-    names: AnyNames = None,
+    names: Names = (),
     recursive: Recursive = False,
     long: Long = False,
     literal: Literally = False,
@@ -42,7 +43,7 @@ async def ls(
     printer = _Printer(session.output, long)
     if not names:
         await _list_buckets(session, session.store_dsn(None), printer)
-    for name in names or ():
+    for name in names:
         try:
             places = await session.resolve_all(name, literal=literal)
         except (TroveError, OSError) as error:

@@ -7,10 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final
 
-import typer
+import click
 
-from trove_async.cli.command import Name, command, database_option
+from trove_async.cli.command import command, database_option
+from trove_async.cli.commands import Group
+from trove_async.cli.completion import complete
 from trove_async.cli.errors import UsageError
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.session import Session
 from trove_async.cli.values import parse_duration
 from trove_async.errors import ChecksumError, TroveError
@@ -21,33 +24,42 @@ if TYPE_CHECKING:
 __all__ = ["fsck", "gc", "migrate", "register", "stats"]
 
 DatabaseURL = Annotated[str, database_option("the catalogue", "TROVE_MANAGED_DATABASE")]
-Namespace = Annotated[str, typer.Option(metavar="TEXT", show_default=False, help="With which the keys begin.")]
+Bucket = Annotated[str, argument("NAME", shell_complete=complete, help="The bucket that holds the content.")]
+Namespace = Annotated[str, option(metavar="TEXT", help="The keys of the content begin with this and a slash.")]
 Space = Annotated[
     str,
-    typer.Option(metavar="TEXT", help="Which store of the database; for managed.cas it is cas/BUCKET/NAMESPACE."),
+    option(
+        metavar="TEXT",
+        help="Which space of the database: for managed.cas it is cas/BUCKET/NAMESPACE, for a Dedup it is dedup.",
+    ),
 ]
-Grace = Annotated[str, typer.Option(metavar="TIME", help="For how long what nobody refers to is kept.")]
-Delete = Annotated[bool, typer.Option("--delete", help="Delete; without it, only print what would be deleted.")]
-Force = Annotated[bool, typer.Option("--force", help="Delete also if that is more than a tenth of all.")]
+Grace = Annotated[str, option(metavar="TIME", help="For how long what nobody refers to is kept.")]
+Delete = Annotated[bool, option("--delete", help="Delete; without it, only print what would be deleted.")]
+Force = Annotated[bool, option("--force", help="Delete also if that is more than a tenth of all.")]
 MaxDeletes = Annotated[
-    int | None, typer.Option(metavar="N", min=0, show_default=False, help="Delete at most N; the next run goes on.")
+    int | None, option(metavar="N", type=click.IntRange(0), help="Delete at most N; the next run goes on.")
 ]
 TrustClock = Annotated[
-    bool, typer.Option("--trust-clock", help="Go on although the database's clock was ahead, once it is right.")
+    bool, option("--trust-clock", help="Go on although the database's clock was ahead, once it is right.")
 ]
-DepthName = Annotated[str, typer.Option(metavar="rows|heads|bytes", help="Compare tables; list the store; read all.")]
-ForceRepair = Annotated[bool, typer.Option("--force", help="Repair also if more than a tenth would be lost.")]
-Repair = Annotated[bool, typer.Option("--repair", help="Correct what can be corrected.")]
+FsckGrace = Annotated[
+    str, option(metavar="TIME", help="The age from which orphans and unfinished uploads are problems.")
+]
+DepthName = Annotated[str, option(metavar="rows|heads|bytes", help="Compare tables; list the store; read all.")]
+ForceRepair = Annotated[bool, option("--force", help="Repair also if more than a tenth would be lost.")]
+Repair = Annotated[bool, option("--repair", help="Correct what can be corrected.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Content of managed storage and content-addressed stores, in a bucket and a database.")
-    command(group, "migrate")(migrate)
-    command(group, "stats")(stats)
+    group = Group(
+        "managed", help="Content of managed storage and content-addressed stores, in a bucket and a database."
+    )
+    command(group, "migrate", store=False)(migrate)
+    command(group, "stats", store=False)(stats)
     command(group, "gc")(gc)
     command(group, "fsck")(fsck)
-    app.add_typer(group, name="managed")
+    app.add_command(group)
 
 
 async def migrate(session: Session, database: DatabaseURL) -> None:
@@ -83,7 +95,7 @@ async def stats(session: Session, database: DatabaseURL, space: Space = "managed
 
 async def gc(
     session: Session,
-    name: Name,
+    name: Bucket,
     database: DatabaseURL,
     namespace: Namespace = "",
     space: Space = "managed",
@@ -118,14 +130,14 @@ async def gc(
 
 async def fsck(
     session: Session,
-    name: Name,
+    name: Bucket,
     database: DatabaseURL,
     namespace: Namespace = "",
     space: Space = "managed",
     depth: DepthName = "rows",
     repair: Repair = False,
     force: ForceRepair = False,
-    grace: Grace = "1d",
+    grace: FsckGrace = "1d",
 ) -> None:
     """Print what is wrong; with --repair, correct what can be corrected.
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 import trove_async
 from trove_async.cli.command import command
+from trove_async.cli.commands import Group
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import is_dsn, named_of
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.progress import count_bar
 from trove_async.cli.session import Session
 from trove_async.dsn import parse_dsn
@@ -24,30 +26,29 @@ if TYPE_CHECKING:
 
 __all__ = ["backfill", "register", "repair", "scrub", "status"]
 
-Store = Annotated[str, typer.Argument(metavar="STORE", show_default=False, help="The name of a store of trove.toml.")]
+Store = Annotated[str, argument("STORE", help="The name of a store of trove.toml.")]
 Places = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="BUCKET[/PREFIX]", show_default=False, help="Which objects; default all buckets."),
+    tuple[str, ...],
+    argument("BUCKET[/PREFIX]", help="Which objects; default all buckets."),
 ]
 Rate = Annotated[
     float | None,
-    typer.Option(
+    option(
         metavar="BYTES",
-        min=1,
-        show_default=False,
+        type=click.FloatRange(1),
         help="Bytes that are read in a second, from all members together, such as 50e6; default no limit.",
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
-    group = typer.Typer(help="The copies of a mirror, and of a Failover with a queue.")
+    group = Group("mirror", help="The copies of a mirror, and of a Failover with a queue.")
     command(group, "status")(status)
     command(group, "repair")(repair)
     command(group, "backfill")(backfill)
     command(group, "scrub")(scrub)
-    app.add_typer(group, name="mirror")
+    app.add_command(group)
 
 
 async def status(session: Session, mirror: Store) -> None:
@@ -70,7 +71,7 @@ async def repair(session: Session, mirror: Store) -> None:
         session.fail(TroveError(f"{member}: {_line(pending)}"))
 
 
-async def backfill(session: Session, mirror: Store, places: Places = None) -> None:
+async def backfill(session: Session, mirror: Store, places: Places = ()) -> None:
     """Queue a repair for each copy that a member lacks, such as a new member."""
     named = _parsed(places or [])
     driver = await _mirror(session, mirror)
@@ -84,7 +85,7 @@ async def backfill(session: Session, mirror: Store, places: Places = None) -> No
         session.output.record(values, f"{_place(bucket, prefix)}: {queued} copies queued for repair")
 
 
-async def scrub(session: Session, mirror: Store, places: Places = None, rate: Rate = None) -> None:
+async def scrub(session: Session, mirror: Store, places: Places = (), rate: Rate = None) -> None:
     """Read all copies, and queue a repair for each that is missing, differs from the others, or has gone bad.
 
     The exit code is 1 if an object has no copy that matches its checksum; nothing is changed then.

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+import click
 
 from trove_async.body import BodyLike
 from trove_async.cli.command import Name, Names, VersionID, command
 from trove_async.cli.errors import UsageError
 from trove_async.cli.output import object_fields, plain
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.progress import bytes_bar
 from trove_async.cli.session import Session
 from trove_async.cli.streams import StandardInput, write_bytes
@@ -22,24 +23,20 @@ from trove_async.reader import ObjectReader
 
 __all__ = ["cat", "put", "register", "stat", "write_object"]
 
-Range = Annotated[str | None, typer.Option(metavar="A-B", help="Only these bytes: 0-99, 100- or -50 (the last 50).")]
-Source = Annotated[str, typer.Argument(metavar="FILE", help="A local file; - is standard input.")]
-Pairs = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", show_default=False, help="May be repeated.")]
-Text = Annotated[str | None, typer.Option(show_default=False)]
-ContentType = Annotated[
-    str | None, typer.Option(show_default=False, help="The media type; default: the one of the key's extension.")
-]
+Range = Annotated[str | None, option(metavar="A-B", help="Only these bytes: 0-99, 100- or -50 (the last 50).")]
+Source = Annotated[str, argument("FILE", help="A local file; - is standard input.")]
+Pairs = Annotated[tuple[str, ...], option(metavar="NAME=VALUE", help="May be repeated.")]
+Text = Annotated[str | None, option()]
+ContentType = Annotated[str | None, option(help="The media type; default: the one of the key's extension.")]
 ChecksumOption = Annotated[
     str | None,
-    typer.Option(metavar="sha256[:HEX]", show_default=False, help="Store a checksum; with HEX, verify it too."),
+    option(metavar="sha256[:HEX]", help="Store a checksum; with HEX, verify it too."),
 ]
-IfMatch = Annotated[
-    str | None, typer.Option(metavar="ETAG", show_default=False, help="Replace the object only if it has this ETag.")
-]
-NoClobber = Annotated[bool, typer.Option("--no-clobber", help="Never replace an object; exit code 4 if there is one.")]
+IfMatch = Annotated[str | None, option(metavar="ETAG", help="Replace the object only if it has this ETag.")]
+NoClobber = Annotated[bool, option("--no-clobber", help="Never replace an object; exit code 4 if there is one.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
     command(app, "cat")(cat)
     command(app, "put")(put)
@@ -69,8 +66,8 @@ async def put(
     file: Source,
     name: Name,
     content_type: ContentType = None,
-    metadata: Pairs = None,
-    tag: Pairs = None,
+    metadata: Pairs = (),
+    tag: Pairs = (),
     storage_class: Text = None,
     cache_control: Text = None,
     content_disposition: Text = None,
@@ -95,8 +92,8 @@ async def put(
             key,
             _body(file),
             content_type=content_type,
-            metadata=parse_pairs(metadata or (), "metadata"),
-            tags=parse_pairs(tag or (), "the tag"),
+            metadata=parse_pairs(metadata, "metadata"),
+            tags=parse_pairs(tag, "the tag"),
             storage_class=storage_class,
             cache_control=cache_control,
             content_disposition=content_disposition,

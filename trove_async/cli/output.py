@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from trove_async.cli.errors import printable
@@ -31,13 +30,14 @@ class Output:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
+        self._console: Console | None = None
 
-    @cached_property
-    def console(self) -> Console:
-        """Standard error, which progress bars share with lines."""
+    def share(self) -> Console:
+        """Return standard error for a progress bar, above which the lines are printed from now on."""
         from rich.console import Console
 
-        return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        return self._console
 
     def record(self, values: Mapping[str, Any], *lines: str) -> None:
         """Print one result: its values as JSON, or lines of text, which may be none."""
@@ -58,12 +58,16 @@ class Output:
 
     def error(self, text: str) -> None:
         """Print one line on standard error, above any progress bar; secrets of DSNs are hidden."""
-        self.console.print(f"trove: {printable(redact(text))}")
+        line = f"trove: {printable(redact(text))}"
+        if self._console is None:
+            print(line, file=sys.stderr)
+        else:
+            self._console.print(line)
 
     @property
     def shows_progress(self) -> bool:
         """Return whether a progress bar would be visible."""
-        # Not `console.is_terminal`, which environment variables can set.
+        # Not Rich's `is_terminal`, which environment variables can set.
         seen = not self.quiet and sys.stderr.isatty()
         return seen and not (self.json and sys.stdout.isatty())  # the results would mix with the bar
 

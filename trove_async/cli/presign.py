@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-import typer
+import click
 
 from trove_async.cli.command import Name, VersionID, command
 from trove_async.cli.errors import UsageError
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.session import Session
 from trove_async.cli.values import parse_duration
 
@@ -24,12 +25,14 @@ class Method(StrEnum):
     DELETE = "delete"
 
 
-MethodArgument = Annotated[Method, typer.Argument(case_sensitive=False, show_default=False)]
-Expires = Annotated[str, typer.Option(metavar="TIME", help="How long the URL is valid: seconds, or 15m, 2h, 7d.")]
-ContentType = Annotated[str | None, typer.Option(show_default=False, help="The content type that a put must have.")]
+MethodArgument = Annotated[
+    Method, argument("METHOD", type=click.Choice(Method, case_sensitive=False), help="get, put, head or delete.")
+]
+Expires = Annotated[str, option(metavar="TIME", help="How long the URL is valid: seconds, or 15m, 2h, 7d.")]
+ContentType = Annotated[str | None, option(help="The content type that a put must have.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the command."""
     command(app, "presign")(presign)
 

@@ -1,105 +1,39 @@
-"""Progress bars, on standard error."""
+"""Progress bars, on standard error; nothing if they would not be visible."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.text import Text
-
-from trove_async.body import Progress as OnProgress
 from trove_async.cli.output import Output
-from trove_async.transfers import Tally
+from trove_async.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from trove_async.body import Progress
+    from trove_async.transfers import Tally
 
 __all__ = ["bytes_bar", "count_bar", "tally_bar"]
 
-_REFRESH: Final = 0.1
-"""Seconds between two updates of the bar."""
 
-
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
-
-
-def _bar(output: Output, *columns: ProgressColumn) -> Progress:
-    return Progress(
-        *columns,
-        console=output.console,
-        transient=True,
-        # Otherwise Rich would redirect the results from standard output to standard error.
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-
-
-def _bytes_columns() -> Iterable[ProgressColumn]:
-    yield TextColumn("{task.description}")
-    yield BarColumn()
-    yield DownloadColumn(binary_units=True)
-    yield TransferSpeedColumn()
-    yield TimeRemainingColumn()
-
-
-@asynccontextmanager
-async def tally_bar(output: Output, tally: Tally) -> AsyncIterator[None]:
+def tally_bar(output: Output, tally: Tally) -> AbstractAsyncContextManager[None]:
     """Show the progress of a `Transfer`: objects and bytes, the rate, and the remaining time."""
-    if not output.shows_progress:
-        yield
-        return
-    with _bar(output, *_bytes_columns()) as bar:
-        task = bar.add_task("", total=None)
-
-        def show() -> None:
-            text = f"{tally.done:,} of {tally.jobs:,}"
-            bar.update(task, description=text, completed=tally.moved, total=tally.size)
-
-        async def follow() -> None:
-            while True:
-                show()
-                await asyncio.sleep(_REFRESH)
-
-        following = asyncio.create_task(follow())
-        try:
-            yield
-        finally:
-            following.cancel()
-            await asyncio.wait({following})
-            show()
+    return _bars().tally_bar(output, tally) if output.shows_progress else nullcontext()
 
 
-@asynccontextmanager
-async def bytes_bar(output: Output, description: str) -> AsyncIterator[OnProgress | None]:
+def bytes_bar(output: Output, description: str) -> AbstractAsyncContextManager[Progress | None]:
     """Show the progress of one object; yields the callback for it, None if the bar would not be visible."""
-    if not output.shows_progress:
-        yield None
-        return
-    with _bar(output, *_bytes_columns()) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
+    return _bars().bytes_bar(output, description) if output.shows_progress else nullcontext()
 
 
-@asynccontextmanager
-async def count_bar(output: Output, description: str) -> AsyncIterator[Callable[[], object]]:
+def count_bar(output: Output, description: str) -> AbstractAsyncContextManager[Callable[[], object]]:
     """Show a counter, its rate and the elapsed time; yields the function to call for each item."""
-    if not output.shows_progress:
-        yield lambda: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,}"), _RateColumn(), TimeElapsedColumn())
-    with _bar(output, *columns) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda: bar.advance(task)
+    return _bars().count_bar(output, description) if output.shows_progress else nullcontext(lambda: None)
+
+
+def _bars() -> Any:
+    try:
+        from trove_async.cli import bars
+    except ImportError as error:
+        raise MissingDependencyError("a progress bar needs: pip install 'trove-async[cli]', or give --quiet") from error
+    return bars

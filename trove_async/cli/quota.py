@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import typer
+import click
 
 import trove_async
 from trove_async.cli.command import command, database_option
+from trove_async.cli.commands import Group
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import is_dsn
+from trove_async.cli.parameters import argument
 from trove_async.cli.session import Session
 from trove_async.layers import QuotaUsage
 
@@ -18,38 +20,34 @@ __all__ = ["recount", "register", "show"]
 
 DatabaseURL = Annotated[str, database_option("the quota", "TROVE_QUOTA_DATABASE")]
 Limits = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[DSN|NAME:] [BUCKET[/PREFIX]]...",
-        show_default=False,
-        help="The store, and its limits; default all limits.",
-    ),
+    tuple[str, ...],
+    argument("DSN|NAME:|BUCKET[/PREFIX]", help="The store, and then its limits; default all limits."),
 ]
 ShownLimits = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="BUCKET[/PREFIX]", show_default=False, help="Limits; default all limits."),
+    tuple[str, ...],
+    argument("BUCKET[/PREFIX]", help="Limits; default all limits."),
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
-    group = typer.Typer(help="How much the buckets and prefixes with a quota hold.")
-    command(group, "show")(show)
+    group = Group("quota", help="How much the buckets and prefixes with a quota hold.")
+    command(group, "show", store=False)(show)
     command(group, "recount")(recount)
-    app.add_typer(group, name="quota")
+    app.add_command(group)
 
 
-async def show(session: Session, database: DatabaseURL, limits: ShownLimits = None) -> None:
+async def show(session: Session, database: DatabaseURL, limits: ShownLimits = ()) -> None:
     """Print the limits and what they count; the store is not asked."""
     from trove_async.layers.quota.database.ledger import read_usage
 
-    for usage in await read_usage(database, limits or ()):
+    for usage in await read_usage(database, limits):
         session.output.record(_fields(usage), _line(usage))
 
 
-async def recount(session: Session, database: DatabaseURL, limits: Limits = None) -> None:
+async def recount(session: Session, database: DatabaseURL, limits: Limits = ()) -> None:
     """List what is under the limits that the database has, and correct what they count; others may write meanwhile."""
-    names = [*(limits or ())]
+    names = [*limits]
     dsn = names.pop(0) if names and (is_dsn(names[0]) or session.names_store(names[0])) else None
     if dsn is None and session.options.store is None and names and session.names_store(f"{names[0]}:"):
         raise UsageError(f"{names[0]!r} is taken for a limit; write '{names[0]}:' for the store of trove.toml")

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
+import click
 
 from trove_async.cli.command import Literally, Names, command
 from trove_async.cli.errors import UsageError
+from trove_async.cli.parameters import option
 from trove_async.cli.patterns import expand, is_pattern, literal_start, matcher
 from trove_async.cli.progress import count_bar
 from trove_async.cli.session import Session, StorePath, buckets_of
@@ -19,16 +20,16 @@ from trove_async.types import DeleteResult, ObjectInfo, VersionInfo
 
 __all__ = ["register", "rm"]
 
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Remove everything below a name too.")]
+Recursive = Annotated[bool, option("--recursive", "-r", help="Remove everything below a name too.")]
 Yes = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask; without a terminal, -r, --versions and patterns need it.")
+    bool, option("--yes", "-y", help="Do not ask; without a terminal, -r, --versions and patterns need it.")
 ]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Do not ask, and ignore objects that do not exist.")]
-Versions = Annotated[bool, typer.Option("--versions", help="Remove all versions and delete markers permanently.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
+Force = Annotated[bool, option("--force", "-f", help="Do not ask, and ignore objects that do not exist.")]
+Versions = Annotated[bool, option("--versions", help="Remove all versions and delete markers permanently.")]
+DryRun = Annotated[bool, option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the command."""
     command(app, "rm")(rm)
 

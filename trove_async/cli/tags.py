@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+import click
 
 from trove_async.cli.command import Name, command
+from trove_async.cli.commands import Group
 from trove_async.cli.errors import UsageError
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.session import Session
 from trove_async.cli.values import parse_pairs
 
 __all__ = ["ls", "register", "rm", "set_tags"]
 
-Pairs = Annotated[list[str], typer.Argument(metavar="TAG=VALUE", show_default=False)]
-Tags = Annotated[list[str] | None, typer.Argument(metavar="TAG", show_default=False)]
-Replace = Annotated[bool, typer.Option("--replace", help="Remove all other tags.")]
-All = Annotated[bool, typer.Option("--all", help="Remove every tag.")]
+Pairs = Annotated[tuple[str, ...], argument("TAG=VALUE", help="The tags to set.")]
+Tags = Annotated[tuple[str, ...], argument("TAG", help="The tags to remove.")]
+Replace = Annotated[bool, option("--replace", help="Remove all other tags.")]
+All = Annotated[bool, option("--all", help="Remove every tag.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Tags of an object.")
+    group = Group("tag", help="Tags of an object.")
     command(group, "ls")(ls)
     command(group, "set")(set_tags)
     command(group, "rm")(rm)
-    app.add_typer(group, name="tag")
+    app.add_command(group)
 
 
 async def ls(session: Session, name: Name) -> None:
@@ -44,7 +46,7 @@ async def set_tags(session: Session, name: Name, pairs: Pairs, replace: Replace 
     await store.set_tags(bucket, key, tags)
 
 
-async def rm(session: Session, name: Name, tags: Tags = None, all: All = False) -> None:
+async def rm(session: Session, name: Name, tags: Tags = (), all: All = False) -> None:
     """Remove tags; missing ones are ignored."""
     if bool(tags) == all:
         raise UsageError("name the tags to remove, or give --all")
@@ -52,5 +54,5 @@ async def rm(session: Session, name: Name, tags: Tags = None, all: All = False) 
     if all:
         await store.delete_tags(bucket, key)
         return
-    left = {tag: value for tag, value in (await store.get_tags(bucket, key)).items() if tag not in (tags or ())}
+    left = {tag: value for tag, value in (await store.get_tags(bucket, key)).items() if tag not in tags}
     await store.set_tags(bucket, key, left)

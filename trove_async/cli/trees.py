@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
-import typer
+import click
 
 from trove_async.cli.command import Jobs, Literally, command
-from trove_async.cli.completion import complete_name
+from trove_async.cli.completion import complete
 from trove_async.cli.destination import Destination
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import FilePath, local_hint, target_hint
 from trove_async.cli.objects import cat, put
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.progress import tally_bar
 from trove_async.cli.session import Session
 from trove_async.cli.sources import Source, skipped_directory, source_of
@@ -22,25 +23,20 @@ from trove_async.transfers import Job, Outcome, Result, Tally, Transfer
 __all__ = ["cp", "mv", "register"]
 
 Sources = Annotated[
-    list[str],
-    typer.Argument(metavar="SOURCE", autocompletion=complete_name, show_default=False, help="Objects or local files."),
+    tuple[str, ...],
+    argument("SOURCE", shell_complete=complete, help="Objects or local files."),
 ]
 Target = Annotated[
     str,
-    typer.Argument(
-        metavar="TARGET",
-        autocompletion=complete_name,
-        show_default=False,
-        help="An object or local file; with a slash at its end, a folder.",
-    ),
+    argument("TARGET", shell_complete=complete, help="An object or local file; with a slash at its end, a folder."),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Include everything below a directory or a name.")]
-ByChecksum = Annotated[bool, typer.Option("--checksum", help="Compare by SHA-256, not by size and time.")]
-Preserve = Annotated[bool, typer.Option("--preserve", help="Keep the modes and owners of files.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be done, and do nothing.")]
+Recursive = Annotated[bool, option("--recursive", "-r", help="Include everything below a directory or a name.")]
+ByChecksum = Annotated[bool, option("--checksum", help="Compare by SHA-256, not by size and time.")]
+Preserve = Annotated[bool, option("--preserve", help="Keep the modes and owners of files.")]
+DryRun = Annotated[bool, option("--dry-run", "-n", help="Print what would be done, and do nothing.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
     command(app, "cp")(cp)
     command(app, "mv")(mv)
@@ -113,7 +109,7 @@ async def _stream(session: Session, sources: Sequence[str], target: str) -> None
     local = [source for source in sources if source == "-" or isinstance(await session.parse(source), FilePath)]
     if local:
         raise UsageError(f"{local[0]!r} and '-' are both on this machine; one end of a copy must be in a store")
-    await cat(session, [*sources])
+    await cat(session, tuple(sources))
 
 
 async def _sources(session: Session, names: Sequence[str], recursive: bool, literal: bool) -> list[Source]:

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
-import typer
+import click
 
 from trove_async.body import BodyLike
 from trove_async.cli.command import command
 from trove_async.cli.errors import UsageError
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.progress import bytes_bar
 from trove_async.cli.session import Session
 from trove_async.cli.streams import StandardInput
@@ -27,45 +28,43 @@ __all__ = ["HEADERS_VARIABLE", "register", "upload"]
 HEADERS_VARIABLE: Final = "TROVE_UPLOAD_HEADERS"
 """The environment variable with headers, one on each line."""
 
-Arguments = Annotated[list[str], typer.Argument(metavar="FILE... URL", show_default=False)]
+Files = Annotated[tuple[str, ...], argument("FILE", help="The files to upload.")]
+URL = Annotated[str, argument("URL", help="The URL at which uploads are created.")]
 Headers = Annotated[
-    list[str] | None,
-    typer.Option(
+    tuple[str, ...],
+    option(
         metavar="'NAME: VALUE'",
-        show_default=False,
         help=f"Send a header; @FILE reads them from a file, one on each line, and {HEADERS_VARIABLE} may hold more.",
     ),
 ]
 Parallel = Annotated[
-    int, typer.Option(min=1, max=100, help="The number of parts to send at once, if the server joins.")
+    int,
+    option(metavar="N", type=click.IntRange(1, 100), help="The number of parts to send at once, if the server joins."),
 ]
 ChunkSize = Annotated[
-    int | None, typer.Option(min=1, metavar="BYTES", show_default=False, help="The largest body of a request.")
+    int | None, option(type=click.IntRange(1), metavar="BYTES", help="The largest body of a request.")
 ]
-Protocol = Annotated[str, typer.Option(metavar="auto|tus|ietf", help="auto asks the server.")]
-Pairs = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", show_default=False, help="May be repeated.")]
-Algorithm = Annotated[
-    str | None, typer.Option(metavar="sha256", show_default=False, help="Let the server compare each request.")
-]
-NoResume = Annotated[bool, typer.Option("--no-resume", help="Begin anew, and note nothing for a later run.")]
-ContentType = Annotated[
-    str | None, typer.Option(show_default=False, help="The media type; default: that of the file's extension.")
-]
+Protocol = Annotated[str, option(metavar="auto|tus|ietf", help="auto asks the server.")]
+Pairs = Annotated[tuple[str, ...], option(metavar="NAME=VALUE", help="May be repeated.")]
+Algorithm = Annotated[str | None, option(metavar="sha256", help="Let the server compare each request.")]
+NoResume = Annotated[bool, option("--no-resume", help="Begin anew, and note nothing for a later run.")]
+ContentType = Annotated[str | None, option(help="The media type; default: that of the file's extension.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the command."""
-    command(app, "upload")(upload)
+    command(app, "upload", store=False)(upload)
 
 
 async def upload(
     session: Session,
-    arguments: Arguments,
-    header: Headers = None,
+    files: Files,
+    url: URL,
+    header: Headers = (),
     parallel: Parallel = 1,
     chunk_size: ChunkSize = None,
     protocol: Protocol = "auto",
-    metadata: Pairs = None,
+    metadata: Pairs = (),
     content_type: ContentType = None,
     checksum: Algorithm = None,
     no_resume: NoResume = False,
@@ -74,21 +73,20 @@ async def upload(
 
     The same command continues what was interrupted, whatever interrupted it.
     """
-    *files, url = arguments
-    if not files or not url.lower().startswith(("http://", "https://")):
+    if not url.lower().startswith(("http://", "https://")):
         raise UsageError("give files, and at the end the URL at which uploads are created, which begins with https://")
     from trove_async.uploads.client import Client  # its package may be missing, and few commands need it
 
     client = Client(
         url,
-        headers=_headers(header or ()),
+        headers=_headers(header),
         protocol=cast(Any, protocol),
         chunk_size=chunk_size,
         parallel=parallel,
         fingerprints=None if no_resume else True,
     )
     described = {
-        "metadata": parse_pairs(metadata or (), "metadata"),
+        "metadata": parse_pairs(metadata, "metadata"),
         "content_type": content_type,
         "checksum": checksum,
     }

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from trove_async.cli.command import Name, command, database_option
+from trove_async.cli.commands import Group
 from trove_async.cli.errors import UsageError
 from trove_async.cli.output import time_text
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.session import Session
 from trove_async.cli.streams import ask, is_terminal
 from trove_async.cli.values import parse_duration
@@ -25,28 +27,24 @@ __all__ = ["ls", "register", "rm", "sweep"]
 
 State = Annotated[
     str | None,
-    typer.Option(
-        metavar="BUCKET/PREFIX", show_default=False, help="Where the state is; default .trove-uploads/ in the bucket."
-    ),
+    option(metavar="BUCKET/PREFIX", help="Where the state is; default .trove-uploads/ in the bucket."),
 ]
-IDs = Annotated[list[str], typer.Argument(metavar="ID", show_default=False)]
+IDs = Annotated[tuple[str, ...], argument("ID", help="The ids of the uploads.")]
 LockDatabase = Annotated[str | None, database_option("the servers' locks", "TROVE_UPLOADS_DATABASE")]
-LockFolder = Annotated[
-    str | None, typer.Option(metavar="FOLDER", show_default=False, help="The folder of the servers' locks.")
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; without locks and a terminal, rm needs it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
-Orphans = Annotated[str, typer.Option(metavar="TIME", help="The age of multipart uploads that belong to no upload.")]
-KeepOrphans = Annotated[bool, typer.Option("--keep-orphans", help="Remove only uploads that have expired.")]
+LockFolder = Annotated[str | None, option(metavar="FOLDER", help="The folder of the servers' locks.")]
+Yes = Annotated[bool, option("--yes", "-y", help="Do not ask; without locks and a terminal, rm needs it.")]
+DryRun = Annotated[bool, option("--dry-run", "-n", help="Print what would be removed, and remove nothing.")]
+Orphans = Annotated[str, option(metavar="TIME", help="The age of multipart uploads that belong to no upload.")]
+KeepOrphans = Annotated[bool, option("--keep-orphans", help="Remove only uploads that have expired.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Resumable uploads that a server keeps in a bucket.")
+    group = Group("uploads", help="Resumable uploads that a server keeps in a bucket.")
     command(group, "ls")(ls)
     command(group, "rm")(rm)
     command(group, "sweep")(sweep)
-    app.add_typer(group, name="uploads")
+    app.add_command(group)
 
 
 async def ls(session: Session, name: Name, state: State = None) -> None:

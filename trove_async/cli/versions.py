@@ -5,32 +5,32 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
+import click
 
 from trove_async.cli.command import Name, command
+from trove_async.cli.commands import Group
 from trove_async.cli.errors import UsageError
 from trove_async.cli.objects import write_object
 from trove_async.cli.output import object_fields, time_text
+from trove_async.cli.parameters import argument, option
 from trove_async.cli.session import Session
 from trove_async.errors import VersionNotFoundError
 from trove_async.types import VersionInfo, VersioningStatus
 
 __all__ = ["get", "ls", "off", "on", "register", "restore", "rm", "status"]
 
-Version = Annotated[str, typer.Argument(metavar="VERSION", show_default=False)]
-OutputFile = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="FILE", help="Save the version as this file.")
-]
+Version = Annotated[str, argument("VERSION", help="The id of the version.")]
+OutputFile = Annotated[str | None, option("--output", "-o", metavar="FILE", help="Save the version as this file.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Versions of objects, and whether a bucket keeps them.")
+    group = Group("versions", help="Versions of objects, and whether a bucket keeps them.")
     for name, function in (("ls", ls), ("get", get), ("rm", rm), ("restore", restore)):
         command(group, name)(function)
     for name, switch in (("on", on), ("off", off), ("status", status)):
         command(group, name)(switch)
-    app.add_typer(group, name="versions")
+    app.add_command(group)
 
 
 async def ls(session: Session, name: Name) -> None:

@@ -5,32 +5,37 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import typer
+import click
 
 from trove_async.cli.command import Name, command
 from trove_async.cli.errors import UsageError
 from trove_async.cli.output import plain
+from trove_async.cli.parameters import option
 from trove_async.cli.session import Session
 from trove_async.types import EventType, ObjectEvent
 
 __all__ = ["register", "watch"]
 
 Events = Annotated[
-    list[str] | None,
-    typer.Option("--event", metavar="TYPE", show_default=False, help="Only created, updated or deleted; repeatable."),
+    tuple[str, ...],
+    option("--event", metavar="TYPE", help="Only created, updated or deleted; repeatable."),
 ]
 Count = Annotated[
-    int | None, typer.Option("--count", "-c", min=1, show_default=False, help="End after this number of events.")
+    int | None, option("--count", "-c", metavar="N", type=click.IntRange(1), help="End after this number of events.")
 ]
 Poll = Annotated[
-    float, typer.Option("--poll-interval", min=0.01, help="Seconds between listings, for stores that are polled.")
+    float,
+    option(
+        "--poll-interval",
+        metavar="SECONDS",
+        type=click.FloatRange(0.01),
+        help="Seconds between listings, for stores that are polled.",
+    ),
 ]
-Resume = Annotated[
-    str | None, typer.Option("--resume-token", show_default=False, help="Continue after the event with this token.")
-]
+Resume = Annotated[str | None, option("--resume-token", help="Continue after the event with this token.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: click.Group) -> None:
     """Add the command."""
     command(app, "watch")(watch)
 
@@ -38,7 +43,7 @@ def register(app: typer.Typer) -> None:
 async def watch(
     session: Session,
     name: Name,
-    event: Events = None,
+    event: Events = (),
     count: Count = None,
     poll_interval: Poll = 5.0,
     resume_token: Resume = None,

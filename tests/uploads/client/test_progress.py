@@ -54,6 +54,6 @@ def test_without_its_package_the_client_names_the_extra() -> None:
 
 
 def test_the_client_needs_no_other_package() -> None:
-    others = ["aiohttp", "alembic", "asyncpg", "google_crc32c", "sqlalchemy", "starlette", "typer", "uvicorn"]
+    others = ["aiohttp", "alembic", "asyncpg", "google_crc32c", "sqlalchemy", "starlette", "click", "uvicorn"]
     script = f"import sys; sys.modules.update(dict.fromkeys({others})); from trove_async.uploads import Client"
     subprocess.run([sys.executable, "-c", script], timeout=60, check=True)
