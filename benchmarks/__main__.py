@@ -118,9 +118,8 @@ def _run_rounds(arguments: argparse.Namespace, backend: str, name: str, measurem
     """
     fsync, scale = arguments.fsync, arguments.scale
     workload = workloads_on(backend)[name].scaled(scale)
-    clients = [
-        client for client in _clients(arguments) if has_client(client, backend, fsync=fsync, streams=workload.streams)
-    ]
+    kind = {"streams": workload.streams, "deep": workload.deep}
+    clients = [client for client in _clients(arguments) if has_client(client, backend, fsync=fsync, **kind)]
     with targets(backend, workload, fsync=fsync, directory=arguments.directory) as target_for:
         if backend in REMOTES or backend in S3_SERVERS:
             with target_for("warm-up") as target:

@@ -43,6 +43,9 @@ _S3_CLIENTS: Final[dict[str, Callable[[Target], Client]]] = {
     "aiohttp": s3_clients.AiohttpClient,
 }
 
+_RECURSIVE: Final = ("trove", "obstore", "opendal")
+"""The clients that also list what is in the directories of a local directory."""
+
 _FEW: Final = 1000
 _S3_SHARE: Final = 0.4
 """The number of small objects on servers: the slowest client on the slowest server handles about 400 per second."""
@@ -52,13 +55,16 @@ _REMOTE_CLIENTS: Final = [name for remote in REMOTES.values() for name in remote
 PEERS: Final = tuple(name for name in dict.fromkeys([*_CLIENTS, *_S3_CLIENTS, *_REMOTE_CLIENTS]) if name != "trove")
 
 
-def has_client(name: str, backend: str, *, fsync: bool, streams: bool = True) -> bool:
+def has_client(name: str, backend: str, *, fsync: bool, streams: bool = True, deep: bool = False) -> bool:
     """Return whether a client supports the backend, and syncing to the disk if required.
 
     Args:
         name, backend, fsync: the client, the backend, and whether puts must be synced.
         streams: whether the workload is a stream.
+        deep: whether it lists directories of directories.
     """
+    if deep and name not in _RECURSIVE:
+        return False
     if backend in REMOTES:
         return name in REMOTES[backend].clients and (streams or name not in REMOTES[backend].programs)
     if backend in S3_SERVERS:
@@ -69,15 +75,16 @@ def has_client(name: str, backend: str, *, fsync: bool, streams: bool = True) ->
 
 
 def workloads_on(backend: str) -> dict[str, Workload]:
-    """Return the workloads of a backend by name; on S3 there are fewer small objects."""
+    """Return the workloads of a backend by name; on S3 there are fewer small objects, and only one listing."""
+    portable = {name: w for name, w in WORKLOADS.items() if not w.lists or w.kind == "list"}
     if backend == "memory":
-        return {name: w for name, w in WORKLOADS.items() if not w.streams}  # they would measure the allocator
+        return {name: w for name, w in portable.items() if not w.streams}  # they would measure the allocator
     if backend == "local":
         return dict(WORKLOADS)
     lacking = {"s3-nginx": ("put stream", "list"), "s3-rclone": ("list",)}.get(backend, ())
     return {
-        name: w.scaled(_S3_SHARE) if w.operations > _FEW and w.kind != "list" else w
-        for name, w in WORKLOADS.items()
+        name: w.scaled(_S3_SHARE) if w.operations > _FEW and not w.lists else w
+        for name, w in portable.items()
         if w.kind not in lacking
     }
 

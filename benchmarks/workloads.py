@@ -33,7 +33,7 @@ class Workload:
 
     Attributes:
         name: such as ``put 4 KiB``.
-        kind: ``put``, ``get``, ``put stream``, ``get stream`` or ``list``.
+        kind: ``put``, ``get``, ``put stream``, ``get stream``, ``list``, ``list deep`` or ``list huge``.
         size: bytes of each object.
         operations: the number of operations; for a listing, of objects.
     """
@@ -54,8 +54,20 @@ class Workload:
         return self.kind.endswith("stream")
 
     @property
+    def lists(self) -> bool:
+        """Whether it is a listing."""
+        return self.kind.startswith("list")
+
+    @property
+    def deep(self) -> bool:
+        """Whether its objects are in directories of ten."""
+        return self.kind == "list deep"
+
+    @property
     def keys(self) -> list[str]:
         """The keys of its objects."""
+        if self.deep:
+            return [f"{n // 1000:03}/{n // 10 % 100:02}/key-{n % 10}" for n in range(self.operations)]
         return [f"key-{number:06}" for number in range(self.operations)]
 
     def scaled(self, scale: float) -> Workload:
@@ -76,6 +88,8 @@ def _workloads() -> dict[str, Workload]:
         found += [Workload(f"{kind} {label}", kind, size, operations) for kind in ("put", "get")]
     found += [Workload(f"{kind} 1 GiB", kind, GIB, 1) for kind in ("put stream", "get stream")]
     found.append(Workload("list 100,000", "list", 16, 100_000))
+    found.append(Workload("list deep 100,000", "list deep", 16, 100_000))
+    found.append(Workload("list huge 1,000,000", "list huge", 16, 1_000_000))
     return {workload.name: workload for workload in found}
 
 
@@ -94,7 +108,7 @@ async def run_workload(client: Client, workload: Workload) -> Result:
         return await _once(workload, lambda: client.put_stream(STREAM, random_chunks(workload.size)))
     if workload.kind == "get stream":
         return await _once(workload, lambda: _expect(client.get_stream(STREAM), workload.size))
-    if workload.kind == "list":
+    if workload.lists:
         return await _once(replace(workload, size=0), lambda: _expect(client.list(), workload.operations))
     operations = _puts(client, workload) if workload.kind == "put" else _gets(client, workload)
     if remote:
@@ -124,7 +138,7 @@ async def _prepare(client: Client, workload: Workload) -> None:
     """Store the objects to read; the files of a listing directly, which is faster and the same for all clients."""
     if workload.streams:
         await client.put_stream(STREAM, random_chunks(workload.size))
-    elif workload.kind == "list" and client.target.backend == "local":
+    elif workload.lists and client.target.backend == "local":
         folder = {"TroveClient": "bench", "OpendalClient": "data"}.get(type(client).__name__, "")
         await asyncio.to_thread(_make_files, client.target.root / folder, workload)
     else:
@@ -132,8 +146,10 @@ async def _prepare(client: Client, workload: Workload) -> None:
 
 
 def _make_files(base: Path, workload: Workload) -> None:
-    base.mkdir(parents=True, exist_ok=True)
-    for key in workload.keys:
+    keys = workload.keys
+    for folder in {(base / key).parent for key in keys} if workload.deep else {base}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for key in keys:
         (base / key).write_bytes(b"x" * workload.size)
 
 

@@ -19,7 +19,7 @@ import pytest
 import trove_async
 from benchmarks.client import Client, Target
 from benchmarks.measure import Result
-from benchmarks.registry import workloads_on
+from benchmarks.registry import has_client, workloads_on
 from benchmarks.report import table
 from benchmarks.s3_clients import AiohttpClient
 from benchmarks.targets import targets
@@ -48,7 +48,7 @@ class Wanted:
 
 FEW = Wanted(("put 4 KiB",), {"local": ("trove", "aiofiles"), "s3-ceph": ("trove", "aiohttp")})
 EACH_KIND = Wanted(
-    ("put 4 KiB", "get stream", "list", "get 4 KiB", "put stream"),
+    ("put 4 KiB", "get stream", "list", "list deep", "get 4 KiB", "put stream"),
     # aiofiles has no memory backend.
     {"memory": ("trove",), "local": ("trove", "aiofiles"), "s3-ceph": ("trove", "aiobotocore", "aiohttp")},
 )
@@ -96,6 +96,7 @@ def expected(wanted: Wanted) -> set[tuple[str, str, str]]:
         for name in names
         for client in clients
         if name in workloads_on(backend)
+        and has_client(client, backend, fsync=False, deep=WORKLOADS[name].deep)
     }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from trove_async.driver import ListOptions
 from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.listing import ListPage
 from trove_async.tree import Buckets, DirEntry, Layout, Tree, VersionedObjects, WriteClock, run_sync
+from trove_async.tree.filesystem import Stat, TakeNames
+from trove_async.tree.listing import Listing
 
 
 class CountingFileSystem(LocalFileSystem):
@@ -33,20 +37,40 @@ class CountingFileSystem(LocalFileSystem):
                 self.entries += 1
                 yield entry
 
+    async def read_names(self, path: str, take: TakeNames) -> None:
+        def count(
+            files: list[str], directories: list[str], statuses: Sequence[Stat] | None, modified: int | None
+        ) -> None:
+            self.entries += len(files) + len(directories)
+            take(files, directories, statuses, modified)
+
+        self.scans += 1
+        await super().read_names(path, count)
+
+    async def statuses(self, directory: str, names: Sequence[str]) -> Sequence[os.stat_result | None]:
+        self.stats += len(names)
+        return await super().statuses(directory, names)
+
     def forget_counts(self) -> None:
         self.entries = self.scans = self.stats = 0
 
 
 class CountedTree:
-    """A tree on a root, without a driver and its threads: every call returns when it is done."""
+    """A tree on a root, without a driver and its threads: every call returns when it is done.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: of the store.
+        listing: arguments of its `Listing`.
+    """
+
+    def __init__(self, root: Path, **listing: Any) -> None:
         layout, clock = Layout(str(root)), WriteClock()
         self.fs = CountingFileSystem(layout)
         self.fs.open_root()
         buckets = Buckets(self.fs, layout)
         objects = VersionedObjects(self.fs, layout, buckets, clock)
         self.tree = Tree(self.fs, layout, buckets, objects, clock=clock, min_part_size=1)
+        self.tree.listing = Listing(self.fs, layout, buckets, objects, **listing)
 
     def page(
         self,
@@ -74,9 +98,22 @@ class CountedTree:
 
 
 @contextmanager
-def counted_tree(root: Path) -> Iterator[CountedTree]:
-    tree = CountedTree(root)
+def counted_tree(root: Path, **listing: Any) -> Iterator[CountedTree]:
+    tree = CountedTree(root, **listing)
     try:
         yield tree
     finally:
+        tree.tree.listing.close()
         tree.fs.close_root()
+
+
+def deleted_files() -> int:
+    """Return how many files without a name this process has open."""
+    gc.collect()
+    found = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink(f"/proc/self/fd/{descriptor}").endswith("(deleted)")
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return found

@@ -12,10 +12,11 @@ from typing import Any, Final
 from trove_async.driver.options import ObjectAttributes
 from trove_async.keys import content_type_of
 from trove_async.tree.filesystem import Stat
-from trove_async.types import EMPTY, FrozenDict, ObjectInfo
+from trove_async.types import EMPTY, FrozenDict, ObjectInfo, maker_of
 
 __all__ = ["NONE", "STUB", "Attributes", "etag_of", "info_of", "listed", "time_of", "token_for_copy"]
 
+_make_info: Final = maker_of(ObjectInfo)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -135,7 +136,7 @@ def etag_of(status: Stat, token: str | None = None) -> str:
     edit by hand changes the time too. Where that does not hold, a token takes the place of inode and time.
     """
     if token is None:
-        return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+        return "%x-%x-%x" % (status.st_ino, status.st_mtime_ns, status.st_size)  # noqa: UP031 - it takes half as long
     return f"{token}-{status.st_size:x}"
 
 
@@ -147,14 +148,15 @@ def token_for_copy(status: Stat) -> str:
 def time_of(mtime_ns: int) -> datetime:
     """Return a file's time, exact to the microsecond; floating point would round it."""
     try:
-        return _EPOCH + timedelta(microseconds=mtime_ns // 1000)
+        return _EPOCH + timedelta(0, 0, mtime_ns // 1000)  # keywords take longer
     except OverflowError:  # the time of a file can be set to any year
         return datetime.max.replace(tzinfo=UTC) if mtime_ns > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def listed(key: str, status: Stat, token: str | None = None) -> ObjectInfo:
     """Return what a listing shows for an object."""
-    return ObjectInfo(key, status.st_size, etag_of(status, token), time_of(status.st_mtime_ns))
+    etag, time = etag_of(status, token), time_of(status.st_mtime_ns)
+    return _make_info(key, status.st_size, etag, time, None, EMPTY, None, None, None, None, None, None, EMPTY)
 
 
 def info_of(key: str, status: Stat, a: Attributes, token: str | None = None) -> ObjectInfo:

@@ -10,7 +10,7 @@ import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ __all__ = [
     "FileSystem",
     "Reading",
     "Stat",
+    "TakeNames",
     "Temporary",
     "is_dir",
     "is_file",
@@ -37,6 +38,8 @@ Checkpoint = Callable[[], None]
 Reading = Callable[[], AbstractContextManager[None]]
 """Makes the context in which the source of a copy is read; it may mark the errors."""
 
+MOST_NAMES: Final = 1024
+"""How many names `FileSystem.read_names` passes at once at most."""
 _SETTLED_NS: Final = 50_000_000
 """A directory that changed more recently than this may change again within the same tick of its clock."""
 
@@ -59,6 +62,22 @@ class Stat(Protocol):
     @property
     def st_mtime_ns(self) -> int:
         """When it was last modified, in nanoseconds since the epoch."""
+
+
+class TakeNames(Protocol):
+    """What `FileSystem.read_names` calls."""
+
+    def __call__(
+        self, files: list[str], directories: list[str], statuses: Sequence[Stat] | None, modified: int | None, /
+    ) -> None:
+        """Take some of the names in a directory.
+
+        Args:
+            files, directories: the names; those of symbolic links and of special files are left out.
+            statuses: of the files, in the same order; None where reading the directory does not return them.
+            modified: when the directory was last modified before it was read, in nanoseconds since the epoch; None
+                where that takes another call.
+        """
 
 
 class DirEntry(NamedTuple):
@@ -123,6 +142,10 @@ class FileSystem(ABC):
     @abstractmethod
     async def lstat(self, path: str) -> Stat | None:
         """Return the status of a file, None if there is none. Links are not followed."""
+
+    async def statuses(self, directory: str, names: Sequence[str]) -> Sequence[Stat | None]:
+        """Return the status of each of these files in a directory, None for those that do not exist."""
+        return [await self.lstat(f"{directory}/{name}") for name in names]
 
     @property
     def confined(self) -> bool:
@@ -288,6 +311,17 @@ class FileSystem(ABC):
         The directory stays open during the scan: a caller that may stop early uses `contextlib.aclosing`.
         """
 
+    async def read_names(self, path: str, take: TakeNames) -> None:
+        """Read the names in a directory, in any order, up to a thousand at a time; nothing if there is no directory."""
+        found: list[DirEntry] = []
+        async with aclosing(self.scan(path)) as scan:
+            async for entry in scan:
+                found.append(entry)
+                if len(found) == MOST_NAMES:
+                    _pass(found, take)
+                    found.clear()
+        _pass(found, take)
+
     @property
     def grain_ns(self) -> int:
         """The steps in nanoseconds in which the times of files are stored: 1 where they are exact."""
@@ -368,6 +402,17 @@ class FileSystem(ABC):
         It excludes other changes of the bucket, and commits to it if commits take the `lock` of their key. Others may
         wait meanwhile, so hold it for a few file operations only.
         """
+
+
+def _pass(entries: Sequence[DirEntry], take: TakeNames) -> None:
+    files = [entry for entry in entries if entry.is_file]
+    statuses = [entry.status for entry in files if entry.status is not None]
+    take(
+        [entry.name for entry in files],
+        [entry.name for entry in entries if entry.is_dir],
+        statuses if len(statuses) == len(files) else None,
+        None,
+    )
 
 
 def run_sync(work: Coroutine[Any, Any, R]) -> R:

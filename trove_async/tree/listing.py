@@ -1,20 +1,19 @@
 """Listing a bucket a page at a time, without walking all of it.
 
-A page begins at a key. On the way to it only the directories of its path are read, each in one pass that keeps at most
-as many names as the page needs. Directories below are read when the page reaches them. Only the files that the page
-returns are asked for their status.
+A page begins at a key. Only the directories on the way to it are read, and those below that the page reaches. Only the
+files that the page returns are asked for their status.
 
-A directory in which a page ends is read again by the next page. The sorted names of a large one are cached instead, as
-long as its modification time stays the same.
+The names of a directory are sorted when it is read: see `trove_async.tree.sorted_names`. Those of a large one are
+cached for the next page, as long as its modification time stays the same.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import AsyncGenerator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from heapq import nsmallest
-from itertools import groupby, zip_longest
+from itertools import groupby, repeat
+from operator import attrgetter
+from stat import S_ISREG
 from typing import Final
 
 from trove_async.driver.options import ListOptions
@@ -25,71 +24,69 @@ from trove_async.tree.buckets import Buckets
 from trove_async.tree.filesystem import FileSystem, Stat, is_file
 from trove_async.tree.layout import Layout
 from trove_async.tree.lookup import Lookup
-from trove_async.tree.names import CONTINUED, DIRECTORY, FILE, decode, path_of, routes_of
+from trove_async.tree.names import (
+    CONTINUED,
+    DIRECTORY,
+    FILE,
+    MAX_NAME_BYTES,
+    decode,
+    path_of,
+    routes_of,
+    stand_for_themselves,
+)
 from trove_async.tree.objects import Objects
-from trove_async.tree.remembered import MAX_NAMES, Name, RememberedNames
+from trove_async.tree.packed import AFTER, Name, is_plain, pack, text_of, unpack
+from trove_async.tree.remembered import RememberedNames
+from trove_async.tree.sorted_names import SortedNames, Sorter
 from trove_async.types import ObjectInfo, Prefix
 
 __all__ = ["Listing"]
 
-_RUN: Final = 2048
-"""How many names are sorted at once."""
-
-
-class _Start:
-    """The key from which a walk goes on; it advances during the walk."""
-
-    __slots__ = ("key",)
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-    def enters(self, directory: str) -> bool:
-        """Return whether the walk may still reach keys that begin with this directory, which ends in a slash."""
-        return directory >= self.key or self.key.startswith(directory)
+_MANY: Final = 512
+_MOST_DIRECTORIES: Final = 64
+"""How many directories of one level may be examined to find out whether its cached names are still right."""
+_MOST_PIECES: Final = MAX_KEY_BYTES // (MAX_NAME_BYTES // 3 - 1)
+"""How many names a component of a key may continue in, if all of its characters are escaped."""
+_text = attrgetter("text")
 
 
 class Listing:
-    """Lists buckets."""
+    """Lists buckets.
 
-    def __init__(self, fs: FileSystem, layout: Layout, buckets: Buckets, objects: Objects) -> None:
+    Args:
+        fs, layout, buckets, objects: of the tree.
+        make_sorter: makes what sorts the names of one directory.
+        many: how many names make it worth to cache them.
+    """
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        layout: Layout,
+        buckets: Buckets,
+        objects: Objects,
+        *,
+        make_sorter: Callable[[], Sorter] = Sorter,
+        many: int = _MANY,
+    ) -> None:
         self._fs = fs
         self._layout = layout
         self._buckets = buckets
         self._objects = objects
         self._lookup = Lookup(fs, layout)
-        self._remembered = RememberedNames()
+        self._names = _Names(fs, make_sorter, many)
 
     async def page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return a page. Its cursor is the smallest key that the next page may contain."""
         await self._buckets.require(bucket)
-        prefix = options.prefix
-        start = _Start(max(prefix, options.cursor or "", f"{options.start_after}\0" if options.start_after else ""))
-        above, directories = await self._below(bucket, prefix)
-        objects: list[ObjectInfo] = []
-        prefixes: list[Prefix] = []
-        async with aclosing(self._walk(directories, above, start, options)) as walk:
-            async for key, path, seen in walk:
-                if len(objects) + len(prefixes) == options.page_size:
-                    return ListPage(objects, prefixes, key)
-                group = group_of(key, prefix, options.delimiter)
-                if group is None:
-                    if len(key) * 4 > MAX_KEY_BYTES and len(key.encode()) > MAX_KEY_BYTES:
-                        continue  # a path made by hand that is longer than a key may be
-                    status = seen or await self._fs.lstat(path)
-                    if status is not None and is_file(status):
-                        info: ObjectInfo | None = listed(key, status)
-                        if self._fs.uses_tokens:
-                            info = await self._objects.described(bucket, key, path, status)
-                        if info is not None:
-                            objects.append(info)
-                    continue
-                prefixes.append(Prefix(group))
-                following = successor(group)
-                if following is None:
-                    break
-                start.key = following
-        return ListPage(objects, prefixes, None)
+        above, directories = await self._below(bucket, options.prefix)
+        page = _Page(self._fs, self._objects, self._names, bucket, options)
+        await page.fill(directories, above)
+        return ListPage(page.objects, page.prefixes, page.cursor)
+
+    def close(self) -> None:
+        """Forget all names, and close the temporary files."""
+        self._names.remembered.clear()
 
     async def _below(self, bucket: str, prefix: str) -> tuple[str, list[str]]:
         """Return the part of the prefix that is a path, and the directories at that path."""
@@ -106,206 +103,351 @@ class Listing:
             ]
         return path + "/", directories
 
-    async def _walk(
-        self, directories: list[str], above: str, start: _Start, options: ListOptions
-    ) -> AsyncGenerator[tuple[str, str, Stat | None], None]:
-        """Yield keys that begin with the prefix, from ``start`` on and in order, with their path and status if known.
 
-        All directories stand for ``above``; there are two if a file had the name of the first one.
-        """
-        limit = options.page_size + 1
-        while True:
-            names = await self._names(directories, above, start.key, options.prefix, limit)
-            for text, same in groupby(names, key=_text):
+class _Level:
+    """Directories that all stand for the same part of the keys, and how far the walk has come there.
+
+    Args:
+        names: in the directories.
+        directory: the first of them; there are two if a file had its name.
+        above: what the keys begin with.
+    """
+
+    __slots__ = ("above", "after", "directory", "ended", "names", "waiting")
+
+    def __init__(self, names: SortedNames, directory: str, above: str) -> None:
+        self.names = names
+        self.directory = directory
+        self.above = above
+        self.after = ""  # names before it were taken
+        self.ended = False  # whether all were taken
+        self.waiting: Iterator[tuple[str, Iterator[Name]]] = iter(())  # those that were taken, grouped by text
+
+
+class _Page:
+    """A page that is being filled, in the order of the keys.
+
+    Attributes:
+        objects, prefixes, cursor: of the page.
+    """
+
+    def __init__(self, fs: FileSystem, objects: Objects, names: _Names, bucket: str, options: ListOptions) -> None:
+        self._fs = fs
+        self._store = objects
+        self._names = names
+        self._bucket = bucket
+        self._prefix = options.prefix
+        self._delimiter = options.delimiter
+        self._room = options.page_size
+        # The key from which the walk goes on; it advances when a group is complete.
+        self._start = max(
+            options.prefix, options.cursor or "", f"{options.start_after}\0" if options.start_after else ""
+        )
+        self._ended = False  # whether the page is full, or no keys follow
+        self.objects: list[ObjectInfo] = []
+        self.prefixes: list[Prefix] = []
+        self.cursor: str | None = None
+
+    async def fill(self, directories: list[str], above: str) -> None:
+        """Walk from directories that all stand for ``above``, until the page is full."""
+        levels = [await self._level(directories, above)] if directories else []
+        while levels and not self._ended:
+            below = await self._walk(levels[-1])
+            if below is None:
+                levels.pop()
+            else:
+                levels.append(below)
+
+    async def _level(self, directories: list[str], above: str) -> _Level:
+        return _Level(await self._names.of(directories), directories[0], above)
+
+    async def _walk(self, level: _Level) -> _Level | None:
+        """Add the names at a level up to one below it that must be walked first, and return that; None at the end."""
+        above, directory = level.above, level.directory
+        shows_files = self._delimiter is None or (self._delimiter == "/" and len(above) <= len(self._prefix))
+        while not self._ended:
+            files: list[str] = []  # that are examined together
+            for text, same in level.waiting:
                 entries = list(same)
+                name = entries[0] if len(entries) == 1 else _found_first(entries)
+                if shows_files and name.path == text and name.status is None:
+                    files.append(text)
+                    continue
+                if files:
+                    await self._add_files(files, directory, above)
+                    files = []
+                    if self._ended:
+                        return None
                 key = above + text
-                if not entries[0].is_dir:
-                    if key >= start.key:
-                        entry = entries[0] if len(entries) == 1 else _found_first(entries)
-                        yield key, entry.path, entry.status
-                elif start.enters(key) and len(key) < MAX_KEY_BYTES:  # a directory may contain itself on a server
-                    paths = [entry.path for entry in entries]
-                    # If everything below is one group, it only matters whether there is an object.
-                    whole = start.key <= key and group_of(key, options.prefix, options.delimiter) is not None
-                    if whole and await self._holds_object(paths):
-                        yield key, "", None
-                        continue
-                    async with aclosing(self._walk(paths, key, start, options)) as walk:
-                        async for below in walk:
-                            yield below
-            if len(names) < limit:
-                return
-            last = names[-1]
-            following = successor(above + last.text) if last.is_dir else above + last.text + "\0"
-            if following is None:
-                return
-            start.key = max(start.key, following)
+                if not name.is_dir:
+                    if key >= self._start:
+                        await self._add_file(key, _path(directory, name), name.status)
+                elif below := await self._add_directory(key, [_path(directory, entry) for entry in entries]):
+                    return below
+                if self._ended:
+                    return None
+            if not files:
+                files = self._take(level)
+                if not files:
+                    return None
+                if not (shows_files and is_plain(files)):
+                    level.waiting = groupby(map(unpack, files), key=_text)
+                    continue
+            await self._add_files(files, directory, above)
+        return None
 
-    async def _holds_object(self, directories: list[str], depth: int = 8) -> bool:
-        """Return whether a directory contains an object; ``depth`` levels at most, since each keeps one open."""
+    def _take(self, level: _Level) -> list[str]:
+        """Return the next names at a level, packed; none at the end."""
+        lower = None if level.ended else self._lower(level.above)
+        if lower is None:
+            return []
+        names = level.names.first(max(lower, level.after))
+        if names:
+            level.after = text_of(names[-1]) + AFTER
+            level.ended = names[-1] == level.names.last
+        wanted = self._prefix[len(level.above) :]
+        # In this order all names that begin with it follow each other.
+        return [name for name in names if name.startswith(wanted)] if wanted else names
+
+    def _lower(self, above: str) -> str | None:
+        """Return where to begin among the names at a level; None if the walk has passed it."""
+        if self._start <= above:
+            return ""
+        if not self._start.startswith(above):
+            return None
+        remainder = self._start[len(above) :]
+        # The directory that contains the lower bound sorts before it.
+        return remainder[: remainder.index("/") + 1] if "/" in remainder else remainder
+
+    async def _add_directory(self, key: str, paths: list[str]) -> _Level | None:
+        if (key < self._start and not self._start.startswith(key)) or len(key) >= MAX_KEY_BYTES:
+            return None  # a directory may contain itself on a server
+        # If everything below is one group, it only matters whether there is an object.
+        group = group_of(key, self._prefix, self._delimiter) if self._start <= key else None
+        if group is None or not await self._names.any_below(paths):
+            return await self._level(paths, key)
+        self._add_group(key, group)
+        return None
+
+    async def _add_file(self, key: str, path: str, status: Stat | None) -> None:
+        group = group_of(key, self._prefix, self._delimiter)
+        if group is not None:
+            self._add_group(key, group)
+        elif self._has_room(key):
+            await self._add_object(key, path, status or await self._fs.lstat(path))
+
+    def _add_group(self, key: str, group: str) -> None:
+        if self._has_room(key):
+            self._room -= 1
+            self.prefixes.append(Prefix(group))
+            following = successor(group)
+            self._start = following or self._start
+            self._ended = following is None
+
+    async def _add_files(self, names: list[str], directory: str, above: str) -> None:
+        """Add files whose names are the ends of their keys."""
+        done = 0
+        while done < len(names) and self._has_room(above + names[done]):
+            some = names[done : done + self._room]
+            done += len(some)
+            statuses = zip(some, await self._fs.statuses(directory, some), strict=True)
+            if self._fs.uses_tokens or len(above) + max(map(len, some)) > MAX_KEY_BYTES // 4:
+                for name, status in statuses:
+                    await self._add_object(above + name, f"{directory}/{name}", status)
+            else:
+                found = [listed(above + name, s) for name, s in statuses if s is not None and S_ISREG(s.st_mode)]
+                self._room -= len(found)
+                self.objects += found
+
+    async def _add_object(self, key: str, path: str, status: Stat | None) -> None:
+        if status is None or not is_file(status) or len(key.encode()) > MAX_KEY_BYTES:
+            return  # a path made by hand may be longer than a key
+        info: ObjectInfo | None = listed(key, status)
+        if self._fs.uses_tokens:
+            info = await self._store.described(self._bucket, key, path, status)
+        if info is not None:
+            self._room -= 1
+            self.objects.append(info)
+
+    def _has_room(self, key: str) -> bool:
+        """Return whether something fits on the page; otherwise the next page begins at the key."""
+        if not self._room:
+            self.cursor = key
+            self._ended = True
+        return self._room > 0
+
+
+class _Names:
+    """The names at the levels of a tree.
+
+    Args:
+        fs: of the tree.
+        make_sorter, many: as for `Listing`.
+    """
+
+    def __init__(self, fs: FileSystem, make_sorter: Callable[[], Sorter], many: int) -> None:
+        self._fs = fs
+        self._make_sorter = make_sorter
+        self._many = many
+        self.remembered = RememberedNames()
+
+    async def of(self, directories: list[str]) -> SortedNames:
+        """Return the names in directories that stand for the same part of the keys."""
+        level = tuple(directories)
+        known = self.remembered.get(level)
+        if known is not None:
+            names, times = known
+            if await self._times(times) == times:
+                return names
+            self.remembered.forget(level)
+        reading = _Reading(self._fs, self._make_sorter(), dates=self.remembered.wants(level))
         for directory in directories:
-            async with aclosing(self._read(directory)) as names:
-                async for name in names:
-                    if not name.is_dir or (depth and await self._holds_object([name.path], depth - 1)):
+            path = "" if directory == directories[0] else f"{directory}/"
+            await reading.read(directory, path)
+        names = reading.sorter.finish()
+        if names.count > self._many:
+            await self._keep(level, names, reading)
+        return names
+
+    async def _keep(self, level: tuple[str, ...], names: SortedNames, reading: _Reading) -> None:
+        """Cache names, unless the directories may have changed while they were read."""
+        times = reading.times
+        if times is None:
+            self.remembered.want(level)
+        elif (
+            len(times) <= _MOST_DIRECTORIES
+            and all(map(self._fs.settled, times.values()))
+            and await self._times(times) == times
+        ):
+            self.remembered.keep(level, names, times, dated=reading.dated)
+
+    async def _times(self, directories: Iterable[str]) -> dict[str, int]:
+        return {directory: await _time(self._fs, directory) for directory in directories}
+
+    async def any_below(self, directories: list[str], depth: int = 8) -> bool:
+        """Return True if an object is found below directories at once; if False, there may be one.
+
+        Long names are not followed, nor more than ``depth`` levels, since each keeps a directory open.
+        """
+        for directory in directories:
+            async with aclosing(self._fs.scan(directory)) as scan:
+                async for entry in scan:
+                    decoded = decode(entry.name)
+                    if decoded is None or decoded.mark == CONTINUED:
+                        continue
+                    if entry.is_file and decoded.mark != DIRECTORY:
+                        return True
+                    below = [f"{directory}/{entry.name}"] if entry.is_dir and decoded.mark != FILE and depth else []
+                    if await self.any_below(below, depth - 1):
                         return True
         return False
 
-    async def _names(self, directories: list[str], above: str, lower: str, prefix: str, limit: int) -> list[Name]:
-        """Return the first ``limit`` names that lead to wanted keys, and those with the same text as the last."""
-        found: list[Name] = []
-        for directory in directories:
-            wanted = _Wanted(above, lower, prefix, limit + 1)  # one more, to see whether the last text occurs twice
-            remembered = await self._recall(directory)
-            if remembered is not None:
-                found += wanted.slice_of(remembered)
-                continue
-            async with aclosing(self._read(directory)) as read:
-                async for name in read:
-                    wanted.offer(name)
-            names = wanted.first()
-            if len(names) >= limit:
-                self._remembered.want(directory)
-            found += names
-        if len(directories) > 1:
-            found.sort()
-        return _cut(found, limit)
 
-    async def _read(
-        self, directory: str, start: str = "", chain: tuple[str, ...] = (), continued: list[str] | None = None
-    ) -> AsyncGenerator[Name, None]:
-        """Yield the names in a directory, including those of continued components.
+class _Reading:
+    """Reads directories.
+
+    Args:
+        fs: where they are.
+        sorter: takes the names.
+        dates: whether to ask when each of them was modified, if reading it does not return that.
+
+    Attributes:
+        times: when they were modified, before they were read; 0 for those that do not exist, None if it is not known.
+        dated: whether names have a status.
+    """
+
+    def __init__(self, fs: FileSystem, sorter: Sorter, *, dates: bool) -> None:
+        self._fs = fs
+        self.sorter = sorter
+        self._dates = dates
+        self.times: dict[str, int] | None = {}
+        self.dated = False
+
+    async def read(self, directory: str, path: str, start: str = "", chain: tuple[str, ...] = ()) -> None:
+        """Take the names in a directory, and those of continued components.
 
         Args:
             directory: its path.
+            path: what the paths of the names begin with.
             start, chain: if it is a continued component itself, its text so far and the names that form it.
-            continued: the directories of continued components are added to it.
         """
-        async with aclosing(self._fs.scan(directory)) as scan:
-            async for entry in scan:
-                decoded = decode(entry.name)
-                if decoded is None:
-                    continue
-                path = f"{directory}/{entry.name}"
-                text = start + decoded.text
-                if decoded.mark == CONTINUED:
-                    if entry.is_dir:
-                        if continued is not None:
-                            continued.append(path)
-                        async with aclosing(self._read(path, text, (*chain, entry.name), continued)) as read:
-                            async for name in read:
-                                yield name
-                elif chain and path_of(text) != [*chain, entry.name.removesuffix(decoded.mark)]:
-                    continue  # not cut where this library cuts it: no key has this path
-                elif entry.is_dir:
-                    if decoded.mark != FILE:
-                        yield Name(text + "/", path, True)
-                elif entry.is_file and decoded.mark != DIRECTORY:
-                    yield Name(text, path, False, entry.status)
+        continued: list[tuple[str, str]] = []
 
-    async def _recall(self, directory: str) -> list[Name] | None:
-        """Return the sorted names of a directory that several pages read; None if it must be read again."""
-        if not self._remembered.wants(directory):
-            return None
-        status = await self._fs.lstat(directory)
-        if status is None:
-            return None
-        known = self._remembered.get(directory, status.st_mtime_ns)
-        if known is not None:
-            return known
-        if not self._fs.settled(status.st_mtime_ns):
-            return None
-        continued: list[str] = []
-        names: list[Name] = []
-        async with aclosing(self._read(directory, continued=continued)) as read:
-            async for name in read:
-                names.append(name)
-                # A change in the directory of a continued component does not change the time of this directory.
-                if continued or len(names) > MAX_NAMES:
-                    return None
-        names = _sorted(names)
-        after = await self._fs.lstat(directory)
-        if not continued and after is not None and after.st_mtime_ns == status.st_mtime_ns:
-            self._remembered.keep(directory, status.st_mtime_ns, names)
-        return names
+        def take(
+            files: list[str], directories: list[str], statuses: Sequence[Stat] | None, modified: int | None
+        ) -> None:
+            if statuses is not None:
+                self.dated = True
+            if not self._dates:
+                self._note(directory, modified)
+            if not path and statuses is None and stand_for_themselves(files):
+                self.sorter.add(files)
+            else:
+                self.sorter.add(_packed_files(files, statuses, path, start, chain))
+            if not directories:
+                return
+            if not path and stand_for_themselves(directories):
+                self.sorter.add([name + "/" for name in directories])
+            else:
+                self.sorter.add(_packed_directories(directories, path, start, chain, continued))
+
+        self._note(directory, await _time(self._fs, directory) if self._dates else 0)
+        await self._fs.read_names(directory, take)
+        for name, text in continued:
+            await self.read(f"{directory}/{name}", f"{path}{name}/", text, (*chain, name))
+
+    def _note(self, directory: str, modified: int | None) -> None:
+        if modified is None:
+            self.times = None
+        elif self.times is not None:
+            self.times[directory] = modified
 
 
-class _Wanted:
-    """Chooses the first names in a directory that lead to keys of a page."""
+async def _time(fs: FileSystem, directory: str) -> int:
+    status = await fs.lstat(directory)
+    return 0 if status is None else status.st_mtime_ns
 
-    def __init__(self, above: str, lower: str, prefix: str, limit: int) -> None:
-        self._above = above
-        self._lower = lower
-        self._prefix = prefix
-        self._limit = limit
-        self._names: list[Name] = []
-        self._bound: Name | None = None  # names that sort after it are not among the first
 
-    def _leads(self, name: Name) -> bool:
-        key = self._above + name.text
-        if name.is_dir:
-            return (key >= self._lower or self._lower.startswith(key)) and (
-                key.startswith(self._prefix) or self._prefix.startswith(key)
-            )
-        return key >= self._lower and key.startswith(self._prefix)
+def _packed_files(
+    names: list[str], statuses: Sequence[Stat] | None, path: str, start: str, chain: tuple[str, ...]
+) -> list[str]:
+    packed: list[str] = []
+    for name, status in zip(names, statuses or repeat(None), strict=False):
+        decoded = decode(name)
+        if decoded is not None and decoded.mark not in (DIRECTORY, CONTINUED):
+            text = start + decoded.text
+            if _is_cut_right(text, chain, name.removesuffix(decoded.mark)):
+                packed.append(pack(text, path + name, status))
+    return packed
 
-    def offer(self, name: Name) -> None:
-        """Consider a name; names may come in any order."""
-        if (self._bound is None or name < self._bound) and self._leads(name):
-            self._names.append(name)
-            if len(self._names) >= 2 * self._limit:
-                self._names = nsmallest(self._limit, self._names)
-                self._bound = self._names[-1]
 
-    def first(self) -> list[Name]:
-        """Return the first of the names that were offered."""
-        return nsmallest(self._limit, self._names)
+def _packed_directories(
+    names: list[str], path: str, start: str, chain: tuple[str, ...], continued: list[tuple[str, str]]
+) -> list[str]:
+    """Pack the names of directories; add those of continued components to ``continued``, with their text so far."""
+    packed: list[str] = []
+    for name in names:
+        decoded = decode(name)
+        if decoded is None or decoded.mark == FILE:
+            continue
+        text = start + decoded.text
+        if decoded.mark == CONTINUED:
+            if len(chain) < _MOST_PIECES:
+                continued.append((name, text))
+        elif _is_cut_right(text, chain, name.removesuffix(decoded.mark)):
+            packed.append(pack(text + "/", path + name))
+    return packed
 
-    def _is_past(self, name: Name) -> bool:
-        """Return whether neither this name nor any later one begins with the prefix."""
-        key = self._above + name.text
-        return key > self._prefix and not key.startswith(self._prefix)
 
-    def slice_of(self, names: list[Name]) -> list[Name]:
-        """Return the first of sorted names."""
-        at = 0
-        if self._lower.startswith(self._above):
-            remainder = self._lower[len(self._above) :]
-            # The directory that contains the lower bound sorts before it.
-            start = remainder[: remainder.index("/") + 1] if "/" in remainder else remainder
-            at = bisect_left(names, start, key=_text)
-        chosen: list[Name] = []
-        while at < len(names) and len(chosen) < self._limit:
-            name = names[at]
-            at += 1
-            if self._leads(name):
-                chosen.append(name)
-            elif self._is_past(name):
-                break
-        return chosen
+def _is_cut_right(text: str, chain: tuple[str, ...], last: str) -> bool:
+    """Return whether a component is cut where this library cuts it; otherwise no key has this path."""
+    return not chain or path_of(text) == [*chain, last]
+
+
+def _path(directory: str, name: Name) -> str:
+    return name.path if name.path.startswith("/") else f"{directory}/{name.path}"
 
 
 def _found_first(entries: list[Name]) -> Name:
     """Return the file that a lookup of the key finds: one that was placed by hand with a long name comes last."""
     return max(entries, key=lambda entry: entry.path.count(f"{CONTINUED}/"))
-
-
-def _text(name: Name) -> str:
-    return name.text
-
-
-def _sorted(names: list[Name]) -> list[Name]:
-    """Sort by merging runs: a single sort of many names would keep all other threads waiting."""
-    runs = [sorted(names[at : at + _RUN]) for at in range(0, len(names), _RUN)] or [[]]
-    nothing: list[Name] = []
-    while len(runs) > 1:
-        pairs = zip_longest(runs[::2], runs[1::2], fillvalue=nothing)
-        runs = [sorted(left + right) for left, right in pairs]
-    return runs[0]
-
-
-def _cut(names: list[Name], limit: int) -> list[Name]:
-    """Return the first ``limit`` names, and those with the same text as the last of them."""
-    end = limit
-    while limit <= end < len(names) and names[end].text == names[limit - 1].text:
-        end += 1
-    return names[:end]

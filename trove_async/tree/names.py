@@ -28,6 +28,7 @@ __all__ = [
     "may_be_placed_by_hand",
     "path_of",
     "routes_of",
+    "stand_for_themselves",
 ]
 
 DIRECTORY: Final = "%D"
@@ -39,6 +40,7 @@ MAX_NAME_BYTES: Final = 240
 _LONGEST: Final = 255
 """Bytes of a name on most file systems."""
 
+_NO_NAMES: Final = frozenset({"", ".", ".."})
 _SPECIAL = re.compile(r"[%\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|$)")
 _ESCAPED = re.compile(r"[%\x00-\x1f\x7f]")
 _ESCAPE = re.compile(r"%([0-9A-F]{2})")
@@ -127,6 +129,12 @@ def decode(name: str) -> Entry | None:
     if _names_of(text) != [escaped] and (mark or _escaped(text) != escaped or len(escaped.encode()) <= MAX_NAME_BYTES):
         return None
     return Entry(text, mark)
+
+
+def stand_for_themselves(names: list[str]) -> bool:
+    """Return True if `decode` of each name is the name without a mark; False if that must be found out."""
+    joined = "".join(names)
+    return "%" not in joined and "/" not in joined and joined.isprintable() and _NO_NAMES.isdisjoint(names)
 
 
 def _is_text(name: str) -> bool:

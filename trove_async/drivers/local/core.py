@@ -164,11 +164,14 @@ class LocalCore(PresignByHMAC, Driver):
         try:
             await asyncio.gather(slow.drain(), quick.drain())
         except asyncio.CancelledError:
-            close_root = self._fs.close_root
-            slow.close_when_idle(lambda: quick.close_when_idle(close_root))
+            slow.close_when_idle(lambda: quick.close_when_idle(self._close_root))
             raise
         await slow.aclose()
-        await quick.aclose(self._fs.close_root)
+        await quick.aclose(self._close_root)
+
+    def _close_root(self) -> None:
+        self._tree.listing.close()
+        self._fs.close_root()
 
     def shares_backend(self, other: Driver) -> bool:
         """Tell whether another driver of this process has the same root open."""

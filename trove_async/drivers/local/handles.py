@@ -131,13 +131,25 @@ class Handles:
         known = self._known.get(path)
         if known is not None and known.asked >= self._under_way.number:
             return known
+        return self._share(path, self.open(path, _WAY))
+
+    def readable(self, path: str) -> Directory:
+        """Open a directory for reading. The handle is shared with users of `directory`, who do not read from it.
+
+        Raises:
+            OSError, ClosedError: as for `directory`.
+        """
+        return self._share(path, self.open(path, DIRECTORY))
+
+    def _share(self, path: str, descriptor: int) -> Directory:
         asked = _ALWAYS if path[: path.rindex("/")] == self._lasting else self._asked
-        found = Directory(self.open(path, _WAY), asked)
-        with self._mutex:
-            self._known.pop(path, None)
-            self._known[path] = found
-            if len(self._known) > _BUSY:
-                self._close_all_but(_BUSY // 2)
+        found = Directory(descriptor, asked)
+        if path not in self._pinned:
+            with self._mutex:
+                self._known.pop(path, None)
+                self._known[path] = found
+                if len(self._known) > _BUSY:
+                    self._close_all_but(_BUSY // 2)
         return found
 
     def parent(self, path: str) -> tuple[Directory, str]:

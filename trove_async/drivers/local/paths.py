@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
+from itertools import islice
 
 from trove_async.drivers.local.descriptors import Descriptors
 from trove_async.drivers.local.errors import FlushError
 from trove_async.drivers.local.files import UNSUPPORTED
-from trove_async.drivers.local.handles import DIRECTORY, Handles
+from trove_async.drivers.local.handles import DIRECTORY, Directory, Handles
 from trove_async.tree import DirEntry, FileSystem
+from trove_async.tree.filesystem import MOST_NAMES, TakeNames
 
 __all__ = ["LocalPaths"]
+
+
+_Entries = AbstractContextManager[Iterator[os.DirEntry[str]]]
 
 
 class LocalPaths(FileSystem):
@@ -53,6 +58,22 @@ class LocalPaths(FileSystem):
         except OSError as error:
             return await self.descriptors.retry(error, self.lstat, path)
 
+    async def statuses(self, directory: str, names: Sequence[str]) -> Sequence[os.stat_result | None]:
+        """Return the status of each of these files in a directory, None for those that do not exist."""
+        try:
+            opened = self._directory(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return [None] * len(names)
+        except OSError as error:
+            return await self.descriptors.retry(error, self.statuses, directory, names)
+        found: list[os.stat_result | None] = []
+        for name in names:
+            try:
+                found.append(os.stat(name, dir_fd=opened.descriptor, follow_symlinks=False))
+            except (FileNotFoundError, NotADirectoryError):
+                found.append(None)
+        return found
+
     async def is_directory(self, path: str) -> bool:
         """Return whether the path is a directory.
 
@@ -79,26 +100,37 @@ class LocalPaths(FileSystem):
 
     async def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
         """Yield the entries of a directory."""
-        try:
-            entries = await self._entries(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except PermissionError as error:
-            if self._skip_unreadable:
-                return
-            raise PermissionError(error.errno, f"the directory {path!r} cannot be read", path) from error
-        with entries:
+        opened, _ = await self._entries(path)
+        with opened as entries:
             for entry in entries:
                 yield DirEntry(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
 
-    async def _entries(self, path: str) -> os._ScandirIterator[str]:
+    async def read_names(self, path: str, take: TakeNames) -> None:
+        """Read the names in a directory."""
+        opened, modified = await self._entries(path)
+        with opened as entries:
+            while some := list(islice(entries, MOST_NAMES)):
+                files = [entry.name for entry in some if entry.is_file(follow_symlinks=False)]
+                directories: list[str] = []
+                if len(files) < len(some):
+                    directories = [entry.name for entry in some if entry.is_dir(follow_symlinks=False)]
+                take(files, directories, None, modified)
+
+    async def _entries(self, path: str) -> tuple[_Entries, int]:
+        """Open a directory and return when it was last modified; one that does not exist has no entries."""
+        directory: Directory | None = None
         try:
-            descriptor = self.handles.open(path, DIRECTORY)
-            try:
-                return os.scandir(descriptor)
-            finally:
-                os.close(descriptor)
+            directory = self.handles.readable(path)
+            modified = os.fstat(directory.descriptor).st_mtime_ns
+            return os.scandir(directory.descriptor), modified
+        except (FileNotFoundError, NotADirectoryError):
+            return nullcontext(iter(())), 0
+        except PermissionError as error:
+            if self._skip_unreadable:
+                return nullcontext(iter(())), 0
+            raise PermissionError(error.errno, f"the directory {path!r} cannot be read", path) from error
         except OSError as error:
+            directory = None  # nothing stays open while it waits
             return await self.descriptors.retry(error, self._entries, path)
 
     async def mkdir(self, path: str) -> None:

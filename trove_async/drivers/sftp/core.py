@@ -158,6 +158,7 @@ class SFTPCore(PresignByHMAC, Driver):
         if connection is None:
             return
         self._runner.close()
+        self._store.tree.listing.close()
         try:
             if self._lease.begun:
                 leftover = f"the directory {self._lease.folder}"
