@@ -95,8 +95,7 @@ def expected(wanted: Wanted) -> set[tuple[str, str, str]]:
         for backend, clients in wanted.clients.items()
         for name in names
         for client in clients
-        if name in workloads_on(backend)
-        and has_client(client, backend, fsync=False, deep=WORKLOADS[name].deep)
+        if name in workloads_on(backend) and has_client(client, backend, fsync=False, deep=WORKLOADS[name].deep)
     }
 
 
