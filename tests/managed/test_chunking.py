@@ -7,6 +7,7 @@ import hashlib
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Row, event, select, text
+from sqlalchemy import Connection, Engine, Row, event, select, text
 
 import trove_async
 from tests.managed.dedup_harness import faults
@@ -211,6 +212,37 @@ async def test_a_range_reads_the_rows_of_the_chunks_that_it_touches(store: Trove
         assert [piece.segment.blob for piece in found] == touched
         assert sum(piece.segment.size for piece in found) == stop - start
         assert await store.read("b", "file", range=(start, stop - start)) == FILE[start:stop]
+
+
+@contextmanager
+def parameters() -> Iterator[list[str]]:
+    """Collect the statements that all databases run, once for each row of parameters."""
+    found: list[str] = []
+
+    def note(_: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+        found.extend([statement] * (len(values) if many else 1))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_a_deletion_takes_as_many_statements_for_a_large_object_as_for_a_small_one(
+    store: Trove, db: Database, space: str
+) -> None:
+    for key, data in [("small", OTHER), ("large", FILE)]:
+        await store.put("b", key, data)
+        await store.put("b", f"{key} twice", data)
+    counts = []
+    for key in ("small", "large", "small twice", "large twice"):
+        with parameters() as statements:
+            await store.delete("b", key)
+        counts.append(len(statements))
+    assert len({*counts}) == 1
+    assert {*await states(db, space)} == {State.CONDEMNED}
+    await check(store, db, space)
 
 
 async def test_a_range_is_found_by_an_index(sqlite_url: str) -> None:

@@ -22,8 +22,10 @@ in memory, and writes them by `Blobs.flush`. A unit that fails has changed nothi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, case, delete, func, select, type_coerce, update
@@ -79,6 +81,7 @@ class Blob:
 
 
 _FIELDS: Final = ("id", "algorithm", "digest", "key", "length", "state", "refs", "held", "pinned")
+_FIELDS_OF: Final = attrgetter(*(f"blob_{name}" for name in _FIELDS))
 _EXPIRED: Final = func.coalesce(BLOBS.c.lease_until <= now(), False).label("expired")
 COLUMNS: Final = [*(BLOBS.c[name].label(f"blob_{name}") for name in _FIELDS), _EXPIRED]
 """What `Blobs.adopt` takes, for statements that join other tables."""
@@ -111,6 +114,17 @@ _UPDATE: Final = (
     .values(
         **{name: bindparam(f"new_{name}") for name in _CHANGING},
         lease_until=func.coalesce(_LEASE, BLOBS.c.lease_until),
+        condemned_at=_CONDEMNED_AT,
+    )
+)
+# What most changes are, for many blobs at once. `_UPDATE` names the key, and SQLite would write its index for each row.
+_COUNT: Final = (
+    update(BLOBS)
+    .where(among(BLOBS.c.id, bindparam("ids")))
+    .values(
+        state=bindparam("new_state"),
+        refs=BLOBS.c.refs + bindparam("more_refs"),
+        held=BLOBS.c.held + bindparam("more_held"),
         condemned_at=_CONDEMNED_AT,
     )
 )
@@ -148,6 +162,7 @@ class Blobs:
         self._live: dict[tuple[str, str], Blob | None] = {}
         self._new: set[str] = set()
         self._changed: set[str] = set()
+        self._counted: dict[str, tuple[int, int]] = {}
         self._gone: set[str] = set()
         self._leases: dict[str, int] = {}
 
@@ -186,9 +201,9 @@ class Blobs:
         known = self._by_id.get(row.blob_id)
         if known is not None:  # it may have changed since
             return known
-        values: dict[str, Any] = {name: getattr(row, f"blob_{name}") for name in _FIELDS}
-        state = State(row.blob_state)
-        blob = Blob(**{**values, "state": state}, expired=bool(row.expired) and state is State.PENDING)
+        blob = Blob(*_FIELDS_OF(row))
+        blob.state = State(blob.state)
+        blob.expired = bool(row.expired) and blob.state is State.PENDING
         self._by_id[blob.id] = blob
         if blob.state in (State.PENDING, State.STORED, State.LOST):
             self._live[blob.algorithm, blob.digest] = blob
@@ -248,15 +263,11 @@ class Blobs:
             blob: pending, stored or lost.
             held: the reference has no name.
         """
-        blob.refs += 1
-        blob.held += held
-        self._change(blob)
+        self._count(blob, 1, int(held))
 
     def release(self, blob: Blob, *, held: bool = False) -> None:
         """End a reference. By `flush`, a blob without any is condemned, or removed if it is pending."""
-        blob.refs -= 1
-        blob.held -= held
-        self._change(blob)
+        self._count(blob, -1, -int(held))
 
     def pin(self, blob: Blob, *, pinned: bool = True) -> None:
         """Let a blob stay without references, or end that."""
@@ -267,8 +278,9 @@ class Blobs:
         """Write the changes. Blobs that nothing keeps are condemned or removed."""
         gone = [*self._gone]
         changed: list[dict[str, Any]] = []
+        counted: defaultdict[tuple[State, int, int], list[str]] = defaultdict(list)
         added: list[dict[str, Any]] = []
-        for one in sorted(self._changed):  # all transactions lock rows in the same order
+        for one in sorted(self._changed | self._counted.keys()):  # all transactions lock rows in the same order
             blob = self._by_id[one]
             if blob.unused and blob.state is State.PENDING:
                 self._forget(blob)
@@ -277,14 +289,20 @@ class Blobs:
             if blob.unused and blob.state in (State.STORED, State.LOST):
                 blob.state = given_up(blob.state)
                 self._live[blob.algorithm, blob.digest] = None
-            (added if one in self._new else changed).append(self._parameters(blob))
+            if one in self._changed:
+                (added if one in self._new else changed).append(self._parameters(blob))
+            else:
+                counted[blob.state, *self._counted[one]].append(one)
         if gone:
             self._connection.execute(_DELETE, [{"its_id": one} for one in gone])
         if changed:
             self._connection.execute(_UPDATE, changed)
+        for (state, refs, held), ids in counted.items():
+            values = {"ids": ids, "new_state": state, "more_refs": refs, "more_held": held}
+            self._connection.execute(_COUNT, values)
         if added:
             self._connection.execute(_insert(self._connection), added)
-        for done in (self._new, self._changed, self._gone, self._leases):
+        for done in (self._new, self._changed, self._counted, self._gone, self._leases):
             done.clear()
 
     def _live_or_dead(self, content: Content) -> Blob | None:
@@ -300,6 +318,7 @@ class Blobs:
         self._live[blob.algorithm, blob.digest] = None
         self._by_id.pop(blob.id)
         self._changed.discard(blob.id)
+        self._counted.pop(blob.id, None)
 
     def _add(self, content: Content, state: State) -> Blob:
         blob = Blob(*content, state, refs=0, held=0, pinned=False)
@@ -310,6 +329,12 @@ class Blobs:
 
     def _change(self, blob: Blob) -> None:
         self._changed.add(blob.id)
+
+    def _count(self, blob: Blob, refs: int, held: int) -> None:
+        blob.refs += refs
+        blob.held += held
+        before = self._counted.get(blob.id, (0, 0))
+        self._counted[blob.id] = before[0] + refs, before[1] + held
 
     def _parameters(self, blob: Blob) -> dict[str, Any]:
         values = {f"new_{name}": getattr(blob, name) for name in _CHANGING}
