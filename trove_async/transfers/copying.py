@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import anyio.to_thread
 
@@ -37,12 +38,16 @@ from trove_async.transfers.ends import (
     LocalFile,
     StoredObject,
     describe,
+    describe_file,
     description_of,
     mtime_text,
 )
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 
 __all__ = ["check_target", "copy", "remove"]
+
+_SMALL: Final = 256 * 1024
+"""Bytes up to which a file is read in the hop to a thread that describes it; another one would take longer."""
 
 
 async def copy(
@@ -113,20 +118,30 @@ def _etag_for(store: Trove, condition: Condition, described: Description | None)
 async def _upload(
     source: LocalFile, target: StoredObject, checksum: str | None, preserve: bool, on_progress: Progress | None
 ) -> None:
-    # Described before it is read: a file that changes meanwhile has another time, and is copied again next time.
-    here = await describe(source)
-    if here is None or here.mtime is None:
-        raise FileNotFoundError(f"{source.path!r} does not exist")
-    attributes = await anyio.to_thread.run_sync(attributes_of, source.path) if preserve else {}
+    metadata, content = await anyio.to_thread.run_sync(_read, source.path, preserve)
     with _failing_at(target, CopyPhase.WRITE):
         await target.store.put(
             target.bucket,
             target.key,
-            Path(source.path),
-            metadata={MTIME: mtime_text(here.mtime), **attributes},
+            Path(source.path) if content is None else content,
+            metadata=metadata,
             checksum=checksum,
             on_progress=on_progress,
         )
+
+
+def _read(path: str, preserve: bool) -> tuple[dict[str, str], bytes | None]:
+    """Return the metadata for a file, and its bytes if they are few."""
+    # Described before it is read: a file that changes meanwhile has another time, and is copied again next time.
+    here = describe_file(path)
+    if here is None or here.mtime is None:
+        raise FileNotFoundError(f"{path!r} does not exist")
+    metadata = {MTIME: mtime_text(here.mtime), **(attributes_of(path) if preserve else {})}
+    if here.size > _SMALL:
+        return metadata, None
+    with open(path, "rb") as file:
+        content = file.read(_SMALL + 1)
+    return metadata, content if len(content) <= _SMALL else None
 
 
 async def _download(

@@ -26,6 +26,7 @@ __all__ = [
     "LocalFile",
     "StoredObject",
     "describe",
+    "describe_file",
     "description_of",
     "is_directory_marker",
     "mtime_text",
@@ -114,7 +115,7 @@ async def describe(end: End) -> Description | None:
         TroveError: the store's error, for example for a missing bucket.
     """
     if isinstance(end, LocalFile):
-        return await anyio.to_thread.run_sync(_describe_file, end.path)
+        return await anyio.to_thread.run_sync(describe_file, end.path)
     try:
         info = await end.store.head(end.bucket, end.key)
     except ObjectNotFoundError:
@@ -128,7 +129,8 @@ def description_of(info: ObjectInfo) -> Description:
     return Description(info.size, _stored_at(info) if recorded is None else recorded, recorded is not None, info)
 
 
-def _describe_file(path: str) -> Description | None:
+def describe_file(path: str) -> Description | None:
+    """Describe a file, in a thread; see `describe`."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
