@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,6 @@ from tests.database.conftest import new_database
 from tests.servers import Postgres
 from trove_async.database import connect
 from trove_async.errors import (
-    AccessDeniedError,
     BackendError,
     InvalidDSNError,
     NotFoundError,
@@ -80,15 +81,43 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     assert file.read_bytes().startswith(b"not a database")
 
 
-@pytest.mark.asyncio
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_file_that_cannot_be_written_is_denied(tmp_path: Path) -> None:
-    async with connect(f"sqlite:///{tmp_path}/state.db"):
-        pass
-    (tmp_path / "state.db").chmod(0o400)
-    with pytest.raises(AccessDeniedError):
-        async with connect(f"sqlite:///{tmp_path}/state.db") as db:
-            await db.notify("x")
+DENIED = "Permission denied"
+WRITE = """
+import asyncio, sys
+from trove_async.database import connect
+from trove_async.errors import TroveError
+
+async def main():
+    for path in sys.argv[1:]:
+        try:
+            async with connect(f"sqlite:///{path}") as db:
+                await db.write(lambda connection: connection.exec_driver_sql("CREATE TABLE t (n)").close())
+            print("written")
+        except TroveError as error:
+            print(type(error).__name__, error)
+
+asyncio.run(main())
+"""
+
+
+def test_a_file_that_cannot_be_opened_or_written_is_denied(tmp_path: Path) -> None:
+    for name, mode in (("fine", 0o600), ("read-only", 0o400), ("secret", 0)):
+        with closing(sqlite3.connect(tmp_path / name)) as connection:
+            connection.executescript("PRAGMA journal_mode=WAL; CREATE TABLE old (n)")
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "closed").mkdir(mode=0o500)
+    paths = [str(tmp_path / name) for name in ("fine", "read-only", "secret", "folder", "closed/new")]
+    # Root may write everywhere. Without this capability, it may do what the modes of its files say.
+    ordinary = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
+    command = [*ordinary, sys.executable, "-c", WRITE, *paths]
+    fine, *denied = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    assert fine == "written"
+    reasons = ("cannot be written to", *(f"cannot be opened: {why}" for why in (DENIED, "Is a directory", DENIED)))
+    for line, reason in zip(denied, reasons, strict=True):
+        assert line.startswith("AccessDeniedError")
+        assert f"the file of the database {reason}" in line
+    assert not (tmp_path / "closed" / "new").exists()
 
 
 async def failure_of(url: str) -> TroveError:

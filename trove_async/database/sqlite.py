@@ -24,12 +24,8 @@ from trove_async.database.units import Unit, guard, run
 from trove_async.database.url import SQLiteSettings
 from trove_async.database.writer import Write, Writer
 from trove_async.driver.retry import Backoff
-from trove_async.errors import (
-    PreconditionFailedError,
-    TroveError,
-    UnsupportedError,
-)
-from trove_async.lock_files import make_lock_folder, open_lock_file, try_lock
+from trove_async.errors import NotFoundError, PreconditionFailedError, TroveError, UnsupportedError
+from trove_async.lock_files import make_lock_folder, open_lock_file, reporting, try_lock
 
 __all__ = ["SQLiteBackend"]
 
@@ -57,7 +53,10 @@ class SQLiteBackend(Backend):
         try:
             await self.read(lambda connection: connection.scalar(text("SELECT count(*) FROM sqlite_schema")))
         except TroveError as error:
-            error.message = f"{str(self._settings.path)!r}: {error.message}"
+            path = str(self._settings.path)
+            if isinstance(error, NotFoundError):
+                _check_access(path)
+            error.message = f"{path!r}: {error.message}"
             raise
 
     async def write(self, unit: Unit[R]) -> R:
@@ -152,6 +151,13 @@ class SQLiteBackend(Backend):
 
 async def _outcome_of(write: Write[R]) -> R:
     return await write.outcome
+
+
+def _check_access(path: str) -> None:
+    """Raise the reason for which a file cannot be opened, if its folder exists; SQLite does not say it."""
+    if os.path.isdir(os.path.dirname(path) or "."):
+        with reporting(f"{path!r}: the file of the database cannot be opened", SQLiteBackend.driver):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
 def _new_engine(settings: SQLiteSettings, begin: str, *, query_only: bool = False, pool_size: int = 0) -> Engine:
