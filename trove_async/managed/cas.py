@@ -65,7 +65,9 @@ def cas(
         InvalidArgumentError, InvalidDSNError, InvalidBucketNameError: an argument is malformed.
         MissingDependencyError: the package of the algorithm is not installed; raised by the call itself.
         BucketNotFoundError: when opened: the bucket does not exist; one request to the store tells it.
-        UnavailableError, SchemaVersionError: when opened: the database, or the store, cannot be used.
+        SchemaVersionError: when opened: a newer version of the library has made the tables.
+        TroveError: when opened: the database cannot be used, as for `trove_async.database.connect`, or the store
+            cannot be reached.
     """
     check_algorithm(algorithm)
     storage = StoreResourceStorage(t, t.bucket(bucket).name, namespace)

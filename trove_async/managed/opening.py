@@ -33,8 +33,8 @@ def open(
     Raises:
         InvalidDSNError, InvalidBucketNameError: an argument is malformed, or no bucket is given.
         BucketNotFoundError: the bucket does not exist; one request to the store tells it.
-        UnavailableError, SchemaVersionError: the database cannot be used.
-        TroveError: the store cannot be opened or reached.
+        SchemaVersionError: a newer version of the library has made the tables.
+        TroveError: the database cannot be used, as for `trove_async.database.connect`, or the store cannot be reached.
     """
 
     async def opening() -> ManagedStorage:
