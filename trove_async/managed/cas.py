@@ -58,7 +58,7 @@ def cas(
         algorithm: of the digests: ``sha256``; ``blake3``, which is several times as fast, with the extra ``blake3``;
             ``sha384`` or ``sha512``. One database and bucket may have contents of several.
         namespace: with which the keys of the bytes begin, so that others can use the bucket too.
-        space: separates several stores in one database; default: one for each bucket and namespace. It is
+        space: separates several stores in one database; default: ``cas/BUCKET/NAMESPACE``. It is
             needed if buckets of the same name in several stores share a database.
 
     Raises:
