@@ -158,7 +158,8 @@ class SFTPCore(PresignByHMAC, Driver):
         if connection is None:
             return
         self._runner.close()
-        self._store.tree.listing.close()
+        if hasattr(self, "_store"):  # otherwise the store could not be opened
+            self._store.tree.listing.close()
         try:
             if self._lease.begun:
                 leftover = f"the directory {self._lease.folder}"
