@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sqlalchemy import Connection
 
@@ -20,6 +21,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
 )
 from trove_async.managed.algorithms import check_algorithm
+from trove_async.managed.batching import Batches
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.collecting import GRACE, CollectionReport, collect
 from trove_async.managed.findings import Depth, FsckReport
@@ -97,6 +99,8 @@ class ContentStore:
         self.algorithm = algorithm
         self._database = catalogue.database
         self._writing = Writing(catalogue, storage)
+        self._looks: Final[Batches[str, Blob | None]] = Batches(self._look_all)
+        self._holds: Final[Batches[Blob, bool]] = Batches(self._hold_all)
 
     async def store(self, data: BodyLike, *, length: int | None = None, digest: str | None = None) -> str:
         """Store content, or find that it is stored, and add a reference to it.
@@ -221,27 +225,42 @@ class ContentStore:
         return value
 
     def _find(self, connection: Connection, digest: str) -> tuple[Blobs, Blob | None]:
+        blobs, found = self._find_all(connection, [digest])
+        return blobs, found[0]
+
+    def _find_all(self, connection: Connection, digests: Sequence[str]) -> tuple[Blobs, list[Blob | None]]:
         blobs = Blobs(connection, self.catalogue.space)
-        return blobs, blobs.live(self.algorithm, digest)
+        blobs.load(self.algorithm, digests)
+        return blobs, [blobs.live(self.algorithm, digest) for digest in digests]
 
     async def _hold(self, digest: str) -> bool:
         """Add a reference to content if it is stored, and tell whether it is."""
-        known = await self._database.read(lambda connection: self._find(connection, digest)[1])
+        known = await to_the_end(
+            self._looks.submit(digest), timeout=CLEANUP_TIMEOUT, leftover="a transaction that looks for content"
+        )
         if known is None or known.state is not State.STORED or not await self._writing.is_there(known):
             return False
-        key = known.key
+        return await to_the_end(self._holds.submit(known), timeout=CLEANUP_TIMEOUT, leftover=f"a reference to {digest}")
 
-        def unit(connection: Connection) -> bool:
-            blobs, blob = self._find(connection, digest)
-            if blob is None or blob.state is not State.STORED or blob.key != key:
-                return False
-            blobs.retain(blob, held=True)
+    async def _look_all(self, digests: Sequence[str]) -> list[Blob | None]:
+        return await self._database.read(lambda connection: self._find_all(connection, digests)[1])
+
+    async def _hold_all(self, seen: Sequence[Blob]) -> list[bool]:
+        """Add a reference to each of the blobs that are as they were seen."""
+
+        def unit(connection: Connection) -> list[bool]:
+            blobs, found = self._find_all(connection, [blob.digest for blob in seen])
+            kept = [
+                blob if blob is not None and blob.state is State.STORED and blob.key == before.key else None
+                for before, blob in zip(seen, found, strict=True)
+            ]
+            for blob in kept:
+                if blob is not None:
+                    blobs.retain(blob, held=True)
             blobs.flush()
-            return True
+            return [blob is not None for blob in kept]
 
-        return await to_the_end(
-            self._database.write(unit), timeout=CLEANUP_TIMEOUT, leftover=f"a reference to {digest}"
-        )
+        return await self._database.write(unit)
 
     async def _open(self, digest: str, range: RangeLike | None) -> ObjectReader:
         blob = await self._database.read(lambda connection: self._find(connection, digest)[1])
