@@ -48,11 +48,11 @@ from trove_async.listing import ListPage
 from trove_async.managed.dedup import listing, uploads
 from trove_async.managed.dedup.chunking import Chunking, Cutter, seed_of
 from trove_async.managed.dedup.inner import InnerStorage
-from trove_async.managed.dedup.objects import Bucket, bucket_infos, create_bucket
+from trove_async.managed.dedup.objects import Bucket, Buckets, bucket_infos, create_bucket
 from trove_async.managed.dedup.reading import open_object
 from trove_async.managed.dedup.schema import COMPONENT, MIGRATIONS
-from trove_async.managed.dedup.segments import Piece, References, Segment, pieces_of
-from trove_async.managed.dedup.storing import Storing
+from trove_async.managed.dedup.segments import Piece, Segment, pieces_of
+from trove_async.managed.dedup.storing import Change, Storing
 from trove_async.managed.dedup.uploads import Upload
 from trove_async.managed.schema import COMPONENT as BLOBS_COMPONENT
 from trove_async.managed.schema import MIGRATIONS as BLOBS_MIGRATIONS
@@ -252,14 +252,14 @@ class DedupDriver(
     async def put(self, bucket: str, key: str, body: Body, options: PutOptions) -> ObjectInfo:
         """Store an object; conditions are checked before the body is read, and again with the change of its name."""
 
-        def check(references: References) -> None:
-            Bucket.of(references, bucket, key).check(key, options.if_match, options.if_none_match)
+        def check(found: Bucket) -> None:
+            found.check(key, options.if_match, options.if_none_match)
 
-        def refer(references: References, segments: Sequence[Segment]) -> ObjectInfo:
+        def refer(found: Bucket, segments: Sequence[Segment]) -> ObjectInfo:
             checksums = EMPTY if options.checksum is None else body.checksums
-            return Bucket.of(references, bucket, key).write(key, segments, options.attributes, checksums)
+            return found.write(key, segments, options.attributes, checksums)
 
-        return await self._opened.storing.store(body, check, refer)
+        return await self._opened.storing.store(body, Change(bucket, key, check, refer))
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> ObjectReader:
         """Open an object; the reader goes on if the object is replaced or deleted."""
@@ -311,11 +311,14 @@ class DedupDriver(
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> Sequence[DeleteResult]:
         """Delete objects in one transaction."""
 
-        def change(found: Bucket) -> None:
+        def unit(connection: Connection) -> None:
+            buckets = Buckets(connection, self._space, [(bucket, key) for key in keys])
+            found = buckets.get(bucket)
             for key in keys:
                 found.delete(key)
+            buckets.flush()
 
-        await self._in_bucket(bucket, change)
+        await self._write(unit)
         return [DeleteResult(key) for key in keys]
 
     # Multipart
@@ -327,18 +330,18 @@ class DedupDriver(
         )
 
     def _upload(self, connection: Connection, bucket: str, key: str, upload_id: str) -> Upload:
-        return Upload(connection, self._bucket(connection, bucket, key), key, upload_id)
+        return Upload(self._bucket(connection, bucket, key), key, upload_id)
 
     async def upload_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> PartInfo:
         """Store a part, if the upload is open before and after the body is read."""
 
-        def check(references: References) -> Upload:
-            return Upload(references.connection, Bucket.of(references, bucket, key), key, upload_id)
+        def check(found: Bucket) -> Upload:
+            return Upload(found, key, upload_id)
 
-        def refer(references: References, segments: Sequence[Segment]) -> PartInfo:
-            return check(references).write(number, segments)
+        def refer(found: Bucket, segments: Sequence[Segment]) -> PartInfo:
+            return check(found).write(number, segments)
 
-        return await self._opened.storing.store(body, check, refer)
+        return await self._opened.storing.store(body, Change(bucket, key, check, refer))
 
     async def copy_part(
         self, bucket: str, key: str, upload_id: str, number: int, src: ObjectRef, offset: int, length: int
@@ -370,7 +373,7 @@ class DedupDriver(
 
         def unit(connection: Connection) -> ObjectInfo:
             target = self._bucket(connection, bucket, key)
-            upload = Upload(connection, target, key, upload_id)
+            upload = Upload(target, key, upload_id)
             segments = [piece.segment for piece in upload.chosen(parts)]
             target.check(key, options.if_match, options.if_none_match)
             info = target.write(key, segments, upload.options.attributes, checksums)
@@ -430,7 +433,7 @@ class DedupDriver(
 
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return versions and delete markers of a key, newest first."""
-        return await self._from_bucket(bucket, lambda found: found.versions(key), key)
+        return await self._from_bucket(bucket, lambda found: found.history(key), key)
 
     async def list_versions_page(self, bucket: str, options: VersionListOptions) -> VersionPage:
         """Return one page of the versions of a bucket."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
@@ -25,13 +26,11 @@ from trove_async.errors import (
 from trove_async.managed.catalogue import new_id
 from trove_async.managed.dedup.schema import BUCKETS, OBJECTS, PARTS, UPLOADS
 from trove_async.managed.dedup.segments import References, Segment
+from trove_async.managed.dedup.versions import NULL_VERSION, Version, Versions
 from trove_async.types import EMPTY, BucketInfo, FrozenDict, ObjectInfo, VersionInfo, VersioningStatus
 from trove_async.values import can_be_kept
 
-__all__ = ["NULL_VERSION", "Bucket", "Stored", "bucket_infos", "create_bucket"]
-
-NULL_VERSION: Final = "null"
-"""The id of a version that was stored while the bucket kept no versions; its ``ObjectInfo.version_id`` is None."""
+__all__ = ["Bucket", "Buckets", "Stored", "bucket_infos", "create_bucket"]
 
 _HEADERS: Final = tuple(name for _, name in CONTENT_HEADERS)
 _TICK: Final = timedelta(microseconds=1)
@@ -42,12 +41,7 @@ _BUCKET: Final = select(BUCKETS.c.id, BUCKETS.c.versioning, BUCKETS.c.rules, now
 _OF_KEY: Final = (OBJECTS.c.bucket == bindparam("its_bucket")) & (OBJECTS.c.key == bindparam("its_key"))
 _CURRENT: Final = select(OBJECTS).where(_OF_KEY, OBJECTS.c.current.is_(True))
 _VERSION: Final = select(OBJECTS).where(_OF_KEY, OBJECTS.c.version == bindparam("its_version"))
-_LATEST: Final = select(OBJECTS).where(_OF_KEY).order_by(OBJECTS.c.number.desc()).limit(1)
 _VERSIONS: Final = select(OBJECTS).where(_OF_KEY).order_by(OBJECTS.c.number.desc())
-_INSERT: Final = insert(OBJECTS)
-_HIDE: Final = update(OBJECTS).where(_OF_KEY, OBJECTS.c.current.is_(True)).values(current=False)
-_SHOW: Final = update(OBJECTS).where(OBJECTS.c.id == bindparam("its_id")).values(current=True)
-_DROP: Final = delete(OBJECTS).where(OBJECTS.c.id == bindparam("its_id"))
 
 
 class Stored(NamedTuple):
@@ -115,13 +109,15 @@ class Bucket:
         space: of the store.
         name: of the bucket.
         key: for the error.
-        references: of the transaction, if there are any yet.
+        shared: the buckets of a transaction of many changes, if this is one of them.
 
     Attributes:
+        connection: of the transaction.
         id: of its row.
         status: whether it keeps versions.
         rules: of its lifecycle, JSON.
         references: to the contents of its objects.
+        versions: of its objects.
 
     Raises:
         BucketNotFoundError: it does not exist.
@@ -133,29 +129,29 @@ class Bucket:
         space: str,
         name: str,
         key: str | None = None,
-        references: References | None = None,
+        shared: Buckets | None = None,
     ) -> None:
         row = connection.execute(_BUCKET, {"space": space, "name": name}).first()
         if row is None:
             raise BucketNotFoundError(bucket=name, key=key)
-        self._connection = connection
         self._name = name
+        self._shared: Final = shared
         self._time: datetime = row.time
+        self.connection: Final = connection
         self.id: Final[str] = row.id
         self.status: Final = VersioningStatus(row.versioning)
         self.rules: Final[str] = row.rules
-        self.references: Final = references or References(connection, space)
+        self.references: Final = References(connection, space) if shared is None else shared.references
+        self.versions: Final = Versions(connection, self.id, () if shared is None else shared.keys[name])
+
+    def flush(self) -> None:
+        """Write the changes, unless that is for `Buckets.flush`."""
+        if self._shared is None:
+            self.versions.flush()
+            self.references.flush()
 
     def _rows(self, statement: Any, key: str, **values: str) -> Any:
-        return self._connection.execute(statement, {"its_bucket": self.id, "its_key": key, **values})
-
-    @classmethod
-    def of(cls, references: References, name: str, key: str | None = None) -> Bucket:
-        """Return a bucket within a transaction that has read it, or reads it now; see `Bucket`."""
-        found = references.buckets.get(name)
-        if found is None:
-            found = references.buckets[name] = cls(references.connection, references.space, name, key, references)
-        return cast(Bucket, found)
+        return self.connection.execute(statement, {"its_bucket": self.id, "its_key": key, **values})
 
     # Reading
 
@@ -182,7 +178,7 @@ class Bucket:
             raise VersionNotFoundError(f"the version {version_id!r} {what}", bucket=self._name, key=key)
         return Stored.of(row)
 
-    def versions(self, key: str) -> list[VersionInfo]:
+    def history(self, key: str) -> list[VersionInfo]:
         """Return the versions and delete markers of a key, newest first."""
         return [version_of(row, is_latest=not place) for place, row in enumerate(self._rows(_VERSIONS, key).all())]
 
@@ -191,7 +187,7 @@ class Bucket:
         wanted = select(OBJECTS).where(OBJECTS.c.bucket == self.id, begins_with(OBJECTS.c.key, prefix))
         found: list[VersionInfo] = []
         newer: Row[Any] | None = None
-        for row in self._connection.execute(wanted.order_by(OBJECTS.c.key, OBJECTS.c.number.desc())).all():
+        for row in self.connection.execute(wanted.order_by(OBJECTS.c.key, OBJECTS.c.number.desc())).all():
             if newer is not None and newer.key == row.key:
                 found.append(version_of(row, is_latest=False, modified=newer.modified))
             newer = row
@@ -202,8 +198,7 @@ class Bucket:
     def check(self, key: str, if_match: str | None, if_none_match: str | None) -> None:
         """Evaluate the conditions of a write."""
         if if_match is not None or if_none_match is not None:
-            current = self.current(key)
-            check_write(None if current is None else current.info.etag, if_match, if_none_match)
+            check_write(_etag(self.versions.latest(key)), if_match, if_none_match)
 
     def write(
         self,
@@ -216,27 +211,26 @@ class Bucket:
         size = sum(segment.size for segment in segments)
         values = _values(attributes, checksums)
         values.update(marker=False, current=True, etag=secrets.token_hex(12), size=size)
-        id, version, modified = self._append(key, values)
-        self.references.add(id, segments)
-        self.references.flush()
-        version_id = None if version == NULL_VERSION else version
-        return attributes.info(key, size, values["etag"], modified, version_id, checksums)
+        added = self._append(key, values)
+        self.references.add(added.id, segments)
+        self.flush()
+        version_id = None if added.version == NULL_VERSION else added.version
+        return attributes.info(key, size, added.etag, added.modified, version_id, checksums)
 
     def delete(self, key: str, version_id: str | None = None, if_match: str | None = None) -> None:
         """Delete an object or a version of it, if the condition holds."""
         if if_match is not None:
-            target = self.current(key) if version_id is None else self._version(key, version_id)
-            check_write(None if target is None else target.info.etag, if_match, None)
+            target = self.versions.latest(key) if version_id is None else self._version(key, version_id)
+            check_write(_etag(target), if_match, None)
         if version_id is not None:
-            row = self._row_of(key, version_id)
-            self._remove([] if row is None else [row])
-            self._show_latest(key)
+            self._remove(self._version(key, version_id))
+            self.versions.show(key)
         elif self.status is VersioningStatus.UNVERSIONED:
-            self._remove(self._rows(_CURRENT, key).all())
+            self._remove(self.versions.latest(key))
         else:
             values = _values(ObjectAttributes(), EMPTY)
             self._append(key, {**values, "marker": True, "current": False, "etag": "", "size": 0})
-        self.references.flush()
+        self.flush()
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of an object."""
@@ -251,7 +245,7 @@ class Bucket:
 
     def change(self, **values: str) -> None:
         """Change columns of the bucket."""
-        self._connection.execute(update(BUCKETS).where(BUCKETS.c.id == self.id).values(**values))
+        self.connection.execute(update(BUCKETS).where(BUCKETS.c.id == self.id).values(**values))
 
     def drop(self) -> None:
         """Delete the bucket, which is empty, with its open uploads.
@@ -259,19 +253,19 @@ class Bucket:
         Raises:
             BucketNotEmptyError: it has objects, versions or delete markers.
         """
-        if self._connection.scalar(select(exists().where(OBJECTS.c.bucket == self.id))):
+        if self.connection.scalar(select(exists().where(OBJECTS.c.bucket == self.id))):
             raise BucketNotEmptyError(bucket=self._name)
         uploads = select(UPLOADS.c.id).where(UPLOADS.c.bucket == self.id)
-        parts = self._connection.scalars(select(PARTS.c.id).where(PARTS.c.upload.in_(uploads))).all()
+        parts = self.connection.scalars(select(PARTS.c.id).where(PARTS.c.upload.in_(uploads))).all()
         self.references.remove(parts)
-        self.references.flush()
-        self._connection.execute(delete(PARTS).where(PARTS.c.upload.in_(uploads)))
-        self._connection.execute(delete(UPLOADS).where(UPLOADS.c.bucket == self.id))
-        self._connection.execute(delete(BUCKETS).where(BUCKETS.c.id == self.id))
+        self.flush()
+        self.connection.execute(delete(PARTS).where(PARTS.c.upload.in_(uploads)))
+        self.connection.execute(delete(UPLOADS).where(UPLOADS.c.bucket == self.id))
+        self.connection.execute(delete(BUCKETS).where(BUCKETS.c.id == self.id))
 
-    def _version(self, key: str, version_id: str) -> Stored | None:
+    def _version(self, key: str, version_id: str) -> Version | None:
         row = self._row_of(key, version_id)
-        return None if row is None or row.marker else Stored.of(row)
+        return None if row is None else Version.of(row)
 
     def _row_of(self, key: str, version_id: str) -> Row[Any] | None:
         """Return the row of a version or delete marker; None if there is none."""
@@ -280,35 +274,64 @@ class Bucket:
             row = self._rows(_VERSION, key, its_version=version_id).first()
         return row
 
-    def _append(self, key: str, values: Mapping[str, Any]) -> tuple[str, str, datetime]:
-        """Add the latest version of a key; return its id, its version and its time."""
-        latest = self._rows(_LATEST, key).first()
+    def _append(self, key: str, values: Mapping[str, Any]) -> Version:
+        """Add the latest version of a key."""
+        latest = self.versions.latest(key)
         version = new_id() if self.status is VersioningStatus.ENABLED else NULL_VERSION
         number, modified = 0, self._time
         if latest is not None:
             # Versions of one key are in the order of their times, however coarse and wrong the clock is.
             number, modified = latest.number + 1, max(modified, latest.modified + _TICK)
-            if version == NULL_VERSION:
-                self._remove(self._rows(_VERSION, key, its_version=NULL_VERSION).all())
-            if self.status is not VersioningStatus.UNVERSIONED:
-                self._rows(_HIDE, key)
-        id = new_id()
-        row = {"id": id, "bucket": self.id, "key": key, "number": number, "version": version, "modified": modified}
-        self._connection.execute(_INSERT, {**row, **values})
-        return id, version, modified
+            replaced = self.versions.null(key) if version == NULL_VERSION else None
+            self._remove(replaced)
+            if latest != replaced and not latest.marker:
+                self.versions.hide(latest)
+        added = Version(new_id(), key, number, version, values["marker"], values["etag"], modified)
+        self.versions.add(added, values)
+        return added
 
-    def _remove(self, rows: Sequence[Row[Any]]) -> None:
-        if rows:
-            self.references.remove([row.id for row in rows])
-            self._connection.execute(_DROP, [{"its_id": row.id} for row in rows])
-
-    def _show_latest(self, key: str) -> None:
-        latest = self._rows(_LATEST, key).first()
-        if latest is not None and not latest.marker and not latest.current:
-            self._connection.execute(_SHOW, {"its_id": latest.id})
+    def _remove(self, version: Version | None) -> None:
+        if version is not None:
+            self.references.remove([version.id])
+            self.versions.remove(version)
 
     def _set(self, found: Stored, **values: str) -> None:
-        self._connection.execute(update(OBJECTS).where(OBJECTS.c.id == found.id).values(**values))
+        self.connection.execute(update(OBJECTS).where(OBJECTS.c.id == found.id).values(**values))
+
+
+class Buckets:
+    """The buckets within a transaction of many changes, which share its statements.
+
+    Args:
+        connection: of the transaction.
+        space: of the store.
+        names: the bucket and the key of each change.
+
+    Attributes:
+        keys: that are changed, by the names of their buckets.
+        references: of the transaction.
+    """
+
+    def __init__(self, connection: Connection, space: str, names: Iterable[tuple[str, str]]) -> None:
+        self._connection = connection
+        self._space = space
+        self._found: dict[str, Bucket] = {}
+        self.references: Final = References(connection, space)
+        self.keys: Final = defaultdict[str, list[str]](list)
+        for bucket, key in names:
+            self.keys[bucket].append(key)
+
+    def get(self, name: str, key: str | None = None) -> Bucket:
+        """Return a bucket, which the transaction reads once; see `Bucket`."""
+        if name not in self._found:
+            self._found[name] = Bucket(self._connection, self._space, name, key, self)
+        return self._found[name]
+
+    def flush(self) -> None:
+        """Write the changes."""
+        for bucket in self._found.values():
+            bucket.versions.flush()
+        self.references.flush()
 
 
 def create_bucket(connection: Connection, space: str, name: str) -> None:
@@ -339,6 +362,10 @@ def _values(attributes: ObjectAttributes, checksums: Mapping[str, str]) -> dict[
         "metadata": json.dumps(dict(attributes.metadata)),
         "tags": json.dumps(dict(attributes.tags)),
     }
+
+
+def _etag(version: Version | None) -> str | None:
+    return None if version is None or version.marker else version.etag
 
 
 def _mapping(text: str) -> FrozenDict:

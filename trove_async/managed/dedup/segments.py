@@ -87,26 +87,21 @@ def _piece(row: Row[*tuple[Any, ...]], start: int, stop: int) -> Piece:
 
 
 class References:
-    """The segments that a transaction adds and removes, with the counts of their blobs.
+    """The segments that a transaction adds and removes, with the counts of their blobs; `flush` writes them.
 
     Args:
         connection: of the transaction.
         space: of the blobs.
-        late: `flush` waits for `finish`, so that many changes share its statements.
 
     Attributes:
-        connection, space: as given.
-        blobs: of the transaction; `finish` writes them.
-        buckets: that the transaction has read, by their names.
+        blobs: of the transaction; `flush` writes them.
     """
 
-    def __init__(self, connection: Connection, space: str, *, late: bool = False) -> None:
-        self.connection = connection
-        self.space = space
-        self._late = late
-        self._rows: list[dict[str, Any]] = []
-        self.blobs = Blobs(connection, space)
-        self.buckets: dict[str, object] = {}
+    def __init__(self, connection: Connection, space: str) -> None:
+        self._connection = connection
+        self._added: dict[str, list[dict[str, Any]]] = {}
+        self._removed: list[str] = []
+        self.blobs: Final = Blobs(connection, space)
 
     def add(self, owner: str, segments: Sequence[Segment]) -> None:
         """Give segments to an object or part that has none; their blobs are stored.
@@ -123,32 +118,26 @@ class References:
         for one in wanted:
             self.blobs.retain(blobs[one], held=True)
         positions = accumulate((segment.size for segment in segments), initial=0)
-        self._rows += [
+        self._added[owner] = [
             {"owner": owner, "number": number, "position": position, **segment._asdict()}
             for number, (segment, position) in enumerate(zip(segments, positions, strict=False))
         ]
 
     def remove(self, owners: Sequence[str]) -> None:
         """Take their segments from objects and parts. Blobs that nobody refers to are then condemned."""
-        if not owners:
-            return
-        self._write_rows()
-        for row in self.connection.execute(_HELD, {"owners": [*owners]}).all():
-            self.blobs.release(self.blobs.adopt(row), held=True)
-        self.connection.execute(_DROP, {"owners": [*owners]})
+        for owner in owners:
+            if owner not in self._added:
+                self._removed.append(owner)
+            for blob in self.blobs.named([row["blob"] for row in self._added.pop(owner, ())]):
+                self.blobs.release(blob, held=True)
 
     def flush(self) -> None:
-        """Write segments and the counts of their blobs, unless that is for `finish`."""
-        if not self._late:
-            self.finish()
-
-    def finish(self) -> None:
-        """Write segments and the counts of their blobs."""
-        self._write_rows()
-        self.blobs.flush()
-
-    def _write_rows(self) -> None:
-        if self._rows:
-            self.blobs.flush()  # the rows refer to them
-            self.connection.execute(_INSERT, self._rows)
-            self._rows = []
+        """Write the changes."""
+        if self._removed:
+            for row in self._connection.execute(_HELD, {"owners": self._removed}).all():
+                self.blobs.release(self.blobs.adopt(row), held=True)
+            self._connection.execute(_DROP, {"owners": self._removed})
+        self.blobs.flush()  # the rows refer to them
+        if self._added:
+            self._connection.execute(_INSERT, [row for rows in self._added.values() for row in rows])
+        self._removed, self._added = [], {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,38 +20,48 @@ from trove_async.managed.batching import Batches
 from trove_async.managed.catalogue import ResourceCatalog
 from trove_async.managed.dedup.chunking import Cutter
 from trove_async.managed.dedup.inner import InnerStorage
-from trove_async.managed.dedup.segments import References, Segment
+from trove_async.managed.dedup.objects import Bucket, Buckets
+from trove_async.managed.dedup.segments import Segment
 from trove_async.managed.schema import State
 from trove_async.managed.transitions import Blob, Blobs, Content
 from trove_async.managed.writing import Writing
 
-__all__ = ["Storing"]
+__all__ = ["Change", "Storing"]
 
 R = TypeVar("R")
-
-Check = Callable[[References], object]
-"""Raises what forbids a change, within a transaction and before it has changed anything."""
-
-Refer = Callable[[References, Sequence[Segment]], Any]
-"""Makes something refer to bytes that are stored, within a transaction."""
 
 _AT_ONCE: Final = 8
 """Chunks of a body that are looked for, or sent, at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Change(Generic[R]):
+    """A change of a bucket that refers to content.
+
+    Attributes:
+        bucket, key: of the object.
+        check: raises what forbids the change, within a transaction and before it has changed anything.
+        refer: makes something refer to bytes that are stored, within a transaction; it may be called again.
+    """
+
+    bucket: str
+    key: str
+    check: Callable[[Bucket], object]
+    refer: Callable[[Bucket, Sequence[Segment]], R]
+
+
 @dataclass(slots=True)
 class _Item:
-    """A change of names.
+    """A change with its content.
 
     Attributes:
         parts: the content, one after another: bytes that were stored, and blobs that others have stored.
-        check, refer: see `Storing.store`.
+        change: see `Storing.store`.
         withdrawn: the caller was cancelled; the change is made only if that was under way.
     """
 
     parts: Sequence[Content | Blob]
-    check: Check
-    refer: Refer
+    change: Change[Any]
     withdrawn: bool = False
 
     def withdraw(self) -> None:
@@ -64,11 +74,11 @@ class _Look(NamedTuple):
 
     Attributes:
         digests: of the contents.
-        check: see `Storing.store`.
+        change: is checked; None if that has happened.
     """
 
     digests: Sequence[str]
-    check: Check
+    change: Change[Any] | None = None
 
 
 class _Outcome(NamedTuple):
@@ -108,7 +118,7 @@ class Storing:
         self._looks: Final = Batches(self._look_all)
         self._changes: Final = Batches(self._change_all)
 
-    async def store(self, body: Body, check: Check, refer: Callable[[References, Sequence[Segment]], R]) -> R:
+    async def store(self, body: Body, change: Change[R]) -> R:
         """Store a body, unless its content is stored already, and refer to it.
 
         A body in memory whose content is stored already is not sent, and no chunk that is. Others are stored under a
@@ -117,30 +127,27 @@ class Storing:
 
         Args:
             body: what is stored.
-            check: raises what is known to be wrong; before the body is read, and before `refer`.
-            refer: called with the bytes; it may be called again.
+            change: is checked before the body is read, and again before it refers to the bytes.
         """
         result: R = await (
-            self._store_whole(body, check, refer)
-            if self.cutter is None
-            else self._store_chunks(self.cutter, body, check, refer)
+            self._store_whole(body, change) if self.cutter is None else self._store_chunks(self.cutter, body, change)
         )
         return result
 
-    async def _store_whole(self, body: Body, check: Check, refer: Refer) -> Any:
+    async def _store_whole(self, body: Body, change: Change[Any]) -> Any:
         known = [] if body.buffer is None else [(await digest(self._algorithm, [body.buffer])).hex()]
-        seen = await self._there(_Look(known, check))
+        seen = await self._there(_Look(known, change))
         if seen:
             await body.finish_buffer()
-            found = await self._change(_Item(seen, check, refer))
+            found = await self._change(_Item(seen, change))
             if found.blobs is not None:
                 return found.result
             await body.rewind()
         content = await self._writing.upload(body, None, Checksum(self._algorithm))
-        return (await self._refer(_Item([content], check, refer), [content])).result
+        return (await self._refer(_Item([content], change), [content])).result
 
-    async def _store_chunks(self, cutter: Cutter, body: Body, check: Check, refer: Refer) -> Any:
-        await self._there(_Look([], check))
+    async def _store_chunks(self, cutter: Cutter, body: Body, change: Change[Any]) -> Any:
+        await self._there(_Look([], change))
         sent: dict[str, Content] = {}
         while True:
             try:
@@ -148,7 +155,7 @@ class Storing:
             except BaseException:
                 await self._discard([*sent.values()])
                 raise
-            found = await self._refer(_Item(parts, check, refer), [*sent.values()])
+            found = await self._refer(_Item(parts, change), [*sent.values()])
             if found.blobs is not None:
                 return found.result
             await self._read_again(body, sent)
@@ -183,7 +190,7 @@ class Storing:
         async with aclosing(cutter.cut(body)) as cuts:
             async for chunks in cuts:
                 fresh = {digest: data for digest, data in chunks if digest not in known}
-                known |= {blob.digest: blob for blob in await self._there(_Look([*fresh], _allowed))}
+                known |= {blob.digest: blob for blob in await self._there(_Look([*fresh]))}
                 missing = [partial(send, digest, data) for digest, data in fresh.items() if digest not in known]
                 await several(missing, limit=_AT_ONCE)
                 known |= sent
@@ -204,16 +211,17 @@ class Storing:
         return await self._database.read(lambda connection: self._look_each(connection, looks))
 
     def _look_each(self, connection: Connection, looks: Sequence[_Look]) -> list[_Outcome]:
-        references = References(connection, self._space)
-        references.blobs.load(self._algorithm, [digest for look in looks for digest in look.digests])
-        return [self._look(references, look) for look in looks]
+        buckets = _buckets(connection, self._space, [look.change for look in looks if look.change is not None])
+        buckets.references.blobs.load(self._algorithm, [digest for look in looks for digest in look.digests])
+        return [self._look(buckets, look) for look in looks]
 
-    def _look(self, references: References, look: _Look) -> _Outcome:
-        try:
-            look.check(references)
-        except TroveError as error:
-            return _Outcome(error)
-        found = [self._live(references.blobs, digest) for digest in look.digests]
+    def _look(self, buckets: Buckets, look: _Look) -> _Outcome:
+        if look.change is not None:
+            try:
+                look.change.check(buckets.get(look.change.bucket, look.change.key))
+            except TroveError as error:
+                return _Outcome(error)
+        found = [self._live(buckets.references.blobs, digest) for digest in look.digests]
         return _Outcome(None, [blob for blob in found if blob is not None])
 
     async def _refer(self, item: _Item, contents: Sequence[Content]) -> _Outcome:
@@ -258,29 +266,25 @@ class Storing:
         return await self._database.write(lambda connection: self._change_each(connection, items))
 
     def _change_each(self, connection: Connection, items: Sequence[_Item]) -> list[_Outcome]:
-        references = References(connection, self._space, late=True)
-        references.blobs.load(self._algorithm, [part.digest for item in items for part in item.parts])
-        outcomes = [self._outcome(references, item) for item in items]
-        references.finish()
+        buckets = _buckets(connection, self._space, [item.change for item in items])
+        buckets.references.blobs.load(self._algorithm, [part.digest for item in items for part in item.parts])
+        outcomes = [self._outcome(buckets, item) for item in items]
+        buckets.flush()
         return outcomes
 
-    def _outcome(self, references: References, item: _Item) -> _Outcome:
+    def _outcome(self, buckets: Buckets, item: _Item) -> _Outcome:
         if item.withdrawn:
             return _Outcome()
+        change = item.change
         try:
-            item.check(references)
+            bucket = buckets.get(change.bucket, change.key)
+            change.check(bucket)
         except TroveError as error:
             return _Outcome(error)
-        blobs = self._blobs(references.blobs, item.parts)
+        blobs = self._blobs(buckets.references.blobs, item.parts)
         if blobs is None:
             return _Outcome()
-        # `refer` may write what other changes have left to be written, and a blob without references is condemned then.
-        for blob in blobs:
-            references.blobs.retain(blob, held=True)
-        result = item.refer(references, [Segment(blob.id, 0, blob.length) for blob in blobs])
-        for blob in blobs:
-            references.blobs.release(blob, held=True)
-        return _Outcome(None, blobs, result)
+        return _Outcome(None, blobs, change.refer(bucket, [Segment(blob.id, 0, blob.length) for blob in blobs]))
 
     def _blobs(self, blobs: Blobs, parts: Sequence[Content | Blob]) -> list[Blob] | None:
         """Return the blob of each part, and store what is new; None, and change nothing, if one is not there."""
@@ -317,8 +321,8 @@ class Storing:
         await several([partial(self._writing.delete, key) for key in keys], limit=_AT_ONCE)
 
 
-def _allowed(references: References) -> None:
-    """Refuse nothing."""
+def _buckets(connection: Connection, space: str, changes: Sequence[Change[Any]]) -> Buckets:
+    return Buckets(connection, space, [(change.bucket, change.key) for change in changes])
 
 
 def _bytes_of(contents: Sequence[Content]) -> str:

@@ -15,7 +15,7 @@ from trove_async.errors import InvalidPartError, UploadNotFoundError
 from trove_async.managed.catalogue import new_id
 from trove_async.managed.dedup.objects import Bucket
 from trove_async.managed.dedup.schema import PARTS, UPLOADS
-from trove_async.managed.dedup.segments import Piece, References, Segment, pieces_of_many
+from trove_async.managed.dedup.segments import Piece, Segment, pieces_of_many
 from trove_async.types import PartInfo, UploadInfo
 from trove_async.values import can_be_kept
 
@@ -31,7 +31,6 @@ class Upload:
     """An open upload within a transaction.
 
     Args:
-        connection: of the transaction.
         bucket: which has it.
         key: of its object.
         id: of the upload.
@@ -44,13 +43,13 @@ class Upload:
         UploadNotFoundError: it is not open, or belongs to another key.
     """
 
-    def __init__(self, connection: Connection, bucket: Bucket, key: str, id: str) -> None:
+    def __init__(self, bucket: Bucket, key: str, id: str) -> None:
         wanted = select(UPLOADS).where(UPLOADS.c.id == id, UPLOADS.c.bucket == bucket.id, UPLOADS.c.key == key)
-        row = connection.execute(wanted).first() if can_be_kept(id) else None
+        row = bucket.connection.execute(wanted).first() if can_be_kept(id) else None
         if row is None:
             raise UploadNotFoundError(f"no multipart upload {id!r} of this key is open", key=key)
-        self._connection = connection
-        self._references: Final[References] = bucket.references
+        self._connection = bucket.connection
+        self._bucket = bucket
         self.id: Final = id
         self.options: Final = PutOptions.load(json.loads(row.options))
 
@@ -64,13 +63,13 @@ class Upload:
     def write(self, number: int, segments: Sequence[Segment]) -> PartInfo:
         """Store a part; it replaces one with the same number."""
         before = self._connection.scalars(_PART, {"its_upload": self.id, "its_number": number}).all()
-        self._references.remove(before)
+        self._bucket.references.remove(before)
         self._connection.execute(delete(PARTS).where(PARTS.c.upload == self.id, PARTS.c.number == number))
         info = PartInfo(number, new_id(), sum(segment.size for segment in segments))
         values = {"upload": self.id, "number": number, "id": info.etag, "size": info.size}
         self._connection.execute(insert(PARTS).values(**values))
-        self._references.add(info.etag, segments)
-        self._references.flush()
+        self._bucket.references.add(info.etag, segments)
+        self._bucket.flush()
         return info
 
     def chosen(self, wanted: Sequence[PartInfo]) -> list[Piece]:
@@ -91,8 +90,8 @@ class Upload:
 
     def end(self) -> None:
         """Remove the upload and its parts."""
-        self._references.remove([row.id for row in self._rows()])
-        self._references.flush()
+        self._bucket.references.remove([row.id for row in self._rows()])
+        self._bucket.flush()
         self._connection.execute(delete(PARTS).where(PARTS.c.upload == self.id))
         self._connection.execute(delete(UPLOADS).where(UPLOADS.c.id == self.id))
 
