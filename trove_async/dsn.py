@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from trove_async.errors import InvalidArgumentError, InvalidDSNError, UnpicklableError
+from trove_async.guesses import guess
 from trove_async.keys import MAX_KEY_BYTES
 from trove_async.paths import local_path
 from trove_async.types import EMPTY
@@ -356,11 +357,8 @@ class SettingsParser:
             InvalidDSNError: a setting is unknown; the message has the known ones.
         """
         if self._left:
-            from difflib import get_close_matches
-
             unknown = sorted(self._left)[0]
             known = ", ".join(sorted(self._known)) or "none"
             own = _OPEN_ARGUMENTS if unknown in self._arguments else ()
-            close = get_close_matches(unknown, [*self._known, *own], n=1)
-            guess = f" (is it {close[0]!r}?)" if close else ""
-            raise InvalidDSNError(f"{self._scheme} has no parameter {unknown!r}{guess}; it has: {known}")
+            meant = guess(unknown, [*self._known, *own])
+            raise InvalidDSNError(f"{self._scheme} has no parameter {unknown!r}{meant}; it has: {known}")

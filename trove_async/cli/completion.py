@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from click.shell_completion import CompletionItem
 
 import trove_async
 from trove_async.cli.names import is_dsn, is_path, named_of, store_of
@@ -16,6 +15,9 @@ from trove_async.cli.options import STORE_VARIABLE
 from trove_async.config import Config
 from trove_async.dsn import NAMED
 from trove_async.errors import ConfigError, TroveError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["complete", "complete_name"]
 
@@ -25,6 +27,8 @@ _SECONDS: Final = 2.0
 
 def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a name for a shell, which itself completes the path of a file."""
+    from click.shell_completion import CompletionItem
+
     if is_path(incomplete):
         return [CompletionItem(incomplete, type="file")]
     return [CompletionItem(name) for name in complete_name(incomplete)]

@@ -37,8 +37,6 @@ __all__ = [
     "target_hint",
 ]
 
-"""The environment variable that names the store of ``bucket/key``."""
-
 _DSN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PATH: Final = re.compile(r"(?:/|~|\./|\.\./|\.\.?\Z)")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from trove_async.driver.opening import Member, Target
 from trove_async.driver.registry import import_path
 from trove_async.dsn import is_name, is_store_name
 from trove_async.errors import ConfigError, InvalidArgumentError, TroveError
+from trove_async.guesses import guess, nearest
 from trove_async.paths import local_path
 from trove_async.types import EMPTY
 
@@ -125,9 +125,7 @@ class Config:
 
     def unknown(self, name: str) -> str:
         """Return the message for an unknown name, with the nearest one and all others."""
-        close = get_close_matches(name, self.names, n=1)
-        guess = f" (is it {close[0]!r}?)" if close else ""
-        return f"there is no store {name!r}{guess}; there are: {', '.join(self.names) or 'none'}"
+        return f"there is no store {name!r}{guess(name, self.names)}; there are: {', '.join(self.names) or 'none'}"
 
     def _store(
         self, table: Mapping[str, Any], path: KeyPath, more: Mapping[str, Any], trail: tuple[str, ...]
@@ -142,7 +140,7 @@ class Config:
         kinds = [kind for kind in ("dsn", *TARGETS) if kind in table]
         if len(kinds) != 1:
             known = ["dsn", *TARGETS]
-            if not kinds and (mistyped := [key for key in table if get_close_matches(key, known, n=1)]):
+            if not kinds and (mistyped := [key for key in table if nearest(key, known)]):
                 raise self._document.unknown((*path, mistyped[0]), known, "a store has one of")
             said = "no" if not kinds else "both " + " and ".join(map(repr, kinds)) + " instead of one"
             raise self._document.error(f"this store has {said} key of: {', '.join(known)}", *path)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from trove_async.config.lines import KeyPath, Lines, lines_of, written
 from trove_async.dsn import is_secret_name, parse_dsn
 from trove_async.errors import ConfigError, InvalidDSNError
+from trove_async.guesses import guess
 
 __all__ = ["REFERENCE", "VARIABLE", "ConfigWarning", "Document", "Source", "find"]
 
@@ -60,6 +59,8 @@ class Document:
         Raises:
             ConfigError: it cannot be read, is no TOML, or has a key twice.
         """
+        import tomllib  # only if there is a configuration
+
         file = str(path)
         try:
             with path.open("rb") as opened:
@@ -106,9 +107,8 @@ class Document:
 
     def unknown(self, path: KeyPath, known: Sequence[str], has: str = "it has") -> ConfigError:
         """Return an error about a key that has no meaning, with the nearest of those that have one."""
-        close = get_close_matches(str(path[-1]), known, n=1)
-        guess = f" (is it {close[0]!r}?)" if close else ""
-        return self.error(f"there is no key {path[-1]!r}{guess}; {has}: {', '.join(known) or 'none'}", *path)
+        meant = guess(str(path[-1]), known)
+        return self.error(f"there is no key {path[-1]!r}{meant}; {has}: {', '.join(known) or 'none'}", *path)
 
     def table(self, value: object, *path: str | int) -> Mapping[str, Any]:
         """Return a value that has to be a table.

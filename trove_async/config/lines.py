@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -193,6 +192,8 @@ class _Scanner:
 
 
 def _unquoted(key: str) -> str:
+    import tomllib
+
     try:
         value: str = tomllib.loads(f"key = {key}")["key"]
     except tomllib.TOMLDecodeError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trove_async.driver.base import Driver
 from trove_async.errors import DriverRegistrationError, MissingDependencyError, TroveError
+from trove_async.guesses import guess
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -71,13 +72,9 @@ class Registry:
 
     def unknown(self, name: str) -> str:
         """Return the message that nothing has a name, with the nearest one and all others."""
-        from difflib import get_close_matches
-
         names = self.names()
-        close = get_close_matches(name, names, n=1)
-        guess = f" (is it {close[0]!r}?)" if close else ""
         return (
-            f"no {self.kind} is registered for {name!r}{guess}, only for {', '.join(names)}; "
+            f"no {self.kind} is registered for {name!r}{guess(name, names)}, only for {', '.join(names)}; "
             f"packages can add {self.kind}s through the entry-point group {self.group!r}"
         )
 
