@@ -260,6 +260,28 @@ async def test_a_backend_of_this_machine_is_asked_once(scheme: str, tmp_path: Pa
     assert [one.operation for one in seen].count("get") == 1
 
 
+async def test_the_rate_is_not_measured_before_all_ranges_that_were_added_arrive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[int] = []
+
+    class Measured(AtOnce):
+        def arrived(self, size: int, now: float) -> None:
+            measured.append(size)
+
+    monkeypatch.setattr(ranged, "Pace", Measured)
+    async with remote() as (t, service), t.get("b", "k") as reader:
+        service.gate = asyncio.Event()
+        await reader.read(10)
+        await turns(20)
+        measured.clear()
+        await reader.read(30_000)  # of the first answer
+        assert measured == []
+        service.gate.set()
+        await reader.read()
+        assert sum(measured) > 10 * SIZE
+
+
 async def test_a_seek_goes_on_with_ranges_from_there() -> None:
     async with remote() as (t, service), t.get("b", "k") as reader:
         assert await reader.read(100) == DATA[:100]
@@ -357,12 +379,17 @@ async def test_what_is_read_ahead_of_a_slow_consumer_is_within_the_memory() -> N
         assert service.most == 4
 
 
-async def test_without_memory_nothing_is_read_ahead_and_a_whole_read_needs_none() -> None:
+@pytest.mark.parametrize("way", ["get", "read"])
+async def test_without_memory_nothing_is_read_ahead(way: str) -> None:
     async with remote(transfer_memory=0) as (t, service):
-        assert await by_get(t, Path()) == DATA
+        assert await WAYS[way](t, Path()) == DATA
         assert len(service.asked) == 1
-        assert await t.read("b", "k") == DATA
-        assert service.most == 4
+
+
+async def test_all_readers_together_have_no_more_ranges_than_there_is_memory_for() -> None:
+    async with remote(transfer_memory=6 * SIZE) as (t, service):
+        assert await asyncio.gather(*(t.read("b", "k") for _ in range(5))) == [DATA] * 5
+        assert 6 < service.most <= 5 + 6  # one of each reader needs no memory
 
 
 @pytest.mark.parametrize("memory", [-1, 1.5, True, "1 MiB"])
@@ -473,7 +500,7 @@ async def test_a_whole_read_takes_the_memory_of_its_result(parallel: int) -> Non
         return ObjectReader(info, Zeros(stop - start), start=start, stop=stop, parallel=parallel)
 
     if parallel > 1:
-        budget = MemoryBudget(0)
+        budget = MemoryBudget(size)
         reader.wrap(lambda stream: ranged.RangedStream(stream, open_range, 0, size, parallel, budget))
     tracemalloc.start()
     try:

@@ -40,16 +40,21 @@ class _Range:
 
     __slots__ = ("arrived", "chunks", "held", "over", "place", "start", "stop", "taken", "widens")
 
-    def __init__(self, start: int, stop: int, held: int, place: memoryview | None, widens: bool) -> None:
+    def __init__(self, start: int, stop: int, place: memoryview | None, widens: bool) -> None:
         self.start = start
         self.stop = stop
-        self.held = held
+        self.held = stop - start
         self.place = place
         self.widens = widens
         self.chunks: deque[bytes] = deque()
         self.arrived = 0
         self.taken = 0
         self.over = False
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it makes more ranges than before, and nothing of it has arrived yet."""
+        return self.widens and not self.arrived
 
     def add(self, chunk: bytes) -> None:
         if self.place is None:
@@ -79,9 +84,9 @@ class RangedStream(StreamWrapper):
     """Reads the answer to the first request, and ranges that follow it by requests beside it.
 
     It begins with the first answer alone. While its reader waits for bytes, `Pace` decides how many ranges are read at
-    once. They arrive in any order and are returned in the order of the object. What waits for a slow reader is counted
-    in the budget. No memory is needed for the bytes that are read next, so that no reader waits for another, nor for
-    ranges that `readinto` has a place for.
+    once. They arrive in any order and are returned in the order of the object. Each range holds its size of the budget
+    until its bytes are returned, or have arrived where `readinto` has a place for them. So the budget also bounds how
+    many ranges are read at once for all readers. ``inner`` needs none, so that no reader waits for another.
 
     A range that fails is given up: its bytes are then read by ``inner``, as if there were no ranges, and so is
     everything from there on if nothing is gained by them.
@@ -109,7 +114,8 @@ class RangedStream(StreamWrapper):
         self._direct = True  # whether `inner` stands at the position
         self._ranges: deque[_Range] = deque()
         self._running = 0
-        self._most = 1
+        self._most = 1  # ranges at once so far
+        self._fresh = 0
         self._failures = 0
         self._place: memoryview | None = None  # of the bytes from _place_at on
         self._place_at = 0
@@ -164,7 +170,8 @@ class RangedStream(StreamWrapper):
                 self._pace.waited(self._loop.time() - began)
                 return ahead
             if ahead.over:
-                self._give(self._ranges.popleft())
+                self._ranges.popleft()
+                self._give(ahead, ahead.held)
                 continue
             self._arrival = self._loop.create_future()
             try:
@@ -195,9 +202,8 @@ class RangedStream(StreamWrapper):
         except BaseException:
             await self._drop()
             raise
-        now = self._loop.time()
-        self._pace.waited(now - began)
-        self._pace.arrived(len(chunk), now)
+        self._pace.waited(self._loop.time() - began)
+        self._measure(len(chunk))
         return chunk
 
     def _advance(self, size: int, ahead: _Range | None) -> None:
@@ -205,9 +211,8 @@ class RangedStream(StreamWrapper):
         self._position += size
         self._reading, self._used = False, True
         if ahead is not None:
-            if ahead.held:
-                ahead.held -= size
-                self._budget.give(size)
+            if ahead.place is None:
+                self._give(ahead, size)
         elif self._ranges and self._position == self._ranges[0].start:
             self.inner.suspend()
             self._direct = False
@@ -240,20 +245,16 @@ class RangedStream(StreamWrapper):
             if self._is_wide():
                 self._room.clear()
                 continue
-            start, size = self._following()
-            place = self._place_of(start, size)
-            held = 0
-            if place is None:
-                # A quarter of the memory is for ranges that have arrived, and wait for those before them.
-                held = size = min(size, max(_LEAST, self._budget.size * 4 // (5 * self._pace.width)))
-            if size == 0 or held > self._budget.size:
+            # A fifth of the memory is for ranges that have arrived, and wait for those before them.
+            share = max(_LEAST, self._budget.size * 4 // (5 * self._pace.width))
+            size = min(share, self._following()[1])
+            if size == 0 or size > self._budget.size:
                 return  # at the end, or without enough memory
-            if held + sum(ahead.held for ahead in self._ranges) > self._budget.size:
+            if size + sum(ahead.held for ahead in self._ranges) > self._budget.size:
                 self._room.clear()  # it would wait for itself
                 continue
-            if held:
-                await self._budget.take(held)
-            self._begin(size, held, place)
+            await self._budget.take(size)
+            self._begin(size)
 
     def _following(self) -> tuple[int, int]:
         """Return where the next range begins, and its size: the ranges get smaller, so that they end together."""
@@ -264,22 +265,20 @@ class RangedStream(StreamWrapper):
     def _place_of(self, start: int, size: int) -> memoryview | None:
         """Return where the bytes of a range belong, if there is a place for all of them."""
         at = start - self._place_at
-        return None if self._place is None or at + size > len(self._place) or not size else self._place[at : at + size]
+        return None if self._place is None or at + size > len(self._place) else self._place[at : at + size]
 
-    def _begin(self, size: int, held: int, place: memoryview | None) -> None:
+    def _begin(self, memory: int) -> None:
+        """Begin a range in memory that was taken for it, if it is still wanted."""
         start, left = self._following()
-        if self._is_wide():
-            left = 0  # meanwhile there are enough
-        stop = start + min(size, left)
-        if held > stop - start:
-            self._budget.give(held - (stop - start))
-            held = stop - start
-        if stop == start:
+        size = 0 if self._is_wide() else min(memory, left)
+        self._budget.give(memory - size)
+        if size == 0:
             return
         self._budget.borrowers.add(self)
         self._running += 1
         active = self._running + self._direct
-        ahead = _Range(start, stop, held, place, widens=active > self._most)
+        ahead = _Range(start, start + size, self._place_of(start, size), widens=active > self._most)
+        self._fresh += ahead.widens
         self._most = max(self._most, active)
         self._ranges.append(ahead)
         self._start(self._fetch(ahead)).add_done_callback(partial(self._ended, ahead))
@@ -300,16 +299,25 @@ class RangedStream(StreamWrapper):
     def _ended(self, ahead: _Range, _: asyncio.Task[None]) -> None:
         ahead.over = True
         self._running -= 1
+        self._fresh -= ahead.is_fresh
         self._wake(ahead)
         if ahead in self._ranges:  # it was not given up
             self._widen()
 
     def _arrived(self, ahead: _Range, chunk: bytes) -> None:
-        if ahead.widens and not ahead.arrived:
-            self._pace.begin()
+        self._fresh -= ahead.is_fresh
         ahead.add(chunk)
-        self._pace.arrived(len(chunk), self._loop.time())
+        if ahead.place is not None:
+            self._give(ahead, len(chunk))
+        self._measure(len(chunk))
         self._wake(ahead)
+
+    def _measure(self, size: int) -> None:
+        """Take in that bytes have arrived; the rate counts from when all ranges arrive that make more than before."""
+        if self._fresh:
+            self._pace.begin()
+        else:
+            self._pace.arrived(size, self._loop.time())
 
     def _wake(self, ahead: _Range) -> None:
         if self._arrival is not None and not self._arrival.done() and self._ranges and self._ranges[0] is ahead:
@@ -336,16 +344,16 @@ class RangedStream(StreamWrapper):
             self._pace = Pace(self._limit)
         self._used = False
 
-    def _give(self, ahead: _Range) -> None:
-        self._budget.give(ahead.held)
-        ahead.held = 0
+    def _give(self, ahead: _Range, size: int) -> None:
+        ahead.held -= size
+        self._budget.give(size)
 
     def _cancel(self) -> None:
         """Give up all ranges; their tasks end soon."""
         for task in self._tasks:
             task.cancel()
         for ahead in self._ranges:
-            self._give(ahead)
+            self._give(ahead, ahead.held)
         self._ranges.clear()
         self._budget.borrowers.discard(self)
         self._feeder = None
