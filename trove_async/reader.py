@@ -376,7 +376,7 @@ class ObjectReader:
                 chunks.append(await self._read_some(wanted))
                 wanted -= len(chunks[-1])
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        # Nobody else has the bytes that it is made of, so that they are neither copied there nor from there.
+        # It neither copies these bytes nor those that it returns, since nothing else refers to them.
         made = _ReadBuffer(bytes(wanted))
         with made.getbuffer() as view:
             await self._fill(view)
