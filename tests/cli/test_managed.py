@@ -9,7 +9,7 @@ import pytest
 
 import trove_async
 from tests.cli.conftest import Run
-from tests.cli.shell import Shell
+from tests.cli.shell import Done, Shell
 from tests.managed.state import age
 from trove_async import managed
 from trove_async.managed import ManagedStorage
@@ -164,6 +164,65 @@ def test_invalid_command_lines(
     done = trove("managed", *arguments)
     assert done.code == 2
     assert message in done.err
+
+
+BAD_DATABASES = [
+    ("managed.db", 2, "the URL of a database has a scheme"),
+    ("mysql://host/x", 2, "'mysql' is not the scheme of a database"),
+    ("sqlite:///managed.db?busy_timeout=soon", 2, "busy_timeout must be a number of seconds, not 'soon'"),
+    ("sqlite:///managed.db?nothing=1", 2, "sqlite has no parameter 'nothing'"),
+    ("sqlite:///typo.db", 3, "typo.db' does not exist; trove managed migrate creates one"),
+    ("sqlite:///none/managed.db", 3, "none/managed.db' does not exist"),
+    ("sqlite:///notes.txt", 1, "notes.txt': the file is no SQLite database"),
+    ("postgresql://u:secret@127.0.0.1:1/x", 1, "the database cannot be reached"),
+    ("postgresql://u:secret@127.0.0.1:1/x?pool_size=0", 2, "pool_size must be"),
+]
+COMMANDS = [("stats",), ("gc", "b", "--delete", "--force"), ("fsck", "b", "--depth", "heads", "--repair", "--force")]
+
+
+def files(shell: Shell) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("database", "code", "message"), BAD_DATABASES)
+def test_databases_that_cannot_be_used(
+    shell: Shell, trove: Run, work_on: Callable[[Work], None], database: str, code: int, message: str
+) -> None:
+    work_on(prepare)
+    (shell.folder / "notes.txt").write_text("no database" * 1000)
+    before = files(shell)
+    for command in COMMANDS:
+        refuses(trove("managed", *command, "--database", database), code, message)
+    assert files(shell) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("nothing",), 3, "the bucket 'nothing' does not exist"),
+        (("b", "--space", ""), 2, "a space is text that is not empty"),
+        (("b", "--space", "x" * 1025), 2, "a space has at most 1024 bytes"),
+        (("b", "--namespace", "x" * 1025), 2, "more than 1024"),
+        (("b", "--grace", "nan"), 2, "'nan' is not a time"),
+        (("b", "--grace=-1"), 2, "'-1' is not a time"),
+        (("b", "--grace", "99999999d"), 2, "the grace is a number of seconds from 0 to 1e9"),
+    ],
+)
+def test_options_that_cannot_be_used(
+    shell: Shell, trove: Run, work_on: Callable[[Work], None], options: tuple[str, ...], code: int, message: str
+) -> None:
+    work_on(prepare)
+    before = files(shell)
+    for command in (("gc", "--delete", "--force"), ("fsck", "--depth", "heads", "--repair", "--force")):
+        refuses(trove("managed", *command, *options), code, message)
+    assert files(shell) == before
+
+
+def refuses(done: Done, code: int, message: str) -> None:
+    assert (done.code, done.lines) == (code, [])
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert "secret" not in done.err
 
 
 def test_the_blobs_of_a_dedup_are_in_the_store_beneath_it(

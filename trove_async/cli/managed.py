@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -16,7 +18,7 @@ from trove_async.cli.errors import UsageError
 from trove_async.cli.parameters import argument, option
 from trove_async.cli.session import Session
 from trove_async.cli.values import parse_duration
-from trove_async.errors import ChecksumError, TroveError
+from trove_async.errors import ChecksumError, NotFoundError, TroveError
 
 if TYPE_CHECKING:
     from trove_async.managed import CollectionReport, ResourceCatalog, Statistics, StoreResourceStorage
@@ -76,13 +78,10 @@ async def migrate(session: Session, database: DatabaseURL) -> None:
 
 async def stats(session: Session, database: DatabaseURL, space: Space = "managed") -> None:
     """Print how much there is, as the database has it; the store is not asked."""
-    from trove_async.managed import ResourceCatalog, statistics
+    from trove_async.managed import statistics
 
-    catalogue = await ResourceCatalog.open(database, space)
-    try:
+    async with _catalogue(database, space) as catalogue:
         found = await statistics(catalogue)
-    finally:
-        await catalogue.aclose()
     lines = (
         f"{found.blobs} contents of {found.bytes} bytes",
         f"{found.references} references to {found.logical_bytes} bytes, {found.names} of them names",
@@ -184,13 +183,27 @@ _REPAIRED: Final = {
 async def _opened(
     session: Session, name: str, database: str, namespace: str, space: str
 ) -> AsyncIterator[tuple[ResourceCatalog, StoreResourceStorage]]:
-    from trove_async.managed import ResourceCatalog, StoreResourceStorage, statistics
+    from trove_async.managed import StoreResourceStorage, statistics
 
-    store, bucket = await session.bucket(name)
+    storage = StoreResourceStorage(*await session.bucket(name), namespace)
+    await storage.check()
+    async with _catalogue(database, space) as catalogue:
+        _check_space(session, space, await statistics(catalogue))
+        yield catalogue, storage
+
+
+@asynccontextmanager
+async def _catalogue(database: str, space: str) -> AsyncIterator[ResourceCatalog]:
+    """Open a catalogue; a file that does not exist is not created, since its name must be wrong."""
+    from trove_async.database.url import SQLiteSettings, parse_url
+    from trove_async.managed import ResourceCatalog
+
+    settings = parse_url(database)
+    if isinstance(settings, SQLiteSettings) and not await asyncio.to_thread(os.path.lexists, settings.path):
+        raise NotFoundError(f"the database {str(settings.path)!r} does not exist; trove managed migrate creates one")
     catalogue = await ResourceCatalog.open(database, space)
     try:
-        _check_space(session, space, await statistics(catalogue))
-        yield catalogue, StoreResourceStorage(store, bucket, namespace)
+        yield catalogue
     finally:
         await catalogue.aclose()
 

@@ -120,10 +120,10 @@ def check_grace(grace: object) -> None:
     """Check a grace.
 
     Raises:
-        InvalidArgumentError: it is not a number of seconds from 0.
+        InvalidArgumentError: it is not a number of seconds from 0 to 1e9, which are 31 years.
     """
-    if not is_number(grace) or not 0 <= grace < 1e9:
-        raise InvalidArgumentError(f"the grace is a number of seconds from 0, not {grace!r}")
+    if not is_number(grace) or not 0 <= grace <= 1e9:
+        raise InvalidArgumentError(f"the grace is a number of seconds from 0 to 1e9, not {grace!r}")
 
 
 def _check(grace: object, max_share: object, max_deletes: object) -> None:
