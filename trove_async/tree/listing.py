@@ -380,10 +380,12 @@ class _Reading:
                 self.dated = True
             if not self._dates:
                 self._note(directory, modified)
-            if not path and statuses is None and stand_for_themselves(files):
+            if path or not stand_for_themselves(files):
+                self.sorter.add(_packed_files(files, statuses, path, start, chain))
+            elif statuses is None:
                 self.sorter.add(files)
             else:
-                self.sorter.add(_packed_files(files, statuses, path, start, chain))
+                self.sorter.add([pack(name, name, status) for name, status in zip(files, statuses, strict=True)])
             if not directories:
                 return
             if not path and stand_for_themselves(directories):

@@ -49,8 +49,7 @@ class _Known(NamedTuple):
 def pack(text: str, path: str, status: Stat | None = None) -> str:
     """Pack a name; its attributes are those of `Name`."""
     if status is not None:
-        known = f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
-        return _SEPARATOR.join((text, path, known))
+        return f"{text}\0{path}\0{status.st_ino} {status.st_size} {status.st_mtime_ns}"
     return text if path == text.removesuffix("/") else text + _SEPARATOR + path
 
 
