@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import pty
 import select
+import sys
 from pathlib import Path
 
 import pytest
 
+import trove_async.cli
 from tests.cli.conftest import Run
 from tests.cli.shell import PATIENCE, Shell
+from trove_async.cli.output import Output
+from trove_async.cli.progress import count_bar
+from trove_async.errors import MissingDependencyError
 
 CURSOR_UP_OR_CLEAR = b"\x1b["
 
@@ -136,3 +141,12 @@ def test_a_pipeline(shell: Shell, trove: Run) -> None:
             assert sink.wait(PATIENCE) == 0
         assert source.wait(PATIENCE) == 0
     assert trove("cat", "b/copy").out == body
+
+
+def test_a_progress_bar_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Output, "shows_progress", True)
+    monkeypatch.delitem(sys.modules, "trove_async.cli.bars", raising=False)
+    monkeypatch.delattr(trove_async.cli, "bars", raising=False)
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'trove-async\[cli\]', or give --quiet"):
+        count_bar(Output(), "removed")

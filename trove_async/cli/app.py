@@ -61,9 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     reserve_streams()
     try:
         code = _command.main(args=[*arguments], prog_name="trove", standalone_mode=False)
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    except click.Abort:
+    except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
     except click.UsageError as error:
         from trove_async.cli.output import Output

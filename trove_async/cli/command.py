@@ -51,7 +51,6 @@ def database_option(of: str, variable: str) -> Any:
         "--database",
         metavar="URL",
         envvar=variable,
-        show_envvar=False,
         help=f"The database of {of}; default {variable}.",
     )
 
