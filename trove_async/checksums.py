@@ -32,6 +32,7 @@ __all__ = [
 
 _ON_LOOP: Final = 256 * 1024  # bytes that are hashed in less than half a millisecond
 _CASTAGNOLI: Final = 0x82F63B78
+_HEX: Final = frozenset("0123456789abcdef")
 
 R = TypeVar("R")
 _Bytes = bytes | bytearray | memoryview
@@ -121,7 +122,7 @@ class Checksum:
                 raise InvalidArgumentError(f"a {self.algorithm} checksum is a str, not {type(self.value).__name__}")
             expected = len(new_hasher(self.algorithm).hexdigest())
             value = self.value.lower()
-            if len(value) != expected or any(c not in "0123456789abcdef" for c in value):
+            if len(value) != expected or not _HEX.issuperset(value):
                 raise InvalidArgumentError(f"a {self.algorithm} checksum is {expected} hex digits, not {self.value!r}")
             object.__setattr__(self, "value", value)
 
