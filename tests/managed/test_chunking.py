@@ -229,6 +229,25 @@ def parameters() -> Iterator[list[str]]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
+async def test_a_copy_takes_as_many_statements_for_a_large_object_as_for_a_small_one(
+    store: Trove, db: Database, space: str
+) -> None:
+    await store.put("b", "small", OTHER)
+    await store.put("b", "large", FILE)
+    await store.put("b", "repeated", FILE + FILE)
+    counts: dict[str, list[int]] = {}
+    for key, data in [("small", OTHER), ("large", FILE), ("repeated", FILE + FILE)]:
+        counts[key] = []
+        await store.put("b", "old", FILE)
+        for target in (f"{key} copy", "old", key):
+            with parameters() as statements:
+                await store.copy("b", key, "b", target)
+            counts[key].append(len(statements))
+            assert await store.read("b", target) == data
+            await check(store, db, space)
+    assert counts["small"] == counts["large"]
+
+
 async def test_a_deletion_takes_as_many_statements_for_a_large_object_as_for_a_small_one(
     store: Trove, db: Database, space: str
 ) -> None:

@@ -28,7 +28,20 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, case, delete, func, select, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    Select,
+    Subquery,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 
 from trove_async.database import Timestamp, insert_into, now
 from trove_async.database.schema import among
@@ -264,6 +277,18 @@ class Blobs:
             held: the reference has no name.
         """
         self._count(blob, 1, int(held))
+
+    def retain_all(self, counts: Subquery) -> None:
+        """Add references without names to blobs by one statement, and forget what was read of blobs.
+
+        Args:
+            counts: has the columns ``blob``, the id of a blob that is stored or lost, and ``count``.
+        """
+        self.flush()
+        more = {name: BLOBS.c[name] + counts.c.count for name in ("refs", "held")}
+        self._connection.execute(update(BLOBS).where(BLOBS.c.id == counts.c.blob).values(**more))
+        self._by_id.clear()
+        self._live.clear()
 
     def release(self, blob: Blob, *, held: bool = False) -> None:
         """End a reference. By `flush`, a blob without any is condemned, or removed if it is pending."""

@@ -297,8 +297,7 @@ class DedupDriver(
                 attributes, checksums = options.replace, EMPTY
             target = self._bucket(connection, dst_bucket, dst_key)
             target.check(dst_key, options.if_match, options.if_none_match)
-            pieces = pieces_of(connection, source.id, 0, source.info.size)
-            return target.write(dst_key, [piece.segment for piece in pieces], attributes, checksums)
+            return target.copy(source, dst_key, attributes, checksums)
 
         return await self._write(unit)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
@@ -209,10 +210,27 @@ class Bucket:
     ) -> ObjectInfo:
         """Make an object of segments the latest version of its key."""
         size = sum(segment.size for segment in segments)
+        refer = partial(self.references.add, segments=segments)
+        return self._write(key, size, refer, attributes, checksums)
+
+    def copy(self, source: Stored, key: str, attributes: ObjectAttributes, checksums: Mapping[str, str]) -> ObjectInfo:
+        """Make a copy of an object, which may be of another bucket, the latest version of a key."""
+        refer = partial(self.references.copy, source.id)
+        return self._write(key, source.info.size, refer, attributes, checksums)
+
+    def _write(
+        self,
+        key: str,
+        size: int,
+        refer: Callable[[str], None],
+        attributes: ObjectAttributes,
+        checksums: Mapping[str, str],
+    ) -> ObjectInfo:
+        """Make an object the latest version of its key; `refer` gives it its segments, as their owner."""
         values = _values(attributes, checksums)
         values.update(marker=False, current=True, etag=secrets.token_hex(12), size=size)
         added = self._append(key, values)
-        self.references.add(added.id, segments)
+        refer(added.id)
         self.flush()
         version_id = None if added.version == NULL_VERSION else added.version
         return attributes.info(key, size, added.etag, added.modified, version_id, checksums)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Row, Text, bindparam, delete, func, insert, select
 
 from trove_async.database.schema import among
 from trove_async.errors import ConflictError
@@ -62,6 +62,12 @@ _HELD: Final = (
     .order_by(SEGMENTS.c.owner, SEGMENTS.c.number)
 )
 _INSERT: Final = insert(SEGMENTS)
+_COPY: Final = _INSERT.from_select(
+    ["owner", "number", "blob", "start", "size", "position"],
+    select(
+        bindparam("copy", type_=Text()), *(SEGMENTS.c[name] for name in ("number", "blob", "start", "size", "position"))
+    ).where(_OF_ONE),
+)
 _DROP: Final = delete(SEGMENTS).where(among(SEGMENTS.c.owner, bindparam("owners")))
 
 
@@ -122,6 +128,12 @@ class References:
             {"owner": owner, "number": number, "position": position, **segment._asdict()}
             for number, (segment, position) in enumerate(zip(segments, positions, strict=False))
         ]
+
+    def copy(self, source: str, owner: str) -> None:
+        """Give an object the segments of another one, by as many statements however many segments these are."""
+        self._connection.execute(_COPY, {"owner": source, "copy": owner})
+        counts = select(SEGMENTS.c.blob, func.count().label("count")).where(SEGMENTS.c.owner == owner)
+        self.blobs.retain_all(counts.group_by(SEGMENTS.c.blob).subquery())
 
     def remove(self, owners: Sequence[str]) -> None:
         """Take their segments from objects and parts. Blobs that nobody refers to are then condemned."""
