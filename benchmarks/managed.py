@@ -2,7 +2,7 @@
 
 What is compared takes turns in one process: the same store in memory, the same database settings, the same contents. On
 SQLite both wait for the disk at every commit. Proofs are counted, not timed; large contents are compared with
-`hashlib.sha384` alone.
+`hashlib.sha384` alone, and the second version of a large file with chunking with one without.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 import trove_async
 from tests.servers import running
 from trove_async import Trove, managed
+from trove_async.body import Body
 from trove_async.database import Database, connect
 from trove_async.driver import Driver
 from trove_async.layers import Call, LayerDriver, Operation
-from trove_async.managed import Dedup
+from trove_async.managed import Chunking, Dedup
+from trove_async.managed.dedup.chunking import Cutter
 
 BUCKET: Final = "blobs"
 MIB: Final = 1024 * 1024
@@ -293,6 +295,49 @@ async def large(folder: Path, size: int) -> dict[str, float]:
     return rates
 
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What it took to store the second version of a large file.
+
+    Attributes:
+        seconds: of the put, by the name of the store.
+        sent: bytes, by the name of the store.
+        cut: how long it takes to cut and digest the file, relative to `hashlib.sha256`.
+    """
+
+    seconds: dict[str, float]
+    sent: dict[str, int]
+    cut: float
+
+
+async def versions(folder: Path, size: int) -> Versions:
+    """Store a file, and then one in which some bytes are inserted, in local files without fsync."""
+    first = os.urandom(size)
+    second = first[: size // 3] + b"inserted" + first[size // 3 :]
+    found = Versions({}, {}, await _cut(first))
+    for name, chunking in (("with chunking", Chunking()), ("without", None)):
+        dedup = Dedup(f"sqlite:///{folder}/{name}.db", bucket=BUCKET, chunking=chunking)
+        async with trove_async.open(f"local://{folder}/store?create=1&fsync=0", layers=[Counting, dedup]) as store:
+            await store.create_bucket(name)
+            await store.put(name, "file", first)
+            counting = trove_async.unwrap(store.driver, Counting)
+            counting.sent = 0
+            begun = time.perf_counter()
+            await store.put(name, "file", second)
+            found.seconds[name] = time.perf_counter() - begun
+            found.sent[name] = counting.sent
+    return found
+
+
+async def _cut(data: bytes) -> float:
+    begun = time.perf_counter()
+    async for _ in Cutter(Chunking(), 1, "sha256").cut(Body(data)):
+        pass
+    middle = time.perf_counter()
+    hashlib.sha256(data)
+    return (middle - begun) / (time.perf_counter() - middle)
+
+
 def _row(name: str, rates: Sequence[Rate], plain: float) -> str:
     rate = statistics.median(one.per_second for one in rates)
     cpu = statistics.median(one.cpu for one in rates)
@@ -348,12 +393,18 @@ def main() -> None:
         lines += compare("PostgreSQL", url, load, arguments.rounds, arguments.directory)
     with tempfile.TemporaryDirectory(prefix="trove-bench-") as folder:
         lines += ["### A proof", "", *asyncio.run(count_proof(f"sqlite:///{folder}/proof.db")), ""]
-    runs = []
+    runs, second = [], []
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory(prefix="trove-bench-", dir=arguments.directory) as folder:
             runs.append(asyncio.run(large(Path(folder), arguments.large * MIB)))
+            second.append(asyncio.run(versions(Path(folder), arguments.large * MIB)))
     lines += [f"### {arguments.large} MiB in local files, median of {arguments.rounds} rounds", ""]
     lines += [f"- {name}: {statistics.median(run[name] for run in runs) / MIB:,.0f} MiB/s" for name in runs[0]]
+    lines += ["", f"### The second version of a file of {arguments.large} MiB, median of {arguments.rounds} rounds", ""]
+    for name in second[0].sent:
+        sent, took = (statistics.median(getattr(run, what)[name] for run in second) for what in ("sent", "seconds"))
+        lines.append(f"- {name}: {sent / MIB:,.1f} MiB sent, {took:.2f} s")
+    lines += [f"- to cut the file: {statistics.median(run.cut for run in second):.1f} times as long as hashlib.sha256"]
     print("\n".join(lines))
 
 
