@@ -28,7 +28,7 @@ __all__ = ["HEADERS_VARIABLE", "register", "upload"]
 HEADERS_VARIABLE: Final = "TROVE_UPLOAD_HEADERS"
 """The environment variable with headers, one on each line."""
 
-Files = Annotated[tuple[str, ...], argument("FILE", help="The files to upload.")]
+Files = Annotated[tuple[str, ...], argument("FILE", required=False, help="The files to upload.")]
 URL = Annotated[str, argument("URL", help="The URL at which uploads are created.")]
 Headers = Annotated[
     tuple[str, ...],
@@ -73,7 +73,7 @@ async def upload(
 
     The same command continues what was interrupted, whatever interrupted it.
     """
-    if not url.lower().startswith(("http://", "https://")):
+    if not files or not url.lower().startswith(("http://", "https://")):
         raise UsageError("give files, and at the end the URL at which uploads are created, which begins with https://")
     from trove_async.uploads.client import Client  # its package may be missing, and few commands need it
 
