@@ -62,7 +62,7 @@
     │   │   └── BackendUnavailableError       a circuit breaker refused the call; nothing was sent
     │   └── OperationTimeoutError (TimeoutError)
     ├── WatchOverflowError
-    ├── CollectionRefusedError                managed storage: the collector has stopped, since something looks wrong
+    ├── CollectionRefusedError                managed storage: gc, or a repair, has stopped, since something looks wrong
     ├── RequestExpiredError                   managed storage: the request for a proof has expired, or there is none
     ├── UploadRejectedError                   a hook, or the server of a resumable upload, refused it
     ├── SchemaVersionError                    a newer version of the library has migrated the database
