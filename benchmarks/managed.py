@@ -228,12 +228,12 @@ class Counting(LayerDriver):
 async def count_proof(url: str) -> list[str]:
     """Count what it takes to give another name to content that is known, by a proof."""
     content = os.urandom(MIB)
-    async with (
-        trove_async.open("memory://", layers=[Counting]) as store,
-        connect(url) as database,
-        managed.open(store, database=database, bucket=BUCKET, space=uuid.uuid4().hex) as storage,
-    ):
+    async with AsyncExitStack() as opened:
+        store = await opened.enter_async_context(trove_async.open("memory://", layers=[Counting]))
+        database = await opened.enter_async_context(connect(url))
         await store.create_bucket(BUCKET)
+        opening = managed.open(store, database=database, bucket=BUCKET, space=uuid.uuid4().hex)
+        storage = await opened.enter_async_context(opening)
         await storage.put_for_bucket("one", "name", content)
         counting = trove_async.unwrap(store.driver, Counting)
         counting.calls.clear()

@@ -21,7 +21,7 @@ async def test_small_contents(kind: type[Subject], tmp_path: Path) -> None:
 async def test_a_proof_costs_two_round_trips_and_no_bytes(tmp_path: Path) -> None:
     assert await count_proof(f"sqlite:///{tmp_path}/proof.db") == [
         "request: 1 round trip to the database, 0 bytes sent to the store",
-        "proof: 1 round trip to the database, 0 bytes sent to the store (1 get)",
+        "proof: 1 round trip to the database, 0 bytes sent to the store (1 get, 1 head)",
     ]
 
 

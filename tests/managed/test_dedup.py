@@ -377,3 +377,11 @@ async def test_ranges_of_a_blob_are_in_order_and_an_error_is_no_group(store: Tro
     assert await storage.read_ranges("path", [(20, 3), (0, 0), (5, 2)]) == [DATA[20:23], b"", DATA[5:7]]
     with pytest.raises(ObjectNotFoundError):
         await storage.read_ranges("missing", [(0, 1), (5, 1)])
+
+
+async def test_uploads_of_a_key_are_in_the_order_in_which_they_began(store: Trove) -> None:
+    """Also if they begin at the same time, of a clock as coarse as that of SQLite."""
+    begun = [await store.initiate_multipart("one", "key") for _ in range(20)]
+    found = await store.list_multipart_uploads("one")
+    assert [one.upload_id for one in found] == begun
+    assert len({one.initiated_at for one in found}) == 20

@@ -31,10 +31,11 @@ from trove_async.managed.dedup.versions import NULL_VERSION, Version, Versions
 from trove_async.types import EMPTY, BucketInfo, FrozenDict, ObjectInfo, VersionInfo, VersioningStatus
 from trove_async.values import can_be_kept
 
-__all__ = ["Bucket", "Buckets", "Stored", "bucket_infos", "create_bucket"]
+__all__ = ["TICK", "Bucket", "Buckets", "Stored", "bucket_infos", "create_bucket"]
 
 _HEADERS: Final = tuple(name for _, name in CONTENT_HEADERS)
-_TICK: Final = timedelta(microseconds=1)
+TICK: Final = timedelta(microseconds=1)
+"""By how much what follows of a key is later at least."""
 
 _BUCKET: Final = select(BUCKETS.c.id, BUCKETS.c.versioning, BUCKETS.c.rules, now().label("time")).where(
     BUCKETS.c.space == bindparam("space"), BUCKETS.c.name == bindparam("name")
@@ -115,6 +116,7 @@ class Bucket:
     Attributes:
         connection: of the transaction.
         id: of its row.
+        time: of the transaction.
         status: whether it keeps versions.
         rules: of its lifecycle, JSON.
         references: to the contents of its objects.
@@ -137,7 +139,7 @@ class Bucket:
             raise BucketNotFoundError(bucket=name, key=key)
         self._name = name
         self._shared: Final = shared
-        self._time: datetime = row.time
+        self.time: Final[datetime] = row.time
         self.connection: Final = connection
         self.id: Final[str] = row.id
         self.status: Final = VersioningStatus(row.versioning)
@@ -296,10 +298,10 @@ class Bucket:
         """Add the latest version of a key."""
         latest = self.versions.latest(key)
         version = new_id() if self.status is VersioningStatus.ENABLED else NULL_VERSION
-        number, modified = 0, self._time
+        number, modified = 0, self.time
         if latest is not None:
             # Versions of one key are in the order of their times, however coarse and wrong the clock is.
-            number, modified = latest.number + 1, max(modified, latest.modified + _TICK)
+            number, modified = latest.number + 1, max(modified, latest.modified + TICK)
             replaced = self.versions.null(key) if version == NULL_VERSION else None
             self._remove(replaced)
             if latest != replaced and not latest.marker:

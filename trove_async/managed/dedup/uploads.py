@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
-from trove_async.database import now
 from trove_async.database.schema import begins_with
 from trove_async.driver.options import PutOptions
 from trove_async.errors import InvalidPartError, UploadNotFoundError
 from trove_async.managed.catalogue import new_id
-from trove_async.managed.dedup.objects import Bucket
+from trove_async.managed.dedup.objects import TICK, Bucket
 from trove_async.managed.dedup.schema import PARTS, UPLOADS
 from trove_async.managed.dedup.segments import Piece, Segment, pieces_of_many
 from trove_async.types import PartInfo, UploadInfo
@@ -99,8 +99,12 @@ class Upload:
 def begin(connection: Connection, bucket: Bucket, key: str, options: PutOptions) -> str:
     """Open an upload and return its id."""
     id = new_id()
+    # Uploads of one key are in the order of their start times, however coarse the clock is.
+    latest = select(func.max(UPLOADS.c.initiated_at)).where(UPLOADS.c.bucket == bucket.id, UPLOADS.c.key == key)
+    before: datetime | None = connection.scalar(latest)
+    time = bucket.time if before is None else max(bucket.time, before + TICK)
     values = {"id": id, "bucket": bucket.id, "key": key, "options": json.dumps(options.dump())}
-    connection.execute(insert(UPLOADS).values(**values, initiated_at=now()))
+    connection.execute(insert(UPLOADS).values(**values, initiated_at=time))
     return id
 
 
