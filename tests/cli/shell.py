@@ -46,6 +46,11 @@ class Done:
         return [json.loads(line) for line in self.lines]
 
 
+def heed_interrupts() -> None:
+    """Let this process take notice of SIGINT, which one that was started in the background ignores."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Process(subprocess.Popen[bytes]):
     """A running command, which is killed if the test fails."""
 
@@ -85,8 +90,7 @@ class Shell:
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
-            # A process that is started in the background may ignore SIGINT.
-            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            "preexec_fn": heed_interrupts,
         }
         return Process([*COMMAND, *arguments], **settings | options)
 

@@ -29,11 +29,9 @@ async def test_nothing_that_was_acknowledged_is_lost(
     migrated_postgres: str, space: str, tmp_path: Path, seconds: int
 ) -> None:
     dsn = f"local://{tmp_path}?fsync=0"
-    async with (
-        trove_async.open(dsn) as store,
-        open_managed(store, database=migrated_postgres, bucket=BUCKET, space=space) as m,
-    ):
+    async with trove_async.open(dsn) as store:
         await store.create_bucket(BUCKET)
+    async with open_managed(dsn, database=migrated_postgres, bucket=BUCKET, space=space) as m:
         await m.put_for_bucket("b", "first", CONTENTS[0])  # by which collectors know the database
         command = [sys.executable, "-m", "tests.managed.soaking", dsn, migrated_postgres, space]
         processes = [start(*command, str(seed), str(seconds)) for seed in range(2)]

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from tests.cli.shell import COMMAND_VARIABLES
+from tests.cli.shell import COMMAND_VARIABLES, heed_interrupts
 from tests.uploads.client.serving import HOST, Peer
 from trove_async.cli.app import run
 from trove_async.testing.answers import Answer
@@ -37,7 +37,13 @@ class Command:
         command = [sys.executable, "-m", "trove_async.cli", "upload", *arguments]
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            *command, cwd=self.folder, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe
+            *command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            preexec_fn=heed_interrupts,
         )
 
     async def run(self, *arguments: str, stdin: bytes = b"") -> tuple[int | None, str, str]:
