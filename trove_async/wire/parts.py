@@ -6,13 +6,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 
 from trove_async.body import Body, Chunk
 
-__all__ = ["PartSource", "in_parallel"]
+__all__ = ["PART_CONCURRENCY", "PartSource", "in_parallel"]
+
+PART_CONCURRENCY: Final = 12
+"""How many parts of one upload are under way at once by default: many services and links limit each connection."""
 
 T = TypeVar("T")
 

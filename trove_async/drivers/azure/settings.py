@@ -13,6 +13,7 @@ from trove_async.drivers.azure.names import check_bucket
 from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
+from trove_async.wire.parts import PART_CONCURRENCY
 
 __all__ = ["MAX_BLOCKS", "MAX_PART_SIZE", "AzureSettings", "Checksums", "Versions", "Watching"]
 
@@ -81,7 +82,7 @@ class AzureSettings:
             versions=choice(settings, "versions", get_args(Versions), "none"),
             checksum=choice(settings, "checksum", get_args(Checksums), "md5"),
             part_size=settings.integer("part_size", PART_SIZE, minimum=1, maximum=MAX_PART_SIZE),
-            part_concurrency=settings.integer("part_concurrency", 8, minimum=1),
+            part_concurrency=settings.integer("part_concurrency", PART_CONCURRENCY, minimum=1),
             max_copy_size=settings.integer("max_copy_size", MAX_COPY_SIZE, minimum=1, maximum=MAX_COPY_SIZE),
             storage_class=_tier(settings.text("storage_class")),
             watch=choice(settings, "watch", get_args(Watching)),

@@ -11,6 +11,7 @@ from trove_async.drivers.gcs.names import check_bucket
 from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
+from trove_async.wire.parts import PART_CONCURRENCY
 
 __all__ = ["API", "CHUNK", "MIN_PART_SIZE", "GCSSettings", "Hold", "Uploading", "Watching"]
 
@@ -122,7 +123,7 @@ class GCSSettings:
             location=settings.text("location"),
             part_size=settings.integer("part_size", PART_SIZE, minimum=CHUNK, maximum=MAX_PART_SIZE),
             min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1, maximum=MIN_PART_SIZE),
-            part_concurrency=settings.integer("part_concurrency", 8, minimum=1),
+            part_concurrency=settings.integer("part_concurrency", PART_CONCURRENCY, minimum=1),
             api=choice(settings, "api", get_args(API), "xml"),
             uploads=choice(settings, "uploads", get_args(Uploading), "parts"),
             verify_reads=settings.flag("verify_reads", True),

@@ -18,6 +18,7 @@ from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix, trimmed_secr
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.types import EMPTY
 from trove_async.wire.network import Network, choice, endpoint_of
+from trove_async.wire.parts import PART_CONCURRENCY
 
 __all__ = ["Addressing", "Encryption", "S3Settings", "Watching"]
 
@@ -155,7 +156,7 @@ class S3Settings:
             part_size=part_size,
             min_part_size=_optional(settings, "min_part_size"),
             max_copy_size=_optional(settings, "max_copy_size"),
-            part_concurrency=settings.integer("part_concurrency", 8, minimum=1),
+            part_concurrency=settings.integer("part_concurrency", PART_CONCURRENCY, minimum=1),
             network=Network.of(settings, ca_variables=("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")),
             sse=choice(settings, "sse", get_args(Encryption)),
             sse_kms_key=settings.text("sse_kms_key"),
