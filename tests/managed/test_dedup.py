@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
 import trove_async
 from tests.managed.state import lose
@@ -35,6 +35,7 @@ from trove_async.managed import Dedup, ResourceCatalog
 from trove_async.managed.dedup.driver import DedupDriver
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.dedup.schema import PARTS
+from trove_async.managed.dedup.storing import Storing
 from trove_async.managed.schema import BLOBS, State
 from trove_async.version_listing import VersionMark
 
@@ -229,6 +230,26 @@ async def test_bytes_that_are_known_to_be_wrong_are_not_read(
     await store.copy("one", "a", "one", "b")
     await store.put("two", "c", DATA)
     assert [await store.read(bucket, key) for bucket, key in (("one", "a"), ("one", "b"), ("two", "c"))] == [DATA] * 3
+
+
+async def test_a_put_that_is_cancelled_while_it_commits_keeps_the_bytes_that_others_have_again(
+    store: Trove, db: Database, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put("one", "a", DATA)
+    await lose(ResourceCatalog(db, space), hashlib.sha256(DATA).hexdigest())
+    write = Storing._change_each
+
+    def cancelling(storing: Storing, connection: Connection, items: Sequence[Any]) -> Any:
+        outcomes = write(storing, connection, items)
+        loop.call_soon_threadsafe(putting.cancel)
+        return outcomes
+
+    monkeypatch.setattr(Storing, "_change_each", cancelling)
+    loop = asyncio.get_running_loop()
+    putting = asyncio.create_task(store.put("one", "b", DATA))
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert [await store.read("one", key) for key in ("a", "b")] == [DATA] * 2
 
 
 @pytest.mark.parametrize("odd", ["\0", "\ud800", "", "x" * 10_000])

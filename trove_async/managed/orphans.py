@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, select
 
@@ -12,14 +12,18 @@ from trove_async.managed.catalogue import new_id
 from trove_async.managed.schema import BLOBS, ORPHANED, State
 from trove_async.managed.storage import StoredBytes
 
-__all__ = ["claim_orphans", "orphans_of"]
+__all__ = ["claim_orphans", "known_keys", "orphans_of"]
+
+
+def known_keys(connection: Connection, space: str, keys: Iterable[str]) -> set[str]:
+    """Return those of some keys that a blob of a space has, in whatever state."""
+    return set(connection.scalars(select(BLOBS.c.key).where(BLOBS.c.space == space, among(BLOBS.c.key, keys))))
 
 
 def orphans_of(connection: Connection, space: str, page: Sequence[StoredBytes]) -> list[StoredBytes]:
     """Return those of stored bytes that no blob of a space has."""
-    known = select(BLOBS.c.key).where(BLOBS.c.space == space, among(BLOBS.c.key, [one.path for one in page]))
-    keys = set(connection.scalars(known))
-    return [one for one in page if one.path not in keys]
+    known = known_keys(connection, space, [one.path for one in page])
+    return [one for one in page if one.path not in known]
 
 
 def claim_orphans(connection: Connection, space: str, page: Sequence[StoredBytes]) -> int:

@@ -22,6 +22,7 @@ from trove_async.managed.dedup.chunking import Cutter
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.dedup.objects import Bucket, Buckets
 from trove_async.managed.dedup.segments import Segment
+from trove_async.managed.orphans import known_keys
 from trove_async.managed.schema import State
 from trove_async.managed.transitions import Blob, Blobs, Content
 from trove_async.managed.writing import Writing
@@ -315,10 +316,10 @@ class Storing:
             await finish(self._delete_unknown(contents), timeout=CLEANUP_TIMEOUT, leftover=_bytes_of(contents))
 
     async def _delete_unknown(self, contents: Sequence[Content]) -> None:
-        ids = [content.id for content in contents]
-        known = await self._database.read(lambda connection: Blobs(connection, self._space).named(ids))
-        keys = {content.key for content in contents} - {blob.key for blob in known}
-        await several([partial(self._writing.delete, key) for key in keys], limit=_AT_ONCE)
+        # By key: a blob that was lost keeps its id, and gets the key of what was stored again.
+        keys = {content.key for content in contents}
+        known = await self._database.read(lambda connection: known_keys(connection, self._space, keys))
+        await several([partial(self._writing.delete, key) for key in keys - known], limit=_AT_ONCE)
 
 
 def _buckets(connection: Connection, space: str, changes: Sequence[Change[Any]]) -> Buckets:
