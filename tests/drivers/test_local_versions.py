@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -459,3 +460,21 @@ async def test_a_bucket_whose_keys_were_all_deleted_can_be_emptied(store: trove.
         await store.delete_bucket("b")
     assert await store.empty_bucket("b", versions=True) == 6
     await store.delete_bucket("b")
+
+
+async def test_a_delete_marker_whose_directory_another_program_removes_is_deleted(
+    store: trove.Trove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(store, b"1")
+    await store.delete("b", "k")
+    marker, _ = await store.list_versions("b", "k")
+    find = Versions.find
+
+    async def found(self: Versions, bucket: str, key: str, version_id: str) -> StoredVersion | None:
+        version = await find(self, bucket, key, version_id)
+        shutil.rmtree(stored(tmp_path))
+        return version
+
+    monkeypatch.setattr(Versions, "find", found)
+    await store.delete("b", "k", version_id=marker.version_id)
+    assert await store.list_versions("b", "k") == []

@@ -471,10 +471,10 @@ class VersionedObjects(Objects):
 
     async def _revive_before(self, bucket: str, key: str, marker: StoredVersion) -> None:
         """Make the version before the latest delete marker the object again."""
-        newest, *older = await self._versions.stored(bucket, key)
-        if newest.path == marker.path and older and not older[0].is_delete_marker:
-            path, _ = await self._lookup.locate(bucket, key)
-            await self._bring_back(bucket, key, older[0], path, replace=False)
+        match await self._versions.stored(bucket, key):
+            case [newest, older, *_] if newest.path == marker.path and not older.is_delete_marker:
+                path, _ = await self._lookup.locate(bucket, key)
+                await self._bring_back(bucket, key, older, path, replace=False)
 
     async def _bring_back(self, bucket: str, key: str, version: StoredVersion, path: str, *, replace: bool) -> None:
         """Make a stored version the latest again."""
