@@ -38,7 +38,7 @@ _COMMANDS: Final = {
 
 
 class Group(click.Group):
-    """Commands in the order in which they were added; to name none of them is an error of one line."""
+    """Commands, in the order in which they were added; a call that names none of them is an error of one line."""
 
     def __init__(self, name: str | None = None, **attributes: Any) -> None:
         super().__init__(name, no_args_is_help=False, **attributes)

@@ -73,7 +73,7 @@ async def repair(session: Session, mirror: Store) -> None:
 
 async def backfill(session: Session, mirror: Store, places: Places = ()) -> None:
     """Queue a repair for each copy that a member lacks, such as a new member."""
-    named = _parsed(places or [])
+    named = _parsed(places)
     driver = await _mirror(session, mirror)
     for bucket, prefix in named or await _buckets(session, driver):
         try:
@@ -90,7 +90,7 @@ async def scrub(session: Session, mirror: Store, places: Places = (), rate: Rate
 
     The exit code is 1 if an object has no copy that matches its checksum; nothing is changed then.
     """
-    named = _parsed(places or [])
+    named = _parsed(places)
     driver = await _mirror(session, mirror)
     for bucket, prefix in named or await _buckets(session, driver):
         try:
