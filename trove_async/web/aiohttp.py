@@ -111,8 +111,10 @@ async def _raise_when_gone(request: web.BaseRequest) -> None:
 class _SourceResponse(AnswerResponse):
     """A response with what a source has."""
 
-    _source: Source
-    _overrides: Overrides
+    def __init__(self, source: Source, overrides: Overrides, headers: Mapping[str, str] | None) -> None:
+        super().__init__(headers=headers)
+        self._source = source
+        self._overrides = overrides
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         overrides = replace(self._overrides, headers=tuple(self.headers.items()))
@@ -150,9 +152,9 @@ class ObjectResponse(_SourceResponse):
         Raises:
             ValueError: an argument is not valid in a header.
         """
-        super().__init__(headers=headers)
-        self._source = ObjectSource(store, ObjectRef(bucket, key, version_id))
-        self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+        source = ObjectSource(store, ObjectRef(bucket, key, version_id))
+        overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+        super().__init__(source, overrides, headers)
 
 
 class ReaderResponse(_SourceResponse):
@@ -184,9 +186,8 @@ class ReaderResponse(_SourceResponse):
         Raises:
             ValueError: an argument is not valid in a header.
         """
-        super().__init__(headers=headers)
-        self._source = OpenerSource(open)
-        self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+        overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+        super().__init__(OpenerSource(open), overrides, headers)
 
 
 class EventStreamResponse(AnswerResponse):

@@ -84,8 +84,16 @@ class _AnswerResponse(Response):
 class _SourceResponse(_AnswerResponse):
     """A response with what a source has."""
 
-    _source: Source
-    _overrides: Overrides
+    def __init__(
+        self,
+        source: Source,
+        overrides: Overrides,
+        headers: Mapping[str, str] | None,
+        background: BackgroundTask | None,
+    ) -> None:
+        super().__init__(headers, background)
+        self._source = source
+        self._overrides = overrides
 
     async def _answer(self, scope: Scope) -> Answer:
         overrides = replace(self._overrides, headers=self._set_by_hand())
@@ -125,9 +133,9 @@ class ObjectResponse(_SourceResponse):
         Raises:
             ValueError: an argument is not valid in a header.
         """
-        super().__init__(headers, background)
-        self._source = ObjectSource(store, ObjectRef(bucket, key, version_id))
-        self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+        source = ObjectSource(store, ObjectRef(bucket, key, version_id))
+        overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+        super().__init__(source, overrides, headers, background)
 
 
 class ReaderResponse(_SourceResponse):
@@ -160,9 +168,8 @@ class ReaderResponse(_SourceResponse):
         Raises:
             ValueError: an argument is not valid in a header.
         """
-        super().__init__(headers, background)
-        self._source = OpenerSource(open)
-        self._overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+        overrides = Overrides.of(key, content_type=content_type, disposition=disposition, filename=filename)
+        super().__init__(OpenerSource(open), overrides, headers, background)
 
 
 class EventStreamResponse(_AnswerResponse):
