@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -98,3 +100,29 @@ def test_blake3_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "blake3", None)
     with pytest.raises(MissingDependencyError, match=r"trove-async\[blake3\]"):
         new_hasher("blake3")
+
+
+@pytest.mark.asyncio
+async def test_a_long_body_does_not_keep_the_only_thread_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, order = threading.Event(), list[bytes]()
+
+    class Recorder:
+        def update(self, data: bytes) -> None:
+            assert gate.wait(30)
+            order.append(data[:1])
+
+        def hexdigest(self) -> str:
+            return ""
+
+    monkeypatch.setitem(checksums._HASHERS, "sha256", Recorder)
+    with ThreadPoolExecutor(1) as threads:
+        monkeypatch.setattr(checksums, "_threads", threads)
+        long, short = checksums.BackgroundHasher("sha256"), checksums.BackgroundHasher("sha256")
+        for _ in range(100):
+            long.add(b"l" * 300_000)
+        short.add(b"s" * 300_000)
+        gate.set()
+        await short.wait()
+        await long.wait()
+    assert len(order) == 101
+    assert order.index(b"s") < 50
