@@ -56,6 +56,8 @@ async def save(
 
     def begin() -> Target | None:
         """Return what is to be written; None if that is done."""
+        if stopped.is_set():
+            return None  # cancelled while all threads were busy
         steps.before()
         target = _target_of(path, cleanup_timeout, lambda draft: steps.complete(draft, reader.info))
         is_done = whole is not None and target.write_whole(whole, lambda: not stopped.is_set())
