@@ -9,6 +9,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -102,12 +103,12 @@ class FileTarget(Target):
     def write_whole(self, data: bytes, may_publish: Callable[[], bool]) -> bool:
         """Write the draft and rename it."""
         with self._naming_directory():
-            descriptor = self._create(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+            file = FileIO(self.path, "x", opener=self._create)
         try:
-            with open(descriptor, "wb", buffering=0) as file:
+            with file:
                 left = memoryview(data)
                 while left:
-                    left = left[file.write(left) or 0 :]
+                    left = left[file.write(left) :]
             if may_publish():
                 self._rename()
         finally:
