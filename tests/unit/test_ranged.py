@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import itertools
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -187,6 +188,16 @@ async def by_read(t: Trove, _: Path) -> bytes:
     return await t.read("b", "k")
 
 
+async def by_small_reads(t: Trove, _: Path) -> bytes:
+    pieces: list[bytes] = []
+    async with t.get("b", "k") as reader:
+        for size in itertools.cycle([2 * SIZE, 1, 3000, 7777]):
+            pieces.append(await reader.read(size))
+            if not pieces[-1]:
+                return b"".join(pieces)
+    raise AssertionError
+
+
 async def by_readinto(t: Trove, _: Path) -> bytes:
     whole, buffer = bytearray(), bytearray(5 * SIZE // 2)
     async with t.get("b", "k") as reader:
@@ -210,7 +221,8 @@ async def by_copy(t: Trove, _: Path) -> bytes:
 
 
 WAYS: dict[str, Callable[[Trove, Path], Awaitable[bytes]]] = {
-    "get": by_get, "read": by_read, "readinto": by_readinto, "download": by_download, "copy": by_copy,
+    "get": by_get, "read": by_read, "small reads": by_small_reads, "readinto": by_readinto, "download": by_download,
+    "copy": by_copy,
 }  # fmt: skip
 
 

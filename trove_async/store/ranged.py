@@ -34,11 +34,12 @@ class _Range:
         held: bytes of the budget that are held for it.
         place: where its bytes belong; None to keep them in ``chunks``.
         arrived, taken: how many bytes.
+        position: in the first chunk.
         over: whether nothing more arrives.
         widens: whether more ranges are read at once than before.
     """
 
-    __slots__ = ("arrived", "chunks", "held", "over", "place", "start", "stop", "taken", "widens")
+    __slots__ = ("arrived", "chunks", "held", "over", "place", "position", "start", "stop", "taken", "widens")
 
     def __init__(self, start: int, stop: int, place: memoryview | None, widens: bool) -> None:
         self.start = start
@@ -49,6 +50,7 @@ class _Range:
         self.chunks: deque[bytes] = deque()
         self.arrived = 0
         self.taken = 0
+        self.position = 0
         self.over = False
 
     @property
@@ -65,17 +67,20 @@ class _Range:
 
     def take(self, size: int) -> bytes:
         """Take the next 1 to ``size`` bytes of those that have arrived; small chunks are joined."""
-        chunk = self.chunks.popleft()
-        if len(chunk) > size:
-            self.chunks.appendleft(chunk[size:])
-            chunk = chunk[:size]
-        elif self.chunks and len(chunk) < _LARGE_CHUNK:
-            pieces = [chunk]
-            left = size - len(chunk)
-            while self.chunks and len(self.chunks[0]) <= left:
-                left -= len(self.chunks[0])
-                pieces.append(self.chunks.popleft())
-            chunk = b"".join(pieces)
+        first, at = self.chunks[0], self.position
+        if len(first) - at > size:
+            chunk = first[at : at + size]
+            self.position += size
+        else:
+            self.position = 0
+            chunk = self.chunks.popleft()[at:]
+            if self.chunks and len(chunk) < _LARGE_CHUNK:
+                pieces = [chunk]
+                left = size - len(chunk)
+                while self.chunks and len(self.chunks[0]) <= left:
+                    left -= len(self.chunks[0])
+                    pieces.append(self.chunks.popleft())
+                chunk = b"".join(pieces)
         self.taken += len(chunk)
         return chunk
 
