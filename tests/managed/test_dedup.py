@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,10 +29,12 @@ from trove_async import (
     UploadNotFoundError,
     VersionNotFoundError,
 )
+from trove_async.cancellation import CleanupWarning, to_the_end
 from trove_async.database import Database
 from trove_async.driver import DeleteOptions, Driver, ListOptions, VersionListOptions
 from trove_async.layers import Call, LayerDriver, Operation
 from trove_async.managed import Dedup, ResourceCatalog
+from trove_async.managed.dedup import storing
 from trove_async.managed.dedup.driver import DedupDriver
 from trove_async.managed.dedup.inner import InnerStorage
 from trove_async.managed.dedup.schema import PARTS
@@ -239,8 +242,8 @@ async def test_a_put_that_is_cancelled_while_it_commits_keeps_the_bytes_that_oth
     await lose(ResourceCatalog(db, space), hashlib.sha256(DATA).hexdigest())
     write = Storing._change_each
 
-    def cancelling(storing: Storing, connection: Connection, items: Sequence[Any]) -> Any:
-        outcomes = write(storing, connection, items)
+    def cancelling(self: Storing, connection: Connection, items: Sequence[Any]) -> Any:
+        outcomes = write(self, connection, items)
         loop.call_soon_threadsafe(putting.cancel)
         return outcomes
 
@@ -250,6 +253,59 @@ async def test_a_put_that_is_cancelled_while_it_commits_keeps_the_bytes_that_oth
     with pytest.raises(asyncio.CancelledError):
         await putting
     assert [await store.read("one", key) for key in ("a", "b")] == [DATA] * 2
+
+
+async def test_a_commit_that_happens_after_an_ambiguous_error_has_its_bytes(
+    store: Trove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put("one", "a", b"old")
+    write = Database.write
+    late: list[Callable[[], Awaitable[object]]] = []
+
+    async def lose(database: Database, unit: Any) -> Any:
+        late.append(lambda: write(database, unit))
+        raise UnavailableError("the answer was lost", ambiguous=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", lose)
+        with pytest.raises(UnavailableError, match="the answer was lost"):
+            await store.put("one", "a", DATA)
+    await late[-1]()
+    assert await store.read("one", "a") == DATA
+
+
+async def test_a_commit_that_outlives_the_cancellation_of_its_put_has_its_bytes(
+    sqlite_url: str, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_each = Storing._change_each
+    begun, commit = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(self: Storing, connection: Connection, items: Sequence[Any]) -> Any:
+        outcomes = change_each(self, connection, items)
+        loop.call_soon_threadsafe(begun.set)
+        commit.wait(60)
+        return outcomes
+
+    async def impatient(work: Any, *, timeout: float, **options: Any) -> Any:
+        return await to_the_end(work, timeout=0, **options)
+
+    dedup = Dedup(sqlite_url, bucket="blobs", space=space)
+    async with trove_async.open("memory://", layers=[dedup]) as store:
+        await store.create_bucket("one")
+        with monkeypatch.context() as patch:
+            patch.setattr(Storing, "_change_each", slow)
+            patch.setattr(storing, "to_the_end", impatient)
+            putting = asyncio.create_task(store.put("one", "a", DATA))
+            await begun.wait()
+            putting.cancel()
+            try:
+                with pytest.warns(CleanupWarning), pytest.raises(asyncio.CancelledError):
+                    await putting
+            finally:
+                commit.set()
+        await store.put("one", "next", b"waits for the transaction")
+        assert await store.read("one", "a") == DATA
 
 
 @pytest.mark.parametrize("odd", ["\0", "\ud800", "", "x" * 10_000])

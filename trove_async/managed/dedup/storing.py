@@ -59,11 +59,14 @@ class _Item:
         parts: the content, one after another: bytes that were stored, and blobs that others have stored.
         change: see `Storing.store`.
         withdrawn: the caller was cancelled; the change is made only if that was under way.
+        is_over: its transaction has ended, so that the database tells what became of the change. Otherwise it may
+            still be committed.
     """
 
     parts: Sequence[Content | Blob]
     change: Change[Any]
     withdrawn: bool = False
+    is_over: bool = False
 
     def withdraw(self) -> None:
         """Take in that the caller was cancelled."""
@@ -124,7 +127,8 @@ class Storing:
 
         A body in memory whose content is stored already is not sent, and no chunk that is. Others are stored under a
         key of their own, which is deleted again if the content has turned out to be known. Whatever fails, or is
-        cancelled before the names change, leaves nothing. Changes that wait at the same time share a transaction.
+        cancelled before the names change, leaves nothing; only if it is unknown whether a transaction is committed, the
+        bytes stay, and `collect` deletes those without a blob. Changes that wait at the same time share a transaction.
 
         Args:
             body: what is stored.
@@ -230,7 +234,8 @@ class Storing:
         try:
             found = await self._change(item)
         except BaseException as error:
-            await self._discard(contents)
+            if item.is_over:
+                await self._discard(contents)
             if isinstance(error, PreconditionFailedError) and error.driver is not None:
                 # A constraint of the database: the key has a row, see `orphans.claim_orphans`.
                 raise TransientError("to store the bytes took so long that they were collected; try again") from error
@@ -254,13 +259,22 @@ class Storing:
 
     async def _change(self, item: _Item) -> _Outcome:
         found = await to_the_end(
-            self._changes.submit(item),
+            self._submit(item),
             timeout=CLEANUP_TIMEOUT,
             leftover="a transaction that refers to content",
             on_cancel=item.withdraw,
         )
         if found.error is not None:
             raise found.error
+        return found
+
+    async def _submit(self, item: _Item) -> _Outcome:
+        try:
+            found = await self._changes.submit(item)
+        except Exception as error:
+            item.is_over = not getattr(error, "ambiguous", False)
+            raise
+        item.is_over = True
         return found
 
     async def _change_all(self, items: Sequence[_Item]) -> list[_Outcome]:
@@ -311,7 +325,7 @@ class Storing:
         return None if blob is None or blob.state is not State.STORED else blob
 
     async def _discard(self, contents: Sequence[Content]) -> None:
-        """Delete bytes, unless the database has them: it may not be known whether a commit happened."""
+        """Delete bytes, unless the database has them: a cancelled call may have made its change."""
         if contents:
             await finish(self._delete_unknown(contents), timeout=CLEANUP_TIMEOUT, leftover=_bytes_of(contents))
 
