@@ -46,7 +46,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "uploads": Part(90, ("uploads",)),
     "transfers": Part(75, ("matrix", "transfers")),
 }
-"""Name to part, in the order of the report. The remainder of 15 minutes is for static checks and later features."""
+"""Name to part, in the order of the report."""
 
 
 def part_of(path: str, stack: str | None = None) -> str | None:
