@@ -36,10 +36,10 @@ class Chunking:
     use it where that is encrypted.
 
     Args:
-        average: the size of most chunks in bytes, a power of two from 4 KiB to 4 MiB. All are between a quarter and
-            four times of it, except the last one of a body.
-        keyed: the places depend on a random number of the store, which is in its database. Otherwise they are those
-            of every other store.
+        average: the size of most chunks in bytes, a power of two from 4 KiB to 4 MiB. All chunks have between a quarter
+            of it and four times as much, except the last one of a body, which may be smaller.
+        keyed: where a body is cut depends on a random number of the store, which is in its database. If False, every
+            store with the same average cuts at the same places.
 
     Raises:
         InvalidArgumentError: a value is malformed.

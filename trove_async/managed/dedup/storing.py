@@ -190,7 +190,9 @@ class Storing:
         parts: list[Content | Blob] = []
 
         async def send(digest: str, data: bytes) -> None:
-            sent[digest] = await self._writing.upload(Body(data), None, Checksum(self._algorithm, digest))
+            known[digest] = sent[digest] = await self._writing.upload(
+                Body(data), None, Checksum(self._algorithm, digest)
+            )
 
         async with aclosing(cutter.cut(body)) as cuts:
             async for chunks in cuts:
@@ -198,7 +200,6 @@ class Storing:
                 known |= {blob.digest: blob for blob in await self._there(_Look([*fresh]))}
                 missing = [partial(send, digest, data) for digest, data in fresh.items() if digest not in known]
                 await several(missing, limit=_AT_ONCE)
-                known |= sent
                 parts += [known[digest] for digest, _ in chunks]
         return parts
 
