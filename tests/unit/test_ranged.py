@@ -294,6 +294,16 @@ async def test_the_rate_is_not_measured_before_all_ranges_that_were_added_arrive
         assert sum(measured) > 10 * SIZE
 
 
+@pytest.mark.parametrize("refused", [{}, {1: AccessDeniedError()}], ids=["read", "refused"])
+async def test_a_buffer_that_is_full_is_the_callers_again(refused: dict[int, Exception]) -> None:
+    async with remote() as (t, service), t.get("b", "k") as reader:
+        service.refusals = refused
+        buffer = bytearray(10_000 + 2 * SIZE)  # it ends where a range ends
+        assert await reader.readinto(buffer) == len(buffer)
+        buffer.append(0)  # which Python refuses while somebody else uses the buffer
+        assert buffer[:-1] == DATA[: 10_000 + 2 * SIZE]
+
+
 async def test_a_seek_goes_on_with_ranges_from_there() -> None:
     async with remote() as (t, service), t.get("b", "k") as reader:
         assert await reader.read(100) == DATA[:100]

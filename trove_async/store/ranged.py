@@ -154,9 +154,11 @@ class RangedStream(StreamWrapper):
             chunk = await self._read_inner(len(buffer)) if ahead is None else ahead.take(len(buffer))
             size = len(chunk)
             buffer[:size] = chunk
-        if size == len(buffer):
-            self._place = None  # the buffer is the caller's again
         self._advance(size, ahead)
+        if size == len(buffer):  # it is the caller's again
+            self._place = None
+            if ahead is not None:
+                ahead.place = None
         return size
 
     async def seek(self, offset: int) -> None:
@@ -176,7 +178,7 @@ class RangedStream(StreamWrapper):
                 return ahead
             if ahead.over:
                 self._ranges.popleft()
-                self._give(ahead, ahead.held)
+                self._release(ahead)
                 continue
             self._arrival = self._loop.create_future()
             try:
@@ -353,12 +355,17 @@ class RangedStream(StreamWrapper):
         ahead.held -= size
         self._budget.give(size)
 
+    def _release(self, ahead: _Range) -> None:
+        """Hold nothing more for a range: an error, which may live longer, can refer to it."""
+        self._give(ahead, ahead.held)
+        ahead.place = None
+
     def _cancel(self) -> None:
         """Give up all ranges; their tasks end soon."""
         for task in self._tasks:
             task.cancel()
         for ahead in self._ranges:
-            self._give(ahead, ahead.held)
+            self._release(ahead)
         self._ranges.clear()
         self._budget.borrowers.discard(self)
         self._feeder = None
