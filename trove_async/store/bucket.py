@@ -173,7 +173,7 @@ class Bucket(BucketUploads):
             key: which object.
             path: the file; its directory exists.
             version_id, if_match: as for `get`.
-            on_progress: called with the bytes written so far and the size.
+            on_progress: called with the number of bytes read so far and the size.
 
         Raises:
             OSError: the file cannot be written; `IsADirectoryError` for a directory.

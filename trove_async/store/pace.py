@@ -13,7 +13,7 @@ _GAIN: Final = 1.25
 """The rate must rise by this factor, or there were enough ranges before."""
 
 _FAST: Final = 400e6
-"""Bytes a second at which one connection is no limit: services and links that limit each allow less."""
+"""Bytes a second of the whole at which no more ranges are tried: connections that are limited bring less."""
 
 _SAMPLE: Final = 2 * 1024 * 1024
 _PERIOD: Final = 0.1
