@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import Engine, event, inspect, text
 
 from tests.database.conftest import execute, new_database
 from tests.database.victim import Victim
@@ -53,6 +55,23 @@ async def test_a_migration_that_leaves_rows_without_those_they_refer_to_is_undon
     with pytest.raises(PreconditionFailedError):
         await db.migrate("orphaning", "tests.database.orphaning")
     assert await plants(db) == [("oak", 7)]
+
+
+async def test_a_migration_that_has_nothing_to_do_does_not_read_all_rows(tmp_path: Path) -> None:
+    checks: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "foreign_key_check" in statement:
+            checks.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        async with connect(f"sqlite:///{tmp_path}/data.db") as db:
+            for _ in range(3):
+                await db.migrate("growing", GROWING)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert len(checks) == 1
 
 
 async def test_processes_migrate_at_the_same_moment(db: Database, url: str) -> None:

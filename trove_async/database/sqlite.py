@@ -91,11 +91,13 @@ class SQLiteBackend(Backend):
         with translating(self.driver), self._writing.connect() as connection:
             raw = connection.connection.dbapi_connection
             assert isinstance(raw, sqlite3.Connection)
-            raw.execute(
-                "PRAGMA foreign_keys=OFF"
-            )  # it has no effect within a transaction; the connection is not used again
+            # It has no effect within a transaction; the connection is not used again.
+            raw.execute("PRAGMA foreign_keys=OFF")
             with connection.begin():
+                before = raw.total_changes
                 upgrade(connection)
+                if raw.total_changes == before:  # no revision was new, and the check below reads all rows
+                    return
                 if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                     raise PreconditionFailedError("after the migration, rows would refer to rows that do not exist")
 
