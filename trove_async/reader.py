@@ -571,7 +571,7 @@ class ObjectReader:
             return
         stream = self._stream
         self.abort()
-        if stream is not None:
+        if stream is not None and not self._busy:  # a read in another task releases the stream when it ends
             await stream.wait_closed()
 
     def __del__(self) -> None:

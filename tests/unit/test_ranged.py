@@ -21,6 +21,7 @@ from trove_async.driver.memory import MemoryBudget
 from trove_async.errors import (
     AccessDeniedError,
     ChecksumError,
+    ClosedError,
     InvalidArgumentError,
     ObjectChangedError,
     UnavailableError,
@@ -466,6 +467,22 @@ async def test_a_block_that_raises_ends_all_ranges_before_it_is_left() -> None:
                 assert service.bodies > 1
                 raise KeyError
         assert service.bodies == 0
+        assert others() == set()
+
+
+async def test_a_block_that_raises_while_another_task_reads_is_left_at_once() -> None:
+    async with remote() as (t, service):
+        gate = service.gate = asyncio.Event()
+        with pytest.raises(KeyError):  # noqa: PT012
+            async with t.get("b", "k") as reader:
+                reading = asyncio.ensure_future(reader.read())
+                await turns()
+                raise KeyError
+        assert not reading.done()
+        gate.set()
+        with pytest.raises(ClosedError):
+            await reading
+        await turns()
         assert others() == set()
 
 
