@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
@@ -102,6 +103,22 @@ async def test_a_reader_can_seek_in_what_was_read_ahead(store: Trove) -> None:
         for offset in (2_400, 17_999, 0, 8_001):
             await reader.seek(offset)
             assert await reader.read(1_500) == WHOLE[offset : offset + 1_500]
+
+
+async def test_a_small_read_copies_no_rest_of_a_piece(store: Trove) -> None:
+    piece = 512 * 1024
+    upload = await store.initiate_multipart("b", "large")
+    parts = [await store.upload_part("b", "large", upload, number, bytes([number]) * piece) for number in (1, 2, 3)]
+    await store.complete_multipart("b", "large", upload, parts)
+    async with store.get("b", "large") as reader:
+        await reader.read(piece + 1)
+        tracemalloc.start()
+        try:
+            assert [await reader.read(1000) for _ in range(10)] == [b"\2" * 1000] * 10
+            assert tracemalloc.get_traced_memory()[1] < piece / 2
+        finally:
+            tracemalloc.stop()
+        assert await reader.read() == b"\2" * (piece - 10_001) + b"\3" * piece
 
 
 async def cut_short(bytes_of: Trove, key: str) -> None:

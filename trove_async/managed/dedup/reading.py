@@ -92,6 +92,7 @@ class _Stream(ByteStream):
         self._stop = stop
         self._reader: ObjectReader | None = None
         self._left = b""
+        self._taken = 0  # of `_left`: to copy the rest at each small read would take long
         self._ahead: deque[bytes] = deque()
         self._memory: int | None = None
 
@@ -146,7 +147,10 @@ class _Stream(ByteStream):
                 if not self._left:
                     reader, self._reader = self._reader, None
                     await reader.aclose()
-        chunk, self._left = self._left[:size], self._left[size:]
+        chunk = self._left[self._taken : self._taken + size]
+        self._taken += len(chunk)
+        if self._taken == len(self._left):
+            self._left, self._taken = b"", 0
         self._position += len(chunk)
         return chunk
 
@@ -157,7 +161,7 @@ class _Stream(ByteStream):
 
     def _forget(self) -> ObjectReader | None:
         """Drop what was read, and return the reader that is to be closed."""
-        self._left = b""
+        self._left, self._taken = b"", 0
         self._ahead.clear()
         reader, self._reader = self._reader, None
         return reader
