@@ -26,7 +26,7 @@ from trove_async.driver import (
     WatchOptions,
 )
 from trove_async.drivers.local.core import LocalCore
-from trove_async.drivers.local.watch import watch
+from trove_async.drivers.local.watch import Observers
 from trove_async.dsn import DSN
 from trove_async.tree import (
     Checkpoint,
@@ -67,6 +67,10 @@ class LocalDriver(
 
     Several processes may use one root at once. ``docs/local.md`` describes the layout and the parameters.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._observers = Observers(self)
 
     @classmethod
     async def split(cls, dsn: DSN) -> tuple[str, str | None, str]:
@@ -207,7 +211,7 @@ class LocalDriver(
         """Yield changes, including those by other processes and by hand."""
         await self._run(lambda _: self._tree.buckets.require(bucket))
         # Closed together with this generator; a generator that is only dropped ends later, in another task.
-        async with aclosing(watch(self, self._tree.layout.bucket(bucket), bucket, options)) as events:
+        async with aclosing(self._observers.watch(self._tree.layout.bucket(bucket), bucket, options)) as events:
             async for event in events:
                 yield event
 

@@ -31,17 +31,12 @@ class Notifiers:
     def __init__(self) -> None:
         self._notifiers: dict[str, _Notifier] = {}
 
-    def subscribe(self, directory: str, capacity: int) -> Subscription:
-        """Begin to watch a directory.
-
-        Args:
-            directory: its path, without symbolic links.
-            capacity: how many changed paths may wait to be taken.
-        """
+    def subscribe(self, directory: str) -> Subscription:
+        """Begin to watch a directory, whose path is without symbolic links."""
         notifier = self._notifiers.get(directory)
-        if notifier is None or not notifier.is_of(directory):
+        if notifier is None or not notifier.is_current():
             notifier = self._notifiers[directory] = _Notifier(directory)
-        subscription = Subscription(self, notifier, capacity)
+        subscription = Subscription(self, notifier)
         notifier.subscriptions.add(subscription)
         return subscription
 
@@ -65,22 +60,27 @@ class Subscription:
     Attributes:
         ready: set once the directory is watched, or cannot be.
         changed: set while there is something to take.
+        capacity: how many changed paths may wait to be taken.
     """
 
-    def __init__(self, notifiers: Notifiers, notifier: _Notifier, capacity: int) -> None:
+    def __init__(self, notifiers: Notifiers, notifier: _Notifier) -> None:
         self._notifiers = notifiers
         self._notifier = notifier
-        self._capacity = capacity
         self._paths: dict[str, None] = {}
         self._failure = notifier.failure
         self.ready = notifier.ready
         self.changed = asyncio.Event()
+        self.capacity = 0
+
+    def is_current(self) -> bool:
+        """Return whether this surely watches the directory that has its path now."""
+        return self._failure is None and self._notifier.is_current()
 
     def add(self, paths: tuple[str, ...]) -> None:
         """Add paths that changed."""
         self._paths.update(dict.fromkeys(paths))
-        if len(self._paths) > self._capacity:
-            self.fail(WatchOverflowError(f"more than {self._capacity} changes waited, and some are lost; list again"))
+        if len(self._paths) > self.capacity:
+            self.fail(WatchOverflowError(f"more than {self.capacity} changes waited, and some are lost; list again"))
         self.changed.set()
 
     def fail(self, error: Exception) -> None:
@@ -117,9 +117,9 @@ class _Notifier:
         self._thread = threading.Thread(target=self._work, name="trove-local-watch", daemon=True)
         self._thread.start()
 
-    def is_of(self, directory: str) -> bool:
+    def is_current(self) -> bool:
         """Return whether this surely watches the directory: one that was removed and made again is another one."""
-        return self.failure is None and not self._outdated and self._inode == _inode(directory)
+        return self.failure is None and not self._outdated and self._inode == _inode(self.directory)
 
     def _work(self) -> None:
         try:
