@@ -29,7 +29,9 @@ Other servers for the same drivers, which `make test-long` puts through the suit
 
 """
 SECOND: Final = frozenset({"s3 (moto)", "sftp (asyncssh)"})
-NO_BACKENDS: Final = frozenset({"dedup", "failover", "mirror", "route"})
+NO_BACKENDS: Final = frozenset(
+    {"dedup", "dedup-chunks", "dedup-local", "dedup-postgresql", "failover", "mirror", "route"}
+)
 """Stores over other stores: the page is about backends."""
 HINT = "Run 'make capabilities' to update it, and commit it."
 
