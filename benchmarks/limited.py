@@ -1,4 +1,4 @@
-"""``python -m benchmarks.limited``: one large object over a link that limits each connection.
+"""``python -m benchmarks.limited``: one large object over a link that limits each connection, read and written.
 
 Ceph's radosgw is reached through a proxy of this project, in a process of its own, which delays what passes and limits
 the rate of each connection. Every measurement has a process of its own, and the clients take turns.
@@ -8,180 +8,50 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
-import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import trove_async
+from benchmarks.limited_clients import CLIENTS, KEY, MIB, contents, open_store
 from benchmarks.measure import Meter
 from tests.servers import running
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
-MIB: Final = 1024 * 1024
-_KEY: Final = "large"
-
-Download = Callable[[], Awaitable[int]]
-"""Reads the object, some clients into a file, and returns its size."""
-
-Opened = Callable[[str, str, Path], AbstractAsyncContextManager[Download]]
-"""Opens a client for an endpoint, a bucket and a file."""
+_COLUMNS: Final = ("rate", "connections", "cpu", "memory")
 
 
-def _store(endpoint: str) -> Any:
-    handle = running("ceph")
-    return trove_async.open(
-        f"s3://{handle.region}/",
-        endpoint=endpoint,
-        profile="ceph",
-        access_key=handle.access_key,
-        secret_key=handle.secret_key,
-    )
-
-
-async def _size(path: Path) -> int:
-    return (await asyncio.to_thread(path.stat)).st_size
-
-
-@asynccontextmanager
-async def _get(endpoint: str, bucket: str, _: Path) -> AsyncIterator[Download]:
-    async def get() -> int:
-        total = 0
-        async with t.get(bucket, _KEY) as reader:
-            async for chunk in reader:
-                total += len(chunk)
-        return total
-
-    async with _store(endpoint) as t:
-        yield get
-
-
-@asynccontextmanager
-async def _read(endpoint: str, bucket: str, _: Path) -> AsyncIterator[Download]:
-    async def read() -> int:
-        return len(await t.read(bucket, _KEY))
-
-    async with _store(endpoint) as t:
-        yield read
-
-
-@asynccontextmanager
-async def _download(endpoint: str, bucket: str, path: Path) -> AsyncIterator[Download]:
-    async def download() -> int:
-        await t.download(bucket, _KEY, path)
-        return await _size(path)
-
-    async with _store(endpoint) as t:
-        yield download
-
-
-@asynccontextmanager
-async def _obstore(endpoint: str, bucket: str, _: Path) -> AsyncIterator[Download]:
-    import obstore
-    from obstore.store import S3Store
-
-    handle = running("ceph")
-    store = S3Store(
-        bucket,
-        endpoint=endpoint,
-        region=handle.region,
-        access_key_id=handle.access_key,
-        secret_access_key=handle.secret_key,
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True, "timeout": "10 minutes"},
-    )
-
-    async def get() -> int:
-        total = 0
-        async for chunk in (await obstore.get_async(store, _KEY)).stream():
-            total += len(chunk)
-        return total
-
-    yield get
-
-
-@asynccontextmanager
-async def _s3transfer(endpoint: str, bucket: str, path: Path) -> AsyncIterator[Download]:
-    import boto3
-
-    handle = running("ceph")
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=handle.region,
-        aws_access_key_id=handle.access_key,
-        aws_secret_access_key=handle.secret_key,
-    )
-
-    async def download() -> int:
-        await asyncio.to_thread(client.download_file, bucket, _KEY, str(path))
-        return await _size(path)
-
-    yield download
-
-
-@asynccontextmanager
-async def _awscrt(endpoint: str, bucket: str, path: Path) -> AsyncIterator[Download]:
-    from awscrt import auth, http, io, s3
-
-    handle = running("ceph")
-    loops = io.EventLoopGroup()
-    keys = auth.AwsCredentialsProvider.new_static(handle.access_key, handle.secret_key)
-    client = s3.S3Client(
-        bootstrap=io.ClientBootstrap(loops, io.DefaultHostResolver(loops)),
-        region=handle.region,
-        tls_mode=s3.S3RequestTlsMode.DISABLED,
-        signing_config=s3.create_default_s3_signing_config(region=handle.region, credential_provider=keys),
-    )
-    headers = http.HttpHeaders([("Host", urlsplit(endpoint).netloc)])
-
-    async def download() -> int:
-        request = client.make_request(
-            type=s3.S3RequestType.GET_OBJECT,
-            request=http.HttpRequest("GET", f"/{bucket}/{_KEY}", headers),
-            recv_filepath=str(path),
-        )
-        await asyncio.wrap_future(request.finished_future)
-        return await _size(path)
-
-    yield download
-
-
-CLIENTS: Final[dict[str, tuple[Opened, str]]] = {
-    "trove get": (_get, "trove_async"),
-    "trove read": (_read, "trove_async"),
-    "trove download": (_download, "trove_async"),
-    "obstore": (_obstore, "obstore"),
-    "s3transfer": (_s3transfer, "boto3"),
-    "awscrt": (_awscrt, "awscrt"),
-}
-"""What is measured, each with the package that it needs. s3transfer, awscrt and ``trove download`` write a file."""
-
-
-async def _measure(client: str, endpoint: str, bucket: str, size: int) -> None:
-    """Measure one download, and print the result."""
-    found: list[int] = []
+async def _measure(client: str, endpoint: str, bucket: str, path: Path) -> None:
+    """Measure one transfer, and print the result; ``trove cp`` is a process, whose CPU and memory count."""
+    size = (await asyncio.to_thread(path.stat)).st_size
+    chosen = CLIENTS[client]
+    moved: list[object] = []
     with tempfile.TemporaryDirectory() as directory:
-        async with CLIENTS[client][0](endpoint, bucket, Path(directory) / "file") as download:
+        own = path if chosen.uploads else Path(directory) / "file"
+        async with chosen.opened(endpoint, bucket, own) as transfer:
 
             async def timed() -> None:
-                found.append(await download())
+                moved.append(await transfer())
 
             async with Meter() as meter:
                 await meter.time(timed)
-    if found != [size]:
-        raise SystemExit(f"{client} read {found} of {size} bytes")
+    if not moved or (moved != [size] and not chosen.uploads):
+        raise SystemExit(f"{client} read {moved} of {size} bytes")
     result = meter.result(1, size)
-    print(json.dumps({"rate": result.bytes_per_second, "cpu": result.cpu, "memory": result.memory}))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = result.cpu + children.ru_utime + children.ru_stime
+    memory = max(result.memory, children.ru_maxrss * 1024)
+    print(json.dumps({"rate": result.bytes_per_second, "cpu": cpu, "memory": memory}))
 
 
 async def _proxy(rate: float, latency: float) -> None:
@@ -207,54 +77,115 @@ def _process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-async def _chunks(size: int) -> AsyncIterator[bytes]:
-    for _ in range(size // MIB):
-        yield os.urandom(MIB)
+class _Comparison:
+    """Clients that take turns at one object.
+
+    Args:
+        t: the store, without the proxy.
+        bucket: holds the object.
+        path: a file with the bytes of the object.
+        clients: their names; all download, or all upload.
+    """
+
+    def __init__(self, t: Any, bucket: str, path: Path, clients: list[str]) -> None:
+        self._t = t
+        self._bucket = bucket
+        self._path = path
+        self._clients = clients
+        self._etags: dict[int, str] = {}
+
+    async def run(self, rate: float, latency: float, rounds: int) -> None:
+        """Measure, and print a table."""
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in self._clients}
+        with _process("--proxy", str(rate), str(latency)) as proxy:
+            assert proxy.stdin is not None
+            assert proxy.stdout is not None
+            endpoint = (await asyncio.to_thread(proxy.stdout.readline)).strip()
+            if not rate:
+                endpoint = running("ceph").endpoint  # the proxy would be the limit
+            for number in range(rounds):
+                for name in self._clients if number % 2 == 0 else reversed(self._clients):
+                    result = await self._one(name, endpoint)
+                    proxy.stdin.write("\n")
+                    proxy.stdin.flush()
+                    connections = float(await asyncio.to_thread(proxy.stdout.readline))
+                    if result is not None:
+                        found[name].append({**result, "connections": connections})
+        print("| client | MB/s | connections | CPU s | peak MiB | failed |\n|---|--:|--:|--:|--:|--:|")
+        for name, results in found.items():
+            median = {of: statistics.median(result[of] for result in results) if results else 0.0 for of in _COLUMNS}
+            made = f"{median['connections']:.0f}" if rate else ""
+            columns = f"{median['rate'] / 1e6:.0f} | {made} | {median['cpu']:.2f} | {median['memory'] / MIB:.0f}"
+            print(f"| {name} | {columns} | {rounds - len(results)} |", flush=True)
+
+    async def _one(self, client: str, endpoint: str) -> dict[str, float] | None:
+        """Return what one measurement has found; None if it failed or the object is not what it should be."""
+        uploads = CLIENTS[client].uploads
+        if uploads:
+            await self._t.delete(self._bucket, KEY)
+        with _process("--one", client, endpoint, self._bucket, str(self._path)) as one:
+            assert one.stdout is not None
+            printed = await asyncio.to_thread(one.stdout.readline)
+        if not printed.startswith("{") or (uploads and not await self._is_stored()):
+            print(f"{client} failed: {printed.strip()}", file=sys.stderr)
+            return None
+        return dict(json.loads(printed))
+
+    async def _is_stored(self) -> bool:
+        """Tell whether the object has the size and the ETag that the file gives, in parts of that number."""
+        found = await self._t.head(self._bucket, KEY)
+        size = (await asyncio.to_thread(self._path.stat)).st_size
+        count = int(found.etag.partition("-")[2] or 0)
+        if count not in self._etags:
+            self._etags[count] = await asyncio.to_thread(_etag, self._path, size, count)
+        return bool(found.size == size and found.etag == self._etags[count])
+
+
+def _etag(path: Path, size: int, count: int) -> str:
+    """Return the ETag that S3 gives to a file in parts of equal size, in whole MiB; 0 parts are one request."""
+    part = -(-size // (max(1, count) * MIB)) * MIB
+    digests = []
+    with path.open("rb") as file:
+        while data := file.read(part):
+            digests.append(hashlib.md5(data, usedforsecurity=False))
+    if not count:
+        return digests[0].hexdigest()
+    joined = b"".join(digest.digest() for digest in digests)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{count}"
+
+
+async def _write(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        async for chunk in contents(size):
+            file.write(chunk)
 
 
 async def _run(arguments: argparse.Namespace) -> None:
-    size = arguments.size * MIB
     clients = [name for name in CLIENTS if name.startswith(tuple(arguments.clients.split(",")))]
-    for name in [name for name in clients if find_spec(CLIENTS[name][1]) is None]:
+    for name in [name for name in clients if find_spec(CLIENTS[name].package) is None]:
         print(f"{name} is not installed")
         clients.remove(name)
+    directions = {
+        "download": [name for name in clients if not CLIENTS[name].uploads],
+        "upload": [name for name in clients if CLIENTS[name].uploads],
+    }
     bucket = f"bench-{uuid.uuid4().hex[:16]}"
-    async with _store(running("ceph").endpoint) as t:
-        await t.create_bucket(bucket)
-        try:
-            await t.put(bucket, _KEY, _chunks(size))
-            for rate, latency in ((arguments.rate, arguments.latency), (0.0, 0.0)):
-                print(f"\n{rate:g} MB/s and {latency * 1000:g} ms for each connection" if rate else "\nno limit")
-                await asyncio.to_thread(_compare, clients, bucket, size, rate, latency, arguments.rounds)
-        finally:
-            await t.delete(bucket, _KEY)
-            await t.delete_bucket(bucket)
-
-
-def _compare(clients: list[str], bucket: str, size: int, rate: float, latency: float, rounds: int) -> None:
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in clients}
-    with _process("--proxy", str(rate), str(latency)) as proxy:
-        assert proxy.stdin is not None
-        assert proxy.stdout is not None
-        endpoint = proxy.stdout.readline().strip()
-        if not rate:
-            endpoint = running("ceph").endpoint  # the proxy would be the limit
-        for number in range(rounds):
-            for name in clients if number % 2 == 0 else reversed(clients):
-                with _process("--one", name, endpoint, bucket, str(size)) as one:
-                    assert one.stdout is not None
-                    printed = one.stdout.readline()
-                if not printed:
-                    raise SystemExit(f"{name} failed")
-                proxy.stdin.write("\n")
-                proxy.stdin.flush()
-                found[name].append({**json.loads(printed), "connections": float(proxy.stdout.readline())})
-    print("| client | MB/s | connections | CPU s | peak MiB |\n|---|--:|--:|--:|--:|")
-    for name, results in found.items():
-        median = {column: statistics.median(result[column] for result in results) for column in results[0]}
-        connections = f"{median['connections']:.0f}" if rate else ""
-        columns = f"{median['rate'] / 1e6:.0f} | {connections} | {median['cpu']:.2f} | {median['memory'] / MIB:.0f}"
-        print(f"| {name} | {columns} |")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "object"
+        await _write(path, arguments.size * MIB)
+        async with open_store(running("ceph").endpoint) as t:
+            await t.create_bucket(bucket)
+            try:
+                await t.put(bucket, KEY, path)
+                for rate, latency in ((arguments.rate, arguments.latency), (0.0, 0.0)):
+                    link = f"{rate:g} MB/s and {latency * 1000:g} ms for each connection" if rate else "no limit"
+                    for direction, chosen in directions.items():
+                        if chosen:
+                            print(f"\n{direction}, {link}")
+                            await _Comparison(t, bucket, path, chosen).run(rate, latency, arguments.rounds)
+            finally:
+                await t.delete(bucket, KEY)
+                await t.delete_bucket(bucket)
 
 
 def _arguments() -> argparse.Namespace:
@@ -274,7 +205,7 @@ if __name__ == "__main__":
     if given.proxy:
         asyncio.run(_proxy(*given.proxy))
     elif given.one:
-        client, endpoint, bucket, size = given.one
-        asyncio.run(_measure(client, endpoint, bucket, int(size)))
+        client, endpoint, bucket, path = given.one
+        asyncio.run(_measure(client, endpoint, bucket, Path(path)))
     else:
         asyncio.run(_run(given))

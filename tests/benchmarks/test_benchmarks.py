@@ -243,7 +243,7 @@ def test_chaos_measures_a_service_that_throttles_and_one_that_is_slow() -> None:
 def test_a_link_that_limits_each_connection_is_measured() -> None:
     command = [sys.executable, "-m", "benchmarks.limited", "--size", "4", "--rounds", "1", "--clients", "trove"]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=200).stdout
-    limited, unlimited = printed.split("no limit")
-    for client in ("get", "read", "download"):
-        assert re.search(rf"trove {client} \| \d+ \| 1 \| ", limited)
-        assert re.search(rf"trove {client} \| \d+ \|  \| ", unlimited)
+    limited, unlimited = printed.split("download, no limit")
+    for client in ("get", "read", "download", "put", "put of a stream", "cp"):
+        assert re.search(rf"trove {client} \| \d+ \| 1 \| [\d.]+ \| \d+ \| 0 \|", limited)
+        assert re.search(rf"trove {client} \| \d+ \|  \| [\d.]+ \| \d+ \| 0 \|", unlimited)
