@@ -6,9 +6,10 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -35,6 +36,20 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _listing(driver: LocalDriver, **arguments: Any) -> Listing:
+    """Return what lists with most names in files."""
+    tree = driver._tree
+    small = partial(Sorter, limit=1000, run=500)
+    return Listing(driver._fs, tree.layout, tree.buckets, tree.objects, make_sorter=small, **arguments)
+
+
 @pytest_asyncio.fixture
 async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
     before = deleted_files()
@@ -45,10 +60,7 @@ async def store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
     async with trove.open(f"local://{tmp_path}?fsync=0") as t:
         driver = t.driver
         assert isinstance(driver, LocalDriver)
-        tree = driver._tree
-        tree.listing = Listing(
-            driver._fs, tree.layout, tree.buckets, tree.objects, make_sorter=partial(Sorter, limit=1000, run=500)
-        )
+        driver._tree.listing = _listing(driver)
         yield t
     assert deleted_files() == before
 
@@ -86,11 +98,40 @@ async def test_a_cancelled_listing_leaves_no_file(store: trove.Trove) -> None:
     assert [info.key for info in await store.list("b").all()] == KEYS
 
 
-async def test_objects_put_and_deleted_ahead_of_the_cursor_are_seen(store: trove.Trove) -> None:
+async def test_objects_put_and_deleted_during_a_listing(store: trove.Trove) -> None:
     listing = store.list("b", page_size=100)
     assert (await listing.next()).key == KEYS[0]
     await store.put("b", "k0000-behind", b"")
     await store.put("b", "k2000-ahead", b"")
+    await store.put("b", KEYS[2400], b"another")
     await store.delete("b", KEYS[2500])
-    shown = [info.key async for info in listing]
-    assert shown == sorted({*KEYS[1:], "k2000-ahead"} - {KEYS[2500]})
+    shown = [info async for info in listing]
+    assert [info.key for info in shown if info.key != "k2000-ahead"] == sorted({*KEYS[1:]} - {KEYS[2500]})
+    assert [info.size for info in shown if info.key == KEYS[2400]] == [7]
+    now = {*KEYS, "k0000-behind", "k2000-ahead"} - {KEYS[2500]}
+    assert [info.key for info in await store.list("b").all()] == sorted(now)
+
+
+async def test_a_listing_that_was_given_up_leaves_its_names_for_some_minutes_only(
+    store: trove.Trove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = deleted_files()
+    driver, clock = store.driver, Clock()
+    assert isinstance(driver, LocalDriver)
+    driver._tree.listing = _listing(driver, clock=clock)
+    timers: list[tuple[float, Callable[[], object]]] = []
+
+    def call_later(delay: float, call: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        timers.append((delay, partial(call, *arguments)))
+        return asyncio.TimerHandle(0, call, arguments, loop)
+
+    loop = asyncio.get_running_loop()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "call_later", call_later)
+        for _ in range(2):
+            await store.list("b", page_size=100).next()
+    assert deleted_files() == before + 1
+    (call,) = [call for delay, call in timers if delay == 300]
+    clock.now += 300
+    call()
+    assert deleted_files() == before

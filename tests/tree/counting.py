@@ -38,11 +38,9 @@ class CountingFileSystem(LocalFileSystem):
                 yield entry
 
     async def read_names(self, path: str, take: TakeNames) -> None:
-        def count(
-            files: list[str], directories: list[str], statuses: Sequence[Stat] | None, modified: int | None
-        ) -> None:
+        async def count(files: list[str], directories: list[str], statuses: Sequence[Stat] | None) -> None:
             self.entries += len(files) + len(directories)
-            take(files, directories, statuses, modified)
+            await take(files, directories, statuses)
 
         self.scans += 1
         await super().read_names(path, count)
@@ -95,6 +93,11 @@ class CountedTree:
             cursor = page.cursor
             if cursor is None:
                 return keys
+
+
+def without_names(cursor: str | None) -> str | None:
+    """Return a cursor as it is when the names that are kept for its listing have been removed."""
+    return None if cursor is None else cursor.partition("\0")[0]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -67,16 +67,12 @@ class Stat(Protocol):
 class TakeNames(Protocol):
     """What `FileSystem.read_names` calls."""
 
-    def __call__(
-        self, files: list[str], directories: list[str], statuses: Sequence[Stat] | None, modified: int | None, /
-    ) -> None:
+    def __call__(self, files: list[str], directories: list[str], statuses: Sequence[Stat] | None, /) -> Awaitable[None]:
         """Take some of the names in a directory.
 
         Args:
             files, directories: the names; those of symbolic links and of special files are left out.
             statuses: of the files, in the same order; None where reading the directory does not return them.
-            modified: when the directory was last modified before it was read, in nanoseconds since the epoch; None
-                where that takes another call.
         """
 
 
@@ -318,9 +314,13 @@ class FileSystem(ABC):
             async for entry in scan:
                 found.append(entry)
                 if len(found) == MOST_NAMES:
-                    _pass(found, take)
+                    await _pass(found, take)
                     found.clear()
-        _pass(found, take)
+        await _pass(found, take)
+
+    async def compute(self, work: Callable[[], R]) -> R:
+        """Call a function that takes long and does not use the file system, where it keeps no event loop waiting."""
+        return work()
 
     @property
     def grain_ns(self) -> int:
@@ -336,12 +336,12 @@ class FileSystem(ABC):
         """
         return False
 
-    def settled(self, mtime_ns: int) -> bool:
+    def settled(self, mtime_ns: int, elapsed_ns: int = 0) -> bool:
         """Return whether the last change of a file or directory is long enough ago for its time to be proof.
 
-        If True, what is read now and has the same time later has not changed in between.
+        If True, what was read ``elapsed_ns`` ago or later, and has the same time afterwards, did not change in between.
         """
-        return time.time_ns() - mtime_ns >= max(_SETTLED_NS, 2 * self.grain_ns)
+        return time.time_ns() - elapsed_ns - mtime_ns >= max(_SETTLED_NS, 2 * self.grain_ns)
 
     @abstractmethod
     async def mkdir(self, path: str) -> None:
@@ -404,14 +404,13 @@ class FileSystem(ABC):
         """
 
 
-def _pass(entries: Sequence[DirEntry], take: TakeNames) -> None:
+async def _pass(entries: Sequence[DirEntry], take: TakeNames) -> None:
     files = [entry for entry in entries if entry.is_file]
     statuses = [entry.status for entry in files if entry.status is not None]
-    take(
+    await take(
         [entry.name for entry in files],
         [entry.name for entry in entries if entry.is_dir],
         statuses if len(statuses) == len(files) else None,
-        None,
     )
 
 

@@ -3,16 +3,22 @@
 A page begins at a key. Only the directories on the way to it are read, and those below that the page reaches. Only the
 files that the page returns are asked for their status.
 
-The names of a directory are sorted when it is read: see `trove_async.tree.sorted_names`. Those of a large one are
-cached for the next page, as long as its modification time stays the same.
+The names of a directory are sorted when it is read: see `trove_async.tree.sorted_names`. Those of a large one are kept
+for the next page of the same listing, and for other listings as long as the modification time of the directory stays
+the same. Where a directory changes all the time, each listing so reads it once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import asyncio
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import groupby, repeat
 from operator import attrgetter
+from secrets import token_hex
 from stat import S_ISREG
 from typing import Final
 
@@ -36,7 +42,7 @@ from trove_async.tree.names import (
 )
 from trove_async.tree.objects import Objects
 from trove_async.tree.packed import AFTER, Name, is_plain, pack, text_of, unpack
-from trove_async.tree.remembered import RememberedNames
+from trove_async.tree.remembered import Directories, KnownNames, RememberedNames
 from trove_async.tree.sorted_names import SortedNames, Sorter
 from trove_async.types import ObjectInfo, Prefix
 
@@ -45,6 +51,10 @@ __all__ = ["Listing"]
 _MANY: Final = 512
 _MOST_DIRECTORIES: Final = 64
 """How many directories of one level may be examined to find out whether its cached names are still right."""
+_STATUS_SECONDS: Final = 30.0
+"""How long the status of files is used that came with the names of a directory, if these have not changed."""
+_LISTING: Final = "\0"
+"""Separates the key of a cursor, which has none, from the id of the listing whose names are kept."""
 _MOST_PIECES: Final = MAX_KEY_BYTES // (MAX_NAME_BYTES // 3 - 1)
 """How many names a component of a key may continue in, if all of its characters are escaped."""
 _text = attrgetter("text")
@@ -57,6 +67,7 @@ class Listing:
         fs, layout, buckets, objects: of the tree.
         make_sorter: makes what sorts the names of one directory.
         many: how many names make it worth to cache them.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -68,24 +79,45 @@ class Listing:
         *,
         make_sorter: Callable[[], Sorter] = Sorter,
         many: int = _MANY,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fs = fs
         self._layout = layout
         self._buckets = buckets
         self._objects = objects
         self._lookup = Lookup(fs, layout)
-        self._names = _Names(fs, make_sorter, many)
+        self._names = _Names(fs, make_sorter, many, clock)
+        self._forgetting: asyncio.TimerHandle | None = None
 
     async def page(self, bucket: str, options: ListOptions) -> ListPage:
-        """Return a page. Its cursor is the smallest key that the next page may contain."""
+        """Return a page.
+
+        Its cursor begins with the smallest key that the next page may contain. If names are kept for the next page, the
+        id under which they are found follows, after a NUL.
+        """
         await self._buckets.require(bucket)
         above, directories = await self._below(bucket, options.prefix)
         page = _Page(self._fs, self._objects, self._names, bucket, options)
         await page.fill(directories, above)
         return ListPage(page.objects, page.prefixes, page.cursor)
 
+    def forget_in_time(self) -> None:
+        """Have the event loop remove names when nobody has used them for some time; call it after a page."""
+        if self._forgetting is None:
+            seconds = self._names.remembered.forget_unused()
+            if seconds is not None:
+                # The loop does not keep a store alive that was given up.
+                self._forgetting = asyncio.get_running_loop().call_later(seconds, _forget, weakref.ref(self))
+
+    def forget_now(self) -> None:
+        """Remove the names that nobody has used for some time; again later if there are others."""
+        self._forgetting = None
+        self.forget_in_time()
+
     def close(self) -> None:
         """Forget all names, and close the temporary files."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         self._names.remembered.clear()
 
     async def _below(self, bucket: str, prefix: str) -> tuple[str, list[str]]:
@@ -104,20 +136,29 @@ class Listing:
         return path + "/", directories
 
 
+def _forget(listing: weakref.ref[Listing]) -> None:
+    if (found := listing()) is not None:
+        found.forget_now()
+
+
 class _Level:
     """Directories that all stand for the same part of the keys, and how far the walk has come there.
 
     Args:
-        names: in the directories.
-        directory: the first of them; there are two if a file had its name.
+        known: the names in the directories.
+        current: whether all the names exist, with the status that they may have.
+        directories: there are two if a file had the name of the first.
         above: what the keys begin with.
     """
 
-    __slots__ = ("above", "after", "directory", "ended", "names", "waiting")
+    __slots__ = ("above", "after", "current", "directories", "directory", "ended", "known", "names", "waiting")
 
-    def __init__(self, names: SortedNames, directory: str, above: str) -> None:
-        self.names = names
-        self.directory = directory
+    def __init__(self, known: KnownNames, current: bool, directories: Directories, above: str) -> None:
+        self.known = known
+        self.names = known.names
+        self.current = current
+        self.directories = directories
+        self.directory = directories[0]
         self.above = above
         self.after = ""  # names before it were taken
         self.ended = False  # whether all were taken
@@ -139,10 +180,10 @@ class _Page:
         self._prefix = options.prefix
         self._delimiter = options.delimiter
         self._room = options.page_size
+        key, _, self._listing = (options.cursor or "").partition(_LISTING)
+        self._kept = names.remembered.get_for(self._listing)
         # The key from which the walk goes on; it advances when a group is complete.
-        self._start = max(
-            options.prefix, options.cursor or "", f"{options.start_after}\0" if options.start_after else ""
-        )
+        self._start = max(options.prefix, key, f"{options.start_after}\0" if options.start_after else "")
         self._ended = False  # whether the page is full, or no keys follow
         self.objects: list[ObjectInfo] = []
         self.prefixes: list[Prefix] = []
@@ -153,13 +194,19 @@ class _Page:
         levels = [await self._level(directories, above)] if directories else []
         while levels and not self._ended:
             below = await self._walk(levels[-1])
-            if below is None:
-                levels.pop()
-            else:
+            if below is not None:
                 levels.append(below)
+            elif not self._ended:
+                levels.pop()
+        # The next page begins at the levels where this one ends.
+        listing = self._names.keep_for(self._listing, [] if self.cursor is None else levels)
+        if listing:
+            self.cursor = f"{self.cursor}{_LISTING}{listing}"
 
     async def _level(self, directories: list[str], above: str) -> _Level:
-        return _Level(await self._names.of(directories), directories[0], above)
+        level = tuple(directories)
+        known, current = await self._names.of(level, self._kept.get(level))
+        return _Level(known, current, level, above)
 
     async def _walk(self, level: _Level) -> _Level | None:
         """Add the names at a level up to one below it that must be walked first, and return that; None at the end."""
@@ -181,7 +228,7 @@ class _Page:
                 key = above + text
                 if not name.is_dir:
                     if key >= self._start:
-                        await self._add_file(key, _path(directory, name), name.status)
+                        await self._add_file(key, _path(directory, name), name.status, exists=level.current)
                 elif below := await self._add_directory(key, [_path(directory, entry) for entry in entries]):
                     return below
                 if self._ended:
@@ -191,7 +238,7 @@ class _Page:
                 if not files:
                     return None
                 if not (shows_files and is_plain(files)):
-                    level.waiting = groupby(map(unpack, files), key=_text)
+                    level.waiting = groupby(map(unpack if level.current else _without_status, files), key=_text)
                     continue
             await self._add_files(files, directory, above)
         return None
@@ -229,12 +276,13 @@ class _Page:
         self._add_group(key, group)
         return None
 
-    async def _add_file(self, key: str, path: str, status: Stat | None) -> None:
+    async def _add_file(self, key: str, path: str, status: Stat | None, *, exists: bool) -> None:
         group = group_of(key, self._prefix, self._delimiter)
-        if group is not None:
+        if group is None:
+            if self._has_room(key):
+                await self._add_object(key, path, status or await self._fs.lstat(path))
+        elif exists or is_file(await self._fs.lstat(path)):
             self._add_group(key, group)
-        elif self._has_room(key):
-            await self._add_object(key, path, status or await self._fs.lstat(path))
 
     def _add_group(self, key: str, group: str) -> None:
         if self._has_room(key):
@@ -282,47 +330,68 @@ class _Names:
 
     Args:
         fs: of the tree.
-        make_sorter, many: as for `Listing`.
+        make_sorter, many, clock: as for `Listing`.
     """
 
-    def __init__(self, fs: FileSystem, make_sorter: Callable[[], Sorter], many: int) -> None:
+    def __init__(
+        self, fs: FileSystem, make_sorter: Callable[[], Sorter], many: int, clock: Callable[[], float]
+    ) -> None:
         self._fs = fs
         self._make_sorter = make_sorter
         self._many = many
-        self.remembered = RememberedNames()
+        self._clock = clock
+        self.remembered = RememberedNames(clock)
 
-    async def of(self, directories: list[str]) -> SortedNames:
-        """Return the names in directories that stand for the same part of the keys."""
-        level = tuple(directories)
-        known = self.remembered.get(level)
-        if known is not None:
-            names, times = known
-            if await self._times(times) == times:
-                return names
-            self.remembered.forget(level)
-        reading = _Reading(self._fs, self._make_sorter(), dates=self.remembered.wants(level))
+    async def of(self, directories: Directories, kept: KnownNames | None) -> tuple[KnownNames, bool]:
+        """Return the names in directories that stand for the same part of the keys.
+
+        Args:
+            directories: of the level.
+            kept: the names that the listing has begun with, if it did.
+
+        Returns:
+            The names, and whether the directories still have them all, with the same status.
+        """
+        if kept is not None:
+            return kept, await self._is_current(kept)
+        known = self.remembered.get(directories)
+        if known is None or not await self._is_current(known):
+            known = await self._read(directories)
+            self.remembered.keep(directories, known if known.times is not None else None)
+        return known, True
+
+    def keep_for(self, listing: str, levels: Iterable[_Level]) -> str:
+        """Keep the names of large levels for the next page of a listing; return its id, empty if nothing is kept."""
+        large = {level.directories: level.known for level in levels if level.names.count > self._many}
+        if large:
+            listing = listing or token_hex(8)
+        if listing:
+            self.remembered.keep_for(listing, large)
+        return listing if large else ""
+
+    async def _is_current(self, known: KnownNames) -> bool:
+        """Return whether reading the directories would return the same again."""
+        if known.times is None or (known.until is not None and known.until <= self._clock()):
+            return False
+        return await self._times(known.times) == known.times
+
+    async def _read(self, directories: Directories) -> KnownNames:
+        began, until = time.monotonic_ns(), self._clock() + _STATUS_SECONDS
+        reading = _Reading(self._fs, self._make_sorter())
         for directory in directories:
-            path = "" if directory == directories[0] else f"{directory}/"
-            await reading.read(directory, path)
-        names = reading.sorter.finish()
-        if names.count > self._many:
-            await self._keep(level, names, reading)
-        return names
-
-    async def _keep(self, level: tuple[str, ...], names: SortedNames, reading: _Reading) -> None:
-        """Cache names, unless the directories may have changed while they were read."""
-        times = reading.times
-        if times is None:
-            self.remembered.want(level)
-        elif (
-            len(times) <= _MOST_DIRECTORIES
-            and all(map(self._fs.settled, times.values()))
-            and await self._times(times) == times
-        ):
-            self.remembered.keep(level, names, times, dated=reading.dated)
+            await reading.read(directory, "" if directory == directories[0] else f"{directory}/")
+        names = await reading.finish()
+        times: Mapping[str, int] | None = None
+        if names.count > self._many and len(reading.directories) <= _MOST_DIRECTORIES:
+            found = await self._times(reading.directories)
+            elapsed = time.monotonic_ns() - began
+            if all(self._fs.settled(modified, elapsed) for modified in found.values()):
+                times = found  # otherwise the directories may have changed while they were read
+        return KnownNames(names, times, until if reading.dated else None)
 
     async def _times(self, directories: Iterable[str]) -> dict[str, int]:
-        return {directory: await _time(self._fs, directory) for directory in directories}
+        statuses = {directory: await self._fs.lstat(directory) for directory in directories}
+        return {directory: 0 if s is None else s.st_mtime_ns for directory, s in statuses.items()}
 
     async def any_below(self, directories: list[str], depth: int = 8) -> bool:
         """Return True if an object is found below directories at once; if False, there may be one.
@@ -349,18 +418,16 @@ class _Reading:
     Args:
         fs: where they are.
         sorter: takes the names.
-        dates: whether to ask when each of them was modified, if reading it does not return that.
 
     Attributes:
-        times: when they were modified, before they were read; 0 for those that do not exist, None if it is not known.
+        directories: those that were read.
         dated: whether names have a status.
     """
 
-    def __init__(self, fs: FileSystem, sorter: Sorter, *, dates: bool) -> None:
+    def __init__(self, fs: FileSystem, sorter: Sorter) -> None:
         self._fs = fs
-        self.sorter = sorter
-        self._dates = dates
-        self.times: dict[str, int] | None = {}
+        self._sorter = sorter
+        self.directories: list[str] = []
         self.dated = False
 
     async def read(self, directory: str, path: str, start: str = "", chain: tuple[str, ...] = ()) -> None:
@@ -373,41 +440,36 @@ class _Reading:
         """
         continued: list[tuple[str, str]] = []
 
-        def take(
-            files: list[str], directories: list[str], statuses: Sequence[Stat] | None, modified: int | None
-        ) -> None:
+        add = self._sorter.add
+
+        async def take(files: list[str], directories: list[str], statuses: Sequence[Stat] | None) -> None:
             if statuses is not None:
                 self.dated = True
-            if not self._dates:
-                self._note(directory, modified)
             if path or not stand_for_themselves(files):
-                self.sorter.add(_packed_files(files, statuses, path, start, chain))
+                add(_packed_files(files, statuses, path, start, chain))
             elif statuses is None:
-                self.sorter.add(files)
+                add(files)
             else:
-                self.sorter.add([pack(name, name, status) for name, status in zip(files, statuses, strict=True)])
-            if not directories:
-                return
-            if not path and stand_for_themselves(directories):
-                self.sorter.add([name + "/" for name in directories])
-            else:
-                self.sorter.add(_packed_directories(directories, path, start, chain, continued))
+                add([pack(name, name, status) for name, status in zip(files, statuses, strict=True)])
+            if directories and not path and stand_for_themselves(directories):
+                add([name + "/" for name in directories])
+            elif directories:
+                add(_packed_directories(directories, path, start, chain, continued))
+            if self._sorter.has_run:
+                await self._fs.compute(self._sorter.sort)
 
-        self._note(directory, await _time(self._fs, directory) if self._dates else 0)
+        self.directories.append(directory)
         await self._fs.read_names(directory, take)
         for name, text in continued:
             await self.read(f"{directory}/{name}", f"{path}{name}/", text, (*chain, name))
 
-    def _note(self, directory: str, modified: int | None) -> None:
-        if modified is None:
-            self.times = None
-        elif self.times is not None:
-            self.times[directory] = modified
-
-
-async def _time(fs: FileSystem, directory: str) -> int:
-    status = await fs.lstat(directory)
-    return 0 if status is None else status.st_mtime_ns
+    async def finish(self) -> SortedNames:
+        """Return all names that were read."""
+        merging = self._sorter.finish()
+        names = next(merging) if self._sorter.is_small else None
+        while names is None:
+            names = await self._fs.compute(partial(next, merging))
+        return names
 
 
 def _packed_files(
@@ -444,6 +506,10 @@ def _packed_directories(
 def _is_cut_right(text: str, chain: tuple[str, ...], last: str) -> bool:
     """Return whether a component is cut where this library cuts it; otherwise no key has this path."""
     return not chain or path_of(text) == [*chain, last]
+
+
+def _without_status(packed: str) -> Name:
+    return unpack(packed)._replace(status=None)
 
 
 def _path(directory: str, name: Name) -> str:

@@ -27,6 +27,8 @@ _MAX_BYTES: Final = 4 * 1024 * 1024
 _BLOCK: Final = 512
 _SORT: Final = 2048
 """How many names are sorted at once: a single sort of many names would keep all other threads waiting."""
+_STEP: Final = 16384
+"""How many names are merged in one step."""
 _RUN: Final = 8192
 _LONG_RUN: Final = 65536
 """How many names the first runs have, and the later ones of a large directory, so that there are few to merge."""
@@ -125,22 +127,18 @@ class SortedNames:
         self.last = ""
         self.count = 0
 
-    @classmethod
-    def of(cls, ordered: Iterable[list[str]], *, limit: int, block: int) -> SortedNames:
-        """Keep names that come in order.
-
-        Args:
-            ordered: the names.
-            limit, block: as for `Sorter`.
-        """
-        made = cls(limit, block)
+    def add_all(self, ordered: Iterable[list[str]]) -> Iterator[None]:
+        """Keep names that come in order, some thousands in each step."""
         names: list[str] = []
+        reached = _STEP
         for some in ordered:
             names += some
-            made._add_blocks(names)
+            self._add_blocks(names)
+            if self.count >= reached:
+                reached = self.count + _STEP
+                yield
         if names:
-            made._add(names, last=True)
-        return made
+            self._add(names, last=True)
 
     def _add_blocks(self, names: list[str]) -> None:
         """Move names into blocks, except the last ones, since more of the same text may follow."""
@@ -202,20 +200,34 @@ class Sorter:
         self._waiting: list[str] = []
         self._count = 0
 
+    @property
+    def is_small(self) -> bool:
+        """Whether there are so few names that sorting them takes no time to speak of."""
+        return self._count <= _SORT and not self._runs
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the caller should now call `sort`."""
+        return len(self._waiting) >= max(self._run, min(_LONG_RUN, self._count // 16))
+
     def add(self, names: list[str]) -> None:
         """Take names, in any order."""
         self._waiting += names
         self._count += len(names)
-        if len(self._waiting) >= max(self._run, min(_LONG_RUN, self._count // 16)):
-            ordered, self._waiting = _sorted(self._waiting), []
-            blocks = (ordered[at : at + self._block] for at in range(0, len(ordered), self._block))
-            self._runs.append(deque(map(self._blocks.add, blocks)))
 
-    def finish(self) -> SortedNames:
-        """Return all names that were taken."""
-        last = sorted(self._waiting) if self._count <= _SORT else _sorted(self._waiting)
+    def sort(self) -> None:
+        """Sort the names that were added since the last call."""
+        ordered, self._waiting = _sorted(self._waiting), []
+        blocks = (ordered[at : at + self._block] for at in range(0, len(ordered), self._block))
+        self._runs.append(deque(map(self._blocks.add, blocks)))
+
+    def finish(self) -> Iterator[SortedNames | None]:
+        """Merge all names, some thousands in each step: yield None while more steps follow, and then the names."""
+        last = _sorted(self._waiting)
         ordered = self._merged(last) if self._runs else [last]
-        return SortedNames.of(ordered, limit=self._limit, block=self._block)
+        names = SortedNames(self._limit, self._block)
+        yield from names.add_all(ordered)
+        yield names
 
     def _merged(self, last: list[str]) -> Iterator[list[str]]:
         """Merge the runs: in each step up to the name before which all blocks together are complete."""

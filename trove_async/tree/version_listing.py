@@ -47,12 +47,13 @@ class VersionListing:
 
     async def _keys(self, bucket: str, options: VersionListOptions, mark: VersionMark | None) -> tuple[list[str], bool]:
         """Return the next keys that have objects or stored versions, in order, and whether there are no more."""
-        start = max(options.prefix, "" if mark is None else mark.key)
-        if mark is not None and mark.version_id is None:
-            start += "\0"  # no key sorts between a key and this
+        key = None if mark is None else mark.key
+        after = key if mark is not None and mark.version_id is None else None
+        start = max(options.prefix, key or "", f"{after}\0" if after else "")  # no key sorts between a key and that
         wanted = options.page_size + 1
+        listed = ListOptions(prefix=options.prefix, page_size=wanted, cursor=key, start_after=after)
         # In this order a deletion between the two hides no key.
-        page = await self._listing.page(bucket, ListOptions(prefix=options.prefix, page_size=wanted, cursor=start))
+        page = await self._listing.page(bucket, listed)
         current = [info.key for info in page.objects]
         async with aclosing(self._objects.versioned_keys(bucket)) as keys:
             stored = await _smallest(wanted, keys, start, options.prefix)

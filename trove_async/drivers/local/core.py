@@ -448,7 +448,13 @@ class LocalCore(PresignByHMAC, Driver):
 
     async def list_page(self, bucket: str, options: ListOptions) -> ListPage:
         """Return a page of a listing."""
-        return await self._run(lambda _: self._tree.listing.page(bucket, options), slow=True)
+        return await self._list(lambda _: self._tree.listing.page(bucket, options))
+
+    async def _list(self, page: Callable[[Checkpoint], Coroutine[Any, Any, R]]) -> R:
+        try:
+            return await self._run(page, slow=True)
+        finally:
+            self._tree.listing.forget_in_time()
 
     # Buckets
 

@@ -203,7 +203,7 @@ class LocalDriver(
     async def list_versions_page(self, bucket: str, options: VersionListOptions) -> VersionPage:
         """Return one page of the versions of a bucket."""
         listing = VersionListing(self._tree.objects, self._tree.listing)
-        return await self._run(lambda _: listing.page(bucket, options), slow=True)
+        return await self._list(lambda _: listing.page(bucket, options))
 
     # Events
 

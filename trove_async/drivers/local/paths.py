@@ -100,34 +100,31 @@ class LocalPaths(FileSystem):
 
     async def scan(self, path: str) -> AsyncGenerator[DirEntry, None]:
         """Yield the entries of a directory."""
-        opened, _ = await self._entries(path)
-        with opened as entries:
+        with await self._entries(path) as entries:
             for entry in entries:
                 yield DirEntry(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
 
     async def read_names(self, path: str, take: TakeNames) -> None:
         """Read the names in a directory."""
-        opened, modified = await self._entries(path)
-        with opened as entries:
+        with await self._entries(path) as entries:
             while some := list(islice(entries, MOST_NAMES)):
                 files = [entry.name for entry in some if entry.is_file(follow_symlinks=False)]
                 directories: list[str] = []
                 if len(files) < len(some):
                     directories = [entry.name for entry in some if entry.is_dir(follow_symlinks=False)]
-                take(files, directories, None, modified)
+                await take(files, directories, None)
 
-    async def _entries(self, path: str) -> tuple[_Entries, int]:
-        """Open a directory and return when it was last modified; one that does not exist has no entries."""
+    async def _entries(self, path: str) -> _Entries:
+        """Open a directory; one that does not exist has no entries."""
         directory: Directory | None = None
         try:
             directory = self.handles.readable(path)
-            modified = os.fstat(directory.descriptor).st_mtime_ns
-            return os.scandir(directory.descriptor), modified
+            return os.scandir(directory.descriptor)
         except (FileNotFoundError, NotADirectoryError):
-            return nullcontext(iter(())), 0
+            return nullcontext(iter(()))
         except PermissionError as error:
             if self._skip_unreadable:
-                return nullcontext(iter(())), 0
+                return nullcontext(iter(()))
             raise PermissionError(error.errno, f"the directory {path!r} cannot be read", path) from error
         except OSError as error:
             directory = None  # nothing stays open while it waits

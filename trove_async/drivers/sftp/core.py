@@ -389,7 +389,11 @@ class SFTPCore(PresignByHMAC, Driver):
         """Return a page of a listing; reading a directory returns the sizes and times of its files."""
         # With a delimiter, directories below are searched for a first object, up to eight levels deep.
         slots = 1 if options.delimiter is None else 10
-        return await self._run(lambda _: self._store.tree.listing.page(bucket, options), slots=slots, reads=True)
+        listing = self._store.tree.listing
+        try:
+            return await self._run(lambda _: listing.page(bucket, options), slots=slots, reads=True)
+        finally:
+            listing.forget_in_time()
 
     # Buckets
 

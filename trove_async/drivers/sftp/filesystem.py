@@ -6,9 +6,10 @@ import asyncio
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Final
+from typing import Final, TypeVar
 
 from trove_async.body import Chunk
+from trove_async.cancellation import CLEANUP_TIMEOUT, to_the_end
 from trove_async.drivers.sftp.abilities import Abilities, Times
 from trove_async.drivers.sftp.connection import Connection
 from trove_async.drivers.sftp.errors import DisconnectedError, RefusedError, SpaceError
@@ -36,6 +37,8 @@ from trove_async.tree import FileSystem, Temporary, WriteClock
 from trove_async.tree.filesystem import Reading, is_dir, is_file
 
 __all__ = ["SFTPFileSystem"]
+
+R = TypeVar("R")
 
 _COPY_STEP: Final = 64 * 1024 * 1024
 """Bytes that the server copies for one request; it answers no other request meanwhile."""
@@ -352,12 +355,16 @@ class SFTPFileSystem(RemoteFiles, FileSystem):
             await self.unlink(temporary)
             raise
 
-    # Time and locks
+    # Computing, time and locks
 
-    def settled(self, mtime_ns: int) -> bool:
+    async def compute(self, work: Callable[[], R]) -> R:
+        """Call a function in a thread, which a cancellation waits for."""
+        return await to_the_end(asyncio.to_thread(work), timeout=CLEANUP_TIMEOUT, leftover="a thread that sorts names")
+
+    def settled(self, mtime_ns: int, elapsed_ns: int = 0) -> bool:
         """Return whether a directory that still has this time is unchanged since it was read."""
         # Some servers return no time for directories.
-        return mtime_ns > 0 and self._lease.server_time() - mtime_ns / 1_000_000_000 > _SETTLED_SECONDS
+        return mtime_ns > 0 and self._lease.server_time() - (elapsed_ns + mtime_ns) / _SECOND > _SETTLED_SECONDS
 
     def new_time(self) -> int:
         """Return a time of its own for a file, in nanoseconds."""

@@ -354,12 +354,15 @@ class RemoteFiles(Requests):
         """Return names with their status; ask for it if the server left it out of the directory's listing."""
         if all(listed.status.is_complete for listed in names):
             return names
-        found: list[Listed] = []
+        statuses = await self.statuses(directory, [decoded(listed.name) for listed in names])
+        pairs = zip(names, statuses, strict=True)
+        return [Listed(listed.name, status) for listed, status in pairs if status is not None]
+
+    async def statuses(self, directory: str, names: Sequence[str]) -> list[FileStatus | None]:
+        """Return the status of files, asking for many of them at a time."""
+        found: list[FileStatus | None] = []
         for at in range(0, len(names), _STATUSES):
-            part = names[at : at + _STATUSES]
-            statuses = await self.lstat_all(f"{directory}/{decoded(listed.name)}" for listed in part)
-            pairs = zip(part, statuses, strict=True)
-            found += [Listed(listed.name, status) for listed, status in pairs if status is not None]
+            found += await self.lstat_all(f"{directory}/{name}" for name in names[at : at + _STATUSES])
         return found
 
     async def _check_missing(self, path: str) -> None:
