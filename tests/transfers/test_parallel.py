@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -22,7 +22,8 @@ async def test_each_item_is_processed_once_with_bounded_concurrency() -> None:
     busy = most = 0
     done: list[int] = []
 
-    async def work(number: int) -> None:
+    async def work(several: Sequence[int]) -> None:
+        (number,) = several
         nonlocal busy, most
         busy += 1
         most = max(most, busy)
@@ -33,6 +34,19 @@ async def test_each_item_is_processed_once_with_bounded_concurrency() -> None:
 
     await for_each(numbers(100), work, workers=7)
     assert (sorted(done), most) == (list(range(100)), 7)
+
+
+async def test_workers_share_what_is_left() -> None:
+    shares: list[Sequence[int]] = []
+
+    async def work(several: Sequence[int]) -> None:
+        shares.append(several)
+        await asyncio.sleep(0)
+
+    await for_each(numbers(100), work, workers=4, at_once=16)
+    assert [number for share in shares for number in share] == list(range(100))
+    assert max(len(share) for share in shares) == 16
+    assert [len(share) for share in shares[-4:]] == [1] * 4
 
 
 async def test_nothing_to_do() -> None:
@@ -47,9 +61,9 @@ async def test_items_found_before_the_search_failed_are_processed() -> None:
             yield number
         raise LookupError("no more")
 
-    async def work(number: int) -> None:
+    async def work(several: Sequence[int]) -> None:
         await asyncio.sleep(0)
-        done.append(number)
+        done.extend(several)
 
     with pytest.raises(LookupError, match="no more"):
         await for_each(failing(), work, workers=2)
@@ -59,7 +73,8 @@ async def test_items_found_before_the_search_failed_are_processed() -> None:
 async def test_an_error_of_the_work_ends_everything() -> None:
     begun: list[int] = []
 
-    async def work(number: int) -> None:
+    async def work(several: Sequence[int]) -> None:
+        (number,) = several
         begun.append(number)
         await asyncio.sleep(0)
         if number == 3:
@@ -82,7 +97,7 @@ async def test_the_search_runs_ahead_by_a_bounded_number_of_items() -> None:
             found += 1
             yield found
 
-    async def work(_: int) -> None:
+    async def work(_: Sequence[int]) -> None:
         await release.wait()
 
     task = asyncio.create_task(for_each(endless(), work, workers=2))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -288,3 +291,68 @@ async def test_a_move_that_is_cancelled_at_any_point_loses_nothing(
 
     points = await cancel_everywhere(move, delivery, prepare=prepare, check=check)
     assert points > 3
+
+
+@pytest.mark.parametrize("delivery", [Delivery.PENDING, Delivery.DONE, Delivery.SCOPE], ids=lambda one: one.name)
+@pytest.mark.asyncio
+async def test_a_download_of_many_small_files_that_is_cancelled_at_any_point_leaves_whole_files(
+    ends: Ends, delivery: Delivery
+) -> None:
+    names = [f"d{number % 2}/{number}" for number in range(6)]
+    pairs = [(ends.of("one", name), ends.of("file", name)) for name in names]
+    for number, (here, there) in enumerate(pairs):
+        await ends.fill(here, b"new" * 100)
+        if number % 3 == 0:
+            await ends.fill(there, b"old")
+
+    async def prepare() -> None:
+        for number, (_, there) in enumerate(pairs):
+            assert isinstance(there, LocalFile)
+            if number % 3 == 0:
+                await ends.fill(there, b"old")
+            else:
+                Path(there.path).unlink(missing_ok=True)
+
+    async def download() -> None:
+        await Transfer(workers=2).run(jobs_of(*(Job(here, there, 300) for here, there in pairs)), lambda _: None)
+
+    async def check(outcome: Cancelled[None]) -> None:
+        assert not outcome.left_running
+        files = {path: path.read_bytes() for path in (ends.folder / "files").rglob("*") if path.is_file()}
+        assert {path.suffix for path in files} == {""}
+        assert set(files.values()) <= {b"old", b"new" * 100}
+        await asyncio.to_thread(lambda: None)
+        assert files == {path: path.read_bytes() for path in (ends.folder / "files").rglob("*") if path.is_file()}
+
+    points = await cancel_everywhere(download, delivery, prepare=prepare, check=check)
+    assert points > 10
+
+
+@pytest.mark.asyncio
+async def test_a_download_that_was_cancelled_in_the_queue_of_a_thread_never_begins(ends: Ends) -> None:
+    """The first file blocks the thread; the others wait behind it when the transfer is cancelled."""
+    held, release = threading.Event(), threading.Event()
+    make = os.makedirs
+
+    def blocking(*arguments: Any, **options: Any) -> None:
+        held.set()
+        assert release.wait(20)
+        make(*arguments, **options)
+
+    jobs = []
+    for number in range(3):
+        here, there = ends.of("one", f"{number}"), ends.of("file", f"d{number}/file")
+        await ends.fill(here, BODY[:100])
+        jobs.append(Job(here, there, 100))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "makedirs", blocking)
+        task = asyncio.create_task(Transfer(workers=3, skip_unchanged=False).run(jobs_of(*jobs), lambda _: None))
+        await asyncio.to_thread(held.wait, 20)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    # The directory was made by the operation under way, which stopped before it changed the file.
+    assert [path.name for path in (ends.folder / "files").rglob("*")] == ["d0"]

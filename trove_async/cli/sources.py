@@ -137,7 +137,7 @@ class _InBuckets(Source):
         else:
             members = _object(place)
         async for found in members:
-            yield Found(f"{bucket}/{found.name}", found.end, found.size)
+            yield Found(f"{bucket}/{found.name}", found.end, found.size, found.info)
 
 
 class _Below(Source):
@@ -200,10 +200,10 @@ async def _matches(place: StorePath, recursive: bool) -> AsyncIterator[Found]:
     start = len(fixed_part(key))
     async for item in expand(store, bucket, key, prefixes=recursive):
         if isinstance(item, ObjectInfo):
-            yield Found(item.key[start:], StoredObject(store, bucket, item.key), item.size)
+            yield Found(item.key[start:], StoredObject(store, bucket, item.key), item.size, item)
         else:
             async for info in store.list(bucket, item.prefix):
-                yield Found(info.key[start:], StoredObject(store, bucket, info.key), info.size)
+                yield Found(info.key[start:], StoredObject(store, bucket, info.key), info.size, info)
 
 
 def _files(session: Session, path: str) -> AsyncIterator[Found]:
@@ -218,7 +218,7 @@ def _files(session: Session, path: str) -> AsyncIterator[Found]:
 async def _members(session: Session, found: AsyncIterator[Found], target: Destination, tree: str) -> AsyncIterator[Job]:
     async for member in found:
         try:
-            yield Job(member.end, target.member(tree, member.name), member.size)
+            yield Job(member.end, target.member(tree, member.name), member.size, member.info)
         except MarkerError:
             session.output.note(skipped_directory(member.end))
         except UnsafeNameError as error:

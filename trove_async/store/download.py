@@ -6,9 +6,9 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import Event
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import anyio.to_thread
 
@@ -18,12 +18,29 @@ from trove_async.reader import ObjectReader
 from trove_async.store.targets import FileTarget, StreamTarget, Target
 from trove_async.types import ObjectInfo
 
-__all__ = ["FileSteps", "save"]
+__all__ = ["Checkpoint", "FileSteps", "Hop", "save"]
+
+R = TypeVar("R")
+
+Checkpoint = Callable[[], object]
+"""What an operation in a thread calls before it changes something; it raises if the caller was cancelled."""
 
 _WHOLE: Final = 256 * 1024
 """Bytes up to which an object is written in one thread hop, which takes longer than its bytes do."""
 
 _DESCRIPTOR: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd/(\d+)", re.ASCII)
+
+
+class Hop(Protocol):
+    """Runs an operation in a thread.
+
+    A caller that is cancelled waits until the operation ends, which then raises at its checkpoint. One that has not
+    begun never begins.
+    """
+
+    def __call__(self, operation: Callable[[Checkpoint], R], /) -> Awaitable[R]:
+        """Return what the operation returns."""
+        ...
 
 
 class FileSteps:
@@ -47,26 +64,49 @@ async def save(
     cleanup_timeout: float,
     on_progress: Progress | None = None,
     steps: FileSteps = FileSteps(),  # noqa: B008 - it has no state
+    hop: Hop | None = None,
 ) -> None:
-    """Write all that a reader reads to a path; see `Trove.download`."""
+    """Write all that a reader reads to a path; see `Trove.download`.
+
+    Args:
+        reader, path, on_progress: as for `Trove.download`.
+        cleanup_timeout: seconds that a cancelled call waits for a thread.
+        steps: what is done besides.
+        hop: runs an operation in a thread; None for a thread of its own.
+    """
     whole = await reader.read() if reader.size <= _WHOLE else None
     if whole:
         _report(reader, on_progress)
-    stopped = Event()
 
-    def begin() -> Target | None:
+    def begin(checkpoint: Checkpoint) -> Target | None:
         """Return what is to be written; None if that is done."""
-        if stopped.is_set():
-            return None  # cancelled while all threads were busy
         steps.before()
         target = _target_of(path, cleanup_timeout, lambda draft: steps.complete(draft, reader.info))
-        is_done = whole is not None and target.write_whole(whole, lambda: not stopped.is_set())
+        is_done = whole is not None and target.write_whole(whole, checkpoint)
         return None if is_done else target
 
-    work = anyio.to_thread.run_sync(begin)
-    target = await to_the_end(work, timeout=cleanup_timeout, leftover=f"the file {path!r}", on_cancel=stopped.set)
+    target = await (_in_own_hop(begin, path, cleanup_timeout) if hop is None else hop(begin))
     if target is not None:
         await _stream(reader, whole, target, cleanup_timeout, on_progress)
+
+
+class _CancelledError(Exception):
+    """The caller was cancelled before the file changed."""
+
+
+async def _in_own_hop(operation: Callable[[Checkpoint], R], path: str, cleanup_timeout: float) -> R:
+    stopped = Event()
+
+    def checkpoint() -> None:
+        if stopped.is_set():
+            raise _CancelledError
+
+    def run() -> R:
+        checkpoint()  # cancelled while all threads were busy
+        return operation(checkpoint)
+
+    work = anyio.to_thread.run_sync(run)
+    return await to_the_end(work, timeout=cleanup_timeout, leftover=f"the file {path!r}", on_cancel=stopped.set)
 
 
 async def _stream(
@@ -96,7 +136,7 @@ def _target_of(path: str, cleanup_timeout: float, complete: Callable[[str], obje
     except FileNotFoundError:
         if not path or path.endswith(os.sep):
             raise
-        return FileTarget(os.path.realpath(path), None, cleanup_timeout, complete)
+        return FileTarget(_of_file(path), None, cleanup_timeout, complete)
     if stat.S_ISDIR(status.st_mode):
         where = os.path.join(path, "NAME")
         raise IsADirectoryError(errno.EISDIR, f"Is a directory; give the path of a file, such as {where!r}", path)
@@ -107,8 +147,13 @@ def _target_of(path: str, cleanup_timeout: float, complete: Callable[[str], obje
             # The file was opened for this process, as by a shell's "> file", and others may write to it too.
             return StreamTarget(path, status, cleanup_timeout, descriptor=descriptor)
     if stat.S_ISREG(status.st_mode):
-        return FileTarget(os.path.realpath(path), status, cleanup_timeout, complete)
+        return FileTarget(_of_file(path), status, cleanup_timeout, complete)
     return StreamTarget(path, status, cleanup_timeout)
+
+
+def _of_file(path: str) -> str:
+    """Return the absolute path of the file itself; links on the way to it may stay, which lead to one directory."""
+    return path if os.path.isabs(path) and not os.path.islink(path) else os.path.realpath(path)
 
 
 def _own_descriptor(path: str) -> int | None:

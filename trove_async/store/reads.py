@@ -22,7 +22,7 @@ from trove_async.paths import local_path
 from trove_async.ranges import ByteRange, RangeLike, coalesce
 from trove_async.reader import ObjectReader
 from trove_async.store.arguments import check_progress, get_options, head_options
-from trove_async.store.download import FileSteps, save
+from trove_async.store.download import FileSteps, Hop, save
 from trove_async.store.lifetime import Lifetime
 from trove_async.store.ranged import RANGE_SIZE
 from trove_async.types import ObjectInfo
@@ -225,15 +225,16 @@ class ReadVerbs(Lifetime):
         version_id: str | None = None,
         if_match: str | None = None,
         on_progress: Progress | None = None,
+        hop: Hop | None = None,
     ) -> ObjectInfo:
-        """Save an object as a file, with more steps; see `download`."""
+        """Save an object as a file, with more steps; see `download` and `save`."""
         self._check("download", bucket, key)
         with self._locating("download", bucket, key):
             target = local_path(path)
             check_progress(on_progress)
             options = get_options(version_id=version_id, if_match=if_match)
         async with await self._open_reader("download", bucket, key, options) as reader:
-            saving = save(reader, target, self._cleanup_timeout, on_progress, steps)
+            saving = save(reader, target, self._cleanup_timeout, on_progress, steps, hop)
             await self._run("download", bucket, key, saving)
             return reader.info
 

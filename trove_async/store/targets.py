@@ -50,12 +50,12 @@ class Target(ABC):
     async def _in_thread(self, function: Callable[[], R]) -> R:
         return await self._step(anyio.to_thread.run_sync(function))
 
-    def write_whole(self, data: bytes, may_publish: Callable[[], bool]) -> bool:
+    def write_whole(self, data: bytes, checkpoint: Callable[[], object]) -> bool:
         """Do everything in this thread, if that is possible; return False if nothing was done.
 
         Args:
             data: all that is written.
-            may_publish: asked before the target changes; if it returns False, nothing is left.
+            checkpoint: called before the target changes; if it raises, nothing is left.
         """
         return False
 
@@ -80,7 +80,7 @@ class FileTarget(Target):
     """A regular file: written under another name in its directory, and renamed at the end.
 
     Args:
-        target: the path of the file, without links.
+        target: the path of the file, absolute; the file itself is no link.
         replaced: the state of the file if it exists. Mode, owner, group and access list stay as they are.
         complete: called in a thread with the path of the draft, before it gets its name.
     """
@@ -100,7 +100,7 @@ class FileTarget(Target):
         self._replaced = replaced
         self._file: aiofiles.threadpool.binary.AsyncFileIO | None = None
 
-    def write_whole(self, data: bytes, may_publish: Callable[[], bool]) -> bool:
+    def write_whole(self, data: bytes, checkpoint: Callable[[], object]) -> bool:
         """Write the draft and rename it."""
         with self._naming_directory():
             file = FileIO(self.path, "x", opener=self._create)
@@ -109,11 +109,12 @@ class FileTarget(Target):
                 left = memoryview(data)
                 while left:
                     left = left[file.write(left) :]
-            if may_publish():
-                self._rename()
-        finally:
+            checkpoint()
+            self._rename()
+        except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
+            raise
         return True
 
     def _rename(self) -> None:

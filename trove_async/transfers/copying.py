@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Final
 
 import anyio.to_thread
 
@@ -29,7 +30,7 @@ from trove_async.errors import (
 from trove_async.store import Trove
 from trove_async.store.arguments import check_progress
 from trove_async.store.copies import copy_between
-from trove_async.store.download import FileSteps
+from trove_async.store.download import FileSteps, Hop
 from trove_async.transfers.attributes import attributes_of, restore_attributes
 from trove_async.transfers.ends import (
     MTIME,
@@ -38,16 +39,13 @@ from trove_async.transfers.ends import (
     LocalFile,
     StoredObject,
     describe,
-    describe_file,
     description_of,
     mtime_text,
 )
+from trove_async.transfers.looking import Look, look_at
 from trove_async.types import EMPTY, FrozenDict, ObjectInfo
 
 __all__ = ["check_target", "copy", "remove"]
-
-_SMALL: Final = 256 * 1024
-"""Bytes up to which a file is read in the hop to a thread that describes it; another one would take longer."""
 
 
 async def copy(
@@ -59,6 +57,8 @@ async def copy(
     checksum: str | None = None,
     preserve: bool = False,
     on_progress: Progress | None = None,
+    look: Look | None = None,
+    hop: Hop | None = None,
 ) -> None:
     """Copy an object or file, atomically: the target is always the old one or the new one, complete.
 
@@ -74,6 +74,8 @@ async def copy(
         preserve: store a file's mode and owner with its object, and restore them with the file; see `attributes`.
         on_progress: called with the bytes copied so far and the size; not if the backend makes the copy. What it
             raises passes unchanged.
+        look: what was seen of a file that is the source; None to look now.
+        hop: runs operations on files in a thread; None for a thread of their own.
 
     Raises:
         NotFoundError, FileNotFoundError: the source or the target's bucket does not exist.
@@ -86,9 +88,9 @@ async def copy(
     if isinstance(source, LocalFile):
         if isinstance(target, LocalFile):
             raise InvalidArgumentError("both ends are local files; at least one must be an object")
-        await _upload(source, target, checksum, preserve, on_progress)
+        await _upload(source, target, look, checksum, preserve, on_progress)
     elif isinstance(target, LocalFile):
-        await _download(source, target, described, preserve, on_progress)
+        await _download(source, target, described, preserve, on_progress, hop)
     else:
         await _copy_object(source, target, described, record, checksum, on_progress)
 
@@ -116,9 +118,21 @@ def _etag_for(store: Trove, condition: Condition, described: Description | None)
 
 
 async def _upload(
-    source: LocalFile, target: StoredObject, checksum: str | None, preserve: bool, on_progress: Progress | None
+    source: LocalFile,
+    target: StoredObject,
+    look: Look | None,
+    checksum: str | None,
+    preserve: bool,
+    on_progress: Progress | None,
 ) -> None:
-    metadata, content = await anyio.to_thread.run_sync(_read, source.path, preserve)
+    if look is None:
+        look = await anyio.to_thread.run_sync(partial(look_at, source.path, read=True))
+    here, content = look
+    if here is None or here.mtime is None:
+        raise FileNotFoundError(f"{source.path!r} does not exist")
+    metadata = {MTIME: mtime_text(here.mtime)}
+    if preserve:
+        metadata |= await anyio.to_thread.run_sync(attributes_of, source.path)
     with _failing_at(target, CopyPhase.WRITE):
         await target.store.put(
             target.bucket,
@@ -130,31 +144,20 @@ async def _upload(
         )
 
 
-def _read(path: str, preserve: bool) -> tuple[dict[str, str], bytes | None]:
-    """Return the metadata for a file, and its bytes if they are few."""
-    # Described before it is read: a file that changes meanwhile has another time, and is copied again next time.
-    here = describe_file(path)
-    if here is None or here.mtime is None:
-        raise FileNotFoundError(f"{path!r} does not exist")
-    metadata = {MTIME: mtime_text(here.mtime), **(attributes_of(path) if preserve else {})}
-    if here.size > _SMALL:
-        return metadata, None
-    with open(path, "rb") as file:
-        content = file.read(_SMALL + 1)
-    return metadata, content if len(content) <= _SMALL else None
-
-
 async def _download(
     source: StoredObject,
     target: LocalFile,
     described: Description | None,
     preserve: bool,
     on_progress: Progress | None,
+    hop: Hop | None,
 ) -> None:
     store, steps = source.store, _Steps(target, preserve)
     pinned = _etag_for(store, "get", described)
     with _failing_at(source, CopyPhase.READ):
-        await store._download(source.bucket, source.key, target.path, steps, if_match=pinned, on_progress=on_progress)
+        await store._download(
+            source.bucket, source.key, target.path, steps, if_match=pinned, on_progress=on_progress, hop=hop
+        )
 
 
 class _Steps(FileSteps):
@@ -186,19 +189,25 @@ async def check_target(target: End) -> None:
 
 
 def _make_parents(target: LocalFile) -> None:
+    directory = os.path.dirname(target.path) or "."
     if target.tree:
         _require_no_links(target)
-    os.makedirs(os.path.dirname(target.path) or ".", exist_ok=True)
+    if not os.path.isdir(directory):
+        os.makedirs(directory, exist_ok=True)
 
 
 def _require_no_links(target: LocalFile) -> None:
     """Refuse a member of a tree if the way to it leads through a symbolic link."""
-    at = target.tree
-    for name in os.path.relpath(os.path.dirname(target.path) or ".", at).split(os.sep):
-        at = os.path.join(at, name)
-        if os.path.islink(at):
+    for directory in _way(target.tree, os.path.dirname(target.path) or "."):
+        if os.path.islink(directory):
             message = "it is a symbolic link, and trees are not written through links; remove it, or name its target"
-            raise NotADirectoryError(errno.ENOTDIR, message, at)
+            raise NotADirectoryError(errno.ENOTDIR, message, directory)
+
+
+@lru_cache(1024)
+def _way(tree: str, directory: str) -> tuple[str, ...]:
+    """Return the directories on the way from the directory of a tree to one below it."""
+    return tuple(accumulate(os.path.relpath(directory, tree).split(os.sep), os.path.join, initial=tree))[1:]
 
 
 async def _copy_object(

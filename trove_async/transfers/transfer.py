@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
+import anyio.to_thread
+
+from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.errors import InvalidArgumentError, TroveError
+from trove_async.store.download import Hop
 from trove_async.transfers.copying import check_target, copy, remove
-from trove_async.transfers.ends import Description, End, StoredObject, describe, is_directory_marker
+from trove_async.transfers.ends import Description, End, LocalFile, StoredObject, describe, is_directory_marker
 from trove_async.transfers.listed import Listed, Listings
+from trove_async.transfers.looking import SMALL, Look, look_at
 from trove_async.transfers.parallel import for_each
 from trove_async.transfers.unchanged import is_unchanged
+from trove_async.types import ObjectInfo
 
 __all__ = ["Job", "Outcome", "Result", "Tally", "Transfer"]
+
+_AT_ONCE: Final = 16
+"""Jobs whose files are looked at in one hop to a thread; their bytes are in memory until they are copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +33,14 @@ class Job:
     Attributes:
         source, target: its ends.
         size: the expected number of bytes.
+        info: what a listing says of a source that is an object; None if none was asked.
         listed: what a listing says of the target; None if none was asked.
     """
 
     source: End
     target: End
     size: int
+    info: ObjectInfo | None = None
     listed: Listed | None = None
 
 
@@ -80,7 +92,9 @@ class Transfer:
 
     Attributes:
         workers: the maximum number of concurrent copies.
-        skip_unchanged: skip sources that were copied before and have not changed; see `is_unchanged`.
+        skip_unchanged: skip sources that were copied before and have not changed; see `is_unchanged`. A small file that
+            has the bytes of the object, by its listed ETag, needs no copy either, unless ``by_checksum``, ``move`` or
+            ``preserve`` is set.
         skip_directories: skip objects that only mark a directory; see `is_directory_marker`.
         by_checksum: compare by SHA-256, and store it with objects that are written.
         record: for copies between objects, store the source's time with the target.
@@ -114,46 +128,76 @@ class Transfer:
         Raises:
             Exception: the exception of ``jobs``, after the jobs before it are done.
         """
+        from trove_async.drivers.local.workers import Workers  # only transfers that run need threads
+
         listings = Listings()
+        files = Workers("trove-files", usual=1, maximum=64, cleanup_timeout=CLEANUP_TIMEOUT)
 
         async def counted() -> AsyncIterator[Job]:
             async for job in jobs:
                 self.tally.jobs += 1
                 self.tally.size += job.size
                 if self.skip_unchanged and isinstance(job.target, StoredObject):
-                    job = replace(job, listed=await listings.find(job.target))
-                yield job
+                    listed = await listings.find(job.target)
+                    yield Job(job.source, job.target, job.size, job.info, listed)
+                else:
+                    yield job
 
-        async def work(job: Job) -> None:
-            try:
-                result = Result(job, await self._carry_out(job))
-            except (TroveError, OSError) as error:
-                result = Result(job, Outcome.FAILED, error)
-            self._count(result)
-            on_result(result)
+        async def work(several: Sequence[Job]) -> None:
+            looks = await files.run(lambda _: [self._look(job) for job in several])
+            for job, look in zip(several, looks, strict=True):
+                try:
+                    if isinstance(look, OSError):
+                        raise look
+                    result = Result(job, await self._carry_out(job, look, files.run))
+                except (TroveError, OSError) as error:
+                    result = Result(job, Outcome.FAILED, error)
+                self._count(result)
+                on_result(result)
 
-        await for_each(counted(), work, workers=self.workers)
+        try:
+            await for_each(counted(), work, workers=self.workers, at_once=_AT_ONCE)
+        finally:
+            await finish(files.aclose(), timeout=CLEANUP_TIMEOUT, leftover="the threads of a transfer")
 
     async def preview(self, job: Job) -> Outcome:
         """Return the expected outcome of a job, without running it; raise what is known to make it fail."""
-        outcome = await self._skipped(job, await self._describe(job))
+        look = await anyio.to_thread.run_sync(self._look, job)
+        if isinstance(look, OSError):
+            raise look
+        outcome = await self._skipped(job, look, await self._describe(job, look))
         if outcome is None:
             await check_target(job.target)
             outcome = Outcome.COPIED
         return outcome
 
-    async def _carry_out(self, job: Job) -> Outcome:
-        described = await self._describe(job)
-        outcome = await self._skipped(job, described)
+    def _look(self, job: Job) -> Look | OSError | None:
+        """Look at the file of a job, in a thread; None if it has none that matters."""
+        try:
+            if isinstance(job.source, LocalFile):
+                return look_at(job.source.path, read=True)
+            if isinstance(job.target, LocalFile) and self.skip_unchanged:
+                return look_at(job.target.path, read=self._goes_by_content)
+        except OSError as error:
+            return error
+        return None
+
+    async def _carry_out(self, job: Job, look: Look | None, hop: Hop) -> Outcome:
+        described = await self._describe(job, look)
+        outcome = await self._skipped(job, look, described)
         if outcome is None:
-            await self._copy(job, described)
+            await self._copy(job, look, described, hop)
             outcome = Outcome.COPIED
         if self.move and described is not None and outcome is not Outcome.DIRECTORY:
             await remove(job.source, described)
         return outcome
 
-    async def _describe(self, job: Job) -> Description | None:
+    async def _describe(self, job: Job, look: Look | None) -> Description | None:
         """Describe the source, if the job needs that."""
+        if isinstance(job.source, LocalFile):
+            if look is None or look.described is None:
+                raise FileNotFoundError(f"{job.source.path!r} does not exist")
+            return look.described
         if self.move:
             return await _described(job.source)
         # Listings do not have the metadata that marks a directory; only empty objects can have it.
@@ -161,21 +205,39 @@ class Transfer:
             return await describe(job.source)
         return None
 
-    async def _skipped(self, job: Job, described: Description | None) -> Outcome | None:
+    async def _skipped(self, job: Job, look: Look | None, described: Description | None) -> Outcome | None:
         """Return the outcome of a job that needs no copy; None if it needs one."""
         info = None if described is None else described.info
         if self.skip_directories and info is not None and is_directory_marker(info):
             return Outcome.DIRECTORY
-        if not self.skip_unchanged or self._is_new(job):
+        if not self.skip_unchanged:
             return None
-        same = await is_unchanged(job.source, job.target, by_checksum=self.by_checksum, described=described)
+        there: Description | None = None
+        if isinstance(job.target, LocalFile):
+            there, listed = look and look.described, job.info
+            if there is None or there.size != job.size:
+                return None
+        else:
+            listed = job.listed and job.listed.info
+            if job.listed is not None and (listed is None or listed.size != job.size):
+                return None
+        if self._goes_by_content and look is not None and listed is not None and look.is_content_of(listed):
+            return Outcome.UNCHANGED
+        same = await is_unchanged(
+            job.source, job.target, by_checksum=self.by_checksum, described=described, there=there
+        )
         return Outcome.UNCHANGED if same else None
 
-    def _is_new(self, job: Job) -> bool:
-        """Tell whether a listing shows that the target is no copy of the source: it is missing, or of another size."""
-        return job.listed is not None and (job.listed.info is None or job.listed.info.size != job.size)
+    @property
+    def _goes_by_content(self) -> bool:
+        """Tell whether a file that has the bytes of an object needs no copy.
 
-    async def _copy(self, job: Job, described: Description | None) -> None:
+        Not where the attributes of the file matter, and not where the source would be removed after a listing has
+        shown a target that may be gone.
+        """
+        return not (self.by_checksum or self.preserve or self.move)
+
+    async def _copy(self, job: Job, look: Look | None, described: Description | None, hop: Hop) -> None:
         moved = 0
 
         def on_progress(done: int, _size: int | None = None) -> None:
@@ -191,7 +253,9 @@ class Transfer:
                 record=self.record,
                 preserve=self.preserve,
                 checksum="sha256" if self.by_checksum else None,
-                on_progress=on_progress,
+                on_progress=on_progress if job.size > SMALL else None,
+                look=look,
+                hop=hop,
             )
         except BaseException:
             on_progress(0)

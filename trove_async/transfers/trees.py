@@ -12,6 +12,7 @@ import anyio.to_thread
 from trove_async.paths import local_path
 from trove_async.store import Trove
 from trove_async.transfers.ends import End, LocalFile, StoredObject
+from trove_async.types import ObjectInfo
 
 __all__ = ["Found", "files_below", "objects_below"]
 
@@ -24,11 +25,13 @@ class Found:
         name: its path within the tree, with slashes.
         end: the file or object.
         size: bytes, when it was listed.
+        info: what the listing says of an object, without its metadata.
     """
 
     name: str
     end: End
     size: int
+    info: ObjectInfo | None = None
 
 
 OnError = Callable[[str, OSError], object]
@@ -77,7 +80,7 @@ async def objects_below(store: Trove, bucket: str, prefix: str) -> AsyncIterator
         prefix: ends in a slash; empty for the whole bucket.
     """
     async for info in store.list(bucket, prefix):
-        yield Found(info.key[len(prefix) :], StoredObject(store, bucket, info.key), info.size)
+        yield Found(info.key[len(prefix) :], StoredObject(store, bucket, info.key), info.size, info)
 
 
 @dataclass(frozen=True, slots=True)

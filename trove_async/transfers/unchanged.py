@@ -9,7 +9,12 @@ __all__ = ["is_unchanged"]
 
 
 async def is_unchanged(
-    source: End, target: End, *, by_checksum: bool = False, described: Description | None = None
+    source: End,
+    target: End,
+    *,
+    by_checksum: bool = False,
+    described: Description | None = None,
+    there: Description | None = None,
 ) -> bool:
     """Return whether the target is a copy of the source in its current state.
 
@@ -20,18 +25,21 @@ async def is_unchanged(
       are never compared, so the clocks of two machines need not agree; or
     - with ``by_checksum``, both have the same SHA-256. An end without a stored checksum is read completely.
 
+    `Transfer` decides before that, from a listing, where a small file is proved to have the bytes of the object;
+    see `Look.is_content_of`.
+
     A target that the credentials may write and not read counts as changed.
 
     Args:
         source, target: the ends; the target need not exist.
         by_checksum: compare the bytes, not the times.
-        described: the source's description, if it is known.
+        described, there: the descriptions of the source and of the target, if they are known.
 
     Raises:
         OSError, TroveError: one of the ends cannot be accessed.
     """
     try:
-        there = await describe(target)
+        there = there or await describe(target)
     except AccessDeniedError:
         there = None  # a target that may be written and not read counts as changed
     if there is None:

@@ -1,0 +1,59 @@
+"""What one look, in a thread, learns of the file of a copy: its state, and the bytes of a small one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+from trove_async.transfers.ends import Description, describe_file
+from trove_async.types import ObjectInfo
+
+__all__ = ["SMALL", "Look", "look_at"]
+
+SMALL: Final = 256 * 1024
+"""Bytes up to which a file is read when it is looked at; a request takes longer."""
+
+_MD5_LENGTH: Final = 32
+
+
+class Look(NamedTuple):
+    """What was seen of a file.
+
+    Attributes:
+        described: its state, before it was read; None if it does not exist.
+        content: all its bytes, if they were read and are few.
+    """
+
+    described: Description | None
+    content: bytes | None = None
+
+    def is_content_of(self, info: ObjectInfo) -> bool:
+        """Return whether the bytes are certainly those of an object: its ETag is their MD5.
+
+        It is that of most objects that were stored in S3 with one request. Other ETags are not equal to it by chance.
+
+        Args:
+            info: of the object; that of a listing is enough.
+        """
+        if self.content is None or len(self.content) != info.size or len(info.etag) != _MD5_LENGTH:
+            return False
+        return hashlib.md5(self.content, usedforsecurity=False).hexdigest() == info.etag
+
+
+def look_at(path: str, *, read: bool) -> Look:
+    """Look at a file.
+
+    Args:
+        path: of the file.
+        read: read a small one.
+
+    Raises:
+        OSError: it is a directory or another kind of non-file, or cannot be accessed.
+    """
+    # Described before it is read: a file that changes meanwhile has another time, and is copied again next time.
+    described = describe_file(path)
+    if described is None or described.size > SMALL or not read:
+        return Look(described)
+    with open(path, "rb", buffering=0) as file:
+        content = file.read(described.size + 1) or b""
+    return Look(described, content if len(content) == described.size else None)
