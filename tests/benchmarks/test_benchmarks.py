@@ -247,3 +247,13 @@ def test_a_link_that_limits_each_connection_is_measured() -> None:
     for client in ("get", "read", "download", "put", "put of a stream", "cp"):
         assert re.search(rf"trove {client} \| \d+ \| 1 \| [\d.]+ \| \d+ \| 0 \|", limited)
         assert re.search(rf"trove {client} \| \d+ \|  \| [\d.]+ \| \d+ \| 0 \|", unlimited)
+
+
+def test_trees_of_small_files_are_copied_by_commands_and_compared() -> None:
+    command = [sys.executable, "-m", "benchmarks.trees", "--files", "20", "--rounds", "1", "--clients", "trove"]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=200).stdout
+    local, ceph = printed.split("20 files of 4,096 bytes, s3")
+    for step in ("into the store", "again", "out of it", "out again"):
+        row = rf"\| {step} \| trove \| \d+\.\d+ \| \d+\.\d+ \| 0 \|"
+        assert re.search(row, local)
+        assert re.search(row, ceph)
