@@ -15,6 +15,7 @@ from tests.drivers.local_residue import residue_of
 from trove_async.cancellation import CleanupWarning
 from trove_async.drivers.local import LocalDriver, copying, filesystem
 from trove_async.drivers.local.filesystem import LocalFileSystem
+from trove_async.drivers.local.pool_size import PoolSize
 from trove_async.drivers.local.workers import Workers
 from trove_async.errors import ClosedError
 from trove_async.tree import Checkpoint, Temporary
@@ -151,7 +152,7 @@ async def test_a_stream_whose_store_was_closed_between_two_writes_leaves_nothing
 
 
 async def test_operations_that_run_for_long_end_at_their_next_checkpoint() -> None:
-    pool = Workers("test-closing", usual=1, maximum=1, cleanup_timeout=0.05)
+    pool = Workers("test-closing", size=PoolSize(1), maximum=1, cleanup_timeout=0.05)
     entered = threading.Event()
 
     def endless(checkpoint: Checkpoint) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest_asyncio
 import trove_async as trove
 from trove_async.cancellation import CleanupWarning
 from trove_async.drivers.local import LocalDriver
+from trove_async.drivers.local.pool_size import PoolSize
 from trove_async.drivers.local.workers import Cancelled, Workers
 from trove_async.errors import ClosedError, ObjectNotFoundError
 from trove_async.tree import Checkpoint
@@ -40,7 +43,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest_asyncio.fixture
 async def workers() -> AsyncIterator[Workers]:
-    workers = Workers(NAME, usual=1, maximum=8, cleanup_timeout=BOUND)
+    workers = Workers(NAME, size=PoolSize(1), maximum=8, cleanup_timeout=BOUND)
     yield workers
     await workers.aclose()
     await until(lambda: not threads())
@@ -82,7 +85,7 @@ async def test_nothing_runs_on_the_thread_of_the_loop(workers: Workers) -> None:
 
 
 async def test_an_operation_cancelled_before_it_began_never_runs() -> None:
-    workers = Workers(NAME, usual=1, maximum=1, cleanup_timeout=BOUND)
+    workers = Workers(NAME, size=PoolSize(1), maximum=1, cleanup_timeout=BOUND)
     paused = PausedOperation()
     ran: list[str] = []
     first = asyncio.ensure_future(workers.run(paused))
@@ -139,7 +142,7 @@ async def test_the_result_of_a_cancelled_operation_is_discarded_once(workers: Wo
 
 async def test_a_result_that_is_ready_at_the_cancellation_is_discarded_once() -> None:
     """Two results arrive together, and the caller that gets the first cancels the caller of the second."""
-    workers = Workers(NAME, usual=1, maximum=1, cleanup_timeout=BOUND)
+    workers = Workers(NAME, size=PoolSize(1), maximum=1, cleanup_timeout=BOUND)
     discarded: list[str] = []
     both_are_there = threading.Event()
     second: asyncio.Task[str] | None = None
@@ -211,7 +214,7 @@ async def test_a_hanging_operation_delays_no_other_and_its_thread_ends(workers: 
 
 
 async def test_the_number_of_threads_is_bounded() -> None:
-    workers = Workers(NAME, usual=1, maximum=3, cleanup_timeout=BOUND)
+    workers = Workers(NAME, size=PoolSize(1), maximum=3, cleanup_timeout=BOUND)
     paused_operations = [PausedOperation() for _ in range(10)]
     calls = [asyncio.ensure_future(workers.run(paused)) for paused in paused_operations]
     await until(lambda: sum(paused.entered.is_set() for paused in paused_operations) == 3)
@@ -226,8 +229,102 @@ async def test_the_number_of_threads_is_bounded() -> None:
     await until(lambda: not threads())
 
 
+class ChosenSize(PoolSize):
+    """A number of threads that the test sets."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.observed: list[tuple[float, int, bool]] = []
+
+    def observe(self, seconds: float, completed: int, *, waiting: bool) -> None:
+        self.observed.append((seconds, completed, waiting))
+
+
+async def test_there_are_as_many_threads_as_the_size_of_the_pool_tells() -> None:
+    size = ChosenSize(1)
+    workers = Workers(NAME, size=size, maximum=8, cleanup_timeout=BOUND)
+    gate = asyncio.Event()
+    running: set[int] = set()
+    most = 0
+
+    def operation(checkpoint: Checkpoint) -> None:
+        nonlocal most
+        running.add(threading.get_ident())
+        most = max(most, len(running))
+        sum(range(1000))
+        running.discard(threading.get_ident())
+
+    async def load() -> None:
+        while not gate.is_set():
+            await workers.run(operation)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(20):
+            tasks.create_task(load())
+        for threads_wanted in (1, 4, 2, 6, 1):
+            size.threads = threads_wanted
+            await until(lambda: len(threads()) == threads_wanted)  # noqa: B023
+        gate.set()
+    assert most <= 6
+    await workers.aclose()
+    await until(lambda: not threads())
+
+
+async def test_operations_that_were_all_requested_at_once_get_more_threads_too() -> None:
+    size = ChosenSize(1)
+    workers = Workers(NAME, size=size, maximum=8, cleanup_timeout=BOUND)
+    paused_operations = [PausedOperation() for _ in range(5)]
+    calls = [asyncio.ensure_future(workers.run(paused)) for paused in paused_operations]
+    await until(paused_operations[0].entered.is_set)
+    size.threads = 3
+    await until(lambda: sum(paused.entered.is_set() for paused in paused_operations) >= 3)
+    for paused in paused_operations:
+        paused.opened.set()
+    assert await asyncio.gather(*calls) == ["through"] * 5
+    await workers.aclose()
+
+
+async def test_all_operations_are_observed_and_no_time_without_any() -> None:
+    size = ChosenSize(1)
+    workers = Workers(NAME, size=size, maximum=8, cleanup_timeout=BOUND)
+    for _ in range(3):
+        await asyncio.gather(*(workers.run(lambda checkpoint: None) for _ in range(100)))
+        await until(lambda: workers._looking is None)
+        await asyncio.sleep(0.05)
+        woken = time.monotonic()
+        count = len(size.observed)
+        await workers.run(lambda checkpoint: None)
+        await until(lambda: workers._looking is None)
+        assert sum(seconds for seconds, _, _ in size.observed[count:]) <= time.monotonic() - woken
+    assert sum(completed for _, completed, _ in size.observed) == 303
+    await workers.aclose()
+
+
+async def test_operations_that_wait_in_the_kernel_get_more_threads() -> None:
+    size = PoolSize(1)
+    workers = Workers(NAME, size=size, maximum=8, cleanup_timeout=BOUND)
+    reading, writing = os.pipe()
+    ended = asyncio.Event()
+
+    def operation(checkpoint: Checkpoint) -> None:
+        select.select([reading], [], [], 0.002)
+
+    async def load() -> None:
+        while not ended.is_set():
+            await workers.run(operation)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(20):
+            tasks.create_task(load())
+        await until(lambda: size.threads >= 4)
+        ended.set()
+    await workers.aclose()
+    os.close(reading)
+    os.close(writing)
+
+
 async def test_close_waits_for_running_operations_and_ends_the_threads() -> None:
-    workers = Workers(NAME, usual=2, maximum=8, cleanup_timeout=BOUND)
+    workers = Workers(NAME, size=PoolSize(2), maximum=8, cleanup_timeout=BOUND)
     paused = PausedOperation()
     call = asyncio.ensure_future(workers.run(paused))
     await until(paused.entered.is_set)
@@ -244,7 +341,7 @@ async def test_close_waits_for_running_operations_and_ends_the_threads() -> None
 
 
 async def test_a_collected_pool_ends_its_threads() -> None:
-    workers = Workers(NAME, usual=1, maximum=8, cleanup_timeout=BOUND)
+    workers = Workers(NAME, size=PoolSize(1), maximum=8, cleanup_timeout=BOUND)
     await workers.run(lambda checkpoint: None)
     assert threads()
     await asyncio.sleep(0.01)
@@ -254,7 +351,7 @@ async def test_a_collected_pool_ends_its_threads() -> None:
 
 
 async def test_a_cancelled_call_waits_no_longer_than_the_cleanup_timeout() -> None:
-    workers = Workers(NAME, usual=1, maximum=8, cleanup_timeout=0.05)
+    workers = Workers(NAME, size=PoolSize(1), maximum=8, cleanup_timeout=0.05)
     paused = PausedOperation()
     discarded: list[str] = []
     call = asyncio.ensure_future(workers.run(paused, discard=discarded.append))

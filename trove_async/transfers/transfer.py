@@ -128,10 +128,12 @@ class Transfer:
         Raises:
             Exception: the exception of ``jobs``, after the jobs before it are done.
         """
-        from trove_async.drivers.local.workers import Workers  # only transfers that run need threads
+        # Only transfers that run need threads.
+        from trove_async.drivers.local.pool_size import PoolSize
+        from trove_async.drivers.local.workers import Workers
 
         listings = Listings()
-        files = Workers("trove-files", usual=1, maximum=64, cleanup_timeout=CLEANUP_TIMEOUT)
+        files = Workers("trove-files", size=PoolSize(1), maximum=64, cleanup_timeout=CLEANUP_TIMEOUT)
 
         async def counted() -> AsyncIterator[Job]:
             async for job in jobs:

@@ -37,6 +37,7 @@ from trove_async.drivers.local.filesystem import LocalFileSystem
 from trove_async.drivers.local.held import HeldFile
 from trove_async.drivers.local.notifier import Notifiers
 from trove_async.drivers.local.opening import LocalSettings, check_names, url_signer
+from trove_async.drivers.local.pool_size import PoolSize
 from trove_async.drivers.local.stream import FileStream
 from trove_async.drivers.local.suspension import Suspended, start
 from trove_async.drivers.local.workers import Workers
@@ -121,8 +122,8 @@ class LocalCore(PresignByHMAC, Driver):
             await_turn=self._fs.locks.resume_with,
             on_idle=self._fs.handles.trim,
         )
-        self._quick = workers("trove-local", usual=1)
-        self._slow = workers("trove-local-slow", usual=4)
+        self._quick = workers("trove-local", size=PoolSize(1))
+        self._slow = workers("trove-local-slow", size=PoolSize(2))
         self._swept = await self._call(lambda: self._open_root(settings))
         self._features = self._find_features(settings)
 

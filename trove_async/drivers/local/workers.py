@@ -5,7 +5,7 @@ loop. So the workers take operations from one queue and wake the loop once for a
 the queue is empty, otherwise when many are ready. The loop also checks every millisecond while operations are running,
 so no result waits for a slow operation. When an operation is slow and others are waiting, another worker replaces the
 one that is blocked, which ends when its operation returns. So a slow file delays other operations by a few milliseconds
-at most.
+at most. How many workers there are otherwise follows the rate of completed operations, see `PoolSize`.
 
 An operation may also return `Suspended`: it waits for something without a thread, and goes on in any worker later.
 """
@@ -20,10 +20,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish
 from trove_async.drivers.local.errors import release_frames
+from trove_async.drivers.local.pool_size import PoolSize
 from trove_async.drivers.local.suspension import Pause, Suspended
 from trove_async.errors import ClosedError
 from trove_async.tree import Checkpoint
@@ -112,14 +114,14 @@ class _Job:
 class _Worker:
     """What the event loop knows about a thread."""
 
-    __slots__ = ("job", "replaced", "seen", "since", "taken")
+    __slots__ = ("job", "leaving", "seen", "since", "taken")
 
     def __init__(self) -> None:
         self.job: _Job | None = None  # that it runs
         self.taken = 0  # number of jobs taken, from which the loop sees whether it is still the same job
         self.seen = 0
         self.since = 0.0
-        self.replaced = False
+        self.leaving = False  # it ends after its job
 
 
 class _Exchange:
@@ -134,9 +136,9 @@ class _Exchange:
         self.workers: set[_Worker] = set()
 
     def work(self, worker: _Worker) -> None:
-        """Run jobs until the pool ends or another worker replaces this one."""
+        """Run jobs until the pool ends or this worker has to leave."""
         queue, done = self.queue, self.done
-        while not worker.replaced:
+        while not worker.leaving:
             job = queue.get()
             if job is None:
                 break
@@ -161,7 +163,7 @@ class Workers:
 
     Args:
         name: of the threads.
-        usual: how many threads there are while no operation is slow.
+        size: how many threads there are while none is blocked.
         maximum: how many threads there may be.
         cleanup_timeout: seconds that a cancelled call waits for its operation.
         await_turn: arranges that a function is called, in any thread, when a `Wait` is over that is no `Pause`.
@@ -172,7 +174,7 @@ class Workers:
         self,
         name: str,
         *,
-        usual: int,
+        size: PoolSize,
         maximum: int,
         cleanup_timeout: float,
         await_turn: Callable[[Any, Callable[[], object]], object] | None = None,
@@ -181,7 +183,8 @@ class Workers:
         self._await_turn = await_turn
         self._on_idle = on_idle
         self._name = name
-        self._usual = usual
+        self._size = size
+        self._staying = 0  # threads that do not leave
         self._maximum = maximum
         self._cleanup_timeout = cleanup_timeout
         self._loop = asyncio.get_running_loop()
@@ -196,6 +199,8 @@ class Workers:
         self._suspended: set[_Job] = set()
         self._pausing: dict[_Job, asyncio.TimerHandle] = {}
         self._looking: asyncio.TimerHandle | None = None
+        self._looked = 0.0
+        self._completed = 0  # since then
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -223,8 +228,8 @@ class Workers:
         self._under_way += 1
         exchange.queue.put(job)
         if self._looking is None:
-            self._keep_looking()
-        if len(exchange.workers) < self._usual and len(exchange.workers) < self._under_way:
+            self._begin_to_look()
+        if self._staying < self._size.threads and self._staying < self._under_way and self._may_start():
             self._start_worker()
         try:
             return await job.future  # type: ignore[no-any-return]
@@ -241,6 +246,7 @@ class Workers:
     def _start_worker(self) -> None:
         worker = _Worker()
         self._exchange.workers.add(worker)
+        self._staying += 1
         # Daemon threads: a file operation that never returns must not keep the process from ending.
         threading.Thread(target=self._exchange.work, args=(worker,), name=self._name, daemon=True).start()
 
@@ -255,6 +261,7 @@ class Workers:
                 self._suspend(job, job.result)
                 continue
             self._under_way -= 1
+            self._completed += 1
             job.finished = True
             future = job.future
             if job.cancelled or future.cancelled():
@@ -302,7 +309,7 @@ class Workers:
         job.resume = suspended.resume if error is None else partial(suspended.abandon, error)
         self._exchange.queue.put(job)
         if self._looking is None:
-            self._keep_looking()
+            self._begin_to_look()
 
     def _abandon(self, job: _Job, error: BaseException) -> None:
         """End an operation if it is suspended; its clean-up runs in a worker, and may be suspended again."""
@@ -310,30 +317,54 @@ class Workers:
             job.abandoned = True
             self._continue(job, job.suspended, error)
 
+    # The number of threads
+
+    def _begin_to_look(self) -> None:
+        self._looked = monotonic()
+        self._keep_looking()
+
     def _keep_looking(self) -> None:
         self._looking = self._loop.call_later(_LOOK_EVERY, self._look)
 
     def _look(self) -> None:
-        """Deliver results, and replace a worker that is blocked; runs every millisecond."""
+        """Deliver results, and see whether there are as many threads as are needed; runs every millisecond."""
         self._deliver()
+        now, waiting = monotonic(), not self._exchange.queue.empty()
+        self._size.observe(now - self._looked, self._completed, waiting=waiting)
+        self._looked, self._completed = now, 0
         if self._under_way == len(self._suspended):
             self._looking = None
             return
-        if not self._exchange.queue.empty():
-            self._replace_slow()
+        if waiting:
+            self._replace_blocked(now)
+        self._fit(waiting)
         self._keep_looking()
 
-    def _replace_slow(self) -> None:
-        now = self._loop.time()
-        workers = self._exchange.workers
-        for worker in list(workers):
-            if worker.replaced or worker.job is None:
+    def _replace_blocked(self, now: float) -> None:
+        for worker in list(self._exchange.workers):
+            if worker.leaving or worker.job is None:
                 continue
             if worker.seen != worker.taken:
                 worker.seen, worker.since = worker.taken, now
-            elif now - worker.since > _PATIENCE and len(workers) < self._maximum:
-                worker.replaced = True
+            elif now - worker.since > _PATIENCE and self._may_start():
+                self._dismiss(worker)
                 self._start_worker()
+
+    def _fit(self, waiting: bool) -> None:
+        while waiting and self._staying < self._size.threads and self._may_start():
+            self._start_worker()
+        for worker in list(self._exchange.workers):
+            if self._staying <= self._size.threads:
+                break
+            if not worker.leaving:
+                self._dismiss(worker)
+
+    def _may_start(self) -> bool:
+        return len(self._exchange.workers) < self._maximum
+
+    def _dismiss(self, worker: _Worker) -> None:
+        worker.leaving = True
+        self._staying -= 1
 
     async def drain(self) -> None:
         """Refuse new operations, and wait for the running ones; idempotent.
