@@ -76,7 +76,7 @@ def has_client(name: str, backend: str, *, fsync: bool, streams: bool = True, de
 
 def workloads_on(backend: str) -> dict[str, Workload]:
     """Return the workloads of a backend by name; on S3 there are fewer small objects, and only one listing."""
-    portable = {name: w for name, w in WORKLOADS.items() if not w.lists or w.kind == "list"}
+    portable = {name: w for name, w in WORKLOADS.items() if w.portable}
     if backend == "memory":
         return {name: w for name, w in portable.items() if not w.streams}  # they would measure the allocator
     if backend == "local":

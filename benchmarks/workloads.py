@@ -33,15 +33,17 @@ class Workload:
 
     Attributes:
         name: such as ``put 4 KiB``.
-        kind: ``put``, ``get``, ``put stream``, ``get stream``, ``list``, ``list deep`` or ``list huge``.
+        kind: ``put``, ``put churn``, ``get``, ``put stream``, ``get stream``, ``list``, ``list deep`` or ``list huge``.
         size: bytes of each object.
         operations: the number of operations; for a listing, of objects.
+        removed: how many other files are made and removed immediately before.
     """
 
     name: str
     kind: str
     size: int
     operations: int
+    removed: int = 0
 
     @property
     def reads(self) -> bool:
@@ -59,6 +61,11 @@ class Workload:
         return self.kind.startswith("list")
 
     @property
+    def portable(self) -> bool:
+        """Whether it makes sense on other backends than local files."""
+        return not self.removed and self.kind not in ("list deep", "list huge")
+
+    @property
     def deep(self) -> bool:
         """Whether its objects are in directories of ten."""
         return self.kind == "list deep"
@@ -74,7 +81,8 @@ class Workload:
         """Return the workload with a fraction of its operations, or of the bytes of a stream."""
         if self.streams:
             return replace(self, size=max(1, round(self.size * scale / MIB)) * MIB)
-        return replace(self, operations=max(1, round(self.operations * scale)))
+        operations, removed = max(1, round(self.operations * scale)), round(self.removed * scale)
+        return replace(self, operations=operations, removed=removed)
 
 
 def _workloads() -> dict[str, Workload]:
@@ -90,6 +98,8 @@ def _workloads() -> dict[str, Workload]:
     found.append(Workload("list 100,000", "list", 16, 100_000))
     found.append(Workload("list deep 100,000", "list deep", 16, 100_000))
     found.append(Workload("list huge 1,000,000", "list huge", 16, 1_000_000))
+    for label, size, operations in (("4 KiB", 4 * KIB, 10_000), ("1 MiB", MIB, 400)):
+        found.append(Workload(f"put churn {label}", "put churn", size, operations, removed=10_000))
     return {workload.name: workload for workload in found}
 
 
@@ -110,7 +120,9 @@ async def run_workload(client: Client, workload: Workload) -> Result:
         return await _once(workload, lambda: _expect(client.get_stream(STREAM), workload.size))
     if workload.lists:
         return await _once(replace(workload, size=0), lambda: _expect(client.list(), workload.operations))
-    operations = _puts(client, workload) if workload.kind == "put" else _gets(client, workload)
+    if workload.removed:
+        await asyncio.to_thread(_churn, _folder(client), workload.removed)
+    operations = _gets(client, workload) if workload.reads else _puts(client, workload)
     if remote:
         await in_parallel([partial(_attempt, operation) for operation in operations[:TASKS]])
     return await _concurrently(workload, operations)
@@ -139,10 +151,23 @@ async def _prepare(client: Client, workload: Workload) -> None:
     if workload.streams:
         await client.put_stream(STREAM, random_chunks(workload.size))
     elif workload.lists and client.target.backend == "local":
-        folder = {"TroveClient": "bench", "OpendalClient": "data"}.get(type(client).__name__, "")
-        await asyncio.to_thread(_make_files, client.target.root / folder, workload)
+        await asyncio.to_thread(_make_files, _folder(client), workload)
     else:
         await in_parallel([partial(_attempt, put) for put in _puts(client, workload)])
+
+
+def _folder(client: Client) -> Path:
+    """Return where a client keeps the files of its objects."""
+    return client.target.root / {"TroveClient": "bench", "OpendalClient": "data"}.get(type(client).__name__, "")
+
+
+def _churn(folder: Path, number: int) -> None:
+    """Make files and remove them, so that those of the workload are made while the file system remembers others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in [folder / f"removed-{n}" for n in range(number)]:
+        made.write_bytes(b"x" * 4 * KIB)
+    for made in folder.glob("removed-*"):
+        made.unlink()
 
 
 def _make_files(base: Path, workload: Workload) -> None:

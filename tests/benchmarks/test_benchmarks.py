@@ -48,7 +48,7 @@ class Wanted:
 
 FEW = Wanted(("put 4 KiB",), {"local": ("trove", "aiofiles"), "s3-ceph": ("trove", "aiohttp")})
 EACH_KIND = Wanted(
-    ("put 4 KiB", "get stream", "list", "list deep", "get 4 KiB", "put stream"),
+    ("put 4 KiB", "get stream", "list", "list deep", "get 4 KiB", "put stream", "put churn 4 KiB"),
     # aiofiles has no memory backend.
     {"memory": ("trove",), "local": ("trove", "aiofiles"), "s3-ceph": ("trove", "aiobotocore", "aiohttp")},
 )
@@ -213,6 +213,31 @@ async def test_counts_failures_and_wrong_answers(kind: str, operations: int, fai
     client = FaultyClient(Target("local", tmp_path))
     result = await run_workload(client, Workload("faulty", kind, 100, operations))
     assert result.failures == failures
+
+
+@pytest.mark.asyncio
+async def test_files_are_removed_immediately_before_the_puts_of_churn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+    left_at_first_put: list[str] = []
+    unlink = Path.unlink
+
+    def noted(path: Path, missing_ok: bool = False) -> None:
+        assert path.stat().st_size == 4096
+        removed.append(path.name)
+        unlink(path, missing_ok)
+
+    class OneFolder(FaultyClient):
+        async def put(self, key: str, data: bytes) -> None:
+            assert len(removed) == 50
+            left_at_first_put.extend(path.name for path in tmp_path.rglob("*"))
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    result = await run_workload(
+        OneFolder(Target("local", tmp_path)), Workload("churn", "put churn", 10, 20, removed=500).scaled(0.1)
+    )
+    assert (len(set(removed)), left_at_first_put, result.failures) == (50, [], 0)
 
 
 def result(operations_per_second: float, *, stall: float = 0.0, failures: int = 0) -> Result:
