@@ -6,6 +6,7 @@ what is wrong. There is no I/O here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -36,6 +37,9 @@ MAX_KEY_BYTES: Final = 1024
 MAX_BUCKET_BYTES: Final = 255
 MAX_METADATA_BYTES: Final = 64 * 1024
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
+
+_METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 # A program uses few buckets, and names one in every call.
 _valid_buckets: set[str] = set()
@@ -153,7 +157,7 @@ def check_metadata(metadata: Mapping[str, str] | None) -> FrozenDict:
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidMetadataError(f"metadata maps str to str; {key!r} does not")
         name = key.lower()
-        if not name or len(name) > 128 or not name.isascii() or not all(c.isalnum() or c in "-_." for c in name):
+        if _METADATA_KEY.fullmatch(name) is None:
             raise InvalidMetadataError(
                 f"metadata key {key!r} is not 1 to 128 ASCII letters, digits, hyphens, underscores or dots"
             )
@@ -197,7 +201,7 @@ def check_tags(tags: Mapping[str, str] | None) -> FrozenDict:
 
 
 def _check_text(what: str, value: str) -> None:
-    if any(c < " " or c == "\x7f" for c in value):
+    if _CONTROL.search(value) is not None:
         raise InvalidMetadataError(f"{what} contains a control character")
     try:
         value.encode()

@@ -183,7 +183,8 @@ class _Report:
             return
         if result.error is not None and not self.failed(result.job, result.error):
             return
-        self._session.output.record(_values(result.job, result.outcome))
+        if self._session.output.json:
+            self._session.output.record(_values(result.job, result.outcome))
 
     def failed(self, job: Job, error: TroveError | OSError) -> bool:
         """Report a failure; return False if it was reported before."""

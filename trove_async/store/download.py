@@ -131,12 +131,16 @@ def _report(reader: ObjectReader, on_progress: Progress | None) -> None:
 
 def _target_of(path: str, cleanup_timeout: float, complete: Callable[[str], object]) -> Target:
     """Return what to write for a path. Links are followed: the file at the end of them is the target."""
+    file = path if os.path.isabs(path) else os.path.realpath(path)
     try:
-        status = os.stat(path)
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            file = os.path.realpath(path)
+            status = os.stat(path)
     except FileNotFoundError:
         if not path or path.endswith(os.sep):
             raise
-        return FileTarget(_of_file(path), None, cleanup_timeout, complete)
+        return FileTarget(file, None, cleanup_timeout, complete)
     if stat.S_ISDIR(status.st_mode):
         where = os.path.join(path, "NAME")
         raise IsADirectoryError(errno.EISDIR, f"Is a directory; give the path of a file, such as {where!r}", path)
@@ -147,13 +151,8 @@ def _target_of(path: str, cleanup_timeout: float, complete: Callable[[str], obje
             # The file was opened for this process, as by a shell's "> file", and others may write to it too.
             return StreamTarget(path, status, cleanup_timeout, descriptor=descriptor)
     if stat.S_ISREG(status.st_mode):
-        return FileTarget(_of_file(path), status, cleanup_timeout, complete)
+        return FileTarget(file, status, cleanup_timeout, complete)
     return StreamTarget(path, status, cleanup_timeout)
-
-
-def _of_file(path: str) -> str:
-    """Return the absolute path of the file itself; links on the way to it may stay, which lead to one directory."""
-    return path if os.path.isabs(path) and not os.path.islink(path) else os.path.realpath(path)
 
 
 def _own_descriptor(path: str) -> int | None:

@@ -232,7 +232,8 @@ class ReadVerbs(Lifetime):
         with self._locating("download", bucket, key):
             target = local_path(path)
             check_progress(on_progress)
-            options = get_options(version_id=version_id, if_match=if_match)
+            asks = version_id is not None or if_match is not None
+            options = get_options(version_id=version_id, if_match=if_match) if asks else _GET
         async with await self._open_reader("download", bucket, key, options) as reader:
             saving = save(reader, target, self._cleanup_timeout, on_progress, steps, hop)
             await self._run("download", bucket, key, saving)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -189,19 +190,22 @@ async def check_target(target: End) -> None:
 
 
 def _make_parents(target: LocalFile) -> None:
-    directory = os.path.dirname(target.path) or "."
-    if target.tree:
-        _require_no_links(target)
-    if not os.path.isdir(directory):
-        os.makedirs(directory, exist_ok=True)
+    if not (target.tree and _require_no_links(target)):
+        os.makedirs(os.path.dirname(target.path) or ".", exist_ok=True)
 
 
-def _require_no_links(target: LocalFile) -> None:
-    """Refuse a member of a tree if the way to it leads through a symbolic link."""
+def _require_no_links(target: LocalFile) -> bool:
+    """Refuse a member of a tree if the way to it leads through a symbolic link; return whether its directory exists."""
+    mode = 0
     for directory in _way(target.tree, os.path.dirname(target.path) or "."):
-        if os.path.islink(directory):
+        try:
+            mode = os.lstat(directory).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if stat.S_ISLNK(mode):
             message = "it is a symbolic link, and trees are not written through links; remove it, or name its target"
             raise NotADirectoryError(errno.ENOTDIR, message, directory)
+    return stat.S_ISDIR(mode)
 
 
 @lru_cache(1024)

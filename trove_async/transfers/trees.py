@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import anyio.to_thread
 
@@ -17,8 +17,7 @@ from trove_async.types import ObjectInfo
 __all__ = ["Found", "files_below", "objects_below"]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A member of a tree.
 
     Attributes:
@@ -83,8 +82,7 @@ async def objects_below(store: Trove, bucket: str, prefix: str) -> AsyncIterator
         yield Found(info.key[len(prefix) :], StoredObject(store, bucket, info.key), info.size, info)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     name: str
     path: str
     kind: str

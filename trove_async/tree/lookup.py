@@ -50,11 +50,17 @@ class Lookup:
     ) -> tuple[str, R] | None:
         if self._fs.confined:
             # Most objects have the first path that the walk would come to.
-            path = "/".join((base, *names))
-            direct = await probe(path)
+            first = "/".join((base, *names))
+            direct = await probe(first)
             if direct is not None:
-                return path, direct
-        found = await self._walk(base, names, 0, probe)
+                return first, direct
+
+            async def others(path: str) -> R | None:
+                return None if path == first else await probe(path)
+
+            found = await self._walk(base, names, 0, others)
+        else:
+            found = await self._walk(base, names, 0, probe)
         if found is None and may_be_placed_by_hand(names):
             found = await self._walk_routes(base, routes_of(key), probe)
         return found
@@ -103,7 +109,9 @@ class Lookup:
             return await self._marked(path, probe) if found is None else (path, found)
         for variant in _variants(names[at]):
             path = f"{parent}/{variant}"
-            if is_dir(await self._fs.lstat(path)):
+            # The handle of a directory with the plain name is needed below it; one with a mark is rare.
+            plain = self._fs.confined and variant == names[at]
+            if await self._fs.is_directory(path) if plain else is_dir(await self._fs.lstat(path)):
                 below = await self._walk(path, names, at + 1, probe)
                 if below is not None:
                     return below
@@ -143,6 +151,9 @@ class Lookup:
         """Return the path for a new object."""
         path = base
         missing = False
+        plain = "/".join((base, *names[:-1]))
+        if self._fs.confined and await self._fs.is_directory(plain):
+            path, names = plain, names[-1:]
         for name in names[:-1]:
             path = f"{path}/{name}"
             if missing:
