@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
@@ -34,6 +33,8 @@ _LENGTH: Final = re.compile(r"\d{1,19}", re.ASCII)
 
 def http_date(moment: datetime) -> str:
     """Return a time as HTTP writes it (RFC 9110, section 5.6.7)."""
+    from email.utils import format_datetime
+
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
@@ -58,7 +59,7 @@ def parse_http_date(value: str | None) -> datetime | None:
     except (KeyError, ValueError):
         pass
     try:
-        return parsedate_to_datetime(value).astimezone(UTC)
+        return _parse_date(value).astimezone(UTC)
     except _NO_DATE:
         return None
 
@@ -68,10 +69,16 @@ def parse_retry_after(value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        seconds = float(value) if value.strip().isdecimal() else _seconds_until(parsedate_to_datetime(value))
+        seconds = float(value) if value.strip().isdecimal() else _seconds_until(_parse_date(value))
     except _NO_DATE:
         return None
     return min(max(0.0, seconds), _YEAR)
+
+
+def _parse_date(value: str) -> datetime:
+    from email.utils import parsedate_to_datetime  # is slow to import, and seldom needed
+
+    return parsedate_to_datetime(value)
 
 
 def _seconds_until(moment: datetime) -> float:

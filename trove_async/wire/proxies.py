@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, Self
-from urllib import request
 
 from trove_async.errors import InvalidArgumentError
 from trove_async.wire.origin import Origin, Proxy
@@ -14,8 +14,6 @@ from trove_async.wire.origin import Origin, Proxy
 __all__ = ["Proxies"]
 
 _NAMES: Final = ("http", "https", "all")
-
-_bypassed: Final[Callable[[str, Mapping[str, str]], bool]] = request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,11 @@ class Proxies:
         The names may be in lower case, which comes first. ``HTTP_PROXY`` in upper case is ignored in a CGI script,
         where a header of the request sets it.
         """
-        urls = request.getproxies_environment()
+        if not any(name.lower().endswith("_proxy") for name in os.environ):
+            return None
+        from urllib.request import getproxies_environment  # is slow to import, and seldom needed
+
+        urls = getproxies_environment()
         return cls(urls) if any(urls.get(name) for name in _NAMES) else None
 
     def url(self, origin: Origin) -> str | None:
@@ -79,7 +81,9 @@ class Proxies:
         return proxy
 
     def _is_bypassed(self, origin: Origin) -> bool:
-        if _bypassed(f"{origin.host}:{origin.port}", self.urls):
+        from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
+
+        if proxy_bypass_environment(f"{origin.host}:{origin.port}", self.urls):
             return True
         try:
             address = ip_address(origin.host)

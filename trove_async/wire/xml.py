@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, TypeAlias
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 from xml.parsers import expat
@@ -232,6 +231,8 @@ def parse_time(value: str) -> datetime:
 
 
 def _parse_mail_time(value: str) -> datetime:
+    from email.utils import parsedate_to_datetime  # is slow to import, and seldom needed
+
     try:
         return parsedate_to_datetime(value.strip())
     except (ValueError, OverflowError, TypeError, IndexError):

@@ -5,17 +5,17 @@ https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
 
 from __future__ import annotations
 
-import os
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from trove_async.drivers.s3.session import in_thread, sdk_session
+from trove_async.drivers.s3.static import AWS_FILES, path_of
 from trove_async.types import EMPTY
 
 __all__ = ["configured_endpoints", "read_configured_endpoints"]
 
-_FILES: Final = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
 _SERVICES: Final = ("s3", "sqs")
 
 
@@ -28,14 +28,15 @@ async def configured_endpoints(aws_profile: str | None) -> Mapping[str, str]:
     Raises:
         InvalidDSNError: a file names an endpoint, and the files cannot be read or lack the profile.
     """
+    if not await asyncio.to_thread(_name_endpoints):
+        return EMPTY
     found: Mapping[str, str] = await in_thread(read_configured_endpoints, aws_profile)
     return found
 
 
 def read_configured_endpoints(aws_profile: str | None) -> Mapping[str, str]:
     """Read what `configured_endpoints` returns; not on the event loop."""
-    # The SDK takes a third of a second to import, and few files name an endpoint.
-    if not any(map(_names_an_endpoint, _FILES)):
+    if not _name_endpoints():
         return EMPTY
     from botocore.configprovider import ConfiguredEndpointProvider
 
@@ -47,9 +48,13 @@ def read_configured_endpoints(aws_profile: str | None) -> Mapping[str, str]:
     return {name: url for name, url in found.items() if url}
 
 
-def _names_an_endpoint(variable: str) -> bool:
-    path = os.environ.get(variable) or _FILES[variable]
+def _name_endpoints() -> bool:
+    """Tell whether a file may name an endpoint: few do, and the SDK takes a third of a second to import."""
+    return any(_holds(path_of(variable), b"endpoint_url") for variable in AWS_FILES)
+
+
+def _holds(path: str, text: bytes) -> bool:
     try:
-        return b"endpoint_url" in Path(path).expanduser().read_bytes()
-    except (OSError, RuntimeError):
+        return text in Path(path).read_bytes()
+    except OSError:
         return False

@@ -1,21 +1,23 @@
-"""The less frequent requests, made by the SDK: buckets, versions, lifecycle, tags, open uploads, notifications.
+"""The less frequent requests: buckets, versions, lifecycle, tags, open uploads, notifications.
 
-The SDK's parser blocks the event loop for a tenth of a second on a page of 1,000 items. Long answers are therefore
-intercepted before it reads them, and are parsed here.
+The SDK makes those about versioning, lifecycle, tags and notifications.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from trove_async.driver.retry import Attempts, Retries
+from trove_async.driver.retry import Attempts
+from trove_async.drivers.s3.client import Client
 from trove_async.drivers.s3.errors import EXPIRED, MOST_SKEW, RULES, SKEWED, read_error, sdk_error
+from trove_async.drivers.s3.integrity import document_headers
 from trove_async.drivers.s3.lifecycle import from_s3, to_s3
 from trove_async.drivers.s3.names import check_new_bucket
+from trove_async.drivers.s3.objects import NAMESPACE
 from trove_async.drivers.s3.pages import is_truncated, unmarked_end
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.session import Session
@@ -42,20 +44,12 @@ from trove_async.types import (
 from trove_async.wire.errors import clean
 from trove_async.wire.fields import etag_of
 from trove_async.wire.paging import pages
-from trove_async.wire.xml import number, parse, parse_time, required, text
+from trove_async.wire.sigv4 import encode_query
+from trove_async.wire.xml import document, number, parse, parse_time, required, text
 
 __all__ = ["Control"]
 
 _PAGE: Final = 1000
-_LISTINGS: Final = {
-    "list_buckets": ("ListBuckets", "ListAllMyBuckets"),
-    "list_multipart_uploads": ("ListMultipartUploads", "ListMultipartUploads"),
-    "list_object_versions": ("ListObjectVersions", "ListVersions"),
-    "list_parts": ("ListParts", "ListParts"),
-}
-"""The methods of the SDK's client that list: the names of the operations, and what the names of the documents
-begin with that answer them: ``Result`` or ``Response`` follows."""
-
 _NOTHING_SET: Final = frozenset(
     {"NoSuchConfiguration", "NoSuchLifecycleConfiguration", "NoSuchTagSet", "NoSuchTagSetError"}
 )
@@ -70,13 +64,11 @@ _STATUSES: Final = {
     "Suspended": VersioningStatus.SUSPENDED,
 }
 
-# Users may list with the same client, and need the output of its parser.
-_taking: ContextVar[bool] = ContextVar("_taking", default=False)
 _redirections: ContextVar[list[int] | None] = ContextVar("_redirections", default=None)
 """The statuses of the redirections of one call of `Control`; None outside of its calls."""
 
 Decode = Callable[[str], str]
-_Marker = tuple[tuple[str, str | int], ...]
+_Params = tuple[tuple[str, str], ...]
 """The parameters that request a page of a listing."""
 
 
@@ -84,28 +76,29 @@ class Control:
     """The control plane of one store.
 
     Args:
+        client: sends the requests that the SDK does not make, and has the retries of the others.
         session: has the SDK's client.
         profile: the properties of the service.
-        retries: of the store; the SDK does not try again by itself.
         requester_pays: whether this account pays for requests to other accounts' buckets.
         page_size: the number of items in one request, at most 1,000.
     """
 
     def __init__(
         self,
+        client: Client,
         session: Session,
         profile: Profile,
-        retries: Retries,
         *,
         requester_pays: bool = False,
         page_size: int = _PAGE,
     ) -> None:
+        self._client = client
         self._session = session
         self._profile = profile
-        self._retries = retries
+        self._retries = client.retries
         self._payer = {"RequestPayer": "requester"} if requester_pays else {}
-        self._page_size = page_size
-        self._client: Any = None
+        self._page_size = str(page_size)
+        self._sdk: Any = None
 
     # Buckets
 
@@ -126,20 +119,21 @@ class Control:
             raise BucketAlreadyExistsError(f"the bucket {name!r} already exists", bucket=name)
         if region is None and self._profile.name == "aws":
             region = self._session.region
-        parameters: dict[str, Any] = {}
         # A bucket without a location constraint goes to us-east-1, which is not a valid location constraint.
-        if region not in (None, "us-east-1", "auto"):
-            parameters["CreateBucketConfiguration"] = {"LocationConstraint": region}
-        await self._call("create_bucket", writes=True, Bucket=name, **parameters)
+        if region in (None, "us-east-1", "auto"):
+            await self._client.write("PUT", name)
+            return
+        content = document("CreateBucketConfiguration", [("LocationConstraint", str(region))], NAMESPACE)
+        await self._client.write("PUT", name, headers=document_headers(content), body=[content])
 
     async def _is_taken(self, name: str) -> bool:
         try:
-            await self._call("head_bucket", Bucket=name)
+            await self._client.request("HEAD", name)
         except BucketNotFoundError:
             return False
         except (AccessDeniedError, BackendError) as error:
-            # It belongs to another account, or is in another region.
-            if error.status in (301, 403):
+            # It belongs to another account, or is in another region. Only S3 redirects with the id of a request.
+            if error.status == 403 or (error.status == 301 and error.request_id is not None):
                 return True
             raise
         return True
@@ -151,12 +145,14 @@ class Control:
             BucketNotFoundError: it does not exist.
             BucketNotEmptyError: it has objects, versions or, on some services, open uploads.
         """
-        await self._call("delete_bucket", writes=True, Bucket=name)
+        await self._client.write("DELETE", name)
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
         """Return the account's buckets, in the order of their names."""
         found: list[BucketInfo] = []
-        async for page in self._pages("list_buckets", {"ContinuationToken": "ContinuationToken"}, about="service"):
+        size = [("max-buckets", self._page_size)] if self._profile.paged_buckets else []
+        markers = {"ContinuationToken": "continuation-token"}
+        async for page in self._pages("ListAllMyBuckets", "", "", size, markers):
             found += [_bucket(element) for element in page.iterfind("Buckets/Bucket")]
         return sorted(found, key=lambda bucket: bucket.name)
 
@@ -177,10 +173,9 @@ class Control:
     async def list_versions(self, bucket: str, key: str) -> Sequence[VersionInfo]:
         """Return versions and delete markers of a key, newest first; empty if it never existed."""
         found: list[VersionInfo] = []
-        markers = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
-        size = {"MaxKeys": self._page_size}
-        parameters = {"Bucket": bucket, "Prefix": key, "EncodingType": "url", **size, **self._payer}
-        async for page in self._pages("list_object_versions", markers, **parameters):
+        markers = {"NextKeyMarker": "key-marker", "NextVersionIdMarker": "version-id-marker"}
+        params = [("versions", ""), ("prefix", key), ("encoding-type", "url"), ("max-keys", self._page_size)]
+        async for page in self._pages("ListVersions", bucket, "", params, markers):
             decode = decoder(page)
             listed = version_elements(page)
             keys = [decode(required(element, "Key")) for element in listed]
@@ -266,10 +261,10 @@ class Control:
             UploadNotFoundError: the upload is not open.
         """
         found: list[PartInfo] = []
-        parameters = {**self._object(bucket, key), "UploadId": upload_id, "MaxParts": self._page_size}
-        markers = {"NextPartNumberMarker": "PartNumberMarker"}
+        params = [("uploadId", upload_id), ("max-parts", self._page_size)]
+        markers = {"NextPartNumberMarker": "part-number-marker"}
         try:
-            async for page in self._pages("list_parts", markers, about="object", **parameters):
+            async for page in self._pages("ListParts", bucket, key, params, markers):
                 found += [_part(element) for element in page.iterfind("Part")]
         except ObjectNotFoundError as error:  # Ceph's answer
             raise UploadNotFoundError(status=error.status, request_id=error.request_id) from error
@@ -278,12 +273,12 @@ class Control:
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Sequence[UploadInfo]:
         """Return the open uploads, in the order of their keys, then of their start."""
         found: list[UploadInfo] = []
-        markers = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
-        parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxUploads": self._page_size, **self._payer}
+        markers = {"NextKeyMarker": "key-marker", "NextUploadIdMarker": "upload-id-marker"}
+        params = [("uploads", ""), ("prefix", prefix), ("max-uploads", self._page_size)]
         # Ceph encodes the keys without saying so; keys without control characters need no encoding in XML.
         if self._profile.control_characters:
-            parameters["EncodingType"] = "url"
-        async for page in self._pages("list_multipart_uploads", markers, **parameters):
+            params.append(("encoding-type", "url"))
+        async for page in self._pages("ListMultipartUploads", bucket, "", params, markers):
             decode = decoder(page)
             found += [_upload(element, decode) for element in page.iterfind("Upload")]
         # Times may have a resolution of one second; the service's order decides between equal ones.
@@ -308,31 +303,27 @@ class Control:
     # Requests
 
     async def _pages(
-        self, operation: str, markers: Mapping[str, str], *, about: str = "bucket", **parameters: Any
+        self, listing: str, bucket: str, key: str, params: Iterable[tuple[str, str]], markers: Mapping[str, str]
     ) -> AsyncGenerator[Element, None]:
         """Yield the answers of a listing until its end.
 
         Args:
-            operation: the client's method.
+            listing: what the name of its documents begins with: ``Result`` or ``Response`` follows.
+            bucket, key: of the listing; empty if it is about none.
+            params: of the first page.
             markers: the elements with the position of the next page, and the parameters that request it.
-            about: as for `sdk_error`.
-            parameters: of the first page.
         """
 
-        async def fetch(marker: _Marker | None) -> Element:
-            asked: dict[str, Any] = {**parameters, **dict(marker or ())}
-            taking = _taking.set(True)
-            try:
-                answer = await self._call(operation, about=about, **asked)
-            finally:
-                _taking.reset(taking)
-            page = parse(answer["Document"])
-            if not page.tag.startswith(_LISTINGS[operation][1]):
+        async def fetch(marker: _Params | None) -> Element:
+            query = encode_query([*params, *(marker or ())])
+            _, content = await self._client.document("GET", bucket, key, query=query)
+            page = parse(content)
+            if not page.tag.startswith(listing):
                 # It must not pass for an empty page.
-                raise BackendError(f"the answer to {operation} is a <{page.tag[:40]}>: is the endpoint an S3 service?")
+                raise BackendError(f"the answer to {listing} is a <{page.tag[:40]}>: is the endpoint an S3 service?")
             return page
 
-        def following(page: Element) -> _Marker | None:
+        def following(page: Element) -> _Params | None:
             truncated = is_truncated(page)
             if truncated is False:
                 return None
@@ -345,7 +336,7 @@ class Control:
                 raise unmarked_end()
             return tuple(found) or None
 
-        async with aclosing(pages(fetch, following, operation)) as found:
+        async with aclosing(pages(fetch, following, listing)) as found:
             async for page in found:
                 yield page
 
@@ -373,7 +364,7 @@ class Control:
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
-        client = self._client or await self._open()
+        client = self._sdk or await self._open()
         renewed = corrected = False
         while True:
             used = await self._session.credentials()
@@ -409,7 +400,7 @@ class Control:
     async def _open(self) -> Any:
         client = await self._session.client(attempts=1)
         client.meta.events.register_first("before-parse.s3", _before_parse, unique_id="trove")
-        self._client = client
+        self._sdk = client
         return client
 
 
@@ -419,15 +410,10 @@ def _code_of(error: BaseException | None) -> str | None:
     return code
 
 
-def _before_parse(
-    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], operation_model: Any, **_: Any
-) -> None:
-    """Check an answer, and take it from the SDK's parser if it is long."""
+def _before_parse(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:
+    """Check an answer to a request of `Control`; users may make others with the same client."""
     if (redirections := _redirections.get()) is not None:
         _check_answer(response_dict, operation_model, redirections)
-    if _taking.get() and response_dict["status_code"] < 300:
-        customized_response_dict["Document"] = response_dict["body"]
-        response_dict["body"] = b"<Taken/>"
 
 
 def _check_answer(response_dict: dict[str, Any], operation_model: Any, redirections: list[int]) -> None:
@@ -452,10 +438,8 @@ def _check_answer(response_dict: dict[str, Any], operation_model: Any, redirecti
         raise error
 
 
-def _marker(page: Element, name: str, value: str) -> str | int:
+def _marker(page: Element, name: str, value: str) -> str:
     """Return a marker as the next request needs it."""
-    if name == "NextPartNumberMarker":
-        return int(value)
     return key_marker(page, value) if name == "NextKeyMarker" else value
 
 

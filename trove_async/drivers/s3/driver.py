@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from trove_async.driver import (
     BulkDeleteDriver,
@@ -35,8 +35,6 @@ from trove_async.drivers.s3.multipart import Multipart
 from trove_async.drivers.s3.names import check_bucket, check_key
 from trove_async.drivers.s3.objects import Objects
 from trove_async.drivers.s3.presign import Presigner
-from trove_async.drivers.s3.probe import Probe, probe
-from trove_async.drivers.s3.probing import Prober
 from trove_async.drivers.s3.profiles import Profile
 from trove_async.drivers.s3.queue_setup import setup_queue
 from trove_async.drivers.s3.session import Session
@@ -48,6 +46,10 @@ from trove_async.dsn import DSN, SettingsParser
 from trove_async.errors import InvalidArgumentError
 from trove_async.types import ObjectEvent
 from trove_async.wire.driver import HTTPDriver, PartCopyByHTTP
+
+if TYPE_CHECKING:
+    from trove_async.drivers.s3.probe import Probe
+    from trove_async.drivers.s3.probing import Prober
 
 __all__ = ["S3Driver"]
 
@@ -88,7 +90,7 @@ class S3Driver(PartCopyByHTTP, HTTPDriver):
         transport, retries = await self._open_transport(settings.network)
         client = self._client = Client(settings, session, transport, retries)
         objects = self._objects = Objects(client, settings, profile)
-        control = self._control = Control(session, profile, retries, requester_pays=settings.requester_pays)
+        control = self._control = Control(client, session, profile, requester_pays=settings.requester_pays)
         objects.read_tags = control.get_tags if profile.tags else None
         uploads = self._uploads = Uploads(client, objects, settings, profile, timeout)
         self._listing = Listing(client)
@@ -181,6 +183,8 @@ class S3Driver(PartCopyByHTTP, HTTPDriver):
             TroveError: a request failed for a reason that is not a property of the service: the bucket does not
                 exist, the credentials may not write to it, or a connection broke.
         """
+        from trove_async.drivers.s3.probe import probe
+
         bucket = bucket or self.default_bucket
         if bucket is None:
             raise InvalidArgumentError("a probe needs a bucket to write to; name one in the DSN: s3://region/bucket")
@@ -189,6 +193,8 @@ class S3Driver(PartCopyByHTTP, HTTPDriver):
 
     def prober(self, bucket: str, prefix: str) -> Prober:
         """Return the prober for a bucket."""
+        from trove_async.drivers.s3.probing import Prober
+
         # Its races make a service fail on purpose, Ceph with status 500, for which the store's budget is too small.
         unlimited = Retries(replace(self._retries.policy, budget=Budget(math.inf)))
         client = Client(self._settings, self._session, self._transport, unlimited)

@@ -57,6 +57,8 @@ class Profile:
         transitions: whether lifecycle rules can move objects to another storage class.
         queues: whether buckets send their events to SQS queues.
         object_attributes: whether GetObjectAttributes works.
+        paged_buckets: whether buckets are listed in pages whose size the request names. Amazon refuses to list more
+            than 10,000 buckets in another way.
         ordered_versions: whether versions and delete markers are listed together, newest first.
         control_characters: whether keys with characters below U+0020 can be stored and listed.
         dot_components, empty_components: whether components of keys between slashes may be ``.`` or ``..``, or empty.
@@ -90,6 +92,7 @@ class Profile:
     versioning: bool = True
     queues: bool = False
     object_attributes: bool = True
+    paged_buckets: bool = False
     ordered_versions: bool = True
     control_characters: bool = True
     dot_components: bool = True
@@ -108,6 +111,8 @@ _AWS = Profile(
     bounded_copies=True,
     percent_in_copies=True,
     queues=True,
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListBuckets.html
+    paged_buckets=True,
 )
 
 _CEPH = Profile(

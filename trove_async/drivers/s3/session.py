@@ -1,7 +1,7 @@
 """Credentials, renewed once for all waiting tasks; addresses of buckets; and the SDK's clients.
 
 The SDK reads files, loads models and queries metadata services. This happens in threads, so that it does not block the
-event loop. The SDK is imported when it is first needed: if the DSN has keys and a region, by the control plane.
+event loop. The SDK is imported when it is first needed, which is never for keys that `static_credentials` finds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from trove_async.drivers.s3.addressing import BucketAddress, Endpoint, known_suf
 from trove_async.drivers.s3.errors import sdk_error
 from trove_async.drivers.s3.profiles import Profile, region_of
 from trove_async.drivers.s3.settings import S3Settings
+from trove_async.drivers.s3.static import read_profile, static_credentials
 from trove_async.dsn import trimmed_secret
 from trove_async.errors import ClosedError, MissingDependencyError, TroveError, UnauthenticatedError
 from trove_async.wire.clock import ServiceClock
@@ -93,11 +94,18 @@ class Session:
             region = "auto"
         region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if not region:
-            region = await in_thread(_configured_region, settings.aws_profile) or self._profile.region
+            region = await self._configured_region() or self._profile.region
         suffix = known_suffix(region)
         if suffix is None:
             suffix = known_suffix("us-east-1") if settings.endpoint else await in_thread(_suffix_of, region)
         self._endpoint = Endpoint(settings, self._profile, region, str(suffix))
+
+    async def _configured_region(self) -> str | None:
+        profile = await asyncio.to_thread(read_profile, self._settings.aws_profile)
+        if profile is not None:
+            return profile.get("region")
+        region: str | None = await in_thread(_sdk_region, self._settings.aws_profile)
+        return region
 
     @property
     def region(self) -> str:
@@ -216,7 +224,12 @@ class Session:
             task.exception()  # marks it as retrieved: a renewal ahead of time may have no waiting task
 
     async def _load(self) -> Credentials:
-        self._source, found = await in_thread(_ask, self._settings.aws_profile, self._source)
+        aws_profile = self._settings.aws_profile
+        static = None if self._source is not None else await asyncio.to_thread(static_credentials, aws_profile)
+        if static is None:
+            self._source, found = await in_thread(_ask, aws_profile, self._source)
+        else:
+            self._source = found = static
         self._known = Credentials(
             trimmed_secret("the access key of the AWS configuration", found.access_key),
             trimmed_secret("the secret key of the AWS configuration", found.secret_key),
@@ -373,7 +386,7 @@ def _warm_session(aws_profile: str | None, service: str) -> Any:
     return sdk
 
 
-def _configured_region(aws_profile: str | None) -> str | None:
+def _sdk_region(aws_profile: str | None) -> str | None:
     region: str | None = sdk_session(aws_profile).get_config_variable("region")
     return region
 
