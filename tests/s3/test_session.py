@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from aiobotocore import httpsession
 
+import trove_async as trove
+from tests.wire.serving import Peer, serving
 from trove_async.driver import OpenOptions
 from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.settings import S3Settings
@@ -179,6 +181,22 @@ async def test_a_name_with_dots_cannot_be_accelerated() -> None:
     async with opened("s3://us-east-1/?accelerate=1") as session:
         with pytest.raises(InvalidBucketNameError, match="accelerate"):
             session.address("my.assets")
+
+
+async def test_requests_about_buckets_are_not_accelerated() -> None:
+    targets: list[str] = []
+
+    async def refuse(peer: Peer) -> None:
+        targets.append((await peer.head()).target)
+        await peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(refuse) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        async with trove.open("s3://key:secret@eu-west-1/?accelerate=1&attempts=1", proxy=url) as store:
+            for call in (store.delete_bucket("assets"), store.delete("assets", "key")):
+                with pytest.raises(trove.TroveError):
+                    await call
+    assert targets == ["assets.s3.eu-west-1.amazonaws.com:443", "assets.s3-accelerate.amazonaws.com:443"]
 
 
 async def test_a_session_that_is_not_open_has_no_urls() -> None:

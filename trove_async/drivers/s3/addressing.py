@@ -64,29 +64,30 @@ class Endpoint:
             self._origin, self._base = _split(settings.endpoint)
             self._path_style |= settings.addressing == "auto" and _is_address(self._origin.host)
 
-    def address(self, bucket: str, region: str | None = None) -> BucketAddress:
+    def address(self, bucket: str, region: str | None = None, *, accelerate: bool = True) -> BucketAddress:
         """Return the address of a bucket.
 
         Args:
             bucket: its name; empty for requests without a bucket.
             region: the bucket's own region, if it is known to be another one.
+            accelerate: whether the accelerated endpoint may be used, if the settings select it.
 
         Raises:
             InvalidBucketNameError: acceleration needs a bucket name that is valid in a host name.
         """
         region = region or self.region
-        origin = self._origin or Origin("https", self._host(bucket, region), 443)
+        origin = self._origin or Origin("https", self._host(bucket, region, accelerate), 443)
         if not bucket:
             return BucketAddress(origin, self._base, region)
         if self._path_style or (self._settings.addressing == "auto" and not dns_compatible(bucket)):
             return BucketAddress(origin, f"{self._base}/{encode_path(bucket)}", region)
         return BucketAddress(Origin(origin.scheme, f"{bucket}.{origin.host}", origin.port), self._base, region)
 
-    def _host(self, bucket: str, region: str) -> str:
+    def _host(self, bucket: str, region: str, accelerate: bool) -> str:
         """Return Amazon's host; https://docs.aws.amazon.com/general/latest/gr/s3.html lists them."""
         settings = self._settings
         dualstack = "dualstack." if settings.dualstack else ""
-        if settings.accelerate and bucket:
+        if settings.accelerate and accelerate and bucket:
             if not dns_compatible(bucket):
                 raise InvalidBucketNameError(
                     f"{bucket!r} cannot be reached with accelerate: its name is not valid in a host name", bucket=bucket

@@ -48,12 +48,23 @@ class Client(ServiceClient[_S3Call]):
         session: has the credentials and the addresses of buckets.
         transport: sends the requests.
         retries: of the store.
+        accelerate: whether requests may go to the accelerated endpoint, which neither creates nor deletes buckets
+            (https://docs.aws.amazon.com/AmazonS3/latest/userguide/transfer-acceleration-getting-started.html).
     """
 
     rules = RULES
 
-    def __init__(self, settings: S3Settings, session: Session, transport: Transport, retries: Retries) -> None:
+    def __init__(
+        self,
+        settings: S3Settings,
+        session: Session,
+        transport: Transport,
+        retries: Retries,
+        *,
+        accelerate: bool = True,
+    ) -> None:
         super().__init__(transport, retries)
+        self._accelerate = accelerate
         self._settings = settings
         self._session = session
         self._addresses: dict[str, BucketAddress] = {}
@@ -149,7 +160,7 @@ class Client(ServiceClient[_S3Call]):
         """Return the address of a bucket, as far as it is known."""
         found = self._addresses.get(bucket)
         if found is None:
-            found = self._addresses[bucket] = self._session.address(bucket)
+            found = self._addresses[bucket] = self._session.address(bucket, accelerate=self._accelerate)
         return found
 
     def signer(self, region: str) -> SigV4:
@@ -225,5 +236,5 @@ class Client(ServiceClient[_S3Call]):
     def _move(self, bucket: str, region: str | None) -> bool:
         if region is None or region == self.address(bucket).region:
             return False
-        self._addresses[bucket] = self._session.address(bucket, region)
+        self._addresses[bucket] = self._session.address(bucket, region, accelerate=self._accelerate)
         return True

@@ -90,7 +90,8 @@ class S3Driver(PartCopyByHTTP, HTTPDriver):
         transport, retries = await self._open_transport(settings.network)
         client = self._client = Client(settings, session, transport, retries)
         objects = self._objects = Objects(client, settings, profile)
-        control = self._control = Control(client, session, profile, requester_pays=settings.requester_pays)
+        regional = Client(settings, session, transport, retries, accelerate=False)
+        control = self._control = Control(regional, session, profile, requester_pays=settings.requester_pays)
         objects.read_tags = control.get_tags if profile.tags else None
         uploads = self._uploads = Uploads(client, objects, settings, profile, timeout)
         self._listing = Listing(client)

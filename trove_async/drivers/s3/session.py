@@ -112,9 +112,9 @@ class Session:
         """The region to sign for if a bucket's own region is not known."""
         return self._opened.region
 
-    def address(self, bucket: str, region: str | None = None) -> BucketAddress:
+    def address(self, bucket: str, region: str | None = None, *, accelerate: bool = True) -> BucketAddress:
         """Return where a bucket is; see `Endpoint.address`."""
-        return self._opened.address(bucket, region)
+        return self._opened.address(bucket, region, accelerate=accelerate)
 
     @property
     def _opened(self) -> Endpoint:
