@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 import trove_async as trove
+from tests import churn
 from tests.tree.counting import deleted_files
 from trove_async.drivers.local import LocalDriver
 from trove_async.tree.listing import Listing
@@ -135,3 +136,8 @@ async def test_a_listing_that_was_given_up_leaves_its_names_for_some_minutes_onl
     clock.now += 300
     call()
     assert deleted_files() == before
+
+
+async def test_a_listing_while_another_process_changes_the_directory(store: trove.Trove, tmp_path: Path) -> None:
+    churn.place(tmp_path / "churn")
+    await churn.list_while_names_change(store, "churn", tmp_path / "churn", rounds=10, seed=1)

@@ -41,7 +41,7 @@ from trove_async.tree.names import (
     stand_for_themselves,
 )
 from trove_async.tree.objects import Objects
-from trove_async.tree.packed import AFTER, Name, is_plain, pack, text_of, unpack
+from trove_async.tree.packed import AFTER, Known, Name, end_of_text, is_plain, pack, text_of, unpack
 from trove_async.tree.remembered import Directories, KnownNames, RememberedNames
 from trove_async.tree.sorted_names import SortedNames, Sorter
 from trove_async.types import ObjectInfo, Prefix
@@ -57,6 +57,8 @@ _LISTING: Final = "\0"
 """Separates the key of a cursor, which has none, from the id of the listing whose names are kept."""
 _MOST_PIECES: Final = MAX_KEY_BYTES // (MAX_NAME_BYTES // 3 - 1)
 """How many names a component of a key may continue in, if all of its characters are escaped."""
+_GONE: Final = Known(0, 0, 0, 0)
+"""The status of a file that was removed: it is of no kind."""
 _text = attrgetter("text")
 
 
@@ -238,7 +240,7 @@ class _Page:
                 if not files:
                     return None
                 if not (shows_files and is_plain(files)):
-                    level.waiting = groupby(map(unpack if level.current else _without_status, files), key=_text)
+                    level.waiting = groupby(await self._unpacked(level, files), key=_text)
                     continue
             await self._add_files(files, directory, above)
         return None
@@ -249,12 +251,25 @@ class _Page:
         if lower is None:
             return []
         names = level.names.first(max(lower, level.after))
+        if not level.current:  # no more than the page needs: each costs a call
+            names = names[: end_of_text(names, max(1, self._room))]
         if names:
             level.after = text_of(names[-1]) + AFTER
             level.ended = names[-1] == level.names.last
         wanted = self._prefix[len(level.above) :]
         # In this order all names that begin with it follow each other.
         return [name for name in names if name.startswith(wanted)] if wanted else names
+
+    async def _unpacked(self, level: _Level, packed: list[str]) -> Iterable[Name]:
+        """Unpack names; those that may have changed meanwhile get the status that they have now."""
+        if level.current:
+            return map(unpack, packed)
+        names = [unpack(name)._replace(status=None) for name in packed]
+        at = [number for number, name in enumerate(names) if not name.is_dir and "/" not in name.path]
+        statuses = await self._fs.statuses(level.directory, [names[number].path for number in at])
+        for number, status in zip(at, statuses, strict=True):
+            names[number] = names[number]._replace(status=status or _GONE)
+        return names
 
     def _lower(self, above: str) -> str | None:
         """Return where to begin among the names at a level; None if the walk has passed it."""
@@ -281,7 +296,7 @@ class _Page:
         if group is None:
             if self._has_room(key):
                 await self._add_object(key, path, status or await self._fs.lstat(path))
-        elif exists or is_file(await self._fs.lstat(path)):
+        elif exists or is_file(status or await self._fs.lstat(path)):
             self._add_group(key, group)
 
     def _add_group(self, key: str, group: str) -> None:
@@ -506,10 +521,6 @@ def _packed_directories(
 def _is_cut_right(text: str, chain: tuple[str, ...], last: str) -> bool:
     """Return whether a component is cut where this library cuts it; otherwise no key has this path."""
     return not chain or path_of(text) == [*chain, last]
-
-
-def _without_status(packed: str) -> Name:
-    return unpack(packed)._replace(status=None)
 
 
 def _path(directory: str, name: Name) -> str:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from trove_async.tree.filesystem import Stat
 
-__all__ = ["AFTER", "Name", "is_plain", "pack", "text_of", "unpack"]
+__all__ = ["AFTER", "Known", "Name", "end_of_text", "is_plain", "pack", "text_of", "unpack"]
 
 _SEPARATOR: Final = "\0"
 AFTER: Final = "\1"
@@ -37,8 +37,8 @@ class Name(NamedTuple):
         return self.text.endswith("/")
 
 
-class _Known(NamedTuple):
-    """The status of a regular file; a `Stat`."""
+class Known(NamedTuple):
+    """The status of a file, a regular one by default; a `Stat`."""
 
     st_ino: int
     st_size: int
@@ -57,12 +57,21 @@ def unpack(packed: str) -> Name:
     """Return what was packed."""
     text, _, other = packed.partition(_SEPARATOR)
     path, _, known = other.partition(_SEPARATOR)
-    return Name(text, path or text.removesuffix("/"), _Known(*map(int, known.split())) if known else None)
+    return Name(text, path or text.removesuffix("/"), Known(*map(int, known.split())) if known else None)
 
 
 def text_of(packed: str) -> str:
     """Return the text of a packed name."""
     return packed.partition(_SEPARATOR)[0]
+
+
+def end_of_text(names: list[str], end: int) -> int:
+    """Return where in an ordered list the names end that have the text of the one before ``end``."""
+    if end < len(names):
+        text = text_of(names[end - 1])
+        while end < len(names) and text_of(names[end]) == text:
+            end += 1
+    return end
 
 
 def is_plain(names: list[str]) -> bool:

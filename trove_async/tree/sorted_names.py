@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Final
 
-from trove_async.tree.packed import text_of
+from trove_async.tree.packed import end_of_text
 
 __all__ = ["SortedNames", "Sorter"]
 
@@ -144,10 +144,7 @@ class SortedNames:
         """Move names into blocks, except the last ones, since more of the same text may follow."""
         at = 0
         while len(names) - at > self._block:
-            end = at + self._block
-            text = text_of(names[end - 1])
-            while end < len(names) and text_of(names[end]) == text:
-                end += 1
+            end = end_of_text(names, at + self._block)
             if end == len(names):
                 break
             self._add(names[at:end])
