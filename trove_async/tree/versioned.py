@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
-from functools import partial
 from typing import Final
 
 from trove_async.driver.conditions import check_write
@@ -234,7 +233,7 @@ class VersionedObjects(Objects):
                 bucket, key, temporary, attributes, sealed, checkpoint, if_match, if_none_match, before
             )
             try:
-                await self._place(bucket, key, temporary, sealed, path, replace=current is not None)
+                await self._place(bucket, key, temporary, sealed, checkpoint, path, replace=current is not None)
             except AppearedError:
                 continue
             break
@@ -301,13 +300,25 @@ class VersionedObjects(Objects):
         return _Sealed(status, attributes, attached, versioning, time_ns)
 
     async def _place(
-        self, bucket: str, key: str, temporary: Temporary, sealed: _Sealed, path: str, *, replace: bool
+        self,
+        bucket: str,
+        key: str,
+        temporary: Temporary,
+        sealed: _Sealed,
+        checkpoint: Checkpoint,
+        path: str,
+        *,
+        replace: bool,
     ) -> None:
         status, attributes = sealed.status, sealed.attributes
+
+        async def publish(path: str, *, replace: bool) -> None:
+            checkpoint()  # again: making directories, or a sidecar, may have taken long
+            await self._fs.publish(temporary, path, replace=replace)
+
         if not sealed.attached:
             await self._records.write_sidecar(bucket, key, status, attributes)
         try:
-            publish = partial(self._fs.publish, temporary)
             path = await self._placement.place(bucket, key, publish, path, replace=replace)
         except BaseException:
             if not sealed.attached:

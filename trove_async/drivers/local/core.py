@@ -34,6 +34,7 @@ from trove_async.driver import (
 )
 from trove_async.drivers.local.errors import release_frames, translated
 from trove_async.drivers.local.filesystem import LocalFileSystem
+from trove_async.drivers.local.flushing import Flushers
 from trove_async.drivers.local.held import HeldFile
 from trove_async.drivers.local.notifier import Notifiers
 from trove_async.drivers.local.opening import LocalSettings, check_names, url_signer
@@ -84,7 +85,6 @@ class LocalCore(PresignByHMAC, Driver):
         self._fs: LocalFileSystem
         self._quick: Workers | None = None
         self._slow: Workers | None = None
-        self._durable = True
         self._swept = 0
         self.cleanup_timeout = CLEANUP_TIMEOUT
         self._features = Features()
@@ -110,7 +110,6 @@ class LocalCore(PresignByHMAC, Driver):
     async def open(self, dsn: DSN, options: OpenOptions) -> None:
         """Open a root, which must be a writable directory."""
         settings = LocalSettings.of(dsn, options)
-        self._durable = settings.fsync
         timeout = options.cleanup_timeout
         self.cleanup_timeout = timeout
         self._clock = WriteClock()
@@ -122,7 +121,7 @@ class LocalCore(PresignByHMAC, Driver):
             await_turn=self._fs.locks.resume_with,
             on_idle=self._fs.handles.trim,
         )
-        self._quick = workers("trove-local", size=PoolSize(1))
+        self._quick = workers("trove-local", size=PoolSize(1), flushers=Flushers("trove-local-flush"))
         self._slow = workers("trove-local-slow", size=PoolSize(2))
         self._swept = await self._call(lambda: self._open_root(settings))
         self._features = self._find_features(settings)
@@ -277,8 +276,7 @@ class LocalCore(PresignByHMAC, Driver):
         if buffer is None:
             return await self._store_stream(body, begin, commit)
         await body.finish_buffer()
-        slow = self._durable or len(buffer) > _SMALL
-        return await self._run(partial(self._store_buffer, buffer, commit), slow=slow)
+        return await self._run(partial(self._store_buffer, buffer, commit), slow=len(buffer) > _SMALL)
 
     async def _store_buffer(
         self, buffer: Chunk, commit: Callable[[Temporary, Checkpoint], Coroutine[Any, Any, R]], checkpoint: Checkpoint
@@ -387,7 +385,7 @@ class LocalCore(PresignByHMAC, Driver):
 
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
         """Delete an object or a version."""
-        await self._run(partial(self._delete, bucket, key, options), slow=self._durable)
+        await self._run(partial(self._delete, bucket, key, options))
 
     async def _delete(self, bucket: str, key: str, options: DeleteOptions, checkpoint: Checkpoint) -> None:
         objects, if_match = self._tree.objects, options.if_match
@@ -461,7 +459,7 @@ class LocalCore(PresignByHMAC, Driver):
 
     async def create_bucket(self, name: str, options: BucketOptions) -> None:
         """Create a directory."""
-        await self._run(lambda _: self._tree.buckets.create(name), slow=self._durable)
+        await self._run(lambda _: self._tree.buckets.create(name))
 
     async def delete_bucket(self, name: str) -> None:
         """Remove a directory that contains only empty directories."""

@@ -85,7 +85,6 @@ class LocalDriver(
         uploads = self._tree.uploads
         return await self._run(
             lambda _: uploads.initiate(bucket, key, options),
-            slow=self._durable,
             discard=lambda upload_id: run_sync(uploads.forget(bucket, upload_id)),
         )
 
@@ -190,7 +189,7 @@ class LocalDriver(
     async def set_versioning(self, bucket: str, enabled: bool) -> None:
         """Start or stop keeping versions."""
         status = VersioningStatus.ENABLED if enabled else VersioningStatus.SUSPENDED
-        await self._run(lambda _: self._tree.objects.set_versioning(bucket, status), slow=self._durable)
+        await self._run(lambda _: self._tree.objects.set_versioning(bucket, status))
 
     async def get_versioning(self, bucket: str) -> VersioningStatus:
         """Return whether the bucket keeps versions."""
@@ -219,7 +218,7 @@ class LocalDriver(
 
     async def set_lifecycle(self, bucket: str, rules: Sequence[LifecycleRule]) -> None:
         """Store rules."""
-        await self._run(lambda _: self._tree.buckets.set_lifecycle(bucket, rules), slow=self._durable)
+        await self._run(lambda _: self._tree.buckets.set_lifecycle(bucket, rules))
 
     async def get_lifecycle(self, bucket: str) -> Sequence[LifecycleRule]:
         """Return the rules."""
@@ -228,7 +227,7 @@ class LocalDriver(
     async def transition(self, bucket: str, key: str, storage_class: str, if_match: str) -> None:
         """Store another storage class; the file stays where it is."""
         work = partial(self._tree.change, bucket, key, if_match=if_match, storage_class=storage_class)
-        await self._run(work, slow=self._durable)
+        await self._run(work)
 
     async def list_noncurrent(self, bucket: str, prefix: str = "") -> Sequence[VersionInfo]:
         """Return the versions that are not the latest."""
@@ -252,7 +251,7 @@ class LocalDriver(
     async def set_tags(self, bucket: str, key: str, tags: dict[str, str]) -> None:
         """Replace an object's tags."""
         work = partial(self._tree.change, bucket, key, tags=FrozenDict(tags) if tags else EMPTY)
-        await self._run(work, slow=self._durable)
+        await self._run(work)
 
 
 def _roots(path: str) -> list[str]:

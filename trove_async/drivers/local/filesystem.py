@@ -29,6 +29,7 @@ from trove_async.drivers.local.files import (
     write_all,
     write_chunks,
 )
+from trove_async.drivers.local.flushing import Flush
 from trove_async.drivers.local.handles import Directory
 from trove_async.drivers.local.internal import Internal
 from trove_async.drivers.local.locks import Locks
@@ -433,7 +434,7 @@ class LocalFileSystem(LocalPaths):
         """Flush a file to the disk, if the store is durable."""
         if self._durable:
             try:
-                os.fsync(handle)
+                await self._wait_for(Flush(os.fsync, handle))
             except OSError as error:
                 if error.errno in (errno.EINVAL, *UNSUPPORTED):
                     reason = (

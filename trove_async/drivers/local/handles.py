@@ -104,6 +104,11 @@ class Handles:
         number = self._asked = next(self._numbers)
         return number
 
+    @property
+    def number(self) -> int:
+        """The number of the operation that this thread runs."""
+        return self._under_way.number
+
     def begin(self, number: int) -> None:
         """Set the operation that this thread runs from now on."""
         self._under_way.number = number

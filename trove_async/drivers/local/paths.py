@@ -12,6 +12,7 @@ from itertools import islice
 from trove_async.drivers.local.descriptors import Descriptors
 from trove_async.drivers.local.errors import FlushError
 from trove_async.drivers.local.files import UNSUPPORTED
+from trove_async.drivers.local.flushing import Flush
 from trove_async.drivers.local.handles import DIRECTORY, Directory, Handles
 from trove_async.tree import DirEntry, FileSystem
 from trove_async.tree.filesystem import MOST_NAMES, TakeNames
@@ -195,10 +196,21 @@ class LocalPaths(FileSystem):
     async def sync_directory(self, path: str) -> None:
         """Flush a directory to the disk, if the store is durable and the file system can."""
         if self._flushes_directories:
-            with suppress(FileNotFoundError, NotADirectoryError):  # it was removed, so there is nothing to flush
-                self._flush(await self._open_directory(path))
+            try:
+                await self._wait_for(Flush(self._flush_directory, path, shared=True))
+            except (FileNotFoundError, NotADirectoryError):
+                pass  # it was removed, so there is nothing to flush
+            except OSError as error:
+                await self.descriptors.retry(error, self._flush_directory_now, path)
 
-    def _flush(self, descriptor: int) -> None:
+    async def _wait_for(self, flush: Flush) -> None:
+        number = self.handles.number
+        await flush
+        # As if the operation had made the flush itself: it trusts the same handles, in whichever thread it goes on.
+        self.handles.begin(number)
+
+    def _flush_directory(self, path: str) -> None:
+        descriptor = self.handles.open(path, DIRECTORY)
         try:
             os.fsync(descriptor)
         except OSError as error:
@@ -208,8 +220,6 @@ class LocalPaths(FileSystem):
         finally:
             os.close(descriptor)
 
-    async def _open_directory(self, path: str) -> int:
-        try:
-            return self.handles.open(path, DIRECTORY)
-        except OSError as error:
-            return await self.descriptors.retry(error, self._open_directory, path)
+    async def _flush_directory_now(self, path: str) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self._flush_directory(path)

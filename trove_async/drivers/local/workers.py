@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 
 from trove_async.cancellation import finish
 from trove_async.drivers.local.errors import release_frames
+from trove_async.drivers.local.flushing import Flush, Flushers
 from trove_async.drivers.local.pool_size import PoolSize
 from trove_async.drivers.local.suspension import Pause, Suspended
 from trove_async.errors import ClosedError
@@ -84,6 +85,13 @@ class _Job:
         self.result: Any = None
         self.error: BaseException | None = None
 
+    @property
+    def flush(self) -> Flush | None:
+        """The flush that it waits for, if it does."""
+        if type(self.result) is Suspended and isinstance(self.result.wait, Flush):
+            return self.result.wait
+        return None
+
     def checkpoint(self) -> None:
         if self.ending is not None:
             raise self.ending()
@@ -127,9 +135,11 @@ class _Worker:
 class _Exchange:
     """What the event loop and the threads share. Threads refer to nothing else, so a pool can be garbage-collected."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[], None], flushers: Flushers | None) -> None:
         self.loop = loop
         self.deliver = deliver
+        self.flushers = flushers
+        self.flushing: set[_Job] = set()  # those that wait for a flush by another thread
         self.queue: SimpleQueue[_Job | None] = SimpleQueue()
         self.done: deque[_Job] = deque()
         self.woken = False
@@ -145,17 +155,42 @@ class _Exchange:
             worker.taken += 1
             worker.job = job
             job.run()
+            while (flush := job.flush) is not None and not self.passes_on(job, flush):
+                job.run()
             worker.job = None
-            done.append(job)
+            if flush is None:
+                done.append(job)
             del job
             # The loop clears the flag before it takes the results, so every result gets a wake-up.
-            if not self.woken and (queue.empty() or len(done) >= _ENOUGH):
+            if done and not self.woken and (queue.empty() or len(done) >= _ENOUGH):
                 self.woken = True
                 try:
                     self.loop.call_soon_threadsafe(self.deliver)
                 except RuntimeError:
                     break  # the loop was closed before the store
         self.workers.discard(worker)
+
+    def passes_on(self, job: _Job, flush: Flush) -> bool:
+        """Have the flush that a job waits for made by another thread, or make it here; return whether it was passed on.
+
+        To the event loop, a job that waits for a flush is running.
+        """
+        suspended, job.result = job.result, None
+        job.resume = suspended.resume
+        flushers = self.flushers
+        if flushers is None:
+            flush.make()
+            return False
+        if not flushers.worth_it(busy=bool(self.flushing or self.done) or not self.queue.empty()):
+            flushers.make(flush)
+            return False
+        self.flushing.add(job)
+        flushers.take(flush, partial(self._go_on, job))
+        return True
+
+    def _go_on(self, job: _Job) -> None:
+        self.queue.put(job)
+        self.flushing.discard(job)
 
 
 class Workers:
@@ -167,6 +202,7 @@ class Workers:
         maximum: how many threads there may be.
         cleanup_timeout: seconds that a cancelled call waits for its operation.
         await_turn: arranges that a function is called, in any thread, when a `Wait` is over that is no `Pause`.
+        flushers: make the flushes of operations; without them, the worker does that runs the operation.
         on_idle: called in the event loop when no operation is running any longer.
     """
 
@@ -178,6 +214,7 @@ class Workers:
         maximum: int,
         cleanup_timeout: float,
         await_turn: Callable[[Any, Callable[[], object]], object] | None = None,
+        flushers: Flushers | None = None,
         on_idle: Callable[[], object] = lambda: None,
     ) -> None:
         self._await_turn = await_turn
@@ -194,7 +231,7 @@ class Workers:
             if (pool := myself()) is not None:
                 pool._deliver()
 
-        self._exchange = _Exchange(self._loop, deliver)
+        self._exchange = _Exchange(self._loop, deliver, flushers)
         self._under_way = 0
         self._suspended: set[_Job] = set()
         self._pausing: dict[_Job, asyncio.TimerHandle] = {}
@@ -394,6 +431,9 @@ class Workers:
         for worker in list(self._exchange.workers):
             if (job := worker.job) is not None and job.ending is None:
                 job.ending = _closed
+        for job in list(self._exchange.flushing):
+            if job.ending is None:
+                job.ending = _closed
         queue, waiting = self._exchange.queue, []
         with suppress(Empty):
             while True:
@@ -433,6 +473,8 @@ class Workers:
     def _end_threads(self) -> None:
         for _ in range(len(self._exchange.workers)):
             self._exchange.queue.put(None)
+        if self._exchange.flushers is not None:
+            self._exchange.flushers.end()
 
     def __del__(self) -> None:
         if hasattr(self, "_exchange"):
