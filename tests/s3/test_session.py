@@ -271,6 +271,22 @@ async def test_a_section_of_the_credentials_file(home: Path) -> None:
         assert await session.credentials() == Credentials("from-file", "secret")
 
 
+async def test_keys_of_a_file_are_read_again_when_the_service_refuses_them(home: Path) -> None:
+    """Programs that issue temporary keys write them to the file."""
+    section = "[default]\naws_access_key_id = {}\naws_secret_access_key = s\naws_session_token = t\n"
+    (home / "credentials").write_text(section.format("one"))
+    async with opened("s3://us-east-1/") as session:
+        used = await session.credentials()
+        assert used == Credentials("one", "s", "t")
+        (home / "credentials").write_text(section.format("two"))
+        assert await session.credentials() == used
+        assert await asyncio.gather(*(session.renew(used) for _ in range(10))) == [True] * 10
+        renewed = await session.credentials()
+        assert renewed == Credentials("two", "s", "t")
+        assert renewed is not None
+        assert await session.renew(renewed) is False
+
+
 async def test_no_credentials_at_all() -> None:
     async with opened("s3://us-east-1/") as session:
         for _ in range(2):

@@ -1,7 +1,8 @@
 """Credentials, renewed once for all waiting tasks; addresses of buckets; and the SDK's clients.
 
 The SDK reads files, loads models and queries metadata services. This happens in threads, so that it does not block the
-event loop. The SDK is imported when it is first needed, which is never for keys that `static_credentials` finds.
+event loop. The SDK is imported when it is first needed: for credentials that `static_credentials` does not find, or by
+the control plane, for requests that the library does not send itself.
 """
 
 from __future__ import annotations
