@@ -36,10 +36,8 @@ from trove_async.drivers.s3.names import check_bucket, check_key
 from trove_async.drivers.s3.objects import Objects
 from trove_async.drivers.s3.presign import Presigner
 from trove_async.drivers.s3.profiles import Profile
-from trove_async.drivers.s3.queue_setup import setup_queue
 from trove_async.drivers.s3.session import Session
 from trove_async.drivers.s3.settings import S3Settings
-from trove_async.drivers.s3.sqs import QueueWatcher, queue_of
 from trove_async.drivers.s3.uploads import Uploads
 from trove_async.drivers.s3.versions import VersionListing
 from trove_async.dsn import DSN, SettingsParser
@@ -50,6 +48,7 @@ from trove_async.wire.driver import HTTPDriver, PartCopyByHTTP
 if TYPE_CHECKING:
     from trove_async.drivers.s3.probe import Probe
     from trove_async.drivers.s3.probing import Prober
+    from trove_async.drivers.s3.sqs import QueueWatcher
 
 __all__ = ["S3Driver"]
 
@@ -101,6 +100,8 @@ class S3Driver(PartCopyByHTTP, HTTPDriver):
         self._copies = self._part_copies = copies
         self._presigner = Presigner(client, settings)
         if settings.watch == "sqs" and settings.queue is not None:
+            from trove_async.drivers.s3.sqs import QueueWatcher
+
             queues = self._queues = QueueWatcher(self._sqs, settings.queue, cleanup_timeout=timeout)
             self._stack.push_async_callback(queues.aclose)
         self._features = self._find_features()
@@ -220,6 +221,9 @@ class S3Driver(PartCopyByHTTP, HTTPDriver):
         if not settings.watch_setup or settings.queue is None:
             await self._objects.require_bucket(bucket)
             return
+        from trove_async.drivers.s3.queue_setup import setup_queue
+        from trove_async.drivers.s3.sqs import queue_of
+
         queues = await self._session.client("sqs", settings.queue_endpoint)
         await setup_queue(await self._session.client(), queues, bucket, queue_of(settings.queue, bucket))
 

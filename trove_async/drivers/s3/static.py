@@ -112,14 +112,19 @@ def _is_certain(name: str, value: str) -> bool:
 
 def _profiles(config: _Sections) -> _Sections:
     """Return the sections of the config file that are profiles, by their names."""
-    import shlex
-
     found: dict[str, Mapping[str, str]] = {}
     for title, section in config.items():
-        try:
-            words = ["profile", title] if title == "default" else shlex.split(title)
-        except ValueError:
-            continue  # the SDK ignores it, too
-        if title == "default" or (title.startswith("profile") and len(words) == 2):
+        if title == "default":
+            found[title] = section
+        elif title.startswith("profile") and len(words := _words(title)) == 2:
             found[words[1]] = section
     return found
+
+
+def _words(title: str) -> list[str]:
+    import shlex
+
+    try:
+        return shlex.split(title)
+    except ValueError:
+        return []  # the SDK ignores the section, too
