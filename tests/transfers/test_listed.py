@@ -16,8 +16,9 @@ from trove_async import Trove
 from trove_async.driver import Driver
 from trove_async.errors import AccessDeniedError
 from trove_async.layers import Call, LayerDriver, Operation
-from trove_async.transfers import Job, LocalFile, Outcome, Result, StoredObject, Transfer, files_below
+from trove_async.transfers import Job, LocalFile, Outcome, Result, StoredObject, Transfer, files_below, transfer
 from trove_async.transfers.listed import Listed, Listings
+from trove_async.transfers.looking import Look, look_at
 
 pytestmark = pytest.mark.asyncio
 
@@ -133,3 +134,30 @@ async def test_a_target_that_is_a_file_is_not_listed(store: Trove, calls: Counti
     calls.calls.clear()
     await Transfer().run(jobs(), lambda _: None)
     assert calls.calls == {"get": 1}
+
+
+async def test_files_are_read_only_where_their_bytes_are_needed(
+    store: Trove, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ETags of the store prove nothing about bytes, so a copy that changes nothing reads no file."""
+    read: list[bool] = []
+
+    def look_at_counted(path: str, *, read: bool, counted: list[bool] = read) -> Look:
+        counted.append(read)
+        return look_at(path, read=read)
+
+    monkeypatch.setattr(transfer, "look_at", look_at_counted)
+    assert await copy_all(folder, store) == {Outcome.COPIED: 300}
+    assert read == [True] * 300
+    read.clear()
+    assert await copy_all(folder, store) == {Outcome.UNCHANGED: 300}
+    assert read == [False] * 300
+
+
+async def test_files_that_are_read_in_one_hop_have_few_bytes() -> None:
+    sizes = [4096] * 20 + [200_000] * 12 + [10**12] + [1]
+    jobs = [Job(LocalFile(f"/{number}"), LocalFile("/"), size) for number, size in enumerate(sizes)]
+    parts = list(transfer._divided(jobs))
+    assert [job for part in parts for job in part] == jobs
+    assert max(sum(job.size for job in part if job.size < 10**12) for part in parts) <= 2**20
+    assert len(parts) == 3

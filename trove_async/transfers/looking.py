@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final, NamedTuple
 
 from trove_async.transfers.ends import Description, describe_file
 from trove_async.types import ObjectInfo
 
-__all__ = ["SMALL", "Look", "look_at"]
+__all__ = ["SMALL", "Look", "look_at", "may_be_md5"]
 
 SMALL: Final = 256 * 1024
 """Bytes up to which a file is read when it is looked at; a request takes longer."""
 
-_MD5_LENGTH: Final = 32
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Look(NamedTuple):
@@ -30,14 +31,20 @@ class Look(NamedTuple):
     def is_content_of(self, info: ObjectInfo) -> bool:
         """Return whether the bytes are certainly those of an object: its ETag is their MD5.
 
-        It is that of most objects that were stored in S3 with one request. Other ETags are not equal to it by chance.
-
         Args:
             info: of the object; that of a listing is enough.
         """
-        if self.content is None or len(self.content) != info.size or len(info.etag) != _MD5_LENGTH:
+        if self.content is None or len(self.content) != info.size:
             return False
         return hashlib.md5(self.content, usedforsecurity=False).hexdigest() == info.etag
+
+
+def may_be_md5(etag: str) -> bool:
+    """Return whether an ETag can be the MD5 of an object's bytes.
+
+    It is that of most objects that were stored in S3 with one request. Other ETags are not equal to it by chance.
+    """
+    return _MD5.fullmatch(etag) is not None
 
 
 def look_at(path: str, *, read: bool) -> Look:

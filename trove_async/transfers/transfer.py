@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -15,7 +15,7 @@ from trove_async.store.download import Hop
 from trove_async.transfers.copying import check_target, copy, remove
 from trove_async.transfers.ends import Description, End, LocalFile, StoredObject, describe, is_directory_marker
 from trove_async.transfers.listed import Listed, Listings
-from trove_async.transfers.looking import SMALL, Look, look_at
+from trove_async.transfers.looking import SMALL, Look, look_at, may_be_md5
 from trove_async.transfers.parallel import for_each
 from trove_async.transfers.unchanged import is_unchanged
 from trove_async.types import ObjectInfo
@@ -23,7 +23,9 @@ from trove_async.types import ObjectInfo
 __all__ = ["Job", "Outcome", "Result", "Tally", "Transfer"]
 
 _AT_ONCE: Final = 16
-"""Jobs whose files are looked at in one hop to a thread; their bytes are in memory until they are copied."""
+"""Jobs whose files are looked at in one hop to a thread."""
+_BYTES_AT_ONCE: Final = 1024 * 1024
+"""The most bytes of files that are read in one hop; they are in memory until they are copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +148,17 @@ class Transfer:
                     yield job
 
         async def work(several: Sequence[Job]) -> None:
-            looks = await files.run(lambda _: [self._look(job) for job in several])
-            for job, look in zip(several, looks, strict=True):
-                try:
-                    if isinstance(look, OSError):
-                        raise look
-                    result = Result(job, await self._carry_out(job, look, files.run))
-                except (TroveError, OSError) as error:
-                    result = Result(job, Outcome.FAILED, error)
-                self._count(result)
-                on_result(result)
+            for some in _divided(several):
+                looks = await files.run(lambda _, some=some: [self._look(job) for job in some])  # type: ignore[misc]
+                for job, look in zip(some, looks, strict=True):
+                    try:
+                        if isinstance(look, OSError):
+                            raise look
+                        result = Result(job, await self._carry_out(job, look, files.run))
+                    except (TroveError, OSError) as error:
+                        result = Result(job, Outcome.FAILED, error)
+                    self._count(result)
+                    on_result(result)
 
         try:
             await for_each(counted(), work, workers=self.workers, at_once=_AT_ONCE)
@@ -177,9 +180,10 @@ class Transfer:
         """Look at the file of a job, in a thread; None if it has none that matters."""
         try:
             if isinstance(job.source, LocalFile):
-                return look_at(job.source.path, read=True)
+                read = self._is_new(job) or self._is_proof(job, job.listed and job.listed.info)
+                return look_at(job.source.path, read=read)
             if isinstance(job.target, LocalFile) and self.skip_unchanged:
-                return look_at(job.target.path, read=self._goes_by_content)
+                return look_at(job.target.path, read=self._is_proof(job, job.info))
         except OSError as error:
             return error
         return None
@@ -221,23 +225,30 @@ class Transfer:
                 return None
         else:
             listed = job.listed and job.listed.info
-            if job.listed is not None and (listed is None or listed.size != job.size):
+            if self._is_new(job):
                 return None
-        if self._goes_by_content and look is not None and listed is not None and look.is_content_of(listed):
+        if look is not None and listed is not None and look.is_content_of(listed):
             return Outcome.UNCHANGED
         same = await is_unchanged(
             job.source, job.target, by_checksum=self.by_checksum, described=described, there=there
         )
         return Outcome.UNCHANGED if same else None
 
-    @property
-    def _goes_by_content(self) -> bool:
-        """Tell whether a file that has the bytes of an object needs no copy.
+    def _is_new(self, job: Job) -> bool:
+        """Tell whether a copy into a store is certainly made: a listing shows no object of the source's size."""
+        if not self.skip_unchanged:
+            return True
+        return job.listed is not None and (job.listed.info is None or job.listed.info.size != job.size)
+
+    def _is_proof(self, job: Job, listed: ObjectInfo | None) -> bool:
+        """Tell whether the ETag of a listed object can prove that it has the bytes of the job's file.
 
         Not where the attributes of the file matter, and not where the source would be removed after a listing has
         shown a target that may be gone.
         """
-        return not (self.by_checksum or self.preserve or self.move)
+        if listed is None or listed.size != job.size or self.by_checksum or self.preserve or self.move:
+            return False
+        return may_be_md5(listed.etag)
 
     async def _copy(self, job: Job, look: Look | None, described: Description | None, hop: Hop) -> None:
         moved = 0
@@ -256,7 +267,7 @@ class Transfer:
                 preserve=self.preserve,
                 checksum="sha256" if self.by_checksum else None,
                 on_progress=on_progress if job.size > SMALL else None,
-                look=look,
+                look=look if look is not None and (look.content is not None or job.size > SMALL) else None,
                 hop=hop,
             )
         except BaseException:
@@ -276,6 +287,20 @@ class Transfer:
             case Outcome.FAILED:
                 self.tally.failed += 1
                 self.tally.size -= result.job.size
+
+
+def _divided(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Divide jobs, so that the files that are read in one hop have few bytes."""
+    some: list[Job] = []
+    size = 0
+    for job in jobs:
+        read = job.size if job.size <= SMALL else 0
+        if some and size + read > _BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+        some.append(job)
+        size += read
+    yield some
 
 
 async def _described(source: End) -> Description:
