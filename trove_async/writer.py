@@ -31,7 +31,8 @@ class _Handover:
 
     def __init__(self) -> None:
         self.ready = asyncio.Event()  # there is a chunk, or the end
-        self.taken = asyncio.Event()  # the chunk was taken
+        self.taken = asyncio.Event()  # there is no chunk that was not taken
+        self.taken.set()
         self.chunk: bytes | None = None
 
     async def run(self, put: Put) -> ObjectInfo:
@@ -114,19 +115,25 @@ class ObjectWriter:
 
     async def _flush(self) -> None:
         assert self._task is not None
+        await self._taken()  # a write that was cancelled, or runs in another task, may have handed one over
         if self._pending:
             chunk = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
             self._pending, self._pending_size = [], 0
             self._handover.chunk = chunk
             self._handover.taken.clear()
             self._handover.ready.set()
-            if not self._task.done():
-                await self._handover.taken.wait()
+            await self._taken()
         if self._task.done():
             self._closed = True
             if self._abandoned:
                 raise self._closed_error()
             self._task.result()  # raises the backend's error
+
+    async def _taken(self) -> None:
+        """Wait until the backend has taken the chunk that was handed over, or has ended."""
+        assert self._task is not None
+        while not (self._handover.taken.is_set() or self._task.done()):
+            await self._handover.taken.wait()
 
     async def abort(self) -> None:
         """Abort the write: nothing is stored and nothing is left behind; idempotent."""

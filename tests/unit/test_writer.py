@@ -169,6 +169,28 @@ async def test_write_waits_while_the_backend_is_behind() -> None:
     assert taken == 10 * len(LARGE)
 
 
+@pytest.mark.parametrize("following", [b"", b"more", LARGE], ids=["nothing", "little", "much"])
+async def test_a_write_that_is_cancelled_while_it_waits_leaves_no_hole(following: bytes) -> None:
+    store, behind = Store(), asyncio.Event()
+
+    async def slow(chunks: AsyncIterator[Chunk]) -> ObjectInfo:
+        await behind.wait()
+        return await store.put(chunks)
+
+    async with make(slow) as writer:
+        write = asyncio.create_task(writer.write(LARGE))
+        await asyncio.sleep(0)
+        write.cancel()
+        await asyncio.wait({write})
+        assert write.cancelled()
+        others = [asyncio.create_task(writer.write(following)) for _ in range(3)]
+        await asyncio.sleep(0)
+        behind.set()
+        await asyncio.gather(*others)
+        assert writer.tell() == len(LARGE) + 3 * len(following)
+    assert store.committed == LARGE + 3 * following
+
+
 async def test_a_cancellation_while_committing_is_raised_after_the_put_has_ended() -> None:
     committing = asyncio.Event()
     ended = []
