@@ -50,7 +50,7 @@
     │   └── CopyNotSupportedError             the backend cannot copy this object by itself; copies then stream it
     ├── MissingDependencyError (ImportError)
     ├── LifetimeError (RuntimeError)
-    │   ├── ClosedError
+    │   ├── ClosedError (ValueError)
     │   ├── WrongLoopError
     │   └── ForkedError
     ├── TransientError                        the same call may succeed later
@@ -585,8 +585,8 @@ class LifetimeError(TroveError, RuntimeError):
     default_message = "the store cannot be used here"
 
 
-class ClosedError(LifetimeError):
-    """The store, reader or writer was closed."""
+class ClosedError(LifetimeError, ValueError):
+    """The store, reader, writer or file was closed."""
 
     default_message = "it is closed"
 

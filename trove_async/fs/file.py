@@ -1,0 +1,137 @@
+"""`open_file`: an object as an async file, with the modes of the built-in ``open``."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, Unpack, cast, overload
+
+from trove_async.errors import InvalidArgumentError, TroveError
+from trove_async.fs.base import AsyncFile
+from trove_async.fs.reading import BinaryReader, open_reader
+from trove_async.fs.text import TextFormat, TextReader, TextWriter
+from trove_async.fs.writing import BinaryWriter, open_writer
+from trove_async.opening import Opening
+from trove_async.store import Trove
+from trove_async.store.arguments import PutArguments
+
+__all__ = ["ReadBytes", "ReadText", "WriteBytes", "WriteText", "open_file"]
+
+ReadText = Literal["r", "rt", "tr"]
+WriteText = Literal["w", "wt", "tw", "x", "xt", "tx"]
+ReadBytes = Literal["rb", "br"]
+WriteBytes = Literal["wb", "bw", "xb", "bx"]
+
+_ADVICE: Final = {
+    "a": "objects cannot be extended; read the object, and write it anew",
+    "+": "a file is either read or written; open the object twice",
+}
+
+
+@overload
+def open_file(
+    store: Trove,
+    bucket: str,
+    key: str,
+    mode: ReadText = "r",
+    *,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+) -> Opening[TextReader]: ...
+
+
+@overload
+def open_file(
+    store: Trove,
+    bucket: str,
+    key: str,
+    mode: WriteText,
+    *,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    **arguments: Unpack[PutArguments],
+) -> Opening[TextWriter]: ...
+
+
+@overload
+def open_file(store: Trove, bucket: str, key: str, mode: ReadBytes) -> Opening[BinaryReader]: ...
+
+
+@overload
+def open_file(
+    store: Trove, bucket: str, key: str, mode: WriteBytes, **arguments: Unpack[PutArguments]
+) -> Opening[BinaryWriter]: ...
+
+
+@overload
+def open_file(
+    store: Trove,
+    bucket: str,
+    key: str,
+    mode: str,
+    *,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    **arguments: Unpack[PutArguments],
+) -> Opening[AsyncFile[Any]]: ...
+
+
+def open_file(
+    store: Trove,
+    bucket: str,
+    key: str,
+    mode: str = "r",
+    *,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    **arguments: Any,
+) -> Opening[Any]:
+    r"""Open an object as a file, in ``async with``; or await the file, and close it with ``aclose``.
+
+    Args:
+        store, bucket, key: which object.
+        mode: ``r`` to read, ``w`` to write, ``x`` to create an object and never replace one; with ``b`` bytes, else
+            text.
+        encoding: of text; default: UTF-8, on every machine.
+        errors: what to do about text that cannot be decoded or encoded; default: ``strict``.
+        newline: as for the built-in ``open``, but None writes ``\n`` as it is on every system.
+        **arguments: for writing, those of ``put``, such as ``content_type`` and ``metadata``.
+
+    Raises:
+        InvalidArgumentError: at once; the mode or another argument is wrong. The message says what to do.
+        ObjectNotFoundError, BucketNotFoundError: when opened for reading; the object does not exist.
+        ObjectAlreadyExistsError: mode ``x``, when opened or closed; the object exists.
+        UnsupportedError: mode ``x``; the store cannot promise that it replaces nothing.
+    """
+    try:
+        action, binary = _parse(mode)
+        if binary and (encoding, errors, newline) != (None, None, None):
+            raise InvalidArgumentError("encoding, errors and newline are for text; leave out the 'b' of the mode")
+        if action == "r" and arguments:
+            raise InvalidArgumentError(f"{', '.join(sorted(arguments))}: only a file for writing has such arguments")
+        text = TextFormat(encoding, errors, newline)
+    except TroveError as error:
+        error.locate("open_file", bucket, key)
+        raise
+
+    async def opening() -> AsyncFile[Any]:
+        if action == "r":
+            reader = await open_reader(store, bucket, key)
+            return reader if binary else TextReader(reader, text)
+        writer = await open_writer(store, bucket, key, f"{action}b", cast(PutArguments, arguments))
+        return writer if binary else TextWriter(writer, text)
+
+    return Opening(opening)
+
+
+def _parse(mode: str) -> tuple[str, bool]:
+    """Return ``r``, ``w`` or ``x``, and whether the file is of bytes."""
+    for letter, advice in _ADVICE.items():
+        if letter in mode:
+            raise InvalidArgumentError(f"mode {mode!r}: {advice}")
+    actions = [letter for letter in mode if letter in "rwx"]
+    if len(actions) != 1 or len({*mode}) != len(mode) or {*mode} - {*"rwxbt"} or {*"bt"} <= {*mode}:
+        raise InvalidArgumentError(f"mode {mode!r}: give 'r', 'w' or 'x', and 'b' for bytes")
+    return actions[0], "b" in mode
